@@ -1,0 +1,75 @@
+"""What a user did wrong, as one message and one exit code.
+
+Every message says where, what was expected, what was found and what to do next. Anything that is not a
+`UserError` is a fault of ours and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; never shown with a traceback unless `--debug` is given.
+
+    Args:
+        problem: what is wrong, beginning with where (a file, row, flag or tensor).
+        expected: what would have been right.
+        found: what was there instead.
+        next_step: what to do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, expected: str = "", found: str = "", next_step: str = "") -> None:
+        self.problem, self.expected, self.found, self.next_step = problem, expected, found, next_step
+        super().__init__(problem, expected, found, next_step)
+
+    def __str__(self) -> str:
+        lines = [self.problem]
+        lines += [f"  expected: {self.expected}"] if self.expected else []
+        lines += [f"  found:    {self.found}"] if self.found else []
+        lines += [f"  next:     {self.next_step}"] if self.next_step else []
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments do not survive pickling between processes by themselves.
+        return (_rebuild, (type(self), self.problem, self.expected, self.found, self.next_step))
+
+
+def _rebuild(kind: type[UserError], problem: str, expected: str, found: str, next_step: str) -> UserError:
+    return kind(problem, expected=expected, found=found, next_step=next_step)
+
+
+class UsageError(UserError):
+    """A flag, a settings file or a combination of settings that makes no sense."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """Images, labels, tables or checkpoints that are not what they should be."""
+
+    exit_code = 3
+
+
+class EnvironmentFailure(UserError):
+    """Disk, permission, device, network or a missing package."""
+
+    exit_code = 4
+
+
+class PartialFailure(UserError):
+    """Some of several pieces of work failed; the others are kept."""
+
+    exit_code = 5
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that no registry has: lists the known ones, and the nearest first."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return UsageError(
+        f"unknown {kind} {name!r}",
+        expected=f"one of {', '.join(names)}",
+        next_step=f"did you mean {near[0]!r}?" if near else "",
+    )

@@ -1,0 +1,224 @@
+"""Durable files: whole or not at all, logs that survive a crash, hashes that notice a flipped byte."""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soups.errors import DataError, EnvironmentFailure
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def explained_write(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while writing `path` into one message (exit code 4)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            problem = f"{path}: disk full while writing"
+            raise EnvironmentFailure(problem, next_step="free some space and run the same command again") from error
+        if error.errno in _FORBIDDEN:
+            problem = f"{path}: no permission to write"
+            raise EnvironmentFailure(problem, next_step="choose another folder or change its permissions") from error
+        if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+            problem = f"{path}: cannot be written, {error.strerror.lower()}"
+            raise EnvironmentFailure(problem, next_step="move that file or folder away") from error
+        raise
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no handle for a folder.
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask_mode() -> int:
+    # The umask can only be read by setting it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; when the block ends well, it becomes `path` at once, synced to disk.
+
+    If the block raises, nothing of it is left and an earlier `path` is untouched.
+
+    Raises:
+        EnvironmentFailure: the disk is full or the folder may not be written.
+    """
+    with explained_write(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.chmod(_umask_mode())
+            temporary.replace(path)
+            _fsync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON with sorted keys, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_array(path: Path, array: "np.ndarray") -> None:
+    """Write one array as `.npy`, whole or not at all."""
+    import numpy as np
+
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array, allow_pickle=False)
+
+
+def write_table(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table as CSV without its index, whole or not at all."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """Read a CSV with every cell as text: id `007` stays `007`, label `NA` stays `NA`, empty stays empty.
+
+    Raises:
+        DataError: the file is missing, empty or not a CSV table.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file", expected="a CSV file") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path}: is a folder", expected="a CSV file") from error
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{path}: not a readable CSV table", expected="CSV with a header row", found=reason) from error
+
+
+def compact_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def fingerprint(value: Any) -> str:
+    """Sixteen hexadecimal digits that stand for any JSON value."""
+    return hashlib.sha256(compact_json(value).encode()).hexdigest()[:16]
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def append_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one line of JSON under a lock; when this returns, the line is on the disk.
+
+    A torn tail (a writer was killed in the middle of a line) is cut first, with a notice.
+
+    Raises:
+        EnvironmentFailure: the disk is full or the log may not be written.
+    """
+    from filelock import FileLock
+
+    line = (compact_json(dict(record)) + "\n").encode()
+    with explained_write(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            existed = path.exists()
+            with path.open("ab+") as stream:
+                end = _end_of_last_whole_line(path, stream.seek(0, os.SEEK_END))
+                stream.truncate(end)
+                try:
+                    stream.write(line)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                except OSError:
+                    stream.truncate(end)
+                    raise
+            if not existed:
+                _fsync_folder(path.parent)
+
+
+def _end_of_last_whole_line(path: Path, size: int) -> int:
+    """The size up to which the log is whole lines; says so when that leaves something out."""
+    if size == 0:
+        return 0
+    with path.open("rb") as stream:
+        stream.seek(size - 1)
+        if stream.read(1) == b"\n":
+            return size
+        stream.seek(0)
+        end = stream.read(size).rfind(b"\n") + 1
+    logger.warning("%s: the last line was cut off by a crash and is dropped (%d bytes)", path, size - end)
+    return end
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Read a JSONL log, oldest line first; a missing file is an empty log.
+
+    A torn last line is left out; any other line that is not a JSON object is an error.
+
+    Raises:
+        DataError: a line before the last is damaged; names the line.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    lines = content.split(b"\n")
+    torn = lines.pop()
+    records = [_parse_line(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if torn.strip():
+        # Files made by other tools may lack the final newline; a whole object there is a whole line.
+        try:
+            records.append(_parse_line(path, len(lines) + 1, torn))
+        except DataError:
+            logger.warning("%s: the last line was cut off by a crash and is left out", path)
+    return records
+
+
+def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataError(
+            f"{path}, line {number}: not JSON",
+            expected="one JSON object on each line",
+            found=line[:60].decode(errors="replace"),
+            next_step="mend or delete that line",
+        ) from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path}, line {number}: not a JSON object", found=line[:60].decode(errors="replace"))
+    return record
