@@ -158,10 +158,10 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         with FileLock(path.with_name(f".{path.name}.lock")):
             existed = path.exists()
             with path.open("ab+") as stream:
-                end = _end_of_last_whole_line(path, stream.seek(0, os.SEEK_END))
+                end, line_break = _end_of_last_whole_line(path, stream.seek(0, os.SEEK_END))
                 stream.truncate(end)
                 try:
-                    stream.write(line)
+                    stream.write(line_break + line)
                     stream.flush()
                     os.fsync(stream.fileno())
                 except OSError:
@@ -171,18 +171,29 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
                 _fsync_folder(path.parent)
 
 
-def _end_of_last_whole_line(path: Path, size: int) -> int:
-    """The size up to which the log is whole lines; says so when that leaves something out."""
+def _end_of_last_whole_line(path: Path, size: int) -> tuple[int, bytes]:
+    """The size up to which the log is whole, and the line break that its last line may lack."""
     if size == 0:
-        return 0
+        return 0, b""
     with path.open("rb") as stream:
         stream.seek(size - 1)
         if stream.read(1) == b"\n":
-            return size
+            return size, b""
         stream.seek(0)
-        end = stream.read(size).rfind(b"\n") + 1
-    logger.warning("%s: the last line was cut off by a crash and is dropped (%d bytes)", path, size - end)
-    return end
+        content = stream.read(size)
+    end = content.rfind(b"\n") + 1
+    tail = content[end:]
+    if _is_object(tail):  # Another tool's file without a final line break, or a crash right before it.
+        return size, b"\n"
+    logger.warning("%s: the last line was cut off by a crash and is dropped (%d bytes)", path, len(tail))
+    return end, b""
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -200,12 +211,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     lines = content.split(b"\n")
     torn = lines.pop()
     records = [_parse_line(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if torn.strip():
-        # Files made by other tools may lack the final newline; a whole object there is a whole line.
-        try:
-            records.append(_parse_line(path, len(lines) + 1, torn))
-        except DataError:
-            logger.warning("%s: the last line was cut off by a crash and is left out", path)
+    if _is_object(torn):
+        records.append(json.loads(torn))
+    elif torn.strip():
+        logger.warning("%s: the last line was cut off by a crash and is left out", path)
     return records
 
 

@@ -1,0 +1,219 @@
+"""Checkpoint files: weights and their card in one safetensors file; `.pt` files of other tools, read safely."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from soups.errors import DataError
+from soups.preprocessing import Preprocessing
+from soups.records import compact_json, sha256_of, whole_file
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT_VERSION = 1
+SUFFIX = ".safetensors"
+_HEADER_LIMIT = 100_000_000  # safetensors' own limit, in bytes.
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(_Value):
+    """Which network the weights belong to: enough to build it again without any other file."""
+
+    family: str
+    """A key of the models' `BUILDERS`: `open_clip` or `timm`."""
+    name: str
+    """The library's exact name for it, or `custom` for a configuration of one's own."""
+    quick_gelu: bool = False
+    """Whether the activation is OpenAI's approximation of GELU."""
+    config: dict[str, Any] | None = None
+    """The library's configuration, where the name alone does not say it."""
+
+
+class IngredientCard(_Value):
+    """One ingredient of a soup."""
+
+    name: str
+    sha256: str
+    coefficient: float
+
+
+class SoupCard(_Value):
+    """How a soup was made: with its ingredients' files, enough to make it again."""
+
+    recipe: str
+    ingredients: tuple[IngredientCard, ...]
+    """In canonical order, by hash."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The recipe's own settings."""
+
+
+class Card(_Value):
+    """What a checkpoint says of itself. No time, host, path or duration: equal work gives equal bytes."""
+
+    format: int = FORMAT_VERSION
+    kind: Literal["start", "fine-tune", "soup"]
+    architecture: Architecture
+    classes: tuple[str, ...]
+    """Class names in the order of the logits."""
+    preprocessing: Preprocessing
+    training: dict[str, Any] = Field(default_factory=dict)
+    """The settings and seed of the fine-tune, with the precision and threads it ran with; empty for a start."""
+    data: str = ""
+    """Fingerprint of the samples table (images, labels, groups)."""
+    split: str = ""
+    """Fingerprint of who is in which split."""
+    start: str = ""
+    """SHA-256 of the start's weights file, shared by all models of a pool."""
+    scores: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Set name → metric name → value."""
+    soup: SoupCard | None = None
+
+
+def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card) -> str:
+    """Write weights and card as one safetensors file, whole or not at all.
+
+    Args:
+        path: ends in `.safetensors`.
+        state: tensors of any dtype on any device; made contiguous, shared memory is stored twice.
+        card: goes into the single metadata key `card`, so that the file's bytes depend on nothing else.
+
+    Returns:
+        The file's SHA-256 in hexadecimal.
+
+    Raises:
+        EnvironmentFailure: the disk is full or the folder may not be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
+    content = save(tensors, metadata={"card": compact_json(card.model_dump(mode="json"))})
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+        return sha256_of(temporary)
+
+
+def read_card(path: Path) -> Card | None:
+    """The card of a safetensors file, read without loading torch or the weights; None where there is none.
+
+    Raises:
+        DataError: the file is missing, cut short, or its card is not valid.
+    """
+    text = _read_metadata(path).get("card")
+    if text is None:
+        return None
+    try:
+        version = json.loads(text).get("format")
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{path}: a card of another version",
+                expected=f"format {FORMAT_VERSION}",
+                found=f"format {version}",
+                next_step="use the version of soups that wrote it",
+            )
+        return Card.model_validate_json(text)
+    except (ValueError, AttributeError, ValidationError) as error:
+        raise DataError(f"{path}: its card is damaged", found=str(error).splitlines()[0]) from error
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    problem = f"{path}: not a whole safetensors file"
+    advice = "copy or make the file again"
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 0 < length <= min(size - 8, _HEADER_LIMIT):
+                raise DataError(problem, found=f"{size} bytes with a header of {length}", next_step=advice)
+            header = json.loads(stream.read(length))
+        end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+        metadata = header.get("__metadata__", {})
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file", expected="a checkpoint") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path}: is a folder", expected="a checkpoint file") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DataError(problem, found="a damaged header", next_step=advice) from error
+    if size != 8 + length + end:
+        raise DataError(problem, expected=f"{8 + length + end} bytes", found=f"{size} bytes", next_step=advice)
+    return metadata
+
+
+def read_state(path: Path, sha256: str | None = None) -> "dict[str, torch.Tensor]":
+    """The tensors of a `.safetensors`, `.pt`, `.pth` or `.bin` file, on the CPU.
+
+    Args:
+        path: the file; pickled formats are read with `weights_only=True`, always.
+        sha256: what the file's bytes must hash to, where that is known.
+
+    Raises:
+        DataError: the file is missing, cut short, damaged, changed since it was logged, or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file", expected="a checkpoint")
+    if sha256 is not None and (found := sha256_of(path)) != sha256:
+        raise DataError(
+            f"{path}: changed since it was logged",
+            expected=f"SHA-256 {sha256}",
+            found=found,
+            next_step="restore the file, or remove it and make it again",
+        )
+    return _read_safetensors(path) if path.suffix == SUFFIX else _read_pickle(path)
+
+
+def _read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    _read_metadata(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise DataError(f"{path}: not a readable safetensors file", found=str(error).splitlines()[0]) from error
+
+
+def _read_pickle(path: Path) -> "dict[str, torch.Tensor]":
+    import torch
+
+    advice = "ask for a file of plain tensors (safetensors, or torch.save of a state dict)"
+    _refuse_size_bomb(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # A hostile or broken pickle can raise nearly anything; none of it is our fault.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{path}: not a safe, whole checkpoint", found=reason[:200], next_step=advice) from error
+    content = _unwrap(content)
+    if not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise DataError(f"{path}: not a state dict", expected="names and tensors", next_step=advice)
+    return dict(content)
+
+
+def _unwrap(content: Any) -> dict[str, Any]:
+    """The state dict inside the wrappings that training scripts add."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in ("state_dict", "model"):
+        if isinstance(content.get(key), Mapping):
+            return dict(content[key])
+    return dict(content)
+
+
+def _refuse_size_bomb(path: Path) -> None:
+    """Refuse an archive whose tensors claim more bytes than it stores: `weights_only=True` does not look."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        claimed = sum(entry.file_size for entry in archive.infolist())
+    if claimed > path.stat().st_size + 16 * 2**20:
+        raise DataError(
+            f"{path}: a compressed archive that would grow to {claimed} bytes",
+            expected="the uncompressed archive that torch.save writes",
+        )

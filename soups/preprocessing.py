@@ -1,0 +1,31 @@
+"""How an image becomes a model's input: values that travel with the model in its card."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Triple = tuple[float, float, float]
+
+
+class Preprocessing(BaseModel):
+    """The deterministic way from a decoded RGB image to a normalised input.
+
+    The image is resized to `round(size / crop_fraction)` (its shorter side, or both sides with `squash`), a centred
+    square of `size` pixels is cut out, and each channel, scaled to [0, 1], has `mean` subtracted and is divided by
+    `std`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(gt=0)
+    """Side of the square input, in pixels."""
+    mean: Triple
+    """Mean of each channel (red, green, blue), in [0, 1]."""
+    std: Triple
+    """Standard deviation of each channel (red, green, blue), in [0, 1]."""
+    interpolation: Literal["bicubic", "bilinear", "nearest", "lanczos"] = "bicubic"
+    """Filter of the resizing (antialiased, as Pillow does it)."""
+    resize: Literal["shortest", "squash"] = "shortest"
+    """Bring the shorter side to the size and cut, or ignore the aspect ratio."""
+    crop_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Side of the cut square as a fraction of the resized image (timm's `crop_pct`)."""
