@@ -1,0 +1,1 @@
+"""The embedded demo: real handwriting to learn from, and a start that knows print."""

@@ -1,0 +1,180 @@
+"""scikit-learn's handwritten digits as image files, writers kept apart, with shifted test sets.
+
+The 1,797 images are thirteen people's hands in consecutive blocks. A file is named for its writer
+and its row, `w03_0412.png`, so that `GROUP_PATTERN` gives the group of a sample from its name.
+"""
+
+import json
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soups.demo.folders import alone, whole_folder
+from soups.demo.settings import DigitsSettings
+from soups.errors import DataError
+from soups.records import fingerprint, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+WRITER_STARTS = (0, 130, 256, 386, 516, 646, 776, 905, 1029, 1157, 1287, 1415, 1667)
+GROUP_PATTERN = r"(w\d+)_"
+MARKER = "digits.json"
+RECIPE = 1  # Raise it when equal settings shall give other images.
+
+_FILE_NAME = re.compile(r"w\d{2}_\d{4}\.png")
+
+
+def make_digits(settings: DigitsSettings) -> Path:
+    """Make the folder of digits, unless it is there already.
+
+    Layout: `train/<class>/w<writer>_<row>.png`, `test/<class>/…` and `shifts/<name>/<class>/…`, classes
+    `zero` … `nine`, 8-bit grey PNG, light strokes on black. No writer is in both train and test; the shifts
+    are the test images, changed. Equal settings give equal files. The marker `digits.json` is written last.
+
+    Returns:
+        The folder, `settings.location`.
+
+    Raises:
+        DataError: the folder exists and holds anything that this function did not make.
+        EnvironmentFailure: the disk is full, or the folder may not be written.
+    """
+    folder = settings.location
+    if _is_complete(folder, settings):
+        return folder
+    with alone(folder):
+        if _is_complete(folder, settings):  # Another process made it while this one waited.
+            return folder
+        _refuse_foreign(folder)
+        with whole_folder(folder) as making:
+            count = _write_images(making, settings)
+            write_json(making / MARKER, {"fingerprint": _fingerprint(settings), "images": count} | _identity(settings))
+    return folder
+
+
+def writer_of(row: int) -> int:
+    """The writer, 0 … 12, of a row of scikit-learn's table, 0 … 1796."""
+    return bisect_right(WRITER_STARTS, row) - 1
+
+
+def testing_writers(settings: DigitsSettings) -> set[int]:
+    """The writers whose images go to test/, as the seed says."""
+    import numpy as np
+
+    order = np.random.default_rng(settings.seed).permutation(len(WRITER_STARTS))
+    return {int(writer) for writer in order[: settings.test_writers]}
+
+
+def _identity(settings: DigitsSettings) -> dict[str, Any]:
+    return {"recipe": RECIPE, "settings": settings.model_dump(mode="json", exclude={"location"})}
+
+
+def _fingerprint(settings: DigitsSettings) -> str:
+    return fingerprint(_identity(settings))
+
+
+def _is_complete(folder: Path, settings: DigitsSettings) -> bool:
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(marker, dict) or marker.get("fingerprint") != _fingerprint(settings):
+        return False
+    return sum(1 for _ in folder.rglob("*.png")) == marker.get("images")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Only what this module made may be replaced: a marker, and images under the names it gives."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    hint = "move it away, or choose another --location"
+    if folder.exists() and not (folder / MARKER).is_file():
+        expected = f"a new folder, or one with the marker {MARKER}"
+        raise DataError(f"{folder}: exists and was not made by the demo", expected=expected, next_step=hint)
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() and path.name != MARKER and not _FILE_NAME.fullmatch(path.name):
+            problem = f"{folder}: has to be made again, but holds a file that the demo did not make"
+            expected = f"{MARKER} and images named like w03_0412.png"
+            raise DataError(problem, expected=expected, found=str(path), next_step=hint)
+
+
+def _write_images(folder: Path, settings: DigitsSettings) -> int:
+    """Write all images below `folder`; returns how many."""
+    from sklearn.datasets import load_digits
+
+    table, testers, count = load_digits(), testing_writers(settings), 0
+    for row, (pixels, target) in enumerate(zip(table.images, table.target, strict=True)):
+        writer, word = writer_of(row), WORDS[int(target)]
+        image = _enlarge(pixels, settings.image_size)
+        versions = {"test" if writer in testers else "train": image}
+        if writer in testers:
+            versions |= shifted(image, row, settings)
+        for place, version in versions.items():
+            path = folder / place / word / f"w{writer:02d}_{row:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            version.save(path)
+            count += 1
+    return count
+
+
+def _enlarge(pixels: "np.ndarray", size: int) -> "Image.Image":
+    """(8, 8) float, [0, 16] -> grey image of `size` pixels, [0, 255], bicubic."""
+    import numpy as np
+    from PIL import Image
+
+    small = Image.fromarray(np.rint(pixels * (255 / 16)).astype(np.uint8))
+    return small.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def shifted(image: "Image.Image", row: int, settings: DigitsSettings) -> dict[str, "Image.Image"]:
+    """The shifted versions of one image, by the folder they belong in (`shifts/<name>`).
+
+    As ImageNet-C makes them (Hendrycks and Dietterich, arXiv:1903.12261), with one severity each. Chance comes
+    from (seed, shift, row) alone, so an image does not depend on which others are made.
+    """
+    makers: dict[str, Callable[..., Image.Image]] = {
+        "rotate_left": lambda rng: _rotate(image, settings.rotation),
+        "rotate_right": lambda rng: _rotate(image, -settings.rotation),
+        "noise": lambda rng: _add_noise(image, settings.noise, rng),
+        "blur": lambda rng: _blur(image, settings.blur),
+        "translate": lambda rng: _translate(image, settings.translation, rng),
+    }
+    import numpy as np
+
+    return {
+        f"shifts/{name}": make(np.random.default_rng([settings.seed, number, row]))
+        for number, (name, make) in enumerate(makers.items())
+    }
+
+
+def _rotate(image: "Image.Image", degrees: float) -> "Image.Image":
+    from PIL import Image
+
+    return image.rotate(degrees, Image.Resampling.BICUBIC)
+
+
+def _add_noise(image: "Image.Image", deviation: float, rng: "np.random.Generator") -> "Image.Image":
+    import numpy as np
+    from PIL import Image
+
+    noisy = np.asarray(image, dtype=np.float64) + rng.normal(0, 255 * deviation, size=(image.height, image.width))
+    return Image.fromarray(np.rint(noisy.clip(0, 255)).astype(np.uint8))
+
+
+def _blur(image: "Image.Image", radius: float) -> "Image.Image":
+    from PIL import ImageFilter
+
+    return image.filter(ImageFilter.GaussianBlur(radius * image.width / 32))
+
+
+def _translate(image: "Image.Image", distance: float, rng: "np.random.Generator") -> "Image.Image":
+    from PIL import Image
+
+    angle, pixels = rng.uniform(0, 2 * math.pi), distance * image.width / 32
+    matrix = (1, 0, pixels * math.cos(angle), 0, 1, pixels * math.sin(angle))
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
