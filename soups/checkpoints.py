@@ -193,6 +193,10 @@ def _read_pickle(path: Path) -> "dict[str, torch.Tensor]":
     content = _unwrap(content)
     if not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise DataError(f"{path}: not a state dict", expected="names and tensors", next_step=advice)
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in content.values())
+    if claimed > 4 * path.stat().st_size + 2**20:
+        # Tied tensors may be counted twice; a tensor expanded from one number is a bomb that goes off when copied.
+        raise DataError(f"{path}: its tensors claim {claimed} bytes", found=f"a file of {path.stat().st_size} bytes")
     return dict(content)
 
 

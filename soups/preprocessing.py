@@ -1,8 +1,11 @@
 """How an image becomes a model's input: values that travel with the model in its card."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import torch
 
 Triple = tuple[float, float, float]
 
@@ -29,3 +32,21 @@ class Preprocessing(BaseModel):
     """Bring the shorter side to the size and cut, or ignore the aspect ratio."""
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """Side of the cut square as a fraction of the resized image (timm's `crop_pct`)."""
+
+
+def normalise(images: "torch.Tensor", preprocessing: Preprocessing) -> "torch.Tensor":
+    """Model inputs from pixels.
+
+    Args:
+        images: (N, H, W, 3) uint8, RGB in [0, 255], on any device.
+        preprocessing: gives mean and std.
+
+    Returns:
+        (N, 3, H, W) float32, contiguous, on the same device.
+    """
+    import torch
+
+    mean = torch.tensor(preprocessing.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=images.device).view(1, 3, 1, 1)
+    pixels = images.permute(0, 3, 1, 2).to(torch.float32).div(255)
+    return pixels.sub_(mean).div_(std).contiguous()

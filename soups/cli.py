@@ -1,0 +1,216 @@
+"""From settings classes to flags, and from exceptions to messages and exit codes.
+
+A command is a settings class and a function. Flags, `--config FILE.yaml`, environment variables and defaults meet
+here: a flag wins over the file, the file over the environment, that over the default.
+"""
+
+import difflib
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from soups.errors import UsageError, UserError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+logger = logging.getLogger("soups")
+
+_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+_COMMON_FLAGS = (
+    "--config FILE.yaml gives any of these settings from a file; flags win over it. "
+    "--debug shows the traceback of an error."
+)
+
+
+def _parse_flag(words: list[str]) -> bool:
+    if not words or words[0].lower() in _TRUE:
+        return True
+    if words[0].lower() in _FALSE:
+        return False
+    raise ValueError("expected True or False, or the flag alone")
+
+
+# A switch that works bare (`--strict`) and with a value (`--strict True`).
+Flag = tyro.conf.FlagConversionOff[
+    Annotated[
+        bool,
+        tyro.constructors.PrimitiveConstructorSpec(
+            nargs=(0, 1),
+            metavar="[True|False]",
+            instance_from_str=_parse_flag,
+            is_instance=lambda value: isinstance(value, bool),
+            str_from_instance=lambda value: [str(value)],
+        ),
+    ]
+]
+
+
+@dataclass(frozen=True)
+class Given(Generic[Settings]):
+    """Validated settings, and the names of those that the user gave (by flag, file or environment)."""
+
+    settings: Settings
+    names: frozenset[str]
+
+
+def run(
+    settings_class: type[Settings],
+    command: Callable[[Given[Settings]], None],
+    argv: Sequence[str] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Parse the command line, run the command, and turn what goes wrong into one message.
+
+    Args:
+        settings_class: a frozen pydantic class; fields that are such classes themselves become groups of flags
+            without a prefix. Its docstring is the help text.
+        command: what to do; returns when it is done.
+        argv: the arguments without the program's name; those of the process by default.
+        environment: environment variable → setting that it stands for.
+
+    Returns:
+        The exit code: 0 done, 2 usage, 3 data or checkpoint, 4 environment, 5 some failed, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    set_up_logging(debug)
+    try:
+        command(parse(settings_class, arguments, environment or {}))
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # The reader of our output (such as `head`) has gone; that is not an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 2
+    return 0
+
+
+def set_up_logging(debug: bool = False) -> None:
+    """Send the toolkit's notices to stderr as plain lines; once per process."""
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+
+
+def parse(settings_class: type[Settings], arguments: Sequence[str], environment: Mapping[str, str]) -> Given[Settings]:
+    """Settings from flags, file, environment and defaults, in this order of precedence.
+
+    Raises:
+        UsageError: an unknown key or a value of the wrong kind in the file or the environment.
+        SystemExit: `--help` (0), or an unknown flag or a wrong value on the command line (2).
+    """
+    groups = _flat_fields(settings_class)
+    from_environment = {name: os.environ[variable] for variable, name in environment.items() if os.environ.get(variable)}
+    arguments, config = _take_config(arguments)
+    from_file = _read_config(config, groups) if config else {}
+    given = {**from_environment, **from_file}
+    defaults = _build(settings_class, groups, given, config)
+    parsed = tyro.cli(
+        settings_class,
+        args=arguments,
+        default=defaults,
+        prog=Path(sys.argv[0]).name,
+        description=f"{inspect.cleandoc(settings_class.__doc__ or '')}\n\n{_COMMON_FLAGS}",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    flags = {token[2:].split("=")[0].replace("-", "_") for token in arguments if token.startswith("--")}
+    return Given(parsed, frozenset(set(given) | (flags & set(groups))))
+
+
+def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:
+    """Setting → the field of `settings_class` that groups it, or None where it is a field itself."""
+    fields: dict[str, str | None] = {}
+    for name, field in settings_class.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            fields |= dict.fromkeys(kind.model_fields, name)
+        else:
+            fields[name] = None
+    return fields
+
+
+def _take_config(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
+    rest, path, tokens = [], None, iter(arguments)
+    for token in tokens:
+        if token == "--config":
+            value = next(tokens, None)
+            if value is None:
+                raise UsageError("--config lacks its file", expected="--config FILE.yaml")
+            path = Path(value)
+        elif token.startswith("--config="):
+            path = Path(token.removeprefix("--config="))
+        else:
+            rest.append(token)
+    return rest, path
+
+
+def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys and values of a YAML file; scalars stay text, so that 1e-5 is a number and `no` a name."""
+    try:
+        document = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file", expected="--config FILE.yaml") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{path}: not readable YAML", found=" ".join(str(error).split())) from error
+    if document is None:
+        return {}
+    if not isinstance(document, yaml.MappingNode):
+        raise UsageError(f"{path}: not a list of settings", expected="lines such as `lr: 1e-5`")
+    values = {}
+    for key_node, value_node in document.value:
+        key = str(key_node.value).replace("-", "_")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise UsageError(
+                f"{path}, line {key_node.start_mark.line + 1}: unknown setting {key_node.value!r}",
+                next_step=f"did you mean {near[0]!r}?" if near else "see --help for the settings",
+            )
+        values[key] = _plain(value_node)
+    return values
+
+
+def _plain(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): _plain(value) for key, value in node.value}
+    quoted = getattr(node, "style", None) in {"'", '"'}
+    return None if not quoted and node.value in {"", "null", "~", "None"} else node.value
+
+
+def _build(
+    settings_class: type[Settings], groups: Mapping[str, str | None], given: Mapping[str, Any], config: Path | None
+) -> Settings:
+    nested: dict[str, Any] = {}
+    for name, value in given.items():
+        group = groups[name]
+        if group is None:
+            nested[name] = value
+        else:
+            nested.setdefault(group, {})[name] = value
+    try:
+        return settings_class.model_validate(nested)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(next((part for part in reversed(first["loc"]) if part in groups), first["loc"][-1]))
+        where = f"{config}: {name}" if config else f"setting {name} from the environment"
+        raise UsageError(where, expected=first["msg"], found=repr(first["input"])) from error

@@ -1,0 +1,147 @@
+"""Devices, precision, threads and seeds: the only place that names an accelerator."""
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from soups.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class RuntimeSettings(BaseModel):
+    """Where and how the work runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str = "auto"
+    """`auto` takes an accelerator where there is one; else `cpu`, `cuda`, `cuda:1`, `mps`, …"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto` takes bf16 where the processor computes in it; resolved once per run and recorded."""
+    threads: int | None = Field(default=None, gt=0)
+    """CPU threads of each process (default: the cores divided by `--jobs`); resolved once per run and recorded."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that prepare images for each training process; they do not change the result."""
+    jobs: int = Field(default=1, gt=0)
+    """Models trained or evaluated side by side, each in a process of its own."""
+
+
+class Runtime(BaseModel):
+    """Resolved settings: nothing is `auto` any more."""
+
+    model_config = ConfigDict(frozen=True)
+
+    device: str
+    precision: Precision
+    threads: int
+    workers: int = 0
+    jobs: int = 1
+
+
+def resolve(settings: RuntimeSettings, precision: str | None = None, threads: int | None = None) -> Runtime:
+    """Decide device, precision and threads; `precision` and `threads` are what the run recorded, if it did.
+
+    Raises:
+        EnvironmentFailure: the device does not exist here.
+    """
+    device = _resolve_device(settings.device)
+    chosen = precision or settings.precision
+    return Runtime(
+        device=device,
+        precision=_fastest_precision(device) if chosen == "auto" else chosen,  # type: ignore[arg-type]
+        threads=threads or settings.threads or max(1, available_cores() // settings.jobs),
+        workers=settings.workers,
+        jobs=settings.jobs,
+    )
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _resolve_device(name: str) -> str:
+    if name == "cpu":
+        return name
+    import torch
+
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator.type if accelerator is not None else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise EnvironmentFailure(
+            f"--device {name}: not usable here",
+            found=str(error).strip().splitlines()[0],
+            next_step="leave --device out, or give cpu",
+        ) from error
+    return name
+
+
+def _fastest_precision(device: str) -> Precision:
+    import torch
+
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device == "cpu":
+        return "bf16" if _processor_computes_bf16() else "fp32"
+    return "fp32"
+
+
+def _processor_computes_bf16() -> bool:
+    import torch
+
+    # Without these instructions bf16 is emulated and slower than fp32.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def autocast(runtime: Runtime) -> "torch.autocast":
+    """The context in which a forward pass runs at the runtime's precision."""
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[runtime.precision]
+    return torch.autocast(runtime.device.split(":")[0], dtype=dtype, enabled=runtime.precision != "fp32")
+
+
+def limit_threads(threads: int) -> None:
+    """Use so many CPU threads in this process from now on: the number shows in the last bits of the weights."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def cache_dir() -> Path:
+    """Where what can be made again is kept: `SOUPS_CACHE`, else `XDG_CACHE_HOME/soups`, else `~/.cache/soups`."""
+    if explicit := os.environ.get("SOUPS_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "soups"
+
+
+def derived_seed(*entropy: int) -> int:
+    """A 63-bit seed from a path of whole numbers, such as (random seed, model, epoch, sample)."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@contextmanager
+def seeded_globals(seed: int) -> Iterator[None]:
+    """Seed Python's and NumPy's global generators within the block, for libraries that offer no generator argument."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
