@@ -1,0 +1,1 @@
+"""Floor 4: logits of models on sets of images, their scores, and the judge of soups."""

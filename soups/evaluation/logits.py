@@ -1,0 +1,90 @@
+"""Logits of one model on one set of images, computed once and kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from soups.data.cache import Images
+from soups.data.loader import evaluation_batches
+from soups.errors import DataError
+from soups.preprocessing import Preprocessing, normalise
+from soups.records import fingerprint, write_array
+from soups.runtime import Runtime, autocast
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Images to score models on, with what is known of them."""
+
+    name: str
+    """`val`, `test` or the name of a shift set."""
+    images: Images
+    """Pixels at the models' evaluation geometry."""
+    labels: np.ndarray
+    """(N,) int64 class indices; -1 where the label is unknown."""
+    groups: np.ndarray
+    """(N,) text: person, writer, scene, or the image itself."""
+    paths: tuple[Path, ...]
+    """The N files, in the order of the images."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every image has a label."""
+        return bool(len(self.labels)) and bool((self.labels >= 0).all())
+
+
+def compute_logits(
+    classifier: "torch.nn.Module", images: Images, preprocessing: Preprocessing, runtime: Runtime, batch_size: int
+) -> np.ndarray:
+    """(N, C) float32 logits of a classifier in evaluation mode; every image once, in order.
+
+    Args:
+        classifier: on the runtime's device.
+        images: uint8 pixels at the evaluation geometry of `preprocessing`.
+        preprocessing: mean and std.
+        runtime: device and precision of the forward pass, workers of the loader.
+        batch_size: images in one forward pass; the last bits of the logits depend on it.
+    """
+    import torch
+
+    classifier.eval()
+    parts = []
+    with torch.inference_mode(), autocast(runtime):
+        for batch in evaluation_batches(images, batch_size, runtime.workers):
+            inputs = normalise(batch.to(runtime.device, non_blocking=True), preprocessing)
+            parts.append(classifier(inputs).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def logits_path(folder: Path, sha256: str, set_name: str, images: Sequence[Path], runtime: Runtime) -> Path:
+    """Where the logits of a checkpoint on a set are kept: another file for other weights, images or precision."""
+    files = [[path.as_posix(), *_size_and_time(path)] for path in images]
+    return folder / f"{sha256[:16]}-{set_name}-{fingerprint(files)[:8]}-{runtime.precision}.npy"
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: the image is gone", next_step="restore it, or start a new run") from error
+    return status.st_size, status.st_mtime_ns
+
+
+def kept_logits(path: Path, images: int, classes: int) -> np.ndarray | None:
+    """Logits kept earlier, or None where there are none that fit."""
+    try:
+        logits = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return logits if logits.shape == (images, classes) and logits.dtype == np.float32 else None
+
+
+def keep_logits(path: Path, logits: np.ndarray) -> None:
+    """Keep logits for later, whole or not at all."""
+    write_array(path, logits)

@@ -1,0 +1,1 @@
+"""Floor 5: hyperparameters, schedule, losses and one fine-tune."""

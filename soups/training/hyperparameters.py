@@ -1,0 +1,87 @@
+"""Which hyperparameters fine-tune i has: the flags, a row drawn at random, or an entry of a file."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from soups.errors import DataError, UsageError
+from soups.training.settings import RandomRanges, TrainingSettings
+
+_DRAWN = ("lr", "wd", "epochs", "aug", "mix", "smoothing")
+_STREAM = 1  # Keeps the draw of the hyperparameters apart from the other uses of (random seed, index).
+
+
+def hyperparameters(settings: TrainingSettings, ranges: RandomRanges, index: int) -> TrainingSettings | None:
+    """The settings of fine-tune `index`, or None where a file's entry is the start itself (it has no `lr`).
+
+    Raises:
+        UsageError: `--hparams` is neither a word that is known nor a file.
+        DataError: the file is damaged, lacks the entry or gives a value that makes no sense.
+    """
+    if settings.hparams == "fixed":
+        return settings
+    if settings.hparams == "random":
+        return settings.model_copy(update=draw(ranges, settings.random_seed, index))
+    entry = _entry_of_file(Path(settings.hparams), index)
+    if entry.get("lr") is None:
+        return None
+    values = {key: entry[key] for key in _DRAWN if key in entry}
+    values = {key: value if value is not None else _absent(key) for key, value in values.items()}
+    try:
+        return TrainingSettings.model_validate({**settings.model_dump(), **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(
+            f"{settings.hparams}: model_{index}: {first['loc'][-1] if first['loc'] else 'settings'}",
+            expected=first["msg"],
+            found=repr(first["input"]),
+        ) from error
+
+
+def _absent(key: str) -> Any:
+    return {"mix": 0.0, "smoothing": 0.0, "wd": 0.0}.get(key)
+
+
+def draw(ranges: RandomRanges, random_seed: int, index: int) -> dict[str, Any]:
+    """Row `index` of the random search of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1).
+
+    Every value is drawn whether it is used or not, so that changing one range leaves the other columns alone.
+    """
+    generator = np.random.default_rng(np.random.SeedSequence([random_seed, index, _STREAM]))
+    values: dict[str, Any] = {
+        "lr": _log_uniform(generator, ranges.lr_range),
+        "wd": _log_uniform(generator, ranges.wd_range),
+        "epochs": int(generator.integers(ranges.epochs_range[0], ranges.epochs_range[1], endpoint=True)),
+    }
+    magnitude = int(generator.integers(*ranges.magnitude_range, endpoint=True))
+    operations = int(generator.integers(*ranges.operations_range, endpoint=True))
+    values["aug"] = f"rand-m{magnitude}-n{operations}" if operations else None
+    for key, bounds in (("mix", ranges.mix_range), ("smoothing", ranges.smoothing_range)):
+        value, used = float(generator.uniform(*bounds)), bool(generator.integers(2))
+        values[key] = round(value, 6) if used else 0.0
+    return values
+
+
+def _log_uniform(generator: np.random.Generator, bounds: tuple[float, float]) -> float:
+    exponent = float(generator.uniform(math.log(bounds[0]), math.log(bounds[1])))
+    return float(f"{math.exp(exponent):.6g}")  # Six digits: readable in logs and the same everywhere.
+
+
+def _entry_of_file(path: Path, index: int) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(f"--hparams {path}: no such file", expected="fixed, random, or a JSON file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: not JSON", found=str(error)) from error
+    entry = content.get(f"model_{index}") if isinstance(content, dict) else None
+    if not isinstance(entry, dict):
+        raise DataError(
+            f"{path}: no entry model_{index}",
+            expected='{"model_0": {"lr": …, "wd": …, "epochs": …, "aug": …, "mix": …, "smoothing": …}, …}',
+        )
+    return entry

@@ -1,0 +1,98 @@
+"""Settings of a fine-tune; free of torch, so that `--help` is quick."""
+
+
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from soups.cli import Flag
+
+
+class TrainingSettings(BaseModel):
+    """One fine-tune."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hparams: str = "fixed"
+    """`fixed`: the flags below; `random`: row i drawn from the root seed; or a JSON file with an entry `model_<i>`."""
+    random_seed: int = Field(default=0, ge=0)
+    """Root seed of training: fine-tune i uses SeedSequence([random_seed, i])."""
+    epochs: int = Field(default=8, gt=0)
+    """Passes over the training images."""
+    batch_size: int = Field(default=64, gt=0)
+    """Images in one step."""
+    lr: float = Field(default=2e-5, gt=0)
+    """Peak learning rate, after the warm-up."""
+    wd: float = Field(default=0.1, ge=0)
+    """Weight decay of tensors with at least two dimensions."""
+    optimizer: str = "adamw"
+    """`adamw`, or any name of timm's optimiser factory."""
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    """Share of the steps over which the learning rate rises linearly; a cosine to zero follows."""
+    clip: float = Field(default=1.0, ge=0)
+    """Largest norm of the gradient; 0 leaves it alone."""
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Label smoothing."""
+    mix: float = Field(default=0.0, ge=0)
+    """Mixup: the Beta distribution's alpha; 0 for none."""
+    aug: str | None = None
+    """RandAugment as timm writes it, such as `rand-m9-n2`; None for random crops alone."""
+    lp_epochs: int = Field(default=0, ge=0)
+    """Epochs in which the head alone is trained before the whole model is (linear probe, then fine-tune)."""
+    freeze_backbone: Flag = False
+    """Train the head alone."""
+    patience: int | None = Field(default=None, gt=0)
+    """Stop after so many epochs without a better validation score, and keep the best epoch's weights."""
+    validate_every: int = Field(default=1, ge=0)
+    """Epochs between validations; 0 for one at the end. Early stopping validates after each."""
+    oversample: tuple[str, ...] | None = None
+    """Training classes to repeat: `CLASS=TIMES …`, or `auto` to bring each up to the largest."""
+    start_from: str | None = None
+    """A folder whose `model_<i>.pt` (or .safetensors) fine-tune i begins at, instead of the common start."""
+
+    @model_validator(mode="after")
+    def _one_way_of_training(self) -> "TrainingSettings":
+        if self.freeze_backbone and self.lp_epochs:
+            raise ValueError("freeze_backbone trains the head alone already: leave lp_epochs out")
+        return self
+
+
+Bounds = tuple[float, float]
+
+
+def _in_order(bounds: Bounds) -> Bounds:
+    if not bounds[0] <= bounds[1]:
+        raise ValueError(f"the lower end comes first, found {bounds[0]} {bounds[1]}")
+    return bounds
+
+
+class RandomRanges(BaseModel):
+    """What `--hparams random` draws from; by default the ranges of the model-soups paper."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lr_range: Bounds = (1e-6, 1e-4)
+    """Learning rate, log-uniform."""
+    wd_range: Bounds = (1e-4, 10**-0.2)
+    """Weight decay, log-uniform."""
+    epochs_range: tuple[int, int] = (4, 16)
+    """Epochs, uniform, both ends included."""
+    magnitude_range: tuple[int, int] = (0, 20)
+    """RandAugment magnitude, uniform, both ends included."""
+    operations_range: tuple[int, int] = (0, 2)
+    """RandAugment operations, uniform, both ends included; 0 for none."""
+    mix_range: Bounds = (0.0, 0.9)
+    """Mixup, uniform, for one half of the models; the other half has none."""
+    smoothing_range: Bounds = (0.0, 0.25)
+    """Label smoothing, uniform, for one half of the models; the other half has none."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RandomRanges":
+        for name, bounds in self:
+            try:
+                _in_order(bounds)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+        for name in ("lr_range", "wd_range"):
+            if getattr(self, name)[0] <= 0:
+                raise ValueError(f"{name}: a log-uniform range is above zero")
+        return self
