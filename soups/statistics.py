@@ -1,0 +1,135 @@
+"""How sure a measured number is: bootstrap intervals that respect groups, and McNemar's exact test."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from soups.errors import DataError
+
+_CELLS_AT_ONCE = 4_000_000  # Resampled counts held in memory at a time: 32 MB.
+
+
+def bootstrap_interval(
+    values: np.ndarray, groups: np.ndarray | None = None, level: float = 0.95, repeats: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of `values`, drawing whole groups with replacement.
+
+    Images of one group (a writer, a person) resemble each other, so the groups and not the images are the independent
+    draws (the cluster bootstrap; Davison and Hinkley 1997, section 3.8). Each resample draws as many groups as there
+    are and takes the sum of their values over the number of their images.
+
+    With few groups the interval is rough and on the short side: from five groups there are only 126 different
+    resamples, and a percentile interval then covers the truth noticeably less often than its level says. A single group
+    tells nothing about others: the interval is (mean, mean).
+
+    Args:
+        values: (N,) numbers, for example 1.0 where the prediction is right.
+        groups: (N,) names or numbers; None: each image is a group of its own.
+        level: share of the resampled means inside, in (0, 1).
+        repeats: number of resamples.
+        seed: of the draws; equal input gives equal output.
+
+    Raises:
+        DataError: no values, or as many groups as values are not given.
+    """
+    return bootstrap_mean_interval([(values, groups)], level=level, repeats=repeats, seed=seed)
+
+
+def bootstrap_mean_interval(
+    sets: Sequence[tuple[np.ndarray, np.ndarray | None]], level: float = 0.95, repeats: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over several sets of each set's mean value.
+
+    A group that is in several sets (the same writer in each shift made from the test images) is drawn for all of them
+    at once, so that what the sets have in common stays in common. Groups that are in the same sets are drawn from each
+    other (as many as there are), so no set ever comes out empty; sets that share no group are drawn independently.
+
+    Args:
+        sets: `(values (N_s,), groups (N_s,) or None)` of each set; None: each image is a group of its own, shared with
+            no other set. Where shifts were made from the same images, give the images' names as groups.
+        level: share of the resampled means inside, in (0, 1).
+        repeats: number of resamples.
+        seed: of the draws; equal input gives equal output.
+
+    Raises:
+        DataError: no set, a set without values, or groups that do not fit the values.
+    """
+    sums, counts = _per_group(sets)
+    rng = np.random.default_rng(seed)
+    total_sums, total_counts = np.zeros((repeats, len(sets))), np.zeros((repeats, len(sets)))
+    _, stratum = np.unique(counts > 0, axis=0, return_inverse=True)
+    for index in range(stratum.max() + 1):
+        members = stratum.ravel() == index
+        # Groups with equal sums and counts are interchangeable: drawing how often each *kind* appears gives exactly
+        # the same distribution, and 50,000 single images are only two kinds (right, wrong).
+        kinds, sizes = np.unique(np.hstack([sums[members], counts[members]]), axis=0, return_counts=True)
+        _add_draws(rng, kinds, sizes, total_sums, total_counts)
+    means = (total_sums / total_counts).mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _per_group(sets: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of values and number of images of each group in each set, both (G, S) float64."""
+    if not sets:
+        raise DataError("no set to take an interval of", expected="at least one set of values")
+    names: dict[object, int] = {}
+    cells = []
+    for index, (values, groups) in enumerate(sets):
+        values = np.asarray(values, dtype=np.float64)
+        if len(values) == 0:
+            raise DataError("no values to take an interval of", expected="at least one image in each set")
+        if groups is not None and len(groups) != len(values):
+            raise DataError("groups do not fit the values", expected=f"{len(values)} groups", found=str(len(groups)))
+        if groups is None:
+            keys: list[object] = [(index, position) for position in range(len(values))]
+            inverse = np.arange(len(values))
+        else:
+            unique, inverse = np.unique(np.asarray(groups), return_inverse=True)
+            keys = unique.tolist()
+        rows = np.array([names.setdefault(key, len(names)) for key in keys])
+        cells.append((rows[inverse], values))
+    sums = np.stack([np.bincount(rows, weights=values, minlength=len(names)) for rows, values in cells], axis=1)
+    counts = np.stack([np.bincount(rows, minlength=len(names)) for rows, _ in cells], axis=1).astype(np.float64)
+    return sums, counts
+
+
+def _add_draws(
+    rng: np.random.Generator, kinds: np.ndarray, sizes: np.ndarray, sums: np.ndarray, counts: np.ndarray
+) -> None:
+    """Add to `sums` and `counts`, (repeats, S), those of as many groups drawn as there are in one stratum."""
+    half = sums.shape[1]
+    at_once = max(1, _CELLS_AT_ONCE // len(sizes))
+    for begin in range(0, len(sums), at_once):
+        rows = slice(begin, min(begin + at_once, len(sums)))
+        drawn = rng.multinomial(sizes.sum(), sizes / sizes.sum(), size=rows.stop - rows.start)
+        sums[rows] += drawn @ kinds[:, :half]
+        counts[rows] += drawn @ kinds[:, half:]
+
+
+def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
+    """Exact two-sided p-value that two classifiers are equally often right on the same images.
+
+    Of the images that exactly one of the two gets right, each classifier would have half: a binomial test (McNemar
+    1947, in its exact form). It takes images as independent, so with groups it is too sure of itself.
+
+    Args:
+        correct_a: (N,) bool.
+        correct_b: (N,) bool, of the same images.
+
+    Returns:
+        A probability in (0, 1]; 1.0 when both are right on the same images.
+
+    Raises:
+        DataError: the two do not have the same number of images.
+    """
+    correct_a, correct_b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    if correct_a.shape != correct_b.shape:
+        raise DataError("predictions of different images", found=f"{correct_a.shape} and {correct_b.shape}")
+    only_a = int(np.count_nonzero(correct_a & ~correct_b))
+    only_b = int(np.count_nonzero(correct_b & ~correct_a))
+    if only_a + only_b == 0:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
