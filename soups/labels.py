@@ -1,5 +1,6 @@
 """Label spaces: ordered class names, and the way between names and indices."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ class LabelSpace:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        doubled = sorted({name for name in self.names if self.names.count(name) > 1})
+        doubled = sorted(name for name, times in Counter(self.names).items() if times > 1)
         if doubled:
             raise DataError(f"class names appear twice: {', '.join(doubled)}", expected="distinct class names")
 
@@ -70,19 +71,31 @@ class LabelSpace:
     def read_column(self, values: Iterable[str]) -> list[str]:
         """Class names from a column that holds names or indices (as text).
 
-        A value that is a class name counts as a name, so a class called "1" is never taken for an index unless every
-        value of the column is an index and some value is no name.
+        A column whose values are all class names holds names, even where a class is called "1"; else it holds indices.
 
         Raises:
-            DataError: a value is neither.
+            DataError: a value is neither, or some values are names and others indices; names the first culprit.
         """
         values = [str(value).strip() for value in values]
-        if all(value in self._index for value in values):
+        distinct = set(values)
+        if distinct <= self._index.keys():
             return values
-        if all(value.isdecimal() and int(value) < len(self) for value in values):
-            return self.decode(map(int, values))
-        wrong = next(v for v in values if v not in self._index and not (v.isdecimal() and int(v) < len(self)))
+        if all(self._is_index(value) for value in distinct):
+            named = {value: self.names[int(value)] for value in distinct}
+            return [named[value] for value in values]
+        wrong = next((v for v in values if v not in self._index and not self._is_index(v)), None)
+        if wrong is None:
+            name = next(value for value in values if not self._is_index(value))
+            index = next(value for value in values if value not in self._index)
+            raise DataError(
+                "labels are partly names and partly indices",
+                expected="one of the two throughout",
+                found=f"{name!r} and {index!r}",
+            )
         raise DataError(
             f"{wrong!r} is neither a class name nor an index",
             expected=f"one of {', '.join(self.names)}, or 0 to {len(self) - 1}",
         )
+
+    def _is_index(self, value: str) -> bool:
+        return value.isdecimal() and int(value) < len(self)

@@ -1,9 +1,9 @@
 """Arithmetic on state dicts: what can be averaged, and averages in double precision."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from soups.errors import DataError
+from soups.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -15,9 +15,9 @@ def check_compatible(reference: "State", state: "State", reference_name: str, na
     """Raise unless both states have the same keys, shapes and dtypes.
 
     Raises:
-        DataError: names the ingredient, the tensor, what was expected and what was found.
+        DataError: names the ingredient, the first such tensor (by name), what was expected and what was found.
     """
-    for key in reference.keys() | state.keys():
+    for key in sorted(reference.keys() | state.keys()):
         if key not in state:
             raise DataError(f"{name}: lacks the tensor {key!r}", expected=f"the tensors of {reference_name}")
         if key not in reference:
@@ -36,7 +36,8 @@ class WeightedSum:
     """A running sum of states in float64, so that neither order nor number of ingredients shows in float32.
 
     Floating-point tensors are summed; all others (counters such as `num_batches_tracked`) are taken from the first
-    state added, because a mean of counters means nothing.
+    state added, because a mean of counters means nothing. It holds one float64 copy of the state, and nothing that the
+    caller holds is changed.
     """
 
     def __init__(self) -> None:
@@ -56,10 +57,11 @@ class WeightedSum:
         """Add `weight` times a state in place.
 
         Raises:
-            DataError: the state does not fit those added before.
+            DataError: the state does not fit those added before, or holds NaN; names the tensor.
         """
         import torch
 
+        _refuse_nan(state, name)
         if not self.total:
             self.first_name = name
             self.dtypes = {key: tensor.dtype for key, tensor in state.items()}
@@ -81,6 +83,27 @@ class WeightedSum:
             for key, tensor in self.total.items()
         }
 
+    def mean_with(self, state: "State", weight: float = 1.0, name: str = "ingredient") -> "dict[str, torch.Tensor]":
+        """What `mean` would be after `add`: the same bits, without changing the sum or copying it as a whole.
+
+        Raises:
+            DataError: the state does not fit those added before, or holds NaN; names the tensor.
+        """
+        import torch
+
+        if not self.total:
+            other = WeightedSum()
+            other.add(state, weight, name)
+            return other.mean()
+        _refuse_nan(state, name)
+        self._check(state, name)
+        return {
+            key: (tensor.add(state[key].to(torch.float64), alpha=weight) / (self.weight + weight)).to(self.dtypes[key])
+            if self.dtypes[key].is_floating_point
+            else tensor.clone()
+            for key, tensor in self.total.items()
+        }
+
     def _check(self, state: "State", name: str) -> None:
         import torch
 
@@ -90,15 +113,37 @@ class WeightedSum:
         check_compatible(meta, state, self.first_name, name)
 
 
-def average(states: "Iterable[tuple[str, State]]") -> "dict[str, torch.Tensor]":
-    """The plain mean of named states, one in memory at a time.
+def _refuse_nan(state: "State", name: str) -> None:
+    for key in sorted(state):
+        if state[key].is_floating_point() and bool(state[key].isnan().any()):
+            raise DataError(
+                f"{name}: tensor {key!r} holds NaN",
+                expected="numbers",
+                next_step="its training has diverged: leave this model out",
+            )
+
+
+def average(states: "Iterable[tuple[str, State]]", weights: Sequence[float] | None = None) -> "dict[str, torch.Tensor]":
+    """The mean of named states, one in memory at a time beside the float64 sum.
+
+    Args:
+        states: names (for messages) and states; for bits that do not depend on anything else, in a canonical order.
+        weights: one number per state; their sum divides. None: all equal.
 
     Raises:
-        DataError: two states do not fit each other, or there is none.
+        DataError: two states do not fit each other, one holds NaN, or there is none.
+        UsageError: there are more or fewer weights than states, or they sum to zero.
     """
-    total = WeightedSum()
+    total, used = WeightedSum(), 0
     for name, state in states:
-        total.add(state, name=name)
+        if weights is not None and used == len(weights):
+            raise UsageError("more models than weights", expected=f"{used} models")
+        total.add(state, weight=1.0 if weights is None else weights[used], name=name)
+        used += 1
     if not total.total:
         raise DataError("a soup of no ingredients", expected="at least one model")
+    if weights is not None and used < len(weights):
+        raise UsageError("more weights than models", expected=f"{used} weights", found=str(len(weights)))
+    if total.weight == 0:
+        raise UsageError("the weights of a soup sum to zero", expected="a sum above zero")
     return total.mean()

@@ -1,0 +1,122 @@
+"""The greedy soup: models join one by one, each only if the soup does not get worse by it."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, Verdict, canonical_order, decision
+from soups.weights import WeightedSum, average
+
+if TYPE_CHECKING:
+    from soups.recipes.pool import State
+
+
+def greedy(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, strict: bool = False) -> Soup:
+    """Algorithm 1 of Wortsman et al. 2022, arXiv:2203.05482, "greedy soup".
+
+    The ingredients come in order of falling validation score (ties: lower log-loss, then name). The first is taken as
+    it is, and its judged score is the one to reach; each further one joins for good if the mean of the soup so far and
+    it scores at least as well (`strict`: better, as the paper's own code has it). The soup's mean is over all
+    ingredients alike.
+
+    In memory at a time: one ingredient, the float64 sum of those kept, and one candidate. The final state is summed
+    anew in canonical order, so its bits depend on nothing but who is in it.
+
+    Args:
+        pool: the ingredients, in any order.
+        judge: weighs each candidate soup.
+        on_decision: called with each decision as soon as it has fallen.
+        strict: a candidate that only equals the incumbent is left out.
+
+    Raises:
+        DataError: an ingredient does not fit the first, or holds NaN; names the ingredient and the tensor.
+    """
+    kept: list[Ingredient] = []
+    total = WeightedSum()
+    decisions: list[dict[str, Any]] = []
+    incumbent: Verdict | None = None
+    for ingredient in sorted(pool.ingredients, key=_by_merit):
+        state = ingredient.load()
+        verdict = judge(total.mean_with(state, name=ingredient.name))
+        accepted = incumbent is None or _is_accepted(verdict, incumbent, strict)
+        reach = verdict.score if incumbent is None else incumbent.score
+        decisions.append(decision(ingredient.name, accepted, verdict, reach, _why(verdict, incumbent, accepted)))
+        if on_decision is not None:
+            on_decision(decisions[-1])
+        if accepted:
+            kept.append(ingredient)
+            total.add(state, name=ingredient.name)
+            incumbent = verdict
+        del state  # The next one must not be loaded beside it.
+    assert incumbent is not None
+    ingredients = canonical_order(kept)
+    final = average((ingredient.name, ingredient.load()) for ingredient in ingredients)
+    return Soup(
+        recipe="greedy",
+        state=final,
+        ingredients=ingredients,
+        coefficients=(1 / len(kept),) * len(kept),
+        score=incumbent.score if _same_numbers(final, total.mean()) else judge(final).score,
+        decisions=tuple(decisions),
+        options={"strict": strict},
+        summary=_summary(decisions, strict),
+    )
+
+
+def _by_merit(ingredient: Ingredient) -> tuple[bool, float, bool, float, str]:
+    # NaN compares with nothing and would make the order depend on the input's: such models go last.
+    no_score, no_loss = math.isnan(ingredient.score), math.isnan(ingredient.log_loss)
+    return (
+        no_score,
+        0.0 if no_score else -ingredient.score,
+        no_loss,
+        0.0 if no_loss else ingredient.log_loss,
+        ingredient.name,
+    )
+
+
+def _is_accepted(verdict: Verdict, incumbent: Verdict, strict: bool) -> bool:
+    return verdict.score > incumbent.score if strict else verdict.score >= incumbent.score
+
+
+def _same_numbers(one: "State", other: "State") -> bool:
+    """Whether the tensors that are averaged are equal to the bit; counters do not change what a model says."""
+    return all(not one[key].is_floating_point() or bool((one[key] == other[key]).all()) for key in one)
+
+
+def _why(verdict: Verdict, incumbent: Verdict | None, accepted: bool) -> str:
+    if incumbent is None:
+        return "the best single model by validation, taken as it is"
+    if verdict.score == incumbent.score:
+        return "as good as without it" if accepted else "only as good as without it"
+    gap = f"by {_amount(_gap(vars(verdict), vars(incumbent)))}"
+    return f"better with it {gap}" if verdict.score > incumbent.score else f"worse with it {gap}"
+
+
+def _gap(one: dict[str, Any], other: dict[str, Any]) -> float | int:
+    """How far apart two results are: in images (int) where the score is the accuracy, else in the score (float)."""
+    if all(math.isclose(result["score"], 1 - result["errors"] / result["images"]) for result in (one, other)):
+        return abs(one["errors"] - other["errors"])
+    return abs(one["score"] - other["score"])
+
+
+def _amount(gap: float | int) -> str:
+    if isinstance(gap, int):
+        return f"{gap} image{'' if gap == 1 else 's'}"
+    return f"{gap:.2g} in the score"
+
+
+def _summary(decisions: list[dict[str, Any]], strict: bool) -> str:
+    kept = sum(decision["accepted"] for decision in decisions)
+    text = f"kept {kept} of {len(decisions)}"
+    if kept > 1 or len(decisions) == 1:
+        return text
+    first, others = decisions[0], decisions[1:]
+    nearest = max(others, key=lambda decision: decision["score"])
+    goal = "improved on" if strict else "reached"
+    who = "the one other" if len(others) == 1 else f"none of the {len(others)} others"
+    verb = f"did not {'improve on' if strict else 'reach'}" if len(others) == 1 else goal
+    gap = _gap(nearest, first)
+    by = f"missed it by {_amount(gap)}" if gap else "only equalled it"
+    return (
+        f"{text}: averaged with {first['candidate']}, {who} {verb} its score; the nearest, {nearest['candidate']}, {by}"
+    )

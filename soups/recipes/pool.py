@@ -1,0 +1,126 @@
+"""What recipes work on: a lazy pool of ingredients, the judge of a state, and the soup that comes out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from soups.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+    State = Mapping[str, torch.Tensor]
+
+OnDecision = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """A model that may go into a soup; its weights stay on disk until asked for."""
+
+    name: str
+    """What messages and logs call it; distinct within a pool."""
+    sha256: str
+    """Of its file, in hexadecimal: gives the canonical order of a soup's ingredients."""
+    score: float
+    """On the validation set by the chosen metric; higher is better (the caller negates a loss)."""
+    log_loss: float
+    """On the validation set, in nats: decides between equal scores, lower first."""
+    load: "Callable[[], State]"
+    """Reads the weights; called when they are needed, and again when they are needed again."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The ingredients to choose from, in any order, and the start that they share, if known (never an ingredient)."""
+
+    ingredients: tuple[Ingredient, ...]
+    start: Ingredient | None = None
+
+    def __post_init__(self) -> None:
+        if not self.ingredients:
+            raise DataError("a soup of no ingredients", expected="at least one model")
+        for kind, what in (("name", "have the same name"), ("sha256", "are the same model twice")):
+            seen: dict[str, str] = {}
+            for ingredient in self.ingredients:
+                value = getattr(ingredient, kind)
+                if value in seen:
+                    raise DataError(
+                        f"{seen[value]} and {ingredient.name} {what}",
+                        expected="each model once",
+                        found=f"{kind} {value}",
+                        next_step="leave one of them out",
+                    )
+                seen[value] = ingredient.name
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A state's result on the validation set."""
+
+    score: float
+    """By the chosen metric, higher is better."""
+    errors: int
+    """Wrong predictions among the images seen."""
+    images: int
+    """Images seen."""
+    complete: bool = True
+    """False when the judge stopped early because the outcome was certain."""
+
+
+class Judge(Protocol):
+    """Weighs a state on the validation set; equal states get equal verdicts."""
+
+    def __call__(self, state: "State") -> Verdict:
+        """The verdict on these weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class Soup:
+    """An averaged model with all that is needed to make it again."""
+
+    recipe: str
+    """A key of `RECIPES`."""
+    state: "State"
+    """In the ingredients' dtypes; its bits do not depend on the order of the pool."""
+    ingredients: tuple[Ingredient, ...]
+    """In canonical order, by hash."""
+    coefficients: tuple[float, ...]
+    """One per ingredient, summing to one."""
+    score: float | None = None
+    """Of the state on the validation set, where it was judged."""
+    decisions: tuple[dict[str, Any], ...] = ()
+    """One per candidate, in the order in which they were judged; see `decision`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """The recipe's own settings."""
+    summary: str = ""
+    """One sentence on what was kept, and where a single model was kept, why."""
+
+
+Recipe = Callable[..., Soup]
+"""`recipe(pool, judge, *, on_decision=None, **options) -> Soup`: pure, nothing that the caller holds is changed;
+`on_decision` is called with each decision as soon as it has fallen."""
+
+
+def canonical_order(ingredients: "tuple[Ingredient, ...] | list[Ingredient]") -> tuple[Ingredient, ...]:
+    """By hash: an order that depends on the ingredients alone."""
+    return tuple(sorted(ingredients, key=lambda ingredient: ingredient.sha256))
+
+
+def decision(candidate: str, accepted: bool, verdict: Verdict, incumbent: float, why: str) -> dict[str, Any]:
+    """One line of a recipe's log.
+
+    Returns:
+        `candidate` (name), `accepted`, `score` (of the soup with the candidate), `incumbent` (score to reach),
+        `errors` and `images` (wrong and seen), `why` (in words).
+    """
+    return {
+        "candidate": candidate,
+        "accepted": accepted,
+        "score": verdict.score,
+        "incumbent": incumbent,
+        "errors": verdict.errors,
+        "images": verdict.images,
+        "why": why,
+    }
