@@ -14,6 +14,7 @@ from soups.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -113,6 +114,18 @@ def autocast(runtime: Runtime) -> "torch.autocast":
 
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[runtime.precision]
     return torch.autocast(runtime.device.split(":")[0], dtype=dtype, enabled=runtime.precision != "fp32")
+
+
+def make_accelerator(runtime: Runtime) -> "Accelerator":
+    """Hugging Face's accelerator for training at the runtime's device and precision."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # It remembers the first precision for the life of the process; a pool's models may follow one another here.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    precision = {"fp32": "no"}.get(runtime.precision, runtime.precision)
+    # Placement stays ours, so that the second accelerator can be asked for.
+    return Accelerator(cpu=runtime.device == "cpu", mixed_precision=precision, device_placement=False)
 
 
 def limit_threads(threads: int) -> None:

@@ -1,0 +1,279 @@
+"""A run: its folder, what it recorded of itself, and the names of its models."""
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from soups.checkpoints import SUFFIX, Card, read_card
+from soups.data.settings import DataSettings
+from soups.errors import DataError, UsageError
+from soups.labels import LabelSpace
+from soups.models.settings import ModelSettings
+from soups.pipeline.settings import RunSettings
+from soups.records import RememberedHashes, read_records, write_text
+from soups.runtime import Precision, Runtime, RuntimeSettings, cache_dir, resolve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+_ENDINGS = (SUFFIX, ".pt", ".pth", ".bin")
+_VERSIONED = ("soups", "torch", "torchvision", "open_clip_torch", "timm", "albumentations", "numpy", "pillow")
+
+
+class RecordedSettings(BaseModel):
+    """What belongs to the run as a whole: decided once, obeyed by every stage after."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataSettings
+    model: ModelSettings
+    metric: str
+    precision: Precision
+    threads: int
+
+    def flat(self) -> dict[str, Any]:
+        """Flat keys, as the flags are."""
+        rest = self.model_dump(mode="json", exclude={"data", "model"})
+        return {**self.data.model_dump(mode="json"), **self.model.model_dump(mode="json"), **rest}
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> "RecordedSettings":
+        """The inverse of `flat`."""
+        data = {key: values[key] for key in DataSettings.model_fields if key in values}
+        model = {key: values[key] for key in ModelSettings.model_fields if key in values}
+        rest = {key: values[key] for key in ("metric", "precision", "threads")}
+        return cls.model_validate({"data": data, "model": model, **rest})
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a run and what was recorded in it."""
+
+    folder: Path
+    models: Path
+    recorded: RecordedSettings
+
+    @property
+    def name(self) -> str:
+        """The run's name, which its models' names begin with."""
+        return self.folder.name
+
+    @property
+    def start(self) -> Path:
+        """The common start of the pool."""
+        return self.models / f"{self.name}_start{SUFFIX}"
+
+    @property
+    def individual_results(self) -> Path:
+        """A line a model."""
+        return self.folder / "logs" / "individual_results.jsonl"
+
+    @property
+    def soup_results(self) -> Path:
+        """A line a soup or vote."""
+        return self.folder / "logs" / "soup_results.jsonl"
+
+    @property
+    def image_cache(self) -> Path:
+        """Where decoded images are kept, for all runs."""
+        return cache_dir() / "images"
+
+    @cached_property
+    def samples(self) -> "pd.DataFrame":
+        """The table of all images of the run."""
+        from soups.data.samples import read_samples
+
+        return read_samples(self.folder / "samples.csv")
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, str]:
+        """Of the data and of the split."""
+        from soups.data.samples import fingerprints
+
+        return fingerprints(self.samples)
+
+    @cached_property
+    def space(self) -> LabelSpace:
+        """The classes, in the order of the logits."""
+        from soups.data.samples import label_space
+
+        return label_space(self.samples, self.recorded.data.class_order)
+
+    @cached_property
+    def hashes(self) -> RememberedHashes:
+        """Of the checkpoints in `models`."""
+        return RememberedHashes(self.models / ".hashes.json")
+
+    def soup_path(self, recipe: str) -> Path:
+        """The checkpoint of a soup."""
+        return self.models / f"{self.name}_{recipe}_soup{SUFFIX}"
+
+    def finetunes(self) -> dict[Path, Card]:
+        """The fine-tunes whose files are there, with their cards, by index."""
+        found = {}
+        for path in sorted(self.models.glob(f"{self.name}*_epochs*{SUFFIX}"), key=_by_index):
+            card = read_card(path)
+            if card is not None and card.kind == "fine-tune" and path.stem == self.finetune_name(card):
+                found[path] = card
+        return found
+
+    def finetune_name(self, card: Card) -> str:
+        """The name of a fine-tune of this run, as its card has it."""
+        return f"{self.name}{card.training['index']}_epochs{card.training['epochs']}"
+
+    def results(self, path: Path) -> dict[str, dict[str, Any]]:
+        """Model name → its last line in a log of results that was made on this run's split."""
+        split = self.fingerprints[1]
+        return {line["model_name"]: line for line in read_records(path) if line.get("split") == split}
+
+    def runtime(self, settings: RuntimeSettings) -> Runtime:
+        """Precision and threads are the run's; the device is today's."""
+        return resolve(settings, precision=self.recorded.precision, threads=self.recorded.threads)
+
+
+def _by_index(path: Path) -> tuple[int, str]:
+    digits = path.stem.rpartition("_epochs")[0]
+    number = digits[len(digits.rstrip("0123456789")) :]
+    return int(number or 0), path.name
+
+
+def open_run(
+    settings: RunSettings, data: DataSettings, model: ModelSettings, given: Collection[str], may_differ: set[str]
+) -> Run:
+    """The run that a command means.
+
+    Args:
+        settings: names it, or leaves it to the run last trained.
+        data: settings that the user may have given; must be those recorded.
+        model: likewise.
+        given: the names of the settings that the user gave.
+        may_differ: settings that mean something else in this command and are not compared.
+
+    Raises:
+        UsageError: there is no such run, or a given setting differs from the recorded one.
+    """
+    name = settings.name or latest_run(settings)
+    if name is None:
+        raise UsageError(
+            f"{settings.runs_folder}: no run yet",
+            expected="a run that finetune.py made",
+            next_step="train first: python finetune.py --data-location DIR",
+        )
+    run = existing_run(settings, name)
+    if run is None:
+        known = ", ".join(known_runs(settings)) or "none"
+        problem = f"{settings.runs_folder}/{name}: no such run"
+        raise UsageError(problem, expected=f"one of the runs: {known}", next_step="train it first with finetune.py")
+    check_recorded(run, data, model, set(given) - may_differ)
+    return run
+
+
+def latest_run(settings: RunSettings) -> str | None:
+    """The name of the run last trained."""
+    try:
+        return (Path(settings.runs_folder) / "latest").read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def known_runs(settings: RunSettings) -> list[str]:
+    """The names of all runs."""
+    return sorted(path.parent.name for path in Path(settings.runs_folder).glob("*/settings.yaml"))
+
+
+def existing_run(settings: RunSettings, name: str) -> Run | None:
+    """The run of this name, or None.
+
+    Raises:
+        DataError: its settings file is damaged.
+    """
+    folder = Path(settings.runs_folder) / name
+    path = folder / "settings.yaml"
+    if not path.exists():
+        return None
+    try:
+        recorded = RecordedSettings.from_flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError, KeyError, TypeError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: damaged", found=reason, next_step="restore it, or choose another --name") from error
+    models = Path(settings.model_location) if settings.model_location else folder / "models"
+    return Run(folder, models, recorded)
+
+
+def check_recorded(run: Run, data: DataSettings, model: ModelSettings, given: Collection[str]) -> None:
+    """Raise where a setting that the user gave differs from what the run recorded.
+
+    Raises:
+        UsageError: names the first difference.
+    """
+    recorded = run.recorded.flat()
+    wanted = {**data.model_dump(mode="json"), **model.model_dump(mode="json")}
+    for key in sorted(set(given) & set(wanted)):
+        if not _same(wanted[key], recorded[key]):
+            raise UsageError(
+                f"--{key.replace('_', '-')}: run {run.name!r} was made with another value",
+                expected=repr(recorded[key]),
+                found=repr(wanted[key]),
+                next_step="leave it out, or start a new run with another --name",
+            )
+
+
+def _same(wanted: Any, recorded: Any) -> bool:
+    if isinstance(wanted, str) and isinstance(recorded, str):
+        return wanted == recorded or Path(wanted).resolve() == Path(recorded).resolve()
+    return wanted == recorded
+
+
+def record_run(folder: Path, recorded: RecordedSettings) -> None:
+    """Write the run's settings, with the versions it began with."""
+    versions = {name: metadata.version(name) for name in _VERSIONED if _installed(name)}
+    text = yaml.safe_dump({**recorded.flat(), "versions": versions}, sort_keys=True, allow_unicode=True)
+    write_text(folder / "settings.yaml", text)
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def find_model(name: str, run: Run, settings: RunSettings) -> Path:
+    """The checkpoint that a name means: a path, or a file name with any ending or none.
+
+    It is looked for in --model-location, then in this run, then in all runs.
+
+    Raises:
+        UsageError: nothing has the name, or two files have it.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    places = [[Path(settings.model_location)]] if settings.model_location else []
+    everywhere = sorted(Path(settings.runs_folder).glob("*/models"))
+    places += [[run.folder / "models"], everywhere]
+    stem = name
+    for ending in _ENDINGS:
+        stem = stem.removesuffix(ending)
+    for folders in places:
+        hits = [folder / f"{stem}{ending}" for folder in folders for ending in _ENDINGS]
+        hits = [hit for hit in hits if hit.is_file()]
+        if len(hits) > 1:
+            listing = ", ".join(map(str, hits))
+            raise UsageError(f"{name}: two models have this name", found=listing, next_step="give the path of one")
+        if hits:
+            return hits[0]
+    known = [path.stem for path in sorted(run.models.glob(f"*{SUFFIX}"))]
+    raise UsageError(
+        f"{name}: no such model",
+        expected=f"a path, or one of {', '.join(known) or '(the run has none yet)'}",
+    )

@@ -1,0 +1,139 @@
+"""What each command can be told; free of torch, so that `--help` is quick."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from soups.cli import Flag
+from soups.data.settings import CacheSettings, DataSettings
+from soups.evaluation.settings import EvaluationSettings
+from soups.models.settings import ModelSettings
+from soups.runtime import RuntimeSettings
+from soups.training.settings import RandomRanges, TrainingSettings
+
+TRAINING_ENVIRONMENT = {"SM_CHANNEL_TRAIN": "data_location", "SM_MODEL_DIR": "model_location"}
+INFERENCE_ENVIRONMENT = {
+    "SM_CHANNEL_EVAL": "test_location",
+    "SM_CHANNEL_MODEL": "model_location",
+    "SM_OUTPUT_DATA_DIR": "output_folder",
+    "SM_GROUND_TRUTH_DIR": "ground_truth",
+}
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunSettings(_Settings):
+    """Which run, and where its files are."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run; by default the run last trained, or the data folder's name for the first one."""
+    runs_folder: str = "runs"
+    """Folder of all runs."""
+    model_location: str | None = None
+    """Folder of the checkpoints, instead of `runs/<name>/models`."""
+
+
+class FinetuneSettings(_Settings):
+    """Fine-tune one model or several from one start.
+
+    Images in folders named after their classes are all it needs: --data-location DIR. What is finished is not
+    repeated; settings of the data, the split and the model belong to the run and are recorded with the first model.
+    """
+
+    i: str | None = None
+    """Which fine-tunes: `3`, `0-11` or `0,4,7`; by default the one that has these settings, else the next free one."""
+    overwrite: Flag = False
+    """Train again what is there with other settings."""
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    cache: CacheSettings = CacheSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    ranges: RandomRanges = RandomRanges()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    wandb: str = Field(default="disabled", pattern="^(disabled|offline|online)$")
+    """Log to Weights & Biases as well: disabled, offline or online; never asks anything."""
+
+
+class MainSettings(_Settings):
+    """Evaluate the models of a run, make soups of them, compare and plot: any combination, in this order."""
+
+    download_models: Flag = False
+    """Fetch the 72 public start models of the model-soups paper into --model-location."""
+    download_url: str = "https://github.com/mlfoundations/model-soups/releases/download/v0.0.2"
+    """Where from."""
+    eval_individual_models: Flag = False
+    """Score every model on validation, test and shift sets."""
+    uniform_soup: Flag = False
+    """Average all fine-tunes."""
+    greedy_soup: Flag = False
+    """Average those that help on validation, in order of their scores."""
+    soup: tuple[str, ...] | None = None
+    """More recipes by name."""
+    strict: Flag = False
+    """Greedy takes an ingredient only if the score rises (the paper's code); otherwise if it does not fall
+    (its Algorithm 1)."""
+    report: Flag = False
+    """Print the table: best single model, soups and votes, with intervals."""
+    plot: Flag = False
+    """Draw the paper's figure: mean accuracy over shifts against accuracy on the test set."""
+    results: str | None = None
+    """A folder with result files of the original model-soups code to plot instead of the run's."""
+    val_set: str = "val"
+    """Name of the validation set in the result files (the original's: ImageNet2p)."""
+    test_set: str = "test"
+    """Name of the test set in the result files (the original's: ImageNet)."""
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    cache: CacheSettings = CacheSettings()
+    model: ModelSettings = ModelSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+class InferenceSettings(_Settings):
+    """Predict the classes of the test images and write them as CSV.
+
+    Without a model or a way of voting, the greedy soup predicts, or the best model by validation where there is none.
+    """
+
+    model_name: tuple[str, ...] | None = None
+    """The model, or several to vote: a path, a file name, or a name without ending."""
+    soft_voting: tuple[str, ...] | None = None
+    """Mean of the probabilities of these models; of all fine-tunes of the run where none is named."""
+    weighted_ensemble: tuple[str, ...] | None = None
+    """Weighted mean of the probabilities: `M=0.6 N=0.4`, or weights fitted on the validation set."""
+    hard_voting: tuple[str, ...] | None = None
+    """Majority of these models, or of these prediction CSVs."""
+    output: str | None = None
+    """The CSV to write; by default `output/<what>.csv` in the run."""
+    output_folder: str | None = None
+    """Folder of the CSV, where --output gives none."""
+    probabilities: Flag = False
+    """A column for the probability of each class as well."""
+    sample_submission: str | None = None
+    """A CSV whose columns and order the predictions take; found by itself as sample_submission.csv or info.csv."""
+    ground_truth: str | None = None
+    """A CSV of true labels (or its folder): prints how many predictions are right."""
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    cache: CacheSettings = CacheSettings()
+    model: ModelSettings = ModelSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+class ValidationSettings(_Settings):
+    """Show which classes and images a model gets wrong: on stdout as a table, in the run's figures as pictures."""
+
+    model_name: str | None = None
+    """The model; by default the greedy soup, or the best model by validation where there is none."""
+    images: int = Field(default=24, gt=0)
+    """How many wrong images the grid shows at the most."""
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    cache: CacheSettings = CacheSettings()
+    model: ModelSettings = ModelSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    runtime: RuntimeSettings = RuntimeSettings()

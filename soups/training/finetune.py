@@ -1,0 +1,227 @@
+"""One fine-tune: from a classifier and images to weights. Knows nothing of runs, files or names."""
+
+import copy
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soups.data.augment import Augmentation
+from soups.data.cache import Images
+from soups.data.loader import TrainingLoader
+from soups.errors import UsageError
+from soups.evaluation.logits import EvaluationSet, compute_logits
+from soups.metrics import METRICS, all_scores, probabilities
+from soups.preprocessing import Preprocessing, normalise
+from soups.runtime import Runtime, derived_seed, limit_threads, make_accelerator
+from soups.training.mixup import mix
+from soups.training.schedule import warmup_cosine
+from soups.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+EpochRecord = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Images to train on."""
+
+    images: Images
+    """Pixels at the training geometry."""
+    labels: np.ndarray
+    """(N,) int64 class indices."""
+    rows: np.ndarray
+    """(M,) positions in [0, N) that make an epoch; a position may come more than once (oversampling)."""
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a fine-tune ends with."""
+
+    state: "dict[str, torch.Tensor]"
+    scores: dict[str, float]
+    """Metric → value on the validation set."""
+
+
+@dataclass
+class Finetune:
+    """A classifier being fine-tuned, phase by phase (the head alone, then everything)."""
+
+    classifier: Any
+    training: TrainingSet
+    validation: EvaluationSet
+    settings: TrainingSettings
+    index: int
+    preprocessing: Preprocessing
+    metric: str
+    runtime: Runtime
+    eval_batch_size: int
+    on_epoch: Callable[[EpochRecord], None]
+    best_value: float = -np.inf
+    best_state: "dict[str, torch.Tensor] | None" = None
+    epochs_without_gain: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> Outcome:
+        """Train through all phases.
+
+        Raises:
+            UsageError: the loss is no longer a number, or the optimiser is unknown.
+        """
+        import torch
+
+        limit_threads(self.runtime.threads)
+        self.seed = derived_seed(self.settings.random_seed, self.index)
+        self.accelerator = make_accelerator(self.runtime)
+        self.classifier.to(self.runtime.device)
+        probe = self.settings.epochs if self.settings.freeze_backbone else self.settings.lp_epochs
+        with ExitStack() as stack:
+            # Dropout and stochastic depth draw from torch's global generator, which is put back afterwards.
+            stack.enter_context(torch.random.fork_rng())
+            torch.manual_seed(self.seed)
+            loader = TrainingLoader(
+                self.training.images,
+                self.training.labels,
+                self.training.rows,
+                self.training.augmentation,
+                batch_size=self.settings.batch_size,
+                seed=self.seed,
+                workers=self.runtime.workers,
+            )
+            self.loader = stack.enter_context(loader)
+            if probe:
+                self._phase(first=0, epochs=probe, head_only=True)
+            if not self.settings.freeze_backbone:
+                self._phase(first=probe, epochs=self.settings.epochs, head_only=False)
+        state = self.best_state or self._copy_of_state()
+        return Outcome({key: tensor.cpu() for key, tensor in state.items()}, self.scores)
+
+    def _phase(self, first: int, epochs: int, head_only: bool) -> None:
+        import torch
+
+        self.classifier.requires_grad_(True)
+        if head_only:
+            self.classifier.backbone.requires_grad_(False)
+        optimizer = make_optimizer(self.classifier, self.settings)
+        steps = epochs * self.loader.steps
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, steps, self.settings.warmup)
+        )
+        model, optimizer = self.accelerator.prepare(self.classifier, optimizer)
+        for epoch in range(first, first + epochs):
+            self.classifier.train()
+            if head_only:
+                self.classifier.backbone.eval()
+            started = time.monotonic()
+            loss = self._epoch(model, optimizer, scheduler, epoch)
+            last = epoch == first + epochs - 1
+            record = {
+                "epoch": epoch + 1,
+                "phase": "head" if head_only else "all",
+                "loss": loss,
+                "lr": optimizer.param_groups[0]["lr"],
+                "images_per_second": round(len(self.training.rows) / (time.monotonic() - started), 1),
+            }
+            if self._validates(epoch - first + 1, last):
+                self.scores = self._validate()
+                record |= {"val": self.scores}
+            self.on_epoch(record)
+            if not head_only or self.settings.freeze_backbone:
+                if self._stops_early():
+                    break
+        # Takes back the precision wrapping of `forward`, so that the next phase does not wrap it again.
+        self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+
+    def _epoch(self, model: Any, optimizer: Any, scheduler: Any, epoch: int) -> float:
+        """Train one epoch; the mean loss of its images."""
+        import torch
+
+        total = 0.0
+        for step, (images, labels, _rows) in enumerate(self.loader.epoch(epoch)):
+            inputs = normalise(images.to(self.runtime.device, non_blocking=True), self.preprocessing)
+            loss = self._loss(model, inputs, labels.to(self.runtime.device), derived_seed(self.seed, epoch, step))
+            value = float(loss.detach())
+            if not np.isfinite(value):
+                raise UsageError(
+                    f"the loss became {value} in epoch {epoch + 1}, step {step + 1}",
+                    expected="a finite loss",
+                    next_step=f"lower the learning rate (now {self.settings.lr}) or use --precision fp32",
+                )
+            optimizer.zero_grad(set_to_none=True)
+            self.accelerator.backward(loss)
+            if self.settings.clip:
+                parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                self.accelerator.clip_grad_norm_(parameters, self.settings.clip)
+            optimizer.step()
+            if not self.accelerator.optimizer_step_was_skipped:
+                scheduler.step()
+            total += value * len(labels)
+        return total / len(self.training.rows)
+
+    def _loss(self, model: Any, inputs: "torch.Tensor", labels: "torch.Tensor", seed: int) -> "torch.Tensor":
+        from torch.nn.functional import cross_entropy
+
+        smoothing = self.settings.smoothing
+        if not self.settings.mix:
+            return cross_entropy(model(inputs), labels, label_smoothing=smoothing)
+        inputs, partners, share = mix(inputs, self.settings.mix, seed)
+        logits = model(inputs)
+        first = cross_entropy(logits, labels, label_smoothing=smoothing)
+        second = cross_entropy(logits, labels[partners], label_smoothing=smoothing)
+        return share * first + (1 - share) * second
+
+    def _validates(self, epochs_done: int, last: bool) -> bool:
+        every = 1 if self.settings.patience else self.settings.validate_every
+        return last or (every > 0 and epochs_done % every == 0)
+
+    def _validate(self) -> dict[str, float]:
+        logits = compute_logits(
+            self.classifier, self.validation.images, self.preprocessing, self.runtime, self.eval_batch_size
+        )
+        return all_scores(probabilities(logits), self.validation.labels)
+
+    def _stops_early(self) -> bool:
+        """Keep the best epoch's weights when patience is asked for; whether it has run out."""
+        if self.settings.patience is None:
+            return False
+        metric = METRICS[self.metric]
+        value = self.scores[self.metric] if metric.higher_is_better else -self.scores[self.metric]
+        if value > self.best_value:
+            self.best_value, self.best_state, self.epochs_without_gain = value, self._copy_of_state(), 0
+            self.best_scores = self.scores
+        else:
+            self.epochs_without_gain += 1
+        self.scores = self.best_scores
+        return self.epochs_without_gain >= self.settings.patience
+
+    def _copy_of_state(self) -> "dict[str, torch.Tensor]":
+        return {key: copy.deepcopy(tensor.detach()) for key, tensor in self.classifier.state_dict().items()}
+
+
+def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) -> "torch.optim.Optimizer":
+    """The optimiser of timm's factory over what is to be trained; one-dimensional tensors are not decayed.
+
+    Raises:
+        UsageError: the factory does not know the name.
+    """
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    if settings.optimizer not in list_optimizers():
+        from soups.errors import unknown_name
+
+        raise unknown_name("optimizer", settings.optimizer, list_optimizers())
+    options = {"fused": True} if settings.optimizer == "adamw" else {}
+    return create_optimizer_v2(
+        classifier, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.wd, filter_bias_and_bn=True, **options
+    )
+

@@ -1,0 +1,29 @@
+"""Mixup (Zhang et al. 2018, arXiv:1710.09412): convex combinations of pairs of images and of their losses."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from soups.runtime import derived_seed
+
+if TYPE_CHECKING:
+    import torch
+
+
+def mix(inputs: "torch.Tensor", alpha: float, seed: int) -> "tuple[torch.Tensor, torch.Tensor, float]":
+    """Mix each input of a batch with another one of it.
+
+    Args:
+        inputs: (B, 3, H, W) float32.
+        alpha: both parameters of the Beta distribution of the share, above 0.
+        seed: decides share and partners, whatever the device.
+
+    Returns:
+        The mixed inputs; the partners' positions in the batch, (B,) int64; the share of the first of each pair.
+    """
+    import torch
+
+    generator = np.random.default_rng(derived_seed(seed))
+    share = float(generator.beta(alpha, alpha))
+    partners = torch.from_numpy(generator.permutation(len(inputs))).to(inputs.device)
+    return share * inputs + (1 - share) * inputs[partners], partners, share
