@@ -1,0 +1,218 @@
+"""Hard voting over prediction tables, whatever wrote them: aligned by image id, never by row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from soups.errors import DataError, UsageError
+from soups.labels import LabelSpace
+from soups.records import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONFIDENCE = "confidence"
+_CELLS_AT_ONCE = 4_000_000  # Votes held in memory at a time: 32 MB for each of three tables.
+_USUAL_ANSWERS = ("target", "label", "ans")
+
+
+@dataclass(frozen=True)
+class _Ballot:
+    """One table, its rows in the order of the first table's ids."""
+
+    answers: np.ndarray
+    """(N,) object: class names, or the answers' own text where there is no label space."""
+    confidences: np.ndarray | None
+    """(N,) float64."""
+
+
+def vote_tables(paths: Sequence[Path], space: LabelSpace | None = None, answer: str | None = None) -> "pd.DataFrame":
+    """The majority of several prediction tables.
+
+    Each table has the image id in its first column and the class in the column `answer`. Ties go to the highest
+    confidence summed over the tables, where every one has a column `confidence`; else, and where that ties too, to the
+    class that the earliest listed table gave.
+
+    Args:
+        paths: CSV files, any number from one up, rows in any order.
+        space: reads classes given as names or as indices; None: answers are compared as text.
+        answer: the column of the classes; None: `target`, `label` or `ans`, or the only one besides id and confidence.
+
+    Returns:
+        The first table's columns, rows and order with the winning classes (as indices where the first table has
+        indices). Its `confidence` column, if any, holds the share of votes of the winner, and columns named after
+        classes hold each class's share; any other column is left as the first table has it.
+
+    Raises:
+        UsageError: no table.
+        DataError: a table is not readable, has no rows, lacks an id, has one twice or one that the first lacks, or an
+            answer is no class; names file and id.
+    """
+    if not paths:
+        raise UsageError("a vote over no tables", expected="at least one CSV file")
+    first = _read(paths[0])
+    ballots = [_ballot(paths[0], first, first, paths[0], space, answer)]
+    ballots += [_ballot(path, _read(path), first, paths[0], space, answer) for path in paths[1:]]
+    if space is None:
+        _refuse_mixture(ballots, paths)
+    return _fill(first, _answer_column(first, paths[0], answer, space), *_elect(ballots), space)
+
+
+def _read(path: Path) -> "pd.DataFrame":
+    table = read_table(path)
+    if table.empty or table.shape[1] < 2:
+        raise DataError(
+            f"{path}: no predictions",
+            expected="a header and rows, the image id in the first column and the class in another",
+            found=f"{len(table)} rows with the columns {', '.join(map(str, table.columns))}",
+        )
+    doubled = table.iloc[:, 0].duplicated()
+    if doubled.any():
+        row = int(np.flatnonzero(doubled)[0])
+        raise DataError(
+            f"{path}, line {row + 2}: the id {table.iloc[row, 0]!r} appears twice",
+            expected="one row for each image",
+            next_step="remove one of the two rows",
+        )
+    return table
+
+
+def _answer_column(table: "pd.DataFrame", path: Path, answer: str | None, space: LabelSpace | None) -> str:
+    columns = [str(column) for column in table.columns[1:]]
+    if answer is not None:
+        if answer not in columns:
+            raise DataError(f"{path}: lacks the column {answer!r}", found=f"the columns {', '.join(columns)}")
+        return answer
+    for name in _USUAL_ANSWERS:
+        if name in columns:
+            return name
+    names = set(space.names) if space is not None else set()
+    candidates = [name for name in columns if name != CONFIDENCE and name not in names]
+    if len(candidates) != 1:
+        raise DataError(
+            f"{path}: which column holds the class is not clear",
+            expected=f"a column {_USUAL_ANSWERS[0]!r}, or a single one besides the id and {CONFIDENCE!r}",
+            found=f"the columns {', '.join(columns)}",
+        )
+    return candidates[0]
+
+
+def _ballot(
+    path: Path,
+    table: "pd.DataFrame",
+    first: "pd.DataFrame",
+    first_path: Path,
+    space: LabelSpace | None,
+    answer: str | None,
+) -> _Ballot:
+    """Read one table's answers and confidences in the order of the first table's ids."""
+    import pandas as pd
+
+    rows = pd.Index(table.iloc[:, 0]).get_indexer(pd.Index(first.iloc[:, 0]))
+    if (rows < 0).any():
+        missing = first.iloc[int(np.flatnonzero(rows < 0)[0]), 0]
+        raise DataError(f"{path}: lacks the id {missing!r}", expected=f"the images of {first_path}")
+    if len(table) > len(first):
+        extra = table.iloc[int(np.setdiff1d(np.arange(len(table)), rows)[0]), 0]
+        raise DataError(f"{path}: has the id {extra!r}, which {first_path} lacks", expected="the same images in all")
+    column = table[_answer_column(table, path, answer, space)]
+    try:
+        answers = column.str.strip() if space is None else space.read_column(column)
+    except DataError as error:
+        raise DataError(
+            f"{path}: {error.problem}", expected=error.expected, found=error.found, next_step=error.next_step
+        ) from error
+    return _Ballot(np.asarray(answers, dtype=object)[rows], _confidences(table, path, rows))
+
+
+def _confidences(table: "pd.DataFrame", path: Path, rows: np.ndarray) -> np.ndarray | None:
+    import pandas as pd
+
+    if CONFIDENCE not in table.columns[1:]:
+        return None
+    values = pd.to_numeric(table[CONFIDENCE], errors="coerce").to_numpy(dtype=np.float64)
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise DataError(
+            f"{path}, line {row + 2}: the {CONFIDENCE} is no number",
+            expected="a number, or no such column",
+            found=repr(table[CONFIDENCE].iloc[row]),
+        )
+    return values[rows]
+
+
+def _refuse_mixture(ballots: Sequence[_Ballot], paths: Sequence[Path]) -> None:
+    """Without a label space, `3` in one file and `three` in another would be counted as two classes."""
+    all_numbers = [all(str(answer).isdecimal() for answer in set(ballot.answers)) for ballot in ballots]
+    if any(all_numbers) and not all(all_numbers):
+        raise DataError(
+            f"{paths[all_numbers.index(True)]}: gives classes as numbers, {paths[all_numbers.index(False)]} as names",
+            expected="names in all tables or numbers in all",
+            next_step="give a model, whose class list tells which number is which name",
+        )
+
+
+def _elect(ballots: Sequence[_Ballot]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count the votes.
+
+    Returns:
+        Classes (C,) object, the winners' positions among them (N,) int64, and all answers as positions (M, N) int64.
+    """
+    import pandas as pd
+
+    flat, classes = pd.factorize(np.concatenate([ballot.answers for ballot in ballots]))
+    codes = flat.reshape(len(ballots), -1)
+    if all(ballot.confidences is not None for ballot in ballots):
+        confidences = np.stack([ballot.confidences for ballot in ballots if ballot.confidences is not None])
+    else:
+        confidences = np.zeros(codes.shape)
+    winners = np.empty(codes.shape[1], dtype=np.int64)
+    at_once = max(1, _CELLS_AT_ONCE // len(classes))
+    for begin in range(0, len(winners), at_once):
+        block = slice(begin, begin + at_once)
+        winners[block] = _winners(codes[:, block], confidences[:, block], len(classes))
+    return np.asarray(classes, dtype=object), winners, codes
+
+
+def _winners(codes: np.ndarray, confidences: np.ndarray, classes: int) -> np.ndarray:
+    """Most votes, then highest summed confidence, then earliest table: codes and confidences (M, N) to (N,)."""
+    tables, images = codes.shape
+    rows = np.arange(images)
+    votes, sums, priority = (np.zeros((images, classes)) for _ in range(3))
+    for index in range(tables):
+        code = codes[index]
+        votes[rows, code] += 1
+        sums[rows, code] += confidences[index]
+        priority[rows, code] = np.maximum(priority[rows, code], tables - index)
+    leading = votes == votes.max(axis=1, keepdims=True)
+    # Rounded, because 0.6 + 0.3 and 0.5 + 0.4 are a tie to whoever wrote them.
+    sums = np.where(leading, np.round(sums, 9), -np.inf)
+    leading = sums == sums.max(axis=1, keepdims=True)
+    return np.where(leading, priority, -1).argmax(axis=1)
+
+
+def _fill(
+    first: "pd.DataFrame",
+    answer: str,
+    classes: np.ndarray,
+    winners: np.ndarray,
+    codes: np.ndarray,
+    space: LabelSpace | None,
+) -> "pd.DataFrame":
+    """The first table with the vote's outcome in its columns."""
+    result = first.copy()
+    names = classes[winners]
+    if space is not None and not set(first[answer].str.strip()) <= set(space.names):
+        names = np.array([str(index) for index in space.encode(names)], dtype=object)
+    result[answer] = names
+    if CONFIDENCE in first.columns[1:]:
+        result[CONFIDENCE] = (codes == winners).mean(axis=0)
+    position = {str(name): index for index, name in enumerate(classes)}
+    known = position.keys() | set(space.names if space is not None else ())
+    for column in first.columns[1:]:
+        if column in known and column not in (answer, CONFIDENCE):
+            result[column] = (codes == position.get(column, -1)).mean(axis=0)
+    return result
