@@ -1,0 +1,204 @@
+"""Logits and scores of the models of a run: computed once, logged, and read back by every later stage."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soups.checkpoints import Card
+from soups.data.settings import CacheSettings
+from soups.errors import DataError, PartialFailure, UserError
+from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
+from soups.evaluation.settings import EvaluationSettings
+from soups.launch import run_all
+from soups.metrics import all_scores, probabilities
+from soups.pipeline.run import Run
+from soups.pipeline.sets import encode, evaluation_set, image_paths, set_names, set_rows
+from soups.progress import track
+from soups.records import append_record
+from soups.runtime import Runtime, limit_threads
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that scoring a model of a run needs; small enough to be sent to another process."""
+
+    run: Run
+    runtime: Runtime
+    evaluation: EvaluationSettings
+    cache: CacheSettings
+
+    def labels(self, set_name: str) -> np.ndarray:
+        """(N,) int64 class indices of a set, -1 where there is no label."""
+        return encode(set_rows(self.run, set_name)["label"], self.run.space)
+
+    def groups(self, set_name: str) -> np.ndarray:
+        """(N,) text, the group of each image of a set."""
+        return set_rows(self.run, set_name)["group"].to_numpy(str)
+
+    def labelled_sets(self) -> list[str]:
+        """The sets that can be scored: `val`, `test` if its labels are known, and the shifts."""
+        return [name for name in set_names(self.run) if (self.labels(name) >= 0).all()]
+
+    def probabilities(self, path: Path, set_names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Set → (N, C) float64 probabilities of a model, in the order of the run's classes."""
+        return {name: probabilities(logits) for name, logits in self.logits(path, set_names).items()}
+
+    def logits(self, path: Path, set_names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Set → (N, C) float32 logits of a model, kept ones where there are any.
+
+        Raises:
+            DataError: the model has other classes, or an image cannot be read.
+        """
+        places = {name: self._place(path, name) for name in set_names}
+        sizes = {name: len(set_rows(self.run, name)) for name in set_names}
+        kept = {name: kept_logits(place, sizes[name], len(self.run.space)) for name, place in places.items()}
+        missing = [name for name, logits in kept.items() if logits is None]
+        fresh = self._compute(path, missing) if missing else {}
+        for name, logits in fresh.items():
+            keep_logits(places[name], logits)
+        return {name: fresh[name] if name in fresh else kept[name] for name in set_names}  # type: ignore[misc]
+
+    def _place(self, path: Path, set_name: str) -> Path:
+        digest = self.run.hashes.sha256(path)
+        paths = image_paths(set_rows(self.run, set_name), self.run)
+        return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
+
+    def _compute(self, path: Path, set_names: Sequence[str]) -> dict[str, np.ndarray]:
+        from soups.models.load import load_classifier
+
+        limit_threads(self.runtime.threads)
+        classifier, card = load_classifier(path, **self._expectations(path))
+        order = class_order(card, self.run, path)
+        classifier.to(self.runtime.device)
+        logits = {}
+        for name in track(set_names, f"{path.stem}: evaluating"):
+            images = self.set(name, card).images
+            values = compute_logits(
+                classifier, images, card.preprocessing, self.runtime, self.evaluation.eval_batch_size
+            )
+            logits[name] = np.ascontiguousarray(values[:, order])
+        return logits
+
+    def _expectations(self, path: Path) -> dict[str, Any]:
+        """What a file without a card must be: the run's own start says it."""
+        from soups.checkpoints import SUFFIX, read_card
+
+        digest = self.run.hashes.sha256(path)
+        if path.suffix == SUFFIX and read_card(path) is not None:
+            return {"sha256": digest}
+        start = read_card(self.run.start)
+        assert start is not None
+        return {
+            "sha256": digest,
+            "architecture": start.architecture,
+            "classes": self.run.space.names,
+            "preprocessing": start.preprocessing,
+        }
+
+    def set(self, name: str, card: Card) -> EvaluationSet:
+        """A set's images at the geometry of a model."""
+        return evaluation_set(name, set_rows(self.run, name), self.run, card.preprocessing, self.cache)
+
+
+def class_order(card: Card, run: Run, path: Path) -> np.ndarray:
+    """Where each class of the run is among a model's logits, (C,) int64.
+
+    Raises:
+        DataError: the model's classes are not those of the run.
+    """
+    if set(card.classes) != set(run.space.names):
+        raise DataError(
+            f"{path}: a model of other classes",
+            expected=", ".join(run.space.names),
+            found=", ".join(card.classes),
+            next_step=f"use models that were trained on the data of run {run.name!r}",
+        )
+    return np.array([card.classes.index(name) for name in run.space.names], dtype=np.int64)
+
+
+def result_line(bench: Bench, model_name: str, scores: dict[str, dict[str, float]], **more: Any) -> dict[str, Any]:
+    """A line of a results log: accuracies at the top level under the names of their sets, all metrics below."""
+    accuracies = {name: values["accuracy"] for name, values in scores.items()}
+    return {"model_name": model_name, **accuracies, "metrics": scores, "split": bench.run.fingerprints[1], **more}
+
+
+def score_model(task: tuple[Bench, Path]) -> dict[str, Any]:
+    """Score one model on every labelled set, keep its logits, and return its line for the log."""
+    bench, path = task
+    names = set_names(bench.run)
+    given = bench.probabilities(path, names)  # Of an unlabelled test set too: the votes want them.
+    scores = {name: all_scores(given[name], bench.labels(name)) for name in bench.labelled_sets()}
+    return result_line(bench, path.stem, scores, sha256=bench.run.hashes.sha256(path))
+
+
+def pool_paths(run: Run) -> dict[str, Path]:
+    """Name → file of the fine-tunes of a run.
+
+    Raises:
+        DataError: there are none.
+    """
+    paths = {path.stem: path for path in run.finetunes()}
+    if not paths:
+        raise DataError(
+            f"{run.models}: no fine-tunes of run {run.name!r}",
+            expected=f"files such as {run.name}0_epochs8.safetensors",
+            next_step=f"train some: python finetune.py --name {run.name} --i 0-11",
+        )
+    return paths
+
+
+def evaluate_individuals(bench: Bench, with_start: bool = True) -> dict[str, dict[str, Any]]:
+    """Score every fine-tune of the run (and its start) that the log does not know yet.
+
+    Returns:
+        Name of each fine-tune → its line in the log.
+
+    Raises:
+        PartialFailure: some models could not be scored; the others are logged.
+    """
+    run = bench.run
+    models = pool_paths(run)
+    wanted = {**models, run.start.stem: run.start} if with_start and run.start.exists() else models
+    known = run.results(run.individual_results)
+    missing = [path for name, path in wanted.items() if not _is_known(known.get(name), run, path)]
+    run.hashes.save()
+    failures = []
+    tasks = [(bench, path) for path in missing]
+    for (_, path), result in run_all(score_model, tasks, bench.runtime.jobs):
+        if isinstance(result, UserError):
+            failures.append(str(result))
+        elif isinstance(result, Exception):
+            raise result
+        else:
+            append_record(run.individual_results, result)
+            logger.info("%s: %s", path.stem, accuracies_text(result))
+    if failures and len(missing) > len(failures):
+        problem = f"{len(failures)} of {len(missing)} models could not be scored\n  " + "\n  ".join(failures)
+        raise PartialFailure(problem, next_step="mend or remove them and run the same command again")
+    if failures:
+        raise DataError("\n".join(failures))
+    if not missing:
+        logger.info("%s: all %d models are known", run.individual_results, len(wanted))
+    known = run.results(run.individual_results)
+    return {name: known[name] for name in models}
+
+
+def _is_known(line: dict[str, Any] | None, run: Run, path: Path) -> bool:
+    return line is not None and line.get("sha256") == run.hashes.sha256(path)
+
+
+def accuracies_text(line: dict[str, Any]) -> str:
+    """Accuracies of a line of results, in words."""
+    return ", ".join(f"{name} {100 * values['accuracy']:.1f}%" for name, values in line["metrics"].items())
+
+
+def append_if_new(run: Run, line: dict[str, Any]) -> None:
+    """Append a line on a soup or vote unless its last line says the same already."""
+    if run.results(run.soup_results).get(line["model_name"]) != line:
+        append_record(run.soup_results, line)

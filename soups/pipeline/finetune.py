@@ -1,0 +1,334 @@
+"""What `finetune.py` does: the run and its common start, then each fine-tune that is not finished."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soups import cli
+from soups.checkpoints import SUFFIX, Card, read_card, write_checkpoint
+from soups.errors import PartialFailure, UsageError, UserError, unknown_name
+from soups.launch import run_all
+from soups.metrics import METRICS
+from soups.pipeline.run import RecordedSettings, Run, check_recorded, existing_run, latest_run, record_run
+from soups.pipeline.sets import evaluation_set, set_rows, training_set
+from soups.pipeline.settings import FinetuneSettings
+from soups.records import append_record, fingerprint, write_table, write_text
+from soups.runtime import Runtime, derived_seed, resolve
+from soups.training.hyperparameters import hyperparameters
+from soups.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+# They decide which settings a model gets or what is logged on the way, not what becomes of it.
+_WITHOUT_EFFECT = {"hparams", "validate_every"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fine-tune, as it is sent to a process."""
+
+    index: int
+    training: TrainingSettings
+    settings: FinetuneSettings
+    run_name: str
+    runtime: Runtime
+    replaces: Path | None = None
+
+
+def finetune(given: cli.Given[FinetuneSettings]) -> None:
+    """Train the models that the settings ask for, as far as they are not finished.
+
+    Raises:
+        UsageError: settings that make no sense or differ from what the run recorded.
+        DataError: images or labels that are not what they should be.
+        PartialFailure: some of several models failed; the others are kept.
+    """
+    settings = given.settings
+    if settings.evaluation.metric not in METRICS:
+        raise unknown_name("metric", settings.evaluation.metric, METRICS)
+    indices = parse_indices(settings.i) if settings.i is not None else None
+    run = create_run(settings, given.names)
+    runtime = run.runtime(settings.runtime)
+    write_text(Path(settings.run.runs_folder) / "latest", run.name + "\n")
+    if not run.start.exists():
+        make_start(run, settings)
+    tasks = plan(run, settings, runtime, indices)
+    if not tasks:
+        return
+    _train_all(tasks, run, runtime.jobs)
+
+
+def _train_all(tasks: Sequence[Task], run: Run, jobs: int) -> None:
+    failures = []
+    for task, result in run_all(train_one, tasks, jobs):
+        if isinstance(result, UserError):
+            failures.append(f"{run.name}{task.index}: {result}")
+            error: Exception = result
+        elif isinstance(result, Exception):
+            logger.error("%s%d failed", run.name, task.index, exc_info=result)
+            failures.append(f"{run.name}{task.index}: {type(result).__name__}: {result}")
+            error = result
+    if failures and len(tasks) == 1:
+        raise error
+    if failures:
+        raise PartialFailure(
+            f"{len(failures)} of {len(tasks)} fine-tunes failed; the others are kept\n  " + "\n  ".join(failures),
+            next_step="mend the cause and run the same command again: it trains only what is missing",
+        )
+
+
+def parse_indices(text: str) -> list[int]:
+    """The indices that `3`, `0-11` or `0,4,7` (or a mixture) mean, each once, in order.
+
+    Raises:
+        UsageError: the text means nothing.
+    """
+    indices: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise UsageError("--i", expected="a number, a range or a list: 3, 0-11 or 0,4,7", found=repr(text))
+        indices |= dict.fromkeys(range(first, last + 1))
+    return list(indices)
+
+
+def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
+    """The run to train in: as recorded, or made now (its table of samples and its settings).
+
+    Raises:
+        UsageError: no data location for a new run, or settings that differ from those recorded.
+        DataError: the data is not what it should be; nothing is recorded then.
+    """
+    from filelock import FileLock
+
+    from soups.data.samples import make_samples
+
+    name = settings.run.name or latest_run(settings.run) or _name_of_data(settings)
+    folder = Path(settings.run.runs_folder) / name
+    run = existing_run(settings.run, name)
+    if run is None:
+        if settings.data.data_location is None:
+            raise UsageError(
+                "--data-location is missing",
+                expected="a folder with images in folders named after their classes",
+                next_step=f"python finetune.py --name {name} --data-location DIR",
+            )
+        samples = make_samples(settings.data)
+        runtime = resolve(settings.runtime)
+        recorded = RecordedSettings(
+            data=settings.data,
+            model=settings.model,
+            metric=settings.evaluation.metric,
+            precision=runtime.precision,
+            threads=runtime.threads,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".settings.lock"):
+            # Settings come last: a run exists once they are there.
+            if not (folder / "settings.yaml").exists():
+                write_table(folder / "samples.csv", samples)
+                record_run(folder, recorded)
+        run = existing_run(settings.run, name)
+        assert run is not None
+    check_recorded(run, settings.data, settings.model, given)
+    return run
+
+
+def _name_of_data(settings: FinetuneSettings) -> str:
+    location = settings.data.data_location
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(location).resolve().name).strip("-._") or "run" if location else "run"
+
+
+def make_start(run: Run, settings: FinetuneSettings) -> None:
+    """Build the common start of the pool and write it, once, whichever process comes first."""
+    from filelock import FileLock
+
+    from soups.models.build import build_start
+
+    run.models.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.models / ".start.lock"):
+        if run.start.exists():
+            return
+        # The start belongs to the run, not to one model: its seed is fixed.
+        start = build_start(run.recorded.model, run.space.names, seed=derived_seed(0))
+        card = Card(
+            kind="start",
+            architecture=start.architecture,
+            classes=run.space.names,
+            preprocessing=start.preprocessing,
+            data=run.fingerprints[0],
+            split=run.fingerprints[1],
+        )
+        write_checkpoint(run.start, start.classifier.state_dict(), card)
+
+
+def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[int] | None) -> list[Task]:
+    """The fine-tunes that are asked for and not finished.
+
+    Raises:
+        UsageError: an index that was asked for is there with other settings.
+    """
+    finished = {card.training["index"]: (path, card) for path, card in run.finetunes().items()}
+    if indices is None:
+        indices = [_index_for(run, settings, runtime, finished)]
+    tasks = []
+    for index in indices:
+        training = hyperparameters(settings.training, settings.ranges, index)
+        if training is None:
+            logger.info("%s%d: this entry is the start itself; not trained", run.name, index)
+            continue
+        replaces = None
+        if index in finished:
+            path, card = finished[index]
+            differences = _differences(card, run, settings, training, index, runtime)
+            if not differences:
+                logger.info("%s: finished already", path)
+                continue
+            if not settings.overwrite:
+                raise UsageError(
+                    f"{path}: was trained with other settings",
+                    expected=", ".join(f"{key}={found!r}" for key, (found, _) in differences.items()),
+                    found=", ".join(f"{key}={wanted!r}" for key, (_, wanted) in differences.items()),
+                    next_step="choose another --i, leave --i out for the next free one, or give --overwrite",
+                )
+            replaces = path
+        tasks.append(Task(index, training, settings, run.name, runtime, replaces))
+    return tasks
+
+
+def _index_for(
+    run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]
+) -> int:
+    """The index that has these settings already, else the next free one."""
+    for index, (_, card) in finished.items():
+        training = hyperparameters(settings.training, settings.ranges, index)
+        if training is not None and not _differences(card, run, settings, training, index, runtime):
+            return index
+    return next(index for index in range(len(finished) + 1) if index not in finished)
+
+
+def training_record(
+    run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
+) -> dict[str, Any]:
+    """What a fine-tune's card says of its training: everything that its weights depend on."""
+    return {
+        "index": index,
+        **training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
+        "cache_size": settings.cache.cache_size,
+        "metric": settings.evaluation.metric if training.patience else None,
+        "precision": runtime.precision,
+        "threads": runtime.threads,
+        "device": runtime.device.split(":")[0],
+    }
+
+
+def _differences(
+    card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
+) -> dict[str, tuple[Any, Any]]:
+    wanted = training_record(run, settings, training, index, runtime)
+    # Where it was trained is told, but a pool may be trained on one machine and looked at on another.
+    keys = sorted((wanted.keys() | card.training.keys()) - {"device"})
+    return {
+        key: (card.training.get(key), wanted.get(key)) for key in keys if card.training.get(key) != wanted.get(key)
+    }
+
+
+def train_one(task: Task) -> Path:
+    """Fine-tune one model and write it; runs in a process of its own where there are several jobs.
+
+    Returns:
+        The checkpoint's path.
+    """
+    from filelock import FileLock
+
+    settings = task.settings
+    run = existing_run(settings.run, task.run_name)
+    assert run is not None
+    name = f"{run.name}{task.index}"
+    path = run.models / f"{name}_epochs{task.training.epochs}{SUFFIX}"
+    run.models.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.models / f".{name}.lock"):
+        wanted = training_record(run, settings, task.training, task.index, task.runtime)
+        if path != task.replaces and path.exists() and _same_training(path, wanted):
+            logger.info("%s: finished meanwhile by another process", path)
+            return path
+        _train(task, run, path, wanted)
+        if task.replaces is not None and task.replaces != path:
+            task.replaces.unlink(missing_ok=True)
+    return path
+
+
+def _same_training(path: Path, wanted: dict[str, Any]) -> bool:
+    card = read_card(path)
+    return card is not None and {**card.training, "device": ""} == {**wanted, "device": ""}
+
+
+def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
+    from soups.models.load import load_classifier
+    from soups.pipeline.tracking import open_tracker
+    from soups.training.finetune import Finetune
+
+    settings, name = task.settings, f"{run.name}{task.index}"
+    classifier, start = load_classifier(run.start, classes=run.space.names)
+    beginning = run.start
+    if task.training.start_from is not None:
+        beginning = _own_start(Path(task.training.start_from), task.index)
+        classifier, _ = load_classifier(
+            beginning, architecture=start.architecture, classes=run.space.names, preprocessing=start.preprocessing
+        )
+    validation = evaluation_set("val", set_rows(run, "val"), run, start.preprocessing, settings.cache)
+    log, settings_key = run.folder / "logs" / "training" / f"{name}.jsonl", fingerprint(record)
+    tracker = open_tracker(settings.wandb, run.name, name, record)
+
+    def on_epoch(line: dict[str, Any]) -> None:
+        append_record(log, {"settings": settings_key, **line})
+        tracker.log(line)
+        logger.info("%s", _epoch_text(name, line, task.training))
+
+    outcome = Finetune(
+        classifier=classifier,
+        training=training_set(run, task.training, start.preprocessing, settings.cache),
+        validation=validation,
+        settings=task.training,
+        index=task.index,
+        preprocessing=start.preprocessing,
+        metric=settings.evaluation.metric,
+        runtime=task.runtime,
+        eval_batch_size=settings.evaluation.eval_batch_size,
+        on_epoch=on_epoch,
+    ).run()
+    tracker.close()
+    card = start.model_copy(
+        update={
+            "kind": "fine-tune",
+            "training": record,
+            "start": run.hashes.sha256(run.start) if beginning == run.start else run.hashes.sha256(beginning),
+            "scores": {"val": outcome.scores},
+        }
+    )
+    write_checkpoint(path, outcome.state, card)
+    logger.info("%s: written", path)
+
+
+def _own_start(folder: Path, index: int) -> Path:
+    candidates = [folder / f"model_{index}{ending}" for ending in (SUFFIX, ".pt")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise UsageError(
+        f"--start-from {folder}: no start for fine-tune {index}",
+        expected=" or ".join(candidate.name for candidate in candidates),
+        next_step="fetch the public ones: python main.py --download-models --model-location DIR",
+    )
+
+
+def _epoch_text(name: str, line: dict[str, Any], training: TrainingSettings) -> str:
+    epochs = training.epochs + training.lp_epochs
+    text = f"{name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"
+    if "val" in line:
+        text += f", validation accuracy {100 * line['val']['accuracy']:.1f}%"
+    return f"{text}, {line['images_per_second']:.0f} images/s"

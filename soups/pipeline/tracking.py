@@ -1,0 +1,79 @@
+"""Weights & Biases as an optional second log; our own JSONL stays the truth."""
+
+import os
+from typing import Any, Protocol
+
+from soups.errors import EnvironmentFailure
+
+
+class Tracker(Protocol):
+    """Where lines about a fine-tune go besides its log."""
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Pass on one epoch."""
+
+    def close(self) -> None:
+        """End this fine-tune."""
+
+
+class NoTracker:
+    """Goes nowhere."""
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Drop the line."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class WandbTracker:
+    """Goes to Weights & Biases, offline or online."""
+
+    def __init__(self, mode: str, project: str, name: str, settings: dict[str, Any]) -> None:
+        import wandb
+
+        try:
+            self.run = wandb.init(
+                mode=mode, project=project, name=name, config=settings, settings=wandb.Settings(silent=True)  # type: ignore[arg-type]
+            )
+        except (wandb.errors.Error, OSError) as error:
+            raise EnvironmentFailure(
+                f"--wandb {mode}: Weights & Biases could not be started",
+                found=str(error).splitlines()[0],
+                next_step="log in with `wandb login`, or use --wandb offline or disabled",
+            ) from error
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Pass on one epoch."""
+        self.run.log(line, step=line["epoch"])
+
+    def close(self) -> None:
+        """End this fine-tune, waiting until its lines are stored."""
+        self.run.finish()
+
+
+def open_tracker(mode: str, project: str, name: str, settings: dict[str, Any]) -> Tracker:
+    """The tracker of a mode: `disabled`, `offline` or `online`; `WANDB_MODE` decides where the flag is not given.
+
+    Raises:
+        EnvironmentFailure: online without being logged in, or the service cannot be reached.
+    """
+    mode = os.environ.get("WANDB_MODE", mode) if mode == "disabled" else mode
+    if mode in ("disabled", "dryrun"):
+        return NoTracker()
+    if mode == "online":
+        _require_key()
+    return WandbTracker(mode, project, name, settings)
+
+
+def _require_key() -> None:
+    """Refuse before wandb would ask for the key at a prompt."""
+    import wandb
+    from requests.utils import get_netrc_auth
+
+    settings = wandb.Settings()
+    if not settings.api_key and get_netrc_auth(settings.base_url) is None:
+        raise EnvironmentFailure(
+            "--wandb online: not logged in to Weights & Biases",
+            next_step="run `wandb login` once, or use --wandb offline",
+        )
