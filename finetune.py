@@ -1,0 +1,23 @@
+"""Fine-tune one model or several: `python finetune.py --help`."""
+
+import sys
+from collections.abc import Sequence
+
+from soups import cli
+from soups.pipeline.settings import TRAINING_ENVIRONMENT, FinetuneSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, train, and return the exit code."""
+    return cli.run(FinetuneSettings, command, argv, environment=TRAINING_ENVIRONMENT)
+
+
+def command(given: cli.Given[FinetuneSettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.pipeline.finetune import finetune
+
+    finetune(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

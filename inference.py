@@ -1,0 +1,23 @@
+"""Predict the classes of the test images with one model or a vote: `python inference.py --help`."""
+
+import sys
+from collections.abc import Sequence
+
+from soups import cli
+from soups.pipeline.settings import INFERENCE_ENVIRONMENT, InferenceSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, predict, and return the exit code."""
+    return cli.run(InferenceSettings, command, argv, environment=INFERENCE_ENVIRONMENT)
+
+
+def command(given: cli.Given[InferenceSettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.pipeline.predict import predict
+
+    predict(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

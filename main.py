@@ -1,0 +1,23 @@
+"""Evaluate the models of a run, make soups of them, compare and plot: `python main.py --help`."""
+
+import sys
+from collections.abc import Sequence
+
+from soups import cli
+from soups.pipeline.settings import TRAINING_ENVIRONMENT, MainSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, do what was asked for, and return the exit code."""
+    return cli.run(MainSettings, command, argv, environment=TRAINING_ENVIRONMENT)
+
+
+def command(given: cli.Given[MainSettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.pipeline.main import cook
+
+    cook(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+# Sourced by training.sh and scripts/test.sh: leaves `python` with all that pyproject.toml asks for.
+#   source scripts/setup.sh          what the toolkit needs
+#   source scripts/setup.sh test     and what its checks need
+# An active environment that has the packages is used as it is; else .venv is, and is made where it is missing.
+
+soups_has_packages() { # PYTHON [EXTRA]
+    "$1" - "${2:-}" <<'PYTHON' >/dev/null 2>&1
+import re, sys, tomllib
+from importlib.metadata import version
+
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)["project"]
+wanted = project["dependencies"] + (project["optional-dependencies"][sys.argv[1]] if sys.argv[1] else [])
+for requirement in wanted:
+    version(re.match(r"[\w.-]+", requirement)[0])
+PYTHON
+}
+
+soups_activate() {
+    if [ -f .venv/bin/activate ]; then . .venv/bin/activate; else . .venv/Scripts/activate; fi
+}
+
+soups_find_python() {
+    local candidate
+    for candidate in python3 python python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "error: no Python of version 3.11 or newer was found; install one and run this again" >&2
+    return 4
+}
+
+soups_set_up() { # [EXTRA]
+    local extra="${1:-}" made=.venv/constraints.txt python
+    if soups_has_packages python "$extra"; then
+        return
+    fi
+    if ! cmp -s constraints.txt "$made"; then
+        python="$(soups_find_python)" || return
+        [ -d .venv ] || echo "setting up .venv, once (PyTorch alone is some 5 GB to fetch)" >&2
+        "$python" -m venv .venv || {
+            echo "error: $python could not make .venv (on Debian and Ubuntu: apt install python3-venv)" >&2
+            return 4
+        }
+    fi
+    soups_activate
+    if soups_has_packages python "$extra" && cmp -s constraints.txt "$made"; then
+        return
+    fi
+    python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extra:+[$extra]}" || {
+        echo "error: the packages could not be installed; see pip's message above and run this again" >&2
+        return 4
+    }
+    cp constraints.txt "$made"
+}
+
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+soups_set_up "$@"

@@ -1,0 +1,24 @@
+"""Show which classes and images a model gets wrong: `python validation.py --help`."""
+
+import sys
+from collections.abc import Sequence
+
+from soups import cli
+from soups.pipeline.settings import INFERENCE_ENVIRONMENT, ValidationSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, validate, and return the exit code."""
+    environment = {variable: name for variable, name in INFERENCE_ENVIRONMENT.items() if name == "model_location"}
+    return cli.run(ValidationSettings, command, argv, environment=environment)
+
+
+def command(given: cli.Given[ValidationSettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.pipeline.validate import validate
+
+    validate(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
