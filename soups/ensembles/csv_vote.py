@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -23,8 +24,10 @@ _USUAL_ANSWERS = ("target", "label", "ans")
 class _Ballot:
     """One table, its rows in the order of the first table's ids."""
 
-    answers: np.ndarray
-    """(N,) object: class names, or the answers' own text where there is no label space."""
+    codes: np.ndarray
+    """(N,) int64, positions in `answers`."""
+    answers: list[str]
+    """The distinct answers: class names, or their own text where there is no label space."""
     confidences: np.ndarray | None
     """(N,) float64."""
 
@@ -54,8 +57,11 @@ def vote_tables(paths: Sequence[Path], space: LabelSpace | None = None, answer: 
     if not paths:
         raise UsageError("a vote over no tables", expected="at least one CSV file")
     first = _read(paths[0])
-    ballots = [_ballot(paths[0], first, first, paths[0], space, answer)]
-    ballots += [_ballot(path, _read(path), first, paths[0], space, answer) for path in paths[1:]]
+    ids = _first_index(first, paths[0])
+    ballots = [_ballot(paths[0], first, np.arange(len(first)), space, answer)]
+    for path in paths[1:]:
+        table = _read(path)
+        ballots.append(_ballot(path, table, _rows_in_order(path, table, ids, paths[0]), space, answer))
     if space is None:
         _refuse_mixture(ballots, paths)
     return _fill(first, _answer_column(first, paths[0], answer, space), *_elect(ballots), space)
@@ -69,15 +75,47 @@ def _read(path: Path) -> "pd.DataFrame":
             expected="a header and rows, the image id in the first column and the class in another",
             found=f"{len(table)} rows with the columns {', '.join(map(str, table.columns))}",
         )
-    doubled = table.iloc[:, 0].duplicated()
-    if doubled.any():
-        row = int(np.flatnonzero(doubled)[0])
-        raise DataError(
-            f"{path}, line {row + 2}: the id {table.iloc[row, 0]!r} appears twice",
-            expected="one row for each image",
-            next_step="remove one of the two rows",
-        )
     return table
+
+
+def _first_index(table: "pd.DataFrame", path: Path) -> "pd.Index":
+    """The first table's ids, each once."""
+    import pandas as pd
+
+    index = pd.Index(table.iloc[:, 0])
+    if not index.is_unique:
+        _refuse_doubled(path, index, int(np.flatnonzero(index.duplicated())[0]))
+    return index
+
+
+def _refuse_doubled(path: Path, ids: "pd.Index", row: int) -> NoReturn:
+    raise DataError(
+        f"{path}, line {row + 2}: the id {ids[row]!r} appears twice",
+        expected="one row for each image",
+        next_step="remove one of the two rows",
+    )
+
+
+def _rows_in_order(path: Path, table: "pd.DataFrame", first: "pd.Index", first_path: Path) -> np.ndarray:
+    """The rows (N,) int64 of `table` in the order of the first table's ids."""
+    import pandas as pd
+
+    ids = pd.Index(table.iloc[:, 0])
+    if np.array_equal(ids.to_numpy(), first.to_numpy()):
+        return np.arange(len(ids))
+    places = first.get_indexer(ids)
+    foreign = np.flatnonzero(places < 0)
+    if len(foreign):
+        found = f"the id {ids[foreign[0]]!r}, which {first_path} lacks"
+        raise DataError(f"{path}, line {foreign[0] + 2}: {found}", expected="the same images in all tables")
+    if (np.bincount(places, minlength=len(first)) > 1).any():
+        _refuse_doubled(path, ids, int(np.flatnonzero(ids.duplicated())[0]))
+    rows = np.full(len(first), -1)
+    rows[places] = np.arange(len(ids))
+    missing = np.flatnonzero(rows < 0)
+    if len(missing):
+        raise DataError(f"{path}: lacks the id {first[missing[0]]!r}", expected=f"the images of {first_path}")
+    return rows
 
 
 def _answer_column(table: "pd.DataFrame", path: Path, answer: str | None, space: LabelSpace | None) -> str:
@@ -101,31 +139,19 @@ def _answer_column(table: "pd.DataFrame", path: Path, answer: str | None, space:
 
 
 def _ballot(
-    path: Path,
-    table: "pd.DataFrame",
-    first: "pd.DataFrame",
-    first_path: Path,
-    space: LabelSpace | None,
-    answer: str | None,
+    path: Path, table: "pd.DataFrame", rows: np.ndarray, space: LabelSpace | None, answer: str | None
 ) -> _Ballot:
-    """Read one table's answers and confidences in the order of the first table's ids."""
+    """One table's answers and confidences, its rows taken in the order `rows`."""
     import pandas as pd
 
-    rows = pd.Index(table.iloc[:, 0]).get_indexer(pd.Index(first.iloc[:, 0]))
-    if (rows < 0).any():
-        missing = first.iloc[int(np.flatnonzero(rows < 0)[0]), 0]
-        raise DataError(f"{path}: lacks the id {missing!r}", expected=f"the images of {first_path}")
-    if len(table) > len(first):
-        extra = table.iloc[int(np.setdiff1d(np.arange(len(table)), rows)[0]), 0]
-        raise DataError(f"{path}: has the id {extra!r}, which {first_path} lacks", expected="the same images in all")
-    column = table[_answer_column(table, path, answer, space)]
+    codes, distinct = pd.factorize(table[_answer_column(table, path, answer, space)])
     try:
-        answers = column.str.strip() if space is None else space.read_column(column)
+        answers = [str(text).strip() for text in distinct] if space is None else space.read_column(distinct)
     except DataError as error:
         raise DataError(
             f"{path}: {error.problem}", expected=error.expected, found=error.found, next_step=error.next_step
         ) from error
-    return _Ballot(np.asarray(answers, dtype=object)[rows], _confidences(table, path, rows))
+    return _Ballot(codes[rows], answers, _confidences(table, path, rows))
 
 
 def _confidences(table: "pd.DataFrame", path: Path, rows: np.ndarray) -> np.ndarray | None:
@@ -146,7 +172,7 @@ def _confidences(table: "pd.DataFrame", path: Path, rows: np.ndarray) -> np.ndar
 
 def _refuse_mixture(ballots: Sequence[_Ballot], paths: Sequence[Path]) -> None:
     """Without a label space, `3` in one file and `three` in another would be counted as two classes."""
-    all_numbers = [all(str(answer).isdecimal() for answer in set(ballot.answers)) for ballot in ballots]
+    all_numbers = [all(answer.isdecimal() for answer in ballot.answers) for ballot in ballots]
     if any(all_numbers) and not all(all_numbers):
         raise DataError(
             f"{paths[all_numbers.index(True)]}: gives classes as numbers, {paths[all_numbers.index(False)]} as names",
@@ -161,37 +187,34 @@ def _elect(ballots: Sequence[_Ballot]) -> tuple[np.ndarray, np.ndarray, np.ndarr
     Returns:
         Classes (C,) object, the winners' positions among them (N,) int64, and all answers as positions (M, N) int64.
     """
-    import pandas as pd
-
-    flat, classes = pd.factorize(np.concatenate([ballot.answers for ballot in ballots]))
-    codes = flat.reshape(len(ballots), -1)
+    position = {name: index for index, name in enumerate(dict.fromkeys(chain(*(b.answers for b in ballots))))}
+    codes = np.stack([np.array([position[name] for name in ballot.answers])[ballot.codes] for ballot in ballots])
     if all(ballot.confidences is not None for ballot in ballots):
         confidences = np.stack([ballot.confidences for ballot in ballots if ballot.confidences is not None])
     else:
         confidences = np.zeros(codes.shape)
     winners = np.empty(codes.shape[1], dtype=np.int64)
-    at_once = max(1, _CELLS_AT_ONCE // len(classes))
+    at_once = max(1, _CELLS_AT_ONCE // len(position))
     for begin in range(0, len(winners), at_once):
         block = slice(begin, begin + at_once)
-        winners[block] = _winners(codes[:, block], confidences[:, block], len(classes))
-    return np.asarray(classes, dtype=object), winners, codes
+        winners[block] = _winners(codes[:, block], confidences[:, block], len(position))
+    return np.array(list(position), dtype=object), winners, codes
 
 
 def _winners(codes: np.ndarray, confidences: np.ndarray, classes: int) -> np.ndarray:
     """Most votes, then highest summed confidence, then earliest table: codes and confidences (M, N) to (N,)."""
-    tables, images = codes.shape
-    rows = np.arange(images)
-    votes, sums, priority = (np.zeros((images, classes)) for _ in range(3))
-    for index in range(tables):
-        code = codes[index]
-        votes[rows, code] += 1
-        sums[rows, code] += confidences[index]
-        priority[rows, code] = np.maximum(priority[rows, code], tables - index)
+    rows = np.arange(codes.shape[1])
+    cells = (rows * classes + codes).ravel()
+    votes, sums = (
+        np.bincount(cells, weights, minlength=len(rows) * classes).reshape(len(rows), classes)
+        for weights in (None, confidences.ravel())
+    )
     leading = votes == votes.max(axis=1, keepdims=True)
     # Rounded, because 0.6 + 0.3 and 0.5 + 0.4 are a tie to whoever wrote them.
     sums = np.where(leading, np.round(sums, 9), -np.inf)
     leading = sums == sums.max(axis=1, keepdims=True)
-    return np.where(leading, priority, -1).argmax(axis=1)
+    earliest = leading[rows, codes].argmax(axis=0)
+    return codes[earliest, rows]
 
 
 def _fill(
