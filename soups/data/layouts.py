@@ -1,0 +1,138 @@
+"""How a data set tells its labels: one function for each layout, all giving the same table.
+
+A layout returns a table of text columns `image` (posix path from the data location), `label` (class name, "" where
+unlabelled), `group` ("" where the layout says nothing of it) and `split` ("train", "val", "test", the name of a shift
+set, or "" where `split_samples` is to decide between "train" and "val").
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soups.data.folders import Folder, existing_folder, images_below, listing, table_name
+from soups.data.settings import DataSettings
+from soups.data.tables import csv_samples, csv_test_samples
+from soups.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("image", "label", "group", "split")
+EXPECTED_FOLDERS = (
+    "a folder with train/<class>/… and optionally val/<class>/…, test/<class>/… (or test images directly in test/) "
+    "and shifts/<name>/<class>/…; or with <class>/… alone"
+)
+_RESERVED = ("train", "val", "test", "shifts")
+
+Row = tuple[str, str, str, str]
+
+
+def folder_samples(settings: DataSettings) -> "pd.DataFrame":
+    """The table of a folder whose sub-folders are the classes.
+
+    Raises:
+        DataError: the folder is missing or laid out otherwise, a class folder has no images, or a set has a class that
+            train lacks.
+    """
+    root = existing_folder(settings.data_location, "--data-location", EXPECTED_FOLDERS)
+    top = Folder(root)
+    names = {path.name: path for path in top.folders}
+    if "train" not in names:
+        if held := [name for name in _RESERVED if name in names]:
+            raise DataError(f"{root}: has {', '.join(held)} but no train", expected=EXPECTED_FOLDERS)
+        return as_table(_labelled(root, "", root))
+    rows = _labelled(names["train"], "train" if "val" in names else "", root)
+    classes = {label for _, label, _, _ in rows}
+    if "val" in names:
+        rows += _labelled(names["val"], "val", root, classes)
+    if "test" in names and settings.test_location is None:
+        rows += _test_folder(names["test"], root, classes)
+    if "shifts" in names:
+        for shift in Folder(names["shifts"]).folders:
+            if shift.name in _RESERVED:
+                raise DataError(f"{shift}: a shift set cannot be called {shift.name}", next_step="rename the folder")
+            rows += _labelled(shift, shift.name, root, classes)
+    return as_table(rows)
+
+
+def test_samples(settings: DataSettings, classes: set[str]) -> "pd.DataFrame":
+    """The table of the test images at `--test-location`: a folder (by class, flat, or with `images/`), or a CSV.
+
+    Raises:
+        DataError: nothing is there, or nothing that is an image, or a class that train lacks.
+    """
+    root = Path(settings.data_location or ".")
+    location = Path(settings.test_location or "")
+    if location.is_file():
+        return csv_test_samples(location, settings, classes)
+    expected = "a folder of images (by class, directly in it, or in images/), or a CSV file"
+    return as_table(_test_folder(existing_folder(settings.test_location, "--test-location", expected), root, classes))
+
+
+def as_table(rows: list[Row]) -> "pd.DataFrame":
+    """A table of text, in string order of the images."""
+    import pandas as pd
+
+    return pd.DataFrame(sorted(rows), columns=list(COLUMNS), dtype=str)
+
+
+def _labelled(folder: Path, split: str, root: Path, classes: set[str] | None = None) -> list[Row]:
+    """Rows of `folder/<class>/…`; `classes` are those of train, where another set is read."""
+    content = Folder(folder)
+    found = {path.name: images_below(path) for path in content.folders}
+    if not found:
+        flat = f"{len(content.images)} images outside class folders" if content.images else "no class folders"
+        raise DataError(
+            f"{folder}: no class folders in it",
+            expected=EXPECTED_FOLDERS,
+            found=flat,
+            next_step="sort the images into one folder a class, or use --layout csv with --labels FILE.csv",
+        )
+    if empty := [name for name, (images, _) in found.items() if not images]:
+        raise DataError(
+            f"{folder}: class folders without images: {listing(empty)}",
+            expected="at least one image in each",
+            next_step="fill or remove them",
+        )
+    if classes is not None and (foreign := [name for name in found if name not in classes]):
+        raise DataError(
+            f"{folder}: classes that train lacks: {listing(foreign)}",
+            expected=f"some of {listing(sorted(classes), 20)}",
+            next_step="add them to train, or remove them here",
+        )
+    _notice_left_out(folder, len(content.images), sum(others for _, others in found.values()))
+    return [(table_name(image, root), label, "", split) for label, (images, _) in found.items() for image in images]
+
+
+def _test_folder(folder: Path, root: Path, classes: set[str]) -> list[Row]:
+    content = Folder(folder)
+    names = [path.name for path in content.folders]
+    if not content.images and names == ["images"] and "images" not in classes:
+        return _test_folder(folder / "images", root, classes)
+    if content.images and names:
+        raise DataError(
+            f"{folder}: {len(content.images)} images beside folders ({listing(names)})",
+            expected="images in class folders (labelled), or all directly in it (unlabelled)",
+        )
+    if names:
+        return _labelled(folder, "test", root, classes)
+    if not content.images:
+        raise DataError(f"{folder}: no images in it", expected="images in class folders, or directly in it")
+    _notice_left_out(folder, 0, len(content.others))
+    return [(table_name(image, root), "", "", "test") for image in content.images]
+
+
+def _notice_left_out(folder: Path, outside: int, others: int) -> None:
+    if outside:
+        logger.warning("%s: %d images outside class folders are left out", folder, outside)
+    if others:
+        logger.info("%s: %d files that are no images by their ending are left out", folder, others)
+
+
+LAYOUTS: dict[str, Callable[[DataSettings], "pd.DataFrame"]] = {
+    "folder": folder_samples,
+    "csv": csv_samples,
+}

@@ -1,0 +1,53 @@
+"""What the data is, where it lies and how it is divided. Torch-free."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from soups.cli import Flag
+
+
+class DataSettings(BaseModel):
+    """The images of a run, their labels, groups and splits. One table is made from it, once per run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_location: str | None = None
+    """Folder of the images: `train/<class>/…` with optional `val/`, `test/` and `shifts/<name>/`, or `<class>/…`."""
+    test_location: str | None = None
+    """Test images that lie elsewhere: a folder (flat, by class, or with `images/`), or a CSV."""
+    layout: str = "folder"
+    """How labels are told: `folder` (the folder's name) or `csv` (a table, see --labels)."""
+    labels: str | None = None
+    """CSV of the layout `csv`, in --data-location or by full path (default: `train.csv` or `labels.csv` there)."""
+    image_column: str = "image"
+    """Column of a CSV that names the image: its path or file name, with or without ending."""
+    label_column: str = "label"
+    """Column of a CSV that gives the class name."""
+    group_column: str | None = None
+    """Column of a CSV that names the group (person, writer, scene …), kept on one side of the split."""
+    split_column: str | None = None
+    """Column of the labels CSV that says `train`, `val`, `test` or the name of a shift set."""
+    groups: str | None = None
+    """CSV with the columns `image` and `group` that names each image's group."""
+    group_pattern: str | None = None
+    """Regular expression searched in each image's path; its first group, or the whole match, names the group."""
+    class_order: tuple[str, ...] | None = None
+    """Class names in the order of the model's outputs (default: string order)."""
+    split_seed: int = Field(default=0, ge=0)
+    """Decides which groups validate, once per run; training has its own --random-seed."""
+    val_ratio: float | None = Field(default=0.2, gt=0, lt=1)
+    """Share of the training groups that validate where there is no `val/`; None: validate on all, which flatters."""
+    skip_bad_images: Flag = False
+    """Train without the images that cannot be read; a test image is never left out."""
+
+
+class CacheSettings(BaseModel):
+    """The decode-once cache: images brought to one size, kept as bytes in one file shared by all processes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cache: Literal["auto", "on", "off"] = "auto"
+    """`auto` does without, with a notice, where the file does not fit on the disk; `on` insists; `off` decodes anew."""
+    cache_size: int | None = Field(default=None, gt=0)
+    """Side of the cached training images in pixels (default: 1.15 × the model's input, so that crops have room)."""
