@@ -61,6 +61,8 @@ class Run:
     folder: Path
     models: Path
     recorded: RecordedSettings
+    table: "pd.DataFrame | None" = None
+    """Samples to take instead of the recorded ones (another test set)."""
 
     @property
     def name(self) -> str:
@@ -92,6 +94,8 @@ class Run:
         """The table of all images of the run."""
         from soups.data.samples import read_samples
 
+        if self.table is not None:
+            return self.table
         return read_samples(self.folder / "samples.csv")
 
     @cached_property

@@ -1,0 +1,80 @@
+"""What `main.py` does: evaluate, make soups, compare and plot, as asked for, in this order."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from soups import cli
+from soups.errors import UsageError, unknown_name
+from soups.evaluation.settings import EvaluationSettings
+from soups.metrics import METRICS
+from soups.pipeline.evaluate import Bench, evaluate_individuals
+from soups.pipeline.run import open_run
+from soups.pipeline.settings import InferenceSettings, MainSettings, ValidationSettings
+
+
+def open_bench(
+    settings: MainSettings | InferenceSettings | ValidationSettings,
+    given: Collection[str],
+    may_differ: Collection[str] = (),
+) -> Bench:
+    """The run that a command means, with all that scoring its models needs.
+
+    Raises:
+        UsageError: no such run, a setting that differs from the recorded one, or an unknown metric.
+    """
+    run = open_run(settings.run, settings.data, settings.model, given, set(may_differ))
+    metric = settings.evaluation.metric if "metric" in given else run.recorded.metric
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    evaluation = EvaluationSettings.model_validate({**settings.evaluation.model_dump(), "metric": metric})
+    return Bench(run, run.runtime(settings.runtime), evaluation, settings.cache)
+
+
+def cook(given: cli.Given[MainSettings]) -> None:
+    """Do everything that was asked for.
+
+    Raises:
+        UsageError: nothing was asked for.
+    """
+    settings = given.settings
+    recipes = ["uniform"] * settings.uniform_soup + ["greedy"] * settings.greedy_soup + list(settings.soup or ())
+    asked = bool(recipes) or settings.eval_individual_models or settings.report or settings.plot
+    if not asked and not settings.download_models:
+        raise UsageError(
+            "nothing to do",
+            expected="one or more of --eval-individual-models --uniform-soup --greedy-soup --soup NAME --report --plot",
+            next_step="python main.py --help",
+        )
+    if settings.download_models:
+        _download(settings)
+    if settings.plot and settings.results is not None:
+        from soups.pipeline.compare import plot_original
+
+        plot_original(Path(settings.results), settings.val_set, settings.test_set)
+        asked = bool(recipes) or settings.eval_individual_models or settings.report
+    if not asked:
+        return
+    bench = open_bench(settings, given.names)
+    if settings.eval_individual_models:
+        evaluate_individuals(bench)
+    if recipes:
+        from soups.pipeline.soup import make_soup
+
+        for recipe in dict.fromkeys(recipes):
+            make_soup(bench, recipe, {"strict": settings.strict} if recipe == "greedy" else {})
+    if settings.report:
+        from soups.pipeline.compare import print_comparison
+
+        print_comparison(bench)
+    if settings.plot and settings.results is None:
+        from soups.pipeline.compare import plot_run
+
+        plot_run(bench)
+
+
+def _download(settings: MainSettings) -> None:
+    from soups.models.download import download_models
+
+    if settings.run.model_location is None:
+        raise UsageError("--download-models needs a folder", next_step="add --model-location DIR")
+    download_models(Path(settings.run.model_location), settings.download_url)

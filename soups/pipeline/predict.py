@@ -1,0 +1,174 @@
+"""What `inference.py` does: predictions of one model or of a vote on the test images, as CSV."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from soups import cli
+from soups.data.submission import default_table, fill_template, find_template, read_truth
+from soups.ensembles import parse_members, vote_tables
+from soups.errors import DataError, UsageError
+from soups.pipeline.evaluate import Bench, pool_paths
+from soups.pipeline.main import open_bench
+from soups.pipeline.run import Run, existing_run, find_model, latest_run
+from soups.pipeline.settings import InferenceSettings
+from soups.pipeline.sets import set_rows
+from soups.pipeline.votes import default_model, fitted_weights, vote
+from soups.records import write_table
+
+logger = logging.getLogger(__name__)
+
+_WAYS = ("soft_voting", "weighted_ensemble", "hard_voting")
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """Who predicts, and how their answers become one."""
+
+    rule: str
+    """A key of `RULES`."""
+    paths: tuple[Path, ...]
+    weights: np.ndarray | None
+    name: str
+    """Of the predictions' file."""
+
+
+def predict(given: cli.Given[InferenceSettings]) -> None:
+    """Write the predictions; prints the path of the CSV.
+
+    Raises:
+        UsageError: settings that contradict each other, or a name that is no model.
+        DataError: a test image or a table that is not what it should be; nothing is written then.
+    """
+    settings = given.settings
+    way = _way_of_voting(settings)
+    if way == "hard_voting" and any(name.lower().endswith(".csv") for name in settings.hard_voting or ()):
+        _vote_of_tables(settings)
+        return
+    bench = open_bench(settings, given.names, may_differ={"test_location"})
+    ballot = _ballot(settings, bench, way)
+    bench = _with_test_images(bench, settings, given.names)
+    rows = set_rows(bench.run, "test")
+    if rows.empty:
+        raise DataError(
+            f"run {bench.run.name!r} has no test images",
+            expected="a folder `test` in the data location",
+            next_step="give the images: --test-location DIR",
+        )
+    result = vote(bench, ballot.rule, ballot.paths, ["test"], ballot.weights)["test"]
+    images = rows["image"].tolist()
+    template = _template(settings, bench.run)
+    if template is None:
+        table = default_table(images, result, bench.run.space, settings.probabilities)
+    else:
+        table = fill_template(template, images, result, bench.run.space)
+        logger.info("in the columns and order of %s", template)
+    path = _output(settings, bench.run.folder, ballot.name)
+    write_table(path, table)
+    _tell_accuracy(settings, bench, images, result)
+    print(path)
+
+
+def _way_of_voting(settings: InferenceSettings) -> str | None:
+    ways = [way for way in _WAYS if getattr(settings, way) is not None]
+    if len(ways) > 1:
+        flags = " and ".join(f"--{way.replace('_', '-')}" for way in ways)
+        raise UsageError(f"{flags} together", expected="one way of voting")
+    return ways[0] if ways else None
+
+
+def _ballot(settings: InferenceSettings, bench: Bench, way: str | None) -> Ballot:
+    """The models that predict, and by which rule."""
+    run = bench.run
+    named = settings.model_name or ()
+    if way is None:
+        if len(named) > 1:
+            raise UsageError(
+                f"--model-name: {len(named)} models",
+                expected="one, or a way of voting",
+                next_step="add --soft-voting, --hard-voting or --weighted-ensemble",
+            )
+        path = find_model(named[0], run, settings.run) if named else default_model(bench)
+        return Ballot("soft", (path,), None, path.stem)
+    rule = way.split("_")[0]
+    names, weights = parse_members((*named, *(getattr(settings, way) or ())))
+    if weights is not None and rule != "weighted":
+        raise UsageError(f"--{way.replace('_', '-')} takes no weights", next_step="use --weighted-ensemble")
+    paths = tuple(find_model(name, run, settings.run) for name in names) or tuple(pool_paths(run).values())
+    if rule == "weighted" and weights is None:
+        weights = fitted_weights(bench, paths)
+        logger.info("weights: %s", ", ".join(f"{path.stem} {w:.3f}" for path, w in zip(paths, weights, strict=True)))
+    return Ballot(rule, paths, weights, way)
+
+
+def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozenset[str]) -> Bench:
+    """The bench with the test images of --test-location, where that is given."""
+    location = settings.data.test_location
+    if "test_location" not in given or location is None or location == bench.run.recorded.data.test_location:
+        return bench
+    from soups.data.samples import with_test_location
+
+    samples = with_test_location(bench.run.samples, bench.run.recorded.data, location)
+    return dataclasses.replace(bench, run=dataclasses.replace(bench.run, table=samples))
+
+
+def _template(settings: InferenceSettings, run: Run) -> Path | None:
+    if settings.sample_submission is not None:
+        path = Path(settings.sample_submission)
+        if not path.is_file():
+            raise UsageError(f"--sample-submission {path}: no such file", expected="a CSV file")
+        return path
+    data = run.recorded.data
+    return find_template(data.data_location, settings.data.test_location or data.test_location)
+
+
+def _output(settings: InferenceSettings, run_folder: Path | None, what: str) -> Path:
+    if settings.output is not None:
+        path = Path(settings.output)
+        return path if path.suffix else path.with_suffix(".csv")
+    if settings.output_folder is not None:
+        return Path(settings.output_folder) / f"{what}.csv"
+    if run_folder is None:
+        raise UsageError("--output is missing", expected="the CSV to write, where there is no run to write it into")
+    return run_folder / "output" / f"{what}.csv"
+
+
+def _vote_of_tables(settings: InferenceSettings) -> None:
+    """Hard voting over prediction CSVs alone: no model and no image is read."""
+    members = (*(settings.model_name or ()), *(settings.hard_voting or ()))
+    others = [name for name in members if not name.lower().endswith(".csv")]
+    if others:
+        raise UsageError(
+            f"--hard-voting: {others[0]} is no CSV",
+            expected="models alone or CSVs alone",
+            next_step="write the model's predictions first: python inference.py --model-name M",
+        )
+    name = settings.run.name or latest_run(settings.run)
+    run = existing_run(settings.run, name) if name else None
+    path = _output(settings, run.folder if run else None, "hard_voting")
+    write_table(path, vote_tables([Path(member) for member in members], run.space if run and settings.run.name else None))
+    print(path)
+
+
+def _tell_accuracy(settings: InferenceSettings, bench: Bench, images: list[str], result: np.ndarray) -> None:
+    """Say how many predictions are right, where the truth is known."""
+    labels = bench.labels("test")
+    if settings.ground_truth is not None:
+        truth = read_truth(_truth_file(Path(settings.ground_truth)), images, bench.run.space)
+        labels = bench.run.space.encode(truth)
+    if len(labels) and (labels >= 0).all():
+        right = int(np.count_nonzero(result.argmax(axis=1) == labels))
+        logger.info("%d of %d right (%.1f%%)", right, len(labels), 100 * right / len(labels))
+
+
+def _truth_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    tables = sorted(path.glob("*.csv"))
+    if len(tables) != 1:
+        found = ", ".join(table.name for table in tables) or "none"
+        raise UsageError(f"--ground-truth {path}", expected="a CSV, or a folder with one", found=found)
+    return tables[0]
