@@ -1,0 +1,93 @@
+"""Classifiers from settings (a start) or from a card's architecture (empty, to be filled from a checkpoint)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from soups.checkpoints import Architecture
+from soups.errors import DataError
+from soups.models import clip_models, heads, timm_models
+from soups.models.settings import ModelSettings
+from soups.models.start import Start
+from soups.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from soups.models.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Family:
+    """A library of backbones."""
+
+    start: Callable[[ModelSettings, Sequence[str], int], Start]
+    """(settings, classes, seed) → the start with the wanted weights."""
+    describe: Callable[[ModelSettings], tuple[Architecture, Preprocessing]]
+    """Settings → architecture and preprocessing, with no weights read or fetched."""
+    empty: Callable[[Architecture], "tuple[nn.Module, int]"]
+    """Architecture → randomly initialised backbone and the number of its features."""
+    normalise_features: bool
+    """Whether features are scaled to length 1 before the head."""
+
+
+BUILDERS: dict[str, Family] = {
+    clip_models.FAMILY: Family(clip_models.start, clip_models.describe, clip_models.empty, True),
+    timm_models.FAMILY: Family(timm_models.start, timm_models.describe, timm_models.empty, False),
+}
+
+
+def _family(settings: ModelSettings) -> Family:
+    return BUILDERS[timm_models.FAMILY if settings.model.startswith(timm_models.PREFIX) else clip_models.FAMILY]
+
+
+def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
+    """The common start of a pool: backbone with the wanted weights, head zero-shot or random.
+
+    Args:
+        settings: architecture, weights, templates and kind of head.
+        classes: class names in the order of the logits.
+        seed: of whatever is random (a random head; a backbone with `--pretrained none`).
+
+    Raises:
+        UsageError: an unknown architecture or tag.
+        DataError: a weights file that is damaged or does not fit; names the keys.
+        EnvironmentFailure: weights that cannot be fetched; says what was tried and how to give a file.
+    """
+    return _family(settings).start(settings, classes, seed)
+
+
+def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
+    """What `build_start` would put into the card, with no weights read or fetched.
+
+    A file of OpenAI's own is told by its content, so with `--pretrained FILE` only the start knows its activation.
+    """
+    return _family(settings).describe(settings)
+
+
+def build_empty(architecture: Architecture, classes: Sequence[str]) -> "Classifier":
+    """A classifier of this architecture with random backbone and zero head, on the CPU, in evaluation mode.
+
+    No file, network or text tower is touched.
+
+    Raises:
+        DataError: the architecture's family, name or configuration is unknown to the installed libraries.
+    """
+    from soups.models.classifier import Classifier
+
+    if architecture.family not in BUILDERS:
+        raise DataError(
+            f"architecture {architecture.name!r} is of an unknown family",
+            expected=f"one of {', '.join(BUILDERS)}",
+            found=architecture.family,
+        )
+    family = BUILDERS[architecture.family]
+    built: list[int] = []
+
+    def build() -> "nn.Module":
+        backbone, features = family.empty(architecture)
+        built.append(features)
+        return backbone
+
+    backbone = heads.seeded_build(build, 0)
+    return Classifier(backbone, heads.empty_head(built[0], len(classes)), family.normalise_features).eval()

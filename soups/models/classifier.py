@@ -1,0 +1,32 @@
+"""The network that is fine-tuned, averaged and used: an image tower and a linear head."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Classifier(nn.Module):
+    """Logits of images: `head(features)`, where CLIP's features are scaled to length 1 first.
+
+    State-dict keys are `backbone.*`, `head.weight` (C, D) and `head.bias` (C,).
+
+    Args:
+        backbone: (N, 3, H, W) float → (N, D) features.
+        head: (N, D) → (N, C).
+        normalise_features: scale each feature vector to length 1 before the head, as CLIP was trained.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Linear, normalise_features: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.normalise_features = normalise_features
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Features (N, D) of images (N, 3, H, W): float, RGB, normalised; of length 1 with `normalise_features`."""
+        features = self.backbone(images)
+        return F.normalize(features, dim=-1) if self.normalise_features else features
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (N, C) of images (N, 3, H, W): float, RGB, normalised with the card's mean and deviation."""
+        return self.head(self.features(images))

@@ -1,0 +1,116 @@
+"""Classifiers from checkpoints: built as the card says, filled, and checked against what the caller expects."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soups import checkpoints
+from soups.checkpoints import Architecture, Card
+from soups.errors import DataError
+from soups.models.build import build_empty
+from soups.models.original import default_classes, from_original, is_original
+from soups.models.pretrained import load_exactly
+from soups.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+    from soups.models.classifier import Classifier
+
+_SHOWN_CLASSES = 10
+
+
+def load_classifier(
+    path: Path,
+    *,
+    sha256: str | None = None,
+    architecture: Architecture | None = None,
+    classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> "tuple[Classifier, Card]":
+    """A checkpoint's classifier, float32, on the CPU, in evaluation mode, and its card.
+
+    Args:
+        path: our safetensors file with its card, or a state dict of the original model-soups code, which has none.
+        sha256: what the file must hash to, where that is known.
+        architecture: what the card must say; for a file without a card, what the network is.
+        classes: the same, for the class names and their order; without card, `0` … `C-1` by default.
+        preprocessing: for a file without card, how images become its input.
+
+    Raises:
+        DataError: a damaged or changed file, or one of another architecture, class list or shape.
+    """
+    card = checkpoints.read_card(path) if path.suffix == checkpoints.SUFFIX else None
+    if card is not None:
+        _check(path, card, architecture, classes)
+        state = checkpoints.read_state(path, sha256)
+    else:
+        state = checkpoints.read_state(path, sha256)
+        card, state = _card_of_original(path, state, architecture, classes, preprocessing)
+    _check_head(path, state, card.classes)
+    classifier = build_empty(card.architecture, card.classes)
+    load_exactly(classifier, state, str(path), card.architecture.name)
+    return classifier, card
+
+
+def _check(path: Path, card: Card, architecture: Architecture | None, classes: Sequence[str] | None) -> None:
+    if architecture is not None and card.architecture != architecture:
+        raise DataError(
+            f"{path}: a checkpoint of another architecture",
+            expected=_described(architecture),
+            found=_described(card.architecture),
+            next_step="give the checkpoint of this run's model, or the --model that it was trained with",
+        )
+    if classes is not None and card.classes != tuple(classes):
+        same = sorted(card.classes) == sorted(classes)
+        raise DataError(
+            f"{path}: a checkpoint of {'the same classes in another order' if same else 'another class list'}",
+            expected=_listed(classes),
+            found=_listed(card.classes),
+            next_step="give a checkpoint trained on these classes",
+        )
+
+
+def _described(architecture: Architecture) -> str:
+    words = [architecture.family, architecture.name]
+    if architecture.quick_gelu and "quickgelu" not in architecture.name:
+        words.append("with quick-GELU")
+    if architecture.config is not None:
+        words.append(checkpoints.compact_json(architecture.config))
+    return " ".join(words)
+
+
+def _listed(classes: Sequence[str]) -> str:
+    shown = ", ".join(list(classes)[:_SHOWN_CLASSES])
+    return f"{len(classes)} classes: {shown}" + (", …" if len(classes) > _SHOWN_CLASSES else "")
+
+
+def _check_head(path: Path, state: "dict[str, torch.Tensor]", classes: Sequence[str]) -> None:
+    weight = state.get("head.weight")
+    if weight is not None and (weight.ndim != 2 or weight.shape[0] != len(classes)):
+        raise DataError(
+            f"{path}: its head does not fit its class list",
+            expected=_listed(classes),
+            found=f"a head of shape {tuple(weight.shape)}",
+        )
+
+
+def _card_of_original(
+    path: Path,
+    state: "dict[str, torch.Tensor]",
+    architecture: Architecture | None,
+    classes: Sequence[str] | None,
+    preprocessing: Preprocessing | None,
+) -> "tuple[Card, dict[str, torch.Tensor]]":
+    if not is_original(state):
+        raise DataError(
+            f"{path}: neither a checkpoint with a card nor one of the original model-soups code",
+            expected="tensors `model.visual.…`, `classification_head.weight` and `classification_head.bias`",
+            found=", ".join(sorted(state)[:4]),
+            next_step="to start from these weights, give --pretrained FILE to finetune.py",
+        )
+    if architecture is None or preprocessing is None:
+        raise DataError(f"{path}: has no card that says its architecture", next_step="give --model, such as ViT-B/32")
+    state = from_original(state, path)
+    names = tuple(classes) if classes is not None else default_classes(state)
+    return Card(kind="fine-tune", architecture=architecture, classes=names, preprocessing=preprocessing), state

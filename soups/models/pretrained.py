@@ -1,0 +1,87 @@
+"""Public weights: which keys a file has, whose they are, and loading them without losing one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soups import checkpoints
+from soups.errors import DataError
+from soups.models import torchscript
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# Buffers of OpenAI's archives that are no weights; their presence tells OpenAI's files from all others.
+_OPENAI_MARKS = frozenset({"input_resolution", "context_length", "vocab_size"})
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a weights file, their keys without wrappers' prefixes."""
+
+    path: Path
+    state: "dict[str, torch.Tensor]"
+    openai: bool = False
+    """Whether the file is OpenAI's own, whose models compute with quick-GELU."""
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a safetensors file, a state dict or training checkpoint (`.pt`), or OpenAI's TorchScript archive.
+
+    Raises:
+        DataError: the file is missing, cut short, hostile, or holds no tensors.
+    """
+    if path.is_file() and torchscript.is_torchscript(path):
+        state = torchscript.read_torchscript(path)
+    else:
+        state = checkpoints.read_state(path)
+    state = without_wrappers(state)
+    openai = state.keys() >= _OPENAI_MARKS
+    return Weights(path, {key: tensor for key, tensor in state.items() if key not in _OPENAI_MARKS}, openai)
+
+
+def without_wrappers(state: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """The state without prefixes that wrap every key (`module.` of parallel training, `_orig_mod.`, `model.`)."""
+    state = dict(state)
+    while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return state
+
+
+def part(state: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":
+    """The tensors whose keys begin with `prefix`, without it."""
+    return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+
+
+def load_exactly(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where: str, expected: str) -> None:
+    """Load a state whose keys and shapes are exactly the module's; values are cast to its dtypes.
+
+    Raises:
+        DataError: tensors are missing, left over, of another shape or not finite numbers; names them.
+    """
+    own = module.state_dict()
+    missing = [key for key in own if key not in state]
+    extra = [key for key in state if key not in own]
+    shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
+    problems = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has also {_listed(extra)}"] * bool(extra)
+    if shapes:
+        first = shapes[0]
+        of = f"{first!r} of shape {tuple(state[first].shape)} instead of {tuple(own[first].shape)}"
+        problems.append(f"has {of}" + (f" and {len(shapes) - 1} more of other shapes" if len(shapes) > 1 else ""))
+    if problems:
+        raise DataError(
+            f"{where}: its weights do not fit {expected}",
+            expected=f"the {len(own)} tensors of {expected}",
+            found="; ".join(problems),
+            next_step="give the model (--model) and classes that these weights were made with",
+        )
+    module.load_state_dict(dict(state), strict=True)
+
+
+def _listed(keys: list[str]) -> str:
+    shown = ", ".join(repr(key) for key in keys[:_SHOWN])
+    return f"{shown} and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else shown
