@@ -1,0 +1,143 @@
+"""Which classes go wrong: precision, recall and F1 of each, and the confusion matrix as text and as picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soups.errors import DataError
+from soups.report.comparison import NOTHING, align
+from soups.report.pictures import new_figure, plain, save, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TEXT_CLASSES = 20
+_PICTURE_CLASSES = 40
+
+
+def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """Confusion matrix (C, C) int64: row is the truth, column the prediction.
+
+    Args:
+        labels: (N,) int64 in [0, C).
+        predictions: (N,) int64 in [0, C).
+        classes: C.
+
+    Raises:
+        DataError: the two do not have the same number of images.
+    """
+    if len(labels) != len(predictions):
+        raise DataError("predictions of other images", expected=f"{len(labels)} images", found=str(len(predictions)))
+    return np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
+
+
+def class_scores(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Scores of each class, in the order of `names`.
+
+    Returns:
+        Dicts with `class`, `precision`, `recall`, `f1` (in [0, 1]; None where there is nothing to divide by: precision
+        of a class never predicted, recall of one that does not occur) and `support` (images of the class).
+    """
+    hits, support, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    return [
+        {
+            "class": name,
+            "precision": int(hit) / int(guesses) if guesses else None,
+            "recall": int(hit) / int(images) if images else None,
+            "f1": 2 * int(hit) / int(guesses + images) if guesses + images else None,
+            "support": int(images),
+        }
+        for name, hit, images, guesses in zip(names, hits, support, predicted, strict=True)
+    ]
+
+
+def class_table(matrix: np.ndarray, names: Sequence[str]) -> str:
+    """Precision, recall and F1 in per cent and support of each class, as aligned text, with their means below."""
+    rows = class_scores(matrix, names)
+    keys = ("precision", "recall", "f1")
+    cells = [["class", "precision %", "recall %", "F1 %", "images"]]
+    cells += [[row["class"], *(_percent(row[key]) for key in keys), str(row["support"])] for row in rows]
+    known = {key: [row[key] for row in rows if row[key] is not None] for key in keys}
+    means = [_percent(float(np.mean(known[key])) if known[key] else None) for key in keys]
+    cells.append(["mean of classes", *means, str(int(matrix.sum()))])
+    return align(cells)
+
+
+def _percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def _cut(matrix: np.ndarray, most: int) -> tuple[np.ndarray, str]:
+    """Classes to show (all, or those with most errors, in their own order) and a note on what is left out."""
+    classes = len(matrix)
+    if classes <= most:
+        return np.arange(classes), ""
+    wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diagonal(matrix)
+    shown = np.sort(np.argsort(-wrong, kind="stable")[:most])
+    inside = matrix[np.ix_(shown, shown)]
+    seen, errors = inside.sum() - np.trace(inside), matrix.sum() - np.trace(matrix)
+    return shown, f"the {most} of {classes} classes with most errors; {seen} of {errors} errors are among them"
+
+
+def confusion_text(matrix: np.ndarray, names: Sequence[str], most: int = _TEXT_CLASSES) -> str:
+    """The confusion matrix as aligned text: rows are the truth, columns the prediction, `·` is none.
+
+    Of more than `most` classes only those with most errors are shown, with a note.
+    """
+    shown, note = _cut(matrix, most)
+    labels = [names[index] for index in shown]
+    heads = [shortened(label, 8) for label in labels]
+    cells = [["truth ↓  predicted →", *heads]]
+    for label, row in zip(labels, matrix[np.ix_(shown, shown)], strict=True):
+        cells.append([shortened(label, 30), *(str(count) if count else "·" for count in row)])
+    text = align(cells)
+    return f"{text}\n({note})" if note else text
+
+
+def draw_confusion(
+    matrix: np.ndarray,
+    names: Sequence[str],
+    path: Path,
+    *,
+    title: str = "Confusion matrix",
+    most: int = _PICTURE_CLASSES,
+) -> None:
+    """Draw the confusion matrix as PNG: colour is the share of the true class, numbers are images.
+
+    Args:
+        matrix: (C, C) int64, rows the truth (see `confusion`).
+        names: C class names.
+        path: the PNG file.
+        title: above the figure.
+        most: of more classes only those with most errors are shown, with a note.
+
+    Raises:
+        EnvironmentFailure: the file cannot be written.
+    """
+    shown, note = _cut(matrix, most)
+    labels = [plain(shortened(names[index], 18)) for index in shown]
+    part = matrix[np.ix_(shown, shown)]
+    support = matrix.sum(axis=1)[shown]
+    shares = part / np.maximum(support, 1)[:, None]
+    side = min(max(4.5, 2.2 + 0.42 * len(shown)), 14)
+    figure = new_figure(side + 1.2, side + 0.4)
+    axes = figure.add_subplot()
+    picture = axes.imshow(100 * shares, cmap="cividis_r", vmin=0, vmax=100, interpolation="nearest")
+    size = 9 if len(shown) <= 12 else 8 if len(shown) <= 25 else 6.5
+    axes.set_xticks(range(len(shown)), labels, rotation=90 if max(map(len, labels)) > 3 else 0, fontsize=size + 0.5)
+    axes.set_yticks(range(len(shown)), labels, fontsize=size + 0.5)
+    axes.set_xlabel("prediction", fontsize=11)
+    axes.set_ylabel("truth", fontsize=11)
+    axes.set_title(plain(title) + (f"\n{note}" if note else ""), fontsize=12 if note else 13)
+    _write_counts(axes, part, shares, size)
+    bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
+    bar.set_label("share of the true class, %", fontsize=10)
+    save(figure, path)
+
+
+def _write_counts(axes: "Axes", part: np.ndarray, shares: np.ndarray, size: float) -> None:
+    for row, column in zip(*np.nonzero(part), strict=True):
+        colour = "white" if shares[row, column] > 0.45 else "black"
+        axes.text(column, row, str(part[row, column]), ha="center", va="center", color=colour, fontsize=size)

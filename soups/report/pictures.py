@@ -1,0 +1,49 @@
+"""What all pictures share: colours for every eye, and files with the same bytes for the same content."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soups.records import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito 2008, "Color Universal Design": distinct with every kind of colour blindness.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#7F7F7F"
+
+DOTS_PER_INCH = 150
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, `width` × `height` inches, drawn by Agg; no display and no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG, whole or not at all, without the version and date that would change its bytes.
+
+    Raises:
+        EnvironmentFailure: the disk is full or the folder may not be written.
+    """
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib shows as it is: a class called `$a$` is no formula."""
+    return text.replace("$", r"\$")
+
+
+def shortened(text: str, length: int) -> str:
+    """Text of at most `length` characters, cut in the middle, where names differ least."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"

@@ -1,0 +1,161 @@
+"""The paper's figure: accuracy on the test set against mean accuracy over shifts, a point for each model."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from soups.errors import DataError
+from soups.report.pictures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, new_figure, plain, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Kind = Literal["individual", "start", "uniform", "greedy", "ensemble", "soup"]
+
+ORIGINAL_VAL, ORIGINAL_TEST = "ImageNet2p", "ImageNet"
+ORIGINAL_SHIFTS = ("ImageNetV2", "ImageNetR", "ImageNetSketch", "ObjectNet", "ImageNetA")
+"""Names of the sets in the result files of the original model-soups code."""
+
+_STYLES: dict[Kind, tuple[str, str, str, float]] = {
+    # kind: label in the legend, colour, marker, size in points
+    "individual": ("fine-tunes", BLUE, "o", 6.5),
+    "start": ("start, not fine-tuned", BLACK, "P", 10),
+    "uniform": ("uniform soup", ORANGE, "s", 10),
+    "greedy": ("greedy soup", VERMILION, "*", 16),
+    "ensemble": ("ensemble (soft vote)", GREEN, "D", 9),
+    "soup": ("other soups", PURPLE, "^", 10),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model in the figure."""
+
+    name: str
+    kind: Kind
+    test: float
+    """Accuracy in [0, 1]."""
+    shift: float
+    """Mean accuracy over the shift sets, in [0, 1]."""
+
+
+def shift_names(records: Sequence[Mapping[str, Any]], val: str = "val", test: str = "test") -> tuple[str, ...]:
+    """The sets besides validation and test whose accuracies stand in the records, in order of first mention."""
+    names: dict[str, None] = {}
+    for record in records:
+        for key, value in record.items():
+            if key not in (val, test) and isinstance(value, float) and 0 <= value <= 1:
+                names[key] = None
+    return tuple(names)
+
+
+def points_of(
+    records: Sequence[Mapping[str, Any]],
+    *,
+    test: str = "test",
+    shifts: Sequence[str],
+    kinds: Mapping[str, Kind] | None = None,
+) -> list[Point]:
+    """The points of records `{"model_name": …, "<test>": accuracy, "<shift>": accuracy, …}`.
+
+    Of several records with one name the last counts. Records without the test set or one of the shifts are left out.
+
+    Args:
+        records: lines of `individual_results.jsonl` and `soup_results.jsonl`, or of the original's result files.
+        test: name of the test set (`ImageNet` in the original's files).
+        shifts: names of the shift sets (`ORIGINAL_SHIFTS`).
+        kinds: model name → kind, where the name does not say it (the original's `model_0` is the start).
+
+    Raises:
+        DataError: no shift set is named, or no record has all the sets.
+    """
+    if not shifts:
+        raise DataError("the figure needs at least one shift set", expected="sets under shifts/ in the data folder")
+    kinds = kinds or {}
+    latest = {str(record.get("model_name")): record for record in records}
+    points = []
+    for name, record in latest.items():
+        values = [record.get(key) for key in (test, *shifts)]
+        numbers = [float(value) for value in values if isinstance(value, int | float)]
+        if len(numbers) == len(values) and all(map(math.isfinite, numbers)):
+            points.append(Point(name, kinds.get(name) or kind_of(name), numbers[0], sum(numbers[1:]) / len(shifts)))
+    if not points:
+        known = sorted({key for record in records for key, value in record.items() if isinstance(value, float)})
+        raise DataError(
+            f"no model has results on {', '.join((test, *shifts))}",
+            expected="lines with an accuracy for each of these sets",
+            found=f"accuracies on {', '.join(known)}" if known else "no accuracies",
+            next_step="evaluate the models, or name the sets with --test-set",
+        )
+    return points
+
+
+def kind_of(name: str) -> Kind:
+    """What a model is, judged by its file name: `…_start`, `…uniform_soup`, `…greedy_soup`, `soft_voting`, ….
+
+    A name that says none of these is an individual model.
+    """
+    stem = name.lower().removesuffix(".safetensors").removesuffix(".pt").replace("-", "_").replace(" ", "_")
+    if stem == "start" or stem.endswith("_start"):
+        return "start"
+    if stem.endswith("soup"):
+        return "uniform" if "uniform" in stem else "greedy" if "greedy" in stem else "soup"
+    votes = ("ensemble", "soft_vote", "soft_voting", "hard_vote", "hard_voting", "weighted_ensemble")
+    return "ensemble" if stem.endswith(votes) else "individual"
+
+
+def draw_scatter(
+    points: Sequence[Point],
+    path: Path,
+    *,
+    title: str = "Accuracy on the test set and under shift",
+    shifts: Sequence[str] = (),
+) -> None:
+    """Draw figure 1 of Wortsman et al. 2022 (arXiv:2203.05482) as PNG.
+
+    Args:
+        points: at least one.
+        path: the PNG file.
+        title: above the figure.
+        shifts: names of the shift sets, told in the axis label where they are few.
+
+    Raises:
+        EnvironmentFailure: the file cannot be written.
+    """
+    figure = new_figure(7.0, 5.2)
+    axes = figure.add_subplot()
+    for kind, (label, colour, marker, size) in _STYLES.items():
+        own = [point for point in points if point.kind == kind]
+        if own:
+            many = kind == "individual"
+            axes.plot(
+                [100 * point.test for point in own],
+                [100 * point.shift for point in own],
+                linestyle="",
+                marker=marker,
+                color=colour,
+                markersize=size,
+                alpha=0.65 if many else 1.0,
+                markeredgecolor="white",
+                markeredgewidth=0.8,
+                label=f"{label} ({len(own)})" if many else label,
+                zorder=2 if many else 3,
+            )
+    _describe(axes, points, title, shifts)
+    save(figure, path)
+
+
+def _describe(axes: "Axes", points: Sequence[Point], title: str, shifts: Sequence[str]) -> None:
+    """Axis labels, legend, and the distant start that would press all others into a corner shown as an arrow."""
+    named = f" ({', '.join(shifts)})" if shifts and len(", ".join(shifts)) <= 60 else ""
+    number = f"over {len(shifts)} shift sets" if len(shifts) > 1 else "over the shift sets"
+    axes.set_title(plain(title), fontsize=13)
+    axes.set_xlabel("test accuracy, %", fontsize=11)
+    axes.set_ylabel(plain(f"mean accuracy {number}, %" + (f"\n{named.strip()}" if named else "")), fontsize=11)
+    axes.grid(True, color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(0.08)
+    axes.legend(fontsize=9.5, loc="best", framealpha=0.9, edgecolor="#CCCCCC")
