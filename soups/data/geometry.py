@@ -1,0 +1,87 @@
+"""The deterministic part of an image's way to the model: resize and centred cut."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from soups.errors import UsageError
+from soups.preprocessing import Preprocessing
+
+CACHE_ROOM = 1.15
+
+# From this ratio of the sides on, only the part that the cut keeps is resized: a line of 1 × 60,000 pixels would
+# otherwise grow to 224 × 13 million.
+_LONG = 50
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Resize, then a centred square cut.
+
+    Attributes:
+        resize: pixels of the shorter side after resizing, or of both sides with `squash`.
+        crop: side of the centred square that is kept, at most `resize`.
+        interpolation: `bicubic`, `bilinear`, `nearest` or `lanczos`, antialiased as Pillow does it.
+        mode: `shortest` keeps the aspect ratio, `squash` does not.
+    """
+
+    resize: int
+    crop: int
+    interpolation: str = "bicubic"
+    mode: Literal["shortest", "squash"] = "shortest"
+
+
+def evaluation_geometry(preprocessing: Preprocessing) -> Geometry:
+    """What the model expects of an image that is evaluated."""
+    resize = max(preprocessing.size, round(preprocessing.size / preprocessing.crop_fraction))
+    return Geometry(resize, preprocessing.size, preprocessing.interpolation, preprocessing.resize)
+
+
+def training_geometry(preprocessing: Preprocessing, cache_size: int | None = None) -> Geometry:
+    """What random crops are cut from: the whole centred square, `cache_size` pixels a side (default 1.15 × the input).
+
+    Raises:
+        UsageError: the cached image would be smaller than the input.
+    """
+    side = round(CACHE_ROOM * preprocessing.size) if cache_size is None else cache_size
+    if side < preprocessing.size:
+        raise UsageError(
+            f"--cache-size {side}: smaller than the model's input",
+            expected=f"at least {preprocessing.size} pixels",
+            next_step="leave --cache-size out for 1.15 × the input",
+        )
+    return Geometry(side, side, preprocessing.interpolation, preprocessing.resize)
+
+
+def apply(image: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Resize and cut, bit for bit as open_clip's evaluation transform before `ToTensor`.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        geometry: gives S = `geometry.crop`.
+
+    Returns:
+        (S, S, 3) uint8, its own memory.
+    """
+    from PIL import Image
+
+    filter_ = Image.Resampling[geometry.interpolation.upper()]
+    picture, side = Image.fromarray(image), geometry.crop
+    width, height = _resized(picture.width, picture.height, geometry)
+    left, top = round((width - side) / 2.0), round((height - side) / 2.0)
+    if max(width, height) > _LONG * geometry.resize:
+        across, down = picture.width / width, picture.height / height
+        box = (left * across, top * down, (left + side) * across, (top + side) * down)
+        return np.array(picture.resize((side, side), filter_, box=box))
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height), filter_)
+    return np.array(picture.crop((left, top, left + side, top + side)))
+
+
+def _resized(width: int, height: int, geometry: Geometry) -> tuple[int, int]:
+    """Width and height after resizing, rounded as torchvision's `Resize` does (down)."""
+    if geometry.mode == "squash":
+        return geometry.resize, geometry.resize
+    longer = int(geometry.resize * max(width, height) / min(width, height))
+    return (geometry.resize, longer) if width <= height else (longer, geometry.resize)

@@ -1,0 +1,204 @@
+"""Batches of pixels, the same whatever the number of worker processes and wherever an epoch is taken up again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soups.data.augment import Augmentation
+from soups.data.cache import Images
+from soups.runtime import derived_seed
+
+if TYPE_CHECKING:
+    import torch
+
+    Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+Sample = tuple[int, int, int]  # Epoch, row, number of the copy of an oversampled row.
+
+
+class TrainingLoader:
+    """Augmented batches, epoch after epoch, with workers that live across epochs.
+
+    The order comes from (seed, epoch) and a sample's augmentation from (seed, epoch, row, copy), so nothing depends on
+    the workers, on the batch size, or on a resume in the middle of an epoch.
+
+        with TrainingLoader(images, labels, rows, augmentation, batch_size, seed, workers) as loader:
+            for epoch in range(epochs):
+                for pixels, targets, positions in loader.epoch(epoch): ...
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+    ) -> None:
+        """
+        Args:
+            images: N images, at least as large as the augmentation's crop wants them.
+            labels: (N,) int64, class indices of the images.
+            rows: (K,) positions in `images` that are trained on, with repeats where they are oversampled.
+            augmentation: what is done to each image.
+            batch_size: images in a batch; the last of an epoch may be shorter.
+            seed: of this fine-tune.
+            workers: processes that augment; 0 does it in this one.
+        """
+        self._order = _Order(np.asarray(rows, dtype=np.int64), batch_size, seed)
+        self._images, self._labels, self._augmentation = images, labels, augmentation
+        self._workers = workers
+        self._loader: Any = None
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return self._order.batches
+
+    def epoch(self, epoch: int, start_step: int = 0) -> "Iterator[Batch]":
+        """The batches of one epoch.
+
+        Args:
+            epoch: from 0 on.
+            start_step: batches at the beginning that are passed over without decoding.
+
+        Yields:
+            Pixels (B, size, size, 3) uint8, labels (B,) int64, and positions in `images` (B,) int64.
+        """
+        if self._loader is None:
+            dataset = _TrainingDataset(self._images, self._labels, self._augmentation, self._order.seed)
+            self._loader = _data_loader(dataset, self._order, self._workers)
+        self._order.epoch, self._order.start = epoch, start_step
+        yield from self._loader
+
+    def close(self) -> None:
+        """End the workers. The next epoch starts new ones."""
+        # The workers end when their iterator goes.
+        self._loader = None
+
+    def __enter__(self) -> "TrainingLoader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def training_batches(
+    images: Images,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    augmentation: Augmentation,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    workers: int = 0,
+) -> "Iterator[Batch]":
+    """The batches of a single epoch; see `TrainingLoader` for several."""
+    with TrainingLoader(images, labels, rows, augmentation, batch_size, seed, workers) as loader:
+        yield from loader.epoch(epoch)
+
+
+def evaluation_batches(images: Images, batch_size: int, workers: int = 0) -> "Iterator[torch.Tensor]":
+    """All images in their order, none left out: (B, S, S, 3) uint8 each, the last maybe shorter.
+
+    Workers are started only where there is something to decode.
+    """
+    import torch
+
+    steps = [np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
+    if workers == 0 or images.cached:
+        for step in steps:
+            yield torch.from_numpy(images.take(step))
+        return
+    yield from _data_loader(_EvaluationDataset(images), steps, workers)
+
+
+class _Order:
+    """The batches of samples of one epoch: what a DataLoader calls a batch sampler."""
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int) -> None:
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+        self.batches = -(-len(rows) // batch_size)
+        self.epoch = self.start = 0
+        self._copies = _copy_numbers(rows)
+
+    def __len__(self) -> int:
+        return self.batches - self.start
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        epoch = self.epoch
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        for step in range(self.start, self.batches):
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            samples = zip(self.rows[chosen].tolist(), self._copies[chosen].tolist(), strict=True)
+            yield [(epoch, row, copy) for row, copy in samples]
+
+
+def _copy_numbers(rows: np.ndarray) -> np.ndarray:
+    """For each entry, how many equal ones stand before it: (K,) int64."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    first = np.searchsorted(ordered, ordered, side="left")
+    copies = np.empty(len(rows), dtype=np.int64)
+    copies[order] = np.arange(len(rows)) - first
+    return copies
+
+
+class _TrainingDataset:
+    """Whole batches for a DataLoader's workers: one call, one array."""
+
+    def __init__(self, images: Images, labels: np.ndarray, augmentation: Augmentation, seed: int) -> None:
+        self._images, self._labels = images, np.asarray(labels, dtype=np.int64)
+        self._augmentation, self._seed = augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitems__(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
+        size = self._augmentation.size
+        pixels = np.empty((len(samples), size, size, 3), dtype=np.uint8)
+        for place, (epoch, row, copy) in enumerate(samples):
+            pixels[place] = self._augmentation(self._images[row], derived_seed(self._seed, epoch, row, copy))
+        rows = np.array([row for _, row, _ in samples], dtype=np.int64)
+        return pixels, self._labels[rows], rows
+
+
+class _EvaluationDataset:
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitems__(self, rows: np.ndarray) -> np.ndarray:
+        return self._images.take(rows)
+
+
+def _as_tensors(batch: np.ndarray | tuple[np.ndarray, ...]) -> "torch.Tensor | tuple[torch.Tensor, ...]":
+    import torch
+
+    if isinstance(batch, tuple):
+        return tuple(torch.from_numpy(part) for part in batch)
+    return torch.from_numpy(batch)
+
+
+def _data_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[Any], Any] = _as_tensors) -> Any:
+    import torch
+    from torch.utils.data import DataLoader
+
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        # Without its own generator it would draw from the global one.
+        generator=torch.Generator(),
+        # A fork would copy threads and locks in an unknown state.
+        multiprocessing_context="spawn" if workers else None,
+        persistent_workers=workers > 0,
+    )
