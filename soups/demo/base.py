@@ -99,7 +99,8 @@ def _train(settings: BaseSettings) -> "dict[str, torch.Tensor]":
     for epoch in range(settings.epochs):
         began, losses = time.perf_counter(), []
         for images, targets, captions in _batches(settings, epoch, tokens):
-            loss = contrastive_loss(*model(images, captions), targets)
+            seen, told, scale = model(images, captions)
+            loss = contrastive_loss(seen, told, scale, targets)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

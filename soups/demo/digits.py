@@ -62,7 +62,7 @@ def writer_of(row: int) -> int:
     return bisect_right(WRITER_STARTS, row) - 1
 
 
-def testing_writers(settings: DigitsSettings) -> set[int]:
+def who_tests(settings: DigitsSettings) -> set[int]:
     """The writers whose images go to test/, as the seed says."""
     import numpy as np
 
@@ -107,7 +107,7 @@ def _write_images(folder: Path, settings: DigitsSettings) -> int:
     """Write all images below `folder`; returns how many."""
     from sklearn.datasets import load_digits
 
-    table, testers, count = load_digits(), testing_writers(settings), 0
+    table, testers, count = load_digits(), who_tests(settings), 0
     for row, (pixels, target) in enumerate(zip(table.images, table.target, strict=True)):
         writer, word = writer_of(row), WORDS[int(target)]
         image = _enlarge(pixels, settings.image_size)

@@ -70,7 +70,7 @@ class Atlas:
 
     fields: (G, 64, 64) float32; distance in cells to the edge of a printed letter, positive inside; or,
         for a pen's letter, minus the distance to its middle line.
-    thickness: (G,) float32; half the width of a printed letter's broadest stroke in cells; 0 for a pen's.
+    thickness: (G,) float32; half the width of a printed letter's thinner strokes in cells; 0 for a pen's.
     points: (G, P, 2) float32; some cells (x, y) of the letter, counted from the field's middle.
     characters: (G,) int64; index into `CHARACTERS`.
     """
@@ -148,12 +148,13 @@ def build_atlas() -> Atlas:
             next_step="install matplotlib from PyPI into this environment",
         )
     bitmaps = np.stack([letter_bitmap(folder / name, character) for name in FONTS for character in CHARACTERS])
+    lines = thin(bitmaps)
     printed = [distance_transform_edt(letter) - distance_transform_edt(~letter) for letter in bitmaps]
-    pen = [-distance_transform_edt(~line) for line in thin(bitmaps)]
-    fields = np.stack([*printed, *pen]).astype(np.float32)
+    pen = [-distance_transform_edt(~line) for line in lines]
+    thickness = [np.quantile(field[line], 0.25) for field, line in zip(printed, lines, strict=True)]
     return Atlas(
-        fields=fields,
-        thickness=fields.max(axis=(1, 2)),
+        fields=np.stack([*printed, *pen]).astype(np.float32),
+        thickness=np.array([*thickness, *[0.0] * len(pen)], dtype=np.float32),
         points=np.stack([_points_of(letter) for letter in bitmaps] * 2),
         characters=np.tile(np.arange(len(CHARACTERS)), 2 * len(FONTS)),
     )
@@ -180,7 +181,7 @@ class Hand:
     wider: float = 1.1  # its median
     shift: float = 1.0  # pixels, standard deviation
     mesh: float = 1.3  # pixels, standard deviation of each of the mesh's 4 x 4 knots
-    weight: tuple[float, float] = (-0.2, 0.6)  # printed: cells off or onto the edge, in units of its thickness
+    weight: tuple[float, float] = (-0.3, 1.0)  # printed: off or onto the edge, in units of its thickness
     nib: tuple[float, float] = (2.5, 5.5)  # pen: half its width, in cells
     contrast: tuple[float, float] = (0.7, 1.0)  # of the brightest stroke
     noise: float = 0.03  # standard deviation in the 8 x 8 counts; 1 is the distance from black to white
