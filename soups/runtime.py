@@ -144,7 +144,8 @@ def cache_dir() -> Path:
 
 def derived_seed(*entropy: int) -> int:
     """A 63-bit seed from a path of whole numbers, such as (random seed, model, epoch, sample)."""
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    # NumPy pads with zeros, so that (1,) and (1, 0) would be one seed: their length tells them apart.
+    return int(np.random.SeedSequence([*entropy, len(entropy)]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextmanager

@@ -1,0 +1,165 @@
+import logging
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from soups import cli
+from soups.errors import DataError
+
+
+class Group(BaseModel):
+    """A group."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lr: float = Field(default=0.1, gt=0)
+    """A rate."""
+    strict: cli.Flag = False
+    """A switch."""
+    ratio: float | None = 0.2
+    """May be None."""
+
+
+class Settings(BaseModel):
+    """What this does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: Group = Group()
+    name: str | None = None
+    """A name."""
+    voters: tuple[str, ...] | None = None
+    """Bare or with names."""
+
+
+class Dashed(BaseModel):
+    """A name of two words."""
+
+    top_k: int = 1
+
+
+def parsed(*arguments: str, environment: dict[str, str] | None = None) -> cli.Given[Settings]:
+    return cli.parse(Settings, arguments, environment or {})
+
+
+def test_defaults_when_nothing_is_given() -> None:
+    given = parsed()
+    assert given.settings == Settings()
+    assert given.names == frozenset()
+
+
+def test_what_was_given_is_told_apart_from_defaults() -> None:
+    assert parsed("--lr", "1e-3").settings.group.lr == 1e-3
+    assert parsed("--lr", "0.1").names == {"lr"}
+
+
+def test_dashes_and_underscores() -> None:
+    for flag in ("--top-k", "--top_k"):
+        assert cli.parse(Dashed, [flag, "3"], {}).settings.top_k == 3
+        assert cli.parse(Dashed, [flag, "3"], {}).names == {"top_k"}
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [((), False), (("--strict",), True), (("--strict", "True"), True), (("--strict", "False"), False)],
+)
+def test_a_switch_works_bare_and_with_a_value(words: tuple[str, ...], value: bool) -> None:
+    assert parsed(*words).settings.group.strict is value
+
+
+def test_a_list_may_be_bare() -> None:
+    assert parsed().settings.voters is None
+    assert parsed("--voters").settings.voters == ()
+    assert parsed("--voters", "a", "b").settings.voters == ("a", "b")
+
+
+def test_flags_win_over_file_over_environment_over_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SM_NAME", "environment")
+    environment = {"SM_NAME": "name"}
+    config = tmp_path / "c.yaml"
+    assert parsed(environment=environment).settings.name == "environment"
+    config.write_text("name: file\n")
+    assert parsed("--config", str(config), environment=environment).settings.name == "file"
+    given = parsed("--config", str(config), "--name", "flag", environment=environment)
+    assert given.settings.name == "flag"
+    assert given.names == {"name"}
+
+
+def test_yaml_reads_numbers_and_words_as_they_are_meant(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("lr: 1e-5\nname: no\nratio: null\nvoters: [007, on]\nstrict: true\n")
+    settings = parsed("--config", str(config)).settings
+    assert settings == Settings(name="no", voters=("007", "on"), group=Group(lr=1e-5, ratio=None, strict=True))
+
+
+def test_an_unknown_key_names_file_line_and_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("# first\nstrikt: true\n")
+    assert cli.run(Settings, lambda given: None, ["--config", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert "c.yaml, line 2: unknown setting 'strikt'" in error
+    assert "did you mean 'strict'?" in error
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("lr: fast\n", "lr"), ("- lr\n", "not a list of settings"), ("lr: [\n", "not readable YAML")],
+)
+def test_a_wrong_file_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, words: str
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(content)
+    assert cli.run(Settings, lambda given: None, ["--config", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--lrr", "1"], "--lr"),
+        (["--lr", "-1"], "greater than 0"),
+        (["--lr", "fast"], "fast"),
+        (["--strict", "maybe"], "True or False"),
+        (["--config"], "--config FILE.yaml"),
+        (["--config", "nowhere.yaml"], "no such file"),
+    ],
+)
+def test_wrong_flags_exit_with_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(Settings, lambda given: None, arguments) == 2
+    captured = capsys.readouterr()
+    assert words in captured.out + captured.err
+
+
+def test_help_tells_of_flags_and_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(Settings, lambda given: None, ["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "What this does." in text
+    assert "A rate." in text
+    assert "--config FILE.yaml" in text
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def test_errors_become_messages_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(Settings, lambda given: _raise(DataError("a.png: broken")), []) == 3
+    assert capsys.readouterr().err == "error: a.png: broken\n"
+    assert cli.run(Settings, lambda given: _raise(KeyboardInterrupt()), []) == 130
+    with pytest.raises(ZeroDivisionError):
+        cli.run(Settings, lambda given: _raise(ZeroDivisionError()), [])
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(DataError):
+        cli.run(Settings, lambda given: _raise(DataError("x")), ["--debug"])
+
+
+def test_notices_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(Settings, lambda given: logging.getLogger("soups.x").info("a notice"), [])
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "a notice\n")

@@ -1,0 +1,35 @@
+import pickle
+
+import pytest
+
+from soups.errors import DataError, EnvironmentFailure, PartialFailure, UsageError, UserError, unknown_name
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(UsageError, 2), (DataError, 3), (EnvironmentFailure, 4), (PartialFailure, 5)]
+)
+def test_exit_codes(kind: type[UserError], code: int) -> None:
+    assert kind("x").exit_code == code
+
+
+def test_message_says_where_expected_found_next() -> None:
+    error = DataError("a.csv, line 3: no label", expected="a class name", found="''", next_step="fill it in")
+    assert str(error).splitlines() == [
+        "a.csv, line 3: no label",
+        "  expected: a class name",
+        "  found:    ''",
+        "  next:     fill it in",
+    ]
+
+
+def test_survives_the_way_between_processes() -> None:
+    error = DataError("where", expected="this", found="that", next_step="do so")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy)) == (DataError, str(error))
+
+
+def test_unknown_name_lists_the_known_and_the_nearest() -> None:
+    error = unknown_name("recipe", "gredy", ["uniform", "greedy"])
+    assert "unknown recipe 'gredy'" in str(error)
+    assert "uniform, greedy" in str(error)
+    assert "did you mean 'greedy'?" in str(error)

@@ -1,0 +1,155 @@
+import errno
+import json
+import logging
+import multiprocessing
+import os
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soups import records
+from soups.errors import DataError, EnvironmentFailure
+
+
+def test_whole_file_appears_with_the_umask_s_mode(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        records.write_text(tmp_path / "deep" / "file.txt", "öne\n")
+    finally:
+        os.umask(old)
+    path = tmp_path / "deep" / "file.txt"
+    assert path.read_text(encoding="utf-8") == "öne\n"
+    if os.name != "nt":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert [item.name for item in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_stray(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="halfway"), records.whole_file(path) as temporary:
+        temporary.write_text("new, but")
+        raise RuntimeError("halfway")
+    assert path.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "disk full while writing"), (errno.EACCES, "no permission to write")]
+)
+def test_refusals_of_the_system_are_one_message(tmp_path: Path, number: int, words: str) -> None:
+    path = tmp_path / "file.txt"
+    with pytest.raises(EnvironmentFailure) as caught, records.whole_file(path):
+        raise OSError(number, os.strerror(number))
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_a_folder_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(EnvironmentFailure, match="cannot be written"):
+        records.write_text(tmp_path / "runs" / "x" / "file.txt", "")
+
+
+def test_json_and_arrays_and_tables_round_trip(tmp_path: Path) -> None:
+    records.write_json(tmp_path / "a.json", {"b": 1, "a": [1.5]})
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    1.5\n  ],\n  "b": 1\n}\n'
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    records.write_array(tmp_path / "a.npy", array)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), array)
+    table = pd.DataFrame({"id": ["007", "NA"], "label": ["", "1e5"]})
+    records.write_table(tmp_path / "a.csv", table)
+    pd.testing.assert_frame_equal(records.read_table(tmp_path / "a.csv"), table)
+
+
+def test_tables_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        records.read_table(tmp_path / "a.csv")
+    with pytest.raises(DataError, match="is a folder"):
+        records.read_table(tmp_path)
+    (tmp_path / "a.csv").write_bytes(b"\x89PNG\r\n\xff\xfe")
+    with pytest.raises(DataError, match="not a readable CSV table"):
+        records.read_table(tmp_path / "a.csv")
+    (tmp_path / "empty.csv").write_bytes(b"")
+    with pytest.raises(DataError, match="not a readable CSV table"):
+        records.read_table(tmp_path / "empty.csv")
+
+
+def test_log_lines_come_back_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "log.jsonl"
+    assert records.read_records(path) == []
+    for number in range(3):
+        records.append_record(path, {"number": number})
+    assert records.read_records(path) == [{"number": number} for number in range(3)]
+
+
+def test_a_torn_tail_is_left_out_and_cut_before_the_next_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("soups"), "propagate", True)
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"number":0}\n{"numb')
+    assert records.read_records(path) == [{"number": 0}]
+    records.append_record(path, {"number": 1})
+    assert path.read_bytes() == b'{"number":0}\n{"number":1}\n'
+    assert "cut off by a crash" in caplog.text
+
+
+def test_a_whole_last_line_without_its_break_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"number":0}')
+    assert records.read_records(path) == [{"number": 0}]
+    records.append_record(path, {"number": 1})
+    assert path.read_bytes() == b'{"number":0}\n{"number":1}\n'
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"number":0}\n{"numb\n{"number":2}\n')
+    with pytest.raises(DataError, match=r"log\.jsonl, line 2: not JSON"):
+        records.read_records(path)
+    path.write_bytes(b"[1]\n")
+    with pytest.raises(DataError, match="line 1: not a JSON object"):
+        records.read_records(path)
+
+
+def _append_many(path: Path, writer: int) -> None:
+    for number in range(50):
+        records.append_record(path, {"writer": writer, "number": number, "padding": "x" * 500})
+
+
+def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    writers = [context.Process(target=_append_many, args=(path, writer)) for writer in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted((line["writer"], line["number"]) for line in lines) == [(w, n) for w in range(4) for n in range(50)]
+
+
+def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
+    assert records.fingerprint({"a": 1, "b": [2]}) == records.fingerprint({"b": [2], "a": 1})
+    assert records.fingerprint({"a": 1}) != records.fingerprint({"a": 2})
+
+
+def test_remembered_hashes_are_computed_again_only_when_a_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, memory = tmp_path / "model", tmp_path / "hashes.json"
+    file.write_bytes(b"one")
+    hashes = records.RememberedHashes(memory)
+    first = hashes.sha256(file)
+    assert first == records.sha256_of(file)
+    hashes.save()
+    monkeypatch.setattr(records, "sha256_of", lambda path: "computed")
+    assert records.RememberedHashes(memory).sha256(file) == first
+    file.write_bytes(b"another")
+    assert records.RememberedHashes(memory).sha256(file) == "computed"

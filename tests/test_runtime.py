@@ -1,0 +1,59 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from soups import runtime
+from soups.errors import EnvironmentFailure
+from soups.runtime import RuntimeSettings
+
+
+def test_what_the_run_recorded_wins() -> None:
+    settings = RuntimeSettings(device="cpu", precision="fp32", threads=1)
+    resolved = runtime.resolve(settings, precision="bf16", threads=3)
+    assert (resolved.precision, resolved.threads) == ("bf16", 3)
+
+
+def test_threads_share_the_cores_among_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "available_cores", lambda: 8)
+    assert runtime.resolve(RuntimeSettings(device="cpu", precision="fp32", jobs=3)).threads == 2
+    assert runtime.resolve(RuntimeSettings(device="cpu", precision="fp32", jobs=99)).threads == 1
+
+
+def test_auto_precision_is_one_that_exists() -> None:
+    assert runtime.resolve(RuntimeSettings(device="cpu")).precision in ("fp32", "bf16")
+
+
+def test_an_unknown_device_is_explained() -> None:
+    with pytest.raises(EnvironmentFailure, match="--device quantum: not usable here"):
+        runtime.resolve(RuntimeSettings(device="quantum"))
+
+
+def test_cache_folder_obeys_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOUPS_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "elsewhere")
+    assert runtime.cache_dir() == Path("elsewhere/soups")
+    monkeypatch.setenv("SOUPS_CACHE", "mine")
+    assert runtime.cache_dir() == Path("mine")
+
+
+def test_derived_seeds_differ_and_repeat() -> None:
+    seeds = [runtime.derived_seed(*entropy) for entropy in [(0,), (1,), (0, 1), (1, 0), (0, 0, 1)]]
+    assert len(set(seeds)) == len(seeds)
+    assert seeds == [runtime.derived_seed(*entropy) for entropy in [(0,), (1,), (0, 1), (1, 0), (0, 0, 1)]]
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_global_generators_are_seeded_within_and_untouched_after() -> None:
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    expected = (random.random(), np.random.random())  # noqa: NPY002
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    inside = []
+    for _ in range(2):
+        with runtime.seeded_globals(7):
+            inside.append((random.random(), np.random.random()))  # noqa: NPY002
+    assert inside[0] == inside[1]
+    assert (random.random(), np.random.random()) == expected  # noqa: NPY002
