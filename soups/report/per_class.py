@@ -8,12 +8,13 @@ import numpy as np
 
 from soups.errors import DataError
 from soups.report.comparison import NOTHING, align
-from soups.report.pictures import new_figure, plain, save, shortened
+from soups.report.pictures import new_figure, plain, save, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TEXT_CLASSES = 20
+_LONGEST_HEAD = 8
 _PICTURE_CLASSES = 40
 
 
@@ -84,14 +85,18 @@ def _cut(matrix: np.ndarray, most: int) -> tuple[np.ndarray, str]:
 def confusion_text(matrix: np.ndarray, names: Sequence[str], most: int = _TEXT_CLASSES) -> str:
     """The confusion matrix as aligned text: rows are the truth, columns the prediction, `·` is none.
 
-    Of more than `most` classes only those with most errors are shown, with a note.
+    Of more than `most` classes only those with most errors are shown, with a note. Where names are long the columns are
+    headed by their classes' numbers.
     """
     shown, note = _cut(matrix, most)
     labels = [names[index] for index in shown]
-    heads = [shortened(label, 8) for label in labels]
+    heads = labels
+    if max(map(len, labels)) > _LONGEST_HEAD:
+        heads = [str(index) for index in shown]
+        labels = [f"{index} {names[index]}" for index in shown]
     cells = [["truth ↓  predicted →", *heads]]
     for label, row in zip(labels, matrix[np.ix_(shown, shown)], strict=True):
-        cells.append([shortened(label, 30), *(str(count) if count else "·" for count in row)])
+        cells.append([label, *(str(count) if count else "·" for count in row)])
     text = align(cells)
     return f"{text}\n({note})" if note else text
 
@@ -117,16 +122,18 @@ def draw_confusion(
         EnvironmentFailure: the file cannot be written.
     """
     shown, note = _cut(matrix, most)
-    labels = [plain(shortened(names[index], 18)) for index in shown]
+    short = short_names(names, 18)
+    labels = [plain(short[index]) for index in shown]
     part = matrix[np.ix_(shown, shown)]
     support = matrix.sum(axis=1)[shown]
     shares = part / np.maximum(support, 1)[:, None]
     side = min(max(4.5, 2.2 + 0.42 * len(shown)), 14)
     figure = new_figure(side + 1.2, side + 0.4)
     axes = figure.add_subplot()
-    picture = axes.imshow(100 * shares, cmap="cividis_r", vmin=0, vmax=100, interpolation="nearest")
+    picture = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
     size = 9 if len(shown) <= 12 else 8 if len(shown) <= 25 else 6.5
-    axes.set_xticks(range(len(shown)), labels, rotation=90 if max(map(len, labels)) > 3 else 0, fontsize=size + 0.5)
+    upright = max(map(len, labels)) * 0.09 > 0.75 * side / len(shown)  # Inches: a letter's width, a cell's width.
+    axes.set_xticks(range(len(shown)), labels, rotation=90 if upright else 0, fontsize=size + 0.5)
     axes.set_yticks(range(len(shown)), labels, fontsize=size + 0.5)
     axes.set_xlabel("prediction", fontsize=11)
     axes.set_ylabel("truth", fontsize=11)
@@ -139,5 +146,5 @@ def draw_confusion(
 
 def _write_counts(axes: "Axes", part: np.ndarray, shares: np.ndarray, size: float) -> None:
     for row, column in zip(*np.nonzero(part), strict=True):
-        colour = "white" if shares[row, column] > 0.45 else "black"
+        colour = "white" if shares[row, column] > 0.6 else "black"
         axes.text(column, row, str(part[row, column]), ha="center", va="center", color=colour, fontsize=size)

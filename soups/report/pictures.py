@@ -1,5 +1,7 @@
 """What all pictures share: colours for every eye, and files with the same bytes for the same content."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,7 @@ def save(figure: "Figure", path: Path) -> None:
         EnvironmentFailure: the disk is full or the folder may not be written.
     """
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        figure.savefig(temporary, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
 
 
 def plain(text: str) -> str:
@@ -42,8 +44,18 @@ def plain(text: str) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """Text of at most `length` characters, cut in the middle, where names differ least."""
+    """Text of at most `length` characters, cut in the middle."""
     if len(text) <= length:
         return text
     head = (length - 1) // 2
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
+
+
+def short_names(names: Sequence[str], length: int) -> list[str]:
+    """All names cut to `length` characters; where two would look the same, each with its number in front."""
+    short = [shortened(name, length) for name in names]
+    times = Counter(short)
+    return [
+        text if times[text] == 1 else f"{number} {shortened(name, max(3, length - len(str(number)) - 1))}"
+        for number, (name, text) in enumerate(zip(names, short, strict=True))
+    ]

@@ -121,34 +121,58 @@ def draw_scatter(
         title: above the figure.
         shifts: names of the shift sets, told in the axis label where they are few.
 
+    A start far from all other models is told in the legend with its accuracies instead of being drawn.
+
     Raises:
         EnvironmentFailure: the file cannot be written.
     """
-    figure = new_figure(7.0, 5.2)
+    figure = new_figure(7.0, 5.6)
     axes = figure.add_subplot()
-    for kind, (label, colour, marker, size) in _STYLES.items():
-        own = [point for point in points if point.kind == kind]
+    outside = _far_starts(points)
+    for kind in _STYLES:
+        own = [point for point in points if point.kind == kind and point not in outside]
         if own:
-            many = kind == "individual"
-            axes.plot(
-                [100 * point.test for point in own],
-                [100 * point.shift for point in own],
-                linestyle="",
-                marker=marker,
-                color=colour,
-                markersize=size,
-                alpha=0.65 if many else 1.0,
-                markeredgecolor="white",
-                markeredgewidth=0.8,
-                label=f"{label} ({len(own)})" if many else label,
-                zorder=2 if many else 3,
-            )
-    _describe(axes, points, title, shifts)
+            number = f" ({len(own)})" if kind == "individual" else ""
+            _plot(axes, kind, own, _STYLES[kind][0] + number)
+    for point in outside:
+        _plot(axes, "start", [], f"start (outside: {100 * point.test:.1f}, {100 * point.shift:.1f})")
+    _describe(axes, title, shifts)
     save(figure, path)
 
 
-def _describe(axes: "Axes", points: Sequence[Point], title: str, shifts: Sequence[str]) -> None:
-    """Axis labels, legend, and the distant start that would press all others into a corner shown as an arrow."""
+def _plot(axes: "Axes", kind: Kind, points: Sequence[Point], label: str) -> None:
+    _, colour, marker, size = _STYLES[kind]
+    axes.plot(
+        [100 * point.test for point in points],
+        [100 * point.shift for point in points],
+        linestyle="",
+        marker=marker,
+        color=colour,
+        markersize=size,
+        alpha=0.65 if kind == "individual" else 1.0,
+        markeredgecolor="white",
+        markeredgewidth=0.8,
+        label=label,
+        zorder=2 if kind == "individual" else 3,
+    )
+
+
+def _far_starts(points: Sequence[Point]) -> list[Point]:
+    """Starts so far from the other models that drawing them would squeeze all others into a corner."""
+    others = [point for point in points if point.kind != "start"]
+    if len(others) < 2:
+        return []
+
+    def is_far(value: float, values: list[float]) -> bool:
+        span = max(values) - min(values)
+        return value < min(values) - 1.5 * max(span, 0.005) or value > max(values) + 1.5 * max(span, 0.005)
+
+    tests, shifts = [point.test for point in others], [point.shift for point in others]
+    starts = [point for point in points if point.kind == "start"]
+    return [point for point in starts if is_far(point.test, tests) or is_far(point.shift, shifts)]
+
+
+def _describe(axes: "Axes", title: str, shifts: Sequence[str]) -> None:
     named = f" ({', '.join(shifts)})" if shifts and len(", ".join(shifts)) <= 60 else ""
     number = f"over {len(shifts)} shift sets" if len(shifts) > 1 else "over the shift sets"
     axes.set_title(plain(title), fontsize=13)
@@ -157,5 +181,6 @@ def _describe(axes: "Axes", points: Sequence[Point], title: str, shifts: Sequenc
     axes.grid(True, color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(0.08)
-    axes.legend(fontsize=9.5, loc="best", framealpha=0.9, edgecolor="#CCCCCC")
+    axes.margins(0.1)
+    # Below the axes, where it can hide no point.
+    axes.legend(fontsize=9.5, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)

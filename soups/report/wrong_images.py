@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from soups.metrics import correct
-from soups.report.pictures import GREEN, VERMILION, new_figure, plain, save, shortened
+from soups.report.pictures import GREEN, VERMILION, new_figure, plain, save, short_names
 
-_NAME_LENGTH = 18
+_NAME_LENGTH = 15
 
 
 def wrong_rows(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -58,9 +58,12 @@ def draw_wrong_images(
     shown = wrong[:most]
     columns = min(8, max(4, math.ceil(math.sqrt(len(shown)))))
     lines = max(1, math.ceil(len(shown) / columns))
-    figure = new_figure(1.45 * columns + 0.2, 1.95 * lines + 0.75)
+    figure = new_figure(1.45 * columns + 0.2, 1.85 * lines + 0.85)
     cut = f", {len(shown)} shown" if len(shown) < len(wrong) else ""
-    figure.suptitle(plain(f"{title}\n{len(wrong)} of {len(labels)} images are wrong{cut}"), fontsize=11)
+    heading = f"{title}\n{len(wrong)} of {len(labels)} images are wrong{cut}"
+    heading += "\nabove: truth · below: prediction and its confidence" if len(shown) else ""
+    figure.suptitle(plain(heading), fontsize=11, x=0.01, ha="left")
+    short = short_names(names, _NAME_LENGTH)
     for place, row in enumerate(shown, start=1):
         axes = figure.add_subplot(lines, columns, place)
         axes.imshow(image(int(row)), interpolation="nearest")
@@ -68,11 +71,7 @@ def draw_wrong_images(
         axes.set_yticks([])
         prediction = int(probabilities[row].argmax())
         sure = f"{100 * probabilities[row, prediction]:.0f}%"
-        axes.set_title(f"is {_name(names, int(labels[row]))}", fontsize=8, color=GREEN, pad=3)
-        axes.set_xlabel(f"{_name(names, prediction)}, {sure}", fontsize=8, color=VERMILION, labelpad=3)
+        axes.set_title(plain(short[int(labels[row])]), fontsize=8, color=GREEN, pad=3)
+        axes.set_xlabel(f"{plain(short[prediction])}, {sure}", fontsize=8, color=VERMILION, labelpad=3)
     save(figure, path)
     return len(wrong)
-
-
-def _name(names: Sequence[str], index: int) -> str:
-    return plain(shortened(names[index], _NAME_LENGTH))
