@@ -52,7 +52,9 @@ class SoupCard(_Value):
     ingredients: tuple[IngredientCard, ...]
     """In canonical order, by hash."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The recipe's own settings."""
+    """The recipe's own settings, with the metric and a fingerprint of the pool that it chose from."""
+    summary: str = ""
+    """One sentence on what was kept, and where a single model was kept, why."""
 
 
 class Card(_Value):

@@ -119,7 +119,9 @@ def parse(settings_class: type[Settings], arguments: Sequence[str], environment:
         SystemExit: `--help` (0), or an unknown flag or a wrong value on the command line (2).
     """
     groups = _flat_fields(settings_class)
-    from_environment = {name: os.environ[variable] for variable, name in environment.items() if os.environ.get(variable)}
+    from_environment = {
+        name: os.environ[variable] for variable, name in environment.items() if os.environ.get(variable)
+    }
     arguments, config = _take_config(arguments)
     from_file = _read_config(config, groups) if config else {}
     given = {**from_environment, **from_file}

@@ -36,7 +36,7 @@ def explained_write(path: Path) -> Iterator[None]:
             problem = f"{path}: no permission to write"
             raise EnvironmentFailure(problem, next_step="choose another folder or change its permissions") from error
         if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-            problem = f"{path}: cannot be written, {error.strerror.lower()}"
+            problem = f"{path}: cannot be written, {str(error.strerror).lower()}"
             raise EnvironmentFailure(problem, next_step="move that file or folder away") from error
         raise
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from soups.checkpoints import Card
+from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import CacheSettings
 from soups.errors import DataError, PartialFailure, UserError
 from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
@@ -16,7 +17,7 @@ from soups.evaluation.settings import EvaluationSettings
 from soups.launch import run_all
 from soups.metrics import all_scores, probabilities
 from soups.pipeline.run import Run
-from soups.pipeline.sets import encode, evaluation_set, image_paths, set_names, set_rows
+from soups.pipeline.sets import encode, evaluation_set, image_paths
 from soups.progress import track
 from soups.records import append_record
 from soups.runtime import Runtime, limit_threads
@@ -35,15 +36,15 @@ class Bench:
 
     def labels(self, set_name: str) -> np.ndarray:
         """(N,) int64 class indices of a set, -1 where there is no label."""
-        return encode(set_rows(self.run, set_name)["label"], self.run.space)
+        return encode(set_rows(self.run.samples, set_name)["label"], self.run.space)
 
     def groups(self, set_name: str) -> np.ndarray:
         """(N,) text, the group of each image of a set."""
-        return set_rows(self.run, set_name)["group"].to_numpy(str)
+        return set_rows(self.run.samples, set_name)["group"].to_numpy(str)
 
     def labelled_sets(self) -> list[str]:
         """The sets that can be scored: `val`, `test` if its labels are known, and the shifts."""
-        return [name for name in set_names(self.run) if (self.labels(name) >= 0).all()]
+        return [name for name in evaluation_sets(self.run.samples) if (self.labels(name) >= 0).all()]
 
     def probabilities(self, path: Path, set_names: Sequence[str]) -> dict[str, np.ndarray]:
         """Set → (N, C) float64 probabilities of a model, in the order of the run's classes."""
@@ -56,7 +57,7 @@ class Bench:
             DataError: the model has other classes, or an image cannot be read.
         """
         places = {name: self._place(path, name) for name in set_names}
-        sizes = {name: len(set_rows(self.run, name)) for name in set_names}
+        sizes = {name: len(set_rows(self.run.samples, name)) for name in set_names}
         kept = {name: kept_logits(place, sizes[name], len(self.run.space)) for name, place in places.items()}
         missing = [name for name, logits in kept.items() if logits is None]
         fresh = self._compute(path, missing) if missing else {}
@@ -66,7 +67,7 @@ class Bench:
 
     def _place(self, path: Path, set_name: str) -> Path:
         digest = self.run.hashes.sha256(path)
-        paths = image_paths(set_rows(self.run, set_name), self.run)
+        paths = image_paths(set_rows(self.run.samples, set_name), self.run)
         return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
 
     def _compute(self, path: Path, set_names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -103,7 +104,7 @@ class Bench:
 
     def set(self, name: str, card: Card) -> EvaluationSet:
         """A set's images at the geometry of a model."""
-        return evaluation_set(name, set_rows(self.run, name), self.run, card.preprocessing, self.cache)
+        return evaluation_set(name, set_rows(self.run.samples, name), self.run, card.preprocessing, self.cache)
 
 
 def class_order(card: Card, run: Run, path: Path) -> np.ndarray:
@@ -131,7 +132,7 @@ def result_line(bench: Bench, model_name: str, scores: dict[str, dict[str, float
 def score_model(task: tuple[Bench, Path]) -> dict[str, Any]:
     """Score one model on every labelled set, keep its logits, and return its line for the log."""
     bench, path = task
-    names = set_names(bench.run)
+    names = evaluation_sets(bench.run.samples)
     given = bench.probabilities(path, names)  # Of an unlabelled test set too: the votes want them.
     scores = {name: all_scores(given[name], bench.labels(name)) for name in bench.labelled_sets()}
     return result_line(bench, path.stem, scores, sha256=bench.run.hashes.sha256(path))

@@ -9,11 +9,12 @@ from typing import Any
 
 from soups import cli
 from soups.checkpoints import SUFFIX, Card, read_card, write_checkpoint
+from soups.data.samples import set_rows
 from soups.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.launch import run_all
 from soups.metrics import METRICS
 from soups.pipeline.run import RecordedSettings, Run, check_recorded, existing_run, latest_run, record_run
-from soups.pipeline.sets import evaluation_set, set_rows, training_set
+from soups.pipeline.sets import evaluation_set, training_set
 from soups.pipeline.settings import FinetuneSettings
 from soups.records import append_record, fingerprint, write_table, write_text
 from soups.runtime import Runtime, derived_seed, resolve
@@ -200,9 +201,7 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
     return tasks
 
 
-def _index_for(
-    run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]
-) -> int:
+def _index_for(run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]) -> int:
     """The index that has these settings already, else the next free one."""
     for index, (_, card) in finished.items():
         training = hyperparameters(settings.training, settings.ranges, index)
@@ -232,9 +231,7 @@ def _differences(
     wanted = training_record(run, settings, training, index, runtime)
     # Where it was trained is told, but a pool may be trained on one machine and looked at on another.
     keys = sorted((wanted.keys() | card.training.keys()) - {"device"})
-    return {
-        key: (card.training.get(key), wanted.get(key)) for key in keys if card.training.get(key) != wanted.get(key)
-    }
+    return {key: (card.training.get(key), wanted.get(key)) for key in keys if card.training.get(key) != wanted.get(key)}
 
 
 def train_one(task: Task) -> Path:
@@ -280,7 +277,7 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
         classifier, _ = load_classifier(
             beginning, architecture=start.architecture, classes=run.space.names, preprocessing=start.preprocessing
         )
-    validation = evaluation_set("val", set_rows(run, "val"), run, start.preprocessing, settings.cache)
+    validation = evaluation_set("val", set_rows(run.samples, "val"), run, start.preprocessing, settings.cache)
     log, settings_key = run.folder / "logs" / "training" / f"{name}.jsonl", fingerprint(record)
     tracker = open_tracker(settings.wandb, run.name, name, record)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from soups import cli
+from soups.data.layouts import test_samples
+from soups.data.samples import set_rows
 from soups.data.submission import default_table, fill_template, find_template, read_truth
 from soups.ensembles import parse_members, vote_tables
 from soups.errors import DataError, UsageError
@@ -15,7 +17,6 @@ from soups.pipeline.evaluate import Bench, pool_paths
 from soups.pipeline.main import open_bench
 from soups.pipeline.run import Run, existing_run, find_model, latest_run
 from soups.pipeline.settings import InferenceSettings
-from soups.pipeline.sets import set_rows
 from soups.pipeline.votes import default_model, fitted_weights, vote
 from soups.records import write_table
 
@@ -51,7 +52,7 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
     bench = open_bench(settings, given.names, may_differ={"test_location"})
     ballot = _ballot(settings, bench, way)
     bench = _with_test_images(bench, settings, given.names)
-    rows = set_rows(bench.run, "test")
+    rows = set_rows(bench.run.samples, "test")
     if rows.empty:
         raise DataError(
             f"run {bench.run.name!r} has no test images",
@@ -109,10 +110,14 @@ def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozense
     location = settings.data.test_location
     if "test_location" not in given or location is None or location == bench.run.recorded.data.test_location:
         return bench
-    from soups.data.samples import with_test_location
+    import pandas as pd
 
-    samples = with_test_location(bench.run.samples, bench.run.recorded.data, location)
-    return dataclasses.replace(bench, run=dataclasses.replace(bench.run, table=samples))
+    run = bench.run
+    elsewhere = run.recorded.data.model_copy(update={"test_location": location})
+    test = test_samples(elsewhere, set(run.space.names)).assign(group=lambda rows: rows["image"])
+    others = run.samples[run.samples["split"] != "test"]
+    table = pd.concat([others, test], ignore_index=True).astype(str)
+    return dataclasses.replace(bench, run=dataclasses.replace(run, table=table))
 
 
 def _template(settings: InferenceSettings, run: Run) -> Path | None:
@@ -149,7 +154,9 @@ def _vote_of_tables(settings: InferenceSettings) -> None:
     name = settings.run.name or latest_run(settings.run)
     run = existing_run(settings.run, name) if name else None
     path = _output(settings, run.folder if run else None, "hard_voting")
-    write_table(path, vote_tables([Path(member) for member in members], run.space if run and settings.run.name else None))
+    write_table(
+        path, vote_tables([Path(member) for member in members], run.space if run and settings.run.name else None)
+    )
     print(path)
 
 

@@ -1,7 +1,6 @@
 """From the samples table to images in memory: what is trained on and what is scored on."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +8,9 @@ import numpy as np
 
 from soups.data.augment import Augmentation
 from soups.data.cache import open_images
+from soups.data.folders import image_path
 from soups.data.geometry import evaluation_geometry, training_geometry
-from soups.data.samples import evaluation_sets, oversample, validation_rows
+from soups.data.samples import oversample
 from soups.data.settings import CacheSettings
 from soups.evaluation.logits import EvaluationSet
 from soups.labels import LabelSpace
@@ -23,22 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def set_names(run: Run) -> list[str]:
-    """The sets that the run's models are scored on: `val`, `test`, then the shifts."""
-    names = evaluation_sets(run.samples)
-    return names if "val" in names else ["val", *names]
-
-
-def set_rows(run: Run, name: str) -> "pd.DataFrame":
-    """The rows of the samples table that make a set."""
-    samples = run.samples
-    return validation_rows(samples) if name == "val" else samples[samples["split"] == name]
-
-
 def image_paths(rows: "pd.DataFrame", run: Run) -> tuple[Path, ...]:
     """The files of rows of the samples table."""
-    location = Path(run.recorded.data.data_location or ".")
-    return tuple(Path(os.path.normpath(location / image)) for image in rows["image"])
+    root = Path(run.recorded.data.data_location or ".")
+    return tuple(image_path(image, root) for image in rows["image"])
 
 
 def evaluation_set(
@@ -54,8 +42,9 @@ def evaluation_set(
     return EvaluationSet(name, images, encode(rows["label"], run.space), rows["group"].to_numpy(str), paths)
 
 
-def encode(labels: Sequence[str], space: LabelSpace) -> np.ndarray:
+def encode(labels: Iterable[str], space: LabelSpace) -> np.ndarray:
     """(N,) int64 class indices, -1 where there is no label."""
+    labels = list(labels)
     known = np.array([label != "" for label in labels], dtype=bool)
     codes = np.full(len(known), -1, dtype=np.int64)
     codes[known] = space.encode([label for label in labels if label != ""])
@@ -75,4 +64,4 @@ def training_set(
     geometry = training_geometry(preprocessing, cache.cache_size)
     images = open_images(image_paths(rows, run), geometry, cache.cache, run.image_cache)
     positions = oversample(rows, settings.oversample) if settings.oversample else np.arange(len(rows))
-    return TrainingSet(images, run.space.encode(rows["label"]), positions, Augmentation(preprocessing, settings.aug))
+    return TrainingSet(images, run.space.encode(rows["label"]), positions, Augmentation.of(preprocessing, settings.aug))

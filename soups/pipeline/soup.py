@@ -8,13 +8,14 @@ from typing import Any
 
 from soups.averaging import check_cards, soup_card
 from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, read_state, write_checkpoint
+from soups.data.samples import set_rows
 from soups.errors import unknown_name
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, evaluate_individuals, pool_paths, score_model
-from soups.pipeline.sets import evaluation_set, set_rows
-from soups.records import append_record, fingerprint
+from soups.pipeline.sets import evaluation_set
 from soups.recipes import RECIPES
 from soups.recipes.pool import Ingredient, Judge, Pool, Soup
+from soups.records import append_record, fingerprint
 from soups.runtime import limit_threads
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,10 @@ def make_soup(bench: Bench, recipe: str, options: dict[str, Any]) -> Path:
         trace = run.folder / "logs" / f"{recipe}_soup.jsonl"
         key = fingerprint(request)
         soup = RECIPES[recipe](
-            pool, LazyJudge(bench, paths), on_decision=lambda line: append_record(trace, {"request": key, **line}), **options
+            pool,
+            LazyJudge(bench, paths),
+            on_decision=lambda line: append_record(trace, {"request": key, **line}),
+            **options,
         )
         write_checkpoint(path, soup.state, _card_of(soup, next(iter(cards.values())), bench, request))
         run.hashes.sha256(path)
@@ -89,7 +93,7 @@ def _card_of(soup: Soup, ingredient: Card, bench: Bench, request: dict[str, Any]
         IngredientCard(name=part.name, sha256=part.sha256, coefficient=coefficient)
         for part, coefficient in zip(soup.ingredients, soup.coefficients, strict=True)
     )
-    card = soup_card(ingredient, SoupCard(recipe=soup.recipe, ingredients=parts, options=request))
+    card = soup_card(ingredient, SoupCard(recipe=soup.recipe, ingredients=parts, options=request, summary=soup.summary))
     metric = METRICS[bench.evaluation.metric]
     if soup.score is None:
         return card
@@ -118,7 +122,9 @@ class LazyJudge:
         bench = self.bench
         limit_threads(bench.runtime.threads)
         card = _card(next(iter(self.paths.values())))
-        validation = evaluation_set("val", set_rows(bench.run, "val"), bench.run, card.preprocessing, bench.cache)
+        validation = evaluation_set(
+            "val", set_rows(bench.run.samples, "val"), bench.run, card.preprocessing, bench.cache
+        )
         return ValidationJudge(
             build_empty(card.architecture, card.classes),
             validation,

@@ -34,7 +34,11 @@ class WandbTracker:
 
         try:
             self.run = wandb.init(
-                mode=mode, project=project, name=name, config=settings, settings=wandb.Settings(silent=True)  # type: ignore[arg-type]
+                mode=mode,  # type: ignore[arg-type]
+                project=project,
+                name=name,
+                config=settings,
+                settings=wandb.Settings(silent=True),
             )
         except (wandb.errors.Error, OSError) as error:
             raise EnvironmentFailure(

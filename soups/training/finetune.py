@@ -13,7 +13,7 @@ import numpy as np
 from soups.data.augment import Augmentation
 from soups.data.cache import Images
 from soups.data.loader import TrainingLoader
-from soups.errors import UsageError
+from soups.errors import UsageError, unknown_name
 from soups.evaluation.logits import EvaluationSet, compute_logits
 from soups.metrics import METRICS, all_scores, probabilities
 from soups.preprocessing import Preprocessing, normalise
@@ -112,7 +112,7 @@ class Finetune:
         if head_only:
             self.classifier.backbone.requires_grad_(False)
         optimizer = make_optimizer(self.classifier, self.settings)
-        steps = epochs * self.loader.steps
+        steps = epochs * len(self.loader)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_cosine(step, steps, self.settings.warmup)
         )
@@ -135,16 +135,14 @@ class Finetune:
                 self.scores = self._validate()
                 record |= {"val": self.scores}
             self.on_epoch(record)
-            if not head_only or self.settings.freeze_backbone:
-                if self._stops_early():
-                    break
+            if (not head_only or self.settings.freeze_backbone) and self._stops_early():
+                break
         # Takes back the precision wrapping of `forward`, so that the next phase does not wrap it again.
         self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
 
     def _epoch(self, model: Any, optimizer: Any, scheduler: Any, epoch: int) -> float:
         """Train one epoch; the mean loss of its images."""
-        import torch
 
         total = 0.0
         for step, (images, labels, _rows) in enumerate(self.loader.epoch(epoch)):
@@ -216,12 +214,10 @@ def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) ->
     """
     from timm.optim import create_optimizer_v2, list_optimizers
 
-    if settings.optimizer not in list_optimizers():
-        from soups.errors import unknown_name
-
-        raise unknown_name("optimizer", settings.optimizer, list_optimizers())
-    options = {"fused": True} if settings.optimizer == "adamw" else {}
+    known = [str(name) for name in list_optimizers()]
+    if settings.optimizer not in known:
+        raise unknown_name("optimizer", settings.optimizer, known)
+    options: dict[str, Any] = {"fused": True} if settings.optimizer == "adamw" else {}
     return create_optimizer_v2(
         classifier, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.wd, filter_bias_and_bn=True, **options
     )
-

@@ -1,7 +1,5 @@
 """Settings of a fine-tune; free of torch, so that `--help` is quick."""
 
-
-
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from soups.cli import Flag
