@@ -2,7 +2,8 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -60,16 +61,30 @@ class Augmentation:
         Returns:
             (size, size, 3) uint8, its own memory.
         """
+        return self.batch([image], [seed])[0]
+
+    def batch(self, images: Iterable[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
+        """B images, each as by itself with its own seed: (B, size, size, 3) uint8."""
+        changed = np.empty((len(seeds), self.size, self.size, 3), dtype=np.uint8)
+        # Keeping the global generators' state takes longer than an augmentation, so it is done once.
+        with seeded_globals(0) if self.rand_augment is not None else nullcontext():
+            for place, (image, seed) in enumerate(zip(images, seeds, strict=True)):
+                pixels = self._changed(image, random.Random(seed)).tobytes()
+                changed[place] = np.frombuffer(pixels, dtype=np.uint8).reshape(self.size, self.size, 3)
+        return changed
+
+    def _changed(self, image: np.ndarray, draws: random.Random) -> "Image.Image":
         from PIL import Image
 
         picture = Image.fromarray(image)
-        left, top, width, height = crop_box(picture.width, picture.height, self.scale, self.ratio, random.Random(seed))
+        left, top, width, height = crop_box(picture.width, picture.height, self.scale, self.ratio, draws)
         filter_ = Image.Resampling[self.interpolation.upper()]
         picture = picture.crop((left, top, left + width, top + height)).resize((self.size, self.size), filter_)
-        if self.rand_augment is not None:
-            with seeded_globals(seed):
-                picture = self._operations(picture)
-        return np.array(picture)
+        if self.rand_augment is None:
+            return picture
+        random.seed(draws.getrandbits(63))
+        np.random.seed(draws.getrandbits(32))  # noqa: NPY002 -- timm draws from the global generators.
+        return self._operations(picture)
 
     @cached_property
     def _operations(self) -> "Callable[[Image.Image], Image.Image]":

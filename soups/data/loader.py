@@ -160,10 +160,8 @@ class _TrainingDataset:
         return len(self._images)
 
     def __getitems__(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
-        size = self._augmentation.size
-        pixels = np.empty((len(samples), size, size, 3), dtype=np.uint8)
-        for place, (epoch, row, copy) in enumerate(samples):
-            pixels[place] = self._augmentation(self._images[row], derived_seed(self._seed, epoch, row, copy))
+        seeds = [derived_seed(self._seed, epoch, row, copy) for epoch, row, copy in samples]
+        pixels = self._augmentation.batch((self._images[row] for _, row, _ in samples), seeds)
         rows = np.array([row for _, row, _ in samples], dtype=np.int64)
         return pixels, self._labels[rows], rows
 
