@@ -73,24 +73,28 @@ def _per_group(sets: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np
     """Sum of values and number of images of each group in each set, both (G, S) float64."""
     if not sets:
         raise DataError("no set to take an interval of", expected="at least one set of values")
-    names: dict[object, int] = {}
+    rows_of: dict[object, int] = {}
+    number = 0
     cells = []
-    for index, (values, groups) in enumerate(sets):
+    for values, groups in sets:
         values = np.asarray(values, dtype=np.float64)
         if len(values) == 0:
             raise DataError("no values to take an interval of", expected="at least one image in each set")
         if groups is not None and len(groups) != len(values):
             raise DataError("groups do not fit the values", expected=f"{len(values)} groups", found=str(len(groups)))
         if groups is None:
-            keys: list[object] = [(index, position) for position in range(len(values))]
-            inverse = np.arange(len(values))
+            rows = number + np.arange(len(values))
+            number += len(values)
         else:
-            unique, inverse = np.unique(np.asarray(groups), return_inverse=True)
-            keys = unique.tolist()
-        rows = np.array([names.setdefault(key, len(names)) for key in keys])
-        cells.append((rows[inverse], values))
-    sums = np.stack([np.bincount(rows, weights=values, minlength=len(names)) for rows, values in cells], axis=1)
-    counts = np.stack([np.bincount(rows, minlength=len(names)) for rows, _ in cells], axis=1).astype(np.float64)
+            names, inverse = np.unique(np.asarray(groups), return_inverse=True)
+            for name in names.tolist():
+                if name not in rows_of:
+                    rows_of[name] = number
+                    number += 1
+            rows = np.array([rows_of[name] for name in names.tolist()])[inverse]
+        cells.append((rows, values))
+    sums = np.stack([np.bincount(rows, weights=values, minlength=number) for rows, values in cells], axis=1)
+    counts = np.stack([np.bincount(rows, minlength=number) for rows, _ in cells], axis=1).astype(np.float64)
     return sums, counts
 
 

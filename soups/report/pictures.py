@@ -1,5 +1,6 @@
 """What all pictures share: colours for every eye, and files with the same bytes for the same content."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,9 @@ def save(figure: "Figure", path: Path) -> None:
     Raises:
         EnvironmentFailure: the disk is full or the folder may not be written.
     """
-    with whole_file(path) as temporary:
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        # A class name in a script that the font lacks is drawn as boxes; a page of warnings would not mend it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(temporary, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
 
 

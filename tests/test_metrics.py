@@ -1,0 +1,119 @@
+"""Metrics against scikit-learn and slow loops."""
+
+import numpy as np
+import pytest
+
+from soups import metrics
+from soups.errors import DataError
+from soups.metrics import METRICS, Metric
+
+
+def random_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    images, classes = int(rng.integers(1, 60)), int(rng.integers(2, 8))
+    logits = rng.normal(scale=rng.choice([0.1, 1, 10]), size=(images, classes))
+    labels = rng.integers(0, rng.integers(1, classes + 1), images)  # Often some classes do not occur.
+    return metrics.probabilities(logits), labels.astype(np.int64)
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_metrics_equal_scikit_learn(block: int) -> None:
+    import warnings
+
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
+
+    for seed in range(block * 20, block * 20 + 20):
+        table, labels = random_case(seed)
+        predictions = table.argmax(axis=1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore")  # scikit-learn's own, about classes that do not occur.
+            expected = {
+                "accuracy": accuracy_score(labels, predictions),
+                "balanced_accuracy": balanced_accuracy_score(labels, predictions),
+                "macro_f1": f1_score(labels, predictions, average="macro"),
+                "log_loss": log_loss(labels, table, labels=range(table.shape[1])),
+            }
+        found = metrics.all_scores(table, labels)
+        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+def test_calibration_error_equals_a_loop_over_bins() -> None:
+    for seed in range(100):
+        table, labels = random_case(seed)
+        confidence, right = table.max(axis=1), table.argmax(axis=1) == labels
+        expected = 0.0
+        for index in range(15):
+            inside = (confidence > index / 15) & (confidence <= (index + 1) / 15)
+            if inside.any():
+                expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+        assert METRICS["calibration_error"].function(table, labels) == pytest.approx(expected, abs=1e-12)
+
+
+def test_calibration_error_of_known_tables() -> None:
+    labels = np.array([0, 0, 1, 1])
+    assert metrics.calibration_error(np.eye(2)[[0, 0, 1, 1]], labels) == 0
+    assert metrics.calibration_error(np.eye(2)[[1, 1, 0, 0]], labels) == 1
+    sure = np.tile([0.8, 0.2], (4, 1))  # Half are right at 80% confidence.
+    assert metrics.calibration_error(sure, labels) == pytest.approx(0.3)
+
+
+def test_softmax_is_stable_and_keeps_impossible_classes() -> None:
+    table = metrics.probabilities(np.array([[1e4, 0, 0], [-1e4, -1e4, -np.inf]], dtype=np.float32))
+    assert table.dtype == np.float64
+    np.testing.assert_allclose(table, [[1, 0, 0], [0.5, 0.5, 0]])
+
+
+@pytest.mark.parametrize("row", [[np.nan, 0], [np.inf, 0], [-np.inf, -np.inf]])
+def test_broken_logits_are_named(row: list[float]) -> None:
+    with pytest.raises(DataError, match=r"logits of image 1 .* not finite(?s:.*)1 of 2 images(?s:.*)diverged"):
+        metrics.probabilities(np.array([[0, 0], row], dtype=np.float32))
+
+
+def test_ties_go_to_the_lowest_index() -> None:
+    assert metrics.predictions(np.array([[0.2, 0.4, 0.4], [0.5, 0.0, 0.5]])).tolist() == [1, 0]
+
+
+def test_accuracy_is_exactly_what_the_errors_say() -> None:
+    for seed in range(50):
+        table, labels = random_case(seed)
+        wrong = sum(int(row.argmax()) != label for row, label in zip(table, labels, strict=True))
+        assert metrics.errors(table, labels) == wrong
+        assert metrics.accuracy(table, labels) == (len(labels) - wrong) / len(labels)
+
+
+def test_log_loss_of_an_impossible_truth_is_finite() -> None:
+    assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(np.finfo(float).eps))
+
+
+def test_scores_are_oriented_so_that_higher_is_better() -> None:
+    good, bad = np.array([[0.9, 0.1]]), np.array([[0.4, 0.6]])
+    for metric in METRICS.values():
+        assert metric.score(good, np.array([0])) > metric.score(bad, np.array([0])), metric.name
+    assert list(METRICS) == [metric.name for metric in METRICS.values()]
+    assert Metric("x", metrics.log_loss, higher_is_better=False).score(good, np.array([0])) < 0
+
+
+@pytest.mark.parametrize(
+    ("table", "labels", "words"),
+    [
+        (np.ones((2, 2)) / 2, np.array([0]), "do not fit"),
+        (np.ones((0, 2)), np.array([], dtype=np.int64), "no images"),
+        (np.ones((1, 2)) / 2, np.array([2]), "label 2 is no class"),
+        (np.ones((1, 2)) / 2, np.array([-1]), "label -1 is no class"),
+        (np.array([[np.nan, 1.0]]), np.array([1]), "hold NaN"),
+    ],
+)
+def test_tables_that_cannot_be_scored(table: np.ndarray, labels: np.ndarray, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        metrics.all_scores(table, labels)
+
+
+def test_scores_import_no_scikit_learn() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy as np; from soups.metrics import *; all_scores(probabilities(np.eye(2)), np.array([0, 1])); "
+        "assert not {'sklearn', 'scipy', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,138 @@
+"""Intervals against a bootstrap written as loops; McNemar against enumeration."""
+
+from math import comb
+
+import numpy as np
+import pytest
+
+from soups.errors import DataError
+from soups.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
+
+
+def slow_interval(sets: list[tuple[np.ndarray, np.ndarray]], repeats: int, seed: int) -> tuple[float, float]:
+    """Draw groups by name, gather their images, take means: only for sets that all have the same groups."""
+    rng = np.random.default_rng(seed)
+    names = sorted(set(sets[0][1]))
+    means = []
+    for _ in range(repeats):
+        drawn = rng.choice(names, size=len(names))
+        means.append(np.mean([np.concatenate([v[g == name] for name in drawn]).mean() for v, g in sets]))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return low, high
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_interval_equals_a_slow_bootstrap(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 8, 200).astype(str)
+    ease = dict(zip(sorted(set(groups)), rng.uniform(0.4, 1, 8), strict=True))
+    values = (rng.random(200) < [ease[group] for group in groups]).astype(float)
+    found = bootstrap_interval(values, groups, repeats=20_000, seed=seed)
+    assert found == pytest.approx(slow_interval([(values, groups)], 5000, seed), abs=0.012)
+
+
+def test_mean_over_sets_shares_the_draws() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(list("abcdef"), 20)
+    one, two = rng.random(120), rng.random(120)
+    found = bootstrap_mean_interval([(one, groups), (two, groups)], repeats=20_000)
+    assert found == pytest.approx(slow_interval([(one, groups), (two, groups)], 5000, 1), abs=0.012)
+
+
+def test_shared_groups_do_not_cancel_but_separate_ones_do() -> None:
+    values, groups = np.repeat([0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0], 5), np.repeat(np.arange(8), 5)
+    low, high = bootstrap_interval(values, groups)
+    shared = bootstrap_mean_interval([(values, groups)] * 4)
+    assert shared == pytest.approx((low, high))
+    separate = bootstrap_mean_interval([(values, groups + 100 * index) for index in range(4)])
+    assert separate[1] - separate[0] < 0.7 * (high - low)
+    # Two sets that contradict each other in every group have a mean that never moves.
+    assert bootstrap_mean_interval([(values, groups), (1 - values, groups)]) == pytest.approx((0.5, 0.5))
+
+
+def test_without_groups_every_image_is_one() -> None:
+    values = (np.arange(400) % 4 > 0).astype(float)
+    found = bootstrap_interval(values, repeats=20_000)
+    exact = 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert found == pytest.approx((0.75 - exact, 0.75 + exact), abs=0.004)
+    assert bootstrap_interval(values, np.arange(400), repeats=20_000) == pytest.approx(found, abs=0.004)
+
+
+def test_whole_groups_make_wider_intervals() -> None:
+    values, groups = np.repeat([0.0, 1.0] * 5, 40), np.repeat(np.arange(10), 40)
+    grouped, single = bootstrap_interval(values, groups), bootstrap_interval(values)
+    assert grouped[1] - grouped[0] > 3 * (single[1] - single[0])
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 5)
+    covered = 0
+    for seed in range(300):
+        ease = np.repeat(rng.uniform(0.5, 0.9, 40), 5)
+        low, high = bootstrap_interval((rng.random(200) < ease).astype(float), groups, repeats=500, seed=seed)
+        covered += low <= 0.7 <= high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_interval_is_repeatable_and_blind_to_the_order_of_images() -> None:
+    rng = np.random.default_rng(3)
+    values, groups = (rng.random(60) < 0.5).astype(float), rng.integers(0, 6, 60)
+    order = rng.permutation(60)
+    found = bootstrap_interval(values, groups, seed=5)
+    assert found == bootstrap_interval(values, groups, seed=5)
+    assert found == bootstrap_interval(values[order], groups[order], seed=5)
+    assert found != bootstrap_interval(values, groups, seed=6)
+
+
+def test_sets_with_partly_shared_groups_never_come_out_empty() -> None:
+    values = np.array([1.0, 0.0, 1.0])
+    sets = [(values, np.array(list("abc"))), (values[:1], np.array(["c"])), (values[:2], np.array(["x", "y"]))]
+    low, high = bootstrap_mean_interval(sets)
+    assert 0 <= low <= high <= 1
+
+
+def test_one_group_and_wide_levels() -> None:
+    values = np.array([1.0, 0.0, 1.0, 1.0])
+    assert bootstrap_interval(values, np.zeros(4)) == (0.75, 0.75)
+    wide, narrow = bootstrap_interval(values, level=0.99), bootstrap_interval(values, level=0.5)
+    assert wide[0] <= narrow[0] <= narrow[1] <= wide[1]
+
+
+def test_fifty_thousand_images_are_quick() -> None:
+    import time
+
+    values = (np.arange(50_000) % 10 > 0).astype(float)
+    begin = time.monotonic()
+    low, high = bootstrap_mean_interval([(values, None)] * 5)
+    assert time.monotonic() - begin < 5
+    assert low < 0.9 < high
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        ([], "no set"),
+        ([(np.array([]), None)], "no values"),
+        ([(np.ones(3), np.zeros(2))], "groups do not fit the values"),
+    ],
+)
+def test_nothing_to_resample(sets: list, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        bootstrap_mean_interval(sets)
+
+
+def test_mcnemar_equals_enumeration() -> None:
+    for only_a in range(8):
+        for only_b in range(8):
+            total, fewer = only_a + only_b, min(only_a, only_b)
+            tail = sum(comb(total, k) for k in range(fewer + 1)) / 2**total
+            a = np.array([1] * only_a + [0] * only_b + [1, 1, 0], dtype=bool)
+            b = np.array([0] * only_a + [1] * only_b + [1, 1, 0], dtype=bool)
+            assert mcnemar(a, b) == pytest.approx(min(1.0, 2 * tail))
+
+
+def test_mcnemar_of_equal_predictions_and_of_different_images() -> None:
+    assert mcnemar(np.array([True, False]), np.array([True, False])) == 1.0
+    with pytest.raises(DataError, match="different images"):
+        mcnemar(np.ones(2), np.ones(3))

@@ -1,0 +1,121 @@
+"""Averages of state dicts against Python's exact fractions."""
+
+import itertools
+from fractions import Fraction
+
+import pytest
+import torch
+
+from soups.errors import DataError, UsageError
+from soups.weights import WeightedSum, average, check_compatible
+
+
+def random_state(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "weight": torch.randn(3, 4, generator=generator).to(dtype),
+        "scale": torch.randn((), generator=generator).to(dtype),
+        "counter": torch.tensor(seed),
+        "mask": torch.tensor([True, False]),
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def test_mean_is_the_exact_mean_rounded_once(dtype: torch.dtype, number: int) -> None:
+    states = [random_state(seed, dtype) for seed in range(number)]
+    mean = average((str(index), state) for index, state in enumerate(states))
+    for index in range(12):
+        exact = sum(Fraction(state["weight"].flatten()[index].item()) for state in states) / number
+        expected = torch.tensor(float(exact), dtype=torch.float64).to(dtype)
+        assert mean["weight"].flatten()[index].item() == pytest.approx(expected.item(), rel=1e-15, abs=1e-15)
+    assert {key: value.dtype for key, value in mean.items()} == {key: v.dtype for key, v in states[0].items()}
+
+
+def test_low_precision_ingredients_are_not_summed_in_low_precision() -> None:
+    big, small = torch.tensor([256.0], dtype=torch.bfloat16), torch.tensor([1.0], dtype=torch.bfloat16)
+    states = [("big", {"w": big})] + [(f"small{index}", {"w": small}) for index in range(63)]
+    assert average(states)["w"].item() == 5.0  # (256 + 63) / 64 = 4.98; added in bfloat16 it would be 4.
+
+
+def test_every_order_gives_the_same_bits() -> None:
+    states = [(str(seed), random_state(seed)) for seed in range(5)]
+    reference = average(states)
+    for order in itertools.permutations(states):
+        assert torch.equal(average(order)["weight"], reference["weight"])
+
+
+def test_counters_come_from_the_first() -> None:
+    mean = average([("a", random_state(7)), ("b", random_state(9))])
+    assert mean["counter"].item() == 7 and mean["mask"].tolist() == [True, False]
+
+
+def test_weights_are_divided_by_their_sum() -> None:
+    states = [("a", {"w": torch.tensor([1.0])}), ("b", {"w": torch.tensor([5.0])})]
+    assert average(states, weights=[3, 1])["w"].item() == 2.0
+    assert average(states, weights=[0.5, 0.5])["w"].item() == 3.0
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 1.0, 1.0], [1.0, -1.0]])
+def test_weights_that_do_not_fit(weights: list[float]) -> None:
+    states = [("a", {"w": torch.tensor([1.0])}), ("b", {"w": torch.tensor([5.0])})]
+    with pytest.raises(UsageError, match="weights"):
+        average(states, weights=weights)
+
+
+def test_ingredients_are_left_alone() -> None:
+    states = [random_state(seed, torch.float64) for seed in range(3)]
+    copies = [{key: value.clone() for key, value in state.items()} for state in states]
+    total = WeightedSum()
+    for state in states:
+        total.mean_with(state)
+        total.add(state)
+    mean = total.mean()
+    mean["weight"].zero_()
+    mean["counter"].zero_()
+    for state, copy in zip(states, copies, strict=True):
+        assert all(torch.equal(state[key], copy[key]) for key in state)
+    assert total.mean()["counter"].item() == 0 and total.mean()["weight"].abs().sum() > 0
+
+
+def test_mean_with_is_add_then_mean_and_changes_nothing() -> None:
+    total = WeightedSum()
+    for seed in range(6):
+        state, before = random_state(seed), total.copy()
+        candidate = total.mean_with(state, weight=0.5 + seed)
+        assert total.weight == before.weight
+        assert all(torch.equal(total.total[key], before.total[key]) for key in before.total)
+        total.add(state, weight=0.5 + seed)
+        assert all(torch.equal(candidate[key], value) for key, value in total.mean().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"weight": torch.zeros(4, 3)}, r"odd: tensor 'weight' does not fit first(?s:.*)\(3, 4\)(?s:.*)\(4, 3\)"),
+        ({"weight": torch.zeros(3, 4).half()}, r"odd: tensor 'weight'(?s:.*)float32(?s:.*)float16"),
+        ({"counter": torch.tensor(1.0)}, r"odd: tensor 'counter'(?s:.*)int64(?s:.*)float32"),
+        ({"extra": torch.zeros(1)}, "odd: has an extra tensor 'extra'"),
+        ({"scale": None}, "odd: lacks the tensor 'scale'"),
+        ({"scale": torch.tensor(float("nan"))}, r"odd: tensor 'scale' holds NaN(?s:.*)diverged"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(change: dict, words: str) -> None:
+    odd = {key: value for key, value in (random_state(1) | change).items() if value is not None}
+    with pytest.raises(DataError, match=words):
+        average([("first", random_state(0)), ("odd", odd)])
+    total = WeightedSum()
+    total.add(random_state(0), name="first")
+    with pytest.raises(DataError, match=words):
+        total.mean_with(odd, name="odd")
+
+
+def test_the_first_misfit_by_name_is_reported() -> None:
+    reference, state = {"a": torch.zeros(1), "b": torch.zeros(1)}, {"c": torch.zeros(1), "d": torch.zeros(1)}
+    with pytest.raises(DataError, match="m: lacks the tensor 'a'"):
+        check_compatible(reference, state, "reference", "m")
+
+
+def test_no_ingredients() -> None:
+    with pytest.raises(DataError, match="no ingredients"):
+        average([])
