@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from soups import checkpoints
 from soups.errors import DataError
-from soups.models import torchscript
 
 if TYPE_CHECKING:
     import torch
@@ -35,11 +34,7 @@ def read_weights(path: Path) -> Weights:
     Raises:
         DataError: the file is missing, cut short, hostile, or holds no tensors.
     """
-    if path.is_file() and torchscript.is_torchscript(path):
-        state = torchscript.read_torchscript(path)
-    else:
-        state = checkpoints.read_state(path)
-    state = without_wrappers(state)
+    state = without_wrappers(checkpoints.read_state(path))
     openai = state.keys() >= _OPENAI_MARKS
     return Weights(path, {key: tensor for key, tensor in state.items() if key not in _OPENAI_MARKS}, openai)
 

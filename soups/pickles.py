@@ -1,0 +1,200 @@
+"""What a pickle of tensors says, read with inert stand-ins: nothing is called, and room is made only for what is there.
+
+`torch.load(weights_only=True)` calls no foreign code, but it makes room for whatever a file *says* it holds: a file of
+1.5 kB can claim 400 GB, as a storage, or by a call of `bytearray` or `torch.FloatTensor`. Here only the few things that
+a checkpoint of tensors needs are understood, and everything else is refused.
+"""
+
+import io
+import math
+import pickle
+import pickletools
+import re
+from collections import OrderedDict
+from typing import Any, BinaryIO, NamedTuple
+
+# Storage type → dtype and bytes of one element.
+_STORAGES = {
+    "DoubleStorage": ("float64", 8),
+    "FloatStorage": ("float32", 4),
+    "HalfStorage": ("float16", 2),
+    "BFloat16Storage": ("bfloat16", 2),
+    "LongStorage": ("int64", 8),
+    "IntStorage": ("int32", 4),
+    "ShortStorage": ("int16", 2),
+    "CharStorage": ("int8", 1),
+    "ByteStorage": ("uint8", 1),
+    "BoolStorage": ("bool", 1),
+    "UntypedStorage": ("uint8", 1),
+}
+# What the format of torch.save needs; no opcode that makes room in advance or imports by extension code.
+_OPCODES = frozenset(
+    """
+    PROTO STOP GLOBAL REDUCE BUILD NEWOBJ BINPERSID MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT
+    BINUNICODE BINSTRING SHORT_BINSTRING TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_TUPLE EMPTY_LIST EMPTY_DICT EMPTY_SET
+    APPEND APPENDS SETITEM SETITEMS BINGET LONG_BINGET BINPUT LONG_BINPUT
+    """.split()  # noqa: SIM905 — a list of quoted words would be a page long.
+)
+_PLAIN_CALLS = frozenset({"torch.Size", "torch.device", "builtins.set", "__builtin__.set", "_codecs.encode"})
+_TENSOR_CALLS = frozenset(f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3"))
+_PARAMETER_CALLS = frozenset({"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"})
+_SCRIPT_CLASSES, _SCRIPT_CALLS = "__torch__.", "torch.jit._pickle."
+SCRIPTED = "Scripted"
+_DTYPE = re.compile(r"torch\.(bool|(u?int|b?float|complex)[0-9]+[a-z0-9_]*)")
+
+
+class Refused(Exception):
+    """A pickle that holds more than tensors and plain values."""
+
+
+# Named tuples, because a pickle's BUILD instruction cannot change them.
+class Storage(NamedTuple):
+    """A storage as the pickle claims it: `elements` of a dtype, kept under `key`."""
+
+    kind: str
+    key: str
+    elements: int
+
+    @property
+    def dtype(self) -> str:
+        """torch's name of the elements' type."""
+        return _STORAGES[self.kind][0]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.elements * _STORAGES[self.kind][1]
+
+
+class Tensor(NamedTuple):
+    """A tensor as the pickle claims it; offset and strides count elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of a copy."""
+        return math.prod(self.shape) * _STORAGES[self.storage.kind][1]
+
+    @property
+    def end(self) -> int:
+        """One past the last element of the storage that the tensor reaches."""
+        if 0 in self.shape:
+            return self.offset
+        return self.offset + 1 + sum((side - 1) * step for side, step in zip(self.shape, self.stride, strict=True))
+
+
+class Bounded:
+    """A stream that makes room only for what is there: `read(10**12)` of a small file costs nothing.
+
+    It has what pickletools asks of a stream.
+    """
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self.stream, self.size = stream, size
+
+    def read(self, count: int) -> bytes:
+        """At most `count` bytes."""
+        return self.stream.read(min(count, self.size - self.stream.tell()))
+
+    def readline(self) -> bytes:
+        """The rest of the line."""
+        return self.stream.readline()
+
+    def tell(self) -> int:
+        """The position in the file."""
+        return self.stream.tell()
+
+
+def check_opcodes(stream: Any, size: int) -> None:
+    """Read one pickle of a stream, up to its end, and raise `Refused` for instructions that no checkpoint needs."""
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name not in _OPCODES:
+            raise Refused(f"the pickle instruction {opcode.name}")
+        # The memo is a table as long as its largest index.
+        if opcode.name == "LONG_BINPUT" and isinstance(argument, int) and argument > size:
+            raise Refused(f"a pickle memo of {argument} entries")
+
+
+def inert(data: bytes) -> tuple[Any, set[Storage], list[Tensor]]:
+    """What a pickle says, in plain values and stand-ins, with the storages and tensors in it.
+
+    Raises:
+        Refused: it holds more than tensors and plain values; says what.
+        Exception: of nearly any kind, where the pickle is broken.
+    """
+    check_opcodes(io.BytesIO(data), len(data))
+    storages: set[Storage] = set()
+    tensors: list[Tensor] = []
+
+    def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
+        if not isinstance(storage, Storage):
+            raise Refused("a tensor without storage")
+        made = Tensor(storage, _whole(offset), tuple(map(_whole, shape)), tuple(map(_whole, stride)))
+        tensors.append(made)
+        return made
+
+    class _Reader(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            return _stand_in(f"{module}.{name}", tensor)
+
+        def persistent_load(self, identity: Any) -> Any:
+            kind, storage_kind, key, _, count = identity[:5]
+            if _text(kind) != "storage" or not isinstance(storage_kind, _Mark) or storage_kind.name not in _STORAGES:
+                raise Refused(f"a reference to {_text(kind)[:60]}")
+            storage = Storage(storage_kind.name, _text(key), _whole(count))
+            storages.add(storage)
+            return storage
+
+    return _Reader(io.BytesIO(data), encoding="bytes").load(), storages, tensors
+
+
+class _Mark(NamedTuple):
+    """A type that is only named."""
+
+    name: str
+
+
+def _stand_in(name: str, tensor: Any) -> Any:
+    """Something inert for a global of the pickle; made afresh, so that no pickle can change another's."""
+    if name == "collections.OrderedDict":
+        return OrderedDict
+    if name in _TENSOR_CALLS:
+        return _Call(tensor)
+    if name in _PARAMETER_CALLS:
+        return _Call(lambda data, *_: data)
+    if name in _PLAIN_CALLS:
+        return _Call(lambda *arguments: arguments)
+    if name.startswith(_SCRIPT_CLASSES):  # A class of a TorchScript archive: only its attributes matter.
+        return type(SCRIPTED, (), {})
+    if name.startswith(_SCRIPT_CALLS):
+        return _Call(lambda value, *_: value)
+    last = name.removeprefix("torch.").removeprefix("storage.")
+    if (name.startswith("torch.") and last in _STORAGES) or _DTYPE.fullmatch(name):
+        return _Mark(last)
+    raise Refused(f"{name}, which is no tensor")
+
+
+class _Call:
+    """A callable of a pickle, without attributes that the pickle could set."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+
+def _text(value: Any) -> str:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise Refused(f"{value!r:.40} where a size should be")
+    return value
