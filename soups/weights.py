@@ -140,6 +140,7 @@ def average(states: "Iterable[tuple[str, State]]", weights: Sequence[float] | No
             raise UsageError("more models than weights", expected=f"{used} models")
         total.add(state, weight=1.0 if weights is None else weights[used], name=name)
         used += 1
+        del state  # The next one must not be loaded beside it.
     if not total.total:
         raise DataError("a soup of no ingredients", expected="at least one model")
     if weights is not None and used < len(weights):

@@ -49,13 +49,15 @@ def greedy(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, s
         del state  # The next one must not be loaded beside it.
     assert incumbent is not None
     ingredients = canonical_order(kept)
+    judged = total.mean()
+    del total  # Two sums in float64 would not fit everywhere.
     final = average((ingredient.name, ingredient.load()) for ingredient in ingredients)
     return Soup(
         recipe="greedy",
         state=final,
         ingredients=ingredients,
         coefficients=(1 / len(kept),) * len(kept),
-        score=incumbent.score if _same_numbers(final, total.mean()) else judge(final).score,
+        score=incumbent.score if _same_numbers(final, judged) else judge(final).score,
         decisions=tuple(decisions),
         options={"strict": strict},
         summary=_summary(decisions, strict),
@@ -112,11 +114,11 @@ def _summary(decisions: list[dict[str, Any]], strict: bool) -> str:
         return text
     first, others = decisions[0], decisions[1:]
     nearest = max(others, key=lambda decision: decision["score"])
-    goal = "improved on" if strict else "reached"
-    who = "the one other" if len(others) == 1 else f"none of the {len(others)} others"
-    verb = f"did not {'improve on' if strict else 'reach'}" if len(others) == 1 else goal
     gap = _gap(nearest, first)
-    by = f"missed it by {_amount(gap)}" if gap else "only equalled it"
-    return (
-        f"{text}: averaged with {first['candidate']}, {who} {verb} its score; the nearest, {nearest['candidate']}, {by}"
-    )
+    averaged = f"{text}: averaged with {first['candidate']}"
+    if len(others) == 1:
+        miss = f"missed its score by {_amount(gap)}" if gap else "only equalled its score"
+        return f"{averaged}, the one other, {nearest['candidate']}, {miss}"
+    verb = "improved on" if strict else "reached"
+    miss = f"missed it by {_amount(gap)}" if gap else "only equalled it"
+    return f"{averaged}, none of the {len(others)} others {verb} its score; the nearest, {nearest['candidate']}, {miss}"
