@@ -174,16 +174,18 @@ def _points_of(letter: "np.ndarray", count: int = 64) -> "np.ndarray":
 class Hand:
     """How far glyphs may stray from print; each pair is a range drawn from evenly."""
 
-    turn: float = 15.0  # degrees, to both sides
-    slant: tuple[float, float] = (-0.25, 0.45)  # shift to the right for each unit of height
+    turn: float = 12.0  # degrees, to both sides
+    slant: tuple[float, float] = (-0.2, 0.35)  # shift to the right for each unit of height
     height: tuple[float, float] = (29.0, 34.0)  # pixels of 32: above, the letter is cropped
+    breadth: float = 0.68  # width over height that letters are drawn towards, and keep if they have it in print
+    evenness: float = 0.5  # how far they are drawn: 0 not at all, 1 all the way; slim letters get thick strokes by it
     widen: float = 0.2  # standard deviation of the logarithm of the width's factor
-    wider: float = 1.1  # its median
     shift: float = 1.0  # pixels, standard deviation
-    mesh: float = 1.3  # pixels, standard deviation of each of the mesh's 4 x 4 knots
-    weight: tuple[float, float] = (-0.3, 1.0)  # printed: off or onto the edge, in units of its thickness
-    nib: tuple[float, float] = (2.5, 5.5)  # pen: half its width, in cells
-    contrast: tuple[float, float] = (0.7, 1.0)  # of the brightest stroke
+    balance: float = 2.5  # pixels, standard deviation, by which the middle moves against the edges, as small loops do
+    mesh: float = 1.6  # pixels, standard deviation of each of the mesh's 4 x 4 knots
+    weight: tuple[float, float] = (0.0, 1.2)  # printed: off or onto the edge, in units of its thickness
+    nib: tuple[float, float] = (2.5, 6.0)  # pen: half its width, in cells
+    contrast: tuple[float, float] = (0.8, 1.0)  # of the brightest stroke
     noise: float = 0.03  # standard deviation in the 8 x 8 counts; 1 is the distance from black to white
 
 
@@ -208,9 +210,8 @@ def _render(atlas: Atlas, entries: "np.ndarray", rng: "np.random.Generator", han
     level = np.where(thickness > 0, printed, pen)
     ink = depth > level[:, None, None]
     counts = ink.reshape(number, BLOCKS, SIZE // BLOCKS, BLOCKS, SIZE // BLOCKS).mean(axis=(2, 4))
-    counts = counts * rng.uniform(*hand.contrast, (number, 1, 1)) + rng.normal(0, hand.noise, counts.shape) * (
-        counts > 0
-    )
+    counts *= rng.uniform(*hand.contrast, (number, 1, 1))
+    counts += rng.normal(0, hand.noise, counts.shape) * (counts > 0)
     enlarge = _resizing(BLOCKS, SIZE)
     return np.rint((enlarge @ counts.clip(0, 1) @ enlarge.T).clip(0, 1) * 255).astype(np.uint8)
 
@@ -228,12 +229,16 @@ def _places(points: "np.ndarray", rng: "np.random.Generator", hand: Hand) -> "np
     low, high = reach.min(axis=1), reach.max(axis=1)
     width, height = (high - low + 1).T
     tall = rng.uniform(*hand.height, number) / height
-    wide = np.minimum(tall * hand.wider * np.exp(rng.normal(0, hand.widen, number)), SIZE / width)
+    jitter = np.exp(rng.normal(0, hand.widen, number))
+    wide = tall * jitter * (hand.breadth * height / width) ** hand.evenness
+    wide = np.minimum(wide, SIZE / width)
     scale = np.stack([wide, tall], axis=1)
     inverse = np.linalg.inv(scale[:, :, None] * linear)
     grid = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=-1) - (SIZE - 1) / 2
     mesh = _resizing(4, SIZE)
     bend = np.einsum("ya,nabk,xb->nyxk", mesh, rng.normal(0, hand.mesh, (number, 4, 4, 2)), mesh, optimize=True)
+    arch = np.cos(grid * (np.pi / SIZE))  # 1 in the middle, 0 at the edges
+    bend += arch * rng.normal(0, hand.balance, (number, 1, 1, 2)) * (0.6, 1)
     bend += rng.normal(0, hand.shift, (number, 1, 1, 2)) * (1, 0.5)
     centred = grid + bend + (scale * (low + high) / 2)[:, None, None]
     flat = centred.reshape(number, -1, 2) @ inverse.transpose(0, 2, 1)

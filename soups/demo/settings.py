@@ -51,10 +51,6 @@ class BaseSettings(BaseModel):
     """Part of the glyphs that are digits; the others are letters and punctuation."""
     pen_share: float = Field(0.5, ge=0, le=1)
     """Part of the glyphs drawn along the printed letter's middle line, as with a pen."""
-    image_size: int = Field(32, ge=8)
-    """Side of the square images, in pixels; glyphs are drawn for 32."""
-    patch_size: int = Field(8, ge=1)
-    """Side of a visual patch, in pixels."""
     layers: int = Field(4, ge=1)
     """Transformer layers of the visual tower."""
     width: int = Field(128, ge=32)
