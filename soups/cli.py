@@ -8,7 +8,9 @@ import difflib
 import inspect
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,12 +81,14 @@ def run(
         environment: environment variable → setting that it stands for.
 
     Returns:
-        The exit code: 0 done, 2 usage, 3 data or checkpoint, 4 environment, 5 some failed, 130 interrupted.
+        The exit code: 0 done, 2 usage, 3 data or checkpoint, 4 environment, 5 some failed, 130 interrupted, 143
+        terminated.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     set_up_logging(debug)
+    previous = _raise_when_terminated()
     try:
         command(parse(settings_class, arguments, environment or {}))
     except UserError as error:
@@ -99,7 +103,21 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+def _raise_when_terminated() -> Any:
+    """Let SIGTERM end the command in good order (143), its processes included; the handler there was before."""
+    if threading.current_thread() is not threading.main_thread():
+        return None  # Only the main thread may set handlers.
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    return signal.signal(signal.SIGTERM, leave)
 
 
 def set_up_logging(debug: bool = False) -> None:

@@ -1,6 +1,9 @@
 """Running a callable on many items: one after the other, or side by side in processes of their own."""
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -29,9 +32,7 @@ def run_all(
             yield item, _caught(function, item)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(jobs, len(items)), mp_context=context, initializer=set_up_logging, initargs=(debug,)
-    ) as pool:
+    with ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_begin, initargs=(debug,)) as pool:
         futures = {pool.submit(_caught, function, item): item for item in items}
         try:
             for future in as_completed(futures):
@@ -43,7 +44,25 @@ def run_all(
                     yield futures[future], EnvironmentFailure(problem, next_step=next_step)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
             raise
+
+
+def _begin(debug: bool) -> None:
+    """What a worker process does first."""
+    set_up_logging(debug)
+    # Ctrl-C reaches every process of a terminal; the parent decides, and ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    # Nobody waits for the result any more; files appear whole or not at all.
+    os._exit(1)
 
 
 def _caught(function: Callable[[Item], Result], item: Item) -> Result | Exception:

@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -37,28 +38,38 @@ class RuntimeSettings(BaseModel):
 
 
 class Runtime(BaseModel):
-    """Resolved settings: nothing is `auto` any more."""
+    """Resolved settings. The device is looked for when it is first needed, because that loads torch."""
 
     model_config = ConfigDict(frozen=True)
 
-    device: str
+    wanted_device: str = "cpu"
     precision: Precision
     threads: int
     workers: int = 0
     jobs: int = 1
 
+    @property
+    def device(self) -> str:
+        """The device's name, as torch has it.
 
-def resolve(settings: RuntimeSettings, precision: str | None = None, threads: int | None = None) -> Runtime:
-    """Decide device, precision and threads; `precision` and `threads` are what the run recorded, if it did.
+        Raises:
+            EnvironmentFailure: it does not exist here.
+        """
+        return find_device(self.wanted_device)
+
+
+def resolve(settings: RuntimeSettings, precision: Precision | None = None, threads: int | None = None) -> Runtime:
+    """Decide precision and threads; those that the run recorded win, where it did.
 
     Raises:
-        EnvironmentFailure: the device does not exist here.
+        EnvironmentFailure: the precision depends on a device that does not exist here.
     """
-    device = _resolve_device(settings.device)
-    chosen = precision or settings.precision
+    if precision is None:
+        wanted = settings.precision
+        precision = _fastest_precision(find_device(settings.device)) if wanted == "auto" else wanted
     return Runtime(
-        device=device,
-        precision=_fastest_precision(device) if chosen == "auto" else chosen,  # type: ignore[arg-type]
+        wanted_device=settings.device,
+        precision=precision,
         threads=threads or settings.threads or max(1, available_cores() // settings.jobs),
         workers=settings.workers,
         jobs=settings.jobs,
@@ -72,7 +83,13 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _resolve_device(name: str) -> str:
+@cache
+def find_device(name: str) -> str:
+    """The device that a name means; `auto` is an accelerator where there is one, else the CPU.
+
+    Raises:
+        EnvironmentFailure: it does not exist here.
+    """
     if name == "cpu":
         return name
     import torch
@@ -151,11 +168,11 @@ def derived_seed(*entropy: int) -> int:
 @contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
     """Seed Python's and NumPy's global generators within the block, for libraries that offer no generator argument."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     try:
         yield
     finally:
         random.setstate(python_state)
-        np.random.set_state(numpy_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002

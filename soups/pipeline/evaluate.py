@@ -184,8 +184,6 @@ def evaluate_individuals(bench: Bench, with_start: bool = True) -> dict[str, dic
         raise PartialFailure(problem, next_step="mend or remove them and run the same command again")
     if failures:
         raise DataError("\n".join(failures))
-    if not missing:
-        logger.info("%s: all %d models are known", run.individual_results, len(wanted))
     known = run.results(run.individual_results)
     return {name: known[name] for name in models}
 

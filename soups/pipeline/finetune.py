@@ -221,7 +221,6 @@ def training_record(
         "metric": settings.evaluation.metric if training.patience else None,
         "precision": runtime.precision,
         "threads": runtime.threads,
-        "device": runtime.device.split(":")[0],
     }
 
 
@@ -302,7 +301,7 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
     card = start.model_copy(
         update={
             "kind": "fine-tune",
-            "training": record,
+            "training": {**record, "device": task.runtime.device.split(":")[0]},
             "start": run.hashes.sha256(run.start) if beginning == run.start else run.hashes.sha256(beginning),
             "scores": {"val": outcome.scores},
         }

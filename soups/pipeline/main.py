@@ -1,5 +1,6 @@
 """What `main.py` does: evaluate, make soups, compare and plot, as asked for, in this order."""
 
+import logging
 from collections.abc import Collection
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, evaluate_individuals
 from soups.pipeline.run import open_run
 from soups.pipeline.settings import InferenceSettings, MainSettings, ValidationSettings
+
+logger = logging.getLogger(__name__)
 
 
 def open_bench(
@@ -56,7 +59,8 @@ def cook(given: cli.Given[MainSettings]) -> None:
         return
     bench = open_bench(settings, given.names)
     if settings.eval_individual_models:
-        evaluate_individuals(bench)
+        lines = evaluate_individuals(bench)
+        logger.info("%s: %d fine-tunes", bench.run.individual_results, len(lines))
     if recipes:
         from soups.pipeline.soup import make_soup
 
