@@ -1,0 +1,172 @@
+"""Hard voting over tables against dictionaries and loops."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soups.ensembles import vote_tables
+from soups.errors import DataError, UsageError
+from soups.labels import LabelSpace
+
+Write = Callable[[str, str], Path]
+SPACE = LabelSpace(("cat", "dog", "owl"))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def answers(table: pd.DataFrame) -> list[str]:
+    return table.iloc[:, 1].tolist()
+
+
+def slow_vote(tables: list[pd.DataFrame], with_confidence: bool) -> list[str]:
+    winners = []
+    for image in tables[0]["image"]:
+        rows = [table[table["image"] == image].iloc[0] for table in tables]
+        given = [row["target"] for row in rows]
+        sums = {c: round(sum(float(r["confidence"]) for r in rows if r["target"] == c), 9) for c in given}
+        best = max(given.count(c) for c in given)
+        leading = [c for c in given if given.count(c) == best]
+        if with_confidence:
+            highest = max(sums[c] for c in leading)
+            leading = [c for c in leading if sums[c] == highest]
+        winners.append(leading[0])  # `given` is in the order of the tables.
+    return winners
+
+
+@pytest.mark.parametrize("with_confidence", [True, False])
+def test_votes_equal_a_loop_on_random_tables(tmp_path: Path, with_confidence: bool) -> None:
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        tables, paths = [], []
+        for index in range(int(rng.integers(1, 7))):
+            table = pd.DataFrame({"image": [f"{i:03d}" for i in range(12)]})
+            table["target"] = rng.choice(["a", "b", "c"], 12)
+            table["confidence"] = rng.integers(1, 5, 12) / 10
+            table = table.sample(frac=1, random_state=seed * 10 + index)
+            tables.append(table)
+            paths.append(tmp_path / f"{index}.csv")
+            # One table without the column is enough to leave confidences out of it.
+            kept = table if with_confidence or index else table.drop(columns="confidence")
+            kept.to_csv(paths[-1], index=False)
+        found = vote_tables(paths)
+        assert found["image"].tolist() == tables[0]["image"].tolist()
+        assert answers(found) == slow_vote(tables, with_confidence), seed
+
+
+def test_rows_are_aligned_by_id_and_ids_stay_text(write: Write) -> None:
+    one = write("one.csv", "image,target\n007,cat\n7,dog\n")
+    two = write("two.csv", "id,label\n7,dog\n007,cat\n")
+    found = vote_tables([one, two, two])
+    assert found.to_dict("list") == {"image": ["007", "7"], "target": ["cat", "dog"]}
+
+
+def test_the_first_table_gives_columns_and_order(write: Write) -> None:
+    first = write("first.csv", "image,usage,target,confidence,cat,dog\nb,x,cat,0.9,0.9,0.1\na,y,dog,0.8,0.2,0.8\n")
+    second = write("second.csv", "image,target\na,dog\nb,dog\n")
+    third = write("third.csv", "image,target\na,dog\nb,dog\n")
+    found = vote_tables([first, second, third])
+    assert found.columns.tolist() == ["image", "usage", "target", "confidence", "cat", "dog"]
+    assert found["target"].tolist() == ["dog", "dog"] and found["usage"].tolist() == ["x", "y"]
+    assert found["confidence"].tolist() == pytest.approx([2 / 3, 1])
+    assert found["cat"].tolist() == pytest.approx([1 / 3, 0]) and found["dog"].tolist() == pytest.approx([2 / 3, 1])
+
+
+def test_ties_go_to_confidence_where_all_have_it_else_to_the_earliest(write: Write) -> None:
+    low = write("low.csv", "image,target,confidence\na,cat,0.4\n")
+    high = write("high.csv", "image,target,confidence\na,dog,0.7\n")
+    silent = write("silent.csv", "image,target\na,dog\n")
+    assert answers(vote_tables([low, high])) == ["dog"]
+    assert answers(vote_tables([low, silent])) == ["cat"]
+    assert answers(vote_tables([silent, low])) == ["dog"]
+
+
+def test_confidences_that_add_up_to_the_same_are_a_tie(write: Write) -> None:
+    paths = [
+        write(f"{index}.csv", f"image,target,confidence\na,{target},{confidence}\n")
+        for index, (target, confidence) in enumerate([("cat", 0.6), ("cat", 0.3), ("dog", 0.5), ("dog", 0.4)])
+    ]
+    assert 0.6 + 0.3 != 0.5 + 0.4
+    assert answers(vote_tables(paths)) == ["cat"]
+    assert answers(vote_tables(paths[::-1])) == ["dog"]
+
+
+def test_names_and_indices_are_one_with_a_label_space(write: Write) -> None:
+    names = write("names.csv", "image,target\na,owl\nb,cat\n")
+    indices = write("indices.csv", "image,ans\na,2\nb,1\n")
+    more = write("more.csv", "image,ans\na,0\nb,1\n")
+    assert answers(vote_tables([names, indices, more], SPACE)) == ["owl", "dog"]
+    assert answers(vote_tables([indices, names, more], SPACE)) == ["2", "1"]
+    with pytest.raises(DataError, match=r"indices.csv: gives classes as numbers, .*names.csv as names"):
+        vote_tables([names, indices])
+
+
+def test_the_column_of_classes_can_be_named(write: Write) -> None:
+    path = write("odd.csv", "file,fold,guess\na,1,cat\n")
+    with pytest.raises(DataError, match=r"odd.csv: which column holds the class(?s:.*)fold, guess"):
+        vote_tables([path])
+    assert vote_tables([path], answer="guess")["guess"].tolist() == ["cat"]
+    with pytest.raises(DataError, match=r"odd.csv: lacks the column 'target'"):
+        vote_tables([path], answer="target")
+
+
+GOOD = "image,target,confidence\na,cat,0.5\nb,dog,0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image,target\na,cat\n", r"bad.csv: lacks the id 'b'(?s:.*)good.csv"),
+        ("image,target\na,cat\nb,dog\nc,cat\n", r"bad.csv, line 4: the id 'c', which .*good.csv lacks"),
+        ("image,target\na,cat\nb,dog\nb,dog\n", "bad.csv, line 4: the id 'b' appears twice"),
+        ("image,target\na,cat\na,dog\n", "bad.csv, line 3: the id 'a' appears twice"),
+        ("image,target\na,cat\nb,fish\n", "bad.csv: 'fish' is neither a class name nor an index"),
+        ("image,target\na,cat\nb,1\n", "bad.csv: labels are partly names and partly indices"),
+        (
+            "image,target,confidence\na,cat,0.5\nb,dog,high\n",
+            r"bad.csv, line 3: the confidence is no number(?s:.*)high",
+        ),
+        ("image,target\n", "bad.csv: no predictions"),
+        ("image\na\nb\n", "bad.csv: no predictions"),
+        ("", "bad.csv: not a readable CSV"),
+    ],
+)
+def test_tables_that_do_not_fit_are_named(write: Write, text: str, words: str) -> None:
+    good, bad = write("good.csv", GOOD), write("bad.csv", text)
+    with pytest.raises(DataError, match=words):
+        vote_tables([good, bad], SPACE)
+
+
+def test_a_doubled_id_in_the_first_table_is_named_too(write: Write) -> None:
+    first = write("first.csv", "image,target\na,cat\nb,cat\na,dog\n")
+    with pytest.raises(DataError, match=r"first.csv, line 4: the id 'a' appears twice"):
+        vote_tables([first, write("good.csv", GOOD)])
+
+
+def test_no_tables_and_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no tables"):
+        vote_tables([])
+    with pytest.raises(DataError, match=r"absent.csv: no such file"):
+        vote_tables([tmp_path / "absent.csv"])
+
+
+def test_blocks_give_the_same_as_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    paths = []
+    for index in range(4):
+        paths.append(tmp_path / f"{index}.csv")
+        table = pd.DataFrame({"image": np.arange(50), "target": rng.choice(list("xyz"), 50)})
+        table.assign(confidence=rng.random(50)).to_csv(paths[-1], index=False)
+    whole = vote_tables(paths)
+    monkeypatch.setattr("soups.ensembles.csv_vote._CELLS_AT_ONCE", 20)
+    pd.testing.assert_frame_equal(vote_tables(paths), whole)

@@ -1,0 +1,90 @@
+"""Voting rules against loops."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from soups.ensembles import RULES, normalised
+from soups.errors import DataError, UsageError
+
+
+def random_tables(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    models, images, classes = int(rng.integers(1, 6)), int(rng.integers(1, 8)), int(rng.integers(1, 5))
+    # Sixteenths: sums are exact and ties are frequent.
+    tables = rng.multinomial(16, np.full(classes, 1 / classes), size=(models, images)) / 16
+    return tables.astype(rng.choice([np.float32, np.float64]))
+
+
+def slow_hard(tables: np.ndarray) -> list[int]:
+    winners = []
+    for image in range(tables.shape[1]):
+        votes = [max(range(tables.shape[2]), key=lambda c: (table[image][c], -c)) for table in tables]
+        sums = [sum(float(table[image][c]) for table in tables) for c in range(tables.shape[2])]
+        winners.append(max(range(tables.shape[2]), key=lambda c: (votes.count(c), sums[c], -c)))
+    return winners
+
+
+def test_hard_elects_the_majority_then_the_higher_sum_then_the_lower_index() -> None:
+    for seed in range(500):
+        tables = random_tables(seed)
+        shares = RULES["hard"](tables, None)
+        assert shares.argmax(axis=1).tolist() == slow_hard(tables), seed
+        np.testing.assert_allclose(shares.sum(axis=1), 1)
+        votes = np.stack([np.eye(tables.shape[2])[table.argmax(axis=1)] for table in tables]).mean(axis=0)
+        np.testing.assert_allclose(shares, votes, atol=2e-9)
+
+
+def test_hard_breaks_a_three_way_tie_among_the_tied_only() -> None:
+    # Classes 0 and 1 have a vote each; class 2 has none but the highest sum, and must not win.
+    tables = np.array([[[0.5, 0.05, 0.45]], [[0.05, 0.5, 0.45]]])
+    assert RULES["hard"](tables, None)[0] == pytest.approx([0.5, 0.5, 0.0])
+    tables[1, 0] = [0.0, 0.55, 0.45]
+    assert RULES["hard"](tables, None).argmax() == 1
+
+
+def test_no_rule_depends_on_the_order_of_models() -> None:
+    rng = np.random.default_rng(0)
+    tables = rng.dirichlet(np.ones(3), size=(4, 50))
+    for name, rule in RULES.items():
+        expected = rule(tables, None)
+        for order in itertools.permutations(range(4)):
+            np.testing.assert_allclose(rule(tables[list(order)], None), expected, rtol=1e-14, err_msg=name)
+            if name == "hard":
+                assert np.array_equal(rule(tables[list(order)], None), expected)
+
+
+def test_soft_is_the_mean_in_double_precision() -> None:
+    for seed in range(50):
+        tables = random_tables(seed)
+        found = RULES["soft"](tables, None)
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, sum(table.astype(float) for table in tables) / len(tables))
+
+
+def test_weighted_is_the_weighted_mean() -> None:
+    for seed in range(50):
+        tables = random_tables(seed)
+        weights = np.random.default_rng(seed).uniform(0.1, 3, len(tables))
+        expected = np.average(tables.astype(float), axis=0, weights=weights)
+        np.testing.assert_allclose(RULES["weighted"](tables, weights), expected)
+        np.testing.assert_allclose(RULES["weighted"](tables, None), RULES["soft"](tables, None))
+
+
+def test_one_model_is_its_own_ensemble() -> None:
+    table = np.random.default_rng(0).dirichlet(np.ones(4), size=(1, 10))
+    for rule in RULES.values():
+        assert np.array_equal(rule(table, np.ones(1)).argmax(axis=1), table[0].argmax(axis=1))
+
+
+@pytest.mark.parametrize("weights", [[1, 2, 3], [1, -1], [0, 0], [np.nan, 1], [np.inf, 1]])
+def test_weights_that_make_no_sense(weights: list[float]) -> None:
+    with pytest.raises(UsageError, match="weights"):
+        normalised(np.array(weights), 2)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_a_vote_of_nobody(name: str) -> None:
+    with pytest.raises(DataError, match="a vote of no models"):
+        RULES[name](np.zeros((0, 3, 2)), None)
