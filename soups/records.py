@@ -74,19 +74,30 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            with temporary.open("rb+") as stream:
-                os.fsync(stream.fileno())
-            temporary.chmod(_umask_mode())
-            temporary.replace(path)
-            _fsync_folder(path.parent)
+            publish(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
+def publish(temporary: Path, path: Path) -> None:
+    """Make a finished file of the same folder be `path`, at once and synced to disk, with the mode of the umask."""
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    temporary.chmod(_umask_mode())
+    temporary.replace(path)
+    _fsync_folder(path.parent)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write UTF-8 text, whole or not at all; a file that says the same already is left as it is."""
+    content = text.encode()
+    try:
+        if path.stat().st_size == len(content) and path.read_bytes() == content:
+            return
+    except OSError:
+        pass
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
