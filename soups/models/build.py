@@ -1,17 +1,19 @@
 """Classifiers from settings (a start) or from a card's architecture (empty, to be filled from a checkpoint)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from soups.checkpoints import Architecture
 from soups.errors import DataError
-from soups.models import clip_models, heads, timm_models
+from soups.models import clip_models, clip_names, heads, timm_models
+from soups.models.pretrained import check_fit, load_exactly
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
 from soups.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from soups.models.classifier import Classifier
@@ -32,13 +34,13 @@ class Family:
 
 
 BUILDERS: dict[str, Family] = {
-    clip_models.FAMILY: Family(clip_models.start, clip_models.describe, clip_models.empty, True),
+    clip_names.FAMILY: Family(clip_models.start, clip_names.describe, clip_models.empty, True),
     timm_models.FAMILY: Family(timm_models.start, timm_models.describe, timm_models.empty, False),
 }
 
 
 def _family(settings: ModelSettings) -> Family:
-    return BUILDERS[timm_models.FAMILY if settings.model.startswith(timm_models.PREFIX) else clip_models.FAMILY]
+    return BUILDERS[timm_models.FAMILY if settings.model.startswith(timm_models.PREFIX) else clip_names.FAMILY]
 
 
 def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
@@ -91,3 +93,37 @@ def build_empty(architecture: Architecture, classes: Sequence[str]) -> "Classifi
 
     backbone = heads.seeded_build(build, 0)
     return Classifier(backbone, heads.empty_head(built[0], len(classes)), family.normalise_features).eval()
+
+
+def build_filled(
+    architecture: Architecture, classes: Sequence[str], state: "Mapping[str, torch.Tensor]", where: str
+) -> "Classifier":
+    """`build_empty` with the weights of a state, copied, as float32.
+
+    The state's shapes are checked before anything of the size that the architecture claims is made, and weights that
+    would be overwritten are not drawn first.
+
+    Args:
+        where: the file that the state comes from, for messages.
+
+    Raises:
+        DataError: as `build_empty`, or the state does not fit the architecture; names the keys.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            classifier = build_empty(architecture, classes)
+    except (NotImplementedError, RuntimeError):  # Some of timm's towers compute while they are built.
+        try:
+            classifier = build_empty(architecture, classes)
+        except RuntimeError as error:
+            found = " ".join(str(error).split())[:200]
+            raise DataError(f"{where}: its architecture cannot be built", found=found) from error
+    check_fit(classifier, state, where, architecture.name)
+    saved = classifier.state_dict().keys()
+    if any(buffer.is_meta for name, buffer in classifier.named_buffers() if name not in saved):
+        # What no checkpoint holds must be computed.
+        classifier = build_empty(architecture, classes)
+    load_exactly(classifier, state, where, architecture.name)
+    return classifier

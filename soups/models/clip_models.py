@@ -1,158 +1,27 @@
-"""open_clip's networks: names as users write them, towers with exactly the right weights, zero-shot heads."""
+"""open_clip's networks: image towers with exactly the right weights, and their zero-shot heads."""
 
 import copy
-import difflib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints import Architecture
 from soups.errors import DataError, UsageError
 from soups.models import heads, hub
-from soups.models.clip_folder import CONFIG_FILE, read_folder
+from soups.models.clip_names import CUSTOM, FOLDER_PREFIX, QUICK, RANDOM, Plan, make_plan, preprocessing_of
 from soups.models.pretrained import Weights, load_exactly, part, read_weights
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
 
 logger = logging.getLogger(__name__)
 
-FAMILY = "open_clip"
-CUSTOM = "custom"
-FOLDER_PREFIX = "local-dir:"
-QUICK = "-quickgelu"
-RANDOM = "none"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which network, and where its weights come from."""
-
-    name: str
-    """open_clip's exact name, or `custom`."""
-    config: dict[str, Any]
-    """open_clip's `model_cfg`, text tower included."""
-    preprocess: dict[str, Any]
-    """open_clip's `preprocess_cfg`, as far as it is known."""
-    tag: str | None = None
-    file: Path | None = None
-    folder: Path | None = None
-
-    @property
-    def architecture(self) -> Architecture:
-        config = None
-        if self.name == CUSTOM:
-            config = {key: self.config[key] for key in ("embed_dim", "vision_cfg")}
-        return Architecture(
-            family=FAMILY, name=self.name, quick_gelu=bool(self.config.get("quick_gelu")), config=config
-        )
-
-    def __str__(self) -> str:
-        shown = f"{FOLDER_PREFIX}{self.folder}" if self.folder else self.name
-        return f"{shown}, tag {self.tag}" if self.tag else shown
-
-
-def exact_name(name: str) -> str:
-    """open_clip's name for an architecture: `ViT-B/32` and `vit-b-32` → `ViT-B-32`, `ViT-L/14@336px` → `ViT-L-14-336`.
-
-    Raises:
-        UsageError: there is none of this name; names the nearest.
-    """
-    import open_clip
-
-    known = open_clip.list_models()
-    wanted = name.strip().replace("/", "-").replace("@", "-").removesuffix("px").casefold()
-    by_folded = {model.casefold(): model for model in known}
-    if wanted in by_folded:
-        return by_folded[wanted]
-    near = [by_folded[key] for key in difflib.get_close_matches(wanted, by_folded, n=5, cutoff=0.5)]
-    raise UsageError(
-        f"--model {name}: open_clip has no such architecture",
-        expected=f"one of open_clip's {len(known)} architectures, timm:NAME or {FOLDER_PREFIX}FOLDER",
-        next_step=(f"did you mean {', '.join(near)}? " if near else "")
-        + "`python -c 'import open_clip; print(*open_clip.list_models())'` lists all",
-    )
-
-
-def make_plan(settings: ModelSettings) -> Plan:
-    """Decide architecture and source of the weights, without fetching any.
-
-    Raises:
-        UsageError: an unknown architecture or tag.
-        DataError: a `local-dir:` folder that is missing or incomplete.
-    """
-    if settings.model.startswith(FOLDER_PREFIX):
-        return _folder_plan(settings)
-    import open_clip
-
-    name = exact_name(settings.model)
-    tag, file = _tag_or_file(name, settings.pretrained)
-    # Preprocessing follows the tag; for a file or random weights, the tag that the architecture would have had.
-    source = open_clip.get_pretrained_cfg(name, tag or _default_tag(name) or "")
-    if tag and source.get("quick_gelu") and not name.endswith(QUICK):
-        name += QUICK
-    return Plan(name, open_clip.get_model_config(name), source, tag=tag, file=file)
-
-
-def _default_tag(name: str) -> str | None:
-    import open_clip
-
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    return "openai" if "openai" in tags else next(iter(tags), None)
-
-
-def _tag_or_file(name: str, pretrained: str | None) -> tuple[str | None, Path | None]:
-    import open_clip
-
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained is None:
-        tag = _default_tag(name)
-        if tag is None:
-            logger.warning("%s: open_clip has no weights for it; it starts from random ones", name)
-        elif tag != "openai":
-            others = f"; others: {', '.join(tags[1:])}" if tags[1:] else ""
-            logger.info("%s: OpenAI published no weights for it; taking --pretrained %s%s", name, tag, others)
-        return tag, None
-    if pretrained == RANDOM:
-        return None, None
-    if open_clip.get_pretrained_cfg(name, pretrained):
-        return pretrained.lower().replace("-", "_"), None
-    if Path(pretrained).is_file():
-        return None, Path(pretrained)
-    raise not_a_source(pretrained, name, tags)
-
-
-def not_a_source(pretrained: str, name: str, tags: Sequence[str]) -> UsageError:
-    """The error for a `--pretrained` that is neither a tag nor a file."""
-    near = difflib.get_close_matches(pretrained, tags, n=1)
-    listed = ", ".join(tags) if tags else f"{name} has no tags"
-    return UsageError(
-        f"--pretrained {pretrained}: neither a file nor a tag of {name}",
-        expected=f"a file, {RANDOM}, or one of the tags: {listed}",
-        next_step=f"did you mean {near[0]!r}?" if near else "check the path",
-    )
-
-
-def _folder_plan(settings: ModelSettings) -> Plan:
-    folder = Path(settings.model.removeprefix(FOLDER_PREFIX)).expanduser()
-    config, preprocess, weights = read_folder(folder)
-    file: Path | None = weights
-    if settings.pretrained is not None:
-        file = None if settings.pretrained == RANDOM else Path(settings.pretrained)
-        if file is not None and not file.is_file():
-            raise not_a_source(settings.pretrained, f"{FOLDER_PREFIX}{folder}", [])
-    elif weights is None:
-        raise DataError(
-            f"{folder}: holds no weights",
-            expected=f"open_clip_model.safetensors beside {CONFIG_FILE}",
-            next_step=f"give a file with --pretrained FILE, or --pretrained {RANDOM} for random weights",
-        )
-    return Plan(CUSTOM, config, preprocess, file=file, folder=folder)
+# Limits of a configuration that a checkpoint brings along, far above every real network.
+_MOST_LAYERS, _LARGEST_NUMBER = 1024, 65_536
 
 
 def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
@@ -268,12 +137,6 @@ def _tower_config(config: dict[str, Any]) -> dict[str, Any]:
     return {**config["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
 
 
-def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
-    """Architecture and preprocessing of the start, with no weights read or fetched."""
-    plan = make_plan(settings)
-    return plan.architecture, preprocessing_of(plan)
-
-
 def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
     """A randomly initialised image tower and the number of its features; nothing is fetched.
 
@@ -285,11 +148,35 @@ def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
     config = architecture.config if architecture.name == CUSTOM else open_clip.get_model_config(architecture.name)
     if config is None or bool(config.get("quick_gelu", architecture.quick_gelu)) != architecture.quick_gelu:
         raise DataError(f"architecture {architecture.name!r}: the installed open_clip does not know it")
+    _refuse_giant(architecture)
     try:
         return visual_tower({**config, "quick_gelu": architecture.quick_gelu}), config["embed_dim"]
-    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, KeyError, AssertionError, AttributeError, ZeroDivisionError) as error:
         found = " ".join(str(error).split())[:200]
         raise DataError(f"architecture {architecture.name!r}: open_clip cannot build it", found=found) from error
+
+
+def _refuse_giant(architecture: Architecture) -> None:
+    """Refuse a configuration from a hostile card: building it would fill the memory or take forever."""
+    if architecture.config is None:
+        return
+    import timm
+
+    tower = architecture.config.get("vision_cfg")
+    tower = tower if isinstance(tower, dict) else {}
+    layers = tower.get("layers", 0)
+    numbers = [architecture.config.get("embed_dim"), *tower.values()]
+    known = tower.get("timm_model_name") or ""
+    if (
+        sum(layers if isinstance(layers, list) else [layers]) > _MOST_LAYERS
+        or any(isinstance(number, int | float) and not 0 <= number <= _LARGEST_NUMBER for number in numbers)
+        or (known and str(known).partition(".")[0] not in timm.list_models())
+    ):
+        raise DataError(
+            f"architecture {architecture.name!r}: not a network that can be built",
+            expected=f"at most {_MOST_LAYERS} layers, numbers up to {_LARGEST_NUMBER}, and towers that timm knows",
+            found=str(tower)[:200],
+        )
 
 
 def visual_tower(config: dict[str, Any]) -> "nn.Module":
@@ -318,33 +205,3 @@ def _tokenizer(plan: Plan) -> Any:
     import open_clip
 
     return open_clip.get_tokenizer(f"{FOLDER_PREFIX}{plan.folder}" if plan.folder else plan.name)
-
-
-def preprocessing_of(plan: Plan) -> Preprocessing:
-    """How open_clip's own evaluation transform (`image_transform(is_train=False)`) brings images to this model."""
-    from open_clip.transform import PreprocessCfg
-
-    given = {key: value for key, value in plan.preprocess.items() if value is not None}
-    size = plan.config["vision_cfg"].get("timm_image_size") or plan.config["vision_cfg"].get("image_size", 224)
-    sides = set(size) if isinstance(size, list | tuple) else {size}
-    resize = given.get("resize_mode", "shortest")
-    if len(sides) != 1 or resize not in {"shortest", "squash"}:
-        raise UsageError(
-            f"--model {plan}: its preprocessing is not supported",
-            expected="square images, resized by `shortest` or `squash`",
-            found=f"size {size}, resize mode {resize}",
-        )
-    defaults = PreprocessCfg()
-    return Preprocessing(
-        size=sides.pop(),
-        mean=_triple(given.get("mean", defaults.mean)),
-        std=_triple(given.get("std", defaults.std)),
-        # As open_clip: anything but bilinear is bicubic.
-        interpolation="bilinear" if given.get("interpolation") == "bilinear" else "bicubic",
-        resize=resize,
-    )
-
-
-def _triple(values: Any) -> tuple[float, float, float]:
-    red, green, blue = values if isinstance(values, list | tuple) else (values,) * 3
-    return float(red), float(green), float(blue)

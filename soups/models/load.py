@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from soups import checkpoints
 from soups.checkpoints import Architecture, Card
 from soups.errors import DataError
-from soups.models.build import build_empty
+from soups.models.build import build_filled
 from soups.models.original import default_classes, from_original, is_original
-from soups.models.pretrained import load_exactly
 from soups.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -48,9 +47,7 @@ def load_classifier(
         state = checkpoints.read_state(path, sha256)
         card, state = _card_of_original(path, state, architecture, classes, preprocessing)
     _check_head(path, state, card.classes)
-    classifier = build_empty(card.architecture, card.classes)
-    load_exactly(classifier, state, str(path), card.architecture.name)
-    return classifier, card
+    return build_filled(card.architecture, card.classes, state, str(path)), card
 
 
 def _check(path: Path, card: Card, architecture: Architecture | None, classes: Sequence[str] | None) -> None:

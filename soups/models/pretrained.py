@@ -53,10 +53,22 @@ def part(state: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.T
 
 
 def load_exactly(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where: str, expected: str) -> None:
-    """Load a state whose keys and shapes are exactly the module's; values are cast to its dtypes.
+    """Fill a module (on the CPU or without storage) with copies of a state that is exactly its own, in its dtypes.
 
     Raises:
-        DataError: tensors are missing, left over, of another shape or not finite numbers; names them.
+        DataError: as `check_fit`.
+    """
+    check_fit(module, state, where, expected)
+    # A tensor of a safetensors file is the file itself, mapped: whoever rewrites the file would change the model.
+    copies = {key: state[key].to(own.dtype, copy=True).contiguous() for key, own in module.state_dict().items()}
+    module.load_state_dict(copies, strict=True, assign=True)
+
+
+def check_fit(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where: str, expected: str) -> None:
+    """Raise unless a state has exactly the module's keys and shapes.
+
+    Raises:
+        DataError: tensors are missing, left over or of another shape; names them.
     """
     own = module.state_dict()
     missing = [key for key in own if key not in state]
@@ -74,7 +86,6 @@ def load_exactly(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where
             found="; ".join(problems),
             next_step="give the model (--model) and classes that these weights were made with",
         )
-    module.load_state_dict(dict(state), strict=True)
 
 
 def _listed(keys: list[str]) -> str:
