@@ -24,7 +24,7 @@ _STYLES: dict[Kind, tuple[str, str, str, float]] = {
     "start": ("start, not fine-tuned", BLACK, "P", 10),
     "uniform": ("uniform soup", ORANGE, "s", 10),
     "greedy": ("greedy soup", VERMILION, "*", 16),
-    "ensemble": ("ensemble (soft vote)", GREEN, "D", 9),
+    "ensemble": ("ensemble", GREEN, "D", 9),
     "soup": ("other soups", PURPLE, "^", 10),
 }
 
@@ -132,7 +132,7 @@ def draw_scatter(
     for kind in _STYLES:
         own = [point for point in points if point.kind == kind and point not in outside]
         if own:
-            number = f" ({len(own)})" if kind == "individual" else ""
+            number = f" ({len(own)})" if kind == "individual" or len(own) > 1 else ""
             _plot(axes, kind, own, _STYLES[kind][0] + number)
     for point in outside:
         _plot(axes, "start", [], f"start (outside: {100 * point.test:.1f}, {100 * point.shift:.1f})")

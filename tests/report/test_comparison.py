@@ -1,0 +1,128 @@
+"""The comparison table: numbers against the functions behind them, text against expectations."""
+
+import numpy as np
+import pytest
+
+from soups.errors import DataError
+from soups.report.comparison import Contender, EvaluationSet, compare, format_table, markdown_table
+from soups.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
+
+CLASSES = 3
+
+
+def truth(seed: int, images: int = 60) -> EvaluationSet:
+    rng = np.random.default_rng(seed)
+    return EvaluationSet(rng.integers(0, CLASSES, images), np.repeat(list("abcdef"), images // 6))
+
+
+SETS = {"val": truth(0), "test": truth(1), "noise": truth(2), "blur": truth(3)}
+
+
+def contender(name: str, seed: int, help_: float, **options: object) -> Contender:
+    rng = np.random.default_rng(seed)
+    outputs = {}
+    for key, part in SETS.items():
+        table = rng.dirichlet(np.ones(CLASSES), len(part.labels)) + help_ * np.eye(CLASSES)[part.labels]
+        outputs[key] = table / table.sum(axis=1, keepdims=True)
+    return Contender(name, outputs, **options)  # type: ignore[arg-type]
+
+
+CONTENDERS = [
+    contender("best single model", 0, 0.3),
+    contender("greedy soup", 1, 0.8, note="kept 1 of 12"),
+    contender("hard vote", 2, 0.5, shares=True),
+]
+
+
+def hits(one: Contender, name: str) -> np.ndarray:
+    return (one.outputs[name].argmax(axis=1) == SETS[name].labels).astype(float)
+
+
+def test_rows_hold_what_the_functions_say() -> None:
+    rows = compare(CONTENDERS, SETS, shifts=("noise", "blur"), repeats=300, seed=4)
+    for row, one in zip(rows, CONTENDERS, strict=True):
+        groups = SETS["test"].groups
+        assert row["name"] == one.name and row["note"] == one.note
+        assert row["val"] == pytest.approx(hits(one, "val").mean())
+        assert row["test"] == pytest.approx(hits(one, "test").mean())
+        interval = bootstrap_interval(hits(one, "test"), groups, repeats=300, seed=4)
+        assert (row["test_low"], row["test_high"]) == interval
+        assert row["shift"] == pytest.approx((hits(one, "noise").mean() + hits(one, "blur").mean()) / 2)
+        drawn = [(hits(one, name), groups) for name in ("noise", "blur")]
+        assert (row["shift_low"], row["shift_high"]) == bootstrap_mean_interval(drawn, repeats=300, seed=4)
+        assert row["test_low"] <= row["test"] <= row["test_high"]
+    assert rows[0]["p"] is None
+    assert rows[1]["p"] == mcnemar(hits(CONTENDERS[0], "test") > 0, hits(CONTENDERS[1], "test") > 0) < 1
+    chosen = CONTENDERS[1].outputs["test"][np.arange(60), SETS["test"].labels]
+    assert rows[1]["test_log_loss"] == pytest.approx(-np.log(chosen).mean())
+    assert rows[2]["test_log_loss"] is None
+
+
+KEYS = (
+    "name",
+    "val",
+    "test",
+    "test_low",
+    "test_high",
+    "shift",
+    "shift_low",
+    "shift_high",
+    "test_log_loss",
+    "p",
+    "note",
+)
+ROWS = [
+    dict(zip(KEYS, values, strict=True))
+    for values in (
+        ("best single", 0.95, 0.96, 0.9, 0.98, 0.75, 0.7, 0.8, 0.25249, None, ""),
+        ("hard|vote", 1.0, 0.9649, 0.95, 0.97, 0.778, 0.7, 0.8, None, 0.0312, "12 models"),
+    )
+]
+
+
+def test_text_table() -> None:
+    lines = format_table(ROWS).splitlines()
+    assert lines == [
+        "             validation %  test % [95% interval]  mean shift % [95% interval]  test log-loss  McNemar p",
+        "───────────  ────────────  ─────────────────────  ───────────────────────────  ─────────────  ─────────",
+        "best single          95.0      96.0 [90.0, 98.0]            75.0 [70.0, 80.0]          0.252          –",
+        "hard|vote           100.0      96.5 [95.0, 97.0]            77.8 [70.0, 80.0]              –      0.031",
+        "p: exact McNemar test on the test images against best single",
+        "hard|vote: 12 models",
+    ]
+
+
+def test_markdown_table() -> None:
+    lines = markdown_table(ROWS).splitlines()
+    assert lines[:4] == [
+        "|  | validation % | test % [95% interval] | mean shift % [95% interval] | test log-loss | McNemar p |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| best single | 95.0 | 96.0 [90.0, 98.0] | 75.0 [70.0, 80.0] | 0.252 | – |",
+        r"| hard\|vote | 100.0 | 96.5 [95.0, 97.0] | 77.8 [70.0, 80.0] | – | 0.031 |",
+    ]
+    assert lines[4:] == ["", "- p: exact McNemar test on the test images against best single", "- hard|vote: 12 models"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.0, "1.00"), (0.1234, "0.12"), (0.0499, "0.050"), (0.00312, "0.003"), (0.00031, "0.0003"), (1e-9, "<0.0001")],
+)
+def test_p_values_have_sensible_digits(value: float, text: str) -> None:
+    rows = [ROWS[0], ROWS[1] | {"p": value}]
+    assert format_table(rows).splitlines()[3].endswith(f" {text}")
+
+
+def test_sets_that_are_not_there_leave_their_columns_empty() -> None:
+    only = [Contender(one.name, {"val": one.outputs["val"]}, note=one.note) for one in CONTENDERS]
+    rows = compare(only, {"val": SETS["val"]}, shifts=("noise",))
+    assert all(row["test"] is None and row["shift"] is None and row["p"] is None for row in rows)
+    assert format_table(rows).splitlines()[2].split()[-5:-3] == [f"{100 * rows[0]['val']:.1f}", "–"]
+    assert compare([], SETS) == [] and format_table([]) == markdown_table([]) == "nothing to compare"
+
+
+def test_results_that_do_not_fit_the_set_are_named() -> None:
+    short = Contender("soup", CONTENDERS[0].outputs | {"noise": np.ones((5, CLASSES)) / CLASSES})
+    with pytest.raises(DataError, match=r"soup: no results that fit the set 'noise'(?s:.*)60 images(?s:.*)5 images"):
+        compare([short], SETS, shifts=("noise",))
+    with pytest.raises(DataError, match=r"soup: no results that fit the set 'val'(?s:.*)none"):
+        compare([Contender("soup", {})], SETS)

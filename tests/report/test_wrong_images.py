@@ -1,0 +1,72 @@
+"""The grid of wrong images: which ones, in which order, and that they are really drawn."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from soups.errors import DataError
+from soups.report.wrong_images import draw_wrong_images, wrong_rows
+
+NAMES = ["cat", "dog", "owl"]
+
+
+def test_wrong_rows_are_the_surest_first() -> None:
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        table = rng.multinomial(8, np.full(3, 1 / 3), 20) / 8
+        labels = rng.integers(0, 3, 20)
+        wrong = [row for row in range(20) if int(table[row].argmax()) != labels[row]]
+        assert wrong_rows(table, labels).tolist() == sorted(wrong, key=lambda row: -table[row].max())
+
+
+def test_only_the_worst_are_asked_for_and_drawn(tmp_path: Path) -> None:
+    from PIL import Image
+
+    labels = np.zeros(30, dtype=np.int64)
+    sure = np.linspace(0.4, 0.9, 30)
+    table = np.stack([(1 - sure) / 2, sure, (1 - sure) / 2], axis=1)
+    asked = []
+
+    def image(row: int) -> np.ndarray:
+        asked.append(row)
+        return np.full((8, 8, 3), (255, 8 * row, 17), dtype=np.uint8)
+
+    for name in ("one.png", "two.png"):
+        asked.clear()
+        assert draw_wrong_images(image, table, labels, NAMES, tmp_path / name, most=5) == 30
+        assert asked == [29, 28, 27, 26, 25]
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    with Image.open(tmp_path / "one.png") as picture:
+        colours = {colour[:3] for _, colour in picture.getcolors(10**6) or []}
+    assert {(255, 8 * row, 17) for row in asked} <= colours and (255, 8 * 24, 17) not in colours
+
+
+def test_worst_stands_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr("soups.report.wrong_images.save", lambda figure, path: figures.append(figure))
+    table = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.0, 0.1, 0.9]])
+    draw_wrong_images(lambda row: np.zeros((4, 6, 3), np.uint8), table, np.array([1, 1, 0]), NAMES, tmp_path / "x.png")
+    found = [(axes.get_title(), axes.get_xlabel()) for axes in figures[0].axes]
+    assert found == [("cat", "owl, 90%"), ("dog", "cat, 60%")]
+    assert "2 of 3 images are wrong" in figures[0].get_suptitle()
+
+
+def test_nothing_wrong_is_a_picture_too(tmp_path: Path) -> None:
+    assert draw_wrong_images(lambda row: 1 / 0, np.eye(3), np.arange(3), NAMES, tmp_path / "none.png") == 0  # type: ignore[arg-type, return-value]
+    assert (tmp_path / "none.png").stat().st_size > 500
+
+
+def test_odd_names_and_one_image_that_fails_leave_no_torn_file(tmp_path: Path) -> None:
+    table, names = np.eye(3)[[1, 2, 0]], ["$x_{", "a" * 80, "猫"]
+    path = tmp_path / "grid.png"
+    assert draw_wrong_images(lambda row: np.zeros((9, 3, 3), np.uint8), table, np.arange(3), names, path) == 3
+    before = path.read_bytes()
+    with pytest.raises(ZeroDivisionError):
+        draw_wrong_images(lambda row: 1 / 0, table, np.arange(3), names, path)  # type: ignore[arg-type, return-value]
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_labels_of_other_images(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="do not fit each other"):
+        draw_wrong_images(lambda row: np.zeros((2, 2, 3), np.uint8), np.eye(3), np.arange(2), NAMES, tmp_path / "x.png")
