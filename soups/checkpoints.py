@@ -21,7 +21,8 @@ _HEADER_LIMIT = 100_000_000  # safetensors' own limit, in bytes.
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A number that is not finite stays one, so that writing it fails: as null it would make the card unreadable.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Architecture(_Value):

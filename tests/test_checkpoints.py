@@ -1,0 +1,235 @@
+"""Checkpoints: what is written is read, equal work gives equal bytes, and whatever is broken is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from soups.checkpoints import Architecture, Card, IngredientCard, SoupCard, read_card, read_state, write_checkpoint
+from soups.errors import DataError, EnvironmentFailure
+from soups.preprocessing import Preprocessing
+
+
+def a_card(**changes: object) -> Card:
+    values: dict[str, object] = {
+        "kind": "soup",
+        "architecture": Architecture(family="open_clip", name="custom", quick_gelu=True, config={"embed_dim": 4}),
+        "classes": ("müsli", 'qu"ote', "zero"),
+        "preprocessing": Preprocessing(size=32, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), interpolation="bilinear"),
+        "training": {"lr": 1e-5, "seed": 3, "precision": "fp32"},
+        "data": "d" * 16,
+        "split": "s" * 16,
+        "start": "a" * 64,
+        "scores": {"val": {"accuracy": 0.1 + 0.2}},
+        "soup": SoupCard(
+            recipe="greedy",
+            ingredients=(IngredientCard(name="a", sha256="b" * 64, coefficient=1 / 3),),
+            options={"strict": True},
+        ),
+    }
+    return Card.model_validate(values | changes)
+
+
+def a_state() -> dict[str, torch.Tensor]:
+    return {"backbone.w": torch.arange(6.0).view(2, 3).T, "head.weight": torch.ones(3, 2), "count": torch.tensor(7)}
+
+
+def header_of(path: Path) -> dict:
+    content = path.read_bytes()
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+
+
+def with_header(path: Path, header: bytes, length: int | None = None) -> Path:
+    """The file with another header, and perhaps a false length of it."""
+    content = path.read_bytes()
+    data = content[8 + int.from_bytes(content[:8], "little") :]
+    path.write_bytes((len(header) if length is None else length).to_bytes(8, "little") + header + data)
+    return path
+
+
+def test_card_and_weights_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    sha256 = write_checkpoint(path, a_state(), a_card())
+    assert read_card(path) == a_card()
+    found = read_state(path, sha256)
+    assert found.keys() == a_state().keys()
+    for key, tensor in a_state().items():
+        assert torch.equal(found[key], tensor) and found[key].dtype == tensor.dtype
+
+
+def test_a_start_has_no_soup_and_no_training(tmp_path: Path) -> None:
+    card = a_card(kind="start", soup=None, training={})
+    write_checkpoint(tmp_path / "a.safetensors", a_state(), card)
+    assert read_card(tmp_path / "a.safetensors") == card
+
+
+def test_the_file_has_one_metadata_key(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "a.safetensors", a_state(), a_card())
+    assert list(header_of(tmp_path / "a.safetensors")["__metadata__"]) == ["card"]
+
+
+def test_equal_work_gives_equal_bytes_in_every_process(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib, torch\n"
+        "from soups.checkpoints import *\n"
+        "from soups.preprocessing import Preprocessing\n"
+        "names = [f'k{i}' for i in range(30)]\n"
+        "card = Card(kind='start', architecture=Architecture(family='f', name='n', config={n: 1 for n in set(names)}),"
+        " classes=('a',), preprocessing=Preprocessing(size=1, mean=(0, 0, 0), std=(1, 1, 1)),"
+        " training={n: n for n in set(names)})\n"
+        "write_checkpoint(pathlib.Path(sys.argv[1]), {n: torch.ones(2) for n in set(names)}, card)\n"
+    )
+    for seed in "1", "2":
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        path = tmp_path / f"{seed}.safetensors"
+        subprocess.run([sys.executable, "-c", script, str(path)], check=True, env=environment)
+    assert (tmp_path / "1.safetensors").read_bytes() == (tmp_path / "2.safetensors").read_bytes()
+
+
+def test_a_file_without_card_has_none(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")
+    assert read_card(tmp_path / "a.safetensors") is None
+
+
+def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    sha256 = write_checkpoint(path, a_state(), a_card())
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"changed since it was logged\n  expected: SHA-256 {sha256}"):
+        read_state(path, sha256)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 8, 100, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, a_state(), a_card())
+    path.write_bytes(path.read_bytes()[:kept])
+    for read in read_card, read_state:
+        with pytest.raises(DataError, match="not a whole safetensors file"):
+            read(path)
+
+
+def test_appended_bytes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, a_state(), a_card())
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(DataError, match=r"expected: .* bytes\n  found: .* bytes"):
+        read_card(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "length"),
+    [
+        (b"{}", 2**62),
+        (b"{}", 90_000_000),
+        (b"not json", None),
+        (b"[]", None),
+        (b"[" * 100_000, None),
+        (b'{"a": 1}', None),
+        (b'{"a": {"data_offsets": [0, "x"]}}', None),
+        (b'{"__metadata__": [1]}', None),
+        (b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}', None),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, header: bytes, length: int | None) -> None:
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, a_state(), a_card())
+    with_header(path, header, length)
+    for read in read_card, read_state:
+        with pytest.raises(DataError, match="not a whole safetensors file"):
+            read(path)
+
+
+def test_a_tensor_that_claims_more_than_its_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    header = b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0\0\0")
+    with pytest.raises(DataError, match="not a readable safetensors file"):
+        read_state(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda card: card | {"training": {"lr": float("nan")}},
+        lambda card: card | {"scores": {"val": {"accuracy": float("inf")}}},
+        lambda card: card | {"surprise": 1},
+        lambda card: card | {"classes": "zero"},
+        lambda card: card | {"preprocessing": {}},
+        lambda card: [card],
+        lambda card: "[" * 100_000,
+    ],
+)
+def test_a_damaged_card_is_refused(tmp_path: Path, change: object) -> None:
+    path = tmp_path / "a.safetensors"
+    changed = change(json.loads(a_card().model_dump_json()))  # type: ignore[operator]
+    save_file(
+        a_state_contiguous(), path, metadata={"card": changed if isinstance(changed, str) else json.dumps(changed)}
+    )
+    with pytest.raises(DataError, match="its card is damaged"):
+        read_card(path)
+
+
+def a_state_contiguous() -> dict[str, torch.Tensor]:
+    return {key: tensor.contiguous() for key, tensor in a_state().items()}
+
+
+def test_a_card_of_another_version_says_so(tmp_path: Path) -> None:
+    card = json.loads(a_card().model_dump_json()) | {"format": 99}
+    save_file(a_state_contiguous(), tmp_path / "a.safetensors", metadata={"card": json.dumps(card)})
+    with pytest.raises(DataError, match="expected: format 1\n  found:    format 99"):
+        read_card(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("read", [read_card, read_state])
+def test_missing_files_and_folders_are_named(tmp_path: Path, read: object) -> None:
+    with pytest.raises(DataError, match=r"none\.safetensors: no such file"):
+        read(tmp_path / "none.safetensors")  # type: ignore[operator]
+    with pytest.raises(DataError, match=r"is a folder|no such file"):
+        read(tmp_path)  # type: ignore[operator]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_an_environment_failure(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, a_state(), a_card())
+    path.chmod(0)
+    for read in read_card, read_state:
+        with pytest.raises(EnvironmentFailure, match="no permission to read"):
+            read(path)
+
+
+def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, a_state(), a_card())
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_checkpoint(path, a_state(), a_card(training={"lr": float("nan")}))
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin"])
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_state_dicts_of_other_tools_are_read(tmp_path: Path, suffix: str, wrapped: bool, legacy: bool) -> None:
+    path = tmp_path / f"a{suffix}"
+    content = {"state_dict": a_state(), "epoch": 3, "name": "x"} if wrapped else a_state()
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    found = read_state(path)
+    assert found.keys() == a_state().keys()
+    assert all(torch.equal(found[key], tensor) for key, tensor in a_state().items())
+
+
+@pytest.mark.parametrize("content", [{"epoch": 3}, [torch.ones(2)], {}, {"state_dict": {"a": torch.ones(1), "b": 2}}])
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(DataError, match="not a state dict\n  expected: names and tensors"):
+        read_state(tmp_path / "a.pt")
