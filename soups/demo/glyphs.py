@@ -177,11 +177,11 @@ class Hand:
     turn: float = 12.0  # degrees, to both sides
     slant: tuple[float, float] = (-0.2, 0.35)  # shift to the right for each unit of height
     height: tuple[float, float] = (29.0, 34.0)  # pixels of 32: above, the letter is cropped
-    breadth: float = 0.68  # width over height that letters are drawn towards, and keep if they have it in print
+    breadth: float = 0.64  # width over height that letters are drawn towards, and keep if they have it in print
     evenness: float = 0.5  # how far they are drawn: 0 not at all, 1 all the way; slim letters get thick strokes by it
     widen: float = 0.2  # standard deviation of the logarithm of the width's factor
     shift: float = 1.0  # pixels, standard deviation
-    balance: float = 2.5  # pixels, standard deviation, by which the middle moves against the edges, as small loops do
+    balance: float = 3.0  # pixels, standard deviation, by which the middle moves against the edges, as small loops do
     mesh: float = 1.6  # pixels, standard deviation of each of the mesh's 4 x 4 knots
     weight: tuple[float, float] = (0.0, 1.2)  # printed: off or onto the edge, in units of its thickness
     nib: tuple[float, float] = (2.5, 6.0)  # pen: half its width, in cells

@@ -18,13 +18,13 @@ class DigitsSettings(BaseModel):
     """How many of the thirteen writers go to test/; the others go to train/."""
     seed: int = Field(0, ge=0)
     """Decides which writers test, and the noise and directions of the shifts."""
-    rotation: float = Field(35.0, gt=0, lt=180)
+    rotation: float = Field(25.0, gt=0, lt=180)
     """Degrees turned in the shifts rotate_left and rotate_right."""
-    noise: float = Field(0.35, gt=0, le=2)
+    noise: float = Field(0.2, gt=0, le=2)
     """Standard deviation of the shift noise; 1 is the distance from black to white."""
     blur: float = Field(3.0, gt=0)
     """Radius (standard deviation) of the shift blur, in pixels of a 32-pixel image."""
-    translation: float = Field(6.0, gt=0, lt=32)
+    translation: float = Field(5.0, gt=0, lt=32)
     """Distance moved in the shift translate, in pixels of a 32-pixel image; the direction is random."""
 
 
@@ -39,15 +39,15 @@ class BaseSettings(BaseModel):
     """Passes; every pass renders fresh glyphs."""
     glyphs: int = Field(12_000, ge=1)
     """Glyphs rendered for one epoch."""
-    batch_size: int = Field(128, ge=2)
+    batch_size: int = Field(64, ge=2)
     """Glyphs in one contrastive batch."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(2e-3, gt=0)
     """Peak learning rate of AdamW, after a linear warm-up, before a cosine to zero."""
     weight_decay: float = Field(0.05, ge=0)
     """Decoupled weight decay on matrices; biases and gains have none."""
     warmup: float = Field(0.1, ge=0, le=1)
     """Part of all steps over which the learning rate rises."""
-    digit_share: float = Field(0.5, ge=0, le=1)
+    digit_share: float = Field(0.6, ge=0, le=1)
     """Part of the glyphs that are digits; the others are letters and punctuation."""
     pen_share: float = Field(0.5, ge=0, le=1)
     """Part of the glyphs drawn along the printed letter's middle line, as with a pen."""
