@@ -1,6 +1,6 @@
 """How sure a measured number is: bootstrap intervals that respect groups, and McNemar's exact test."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -57,13 +57,16 @@ def bootstrap_mean_interval(
     sums, counts = _per_group(sets)
     rng = np.random.default_rng(seed)
     total_sums, total_counts = np.zeros((repeats, len(sets))), np.zeros((repeats, len(sets)))
-    _, stratum = np.unique(counts > 0, axis=0, return_inverse=True)
-    for index in range(stratum.max() + 1):
-        members = stratum.ravel() == index
+    patterns, stratum = np.unique(counts > 0, axis=0, return_inverse=True)
+    for index, pattern in enumerate(patterns):
+        members, inside = stratum.ravel() == index, np.flatnonzero(pattern)
         # Groups with equal sums and counts are interchangeable: drawing how often each *kind* appears gives exactly
         # the same distribution, and 50,000 single images are only two kinds (right, wrong).
-        kinds, sizes = np.unique(np.hstack([sums[members], counts[members]]), axis=0, return_counts=True)
-        _add_draws(rng, kinds, sizes, total_sums, total_counts)
+        cells = np.hstack([sums[members][:, inside], counts[members][:, inside]])
+        kinds, sizes = np.unique(cells, axis=0, return_counts=True)
+        for rows, drawn in _draws(rng, sizes, repeats):
+            total_sums[rows, inside] += drawn @ kinds[:, : len(inside)]
+            total_counts[rows, inside] += drawn @ kinds[:, len(inside) :]
     means = (total_sums / total_counts).mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -98,17 +101,12 @@ def _per_group(sets: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np
     return sums, counts
 
 
-def _add_draws(
-    rng: np.random.Generator, kinds: np.ndarray, sizes: np.ndarray, sums: np.ndarray, counts: np.ndarray
-) -> None:
-    """Add to `sums` and `counts`, (repeats, S), those of as many groups drawn as there are in one stratum."""
-    half = sums.shape[1]
+def _draws(rng: np.random.Generator, sizes: np.ndarray, repeats: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of resamples: their numbers (R, 1), and how often each kind is drawn, (R, K), of `sizes` (K,)."""
     at_once = max(1, _CELLS_AT_ONCE // len(sizes))
-    for begin in range(0, len(sums), at_once):
-        rows = slice(begin, min(begin + at_once, len(sums)))
-        drawn = rng.multinomial(sizes.sum(), sizes / sizes.sum(), size=rows.stop - rows.start)
-        sums[rows] += drawn @ kinds[:, :half]
-        counts[rows] += drawn @ kinds[:, half:]
+    for begin in range(0, repeats, at_once):
+        rows = np.arange(begin, min(begin + at_once, repeats))
+        yield rows[:, None], rng.multinomial(sizes.sum(), sizes / sizes.sum(), size=len(rows))
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:

@@ -35,13 +35,13 @@ def test_fitted_weights_beat_every_point_of_a_grid(seed: int) -> None:
 
 
 def test_fitted_weights_are_optimal_for_many_models() -> None:
-    for seed in range(5):
+    for seed in range(3):
         tables, labels = random_case(seed, models=30)
         weights = fit_weights(tables, labels)
         best = loss(weights, tables, labels)
         rng = np.random.default_rng(seed)
         for step in (0.3, 0.03, 0.003):
-            for other in np.vstack([np.eye(30), rng.dirichlet(np.full(30, 0.2), 100)]):
+            for other in np.vstack([np.eye(30), rng.dirichlet(np.full(30, 0.2), 30)]):
                 assert loss((1 - step) * weights + step * other, tables, labels) >= best - 1e-6
 
 

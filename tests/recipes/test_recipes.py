@@ -215,7 +215,6 @@ def test_integer_buffers_come_from_the_first_by_hash() -> None:
 
 
 def test_only_one_ingredient_is_in_memory() -> None:
-    import gc
     import weakref
 
     alive: list[weakref.ref] = []
@@ -223,7 +222,6 @@ def test_only_one_ingredient_is_in_memory() -> None:
 
     def load(index: int) -> State:
         nonlocal most
-        gc.collect()
         most = max(most, sum(reference() is not None for reference in alive))
         state = toy_state([0.1 * index] * IMAGES)
         alive.append(weakref.ref(state["w"]))
