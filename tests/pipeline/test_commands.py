@@ -1,0 +1,203 @@
+"""The commands of training.sh on toy images: what they write, and that they write it once."""
+
+import json
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import inference
+import main
+import soups
+from soups.checkpoints import read_card
+
+Desk = Any
+ErrorOf = Callable[[], str]
+
+
+# What the run holds
+
+
+def test_the_run_has_the_files_of_the_design(desk: Desk) -> None:
+    models = sorted(path.name for path in (desk.run / "models").glob("*.safetensors"))
+    assert len([name for name in models if "_epochs" in name]) == 3
+    assert {"toys_start.safetensors", "toys_uniform_soup.safetensors", "toys_greedy_soup.safetensors"} < set(models)
+    for name in (
+        "settings.yaml",
+        "samples.csv",
+        "figures/soups.png",
+        "output/comparison.csv",
+        "logs/training/toys0.jsonl",
+    ):
+        assert (desk.run / name).stat().st_size > 0
+    assert (desk.folder / "runs" / "latest").read_text() == "toys\n"
+
+
+def test_no_group_is_on_both_sides(desk: Desk) -> None:
+    samples = pd.read_csv(desk.run / "samples.csv", dtype=str)
+    sides = samples[samples["split"].isin(["train", "val"])].groupby("group")["split"].nunique()
+    assert set(samples["group"]) == {f"p{number}" for number in range(6)}
+    assert (sides == 1).all()
+
+
+def test_results_have_accuracies_at_the_top_and_all_metrics_below(desk: Desk) -> None:
+    results = desk.log("individual_results.jsonl")
+    assert [line["model_name"] for line in results][-1] == "toys_start"
+    for line in results:
+        for name in ("val", "test", "noisy", "dark"):
+            assert 0 <= line[name] <= 1
+            assert set(line["metrics"][name]) == {
+                "accuracy",
+                "balanced_accuracy",
+                "macro_f1",
+                "log_loss",
+                "calibration_error",
+            }
+            assert line[name] == line["metrics"][name]["accuracy"]
+    assert {line["model_name"] for line in desk.log("soup_results.jsonl")} == {
+        "toys_uniform_soup",
+        "toys_greedy_soup",
+        "soft_vote",
+        "hard_vote",
+    }
+
+
+def test_the_greedy_trace_tells_every_decision(desk: Desk) -> None:
+    trace = desk.log("greedy_soup.jsonl")
+    assert len(trace) == 3
+    assert trace[0]["accepted"] is True
+    assert all({"candidate", "score", "errors", "images", "why"} <= line.keys() for line in trace)
+
+
+def test_a_soup_s_card_tells_how_to_make_it_again(desk: Desk) -> None:
+    path = desk.run / "models" / "toys_uniform_soup.safetensors"
+    card = read_card(path)
+    assert card is not None and card.soup is not None
+    files = [desk.run / "models" / f"{part.name}.safetensors" for part in card.soup.ingredients]
+    again = soups.average(files)
+    again.save(desk.folder / "again.safetensors")
+    loaded = [
+        soups.load(file, device="cpu").classifier.state_dict() for file in (path, desk.folder / "again.safetensors")
+    ]
+    assert all(bool((loaded[0][key] == loaded[1][key]).all()) for key in loaded[0])
+
+
+def test_the_judge_s_score_of_the_greedy_soup_is_the_logged_one(desk: Desk) -> None:
+    card = read_card(desk.run / "models" / "toys_greedy_soup.safetensors")
+    assert card is not None
+    logged = next(line for line in desk.log("soup_results.jsonl") if line["model_name"] == "toys_greedy_soup")
+    assert card.scores["val"]["accuracy"] == logged["val"]
+
+
+# Again
+
+
+def test_run_again_changes_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk.folder)
+    commands = [
+        lambda: desk.finetune(
+            "--i", "0-2", "--hparams", "random", "--lr-range", "5e-4", "2e-3", "--epochs-range", "2", "3"
+        ),
+        lambda: main.main(["--eval-individual-models", "--uniform-soup", "--greedy-soup", "--report"]),
+        lambda: inference.main(["--soft-voting"]),
+        lambda: inference.main(["--hard-voting"]),
+    ]
+    for command in commands:
+        assert command() == 0
+    before = desk.contents()
+    for command in commands:
+        assert command() == 0
+    assert desk.contents() == before
+
+
+def test_workers_and_jobs_do_not_show_in_the_bytes(copy_of: Desk) -> None:
+    models = copy_of.run / "models"
+    assert copy_of.finetune("--i", "7", "--aug", "rand-m5-n1", "--mix", "0.3") == 0
+    first = (models / "toys7_epochs2.safetensors").read_bytes()
+    (models / "toys7_epochs2.safetensors").unlink()
+    assert copy_of.finetune("--i", "7", "--aug", "rand-m5-n1", "--mix", "0.3", "--workers", "2") == 0
+    assert (models / "toys7_epochs2.safetensors").read_bytes() == first
+    (models / "toys7_epochs2.safetensors").unlink()
+    assert copy_of.finetune("--i", "7,8", "--aug", "rand-m5-n1", "--mix", "0.3", "--jobs", "2") == 0
+    assert (models / "toys7_epochs2.safetensors").read_bytes() == first
+    assert (models / "toys8_epochs2.safetensors").read_bytes() != first
+
+
+def test_without_i_the_same_settings_are_the_same_model_and_others_the_next(copy_of: Desk) -> None:
+    models = copy_of.run / "models"
+    before = set(models.glob("*_epochs*"))
+    assert copy_of.finetune("--random-seed", "5") == 0
+    added = set(models.glob("*_epochs*")) - before
+    assert {path.name for path in added} == {"toys3_epochs2.safetensors"}
+    assert copy_of.finetune("--random-seed", "5") == 0
+    assert set(models.glob("*_epochs*")) == before | added
+    assert copy_of.finetune("--random-seed", "6") == 0
+    assert (models / "toys4_epochs2.safetensors").exists()
+
+
+def test_other_settings_under_the_same_name_are_refused_or_replace(copy_of: Desk, error_of: ErrorOf) -> None:
+    models = copy_of.run / "models"
+    assert copy_of.finetune("--i", "9") == 0
+    assert copy_of.finetune("--i", "9", "--lr", "2e-3") == 2
+    error = error_of()
+    assert "toys9_epochs2.safetensors: was trained with other settings" in error
+    assert "lr=0.001" in error and "lr=0.002" in error and "--overwrite" in error
+    assert copy_of.finetune("--i", "9", "--epochs", "3", "--overwrite") == 0
+    assert not (models / "toys9_epochs2.safetensors").exists()
+    assert (models / "toys9_epochs3.safetensors").exists()
+
+
+# Training in other ways
+
+
+def test_the_common_start_is_where_all_begin(copy_of: Desk) -> None:
+    assert copy_of.finetune("--i", "20", "--freeze-backbone") == 0
+    states = [
+        soups.load(copy_of.run / "models" / name, device="cpu").classifier.state_dict()
+        for name in ("toys_start.safetensors", "toys20_epochs2.safetensors")
+    ]
+    moved = {key for key in states[0] if not bool((states[0][key] == states[1][key]).all())}
+    assert moved and all(key.startswith("head.") for key in moved)
+
+
+def test_own_starts_hyperparameters_of_a_file_and_a_probe_first(
+    copy_of: Desk, capsys: pytest.CaptureFixture[str], error_of: ErrorOf
+) -> None:
+    starts = copy_of.folder / "starts"
+    starts.mkdir()
+    shutil.copy(copy_of.run / "models" / "toys_start.safetensors", starts / "model_30.safetensors")
+    entries = {
+        "model_0": {"info": "LP initialization"},
+        "model_30": {"aug": None, "wd": 0.01, "lr": 1e-3, "mix": 0.0, "smoothing": 0.1, "epochs": 1},
+    }
+    (copy_of.folder / "hparams.json").write_text(json.dumps(entries))
+    arguments = ["--hparams", "hparams.json", "--start-from", "starts", "--lp-epochs", "1"]
+    assert copy_of.finetune("--i", "30", *arguments) == 0
+    card = read_card(copy_of.run / "models" / "toys30_epochs1.safetensors")
+    assert card is not None and (card.training["smoothing"], card.training["wd"]) == (0.1, 0.01)
+    phases = [line["phase"] for line in copy_of.log("training/toys30.jsonl")]
+    assert phases == ["head", "all"]
+    assert copy_of.finetune("--i", "0", "--hparams", "hparams.json", "--name", "toys") == 0
+    assert "is the start itself" in capsys.readouterr().err
+    assert copy_of.finetune("--i", "31", *arguments) == 3
+    assert "no entry model_31" in error_of()
+
+
+def test_oversampling_reaches_training_alone(copy_of: Desk) -> None:
+    before = (copy_of.run / "samples.csv").read_bytes()
+    assert copy_of.finetune("--i", "40", "--oversample", "red=3") == 0
+    assert (copy_of.run / "samples.csv").read_bytes() == before
+    card = read_card(copy_of.run / "models" / "toys40_epochs2.safetensors")
+    assert card is not None and card.training["oversample"] == ["red=3"]
+
+
+def test_one_of_several_fails_and_the_others_are_kept(copy_of: Desk, error_of: ErrorOf) -> None:
+    entries = {f"model_{i}": {"lr": lr, "epochs": 1} for i, lr in [(50, 1e-3), (51, 1e30)]}
+    (copy_of.folder / "hparams.json").write_text(json.dumps(entries))
+    assert copy_of.finetune("--i", "50,51", "--hparams", "hparams.json") == 5
+    error = error_of()
+    assert "1 of 2 fine-tunes failed" in error and "toys51" in error and "lower the learning rate" in error
+    assert (copy_of.run / "models" / "toys50_epochs1.safetensors").exists()
+    assert not (copy_of.run / "models" / "toys51_epochs1.safetensors").exists()

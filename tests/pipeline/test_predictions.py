@@ -1,0 +1,108 @@
+"""Predictions, votes and validation on toy images."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import inference
+import soups
+import validation
+
+Desk = Any
+ErrorOf = Callable[[], str]
+
+
+def test_predictions_in_our_own_columns(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(desk.folder)
+    assert inference.main(["--probabilities"]) == 0
+    captured = capsys.readouterr()
+    assert Path(captured.out.strip()) == Path("runs/toys/output/toys_greedy_soup.csv")
+    assert "of 18 right" in captured.err
+    table = pd.read_csv(captured.out.strip())
+    assert list(table.columns) == ["image", "target", "confidence", "blue", "green", "red"]
+    assert len(table) == 18
+    assert np.allclose(table[["blue", "green", "red"]].sum(axis=1), 1)
+    assert np.allclose(table[["blue", "green", "red"]].max(axis=1), table["confidence"])
+    frame = pd.DataFrame({"image": [str(desk.data / name) for name in table["image"]]})
+    again = soups.load("runs/toys/models/toys_greedy_soup.safetensors", device="cpu").predict(frame)
+    assert again["target"].tolist() == table["target"].tolist()
+    # One runs at the run's fp32, the other at the device's fastest precision.
+    assert np.allclose(again["confidence"], table["confidence"], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (["--soft-voting"], "soft_voting"),
+        (["--hard-voting"], "hard_voting"),
+        (["--weighted-ensemble"], "weighted_ensemble"),
+        (["--model-name", "toys_start.pt", "--soft-voting", "toys_uniform_soup"], "soft_voting"),
+    ],
+)
+def test_ways_of_voting(copy_of: Desk, arguments: list[str], file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inference.main(arguments) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert path == Path("runs/toys/output") / f"{file}.csv"
+    assert len(pd.read_csv(path)) == 18
+
+
+def test_weights_given_are_used(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    tables = {}
+    for name, arguments in {
+        "one": ["--model-name", "toys_start", "--probabilities"],
+        "other": ["--model-name", "toys_uniform_soup", "--probabilities"],
+        "both": ["--weighted-ensemble", "toys_start=1", "toys_uniform_soup=3", "--probabilities"],
+    }.items():
+        assert inference.main([*arguments, "--output", f"{name}.csv"]) == 0
+        tables[name] = pd.read_csv(f"{name}.csv").set_index("image")[["blue", "green", "red"]]
+    assert np.allclose(tables["both"], 0.25 * tables["one"] + 0.75 * tables["other"])
+
+
+def test_hard_voting_over_tables_needs_no_model(copy_of: Desk, error_of: ErrorOf) -> None:
+    for name, answers in {"a": "xy", "b": "yy", "c": "yx"}.items():
+        pd.DataFrame({"id": ["007", "8"], "answer": list(answers)}).to_csv(f"{name}.csv", index=False)
+    assert inference.main(["--hard-voting", "a.csv", "b.csv", "c.csv", "--output", "vote.csv"]) == 0
+    assert Path("vote.csv").read_text().splitlines() == ["id,answer", "007,y", "8,y"]
+    pd.DataFrame({"id": ["007", "9"], "answer": ["x", "y"]}).to_csv("d.csv", index=False)
+    assert inference.main(["--hard-voting", "a.csv", "d.csv", "--output", "vote2.csv"]) == 3
+    assert "'9'" in error_of()
+    assert not Path("vote2.csv").exists()
+
+
+def test_the_template_gives_columns_order_and_kind_of_answer(copy_of: Desk, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "eval"
+    (elsewhere / "images").mkdir(parents=True)
+    names = []
+    for path in sorted((copy_of.data / "test").rglob("*.png"))[::5]:
+        names.append(f"{path.parent.name}-{path.name}")
+        shutil.copy(path, elsewhere / "images" / names[-1])
+    pd.DataFrame({"ImageID": names[::-1], "ans": [0] * len(names)}).to_csv(elsewhere / "info.csv", index=False)
+    assert inference.main(["--test-location", str(elsewhere), "--output", "sub.csv"]) == 0
+    table = pd.read_csv("sub.csv")
+    assert list(table.columns) == ["ImageID", "ans"]
+    assert table["ImageID"].tolist() == names[::-1]
+    assert set(table["ans"]) <= {0, 1, 2}
+
+
+def test_environment_variables_stand_for_flags(copy_of: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SM_CHANNEL_EVAL", str(copy_of.data / "shifts" / "dark"))
+    monkeypatch.setenv("SM_CHANNEL_MODEL", str(copy_of.run / "models"))
+    monkeypatch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path / "out"))
+    assert inference.main(["--model-name", "toys_start"]) == 0
+    assert len(pd.read_csv(tmp_path / "out" / "toys_start.csv")) == 18
+
+
+def test_validation_prints_tables_and_draws_pictures(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert validation.main([]) == 0
+    text = capsys.readouterr().out
+    assert "validation images right" in text
+    assert "precision %" in text and "truth ↓" in text
+    for kind in ("confusion", "wrong"):
+        assert (copy_of.run / "figures" / f"toys_greedy_soup_{kind}.png").stat().st_size > 1000
