@@ -127,7 +127,7 @@ def read_table(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file", expected="a CSV file") from error
     except IsADirectoryError as error:
@@ -135,6 +135,14 @@ def read_table(path: Path) -> "pd.DataFrame":
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: not a readable CSV table", expected="CSV with a header row", found=reason) from error
+    if not isinstance(table.index, pd.RangeIndex):
+        # pandas takes the first column of such rows for row names, and all others move by one.
+        raise DataError(
+            f"{path}: its rows have more fields than its header",
+            expected=f"{len(table.columns)} fields in a row",
+            next_step="remove the commas at the ends of the rows, or name the missing columns in the header",
+        )
+    return table
 
 
 def compact_json(value: Any) -> str:
