@@ -145,6 +145,13 @@ def _ballot(
     import pandas as pd
 
     codes, distinct = pd.factorize(table[_answer_column(table, path, answer, space)])
+    empty = np.flatnonzero(np.array([not str(text).strip() for text in distinct])[codes])
+    if len(empty):
+        raise DataError(
+            f"{path}, line {empty[0] + 2}: no class for the id {table.iloc[int(empty[0]), 0]!r}",
+            expected="a class for every image",
+            next_step="the file may have been cut off: write it again",
+        )
     try:
         answers = [str(text).strip() for text in distinct] if space is None else space.read_column(distinct)
     except DataError as error:
