@@ -20,7 +20,7 @@ ORIGINAL_SHIFTS = ("ImageNetV2", "ImageNetR", "ImageNetSketch", "ObjectNet", "Im
 
 _STYLES: dict[Kind, tuple[str, str, str, float]] = {
     # kind: label in the legend, colour, marker, size in points
-    "individual": ("fine-tunes", BLUE, "o", 6.5),
+    "individual": ("fine-tunes", BLUE, "o", 6),
     "start": ("start, not fine-tuned", BLACK, "P", 10),
     "uniform": ("uniform soup", ORANGE, "s", 10),
     "greedy": ("greedy soup", VERMILION, "*", 16),
@@ -149,11 +149,11 @@ def _plot(axes: "Axes", kind: Kind, points: Sequence[Point], label: str) -> None
         marker=marker,
         color=colour,
         markersize=size,
-        alpha=0.65 if kind == "individual" else 1.0,
+        alpha=0.75 if kind == "individual" else 1.0,
         markeredgecolor="white",
         markeredgewidth=0.8,
         label=label,
-        zorder=2 if kind == "individual" else 3,
+        zorder=3 if kind == "individual" else 2,  # A soup that kept one model must not hide it.
     )
 
 
