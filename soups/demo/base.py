@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from soups.demo import glyphs
 from soups.demo.folders import alone, whole_folder
 from soups.demo.settings import BaseSettings
-from soups.records import fingerprint, write_json
-from soups.runtime import cache_dir
+from soups.records import fingerprint, whole_file, write_json
+from soups.runtime import available_cores, cache_dir
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,15 +73,16 @@ def _train_and_save(folder: Path, settings: BaseSettings) -> None:
     from safetensors.torch import save_file
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
+    # More threads than cores wait for each other: many times slower than one.
+    torch.set_num_threads(min(settings.threads, available_cores()))
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             weights = _train(settings)
     finally:
         torch.set_num_threads(threads)
-    save_file(weights, folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)  # safetensors leaves it to its owner alone.
+    with whole_file(folder / WEIGHTS) as temporary:
+        save_file(weights, temporary)
     preprocess = {"mean": list(MEAN), "std": list(STD), "interpolation": "bicubic", "resize_mode": "shortest"}
     write_json(folder / CONFIG, {"model_cfg": model_config(settings), "preprocess_cfg": preprocess})
 

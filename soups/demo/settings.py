@@ -62,4 +62,4 @@ class BaseSettings(BaseModel):
     text_width: int = Field(64, ge=32)
     """Width of the text tower, a multiple of 32."""
     threads: int = Field(2, ge=1)
-    """Processor threads to train with; other counts give other bits."""
+    """Processor threads to train with, though not more than there are cores; other counts give other bits."""
