@@ -12,7 +12,9 @@ import torch
 from soups.demo import base, glyphs
 from soups.demo.settings import BaseSettings
 
-TINY = BaseSettings(epochs=2, glyphs=96, batch_size=32, layers=1, width=32, embed_dim=16, text_layers=1, text_width=32)
+TINY = BaseSettings(
+    epochs=2, glyphs=96, batch_size=32, layers=1, width=32, embed_dim=16, text_layers=1, text_width=32, threads=1
+)
 
 
 @pytest.fixture(scope="module")
