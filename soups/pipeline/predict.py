@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from soups import cli
-from soups.data.layouts import test_samples
+from soups.data.layouts import samples_elsewhere
 from soups.data.samples import set_rows
 from soups.data.submission import default_table, fill_template, find_template, read_truth
 from soups.ensembles import parse_members, vote_tables
@@ -114,7 +114,7 @@ def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozense
 
     run = bench.run
     elsewhere = run.recorded.data.model_copy(update={"test_location": location})
-    test = test_samples(elsewhere, set(run.space.names)).assign(group=lambda rows: rows["image"])
+    test = samples_elsewhere(elsewhere, set(run.space.names)).assign(group=lambda rows: rows["image"])
     others = run.samples[run.samples["split"] != "test"]
     table = pd.concat([others, test], ignore_index=True).astype(str)
     return dataclasses.replace(bench, run=dataclasses.replace(run, table=table))

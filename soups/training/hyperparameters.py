@@ -49,21 +49,27 @@ def _absent(key: str) -> Any:
 def draw(ranges: RandomRanges, random_seed: int, index: int) -> dict[str, Any]:
     """Row `index` of the random search of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1).
 
-    Every value is drawn whether it is used or not, so that changing one range leaves the other columns alone.
+    Every column has a generator of its own, so that changing one range leaves the other columns alone.
     """
-    generator = np.random.default_rng(np.random.SeedSequence([random_seed, index, _STREAM]))
-    values: dict[str, Any] = {
-        "lr": _log_uniform(generator, ranges.lr_range),
-        "wd": _log_uniform(generator, ranges.wd_range),
-        "epochs": int(generator.integers(ranges.epochs_range[0], ranges.epochs_range[1], endpoint=True)),
+
+    def generator(column: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence([random_seed, index, _STREAM, column]))
+
+    magnitude = int(generator(3).integers(*ranges.magnitude_range, endpoint=True))
+    operations = int(generator(4).integers(*ranges.operations_range, endpoint=True))
+    return {
+        "lr": _log_uniform(generator(0), ranges.lr_range),
+        "wd": _log_uniform(generator(1), ranges.wd_range),
+        "epochs": int(generator(2).integers(*ranges.epochs_range, endpoint=True)),
+        "aug": f"rand-m{magnitude}-n{operations}" if operations else None,
+        "mix": _half_of_them(generator(5), ranges.mix_range),
+        "smoothing": _half_of_them(generator(6), ranges.smoothing_range),
     }
-    magnitude = int(generator.integers(*ranges.magnitude_range, endpoint=True))
-    operations = int(generator.integers(*ranges.operations_range, endpoint=True))
-    values["aug"] = f"rand-m{magnitude}-n{operations}" if operations else None
-    for key, bounds in (("mix", ranges.mix_range), ("smoothing", ranges.smoothing_range)):
-        value, used = float(generator.uniform(*bounds)), bool(generator.integers(2))
-        values[key] = round(value, 6) if used else 0.0
-    return values
+
+
+def _half_of_them(generator: np.random.Generator, bounds: tuple[float, float]) -> float:
+    value, used = float(generator.uniform(*bounds)), bool(generator.integers(2))
+    return round(value, 6) if used else 0.0
 
 
 def _log_uniform(generator: np.random.Generator, bounds: tuple[float, float]) -> float:

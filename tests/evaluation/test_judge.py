@@ -1,0 +1,108 @@
+"""Logits and verdicts against the obvious: one image at a time, in plain torch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from soups.data.cache import open_images
+from soups.data.geometry import evaluation_geometry
+from soups.errors import DataError
+from soups.evaluation.judge import ValidationJudge
+from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
+from soups.models.classifier import Classifier
+from soups.preprocessing import Preprocessing
+from soups.runtime import Runtime
+
+PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+RUNTIME = Runtime(precision="fp32", threads=1)
+
+
+def classifier() -> Classifier:
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.Dropout(0.5))
+    return Classifier(backbone, nn.Linear(5, 3), normalise_features=True)
+
+
+@pytest.fixture
+def validation(tmp_path: Path) -> EvaluationSet:
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    paths = tuple(tmp_path / f"{number}.png" for number in range(11))
+    for path in paths:
+        Image.fromarray(generator.integers(0, 255, (4, 4, 3), dtype=np.uint8)).save(path)
+    images = open_images(paths, evaluation_geometry(PREPROCESSING), "off", tmp_path)
+    return EvaluationSet("val", images, generator.integers(0, 3, 11), np.array(["g"] * 11), paths)
+
+
+def slow_logits(model: nn.Module, validation: EvaluationSet) -> np.ndarray:
+    from PIL import Image
+
+    rows = []
+    for path in validation.paths:
+        pixels = torch.from_numpy(np.array(Image.open(path))).double() / 255
+        pixels = (pixels - torch.tensor(PREPROCESSING.mean).double()) / torch.tensor(PREPROCESSING.std).double()
+        rows.append(model.double().eval()(pixels.permute(2, 0, 1)[None])[0].detach().numpy())
+    model.float()
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
+def test_logits_are_those_of_each_image_alone(validation: EvaluationSet, batch_size: int) -> None:
+    model = classifier()
+    logits = compute_logits(model, validation.images, PREPROCESSING, RUNTIME, batch_size)
+    assert logits.dtype == np.float32
+    assert logits.shape == (11, 3)
+    assert np.allclose(logits, slow_logits(model, validation), atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_verdicts_are_higher_for_better_weights(validation: EvaluationSet, metric: str) -> None:
+    judge = ValidationJudge(classifier(), validation, PREPROCESSING, metric, RUNTIME, batch_size=4)
+    verdicts = []
+    for _ in range(6):
+        model = classifier()
+        logits = slow_logits(model, validation)
+        expected_errors = int((logits.argmax(axis=1) != validation.labels).sum())
+        verdict = judge(model.state_dict())
+        assert (verdict.errors, verdict.images, verdict.complete) == (expected_errors, 11, True)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        loss = -log_probabilities[np.arange(11), validation.labels].mean()
+        expected = 1 - expected_errors / 11 if metric == "accuracy" else -loss
+        assert verdict.score == pytest.approx(expected, abs=1e-5)
+        verdicts.append(verdict)
+    assert len({verdict.score for verdict in verdicts}) > 1
+
+
+def test_unlabelled_images_cannot_judge(validation: EvaluationSet) -> None:
+    bare = EvaluationSet("val", validation.images, np.full(11, -1), validation.groups, validation.paths)
+    assert not bare.labelled
+    with pytest.raises(DataError, match="images without labels"):
+        ValidationJudge(classifier(), bare, PREPROCESSING, "accuracy", RUNTIME, 4)
+
+
+def test_kept_logits_come_back_only_for_the_same_weights_images_and_precision(
+    validation: EvaluationSet, tmp_path: Path
+) -> None:
+    place = logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
+    logits = np.ones((11, 3), dtype=np.float32)
+    assert kept_logits(place, 11, 3) is None
+    keep_logits(place, logits)
+    found = kept_logits(place, 11, 3)
+    assert found is not None and np.array_equal(found, logits)
+    assert kept_logits(place, 12, 3) is None
+    others = {
+        logits_path(tmp_path, "cd" * 32, "val", validation.paths, RUNTIME),
+        logits_path(tmp_path, "ab" * 32, "test", validation.paths, RUNTIME),
+        logits_path(tmp_path, "ab" * 32, "val", validation.paths[:-1], RUNTIME),
+        logits_path(tmp_path, "ab" * 32, "val", validation.paths, Runtime(precision="bf16", threads=1)),
+    }
+    assert len(others | {place}) == 5
+    place.write_bytes(place.read_bytes()[:50])
+    assert kept_logits(place, 11, 3) is None
+    validation.paths[0].unlink()
+    with pytest.raises(DataError, match="the image is gone"):
+        logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)

@@ -1,0 +1,151 @@
+"""One fine-tune on arrays: what is trained, when it stops and what it keeps."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from soups.data.augment import Augmentation
+from soups.data.cache import Images, open_images
+from soups.data.geometry import evaluation_geometry, training_geometry
+from soups.errors import UsageError
+from soups.evaluation.logits import EvaluationSet
+from soups.models.classifier import Classifier
+from soups.preprocessing import Preprocessing
+from soups.runtime import Runtime
+from soups.training.finetune import Finetune, TrainingSet, make_optimizer
+from soups.training.settings import TrainingSettings
+
+PREPROCESSING = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], np.ndarray]:
+    """Twelve dark and twelve light pictures."""
+    from PIL import Image
+
+    folder, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    labels = np.arange(24) % 2
+    paths = []
+    for number, label in enumerate(labels):
+        pixels = np.clip(70 + 110 * label + generator.integers(-40, 40, (9, 9, 3)), 0, 255).astype(np.uint8)
+        paths.append(folder / f"{number:02}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths, labels
+
+
+def small_classifier() -> Classifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.BatchNorm1d(6), nn.Dropout(0.1))
+        return Classifier(backbone, nn.Linear(6, 2), normalise_features=False)
+
+
+def fine_tune(pictures: tuple[list[Path], np.ndarray], folder: Path, **values: Any) -> tuple[Any, list[dict[str, Any]]]:
+    paths, labels = pictures
+    runtime = Runtime(precision=values.pop("precision", "fp32"), threads=1)
+    defaults = {"epochs": 3, "lr": 1e-2, "batch_size": 5, "random_seed": 1}
+    settings = TrainingSettings.model_validate({**defaults, **values})
+    lines: list[dict[str, Any]] = []
+    images: Images = open_images(paths, training_geometry(PREPROCESSING), "on", folder)
+    outcome = Finetune(
+        classifier=small_classifier(),
+        training=TrainingSet(images, labels, np.arange(24), Augmentation.of(PREPROCESSING, settings.aug)),
+        validation=EvaluationSet(
+            "val",
+            open_images(paths, evaluation_geometry(PREPROCESSING), "on", folder),
+            labels,
+            labels.astype(str),
+            tuple(paths),
+        ),
+        settings=settings,
+        index=0,
+        preprocessing=PREPROCESSING,
+        metric="accuracy",
+        runtime=runtime,
+        eval_batch_size=7,
+        on_epoch=lines.append,
+    ).run()
+    return outcome, lines
+
+
+def test_learns_and_says_a_line_an_epoch(pictures: Any, tmp_path: Path) -> None:
+    outcome, lines = fine_tune(pictures, tmp_path, epochs=8, lr=3e-3)
+    assert [line["epoch"] for line in lines] == list(range(1, 9))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert outcome.scores["accuracy"] == 1.0
+    assert lines[-1]["val"] == outcome.scores
+    assert lines[-1]["lr"] == pytest.approx(0.0)
+
+
+def test_bytes_depend_on_the_seed_alone(pictures: Any, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first, _ = fine_tune(pictures, tmp_path, mix=0.4, smoothing=0.1)
+    torch.manual_seed(2)  # Whatever happened before must not show.
+    second, _ = fine_tune(pictures, tmp_path, mix=0.4, smoothing=0.1)
+    other, _ = fine_tune(pictures, tmp_path, mix=0.4, smoothing=0.1, random_seed=2)
+    assert all(torch.equal(first.state[key], second.state[key]) for key in first.state)
+    assert any(not torch.equal(first.state[key], other.state[key]) for key in first.state)
+
+
+def test_the_global_generator_is_left_as_it_was(pictures: Any, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fine_tune(pictures, tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_frozen_backbone_does_not_move_even_its_statistics(pictures: Any, tmp_path: Path) -> None:
+    outcome, lines = fine_tune(pictures, tmp_path, freeze_backbone=True)
+    before = small_classifier().state_dict()
+    moved = {key for key in before if not torch.equal(before[key], outcome.state[key])}
+    assert moved == {"head.weight", "head.bias"}
+    assert [line["phase"] for line in lines] == ["head"] * 3
+
+
+def test_probe_first_then_everything(pictures: Any, tmp_path: Path) -> None:
+    outcome, lines = fine_tune(pictures, tmp_path, lp_epochs=2, epochs=1)
+    assert [line["phase"] for line in lines] == ["head", "head", "all"]
+    before = small_classifier().state_dict()
+    assert not torch.equal(before["backbone.1.weight"], outcome.state["backbone.1.weight"])
+
+
+def test_early_stopping_keeps_the_best_epoch(pictures: Any, tmp_path: Path) -> None:
+    outcome, lines = fine_tune(pictures, tmp_path, epochs=40, patience=2, lr=3e-3)
+    assert len(lines) < 40
+    values = [line["val"]["accuracy"] for line in lines]
+    best = int(np.argmax(values))
+    assert len(lines) == best + 1 + 2
+    assert outcome.scores == lines[best]["val"]
+
+
+def test_validates_as_seldom_as_asked(pictures: Any, tmp_path: Path) -> None:
+    _, lines = fine_tune(pictures, tmp_path, epochs=5, validate_every=2)
+    assert ["val" in line for line in lines] == [False, True, False, True, True]
+    often, _ = fine_tune(pictures, tmp_path, epochs=5, validate_every=1)
+    seldom, _ = fine_tune(pictures, tmp_path, epochs=5, validate_every=0)
+    assert all(torch.equal(often.state[key], seldom.state[key]) for key in often.state)
+
+
+def test_a_loss_that_is_no_number_is_explained(pictures: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"the loss became (nan|inf).*\n.*\n.*lower the learning rate"):
+        fine_tune(pictures, tmp_path, lr=1e30, clip=0.0, epochs=10)
+
+
+def test_half_precision_trains_the_same_task(pictures: Any, tmp_path: Path) -> None:
+    outcome, _ = fine_tune(pictures, tmp_path, epochs=8, precision="bf16", lp_epochs=1)
+    assert outcome.scores["accuracy"] == 1.0
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in outcome.state.values())
+
+
+def test_optimizers_by_name_decay_no_vectors() -> None:
+    optimizer = make_optimizer(small_classifier(), TrainingSettings(optimizer="sgd", wd=0.3))
+    decayed = {group["weight_decay"]: {tuple(p.shape) for p in group["params"]} for group in optimizer.param_groups}
+    assert decayed[0.3] == {(6, 192), (2, 6)}
+    assert decayed[0.0] == {(6,), (2,)}
+    with pytest.raises(UsageError, match="unknown optimizer 'adamv'"):
+        make_optimizer(small_classifier(), TrainingSettings(optimizer="adamv"))

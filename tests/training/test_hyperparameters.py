@@ -1,0 +1,90 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from soups.errors import DataError, UsageError
+from soups.training.hyperparameters import draw, hyperparameters
+from soups.training.settings import RandomRanges, TrainingSettings
+
+
+def test_fixed_is_what_the_flags_say() -> None:
+    settings = TrainingSettings(lr=0.5)
+    assert hyperparameters(settings, RandomRanges(), 3) is settings
+
+
+def test_rows_are_drawn_from_seed_and_index_alone() -> None:
+    rows = [draw(RandomRanges(), 7, index) for index in range(20)]
+    assert rows == [draw(RandomRanges(), 7, index) for index in range(20)]
+    assert len({row["lr"] for row in rows}) == 20
+    assert rows[0] != draw(RandomRanges(), 8, 0)
+
+
+def test_rows_lie_in_the_paper_s_ranges_and_use_all_of_them() -> None:
+    rows = [draw(RandomRanges(), 0, index) for index in range(400)]
+    assert all(1e-6 <= row["lr"] <= 1e-4 and 1e-4 <= row["wd"] <= 10**-0.2 for row in rows)
+    # Log-uniform: each decade of the learning rate gets its share.
+    assert 0.4 < sum(row["lr"] < 1e-5 for row in rows) / len(rows) < 0.6
+    assert {row["epochs"] for row in rows} == set(range(4, 17))
+    for key, most in (("mix", 0.9), ("smoothing", 0.25)):
+        values = [row[key] for row in rows]
+        assert 0.4 < values.count(0.0) / len(values) < 0.6
+        assert 0.9 * most < max(values) <= most
+    augmentations = [row["aug"] for row in rows]
+    assert 0.25 < augmentations.count(None) / len(rows) < 0.42
+    named = [aug.split("-") for aug in augmentations if aug]
+    assert {int(parts[1][1:]) for parts in named} == set(range(21))
+    assert {int(parts[2][1:]) for parts in named} == {1, 2}
+
+
+def test_changing_one_range_leaves_the_other_columns_alone() -> None:
+    one, other = draw(RandomRanges(), 0, 0), draw(RandomRanges(operations_range=(0, 0), epochs_range=(3, 3)), 0, 0)
+    assert other.pop("epochs") == 3 and other.pop("aug") is None
+    assert other == {key: one[key] for key in other}
+
+
+@pytest.mark.parametrize("values", [{"lr_range": (1e-3, 1e-4)}, {"wd_range": (0.0, 1.0)}, {"epochs_range": (5, 4)}])
+def test_ranges_that_make_no_sense(values: dict[str, tuple[float, float]]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        RandomRanges.model_validate(values)
+
+
+def test_the_original_s_file(tmp_path: Path) -> None:
+    path = tmp_path / "hparams.json"
+    entries = {
+        "model_0": {"info": "LP initialization"},
+        "model_7": {"aug": "rand-m7-n1", "wd": 0.01, "lr": 3e-5, "mix": 0.2, "smoothing": 0.1, "epochs": 6},
+        "model_8": {"aug": None, "wd": None, "lr": 1e-5, "mix": None, "smoothing": None, "epochs": 4},
+        "model_9": {"lr": -1},
+    }
+    path.write_text(json.dumps(entries))
+    settings = TrainingSettings(hparams=str(path), batch_size=32)
+    assert hyperparameters(settings, RandomRanges(), 0) is None
+    seven = hyperparameters(settings, RandomRanges(), 7)
+    assert seven is not None
+    assert (seven.aug, seven.wd, seven.lr, seven.mix, seven.smoothing, seven.epochs) == (
+        *("rand-m7-n1", 0.01, 3e-5),
+        *(0.2, 0.1, 6),
+    )
+    assert seven.batch_size == 32
+    eight = hyperparameters(settings, RandomRanges(), 8)
+    assert eight is not None and (eight.aug, eight.wd, eight.mix) == (None, 0.0, 0.0)
+    with pytest.raises(DataError, match="model_9: lr"):
+        hyperparameters(settings, RandomRanges(), 9)
+    with pytest.raises(DataError, match="no entry model_10"):
+        hyperparameters(settings, RandomRanges(), 10)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        hyperparameters(TrainingSettings(hparams=str(tmp_path / "none.json")), RandomRanges(), 0)
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(DataError, match="not JSON"):
+        hyperparameters(TrainingSettings(hparams=str(tmp_path / "broken.json")), RandomRanges(), 0)
+
+
+def test_the_draw_is_log_uniform_at_both_ends() -> None:
+    values = [draw(RandomRanges(lr_range=(1e-4, 1e-4)), 0, index)["lr"] for index in range(3)]
+    assert all(math.isclose(value, 1e-4) for value in values)
