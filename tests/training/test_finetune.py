@@ -1,5 +1,6 @@
 """One fine-tune on arrays: what is trained, when it stops and what it keeps."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def fine_tune(pictures: tuple[list[Path], np.ndarray], folder: Path, **values: A
 def test_learns_and_says_a_line_an_epoch(pictures: Any, tmp_path: Path) -> None:
     outcome, lines = fine_tune(pictures, tmp_path, epochs=8, lr=3e-3)
     assert [line["epoch"] for line in lines] == list(range(1, 9))
-    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert lines[-1]["loss"] < 0.9 * math.log(2)  # What guessing costs.
     assert outcome.scores["accuracy"] == 1.0
     assert lines[-1]["val"] == outcome.scores
     assert lines[-1]["lr"] == pytest.approx(0.0)
