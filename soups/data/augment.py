@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +26,9 @@ class Augmentation:
 
     First the random resized crop of open_clip's training transform (Szegedy et al., arXiv:1409.4842, with the scale
     narrowed to 0.9 … 1): position and shape are drawn as torchvision's `RandomResizedCrop.get_params` does, which
-    itself draws from torch's global generator and takes several times as long as the rest; cutting and resizing are
-    Pillow's, equal to torchvision's `resized_crop`. Then timm's RandAugment (Cubuk et al., arXiv:1909.13719).
+    itself draws from torch's global generator and takes 39 µs instead of 3; cutting and resizing are Pillow's, equal to
+    torchvision's `resized_crop`. Then timm's RandAugment (Cubuk et al., arXiv:1909.13719), with one deviation: its
+    posterize keeps at least one bit.
 
     Attributes:
         size: side of the result, in pixels.
@@ -137,10 +138,21 @@ def _rand_augment(text: str, size: int, fill: tuple[int, int, int]) -> "Callable
     # As timm's own `create_transform` sets them.
     parameters = {"translate_const": int(size * 0.45), "img_mean": fill}
     try:
-        return rand_augment_transform(text, parameters)
+        augment = rand_augment_transform(text, parameters)
     except (AssertionError, ValueError, KeyError, IndexError, NotImplementedError) as error:
         raise UsageError(
             f"not a RandAugment string: {text!r}",
             expected="such as rand-m9-n2 (magnitude 9, two operations)",
             found=str(error),
         ) from error
+    for operation in augment.ops:
+        if operation.name.startswith("Posterize"):
+            operation.level_fn = partial(_at_least_one_bit, operation.level_fn)
+    return augment
+
+
+def _at_least_one_bit(
+    bits_of: "Callable[[float, dict[str, Any]], tuple[int]]", magnitude: float, parameters: dict[str, Any]
+) -> tuple[int]:
+    """timm's posterize keeps zero bits at some magnitudes: a black image before Pillow 13, an error since."""
+    return (max(1, *bits_of(magnitude, parameters)),)

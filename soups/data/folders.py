@@ -36,7 +36,7 @@ IMAGE_ENDINGS = frozenset(
 )
 TEMPLATE_NAMES = ("sample_submission.csv", "info.csv")
 
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__"}
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__", "icon\r"}
 
 
 class Folder:
@@ -57,6 +57,9 @@ class Folder:
         for entry in _entries(path):
             if entry.name.startswith(".") or entry.name.lower() in _LITTER:
                 continue
+            if not _fits_a_table(entry.name):
+                problem = f"{path}: the name {entry.name!r} cannot stand in a table"
+                raise DataError(problem, expected="UTF-8 without a carriage return", next_step="rename it")
             if entry.is_dir():
                 self.folders.append(path / entry.name)
             elif is_image_name(entry.name):
@@ -70,9 +73,15 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
         with os.scandir(path) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except PermissionError as error:
-        raise EnvironmentFailure(
-            f"{path}: no permission to look into it", next_step="change its permissions"
-        ) from error
+        hint = "change its permissions"
+        raise EnvironmentFailure(f"{path}: no permission to look into it", next_step=hint) from error
+
+
+def _fits_a_table(name: str) -> bool:
+    try:
+        return bool(name.isascii() or name.encode()) and "\r" not in name
+    except UnicodeEncodeError:
+        return False
 
 
 def is_image_name(name: str) -> bool:

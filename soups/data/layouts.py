@@ -58,7 +58,7 @@ def folder_samples(settings: DataSettings) -> "pd.DataFrame":
     return as_table(rows)
 
 
-def test_samples(settings: DataSettings, classes: set[str]) -> "pd.DataFrame":
+def samples_elsewhere(settings: DataSettings, classes: set[str]) -> "pd.DataFrame":
     """The table of the test images at `--test-location`: a folder (by class, flat, or with `images/`), or a CSV.
 
     Raises:

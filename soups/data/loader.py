@@ -1,6 +1,6 @@
 """Batches of pixels, the same whatever the number of worker processes and wherever an epoch is taken up again."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from soups.data.augment import Augmentation
 from soups.data.cache import Images
+from soups.errors import UserError
 from soups.runtime import derived_seed
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ class TrainingLoader:
             dataset = _TrainingDataset(self._images, self._labels, self._augmentation, self._order.seed)
             self._loader = _data_loader(dataset, self._order, self._workers)
         self._order.epoch, self._order.start = epoch, start_step
-        yield from self._loader
+        yield from _without_errors(self._loader)
 
     def close(self) -> None:
         """End the workers. The next epoch starts new ones."""
-        # The workers end when their iterator goes.
+        _end_workers(self._loader)
         self._loader = None
 
     def __enter__(self) -> "TrainingLoader":
@@ -115,7 +116,11 @@ def evaluation_batches(images: Images, batch_size: int, workers: int = 0) -> "It
         for step in steps:
             yield torch.from_numpy(images.take(step))
         return
-    yield from _data_loader(_EvaluationDataset(images), steps, workers)
+    loader = _data_loader(_EvaluationDataset(images), steps, workers)
+    try:
+        yield from _without_errors(loader)
+    finally:
+        _end_workers(loader)
 
 
 class _Order:
@@ -159,7 +164,13 @@ class _TrainingDataset:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitems__(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
+    def __getitems__(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...] | UserError:
+        try:
+            return self._batch(samples)
+        except UserError as error:
+            return error
+
+    def _batch(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
         seeds = [derived_seed(self._seed, epoch, row, copy) for epoch, row, copy in samples]
         pixels = self._augmentation.batch((self._images[row] for _, row, _ in samples), seeds)
         rows = np.array([row for _, row, _ in samples], dtype=np.int64)
@@ -173,13 +184,29 @@ class _EvaluationDataset:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitems__(self, rows: np.ndarray) -> np.ndarray:
-        return self._images.take(rows)
+    def __getitems__(self, rows: np.ndarray) -> np.ndarray | UserError:
+        try:
+            return self._images.take(rows)
+        except UserError as error:
+            return error
 
 
-def _as_tensors(batch: np.ndarray | tuple[np.ndarray, ...]) -> "torch.Tensor | tuple[torch.Tensor, ...]":
+def _without_errors(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches; a user's error that came instead of one is raised.
+
+    An exception would leave a worker as text, its traceback in place of the message.
+    """
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def _as_tensors(batch: Any) -> Any:
     import torch
 
+    if isinstance(batch, UserError):
+        return batch
     if isinstance(batch, tuple):
         return tuple(torch.from_numpy(part) for part in batch)
     return torch.from_numpy(batch)
@@ -200,3 +227,9 @@ def _data_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[An
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,
     )
+
+
+def _end_workers(loader: Any) -> None:
+    # A DataLoader has no public way to do this, and forgetting its iterator fails where a traceback holds on to it.
+    if (iterator := getattr(loader, "_iterator", None)) is not None:
+        iterator._shutdown_workers()

@@ -10,7 +10,7 @@ import numpy as np
 
 from soups.data.folders import image_path, listing
 from soups.data.groups import add_groups
-from soups.data.layouts import COLUMNS, LAYOUTS, test_samples
+from soups.data.layouts import COLUMNS, LAYOUTS, samples_elsewhere
 from soups.data.settings import DataSettings
 from soups.data.split import split_samples
 from soups.errors import DataError, UsageError, unknown_name
@@ -41,7 +41,7 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
         raise unknown_name("layout", settings.layout, LAYOUTS)
     samples = LAYOUTS[settings.layout](settings)
     if settings.test_location is not None:
-        samples = pd.concat([samples, test_samples(settings, _classes(samples))], ignore_index=True)
+        samples = pd.concat([samples, samples_elsewhere(settings, _classes(samples))], ignore_index=True)
         samples = samples.sort_values("image", ignore_index=True)
     if settings.skip_bad_images:
         samples = _without_bad_images(samples, Path(settings.data_location or "."))

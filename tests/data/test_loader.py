@@ -1,0 +1,151 @@
+"""Batches that do not depend on workers, on a resume or on the global generators."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from soups.data.augment import Augmentation
+from soups.data.cache import Images
+from soups.data.geometry import Geometry
+from soups.data.loader import TrainingLoader, evaluation_batches, training_batches
+from soups.errors import DataError
+from soups.runtime import derived_seed
+
+COUNT, SIZE = 23, 8
+AUGMENTATION = Augmentation(SIZE)
+LABELS = np.arange(COUNT) % 3
+
+Batches = list[tuple[torch.Tensor, ...]]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Images:
+    random = np.random.default_rng(0)
+    paths = [tmp_path / f"{index}.png" for index in range(COUNT)]
+    for path in paths:
+        Image.fromarray(random.integers(0, 256, (30, 30, 3), dtype=np.uint8)).save(path)
+    return Images(paths, Geometry(30, 30))
+
+
+def epochs_of(loader: TrainingLoader, epochs: range = range(2)) -> Batches:
+    return [batch for epoch in epochs for batch in loader.epoch(epoch)]
+
+
+def equal(one: Batches, other: Batches) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a, b) for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True)
+    )
+
+
+def test_every_row_once_and_the_short_batch_is_kept(images: Images) -> None:
+    loader = TrainingLoader(images, LABELS, np.arange(COUNT), AUGMENTATION, 5, seed=1)
+    batches = list(loader.epoch(0))
+    assert len(loader) == len(batches) == 5 and [len(batch[1]) for batch in batches] == [5, 5, 5, 5, 3]
+    pixels, labels, rows = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert pixels.shape == (COUNT, SIZE, SIZE, 3) and pixels.dtype == torch.uint8 and labels.dtype == torch.int64
+    assert sorted(rows.tolist()) == list(range(COUNT)) and rows.tolist() != list(range(COUNT))
+    assert labels.tolist() == LABELS[rows].tolist()
+
+
+def test_against_a_plain_reference(images: Images) -> None:
+    rows = np.array([4, 4, 9, 1, 4])
+    got = {}
+    for pixels, _, positions in training_batches(images, LABELS, rows, AUGMENTATION, 2, seed=7, epoch=3):
+        for picture, row in zip(pixels, positions.tolist(), strict=True):
+            got.setdefault(row, set()).add(picture.numpy().tobytes())
+    expected: dict[int, set[bytes]] = {}
+    for row, copy in ((4, 0), (4, 1), (9, 0), (1, 0), (4, 2)):
+        seed = derived_seed(7, 3, row, copy)
+        expected.setdefault(row, set()).add(AUGMENTATION(images[row], seed).tobytes())
+    assert got == expected and len(got[4]) == 3
+
+
+def test_order_and_pixels_depend_on_seed_and_epoch_alone(images: Images) -> None:
+    rows = np.arange(COUNT)
+    first = epochs_of(TrainingLoader(images, LABELS, rows, AUGMENTATION, COUNT, seed=1))
+    assert not torch.equal(first[0][2], first[1][2])
+    assert equal(first[1:], list(training_batches(images, LABELS, rows, AUGMENTATION, COUNT, 1, 1)))
+    assert not equal(first[:1], list(training_batches(images, LABELS, rows, AUGMENTATION, COUNT, 2, 0)))
+    smaller = list(training_batches(images, LABELS, rows, AUGMENTATION, 4, 1, 0))
+    assert torch.equal(torch.cat([batch[0] for batch in smaller]), first[0][0])
+
+
+def test_global_generators_are_neither_read_nor_moved(images: Images) -> None:
+    def run() -> Batches:
+        return list(
+            training_batches(images, LABELS, np.arange(COUNT), Augmentation(SIZE, rand_augment="rand-m9-n2"), 9, 1, 0)
+        )
+
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    one = run()
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(99)
+    assert equal(run(), one)
+
+
+def test_an_epoch_is_taken_up_in_the_middle_without_decoding(images: Images) -> None:
+    loader = TrainingLoader(images, LABELS, np.arange(COUNT), AUGMENTATION, 4, seed=1)
+    whole = list(loader.epoch(2))
+    assert equal(list(loader.epoch(2, start_step=3)), whole[3:])
+    assert list(loader.epoch(2, start_step=6)) == [] and equal(list(loader.epoch(2)), whole)
+    for place, path in enumerate(images.paths):
+        if place in {row for batch in whole[:3] for row in batch[2].tolist()}:
+            path.unlink()
+    assert equal(list(loader.epoch(2, start_step=3)), whole[3:])
+
+
+def test_two_workers_give_the_same_bytes_live_on_and_end(images: Images) -> None:
+    rows = np.concatenate([np.arange(COUNT), np.arange(5)])
+    augmentation = Augmentation(SIZE, rand_augment="rand-m9-n2")
+    alone = TrainingLoader(images, LABELS, rows, augmentation, 4, seed=3)
+    with TrainingLoader(images, LABELS, rows, augmentation, 4, seed=3, workers=2) as loader:
+        first = list(loader.epoch(0))
+        start = time.perf_counter()
+        abandoned = loader.epoch(1)
+        next(abandoned)
+        abandoned.close()  # type: ignore[attr-defined]
+        rest = list(loader.epoch(1, start_step=2))
+        assert time.perf_counter() - start < 1.5, "workers are not started anew"
+        workers = list(loader._loader._iterator._workers)
+        assert len(workers) == 2 and all(worker.is_alive() for worker in workers)
+        expected = list(alone.epoch(0)) + list(alone.epoch(1, start_step=2))
+        evaluated = list(evaluation_batches(images, 5, workers=1))
+        kept = images.take(range(COUNT))
+        images.paths[3].unlink()
+        with pytest.raises(DataError, match=r"^.*3\.png: no such file\n  expected: an image file$"):
+            list(loader.epoch(2))
+    for worker in workers:
+        worker.join(10)
+    assert not any(worker.is_alive() for worker in workers)
+    assert equal(first + rest, expected)
+    assert np.array_equal(torch.cat(evaluated).numpy(), kept)
+
+
+def test_evaluation_keeps_order_and_drops_nothing(images: Images) -> None:
+    batches = list(evaluation_batches(images, 5))
+    assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
+    assert np.array_equal(torch.cat(batches).numpy(), np.stack([images[index] for index in range(COUNT)]))
+    assert list(evaluation_batches(Images([], Geometry(30, 30)), 5)) == []
+
+
+def test_overhead_of_a_sample_is_small() -> None:
+    class Memory(Images):
+        def __getitem__(self, index: int) -> np.ndarray:
+            return pixels[index]
+
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 37, 37, 3), dtype=np.uint8)
+    images = Memory([Path(str(index)) for index in range(64)], Geometry(37, 37))
+    for rand_augment, limit in ((None, 60e-6), ("rand-m9-n2", 250e-6)):
+        loader = TrainingLoader(images, np.zeros(64), np.arange(64), Augmentation(32, rand_augment=rand_augment), 64, 0)
+        times = []
+        for epoch in range(15):
+            start = time.perf_counter()
+            list(loader.epoch(epoch))
+            times.append(time.perf_counter() - start)
+        # Twice the budget, since other work may share the processor.
+        assert min(times) / 64 < 2 * limit

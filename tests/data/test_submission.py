@@ -1,0 +1,133 @@
+"""Predictions in the template's form, truth aligned by id."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from soups.data.submission import default_table, fill_template, find_template, read_truth
+from soups.errors import DataError
+from soups.labels import LabelSpace
+
+SPACE = LabelSpace(("cat", "dog", "eel"))
+IMAGES = ["test/1.png", "test/2.png", "test/03.png"]
+PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.2, 0.5, 0.3]])
+
+
+def template(folder: Path, text: str) -> Path:
+    path = folder / "sample_submission.csv"
+    path.write_text(text, encoding="utf-8-sig")
+    return path
+
+
+def filled(folder: Path, text: str, images: list[str] = IMAGES) -> str:
+    return fill_template(template(folder, text), images, PROBABILITIES, SPACE).to_csv(index=False)
+
+
+@pytest.mark.parametrize("form", ["test/{}.png", "{}.png", "{}", "test/{}"])
+def test_rows_stand_in_the_templates_order(tmp_path: Path, form: str) -> None:
+    ids = [form.format(name) for name in ("03", "1", "2")]
+    text = "id,label\n" + "".join(f"{name},cat\n" for name in ids)
+    assert filled(tmp_path, text) == f"id,label\n{ids[0]},dog\n{ids[1]},cat\n{ids[2]},eel\n"
+
+
+def test_whole_numbers_ask_for_the_index(tmp_path: Path) -> None:
+    assert filled(tmp_path, "ImageID,ans\n1.png,0\n2.png,0\n03.png,0\n") == "ImageID,ans\n1.png,0\n2.png,2\n03.png,1\n"
+    assert filled(tmp_path, "id,ans\n1,-1\n2,-1\n03,-1\n").splitlines()[1:] == ["1,0", "2,2", "03,1"]
+
+
+def test_empty_answers_and_classes_called_numbers_ask_for_names(tmp_path: Path) -> None:
+    assert filled(tmp_path, "id,ans\n1,\n2,\n03,\n").splitlines()[1:] == ["1,cat", "2,eel", "03,dog"]
+    numbers = LabelSpace(("7", "8", "9"))
+    table = fill_template(template(tmp_path, "id,ans\n1,7\n2,7\n03,7\n"), IMAGES, PROBABILITIES, numbers)
+    assert table["ans"].tolist() == ["7", "9", "8"]
+
+
+def test_other_columns_stay_and_target_is_the_answer(tmp_path: Path) -> None:
+    text = "image,target,note\n1.png,cat,keep me\n2.png,cat,\n03.png,cat,007\n"
+    assert filled(tmp_path, text) == "image,target,note\n1.png,cat,keep me\n2.png,eel,\n03.png,dog,007\n"
+
+
+def test_a_column_for_each_class_asks_for_probabilities(tmp_path: Path) -> None:
+    table = fill_template(template(tmp_path, "id,eel,cat,dog\n2,0,0,0\n1,0,0,0\n"), IMAGES, PROBABILITIES, SPACE)
+    assert list(table.columns) == ["id", "eel", "cat", "dog"]
+    assert table.iloc[0, 1:].tolist() == [0.8, 0.1, 0.1]
+
+
+def test_images_that_the_template_does_not_ask_for_are_noticed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert filled(tmp_path, "id,ans\n2,cat\n") == "id,ans\n2,eel\n"
+    assert "does not ask for 2 of the 3 images" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,ans\n1,a\n2,a\n1,a\n", r"sample_submission\.csv, rows 2 and 4: the same image twice(.|\n)*'1'"),
+        ("id,ans\n1,a\n1.png,a\n", r"rows 2 and 3: both are test/1\.png"),
+        ("id,ans\n1,a\n3,a\n", r"ids without an image: '3' \(row 3\)"),
+        ("id,ans\n1,a\n,a\n", r"row 3: the image's id is empty"),
+        ("id\n1\n", r"one column only"),
+    ],
+)
+def test_wrong_ids_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        filled(tmp_path, text)
+
+
+def test_a_name_that_fits_two_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row 2: '1' could be 2 images(.|\n)*test/1\.png, test/1\.jpg"):
+        filled(tmp_path, "id,ans\n1,a\n", ["test/1.png", "test/1.jpg", "test/2.png"])
+
+
+def test_default_table() -> None:
+    table = default_table(IMAGES, PROBABILITIES, SPACE, all_probabilities=False)
+    assert table.to_csv(index=False) == (
+        "image,target,confidence\ntest/1.png,cat,0.7\ntest/2.png,eel,0.8\ntest/03.png,dog,0.5\n"
+    )
+    wide = default_table(IMAGES, PROBABILITIES, SPACE, all_probabilities=True)
+    assert list(wide.columns) == ["image", "target", "confidence", "cat", "dog", "eel"]
+    assert np.array_equal(wide[["cat", "dog", "eel"]].to_numpy(), PROBABILITIES)
+
+
+def test_a_class_may_be_called_as_a_column() -> None:
+    space = LabelSpace(("image", "target", "confidence"))
+    table = default_table(IMAGES, PROBABILITIES, space, all_probabilities=True)
+    assert list(table.columns) == ["image", "target", "confidence"] * 2
+
+
+def test_find_template(tmp_path: Path) -> None:
+    data, test = tmp_path / "data", tmp_path / "eval" / "images"
+    for folder in (data / "test", test):
+        folder.mkdir(parents=True)
+    assert find_template(data, test) is None and find_template(None, None) is None
+    (data / "info.csv").touch()
+    assert find_template(str(data), None) == data / "info.csv"
+    (data / "test" / "sample_submission.csv").touch()
+    assert find_template(data, None) == data / "test" / "sample_submission.csv"
+    (tmp_path / "eval" / "sample_submission.csv").touch()
+    assert find_template(data, test) == tmp_path / "eval" / "sample_submission.csv"
+    assert find_template(None, tmp_path / "none" / "images") is None
+
+
+def test_truth_by_name_or_index_in_the_images_order(tmp_path: Path) -> None:
+    path = tmp_path / "truth.csv"
+    for text in ("id,label\n2,eel\n1.png,cat\ntest/03,dog\nother,cat\n", "image,x,target\n2,,2\n1,,0\n03,,1\n"):
+        path.write_text(text, encoding="utf-8")
+        assert read_truth(path, IMAGES, SPACE) == ["cat", "eel", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,label\n1,cat\n2,dog\n", r"truth\.csv: no row for 1 images: test/03\.png"),
+        ("id,label\n1,cat\n1,dog\n", r"rows 2 and 3: the same image twice"),
+        ("id,label\n1,cat\n2,cow\n03,dog\n", r"truth\.csv, column 'label': 'cow' is neither a class name nor an index"),
+        ("id\n1\n", r"one column only"),
+    ],
+)
+def test_wrong_truth_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "truth.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_truth(tmp_path / "truth.csv", IMAGES, SPACE)
