@@ -146,7 +146,8 @@ def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
     import open_clip
 
     config = architecture.config if architecture.name == CUSTOM else open_clip.get_model_config(architecture.name)
-    if config is None or bool(config.get("quick_gelu", architecture.quick_gelu)) != architecture.quick_gelu:
+    named = architecture.name != CUSTOM
+    if config is None or (named and bool(config.get("quick_gelu")) != architecture.quick_gelu):
         raise DataError(f"architecture {architecture.name!r}: the installed open_clip does not know it")
     _refuse_giant(architecture)
     try:

@@ -1,0 +1,435 @@
+"""open_clip starts: names, quick-GELU, files and folders of weights, zero-shot heads, preprocessing."""
+
+import json
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from soups.checkpoints import Architecture
+from soups.errors import DataError, EnvironmentFailure, UsageError
+from soups.models import clip_names, hub
+from soups.models.build import build_empty, build_start, describe
+from soups.models.clip_names import exact_name, make_plan, preprocessing_of
+from soups.models.settings import ModelSettings
+from soups.preprocessing import Preprocessing, normalise
+
+CLASSES = ("cat", "polar_bear", "zero {}")
+
+
+def folder_settings(folder: Path, **changes: Any) -> ModelSettings:
+    return ModelSettings(model=f"local-dir:{folder}", **changes)
+
+
+def reference_clip(folder: Path) -> nn.Module:
+    """The same CLIP by open_clip's own function."""
+    return open_clip.create_model(f"local-dir:{folder}").eval()
+
+
+def images(size: int = 16) -> torch.Tensor:
+    return torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("written", "exact"),
+    [
+        ("ViT-B/32", "ViT-B-32"),
+        ("ViT-B-32", "ViT-B-32"),
+        ("vit-b-16", "ViT-B-16"),
+        ("ViT-L/14", "ViT-L-14"),
+        ("ViT-L/14@336px", "ViT-L-14-336"),
+        ("RN50x4", "RN50x4"),
+        ("convnext_base_w", "convnext_base_w"),
+    ],
+)
+def test_names_as_users_write_them(written: str, exact: str) -> None:
+    assert exact_name(written) == exact
+
+
+def test_every_architecture_of_open_clip_is_known_and_has_preprocessing() -> None:
+    for name in open_clip.list_models():
+        plan = make_plan(ModelSettings(model=name))
+        assert plan.name in {name, f"{name}-quickgelu"}
+        assert preprocessing_of(plan).size == open_clip.get_model_config(name)["vision_cfg"].get("image_size", 224)
+
+
+def test_an_unknown_name_lists_the_nearest_only() -> None:
+    with pytest.raises(UsageError) as caught:
+        exact_name("ViT-B/33")
+    message = str(caught.value)
+    assert message.startswith("--model ViT-B/33: open_clip has no such architecture")
+    assert "did you mean ViT-B-32" in message and "list_models()" in message
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "name", "tag", "quick"),
+    [
+        ("ViT-B/32", None, "ViT-B-32-quickgelu", "openai", True),
+        ("ViT-B-32-quickgelu", None, "ViT-B-32-quickgelu", "openai", True),
+        ("ViT-B/32", "openai", "ViT-B-32-quickgelu", "openai", True),
+        ("ViT-B/32", "laion2b-s34b-b79k", "ViT-B-32", "laion2b_s34b_b79k", False),
+        ("ViT-B/32", "metaclip_400m", "ViT-B-32-quickgelu", "metaclip_400m", True),
+        ("ViT-L/14", None, "ViT-L-14-quickgelu", "openai", True),
+        ("RN50", None, "RN50-quickgelu", "openai", True),
+        ("ViT-g-14", None, "ViT-g-14", "laion2b_s12b_b42k", False),
+        ("ViT-B/32", "none", "ViT-B-32", None, False),
+        ("ViT-M-32", None, "ViT-M-32", None, False),
+    ],
+)
+def test_the_tag_decides_the_activation(
+    model: str, pretrained: str | None, name: str, tag: str | None, quick: bool
+) -> None:
+    plan = make_plan(ModelSettings(model=model, pretrained=pretrained))
+    assert (plan.name, plan.tag, plan.architecture.quick_gelu) == (name, tag, quick)
+
+
+def test_every_quick_gelu_tag_gets_a_quick_gelu_architecture() -> None:
+    for name, tag in open_clip.list_pretrained():
+        plan = make_plan(ModelSettings(model=name, pretrained=tag))
+        wanted = open_clip.get_pretrained_cfg(name, tag).get("quick_gelu") or "roberta" in name
+        assert plan.architecture.quick_gelu == bool(wanted), (name, tag)
+
+
+def test_quick_gelu_reaches_the_network() -> None:
+    config = {"embed_dim": 8, "vision_cfg": {"image_size": 16, **TOWERS["vision transformer"]}}
+    quick, plain = (
+        build_empty(Architecture(family="open_clip", name="custom", quick_gelu=quick, config=config), ["a"])
+        for quick in (True, False)
+    )
+    assert any(type(module).__name__ == "QuickGELU" for module in quick.modules())
+    assert not any(type(module).__name__ == "QuickGELU" for module in plain.modules())
+
+
+def test_a_tag_that_is_none_lists_the_tags() -> None:
+    with pytest.raises(UsageError, match=r"--pretrained opnai: neither a file nor a tag(.|\n)*did you mean 'openai'"):
+        make_plan(ModelSettings(pretrained="opnai"))
+
+
+def test_notices_say_what_was_chosen(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="soups")
+    make_plan(ModelSettings(model="ViT-M-32"))
+    make_plan(ModelSettings(model="ViT-g-14"))
+    assert "no weights for it; it starts from random ones" in caplog.text
+    assert "taking --pretrained laion2b_s12b_b42k; others: laion2b_s34b_b88k" in caplog.text
+
+
+def test_weights_out_of_reach_are_one_message_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    begin = time.monotonic()
+    with pytest.raises(EnvironmentFailure) as caught:
+        build_start(ModelSettings(), CLASSES, seed=0)
+    assert time.monotonic() - begin < 5
+    message = str(caught.value)
+    assert message.startswith("could not fetch the weights of ViT-B-32-quickgelu, tag openai")
+    assert "--pretrained FILE" in message and "offline" in message
+    assert not caplog.records
+
+
+def test_a_hub_that_does_not_answer_leaves_the_setting_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(hub, "_hub_problem", lambda: "no route")
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    assert hub.fetched(lambda: huggingface_hub.constants.HF_HUB_OFFLINE, "x") is True
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is before
+    with pytest.raises(EnvironmentFailure, match=r"could not fetch x(.|\n)*no route(.|\n)*elsewhere"):
+        hub.fetched(lambda: 1 / 0, "x", next_step="elsewhere")
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is before
+
+
+def test_a_folder_gives_the_tower_and_open_clips_zero_shot_logits(tiny_clip: Path) -> None:
+    settings = folder_settings(tiny_clip, templates=("a photo of a {}.", "{}, drawn"))
+    start = build_start(settings, CLASSES, seed=0)
+    clip, tokenizer = reference_clip(tiny_clip), open_clip.get_tokenizer(f"local-dir:{tiny_clip}")
+    names = ["cat", "polar bear", "zero {}"]
+    with torch.no_grad():
+        features = clip.encode_image(images(), normalize=True)
+        assert torch.equal(start.classifier.features(images()), features)
+        templates = [lambda name: f"a photo of a {name}.", lambda name: f"{name}, drawn"]
+        own = open_clip.build_zero_shot_classifier(clip, tokenizer, names, templates)
+        expected = features @ (own * clip.logit_scale.exp())
+        torch.testing.assert_close(start.classifier(images()), expected)
+        # The same, one prompt after the other, as the original's get_zeroshot_classifier.
+        rows = []
+        for name in names:
+            texts = tokenizer([f"a photo of a {name}.", f"{name}, drawn"])
+            embeddings = torch.stack([clip.encode_text(text[None])[0] for text in texts])
+            mean = (embeddings / embeddings.norm(dim=-1, keepdim=True)).mean(dim=0)
+            rows.append(mean / mean.norm() * clip.logit_scale.exp())
+        torch.testing.assert_close(start.classifier.head.weight, torch.stack(rows))
+    assert torch.equal(start.classifier.head.bias, torch.zeros(3))
+    assert not start.classifier.training
+
+
+def test_a_folder_s_start_is_described_by_its_card_alone(tiny_clip: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
+    start = build_start(folder_settings(folder), CLASSES, seed=0)
+    assert start.architecture.name == "custom" and "text_cfg" not in start.architecture.config
+    assert describe(folder_settings(folder)) == (start.architecture, start.preprocessing)
+    shutil.rmtree(folder)
+    again = build_empty(Architecture.model_validate_json(start.architecture.model_dump_json()), CLASSES)
+    again.load_state_dict(start.classifier.state_dict(), strict=True)
+    assert torch.equal(again(images()), start.classifier(images()))
+
+
+def test_building_empty_takes_no_text_tower_and_milliseconds(tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    architecture, _ = describe(folder_settings(tiny_clip))
+    monkeypatch.setattr(open_clip.model, "_build_text_tower", None)
+    begin = time.monotonic()
+    classifier = build_empty(architecture, CLASSES)
+    assert time.monotonic() - begin < 0.5
+    assert set(classifier.state_dict()) >= {"backbone.conv1.weight", "head.weight", "head.bias"}
+    assert not any("token_embedding" in key for key in classifier.state_dict())
+
+
+# Small networks of every kind of tower that open_clip's configurations have.
+TOWERS = {
+    "vision transformer": {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    "CoCa's": {"layers": 1, "width": 32, "head_width": 16, "attentional_pool": True, "output_tokens": True},
+    "ResNet": {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8},
+    "timm's, convolutions": {"timm_model_name": "test_convnext", "timm_model_pretrained": True, "timm_proj": "linear"},
+    "timm's, transformer": {"timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": ""},
+}
+
+
+@pytest.mark.parametrize("kind", TOWERS)
+def test_towers_of_all_kinds_give_one_vector_an_image(kind: str) -> None:
+    width = 64 if kind == "timm's, transformer" else 32
+    config = {"embed_dim": width, "vision_cfg": {"image_size": 64} | TOWERS[kind]}
+    classifier = build_empty(Architecture(family="open_clip", name="custom", config=config), CLASSES)
+    with torch.no_grad():
+        features = classifier.features(images(64))
+        assert classifier(images(64)).shape == (3, 3)
+    assert features.shape == (3, width)
+    torch.testing.assert_close(features.norm(dim=-1), torch.ones(3))
+
+
+def test_random_starts_follow_the_seed_and_leave_the_global_generator(tiny_clip: Path) -> None:
+    settings = folder_settings(tiny_clip, pretrained="none")
+    torch.manual_seed(5)
+    first = build_start(settings, CLASSES, seed=1).classifier.state_dict()
+    drawn = torch.rand(1)
+    again, other = (build_start(settings, CLASSES, seed=seed).classifier.state_dict() for seed in (1, 2))
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+    assert not torch.equal(first["backbone.conv1.weight"], other["backbone.conv1.weight"])
+    assert 0 < first["head.weight"].std() < 0.1
+
+
+def test_a_random_head_keeps_the_towers_weights(tiny_clip: Path) -> None:
+    start = build_start(folder_settings(tiny_clip, head="random"), CLASSES, seed=1)
+    assert torch.equal(start.classifier.backbone.proj, reference_clip(tiny_clip).visual.proj)
+    assert start.classifier.head.weight.std() < 0.1
+
+
+def test_zero_shot_without_a_text_tower_is_an_error(tiny_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--head zero-shot: there are no weights of a text tower(.|\n)*none"):
+        build_start(folder_settings(tiny_clip, pretrained="none", head="zero-shot"), CLASSES, seed=0)
+    save_file(reference_clip(tiny_clip).visual.state_dict(), tmp_path / "visual.safetensors")
+    with pytest.raises(UsageError, match=r"no weights of a text tower(.|\n)*visual\.safetensors"):
+        settings = folder_settings(tiny_clip, pretrained=str(tmp_path / "visual.safetensors"), head="zero-shot")
+        build_start(settings, CLASSES, seed=0)
+
+
+def whole(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "open_clip_model.safetensors")
+
+
+def tower_of(folder: Path) -> dict[str, torch.Tensor]:
+    return {k.removeprefix("visual."): v for k, v in whole(folder).items() if k.startswith("visual.")}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "zero_shot"),
+    [
+        (lambda folder: whole(folder), True),
+        (lambda folder: {"state_dict": whole(folder), "epoch": 3}, True),
+        (lambda folder: {"state_dict": {f"module.{k}": v for k, v in whole(folder).items()}, "epoch": 3}, True),
+        (lambda folder: {f"module._orig_mod.{k}": v for k, v in whole(folder).items()}, True),
+        (lambda folder: whole(folder) | {k: torch.tensor(1) for k in clip_marks()}, True),
+        (lambda folder: tower_of(folder), False),
+        (lambda folder: {f"module.{k}": v for k, v in tower_of(folder).items()}, False),
+        (lambda folder: {f"visual.{k}": v for k, v in tower_of(folder).items()}, False),
+    ],
+)
+def test_files_of_weights_in_every_wrapping(tiny_clip: Path, tmp_path: Path, wrap: Any, zero_shot: bool) -> None:
+    torch.save(wrap(tiny_clip), tmp_path / "weights.pt")
+    start = build_start(folder_settings(tiny_clip, pretrained=str(tmp_path / "weights.pt")), CLASSES, seed=0)
+    reference = build_start(folder_settings(tiny_clip), CLASSES, seed=0)
+    assert torch.equal(start.classifier.features(images()), reference.classifier.features(images()))
+    assert torch.equal(start.classifier.head.weight, reference.classifier.head.weight) == zero_shot
+
+
+def clip_marks() -> tuple[str, ...]:
+    return ("input_resolution", "context_length", "vocab_size")
+
+
+def test_half_precision_files_become_float32(tiny_clip: Path, tmp_path: Path) -> None:
+    torch.save({key: value.half() for key, value in whole(tiny_clip).items()}, tmp_path / "half.pt")
+    start = build_start(folder_settings(tiny_clip, pretrained=str(tmp_path / "half.pt")), CLASSES, seed=0)
+    assert {tensor.dtype for tensor in start.classifier.state_dict().values()} == {torch.float32}
+    expected = whole(tiny_clip)["visual.proj"].half().float()
+    assert torch.equal(start.classifier.backbone.proj, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: {k: v for k, v in s.items() if k != "visual.proj"}, "lacks 'visual.proj'"),
+        (lambda s: {k: v for k, v in s.items() if k != "text_projection"}, "lacks 'text_projection'"),
+        (lambda s: s | {"visual.surprise": torch.ones(1)}, "has also 'visual.surprise'"),
+        (lambda s: s | {"visual.proj": torch.ones(2, 2)}, r"has 'visual.proj' of shape \(2, 2\) instead of \(32, 8\)"),
+        (lambda s: {f"other.{k}": v for k, v in s.items()}, "lacks .* and .* more"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(tiny_clip: Path, tmp_path: Path, change: Any, said: str) -> None:
+    torch.save(change(whole(tiny_clip)), tmp_path / "weights.pt")
+    with pytest.raises(DataError, match=rf"weights\.pt: its weights do not fit(.|\n)*{said}"):
+        build_start(folder_settings(tiny_clip, pretrained=str(tmp_path / "weights.pt")), CLASSES, seed=0)
+
+
+def test_a_file_of_another_architecture_is_refused(tiny_clip: Path) -> None:
+    settings = ModelSettings(model="ViT-S-32-alt", pretrained=str(tiny_clip / "open_clip_model.safetensors"))
+    with pytest.raises(DataError, match="its weights do not fit ViT-S-32-alt"):
+        build_start(settings, CLASSES, seed=0)
+
+
+def test_openais_archive_means_quick_gelu(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = json.loads((tiny_clip / "open_clip_config.json").read_text())["model_cfg"]
+    configs = {"tiny": config, "tiny-quickgelu": config | {"quick_gelu": True}}
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", configs)
+    clip = open_clip.CLIP(**config)
+    clip.load_state_dict(whole(tiny_clip))
+    for mark in clip_marks():
+        if hasattr(clip, mark):
+            delattr(clip, mark)
+        clip.register_buffer(mark, torch.tensor(16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace_module(clip, {"encode_image": (images(),)}).save(str(tmp_path / "openai.pt"))
+    torch.save(whole(tiny_clip), tmp_path / "other.pt")
+    openai, other = (
+        build_start(ModelSettings(model="tiny", pretrained=str(tmp_path / name), head="random"), CLASSES, seed=0)
+        for name in ("openai.pt", "other.pt")
+    )
+    assert (openai.architecture.name, openai.architecture.quick_gelu) == ("tiny-quickgelu", True)
+    assert (other.architecture.name, other.architecture.quick_gelu) == ("tiny", False)
+    assert torch.equal(openai.classifier.backbone.proj, other.classifier.backbone.proj)
+    assert not torch.equal(openai.classifier(images()), other.classifier(images()))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (None, None, "no such folder"),
+        ("x", "{}", r"open_clip_config\.json: no such file"),
+        ("open_clip_config.json", "{", "not readable JSON"),
+        ("open_clip_config.json", '{"model_cfg": {"embed_dim": NaN}}', "not readable JSON"),
+        ("open_clip_config.json", "[]", "not open_clip's\n  expected: `model_cfg`"),
+        ("open_clip_config.json", '{"model_cfg": {"embed_dim": 8}}', "not open_clip's"),
+    ],
+)
+def test_folders_that_are_no_clip(tmp_path: Path, name: str | None, content: str, said: str) -> None:
+    folder = tmp_path / "clip"
+    if name is not None:
+        folder.mkdir()
+        (folder / name).write_text(content)
+    with pytest.raises(DataError, match=said):
+        build_start(folder_settings(folder), CLASSES, seed=0)
+
+
+def test_a_folder_without_weights_says_how_to_give_them(tiny_clip: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_clip / "open_clip_config.json", tmp_path)
+    with pytest.raises(
+        DataError, match=r"holds no weights\n  expected: open_clip_model\.safetensors(.|\n)*--pretrained FILE"
+    ):
+        build_start(folder_settings(tmp_path), CLASSES, seed=0)
+    assert build_start(folder_settings(tmp_path, pretrained="none"), CLASSES, seed=0).architecture.name == "custom"
+    with pytest.raises(UsageError, match="--pretrained openai: neither a file nor a tag"):
+        build_start(folder_settings(tmp_path, pretrained="openai"), CLASSES, seed=0)
+
+
+def picture(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def inputs(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
+    """What the fields of a Preprocessing say, step by step, by Pillow."""
+    filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+    side, size = round(preprocessing.size / preprocessing.crop_fraction), preprocessing.size
+    scale = side / min(image.size)
+    shape = (side, side) if preprocessing.resize == "squash" else tuple(int(scale * length) for length in image.size)
+    image = image.resize(shape, filters[preprocessing.interpolation])
+    left, top = (round((length - size) / 2) for length in image.size)
+    pixels = np.asarray(image)[top : top + size, left : left + size]
+    return normalise(torch.from_numpy(pixels.copy())[None], preprocessing)
+
+
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32", "ViT-B-16-SigLIP", "MobileCLIP-S1", "ViT-L-14-CLIPA", "RN50x4", "ViT-H-14-378"]
+)
+@pytest.mark.parametrize("shape", [(40, 30), (300, 400), (224, 224)])
+def test_preprocessing_gives_open_clips_own_input(name: str, shape: tuple[int, int]) -> None:
+    plan = make_plan(ModelSettings(model=name))
+    config = clip_names.make_plan(ModelSettings(model=name)).preprocess
+    preprocessing = preprocessing_of(plan)
+    own = open_clip.image_transform(
+        preprocessing.size,
+        is_train=False,
+        mean=config["mean"],
+        std=config["std"],
+        interpolation=config["interpolation"],
+        resize_mode=config["resize_mode"],
+    )
+    torch.testing.assert_close(inputs(picture(*shape), preprocessing)[0], own(picture(*shape)), atol=1e-6, rtol=0)
+
+
+def test_preprocessing_of_a_folder_is_its_own(tiny_clip: Path, tmp_path: Path) -> None:
+    _, preprocessing = describe(folder_settings(tiny_clip))
+    assert preprocessing == Preprocessing(size=16, mean=(0.5,) * 3, std=(0.25,) * 3)
+    config = json.loads((tiny_clip / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["resize_mode"] = "longest"
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"its preprocessing is not supported(.|\n)*longest"):
+        describe(folder_settings(tmp_path, pretrained="none"))
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture(family="elsewhere", name="x"),
+        Architecture(family="open_clip", name="ViT-Z-99"),
+        Architecture(family="open_clip", name="ViT-B-32", quick_gelu=True, config=None),
+        Architecture(family="open_clip", name="custom"),
+        Architecture(family="open_clip", name="custom", config={"embed_dim": 8}),
+        Architecture(family="open_clip", name="custom", config={"embed_dim": 8, "vision_cfg": {"layers": 10**9}}),
+        Architecture(family="open_clip", name="custom", config={"embed_dim": 10**12, "vision_cfg": {}}),
+        Architecture(family="open_clip", name="custom", config={"embed_dim": 8, "vision_cfg": {"surprise": 1}}),
+        Architecture(
+            family="open_clip",
+            name="custom",
+            config={"embed_dim": 8, "vision_cfg": {"timm_model_name": "hf-hub:someone/something"}},
+        ),
+        Architecture(family="timm", name="hf-hub:someone/something"),
+        Architecture(family="timm", name="no_such_net"),
+    ],
+)
+def test_architectures_that_cannot_be_built(architecture: Architecture) -> None:
+    with pytest.raises(DataError, match=r"architecture '.*'"):
+        build_empty(architecture, CLASSES)

@@ -1,0 +1,107 @@
+"""timm's networks as backbones."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import timm.data
+import torch
+from timm.models import create_model
+
+from soups.checkpoints import Architecture
+from soups.errors import DataError, EnvironmentFailure, UsageError
+from soups.models import timm_models
+from soups.models.build import build_empty, build_start, describe
+from soups.models.settings import ModelSettings
+
+CLASSES = ("cat", "dog")
+
+
+def images(size: int) -> torch.Tensor:
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_mobilenetv4", "test_efficientnet"])
+def test_a_start_gives_timms_own_features(name: str) -> None:
+    start = build_start(ModelSettings(model=f"timm:{name}", pretrained="none"), CLASSES, seed=0)
+    model = create_model(name, num_classes=0).eval()
+    model.load_state_dict(start.classifier.backbone.state_dict(), strict=True)
+    pictures = images(start.preprocessing.size)
+    with torch.no_grad():
+        torch.testing.assert_close(start.classifier.features(pictures), model(pictures))
+        assert start.classifier(pictures).shape == (2, 2)
+    again = build_empty(start.architecture, CLASSES)
+    again.load_state_dict(start.classifier.state_dict(), strict=True)
+    assert torch.equal(again(pictures), start.classifier(pictures))
+
+
+def test_equal_seeds_give_equal_starts() -> None:
+    settings = ModelSettings(model="timm:test_vit", pretrained="none")
+    first, again, other = (build_start(settings, CLASSES, seed).classifier.state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "test_vit", "efficientnet_b0"])
+def test_preprocessing_is_timms_evaluation_transform(name: str) -> None:
+    model = create_model(name, num_classes=0)
+    config = timm.data.resolve_model_data_config(model)
+    transform = timm.data.create_transform(**config, is_training=False)
+    preprocessing = timm_models.preprocessing_of(model)
+    resize, crop = transform.transforms[:2]
+    assert round(preprocessing.size / preprocessing.crop_fraction) == resize.size
+    assert crop.size[0] == preprocessing.size
+    assert resize.interpolation.value == preprocessing.interpolation
+    normalise = transform.transforms[-1]
+    torch.testing.assert_close(torch.tensor(preprocessing.mean), normalise.mean)
+    torch.testing.assert_close(torch.tensor(preprocessing.std), normalise.std)
+
+
+def test_the_default_tag_is_timms_own() -> None:
+    assert timm_models.plan(ModelSettings(model="timm:resnet18")) == ("resnet18.a1_in1k", True, None)
+    assert timm_models.plan(ModelSettings(model="timm:resnet18.tv_in1k")) == ("resnet18.tv_in1k", True, None)
+    settings = ModelSettings(model="timm:resnet18", pretrained="tv_in1k")
+    assert timm_models.plan(settings) == ("resnet18.tv_in1k", True, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "timm:resnt18"}, r"--model timm:resnt18: timm has no such model(.|\n)*did you mean resnet18"),
+        ({"model": "timm:resnet18.nope"}, r"resnet18 has no tag 'nope'\n  expected: one of a1_in1k"),
+        ({"model": "timm:resnet18", "pretrained": "a2_in1k"}, r"--pretrained a2_in1k: neither a file nor a tag"),
+        ({"model": "timm:resnet18", "head": "zero-shot"}, "timm's models have no text tower"),
+        ({"model": "timm:hf-hub:someone/something"}, "timm has no such model"),
+    ],
+)
+def test_wrong_names_are_refused(changes: dict, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        build_start(ModelSettings(**changes), CLASSES, seed=0)
+
+
+def test_weights_out_of_reach_are_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(EnvironmentFailure, match=r"could not fetch the weights of timm:resnet18\.a1_in1k(.|\n)*FILE"):
+        build_start(ModelSettings(model="timm:resnet18"), CLASSES, seed=0)
+
+
+def test_a_file_with_its_published_classifier_is_read(tmp_path: Path) -> None:
+    whole = create_model("test_vit", num_classes=10)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in whole.state_dict().items()}}, tmp_path / "a.pt")
+    settings = ModelSettings(model="timm:test_vit", pretrained=str(tmp_path / "a.pt"))
+    backbone = build_start(settings, CLASSES, seed=0).classifier.backbone
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, whole.state_dict()[key])
+
+
+def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    torch.save(create_model("test_resnet").state_dict(), tmp_path / "a.pt")
+    with pytest.raises(DataError, match=r"a\.pt: its weights do not fit timm:test_vit"):
+        build_start(ModelSettings(model="timm:test_vit", pretrained=str(tmp_path / "a.pt")), CLASSES, seed=0)
+
+
+def test_description_without_weights() -> None:
+    architecture, preprocessing = describe(ModelSettings(model="timm:test_vit"))
+    assert architecture == Architecture(family="timm", name="test_vit.r160_in1k")
+    assert preprocessing.size == 160
