@@ -1,0 +1,85 @@
+"""`soups.load` against the pieces that it is made of."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import soups
+from soups.checkpoints import Card, write_checkpoint
+from soups.errors import DataError
+from soups.models.build import build_start
+from soups.models.settings import ModelSettings
+
+CLASSES = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    start = build_start(ModelSettings(model=f"local-dir:{tiny_clip}"), CLASSES, seed=0)
+    path = tmp_path_factory.mktemp("models") / "start.safetensors"
+    card = Card(kind="start", architecture=start.architecture, classes=CLASSES, preprocessing=start.preprocessing)
+    write_checkpoint(path, start.classifier.state_dict(), card)
+    return path
+
+
+def test_probabilities_are_those_of_open_clip_s_own_transform(
+    checkpoint: Path, toy_data: Path, tiny_clip: Path
+) -> None:
+    import open_clip
+    from PIL import Image
+
+    model = soups.load(checkpoint, device="cpu")
+    paths = sorted((toy_data / "test").rglob("*.png"))[:5]
+    found = model.predict_proba(paths)
+    _, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tiny_clip}")
+    with torch.inference_mode():
+        logits = model.classifier(torch.stack([transform(Image.open(path)) for path in paths]))
+    assert found.dtype == np.float32
+    assert model.classes == CLASSES
+    assert np.allclose(found, logits.softmax(dim=1).numpy(), atol=0.02)  # bf16 where the processor has it.
+    assert np.allclose(found.sum(axis=1), 1, atol=1e-6)
+
+
+def test_predict_keeps_the_rows(checkpoint: Path, toy_data: Path) -> None:
+    model = soups.load(str(checkpoint), device="cpu")
+    paths = [str(path) for path in sorted((toy_data / "test").rglob("*.png"))[:4]]
+    frame = pd.DataFrame({"other": range(4), "image": paths}, index=[7, 5, 5, 1])
+    result = model.predict(frame)
+    assert list(frame.columns) == ["other", "image"]
+    assert list(result.columns) == ["other", "image", "target", "confidence"]
+    assert result.index.tolist() == [7, 5, 5, 1]
+    probabilities = model.predict_proba(paths)
+    assert result["target"].tolist() == [CLASSES[index] for index in probabilities.argmax(axis=1)]
+    assert result["confidence"].tolist() == probabilities.max(axis=1).tolist()
+
+
+def test_nothing_to_predict(checkpoint: Path) -> None:
+    model = soups.load(checkpoint, device="cpu")
+    assert model.predict_proba([]).shape == (0, 3)
+    assert list(model.predict(pd.DataFrame({"image": []})).columns) == ["image", "target", "confidence"]
+
+
+def test_other_device_same_model(checkpoint: Path) -> None:
+    model = soups.load(checkpoint, device="cpu")
+    assert model.device == "cpu"
+    assert model.to("cpu").device == "cpu"
+
+
+def test_what_cannot_be_predicted(checkpoint: Path, tmp_path: Path) -> None:
+    model = soups.load(checkpoint, device="cpu")
+    with pytest.raises(DataError, match="lacks a column"):
+        model.predict(pd.DataFrame({"path": ["a.png"]}))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"broken\.png"):
+        model.predict_proba([tmp_path / "broken.png"])
+    with pytest.raises(DataError, match="no such file"):
+        soups.load(tmp_path / "none.safetensors")
+
+
+def test_the_table_of_contents_is_lazy() -> None:
+    assert "load" in dir(soups) and "average" in dir(soups)
+    with pytest.raises(AttributeError, match="no attribute 'stir'"):
+        soups.stir  # noqa: B018
