@@ -24,7 +24,7 @@ _ORIGINAL_FILES = ("individual_model_results.jsonl", "uniform_soup_results.jsonl
 def print_comparison(bench: Bench) -> None:
     """Print the table and keep it in the run's output as CSV and Markdown."""
     names = bench.labelled_sets()
-    sets = {name: comparison.EvaluationSet(bench.labels(name), bench.groups(name)) for name in names}
+    sets = {name: comparison.Truth(bench.labels(name), bench.groups(name)) for name in names}
     best = best_single(bench)
     contenders = [comparison.Contender(f"best single ({best.stem})", bench.probabilities(best, names))]
     for recipe in RECIPES:

@@ -14,7 +14,7 @@ NOTHING = "–"
 
 
 @dataclass(frozen=True)
-class EvaluationSet:
+class Truth:
     """The truth about one set of images."""
 
     labels: np.ndarray
@@ -38,7 +38,7 @@ class Contender:
 
 def compare(
     contenders: Sequence[Contender],
-    sets: Mapping[str, EvaluationSet],
+    sets: Mapping[str, Truth],
     *,
     val: str = "val",
     test: str = "test",
@@ -91,7 +91,7 @@ def compare(
     return rows
 
 
-def _hits(contender: Contender, name: str, truth: EvaluationSet) -> np.ndarray:
+def _hits(contender: Contender, name: str, truth: Truth) -> np.ndarray:
     outputs = contender.outputs.get(name)
     if outputs is None or len(outputs) != len(truth.labels):
         raise DataError(

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from soups.errors import DataError
-from soups.report.comparison import Contender, EvaluationSet, compare, format_table, markdown_table
+from soups.report.comparison import Contender, Truth, compare, format_table, markdown_table
 from soups.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 
 CLASSES = 3
 
 
-def truth(seed: int, images: int = 60) -> EvaluationSet:
+def truth(seed: int, images: int = 60) -> Truth:
     rng = np.random.default_rng(seed)
-    return EvaluationSet(rng.integers(0, CLASSES, images), np.repeat(list("abcdef"), images // 6))
+    return Truth(rng.integers(0, CLASSES, images), np.repeat(list("abcdef"), images // 6))
 
 
 SETS = {"val": truth(0), "test": truth(1), "noise": truth(2), "blur": truth(3)}
