@@ -35,8 +35,9 @@ def csv_samples(settings: DataSettings) -> "pd.DataFrame":
     splits = _splits(table, settings, path)
     refuse_doubled(ids, path)
     _refuse_empty_labels(labels, splits, path)
-    groups = column(table, settings.group_column, path, "--group-column") if settings.group_column else [""] * len(ids)
-    if settings.group_column:
+    groups = [""] * len(ids)
+    if settings.group_column and not settings.groups:  # With --groups it names a column of that CSV.
+        groups = column(table, settings.group_column, path, "--group-column")
         _refuse_empty(groups, settings.group_column, path)
     samples = pd.DataFrame(
         {"image": _find_images(ids, path, [root], root), "label": labels, "group": groups, "split": splits}, dtype=str

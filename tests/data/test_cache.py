@@ -169,6 +169,28 @@ def test_a_cache_cut_short_is_built_again(paths: list[Path], folder: Path) -> No
     assert file.read_bytes() == content
 
 
+def test_a_disk_that_fills_up_while_building(paths: list[Path], folder: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from soups.data.cache import open_images
+from soups.data.geometry import Geometry
+from soups.errors import EnvironmentFailure
+paths = sorted(Path(sys.argv[1]).rglob("*.png"))
+open_images(paths, Geometry(10, 8), "off", Path(sys.argv[2]))  # Remembers the hashes, so that the map is what fails.
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+assert not open_images(paths, Geometry(10, 8), "auto", Path(sys.argv[2])).cached
+try:
+    open_images(paths, Geometry(10, 8), "on", Path(sys.argv[2]))
+except EnvironmentFailure as error:
+    print(error.problem)
+"""
+    command = [sys.executable, "-c", code, str(paths[0].parent.parent), str(folder)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "disk full while writing" in output
+    assert not files(folder) and not list(folder.glob(".*.tmp"))
+
+
 def test_no_images_at_all(folder: Path) -> None:
     assert len(open_images([], GEOMETRY, "auto", folder)) == 0
 

@@ -133,6 +133,30 @@ def test_test_location_replaces_the_test_folder(tmp_path: Path) -> None:
     assert samples.loc[samples["split"] == "test", "image"].tolist() == ["../eval/2.png"]
 
 
+def test_training_images_are_no_test_images(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    with pytest.raises(DataError, match=r"the same image in two sets: train/a/w0_a\.png"):
+        make(tmp_path, val_ratio=0.5, test_location=str(tmp_path / "train"))
+
+
+def test_groups_of_a_csv_data_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in "1234":
+        (tmp_path / f"{name}.png").touch()
+    text = "image,label,who\n1,a,p\n2,b,p\n3,a,q\n4,b,q\n"
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    (tmp_path / "groups.csv").write_text("image,team\n1,x\n2,y\n3,y\n4,x\n", encoding="utf-8")
+    own = make(tmp_path, layout="csv", val_ratio=0.5, group_column="who")
+    assert list(own["group"]) == ["p", "p", "q", "q"] and own["split"].nunique() == 2
+    other = make(tmp_path, layout="csv", val_ratio=0.5, group_column="team", groups="groups.csv")
+    assert list(other["group"]) == ["x", "y", "y", "x"]
+    with pytest.raises(UsageError, match=r"--group-pattern and --group-column both name the groups"):
+        make(tmp_path, layout="csv", group_column="who", group_pattern="x")
+    (tmp_path / "labels.csv").write_text(text.replace("3,a,q", "3,a,"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"labels\.csv, row 4: column 'who' is empty"):
+        make(tmp_path, layout="csv", group_column="who")
+    assert not caplog.text
+
+
 def test_bad_images_are_left_out_of_training_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_images(tmp_path)
     (tmp_path / "test").mkdir()

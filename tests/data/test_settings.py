@@ -1,0 +1,62 @@
+"""The flags of the data room, and what importing it costs."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from soups import cli
+from soups.data.settings import CacheSettings, DataSettings
+
+
+class Both(BaseModel):
+    """Data and cache, as a command has them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: DataSettings = DataSettings()
+    cache: CacheSettings = CacheSettings()
+
+
+def parse(*arguments: str) -> Both:
+    return cli.parse(Both, arguments, {}).settings
+
+
+def test_flags_of_every_kind() -> None:
+    both = parse(
+        *("--data-location", "d", "--val-ratio", "None", "--class-order", "2", "10", "1", "--skip-bad-images"),
+        *("--split-seed", "3", "--cache", "off", "--cache-size", "40", "--group_pattern", r"(w\d+)_"),
+    )
+    assert both.data == DataSettings(
+        data_location="d",
+        val_ratio=None,
+        class_order=("2", "10", "1"),
+        skip_bad_images=True,
+        split_seed=3,
+        group_pattern=r"(w\d+)_",
+    )
+    assert both.cache == CacheSettings(cache="off", cache_size=40)
+    assert parse("--skip-bad-images", "False").data == DataSettings()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--val-ratio", "0"), ("--val-ratio", "1.5"), ("--cache", "maybe"), ("--split-seed", "-1")]
+)
+def test_wrong_values_are_usage_errors(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        parse(*arguments)
+    assert raised.value.code == 2
+    assert arguments[0].removeprefix("--") in capsys.readouterr().err.replace("_", "-")
+
+
+def test_importing_the_room_loads_nothing_heavy() -> None:
+    code = """
+import importlib, pkgutil, sys
+import soups.data
+for module in pkgutil.iter_modules(soups.data.__path__):
+    importlib.import_module(f"soups.data.{module.name}")
+heavy = {"torch", "torchvision", "timm", "open_clip", "pandas", "sklearn", "scipy", "PIL", "albumentations"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
