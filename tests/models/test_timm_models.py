@@ -21,7 +21,7 @@ def images(size: int) -> torch.Tensor:
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_mobilenetv4", "test_efficientnet"])
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext", "test_efficientnet"])
 def test_a_start_gives_timms_own_features(name: str) -> None:
     start = build_start(ModelSettings(model=f"timm:{name}", pretrained="none"), CLASSES, seed=0)
     model = create_model(name, num_classes=0).eval()
@@ -69,7 +69,7 @@ def test_the_default_tag_is_timms_own() -> None:
     [
         ({"model": "timm:resnt18"}, r"--model timm:resnt18: timm has no such model(.|\n)*did you mean resnet18"),
         ({"model": "timm:resnet18.nope"}, r"resnet18 has no tag 'nope'\n  expected: one of a1_in1k"),
-        ({"model": "timm:resnet18", "pretrained": "a2_in1k"}, r"--pretrained a2_in1k: neither a file nor a tag"),
+        ({"model": "timm:resnet18", "pretrained": "a9_in1k"}, r"--pretrained a9_in1k: neither a file nor a tag"),
         ({"model": "timm:resnet18", "head": "zero-shot"}, "timm's models have no text tower"),
         ({"model": "timm:hf-hub:someone/something"}, "timm has no such model"),
     ],
