@@ -28,7 +28,8 @@ def split_samples(samples: "pd.DataFrame", val_ratio: float | None, seed: int) -
     that bring it nearer follow. The result depends on the table and the seed, not on the order of the rows. Where there
     are "val" rows already, or `val_ratio` is None, all undecided rows train.
 
-    scikit-learn's `StratifiedGroupKFold` knows only shares of 1/k and as many folds as there are groups, hence our own.
+    scikit-learn's `StratifiedGroupKFold` knows only shares of 1/k, with at most as many folds as groups, hence our
+    own.
 
     Args:
         samples: table with text columns `image`, `label`, `group`, `split`.
@@ -64,10 +65,10 @@ def _wanted_groups(groups: int, ratio: float) -> int:
     wanted = math.floor(ratio * groups + 0.5)
     if 1 <= wanted <= groups - 1:
         return wanted
-    needed = next(n for n in range(2, 10**9) if 1 <= math.floor(ratio * n + 0.5) <= n - 1)
+    needed = max(math.ceil(0.5 / ratio), math.floor(0.5 / (1 - ratio)) + 1)
     raise DataError(
         f"{groups} group{'s' if groups != 1 else ''} for training and validation are too few",
-        expected=f"at least {max(needed, 2)} groups for --val-ratio {ratio:g}",
+        expected=f"at least {needed} groups for --val-ratio {ratio:g}",
         found=f"{groups}",
         next_step="give a --val-ratio nearer to 0.5, a val/ folder, or --val-ratio None",
     )

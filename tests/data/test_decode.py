@@ -89,6 +89,16 @@ def test_sixteen_bits_are_scaled_not_cut(tmp_path: Path, name: str) -> None:
     assert pixels.shape == (1, 6, 3)
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_sixteen_bits_turned_by_exif(tmp_path: Path, mode: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    values = np.array([[0, 25700], [257, 65535]], dtype="<u2" if mode == "I;16" else ">u2")
+    image = Image.frombytes(mode, (2, 2), values.tobytes())
+    pixels = decode(saved(tmp_path / "a.tiff", image, exif=exif))
+    assert pixels[:, :, 0].tolist() == [[1, 0], [255, 100]]
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

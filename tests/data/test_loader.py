@@ -105,13 +105,12 @@ def test_two_workers_give_the_same_bytes_live_on_and_end(images: Images) -> None
     alone = TrainingLoader(images, LABELS, rows, augmentation, 4, seed=3)
     with TrainingLoader(images, LABELS, rows, augmentation, 4, seed=3, workers=2) as loader:
         first = list(loader.epoch(0))
-        start = time.perf_counter()
+        workers = list(loader._loader._iterator._workers)
         abandoned = loader.epoch(1)
         next(abandoned)
         abandoned.close()  # type: ignore[attr-defined]
         rest = list(loader.epoch(1, start_step=2))
-        assert time.perf_counter() - start < 1.5, "workers are not started anew"
-        workers = list(loader._loader._iterator._workers)
+        assert workers == list(loader._loader._iterator._workers), "workers are not started anew"
         assert len(workers) == 2 and all(worker.is_alive() for worker in workers)
         expected = list(alone.epoch(0)) + list(alone.epoch(1, start_step=2))
         evaluated = list(evaluation_batches(images, 5, workers=1))
@@ -144,8 +143,8 @@ def test_overhead_of_a_sample_is_small() -> None:
         loader = TrainingLoader(images, np.zeros(64), np.arange(64), Augmentation(32, rand_augment=rand_augment), 64, 0)
         times = []
         for epoch in range(15):
-            start = time.perf_counter()
+            start = time.process_time()
             list(loader.epoch(epoch))
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         # Twice the budget, since other work may share the processor.
         assert min(times) / 64 < 2 * limit
