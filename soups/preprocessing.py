@@ -1,6 +1,6 @@
 """How an image becomes a model's input: values that travel with the model in its card."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import torch
 
 Triple = tuple[float, float, float]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Preprocessing(BaseModel):
@@ -18,19 +19,20 @@ class Preprocessing(BaseModel):
     `std`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # The values may come from a hostile card: nothing infinite, no division by zero, no image that fills the memory.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    size: int = Field(gt=0)
+    size: int = Field(gt=0, le=16_384)
     """Side of the square input, in pixels."""
     mean: Triple
     """Mean of each channel (red, green, blue), in [0, 1]."""
-    std: Triple
+    std: tuple[Positive, Positive, Positive]
     """Standard deviation of each channel (red, green, blue), in [0, 1]."""
     interpolation: Literal["bicubic", "bilinear", "nearest", "lanczos"] = "bicubic"
     """Filter of the resizing (antialiased, as Pillow does it)."""
     resize: Literal["shortest", "squash"] = "shortest"
     """Bring the shorter side to the size and cut, or ignore the aspect ratio."""
-    crop_fraction: float = Field(default=1.0, gt=0, le=1)
+    crop_fraction: float = Field(default=1.0, ge=0.1, le=1)
     """Side of the cut square as a fraction of the resized image (timm's `crop_pct`)."""
 
 

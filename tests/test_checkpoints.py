@@ -163,6 +163,8 @@ def test_a_tensor_that_claims_more_than_its_bytes_is_refused(tmp_path: Path) -> 
         lambda card: card | {"surprise": 1},
         lambda card: card | {"classes": "zero"},
         lambda card: card | {"preprocessing": {}},
+        lambda card: card | {"preprocessing": card["preprocessing"] | {"std": [0, 1, 1]}},
+        lambda card: card | {"preprocessing": card["preprocessing"] | {"size": 10**9}},
         lambda card: [card],
         lambda card: "[" * 100_000,
     ],
