@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from soups.checkpoints import Architecture
 from soups.errors import DataError, UsageError
 from soups.models import heads, hub
+from soups.models.clip_folder import CONFIG_FILE
 from soups.models.clip_names import CUSTOM, FOLDER_PREFIX, QUICK, RANDOM, Plan, make_plan, preprocessing_of
 from soups.models.pretrained import Weights, load_exactly, part, read_weights
 from soups.models.settings import ModelSettings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# What open_clip raises for a configuration that makes no sense.
+_BAD_CONFIGURATION = (TypeError, ValueError, KeyError, AssertionError, AttributeError, ZeroDivisionError)
 # Limits of a configuration that a checkpoint brings along, far above every real network.
 _MOST_LAYERS, _LARGEST_NUMBER = 1024, 65_536
 
@@ -44,7 +47,7 @@ def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
         backbone = clip.visual
         head = heads.zero_shot_head(clip, tokenizer, classes, settings.templates)
     else:
-        backbone = heads.seeded_build(lambda: visual_tower(plan.config), seed)
+        backbone = _built(plan, visual_tower, seed)
         if weights is not None:
             load_exactly(backbone, part(weights.state, "visual."), str(weights.path), f"the image tower of {plan}")
         head = heads.random_head(plan.config["embed_dim"], len(classes), seed)
@@ -56,13 +59,23 @@ def _with_text(plan: Plan, seed: int) -> tuple[Any, Any]:
     """The whole CLIP, randomly initialised, and its tokenizer."""
 
     def build() -> tuple[Any, Any]:
-        return heads.seeded_build(lambda: _whole_clip(plan.config), seed).eval(), _tokenizer(plan)
+        return _built(plan, _whole_clip, seed).eval(), _tokenizer(plan)
 
     text = plan.config["text_cfg"]
     if "hf_model_name" not in text and "hf_tokenizer_name" not in text and "siglip" not in plan.name.lower():
         return build()
     next_step = "give --head random, which needs no text tower"
     return hub.fetched(build, f"the text tower or tokenizer of {plan}", next_step)
+
+
+def _built(plan: Plan, build: "Callable[[dict[str, Any]], nn.Module]", seed: int) -> Any:
+    try:
+        return heads.seeded_build(lambda: build(plan.config), seed)
+    except _BAD_CONFIGURATION as error:
+        if plan.folder is None:
+            raise
+        problem = f"{plan.folder / CONFIG_FILE}: open_clip cannot build this model"
+        raise DataError(problem, found=" ".join(str(error).split())[:200]) from error
 
 
 def _weights(plan: Plan) -> Weights | None:
@@ -152,7 +165,7 @@ def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
     _refuse_giant(architecture)
     try:
         return visual_tower({**config, "quick_gelu": architecture.quick_gelu}), config["embed_dim"]
-    except (TypeError, ValueError, KeyError, AssertionError, AttributeError, ZeroDivisionError) as error:
+    except _BAD_CONFIGURATION as error:
         found = " ".join(str(error).split())[:200]
         raise DataError(f"architecture {architecture.name!r}: open_clip cannot build it", found=found) from error
 

@@ -115,8 +115,8 @@ def _tag_or_file(name: str, pretrained: str | None) -> tuple[str | None, Path | 
         return None, None
     if open_clip.get_pretrained_cfg(name, pretrained):
         return pretrained.lower().replace("-", "_"), None
-    if Path(pretrained).is_file():
-        return None, Path(pretrained)
+    if Path(pretrained).expanduser().is_file():
+        return None, Path(pretrained).expanduser()
     raise not_a_source(pretrained, name, tags)
 
 
@@ -136,7 +136,7 @@ def _folder_plan(settings: ModelSettings) -> Plan:
     config, preprocess, weights = read_folder(folder)
     file: Path | None = weights
     if settings.pretrained is not None:
-        file = None if settings.pretrained == RANDOM else Path(settings.pretrained)
+        file = None if settings.pretrained == RANDOM else Path(settings.pretrained).expanduser()
         if file is not None and not file.is_file():
             raise not_a_source(settings.pretrained, f"{FOLDER_PREFIX}{folder}", [])
     elif weights is None:
@@ -169,14 +169,18 @@ def preprocessing_of(plan: Plan) -> Preprocessing:
             found=f"size {size}, resize mode {resize}",
         )
     defaults = PreprocessCfg()
-    return Preprocessing(
-        size=sides.pop(),
-        mean=_triple(given.get("mean", defaults.mean)),
-        std=_triple(given.get("std", defaults.std)),
-        # As open_clip: anything but bilinear is bicubic.
-        interpolation="bilinear" if given.get("interpolation") == "bilinear" else "bicubic",
-        resize=resize,
-    )
+    try:
+        return Preprocessing(
+            size=sides.pop(),
+            mean=_triple(given.get("mean", defaults.mean)),
+            std=_triple(given.get("std", defaults.std)),
+            # As open_clip: anything but bilinear is bicubic.
+            interpolation="bilinear" if given.get("interpolation") == "bilinear" else "bicubic",
+            resize=resize,
+        )
+    except (ValueError, TypeError) as error:
+        found = " ".join(str(error).split())[:200]
+        raise DataError(f"{plan}: its `preprocess_cfg` makes no sense", found=found) from error
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

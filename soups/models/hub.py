@@ -33,7 +33,8 @@ def fetched(fetch: Callable[[], Result], what: str, next_step: str = _GIVE_A_FIL
         raise
     except Exception as error:
         # Each library and each of their layers raises its own kind.
-        found = unreachable or " ".join(str(error).split())[:300] or type(error).__name__
+        own = " ".join(str(error).split())[:300] or type(error).__name__
+        found = own if isinstance(error, ImportError) else unreachable or own
         raise EnvironmentFailure(
             f"could not fetch {what}",
             expected="the model hub within reach, or the files in its cache",

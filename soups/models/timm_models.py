@@ -76,8 +76,8 @@ def plan(settings: ModelSettings) -> tuple[str, bool, Path | None]:
         return name, False, None
     if settings.pretrained in tags:
         return f"{base}.{settings.pretrained}", True, None
-    if Path(settings.pretrained).is_file():
-        return name, False, Path(settings.pretrained)
+    if Path(settings.pretrained).expanduser().is_file():
+        return name, False, Path(settings.pretrained).expanduser()
     near = difflib.get_close_matches(settings.pretrained, tags, n=1)
     raise UsageError(
         f"--pretrained {settings.pretrained}: neither a file nor a tag of {base}",

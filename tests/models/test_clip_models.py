@@ -248,6 +248,16 @@ def test_zero_shot_without_a_text_tower_is_an_error(tiny_clip: Path, tmp_path: P
         build_start(settings, CLASSES, seed=0)
 
 
+def test_a_tokenizer_out_of_reach_leaves_the_random_head(tiny_clip: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
+    content = json.loads((folder / "open_clip_config.json").read_text())
+    content["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "someone/something"
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
+    with pytest.raises(EnvironmentFailure, match=r"could not fetch the text tower or tokenizer(.|\n)*--head random"):
+        build_start(folder_settings(folder), CLASSES, seed=0)
+    assert build_start(folder_settings(folder, head="random"), CLASSES, seed=0).architecture.name == "custom"
+
+
 def whole(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "open_clip_model.safetensors")
 
@@ -353,6 +363,27 @@ def test_folders_that_are_no_clip(tmp_path: Path, name: str | None, content: str
         (folder / name).write_text(content)
     with pytest.raises(DataError, match=said):
         build_start(folder_settings(folder), CLASSES, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        (
+            "model_cfg",
+            {"embed_dim": 8, "vision_cfg": {"surprise": 1}, "text_cfg": {}},
+            "open_clip cannot build this model",
+        ),
+        ("preprocess_cfg", {"mean": ["x", 0, 0]}, "`preprocess_cfg` makes no sense"),
+        ("preprocess_cfg", {"std": [0, 0, 0]}, "`preprocess_cfg` makes no sense"),
+        ("preprocess_cfg", {"mean": [0.5]}, "`preprocess_cfg` makes no sense"),
+        ("preprocess_cfg", 3, "`preprocess_cfg` is not an object"),
+    ],
+)
+def test_configurations_that_make_no_sense(tiny_clip: Path, tmp_path: Path, part: str, value: Any, said: str) -> None:
+    content = json.loads((tiny_clip / "open_clip_config.json").read_text()) | {part: value}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=said):
+        build_start(folder_settings(tmp_path, pretrained="none"), CLASSES, seed=0)
 
 
 def test_a_folder_without_weights_says_how_to_give_them(tiny_clip: Path, tmp_path: Path) -> None:
