@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soups import cli
 from soups.checkpoints import SUFFIX, Card, read_card, write_checkpoint
@@ -14,12 +14,15 @@ from soups.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.launch import run_all
 from soups.metrics import METRICS
 from soups.pipeline.run import RecordedSettings, Run, check_recorded, existing_run, latest_run, record_run
-from soups.pipeline.sets import evaluation_set, training_set
+from soups.pipeline.sets import evaluation_set, open_all_images, training_set
 from soups.pipeline.settings import FinetuneSettings
-from soups.records import append_record, fingerprint, write_table, write_text
+from soups.records import append_record, explained_write, fingerprint, write_table, write_text
 from soups.runtime import Runtime, derived_seed, resolve
 from soups.training.hyperparameters import hyperparameters
 from soups.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     runtime = run.runtime(settings.runtime)
     write_text(Path(settings.run.runs_folder) / "latest", run.name + "\n")
     if not run.start.exists():
-        make_start(run, settings)
+        make_start(run)
     tasks = plan(run, settings, runtime, indices)
     if not tasks:
         return
@@ -98,7 +101,7 @@ def parse_indices(text: str) -> list[int]:
 
 
 def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
-    """The run to train in: as recorded, or made now (its table of samples and its settings).
+    """The run to train in: as recorded, or made now.
 
     Raises:
         UsageError: no data location for a new run, or settings that differ from those recorded.
@@ -106,37 +109,50 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
     """
     from filelock import FileLock
 
-    from soups.data.samples import make_samples
-
     name = settings.run.name or latest_run(settings.run) or _name_of_data(settings)
-    folder = Path(settings.run.runs_folder) / name
+    if existing_run(settings.run, name) is None:
+        folder = Path(settings.run.runs_folder)
+        with explained_write(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{name}.lock"):
+            if existing_run(settings.run, name) is None:
+                _make_run(settings, name)
     run = existing_run(settings.run, name)
-    if run is None:
-        if settings.data.data_location is None:
-            raise UsageError(
-                "--data-location is missing",
-                expected="a folder with images in folders named after their classes",
-                next_step=f"python finetune.py --name {name} --data-location DIR",
-            )
-        samples = make_samples(settings.data)
-        runtime = resolve(settings.runtime)
-        recorded = RecordedSettings(
-            data=settings.data,
-            model=settings.model,
-            metric=settings.evaluation.metric,
-            precision=runtime.precision,
-            threads=runtime.threads,
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".settings.lock"):
-            # Settings come last: a run exists once they are there.
-            if not (folder / "settings.yaml").exists():
-                write_table(folder / "samples.csv", samples)
-                record_run(folder, recorded)
-        run = existing_run(settings.run, name)
-        assert run is not None
+    assert run is not None
     check_recorded(run, settings.data, settings.model, given)
     return run
+
+
+def _make_run(settings: FinetuneSettings, name: str) -> None:
+    """Find out that everything is in order, then write the run's table, start and settings, in this order.
+
+    A run exists once its settings are there, so a mistake can be mended by running the command again.
+    """
+    from soups.data.samples import make_samples
+
+    if settings.data.data_location is None:
+        raise UsageError(
+            "--data-location is missing",
+            expected="a folder with images in folders named after their classes",
+            next_step=f"python finetune.py --name {name} --data-location DIR",
+        )
+    folder = Path(settings.run.runs_folder) / name
+    models = Path(settings.run.model_location) if settings.run.model_location else folder / "models"
+    samples = make_samples(settings.data)
+    runtime = resolve(settings.runtime)
+    recorded = RecordedSettings(
+        data=settings.data,
+        model=settings.model,
+        metric=settings.evaluation.metric,
+        precision=runtime.precision,
+        threads=runtime.threads,
+    )
+    run = Run(folder, models, recorded, table=samples)
+    start, card = _build_start(run)
+    open_all_images(run, card.preprocessing, settings.cache)
+    write_table(folder / "samples.csv", samples)
+    write_checkpoint(run.start, start.state_dict(), card)
+    record_run(folder, recorded)
 
 
 def _name_of_data(settings: FinetuneSettings) -> str:
@@ -144,27 +160,33 @@ def _name_of_data(settings: FinetuneSettings) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(location).resolve().name).strip("-._") or "run" if location else "run"
 
 
-def make_start(run: Run, settings: FinetuneSettings) -> None:
-    """Build the common start of the pool and write it, once, whichever process comes first."""
-    from filelock import FileLock
-
+def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
+    """The common start of the pool, with its card."""
     from soups.models.build import build_start
 
-    run.models.mkdir(parents=True, exist_ok=True)
+    # The start belongs to the run, not to one model: its seed is fixed.
+    start = build_start(run.recorded.model, run.space.names, seed=derived_seed(0))
+    card = Card(
+        kind="start",
+        architecture=start.architecture,
+        classes=run.space.names,
+        preprocessing=start.preprocessing,
+        data=run.fingerprints[0],
+        split=run.fingerprints[1],
+    )
+    return start.classifier, card
+
+
+def make_start(run: Run) -> None:
+    """Write the common start where it is missing (another --model-location), once, whichever process comes first."""
+    from filelock import FileLock
+
+    with explained_write(run.models):
+        run.models.mkdir(parents=True, exist_ok=True)
     with FileLock(run.models / ".start.lock"):
-        if run.start.exists():
-            return
-        # The start belongs to the run, not to one model: its seed is fixed.
-        start = build_start(run.recorded.model, run.space.names, seed=derived_seed(0))
-        card = Card(
-            kind="start",
-            architecture=start.architecture,
-            classes=run.space.names,
-            preprocessing=start.preprocessing,
-            data=run.fingerprints[0],
-            split=run.fingerprints[1],
-        )
-        write_checkpoint(run.start, start.classifier.state_dict(), card)
+        if not run.start.exists():
+            start, card = _build_start(run)
+            write_checkpoint(run.start, start.state_dict(), card)
 
 
 def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[int] | None) -> list[Task]:

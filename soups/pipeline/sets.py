@@ -8,10 +8,12 @@ import numpy as np
 
 from soups.data.augment import Augmentation
 from soups.data.cache import open_images
+from soups.data.decode import bad_images, unreadable
 from soups.data.folders import image_path
 from soups.data.geometry import evaluation_geometry, training_geometry
-from soups.data.samples import oversample
+from soups.data.samples import evaluation_sets, oversample, set_rows
 from soups.data.settings import CacheSettings
+from soups.errors import DataError
 from soups.evaluation.logits import EvaluationSet
 from soups.labels import LabelSpace
 from soups.pipeline.run import Run
@@ -65,3 +67,20 @@ def training_set(
     images = open_images(image_paths(rows, run), geometry, cache.cache, run.image_cache)
     positions = oversample(rows, settings.oversample) if settings.oversample else np.arange(len(rows))
     return TrainingSet(images, run.space.encode(rows["label"]), positions, Augmentation.of(preprocessing, settings.aug))
+
+
+def open_all_images(run: Run, preprocessing: Preprocessing, cache: CacheSettings) -> None:
+    """Prepare the images of every set, so that training begins only if all of them can be read.
+
+    Raises:
+        DataError: images that cannot be read, all of them listed.
+    """
+    samples = run.samples
+    try:
+        training_set(run, TrainingSettings(), preprocessing, cache)
+        for name in evaluation_sets(samples):
+            evaluation_set(name, set_rows(samples, name), run, preprocessing, cache)
+    except DataError:
+        if bad := bad_images(image_paths(samples, run)):
+            raise unreadable(bad) from None
+        raise
