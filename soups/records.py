@@ -161,38 +161,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-class RememberedHashes:
-    """SHA-256 of files, computed again only when a file's size or time has changed.
-
-    Args:
-        path: a JSON file that remembers them; written by `save`, and only if there is something new.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.changed = False
-        try:
-            self.entries: dict[str, list[Any]] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # It can be made again.
-            self.entries = {}
-
-    def sha256(self, file: Path) -> str:
-        """The hash of a file's bytes, in hexadecimal."""
-        status = file.stat()
-        key, stamp = file.name, [status.st_size, status.st_mtime_ns]
-        entry = self.entries.get(key)
-        if entry is None or entry[:2] != stamp:
-            entry = [*stamp, sha256_of(file)]
-            self.entries[key], self.changed = entry, True
-        return entry[2]
-
-    def save(self) -> None:
-        """Write what is new, if anything is."""
-        if self.changed:
-            write_text(self.path, compact_json(self.entries) + "\n")
-            self.changed = False
-
-
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
     """Append one line of JSON under a lock; when this returns, the line is on the disk.
 

@@ -138,18 +138,3 @@ def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
 def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
     assert records.fingerprint({"a": 1, "b": [2]}) == records.fingerprint({"b": [2], "a": 1})
     assert records.fingerprint({"a": 1}) != records.fingerprint({"a": 2})
-
-
-def test_remembered_hashes_are_computed_again_only_when_a_file_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, memory = tmp_path / "model", tmp_path / "hashes.json"
-    file.write_bytes(b"one")
-    hashes = records.RememberedHashes(memory)
-    first = hashes.sha256(file)
-    assert first == records.sha256_of(file)
-    hashes.save()
-    monkeypatch.setattr(records, "sha256_of", lambda path: "computed")
-    assert records.RememberedHashes(memory).sha256(file) == first
-    file.write_bytes(b"another")
-    assert records.RememberedHashes(memory).sha256(file) == "computed"

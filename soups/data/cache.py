@@ -20,8 +20,8 @@ import numpy as np
 
 from soups.data.decode import bad_images, quiet, read_pixels, unreadable
 from soups.data.geometry import Geometry, apply
-from soups.data.hashes import hashes_of
 from soups.errors import DataError, EnvironmentFailure
+from soups.hashes import hashes_of
 from soups.progress import track
 from soups.records import compact_json, explained_write, whole_file, write_text
 from soups.runtime import available_cores

@@ -59,7 +59,7 @@ def _heading(bench: Bench, shifts: list[str]) -> str:
 def _log_votes(bench: Bench) -> dict[str, dict[str, np.ndarray]]:
     """Vote of all fine-tunes → set → (N, C) what they say together; kept in the log of results."""
     paths = list(pool_paths(bench.run).values())
-    members = sorted(bench.run.hashes.sha256(path) for path in paths)
+    members = sorted(bench.run.sha256(path) for path in paths)
     names = bench.labelled_sets()
     outcomes = {}
     for label, rule in _VOTES.items():

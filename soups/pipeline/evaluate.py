@@ -66,7 +66,7 @@ class Bench:
         return {name: fresh[name] if name in fresh else kept[name] for name in set_names}  # type: ignore[misc]
 
     def _place(self, path: Path, set_name: str) -> Path:
-        digest = self.run.hashes.sha256(path)
+        digest = self.run.sha256(path)
         paths = image_paths(set_rows(self.run.samples, set_name), self.run)
         return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
 
@@ -90,7 +90,7 @@ class Bench:
         """What a file without a card must be: the run's own start says it."""
         from soups.checkpoints import SUFFIX, read_card
 
-        digest = self.run.hashes.sha256(path)
+        digest = self.run.sha256(path)
         if path.suffix == SUFFIX and read_card(path) is not None:
             return {"sha256": digest}
         start = read_card(self.run.start)
@@ -135,7 +135,7 @@ def score_model(task: tuple[Bench, Path]) -> dict[str, Any]:
     names = evaluation_sets(bench.run.samples)
     given = bench.probabilities(path, names)  # Of an unlabelled test set too: the votes want them.
     scores = {name: all_scores(given[name], bench.labels(name)) for name in bench.labelled_sets()}
-    return result_line(bench, path.stem, scores, sha256=bench.run.hashes.sha256(path))
+    return result_line(bench, path.stem, scores, sha256=bench.run.sha256(path))
 
 
 def pool_paths(run: Run) -> dict[str, Path]:
@@ -168,7 +168,6 @@ def evaluate_individuals(bench: Bench, with_start: bool = True) -> dict[str, dic
     wanted = {**models, run.start.stem: run.start} if with_start and run.start.exists() else models
     known = run.results(run.individual_results)
     missing = [path for name, path in wanted.items() if not _is_known(known.get(name), run, path)]
-    run.hashes.save()
     failures = []
     tasks = [(bench, path) for path in missing]
     for (_, path), result in run_all(score_model, tasks, bench.runtime.jobs):
@@ -189,7 +188,7 @@ def evaluate_individuals(bench: Bench, with_start: bool = True) -> dict[str, dic
 
 
 def _is_known(line: dict[str, Any] | None, run: Run, path: Path) -> bool:
-    return line is not None and line.get("sha256") == run.hashes.sha256(path)
+    return line is not None and line.get("sha256") == run.sha256(path)
 
 
 def accuracies_text(line: dict[str, Any]) -> str:

@@ -324,7 +324,7 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
         update={
             "kind": "fine-tune",
             "training": {**record, "device": task.runtime.device.split(":")[0]},
-            "start": run.hashes.sha256(run.start) if beginning == run.start else run.hashes.sha256(beginning),
+            "start": run.sha256(beginning),
             "scores": {"val": outcome.scores},
         }
     )

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from soups.checkpoints import SUFFIX, Card, read_card
 from soups.data.settings import DataSettings
 from soups.errors import DataError, UsageError
+from soups.hashes import hashes_of
 from soups.labels import LabelSpace
 from soups.models.settings import ModelSettings
 from soups.pipeline.settings import RunSettings
-from soups.records import RememberedHashes, read_records, write_text
+from soups.records import read_records, write_text
 from soups.runtime import Precision, Runtime, RuntimeSettings, cache_dir, resolve
 
 if TYPE_CHECKING:
@@ -112,10 +113,15 @@ class Run:
 
         return label_space(self.samples, self.recorded.data.class_order)
 
-    @cached_property
-    def hashes(self) -> RememberedHashes:
-        """Of the checkpoints in `models`."""
-        return RememberedHashes(self.models / ".hashes.json")
+    def sha256(self, checkpoint: Path) -> str:
+        """The hash of a checkpoint's bytes; computed again only when the file has changed.
+
+        Raises:
+            DataError: there is no such file.
+        """
+        if not checkpoint.is_file():
+            raise DataError(f"{checkpoint}: no such file", expected="a checkpoint")
+        return hashes_of([checkpoint], cache_dir() / "hashes")[0]
 
     def soup_path(self, recipe: str) -> Path:
         """The checkpoint of a soup."""

@@ -55,11 +55,9 @@ def make_soup(bench: Bench, recipe: str, options: dict[str, Any]) -> Path:
             **options,
         )
         write_checkpoint(path, soup.state, _card_of(soup, next(iter(cards.values())), bench, request))
-        run.hashes.sha256(path)
         logger.info("%s: %s", path, soup.summary)
     else:
         logger.info("%s: made already", path)
-    run.hashes.save()
     _log_scores(bench, path)
     return path
 
@@ -138,7 +136,7 @@ class LazyJudge:
 def _log_scores(bench: Bench, path: Path) -> None:
     run = bench.run
     known = run.results(run.soup_results).get(path.stem)
-    if known is not None and known.get("sha256") == run.hashes.sha256(path):
+    if known is not None and known.get("sha256") == run.sha256(path):
         return
     line = score_model((bench, path))
     append_if_new(run, line)

@@ -26,7 +26,6 @@ def validate(given: cli.Given[ValidationSettings]) -> None:
     run = bench.run
     path = find_model(settings.model_name, run, settings.run) if settings.model_name else default_model(bench)
     outputs, labels, names = bench.probabilities(path, ["val"])["val"], bench.labels("val"), run.space.names
-    run.hashes.save()
     matrix = confusion(labels, outputs.argmax(axis=1), len(names))
     right = int(matrix.trace())
     print(f"{path.stem}: {right} of {len(labels)} validation images right ({100 * right / len(labels):.1f}%)\n")

@@ -24,7 +24,6 @@ def vote(
         weights: (M,), for `weighted`.
     """
     members = [bench.probabilities(path, set_names) for path in paths]
-    bench.run.hashes.save()
     return {name: RULES[rule](np.stack([member[name] for member in members]), weights) for name in set_names}
 
 

@@ -17,8 +17,8 @@ import soups.data.cache as module
 from soups.data.cache import Images, in_threads, open_images
 from soups.data.decode import decode
 from soups.data.geometry import Geometry, apply
-from soups.data.hashes import hashes_of
 from soups.errors import DataError, EnvironmentFailure
+from soups.hashes import hashes_of
 from soups.records import sha256_of
 
 GEOMETRY = Geometry(10, 8)
@@ -70,7 +70,7 @@ def test_opening_again_neither_hashes_nor_decodes(
 ) -> None:
     first = open_images(paths, GEOMETRY, "auto", folder)
     monkeypatch.setattr(module, "read_pixels", never)
-    monkeypatch.setattr("soups.data.hashes.sha256_of", never)
+    monkeypatch.setattr("soups.hashes.sha256_of", never)
     again = open_images(paths, GEOMETRY, "auto", folder)
     assert again.file == first.file and np.array_equal(again[5], first[5])
 

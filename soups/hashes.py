@@ -1,4 +1,4 @@
-"""Content hashes of image files, remembered by size and times, so that unchanged files are hashed once."""
+"""Content hashes of files, remembered by size and times, so that unchanged files are hashed once."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _ABSENT = "absent"
 def hashes_of(paths: Sequence[Path], folder: Path) -> list[str]:
     """The SHA-256 of each file, in hexadecimal, in the order given.
 
-    What is known of a data location is kept in one file in `folder`; where that cannot be written, files are hashed
+    What is known of a folder's files is kept in one file in `folder`; where that cannot be written, files are hashed
     anew. A file that is missing, a pipe or unreadable gets a stand-in: decoding says what is wrong with it.
     """
     names = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- many paths, and links stay as they are.
