@@ -345,6 +345,27 @@ def test_openais_archive_means_quick_gelu(tiny_clip: Path, tmp_path: Path, monke
     assert not torch.equal(openai.classifier(images()), other.classifier(images()))
 
 
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_tags_weights_are_loaded_by_open_clips_own_road(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch, reachable: bool
+) -> None:
+    config = json.loads((tiny_clip / "open_clip_config.json").read_text())["model_cfg"]
+    configs = {"tiny": config, "tiny-quickgelu": config | {"quick_gelu": True}}
+    file = str(tiny_clip / "open_clip_model.safetensors")  # open_clip takes a tag's `file` as fetched.
+    tag = {"file": file, "quick_gelu": True, "mean": (0.1, 0.2, 0.3), "interpolation": "bilinear"}
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", configs)
+    for name in configs:
+        monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, {"openai": tag})
+    monkeypatch.setattr(hub, "_hub_problem", lambda: "" if reachable else "no route")
+    start = build_start(ModelSettings(model="tiny"), CLASSES, seed=0)
+    assert (start.architecture.name, start.architecture.quick_gelu) == ("tiny-quickgelu", True)
+    assert (start.preprocessing.mean, start.preprocessing.interpolation) == ((0.1, 0.2, 0.3), "bilinear")
+    clip = open_clip.CLIP(**configs["tiny-quickgelu"])
+    clip.load_state_dict(whole(tiny_clip))
+    with torch.no_grad():
+        assert torch.equal(start.classifier.features(images()), clip.encode_image(images(), normalize=True))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
