@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,33 +12,18 @@ from soups.data.samples import set_rows
 from soups.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.launch import run_all
 from soups.metrics import METRICS
+from soups.pipeline.plan import Task, parse_indices, plan, training_record
 from soups.pipeline.run import RecordedSettings, Run, check_recorded, existing_run, latest_run, record_run
 from soups.pipeline.sets import evaluation_set, open_all_images, training_set
 from soups.pipeline.settings import FinetuneSettings
 from soups.records import append_record, explained_write, fingerprint, write_table, write_text
-from soups.runtime import Runtime, derived_seed, resolve
-from soups.training.hyperparameters import hyperparameters
+from soups.runtime import derived_seed, resolve
 from soups.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
-
-# They decide which settings a model gets or what is logged on the way, not what becomes of it.
-_WITHOUT_EFFECT = {"hparams", "validate_every"}
-
-
-@dataclass(frozen=True)
-class Task:
-    """One fine-tune, as it is sent to a process."""
-
-    index: int
-    training: TrainingSettings
-    settings: FinetuneSettings
-    run_name: str
-    runtime: Runtime
-    replaces: Path | None = None
 
 
 def finetune(given: cli.Given[FinetuneSettings]) -> None:
@@ -82,22 +66,6 @@ def _train_all(tasks: Sequence[Task], run: Run, jobs: int) -> None:
             f"{len(failures)} of {len(tasks)} fine-tunes failed; the others are kept\n  " + "\n  ".join(failures),
             next_step="mend the cause and run the same command again: it trains only what is missing",
         )
-
-
-def parse_indices(text: str) -> list[int]:
-    """The indices that `3`, `0-11` or `0,4,7` (or a mixture) mean, each once, in order.
-
-    Raises:
-        UsageError: the text means nothing.
-    """
-    indices: dict[int, None] = {}
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last:
-            raise UsageError("--i", expected="a number, a range or a list: 3, 0-11 or 0,4,7", found=repr(text))
-        indices |= dict.fromkeys(range(first, last + 1))
-    return list(indices)
 
 
 def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
@@ -187,72 +155,6 @@ def make_start(run: Run) -> None:
         if not run.start.exists():
             start, card = _build_start(run)
             write_checkpoint(run.start, start.state_dict(), card)
-
-
-def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[int] | None) -> list[Task]:
-    """The fine-tunes that are asked for and not finished.
-
-    Raises:
-        UsageError: an index that was asked for is there with other settings.
-    """
-    finished = {card.training["index"]: (path, card) for path, card in run.finetunes().items()}
-    if indices is None:
-        indices = [_index_for(run, settings, runtime, finished)]
-    tasks = []
-    for index in indices:
-        training = hyperparameters(settings.training, settings.ranges, index)
-        if training is None:
-            logger.info("%s%d: this entry is the start itself; not trained", run.name, index)
-            continue
-        replaces = None
-        if index in finished:
-            path, card = finished[index]
-            differences = _differences(card, run, settings, training, index, runtime)
-            if not differences:
-                logger.info("%s: finished already", path)
-                continue
-            if not settings.overwrite:
-                raise UsageError(
-                    f"{path}: was trained with other settings",
-                    expected=", ".join(f"{key}={found!r}" for key, (found, _) in differences.items()),
-                    found=", ".join(f"{key}={wanted!r}" for key, (_, wanted) in differences.items()),
-                    next_step="choose another --i, leave --i out for the next free one, or give --overwrite",
-                )
-            replaces = path
-        tasks.append(Task(index, training, settings, run.name, runtime, replaces))
-    return tasks
-
-
-def _index_for(run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]) -> int:
-    """The index that has these settings already, else the next free one."""
-    for index, (_, card) in finished.items():
-        training = hyperparameters(settings.training, settings.ranges, index)
-        if training is not None and not _differences(card, run, settings, training, index, runtime):
-            return index
-    return next(index for index in range(len(finished) + 1) if index not in finished)
-
-
-def training_record(
-    run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
-) -> dict[str, Any]:
-    """What a fine-tune's card says of its training: everything that its weights depend on."""
-    return {
-        "index": index,
-        **training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
-        "cache_size": settings.cache.cache_size,
-        "metric": settings.evaluation.metric if training.patience else None,
-        "precision": runtime.precision,
-        "threads": runtime.threads,
-    }
-
-
-def _differences(
-    card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
-) -> dict[str, tuple[Any, Any]]:
-    wanted = training_record(run, settings, training, index, runtime)
-    # Where it was trained is told, but a pool may be trained on one machine and looked at on another.
-    keys = sorted((wanted.keys() | card.training.keys()) - {"device"})
-    return {key: (card.training.get(key), wanted.get(key)) for key in keys if card.training.get(key) != wanted.get(key)}
 
 
 def train_one(task: Task) -> Path:

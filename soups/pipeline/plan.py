@@ -1,0 +1,114 @@
+"""What is to be trained: which fine-tunes are asked for, and which of them are finished."""
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soups.checkpoints import Card
+from soups.errors import UsageError
+from soups.pipeline.run import Run
+from soups.pipeline.settings import FinetuneSettings
+from soups.runtime import Runtime
+from soups.training.hyperparameters import hyperparameters
+from soups.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+# They decide which settings a model gets or what is logged on the way, not what becomes of it.
+_WITHOUT_EFFECT = {"hparams", "validate_every"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fine-tune, as it is sent to a process."""
+
+    index: int
+    training: TrainingSettings
+    settings: FinetuneSettings
+    run_name: str
+    runtime: Runtime
+    replaces: Path | None = None
+
+
+def parse_indices(text: str) -> list[int]:
+    """The indices that `3`, `0-11` or `0,4,7` (or a mixture) mean, each once, in order.
+
+    Raises:
+        UsageError: the text means nothing.
+    """
+    indices: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise UsageError("--i", expected="a number, a range or a list: 3, 0-11 or 0,4,7", found=repr(text))
+        indices |= dict.fromkeys(range(first, last + 1))
+    return list(indices)
+
+
+def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[int] | None) -> list[Task]:
+    """The fine-tunes that are asked for and not finished.
+
+    Raises:
+        UsageError: an index that was asked for is there with other settings.
+    """
+    finished = {card.training["index"]: (path, card) for path, card in run.finetunes().items()}
+    if indices is None:
+        indices = [_index_for(run, settings, runtime, finished)]
+    tasks = []
+    for index in indices:
+        training = hyperparameters(settings.training, settings.ranges, index)
+        if training is None:
+            logger.info("%s%d: this entry is the start itself; not trained", run.name, index)
+            continue
+        replaces = None
+        if index in finished:
+            path, card = finished[index]
+            differences = _differences(card, run, settings, training, index, runtime)
+            if not differences:
+                logger.info("%s: finished already", path)
+                continue
+            if not settings.overwrite:
+                raise UsageError(
+                    f"{path}: was trained with other settings",
+                    expected=", ".join(f"{key}={found!r}" for key, (found, _) in differences.items()),
+                    found=", ".join(f"{key}={wanted!r}" for key, (_, wanted) in differences.items()),
+                    next_step="choose another --i, leave --i out for the next free one, or give --overwrite",
+                )
+            replaces = path
+        tasks.append(Task(index, training, settings, run.name, runtime, replaces))
+    return tasks
+
+
+def _index_for(run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]) -> int:
+    """The index that has these settings already, else the next free one."""
+    for index, (_, card) in finished.items():
+        training = hyperparameters(settings.training, settings.ranges, index)
+        if training is not None and not _differences(card, run, settings, training, index, runtime):
+            return index
+    return next(index for index in range(len(finished) + 1) if index not in finished)
+
+
+def training_record(
+    run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
+) -> dict[str, Any]:
+    """What a fine-tune's card says of its training: everything that its weights depend on."""
+    return {
+        "index": index,
+        **training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
+        "cache_size": settings.cache.cache_size,
+        "metric": settings.evaluation.metric if training.patience else None,
+        "precision": runtime.precision,
+        "threads": runtime.threads,
+    }
+
+
+def _differences(
+    card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
+) -> dict[str, tuple[Any, Any]]:
+    wanted = training_record(run, settings, training, index, runtime)
+    # Where it was trained is told, but a pool may be trained on one machine and looked at on another.
+    keys = sorted((wanted.keys() | card.training.keys()) - {"device"})
+    return {key: (card.training.get(key), wanted.get(key)) for key in keys if card.training.get(key) != wanted.get(key)}

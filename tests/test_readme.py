@@ -1,0 +1,56 @@
+"""The README against the repository: every file is told of, and every flag that it names exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from soups.pipeline.settings import FinetuneSettings, InferenceSettings, MainSettings, ValidationSettings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS: dict[str, type[BaseModel]] = {
+    "finetune.py": FinetuneSettings,
+    "main.py": MainSettings,
+    "inference.py": InferenceSettings,
+    "validation.py": ValidationSettings,
+}
+
+
+def flags(settings: type[BaseModel]) -> set[str]:
+    """Every flag of a command."""
+    names: set[str] = {"help", "config", "debug"}
+    for name, field in settings.model_fields.items():
+        kind = field.annotation
+        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
+        names |= set(kind.model_fields) if nested else {name}  # type: ignore[union-attr]
+    return {"--" + name.replace("_", "-") for name in names}
+
+
+def test_every_file_has_its_line() -> None:
+    files = [*ROOT.glob("soups/**/*.py"), *ROOT.glob("scripts/*"), *ROOT.glob("*.py"), *ROOT.glob("*.sh")]
+    names = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    untold = [name for name in sorted(names) if f"`{name}`" not in README and not name.endswith("/__init__.py")]
+    assert untold == []
+
+
+def test_no_line_for_a_file_that_is_gone() -> None:
+    told = re.findall(r"`((?:soups|scripts|docs)/[\w/.]+\.\w+)`", README)
+    assert [name for name in told if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "training.sh"])
+def test_commands_are_given_flags_that_they_have(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8").replace("\\\n", " ")
+    found = re.findall(r"python (finetune|main|inference|validation)\.py([^\n#`→]*)", text)
+    assert found
+    for command, arguments in found:
+        given = set(re.findall(r"--[a-z-]+", arguments))
+        assert given <= flags(COMMANDS[f"{command}.py"]), (command, given)
+
+
+def test_flags_in_the_text_exist() -> None:
+    known = set().union(*(flags(settings) for settings in COMMANDS.values()))
+    mentioned = set(re.findall(r"`(--[a-z-]+)", README))
+    assert mentioned <= known
