@@ -360,7 +360,7 @@ def test_a_tags_weights_are_loaded_by_open_clips_own_road(
     start = build_start(ModelSettings(model="tiny"), CLASSES, seed=0)
     assert (start.architecture.name, start.architecture.quick_gelu) == ("tiny-quickgelu", True)
     assert (start.preprocessing.mean, start.preprocessing.interpolation) == ((0.1, 0.2, 0.3), "bilinear")
-    clip = open_clip.CLIP(**configs["tiny-quickgelu"])
+    clip = open_clip.CLIP(**configs["tiny-quickgelu"]).eval()
     clip.load_state_dict(whole(tiny_clip))
     with torch.no_grad():
         assert torch.equal(start.classifier.features(images()), clip.encode_image(images(), normalize=True))
