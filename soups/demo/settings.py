@@ -35,7 +35,7 @@ class BaseSettings(BaseModel):
 
     seed: int = Field(0, ge=0)
     """Decides glyphs, captions, initial weights and order."""
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(7, ge=1)
     """Passes; every pass renders fresh glyphs."""
     glyphs: int = Field(12_000, ge=1)
     """Glyphs rendered for one epoch."""
@@ -61,5 +61,5 @@ class BaseSettings(BaseModel):
     """Transformer layers of the text tower."""
     text_width: int = Field(64, ge=32)
     """Width of the text tower, a multiple of 32."""
-    threads: int = Field(2, ge=1)
-    """Processor threads to train with, though not more than there are cores; other counts give other bits."""
+    threads: int = Field(1, ge=1)
+    """Processor threads, at most the cores. Others give other bits; two crawl where something else keeps a core busy."""
