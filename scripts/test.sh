@@ -8,4 +8,5 @@ ruff format --check .
 ruff check .
 mypy
 lint-imports
-python -m pytest -n 2 "$@"
+# Two processes of one thread each: more threads than cores make everything slower.
+OMP_NUM_THREADS=1 python -m pytest -n 2 "$@"

@@ -87,7 +87,7 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
                 _make_run(settings, name)
     run = existing_run(settings.run, name)
     assert run is not None
-    check_recorded(run, settings.data, settings.model, given)
+    check_recorded(run, settings, given)
     return run
 
 

@@ -10,13 +10,13 @@ from soups.evaluation.settings import EvaluationSettings
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, evaluate_individuals
 from soups.pipeline.run import open_run
-from soups.pipeline.settings import InferenceSettings, MainSettings, ValidationSettings
+from soups.pipeline.settings import CommandSettings, MainSettings
 
 logger = logging.getLogger(__name__)
 
 
 def open_bench(
-    settings: MainSettings | InferenceSettings | ValidationSettings,
+    settings: CommandSettings,
     given: Collection[str],
     may_differ: Collection[str] = (),
 ) -> Bench:
@@ -25,7 +25,7 @@ def open_bench(
     Raises:
         UsageError: no such run, a setting that differs from the recorded one, or an unknown metric.
     """
-    run = open_run(settings.run, settings.data, settings.model, given, set(may_differ))
+    run = open_run(settings, given, may_differ)
     metric = settings.evaluation.metric if "metric" in given else run.recorded.metric
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)

@@ -17,7 +17,7 @@ from soups.errors import DataError, UsageError
 from soups.hashes import hashes_of
 from soups.labels import LabelSpace
 from soups.models.settings import ModelSettings
-from soups.pipeline.settings import RunSettings
+from soups.pipeline.settings import CommandSettings, RunSettings
 from soups.records import read_records, write_text
 from soups.runtime import Precision, Runtime, RuntimeSettings, cache_dir, resolve
 
@@ -156,34 +156,31 @@ def _by_index(path: Path) -> tuple[int, str]:
     return int(number or 0), path.name
 
 
-def open_run(
-    settings: RunSettings, data: DataSettings, model: ModelSettings, given: Collection[str], may_differ: set[str]
-) -> Run:
+def open_run(settings: CommandSettings, given: Collection[str], may_differ: Collection[str] = ()) -> Run:
     """The run that a command means.
 
     Args:
-        settings: names it, or leaves it to the run last trained.
-        data: settings that the user may have given; must be those recorded.
-        model: likewise.
-        given: the names of the settings that the user gave.
+        settings: name the run, or leave it to the run last trained.
+        given: the names of the settings that the user gave; they must be those recorded.
         may_differ: settings that mean something else in this command and are not compared.
 
     Raises:
         UsageError: there is no such run, or a given setting differs from the recorded one.
     """
-    name = settings.name or latest_run(settings)
+    name = settings.run.name or latest_run(settings.run)
+    folder = settings.run.runs_folder
     if name is None:
         raise UsageError(
-            f"{settings.runs_folder}: no run yet",
+            f"{folder}: no run yet",
             expected="a run that finetune.py made",
             next_step="train first: python finetune.py --data-location DIR",
         )
-    run = existing_run(settings, name)
+    run = existing_run(settings.run, name)
     if run is None:
-        known = ", ".join(known_runs(settings)) or "none"
-        problem = f"{settings.runs_folder}/{name}: no such run"
+        known = ", ".join(known_runs(settings.run)) or "none"
+        problem = f"{folder}/{name}: no such run"
         raise UsageError(problem, expected=f"one of the runs: {known}", next_step="train it first with finetune.py")
-    check_recorded(run, data, model, set(given) - may_differ)
+    check_recorded(run, settings, set(given) - set(may_differ))
     return run
 
 
@@ -219,14 +216,17 @@ def existing_run(settings: RunSettings, name: str) -> Run | None:
     return Run(folder, models, recorded)
 
 
-def check_recorded(run: Run, data: DataSettings, model: ModelSettings, given: Collection[str]) -> None:
+def check_recorded(run: Run, settings: CommandSettings, given: Collection[str]) -> None:
     """Raise where a setting that the user gave differs from what the run recorded.
 
     Raises:
         UsageError: names the first difference.
     """
     recorded = run.recorded.flat()
-    wanted = {**data.model_dump(mode="json"), **model.model_dump(mode="json")}
+    wanted = {**settings.data.model_dump(mode="json"), **settings.model.model_dump(mode="json")}
+    wanted |= {"threads": settings.runtime.threads, "precision": settings.runtime.precision}
+    if wanted["precision"] == "auto":
+        del wanted["precision"]
     for key in sorted(set(given) & set(wanted)):
         if not _same(wanted[key], recorded[key]):
             raise UsageError(

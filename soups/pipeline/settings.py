@@ -33,7 +33,18 @@ class RunSettings(_Settings):
     """Folder of the checkpoints, instead of `runs/<name>/models`."""
 
 
-class FinetuneSettings(_Settings):
+class CommandSettings(_Settings):
+    """What every command of a run can be told."""
+
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    cache: CacheSettings = CacheSettings()
+    model: ModelSettings = ModelSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+class FinetuneSettings(CommandSettings):
     """Fine-tune one model or several from one start.
 
     Images in folders named after their classes are all it needs: --data-location DIR. What is finished is not
@@ -44,19 +55,13 @@ class FinetuneSettings(_Settings):
     """Which fine-tunes: `3`, `0-11` or `0,4,7`; by default the one that has these settings, else the next free one."""
     overwrite: Flag = False
     """Train again what is there with other settings."""
-    run: RunSettings = RunSettings()
-    data: DataSettings = DataSettings()
-    cache: CacheSettings = CacheSettings()
-    model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     ranges: RandomRanges = RandomRanges()
-    evaluation: EvaluationSettings = EvaluationSettings()
-    runtime: RuntimeSettings = RuntimeSettings()
     wandb: str = Field(default="disabled", pattern="^(disabled|offline|online)$")
     """Log to Weights & Biases as well: disabled, offline or online; never asks anything."""
 
 
-class MainSettings(_Settings):
+class MainSettings(CommandSettings):
     """Evaluate the models of a run, make soups of them, compare and plot: any combination, in this order."""
 
     download_models: Flag = False
@@ -84,15 +89,9 @@ class MainSettings(_Settings):
     """Name of the validation set in the result files (the original's: ImageNet2p)."""
     test_set: str = "test"
     """Name of the test set in the result files (the original's: ImageNet)."""
-    run: RunSettings = RunSettings()
-    data: DataSettings = DataSettings()
-    cache: CacheSettings = CacheSettings()
-    model: ModelSettings = ModelSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
-    runtime: RuntimeSettings = RuntimeSettings()
 
 
-class InferenceSettings(_Settings):
+class InferenceSettings(CommandSettings):
     """Predict the classes of the test images and write them as CSV.
 
     Without a model or a way of voting, the greedy soup predicts, or the best model by validation where there is none.
@@ -116,24 +115,12 @@ class InferenceSettings(_Settings):
     """A CSV whose columns and order the predictions take; found by itself as sample_submission.csv or info.csv."""
     ground_truth: str | None = None
     """A CSV of true labels (or its folder): prints how many predictions are right."""
-    run: RunSettings = RunSettings()
-    data: DataSettings = DataSettings()
-    cache: CacheSettings = CacheSettings()
-    model: ModelSettings = ModelSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
-    runtime: RuntimeSettings = RuntimeSettings()
 
 
-class ValidationSettings(_Settings):
+class ValidationSettings(CommandSettings):
     """Show which classes and images a model gets wrong: on stdout as a table, in the run's figures as pictures."""
 
     model_name: str | None = None
     """The model; by default the greedy soup, or the best model by validation where there is none."""
     images: int = Field(default=24, gt=0)
     """How many wrong images the grid shows at the most."""
-    run: RunSettings = RunSettings()
-    data: DataSettings = DataSettings()
-    cache: CacheSettings = CacheSettings()
-    model: ModelSettings = ModelSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
-    runtime: RuntimeSettings = RuntimeSettings()
