@@ -62,4 +62,4 @@ class BaseSettings(BaseModel):
     text_width: int = Field(64, ge=32)
     """Width of the text tower, a multiple of 32."""
     threads: int = Field(1, ge=1)
-    """Processor threads, at most the cores. Others give other bits; two crawl where something else keeps a core busy."""
+    """Processor threads, at most the cores. Others give other bits; two crawl where other work keeps a core busy."""
