@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.parse
@@ -32,6 +33,10 @@ _PART = ".part"
 
 class _Broken(Exception):
     """The connection ended, or was refused, before the whole file was there; trying again may help."""
+
+
+class _Unreachable(_Broken):
+    """There is no such server, or no network: waiting would not help somebody who has not begun."""
 
 
 class _Stale(_Broken):
@@ -95,7 +100,7 @@ def _complete(url: str, path: Path, description: str, pause: float) -> None:
             _fetch(url, part, notes, description)
             break
         except _Broken as error:
-            if attempt == ATTEMPTS:
+            if attempt == ATTEMPTS or (isinstance(error, _Unreachable) and not part.exists()):
                 raise _failure(url, path, str(error)) from error
             logger.info("%s: %s; trying again", path.name, error)
             time.sleep(pause * 2 ** (attempt - 1))
@@ -179,7 +184,8 @@ def _opened(url: str, headers: dict[str, str], method: str = "GET") -> Any:
             raise _Broken(f"the server answered {error.code} {error.reason}") from error
         raise _failure(url, None, f"the server answered {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise _Broken(str(error.reason)) from error
+        unreachable = isinstance(error.reason, ConnectionRefusedError | socket.gaierror)
+        raise (_Unreachable if unreachable else _Broken)(str(error.reason)) from error
     except (http.client.HTTPException, OSError) as error:
         raise _Broken(str(error) or type(error).__name__) from error
     if response.headers.get_content_type() == "text/html":

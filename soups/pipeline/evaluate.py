@@ -78,7 +78,8 @@ class Bench:
         order = class_order(card, self.run, path)
         classifier.to(self.runtime.device)
         logits = {}
-        for name in track(set_names, f"{path.stem}: evaluating"):
+        shown = track(set_names, f"{path.stem}: scoring") if self.runtime.jobs == 1 else set_names
+        for name in shown:
             images = self.set(name, card).images
             values = compute_logits(
                 classifier, images, card.preprocessing, self.runtime, self.evaluation.eval_batch_size

@@ -3,7 +3,7 @@
 import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from soups.errors import UsageError, unknown_name
 from soups.evaluation.logits import EvaluationSet, compute_logits
 from soups.metrics import METRICS, all_scores, probabilities
 from soups.preprocessing import Preprocessing, normalise
+from soups.progress import track
 from soups.runtime import Runtime, derived_seed, limit_threads, make_accelerator
 from soups.training.mixup import mix
 from soups.training.schedule import warmup_cosine
@@ -145,7 +146,7 @@ class Finetune:
         """Train one epoch; the mean loss of its images."""
 
         total = 0.0
-        for step, (images, labels, _rows) in enumerate(self.loader.epoch(epoch)):
+        for step, (images, labels, _rows) in enumerate(self._shown(epoch)):
             inputs = normalise(images.to(self.runtime.device, non_blocking=True), self.preprocessing)
             loss = self._loss(model, inputs, labels.to(self.runtime.device), derived_seed(self.seed, epoch, step))
             value = float(loss.detach())
@@ -165,6 +166,13 @@ class Finetune:
                 scheduler.step()
             total += value * len(labels)
         return total / len(self.training.rows)
+
+    def _shown(self, epoch: int) -> Iterable[Any]:
+        """The batches of an epoch; with progress, unless other processes write to the same terminal."""
+        batches = self.loader.epoch(epoch)
+        if self.runtime.jobs > 1:
+            return batches
+        return track(batches, f"epoch {epoch + 1}", total=len(self.loader))
 
     def _loss(self, model: Any, inputs: "torch.Tensor", labels: "torch.Tensor", seed: int) -> "torch.Tensor":
         from torch.nn.functional import cross_entropy
