@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -21,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from soups.errors import UsageError, UserError
+from soups.records import refusal
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -90,7 +92,8 @@ def run(
     set_up_logging(debug)
     previous = _raise_when_terminated()
     try:
-        command(parse(settings_class, arguments, environment or {}))
+        with _explained_refusals():
+            command(parse(settings_class, arguments, environment or {}))
     except UserError as error:
         if debug:
             raise
@@ -107,6 +110,18 @@ def run(
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+@contextmanager
+def _explained_refusals() -> Iterator[None]:
+    """A full disk or a missing permission that surfaced in a library is the user's to mend, like any other."""
+    try:
+        yield
+    except OSError as error:
+        explained = refusal(error, error.filename or "a file") if not isinstance(error, BrokenPipeError) else None
+        if explained is None:
+            raise
+        raise explained from error
 
 
 def _raise_when_terminated() -> Any:

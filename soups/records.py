@@ -23,22 +23,30 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
+def refusal(error: OSError, path: Path | str) -> EnvironmentFailure | None:
+    """The operating system's refusal to write `path` as one message (exit code 4); None where it is no refusal."""
+    if error.errno in _DISK_FULL:
+        next_step = "free some space and run the same command again"
+        return EnvironmentFailure(f"{path}: disk full while writing", next_step=next_step)
+    if error.errno in _FORBIDDEN:
+        next_step = "choose another folder or change its permissions"
+        return EnvironmentFailure(f"{path}: no permission to write", next_step=next_step)
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        problem = f"{path}: cannot be written, {str(error.strerror).lower()}"
+        return EnvironmentFailure(problem, next_step="move that file or folder away")
+    return None
+
+
 @contextmanager
 def explained_write(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals while writing `path` into one message (exit code 4)."""
     try:
         yield
     except OSError as error:
-        if error.errno in _DISK_FULL:
-            problem = f"{path}: disk full while writing"
-            raise EnvironmentFailure(problem, next_step="free some space and run the same command again") from error
-        if error.errno in _FORBIDDEN:
-            problem = f"{path}: no permission to write"
-            raise EnvironmentFailure(problem, next_step="choose another folder or change its permissions") from error
-        if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-            problem = f"{path}: cannot be written, {str(error.strerror).lower()}"
-            raise EnvironmentFailure(problem, next_step="move that file or folder away") from error
-        raise
+        explained = refusal(error, path)
+        if explained is None:
+            raise
+        raise explained from error
 
 
 def _fsync_folder(folder: Path) -> None:

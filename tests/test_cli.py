@@ -1,3 +1,4 @@
+import errno
 import logging
 from pathlib import Path
 
@@ -150,6 +151,9 @@ def test_errors_become_messages_and_exit_codes(capsys: pytest.CaptureFixture[str
     assert cli.run(Settings, lambda given: _raise(DataError("a.png: broken")), []) == 3
     assert capsys.readouterr().err == "error: a.png: broken\n"
     assert cli.run(Settings, lambda given: _raise(KeyboardInterrupt()), []) == 130
+    capsys.readouterr()
+    assert cli.run(Settings, lambda given: _raise(OSError(errno.ENOSPC, "full", "x.lock")), []) == 4
+    assert capsys.readouterr().err.startswith("error: x.lock: disk full while writing\n")
     with pytest.raises(ZeroDivisionError):
         cli.run(Settings, lambda given: _raise(ZeroDivisionError()), [])
 
