@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from soups.cli import set_up_logging
 from soups.errors import EnvironmentFailure
+from soups.records import refusal
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -68,5 +69,7 @@ def _end_with_parent() -> None:
 def _caught(function: Callable[[Item], Result], item: Item) -> Result | Exception:
     try:
         return function(item)
+    except OSError as error:
+        return refusal(error, error.filename or "a file") or error
     except Exception as error:
         return error
