@@ -1,0 +1,300 @@
+"""Time fine-tuning, evaluation and the image cache against plain loops; docs/benchmarks.md shows results."""
+
+import copy
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from soups import cli
+from soups.data.augment import Augmentation
+from soups.data.cache import Images, open_images
+from soups.data.geometry import evaluation_geometry, training_geometry
+from soups.data.loader import TrainingLoader
+from soups.evaluation.logits import EvaluationSet, compute_logits
+from soups.models.build import build_start
+from soups.models.settings import ModelSettings
+from soups.models.start import Start
+from soups.preprocessing import normalise
+from soups.progress import track
+from soups.records import compact_json, write_json, write_text
+from soups.runtime import Precision, Runtime, RuntimeSettings, available_cores, limit_threads, resolve
+from soups.training.finetune import Finetune, TrainingSet
+from soups.training.settings import TrainingSettings
+
+CLASSES = tuple("abcdefghij")
+QUICK = {"model": "tiny", "images": 20, "repeats": 2, "batch_size": 5}
+TOWER = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}
+Rows = dict[str, Callable[[], float]]  # What the time holds → a function that does it once; images per second.
+
+
+class BenchSettings(BaseModel):
+    """Time fine-tuning, evaluation and the image cache against plain loops on this machine.
+
+    Its rows take turns (A B C, A B C, ...), and each ratio comes from one turn. Nothing is downloaded or kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parts: tuple[Literal["training", "evaluation", "loading"], ...] = ("training", "evaluation", "loading")
+    """What to measure."""
+    model: str = "ViT-B/32"
+    """Any architecture of open_clip."""
+    images: int = Field(default=64, ge=len(CLASSES))
+    """JPEGs in the data set, all of which are used in each turn."""
+    batch_size: int = Field(default=32, gt=0)
+    """Images in one step, of training and of evaluation."""
+    repeats: int = Field(default=5, gt=0)
+    """Turns."""
+    quick: cli.Flag = False
+    """A tiny network on a few tiny images: shows in seconds that all of it works, and nothing about speed."""
+    output: str | None = None
+    """A file to write as well: JSON lines, first the machine, then each row with the speeds of all turns."""
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all rows work on: the same network, images, threads and device."""
+
+    settings: BenchSettings
+    runtime: Runtime
+    folder: Path
+    start: Start
+    labels: np.ndarray
+
+    def loader(self, training: bool) -> Iterable[Any]:
+        """The plain way: decodes each JPEG whenever it is wanted, for open_clip's own transform."""
+        import open_clip
+        from torch.utils.data import DataLoader
+        from torchvision.datasets import ImageFolder
+
+        values, size, workers = self.start.preprocessing, self.settings.batch_size, self.runtime.workers
+        transform = open_clip.image_transform(values.size, is_train=training, mean=values.mean, std=values.std)
+        images = ImageFolder(str(self.folder / "jpegs"), transform)
+        return DataLoader(images, size, shuffle=training, num_workers=workers, persistent_workers=workers > 0)
+
+    def images(self, training: bool, cache: str = "on", folder: Path | None = None) -> Images:
+        """Our way to the same images in the same order."""
+        geometry = (training_geometry if training else evaluation_geometry)(self.start.preprocessing)
+        return open_images(sorted(self.folder.glob("jpegs/*/*")), geometry, cache, folder or self.folder / "cache")
+
+    def runtimes(self) -> list[Runtime]:
+        """At fp32, and at the machine's own precision where that is another."""
+        precisions: list[Precision] = ["fp32", self.runtime.precision]
+        return [self.runtime.model_copy(update={"precision": name}) for name in dict.fromkeys(precisions)]
+
+    def speed(self, work: Callable[[], object]) -> float:
+        """Images per second of what is done to all images, to the device's last operation."""
+        import torch
+
+        started = time.perf_counter()
+        work()
+        if self.runtime.device != "cpu":
+            torch.accelerator.synchronize()
+        return self.settings.images / (time.perf_counter() - started)
+
+
+def plain_training(bench: Bench, ready: bool) -> float:
+    """The second epoch of a loop as the original model-soups and WiSE-FT code has it; all of it, or batches `ready`."""
+    import torch
+
+    model = copy.deepcopy(bench.start.classifier).to(device := bench.runtime.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.1)
+    batches: Iterable[Any] = list(bench.loader(True)) if ready else bench.loader(True)
+
+    def epoch() -> None:
+        for images, labels in batches:
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(images.to(device)), labels.to(device))
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+    epoch()
+    return bench.speed(epoch)
+
+
+def our_training(bench: Bench, runtime: Runtime) -> float:
+    """The second epoch of a fine-tune from the cache, as its own log tells it."""
+    values, images, epochs = bench.start.preprocessing, bench.images(True), list[dict[str, Any]]()
+    model, rows = copy.deepcopy(bench.start.classifier), np.arange(len(images))
+    training = TrainingSet(images, bench.labels, rows, Augmentation.of(values))
+    one = Images(images.paths[:1], bench.images(False).geometry)
+    validation = EvaluationSet("val", one, bench.labels[:1], np.array(["one"]), tuple(one.paths))
+    settings = TrainingSettings(epochs=2, batch_size=bench.settings.batch_size, validate_every=0)
+    Finetune(model, training, validation, settings, 0, values, "accuracy", runtime, 1, epochs.append).run()
+    return float(epochs[-1]["images_per_second"])
+
+
+def training_part(bench: Bench) -> Rows:
+    """Fine-tuning the whole network."""
+    ours = partial(our_training, bench)
+    return {
+        "plain loop, fp32: decode, augment, train": partial(plain_training, bench, False),
+        "plain loop, fp32: train, batches ready": partial(plain_training, bench, True),
+        **{f"soups, {r.precision}: cached pixels, augment, train": partial(ours, r) for r in bench.runtimes()},
+    }
+
+
+def evaluation_part(bench: Bench) -> Rows:
+    """Logits of all images."""
+    import torch
+
+    device, values = bench.runtime.device, bench.start.preprocessing
+    model, images = copy.deepcopy(bench.start.classifier).to(device).eval(), bench.images(False)
+
+    @torch.no_grad()
+    def plain(batches: Iterable[Any]) -> None:
+        torch.cat([model(inputs.to(device)).cpu() for inputs, _ in batches])
+
+    ours = partial(compute_logits, model, images, values, batch_size=bench.settings.batch_size)
+    work: dict[str, Callable[[], object]] = {
+        "plain loop, fp32: decode, resize, forward": partial(plain, bench.loader(False)),
+        "plain loop, fp32: forward, batches ready": partial(plain, list(bench.loader(False))),
+        **{f"soups, {r.precision}: cached pixels, forward": partial(ours, runtime=r) for r in bench.runtimes()},
+    }
+    return {name: partial(bench.speed, function) for name, function in work.items()}
+
+
+def loading_part(bench: Bench) -> Rows:
+    """Training batches without a network, up to normalised float32 inputs; and what the cache costs once."""
+    values, size = bench.start.preprocessing, bench.settings.batch_size
+
+    def second_epoch(epoch: Callable[[int], Iterable[object]]) -> float:
+        # The first one starts the workers. A queue that holds nothing uses the batches up.
+        deque(epoch(0), 0)
+        return bench.speed(lambda: deque(epoch(1), 0))
+
+    def plain() -> float:
+        return second_epoch(partial(lambda loader, number: loader, bench.loader(True)))
+
+    def ours(images: Images) -> float:
+        what = images, bench.labels, np.arange(len(images)), Augmentation.of(values), size
+        with TrainingLoader(*what, seed=0, workers=bench.runtime.workers) as loader:
+            return second_epoch(lambda number: (normalise(pixels, values) for pixels, _, _ in loader.epoch(number)))
+
+    def build() -> float:
+        with tempfile.TemporaryDirectory(dir=bench.folder) as name:
+            return bench.speed(lambda: bench.images(True, "on", Path(name)))
+
+    return {
+        "ImageFolder: decode, augment": plain,
+        "soups, --cache off: decode, resize, augment": partial(ours, bench.images(True, "off")),
+        "soups: cached pixels, augment": partial(ours, bench.images(True)),
+        "soups, once: hash, decode, resize, write the cache": build,
+    }
+
+
+PARTS = {"training": training_part, "evaluation": evaluation_part, "loading": loading_part}
+
+
+def make_jpegs(folder: Path, count: int, width: int) -> None:
+    """JPEGs of quality 90 with detail at every scale, as photographs have it, and hard edges; ten classes."""
+    from PIL import Image, ImageDraw
+
+    height = 3 * width // 4
+    for number in range(count):
+        generator = np.random.default_rng(number)
+        pixels = np.full((height, width, 3), 127.5, dtype=np.float32)
+        for cells in (4, 8, 16, 32, 64, 128, 256):
+            noise = generator.integers(0, 256, (3 * cells // 4, cells, 3), dtype=np.uint8)
+            field = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+            pixels += (np.asarray(field, dtype=np.float32) - 127.5) / cells**0.6
+        picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+        for x, y, across, down in (generator.random((12, 4)) * (width, height, width / 3, height / 3)).tolist():
+            ImageDraw.Draw(picture).ellipse((x, y, x + across, y + down), outline="white", width=1 + width // 100)
+        path = folder / CLASSES[number % len(CLASSES)] / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, quality=90)
+
+
+def set_up(settings: BenchSettings, folder: Path) -> Bench:
+    """Images on the disk and a network with random weights."""
+    runtime = resolve(settings.runtime)
+    limit_threads(runtime.threads)
+    make_jpegs(folder / "jpegs", settings.images, width=96 if settings.quick else 640)
+    write_json(folder / "open_clip_config.json", {"model_cfg": {"embed_dim": 8, "vision_cfg": TOWER, "text_cfg": {}}})
+    model = f"local-dir:{folder}" if settings.quick else settings.model
+    start = build_start(ModelSettings(model=model, pretrained="none", head="random"), CLASSES, seed=0)
+    return Bench(settings, runtime, folder, start, np.sort(np.arange(settings.images) % len(CLASSES)))
+
+
+def measure(part: str, rows: Rows, repeats: int, warm: bool) -> list[dict[str, Any]]:
+    """Speeds turn by turn, A B C, A B C, ..., and ratios to the turn's first row; a `warm` turn does not count."""
+    turns = [[work() for work in rows.values()] for _ in track(range(repeats + warm), part)][warm:]
+    speeds = {name: [turn[place] for turn in turns] for place, name in enumerate(rows)}
+    ratios = {name: [turn[place] / turn[0] for turn in turns] for place, name in enumerate(rows)}
+    return [{"part": part, "row": row, "images_per_second": speeds[row], "ratio": ratios[row]} for row in rows]
+
+
+def facts(bench: Bench) -> dict[str, Any]:
+    """What the numbers depend on, and nothing that tells whose machine it is."""
+    import torch
+
+    runtime, file = bench.runtime, Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    sizes = [path.stat().st_size for path in bench.folder.glob("jpegs/*/*")]
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": available_cores(),
+        "device": runtime.device,
+        **runtime.model_dump(include={"precision", "threads", "workers"}),
+        "torch": torch.__version__,
+        "kB per JPEG": round(sum(sizes) / len(sizes) / 1000),
+        **bench.settings.model_dump(include={"model", "images", "batch_size", "repeats", "quick"}),
+    }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Medians and ranges, aligned for people."""
+    lines = [["part", "row: what the time holds", "images/s", "range", "× first row", "range"]]
+    for result in results:
+        lines.append([result["part"], result["row"]])
+        for values, digits in ((result["images_per_second"], 1), (result["ratio"], 2)):
+            middle, low, high = (f"{value:.{digits}f}" for value in (median(values), min(values), max(values)))
+            lines[-1] += [middle, f"{low}–{high}"]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def bench(given: cli.Given[BenchSettings]) -> None:
+    """Measure, print, and write what was asked for."""
+    settings = given.settings
+    if settings.quick:
+        settings = settings.model_copy(update={key: QUICK[key] for key in QUICK.keys() - given.names})
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="soups-bench-") as name, patch.dict(os.environ, SOUPS_CACHE=name):
+        workbench = set_up(settings, Path(name))
+        for part in dict.fromkeys(settings.parts):
+            # The others time their second epoch already.
+            results += measure(part, PARTS[part](workbench), settings.repeats, warm=part == "evaluation")
+        machine = facts(workbench)
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    print(table(results))
+    if settings.output is not None:
+        write_text(Path(settings.output), "".join(compact_json(line) + "\n" for line in [machine, *results]))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    return cli.run(BenchSettings, bench, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
