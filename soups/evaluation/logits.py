@@ -1,9 +1,10 @@
 """Logits of one model on one set of images, computed once and kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,11 +56,36 @@ def compute_logits(
 
     classifier.eval()
     parts = []
-    with torch.inference_mode(), autocast(runtime):
+    with torch.inference_mode(), autocast(runtime), _positions_first(classifier, runtime):
         for batch in evaluation_batches(images, batch_size, runtime.workers):
             inputs = normalise(batch.to(runtime.device, non_blocking=True), preprocessing)
             parts.append(classifier(inputs).float().cpu().numpy())
     return np.concatenate(parts)
+
+
+@contextmanager
+def _positions_first(classifier: "torch.nn.Module", runtime: Runtime) -> Iterator[None]:
+    """Let open_clip's transformers work on (positions, images, features) within the block; equal results, sooner.
+
+    Images first, torch's attention transposes its input and, without gradients under autocast, multiplies that by one
+    copy of the weights for each position: measured on a bf16 processor, ViT-B/32 then evaluates slower than in fp32.
+    """
+    from torch import nn
+
+    turned: list[Any] = []
+    stacks: Iterable[Any] = classifier.modules() if runtime.precision != "fp32" else ()
+    for stack in stacks:
+        if getattr(stack, "batch_first", False) and hasattr(stack, "resblocks"):
+            attentions = [getattr(block, "attn", None) for block in stack.resblocks]
+            if all(isinstance(attention, nn.MultiheadAttention) for attention in attentions):
+                turned += [stack, *attentions]
+    try:
+        for module in turned:
+            module.batch_first = False
+        yield
+    finally:
+        for module in turned:
+            module.batch_first = True
 
 
 def logits_path(folder: Path, sha256: str, set_name: str, images: Sequence[Path], runtime: Runtime) -> Path:
