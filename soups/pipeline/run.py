@@ -184,6 +184,12 @@ def open_run(settings: CommandSettings, given: Collection[str], may_differ: Coll
     return run
 
 
+def say_if_flattering(run: Run) -> None:
+    """Say, once for each command, that validation means nothing where it is done on the training images."""
+    if "val" not in set(run.samples["split"]):
+        logger.warning("no validation set: models are validated on the images they were trained on, which flatters")
+
+
 def latest_run(settings: RunSettings) -> str | None:
     """The name of the run last trained."""
     try:

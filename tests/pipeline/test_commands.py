@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import finetune
 import inference
 import main
 import soups
@@ -201,3 +202,12 @@ def test_one_of_several_fails_and_the_others_are_kept(copy_of: Desk, error_of: E
     assert "1 of 2 fine-tunes failed" in error and "toys51" in error and "lower the learning rate" in error
     assert (copy_of.run / "models" / "toys50_epochs1.safetensors").exists()
     assert not (copy_of.run / "models" / "toys51_epochs1.safetensors").exists()
+
+
+def test_without_validation_images_it_says_so_once(copy_of: Desk, error_of: ErrorOf) -> None:
+    flags = ["--name", "flat", "--data-location", str(copy_of.data), "--model", f"local-dir:{copy_of.clip}"]
+    options = ["--val-ratio", "None", "--precision", "fp32", "--threads", "1", "--epochs", "1"]
+    assert finetune.main([*flags, *options]) == 0
+    assert error_of().count("which flatters") == 1
+    assert main.main(["--uniform-soup", "--report"]) == 0
+    assert error_of().count("which flatters") == 1
