@@ -49,6 +49,26 @@ def explained_write(path: Path) -> Iterator[None]:
         raise explained from error
 
 
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Hold the lock `name` of a folder, waiting for any other process that does; the kernel frees it with its holder.
+
+    Raises:
+        EnvironmentFailure: the folder may not be written.
+    """
+    from filelock import FileLock
+
+    locks = folder / ".locks"
+    with explained_write(folder):
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _fsync_folder(folder: Path) -> None:
     if os.name == "nt":  # Windows has no handle for a folder.
         return

@@ -135,6 +135,22 @@ def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
     assert sorted((line["writer"], line["number"]) for line in lines) == [(w, n) for w in range(4) for n in range(50)]
 
 
+def _write_when_free(folder: Path) -> None:
+    with records.locked(folder, "name"):
+        (folder / "written").write_text("")
+
+
+def test_a_lock_keeps_other_processes_waiting(tmp_path: Path) -> None:
+    other = multiprocessing.get_context("spawn").Process(target=_write_when_free, args=(tmp_path,))
+    with records.locked(tmp_path, "name"):
+        other.start()
+        other.join(timeout=2)
+        assert other.is_alive()
+        assert not (tmp_path / "written").exists()
+    other.join()
+    assert (tmp_path / "written").exists()
+
+
 def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
     assert records.fingerprint({"a": 1, "b": [2]}) == records.fingerprint({"b": [2], "a": 1})
     assert records.fingerprint({"a": 1}) != records.fingerprint({"a": 2})

@@ -24,7 +24,7 @@ from soups.pipeline.run import (
 )
 from soups.pipeline.sets import evaluation_set, open_all_images, training_set
 from soups.pipeline.settings import FinetuneSettings
-from soups.records import append_record, explained_write, fingerprint, write_table, write_text
+from soups.records import append_record, fingerprint, locked, write_table, write_text
 from soups.runtime import derived_seed, resolve
 from soups.training.settings import TrainingSettings
 
@@ -84,14 +84,9 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
         UsageError: no data location for a new run, or settings that differ from those recorded.
         DataError: the data is not what it should be; nothing is recorded then.
     """
-    from filelock import FileLock
-
     name = settings.run.name or latest_run(settings.run) or _name_of_data(settings)
     if existing_run(settings.run, name) is None:
-        folder = Path(settings.run.runs_folder)
-        with explained_write(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{name}.lock"):
+        with locked(Path(settings.run.runs_folder), name):
             if existing_run(settings.run, name) is None:
                 _make_run(settings, name)
     run = existing_run(settings.run, name)
@@ -156,11 +151,7 @@ def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
 
 def make_start(run: Run) -> None:
     """Write the common start where it is missing (another --model-location), once, whichever process comes first."""
-    from filelock import FileLock
-
-    with explained_write(run.models):
-        run.models.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.models / ".start.lock"):
+    with locked(run.models, run.start.stem):
         if not run.start.exists():
             start, card = _build_start(run)
             write_checkpoint(run.start, start.state_dict(), card)
@@ -172,15 +163,12 @@ def train_one(task: Task) -> Path:
     Returns:
         The checkpoint's path.
     """
-    from filelock import FileLock
-
     settings = task.settings
     run = existing_run(settings.run, task.run_name)
     assert run is not None
     name = f"{run.name}{task.index}"
     path = run.models / f"{name}_epochs{task.training.epochs}{SUFFIX}"
-    run.models.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.models / f".{name}.lock"):
+    with locked(run.models, name):
         wanted = training_record(run, settings, task.training, task.index, task.runtime)
         if path != task.replaces and path.exists() and _same_training(path, wanted):
             logger.info("%s: finished meanwhile by another process", path)

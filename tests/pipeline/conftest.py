@@ -33,7 +33,7 @@ class Desk:
         return {
             path.relative_to(self.folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
             for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and path.parent.name != "figures" and not path.name.endswith(".lock")
+            if path.is_file() and path.parent.name not in ("figures", ".locks") and not path.name.endswith(".lock")
         }
 
     def log(self, name: str) -> list[dict[str, Any]]:
