@@ -22,7 +22,8 @@ python finetune.py --name "$NAME" --i 0-11 --jobs 2 --threads 1 --precision fp32
     --class-order zero one two three four five six seven eight nine \
     --model "$MODEL" --templates 'a photo of the digit {}' \
     --hparams random --random-seed 0 --batch-size 64 --validate-every 4 \
-    --lr-range 3e-4 1e-3 --epochs-range 16 24
+    --lr-range 3e-4 1e-3 --wd-range 1e-3 0.3 --epochs-range 16 24 --magnitude-range 3 10 --operations-range 0 2 \
+    --mix-range 0 0.5 --smoothing-range 0 0.2
 
 # 4. Every model is scored on validation, test and shift sets; then soups are made of their weights.
 python main.py --name "$NAME" --eval-individual-models --uniform-soup --greedy-soup --plot --jobs 2
