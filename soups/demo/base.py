@@ -15,6 +15,7 @@ from soups.demo.folders import alone, whole_folder
 from soups.demo.settings import BaseSettings
 from soups.records import fingerprint, whole_file, write_json
 from soups.runtime import available_cores, cache_dir
+from soups.training.schedule import warmup_cosine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +97,7 @@ def _train(settings: BaseSettings) -> "dict[str, torch.Tensor]":
     model = open_clip.CLIP(**model_config(settings, vocabulary=len(used)))
     optimizer = _optimizer(model, settings)
     steps = math.ceil(settings.glyphs / settings.batch_size) * settings.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, steps, settings.warmup))
     for epoch in range(settings.epochs):
         began, losses = time.perf_counter(), []
         for images, targets, captions in _batches(settings, epoch, tokens):
@@ -122,14 +123,6 @@ def _optimizer(model: "torch.nn.Module", settings: BaseSettings) -> "torch.optim
     others = [weight for weight in model.parameters() if weight.ndim < 2]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
-
-
-def _rate(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then a cosine to zero; a factor of the peak learning rate."""
-    rising = warmup * steps
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
 
 
 def contrastive_loss(

@@ -11,7 +11,7 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
         steps: all steps of the phase.
         warmup: share of the steps in which the rate rises; the first step already moves.
     """
-    rising = max(1, round(warmup * steps)) if warmup > 0 else 0
+    rising = warmup * steps
     if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))

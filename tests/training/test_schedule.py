@@ -8,7 +8,7 @@ from soups.training.schedule import warmup_cosine
 
 def test_rises_to_one_and_falls_to_zero() -> None:
     factors = [warmup_cosine(step, 100, 0.1) for step in range(101)]
-    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert factors[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert factors[10] == 1.0
     assert all(later <= earlier for earlier, later in itertools.pairwise(factors[10:]))
     assert factors[55] == pytest.approx(0.5 * (1 + math.cos(math.pi * 45 / 90)))
