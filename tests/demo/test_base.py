@@ -118,13 +118,6 @@ def test_shares_of_digits_and_pen() -> None:
     assert np.mean(atlas.thickness[entries] == 0) == pytest.approx(0.4, abs=0.02)
 
 
-def test_learning_rate_rises_and_falls() -> None:
-    rates = [base._rate(step, 100, 0.1) for step in range(100)]
-    assert np.argmax(rates) == 10 and rates[10] == 1
-    assert (np.diff(rates[:11]) > 0).all() and (np.diff(rates[10:]) < 0).all()
-    assert rates[-1] < 0.01
-
-
 def test_words_never_seen_say_nothing(made: Path) -> None:
     from safetensors.torch import load_file
 
