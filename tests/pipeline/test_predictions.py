@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import inference
 import soups
 import validation
+from soups.checkpoints import read_card
+from soups.records import sha256_of
 
 Desk = Any
 ErrorOf = Callable[[], str]
@@ -106,3 +109,25 @@ def test_validation_prints_tables_and_draws_pictures(copy_of: Desk, capsys: pyte
     assert "precision %" in text and "truth ↓" in text
     for kind in ("confusion", "wrong"):
         assert (copy_of.run / "figures" / f"toys_greedy_soup_{kind}.png").stat().st_size > 1000
+
+
+def original_state(path: Path) -> dict[str, torch.Tensor]:
+    """One of our models in the keys of the original model-soups code, a text tower's leftovers among them."""
+    state = soups.load(path, device="cpu").classifier.state_dict()
+    renamed = {
+        f"module.model.visual.{key.removeprefix('backbone.')}": state[key] for key in state if "head." not in key
+    }
+    renamed |= {f"module.classification_head.{part}": state[f"head.{part}"] for part in ("weight", "bias")}
+    return renamed | {"module.model.logit_scale": torch.tensor(4.6)}
+
+
+def test_state_dicts_of_the_original_code_predict_the_same_and_can_be_started_from(copy_of: Desk) -> None:
+    ours = copy_of.run / "models" / "toys_uniform_soup.safetensors"
+    Path("original").mkdir()
+    torch.save(original_state(ours), "original/model_12.pt")
+    for name, output in ((str(ours), "ours.csv"), ("original/model_12.pt", "theirs.csv")):
+        assert inference.main(["--model-name", name, "--output", output, "--probabilities"]) == 0
+    assert Path("ours.csv").read_text() == Path("theirs.csv").read_text()
+    assert copy_of.finetune("--i", "12", "--start-from", "original") == 0
+    card = read_card(copy_of.run / "models" / "toys12_epochs2.safetensors")
+    assert card is not None and card.start == sha256_of(Path("original/model_12.pt"))
