@@ -11,6 +11,7 @@ from soups.pipeline.run import find_model
 from soups.pipeline.sets import evaluation_set
 from soups.pipeline.settings import ValidationSettings
 from soups.pipeline.votes import default_model
+from soups.preprocessing import Preprocessing
 from soups.report.per_class import class_table, confusion, confusion_text, draw_confusion
 from soups.report.wrong_images import draw_wrong_images
 
@@ -42,7 +43,8 @@ def validate(given: cli.Given[ValidationSettings]) -> None:
     print("\n" + "\n".join(map(str, drawn)))
 
 
-def _preprocessing(path: Path, start: Path):  # type: ignore[no-untyped-def]
+def _preprocessing(path: Path, start: Path) -> Preprocessing:
+    """Of a model without a card, that of the run's start."""
     card = (read_card(path) if path.suffix == start.suffix else None) or read_card(start)
     if card is None:
         raise DataError(f"{start}: has no card")
