@@ -52,15 +52,27 @@ def compute_logits(
         runtime: device and precision of the forward pass, workers of the loader.
         batch_size: images in one forward pass; the last bits of the logits depend on it.
     """
+    with evaluating(classifier, runtime):
+        batches = evaluation_batches(images, batch_size, runtime.workers)
+        return np.concatenate([batch_logits(classifier, batch, preprocessing, runtime) for batch in batches])
+
+
+@contextmanager
+def evaluating(classifier: "torch.nn.Module", runtime: Runtime) -> Iterator[None]:
+    """Evaluation mode, no gradients and the runtime's precision within the block."""
     import torch
 
     classifier.eval()
-    parts = []
     with torch.inference_mode(), autocast(runtime), _positions_first(classifier, runtime):
-        for batch in evaluation_batches(images, batch_size, runtime.workers):
-            inputs = normalise(batch.to(runtime.device, non_blocking=True), preprocessing)
-            parts.append(classifier(inputs).float().cpu().numpy())
-    return np.concatenate(parts)
+        yield
+
+
+def batch_logits(
+    classifier: "torch.nn.Module", pixels: "torch.Tensor", preprocessing: Preprocessing, runtime: Runtime
+) -> np.ndarray:
+    """(B, C) float32 logits of (B, S, S, 3) uint8 pixels; to be called while `evaluating`."""
+    inputs = normalise(pixels.to(runtime.device, non_blocking=True), preprocessing)
+    return classifier(inputs).float().cpu().numpy()
 
 
 @contextmanager

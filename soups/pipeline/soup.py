@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from soups.averaging import check_cards, soup_card
 from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, read_state, write_checkpoint
 from soups.data.samples import set_rows
 from soups.errors import unknown_name
-from soups.metrics import METRICS
+from soups.metrics import METRICS, predictions
 from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, evaluate_individuals, pool_paths, score_model
 from soups.pipeline.sets import evaluation_set
 from soups.recipes import RECIPES
-from soups.recipes.pool import Ingredient, Judge, Pool, Soup
+from soups.recipes.pool import Accept, Ingredient, Judge, Pool, Soup, Verdict
 from soups.records import append_record, fingerprint
 from soups.runtime import limit_threads
 
@@ -45,7 +47,8 @@ def make_soup(bench: Bench, recipe: str, options: dict[str, Any]) -> Path:
     if not _is_made(path, request):
         cards = {name: _card(path) for name, path in paths.items()}
         check_cards(list(cards.values()), list(cards))
-        pool = Pool(tuple(_ingredient(bench, paths[name], line) for name, line in lines.items()))
+        ingredients = tuple(_ingredient(bench, paths[name], line) for name, line in lines.items())
+        pool = Pool(ingredients, _common_start(bench, list(cards.values())))
         trace = run.folder / "logs" / f"{recipe}_soup.jsonl"
         key = fingerprint(request)
         soup = RECIPES[recipe](
@@ -82,6 +85,15 @@ def _ingredient(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
     return Ingredient(path.stem, line["sha256"], score, values["log_loss"], _reader(path, line["sha256"]))
 
 
+def _common_start(bench: Bench, cards: list[Card]) -> Ingredient | None:
+    """The start that all ingredients' cards name, if that is the run's."""
+    run = bench.run
+    line = run.results(run.individual_results).get(run.start.stem)
+    if line is None or {card.start for card in cards} != {run.sha256(run.start)}:
+        return None
+    return _ingredient(bench, run.start, line)
+
+
 def _reader(path: Path, sha256: str) -> Callable[[], Any]:
     return lambda: read_state(path, sha256)
 
@@ -107,11 +119,11 @@ class LazyJudge:
     paths: dict[str, Path]
     judge: Judge | None = None
 
-    def __call__(self, state: Any) -> Any:
+    def __call__(self, state: Any, accept: Accept | None = None) -> Verdict:
         """The verdict on these weights."""
         if self.judge is None:
             self.judge = self._build()
-        return self.judge(state)
+        return self.judge(state, accept)
 
     def _build(self) -> Judge:
         from soups.evaluation.judge import ValidationJudge
@@ -130,7 +142,14 @@ class LazyJudge:
             bench.evaluation.metric,
             bench.runtime,
             bench.evaluation.eval_batch_size,
+            self._known_mistakes(),
         )
+
+    def _known_mistakes(self) -> np.ndarray:
+        """How many of the pool's models get each validation image wrong, from their kept logits."""
+        labels = self.bench.labels("val")
+        outputs = [self.bench.probabilities(path, ["val"])["val"] for path in self.paths.values()]
+        return np.sum([predictions(values) != labels for values in outputs], axis=0)
 
 
 def _log_scores(bench: Bench, path: Path) -> None:

@@ -3,7 +3,18 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, Verdict, canonical_order, decision
+from soups.recipes.pool import (
+    Ingredient,
+    Judge,
+    OnDecision,
+    Pool,
+    Soup,
+    Verdict,
+    at_least,
+    canonical_order,
+    decision,
+    more_than,
+)
 from soups.weights import WeightedSum, average
 
 if TYPE_CHECKING:
@@ -17,6 +28,9 @@ def greedy(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, s
     it is, and its judged score is the one to reach; each further one joins for good if the mean of the soup so far and
     it scores at least as well (`strict`: better, as the paper's own code has it). The soup's mean is over all
     ingredients alike.
+
+    A candidate is judged only until it is certain that it will not join; who joins is the same as if each were judged
+    on all images.
 
     In memory at a time: one ingredient, the float64 sum of those kept, and one candidate. The final state is summed
     anew in canonical order, so its bits depend on nothing but who is in it.
@@ -36,8 +50,9 @@ def greedy(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, s
     incumbent: Verdict | None = None
     for ingredient in sorted(pool.ingredients, key=_by_merit):
         state = ingredient.load()
-        verdict = judge(total.mean_with(state, name=ingredient.name))
-        accepted = incumbent is None or _is_accepted(verdict, incumbent, strict)
+        accept = None if incumbent is None else (more_than if strict else at_least)(incumbent.score)
+        verdict = judge(total.mean_with(state, name=ingredient.name), accept)
+        accepted = accept is None or (verdict.complete and accept.allows(verdict.score))
         reach = verdict.score if incumbent is None else incumbent.score
         decisions.append(decision(ingredient.name, accepted, verdict, reach, _why(verdict, incumbent, accepted)))
         if on_decision is not None:
@@ -76,10 +91,6 @@ def _by_merit(ingredient: Ingredient) -> tuple[bool, float, bool, float, str]:
     )
 
 
-def _is_accepted(verdict: Verdict, incumbent: Verdict, strict: bool) -> bool:
-    return verdict.score > incumbent.score if strict else verdict.score >= incumbent.score
-
-
 def _same_numbers(one: "State", other: "State") -> bool:
     """Whether the tensors that are averaged are equal to the bit; counters do not change what a model says."""
     return all(not one[key].is_floating_point() or bool((one[key] == other[key]).all()) for key in one)
@@ -88,6 +99,8 @@ def _same_numbers(one: "State", other: "State") -> bool:
 def _why(verdict: Verdict, incumbent: Verdict | None, accepted: bool) -> str:
     if incumbent is None:
         return "the best single model by validation, taken as it is"
+    if not verdict.complete:
+        return f"out of reach after {verdict.images} images, {verdict.errors} of them wrong"
     if verdict.score == incumbent.score:
         return "as good as without it" if accepted else "only as good as without it"
     gap = f"by {_amount(_gap(vars(verdict), vars(incumbent)))}"
@@ -113,12 +126,17 @@ def _summary(decisions: list[dict[str, Any]], strict: bool) -> str:
     if kept > 1 or len(decisions) == 1:
         return text
     first, others = decisions[0], decisions[1:]
-    nearest = max(others, key=lambda decision: decision["score"])
-    gap = _gap(nearest, first)
     averaged = f"{text}: averaged with {first['candidate']}"
+    judged = [decision for decision in others if decision["complete"]]
+    if not judged:  # How near the nearest came is not known, only that it could not come near enough.
+        whom = f"the one other, {others[0]['candidate']}," if len(others) == 1 else f"each of the {len(others)} others"
+        most = max(decision["images"] for decision in others)
+        return f"{averaged}, {whom} was out of reach of its score after {most} images or fewer"
+    nearest = max(judged, key=lambda decision: decision["score"])
+    gap = _gap(nearest, first)
     if len(others) == 1:
         miss = f"missed its score by {_amount(gap)}" if gap else "only equalled its score"
         return f"{averaged}, the one other, {nearest['candidate']}, {miss}"
-    verb = "improved on" if strict else "reached"
     miss = f"missed it by {_amount(gap)}" if gap else "only equalled it"
+    verb = "improved on" if strict else "reached"
     return f"{averaged}, none of the {len(others)} others {verb} its score; the nearest, {nearest['candidate']}, {miss}"

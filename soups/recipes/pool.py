@@ -59,20 +59,42 @@ class Verdict:
     """A state's result on the validation set."""
 
     score: float
-    """By the chosen metric, higher is better."""
+    """By the chosen metric, higher is better; of a judgement that was stopped, the best that was still possible."""
     errors: int
     """Wrong predictions among the images seen."""
     images: int
     """Images seen."""
     complete: bool = True
-    """False when the judge stopped early because the outcome was certain."""
+    """False when the judge stopped early because rejection was certain."""
+
+
+@dataclass(frozen=True)
+class Accept:
+    """What the score of a candidate has to be; made by `at_least` and `more_than`."""
+
+    score: float
+    strict: bool
+
+    def allows(self, score: float) -> bool:
+        """Whether a score is enough."""
+        return score > self.score if self.strict else score >= self.score
+
+
+def at_least(score: float) -> Accept:
+    """Accept a candidate that is not worse."""
+    return Accept(score, strict=False)
+
+
+def more_than(score: float) -> Accept:
+    """Accept a candidate that is better."""
+    return Accept(score, strict=True)
 
 
 class Judge(Protocol):
     """Weighs a state on the validation set; equal states get equal verdicts."""
 
-    def __call__(self, state: "State") -> Verdict:
-        """The verdict on these weights."""
+    def __call__(self, state: "State", accept: Accept | None = None) -> Verdict:
+        """The verdict on these weights; with `accept`, the judge may stop as soon as rejection is certain."""
         ...
 
 
@@ -113,7 +135,8 @@ def decision(candidate: str, accepted: bool, verdict: Verdict, incumbent: float,
 
     Returns:
         `candidate` (name), `accepted`, `score` (of the soup with the candidate), `incumbent` (score to reach),
-        `errors` and `images` (wrong and seen), `why` (in words).
+        `errors` and `images` (wrong and seen), `complete` (False where the judge stopped before the last image; the
+        score is then the best that was still possible), `why` (in words).
     """
     return {
         "candidate": candidate,
@@ -122,5 +145,6 @@ def decision(candidate: str, accepted: bool, verdict: Verdict, incumbent: float,
         "incumbent": incumbent,
         "errors": verdict.errors,
         "images": verdict.images,
+        "complete": verdict.complete,
         "why": why,
     }

@@ -1,5 +1,6 @@
 """Logits and verdicts against the obvious: one image at a time, in plain torch."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,18 @@ from soups.evaluation.judge import ValidationJudge
 from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
 from soups.models.classifier import Classifier
 from soups.preprocessing import Preprocessing
+from soups.recipes.pool import Accept, at_least, more_than
 from soups.runtime import Runtime
 
 PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 RUNTIME = Runtime(precision="fp32", threads=1)
+
+
+@pytest.fixture(autouse=True)
+def _same_weights_each_time() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 def classifier() -> Classifier:
@@ -106,3 +115,44 @@ def test_kept_logits_come_back_only_for_the_same_weights_images_and_precision(
     validation.paths[0].unlink()
     with pytest.raises(DataError, match="the image is gone"):
         logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error"])
+@pytest.mark.parametrize("goal", [at_least, more_than])
+def test_stopping_never_changes_a_decision(
+    validation: EvaluationSet, metric: str, goal: Callable[[float], Accept]
+) -> None:
+    full = ValidationJudge(classifier(), validation, PREPROCESSING, metric, RUNTIME, batch_size=4)
+    stopping = ValidationJudge(classifier(), validation, PREPROCESSING, metric, RUNTIME, batch_size=4)
+    states = [classifier().state_dict() for _ in range(20)]
+    for number, state in enumerate(states):
+        state["head.weight"] *= number  # From sure of nothing to sure of everything: losses far apart.
+    incumbents = sorted(full(state).score for state in states)[7::4]
+    seen = []
+    for state in states:
+        expected = full(state)
+        for incumbent in incumbents:
+            accept = goal(incumbent)
+            verdict = stopping(state, accept)
+            assert (verdict.complete and accept.allows(verdict.score)) == accept.allows(expected.score)
+            if verdict.complete:
+                assert verdict == expected
+            else:
+                assert verdict.images < 11
+            seen.append(verdict.images)
+    if metric in ("accuracy", "log_loss"):
+        assert min(seen) < 11
+    if metric == "calibration_error":
+        assert min(seen) == 11
+
+
+def test_images_most_often_wrong_come_first(validation: EvaluationSet) -> None:
+    mistakes = np.zeros(11, dtype=np.int64)
+    model = classifier()
+    wrong = slow_logits(model, validation).argmax(axis=1) != validation.labels
+    assert wrong.any()
+    mistakes[np.flatnonzero(wrong)] = 5
+    judge = ValidationJudge(classifier(), validation, PREPROCESSING, "accuracy", RUNTIME, 1, mistakes)
+    verdict = judge(model.state_dict(), more_than(1.0 - 1 / 11))
+    assert (verdict.errors, verdict.images, verdict.complete) == (1, 1, False)
+    assert mistakes.sum() == 5 * wrong.sum()  # The caller's array is left alone.

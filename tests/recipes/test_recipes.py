@@ -11,7 +11,7 @@ import torch
 from soups.errors import DataError
 from soups.recipes import RECIPES
 from soups.recipes.greedy import greedy
-from soups.recipes.pool import Ingredient, Pool, Verdict
+from soups.recipes.pool import Accept, Ingredient, Pool, Verdict
 from soups.recipes.uniform import uniform
 
 State = dict[str, torch.Tensor]
@@ -22,17 +22,24 @@ def toy_state(values: Sequence[float], dtype: torch.dtype = torch.float32, count
     return {"w": torch.tensor(values, dtype=dtype), "b": torch.zeros(2, dtype=dtype), "counter": torch.tensor(counter)}
 
 
-def toy_judge(target: np.ndarray) -> Callable[[State], Verdict]:
-    """Image i is right where weight i is near the target: few levels, so that ties are frequent."""
+def toy_judge(target: np.ndarray) -> Callable[..., Verdict]:
+    """Image i is right where weight i is near the target: few levels, so that ties are frequent.
 
-    def judge(state: State) -> Verdict:
-        errors = int((np.abs(state["w"].double().numpy() - target) > 0.6).sum())
-        return Verdict((IMAGES - errors) / IMAGES, errors, IMAGES)
+    It stops, image by image, as soon as acceptance is ruled out.
+    """
+
+    def judge(state: State, accept: Accept | None = None) -> Verdict:
+        wrong = np.abs(state["w"].double().numpy() - target) > 0.6
+        for seen in range(1, IMAGES):
+            best = (IMAGES - int(wrong[:seen].sum())) / IMAGES
+            if accept is not None and not accept.allows(best):
+                return Verdict(best, int(wrong[:seen].sum()), seen, complete=False)
+        return Verdict((IMAGES - int(wrong.sum())) / IMAGES, int(wrong.sum()), IMAGES)
 
     return judge
 
 
-def make_pool(seed: int, dtype: torch.dtype = torch.float32) -> tuple[Pool, Callable[[State], Verdict]]:
+def make_pool(seed: int, dtype: torch.dtype = torch.float32) -> tuple[Pool, Callable[..., Verdict]]:
     rng = np.random.default_rng(seed)
     target = rng.normal(size=IMAGES)
     judge = toy_judge(target)
@@ -53,7 +60,7 @@ def mean_of(ingredients: Sequence[Ingredient]) -> list[Fraction]:
     return [sum(map(Fraction, column)) / len(ingredients) for column in columns]
 
 
-def brute_force(pool: Pool, judge: Callable[[State], Verdict], strict: bool) -> tuple[set[str], float]:
+def brute_force(pool: Pool, judge: Callable[..., Verdict], strict: bool) -> tuple[set[str], float]:
     """Algorithm 1 with exact fractions, and the order found by comparing every pair."""
     left, order = list(pool.ingredients), []
     while left:
@@ -83,6 +90,7 @@ def test_greedy_equals_brute_force_on_many_tiny_pools(strict: bool) -> None:
         pool, judge = make_pool(seed)
         names, score = brute_force(pool, judge, strict)
         soup = greedy(pool, judge, strict=strict)
+        assert greedy(pool, unhurried(judge), strict=strict).ingredients == soup.ingredients
         assert ({ingredient.name for ingredient in soup.ingredients}, soup.score) == (names, score), seed
         exact = [float(value) for value in mean_of(soup.ingredients)]
         np.testing.assert_allclose(soup.state["w"].numpy(), exact, rtol=1e-6, atol=1e-7)
@@ -118,7 +126,7 @@ def test_canonical_order_is_by_hash() -> None:
         assert digests == sorted(digests)
 
 
-def named(name: str, values: Sequence[float], judge: Callable[[State], Verdict], log_loss: float = 1.0) -> Ingredient:
+def named(name: str, values: Sequence[float], judge: Callable[..., Verdict], log_loss: float = 1.0) -> Ingredient:
     state = toy_state(values)
     return Ingredient(name, f"hash of {name}", judge(state).score, log_loss, lambda: state)
 
@@ -156,6 +164,7 @@ def test_decisions_tell_what_happened_as_it_happens() -> None:
             "incumbent": 5 / 6,
             "errors": 1,
             "images": 6,
+            "complete": True,
             "why": "the best single model by validation, taken as it is",
         },
         {
@@ -165,39 +174,50 @@ def test_decisions_tell_what_happened_as_it_happens() -> None:
             "incumbent": 5 / 6,
             "errors": 0,
             "images": 6,
+            "complete": True,
             "why": "better with it by 1 image",
         },
         {
             "candidate": "two",
             "accepted": False,
-            "score": 4 / 6,
+            "score": 5 / 6,  # The best that was still possible.
             "incumbent": 1.0,
-            "errors": 2,
-            "images": 6,
-            "why": "worse with it by 2 images",
+            "errors": 1,
+            "images": 1,
+            "complete": False,
+            "why": "out of reach after 1 images, 1 of them wrong",
         },
     ]
     assert soup.summary == "kept 2 of 3"
 
 
+def unhurried(judge: Callable[..., Verdict]) -> Callable[..., Verdict]:
+    """The same judge, looking at all images always."""
+    return lambda state, accept=None: judge(state)
+
+
 def test_a_soup_of_one_says_why() -> None:
-    best, far = named("best", [0.0] * IMAGES, ZERO), named("far", [9.0, 9.0] + [0.0] * 4, ZERO)
-    further = named("further", [9.0] * 5 + [0.0], ZERO)
-    soup = greedy(Pool((far, further, best)), ZERO)
+    best, far = named("best", [0.0] * IMAGES, ZERO), named("far", [0.0] * 4 + [9.0, 9.0], ZERO)
+    further = named("further", [0.0] + [9.0] * 5, ZERO)
+    soup = greedy(Pool((far, further, best)), unhurried(ZERO))
     assert soup.summary == (
         "kept 1 of 3: averaged with best, none of the 2 others reached its score; "
         "the nearest, far, missed it by 2 images"
     )
     assert torch.equal(soup.state["w"], best.load()["w"])
-    alone = greedy(Pool((far, best)), ZERO).summary
+    alone = greedy(Pool((far, best)), unhurried(ZERO)).summary
     assert alone == "kept 1 of 2: averaged with best, the one other, far, missed its score by 2 images"
+    hurried = greedy(Pool((far, further, best)), ZERO).summary
+    assert hurried == (
+        "kept 1 of 3: averaged with best, each of the 2 others was out of reach of its score after 5 images or fewer"
+    )
     twin = named("twin", [0.0] * IMAGES, ZERO)
-    assert greedy(Pool((best, twin)), ZERO, strict=True).summary.endswith("twin, only equalled its score")
+    assert greedy(Pool((best, twin)), unhurried(ZERO), strict=True).summary.endswith("twin, only equalled its score")
     assert greedy(Pool((best,)), ZERO).summary == "kept 1 of 1"
 
 
 def test_other_metrics_tell_the_gap_in_the_score() -> None:
-    def judge(state: State) -> Verdict:
+    def judge(state: State, accept: Accept | None = None) -> Verdict:
         return Verdict(-float(state["w"].abs().mean()), 0, IMAGES)
 
     pool = Pool((named("a", [0.0] * IMAGES, judge), named("b", [1.0] * IMAGES, judge)))

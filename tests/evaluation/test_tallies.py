@@ -1,0 +1,66 @@
+"""Bounds against brute force: what the metric itself says of every way in which the rest could come out."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from soups.evaluation.tallies import TALLIES
+from soups.metrics import METRICS
+
+EXACT = ["accuracy", "balanced_accuracy", "macro_f1"]
+
+
+def random_table(seed: int, images: int = 12, classes: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities (N, C), labels (N,) and an order of the images; some classes may not occur."""
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.full(classes, 0.5), size=images)
+    return probabilities, rng.integers(0, rng.integers(1, classes + 1), images), rng.permutation(images)
+
+
+def test_every_metric_has_a_tally() -> None:
+    assert TALLIES.keys() == METRICS.keys()
+
+
+@pytest.mark.parametrize("metric", EXACT)
+def test_the_bound_is_the_metric_where_all_that_is_unseen_comes_out_right(metric: str) -> None:
+    for seed in range(200):
+        probabilities, labels, order = random_table(seed)
+        tally, hypothetical = TALLIES[metric](labels, 4), np.eye(4)[labels]
+        for rows in np.array_split(order, 5):
+            tally.add(rows, probabilities[rows])
+            hypothetical[rows] = probabilities[rows]
+            assert tally.best_possible() == METRICS[metric].score(hypothetical, labels)
+
+
+@pytest.mark.parametrize("metric", EXACT)
+def test_no_outcome_of_the_rest_is_better(metric: str) -> None:
+    for seed in range(30):
+        probabilities, labels, order = random_table(seed, images=7, classes=3)
+        seen, unseen = order[:4], order[4:]
+        tally = TALLIES[metric](labels, 3)
+        tally.add(seen, probabilities[seen])
+        for outcome in itertools.product(range(3), repeat=len(unseen)):
+            table = probabilities.copy()
+            table[unseen] = np.eye(3)[list(outcome)]
+            assert METRICS[metric].score(table, labels) <= tally.best_possible()
+
+
+def test_the_bound_of_the_log_loss_falls_to_the_loss_itself() -> None:
+    for seed in range(50):
+        probabilities, labels, order = random_table(seed)
+        tally, last = TALLIES["log_loss"](labels, 4), 0.0
+        for rows in np.array_split(order, 6):
+            tally.add(rows, probabilities[rows])
+            assert tally.best_possible() <= last
+            last = tally.best_possible()
+        score = METRICS["log_loss"].score(probabilities, labels)
+        assert score <= last  # A candidate is never stopped for what rounding may have added.
+        assert last == pytest.approx(score, rel=1e-8)
+
+
+def test_without_a_bound_everything_stays_possible() -> None:
+    probabilities, labels, order = random_table(0)
+    tally = TALLIES["calibration_error"](labels, 4)
+    tally.add(order, probabilities[order])
+    assert tally.best_possible() == float("inf")
