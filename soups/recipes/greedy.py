@@ -121,22 +121,12 @@ def _amount(gap: float | int) -> str:
 
 
 def _summary(decisions: list[dict[str, Any]], strict: bool) -> str:
+    """What was kept, and where one model was kept, why: the same words however early the judge stopped."""
     kept = sum(decision["accepted"] for decision in decisions)
     text = f"kept {kept} of {len(decisions)}"
     if kept > 1 or len(decisions) == 1:
         return text
     first, others = decisions[0], decisions[1:]
-    averaged = f"{text}: averaged with {first['candidate']}"
-    judged = [decision for decision in others if decision["complete"]]
-    if not judged:  # How near the nearest came is not known, only that it could not come near enough.
-        whom = f"the one other, {others[0]['candidate']}," if len(others) == 1 else f"each of the {len(others)} others"
-        most = max(decision["images"] for decision in others)
-        return f"{averaged}, {whom} was out of reach of its score after {most} images or fewer"
-    nearest = max(judged, key=lambda decision: decision["score"])
-    gap = _gap(nearest, first)
-    if len(others) == 1:
-        miss = f"missed its score by {_amount(gap)}" if gap else "only equalled its score"
-        return f"{averaged}, the one other, {nearest['candidate']}, {miss}"
-    miss = f"missed it by {_amount(gap)}" if gap else "only equalled it"
-    verb = "improved on" if strict else "reached"
-    return f"{averaged}, none of the {len(others)} others {verb} its score; the nearest, {nearest['candidate']}, {miss}"
+    who = f"the one other, {others[0]['candidate']}," if len(others) == 1 else f"each of the {len(others)} others"
+    verb = "did not improve on" if strict else "fell short of"
+    return f"{text}: averaged with {first['candidate']}, {who} {verb} its score"
