@@ -76,8 +76,9 @@ def check_cards(cards: Sequence[Card], names: Sequence[str]) -> None:
 
 
 def soup_card(ingredient: Card, soup: SoupCard) -> Card:
-    """The card of a soup, from that of any of its ingredients."""
-    return ingredient.model_copy(update={"kind": "soup", "soup": soup, "training": {}, "scores": {}})
+    """The card of a soup, from that of any of its ingredients; it keeps what it is to be run with."""
+    kept = {key: value for key, value in ingredient.training.items() if key in ("precision", "threads")}
+    return ingredient.model_copy(update={"kind": "soup", "soup": soup, "training": kept, "scores": {}})
 
 
 def _existing(file: Path) -> Path:

@@ -68,7 +68,8 @@ class Card(_Value):
     """Class names in the order of the logits."""
     preprocessing: Preprocessing
     training: dict[str, Any] = Field(default_factory=dict)
-    """The settings and seed of the fine-tune, with the precision and threads it ran with; empty for a start."""
+    """The settings and seed of the fine-tune, with the precision and threads it ran with; of these, a soup's card has the
+    precision and threads of its ingredients."""
     data: str = ""
     """Fingerprint of the samples table (images, labels, groups)."""
     split: str = ""

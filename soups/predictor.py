@@ -44,8 +44,7 @@ class Predictor:
 
     def to(self, device: str) -> "Predictor":
         """The same model on another device."""
-        runtime = resolve(RuntimeSettings(device=device, precision="auto"))
-        return Predictor(self.classifier, self.card, runtime, self.batch_size)
+        return Predictor(self.classifier, self.card, _runtime(self.card, device), self.batch_size)
 
     def predict_proba(self, paths: "Sequence[str | Path]") -> np.ndarray:
         """Probabilities of the classes for image files.
@@ -98,4 +97,9 @@ def load(path: str | Path, device: str = "auto", batch_size: int = 64) -> Predic
         EnvironmentFailure: the device does not exist here.
     """
     classifier, card = load_classifier(Path(path))
-    return Predictor(classifier, card, resolve(RuntimeSettings(device=device)), batch_size)
+    return Predictor(classifier, card, _runtime(card, device), batch_size)
+
+
+def _runtime(card: Card, device: str) -> Runtime:
+    """At the precision that the model was trained and scored with, where its card says."""
+    return resolve(RuntimeSettings(device=device, precision=card.training.get("precision", "auto")))

@@ -87,7 +87,7 @@ class Finetune:
         probe = self.settings.epochs if self.settings.freeze_backbone else self.settings.lp_epochs
         with ExitStack() as stack:
             # Dropout and stochastic depth draw from torch's global generator, which is put back afterwards.
-            stack.enter_context(torch.random.fork_rng())
+            stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(self.seed)
             loader = TrainingLoader(
                 self.training.images,

@@ -36,8 +36,7 @@ def test_predictions_in_our_own_columns(
     frame = pd.DataFrame({"image": [str(desk.data / name) for name in table["image"]]})
     again = soups.load("runs/toys/models/toys_greedy_soup.safetensors", device="cpu").predict(frame)
     assert again["target"].tolist() == table["target"].tolist()
-    # One runs at the run's fp32, the other at the device's fastest precision.
-    assert np.allclose(again["confidence"], table["confidence"], atol=0.02)
+    assert np.allclose(again["confidence"], table["confidence"], atol=1e-6)
 
 
 @pytest.mark.parametrize(
