@@ -68,7 +68,7 @@ class Card(_Value):
     """Class names in the order of the logits."""
     preprocessing: Preprocessing
     training: dict[str, Any] = Field(default_factory=dict)
-    """The settings and seed of the fine-tune, with the precision and threads it ran with; of these, a soup's card has the
+    """The settings and seed of the fine-tune, with the precision and threads it ran with; a soup's card has only the
     precision and threads of its ingredients."""
     data: str = ""
     """Fingerprint of the samples table (images, labels, groups)."""

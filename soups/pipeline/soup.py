@@ -36,7 +36,6 @@ def make_soup(bench: Bench, recipe: str, options: dict[str, Any]) -> Path:
     if recipe not in RECIPES:
         raise unknown_name("recipe", recipe, RECIPES)
     run = bench.run
-    paths = pool_paths(run)
     lines = evaluate_individuals(bench)
     request = {
         "metric": bench.evaluation.metric,
@@ -45,24 +44,34 @@ def make_soup(bench: Bench, recipe: str, options: dict[str, Any]) -> Path:
     }
     path = run.soup_path(recipe)
     if not _is_made(path, request):
-        cards = {name: _card(path) for name, path in paths.items()}
-        check_cards(list(cards.values()), list(cards))
-        ingredients = tuple(_ingredient(bench, paths[name], line) for name, line in lines.items())
-        pool = Pool(ingredients, _common_start(bench, list(cards.values())))
+        pool, card = pool_of(bench)
         trace = run.folder / "logs" / f"{recipe}_soup.jsonl"
         key = fingerprint(request)
         soup = RECIPES[recipe](
             pool,
-            LazyJudge(bench, paths),
+            LazyJudge(bench),
             on_decision=lambda line: append_record(trace, {"request": key, **line}),
             **options,
         )
-        write_checkpoint(path, soup.state, _card_of(soup, next(iter(cards.values())), bench, request))
+        write_checkpoint(path, soup.state, _card_of(soup, card, bench, request))
         logger.info("%s: %s", path, soup.summary)
     else:
         logger.info("%s: made already", path)
     _log_scores(bench, path)
     return path
+
+
+def pool_of(bench: Bench) -> tuple[Pool, Card]:
+    """All fine-tunes of the run with their common start, if they have one, and the card of one of them.
+
+    Raises:
+        DataError: there is no fine-tune, or they do not belong together.
+    """
+    paths, lines = pool_paths(bench.run), evaluate_individuals(bench)
+    cards = {name: _card(path) for name, path in paths.items()}
+    check_cards(list(cards.values()), list(cards))
+    ingredients = tuple(_ingredient(bench, paths[name], line) for name, line in lines.items())
+    return Pool(ingredients, _common_start(bench, list(cards.values()))), next(iter(cards.values()))
 
 
 def _is_made(path: Path, request: dict[str, Any]) -> bool:
@@ -116,7 +125,6 @@ class LazyJudge:
     """The judge of a run's validation set, built when the first verdict is asked for."""
 
     bench: Bench
-    paths: dict[str, Path]
     judge: Judge | None = None
 
     def __call__(self, state: Any, accept: Accept | None = None) -> Verdict:
@@ -131,7 +139,7 @@ class LazyJudge:
 
         bench = self.bench
         limit_threads(bench.runtime.threads)
-        card = _card(next(iter(self.paths.values())))
+        card = _card(next(iter(pool_paths(bench.run).values())))
         validation = evaluation_set(
             "val", set_rows(bench.run.samples, "val"), bench.run, card.preprocessing, bench.cache
         )
@@ -148,7 +156,7 @@ class LazyJudge:
     def _known_mistakes(self) -> np.ndarray:
         """How many of the pool's models get each validation image wrong, from their kept logits."""
         labels = self.bench.labels("val")
-        outputs = [self.bench.probabilities(path, ["val"])["val"] for path in self.paths.values()]
+        outputs = [self.bench.probabilities(path, ["val"])["val"] for path in pool_paths(self.bench.run).values()]
         return np.sum([predictions(values) != labels for values in outputs], axis=0)
 
 

@@ -1,0 +1,21 @@
+"""The benchmark of greedy on the toy run."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_soups.py"
+
+
+def test_both_ways_give_the_same_soup(copy_of: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("bench_soups", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    assert bench.main(["--name", "toys", "--repeats", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "same ingredients and bits: yes" in text
+    assert "run toys: 3 models, 18 validation images" in text
+    assert "time, stopping against full: median" in text
