@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, read_state, write_checkpoint
 from soups.errors import DataError, UsageError
-from soups.records import sha256_of
-from soups.weights import WeightedSum
+from soups.hashes import hashes_of
+from soups.runtime import cache_dir
+from soups.weights import average_mapped
 
 if TYPE_CHECKING:
     import torch
@@ -44,17 +45,16 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
     total_weight = sum(coefficients)
     if not total_weight > 0:
         raise UsageError("average", expected="weights with a sum above zero", found=str(coefficients))
-    members = sorted(zip((sha256_of(_existing(file)) for file in files), files, coefficients, strict=True))
+    digests = hashes_of([_existing(file) for file in files], cache_dir() / "hashes")
+    members = sorted(zip(digests, files, coefficients, strict=True))
     cards = [_card(file) for _, file, _ in members]
     check_cards(cards, [str(file) for _, file, _ in members])
-    total = WeightedSum()
-    for _, file, coefficient in members:
-        total.add(read_state(file), coefficient, str(file))
+    state = average_mapped([(str(file), read_state(file)) for _, file, _ in members], [member[2] for member in members])
     ingredients = tuple(
         IngredientCard(name=file.stem, sha256=digest, coefficient=coefficient / total_weight)
         for digest, file, coefficient in members
     )
-    return AveragedModel(total.mean(), soup_card(cards[0], SoupCard(recipe="average", ingredients=ingredients)))
+    return AveragedModel(state, soup_card(cards[0], SoupCard(recipe="average", ingredients=ingredients)))
 
 
 def check_cards(cards: Sequence[Card], names: Sequence[str]) -> None:

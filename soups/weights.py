@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     State = Mapping[str, torch.Tensor]
 
+_PIECE = 1 << 17
+"""Elements summed at a time: 1 MiB in float64."""
+
 
 def check_compatible(reference: "State", state: "State", reference_name: str, name: str) -> None:
     """Raise unless both states have the same keys, shapes and dtypes.
@@ -148,3 +151,59 @@ def average(states: "Iterable[tuple[str, State]]", weights: Sequence[float] | No
     if total.weight == 0:
         raise UsageError("the weights of a soup sum to zero", expected="a sum above zero")
     return total.mean()
+
+
+def average_mapped(
+    states: "Sequence[tuple[str, State]]", weights: Sequence[float] | None = None
+) -> "dict[str, torch.Tensor]":
+    """The same bits as `average`, several times sooner, of states that are all at hand (such as mapped files).
+
+    Piece by piece of each tensor, so that the float64 sum stays in the processor's cache and each ingredient's byte is
+    read once; beside the states themselves, the memory is that of the result.
+
+    Args:
+        states: names (for messages) and states; for bits that do not depend on anything else, in a canonical order.
+        weights: one number per state; their sum divides. None: all equal.
+
+    Raises:
+        DataError: two states do not fit each other, one holds NaN, or there is none.
+        UsageError: there are more or fewer weights than states, or they sum to zero.
+    """
+    import torch
+
+    if not states:
+        raise DataError("a soup of no ingredients", expected="at least one model")
+    shares = [1.0] * len(states) if weights is None else list(weights)
+    if len(shares) != len(states):
+        raise UsageError("as many weights as models", expected=str(len(states)), found=str(len(shares)))
+    divisor = sum(shares, 0.0)
+    if divisor == 0:
+        raise UsageError("the weights of a soup sum to zero", expected="a sum above zero")
+    (first_name, first), *others = states
+    for name, state in others:
+        check_compatible(first, state, first_name, name)
+    result = {}
+    for key, tensor in first.items():
+        if not tensor.is_floating_point():
+            result[key] = tensor.clone()
+            continue
+        result[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
+        columns = [state[key].reshape(-1) for _, state in states]
+        _mean_by_pieces(result[key].view(-1), columns, shares, divisor)
+        if bool(result[key].isnan().any()):
+            for name, state in states:
+                _refuse_nan({key: state[key]}, name)
+    return result
+
+
+def _mean_by_pieces(
+    out: "torch.Tensor", columns: "Sequence[torch.Tensor]", shares: Sequence[float], divisor: float
+) -> None:
+    import torch
+
+    for begin in range(0, len(out), _PIECE):
+        piece = slice(begin, begin + _PIECE)
+        total = columns[0][piece].to(torch.float64) * shares[0]
+        for column, share in zip(columns[1:], shares[1:], strict=True):
+            total.add_(column[piece].to(torch.float64), alpha=share)
+        out[piece] = total.div_(divisor)

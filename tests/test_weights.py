@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from soups.errors import DataError, UsageError
-from soups.weights import WeightedSum, average, check_compatible
+from soups.weights import WeightedSum, average, average_mapped, check_compatible
 
 
 def random_state(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -119,3 +119,39 @@ def test_the_first_misfit_by_name_is_reported() -> None:
 def test_no_ingredients() -> None:
     with pytest.raises(DataError, match="no ingredients"):
         average([])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mapped_states_give_the_bits_of_one_after_the_other(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("soups.weights._PIECE", 7)  # Pieces that end within, at and beyond the end of a tensor.
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"a": (3, 5), "b": (7,), "c": (), "d": (0, 4), "e": (2, 7)}
+    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+        states = [
+            (
+                f"m{number}",
+                {key: torch.randn(shape, generator=generator).to(dtype) for key, shape in shapes.items()}
+                | {"steps": torch.tensor(number), "turned": torch.randn(4, 3, generator=generator).to(dtype).T},
+            )
+            for number in range(5)
+        ]
+        weights = [0.3, 2.0, 0.0, 1.0, 0.7] if weighted else None
+        one_by_one, mapped = average(states, weights), average_mapped(states, weights)
+        assert one_by_one.keys() == mapped.keys()
+        for key, tensor in one_by_one.items():
+            assert tensor.dtype == mapped[key].dtype
+            assert torch.equal(tensor, mapped[key])
+
+
+def test_mapped_states_that_cannot_be_averaged() -> None:
+    good = {"w": torch.ones(3)}
+    with pytest.raises(DataError, match="a soup of no ingredients"):
+        average_mapped([])
+    with pytest.raises(DataError, match="m1: tensor 'w' does not fit m0"):
+        average_mapped([("m0", good), ("m1", {"w": torch.ones(4)})])
+    with pytest.raises(DataError, match="m1: tensor 'w' holds NaN"):
+        average_mapped([("m0", good), ("m1", {"w": torch.tensor([0.0, float("nan"), 0.0])})])
+    with pytest.raises(UsageError, match="as many weights as models"):
+        average_mapped([("m0", good)], [1.0, 2.0])
+    with pytest.raises(UsageError, match="sum to zero"):
+        average_mapped([("m0", good), ("m1", good)], [1.0, -1.0])
