@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from soups.averaging import check_cards, soup_card
-from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, read_state, write_checkpoint
+from soups.checkpoints import SUFFIX, Card, IngredientCard, SoupCard, read_card, read_state, write_checkpoint
 from soups.data.samples import set_rows
 from soups.errors import unknown_name
 from soups.metrics import METRICS, predictions
@@ -91,7 +91,9 @@ def _ingredient(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
     values = line["metrics"]["val"]
     metric = METRICS[bench.evaluation.metric]
     score = values[metric.name] if metric.higher_is_better else -values[metric.name]
-    return Ingredient(path.stem, line["sha256"], score, values["log_loss"], _reader(path, line["sha256"]))
+    return Ingredient(
+        path.stem, line["sha256"], score, values["log_loss"], _reader(path, line["sha256"]), path.suffix == SUFFIX
+    )
 
 
 def _common_start(bench: Bench, cards: list[Card]) -> Ingredient | None:

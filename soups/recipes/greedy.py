@@ -13,9 +13,10 @@ from soups.recipes.pool import (
     at_least,
     canonical_order,
     decision,
+    mean_of,
     more_than,
 )
-from soups.weights import WeightedSum, average
+from soups.weights import WeightedSum
 
 if TYPE_CHECKING:
     from soups.recipes.pool import State
@@ -66,7 +67,7 @@ def greedy(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, s
     ingredients = canonical_order(kept)
     judged = total.mean()
     del total  # Two sums in float64 would not fit everywhere.
-    final = average((ingredient.name, ingredient.load()) for ingredient in ingredients)
+    final = mean_of(ingredients)
     return Soup(
         recipe="greedy",
         state=final,

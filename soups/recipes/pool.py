@@ -1,10 +1,11 @@
 """What recipes work on: a lazy pool of ingredients, the judge of a state, and the soup that comes out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from soups.errors import DataError
+from soups.weights import average, average_mapped
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,8 @@ class Ingredient:
     """On the validation set, in nats: decides between equal scores, lower first."""
     load: "Callable[[], State]"
     """Reads the weights; called when they are needed, and again when they are needed again."""
+    mapped: bool = False
+    """Whether `load` gives a view of a file, so that many of them at once take no memory."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,17 @@ Recipe = Callable[..., Soup]
 def canonical_order(ingredients: "tuple[Ingredient, ...] | list[Ingredient]") -> tuple[Ingredient, ...]:
     """By hash: an order that depends on the ingredients alone."""
     return tuple(sorted(ingredients, key=lambda ingredient: ingredient.sha256))
+
+
+def mean_of(ingredients: Sequence[Ingredient]) -> "dict[str, torch.Tensor]":
+    """The plain mean of ingredients in float64, in the order given: all at once where they are mapped, else one by one.
+
+    Raises:
+        DataError: an ingredient does not fit the first, or holds NaN; names the ingredient and the tensor.
+    """
+    if all(ingredient.mapped for ingredient in ingredients):
+        return average_mapped([(ingredient.name, ingredient.load()) for ingredient in ingredients])
+    return average((ingredient.name, ingredient.load()) for ingredient in ingredients)
 
 
 def decision(candidate: str, accepted: bool, verdict: Verdict, incumbent: float, why: str) -> dict[str, Any]:

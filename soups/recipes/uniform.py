@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order, decision
-from soups.weights import average
+from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order, decision, mean_of
 
 
 def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = None) -> Soup:
@@ -22,7 +21,7 @@ def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None =
     """
     ingredients = canonical_order(pool.ingredients)
     number = len(ingredients)
-    state = average((ingredient.name, ingredient.load()) for ingredient in ingredients)
+    state = mean_of(ingredients)
     decisions: tuple[dict[str, Any], ...] = ()
     score = None
     summary = f"the mean of all {number} models" if number > 1 else f"the pool's only model, {ingredients[0].name}"
