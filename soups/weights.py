@@ -64,7 +64,7 @@ class WeightedSum:
         """
         import torch
 
-        _refuse_nan(state, name)
+        refuse_nan(state, name)
         if not self.total:
             self.first_name = name
             self.dtypes = {key: tensor.dtype for key, tensor in state.items()}
@@ -98,7 +98,7 @@ class WeightedSum:
             other = WeightedSum()
             other.add(state, weight, name)
             return other.mean()
-        _refuse_nan(state, name)
+        refuse_nan(state, name)
         self._check(state, name)
         return {
             key: (tensor.add(state[key].to(torch.float64), alpha=weight) / (self.weight + weight)).to(self.dtypes[key])
@@ -116,7 +116,12 @@ class WeightedSum:
         check_compatible(meta, state, self.first_name, name)
 
 
-def _refuse_nan(state: "State", name: str) -> None:
+def refuse_nan(state: "State", name: str) -> None:
+    """Raise where a floating-point tensor holds NaN.
+
+    Raises:
+        DataError: names the model and the tensor.
+    """
     for key in sorted(state):
         if state[key].is_floating_point() and bool(state[key].isnan().any()):
             raise DataError(
@@ -192,7 +197,7 @@ def average_mapped(
         _mean_by_pieces(result[key].view(-1), columns, shares, divisor)
         if bool(result[key].isnan().any()):
             for name, state in states:
-                _refuse_nan({key: state[key]}, name)
+                refuse_nan({key: state[key]}, name)
     return result
 
 
