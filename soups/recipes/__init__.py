@@ -1,7 +1,26 @@
 """Soup recipes: pure functions from a pool of ingredients and a judge to a soup, blind to data and devices."""
 
+from soups.recipes.dare import dare
 from soups.recipes.greedy import greedy
+from soups.recipes.model_stock import model_stock
 from soups.recipes.pool import Recipe
+from soups.recipes.pruned import pruned
+from soups.recipes.slerp import slerp
+from soups.recipes.task_arithmetic import task_arithmetic
+from soups.recipes.ties import ties
+from soups.recipes.top_k import top_k
 from soups.recipes.uniform import uniform
+from soups.recipes.wise_ft import wise_ft
 
-RECIPES: dict[str, Recipe] = {"uniform": uniform, "greedy": greedy}
+RECIPES: dict[str, Recipe] = {
+    "uniform": uniform,
+    "greedy": greedy,
+    "pruned": pruned,
+    "top_k": top_k,
+    "wise_ft": wise_ft,
+    "model_stock": model_stock,
+    "task_arithmetic": task_arithmetic,
+    "ties": ties,
+    "dare": dare,
+    "slerp": slerp,
+}

@@ -1,0 +1,79 @@
+"""DARE: most of each task vector is dropped at random and the rest scaled up, before they are combined."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from soups.errors import unknown_name
+from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup
+from soups.recipes.sweep import SCALES, in_range, swept_values
+from soups.recipes.task_vectors import TaskVectors
+from soups.recipes.ties import elected_mean
+
+if TYPE_CHECKING:
+    import torch
+
+
+def dare(
+    pool: Pool,
+    judge: Judge,
+    *,
+    on_decision: OnDecision | None = None,
+    drop: float = 0.5,
+    combine: Literal["linear", "ties"] = "linear",
+    density: float = 1.0,
+    seed: int = 0,
+    scale: float | None = None,
+    scales: Sequence[float] = SCALES,
+) -> Soup:
+    """Drop and rescale (Yu et al. 2024, arXiv:2311.03099, equation 1 and section 3.2).
+
+    Each number of a task vector becomes 0 with probability `drop`, else it is divided by 1 - drop. The vectors that
+    come out are averaged (`linear`) or merged as TIES does (`ties`), and start + scale · merged is the soup.
+
+    Deviations: `drop` is 0.5, as the paper's 0.9 is for far larger models; "linear" is the mean rather than the sum, so
+    that scale 1 is an unbiased guess at the uniform soup; scale is swept over 0, 0.25 … 2 by validation, 1 first, and
+    the first wins ties; TIES trims nothing after the drop unless `density` says so.
+
+    The random numbers of a tensor come from `seed`, the ingredient's hash and the tensor's name, so they depend on no
+    order. Memory as in `ties`; `linear` reads the ingredients once.
+
+    Args:
+        pool: the ingredients, in any order, and their start.
+        judge: weighs each candidate soup.
+        on_decision: called with each decision (`scale=0.5`; `accepted` says that it took the lead).
+        drop: probability that a number of a task vector is dropped, in [0, 1).
+        combine: `linear` or `ties`.
+        density: for `ties`: share of each dropped task vector that stays, in (0, 1].
+        seed: of the random numbers.
+        scale: fixed instead of a sweep.
+        scales: those to try; ties go to the first.
+
+    Raises:
+        UsageError: drop, density or scale out of range, or an unknown way to combine.
+        DataError: the pool has no start, or models do not fit or hold NaN; names model and tensor.
+    """
+    in_range("dare: drop", drop, 0, 1, below=True)
+    in_range("dare: density", density, 0, 1, low_open=True)
+    if combine not in ("linear", "ties"):
+        raise unknown_name("way to combine", combine, ("linear", "ties"))
+    tried = swept_values("dare: scale", scale, scales)
+
+    def dropped(ingredient: Ingredient, key: str, tensor: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        goes = torch.from_numpy(dropped_numbers(seed, ingredient.sha256, key, tuple(tensor.shape), drop))
+        return tensor.masked_fill_(goes, 0.0).div_(1 - drop)
+
+    vectors = TaskVectors(pool, "dare", dropped)
+    direction = vectors.mean() if combine == "linear" else elected_mean(vectors, density)
+    options = {"drop": drop, "combine": combine, "density": density, "seed": seed}
+    return vectors.soup_along("dare", "scale", tried, direction, judge, on_decision, options=options)
+
+
+def dropped_numbers(seed: int, sha256: str, key: str, shape: tuple[int, ...], drop: float) -> np.ndarray:
+    """Which numbers of a tensor are dropped: bool of `shape`, the same for the same arguments, always."""
+    digest = hashlib.sha256(f"{seed}\n{sha256}\n{key}".encode()).digest()
+    return np.asarray(np.random.default_rng(int.from_bytes(digest)).random(shape) < drop)

@@ -1,0 +1,81 @@
+"""Slerp: two models, averaged along the arc between them instead of the chord."""
+
+import math
+from typing import TYPE_CHECKING
+
+from soups.errors import DataError
+from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order
+from soups.recipes.sweep import in_range, judged_once
+from soups.weights import check_compatible, refuse_nan
+
+if TYPE_CHECKING:
+    import torch
+
+PARALLEL = 0.9995
+
+
+def slerp(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, fraction: float = 0.5) -> Soup:
+    """Spherical linear interpolation of two models, tensor by tensor (Shoemake 1985, "Animating rotation with
+    quaternion curves", section 3.3).
+
+    sin((1 - f) ω) / sin ω · a + sin(f ω) / sin ω · b, where ω is the angle between the tensors as flat vectors.
+    Shoemake's a and b have unit length; weights have not, and are interpolated with their lengths, as is usual for
+    models. Where |cos ω| > 0.9995 (the same direction or the opposite one, or a tensor of one number) or a tensor is
+    all zeros, the line takes the arc's place: (1 - f) · a + f · b.
+
+    In memory at a time: both models and the result; float64 one tensor at a time.
+
+    Args:
+        pool: exactly two ingredients, in any order.
+        judge: weighs the finished soup.
+        on_decision: called once, with the finished soup's result.
+        fraction: share of the way from the first to the second in canonical order (by hash), in [0, 1].
+
+    Raises:
+        UsageError: the fraction is out of range.
+        DataError: not two models, or they do not fit each other or hold NaN; names model and tensor.
+    """
+    in_range("slerp: fraction", fraction, 0, 1)
+    number = len(pool.ingredients)
+    if number != 2:
+        raise DataError(
+            "slerp: an arc has two ends",
+            expected="exactly 2 models",
+            found=str(number),
+            next_step="name two of them, or use uniform, greedy, pruned or top_k",
+        )
+    ingredients = canonical_order(pool.ingredients)
+    one, other = (ingredient.load() for ingredient in ingredients)
+    for ingredient, state in zip(ingredients, (one, other), strict=True):
+        refuse_nan(state, ingredient.name)
+    check_compatible(one, other, ingredients[0].name, ingredients[1].name)
+    final = {
+        key: _between(tensor, other[key], fraction) if tensor.is_floating_point() else tensor.clone()
+        for key, tensor in one.items()
+    }
+    del one, other, state
+    best_single = max(ingredient.score for ingredient in ingredients)
+    once = judged_once(f"fraction={fraction:g}", final, judge, on_decision, best_single)
+    return Soup(
+        recipe="slerp",
+        state=final,
+        ingredients=ingredients,
+        coefficients=(1 - fraction, fraction),
+        score=once.score,
+        decisions=once.decisions,
+        options={"fraction": fraction},
+        summary=f"{fraction:g} of the way from {ingredients[0].name} to {ingredients[1].name} along the arc",
+    )
+
+
+def _between(one: "torch.Tensor", other: "torch.Tensor", fraction: float) -> "torch.Tensor":
+    import torch
+
+    a, b = one.to(torch.float64), other.to(torch.float64)
+    lengths = float(a.norm()) * float(b.norm())
+    cosine = float((a * b).sum()) / lengths if lengths > 0 else 1.0
+    shares = (1 - fraction, fraction)
+    if abs(cosine) <= PARALLEL:
+        angle = math.acos(cosine)
+        shares = tuple(math.sin(share * angle) / math.sin(angle) for share in shares)  # type: ignore[assignment]
+    return (a * shares[0] + b * shares[1]).to(one.dtype)

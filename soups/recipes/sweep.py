@@ -1,0 +1,132 @@
+"""What recipes that try several soups share: the order of merit, a sweep by validation, one judged soup."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from soups.errors import UsageError
+from soups.recipes.pool import Ingredient, Judge, OnDecision, Verdict, decision
+
+if TYPE_CHECKING:
+    from soups.recipes.pool import State
+
+SCALES = (1.0, 0.75, 1.25, 0.5, 1.5, 0.25, 1.75, 2.0, 0.0)
+"""How far to go along a direction in which 1 is the plain mean; nearest to 1 first, as the first wins ties."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The outcome of a sweep."""
+
+    value: float
+    score: float
+    decisions: tuple[dict[str, Any], ...]
+
+
+class Trace:
+    """Keeps a recipe's decisions and hands each on as soon as it has fallen."""
+
+    def __init__(self, on_decision: OnDecision | None) -> None:
+        self.decisions: list[dict[str, Any]] = []
+        self.on_decision = on_decision
+
+    def add(self, candidate: str, accepted: bool, verdict: Verdict, incumbent: float, why: str) -> None:
+        """One more decision; see `pool.decision`."""
+        self.decisions.append(decision(candidate, accepted, verdict, incumbent, why))
+        if self.on_decision is not None:
+            self.on_decision(self.decisions[-1])
+
+
+def best_first(ingredients: Iterable[Ingredient]) -> list[Ingredient]:
+    """By falling validation score, ties by lower log-loss, then name; what has no score goes last."""
+
+    def merit(ingredient: Ingredient) -> tuple[bool, float, bool, float, str]:
+        # NaN compares with nothing and would make the order depend on the input's.
+        no_score, no_loss = math.isnan(ingredient.score), math.isnan(ingredient.log_loss)
+        score = 0.0 if no_score else -ingredient.score
+        return no_score, score, no_loss, 0.0 if no_loss else ingredient.log_loss, ingredient.name
+
+    return sorted(ingredients, key=merit)
+
+
+def sweep(
+    name: str,
+    candidates: "Iterable[tuple[float, Callable[[], State]]]",
+    judge: Judge,
+    on_decision: OnDecision | None,
+    *,
+    later_wins_ties: bool = False,
+) -> Best:
+    """Judge one soup after the other; the best score wins, and among equals the first (or the last).
+
+    Only the state being judged is in memory: the caller makes the winner's again.
+
+    Args:
+        name: what is swept, for the log (`alpha`).
+        candidates: values and what makes their states; taken one by one, so later ones may build on earlier ones.
+        judge: weighs each.
+        on_decision: called with each decision; `accepted` says that the candidate took the lead.
+        later_wins_ties: among equal scores the last wins instead of the first.
+    """
+    trace = Trace(on_decision)
+    best: tuple[float, float] | None = None
+    for value, make in candidates:
+        verdict = judge(make())
+        if best is None:
+            trace.add(f"{name}={value:g}", True, verdict, verdict.score, "the first that was tried")
+            best = value, verdict.score
+            continue
+        lead = best[1]
+        leads = verdict.score > lead or (math.isnan(lead) and not math.isnan(verdict.score))
+        tied = verdict.score == lead
+        accepted = leads or (tied and later_wins_ties)
+        how = "better than" if leads else "as good as" if tied else "worse than"
+        trace.add(f"{name}={value:g}", accepted, verdict, lead, f"{how} {name}={best[0]:g}")
+        if accepted:
+            best = value, verdict.score
+    assert best is not None
+    return Best(best[0], best[1], tuple(trace.decisions))
+
+
+def judged_once(name: str, state: "State", judge: Judge, on_decision: OnDecision | None, best_single: float) -> Best:
+    """The outcome where there is nothing to choose: the one soup's score, with its line in the log.
+
+    Args:
+        name: the soup, for the log.
+        best_single: score of the best ingredient, told as the incumbent.
+    """
+    verdict = judge(state)
+    trace = Trace(on_decision)
+    trace.add(name, True, verdict, best_single, "without choosing")
+    return Best(math.nan, verdict.score, tuple(trace.decisions))
+
+
+def swept_values(where: str, fixed: float | None, values: Sequence[float]) -> tuple[float, ...]:
+    """The values to try: the fixed one alone where it is given.
+
+    Raises:
+        UsageError: there is none, or one is no finite number.
+    """
+    chosen = tuple(float(value) for value in (values if fixed is None else (fixed,)))
+    if not chosen or not all(math.isfinite(value) for value in chosen):
+        raise UsageError(where, expected="at least one value, finite numbers", found=str(list(chosen)))
+    return chosen
+
+
+def in_range(where: str, value: float, low: float, high: float, *, low_open: bool = False, below: bool = False) -> None:
+    """Raise unless `value` lies between `low` and `high`.
+
+    Args:
+        where: recipe and option, for the message.
+        low_open: `low` itself is out.
+        below: `high` itself is out.
+
+    Raises:
+        UsageError: says the range and the value.
+    """
+    # Written so that NaN is out.
+    if (value > low or (value == low and not low_open)) and (value < high or (value == high and not below)):
+        return
+    left, right = "(" if low_open else "[", ")" if below else "]"
+    raise UsageError(where, expected=f"a number in {left}{low:g}, {high:g}{right}", found=str(value))

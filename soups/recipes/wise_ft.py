@@ -1,0 +1,44 @@
+"""WiSE-FT: between the start and the uniform soup."""
+
+from collections.abc import Sequence
+
+from soups.recipes.pool import Judge, OnDecision, Pool, Soup
+from soups.recipes.sweep import in_range, swept_values
+from soups.recipes.task_vectors import TaskVectors
+
+ALPHAS = tuple(step / 10 for step in range(10, -1, -1))
+"""1, 0.9 … 0, in the order in which they are tried."""
+
+
+def wise_ft(
+    pool: Pool,
+    judge: Judge,
+    *,
+    on_decision: OnDecision | None = None,
+    alpha: float | None = None,
+    alphas: Sequence[float] = ALPHAS,
+) -> Soup:
+    """Interpolate between start and fine-tune (Wortsman et al. 2022, arXiv:2109.01903, equation 1).
+
+    (1 - alpha) · start + alpha · fine-tuned, where the fine-tuned model is the mean of the pool (the paper's own for a
+    pool of one). The paper recommends alpha = 0.5 where no data of the target is at hand and shows the whole curve;
+    here the best by validation is taken, and among equals the largest alpha, tried first.
+
+    In memory at a time: the start, the float64 mean task vector, and one ingredient or one candidate.
+
+    Args:
+        pool: the ingredients, in any order, and their start.
+        judge: weighs each candidate soup.
+        on_decision: called with each decision (`alpha=0.3`; `accepted` says that it took the lead): the curve.
+        alpha: fixed share of the fine-tuned models, in [0, 1], instead of a sweep.
+        alphas: those to try, in [0, 1]; ties go to the first.
+
+    Raises:
+        UsageError: an alpha out of range.
+        DataError: the pool has no start, or models do not fit or hold NaN; names model and tensor.
+    """
+    tried = swept_values("wise_ft: alpha", alpha, alphas)
+    for value in tried:
+        in_range("wise_ft: alpha", value, 0, 1)
+    vectors = TaskVectors(pool, "wise_ft")
+    return vectors.soup_along("wise_ft", "alpha", tried, vectors.mean(), judge, on_decision)
