@@ -28,7 +28,7 @@ def dare(
     scale: float | None = None,
     scales: Sequence[float] = SCALES,
 ) -> Soup:
-    """Drop and rescale (Yu et al. 2024, arXiv:2311.03099, equation 1 and section 3.2).
+    """Drop and rescale (DARE: Yu et al. 2024, arXiv:2311.03099).
 
     Each number of a task vector becomes 0 with probability `drop`, else it is divided by 1 - drop. The vectors that
     come out are averaged (`linear`) or merged as TIES does (`ties`), and start + scale · merged is the soup.

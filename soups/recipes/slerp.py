@@ -16,7 +16,7 @@ PARALLEL = 0.9995
 
 def slerp(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, fraction: float = 0.5) -> Soup:
     """Spherical linear interpolation of two models, tensor by tensor (Shoemake 1985, "Animating rotation with
-    quaternion curves", section 3.3).
+    quaternion curves", SIGGRAPH).
 
     sin((1 - f) ω) / sin ω · a + sin(f ω) / sin ω · b, where ω is the angle between the tensors as flat vectors.
     Shoemake's a and b have unit length; weights have not, and are interpolated with their lengths, as is usual for

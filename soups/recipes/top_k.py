@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
 
 def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k: int | None = None) -> Soup:
-    """The uniform soup of a prefix of Wortsman et al. 2022's order of merit (arXiv:2203.05482, section 3 and figure B.1
-    average such prefixes too; choosing k by validation is ours).
+    """The uniform soup (Wortsman et al. 2022, arXiv:2203.05482) of the best k models; choosing k by validation is ours.
 
-    The order is that of `greedy`: falling validation score, ties by lower log-loss, then name. Without `k` each of
+    The order is that of the paper's greedy soup: falling validation score, ties by lower log-loss, then name. Without `k` each of
     1 … N is judged, from one running sum, and the best wins; among equals the largest, since a mean of more models
     depends less on the luck of the validation set.
 

@@ -18,7 +18,7 @@ def wise_ft(
     alpha: float | None = None,
     alphas: Sequence[float] = ALPHAS,
 ) -> Soup:
-    """Interpolate between start and fine-tune (Wortsman et al. 2022, arXiv:2109.01903, equation 1).
+    """Interpolate between start and fine-tune (Wortsman et al. 2022, arXiv:2109.01903, weight-space ensembling).
 
     (1 - alpha) · start + alpha · fine-tuned, where the fine-tuned model is the mean of the pool (the paper's own for a
     pool of one). The paper recommends alpha = 0.5 where no data of the target is at hand and shows the whole curve;
