@@ -19,8 +19,9 @@ def model_stock(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = No
     N (N - 1) / 2 pairs of task vectors.
 
     Where the paper is silent, or we differ: the paper takes all pairs to be at one angle, here the pairs' cosines are
-    averaged (with the task vectors' lengths left out); every floating-point tensor counts as a layer, flattened, 1-D ones too;
-    of a tensor of a single number the angle says nothing, so it is averaged (t = 1). A task tensor of zeros has
+    averaged (with the task vectors' lengths left out); every floating-point tensor counts as a layer,
+    flattened, 1-D ones too; of a tensor of a single number the angle says nothing, so it is averaged
+    (t = 1). A task tensor of zeros has
     cosine 0 with all others. Where models disagree (cos θ <= 0) t is 0, the start, rather than beyond it. The
     paper's merging now and then during training is not done: the models are finished.
 

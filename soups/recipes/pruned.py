@@ -1,8 +1,8 @@
 """The pruned soup: all models to begin with, and out goes what hurts."""
 
-from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order
+from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order, mean_of
 from soups.recipes.sweep import Trace, best_first
-from soups.weights import WeightedSum, average
+from soups.weights import WeightedSum
 
 
 def pruned(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None) -> Soup:
@@ -51,7 +51,7 @@ def pruned(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None) -
             del state  # The next one must not be loaded beside it.
     del total
     ingredients = canonical_order(left)
-    final = average((ingredient.name, ingredient.load()) for ingredient in ingredients)
+    final = mean_of(ingredients)
     dropped = len(pool.ingredients) - len(left)
     return Soup(
         recipe="pruned",

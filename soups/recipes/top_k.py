@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from soups.errors import UsageError
-from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order
+from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_of
 from soups.recipes.sweep import best_first, judged_once, sweep
-from soups.weights import WeightedSum, average
+from soups.weights import WeightedSum
 
 if TYPE_CHECKING:
     from soups.recipes.pool import State
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k: int | None = None) -> Soup:
     """The uniform soup (Wortsman et al. 2022, arXiv:2203.05482) of the best k models; choosing k by validation is ours.
 
-    The order is that of the paper's greedy soup: falling validation score, ties by lower log-loss, then name. Without `k` each of
-    1 … N is judged, from one running sum, and the best wins; among equals the largest, since a mean of more models
+    The order is that of the paper's greedy soup: falling validation score, ties by lower log-loss, then
+    name. Without `k` each of 1 … N is judged, from one running sum, and the best wins; among equals the
+    largest, since a mean of more models
     depends less on the luck of the validation set.
 
     In memory at a time: one ingredient, the float64 sum and one candidate. The final state is summed anew in canonical
@@ -43,7 +44,7 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
     else:
         chosen = k
     ingredients = canonical_order(order[:chosen])
-    final = average((ingredient.name, ingredient.load()) for ingredient in ingredients)
+    final = mean_of(ingredients)
     if decisions is None:
         once = judged_once(f"k={chosen}", final, judge, on_decision, order[0].score)
         score, decisions = once.score, once.decisions
