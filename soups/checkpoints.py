@@ -53,7 +53,9 @@ class SoupCard(_Value):
     ingredients: tuple[IngredientCard, ...]
     """In canonical order, by hash."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The recipe's own settings, with the metric and a fingerprint of the pool that it chose from."""
+    """The recipe's own settings, those that it chose itself among them."""
+    request: dict[str, Any] = Field(default_factory=dict)
+    """What was asked for: options given, metric, and a fingerprint of the pool to choose from."""
     summary: str = ""
     """One sentence on what was kept, and where a single model was kept, why."""
 

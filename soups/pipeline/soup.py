@@ -78,7 +78,7 @@ def _is_made(path: Path, request: dict[str, Any]) -> bool:
     if not path.exists():
         return False
     card = read_card(path)
-    return card is not None and card.soup is not None and card.soup.options == request
+    return card is not None and card.soup is not None and card.soup.request == request
 
 
 def _card(path: Path) -> Card:
@@ -114,7 +114,8 @@ def _card_of(soup: Soup, ingredient: Card, bench: Bench, request: dict[str, Any]
         IngredientCard(name=part.name, sha256=part.sha256, coefficient=coefficient)
         for part, coefficient in zip(soup.ingredients, soup.coefficients, strict=True)
     )
-    card = soup_card(ingredient, SoupCard(recipe=soup.recipe, ingredients=parts, options=request, summary=soup.summary))
+    told = SoupCard(recipe=soup.recipe, ingredients=parts, options=soup.options, request=request, summary=soup.summary)
+    card = soup_card(ingredient, told)
     metric = METRICS[bench.evaluation.metric]
     if soup.score is None:
         return card

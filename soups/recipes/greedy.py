@@ -16,6 +16,7 @@ from soups.recipes.pool import (
     mean_of,
     more_than,
 )
+from soups.recipes.sweep import best_first
 from soups.weights import WeightedSum
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def greedy(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, s
     total = WeightedSum()
     decisions: list[dict[str, Any]] = []
     incumbent: Verdict | None = None
-    for ingredient in sorted(pool.ingredients, key=_by_merit):
+    for ingredient in best_first(pool.ingredients):
         state = ingredient.load()
         accept = None if incumbent is None else (more_than if strict else at_least)(incumbent.score)
         verdict = judge(total.mean_with(state, name=ingredient.name), accept)
@@ -77,18 +78,6 @@ def greedy(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, s
         decisions=tuple(decisions),
         options={"strict": strict},
         summary=_summary(decisions, strict),
-    )
-
-
-def _by_merit(ingredient: Ingredient) -> tuple[bool, float, bool, float, str]:
-    # NaN compares with nothing and would make the order depend on the input's: such models go last.
-    no_score, no_loss = math.isnan(ingredient.score), math.isnan(ingredient.log_loss)
-    return (
-        no_score,
-        0.0 if no_score else -ingredient.score,
-        no_loss,
-        0.0 if no_loss else ingredient.log_loss,
-        ingredient.name,
     )
 
 

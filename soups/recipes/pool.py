@@ -112,7 +112,8 @@ class Soup:
     ingredients: tuple[Ingredient, ...]
     """In canonical order, by hash."""
     coefficients: tuple[float, ...]
-    """One per ingredient, summing to one."""
+    """One per ingredient, summing to one less the share of the start where a recipe mixes that in; recipes that choose
+    number by number (ties, dare, model_stock) give the share that each ingredient came in with."""
     score: float | None = None
     """Of the state on the validation set, where it was judged."""
     decisions: tuple[dict[str, Any], ...] = ()

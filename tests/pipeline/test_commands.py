@@ -92,6 +92,22 @@ def test_the_judge_s_score_of_the_greedy_soup_is_the_logged_one(desk: Desk) -> N
     assert card.scores["val"]["accuracy"] == logged["val"]
 
 
+def test_other_recipes_are_made_scored_and_compared(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["pruned", "top_k", "wise_ft", "model_stock", "task_arithmetic", "ties", "dare"]
+    assert main.main(["--soup", *names, "--report"]) == 0
+    table = capsys.readouterr().out
+    for name in names:
+        assert f"{name} soup" in table
+        card = read_card(copy_of.run / "models" / f"toys_{name}_soup.safetensors")
+        assert card is not None and card.soup is not None and card.soup.recipe == name
+    wise_ft = read_card(copy_of.run / "models" / "toys_wise_ft_soup.safetensors")
+    assert wise_ft is not None and wise_ft.soup is not None
+    assert 0 <= wise_ft.soup.options["alpha"] <= 1
+    before = copy_of.contents()
+    assert main.main(["--soup", *names]) == 0
+    assert copy_of.contents() == before
+
+
 # Again
 
 

@@ -1,5 +1,6 @@
 """Soup recipes on toy states against brute force."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -11,7 +12,7 @@ import torch
 from soups.errors import DataError
 from soups.recipes import RECIPES
 from soups.recipes.greedy import greedy
-from soups.recipes.pool import Accept, Ingredient, Pool, Verdict
+from soups.recipes.pool import Accept, Ingredient, Pool, Soup, Verdict
 from soups.recipes.uniform import uniform
 
 State = dict[str, torch.Tensor]
@@ -259,6 +260,15 @@ def test_ingredients_are_left_alone() -> None:
                 tensor.zero_()
         for ingredient, copy in zip(pool.ingredients, before, strict=True):
             assert all(torch.equal(value, copy[key]) for key, value in ingredient.load().items())
+
+
+@pytest.mark.parametrize("recipe", [greedy, uniform])
+def test_mapped_ingredients_give_the_same_bits(recipe: Callable[..., Soup]) -> None:
+    for seed in range(20):
+        pool, judge = make_pool(seed)
+        mapped = Pool(tuple(dataclasses.replace(ingredient, mapped=True) for ingredient in pool.ingredients))
+        one, other = recipe(pool, judge), recipe(mapped, judge)
+        assert all(torch.equal(one.state[key], other.state[key]) for key in one.state)
 
 
 def test_uniform_is_the_mean_judged_once() -> None:
