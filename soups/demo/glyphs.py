@@ -145,7 +145,7 @@ def build_atlas() -> Atlas:
             f"{folder}: matplotlib's fonts are missing",
             expected=f"{len(FONTS)} TTF files",
             found=f"no {missing[0]}",
-            next_step="install matplotlib from PyPI into this environment",
+            next_step="install matplotlib anew in this environment",
         )
     bitmaps = np.stack([letter_bitmap(folder / name, character) for name in FONTS for character in CHARACTERS])
     lines = thin(bitmaps)

@@ -1,4 +1,4 @@
-"""open_clip starts: names, quick-GELU, files and folders of weights, zero-shot heads, preprocessing."""
+"""open_clip starts: files and folders of weights, towers, zero-shot heads."""
 
 import json
 import shutil
@@ -7,21 +7,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from soups.checkpoints import Architecture
 from soups.errors import DataError, EnvironmentFailure, UsageError
-from soups.models import clip_names, hub
+from soups.models import hub
 from soups.models.build import build_empty, build_start, describe
-from soups.models.clip_names import exact_name, make_plan, preprocessing_of
 from soups.models.settings import ModelSettings
-from soups.preprocessing import Preprocessing, normalise
 
 CLASSES = ("cat", "polar_bear", "zero {}")
 
@@ -37,119 +33,6 @@ def reference_clip(folder: Path) -> nn.Module:
 
 def images(size: int = 16) -> torch.Tensor:
     return torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.mark.parametrize(
-    ("written", "exact"),
-    [
-        ("ViT-B/32", "ViT-B-32"),
-        ("ViT-B-32", "ViT-B-32"),
-        ("vit-b-16", "ViT-B-16"),
-        ("ViT-L/14", "ViT-L-14"),
-        ("ViT-L/14@336px", "ViT-L-14-336"),
-        ("RN50x4", "RN50x4"),
-        ("convnext_base_w", "convnext_base_w"),
-    ],
-)
-def test_names_as_users_write_them(written: str, exact: str) -> None:
-    assert exact_name(written) == exact
-
-
-def test_every_architecture_of_open_clip_is_known_and_has_preprocessing() -> None:
-    for name in open_clip.list_models():
-        plan = make_plan(ModelSettings(model=name))
-        assert plan.name in {name, f"{name}-quickgelu"}
-        assert preprocessing_of(plan).size == open_clip.get_model_config(name)["vision_cfg"].get("image_size", 224)
-
-
-def test_an_unknown_name_lists_the_nearest_only() -> None:
-    with pytest.raises(UsageError) as caught:
-        exact_name("ViT-B/33")
-    message = str(caught.value)
-    assert message.startswith("--model ViT-B/33: open_clip has no such architecture")
-    assert "did you mean ViT-B-32" in message and "list_models()" in message
-    assert len(message) < 500
-
-
-@pytest.mark.parametrize(
-    ("model", "pretrained", "name", "tag", "quick"),
-    [
-        ("ViT-B/32", None, "ViT-B-32-quickgelu", "openai", True),
-        ("ViT-B-32-quickgelu", None, "ViT-B-32-quickgelu", "openai", True),
-        ("ViT-B/32", "openai", "ViT-B-32-quickgelu", "openai", True),
-        ("ViT-B/32", "laion2b-s34b-b79k", "ViT-B-32", "laion2b_s34b_b79k", False),
-        ("ViT-B/32", "metaclip_400m", "ViT-B-32-quickgelu", "metaclip_400m", True),
-        ("ViT-L/14", None, "ViT-L-14-quickgelu", "openai", True),
-        ("RN50", None, "RN50-quickgelu", "openai", True),
-        ("ViT-g-14", None, "ViT-g-14", "laion2b_s12b_b42k", False),
-        ("ViT-B/32", "none", "ViT-B-32", None, False),
-        ("ViT-M-32", None, "ViT-M-32", None, False),
-    ],
-)
-def test_the_tag_decides_the_activation(
-    model: str, pretrained: str | None, name: str, tag: str | None, quick: bool
-) -> None:
-    plan = make_plan(ModelSettings(model=model, pretrained=pretrained))
-    assert (plan.name, plan.tag, plan.architecture.quick_gelu) == (name, tag, quick)
-
-
-def test_every_quick_gelu_tag_gets_a_quick_gelu_architecture() -> None:
-    for name, tag in open_clip.list_pretrained():
-        plan = make_plan(ModelSettings(model=name, pretrained=tag))
-        wanted = (
-            open_clip.get_pretrained_cfg(name, tag).get("quick_gelu") or name == "roberta-ViT-B-32"
-        )  # Says its configuration.
-        assert plan.architecture.quick_gelu == bool(wanted), (name, tag)
-
-
-def test_quick_gelu_reaches_the_network() -> None:
-    config = {"embed_dim": 8, "vision_cfg": {"image_size": 16, **TOWERS["vision transformer"]}}
-    quick, plain = (
-        build_empty(Architecture(family="open_clip", name="custom", quick_gelu=quick, config=config), ["a"])
-        for quick in (True, False)
-    )
-    assert any(type(module).__name__ == "QuickGELU" for module in quick.modules())
-    assert not any(type(module).__name__ == "QuickGELU" for module in plain.modules())
-
-
-def test_a_tag_that_is_none_lists_the_tags() -> None:
-    with pytest.raises(UsageError, match=r"--pretrained opnai: neither a file nor a tag(.|\n)*did you mean 'openai'"):
-        make_plan(ModelSettings(pretrained="opnai"))
-
-
-def test_notices_say_what_was_chosen(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="soups")
-    make_plan(ModelSettings(model="ViT-M-32"))
-    make_plan(ModelSettings(model="ViT-g-14"))
-    assert "no weights for it; it starts from random ones" in caplog.text
-    assert "taking --pretrained laion2b_s12b_b42k; others: laion2b_s34b_b88k" in caplog.text
-
-
-def test_weights_out_of_reach_are_one_message_within_seconds(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    begin = time.monotonic()
-    with pytest.raises(EnvironmentFailure) as caught:
-        build_start(ModelSettings(), CLASSES, seed=0)
-    assert time.monotonic() - begin < 5
-    message = str(caught.value)
-    assert message.startswith("could not fetch the weights of ViT-B-32-quickgelu, tag openai")
-    assert "--pretrained FILE" in message and "offline" in message
-    assert not caplog.records
-
-
-def test_a_hub_that_does_not_answer_leaves_the_setting_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    monkeypatch.setattr(hub, "_hub_problem", lambda: "no route")
-    before = huggingface_hub.constants.HF_HUB_OFFLINE
-    assert hub.fetched(lambda: huggingface_hub.constants.HF_HUB_OFFLINE, "x") is True
-    assert huggingface_hub.constants.HF_HUB_OFFLINE is before
-    with pytest.raises(EnvironmentFailure, match=r"could not fetch x(.|\n)*no route(.|\n)*elsewhere"):
-        hub.fetched(lambda: 1 / 0, "x", next_step="elsewhere")
-    assert huggingface_hub.constants.HF_HUB_OFFLINE is before
 
 
 def test_a_folder_gives_the_tower_and_open_clips_zero_shot_logits(tiny_clip: Path) -> None:
@@ -418,72 +301,11 @@ def test_a_folder_without_weights_says_how_to_give_them(tiny_clip: Path, tmp_pat
         build_start(folder_settings(tmp_path, pretrained="openai"), CLASSES, seed=0)
 
 
-def picture(width: int, height: int) -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def inputs(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
-    """What the fields of a Preprocessing say, step by step, by Pillow."""
-    filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-    side, size = round(preprocessing.size / preprocessing.crop_fraction), preprocessing.size
-    scale = side / min(image.size)
-    shape = (side, side) if preprocessing.resize == "squash" else tuple(int(scale * length) for length in image.size)
-    image = image.resize(shape, filters[preprocessing.interpolation])
-    left, top = (round((length - size) / 2) for length in image.size)
-    pixels = np.asarray(image)[top : top + size, left : left + size]
-    return normalise(torch.from_numpy(pixels.copy())[None], preprocessing)
-
-
-@pytest.mark.parametrize(
-    "name", ["ViT-B-32", "ViT-B-16-SigLIP", "MobileCLIP-S1", "ViT-L-14-CLIPA", "RN50x4", "ViT-H-14-378"]
-)
-@pytest.mark.parametrize("shape", [(40, 30), (300, 400), (224, 224)])
-def test_preprocessing_gives_open_clips_own_input(name: str, shape: tuple[int, int]) -> None:
-    plan = make_plan(ModelSettings(model=name))
-    config = clip_names.make_plan(ModelSettings(model=name)).preprocess
-    preprocessing = preprocessing_of(plan)
-    own = open_clip.image_transform(
-        preprocessing.size,
-        is_train=False,
-        mean=config["mean"],
-        std=config["std"],
-        interpolation=config["interpolation"],
-        resize_mode=config["resize_mode"],
+def test_quick_gelu_reaches_the_network() -> None:
+    config = {"embed_dim": 8, "vision_cfg": {"image_size": 16, **TOWERS["vision transformer"]}}
+    quick, plain = (
+        build_empty(Architecture(family="open_clip", name="custom", quick_gelu=quick, config=config), ["a"])
+        for quick in (True, False)
     )
-    torch.testing.assert_close(inputs(picture(*shape), preprocessing)[0], own(picture(*shape)), atol=1e-6, rtol=0)
-
-
-def test_preprocessing_of_a_folder_is_its_own(tiny_clip: Path, tmp_path: Path) -> None:
-    _, preprocessing = describe(folder_settings(tiny_clip))
-    assert preprocessing == Preprocessing(size=16, mean=(0.5,) * 3, std=(0.25,) * 3)
-    config = json.loads((tiny_clip / "open_clip_config.json").read_text())
-    config["preprocess_cfg"]["resize_mode"] = "longest"
-    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match=r"its preprocessing is not supported(.|\n)*longest"):
-        describe(folder_settings(tmp_path, pretrained="none"))
-
-
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        Architecture(family="elsewhere", name="x"),
-        Architecture(family="open_clip", name="ViT-Z-99"),
-        Architecture(family="open_clip", name="ViT-B-32", quick_gelu=True, config=None),
-        Architecture(family="open_clip", name="custom"),
-        Architecture(family="open_clip", name="custom", config={"embed_dim": 8}),
-        Architecture(family="open_clip", name="custom", config={"embed_dim": 8, "vision_cfg": {"layers": 10**9}}),
-        Architecture(family="open_clip", name="custom", config={"embed_dim": 10**12, "vision_cfg": {}}),
-        Architecture(family="open_clip", name="custom", config={"embed_dim": 8, "vision_cfg": {"surprise": 1}}),
-        Architecture(
-            family="open_clip",
-            name="custom",
-            config={"embed_dim": 8, "vision_cfg": {"timm_model_name": "hf-hub:someone/something"}},
-        ),
-        Architecture(family="timm", name="hf-hub:someone/something"),
-        Architecture(family="timm", name="no_such_net"),
-    ],
-)
-def test_architectures_that_cannot_be_built(architecture: Architecture) -> None:
-    with pytest.raises(DataError, match=r"architecture '.*'"):
-        build_empty(architecture, CLASSES)
+    assert any(type(module).__name__ == "QuickGELU" for module in quick.modules())
+    assert not any(type(module).__name__ == "QuickGELU" for module in plain.modules())

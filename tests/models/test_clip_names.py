@@ -1,0 +1,118 @@
+"""open_clip's names as users write them, tags, quick-GELU, and weights out of reach."""
+
+import time
+from pathlib import Path
+
+import open_clip
+import pytest
+
+from soups.errors import EnvironmentFailure, UsageError
+from soups.models import hub
+from soups.models.build import build_start
+from soups.models.clip_names import exact_name, make_plan, preprocessing_of
+from soups.models.settings import ModelSettings
+
+CLASSES = ("cat", "polar_bear", "zero {}")
+
+
+@pytest.mark.parametrize(
+    ("written", "exact"),
+    [
+        ("ViT-B/32", "ViT-B-32"),
+        ("ViT-B-32", "ViT-B-32"),
+        ("vit-b-16", "ViT-B-16"),
+        ("ViT-L/14", "ViT-L-14"),
+        ("ViT-L/14@336px", "ViT-L-14-336"),
+        ("RN50x4", "RN50x4"),
+        ("convnext_base_w", "convnext_base_w"),
+    ],
+)
+def test_names_as_users_write_them(written: str, exact: str) -> None:
+    assert exact_name(written) == exact
+
+
+def test_every_architecture_of_open_clip_is_known_and_has_preprocessing() -> None:
+    for name in open_clip.list_models():
+        plan = make_plan(ModelSettings(model=name))
+        assert plan.name in {name, f"{name}-quickgelu"}
+        assert preprocessing_of(plan).size == open_clip.get_model_config(name)["vision_cfg"].get("image_size", 224)
+
+
+def test_an_unknown_name_lists_the_nearest_only() -> None:
+    with pytest.raises(UsageError) as caught:
+        exact_name("ViT-B/33")
+    message = str(caught.value)
+    assert message.startswith("--model ViT-B/33: open_clip has no such architecture")
+    assert "did you mean ViT-B-32" in message and "list_models()" in message
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "name", "tag", "quick"),
+    [
+        ("ViT-B/32", None, "ViT-B-32-quickgelu", "openai", True),
+        ("ViT-B-32-quickgelu", None, "ViT-B-32-quickgelu", "openai", True),
+        ("ViT-B/32", "openai", "ViT-B-32-quickgelu", "openai", True),
+        ("ViT-B/32", "laion2b-s34b-b79k", "ViT-B-32", "laion2b_s34b_b79k", False),
+        ("ViT-B/32", "metaclip_400m", "ViT-B-32-quickgelu", "metaclip_400m", True),
+        ("ViT-L/14", None, "ViT-L-14-quickgelu", "openai", True),
+        ("RN50", None, "RN50-quickgelu", "openai", True),
+        ("ViT-g-14", None, "ViT-g-14", "laion2b_s12b_b42k", False),
+        ("ViT-B/32", "none", "ViT-B-32", None, False),
+        ("ViT-M-32", None, "ViT-M-32", None, False),
+    ],
+)
+def test_the_tag_decides_the_activation(
+    model: str, pretrained: str | None, name: str, tag: str | None, quick: bool
+) -> None:
+    plan = make_plan(ModelSettings(model=model, pretrained=pretrained))
+    assert (plan.name, plan.tag, plan.architecture.quick_gelu) == (name, tag, quick)
+
+
+def test_every_quick_gelu_tag_gets_a_quick_gelu_architecture() -> None:
+    for name, tag in open_clip.list_pretrained():
+        plan = make_plan(ModelSettings(model=name, pretrained=tag))
+        wanted = (
+            open_clip.get_pretrained_cfg(name, tag).get("quick_gelu") or name == "roberta-ViT-B-32"
+        )  # Says its configuration.
+        assert plan.architecture.quick_gelu == bool(wanted), (name, tag)
+
+
+def test_a_tag_that_is_none_lists_the_tags() -> None:
+    with pytest.raises(UsageError, match=r"--pretrained opnai: neither a file nor a tag(.|\n)*did you mean 'openai'"):
+        make_plan(ModelSettings(pretrained="opnai"))
+
+
+def test_notices_say_what_was_chosen(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="soups")
+    make_plan(ModelSettings(model="ViT-M-32"))
+    make_plan(ModelSettings(model="ViT-g-14"))
+    assert "no weights for it; it starts from random ones" in caplog.text
+    assert "taking --pretrained laion2b_s12b_b42k; others: laion2b_s34b_b88k" in caplog.text
+
+
+def test_weights_out_of_reach_are_one_message_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    begin = time.monotonic()
+    with pytest.raises(EnvironmentFailure) as caught:
+        build_start(ModelSettings(), CLASSES, seed=0)
+    assert time.monotonic() - begin < 5
+    message = str(caught.value)
+    assert message.startswith("could not fetch the weights of ViT-B-32-quickgelu, tag openai")
+    assert "--pretrained FILE" in message and "offline" in message
+    assert not caplog.records
+
+
+def test_a_hub_that_does_not_answer_leaves_the_setting_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(hub, "_hub_problem", lambda: "no route")
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    assert hub.fetched(lambda: huggingface_hub.constants.HF_HUB_OFFLINE, "x") is True
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is before
+    with pytest.raises(EnvironmentFailure, match=r"could not fetch x(.|\n)*no route(.|\n)*elsewhere"):
+        hub.fetched(lambda: 1 / 0, "x", next_step="elsewhere")
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is before
