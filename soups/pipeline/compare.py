@@ -10,6 +10,7 @@ from soups.checkpoints import read_card
 from soups.errors import DataError
 from soups.metrics import all_scores
 from soups.pipeline.evaluate import Bench, append_if_new, evaluate_individuals, pool_paths, result_line
+from soups.pipeline.soup import pool_key
 from soups.pipeline.votes import best_single, vote
 from soups.recipes import RECIPES
 from soups.records import read_records, write_table, write_text
@@ -25,13 +26,13 @@ def print_comparison(bench: Bench) -> None:
     """Print the table and keep it in the run's output as CSV and Markdown."""
     names = bench.labelled_sets()
     sets = {name: comparison.Truth(bench.labels(name), bench.groups(name)) for name in names}
-    best = best_single(bench)
+    best, pool = best_single(bench), pool_key(evaluate_individuals(bench))
     contenders = [comparison.Contender(f"best single ({best.stem})", bench.probabilities(best, names))]
     for recipe in RECIPES:
         path = bench.run.soup_path(recipe)
         if path.exists():
             outputs = bench.probabilities(path, names)
-            contenders.append(comparison.Contender(f"{recipe} soup", outputs, note=_soup_note(path)))
+            contenders.append(comparison.Contender(f"{recipe} soup", outputs, note=_soup_note(path, pool)))
     for label, outputs in _log_votes(bench).items():
         contenders.append(comparison.Contender(label, outputs, shares=_VOTES[label] == "hard"))
     shifts = [name for name in names if name not in ("val", "test")]
@@ -41,9 +42,13 @@ def print_comparison(bench: Bench) -> None:
     print(comparison.format_table(rows))
 
 
-def _soup_note(path: Path) -> str:
+def _soup_note(path: Path, pool: str) -> str:
+    """What the recipe says of its soup, and whether the run has other models by now."""
     card = read_card(path)
-    return card.soup.summary if card is not None and card.soup is not None else ""
+    if card is None or card.soup is None:
+        return ""
+    stale = card.soup.request.get("pool") != pool
+    return card.soup.summary + "; made of an earlier pool, make it again" * stale
 
 
 def _heading(bench: Bench, shifts: list[str]) -> str:

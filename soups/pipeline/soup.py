@@ -1,7 +1,7 @@
 """Soups of a run: the pool from its logs, a recipe, and the soup's file, trace and scores."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def make_soup(bench: Bench, recipe: str, options: dict[str, Any]) -> Path:
     lines = evaluate_individuals(bench)
     request = {
         "metric": bench.evaluation.metric,
-        "pool": fingerprint(sorted(line["sha256"] for line in lines.values())),
+        "pool": pool_key(lines),
         **options,
     }
     path = run.soup_path(recipe)
@@ -59,6 +59,11 @@ def make_soup(bench: Bench, recipe: str, options: dict[str, Any]) -> Path:
         logger.info("%s: made already", path)
     _log_scores(bench, path)
     return path
+
+
+def pool_key(lines: Mapping[str, dict[str, Any]]) -> str:
+    """What stands for the models of a pool, given their lines in the log of results."""
+    return fingerprint(sorted(line["sha256"] for line in lines.values()))
 
 
 def pool_of(bench: Bench) -> tuple[Pool, Card]:

@@ -108,6 +108,16 @@ def test_other_recipes_are_made_scored_and_compared(copy_of: Desk, capsys: pytes
     assert copy_of.contents() == before
 
 
+def test_a_soup_of_an_earlier_pool_is_said_to_be_one(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "made of an earlier pool, make it again"
+    assert main.main(["--report"]) == 0
+    assert words not in capsys.readouterr().out
+    assert copy_of.finetune("--i", "70", "--epochs", "1") == 0
+    assert main.main(["--uniform-soup", "--report"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if words in line]
+    assert len(notes) == 1 and notes[0].startswith("greedy soup: ")
+
+
 # Again
 
 
