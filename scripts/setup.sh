@@ -18,6 +18,8 @@ PYTHON
 
 soups_activate() {
     if [ -f .venv/bin/activate ]; then . .venv/bin/activate; else . .venv/Scripts/activate; fi
+    # A .venv that was moved activates a folder that is gone, and pip would then install into the system's Python.
+    python -c 'import os, sys; sys.exit(not os.path.samefile(sys.prefix, ".venv"))' >/dev/null 2>&1
 }
 
 soups_find_python() {
@@ -32,21 +34,29 @@ soups_find_python() {
     return 4
 }
 
+soups_make_venv() {
+    local python
+    python="$(soups_find_python)" || return
+    echo "setting up .venv, once (PyTorch alone is some 5 GB to fetch)" >&2
+    "$python" -m venv --clear .venv || {
+        echo "error: $python could not make .venv (on Debian and Ubuntu: apt install python3-venv)" >&2
+        return 4
+    }
+    soups_activate || {
+        echo "error: .venv could not be activated; remove it and run this again" >&2
+        return 4
+    }
+}
+
 soups_set_up() { # [EXTRA]
-    local extra="${1:-}" made=.venv/constraints.txt python
+    local extra="${1:-}" made=.venv/constraints.txt
     if soups_has_packages python "$extra"; then
         return
     fi
-    if ! cmp -s constraints.txt "$made"; then
-        python="$(soups_find_python)" || return
-        [ -d .venv ] || echo "setting up .venv, once (PyTorch alone is some 5 GB to fetch)" >&2
-        "$python" -m venv .venv || {
-            echo "error: $python could not make .venv (on Debian and Ubuntu: apt install python3-venv)" >&2
-            return 4
-        }
+    if [ ! -d .venv ] || ! soups_activate; then
+        soups_make_venv || return
     fi
-    soups_activate
-    if soups_has_packages python "$extra" && cmp -s constraints.txt "$made"; then
+    if cmp -s constraints.txt "$made" && soups_has_packages python "$extra"; then
         return
     fi
     python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extra:+[$extra]}" || {

@@ -9,4 +9,5 @@ ruff check .
 mypy
 lint-imports
 # Two processes of one thread each: more threads than cores make everything slower.
-OMP_NUM_THREADS=1 python -m pytest -n 2 "$@"
+# An environment of one's own may hold other plugins, whose warnings would be errors here.
+PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=1 python -m pytest -p xdist -n 2 "$@"
