@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def run_all(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, debug: bool = False
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """Yield each item with its result, or with the exception that it raised, as they finish.
 
@@ -26,14 +26,13 @@ def run_all(
         function: importable by name, because processes are spawned afresh; imports stay loaded between items.
         items: what to run it on; taken from a shared list, so a slow item does not hold up the others.
         jobs: how many processes; 1 runs in this one.
-        debug: log as with `--debug` in the processes too.
     """
     if min(jobs, len(items)) <= 1:
         for item in items:
             yield item, _caught(function, item)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_begin, initargs=(debug,)) as pool:
+    with ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_begin) as pool:
         futures = {pool.submit(_caught, function, item): item for item in items}
         try:
             for future in as_completed(futures):
@@ -50,9 +49,9 @@ def run_all(
             raise
 
 
-def _begin(debug: bool) -> None:
+def _begin() -> None:
     """What a worker process does first."""
-    set_up_logging(debug)
+    set_up_logging()
     # Ctrl-C reaches every process of a terminal; the parent decides, and ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -89,21 +89,6 @@ class TrainingLoader:
         self.close()
 
 
-def training_batches(
-    images: Images,
-    labels: np.ndarray,
-    rows: np.ndarray,
-    augmentation: Augmentation,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    workers: int = 0,
-) -> "Iterator[Batch]":
-    """The batches of a single epoch; see `TrainingLoader` for several."""
-    with TrainingLoader(images, labels, rows, augmentation, batch_size, seed, workers) as loader:
-        yield from loader.epoch(epoch)
-
-
 def evaluation_batches(images: Images, batch_size: int, workers: int = 0) -> "Iterator[torch.Tensor]":
     """All images in their order, none left out: (B, S, S, 3) uint8 each, the last maybe shorter.
 

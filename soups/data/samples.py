@@ -98,11 +98,6 @@ def validation_rows(samples: "pd.DataFrame") -> "pd.DataFrame":
     return rows if len(rows) else samples[samples["split"] == "train"]
 
 
-def is_labelled(rows: "pd.DataFrame") -> bool:
-    """Whether each of the rows has a label."""
-    return bool(len(rows)) and bool((rows["label"] != "").all())
-
-
 def oversample(rows: "pd.DataFrame", spec: Sequence[str]) -> np.ndarray:
     """Positions of training rows, those of rare classes repeated.
 

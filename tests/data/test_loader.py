@@ -1,7 +1,9 @@
 """Batches that do not depend on workers, on a resume or on the global generators."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 from soups.data.augment import Augmentation
 from soups.data.cache import Images
 from soups.data.geometry import Geometry
-from soups.data.loader import TrainingLoader, evaluation_batches, training_batches
+from soups.data.loader import TrainingLoader, evaluation_batches
 from soups.errors import DataError
 from soups.runtime import derived_seed
 
@@ -20,6 +22,21 @@ AUGMENTATION = Augmentation(SIZE)
 LABELS = np.arange(COUNT) % 3
 
 Batches = list[tuple[torch.Tensor, ...]]
+
+
+def training_batches(
+    images: Images,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    augmentation: Augmentation,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    workers: int = 0,
+) -> Iterator[Any]:
+    """The batches of a single epoch."""
+    with TrainingLoader(images, labels, rows, augmentation, batch_size, seed, workers) as loader:
+        yield from loader.epoch(epoch)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from soups.data.cache import open_images
 from soups.data.decode import decode
 from soups.data.folders import image_path
 from soups.data.geometry import apply, evaluation_geometry, training_geometry
-from soups.data.loader import evaluation_batches, training_batches
+from soups.data.loader import TrainingLoader, evaluation_batches
 from soups.data.samples import evaluation_sets, label_space, make_samples, oversample, set_rows
 from soups.data.settings import DataSettings
 from soups.preprocessing import Preprocessing
@@ -52,12 +52,10 @@ def test_odd_images_reach_the_batches(tmp_path: Path) -> None:
         paths = [image_path(name, data) for name in train["image"]]
         images = open_images(paths, training_geometry(PREPROCESSING), cache, tmp_path / "cache")
         rows = oversample(train, ("007=2",))
+        loader = TrainingLoader(images, space.encode(train["label"]), rows, Augmentation.of(PREPROCESSING), 8, seed=5)
         digest, seen = hashlib.sha256(), 0
         for epoch in range(2):
-            batches = training_batches(
-                images, space.encode(train["label"]), rows, Augmentation.of(PREPROCESSING), 8, 5, epoch
-            )
-            for pixels, labels, positions in batches:
+            for pixels, labels, positions in loader.epoch(epoch):
                 assert space.decode(labels) == train["label"].iloc[positions.numpy()].tolist()
                 digest.update(pixels.numpy().tobytes())
                 seen += len(labels)

@@ -11,7 +11,6 @@ from PIL import Image
 from soups.data.samples import (
     evaluation_sets,
     fingerprints,
-    is_labelled,
     label_space,
     make_samples,
     oversample,
@@ -218,11 +217,6 @@ def test_sets_in_a_fixed_order() -> None:
     only = samples[samples["split"] == "train"]
     assert evaluation_sets(only) == ["val"]
     assert validation_rows(only).index.tolist() == [0]
-
-
-def test_is_labelled() -> None:
-    assert is_labelled(rows_of(["a", "b"]))
-    assert not is_labelled(rows_of(["a", ""])) and not is_labelled(rows_of([]))
 
 
 @pytest.mark.parametrize("seed", range(20))
