@@ -15,9 +15,10 @@ from pydantic import Field
 
 import soups
 from soups import cli
+from soups.pipeline.judging import LazyJudge
 from soups.pipeline.main import open_bench
+from soups.pipeline.pool import pool_of
 from soups.pipeline.settings import CommandSettings
-from soups.pipeline.soup import LazyJudge, pool_of
 from soups.recipes import RECIPES
 from soups.recipes.pool import Accept, Judge, Pool, Soup, Verdict
 

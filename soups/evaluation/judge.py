@@ -7,8 +7,8 @@ import numpy as np
 
 from soups.errors import DataError
 from soups.evaluation.logits import EvaluationSet, batch_logits, evaluating
-from soups.evaluation.tallies import TALLIES, Tally
-from soups.metrics import METRICS, predictions, probabilities
+from soups.evaluation.tallies import TALLIES, LogLossTally, Tally
+from soups.metrics import METRICS, Metric, log_loss, predictions, probabilities
 from soups.preprocessing import Preprocessing
 from soups.recipes.pool import Accept, Verdict
 from soups.runtime import Runtime
@@ -65,26 +65,14 @@ class ValidationJudge:
         always the one that all images would give.
         """
         self.classifier.load_state_dict(state, strict=True)
-        labels = self.validation.labels
-        table = np.empty((len(labels), 0))
-        errors = seen = 0
-        tally: Tally | None = None
+        verdicts = _Verdicts(self.validation.labels, self.metric)
         with evaluating(self.classifier, self.runtime):
             for rows in sorted(self.batches, key=self._promise):
                 part = probabilities(self._logits(rows))
-                if tally is None:
-                    table, tally = (
-                        np.empty((len(labels), part.shape[1])),
-                        TALLIES[self.metric.name](labels, part.shape[1]),
-                    )
-                table[rows] = part
-                wrong = predictions(part) != labels[rows]
-                self.mistakes[rows] += wrong
-                errors, seen = errors + int(wrong.sum()), seen + len(rows)
-                tally.add(rows, part)
-                if accept is not None and seen < len(labels) and not accept.allows(tally.best_possible()):
-                    return Verdict(tally.best_possible(), errors, seen, complete=False)
-        return Verdict(self.metric.score(table, labels), errors, seen)
+                self.mistakes[rows] += verdicts.add(rows, part)
+                if accept is not None and not verdicts.complete and not accept.allows(verdicts.at_best()):
+                    return verdicts.at_best()
+        return verdicts.final()
 
     def _promise(self, rows: np.ndarray) -> float:
         """Low for batches with many mistakes an image."""
@@ -95,6 +83,47 @@ class ValidationJudge:
 
         pixels = torch.from_numpy(self.validation.images.take(rows))
         return batch_logits(self.classifier, pixels, self.preprocessing, self.runtime)
+
+
+class _Verdicts:
+    """What is known of one state's score while its images come in."""
+
+    def __init__(self, labels: np.ndarray, metric: Metric) -> None:
+        self.labels, self.metric = labels, metric
+        self.table = np.empty((len(labels), 0))
+        self.outcome = np.full(len(labels), -1, dtype=np.int8)
+        self.seen = self.errors = 0
+        self.tally: Tally | None = None
+        self.losses = LogLossTally(labels, 0)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all images are in."""
+        return self.seen == len(self.labels)
+
+    def add(self, rows: np.ndarray, part: np.ndarray) -> np.ndarray:
+        """Take in (B, C) probabilities of the images `rows`; which of them are wrong, (B,) bool."""
+        if self.tally is None:
+            self.table = np.empty((len(self.labels), part.shape[1]))
+            self.tally = TALLIES[self.metric.name](self.labels, part.shape[1])
+        self.table[rows] = part
+        wrong = predictions(part) != self.labels[rows]
+        self.outcome[rows] = ~wrong
+        self.errors, self.seen = self.errors + int(wrong.sum()), self.seen + len(rows)
+        self.tally.add(rows, part)
+        self.losses.add(rows, part)
+        return wrong
+
+    def at_best(self) -> Verdict:
+        """The verdict if nothing more goes wrong."""
+        assert self.tally is not None
+        score, loss = self.tally.best_possible(), -self.losses.best_possible()
+        return Verdict(score, self.errors, self.seen, False, loss, self.outcome)
+
+    def final(self) -> Verdict:
+        """The verdict on all images, by the metrics' own formulas."""
+        score, loss = self.metric.score(self.table, self.labels), log_loss(self.table, self.labels)
+        return Verdict(score, self.errors, self.seen, True, loss, self.outcome)
 
 
 def _batches(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

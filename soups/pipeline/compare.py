@@ -10,7 +10,7 @@ from soups.checkpoints import read_card
 from soups.errors import DataError
 from soups.metrics import all_scores
 from soups.pipeline.evaluate import Bench, append_if_new, evaluate_individuals, pool_paths, result_line
-from soups.pipeline.soup import pool_key
+from soups.pipeline.pool import pool_key
 from soups.pipeline.votes import best_single, vote
 from soups.recipes import RECIPES
 from soups.records import read_records, write_table, write_text

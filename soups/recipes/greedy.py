@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+from soups.recipes.acceptance import at_least, more_than
 from soups.recipes.pool import (
     Ingredient,
     Judge,
@@ -10,11 +11,9 @@ from soups.recipes.pool import (
     Pool,
     Soup,
     Verdict,
-    at_least,
     canonical_order,
     decision,
     mean_of,
-    more_than,
 )
 from soups.recipes.sweep import best_first
 from soups.weights import WeightedSum
@@ -54,7 +53,7 @@ def greedy(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, s
         state = ingredient.load()
         accept = None if incumbent is None else (more_than if strict else at_least)(incumbent.score)
         verdict = judge(total.mean_with(state, name=ingredient.name), accept)
-        accepted = accept is None or (verdict.complete and accept.allows(verdict.score))
+        accepted = accept is None or (verdict.complete and accept.allows(verdict))
         reach = verdict.score if incumbent is None else incumbent.score
         decisions.append(decision(ingredient.name, accepted, verdict, reach, _why(verdict, incumbent, accepted)))
         if on_decision is not None:

@@ -1,5 +1,6 @@
 """What recipes work on: a lazy pool of ingredients, the judge of a state, and the soup that comes out."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -8,6 +9,7 @@ from soups.errors import DataError
 from soups.weights import average, average_mapped
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     State = Mapping[str, torch.Tensor]
@@ -31,6 +33,8 @@ class Ingredient:
     """Reads the weights; called when they are needed, and again when they are needed again."""
     mapped: bool = False
     """Whether `load` gives a view of a file, so that many of them at once take no memory."""
+    known: "Callable[[], Verdict] | None" = None
+    """Its verdict, where the logs have it: then nobody needs to judge it again."""
 
 
 @dataclass(frozen=True)
@@ -59,38 +63,28 @@ class Pool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A state's result on the validation set."""
+    """A state's result on the validation set; of a judgement that was stopped, the best that was still possible."""
 
     score: float
-    """By the chosen metric, higher is better; of a judgement that was stopped, the best that was still possible."""
+    """By the chosen metric, higher is better."""
     errors: int
     """Wrong predictions among the images seen."""
     images: int
     """Images seen."""
     complete: bool = True
     """False when the judge stopped early because rejection was certain."""
+    log_loss: float = math.nan
+    """In nats, mean over all images; NaN where the judge does not say."""
+    outcome: "np.ndarray | None" = field(default=None, compare=False, repr=False)
+    """(N,) int8 by image, in the order of the validation set: 1 right, 0 wrong, -1 not seen."""
 
 
-@dataclass(frozen=True)
-class Accept:
-    """What the score of a candidate has to be; made by `at_least` and `more_than`."""
+class Accept(Protocol):
+    """What a candidate has to reach; see `acceptance`."""
 
-    score: float
-    strict: bool
-
-    def allows(self, score: float) -> bool:
-        """Whether a score is enough."""
-        return score > self.score if self.strict else score >= self.score
-
-
-def at_least(score: float) -> Accept:
-    """Accept a candidate that is not worse."""
-    return Accept(score, strict=False)
-
-
-def more_than(score: float) -> Accept:
-    """Accept a candidate that is better."""
-    return Accept(score, strict=True)
+    def allows(self, verdict: Verdict) -> bool:
+        """Whether this is enough. Never False for a verdict on some of the images and True for the one on all."""
+        ...
 
 
 class Judge(Protocol):
@@ -98,6 +92,20 @@ class Judge(Protocol):
 
     def __call__(self, state: "State", accept: Accept | None = None) -> Verdict:
         """The verdict on these weights; with `accept`, the judge may stop as soon as rejection is certain."""
+        ...
+
+
+class Teacher(Judge, Protocol):
+    """A judge that can also say in which direction weights get better."""
+
+    def gradient(self, state: "State", seed: int) -> "tuple[float, State]":
+        """Mean log-loss in nats on validation images drawn by `seed`, and its gradient: a tensor for each
+        floating-point weight, valid until the next call."""
+        ...
+
+    def fisher(self, state: "State", seed: int) -> "State":
+        """The diagonal of the empirical Fisher information at these weights: a tensor for each floating-point weight,
+        valid until the next call."""
         ...
 
 

@@ -15,7 +15,8 @@ from soups.evaluation.judge import ValidationJudge
 from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
 from soups.models.classifier import Classifier
 from soups.preprocessing import Preprocessing
-from soups.recipes.pool import Accept, at_least, more_than
+from soups.recipes.acceptance import at_least, more_than
+from soups.recipes.pool import Accept
 from soups.runtime import Runtime
 
 PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -134,9 +135,10 @@ def test_stopping_never_changes_a_decision(
         for incumbent in incumbents:
             accept = goal(incumbent)
             verdict = stopping(state, accept)
-            assert (verdict.complete and accept.allows(verdict.score)) == accept.allows(expected.score)
+            assert (verdict.complete and accept.allows(verdict)) == accept.allows(expected)
             if verdict.complete:
-                assert verdict == expected
+                assert verdict == expected and verdict.outcome is not None
+                assert np.array_equal(verdict.outcome, expected.outcome)
             else:
                 assert verdict.images < 11
             seen.append(verdict.images)

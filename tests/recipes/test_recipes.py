@@ -33,9 +33,9 @@ def toy_judge(target: np.ndarray) -> Callable[..., Verdict]:
     def judge(state: State, accept: Accept | None = None) -> Verdict:
         wrong = np.abs(state["w"].double().numpy() - target) > 0.6
         for seen in range(1, IMAGES):
-            best = (IMAGES - int(wrong[:seen].sum())) / IMAGES
+            best = Verdict((IMAGES - int(wrong[:seen].sum())) / IMAGES, int(wrong[:seen].sum()), seen, complete=False)
             if accept is not None and not accept.allows(best):
-                return Verdict(best, int(wrong[:seen].sum()), seen, complete=False)
+                return best
         return Verdict((IMAGES - int(wrong.sum())) / IMAGES, int(wrong.sum()), IMAGES)
 
     return judge

@@ -1,0 +1,89 @@
+"""The pool of a run: its fine-tunes as ingredients, their verdicts from the logs, and their common start."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soups.averaging import check_cards
+from soups.checkpoints import SUFFIX, Card, read_card, read_state
+from soups.errors import DataError
+from soups.metrics import METRICS, predictions
+from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
+from soups.recipes.pool import Ingredient, Pool, Verdict
+from soups.records import fingerprint
+
+
+def pool_key(lines: Mapping[str, dict[str, Any]]) -> str:
+    """What stands for the models of a pool, given their lines in the log of results."""
+    return fingerprint(sorted(line["sha256"] for line in lines.values()))
+
+
+def pool_of(bench: Bench) -> tuple[Pool, Card]:
+    """All fine-tunes of the run with their common start, if they have one, and the card of one of them.
+
+    Raises:
+        DataError: there is no fine-tune, or they do not belong together.
+    """
+    paths, lines = pool_paths(bench.run), evaluate_individuals(bench)
+    cards = {name: card_of(path) for name, path in paths.items()}
+    check_cards(list(cards.values()), list(cards))
+    ingredients = tuple(_ingredient(bench, paths[name], line) for name, line in lines.items())
+    return Pool(ingredients, _common_start(bench, list(cards.values()))), next(iter(cards.values()))
+
+
+def card_of(path: Path) -> Card:
+    """The card of a model of the pool."""
+    card = read_card(path)
+    assert card is not None  # Only files with a card are in the pool.
+    return card
+
+
+def _ingredient(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
+    values = line["metrics"]["val"]
+    score = _score(bench, values)
+    return Ingredient(
+        name=path.stem,
+        sha256=line["sha256"],
+        score=score,
+        log_loss=values["log_loss"],
+        load=_reader(bench, path, line["sha256"]),
+        mapped=path.suffix == SUFFIX,
+        known=lambda: _known_verdict(bench, path, score, values["log_loss"]),
+    )
+
+
+def _score(bench: Bench, values: Mapping[str, float]) -> float:
+    metric = METRICS[bench.evaluation.metric]
+    return values[metric.name] if metric.higher_is_better else -values[metric.name]
+
+
+def _known_verdict(bench: Bench, path: Path, score: float, log_loss: float) -> Verdict:
+    """A model's verdict from its kept logits: the same as if it were judged now."""
+    right = predictions(bench.probabilities(path, ["val"])["val"]) == bench.labels("val")
+    return Verdict(score, int((~right).sum()), len(right), True, log_loss, right.astype(np.int8))
+
+
+def _common_start(bench: Bench, cards: list[Card]) -> Ingredient | None:
+    """The start that all ingredients' cards name, if that is the run's."""
+    run = bench.run
+    line = run.results(run.individual_results).get(run.start.stem)
+    if line is None or {card.start for card in cards} != {run.sha256(run.start)}:
+        return None
+    return _ingredient(bench, run.start, line)
+
+
+def _reader(bench: Bench, path: Path, sha256: str) -> Callable[[], Any]:
+    def read() -> Any:
+        # The hash is remembered with the file's size and times: asking costs nothing while they stay.
+        if (found := bench.run.sha256(path)) != sha256:
+            raise DataError(
+                f"{path}: changed since it was logged",
+                expected=f"SHA-256 {sha256}",
+                found=found,
+                next_step="restore the file, or remove it and make it again",
+            )
+        return read_state(path)
+
+    return read
