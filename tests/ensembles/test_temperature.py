@@ -1,0 +1,61 @@
+"""Temperature scaling against a fine grid of temperatures."""
+
+import numpy as np
+import pytest
+
+from soups.ensembles.temperature import HIGHEST, LOWEST, as_logits, fit_temperature, scaled
+from soups.errors import DataError
+from soups.metrics import calibration_error, log_loss, predictions, probabilities
+
+
+def overconfident(seed: int, factor: float, images: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are `factor` times as large as the truth that the labels are drawn from."""
+    rng = np.random.default_rng(seed)
+    logits = 2 * rng.standard_normal((images, 5))
+    labels = np.array([rng.choice(5, p=row) for row in probabilities(logits)])
+    return factor * logits, labels
+
+
+@pytest.mark.parametrize(("seed", "factor"), [(0, 3.0), (1, 0.4), (2, 1.0), (3, 12.0)])
+def test_no_temperature_of_a_grid_is_better(seed: int, factor: float) -> None:
+    logits, labels = overconfident(seed, factor)
+    fitted = fit_temperature(logits, labels)
+    best = log_loss(probabilities(logits / fitted), labels)
+    grid = np.geomspace(fitted / 3, fitted * 3, 401)
+    losses = [log_loss(probabilities(logits / temperature), labels) for temperature in grid]
+    assert best <= min(losses) + 1e-9
+    assert abs(np.log(fitted / grid[int(np.argmin(losses))])) < 0.01
+    assert fitted == pytest.approx(factor, rel=0.1)
+
+
+def test_scaling_mends_the_calibration_and_leaves_the_predictions() -> None:
+    logits, labels = overconfident(4, 4.0)
+    table = probabilities(logits)
+    mended = scaled(table, fit_temperature(as_logits(table), labels))
+    assert calibration_error(mended, labels) < 0.04 < 0.15 < calibration_error(table, labels)
+    assert np.array_equal(predictions(mended), predictions(table))
+    np.testing.assert_allclose(mended.sum(axis=1), 1)
+
+
+def test_probabilities_and_logits_give_the_same_temperature() -> None:
+    logits, labels = overconfident(5, 2.0)
+    shifted = logits + np.arange(len(logits))[:, None]
+    expected = fit_temperature(logits, labels)
+    assert fit_temperature(shifted, labels) == pytest.approx(expected, rel=1e-6)
+    assert fit_temperature(as_logits(probabilities(logits)), labels) == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(scaled(probabilities(logits), 2.5), probabilities(logits / 2.5), atol=1e-12)
+
+
+def test_where_no_temperature_is_low_or_high_enough() -> None:
+    labels = np.arange(12) % 3
+    right = np.eye(3)[labels]
+    assert fit_temperature(right, labels) == LOWEST
+    assert fit_temperature(right, (labels + 1) % 3) == HIGHEST
+    assert fit_temperature(np.zeros((12, 3)), labels) in (LOWEST, HIGHEST)
+    assert np.isfinite(scaled(right, LOWEST)).all() and np.isfinite(scaled(right, HIGHEST)).all()
+
+
+def test_it_needs_images_with_labels() -> None:
+    for logits, labels in ((np.zeros((0, 3)), np.zeros(0, dtype=int)), (np.zeros((4, 3)), np.zeros(5, dtype=int))):
+        with pytest.raises(DataError, match="fitted on validation images"):
+            fit_temperature(logits, labels)
