@@ -26,7 +26,7 @@ def print_comparison(bench: Bench) -> None:
     """Print the table and keep it in the run's output as CSV and Markdown."""
     names = bench.labelled_sets()
     sets = {name: comparison.Truth(bench.labels(name), bench.groups(name)) for name in names}
-    best, pool = best_single(bench), pool_key(evaluate_individuals(bench))
+    best, pool = best_single(bench), pool_key(bench.run.hashes(pool_paths(bench.run).values()))
     contenders = [comparison.Contender(f"best single ({best.stem})", bench.probabilities(best, names))]
     for recipe in RECIPES:
         path = bench.run.soup_path(recipe)

@@ -11,6 +11,7 @@ from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, evaluate_individuals
 from soups.pipeline.run import open_run, say_if_flattering
 from soups.pipeline.settings import CommandSettings, MainSettings
+from soups.recipes import UNJUDGED
 
 logger = logging.getLogger(__name__)
 
@@ -19,14 +20,23 @@ def open_bench(
     settings: CommandSettings,
     given: Collection[str],
     may_differ: Collection[str] = (),
+    *,
+    scoring: bool = True,
 ) -> Bench:
     """The run that a command means, with all that scoring its models needs.
+
+    Args:
+        settings: of the command.
+        given: names of the settings that the user gave.
+        may_differ: settings that mean something else in this command.
+        scoring: something will be scored, so say where that flatters; otherwise the samples table is not read.
 
     Raises:
         UsageError: no such run, a setting that differs from the recorded one, or an unknown metric.
     """
     run = open_run(settings, given, may_differ)
-    say_if_flattering(run)
+    if scoring:
+        say_if_flattering(run)
     metric = settings.evaluation.metric if "metric" in given else run.recorded.metric
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
@@ -58,15 +68,18 @@ def cook(given: cli.Given[MainSettings]) -> None:
         asked = bool(recipes) or settings.eval_individual_models or settings.report
     if not asked:
         return
-    bench = open_bench(settings, given.names)
+    scoring = settings.eval_individual_models or settings.report or settings.plot
+    scoring = scoring or settings.scores or not set(recipes) <= set(UNJUDGED)
+    bench = open_bench(settings, given.names, scoring=scoring)
     if settings.eval_individual_models:
         lines = evaluate_individuals(bench)
         logger.info("%s: %d fine-tunes", bench.run.individual_results, len(lines))
     if recipes:
-        from soups.pipeline.soup import make_soup
+        from soups.pipeline.soup import Order, make_soup
 
         for recipe in dict.fromkeys(recipes):
-            make_soup(bench, recipe, {"strict": settings.strict} if recipe == "greedy" else {})
+            options = {"strict": settings.strict} if recipe == "greedy" else {}
+            make_soup(bench, Order(recipe, options, scores=settings.scores))
     if settings.report:
         from soups.pipeline.compare import print_comparison
 

@@ -1,6 +1,7 @@
 """The pool of a run: its fine-tunes as ingredients, their verdicts from the logs, and their common start."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,34 @@ from soups.recipes.pool import Ingredient, Pool, Verdict
 from soups.records import fingerprint
 
 
-def pool_key(lines: Mapping[str, dict[str, Any]]) -> str:
-    """What stands for the models of a pool, given their lines in the log of results."""
-    return fingerprint(sorted(line["sha256"] for line in lines.values()))
+def pool_key(hashes: Iterable[str]) -> str:
+    """What stands for the models of a pool, given the SHA-256 of each."""
+    return fingerprint(sorted(hashes))
 
 
-def pool_of(bench: Bench) -> tuple[Pool, Card]:
+def pool_of(bench: Bench, *, scored: bool = True) -> tuple[Pool, Card]:
     """All fine-tunes of the run with their common start, if they have one, and the card of one of them.
+
+    Args:
+        bench: the run.
+        scored: evaluate those that the log does not know; otherwise the ingredients have no scores, and no image is
+            opened.
 
     Raises:
         DataError: there is no fine-tune, or they do not belong together.
     """
-    paths, lines = pool_paths(bench.run), evaluate_individuals(bench)
+    paths = pool_paths(bench.run)
+    hashes = bench.run.hashes(paths.values())
     cards = {name: card_of(path) for name, path in paths.items()}
     check_cards(list(cards.values()), list(cards))
-    ingredients = tuple(_ingredient(bench, paths[name], line) for name, line in lines.items())
-    return Pool(ingredients, _common_start(bench, list(cards.values()))), next(iter(cards.values()))
+    if scored:
+        lines = evaluate_individuals(bench)
+        ingredients = tuple(_ingredient(bench, path, lines[name]) for name, path in paths.items())
+        start = _common_start(bench, list(cards.values()))
+    else:
+        ingredients = tuple(_unscored(bench, *part) for part in zip(paths.values(), hashes, strict=True))
+        start = None
+    return Pool(ingredients, start), next(iter(cards.values()))
 
 
 def card_of(path: Path) -> Card:
@@ -52,6 +65,10 @@ def _ingredient(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
         mapped=path.suffix == SUFFIX,
         known=lambda: _known_verdict(bench, path, score, values["log_loss"]),
     )
+
+
+def _unscored(bench: Bench, path: Path, sha256: str) -> Ingredient:
+    return Ingredient(path.stem, sha256, math.nan, math.nan, _reader(bench, path, sha256), path.suffix == SUFFIX)
 
 
 def _score(bench: Bench, values: Mapping[str, float]) -> float:

@@ -1,7 +1,7 @@
 """A run: its folder, what it recorded of itself, and the names of its models."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -119,9 +119,19 @@ class Run:
         Raises:
             DataError: there is no such file.
         """
-        if not checkpoint.is_file():
-            raise DataError(f"{checkpoint}: no such file", expected="a checkpoint")
-        return hashes_of([checkpoint], cache_dir() / "hashes")[0]
+        return self.hashes([checkpoint])[0]
+
+    def hashes(self, checkpoints: Iterable[Path]) -> list[str]:
+        """The hashes of several checkpoints, computed side by side where they are not known.
+
+        Raises:
+            DataError: there is no such file.
+        """
+        paths = list(checkpoints)
+        for path in paths:
+            if not path.is_file():
+                raise DataError(f"{path}: no such file", expected="a checkpoint")
+        return hashes_of(paths, cache_dir() / "hashes")
 
     def soup_path(self, recipe: str) -> Path:
         """The checkpoint of a soup."""

@@ -76,6 +76,8 @@ class MainSettings(CommandSettings):
     """Average those that help on validation, in order of their scores."""
     soup: tuple[str, ...] | None = None
     """More recipes by name."""
+    scores: Flag = True
+    """Score each finished soup on every set; False: a uniform soup is then made without opening an image."""
     strict: Flag = False
     """Greedy takes an ingredient only if the score rises (the paper's code); otherwise if it does not fall
     (its Algorithm 1)."""

@@ -1,6 +1,8 @@
 """Soups of a run: a recipe, and the soup's file, trace and scores."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +10,30 @@ from soups.averaging import soup_card
 from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, write_checkpoint
 from soups.errors import unknown_name
 from soups.metrics import METRICS
-from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, evaluate_individuals, score_model
+from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.judging import LazyJudge
 from soups.pipeline.pool import pool_key, pool_of
-from soups.recipes import RECIPES
+from soups.recipes import RECIPES, UNJUDGED
 from soups.recipes.pool import Soup
 from soups.records import append_record, fingerprint
 
 logger = logging.getLogger(__name__)
 
 
-def make_soup(bench: Bench, recipe: str, options: dict[str, Any]) -> Path:
-    """Make a soup of all fine-tunes of the run by a recipe, unless it is there already; score it and log it.
+@dataclass(frozen=True)
+class Order:
+    """Which soup is wanted."""
+
+    recipe: str
+    """A key of `RECIPES`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The recipe's own."""
+    scores: bool = True
+    """Score the finished soup on every set. False: no more images are looked at than the recipe itself asks for."""
+
+
+def make_soup(bench: Bench, order: Order) -> Path:
+    """Make a soup of the fine-tunes of the run, unless it is there already; score it and log it.
 
     Returns:
         The soup's checkpoint.
@@ -28,32 +42,35 @@ def make_soup(bench: Bench, recipe: str, options: dict[str, Any]) -> Path:
         UsageError: there is no such recipe.
         DataError: an ingredient is missing, changed or does not fit the others.
     """
-    if recipe not in RECIPES:
-        raise unknown_name("recipe", recipe, RECIPES)
+    if order.recipe not in RECIPES:
+        raise unknown_name("recipe", order.recipe, RECIPES)
     run = bench.run
-    lines = evaluate_individuals(bench)
-    request = {
-        "metric": bench.evaluation.metric,
-        "pool": pool_key(lines),
-        **options,
-    }
-    path = run.soup_path(recipe)
-    if not _is_made(path, request):
-        pool, card = pool_of(bench)
-        trace = run.folder / "logs" / f"{recipe}_soup.jsonl"
-        key = fingerprint(request)
-        soup = RECIPES[recipe](
-            pool,
-            LazyJudge(bench),
-            on_decision=lambda line: append_record(trace, {"request": key, **line}),
-            **options,
-        )
+    hashes = run.hashes(pool_paths(run).values())
+    request = {"metric": bench.evaluation.metric, "pool": pool_key(hashes), **order.options}
+    path = run.soup_path(order.recipe)
+    if _is_made(path, request):
+        logger.info("%s: made already", path)
+    else:
+        soup, card = _cooked(bench, order, request)
         write_checkpoint(path, soup.state, _card_of(soup, card, bench, request))
         logger.info("%s: %s", path, soup.summary)
-    else:
-        logger.info("%s: made already", path)
-    _log_scores(bench, path)
+    if order.scores:
+        _log_scores(bench, path)
     return path
+
+
+def _cooked(bench: Bench, order: Order, request: dict[str, Any]) -> tuple[Soup, Card]:
+    """The soup, and the card of one of its ingredients."""
+    judged = order.scores or order.recipe not in UNJUDGED
+    pool, card = pool_of(bench, scored=judged)
+    trace, key = bench.run.folder / "logs" / f"{order.recipe}_soup.jsonl", fingerprint(request)
+    soup = RECIPES[order.recipe](
+        pool,
+        LazyJudge(bench) if judged else None,
+        on_decision=lambda line: append_record(trace, {"request": key, **line}),
+        **order.options,
+    )
+    return soup, card
 
 
 def _is_made(path: Path, request: dict[str, Any]) -> bool:

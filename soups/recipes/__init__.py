@@ -24,3 +24,6 @@ RECIPES: dict[str, Recipe] = {
     "dare": dare,
     "slerp": slerp,
 }
+
+UNJUDGED = ("uniform",)
+"""Recipes that choose nothing, and so can do without a judge and without scores."""
