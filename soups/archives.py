@@ -28,6 +28,14 @@ def is_archive(path: Path) -> bool:
         return stream.read(4) == _ZIP_MARK
 
 
+def is_plain_archive(path: Path) -> bool:
+    """Whether the file is a zip archive with nothing compressed, so that its tensors can be mapped."""
+    if not is_archive(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+
+
 def is_torchscript(path: Path) -> bool:
     """Whether the file is a TorchScript archive, which has constants beside its data."""
     if not path.is_file() or not is_archive(path):

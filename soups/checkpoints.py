@@ -1,14 +1,17 @@
 """Checkpoint files: weights and their card in one safetensors file; `.pt` files of other tools, read safely."""
 
+import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from soups import archives
-from soups.errors import DataError, EnvironmentFailure
+from soups.errors import DataError
+from soups.headers import Layout, content_of, forbidden, header_bytes, layout_of, read_header
 from soups.preprocessing import Preprocessing
 from soups.records import compact_json, sha256_of, whole_file
 
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
-_HEADER_LIMIT = 100_000_000  # safetensors' own limit, in bytes.
 
 
 class _Value(BaseModel):
@@ -58,6 +60,8 @@ class SoupCard(_Value):
     """What was asked for: options given, metric, and a fingerprint of the pool to choose from."""
     summary: str = ""
     """One sentence on what was kept, and where a single model was kept, why."""
+    integers: str = ""
+    """Where the tensors come from that cannot be averaged; empty where the model has none."""
 
 
 class Card(_Value):
@@ -88,22 +92,31 @@ def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card
 
     Args:
         path: ends in `.safetensors`.
-        state: tensors of any dtype on any device; made contiguous, shared memory is stored twice.
+        state: tensors on any device, of any dtype that the format has. Nothing is copied but what is not contiguous or
+            not in the processor's memory, one tensor at a time; tensors that share memory are stored for each name.
         card: goes into the single metadata key `card`, so that the file's bytes depend on nothing else.
 
     Returns:
         The file's SHA-256 in hexadecimal.
 
     Raises:
+        DataError: a tensor has a dtype that the format does not have.
         EnvironmentFailure: the disk is full or the folder may not be written.
     """
-    from safetensors.torch import save
-
-    tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
-    content = save(tensors, metadata={"card": compact_json(card.model_dump(mode="json"))})
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
-        return sha256_of(temporary)
+    metadata = {"card": compact_json(card.model_dump(mode="json"))}
+    header, digest = header_bytes(state, metadata), hashlib.sha256()
+    # Hashing takes longer than writing and syncing: it goes on beside both, from the same memory.
+    with ThreadPoolExecutor(1) as hasher:
+        with whole_file(path) as temporary, temporary.open("wb") as stream:
+            stream.write(header)
+            last = hasher.submit(digest.update, header)
+            for content, copied in content_of(state):
+                last = hasher.submit(digest.update, content)
+                stream.write(content)
+                if copied:
+                    last.result()  # Else copies would wait in line, up to a whole model.
+        last.result()
+    return digest.hexdigest()
 
 
 def read_card(path: Path) -> Card | None:
@@ -112,7 +125,7 @@ def read_card(path: Path) -> Card | None:
     Raises:
         DataError: the file is missing, cut short, or its card is not valid.
     """
-    text = _read_metadata(path).get("card")
+    text = read_header(path)[0].get("card")
     if text is None:
         return None
     try:
@@ -131,36 +144,21 @@ def read_card(path: Path) -> Card | None:
         raise DataError(f"{path}: its card is damaged", found=str(error).splitlines()[0]) from error
 
 
-def _read_metadata(path: Path) -> dict[str, str]:
-    problem = f"{path}: not a whole safetensors file"
-    advice = "copy or make the file again"
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 0 < length <= min(size - 8, _HEADER_LIMIT):
-                raise DataError(problem, found=f"{size} bytes with a header of {length}", next_step=advice)
-            header = json.loads(stream.read(length))
-        end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
-        metadata = header.get("__metadata__") or {}
-        whole = size == 8 + length + end
-        if not isinstance(metadata, dict):
-            raise TypeError("metadata")
-    except PermissionError as error:
-        raise _forbidden(path) from error
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file", expected="a checkpoint") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path}: is a folder", expected="a checkpoint file") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise DataError(problem, found="a damaged header", next_step=advice) from error
-    if not whole:
-        raise DataError(problem, expected=f"{8 + length + end} bytes", found=f"{size} bytes", next_step=advice)
-    return metadata
+def read_layout(path: Path) -> Layout:
+    """Names, shapes and dtypes of a checkpoint's tensors; of a safetensors file without loading torch or the weights.
+
+    Raises:
+        DataError: the file is missing, cut short or damaged, or holds anything but tensors.
+        EnvironmentFailure: it may not be read.
+    """
+    return read_header(path)[1] if path.suffix == SUFFIX else layout_of(read_state(path))
 
 
 def read_state(path: Path, sha256: str | None = None) -> "dict[str, torch.Tensor]":
     """The tensors of a `.safetensors`, `.pt`, `.pth` or `.bin` file or a TorchScript archive, on the CPU.
+
+    Where the format allows it (safetensors, and the archives that `torch.save` writes since 1.6), they are views of the
+    mapped file: they take no memory of the process until they are changed, and a change never reaches the file.
 
     Args:
         path: the file; pickled formats are looked through first (`archives`) and read with `weights_only=True`, always.
@@ -184,18 +182,14 @@ def read_state(path: Path, sha256: str | None = None) -> "dict[str, torch.Tensor
             return _read_safetensors(path)
         return archives.read_torchscript(path) if archives.is_torchscript(path) else _read_pickle(path)
     except PermissionError as error:
-        raise _forbidden(path) from error
-
-
-def _forbidden(path: Path) -> EnvironmentFailure:
-    return EnvironmentFailure(f"{path}: no permission to read", next_step="change the file's permissions")
+        raise forbidden(path) from error
 
 
 def _read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    _read_metadata(path)
+    read_header(path)
     try:
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
@@ -208,7 +202,8 @@ def _read_pickle(path: Path) -> "dict[str, torch.Tensor]":
     advice = archives.ADVICE
     archives.check_claims(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = archives.is_plain_archive(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         # A hostile or broken pickle can raise nearly anything; none of it is our fault.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

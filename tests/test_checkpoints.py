@@ -1,16 +1,27 @@
 """Checkpoints: what is written is read, equal work gives equal bytes, and whatever is broken is refused."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
-from soups.checkpoints import Architecture, Card, IngredientCard, SoupCard, read_card, read_state, write_checkpoint
+from soups.checkpoints import (
+    Architecture,
+    Card,
+    IngredientCard,
+    SoupCard,
+    read_card,
+    read_layout,
+    read_state,
+    write_checkpoint,
+)
 from soups.errors import DataError, EnvironmentFailure
 from soups.preprocessing import Preprocessing
 
@@ -235,3 +246,76 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> No
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(DataError, match="not a state dict\n  expected: names and tensors"):
         read_state(tmp_path / "a.pt")
+
+
+def test_bytes_and_hash_are_those_of_safetensors(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    shared = torch.arange(8.0)
+    state = a_state() | {"one": shared, "other": shared, "part": shared[2:5], "grown": torch.ones(1).expand(4)}
+    sha256 = write_checkpoint(path, state, a_card())
+    separate = {key: tensor.contiguous().clone() for key, tensor in state.items()}
+    card = json.dumps(a_card().model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    assert path.read_bytes() == save(separate, metadata={"card": card})
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_dtype_that_cannot_be_stored_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="tensor 'z' cannot be written"):
+        write_checkpoint(tmp_path / "a.safetensors", {"z": torch.ones(1, dtype=torch.complex128)}, a_card())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+def test_layouts_are_read(tmp_path: Path, name: str) -> None:
+    torch.save(a_state(), tmp_path / "a.pt")
+    write_checkpoint(tmp_path / "a.safetensors", a_state(), a_card())
+    expected = {"backbone.w": ((3, 2), "float32"), "head.weight": ((3, 2), "float32"), "count": ((), "int64")}
+    assert read_layout(tmp_path / name) == expected
+
+
+def test_a_layout_is_read_without_torch_or_data(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, a_state(), a_card())
+    script = (
+        "import sys, pathlib; from soups.checkpoints import read_layout, read_card\n"
+        "assert read_card(pathlib.Path(sys.argv[1])) is not None\n"
+        "print(len(read_layout(pathlib.Path(sys.argv[1]))), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["3", "False"]
+
+
+def private_bytes() -> int:
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's account of a process's memory")
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+def test_weights_are_views_of_the_file(tmp_path: Path, name: str) -> None:
+    state = {f"w{number}": torch.full((1 << 20,), float(number)) for number in range(16)}  # 64 MiB.
+    write_checkpoint(tmp_path / "a.safetensors", state, a_card())
+    torch.save(state, tmp_path / "a.pt")
+    content = (tmp_path / name).read_bytes()
+    before = private_bytes()
+    found = read_state(tmp_path / name)
+    assert all(found[key].amax() == tensor[0] for key, tensor in state.items())
+    assert private_bytes() - before < 16 * 2**20
+    found["w3"].zero_()
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_compressed_archives_are_read_too(tmp_path: Path) -> None:
+    torch.save(a_state(), tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as whole, zipfile.ZipFile(tmp_path / "b.pt", "w") as packed:
+        for entry in whole.infolist():
+            packed.writestr(entry.filename, whole.read(entry), zipfile.ZIP_DEFLATED)
+    found = read_state(tmp_path / "b.pt")
+    assert all(torch.equal(found[key], tensor) for key, tensor in a_state().items())
