@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from soups import archives
 from soups.errors import DataError
 from soups.headers import Layout, content_of, forbidden, header_bytes, layout_of, read_header
+from soups.pickles import NAMESPACE
 from soups.preprocessing import Preprocessing
 from soups.records import compact_json, sha256_of, whole_file
 
@@ -199,19 +200,34 @@ def _read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
 def _read_pickle(path: Path) -> "dict[str, torch.Tensor]":
     import torch
 
-    advice = archives.ADVICE
+    content = _unwrap(read_pickled(path))
+    if not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise DataError(f"{path}: not a state dict", expected="names and tensors", next_step=archives.ADVICE)
+    return dict(content)
+
+
+class _CommandLine:
+    """Stands for the `argparse.Namespace` in a training checkpoint: takes its attributes and does nothing with them."""
+
+
+def read_pickled(path: Path) -> Any:
+    """What a file of `torch.save` holds, as it is, its tensors on the CPU and mapped where the format allows it.
+
+    Raises:
+        DataError: the file is cut short, hostile, or holds more than tensors and plain values.
+    """
+    import torch
+
     archives.check_claims(path)
     try:
         mapped = archives.is_plain_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with torch.serialization.safe_globals([(_CommandLine, NAMESPACE)]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         # A hostile or broken pickle can raise nearly anything; none of it is our fault.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path}: not a safe, whole checkpoint", found=reason[:200], next_step=advice) from error
-    content = _unwrap(content)
-    if not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise DataError(f"{path}: not a state dict", expected="names and tensors", next_step=advice)
-    return dict(content)
+        problem = f"{path}: not a safe, whole checkpoint"
+        raise DataError(problem, found=reason[:200], next_step=archives.ADVICE) from error
 
 
 def _unwrap(content: Any) -> dict[str, Any]:

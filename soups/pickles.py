@@ -38,6 +38,8 @@ _OPCODES = frozenset(
 _PLAIN_CALLS = frozenset({"torch.Size", "torch.device", "builtins.set", "__builtin__.set", "_codecs.encode"})
 _TENSOR_CALLS = frozenset(f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3"))
 _PARAMETER_CALLS = frozenset({"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"})
+# timm's training checkpoints keep their command line in one: plain attributes, read into an empty class of our own.
+NAMESPACE = "argparse.Namespace"
 _SCRIPT_CLASSES, _SCRIPT_CALLS = "__torch__.", "torch.jit._pickle."
 SCRIPTED = "Scripted"
 _DTYPE = re.compile(r"torch\.(bool|(u?int|b?float|complex)[0-9]+[a-z0-9_]*)")
@@ -170,6 +172,8 @@ def _stand_in(name: str, tensor: Any) -> Any:
         return _Call(lambda *arguments: arguments)
     if name.startswith(_SCRIPT_CLASSES):  # A class of a TorchScript archive: only its attributes matter.
         return type(SCRIPTED, (), {})
+    if name == NAMESPACE:
+        return type("Namespace", (), {})
     if name.startswith(_SCRIPT_CALLS):
         return _Call(lambda value, *_: value)
     last = name.removeprefix("torch.").removeprefix("storage.")
