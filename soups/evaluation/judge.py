@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.errors import DataError
+from soups.evaluation.batchnorm import Settler
 from soups.evaluation.logits import EvaluationSet, batch_logits, evaluating
 from soups.evaluation.tallies import TALLIES, LogLossTally, Tally
 from soups.metrics import METRICS, Metric, log_loss, predictions, probabilities
@@ -35,6 +36,7 @@ class ValidationJudge:
         runtime: device and precision.
         batch_size: images in one forward pass at the most.
         mistakes: (N,) int64, how many models are known to get each image wrong; None: nothing is known yet.
+        settler: computes the statistics of BatchNorm anew for every state that is judged; None: as they are.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class ValidationJudge:
         runtime: Runtime,
         batch_size: int,
         mistakes: np.ndarray | None = None,
+        settler: Settler | None = None,
     ) -> None:
         if not validation.labelled:
             raise DataError(f"{validation.name}: images without labels", expected="labelled validation images")
@@ -55,6 +58,7 @@ class ValidationJudge:
         self.metric = METRICS[metric]
         self.runtime = runtime
         self.batch_size = batch_size
+        self.settler = settler
         self.mistakes = np.zeros(len(validation.labels), dtype=np.int64) if mistakes is None else mistakes.copy()
         self.batches = list(_batches(np.argsort(-self.mistakes, kind="stable"), batch_size))
 
@@ -64,7 +68,7 @@ class ValidationJudge:
         With `accept` the judge stops as soon as no outcome of the remaining images could be accepted: the decision is
         always the one that all images would give.
         """
-        self.classifier.load_state_dict(state, strict=True)
+        self._put_in(state)
         verdicts = _Verdicts(self.validation.labels, self.metric)
         with evaluating(self.classifier, self.runtime):
             for rows in sorted(self.batches, key=self._promise):
@@ -73,6 +77,18 @@ class ValidationJudge:
                 if accept is not None and not verdicts.complete and not accept.allows(verdicts.at_best()):
                     return verdicts.at_best()
         return verdicts.final()
+
+    def settled(self, state: "Mapping[str, torch.Tensor]") -> "Mapping[str, torch.Tensor]":
+        """The state as it is judged, for the soup's file: with statistics of BatchNorm of its own."""
+        if self.settler is None:
+            return state
+        self.classifier.load_state_dict(state, strict=True)
+        return self.settler.settled(self.classifier, state)
+
+    def _put_in(self, state: "Mapping[str, torch.Tensor]") -> None:
+        self.classifier.load_state_dict(state, strict=True)
+        if self.settler is not None:
+            self.settler.settle(self.classifier, state)
 
     def _promise(self, rows: np.ndarray) -> float:
         """Low for batches with many mistakes an image."""

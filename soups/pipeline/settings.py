@@ -1,5 +1,7 @@
 """What each command can be told; free of torch, so that `--help` is quick."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import Flag
@@ -81,6 +83,11 @@ class MainSettings(CommandSettings):
     strict: Flag = False
     """Greedy takes an ingredient only if the score rises (the paper's code); otherwise if it does not fall
     (its Algorithm 1)."""
+    batchnorm: Literal["recompute", "average"] | None = None
+    """Running statistics of BatchNorm in soups: computed anew on training images, or averaged like weights; by default
+    what is better on validation. Other networks have none."""
+    inspect: Flag = False
+    """Say whether the models can be souped, and which do not belong and why."""
     report: Flag = False
     """Print the table: best single model, soups and votes, with intervals."""
     plot: Flag = False
