@@ -1,5 +1,6 @@
 """Arithmetic on state dicts: what can be averaged, and averages in double precision."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,17 @@ if TYPE_CHECKING:
 
     State = Mapping[str, torch.Tensor]
 
-_PIECE = 1 << 17
-"""Elements summed at a time: 1 MiB in float64."""
+INTEGER_RULE = "taken from the first ingredient by hash"
+"""What an average does with tensors that are no floating-point numbers (counters such as `num_batches_tracked`, indices
+such as `position_ids`): a mean of them means nothing. Callers give ingredients in the order of their hashes."""
+
+_PIECE = 1 << 18
+"""Elements summed at a time: 2 MiB in float64."""
+
+
+def integer_rule(state: "State") -> str:
+    """`INTEGER_RULE` where the state has tensors that cannot be averaged, else an empty text."""
+    return "" if all(tensor.is_floating_point() for tensor in state.values()) else INTEGER_RULE
 
 
 def check_compatible(reference: "State", state: "State", reference_name: str, name: str) -> None:
@@ -35,62 +45,133 @@ def check_compatible(reference: "State", state: "State", reference_name: str, na
             )
 
 
+def first_not_finite(state: "State") -> str | None:
+    """The first floating-point tensor, by name, that holds NaN or infinity; None where there is none.
+
+    Reads each byte once and makes no copy, of contiguous tensors of 16 bits and more.
+    """
+    import torch
+
+    for key in sorted(state):
+        tensor = state[key]
+        if not tensor.is_floating_point() or tensor.numel() == 0:
+            continue
+        if tensor.element_size() == 1:  # There is no arithmetic in 8 bits.
+            tensor = tensor.to(torch.float32)
+        least, greatest = torch.aminmax(tensor.detach())  # NaN if there is one.
+        if not (math.isfinite(least.item()) and math.isfinite(greatest.item())):
+            return key
+    return None
+
+
+def refuse_not_finite(state: "State", name: str) -> None:
+    """Raise where a floating-point tensor holds NaN or infinity.
+
+    Raises:
+        DataError: names the model and the tensor.
+    """
+    if (key := first_not_finite(state)) is not None:
+        raise DataError(
+            f"{name}: tensor {key!r} holds {'NaN' if bool(state[key].isnan().any()) else 'infinity'}",
+            expected="finite numbers",
+            next_step="its training has diverged: leave this model out",
+        )
+
+
+def _refuse_overflow(mean: "State") -> None:
+    """Raise where an average of finite numbers left the range of its dtype, as negative weights can make it."""
+    if (key := first_not_finite(mean)) is not None:
+        raise DataError(
+            f"the average of tensor {key!r} is too large for {mean[key].dtype}",
+            expected="finite numbers",
+            next_step="choose other weights",
+        )
+
+
+def tied(state: "State") -> dict[str, str]:
+    """Each name with the first name, in the state's order, of the very same numbers in memory: itself where not tied.
+
+    Tied tensors begin at one address and have one shape, stride and dtype, such as an embedding that is also the
+    output layer. Mapped safetensors files have none, for the format stores each name.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    return {
+        key: first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype), key)
+        if tensor.numel()
+        else key
+        for key, tensor in state.items()
+    }
+
+
+def tied_in_both(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    """What `tied` would say of names that are tied in two states of the same names, in the order of the first."""
+    first: dict[tuple[str, str], str] = {}
+    return {key: first.setdefault((one[key], other[key]), key) for key in one}
+
+
 class WeightedSum:
     """A running sum of states in float64, so that neither order nor number of ingredients shows in float32.
 
-    Floating-point tensors are summed; all others (counters such as `num_batches_tracked`) are taken from the first
-    state added, because a mean of counters means nothing. It holds one float64 copy of the state, and nothing that the
-    caller holds is changed.
+    Floating-point tensors are summed; all others are those of the first state added (`INTEGER_RULE`). Tensors that are
+    tied in all states are summed once and stay tied in the mean. It holds one float64 copy of the state, and nothing
+    that the caller holds is changed.
     """
 
     def __init__(self) -> None:
         self.total: dict[str, torch.Tensor] = {}
         self.dtypes: dict[str, torch.dtype] = {}
+        self.ties: dict[str, str] = {}
         self.weight = 0.0
         self.first_name = ""
 
     def copy(self) -> "WeightedSum":
         """An independent copy."""
         other = WeightedSum()
-        other.total = {key: tensor.clone() for key, tensor in self.total.items()}
-        other.dtypes, other.weight, other.first_name = dict(self.dtypes), self.weight, self.first_name
+        clones = {key: self.total[key].clone() for key, first in self.ties.items() if key == first}
+        other.total = {key: clones[first] for key, first in self.ties.items()}
+        other.dtypes, other.ties = dict(self.dtypes), dict(self.ties)
+        other.weight, other.first_name = self.weight, self.first_name
         return other
 
     def add(self, state: "State", weight: float = 1.0, name: str = "ingredient") -> None:
         """Add `weight` times a state in place.
 
         Raises:
-            DataError: the state does not fit those added before, or holds NaN; names the tensor.
+            DataError: the state does not fit those added before, or holds NaN or infinity; names the tensor.
         """
         import torch
 
-        refuse_nan(state, name)
+        refuse_not_finite(state, name)
         if not self.total:
-            self.first_name = name
+            self.first_name, self.ties = name, tied(state)
             self.dtypes = {key: tensor.dtype for key, tensor in state.items()}
-            self.total = {
-                key: tensor.to(torch.float64) * weight if tensor.is_floating_point() else tensor.clone()
-                for key, tensor in state.items()
-            }
+            for key, first in self.ties.items():
+                tensor = state[key]
+                if key != first:
+                    self.total[key] = self.total[first]
+                else:
+                    summed = tensor.is_floating_point()
+                    self.total[key] = tensor.to(torch.float64) * weight if summed else tensor.clone()
         else:
             self._check(state, name)
-            for key, tensor in state.items():
-                if tensor.is_floating_point():
-                    self.total[key].add_(tensor.to(torch.float64), alpha=weight)
+            self._untie(tied_in_both(self.ties, tied(state)))
+            for key, first in self.ties.items():
+                if key == first and state[key].is_floating_point():
+                    self.total[key].add_(state[key].to(torch.float64), alpha=weight)
         self.weight += weight
 
     def mean(self) -> "dict[str, torch.Tensor]":
         """The sum divided by the sum of the weights, in the ingredients' own dtypes."""
-        return {
-            key: (tensor / self.weight).to(self.dtypes[key]) if self.dtypes[key].is_floating_point else tensor.clone()
-            for key, tensor in self.total.items()
-        }
+        result: dict[str, torch.Tensor] = {}
+        for key, first in self.ties.items():
+            result[key] = result[first] if key != first else self._divided(key, self.total[key], self.weight)
+        return result
 
     def mean_with(self, state: "State", weight: float = 1.0, name: str = "ingredient") -> "dict[str, torch.Tensor]":
         """What `mean` would be after `add`: the same bits, without changing the sum or copying it as a whole.
 
         Raises:
-            DataError: the state does not fit those added before, or holds NaN; names the tensor.
+            DataError: the state does not fit those added before, or holds NaN or infinity; names the tensor.
         """
         import torch
 
@@ -98,14 +179,31 @@ class WeightedSum:
             other = WeightedSum()
             other.add(state, weight, name)
             return other.mean()
-        refuse_nan(state, name)
+        refuse_not_finite(state, name)
         self._check(state, name)
-        return {
-            key: (tensor.add(state[key].to(torch.float64), alpha=weight) / (self.weight + weight)).to(self.dtypes[key])
-            if self.dtypes[key].is_floating_point
-            else tensor.clone()
-            for key, tensor in self.total.items()
-        }
+        result: dict[str, torch.Tensor] = {}
+        for key, first in tied_in_both(self.ties, tied(state)).items():
+            if key != first:
+                result[key] = result[first]
+                continue
+            total = self.total[key]
+            if self.dtypes[key].is_floating_point:
+                total = total.add(state[key].to(torch.float64), alpha=weight)
+            result[key] = self._divided(key, total, self.weight + weight)
+        return result
+
+    def _divided(self, key: str, total: "torch.Tensor", weight: float) -> "torch.Tensor":
+        dtype = self.dtypes[key]
+        return (total / weight).to(dtype) if dtype.is_floating_point else total.clone()
+
+    def _untie(self, ties: dict[str, str]) -> None:
+        """Give what is tied no longer a sum of its own."""
+        for key, first in ties.items():
+            if key == first and self.ties[key] != key:
+                self.total[key] = self.total[key].clone()
+            elif key != first:
+                self.total[key] = self.total[first]
+        self.ties = ties
 
     def _check(self, state: "State", name: str) -> None:
         import torch
@@ -116,21 +214,6 @@ class WeightedSum:
         check_compatible(meta, state, self.first_name, name)
 
 
-def refuse_nan(state: "State", name: str) -> None:
-    """Raise where a floating-point tensor holds NaN.
-
-    Raises:
-        DataError: names the model and the tensor.
-    """
-    for key in sorted(state):
-        if state[key].is_floating_point() and bool(state[key].isnan().any()):
-            raise DataError(
-                f"{name}: tensor {key!r} holds NaN",
-                expected="numbers",
-                next_step="its training has diverged: leave this model out",
-            )
-
-
 def average(states: "Iterable[tuple[str, State]]", weights: Sequence[float] | None = None) -> "dict[str, torch.Tensor]":
     """The mean of named states, one in memory at a time beside the float64 sum.
 
@@ -139,7 +222,7 @@ def average(states: "Iterable[tuple[str, State]]", weights: Sequence[float] | No
         weights: one number per state; their sum divides. None: all equal.
 
     Raises:
-        DataError: two states do not fit each other, one holds NaN, or there is none.
+        DataError: two states do not fit each other, one holds NaN or infinity, or there is none.
         UsageError: there are more or fewer weights than states, or they sum to zero.
     """
     total, used = WeightedSum(), 0
@@ -155,7 +238,9 @@ def average(states: "Iterable[tuple[str, State]]", weights: Sequence[float] | No
         raise UsageError("more weights than models", expected=f"{used} weights", found=str(len(weights)))
     if total.weight == 0:
         raise UsageError("the weights of a soup sum to zero", expected="a sum above zero")
-    return total.mean()
+    mean = total.mean()
+    _refuse_overflow(mean)
+    return mean
 
 
 def average_mapped(
@@ -164,14 +249,15 @@ def average_mapped(
     """The same bits as `average`, several times sooner, of states that are all at hand (such as mapped files).
 
     Piece by piece of each tensor, so that the float64 sum stays in the processor's cache and each ingredient's byte is
-    read once; beside the states themselves, the memory is that of the result.
+    read once; beside the states themselves, the memory is that of the result. Tensors that are tied in all states are
+    averaged once and stay tied; those that are no floating-point numbers are the first state's (`INTEGER_RULE`).
 
     Args:
         states: names (for messages) and states; for bits that do not depend on anything else, in a canonical order.
         weights: one number per state; their sum divides. None: all equal.
 
     Raises:
-        DataError: two states do not fit each other, one holds NaN, or there is none.
+        DataError: two states do not fit each other, one holds NaN or infinity, or there is none.
         UsageError: there are more or fewer weights than states, or they sum to zero.
     """
     import torch
@@ -187,28 +273,39 @@ def average_mapped(
     (first_name, first), *others = states
     for name, state in others:
         check_compatible(first, state, first_name, name)
-    result = {}
+    ties = tied(first)
+    for _, state in others:
+        ties = tied_in_both(ties, tied(state))
+    result: dict[str, torch.Tensor] = {}
+    room = torch.empty(2, _PIECE, dtype=torch.float64)
     for key, tensor in first.items():
-        if not tensor.is_floating_point():
+        if ties[key] != key:
+            result[key] = result[ties[key]]
+        elif not tensor.is_floating_point():
             result[key] = tensor.clone()
-            continue
-        result[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
-        columns = [state[key].reshape(-1) for _, state in states]
-        _mean_by_pieces(result[key].view(-1), columns, shares, divisor)
-        if bool(result[key].isnan().any()):
-            for name, state in states:
-                refuse_nan({key: state[key]}, name)
+        else:
+            result[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
+            columns = [state[key].reshape(-1) for _, state in states]
+            _mean_by_pieces(result[key].view(-1), columns, shares, divisor, room)
+            if first_not_finite({key: result[key]}) is not None:  # As it is whenever an ingredient is not.
+                for name, state in states:
+                    refuse_not_finite({key: state[key]}, name)
+                _refuse_overflow({key: result[key]})
     return result
 
 
 def _mean_by_pieces(
-    out: "torch.Tensor", columns: "Sequence[torch.Tensor]", shares: Sequence[float], divisor: float
+    out: "torch.Tensor",
+    columns: "Sequence[torch.Tensor]",
+    shares: Sequence[float],
+    divisor: float,
+    room: "torch.Tensor",
 ) -> None:
-    import torch
-
-    for begin in range(0, len(out), _PIECE):
-        piece = slice(begin, begin + _PIECE)
-        total = columns[0][piece].to(torch.float64) * shares[0]
+    """Write the weighted mean of columns, all 1-D and equally long, to `out`; `room` is float64, two rows."""
+    for begin in range(0, len(out), room.shape[1]):
+        piece = slice(begin, begin + room.shape[1])
+        total, addend = room[:, : len(out[piece])]
+        total.copy_(columns[0][piece]).mul_(shares[0])
         for column, share in zip(columns[1:], shares[1:], strict=True):
-            total.add_(column[piece].to(torch.float64), alpha=share)
+            total.add_(addend.copy_(column[piece]), alpha=share)
         out[piece] = total.div_(divisor)

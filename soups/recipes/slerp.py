@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from soups.errors import DataError
 from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order
 from soups.recipes.sweep import in_range, judged_once
-from soups.weights import check_compatible, refuse_nan
+from soups.weights import check_compatible, refuse_not_finite
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ def slerp(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, fr
     ingredients = canonical_order(pool.ingredients)
     one, other = (ingredient.load() for ingredient in ingredients)
     for ingredient, state in zip(ingredients, (one, other), strict=True):
-        refuse_nan(state, ingredient.name)
+        refuse_not_finite(state, ingredient.name)
     check_compatible(one, other, ingredients[0].name, ingredients[1].name)
     final = {
         key: _between(tensor, other[key], fraction) if tensor.is_floating_point() else tensor.clone()

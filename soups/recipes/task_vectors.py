@@ -1,92 +1,98 @@
-"""Task vectors: what fine-tuning added to the pool's start, read one ingredient at a time."""
+"""Task vectors: what fine-tuning added to the pool's start, of all ingredients side by side, a piece at a time."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from soups.errors import DataError
+from soups.recipes.columns import at_hand, pieces_of
 from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order
 from soups.recipes.sweep import sweep, swept_values
-from soups.weights import check_compatible, refuse_nan
+from soups.weights import check_compatible, refuse_not_finite
 
 if TYPE_CHECKING:
     import torch
 
     from soups.recipes.pool import State
 
-    Change = Callable[[Ingredient, str, torch.Tensor], torch.Tensor]
+    Change = Callable[[Ingredient, str], Callable[[torch.Tensor], torch.Tensor]]
+    Merge = Callable[[list[torch.Tensor]], torch.Tensor]
 
 
 class TaskVectors:
-    """The start of a pool and the way from it to each ingredient, tensor by tensor.
+    """The start of a pool and the way from it to each ingredient.
 
-    Iterating reads the ingredients in canonical order, one in memory at a time beside the start, and yields
-    (ingredient, key, task tensor in float64, new) for each floating-point tensor. Each iteration reads them again.
-    Tensors that are not averaged (counters) are those of the first ingredient by hash, as everywhere.
+    Start and ingredients are mapped, so they take no memory; in float64 there is a piece of one tensor of each, never
+    a model. Tensors that are not averaged (counters) are those of the first ingredient by hash, as everywhere.
 
     Args:
         pool: the ingredients and their start.
         recipe: for the message.
-        change: applied to each task tensor as it comes; the same each time for the same ingredient and key.
+        change: given an ingredient and a key, what is done to the pieces of that task tensor, in their order; the same
+            each time it is asked.
 
     Raises:
-        DataError: the pool has no start, or start and ingredients do not fit or hold NaN; names model and tensor.
+        DataError: the pool has no start, or start and ingredients do not fit or hold NaN or infinity; names model and
+            tensor.
     """
 
     def __init__(self, pool: Pool, recipe: str, change: "Change | None" = None) -> None:
         if pool.start is None:
-            raise DataError(
-                f"{recipe}: the file of the models' common start is missing",
-                expected="the start that all models of the pool were fine-tuned from, beside them",
-                found="a pool without a start",
-                next_step="keep <name>_start.safetensors, which finetune.py writes, with the models that came from it, "
-                "or give Pool(start=…); without it, use uniform, greedy, pruned or top_k",
-            )
+            raise _startless(recipe, pool.start_problem)
         self.ingredients = canonical_order(pool.ingredients)
         self.change = change
-        self.start_name = pool.start.name
-        self.start = pool.start.load()
-        refuse_nan(self.start, self.start_name)
-        self.others: dict[str, torch.Tensor] = {}
+        self.start = at_hand(pool.start)
+        refuse_not_finite(self.start, pool.start.name)
+        self.states: list[State] = []
+        for ingredient in self.ingredients:
+            state = at_hand(ingredient)
+            check_compatible(self.start, state, pool.start.name, ingredient.name)
+            refuse_not_finite(state, ingredient.name)
+            self.states.append(state)
+        self.keys = tuple(key for key, tensor in self.start.items() if tensor.is_floating_point())
 
-    def __iter__(self) -> "Iterator[tuple[Ingredient, str, torch.Tensor]]":
-        """The floating-point tensors of each ingredient's task vector, in canonical order."""
+    def pieces(self, key: str) -> "Iterator[tuple[slice, list[torch.Tensor]]]":
+        """A task tensor of each ingredient, in canonical order, piece by piece: see `pieces_of`."""
+        changes = [self.change(ingredient, key) for ingredient in self.ingredients] if self.change else []
+        for place, (start, *tasks) in pieces_of([self.start[key], *(state[key] for state in self.states)]):
+            for task in tasks:
+                task.sub_(start)
+            yield place, [change(task) for change, task in zip(changes, tasks, strict=True)] if changes else tasks
+
+    def pieces_of_one(self, position: int) -> "Iterator[torch.Tensor]":
+        """The whole task vector of the ingredient at this place of the canonical order, in float64, piece by piece."""
+        for key in self.keys:
+            change = self.change(self.ingredients[position], key) if self.change else None
+            for _, (start, task) in pieces_of([self.start[key], self.states[position][key]]):
+                task.sub_(start)
+                yield task if change is None else change(task)
+
+    def merged(self, merge: "Merge") -> "dict[str, torch.Tensor]":
+        """A direction: what `merge` makes of the pieces of all task vectors, in float32 (float64 for models in it)."""
         import torch
 
-        for position, ingredient in enumerate(self.ingredients):
-            state = ingredient.load()
-            check_compatible(self.start, state, self.start_name, ingredient.name)
-            refuse_nan(state, ingredient.name)
-            if position == 0:
-                self.others = {key: value.clone() for key, value in state.items() if not value.is_floating_point()}
-            for key in self.start:
-                if not self.start[key].is_floating_point():
-                    continue
-                tensor = state[key].to(torch.float64) - self.start[key].to(torch.float64)
-                yield ingredient, key, tensor if self.change is None else self.change(ingredient, key, tensor)
-            del state  # The next one must not be loaded beside it.
-
-    def mean(self) -> "dict[str, torch.Tensor]":
-        """The mean task vector in float64: the only copy beside the start and one ingredient."""
-        total: dict[str, torch.Tensor] = {}
-        for _, key, tensor in self:
-            if key in total:
-                total[key].add_(tensor)
-            else:
-                total[key] = tensor
-        for tensor in total.values():
-            tensor.div_(len(self.ingredients))
-        return total
+        direction = {}
+        for key in self.keys:
+            wide = torch.promote_types(self.start[key].dtype, torch.float32)
+            direction[key] = torch.empty(self.start[key].shape, dtype=wide)
+            flat = direction[key].view(-1)
+            for place, tasks in self.pieces(key):
+                flat[place] = merge(tasks)
+        return direction
 
     def moved(self, direction: "dict[str, torch.Tensor]", scale: float = 1.0) -> "State":
         """The start plus `scale` times a direction, in the start's dtypes; a new state."""
         import torch
 
-        return {
-            key: tensor.to(torch.float64).add(direction[key], alpha=scale).to(tensor.dtype)
-            if tensor.is_floating_point()
-            else self.others[key].clone()
-            for key, tensor in self.start.items()
-        }
+        state = {}
+        for key, tensor in self.start.items():
+            if not tensor.is_floating_point():
+                state[key] = self.states[0][key].clone()
+                continue
+            state[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
+            flat = state[key].view(-1)
+            for place, (start, way) in pieces_of([tensor, direction[key]]):
+                flat[place] = start.add_(way, alpha=scale)
+        return state
 
     def soup_along(
         self,
@@ -94,7 +100,7 @@ class TaskVectors:
         option: str,
         scales: tuple[float, ...],
         direction: "dict[str, torch.Tensor]",
-        judge: Judge,
+        judge: Judge | None,
         on_decision: OnDecision | None,
         *,
         unit: float = 1.0,
@@ -106,8 +112,8 @@ class TaskVectors:
             recipe: its name.
             option: what the scale is called there.
             scales: in the option's own unit, in the order in which they are judged.
-            direction: float64, one tensor per floating-point tensor of the start.
-            judge: weighs each.
+            direction: one tensor per floating-point tensor of the start.
+            judge: weighs each; with a single scale None leaves the score open.
             on_decision: called with each decision.
             unit: what one of the option is worth along the direction.
             options: the recipe's other settings.
@@ -118,16 +124,47 @@ class TaskVectors:
         """
         scales = swept_values(f"{recipe}: {option}", None, scales)
         number = len(self.ingredients)
-        candidates = ((scale, lambda scale=scale: self.moved(direction, scale * unit)) for scale in scales)
-        best = sweep(option, candidates, judge, on_decision)
+        value, score, decisions = scales[0], None, ()
+        if judge is None:
+            assert len(scales) == 1, "choosing takes a judge"
+        else:
+            candidates = ((scale, lambda scale=scale: self.moved(direction, scale * unit)) for scale in scales)
+            best = sweep(option, candidates, judge, on_decision)
+            value, score, decisions = best.value, best.score, best.decisions
         how = f"the best of {len(scales)} by validation" if len(scales) > 1 else "as given"
         return Soup(
             recipe=recipe,
-            state=self.moved(direction, best.value * unit),
+            state=self.moved(direction, value * unit),
             ingredients=self.ingredients,
-            coefficients=(best.value * unit / number,) * number,
-            score=best.score,
-            decisions=best.decisions,
-            options={**(options or {}), option: best.value},
-            summary=f"{number} model{'' if number == 1 else 's'} from their start, {option} {best.value:g}, {how}",
+            coefficients=(value * unit / number,) * number,
+            score=score,
+            decisions=decisions,
+            options={**(options or {}), option: value},
+            summary=f"{number} model{'' if number == 1 else 's'} from their start, {option} {value:g}, {how}",
         )
+
+
+def mean_task(tasks: "list[torch.Tensor]") -> "torch.Tensor":
+    """The plain mean of pieces, in place of the first."""
+    total, *others = tasks
+    for task in others:
+        total.add_(task)
+    return total.div_(len(tasks))
+
+
+def _startless(recipe: str, problem: str) -> DataError:
+    """The error for a pool without a start, or with several."""
+    if problem:
+        return DataError(
+            f"{recipe}: the models come from different starts",
+            expected="fine-tunes of one start",
+            found=problem,
+            next_step="name those of one start with --ingredients, or use uniform, greedy, pruned or top_k",
+        )
+    return DataError(
+        f"{recipe}: the file of the models' common start is missing",
+        expected="the start that all models of the pool were fine-tuned from, beside them",
+        found="a pool without a start",
+        next_step="keep <name>_start.safetensors, which finetune.py writes, with the models that came from it, "
+        "or name it with --start FILE; without it, use uniform, greedy, pruned or top_k",
+    )
