@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from soups.ensembles.temperature import as_logits, fit_temperature, scaled
 from soups.errors import DataError
-from soups.metrics import correct, log_loss
+from soups.metrics import calibration_error, correct, log_loss
 from soups.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 
 NOTHING = "–"
@@ -34,6 +35,10 @@ class Contender:
     """The outputs are vote shares (hard voting): good for accuracy, no probabilities, so no log-loss."""
     note: str = ""
     """A sentence for below the table, such as a soup's summary."""
+    models: int = 1
+    """How many models it takes to predict."""
+    crossfitted: float | None = None
+    """Validation accuracy in [0, 1] on images that did not choose it, where that was measured."""
 
 
 def compare(
@@ -43,6 +48,7 @@ def compare(
     val: str = "val",
     test: str = "test",
     shifts: Sequence[str] = (),
+    speed: float | None = None,
     level: float = 0.95,
     repeats: int = 2000,
     seed: int = 0,
@@ -55,14 +61,16 @@ def compare(
         val: set of the validation column.
         test: set of the test columns and of McNemar's test.
         shifts: sets whose accuracies are averaged, each counting alike.
+        speed: images a second through one model; a vote of M models has a share of 1/M of it.
         level: of the intervals, which resample groups.
         repeats: resamples of each interval.
         seed: of the resampling; the same for all rows, so that they face the same draws.
 
     Returns:
-        A dict per contender: `name`, `val`, `test`, `test_low`, `test_high`, `shift`, `shift_low`, `shift_high`
-        (accuracies in [0, 1]), `test_log_loss` (nats), `p` (exact McNemar against the first row on the test images),
-        `note`; None where there is nothing to say.
+        A dict per contender: `name`, `val`, `val_crossfitted`, `test`, `test_low`, `test_high`, `shift`, `shift_low`,
+        `shift_high` (accuracies in [0, 1]), `test_log_loss` (nats), `temperature` (fitted on validation),
+        `test_calibration_error` (in [0, 1], after that), `images_per_second`, `models`, `p` (exact McNemar against the
+        first row on the test images), `note`; None where there is nothing to say.
 
     Raises:
         DataError: a contender lacks a set or has another number of images than its truth; names both.
@@ -74,13 +82,15 @@ def compare(
     rows = []
     for contender, own in zip(contenders, hits, strict=True):
         row: dict[str, Any] = {"name": contender.name, "val": float(own[val].mean()) if val in own else None}
+        row |= {"val_crossfitted": contender.crossfitted}
         row |= dict.fromkeys(("test", "test_low", "test_high", "shift", "shift_low", "shift_high"))
-        row |= {"test_log_loss": None, "p": None, "note": contender.note}
+        row |= dict.fromkeys(("test_log_loss", "temperature", "test_calibration_error"))
+        row |= {"images_per_second": None if speed is None else speed / contender.models, "models": contender.models}
+        row |= {"p": None, "note": contender.note}
         if test in own:
             row["test"] = float(own[test].mean())
             row["test_low"], row["test_high"] = bootstrap_interval(own[test], sets[test].groups, **options)
-            if not contender.shares:
-                row["test_log_loss"] = log_loss(contender.outputs[test], sets[test].labels)
+            row |= _of_probabilities(contender, sets, val, test)
             if own is not hits[0]:
                 row["p"] = mcnemar(own[test], hits[0][test])
         if shifts:
@@ -89,6 +99,18 @@ def compare(
             row["shift_low"], row["shift_high"] = bootstrap_mean_interval(drawn, **options)
         rows.append(row)
     return rows
+
+
+def _of_probabilities(contender: Contender, sets: Mapping[str, Truth], val: str, test: str) -> dict[str, float]:
+    """What vote shares cannot be asked: log-loss, and calibration once the validation set has set the temperature."""
+    if contender.shares:
+        return {}
+    outputs, labels = contender.outputs, sets[test].labels
+    found = {"test_log_loss": log_loss(outputs[test], labels)}
+    if val in sets:
+        found["temperature"] = fit_temperature(as_logits(outputs[val]), sets[val].labels)
+        found["test_calibration_error"] = calibration_error(scaled(outputs[test], found["temperature"]), labels)
+    return found
 
 
 def _hits(contender: Contender, name: str, truth: Truth) -> np.ndarray:
@@ -121,15 +143,22 @@ def _p_value(value: float | None) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}" if value >= 0.001 else f"{value:.4f}"
 
 
+def _speed(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
 def _columns(level: float) -> dict[str, Callable[[Mapping[str, Any]], str]]:
-    interval = f"[{100 * level:g}% interval]"
+    interval = f"[{100 * level:g}%]"
     return {
         "": lambda row: row["name"],
         "validation %": lambda row: _percent(row["val"]),
+        "cross-fitted": lambda row: _percent(row["val_crossfitted"]),
         f"test % {interval}": lambda row: _with_interval(row, "test"),
         f"mean shift % {interval}": lambda row: _with_interval(row, "shift"),
-        "test log-loss": lambda row: NOTHING if row["test_log_loss"] is None else f"{row['test_log_loss']:.3f}",
-        "McNemar p": lambda row: _p_value(row["p"]),
+        "log-loss": lambda row: NOTHING if row["test_log_loss"] is None else f"{row['test_log_loss']:.3f}",
+        "calibration": lambda row: _percent(row["test_calibration_error"]),
+        "images/s": lambda row: _speed(row["images_per_second"]),
+        "p": lambda row: _p_value(row["p"]),
     }
 
 
@@ -138,8 +167,22 @@ def _cells(rows: Sequence[Mapping[str, Any]], level: float) -> list[list[str]]:
     return [list(columns)] + [[cell(row) for cell in columns.values()] for row in rows]
 
 
-def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    legend = [f"p: exact McNemar test on the test images against {rows[0]['name']}"] if len(rows) > 1 else []
+def _notes(rows: Sequence[Mapping[str, Any]], level: float) -> list[str]:
+    legend = [f"[{100 * level:g}%]: interval, resampling groups"]
+    if any(row["val_crossfitted"] is not None for row in rows):
+        legend += [
+            "validation flatters what was chosen on it; cross-fitted %: chosen on one half of the validation images,"
+            " scored on the other, both ways"
+        ]
+    if any(row["test_log_loss"] is not None for row in rows):
+        legend += [
+            "log-loss: on the test images, in nats; calibration: expected calibration error there, in %, at the"
+            " temperature fitted on validation"
+        ]
+    if any(row["images_per_second"] is not None for row in rows):
+        legend += ["images/s: one model measured on this machine, from pixels in memory; a vote of M models: that / M"]
+    if len(rows) > 1:
+        legend += [f"p: exact McNemar test on the test images against {rows[0]['name']}"]
     return legend + [f"{row['name']}: {row['note']}" for row in rows if row.get("note")]
 
 
@@ -160,7 +203,7 @@ def format_table(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
     """The rows of `compare` as aligned text for a terminal, notes below; accuracies in per cent."""
     if not rows:
         return "nothing to compare"
-    return "\n".join([align(_cells(rows, level)), *_notes(rows)])
+    return "\n".join([align(_cells(rows, level)), *_notes(rows, level)])
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
@@ -170,5 +213,5 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> st
     header, *body = [[cell.replace("|", r"\|") for cell in row] for row in _cells(rows, level)]
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "".join(f"\n- {note}" for note in _notes(rows))
+    notes = "".join(f"\n- {note}" for note in _notes(rows, level))
     return f"{table}\n{notes}" if notes else table

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from soups.ensembles.temperature import fit_temperature
 from soups.errors import DataError
+from soups.metrics import calibration_error, probabilities
 from soups.report.comparison import Contender, Truth, compare, format_table, markdown_table
 from soups.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 
@@ -29,8 +31,8 @@ def contender(name: str, seed: int, help_: float, **options: object) -> Contende
 
 CONTENDERS = [
     contender("best single model", 0, 0.3),
-    contender("greedy soup", 1, 0.8, note="kept 1 of 12"),
-    contender("hard vote", 2, 0.5, shares=True),
+    contender("greedy soup", 1, 0.8, note="kept 1 of 12", crossfitted=0.9),
+    contender("hard vote", 2, 0.5, shares=True, models=12),
 ]
 
 
@@ -55,12 +57,33 @@ def test_rows_hold_what_the_functions_say() -> None:
     assert rows[1]["p"] == mcnemar(hits(CONTENDERS[0], "test") > 0, hits(CONTENDERS[1], "test") > 0) < 1
     chosen = CONTENDERS[1].outputs["test"][np.arange(60), SETS["test"].labels]
     assert rows[1]["test_log_loss"] == pytest.approx(-np.log(chosen).mean())
-    assert rows[2]["test_log_loss"] is None
+    assert rows[2]["test_log_loss"] is rows[2]["temperature"] is rows[2]["test_calibration_error"] is None
+    assert [row["val_crossfitted"] for row in rows] == [None, 0.9, None]
+
+
+def test_calibration_is_that_of_the_temperature_fitted_on_validation() -> None:
+    row = compare(CONTENDERS, SETS, repeats=10)[1]
+    logits = {name: np.log(table) for name, table in CONTENDERS[1].outputs.items()}
+    temperature = fit_temperature(logits["val"], SETS["val"].labels)
+    assert row["temperature"] == pytest.approx(temperature)
+    expected = calibration_error(probabilities(logits["test"] / temperature), SETS["test"].labels)
+    assert row["test_calibration_error"] == pytest.approx(expected)
+    untouched = calibration_error(CONTENDERS[1].outputs["test"], SETS["test"].labels)
+    assert row["test_calibration_error"] != pytest.approx(untouched)
+    without = compare(CONTENDERS, {"test": SETS["test"]}, repeats=10)[1]
+    assert without["temperature"] is without["test_calibration_error"] is None
+
+
+def test_a_vote_of_m_models_has_an_mth_of_the_speed() -> None:
+    rows = compare(CONTENDERS, SETS, speed=6000.0, repeats=10)
+    assert [(row["models"], row["images_per_second"]) for row in rows] == [(1, 6000), (1, 6000), (12, 500)]
+    assert {row["images_per_second"] for row in compare(CONTENDERS, SETS, repeats=10)} == {None}
 
 
 KEYS = (
     "name",
     "val",
+    "val_crossfitted",
     "test",
     "test_low",
     "test_high",
@@ -68,39 +91,55 @@ KEYS = (
     "shift_low",
     "shift_high",
     "test_log_loss",
+    "test_calibration_error",
+    "images_per_second",
     "p",
     "note",
 )
 ROWS = [
     dict(zip(KEYS, values, strict=True))
     for values in (
-        ("best single", 0.95, 0.96, 0.9, 0.98, 0.75, 0.7, 0.8, 0.25249, None, ""),
-        ("hard|vote", 1.0, 0.9649, 0.95, 0.97, 0.778, 0.7, 0.8, None, 0.0312, "12 models"),
+        ("best single", 0.95, 0.94, 0.96, 0.9, 0.98, 0.75, 0.7, 0.8, 0.25249, 0.034, 2345.6, None, ""),
+        ("hard|vote", 1.0, None, 0.9649, 0.95, 0.97, 0.778, 0.7, 0.8, None, None, 9.84, 0.0312, "12 models"),
     )
+]
+LEGEND = [
+    "[95%]: interval, resampling groups",
+    "validation flatters what was chosen on it; cross-fitted %: chosen on one half of the validation images,"
+    " scored on the other, both ways",
+    "log-loss: on the test images, in nats; calibration: expected calibration error there, in %, at the temperature"
+    " fitted on validation",
+    "images/s: one model measured on this machine, from pixels in memory; a vote of M models: that / M",
+    "p: exact McNemar test on the test images against best single",
+    "hard|vote: 12 models",
 ]
 
 
 def test_text_table() -> None:
     lines = format_table(ROWS).splitlines()
-    assert lines == [
-        "             validation %  test % [95% interval]  mean shift % [95% interval]  test log-loss  McNemar p",
-        "───────────  ────────────  ─────────────────────  ───────────────────────────  ─────────────  ─────────",
-        "best single          95.0      96.0 [90.0, 98.0]            75.0 [70.0, 80.0]          0.252          –",
-        "hard|vote           100.0      96.5 [95.0, 97.0]            77.8 [70.0, 80.0]              –      0.031",
-        "p: exact McNemar test on the test images against best single",
-        "hard|vote: 12 models",
+    assert lines[:4] == [
+        "             validation %  cross-fitted       test % [95%]  mean shift % [95%]  log-loss  calibration"
+        "  images/s      p",
+        "───────────  ────────────  ────────────  ─────────────────  ──────────────────  ────────  ───────────"
+        "  ────────  ─────",
+        "best single          95.0          94.0  96.0 [90.0, 98.0]   75.0 [70.0, 80.0]     0.252          3.4"
+        "     2,346      –",
+        "hard|vote           100.0             –  96.5 [95.0, 97.0]   77.8 [70.0, 80.0]         –            –"
+        "       9.8  0.031",
     ]
+    assert lines[4:] == LEGEND
 
 
 def test_markdown_table() -> None:
     lines = markdown_table(ROWS).splitlines()
     assert lines[:4] == [
-        "|  | validation % | test % [95% interval] | mean shift % [95% interval] | test log-loss | McNemar p |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| best single | 95.0 | 96.0 [90.0, 98.0] | 75.0 [70.0, 80.0] | 0.252 | – |",
-        r"| hard\|vote | 100.0 | 96.5 [95.0, 97.0] | 77.8 [70.0, 80.0] | – | 0.031 |",
+        "|  | validation % | cross-fitted | test % [95%] | mean shift % [95%] | log-loss | calibration | images/s |"
+        " p |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| best single | 95.0 | 94.0 | 96.0 [90.0, 98.0] | 75.0 [70.0, 80.0] | 0.252 | 3.4 | 2,346 | – |",
+        r"| hard\|vote | 100.0 | – | 96.5 [95.0, 97.0] | 77.8 [70.0, 80.0] | – | – | 9.8 | 0.031 |",
     ]
-    assert lines[4:] == ["", "- p: exact McNemar test on the test images against best single", "- hard|vote: 12 models"]
+    assert lines[4:] == ["", *(f"- {line}" for line in LEGEND)]
 
 
 @pytest.mark.parametrize(
@@ -116,8 +155,11 @@ def test_sets_that_are_not_there_leave_their_columns_empty() -> None:
     only = [Contender(one.name, {"val": one.outputs["val"]}, note=one.note) for one in CONTENDERS]
     rows = compare(only, {"val": SETS["val"]}, shifts=("noise",))
     assert all(row["test"] is None and row["shift"] is None and row["p"] is None for row in rows)
-    assert format_table(rows).splitlines()[2].split()[-5:-3] == [f"{100 * rows[0]['val']:.1f}", "–"]
-    assert compare([], SETS) == [] and format_table([]) == markdown_table([]) == "nothing to compare"
+    line = format_table(rows).splitlines()[2]
+    assert line.split()[-8:] == [f"{100 * rows[0]['val']:.1f}", *"–––––––"]
+    assert "log-loss:" not in format_table(rows)
+    assert compare([], SETS) == []
+    assert format_table([]) == markdown_table([]) == "nothing to compare"
 
 
 def test_results_that_do_not_fit_the_set_are_named() -> None:

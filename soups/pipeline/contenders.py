@@ -1,0 +1,173 @@
+"""What is compared: the best single model, soups and votes of a run, with all that they say of every set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soups.checkpoints import Card, read_card
+from soups.ensembles.selection import select_models
+from soups.metrics import METRICS, all_scores
+from soups.pipeline.evaluate import Bench, append_if_new, pool_paths, result_line
+from soups.pipeline.pool import pool_key
+from soups.pipeline.votes import best_single, vote
+from soups.recipes import RECIPES
+from soups.report.comparison import Contender
+
+SOUP_VOTED = "greedy"
+"""The recipe whose soup votes together with the best single model."""
+
+_SHOWN_VOTERS = 5
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """One vote: who, by which rule, and how often each."""
+
+    key: str
+    """Its name in the log of results."""
+    label: str
+    """Its name in the table."""
+    rule: str
+    """A key of `RULES`."""
+    paths: tuple[Path, ...]
+    counts: tuple[int, ...] | None = None
+    """For `weighted`."""
+
+
+def contenders_of(bench: Bench, crossfitted: Mapping[str, float] | None = None) -> list[Contender]:
+    """The best single model first, then every soup of the run that was made, then the votes, which are logged.
+
+    Args:
+        bench: the run; models that the logs do not know yet are scored.
+        crossfitted: what `crossfit.crossfitted` says.
+    """
+    crossfitted = crossfitted or {}
+    names, best = bench.labelled_sets(), best_single(bench)
+    pool = pool_key(bench.run.hashes(pool_paths(bench.run).values()))
+    found = [
+        Contender(
+            f"best single ({best.stem})",
+            bench.probabilities(best, names),
+            crossfitted=crossfitted.get("best_single"),
+        )
+    ]
+    for recipe, (path, card) in soups_of(bench).items():
+        current = is_current(card, pool)
+        note = card.soup.summary if card.soup else ""
+        found.append(
+            Contender(
+                f"{recipe} soup",
+                bench.probabilities(path, names),
+                note=note if current else f"{note}; made of an earlier pool, make it again",
+                crossfitted=crossfitted.get(f"{recipe}_soup") if current else None,
+            )
+        )
+    for ballot in _ballots(bench, best, pool):
+        outputs = count_votes(bench, ballot)
+        found.append(
+            Contender(
+                ballot.label,
+                outputs,
+                shares=ballot.rule == "hard",
+                models=len(ballot.paths),
+                note=_ballot_note(ballot, len(pool_paths(bench.run))),
+                crossfitted=crossfitted.get(ballot.key),
+            )
+        )
+    return found
+
+
+def soups_of(bench: Bench) -> dict[str, tuple[Path, Card]]:
+    """Recipe → file and card of each soup that was made."""
+    found = {}
+    for recipe in RECIPES:
+        path = bench.run.soup_path(recipe)
+        card = read_card(path) if path.exists() else None
+        if card is not None:
+            found[recipe] = path, card
+    return found
+
+
+def is_current(card: Card, pool: str) -> bool:
+    """Whether a soup was made of this pool, as `pool_key` names it."""
+    return card.soup is None or card.soup.request.get("pool") == pool
+
+
+def _ballots(bench: Bench, best: Path, pool: str) -> list[Ballot]:
+    paths = tuple(pool_paths(bench.run).values())
+    counts = _selected(bench, paths, pool)
+    chosen = [(path, count) for path, count in zip(paths, counts, strict=True) if count]
+    ballots = [
+        Ballot("soft_vote", "soft vote", "soft", paths),
+        Ballot("hard_vote", "hard vote", "hard", paths),
+        Ballot(
+            "ensemble_selection",
+            "ensemble selection",
+            "weighted",
+            tuple(path for path, _ in chosen),
+            tuple(count for _, count in chosen),
+        ),
+    ]
+    if (soup := _soup_to_vote(bench, best, pool)) is not None:
+        key, label = f"{SOUP_VOTED}_soup_and_best_single", f"{SOUP_VOTED} soup + best single"
+        ballots.append(Ballot(key, label, "soft", (soup, best)))
+    return ballots
+
+
+def _soup_to_vote(bench: Bench, best: Path, pool: str) -> Path | None:
+    """The greedy soup, where it is of this pool and something else than the best single model."""
+    path, card = soups_of(bench).get(SOUP_VOTED, (None, None))
+    if card is None or card.soup is None or not is_current(card, pool):
+        return None
+    return path if [part.name for part in card.soup.ingredients] != [best.stem] else None
+
+
+def _selected(bench: Bench, paths: tuple[Path, ...], pool: str) -> list[int]:
+    """How often each model is in the ensemble selection; from the log where that pool's is known."""
+    hashes, metric = bench.run.hashes(paths), bench.evaluation.metric
+    known = bench.run.results(bench.run.soup_results).get("ensemble_selection", {})
+    if known.get("pool") == pool and known.get("metric") == metric:
+        counts = dict(zip(known["members"], known["counts"], strict=True))
+        return [counts.get(sha256, 0) for sha256 in hashes]
+    tables = [lambda path=path: bench.probabilities(path, ["val"])["val"] for path in paths]
+    return [int(count) for count in select_models(tables, bench.labels("val"), METRICS[metric])]
+
+
+def count_votes(bench: Bench, ballot: Ballot) -> dict[str, np.ndarray]:
+    """Set → (N, C) what the voters say together; kept in the run's log of results."""
+    weights = None if ballot.counts is None else np.array(ballot.counts, dtype=np.float64)
+    outcome = vote(bench, ballot.rule, ballot.paths, bench.labelled_sets(), weights)
+    scores = {name: all_scores(values, bench.labels(name)) for name, values in outcome.items()}
+    if ballot.rule == "hard":  # Vote shares are no probabilities.
+        scores = {name: _without_probabilities(values) for name, values in scores.items()}
+    append_if_new(bench.run, result_line(bench, ballot.key, scores, **_members(bench, ballot)))
+    return outcome
+
+
+def _members(bench: Bench, ballot: Ballot) -> dict[str, Any]:
+    hashes = bench.run.hashes(ballot.paths)
+    if ballot.counts is None:
+        return {"members": sorted(hashes)}
+    members = sorted(zip(hashes, ballot.counts, strict=True))
+    return {
+        "members": [sha256 for sha256, _ in members],
+        "counts": [count for _, count in members],
+        "pool": pool_key(bench.run.hashes(pool_paths(bench.run).values())),
+        "metric": bench.evaluation.metric,
+    }
+
+
+def _without_probabilities(scores: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in scores.items() if name not in ("log_loss", "calibration_error")}
+
+
+def _ballot_note(ballot: Ballot, models: int) -> str:
+    if ballot.counts is None:
+        return ""
+    parts = sorted(zip(ballot.counts, [path.stem for path in ballot.paths], strict=True), key=lambda part: -part[0])
+    shown = [f"{count} × {name}" for count, name in parts[:_SHOWN_VOTERS]]
+    rest = [f"{len(parts) - _SHOWN_VOTERS} more"] * (len(parts) > _SHOWN_VOTERS)
+    return f"{len(parts)} of {models} models, chosen on validation: {', '.join(shown + rest)}"

@@ -1,0 +1,213 @@
+"""Honest validation scores: chosen on one half of the validation images, scored on the other, both ways."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soups.checkpoints import Card
+from soups.data.split import choose_groups
+from soups.ensembles.selection import select_models
+from soups.errors import DataError
+from soups.metrics import METRICS, all_scores, log_loss, predictions
+from soups.pipeline.evaluate import Bench, pool_paths
+from soups.pipeline.pool import pool_key, pool_of
+from soups.recipes import RECIPES
+from soups.recipes.pool import Ingredient, Judge, Pool, Soup, Verdict
+from soups.records import append_record, fingerprint, read_records
+from soups.runtime import limit_threads
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+_SEED = 0  # Of the halves.
+
+
+def crossfitted(bench: Bench, recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Validation accuracies in [0, 1] that did not choose what they score.
+
+    The validation images are halved, groups kept whole. The best single model, the soup of each recipe, its vote with
+    the best single model, and the ensemble selection are chosen on the first half as they would be on all, and predict
+    the second; and the other way round. The accuracy is that of all these predictions together. Half of the images
+    choose a little worse than all do, so this errs on the low side, as validation itself errs on the high side.
+
+    What was found is kept in the run's `logs/crossfit.jsonl` for each pool, metric and options.
+
+    Args:
+        bench: the run.
+        recipes: recipe → its options.
+
+    Returns:
+        `best_single`, `ensemble_selection`, and for each recipe `<recipe>_soup` and `<recipe>_soup_and_best_single` →
+        accuracy; empty where there are no validation images, or only one.
+    """
+    run = bench.run
+    if (run.samples["split"] == "val").sum() < 2:
+        return {}
+    key = fingerprint(
+        {
+            "pool": pool_key(run.hashes(pool_paths(run).values())),
+            "split": run.fingerprints[1],
+            "metric": bench.evaluation.metric,
+            "precision": bench.runtime.precision,
+            "recipes": {name: dict(options) for name, options in recipes.items()},
+            "seed": _SEED,
+        }
+    )
+    log = run.folder / "logs" / "crossfit.jsonl"
+    for line in reversed(read_records(log)):
+        if line.get("key") == key:
+            return {name: scores["accuracy"] for name, scores in line["scores"].items()}
+    line = {"key": key, **_measure(bench, recipes)}
+    append_record(log, line)
+    return {name: scores["accuracy"] for name, scores in line["scores"].items()}
+
+
+def halves(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[np.ndarray, bool]:
+    """Two halves of a set of images with about equal shares of each class, groups kept whole where that can be.
+
+    Args:
+        labels: (N,) int64, classes.
+        groups: (N,) text.
+        seed: another one draws other halves.
+
+    Returns:
+        (N,) bool, True for the second half; and whether groups are whole. They are not where all images are of one
+        group, or each group holds a class of its own: then each half would lack one.
+    """
+    names, group_of = np.unique(groups, return_inverse=True)
+    if 1 < len(names) < len(labels):
+        classes, class_of = np.unique(labels, return_inverse=True)
+        counts = np.zeros((len(names), len(classes)), dtype=np.int64)
+        np.add.at(counts, (group_of, class_of), 1)
+        try:
+            second = choose_groups(counts, len(names) // 2, seed, [str(name) for name in classes])
+            return second[group_of], True
+        except DataError:
+            pass
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    second = np.zeros(len(labels), dtype=bool)
+    second[order[1::2]] = True
+    return second, len(names) == len(labels)
+
+
+def _measure(bench: Bench, recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    labels, groups = bench.labels("val"), bench.groups("val")
+    second, whole = halves(labels, groups, _SEED)
+    if not whole:
+        logger.warning("cross-fitting: the validation images cannot be halved by group; halved by image")
+    parts: dict[str, np.ndarray] = {}
+    chosen: dict[str, list[Any]] = {}
+    pool, card = pool_of(bench)
+    half = _Half(bench, labels, pool_paths(bench.run), pool, card)
+    for choosing, scoring in ((~second, second), (second, ~second)):
+        rows, others = np.flatnonzero(choosing), np.flatnonzero(scoring)
+        for name, (what, outputs) in half.outcomes(rows, others, recipes).items():
+            parts.setdefault(name, np.empty((len(labels), outputs.shape[1])))[others] = outputs
+            chosen.setdefault(name, []).append(what)
+    return {
+        "scores": {name: all_scores(table, labels) for name, table in parts.items()},
+        "chosen": chosen,
+        "images": [int((~second).sum()), int(second.sum())],
+        "whole_groups": whole,
+    }
+
+
+@dataclass
+class _Half:
+    """Chooses on some of the validation images, predicts others."""
+
+    bench: Bench
+    labels: np.ndarray
+    paths: Mapping[str, Path]
+    pool: Pool
+    card: Card
+    classifier: "torch.nn.Module | None" = None
+
+    def outcomes(
+        self, rows: np.ndarray, others: np.ndarray, recipes: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, tuple[Any, np.ndarray]]:
+        """Name → what the images `rows` chose, and its (K, C) probabilities of the images `others`."""
+        metric = METRICS[self.bench.evaluation.metric]
+        pool = replace(self.pool, ingredients=tuple(self._judged(part, rows) for part in self.pool.ingredients))
+        best = min(pool.ingredients, key=lambda part: (-part.score, part.log_loss, part.name))
+        single = self._rows(best, others)
+        found: dict[str, tuple[Any, np.ndarray]] = {"best_single": (best.name, single)}
+        tables = [partial(self._rows, part, rows) for part in pool.ingredients]
+        counts = select_models(tables, self.labels[rows], metric)
+        members = [(int(count), part) for count, part in zip(counts, pool.ingredients, strict=True) if count]
+        votes = sum(count * self._rows(part, others) for count, part in members) / counts.sum()
+        found["ensemble_selection"] = ({part.name: count for count, part in members}, np.asarray(votes))
+        for recipe, options in recipes.items():
+            logger.info("cross-fitting: %s soup by %d validation images", recipe, len(rows))
+            soup = RECIPES[recipe](pool, self._judge(pool, rows), **options)
+            outputs = self._predict(soup, others)
+            names = [part.name for part in soup.ingredients]
+            found[f"{recipe}_soup"] = (names, outputs)
+            found[f"{recipe}_soup_and_best_single"] = ([*names, best.name], (outputs + single) / 2)
+        return found
+
+    def _table(self, part: Ingredient) -> np.ndarray:
+        """(N, C) kept probabilities of all validation images."""
+        return self.bench.probabilities(self.paths[part.name], ["val"])["val"]
+
+    def _rows(self, part: Ingredient, rows: np.ndarray) -> np.ndarray:
+        return self._table(part)[rows]
+
+    def _judged(self, part: Ingredient, rows: np.ndarray) -> Ingredient:
+        """The ingredient as these images see it."""
+        table, labels = self._rows(part, rows), self.labels[rows]
+        score, loss = METRICS[self.bench.evaluation.metric].score(table, labels), log_loss(table, labels)
+        right = predictions(table) == labels
+        verdict = Verdict(score, int((~right).sum()), len(right), True, loss, right.astype(np.int8))
+        return replace(part, score=score, log_loss=loss, known=lambda: verdict)
+
+    def _classifier(self) -> "torch.nn.Module":
+        from soups.models.build import build_empty
+
+        if self.classifier is None:
+            limit_threads(self.bench.runtime.threads)
+            self.classifier = build_empty(self.card.architecture, self.card.classes).to(self.bench.runtime.device)
+        return self.classifier
+
+    def _judge(self, pool: Pool, rows: np.ndarray) -> Judge:
+        from soups.evaluation.judge import ValidationJudge
+
+        whole = self.bench.set("val", self.card)
+        part = replace(
+            whole,
+            images=whole.images.part(rows),
+            labels=whole.labels[rows],
+            groups=whole.groups[rows],
+            paths=tuple(whole.paths[row] for row in rows),
+        )
+        verdicts = [part.known() for part in pool.ingredients if part.known is not None]
+        return ValidationJudge(
+            self._classifier(),
+            part,
+            self.card.preprocessing,
+            self.bench.evaluation.metric,
+            self.bench.runtime,
+            self.bench.evaluation.eval_batch_size,
+            np.sum([verdict.outcome == 0 for verdict in verdicts], axis=0),
+        )
+
+    def _predict(self, soup: Soup, rows: np.ndarray) -> np.ndarray:
+        """(K, C) probabilities of these images; the kept ones where the soup is one model."""
+        from soups.evaluation.logits import compute_logits
+        from soups.metrics import probabilities
+
+        if len(soup.ingredients) == 1 and soup.coefficients == (1.0,):
+            return self._rows(soup.ingredients[0], rows)
+        classifier, bench = self._classifier(), self.bench
+        classifier.load_state_dict(soup.state, strict=True)
+        images = bench.set("val", self.card).images.part(rows)
+        size = bench.evaluation.eval_batch_size
+        return probabilities(compute_logits(classifier, images, self.card.preprocessing, bench.runtime, size))

@@ -1,0 +1,71 @@
+"""How fast a model of a run predicts on this machine: measured once and kept."""
+
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from soups.checkpoints import read_card
+from soups.data.samples import set_rows
+from soups.errors import DataError
+from soups.pipeline.evaluate import Bench
+from soups.records import append_record, fingerprint, read_records
+from soups.runtime import limit_threads
+
+_BATCH = 64
+_MOST_BATCHES, _MOST_SECONDS = 10, 1.0
+"""Timed batches after a first one that does not count; at least two, even where they take longer."""
+
+
+def images_per_second(bench: Bench, path: Path) -> float:
+    """Images a second from pixels in memory to logits through one model: the median over a few batches.
+
+    What was measured is kept in the run's `logs/speed.jsonl` for each architecture, device, precision, number of
+    threads and machine; delete the file to measure again.
+
+    Args:
+        bench: the run; its validation images are predicted.
+        path: a model of the run; all of one architecture are equally fast.
+    """
+    card = read_card(path)
+    if card is None:
+        raise DataError(f"{path}: no card", expected="a model of this run")
+    log = bench.run.folder / "logs" / "speed.jsonl"
+    runtime = bench.runtime
+    conditions = {
+        "architecture": card.architecture.model_dump(mode="json"),
+        "device": runtime.wanted_device,  # As asked for: finding out what `auto` means would load torch each time.
+        "precision": runtime.precision,
+        "threads": runtime.threads,
+        "machine": fingerprint([platform.node(), platform.machine(), os.cpu_count()]),
+    }
+    for line in reversed(read_records(log)):
+        if all(line.get(key) == value for key, value in conditions.items()):
+            return float(line["images_per_second"])
+    speed = _measure(bench, path)
+    append_record(log, {**conditions, "images_per_second": speed})
+    return speed
+
+
+def _measure(bench: Bench, path: Path) -> float:
+    import torch
+
+    from soups.evaluation.logits import batch_logits, evaluating
+    from soups.models.load import load_classifier
+
+    limit_threads(bench.runtime.threads)
+    classifier, card = load_classifier(path)
+    classifier.to(bench.runtime.device)
+    rows = np.arange(min(_BATCH, len(set_rows(bench.run.samples, "val"))))
+    pixels = torch.from_numpy(bench.set("val", card).images.take(rows))
+    seconds: list[float] = []
+    with evaluating(classifier, bench.runtime):
+        batch_logits(classifier, pixels, card.preprocessing, bench.runtime)
+        while len(seconds) < 2 or (len(seconds) < _MOST_BATCHES and sum(seconds) < _MOST_SECONDS):
+            begin = time.perf_counter()
+            batch_logits(classifier, pixels, card.preprocessing, bench.runtime)  # Its result is on the CPU: done.
+            seconds.append(time.perf_counter() - begin)
+    return round(len(rows) / statistics.median(seconds), 1)

@@ -1,0 +1,88 @@
+"""The report of the toy run: its rows, its log lines, and the vote of a soup with the best single model."""
+
+import csv
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import main
+from soups import cli
+from soups.checkpoints import read_card
+from soups.pipeline.contenders import contenders_of
+from soups.pipeline.evaluate import Bench, pool_paths
+from soups.pipeline.main import open_bench
+from soups.pipeline.settings import MainSettings
+from soups.pipeline.speed import images_per_second
+
+Desk = Any
+
+
+def bench() -> Bench:
+    given: cli.Given[MainSettings] = cli.Given(MainSettings(), frozenset())
+    return open_bench(given.settings, given.names)
+
+
+def rows_of(desk: Desk) -> dict[str, dict[str, str]]:
+    with (desk.run / "output" / "comparison.csv").open(encoding="utf-8") as stream:
+        return {row["name"].partition(" (")[0]: row for row in csv.DictReader(stream)}
+
+
+def test_rows_and_columns(desk: Desk) -> None:
+    rows = rows_of(desk)
+    expected = ["best single", "uniform soup", "greedy soup", "soft vote", "hard vote", "ensemble selection"]
+    assert list(rows)[:6] == expected and set(list(rows)[6:]) <= {"greedy soup + best single"}
+    for name in ("best single", "greedy soup", "ensemble selection"):
+        assert 0 <= float(rows[name]["val_crossfitted"]) <= 1
+    for name in ("uniform soup", "soft vote", "hard vote"):
+        assert rows[name]["val_crossfitted"] == ""
+    assert rows["hard vote"]["test_calibration_error"] == "" != rows["soft vote"]["test_calibration_error"]
+    speed = float(rows["best single"]["images_per_second"])
+    assert float(rows["greedy soup"]["images_per_second"]) == speed > 0
+    assert float(rows["soft vote"]["images_per_second"]) == pytest.approx(speed / 3)
+
+
+def test_the_ensemble_selection_is_logged_with_its_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk.folder)
+    line = next(line for line in desk.log("soup_results.jsonl") if line["model_name"] == "ensemble_selection")
+    paths = {bench().run.sha256(path): path for path in pool_paths(bench().run).values()}
+    weights = np.array(line["counts"]) / sum(line["counts"])
+    members = [bench().probabilities(paths[sha256], ["test"])["test"] for sha256 in line["members"]]
+    table = np.tensordot(weights, np.stack(members), axes=1)
+    assert line["test"] == pytest.approx((table.argmax(axis=1) == bench().labels("test")).mean())
+    assert min(line["counts"]) > 0 and line["metric"] == "accuracy"
+    assert int(rows_of(desk)["ensemble selection"]["models"]) == len(line["members"])
+
+
+def test_a_soup_votes_with_the_best_single_model_where_they_differ(copy_of: Desk) -> None:
+    models = copy_of.run / "models"
+    uniform = (models / "toys_uniform_soup.safetensors").read_bytes()
+    (models / "toys_greedy_soup.safetensors").write_bytes(uniform)  # A soup of three, whatever greedy took.
+    found = contenders_of(bench())
+    both = found[-1]
+    assert both.name == "greedy soup + best single" and both.models == 2
+    single, soup = found[0].outputs["test"], found[2].outputs["test"]
+    np.testing.assert_allclose(both.outputs["test"], (single + soup) / 2)
+    line = json.loads((copy_of.run / "logs" / "soup_results.jsonl").read_text().splitlines()[-1])
+    assert line["model_name"] == "greedy_soup_and_best_single" and len(line["members"]) == 2
+
+
+def test_a_soup_that_is_the_best_single_model_does_not_vote_with_it(copy_of: Desk) -> None:
+    """One fine-tune alone: its greedy soup is itself."""
+    models = copy_of.run / "models"
+    for path in list(models.glob("*_epochs*"))[1:]:
+        path.unlink()
+    assert main.main(["--greedy-soup"]) == 0
+    card = read_card(models / "toys_greedy_soup.safetensors")
+    assert card is not None and card.soup is not None and len(card.soup.ingredients) == 1
+    assert [one.name.partition(" (")[0] for one in contenders_of(bench())][-1] == "ensemble selection"
+
+
+def test_the_speed_is_measured_once_for_each_condition(copy_of: Desk) -> None:
+    path = next(iter(pool_paths(bench().run).values()))
+    speed, log = images_per_second(bench(), path), copy_of.run / "logs" / "speed.jsonl"
+    assert speed > 0 and images_per_second(bench(), path) == speed and len(copy_of.log("speed.jsonl")) == 1
+    line = copy_of.log("speed.jsonl")[0]
+    log.write_text(json.dumps({**line, "threads": 99, "images_per_second": -1.0}) + "\n")
+    assert images_per_second(bench(), path) > 0 and len(copy_of.log("speed.jsonl")) == 2
