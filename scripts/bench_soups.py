@@ -1,5 +1,6 @@
-"""Time averaging against reading the bytes, and greedy that stops early against greedy that looks at all images."""
+"""Time souping: averaging against reading the bytes, whole commands against others, greedy against looking at all."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,27 +16,36 @@ from pydantic import Field
 
 import soups
 from soups import cli
+from soups.data.settings import DataSettings
+from soups.errors import DataError
+from soups.models.settings import ModelSettings
 from soups.pipeline.judging import LazyJudge
 from soups.pipeline.main import open_bench
 from soups.pipeline.pool import pool_of
+from soups.pipeline.run import RecordedSettings, record_run
 from soups.pipeline.settings import CommandSettings
 from soups.recipes import RECIPES
 from soups.recipes.pool import Accept, Judge, Pool, Soup, Verdict
+from soups.runtime import available_cores
 
 if TYPE_CHECKING:
     from soups.recipes.pool import State
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 class BenchSettings(CommandSettings):
-    """Time the two halves of souping.
+    """Time souping: averaging, a whole command, and greedy that stops early.
 
-    greedy: the soup of a run, full judgement of every candidate against stopping when rejection is certain; both soups
-    are compared to the bit. averaging: generated checkpoints in a temporary folder, `soups.average` with hashes known
-    against a loop over dictionaries as the original code has it, and against `cat`. What is compared takes turns, and
-    each ratio comes from one turn.
+    averaging: generated checkpoints in a temporary folder, `soups.average` with hashes known against a loop over
+    dictionaries as the original code has it, and against `cat`. process: `main.py --uniform-soup --scores False` on
+    such files, result saved and synced, against whole processes that do the same in the manner of timm's
+    `avg_checkpoints.py` and by mergekit. greedy: the soup of a run, full judgement of every candidate against stopping
+    when rejection is certain; both soups are compared to the bit. What is compared takes turns, and each ratio comes
+    from one turn.
     """
 
-    parts: tuple[Literal["greedy", "averaging"], ...] = ("greedy", "averaging")
+    parts: tuple[Literal["averaging", "process", "greedy"], ...] = ("averaging", "process", "greedy")
     """What to measure."""
     repeats: int = Field(default=5, gt=0)
     """Turns."""
@@ -43,6 +53,8 @@ class BenchSettings(CommandSettings):
     """How many files are averaged."""
     architecture: str = "ViT-B/32"
     """Of the averaged files: any architecture of open_clip or timm."""
+    mergekit: str | None = None
+    """The program `mergekit-pytorch` of an environment that has it, to be timed as well."""
 
 
 class Unhurried:
@@ -64,31 +76,49 @@ def main(argv: list[str] | None = None) -> int:
 def command(given: cli.Given[BenchSettings]) -> None:
     """Measure and print."""
     settings = given.settings
+    if {"averaging", "process"} & set(settings.parts):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = make_checkpoints(Path(folder) / "runs" / "bench", settings)
+            megabytes = sum(path.stat().st_size for path in paths) / 1e6
+            print(f"{len(paths)} files of {settings.architecture}, {megabytes:.0f} MB")
+            if "averaging" in settings.parts:
+                time_averaging(paths, settings.repeats)
+            if "process" in settings.parts:
+                time_processes(paths, Path(folder), settings)
     if "greedy" in settings.parts:
         time_greedy(given)
-    if "averaging" in settings.parts:
-        with tempfile.TemporaryDirectory() as folder:
-            time_averaging(make_checkpoints(Path(folder), settings), settings.repeats)
 
 
 def make_checkpoints(folder: Path, settings: BenchSettings) -> list[Path]:
-    """Files as fine-tunes of one start would be: its weights, each with its own noise."""
+    """A run's folder with files as fine-tunes of one start would be: its weights, each with its own noise."""
     import torch
 
     from soups.checkpoints import Card, write_checkpoint
     from soups.models.build import build_start
-    from soups.models.settings import ModelSettings
 
+    model = ModelSettings(model=settings.architecture, pretrained="none")
+    record_run(
+        folder,
+        RecordedSettings(
+            data=DataSettings(), model=model, metric="accuracy", precision="fp32", threads=available_cores()
+        ),
+    )
     classes = tuple("abcdefghij")
-    start = build_start(ModelSettings(model=settings.architecture, pretrained="none"), classes, seed=0)
-    card = Card(kind="fine-tune", architecture=start.architecture, classes=classes, preprocessing=start.preprocessing)
-    paths = [folder / f"model{number}.safetensors" for number in range(settings.checkpoints)]
+    start = build_start(model, classes, seed=0)
+    paths = [folder / "models" / f"bench{number}_epochs1.safetensors" for number in range(settings.checkpoints)]
     for number, path in enumerate(paths):
         generator = torch.Generator().manual_seed(number)
         state = {
             key: value + 0.01 * torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
             for key, value in start.classifier.state_dict().items()
         }
+        card = Card(
+            kind="fine-tune",
+            architecture=start.architecture,
+            classes=classes,
+            preprocessing=start.preprocessing,
+            training={"index": number, "epochs": 1},
+        )
         write_checkpoint(path, state, card)
     return paths
 
@@ -102,15 +132,99 @@ def time_averaging(paths: Sequence[Path], repeats: int) -> None:
     }
     for row in rows.values():
         row()  # The files are in memory then, and their hashes known.
-    turns = [[seconds(row) for row in rows.values()] for _ in range(repeats)]
-    megabytes = sum(path.stat().st_size for path in paths) / 1e6
-    print(f"averaging: {len(paths)} files, {megabytes:.0f} MB")
-    for place, name in enumerate(rows):
+    print_turns("averaging", list(rows), [[seconds(row) for row in rows.values()] for _ in range(repeats)], "cat")
+
+
+def print_turns(title: str, names: Sequence[str], turns: Sequence[Sequence[float]], first: str) -> None:
+    """Seconds of each row, and its ratio to the first row of the same turn: median and range."""
+    print(title)
+    for place, name in enumerate(names):
         taken, ratios = [turn[place] for turn in turns], [turn[place] / turn[0] for turn in turns]
         print(
             f"  {name}: {median(taken):.2f} s ({min(taken):.2f} to {max(taken):.2f}), "
-            f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) times cat"
+            f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times {first}"
         )
+
+
+TIMM_MANNER = """
+import sys
+import safetensors.torch
+import torch
+from timm.models import load_state_dict
+
+total, count = {}, {}
+for path in sys.argv[2:]:
+    for key, value in load_state_dict(path).items():
+        if key in total:
+            total[key] += value.to(torch.float64)
+            count[key] += 1
+        else:
+            total[key], count[key] = value.clone().to(torch.float64), 1
+limit = torch.finfo(torch.float32)
+mean = {key: (value / count[key]).clamp(limit.min, limit.max).to(torch.float32) for key, value in total.items()}
+safetensors.torch.save_file(mean, sys.argv[1])
+"""
+"""A uniform soup in the manner of timm's avg_checkpoints.py, which no package carries."""
+
+
+def time_processes(paths: Sequence[Path], folder: Path, settings: BenchSettings) -> None:
+    """Whole processes from the same files to a soup on the disk, in turns."""
+    runs, soup = paths[0].parents[2], paths[0].parent / "bench_uniform_soup.safetensors"
+    ours = [sys.executable, str(ROOT / "main.py"), "--runs-folder", str(runs), "--name", "bench"]
+    ours += ["--uniform-soup", "--scores", "False"]
+    rows: dict[str, tuple[list[str], Path, Path | None]] = {
+        "main.py --uniform-soup --scores False, hashes known": (ours, soup, folder / "cache"),
+        "the same, hashes computed": (ours, soup, None),
+        "in the manner of timm's script": (
+            [sys.executable, "-c", TIMM_MANNER, str(folder / "timm.safetensors"), *map(str, paths)],
+            folder / "timm.safetensors",
+            folder / "cache",
+        ),
+    }
+    if settings.mergekit is not None:
+        recipe = folder / "mergekit.yaml"
+        models = "".join(f"  - model: {path}\n    parameters: {{weight: 1.0}}\n" for path in paths)
+        recipe.write_text(f"merge_method: linear\nmodels:\n{models}dtype: float32\n", encoding="utf-8")
+        merged = folder / "mergekit" / "model.safetensors"
+        rows["mergekit, linear"] = ([settings.mergekit, str(recipe), str(merged.parent)], merged, folder / "cache")
+    turns, memory = [], dict.fromkeys(rows, 0.0)
+    for turn in range(settings.repeats + 1):
+        taken = []
+        for number, (name, (arguments, result, cache)) in enumerate(rows.items()):
+            result.unlink(missing_ok=True)
+            took, peak = whole_process(arguments, result, cache or folder / f"cache-{turn}-{number}")
+            taken.append(took)
+            memory[name] = max(memory[name], peak)
+        turns.append(taken)
+    # The first turn brings the files into memory and their hashes into the cache.
+    print_turns("whole process, result on the disk", list(rows), turns[1:], "the first")
+    model = paths[0].stat().st_size
+    for name, peak in memory.items():
+        print(f"  {name}: peak private memory {peak / 1e6:.0f} MB, {peak / model:.2f} models")
+
+
+def whole_process(arguments: Sequence[str], result: Path, cache: Path) -> tuple[float, float]:
+    """Seconds from its start until its result is on the disk, and its peak private memory in bytes."""
+    began, peak = time.perf_counter(), 0
+    environment = {**os.environ, "SOUPS_CACHE": str(cache)}
+    with subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            peak = max(peak, private_memory(process.pid))
+            time.sleep(0.002)
+    if process.returncode:
+        raise DataError(f"{arguments[0]}: ended with {process.returncode}", next_step="run it by itself to see why")
+    with result.open("rb") as stream:
+        os.fsync(stream.fileno())  # Ours is there already; the others leave it to the system.
+    return time.perf_counter() - began, peak
+
+
+def private_memory(pid: int) -> int:
+    """Bytes that a process holds and no file backs; 0 where the system does not tell."""
+    try:
+        resident, shared = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1:3]
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def dictionary_loop(paths: Sequence[Path]) -> object:

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_soups.py"
 
 
-def test_both_parts_are_measured(
+def test_every_part_is_measured(
     copy_of: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = importlib.util.spec_from_file_location("bench_soups", SCRIPT)
@@ -24,5 +24,7 @@ def test_both_parts_are_measured(
     assert "same ingredients and bits: yes" in text
     assert "run toys: 3 models, 18 validation images" in text
     assert "time, stopping against full: median" in text
-    assert "averaging: 2 files" in text
+    assert "2 files of timm:test_vit" in text
     assert text.count("times cat") == 3
+    assert text.count("times the first") == 3
+    assert text.count("peak private memory") == 3
