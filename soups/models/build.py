@@ -95,6 +95,28 @@ def build_empty(architecture: Architecture, classes: Sequence[str]) -> "Classifi
     return Classifier(backbone, heads.empty_head(built[0], len(classes)), family.normalise_features).eval()
 
 
+def build_hollow(architecture: Architecture, classes: Sequence[str], where: str) -> "Classifier":
+    """`build_empty` without storage: names, shapes and types alone, where the network can be built so.
+
+    Args:
+        where: the file that names the architecture, for messages.
+
+    Raises:
+        DataError: as `build_empty`.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return build_empty(architecture, classes)
+    except (NotImplementedError, RuntimeError):  # Some of timm's towers compute while they are built.
+        try:
+            return build_empty(architecture, classes)
+        except RuntimeError as error:
+            found = " ".join(str(error).split())[:200]
+            raise DataError(f"{where}: its architecture cannot be built", found=found) from error
+
+
 def build_filled(
     architecture: Architecture, classes: Sequence[str], state: "Mapping[str, torch.Tensor]", where: str
 ) -> "Classifier":
@@ -109,17 +131,7 @@ def build_filled(
     Raises:
         DataError: as `build_empty`, or the state does not fit the architecture; names the keys.
     """
-    import torch
-
-    try:
-        with torch.device("meta"):
-            classifier = build_empty(architecture, classes)
-    except (NotImplementedError, RuntimeError):  # Some of timm's towers compute while they are built.
-        try:
-            classifier = build_empty(architecture, classes)
-        except RuntimeError as error:
-            found = " ".join(str(error).split())[:200]
-            raise DataError(f"{where}: its architecture cannot be built", found=found) from error
+    classifier = build_hollow(architecture, classes, where)
     check_fit(classifier, state, where, architecture.name)
     saved = classifier.state_dict().keys()
     if any(buffer.is_meta for name, buffer in classifier.named_buffers() if name not in saved):

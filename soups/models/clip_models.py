@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from soups.models.settings import ModelSettings
 from soups.models.start import Start
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,27 @@ def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
         head = heads.random_head(plan.config["embed_dim"], len(classes), seed)
     classifier = Classifier(backbone, head, normalise_features=True).eval()
     return Start(classifier, plan.architecture, preprocessing_of(plan))
+
+
+def zero_shot(
+    settings: ModelSettings, state: "Mapping[str, torch.Tensor]", where: str, classes: Sequence[str]
+) -> "nn.Linear":
+    """The zero-shot head of a whole CLIP's own text tower, as a fine-tuned CLIP's checkpoint has it.
+
+    Args:
+        settings: say the architecture and the templates; their weights are not read.
+        state: both towers under open_clip's names.
+        where: the file that they come from, for messages.
+        classes: class names in the order of the logits.
+
+    Raises:
+        DataError: the state does not fit the architecture.
+        EnvironmentFailure: the tokenizer cannot be fetched.
+    """
+    plan = make_plan(settings)
+    clip, tokenizer = _with_text(plan, 0)
+    load_exactly(clip, _fitting(Weights(Path(where), dict(state)), clip), where, str(plan))
+    return heads.zero_shot_head(clip, tokenizer, classes, settings.templates)
 
 
 def _with_text(plan: Plan, seed: int) -> tuple[Any, Any]:

@@ -8,8 +8,10 @@ from soups import checkpoints
 from soups.checkpoints import Architecture, Card
 from soups.errors import DataError
 from soups.models.build import build_filled
-from soups.models.original import default_classes, from_original, is_original
+from soups.models.foreign import network_of, translate
+from soups.models.foreign_files import read_foreign
 from soups.preprocessing import Preprocessing
+from soups.records import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +32,7 @@ def load_classifier(
     """A checkpoint's classifier, float32, on the CPU, in evaluation mode, and its card.
 
     Args:
-        path: our safetensors file with its card, or a state dict of the original model-soups code, which has none.
+        path: our safetensors file with its card, or a checkpoint of another tool (`foreign`), which has none.
         sha256: what the file must hash to, where that is known.
         architecture: what the card must say; for a file without a card, what the network is.
         classes: the same, for the class names and their order; without card, `0` … `C-1` by default.
@@ -43,11 +45,29 @@ def load_classifier(
     if card is not None:
         _check(path, card, architecture, classes)
         state = checkpoints.read_state(path, sha256)
-    else:
-        state = checkpoints.read_state(path, sha256)
-        card, state = _card_of_original(path, state, architecture, classes, preprocessing)
-    _check_head(path, state, card.classes)
-    return build_filled(card.architecture, card.classes, state, str(path)), card
+        _check_head(path, state, card.classes)
+        return build_filled(card.architecture, card.classes, state, str(path)), card
+    if architecture is None or preprocessing is None:
+        raise DataError(
+            f"{path}: has no card that says its architecture",
+            next_step="give --model, such as ViT-B/32, or, to start from these weights, --pretrained FILE",
+        )
+    if sha256 is not None:
+        _check_hash(path, sha256)
+    state = translate(read_foreign(path), network_of(architecture), str(path), classes=classes).state
+    names = tuple(classes) if classes is not None else tuple(map(str, range(len(state["head.weight"]))))
+    card = Card(kind="fine-tune", architecture=architecture, classes=names, preprocessing=preprocessing)
+    return build_filled(architecture, names, state, str(path)), card
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    if path.is_file() and (found := sha256_of(path)) != sha256:
+        raise DataError(
+            f"{path}: changed since it was logged",
+            expected=f"SHA-256 {sha256}",
+            found=found,
+            next_step="restore the file, or remove it and make it again",
+        )
 
 
 def _check(path: Path, card: Card, architecture: Architecture | None, classes: Sequence[str] | None) -> None:
@@ -90,24 +110,3 @@ def _check_head(path: Path, state: "dict[str, torch.Tensor]", classes: Sequence[
             expected=_listed(classes),
             found=f"a head of shape {tuple(weight.shape)}",
         )
-
-
-def _card_of_original(
-    path: Path,
-    state: "dict[str, torch.Tensor]",
-    architecture: Architecture | None,
-    classes: Sequence[str] | None,
-    preprocessing: Preprocessing | None,
-) -> "tuple[Card, dict[str, torch.Tensor]]":
-    if not is_original(state):
-        raise DataError(
-            f"{path}: neither a checkpoint with a card nor one of the original model-soups code",
-            expected="tensors `model.visual.…`, `classification_head.weight` and `classification_head.bias`",
-            found=", ".join(sorted(state)[:4]),
-            next_step="to start from these weights, give --pretrained FILE to finetune.py",
-        )
-    if architecture is None or preprocessing is None:
-        raise DataError(f"{path}: has no card that says its architecture", next_step="give --model, such as ViT-B/32")
-    state = from_original(state, path)
-    names = tuple(classes) if classes is not None else default_classes(state)
-    return Card(kind="fine-tune", architecture=architecture, classes=names, preprocessing=preprocessing), state

@@ -139,6 +139,6 @@ def test_a_card_that_claims_a_giant_makes_no_room(start: Start, tmp_path: Path) 
 def test_weights_without_card_are_not_taken_for_a_classifier(tmp_path: Path) -> None:
     save_file({"visual.proj": torch.ones(2, 2)}, tmp_path / "m.safetensors")
     with pytest.raises(
-        DataError, match=r"neither a checkpoint with a card nor one of the original(.|\n)*--pretrained FILE"
+        DataError, match=r"m\.safetensors: has no card that says its architecture(.|\n)*--pretrained FILE"
     ):
         load_classifier(tmp_path / "m.safetensors")

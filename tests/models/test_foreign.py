@@ -1,0 +1,295 @@
+"""Checkpoints of other tools, saved by their own libraries, load as they are and give their own models' logits."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.utils import CheckpointSaver, ModelEmaV3
+from torch import nn
+
+from soups.checkpoints import Card
+from soups.errors import DataError
+from soups.models import clip_models
+from soups.models.build import build_filled, describe
+from soups.models.foreign import lacks_head, network_of, translate, whole_clip
+from soups.models.foreign_files import read_foreign
+from soups.models.load import load_classifier
+from soups.models.settings import ModelSettings
+
+CLASSES = ("a", "b", "c", "d")
+State = dict[str, torch.Tensor]
+Save = Callable[[State, Path], None]
+
+
+class ModelWrapper(nn.Module):
+    """The original's forward (model-soups, utils.py): encode, divide by the length, classify."""
+
+    def __init__(self, model: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.model = model
+        self.classification_head = nn.Linear(features, classes)
+        if hasattr(self.model, "transformer"):
+            delattr(self.model, "transformer")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.model.encode_image(images)
+        features = features / features.norm(dim=-1, keepdim=True)
+        return self.classification_head(features)
+
+
+@pytest.fixture(scope="module")
+def wrapper(tiny_clip: Path) -> ModelWrapper:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return ModelWrapper(open_clip.create_model(f"local-dir:{tiny_clip}"), 8, 4).eval()
+
+
+@pytest.fixture(scope="module")
+def resnet() -> nn.Module:
+    return random_timm("test_resnet")
+
+
+def random_timm(name: str) -> nn.Module:
+    """A timm model whose classifier and statistics are not those of the start."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = timm.create_model(name, num_classes=len(CLASSES)).eval()
+        for key, tensor in model.state_dict().items():
+            if key.endswith("running_mean") or key.startswith(("head.", "fc.", "classifier.")):
+                tensor.normal_(std=0.1)
+    return model
+
+
+def images(size: int = 16) -> torch.Tensor:
+    return torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def loaded(path: Path, model: str, **options: Any) -> tuple[nn.Module, Card]:
+    architecture, preprocessing = describe(ModelSettings(model=model, pretrained="none"))
+    return load_classifier(path, **({"architecture": architecture, "preprocessing": preprocessing} | options))
+
+
+def load(state: State, tiny_clip: Path, tmp_path: Path, **options: Any) -> tuple[nn.Module, Card]:
+    torch.save(state, tmp_path / "model_0.pt")
+    return loaded(tmp_path / "model_0.pt", f"local-dir:{tiny_clip}", **options)
+
+
+# The same logits as the library's own model
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+@pytest.mark.parametrize("half", [False, True])
+def test_logits_are_the_originals(
+    wrapper: ModelWrapper, tiny_clip: Path, tmp_path: Path, prefix: str, half: bool
+) -> None:
+    state = {f"{prefix}{key}": value.half() if half else value for key, value in wrapper.state_dict().items()}
+    assert any("token_embedding" in key for key in state) and any("logit_scale" in key for key in state)
+    classifier, card = load(state, tiny_clip, tmp_path, classes=CLASSES)
+    reference = wrapper
+    if half:
+        reference = ModelWrapper(open_clip.create_model(f"local-dir:{tiny_clip}"), 8, 4).eval()
+        reference.load_state_dict({key.removeprefix(prefix): value.float() for key, value in state.items()})
+    with torch.no_grad():
+        assert torch.equal(classifier(images()), reference(images()))
+    assert {tensor.dtype for tensor in classifier.state_dict().values()} == {torch.float32}
+    assert (card.kind, card.classes) == ("fine-tune", CLASSES)
+
+
+SAVES: dict[str, Save] = {
+    "plain.pt": torch.save,
+    "plain.pth": torch.save,
+    "pytorch_model.bin": torch.save,
+    "old.pt": lambda state, path: torch.save(state, path, _use_new_zipfile_serialization=False),
+    "model.safetensors": save_file,
+    "hub.safetensors": lambda state, path: save_file({f"timm_model.{key}": t for key, t in state.items()}, path),
+    "parallel.pt": lambda state, path: torch.save({"model": {f"module.{k}": t for k, t in state.items()}}, path),
+    "averaged.pt": lambda state, path: torch.save(
+        {"n_averaged": torch.tensor(3), **{f"module.{key}": tensor for key, tensor in state.items()}}, path
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAVES)
+def test_every_kind_of_file_gives_the_logits_of_timm(resnet: nn.Module, tmp_path: Path, name: str) -> None:
+    SAVES[name](resnet.state_dict(), tmp_path / name)
+    classifier, card = loaded(tmp_path / name, "timm:test_resnet")
+    with torch.no_grad():
+        torch.testing.assert_close(classifier(images(64)), resnet(images(64)), rtol=0, atol=1e-6)
+    assert card.classes == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_convnext", "test_efficientnet", "test_byobnet"])
+def test_timm_s_heads_have_many_names(tmp_path: Path, name: str) -> None:
+    model = random_timm(name)
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    classifier, card = loaded(tmp_path / "m.pt", f"timm:{name}")
+    pictures = images(card.preprocessing.size)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier(pictures), model(pictures), rtol=0, atol=1e-6)
+
+
+@pytest.fixture
+def saver_folder(resnet: nn.Module, tmp_path: Path) -> tuple[Path, nn.Module]:
+    """What timm's own training leaves behind, and the model with the averaged weights."""
+    averaged = ModelEmaV3(resnet)
+    for tensor in averaged.module.parameters():
+        tensor.data.mul_(1.01)
+    optimizer = torch.optim.AdamW(resnet.parameters())
+    for parameter in resnet.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    arguments = argparse.Namespace(model="test_resnet", lr=1e-3, mean=(0.5, 0.5), amp_dtype=torch.bfloat16, none=None)
+    saver = CheckpointSaver(
+        resnet, optimizer, arguments, model_ema=averaged, checkpoint_dir=str(tmp_path), recovery_dir=str(tmp_path)
+    )
+    saver.save_checkpoint(0, 0.5)
+    return tmp_path, averaged.module.eval()
+
+
+def test_timm_s_training_checkpoints_have_plain_and_averaged_weights(
+    resnet: nn.Module, saver_folder: tuple[Path, nn.Module]
+) -> None:
+    folder, averaged = saver_folder
+    path = folder / "last.pth.tar"
+    architecture, _ = describe(ModelSettings(model="timm:test_resnet", pretrained="none"))
+    network = network_of(architecture)
+    for ema, reference in ((False, resnet), (True, averaged)):
+        state = translate(read_foreign(path, ema=ema), network, str(path), classes=CLASSES).state
+        classifier = build_filled(architecture, CLASSES, state, str(path))
+        with torch.no_grad():
+            torch.testing.assert_close(classifier(images(64)), reference(images(64)), rtol=0, atol=1e-6)
+    assert (resnet(images(64)) - averaged(images(64))).abs().max() > 1e-3
+
+
+def test_averaged_weights_that_are_not_there_are_not_made_up(resnet: nn.Module, tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "state_dict": resnet.state_dict()}, tmp_path / "m.pt")
+    with pytest.raises(
+        DataError, match=r"m\.pt: holds no averaged weights \(EMA\)(.|\n)*epoch, state_dict(.|\n)*--ema"
+    ):
+        read_foreign(tmp_path / "m.pt", ema=True)
+    save_file(resnet.state_dict(), tmp_path / "m.safetensors")
+    with pytest.raises(DataError, match=r"holds no averaged weights(.|\n)*a plain state dict"):
+        read_foreign(tmp_path / "m.safetensors", ema=True)
+
+
+def test_a_whole_clip_gets_the_zero_shot_head_of_its_own_text_tower(tiny_clip: Path, tmp_path: Path) -> None:
+    settings = ModelSettings(model=f"local-dir:{tiny_clip}", pretrained="none", templates=("a {}.", "one {}"))
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = open_clip.create_model(f"local-dir:{tiny_clip}", load_weights=False).eval()
+        for tensor in model.parameters():
+            tensor.data.add_(0.02 * torch.randn_like(tensor))
+    wrapped = {f"module.{key}": tensor for key, tensor in model.state_dict().items()}
+    torch.save({"epoch": 1, "name": "run", "state_dict": wrapped, "optimizer": {"state": {}}}, tmp_path / "epoch_1.pt")
+    architecture, _ = describe(settings)
+    network, given = network_of(architecture), read_foreign(tmp_path / "epoch_1.pt")
+    assert lacks_head(given, network, "epoch_1.pt")
+    head = clip_models.zero_shot(settings, whole_clip(given, network, "epoch_1.pt"), "epoch_1.pt", CLASSES)
+    translated = translate(given, network, "epoch_1.pt", classes=CLASSES, head=head.state_dict())
+    classifier = build_filled(architecture, CLASSES, translated.state, "epoch_1.pt")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{tiny_clip}")
+    with torch.no_grad():
+        rows = []
+        for name in CLASSES:
+            texts = model.encode_text(tokenizer([f"a {name}.", f"one {name}"]), normalize=True).mean(dim=0)
+            rows.append(texts / texts.norm())
+        expected = model.logit_scale.exp() * model.encode_image(images(), normalize=True) @ torch.stack(rows).T
+        torch.testing.assert_close(classifier(images()), expected, rtol=0, atol=1e-5)
+    assert any("of the text tower dropped" in note for note in translated.notes)
+
+
+# What is filled in or left out, in words
+
+
+def test_what_is_filled_in_or_dropped_is_said(resnet: nn.Module) -> None:
+    architecture, _ = describe(ModelSettings(model="timm:test_resnet", pretrained="none"))
+    state = {key: tensor for key, tensor in resnet.state_dict().items() if "num_batches" not in key}
+    del state["fc.bias"]
+    state["position_ids"] = torch.arange(3)
+    state = {f"module.{key}": tensor for key, tensor in state.items()}
+    translated = translate(state, network_of(architecture), "m.pt")
+    said = "; ".join(translated.notes)
+    assert "`module.*` is the backbone" in said and "a head without bias: zero" in said
+    assert "num_batches_tracked" in said and "whole numbers dropped: 'module.position_ids'" in said
+    assert not translated.state["head.bias"].any()
+    counters = [tensor for key, tensor in translated.state.items() if "num_batches" in key]
+    assert counters and all(tensor.dtype == torch.int64 for tensor in counters)
+
+
+def test_archives_are_mapped_not_read(resnet: nn.Module, tmp_path: Path) -> None:
+    torch.save({"state_dict": resnet.state_dict()}, tmp_path / "m.pt")
+    architecture, _ = describe(ModelSettings(model="timm:test_resnet", pretrained="none"))
+    given = read_foreign(tmp_path / "m.pt")
+    state = translate(given, network_of(architecture), "m.pt").state
+    assert state["head.weight"].data_ptr() == given["fc.weight"].data_ptr()
+    assert state["backbone.conv1.0.weight"].data_ptr() == given["conv1.0.weight"].data_ptr()
+
+
+# What does not fit
+
+
+def test_another_number_of_classes_is_refused(wrapper: ModelWrapper, tiny_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"model_0\.pt: its head does not fit its class list(.|\n)*2 classes: a, b(.|\n)*\(4, 8\)"
+    ):
+        load(wrapper.state_dict(), tiny_clip, tmp_path, classes=("a", "b"))
+
+
+def test_without_an_architecture_it_asks_for_one(wrapper: ModelWrapper, tiny_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"model_0\.pt: has no card that says its architecture(.|\n)*--model"):
+        load(wrapper.state_dict(), tiny_clip, tmp_path, architecture=None)
+
+
+def test_another_architecture_names_tensor_and_shapes(wrapper: ModelWrapper, tmp_path: Path) -> None:
+    torch.save(wrapper.state_dict(), tmp_path / "m.pt")
+    with pytest.raises(DataError) as caught:
+        loaded(tmp_path / "m.pt", "ViT-S-32-alt")
+    assert "m.pt: not a checkpoint of ViT-S-32-alt" in str(caught.value)
+
+
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(
+    wrapper: ModelWrapper, tiny_clip: Path, tmp_path: Path
+) -> None:
+    state = wrapper.state_dict() | {"model.visual.proj": torch.ones(32, 9)}
+    with pytest.raises(
+        DataError,
+        match=r"'model\.visual\.proj' of shape \(32, 8\)\n  found:    shape \(32, 9\)\n  next:     give the --model",
+    ):
+        load(state, tiny_clip, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state | {"surprise": torch.ones(1)}, "unknown tensor 'surprise'"),
+        (lambda state: state | {"fc.weight": torch.ones(4, 8)}, "has 2 heads(.|\n)*'classification_head', 'fc'"),
+        (
+            lambda state: state | {"classification_head.weight": torch.ones(4, 9)},
+            r"its head does not fit(.|\n)*\(4, 9\)",
+        ),
+        (
+            lambda state: {key: t for key, t in state.items() if key != "model.visual.proj"},
+            r"its weights do not fit custom(.|\n)*'model\.visual\.proj'(.|\n)*no such tensors",
+        ),
+        (
+            lambda state: {key: t for key, t in state.items() if key.startswith("model.visual.")},
+            "has no classification head, and no text tower to make one from",
+        ),
+        (
+            lambda state: {"state": {0: {"exp_avg": torch.ones(1)}}, "param_groups": []},
+            "holds no weights(.|\n)*param_groups",
+        ),
+        (lambda state: {"running": torch.ones(2)}, r"not a checkpoint of custom(.|\n)*'running'"),
+        (lambda state: [torch.ones(2)], "holds no weights(.|\n)*list"),
+    ],
+)
+def test_what_is_no_checkpoint_of_the_network_is_named(
+    wrapper: ModelWrapper, tiny_clip: Path, tmp_path: Path, change: Callable[[State], Any], said: str
+) -> None:
+    with pytest.raises(DataError, match=rf"model_0\.pt: (.|\n)*{said}"):
+        load(change(dict(wrapper.state_dict())), tiny_clip, tmp_path)
