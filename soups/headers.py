@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from soups.errors import DataError, EnvironmentFailure
 
@@ -49,6 +49,38 @@ def dtype_name(dtype: "torch.dtype") -> str:
 def layout_of(state: "Mapping[str, torch.Tensor]") -> Layout:
     """Shapes and dtypes of tensors."""
     return {key: (tuple(tensor.shape), dtype_name(tensor.dtype)) for key, tensor in state.items()}
+
+
+class Difference(NamedTuple):
+    """The first tensor in which a layout is not the expected one."""
+
+    tensor: str
+    expected: str
+    """Shape and dtype; empty where there should be no such tensor."""
+    found: str
+    """Shape and dtype; empty where there is no such tensor."""
+
+    def problem(self, reference: str) -> str:
+        """What is wrong with it, to follow the name of the model; `reference` has what was expected."""
+        if not self.found:
+            return f"lacks the tensor {self.tensor!r}"
+        return (
+            f"tensor {self.tensor!r} does not fit {reference}"
+            if self.expected
+            else f"has an extra tensor {self.tensor!r}"
+        )
+
+
+def difference(expected: Layout, found: Layout) -> Difference | None:
+    """The first difference of two layouts by the tensors' names; None where they are the same."""
+    for key in sorted(expected.keys() | found.keys()):
+        if expected.get(key) != found.get(key):
+            return Difference(key, _in_words(expected.get(key)), _in_words(found.get(key)))
+    return None
+
+
+def _in_words(entry: tuple[tuple[int, ...], str] | None) -> str:
+    return "" if entry is None else f"{entry[0]} {entry[1]}"
 
 
 def read_header(path: Path) -> tuple[dict[str, str], Layout]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from soups.errors import DataError, UsageError
+from soups.headers import Layout, difference, layout_of
 
 if TYPE_CHECKING:
     import torch
@@ -30,19 +31,17 @@ def check_compatible(reference: "State", state: "State", reference_name: str, na
     Raises:
         DataError: names the ingredient, the first such tensor (by name), what was expected and what was found.
     """
-    for key in sorted(reference.keys() | state.keys()):
-        if key not in state:
-            raise DataError(f"{name}: lacks the tensor {key!r}", expected=f"the tensors of {reference_name}")
-        if key not in reference:
-            raise DataError(f"{name}: has an extra tensor {key!r}", expected=f"the tensors of {reference_name}")
-        expected, found = reference[key], state[key]
-        if expected.shape != found.shape or expected.dtype != found.dtype:
-            raise DataError(
-                f"{name}: tensor {key!r} does not fit {reference_name}",
-                expected=f"{tuple(expected.shape)} {expected.dtype}",
-                found=f"{tuple(found.shape)} {found.dtype}",
-                next_step="average only fine-tunes of one model with one list of classes",
-            )
+    _check_layout(layout_of(reference), state, reference_name, name)
+
+
+def _check_layout(expected: Layout, state: "State", reference_name: str, name: str) -> None:
+    if (odd := difference(expected, layout_of(state))) is not None:
+        raise DataError(
+            f"{name}: {odd.problem(reference_name)}",
+            expected=odd.expected or f"the tensors of {reference_name}",
+            found=odd.found,
+            next_step="average only fine-tunes of one model with one list of classes",
+        )
 
 
 def first_not_finite(state: "State") -> str | None:
@@ -120,6 +119,7 @@ class WeightedSum:
     def __init__(self) -> None:
         self.total: dict[str, torch.Tensor] = {}
         self.dtypes: dict[str, torch.dtype] = {}
+        self.layout: Layout = {}
         self.ties: dict[str, str] = {}
         self.weight = 0.0
         self.first_name = ""
@@ -129,7 +129,7 @@ class WeightedSum:
         other = WeightedSum()
         clones = {key: self.total[key].clone() for key, first in self.ties.items() if key == first}
         other.total = {key: clones[first] for key, first in self.ties.items()}
-        other.dtypes, other.ties = dict(self.dtypes), dict(self.ties)
+        other.dtypes, other.layout, other.ties = dict(self.dtypes), dict(self.layout), dict(self.ties)
         other.weight, other.first_name = self.weight, self.first_name
         return other
 
@@ -144,7 +144,7 @@ class WeightedSum:
         refuse_not_finite(state, name)
         if not self.total:
             self.first_name, self.ties = name, tied(state)
-            self.dtypes = {key: tensor.dtype for key, tensor in state.items()}
+            self.dtypes, self.layout = {key: tensor.dtype for key, tensor in state.items()}, layout_of(state)
             for key, first in self.ties.items():
                 tensor = state[key]
                 if key != first:
@@ -153,7 +153,7 @@ class WeightedSum:
                     summed = tensor.is_floating_point()
                     self.total[key] = tensor.to(torch.float64) * weight if summed else tensor.clone()
         else:
-            self._check(state, name)
+            _check_layout(self.layout, state, self.first_name, name)
             self._untie(tied_in_both(self.ties, tied(state)))
             for key, first in self.ties.items():
                 if key == first and state[key].is_floating_point():
@@ -180,7 +180,7 @@ class WeightedSum:
             other.add(state, weight, name)
             return other.mean()
         refuse_not_finite(state, name)
-        self._check(state, name)
+        _check_layout(self.layout, state, self.first_name, name)
         result: dict[str, torch.Tensor] = {}
         for key, first in tied_in_both(self.ties, tied(state)).items():
             if key != first:
@@ -204,14 +204,6 @@ class WeightedSum:
             elif key != first:
                 self.total[key] = self.total[first]
         self.ties = ties
-
-    def _check(self, state: "State", name: str) -> None:
-        import torch
-
-        meta = {
-            key: torch.empty(tensor.shape, dtype=self.dtypes[key], device="meta") for key, tensor in self.total.items()
-        }
-        check_compatible(meta, state, self.first_name, name)
 
 
 def average(states: "Iterable[tuple[str, State]]", weights: Sequence[float] | None = None) -> "dict[str, torch.Tensor]":
