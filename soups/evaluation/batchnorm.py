@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def has_statistics(state: "State") -> bool:
     return any(key.endswith(_STATISTICS) for key in state)
 
 
-def batchnorm_layers(network: "nn.Module") -> "dict[str, nn.Module]":
+def batchnorm_layers(network: "nn.Module") -> dict[str, Any]:
     """Name → layer of those that keep running statistics; frozen BatchNorm keeps none that training would change."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -56,9 +56,9 @@ class Settler:
     """Gives averaged weights the running statistics that they would have had.
 
     The statistics of an average are not the average of the statistics: features of averaged weights vary less (Jordan
-    et al. 2023, REPAIR, arXiv:2211.08403; for averages along one training, Izmailov et al. 2018, arXiv:1803.05407). As in
-    the latter's code (now `torch.optim.swa_utils.update_bn`), each statistic becomes its plain mean over batches. What
-    differs: BatchNorm alone is in training mode, with dropout off, on images without augmentation.
+    et al. 2023, REPAIR, arXiv:2211.08403; for averages along one training, Izmailov et al. 2018, arXiv:1803.05407). As
+    in the latter's code (now `torch.optim.swa_utils.update_bn`), each statistic becomes its plain mean over batches.
+    What differs: BatchNorm alone is in training mode, with dropout off, on images without augmentation.
 
     A state whose statistics are to the bit those of one model is that model, or as good as that, and keeps them.
     """
@@ -120,5 +120,5 @@ def print_of(state: "State", layers: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in layers:
         for key in _STATISTICS:
-            digest.update(state[f"{name}.{key}"].detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(state[f"{name}.{key}"].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -1,17 +1,20 @@
 """The judge of a run: its validation images and network, set up when the first verdict is asked for."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from soups.checkpoints import Card
 from soups.data.samples import set_rows
-from soups.metrics import predictions
-from soups.pipeline.evaluate import Bench, pool_paths
-from soups.pipeline.pool import card_of
+from soups.pipeline.evaluate import Bench
+from soups.pipeline.pool import pool_of
 from soups.pipeline.sets import evaluation_set
-from soups.recipes.pool import Accept, Judge, Verdict
+from soups.recipes.pool import Accept, Pool, Verdict
 from soups.runtime import limit_threads
+
+if TYPE_CHECKING:
+    from soups.evaluation.judge import ValidationJudge
 
 
 @dataclass
@@ -19,36 +22,58 @@ class LazyJudge:
     """The judge of a run's validation set, built when the first verdict is asked for."""
 
     bench: Bench
-    judge: Judge | None = None
+    pool: tuple[Pool, Card] | None = None
+    """The ingredients that its soups are made of, and the card of one of them; None: those of the run, scored."""
+    batchnorm: str | None = None
+    """`recompute` or `average` the statistics of BatchNorm in soups; None: what is better on validation."""
+    judge: "ValidationJudge | None" = None
+    told: dict[str, Any] = field(default_factory=dict)
+    """What a soup's card is to tell of its BatchNorm statistics, once the judge is built; see `settling.settle`."""
 
     def __call__(self, state: Any, accept: Accept | None = None) -> Verdict:
         """The verdict on these weights."""
+        return self._built()(state, accept)
+
+    def settled(self, state: Any) -> Any:
+        """A soup's weights as they are judged, for its file: with BatchNorm statistics of its own, where it needs them.
+
+        Of a network without BatchNorm they are the state itself, and nothing is built or opened.
+        """
+        from soups.evaluation.batchnorm import has_statistics
+
+        return self._built().settled(state) if has_statistics(state) else state
+
+    def _built(self) -> "ValidationJudge":
         if self.judge is None:
             self.judge = self._build()
-        return self.judge(state, accept)
+        return self.judge
 
-    def _build(self) -> Judge:
+    def _build(self) -> "ValidationJudge":
         from soups.evaluation.judge import ValidationJudge
         from soups.models.build import build_empty
+        from soups.pipeline.settling import settle
 
         bench = self.bench
         limit_threads(bench.runtime.threads)
-        card = card_of(next(iter(pool_paths(bench.run).values())))
+        pool, card = self.pool or pool_of(bench)
         validation = evaluation_set(
             "val", set_rows(bench.run.samples, "val"), bench.run, card.preprocessing, bench.cache
         )
-        return ValidationJudge(
+        judge = ValidationJudge(
             build_empty(card.architecture, card.classes),
             validation,
             card.preprocessing,
             bench.evaluation.metric,
             bench.runtime,
             bench.evaluation.eval_batch_size,
-            self._known_mistakes(),
+            _known_mistakes(pool),
         )
+        self.told = settle(judge, bench, pool, card, self.batchnorm)
+        return judge
 
-    def _known_mistakes(self) -> np.ndarray:
-        """How many of the pool's models get each validation image wrong, from their kept logits."""
-        labels = self.bench.labels("val")
-        outputs = [self.bench.probabilities(path, ["val"])["val"] for path in pool_paths(self.bench.run).values()]
-        return np.sum([predictions(values) != labels for values in outputs], axis=0)
+
+def _known_mistakes(pool: Pool) -> np.ndarray | None:
+    """How many of the pool's models get each validation image wrong, where the logs know it of all of them."""
+    known = [ingredient.known() if ingredient.known is not None else None for ingredient in pool.ingredients]
+    outcomes = [verdict.outcome for verdict in known if verdict is not None and verdict.outcome is not None]
+    return np.sum([outcome == 0 for outcome in outcomes], axis=0) if len(outcomes) == len(known) else None

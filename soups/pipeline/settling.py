@@ -1,0 +1,114 @@
+"""Whether a run's soups get BatchNorm statistics of their own: as asked, or as validation has it."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from soups.checkpoints import Card, read_state
+from soups.errors import UsageError
+from soups.evaluation.batchnorm import SEED, Settler, batchnorm_layers, drawn, print_of
+from soups.pipeline.evaluate import Bench
+from soups.pipeline.sets import evaluation_set
+from soups.recipes.pool import Pool, canonical_order, mean_of
+from soups.records import append_record, fingerprint, read_records
+
+if TYPE_CHECKING:
+    from soups.evaluation.judge import ValidationJudge
+
+logger = logging.getLogger(__name__)
+
+RECOMPUTE, AVERAGE = "recompute", "average"
+
+
+def settle(judge: "ValidationJudge", bench: Bench, pool: Pool, card: Card, asked: str | None) -> dict[str, Any]:
+    """Give a judge the settler that the pool's soups need.
+
+    Networks without BatchNorm need none; then no training image is opened, and neither for a pool of one model, which
+    keeps its own statistics.
+
+    Args:
+        judge: of the pool; changed in place.
+        bench: the run.
+        pool: its ingredients.
+        card: of one of them.
+        asked: `recompute` or `average`; None: the one whose mean of all ingredients scores better on validation, and
+            `average` where both score the same.
+
+    Returns:
+        What the soup's card is to tell: `statistics` (`recompute` or `average`) and for the former `images` and `seed`;
+        nothing where there is nothing to decide.
+
+    Raises:
+        UsageError: `recompute` is asked for where there are no training images.
+        DataError: a training image cannot be read; or the ingredients do not fit each other.
+    """
+    layers = batchnorm_layers(judge.classifier)
+    if not layers or len(pool.ingredients) == 1:
+        return {}
+    rows = bench.run.samples[bench.run.samples["split"] == "train"]
+    if len(rows) < 2:  # The variance of one image may be undefined.
+        if asked == RECOMPUTE:
+            raise UsageError(
+                "--batchnorm recompute: no training images",
+                expected="training images of the data that the models were fine-tuned on",
+                next_step="give --data-location a folder with train/<class>/…, or --batchnorm average",
+            )
+        logger.warning("no training images: the soup's BatchNorm statistics are averaged, which can make it collapse")
+        return {"statistics": AVERAGE}
+    if asked == AVERAGE:
+        return {"statistics": AVERAGE}
+    images = evaluation_set("train", rows.iloc[drawn(len(rows))], bench.run, card.preprocessing, bench.cache).images
+    settler = Settler(images, card.preprocessing, bench.runtime, _prints(bench, pool, tuple(layers)))
+    told = {"statistics": RECOMPUTE, "images": len(images), "seed": SEED}
+    if asked is None and not _helps(judge, settler, bench, pool, told):
+        return {"statistics": AVERAGE}
+    judge.settler = settler
+    return told
+
+
+def _prints(bench: Bench, pool: Pool, layers: tuple[str, ...]) -> frozenset[str]:
+    """The statistics of single models."""
+    states = (ingredient.load() for ingredient in pool.ingredients)
+    prints = {print_of(state, layers) for state in states}
+    if pool.start is not None:
+        prints.add(print_of(pool.start.load(), layers))
+    elif bench.run.start.exists():
+        prints.add(print_of(read_state(bench.run.start), layers))
+    return frozenset(prints)
+
+
+def _helps(judge: "ValidationJudge", settler: Settler, bench: Bench, pool: Pool, told: dict[str, Any]) -> bool:
+    """Whether the pool's uniform mean scores better with statistics of its own; asked once for a pool, and logged."""
+    log = bench.run.folder / "logs" / "batchnorm.jsonl"
+    ingredients = canonical_order(pool.ingredients)
+    identity = {
+        "pool": fingerprint([ingredient.sha256 for ingredient in ingredients]),
+        "metric": bench.evaluation.metric,
+        "precision": bench.runtime.precision,
+        "split": bench.run.fingerprints[1],
+        **{key: told[key] for key in ("images", "seed")},
+    }
+    for line in reversed(read_records(log)):
+        if identity.items() <= line.items():
+            return _better(line)
+    state = mean_of(ingredients)
+    scores: dict[str, float | None] = {}
+    for name, used in ((AVERAGE, None), (RECOMPUTE, settler)):
+        judge.settler = used
+        score = judge(state).score
+        scores[name] = score if math.isfinite(score) else None  # A collapse may leave nothing but NaN.
+    judge.settler = None
+    append_record(log, {**identity, **scores})
+    better = _better(scores)
+    logger.info(
+        "BatchNorm: the mean of all models scores %s with statistics computed anew on %d training images, %s with "
+        "averaged ones: %s",
+        *(scores[RECOMPUTE], told["images"], scores[AVERAGE], "computed anew" if better else "averaged"),
+    )
+    return better
+
+
+def _better(scores: Mapping[str, Any]) -> bool:
+    recomputed, averaged = scores[RECOMPUTE], scores[AVERAGE]
+    return recomputed is not None and (averaged is None or recomputed > averaged)
