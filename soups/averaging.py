@@ -1,18 +1,27 @@
 """Averages of checkpoint files: the shortest way from models to a soup."""
 
+import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, read_state, write_checkpoint
+from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, read_layout, read_state, write_checkpoint
 from soups.errors import DataError, UsageError
 from soups.hashes import hashes_of
+from soups.preflight import check_duplicates, check_layouts, odd_ones, others_too, strip_prefix
+from soups.records import compact_json
 from soups.runtime import cache_dir
-from soups.weights import average_mapped
+from soups.weights import average_mapped, integer_rule
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
+
+_LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,8 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
 
     Raises:
         UsageError: no paths, or weights that do not fit them.
-        DataError: a file is no checkpoint of ours, is damaged, or does not fit the others; names it.
+        DataError: a file is no checkpoint of ours, is damaged, holds NaN or infinity, is there twice, or does not fit
+            the others; names it.
     """
     files = [Path(path) for path in paths]
     coefficients = [1.0] * len(files) if weights is None else [float(weight) for weight in weights]
@@ -45,46 +55,104 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
     total_weight = sum(coefficients)
     if not total_weight > 0:
         raise UsageError("average", expected="weights with a sum above zero", found=str(coefficients))
-    digests = hashes_of([_existing(file) for file in files], cache_dir() / "hashes")
+    card = _checked(files)
+    digests = _hashes(files)
+    check_duplicates({str(file): digest for file, digest in zip(files, digests, strict=True)})
     members = sorted(zip(digests, files, coefficients, strict=True))
-    cards = [_card(file) for _, file, _ in members]
-    check_cards(cards, [str(file) for _, file, _ in members])
-    state = average_mapped([(str(file), read_state(file)) for _, file, _ in members], [member[2] for member in members])
+    states = [(str(file), _without_prefix(file)) for _, file, _ in members]
+    state = average_mapped(states, [coefficient for _, _, coefficient in members])
     ingredients = tuple(
         IngredientCard(name=file.stem, sha256=digest, coefficient=coefficient / total_weight)
         for digest, file, coefficient in members
     )
-    return AveragedModel(state, soup_card(cards[0], SoupCard(recipe="average", ingredients=ingredients)))
+    soup = SoupCard(recipe="average", ingredients=ingredients, integers=integer_rule(state))
+    return AveragedModel(state, soup_card(card, soup))
+
+
+def _checked(files: Sequence[Path]) -> Card:
+    """The first card, once it is certain from their first bytes that the files belong together."""
+    for number, file in enumerate(files):
+        if file in files[:number]:
+            raise DataError(f"{file}: given twice", expected="each model once", next_step="give it more weight instead")
+    names, cards = [str(file) for file in files], [_card(file) for file in files]
+    check_cards(cards, names)
+    check_layouts({name: strip_prefix(read_layout(file))[0] for name, file in zip(names, files, strict=True)})
+    return cards[0]
+
+
+def _hashes(files: Sequence[Path]) -> list[str]:
+    """The files' hashes, while torch is loaded: it takes a second and a core, and hashing can use the others."""
+    with ThreadPoolExecutor(1) as pool:
+        digests = pool.submit(hashes_of, files, cache_dir() / "hashes")
+        import_module("torch")
+        return digests.result()
+
+
+def _without_prefix(file: Path) -> "dict[str, torch.Tensor]":
+    state, prefix = strip_prefix(read_state(file))
+    if prefix:
+        logger.info("%s: the prefix %r of all its tensors' names is left out", file, prefix)
+    return state
 
 
 def check_cards(cards: Sequence[Card], names: Sequence[str]) -> None:
     """Raise unless all models have one architecture, one list of classes and one preprocessing.
 
     Raises:
-        DataError: names the first model that differs from the first, and in what.
+        DataError: names the first model that differs from most (from the first, among equals), in what, and how many
+            more do.
     """
-    for card, name in zip(cards[1:], names[1:], strict=True):
-        for field in ("architecture", "classes", "preprocessing"):
-            expected, found = getattr(cards[0], field), getattr(card, field)
-            if expected != found:
-                raise DataError(
-                    f"{name}: another {field} than {names[0]}",
-                    expected=str(expected),
-                    found=str(found),
-                    next_step="average only fine-tunes of one start",
-                )
+    reference, odd = _odd_cards(cards, names)
+    for name, (what, expected, found) in odd.items():
+        raise DataError(
+            f"{name}: another {what} than {reference}{others_too(len(odd) - 1)}",
+            expected=expected,
+            found=found,
+            next_step="leave it out: only fine-tunes of one start can be averaged",
+        )
+
+
+def card_misfits(cards: Sequence[Card], names: Sequence[str]) -> dict[str, str]:
+    """The models whose cards differ from those of most, in the order given: name → what is wrong, in one sentence."""
+    reference, odd = _odd_cards(cards, names)
+    return {
+        name: f"it has another {what} than {reference}: expected {expected}, found {found}"
+        for name, (what, expected, found) in odd.items()
+    }
+
+
+_COMPARED = {"architecture": "architecture", "classes": "list of classes", "preprocessing": "preprocessing"}
+
+
+def _odd_cards(cards: Sequence[Card], names: Sequence[str]) -> tuple[str, dict[str, tuple[str, str, str]]]:
+    """The name of a card like most, and for each that is not like it: in what it differs, expected and found."""
+    if not cards:
+        return "", {}
+    known = dict(zip(names, cards, strict=True))
+    reference, odd = odd_ones(
+        {name: compact_json(card.model_dump(mode="json", include=set(_COMPARED))) for name, card in known.items()}
+    )
+    told = {}
+    for name in odd:
+        field = next(each for each in _COMPARED if getattr(known[name], each) != getattr(known[reference], each))
+        expected, found = getattr(known[reference], field), getattr(known[name], field)
+        told[name] = (_COMPARED[field], _brief(expected, found), _brief(found, expected))
+    return reference, told
+
+
+def _brief(value: Any, other: Any) -> str:
+    """Classes by number and name; of settings, those that differ."""
+    if isinstance(value, tuple):
+        text = f"{len(value)} classes: {', '.join(value)}"
+    else:
+        text = ", ".join(f"{key} {item}" for key, item in value if item != getattr(other, key))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
 def soup_card(ingredient: Card, soup: SoupCard) -> Card:
     """The card of a soup, from that of any of its ingredients; it keeps what it is to be run with."""
     kept = {key: value for key, value in ingredient.training.items() if key in ("precision", "threads")}
     return ingredient.model_copy(update={"kind": "soup", "soup": soup, "training": kept, "scores": {}})
-
-
-def _existing(file: Path) -> Path:
-    if not file.is_file():
-        raise DataError(f"{file}: no such file", expected="a checkpoint")
-    return file
 
 
 def _card(file: Path) -> Card:

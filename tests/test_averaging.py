@@ -65,7 +65,7 @@ def test_the_card_tells_the_ingredients(models: list[Path], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"classes": ("dog", "cat")}, "another classes"),
+        ({"classes": ("dog", "cat")}, "another list of classes"),
         ({"architecture": Architecture(family="timm", name="toy2")}, "another architecture"),
         ({"preprocessing": Preprocessing(size=5, mean=(0, 0, 0), std=(1, 1, 1))}, "another preprocessing"),
     ],
