@@ -1,11 +1,12 @@
 """The judge of a run: its validation images and network, set up when the first verdict is asked for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from soups.checkpoints import Card
+from soups.data.held import HeldImages
 from soups.data.samples import set_rows
 from soups.pipeline.evaluate import Bench
 from soups.pipeline.pool import pool_of
@@ -61,7 +62,7 @@ class LazyJudge:
         )
         judge = ValidationJudge(
             build_empty(card.architecture, card.classes),
-            validation,
+            replace(validation, images=HeldImages(validation.images)),
             card.preprocessing,
             bench.evaluation.metric,
             bench.runtime,
