@@ -22,7 +22,7 @@ from soups.models.settings import ModelSettings
 from soups.pipeline.judging import LazyJudge
 from soups.pipeline.main import open_bench
 from soups.pipeline.pool import pool_of
-from soups.pipeline.run import RecordedSettings, record_run
+from soups.pipeline.recorded import RecordedSettings, record_run
 from soups.pipeline.settings import CommandSettings
 from soups.recipes import RECIPES
 from soups.recipes.pool import Accept, Judge, Pool, Soup, Verdict

@@ -16,6 +16,7 @@ from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, 
 from soups.evaluation.settings import EvaluationSettings
 from soups.launch import run_all
 from soups.metrics import all_scores, probabilities
+from soups.pipeline.reading import load_model
 from soups.pipeline.run import Run
 from soups.pipeline.sets import encode, evaluation_set, image_paths
 from soups.progress import track
@@ -71,10 +72,8 @@ class Bench:
         return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
 
     def _compute(self, path: Path, set_names: Sequence[str]) -> dict[str, np.ndarray]:
-        from soups.models.load import load_classifier
-
         limit_threads(self.runtime.threads)
-        classifier, card = load_classifier(path, **self._expectations(path))
+        classifier, card = load_model(self.run, path)
         order = class_order(card, self.run, path)
         classifier.to(self.runtime.device)
         logits = {}
@@ -86,22 +85,6 @@ class Bench:
             )
             logits[name] = np.ascontiguousarray(values[:, order])
         return logits
-
-    def _expectations(self, path: Path) -> dict[str, Any]:
-        """What a file without a card must be: the run's own start says it."""
-        from soups.checkpoints import SUFFIX, read_card
-
-        digest = self.run.sha256(path)
-        if path.suffix == SUFFIX and read_card(path) is not None:
-            return {"sha256": digest}
-        start = read_card(self.run.start)
-        assert start is not None
-        return {
-            "sha256": digest,
-            "architecture": start.architecture,
-            "classes": self.run.space.names,
-            "preprocessing": start.preprocessing,
-        }
 
     def set(self, name: str, card: Card) -> EvaluationSet:
         """A set's images at the geometry of a model."""

@@ -13,15 +13,8 @@ from soups.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.launch import run_all
 from soups.metrics import METRICS
 from soups.pipeline.plan import Task, parse_indices, plan, training_record
-from soups.pipeline.run import (
-    RecordedSettings,
-    Run,
-    check_recorded,
-    existing_run,
-    latest_run,
-    record_run,
-    say_if_flattering,
-)
+from soups.pipeline.recorded import RecordedSettings, record_run
+from soups.pipeline.run import Run, check_recorded, existing_run, latest_run, say_if_flattering
 from soups.pipeline.sets import evaluation_set, open_all_images, training_set
 from soups.pipeline.settings import FinetuneSettings
 from soups.records import append_record, fingerprint, locked, write_table, write_text
@@ -55,18 +48,24 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     tasks = plan(run, settings, runtime, indices)
     if not tasks:
         return
-    _train_all(tasks, run, runtime.jobs)
+    train_all(tasks, runtime.jobs)
 
 
-def _train_all(tasks: Sequence[Task], run: Run, jobs: int) -> None:
+def train_all(tasks: Sequence[Task], jobs: int) -> None:
+    """Train what is asked for, several side by side.
+
+    Raises:
+        PartialFailure: some of several failed; the others are kept.
+    """
     failures = []
     for task, result in run_all(train_one, tasks, jobs):
+        name = f"{task.run_name}{task.index}"
         if isinstance(result, UserError):
-            failures.append(f"{run.name}{task.index}: {result}")
+            failures.append(f"{name}: {result}")
             error: Exception = result
         elif isinstance(result, Exception):
-            logger.error("%s%d failed", run.name, task.index, exc_info=result)
-            failures.append(f"{run.name}{task.index}: {type(result).__name__}: {result}")
+            logger.error("%s failed", name, exc_info=result)
+            failures.append(f"{name}: {type(result).__name__}: {result}")
             error = result
     if failures and len(tasks) == 1:
         raise error
@@ -91,6 +90,12 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
                 _make_run(settings, name)
     run = existing_run(settings.run, name)
     assert run is not None
+    if run.recorded.foreign is not None:
+        raise UsageError(
+            f"run {name!r} is a pool of checkpoints made elsewhere: nothing is trained in it",
+            found=run.recorded.foreign.foreign_location,
+            next_step="start a run of its own with another --name and --data-location",
+        )
     check_recorded(run, settings, given)
     return run
 

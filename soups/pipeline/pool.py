@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from soups.averaging import check_cards
-from soups.checkpoints import SUFFIX, Card, read_card, read_state
+from soups.checkpoints import Card
 from soups.errors import DataError
 from soups.metrics import METRICS, predictions
 from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
+from soups.pipeline.reading import is_mapped, read_model
 from soups.recipes.pool import Ingredient, Pool, Verdict
 from soups.records import fingerprint
 
@@ -34,7 +35,7 @@ def pool_of(bench: Bench, *, scored: bool = True) -> tuple[Pool, Card]:
     """
     paths = pool_paths(bench.run)
     hashes = bench.run.hashes(paths.values())
-    cards = {name: card_of(path) for name, path in paths.items()}
+    cards = {path.stem: card for path, card in bench.run.finetunes().items()}
     check_cards(list(cards.values()), list(cards))
     if scored:
         lines = evaluate_individuals(bench)
@@ -46,13 +47,6 @@ def pool_of(bench: Bench, *, scored: bool = True) -> tuple[Pool, Card]:
     return Pool(ingredients, start), next(iter(cards.values()))
 
 
-def card_of(path: Path) -> Card:
-    """The card of a model of the pool."""
-    card = read_card(path)
-    assert card is not None  # Only files with a card are in the pool.
-    return card
-
-
 def _ingredient(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
     values = line["metrics"]["val"]
     score = _score(bench, values)
@@ -62,13 +56,13 @@ def _ingredient(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
         score=score,
         log_loss=values["log_loss"],
         load=_reader(bench, path, line["sha256"]),
-        mapped=path.suffix == SUFFIX,
+        mapped=is_mapped(path),
         known=lambda: _known_verdict(bench, path, score, values["log_loss"]),
     )
 
 
 def _unscored(bench: Bench, path: Path, sha256: str) -> Ingredient:
-    return Ingredient(path.stem, sha256, math.nan, math.nan, _reader(bench, path, sha256), path.suffix == SUFFIX)
+    return Ingredient(path.stem, sha256, math.nan, math.nan, _reader(bench, path, sha256), is_mapped(path))
 
 
 def _score(bench: Bench, values: Mapping[str, float]) -> float:
@@ -101,6 +95,6 @@ def _reader(bench: Bench, path: Path, sha256: str) -> Callable[[], Any]:
                 found=found,
                 next_step="restore the file, or remove it and make it again",
             )
-        return read_state(path)
+        return read_model(bench.run, path)
 
     return read

@@ -1,58 +1,26 @@
 """A run: its folder, what it recorded of itself, and the names of its models."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from soups.checkpoints import SUFFIX, Card, read_card
-from soups.data.settings import DataSettings
 from soups.errors import DataError, UsageError
 from soups.hashes import hashes_of
 from soups.labels import LabelSpace
-from soups.models.settings import ModelSettings
+from soups.pipeline.foreign import ENDINGS, foreign_members
+from soups.pipeline.recorded import RecordedSettings, read_recorded
 from soups.pipeline.settings import CommandSettings, RunSettings
-from soups.records import read_records, write_text
-from soups.runtime import Precision, Runtime, RuntimeSettings, cache_dir, resolve
+from soups.records import read_records
+from soups.runtime import Runtime, RuntimeSettings, cache_dir, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
-
-_ENDINGS = (SUFFIX, ".pt", ".pth", ".bin")
-_VERSIONED = ("soups", "torch", "torchvision", "open_clip_torch", "timm", "albumentations", "numpy", "pillow")
-
-
-class RecordedSettings(BaseModel):
-    """What belongs to the run as a whole: decided once, obeyed by every stage after."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    data: DataSettings
-    model: ModelSettings
-    metric: str
-    precision: Precision
-    threads: int
-
-    def flat(self) -> dict[str, Any]:
-        """Flat keys, as the flags are."""
-        rest = self.model_dump(mode="json", exclude={"data", "model"})
-        return {**self.data.model_dump(mode="json"), **self.model.model_dump(mode="json"), **rest}
-
-    @classmethod
-    def from_flat(cls, values: Mapping[str, Any]) -> "RecordedSettings":
-        """The inverse of `flat`."""
-        data = {key: values[key] for key in DataSettings.model_fields if key in values}
-        model = {key: values[key] for key in ModelSettings.model_fields if key in values}
-        rest = {key: values[key] for key in ("metric", "precision", "threads")}
-        return cls.model_validate({"data": data, "model": model, **rest})
 
 
 @dataclass(frozen=True)
@@ -138,13 +106,48 @@ class Run:
         return self.models / f"{self.name}_{recipe}_soup{SUFFIX}"
 
     def finetunes(self) -> dict[Path, Card]:
-        """The fine-tunes whose files are there, with their cards, by index."""
+        """The fine-tunes whose files are there, with their cards, by index; those of a foreign pool, by name.
+
+        Raises:
+            DataError: of a foreign pool, there is no checkpoint, or two have one name.
+        """
+        if self.recorded.foreign is not None:
+            members = foreign_members(Path(self.recorded.foreign.foreign_location))
+            return {path: card or self.card_without_file for path, card in members.items()}
         found = {}
         for path in sorted(self.models.glob(f"{self.name}*_epochs*{SUFFIX}"), key=_by_index):
             card = read_card(path)
             if card is not None and card.kind == "fine-tune" and path.stem == self.finetune_name(card):
                 found[path] = card
         return found
+
+    @cached_property
+    def card_without_file(self) -> Card:
+        """What a checkpoint without a card is taken for: a member of a foreign pool, else another of the run's start.
+
+        Raises:
+            DataError: the run has no start.
+        """
+        foreign, recorded = self.recorded.foreign, self.recorded
+        if foreign is not None:
+            architecture, preprocessing = foreign.architecture, foreign.preprocessing
+            classes = tuple(recorded.data.class_order or ())
+        else:
+            start = read_card(self.start)
+            if start is None:
+                raise DataError(f"{self.start}: has no card", expected="the start that finetune.py wrote")
+            architecture, preprocessing, classes = start.architecture, start.preprocessing, self.space.names
+        return Card(
+            kind="fine-tune",
+            architecture=architecture,
+            classes=classes,
+            preprocessing=preprocessing,
+            training={"precision": recorded.precision, "threads": recorded.threads},
+        )
+
+    def card_of(self, path: Path) -> Card:
+        """The card of a model of the run, or what it is taken for where its file has none."""
+        return (read_card(path) if path.suffix == SUFFIX else None) or self.card_without_file
 
     def finetune_name(self, card: Card) -> str:
         """The name of a fine-tune of this run, as its card has it."""
@@ -196,8 +199,12 @@ def open_run(settings: CommandSettings, given: Collection[str], may_differ: Coll
 
 def say_if_flattering(run: Run) -> None:
     """Say, once for each command, that validation means nothing where it is done on the training images."""
-    if "val" not in set(run.samples["split"]):
+    if "val" in set(run.samples["split"]):
+        return
+    if run.recorded.foreign is None:
         logger.warning("no validation set: models are validated on the images they were trained on, which flatters")
+    else:
+        logger.warning("no validation set: if the models were trained on these images, their scores flatter")
 
 
 def latest_run(settings: RunSettings) -> str | None:
@@ -220,16 +227,16 @@ def existing_run(settings: RunSettings, name: str) -> Run | None:
         DataError: its settings file is damaged.
     """
     folder = Path(settings.runs_folder) / name
-    path = folder / "settings.yaml"
-    if not path.exists():
+    recorded = read_recorded(folder)
+    if recorded is None:
         return None
-    try:
-        recorded = RecordedSettings.from_flat(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError, KeyError, TypeError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: damaged", found=reason, next_step="restore it, or choose another --name") from error
-    models = Path(settings.model_location) if settings.model_location else folder / "models"
-    return Run(folder, models, recorded)
+    elsewhere = settings.model_location
+    if recorded.foreign is None:
+        return Run(folder, Path(elsewhere) if elsewhere else folder / "models", recorded)
+    if elsewhere:  # The folder of the checkpoints may have moved; soups never go into it.
+        foreign = recorded.foreign.model_copy(update={"foreign_location": elsewhere})
+        recorded = recorded.model_copy(update={"foreign": foreign})
+    return Run(folder, folder / "models", recorded)
 
 
 def check_recorded(run: Run, settings: CommandSettings, given: Collection[str]) -> None:
@@ -259,21 +266,6 @@ def _same(wanted: Any, recorded: Any) -> bool:
     return wanted == recorded
 
 
-def record_run(folder: Path, recorded: RecordedSettings) -> None:
-    """Write the run's settings, with the versions it began with."""
-    versions = {name: metadata.version(name) for name in _VERSIONED if _installed(name)}
-    text = yaml.safe_dump({**recorded.flat(), "versions": versions}, sort_keys=True, allow_unicode=True)
-    write_text(folder / "settings.yaml", text)
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
 def find_model(name: str, run: Run, settings: RunSettings) -> Path:
     """The checkpoint that a name means: a path, or a file name with any ending or none.
 
@@ -284,21 +276,23 @@ def find_model(name: str, run: Run, settings: RunSettings) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    places = [[Path(settings.model_location)]] if settings.model_location else []
+    foreign = run.recorded.foreign
+    elsewhere = foreign.foreign_location if foreign else settings.model_location
+    places = [[Path(elsewhere)]] if elsewhere else []
     everywhere = sorted(Path(settings.runs_folder).glob("*/models"))
     places += [[run.folder / "models"], everywhere]
     stem = name
-    for ending in _ENDINGS:
+    for ending in ENDINGS:
         stem = stem.removesuffix(ending)
     for folders in places:
-        hits = [folder / f"{stem}{ending}" for folder in folders for ending in _ENDINGS]
+        hits = [folder / f"{stem}{ending}" for folder in folders for ending in ENDINGS]
         hits = [hit for hit in hits if hit.is_file()]
         if len(hits) > 1:
             listing = ", ".join(map(str, hits))
             raise UsageError(f"{name}: two models have this name", found=listing, next_step="give the path of one")
         if hits:
             return hits[0]
-    known = [path.stem for path in sorted(run.models.glob(f"*{SUFFIX}"))]
+    known = [path.stem for path in [*(run.finetunes() if foreign else ()), *sorted(run.models.glob(f"*{SUFFIX}"))]]
     raise UsageError(
         f"{name}: no such model",
         expected=f"a path, or one of {', '.join(known) or '(the run has none yet)'}",

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.checkpoints import read_card
 from soups.data.samples import set_rows
-from soups.errors import DataError
 from soups.pipeline.evaluate import Bench
+from soups.pipeline.reading import load_model
 from soups.records import append_record, fingerprint, read_records
 from soups.runtime import limit_threads
 
@@ -30,9 +29,7 @@ def images_per_second(bench: Bench, path: Path) -> float:
         bench: the run; its validation images are predicted.
         path: a model of the run; all of one architecture are equally fast.
     """
-    card = read_card(path)
-    if card is None:
-        raise DataError(f"{path}: no card", expected="a model of this run")
+    card = bench.run.card_of(path)
     log = bench.run.folder / "logs" / "speed.jsonl"
     runtime = bench.runtime
     conditions = {
@@ -54,10 +51,9 @@ def _measure(bench: Bench, path: Path) -> float:
     import torch
 
     from soups.evaluation.logits import batch_logits, evaluating
-    from soups.models.load import load_classifier
 
     limit_threads(bench.runtime.threads)
-    classifier, card = load_classifier(path)
+    classifier, card = load_model(bench.run, path)
     classifier.to(bench.runtime.device)
     rows = np.arange(min(_BATCH, len(set_rows(bench.run.samples, "val"))))
     pixels = torch.from_numpy(bench.set("val", card).images.take(rows))

@@ -1,17 +1,12 @@
 """What `validation.py` does: which classes and images of the validation set a model gets wrong."""
 
-from pathlib import Path
-
 from soups import cli
-from soups.checkpoints import read_card
 from soups.data.samples import set_rows
-from soups.errors import DataError
 from soups.pipeline.main import open_bench
 from soups.pipeline.run import find_model
 from soups.pipeline.sets import evaluation_set
 from soups.pipeline.settings import ValidationSettings
 from soups.pipeline.votes import default_model
-from soups.preprocessing import Preprocessing
 from soups.report.per_class import class_table, confusion, confusion_text, draw_confusion
 from soups.report.wrong_images import draw_wrong_images
 
@@ -35,17 +30,8 @@ def validate(given: cli.Given[ValidationSettings]) -> None:
     figures = run.folder / "figures"
     drawn = figures / f"{path.stem}_confusion.png", figures / f"{path.stem}_wrong.png"
     draw_confusion(matrix, names, drawn[0], title=f"{path.stem}: validation images")
-    images = evaluation_set(
-        "val", set_rows(run.samples, "val"), run, _preprocessing(path, run.start), settings.cache
-    ).images
+    preprocessing = run.card_of(path).preprocessing
+    images = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache).images
     title = f"{path.stem}: wrong validation images, the surest first"
     draw_wrong_images(images.__getitem__, outputs, labels, names, drawn[1], title=title, most=settings.images)
     print("\n" + "\n".join(map(str, drawn)))
-
-
-def _preprocessing(path: Path, start: Path) -> Preprocessing:
-    """Of a model without a card, that of the run's start."""
-    card = (read_card(path) if path.suffix == start.suffix else None) or read_card(start)
-    if card is None:
-        raise DataError(f"{start}: has no card")
-    return card.preprocessing

@@ -1,0 +1,84 @@
+"""The weights of a run's models: of our own checkpoints, and of others under our names."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soups import archives
+from soups.checkpoints import SUFFIX, Card, read_card, read_state
+from soups.pipeline.run import Run
+from soups.records import whole_file
+
+if TYPE_CHECKING:
+    import torch
+
+    from soups.models.classifier import Classifier
+    from soups.models.foreign import Translated
+
+
+def read_model(run: Run, path: Path) -> "dict[str, torch.Tensor]":
+    """The state of a model, `backbone.*`, `head.weight`, `head.bias`, mapped where `is_mapped`.
+
+    Raises:
+        DataError: the file is damaged, or is no checkpoint of the network that the run takes it for.
+    """
+    if path.suffix == SUFFIX and read_card(path) is not None:
+        return read_state(path)
+    return read_translated(run, path).state
+
+
+def is_mapped(path: Path) -> bool:
+    """Whether `read_model` gives a view of the file, which takes no memory."""
+    return path.suffix == SUFFIX or archives.is_plain_archive(path)
+
+
+def load_model(run: Run, path: Path) -> "tuple[Classifier, Card]":
+    """A model of the run, float32, on the CPU, in evaluation mode, and its card.
+
+    Raises:
+        DataError: as `read_model`.
+    """
+    from soups.models.build import build_filled
+    from soups.models.load import load_classifier
+
+    if path.suffix == SUFFIX and read_card(path) is not None:
+        return load_classifier(path, sha256=run.sha256(path))
+    card = run.card_of(path)
+    return build_filled(card.architecture, card.classes, read_model(run, path), str(path)), card
+
+
+def read_translated(run: Run, path: Path) -> "Translated":
+    """A checkpoint without a card under our names, and what was done to it.
+
+    A whole CLIP gets the zero-shot head of its own text tower for the run's classes and templates; it is kept in the
+    run's `heads`, so that it is computed once.
+
+    Raises:
+        DataError: the file is no checkpoint of the network that the run takes it for; names the tensors.
+    """
+    from safetensors.torch import load_file
+
+    from soups.models.foreign import lacks_head, network_of, translate
+    from soups.models.foreign_files import read_foreign
+
+    card, foreign = run.card_of(path), run.recorded.foreign
+    given, network = read_foreign(path, ema=foreign is not None and foreign.ema), network_of(card.architecture)
+    head = None
+    if foreign is not None and lacks_head(given, network, str(path)):
+        place = run.folder / "heads" / f"{run.sha256(path)}{SUFFIX}"
+        if not place.exists():
+            _write_zero_shot_head(run, path, given, place)
+        head = load_file(place)
+    return translate(given, network, str(path), classes=card.classes, head=head)
+
+
+def _write_zero_shot_head(run: Run, path: Path, given: "dict[str, torch.Tensor]", place: Path) -> None:
+    from safetensors.torch import save
+
+    from soups.models import clip_models
+    from soups.models.foreign import network_of, whole_clip
+
+    card = run.card_of(path)
+    towers = whole_clip(given, network_of(card.architecture), str(path))
+    head = clip_models.zero_shot(run.recorded.model, towers, str(path), card.classes)
+    with whole_file(place) as temporary:
+        temporary.write_bytes(save({key: tensor.contiguous() for key, tensor in head.state_dict().items()}))

@@ -1,0 +1,93 @@
+"""What a run records of itself in `settings.yaml`: decided once, obeyed by every stage after."""
+
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from soups.checkpoints import Architecture
+from soups.data.settings import DataSettings
+from soups.errors import DataError
+from soups.models.settings import ModelSettings
+from soups.preprocessing import Preprocessing
+from soups.records import write_text
+from soups.runtime import Precision
+
+FILE = "settings.yaml"
+_VERSIONED = ("soups", "torch", "torchvision", "open_clip_torch", "timm", "albumentations", "numpy", "pillow")
+
+
+class ForeignPool(BaseModel):
+    """Checkpoints that were made elsewhere: where they are, and what they do not say themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    foreign_location: str
+    """Folder of the checkpoints; nothing is written into it."""
+    ema: bool = False
+    """Take the averaged weights of training checkpoints."""
+    architecture: Architecture
+    preprocessing: Preprocessing
+
+
+class RecordedSettings(BaseModel):
+    """What belongs to the run as a whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataSettings
+    model: ModelSettings
+    metric: str
+    precision: Precision
+    threads: int
+    foreign: ForeignPool | None = None
+    """The pool of a run that trains nothing; its classes are the data's `class_order`."""
+
+    def flat(self) -> dict[str, Any]:
+        """Flat keys, as the flags are."""
+        rest = self.model_dump(mode="json", exclude={"data", "model", "foreign"})
+        foreign = self.foreign.model_dump(mode="json") if self.foreign else {}
+        return {**self.data.model_dump(mode="json"), **self.model.model_dump(mode="json"), **rest, **foreign}
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> "RecordedSettings":
+        """The inverse of `flat`."""
+        data = {key: values[key] for key in DataSettings.model_fields if key in values}
+        model = {key: values[key] for key in ModelSettings.model_fields if key in values}
+        foreign = {key: values[key] for key in ForeignPool.model_fields if key in values} or None
+        rest = {key: values[key] for key in ("metric", "precision", "threads")}
+        return cls.model_validate({"data": data, "model": model, "foreign": foreign, **rest})
+
+
+def record_run(folder: Path, recorded: RecordedSettings) -> None:
+    """Write the run's settings, with the versions it began with."""
+    versions = {name: metadata.version(name) for name in _VERSIONED if _installed(name)}
+    text = yaml.safe_dump({**recorded.flat(), "versions": versions}, sort_keys=True, allow_unicode=True)
+    write_text(folder / FILE, text)
+
+
+def read_recorded(folder: Path) -> RecordedSettings | None:
+    """What a run recorded; None where there is no run.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        return RecordedSettings.from_flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError, KeyError, TypeError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: damaged", found=reason, next_step="restore it, or choose another --name") from error
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
