@@ -78,7 +78,7 @@ def cook(given: cli.Given[MainSettings]) -> None:
         from soups.pipeline.soup import Order, make_soup
 
         for recipe in dict.fromkeys(recipes):
-            options = {"strict": settings.strict} if recipe == "greedy" else {}
+            options = {"accept": "better" if settings.strict else "equal"} if recipe == "greedy" else {}
             make_soup(bench, Order(recipe, options, scores=settings.scores))
     if settings.report:
         from soups.pipeline.compare import print_comparison

@@ -2,6 +2,7 @@
 
 from soups.recipes.dare import dare
 from soups.recipes.greedy import greedy
+from soups.recipes.greedy_log_loss import greedy_log_loss
 from soups.recipes.model_stock import model_stock
 from soups.recipes.pool import Recipe
 from soups.recipes.pruned import pruned
@@ -15,6 +16,7 @@ from soups.recipes.wise_ft import wise_ft
 RECIPES: dict[str, Recipe] = {
     "uniform": uniform,
     "greedy": greedy,
+    "greedy_log_loss": greedy_log_loss,
     "pruned": pruned,
     "top_k": top_k,
     "wise_ft": wise_ft,

@@ -43,6 +43,8 @@ class Pool:
 
     ingredients: tuple[Ingredient, ...]
     start: Ingredient | None = None
+    start_problem: str = ""
+    """Where there is no common start because the ingredients have different ones: which, of two of them."""
 
     def __post_init__(self) -> None:
         if not self.ingredients:
@@ -153,21 +155,51 @@ def mean_of(ingredients: Sequence[Ingredient]) -> "dict[str, torch.Tensor]":
     return average((ingredient.name, ingredient.load()) for ingredient in ingredients)
 
 
-def decision(candidate: str, accepted: bool, verdict: Verdict, incumbent: float, why: str) -> dict[str, Any]:
-    """One line of a recipe's log.
+DECISION_KEYS = (
+    *("candidate", "accepted", "score", "incumbent", "errors", "images", "complete"),
+    *("gained", "lost", "log_loss", "why"),
+)
+"""What a decision says."""
+
+
+def decision(
+    candidate: str,
+    accepted: bool,
+    verdict: Verdict,
+    incumbent: float,
+    why: str,
+    gains: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """One line of a recipe's log: plain JSON, so what is no finite number is None.
+
+    Args:
+        candidate: its name.
+        accepted: whether it was taken.
+        verdict: on the soup with the candidate.
+        incumbent: score to reach.
+        why: in words.
+        gains: images seen that only the candidate gets right, and those that only the incumbent does; None: not known.
 
     Returns:
-        `candidate` (name), `accepted`, `score` (of the soup with the candidate), `incumbent` (score to reach),
-        `errors` and `images` (wrong and seen), `complete` (False where the judge stopped before the last image; the
-        score is then the best that was still possible), `why` (in words).
+        `candidate`, `accepted`, `score` (of the soup with the candidate), `incumbent`, `errors` and `images` (wrong and
+        seen), `complete` (False where the judge stopped before the last image; score and log-loss are then the best
+        that was still possible), `gained` and `lost` (together: how many images decided), `log_loss`, `why`.
     """
+    gained, lost = gains or (None, None)
     return {
         "candidate": candidate,
-        "accepted": accepted,
-        "score": verdict.score,
-        "incumbent": incumbent,
+        "accepted": bool(accepted),
+        "score": _finite(verdict.score),
+        "incumbent": _finite(incumbent),
         "errors": verdict.errors,
         "images": verdict.images,
         "complete": verdict.complete,
+        "gained": gained,
+        "lost": lost,
+        "log_loss": _finite(verdict.log_loss),
         "why": why,
     }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,12 +1,16 @@
 """What recipes that try several soups share: the order of merit, a sweep by validation, one judged soup."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from soups.errors import UsageError
+from soups.recipes.acceptance import AtLeast
+from soups.recipes.budget import spent
 from soups.recipes.pool import Ingredient, Judge, OnDecision, Verdict, decision
+from soups.recipes.reasons import gains, out_of_reach
+from soups.recipes.resume import recalled, verdict_of
 
 if TYPE_CHECKING:
     from soups.recipes.pool import State
@@ -20,8 +24,11 @@ class Best:
     """The outcome of a sweep."""
 
     value: float
-    score: float
+    score: float | None
+    """None where there was no judge."""
     decisions: tuple[dict[str, Any], ...]
+    untried: tuple[str, ...] = ()
+    """Candidates (`alpha=0.3`) that the judge's budget left."""
 
 
 class Trace:
@@ -31,11 +38,24 @@ class Trace:
         self.decisions: list[dict[str, Any]] = []
         self.on_decision = on_decision
 
-    def add(self, candidate: str, accepted: bool, verdict: Verdict, incumbent: float, why: str) -> None:
-        """One more decision; see `pool.decision`."""
-        self.decisions.append(decision(candidate, accepted, verdict, incumbent, why))
+    def add(
+        self,
+        candidate: str,
+        accepted: bool,
+        verdict: Verdict,
+        incumbent: float,
+        why: str,
+        beaten: Verdict | None = None,
+    ) -> None:
+        """One more decision; see `pool.decision`. `beaten` is the incumbent's verdict, to count who gets what right."""
+        counts = None if beaten is None else gains(verdict, beaten)
+        self.decisions.append(decision(candidate, accepted, verdict, incumbent, why, counts))
         if self.on_decision is not None:
             self.on_decision(self.decisions[-1])
+
+    def recall(self, line: dict[str, Any]) -> None:
+        """One more decision, that was on record already: nobody is told again."""
+        self.decisions.append(line)
 
 
 def best_first(ingredients: Iterable[Ingredient]) -> list[Ingredient]:
@@ -57,47 +77,88 @@ def sweep(
     on_decision: OnDecision | None,
     *,
     later_wins_ties: bool = False,
+    whole: bool = False,
+    known: Mapping[float, Callable[[], Verdict]] | None = None,
 ) -> Best:
     """Judge one soup after the other; the best score wins, and among equals the first (or the last).
 
-    Only the state being judged is in memory: the caller makes the winner's again.
+    Each is judged only until it is certain that it will not take the lead, and none that the judge has on record;
+    where the judge has a budget, it ends with that. Only the state being judged is in memory: the caller makes the
+    winner's again.
 
     Args:
         name: what is swept, for the log (`alpha`).
-        candidates: values and what makes their states; taken one by one, so later ones may build on earlier ones.
+        candidates: values and what makes their states (not called where no state is needed); taken one by one, so
+            later ones may build on earlier ones.
         judge: weighs each.
         on_decision: called with each decision; `accepted` says that the candidate took the lead.
         later_wins_ties: among equal scores the last wins instead of the first.
+        whole: judge each on all images, where the scores themselves are wanted (a curve).
+        known: verdicts that need no judge.
     """
-    trace = Trace(on_decision)
-    best: tuple[float, float] | None = None
+    trace, untried, given = Trace(on_decision), [], known or {}
+    best: tuple[float, Verdict] | None = None
     for value, make in candidates:
-        verdict = judge(make())
-        if best is None:
-            trace.add(f"{name}={value:g}", True, verdict, verdict.score, "the first that was tried")
-            best = value, verdict.score
-            continue
-        lead = best[1]
-        leads = verdict.score > lead or (math.isnan(lead) and not math.isnan(verdict.score))
-        tied = verdict.score == lead
-        accepted = leads or (tied and later_wins_ties)
-        how = "better than" if leads else "as good as" if tied else "worse than"
-        trace.add(f"{name}={value:g}", accepted, verdict, lead, f"{how} {name}={best[0]:g}")
-        if accepted:
-            best = value, verdict.score
+        label = f"{name}={value:g}"
+        line = recalled(judge, label)
+        if line is not None:
+            trace.recall(line)
+            best = (value, verdict_of(line)) if line["accepted"] else best
+        elif best is not None and value not in given and spent(judge):
+            untried.append(label)
+        else:
+            goal = None if whole or best is None else _lead(best[1].score, later_wins_ties)
+            verdict = given[value]() if value in given else judge(make(), goal)
+            best = _compared(trace, name, (value, verdict), best, later_wins_ties)
     assert best is not None
-    return Best(best[0], best[1], tuple(trace.decisions))
+    return Best(best[0], best[1].score, tuple(trace.decisions), tuple(untried))
 
 
-def judged_once(name: str, state: "State", judge: Judge, on_decision: OnDecision | None, best_single: float) -> Best:
+def _lead(score: float, later_wins_ties: bool) -> AtLeast | None:
+    """What takes the lead from a score; from one that is no number, anything does."""
+    return None if math.isnan(score) else AtLeast(score, strict=not later_wins_ties)
+
+
+def _compared(
+    trace: Trace,
+    name: str,
+    candidate: tuple[float, Verdict],
+    best: tuple[float, Verdict] | None,
+    later_wins_ties: bool,
+) -> tuple[float, Verdict]:
+    """The better of two values with their verdicts, told to the log."""
+    value, verdict = candidate
+    if best is None:
+        trace.add(f"{name}={value:g}", True, verdict, verdict.score, "the first that was tried")
+        return candidate
+    lead = best[1].score
+    leads = verdict.score > lead or (math.isnan(lead) and not math.isnan(verdict.score))
+    tied = verdict.score == lead
+    accepted = verdict.complete and (leads or (tied and later_wins_ties))
+    how = f"{'better than' if leads else 'as good as' if tied else 'worse than'} {name}={best[0]:g}"
+    why = how if verdict.complete else out_of_reach(verdict)
+    trace.add(f"{name}={value:g}", accepted, verdict, lead, why, best[1])
+    return candidate if accepted else best
+
+
+def judged_once(
+    name: str, state: "State", judge: Judge | None, on_decision: OnDecision | None, best_single: float
+) -> Best:
     """The outcome where there is nothing to choose: the one soup's score, with its line in the log.
 
     Args:
         name: the soup, for the log.
+        judge: None leaves the score open.
         best_single: score of the best ingredient, told as the incumbent.
     """
-    verdict = judge(state)
+    if judge is None:
+        return Best(math.nan, None, ())
     trace = Trace(on_decision)
+    line = recalled(judge, name)
+    if line is not None:
+        trace.recall(line)
+        return Best(math.nan, verdict_of(line).score, tuple(trace.decisions))
+    verdict = judge(state)
     trace.add(name, True, verdict, best_single, "without choosing")
     return Best(math.nan, verdict.score, tuple(trace.decisions))
 

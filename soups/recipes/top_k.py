@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from soups.errors import UsageError
+from soups.recipes.budget import untried_option, untried_words
 from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_of
-from soups.recipes.sweep import best_first, judged_once, sweep
-from soups.weights import WeightedSum
+from soups.recipes.running import RunningSum, same_numbers
+from soups.recipes.sweep import Best, best_first, judged_once, sweep
 
 if TYPE_CHECKING:
     from soups.recipes.pool import State
@@ -17,11 +18,12 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
 
     The order is that of the paper's greedy soup: falling validation score, ties by lower log-loss, then
     name. Without `k` each of 1 … N is judged, from one running sum, and the best wins; among equals the
-    largest, since a mean of more models
-    depends less on the luck of the validation set.
+    largest, since a mean of more models depends less on the luck of the validation set. Each is judged only until it is
+    certain that it will not win; the first not at all where its verdict is known. A judge with a budget or with a
+    record of an earlier run is asked accordingly (`budget`, `resume`).
 
     In memory at a time: one ingredient, the float64 sum and one candidate. The final state is summed anew in canonical
-    order, and judged.
+    order, and judged again if that changes a bit.
 
     Args:
         pool: the ingredients, in any order.
@@ -37,19 +39,16 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
     number = len(order)
     if k is not None and not 1 <= k <= number:
         raise UsageError("top_k: k", expected=f"a number of models from 1 to {number}", found=str(k))
-    decisions = None
-    if k is None:
-        best = sweep("k", _prefixes(order), judge, on_decision, later_wins_ties=True)
-        chosen, decisions = int(best.value), best.decisions
-    else:
-        chosen = k
+    best = _swept(order, judge, on_decision) if k is None else None
+    chosen = k if best is None else int(best.value)
+    assert chosen is not None
     ingredients = canonical_order(order[:chosen])
     final = mean_of(ingredients)
-    if decisions is None:
-        once = judged_once(f"k={chosen}", final, judge, on_decision, order[0].score)
-        score, decisions = once.score, once.decisions
+    if best is None:
+        best = judged_once(f"k={chosen}", final, judge, on_decision, order[0].score)
+        score = best.score
     else:
-        score = judge(final).score  # The running sum may differ in the last bit.
+        score = best.score if same_numbers(final, _summed(order[:chosen])) else judge(final).score
     how = "as given" if k is not None else f"the best of {number} by validation"
     return Soup(
         recipe="top_k",
@@ -57,14 +56,27 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
         ingredients=ingredients,
         coefficients=(1 / chosen,) * chosen,
         score=score,
-        decisions=decisions,
-        options={"k": chosen},
-        summary=f"the mean of the best {chosen} of {number}: k {how}",
+        decisions=best.decisions,
+        options={"k": chosen, **untried_option(best.untried)},
+        summary=f"the mean of the best {chosen} of {number}: k {how}{untried_words(best.untried)}",
     )
 
 
-def _prefixes(order: list[Ingredient]) -> "Iterator[tuple[float, Callable[[], State]]]":
-    total = WeightedSum()
+def _swept(order: list[Ingredient], judge: Judge, on_decision: OnDecision | None) -> Best:
+    known = {} if order[0].known is None else {1.0: order[0].known}
+    with RunningSum() as total:
+        return sweep("k", _prefixes(order, total), judge, on_decision, later_wins_ties=True, known=known)
+
+
+def _prefixes(order: list[Ingredient], total: RunningSum) -> "Iterator[tuple[float, Callable[[], State]]]":
     for position, ingredient in enumerate(order):
-        total.add(ingredient.load(), name=ingredient.name)
+        total.add(ingredient)
         yield position + 1, total.mean
+
+
+def _summed(ingredients: list[Ingredient]) -> "State":
+    """The mean in the order of merit, as it was judged."""
+    with RunningSum() as total:
+        for ingredient in ingredients:
+            total.add(ingredient)
+        return total.mean()

@@ -1,8 +1,7 @@
 """The uniform soup: the plain mean of all ingredients."""
 
-from typing import Any
-
-from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order, decision, mean_of
+from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order, mean_of
+from soups.recipes.sweep import judged_once
 
 
 def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = None) -> Soup:
@@ -22,22 +21,15 @@ def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None =
     ingredients = canonical_order(pool.ingredients)
     number = len(ingredients)
     state = mean_of(ingredients)
-    decisions: tuple[dict[str, Any], ...] = ()
-    score = None
     summary = f"the mean of all {number} models" if number > 1 else f"the pool's only model, {ingredients[0].name}"
-    if judge is not None:
-        verdict = judge(state)
-        score = verdict.score
-        best = max(ingredient.score for ingredient in ingredients)
-        decisions = (decision("all", True, verdict, best, f"{summary}, without choosing"),)
-        if on_decision is not None:
-            on_decision(decisions[0])
+    best_single = max(ingredient.score for ingredient in ingredients)
+    once = None if judge is None else judged_once("all", state, judge, on_decision, best_single)
     return Soup(
         recipe="uniform",
         state=state,
         ingredients=ingredients,
         coefficients=(1 / number,) * number,
-        score=score,
-        decisions=decisions,
+        score=None if once is None else once.score,
+        decisions=() if once is None else once.decisions,
         summary=summary,
     )

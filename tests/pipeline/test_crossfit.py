@@ -82,7 +82,7 @@ def test_the_greedy_soup_of_each_half_is_scored_on_the_other(bench: Bench, desk:
     from soups.evaluation.logits import compute_logits
     from soups.models.load import load_classifier
 
-    found = crossfitted(bench, {"greedy": {"strict": False}})
+    found = crossfitted(bench, {"greedy": {}})
     assert set(found) == {"best_single", "ensemble_selection", "greedy_soup", "greedy_soup_and_best_single"}
     line = next(line for line in desk.log("crossfit.jsonl") if "greedy_soup" in line["scores"])
     labels = bench.labels("val")

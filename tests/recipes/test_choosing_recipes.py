@@ -1,5 +1,6 @@
 """Pruned and top-k soups and slerp against slow, obvious references."""
 
+import dataclasses
 import itertools
 import weakref
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from soups.errors import DataError, UsageError
-from soups.recipes.pool import Ingredient, Pool, Verdict
+from soups.recipes.pool import Accept, Ingredient, Pool, Soup, Verdict
 from soups.recipes.pruned import pruned
 from soups.recipes.slerp import slerp
 from soups.recipes.top_k import top_k
@@ -18,10 +19,20 @@ State = dict[str, torch.Tensor]
 IMAGES = 8
 
 
-def judge(state: State) -> Verdict:
-    """Image i is right where weight i is near 0."""
-    errors = int((state["w"].double().abs() > 0.5).sum())
-    return Verdict((IMAGES - errors) / IMAGES, errors, IMAGES)
+def judge(state: State, accept: Accept | None = None) -> Verdict:
+    """Image i is right where weight i is near 0; it stops as soon as acceptance is ruled out."""
+    off = state["w"].double().abs().numpy()
+    for seen in range(1, IMAGES + 1):
+        errors, loss = int((off[:seen] > 0.5).sum()), float(np.round(off[:seen]).sum()) / IMAGES
+        verdict = Verdict((IMAGES - errors) / IMAGES, errors, seen, seen == IMAGES, loss)
+        if accept is not None and not verdict.complete and not accept.allows(verdict):
+            break
+    return verdict
+
+
+def unhurried(state: State, accept: Accept | None = None) -> Verdict:
+    """The same, looking at all images always."""
+    return judge(state)
 
 
 def make_pool(seed: int, number: int | None = None, dtype: torch.dtype = torch.float32) -> Pool:
@@ -39,31 +50,35 @@ def mean(ingredients: list[Ingredient]) -> np.ndarray:
     return np.mean([i.load()["w"].double().numpy() for i in ingredients], axis=0)
 
 
-def score(ingredients: list[Ingredient]) -> float:
-    return judge({"w": torch.tensor(mean(ingredients)).float()}).score
+def verdict(ingredients: list[Ingredient]) -> Verdict:
+    return judge({"w": torch.tensor(mean(ingredients)).float()})
 
 
 def order_of_merit(pool: Pool) -> list[Ingredient]:
     return sorted(pool.ingredients, key=lambda i: (-i.score, i.log_loss, i.name))
 
 
-def test_pruned_equals_brute_force() -> None:
+@pytest.mark.parametrize("ties", ["log_loss", "accept"])
+def test_pruned_equals_brute_force(ties: str) -> None:
     sizes = set()
-    for seed in range(200):
+    for seed in range(120):
         pool = make_pool(seed)
-        left, best = order_of_merit(pool)[::-1], score(list(pool.ingredients))
+        left, best = order_of_merit(pool)[::-1], verdict(list(pool.ingredients))
         changed = True
         while changed:
             changed = False
             for candidate in list(left):
                 others = [i for i in left if i is not candidate]
-                if others and score(others) >= best:
-                    left, best, changed = others, score(others), True
+                new = verdict(others) if others else best
+                tied = new.score == best.score and (ties == "accept" or new.log_loss <= best.log_loss)
+                if others and (new.score > best.score or tied):
+                    left, best, changed = others, new, True
         seen: list[dict] = []
-        soup = pruned(pool, judge, on_decision=seen.append)
+        soup = pruned(pool, judge, on_decision=seen.append, ties=ties)
         assert {i.name for i in soup.ingredients} == {i.name for i in left}, seed
+        assert pruned(pool, unhurried, ties=ties).ingredients == soup.ingredients
         np.testing.assert_allclose(soup.state["w"].numpy(), mean(left), rtol=1e-6, atol=1e-7)
-        assert soup.score == best == judge(soup.state).score
+        assert soup.score == best.score == judge(soup.state).score
         assert soup.coefficients == pytest.approx([1 / len(left)] * len(left))
         assert tuple(seen) == soup.decisions and seen[0]["candidate"] == "all"
         dropped = {line["candidate"].removeprefix("without ") for line in seen[1:] if line["accepted"]}
@@ -72,30 +87,56 @@ def test_pruned_equals_brute_force() -> None:
     assert len(sizes) > 3
 
 
-def test_pruned_judges_no_set_twice() -> None:
+def test_pruned_keeps_what_only_the_log_loss_tells_apart() -> None:
+    steady, wild = two({"w": torch.full((IMAGES,), 0.4)}, {"w": torch.full((IMAGES,), -0.4)}).ingredients
+    pool = Pool((steady, wild, Ingredient("third", "c", 1.0, 1.0, lambda: {"w": torch.full((IMAGES,), 1.2)})))
+    lines = pruned(pool, judge).decisions
+    assert lines[-1]["why"] == "as good without it" and lines[-1]["accepted"]
+
+    def unsure(state: State, accept: Accept | None = None) -> Verdict:
+        return Verdict(1.0, 0, IMAGES, True, float(state["w"].abs().mean()))
+
+    soup = pruned(Pool((steady, wild)), unsure)
+    assert len(soup.ingredients) == 2 and soup.decisions[-1]["why"] == "as good without it, but the log-loss is higher"
+    assert len(pruned(Pool((steady, wild)), unsure, ties="accept").ingredients) == 1
+    with pytest.raises(UsageError, match=r"pruned: ties(?s:.*)log_loss or accept"):
+        pruned(pool, judge, ties="never")
+
+
+@pytest.mark.parametrize("recipe", [pruned, top_k])
+def test_no_set_is_judged_twice(recipe: Callable[..., Soup]) -> None:
+    again = 0
     for seed in range(50):
         judged: list[bytes] = []
-        pruned(
-            make_pool(seed), lambda state, judged=judged: judged.append(state["w"].numpy().tobytes()) or judge(state)
-        )
-        # The winner alone, summed anew, may come again.
-        assert len(judged) - len(set(judged)) <= 1
+
+        def noting(state: State, accept: Accept | None = None, judged: list[bytes] = judged) -> Verdict:
+            judged.append(state["w"].numpy().tobytes())
+            return judge(state, accept)
+
+        parts = [dataclasses.replace(i, known=lambda i=i: judge(i.load())) for i in make_pool(seed).ingredients]
+        recipe(Pool(tuple(parts)), noting)
+        singles = {part.load()["w"].numpy().tobytes() for part in parts}
+        assert len(set(judged)) == len(judged) and not singles & set(judged)
+        again += len(judged)
+    assert again > 50
 
 
 def test_top_k_equals_brute_force() -> None:
-    sizes = set()
-    for seed in range(200):
+    sizes, stopped = set(), 0
+    for seed in range(120):
         pool = make_pool(seed)
         order = order_of_merit(pool)
-        scores = [score(order[:k]) for k in range(1, len(order) + 1)]
+        scores = [verdict(order[:k]).score for k in range(1, len(order) + 1)]
         best = max(k for k in range(1, len(order) + 1) if scores[k - 1] == max(scores))
-        soup = top_k(pool, judge)
+        soup, whole = top_k(pool, judge), top_k(pool, unhurried)
         assert {i.name for i in soup.ingredients} == {i.name for i in order[:best]}, seed
         np.testing.assert_allclose(soup.state["w"].numpy(), mean(order[:best]), rtol=1e-6, atol=1e-7)
-        assert soup.score == max(scores) and [line["score"] for line in soup.decisions] == scores
-        assert soup.options == {"k": best}
+        assert soup.score == max(scores) and [line["score"] for line in whole.decisions] == scores
+        assert [line["accepted"] for line in soup.decisions] == [line["accepted"] for line in whole.decisions]
+        assert soup.options == whole.options == {"k": best}
         sizes.add(best)
-    assert len(sizes) > 3
+        stopped += sum(not line["complete"] for line in soup.decisions)
+    assert len(sizes) > 3 and stopped > 20
 
 
 def test_top_k_fixed() -> None:

@@ -1,0 +1,26 @@
+"""The greedy soup on log-loss: models join one by one, each only if the soup's log-loss does not rise by it."""
+
+from soups.recipes.acceptance import LossAtMost
+from soups.recipes.greedy import Rule, grown
+from soups.recipes.pool import Judge, OnDecision, Pool, Soup
+
+
+def greedy_log_loss(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None) -> Soup:
+    """Algorithm 1 of Wortsman et al. 2022, arXiv:2203.05482, "greedy soup", with another measure for who joins.
+
+    The order is that of `greedy`: falling validation score, ties by lower log-loss, then name; the score stays the
+    chosen metric. But a candidate joins for good if the log-loss of the mean does not rise by it, whatever becomes of
+    the score: a log-loss changes with every image, where few accuracies are possible on a small validation set.
+
+    All else (stopping, several at once, budget, record, memory, the final state's bits) is as in `greedy`.
+
+    Args:
+        pool: the ingredients, in any order.
+        judge: weighs each candidate soup; has to tell the log-loss.
+        on_decision: called with each decision as soon as it has fallen.
+
+    Raises:
+        DataError: an ingredient does not fit the first, or holds NaN; names the ingredient and the tensor.
+    """
+    rule = Rule(lambda incumbent: LossAtMost(incumbent.log_loss), "raised its log-loss")
+    return grown("greedy_log_loss", pool, judge, on_decision, rule, {})
