@@ -28,8 +28,7 @@ def hashes_of(paths: Sequence[Path], folder: Path) -> list[str]:
     anew. A file that is missing, a pipe or unreadable gets a stand-in: decoding says what is wrong with it.
     """
     names = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- many paths, and links stay as they are.
-    place = os.path.commonpath({os.path.dirname(name) for name in names}) if names else ""  # noqa: PTH120
-    memory = folder / f"hashes-{hashlib.sha256(place.encode()).hexdigest()[:16]}.json"
+    memory = _memory(names, folder)
     known = _read(memory)
     stamps = {name: _stamp(name) for name in names}
     stale = [name for name, stamp in stamps.items() if stamp is not None and known.get(name, [])[:3] != stamp]
@@ -39,6 +38,20 @@ def hashes_of(paths: Sequence[Path], folder: Path) -> list[str]:
                 known[name] = [*(stamps[name] or []), sha256]
         _write(memory, known)
     return [str(known[name][3]) if stamps[name] is not None else _ABSENT for name in names]
+
+
+def remember(path: Path, sha256: str, folder: Path) -> None:
+    """Keep the SHA-256 of a file that was just written and hashed, so that `hashes_of` need not read it again."""
+    name = os.path.abspath(path)  # noqa: PTH100 -- as above.
+    memory = _memory([name], folder)
+    if (stamp := _stamp(name)) is not None:
+        _write(memory, _read(memory) | {name: [*stamp, sha256]})
+
+
+def _memory(names: Sequence[str], folder: Path) -> Path:
+    """The file in which is kept what is known of files of one folder."""
+    place = os.path.commonpath({os.path.dirname(name) for name in names}) if names else ""  # noqa: PTH120
+    return folder / f"hashes-{hashlib.sha256(place.encode()).hexdigest()[:16]}.json"
 
 
 def _stamp(name: str) -> Entry | None:

@@ -1,6 +1,9 @@
 """Averages of files against the obvious mean of their tensors."""
 
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import torch
 
 import soups
+from soups.averaging import card_misfits, check_cards
 from soups.checkpoints import Architecture, Card, read_card, read_state, write_checkpoint
 from soups.errors import DataError, UsageError
 from soups.preprocessing import Preprocessing
@@ -75,8 +79,10 @@ def test_models_that_do_not_belong_together(
 ) -> None:
     stranger = tmp_path / "stranger.safetensors"
     write_checkpoint(stranger, read_state(models[0]), card(**changes))
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=f"stranger.safetensors: {words} than .*model0.safetensors\n"):
         soups.average([models[0], stranger])
+    with pytest.raises(DataError, match=f"stranger.safetensors: {words} than .*model1.safetensors\n"):
+        soups.average([stranger, *models[1:]])
 
 
 def test_tensors_that_do_not_fit(models: list[Path], tmp_path: Path) -> None:
@@ -95,3 +101,118 @@ def test_what_is_no_model(models: list[Path], tmp_path: Path) -> None:
         soups.average(models[:2], [1.0, -1.0])
     with pytest.raises(DataError, match="no such file"):
         soups.average([tmp_path / "none.safetensors"])
+
+
+def test_cards_are_compared_with_those_of_most() -> None:
+    wide = Preprocessing(size=5, mean=(0, 0, 0), std=(1, 1, 1))
+    cards = [card(classes=("cat", "cow")), card(), card(preprocessing=wide), card(training={"index": 7})]
+    names = ["cows", "good", "wide", "also good"]
+    assert card_misfits(cards, names) == {
+        "cows": "it has another list of classes than good: expected 2 classes: cat, dog, found 2 classes: cat, cow",
+        "wide": "it has another preprocessing than good: expected size 4, found size 5",
+    }
+    with pytest.raises(DataError) as caught:
+        check_cards(cards, names)
+    assert str(caught.value).startswith(
+        "cows: another list of classes than good, and 1 other does not fit either\n"
+        "  expected: 2 classes: cat, dog\n"
+        "  found:    2 classes: cat, cow\n"
+    )
+    check_cards(cards[1::2], names[1::2])
+    assert card_misfits([], []) == {}
+
+
+def test_many_classes_are_cut_short() -> None:
+    many = tuple(f"class{number}" for number in range(1000))
+    (sentence,) = card_misfits([card(classes=many), card(classes=many[:-1])], ["a", "b"]).values()
+    assert "expected 1000 classes: class0, class1, " in sentence and "found 999 classes: class0" in sentence
+    assert len(sentence) < 500
+
+
+def test_a_model_counts_once(models: list[Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(models[1].read_bytes())
+    with pytest.raises(DataError, match=r"model1.safetensors and .*copy.safetensors are the same model twice"):
+        soups.average([*models, copy])
+    with pytest.raises(DataError, match=r"model2.safetensors: given twice\n  expected: each model once"):
+        soups.average([models[2], models[0], models[2]])
+
+
+def test_models_that_diverged(models: list[Path]) -> None:
+    for value, word in (float("nan"), "NaN"), (float("-inf"), "infinity"):
+        state = read_state(models[2]) | {"w": torch.full((3, 5), value)}
+        write_checkpoint(models[2], state, card())
+        with pytest.raises(DataError, match=rf"model2.safetensors: tensor 'w' holds {word}"):
+            soups.average(models)
+
+
+def test_a_prefix_of_all_names_is_no_difference(
+    models: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = soups.average(models).state
+    state = {f"_orig_mod.module.{key}": tensor for key, tensor in read_state(models[0]).items()}
+    write_checkpoint(models[0], state, card())
+    with caplog.at_level("INFO"):
+        found = soups.average(models).state
+    assert found.keys() == expected.keys() and torch.equal(found["w"], expected["w"])
+    assert "model0.safetensors: the prefix '_orig_mod.module.' of all its tensors' names is left out" in caplog.text
+
+
+def test_the_card_says_where_integers_come_from(models: list[Path], tmp_path: Path) -> None:
+    soup = soups.average(models)
+    first = min(models, key=sha256_of)
+    assert soup.state["steps"] == read_state(first)["steps"]
+    assert soup.card.soup is not None and soup.card.soup.integers == "taken from the first ingredient by hash"
+    write_checkpoint(tmp_path / "plain.safetensors", {"w": torch.ones(2)}, card())
+    plain = soups.average([tmp_path / "plain.safetensors"]).card.soup
+    assert plain is not None and plain.integers == ""
+
+
+MEMORY_SCRIPT = """
+import re, sys, threading
+from pathlib import Path
+import torch
+import soups
+from soups.checkpoints import read_state
+import soups.averaging
+
+def private() -> int:
+    return 1024 * int(re.search(r"Anonymous: *(\\d+)", Path("/proc/self/smaps_rollup").read_text())[1])
+
+way, *paths = sys.argv[1:]
+if way == "all":  # What this test must notice.
+    mapped = soups.averaging.read_state
+    soups.averaging.read_state = lambda path: {key: tensor.clone() for key, tensor in mapped(path).items()}
+soups.average(paths[:2])  # Libraries that are loaded on the way are no part of what is measured.
+before, most, done = private(), 0, threading.Event()
+
+def watch() -> None:
+    global most
+    while not done.wait(0.0005):
+        most = max(most, private())
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+soup = soups.average(paths)
+most = max(most, private())
+done.set()
+watcher.join()
+print(most - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's account of a process's memory")
+def test_memory_does_not_grow_with_the_number_of_models(tmp_path: Path) -> None:
+    paths = [tmp_path / f"model{number}.safetensors" for number in range(40)]
+    generator = torch.Generator().manual_seed(0)
+    for path in paths:  # 8 MiB each.
+        write_checkpoint(path, {f"w{n}": torch.randn(1 << 19, generator=generator) for n in range(4)}, card())
+    used = {}
+    for way in "mapped", "all":
+        command = [sys.executable, "-c", MEMORY_SCRIPT, way, *map(str, paths)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "SOUPS_CACHE": str(tmp_path / "cache")}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        used[way] = int(done.stdout)
+    model = 8 * 2**20
+    assert used["mapped"] < 2.5 * model + 8 * 2**20
+    assert used["all"] > 35 * model  # Else nothing was measured.

@@ -1,13 +1,24 @@
 """Averages of state dicts against Python's exact fractions."""
 
 import itertools
+import math
 from fractions import Fraction
 
 import pytest
 import torch
 
 from soups.errors import DataError, UsageError
-from soups.weights import WeightedSum, average, average_mapped, check_compatible
+from soups.weights import (
+    INTEGER_RULE,
+    WeightedSum,
+    average,
+    average_mapped,
+    check_compatible,
+    first_not_finite,
+    integer_rule,
+    refuse_not_finite,
+    tied,
+)
 
 
 def random_state(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -158,3 +169,97 @@ def test_mapped_states_that_cannot_be_averaged() -> None:
         average_mapped([("m0", good)], [1.0, 2.0])
     with pytest.raises(UsageError, match="sum to zero"):
         average_mapped([("m0", good), ("m1", good)], [1.0, -1.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e5m2])
+@pytest.mark.parametrize(("value", "word"), [(math.nan, "NaN"), (math.inf, "infinity"), (-math.inf, "infinity")])
+def test_what_is_not_finite_is_named(dtype: torch.dtype, value: float, word: str) -> None:
+    good = {"n": torch.tensor(5), "a": torch.ones(9).to(dtype), "b": torch.ones(3, 4).to(dtype), "e": torch.ones(0)}
+    assert first_not_finite(good) is None
+    refuse_not_finite(good, "m")
+    wrong = good | {
+        "b": torch.ones(4, 3).index_put((torch.tensor(2), torch.tensor(1)), torch.tensor(value)).T.to(dtype)
+    }
+    assert first_not_finite(wrong | {"c": wrong["b"]}) == "b"
+    with pytest.raises(DataError, match=rf"m: tensor 'b' holds {word}\n  expected: finite numbers\n.*diverged"):
+        refuse_not_finite(wrong, "m")
+    for way in average, average_mapped:
+        with pytest.raises(DataError, match=rf"wrong: tensor 'b' holds {word}"):
+            way([("good", good), ("wrong", wrong), ("good too", good)])
+
+
+def test_infinities_that_cancel_or_weigh_nothing_are_found() -> None:
+    states = [("plus", {"w": torch.tensor([math.inf])}), ("minus", {"w": torch.tensor([-math.inf])})]
+    for way in average, average_mapped:
+        with pytest.raises(DataError, match="plus: tensor 'w' holds infinity"):
+            way(states)
+        with pytest.raises(DataError, match="minus: tensor 'w' holds infinity"):
+            way([("good", {"w": torch.ones(1)}), states[1]], [1.0, 0.0])
+
+
+def test_largest_numbers_are_averaged_and_an_overflow_is_no_fault_of_a_model() -> None:
+    for dtype in torch.float16, torch.bfloat16, torch.float32:
+        largest = torch.full((5,), torch.finfo(dtype).max, dtype=dtype)
+        states = [("a", {"w": largest}), ("b", {"w": largest}), ("c", {"w": -largest})]
+        for way in average, average_mapped:
+            assert torch.equal(way(states[:2])["w"], largest)
+            with pytest.raises(DataError, match=rf"the average of tensor 'w' is too large for {dtype}(?s:.*)weights"):
+                way(states[1:], [2.0, -1.0])
+
+
+def tied_state(seed: int, *groups: str) -> dict[str, torch.Tensor]:
+    """Tensors `a` to `d`, those named together in a group being one."""
+    generator = torch.Generator().manual_seed(seed)
+    one_for = {name: torch.randn(5, generator=generator) for name in ("ab", "abc", "cd", "a", "b", "c", "d")}
+    return {key: one_for[next((group for group in groups if key in group), key)] for key in "abcd"} | {
+        "count": torch.tensor(seed)
+    }
+
+
+@pytest.mark.parametrize(
+    ("groups", "together"),
+    [
+        ([["ab"], ["ab"], ["ab"]], [["a", "b"]]),
+        ([["ab", "cd"], ["abc"], ["ab"]], [["a", "b"]]),
+        ([["abc"], ["abc"], ["ab", "cd"]], [["a", "b"]]),
+        ([["abc"], ["abc"], ["abc"]], [["a", "b", "c"]]),
+        ([["ab"], ["ab"], []], []),
+        ([[], ["ab"], ["ab"]], []),
+    ],
+)
+def test_what_is_tied_in_all_stays_tied(groups: list[list[str]], together: list[list[str]]) -> None:
+    states = [(f"m{seed}", tied_state(seed, *each)) for seed, each in enumerate(groups)]
+    alone = [(name, {key: tensor.clone() for key, tensor in state.items()}) for name, state in states]
+    expected = average(alone)
+    total = WeightedSum()
+    for name, state in states[:-1]:
+        total.add(state, name=name)
+    ahead = total.copy().mean_with(states[-1][1])
+    total.add(states[-1][1])
+    for mean in average(states), average_mapped(states), ahead, total.mean(), total.copy().mean():
+        assert list(mean) == list(expected)
+        assert all(torch.equal(mean[key], expected[key]) for key in expected)
+        places: dict[int, list[str]] = {}
+        for key, tensor in mean.items():
+            places.setdefault(tensor.data_ptr(), []).append(key)
+        assert [keys for keys in places.values() if len(keys) > 1] == together
+
+
+def test_views_of_one_storage_are_tied_only_where_they_are_the_same() -> None:
+    whole = torch.arange(6.0)
+    state = {"whole": whole, "same": whole, "part": whole[:3], "shaped": whole.view(2, 3), "empty": whole[:0]}
+    state |= {"bits": whole.view(torch.int32), "empty too": whole[:0]}
+    assert tied(state) == {key: "whole" if key == "same" else key for key in state}
+
+
+def test_tied_tensors_take_the_room_of_one() -> None:
+    total = WeightedSum()
+    total.add(tied_state(0, "ab"))
+    assert total.total["a"] is total.total["b"]
+    assert total.copy().total["a"] is not total.total["a"]
+
+
+def test_integers_have_a_rule() -> None:
+    assert integer_rule({"w": torch.ones(1)}) == integer_rule({}) == ""
+    assert integer_rule({"w": torch.ones(1), "n": torch.tensor(1)}) == INTEGER_RULE
+    assert "first ingredient by hash" in INTEGER_RULE
