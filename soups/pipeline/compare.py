@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from soups.errors import DataError
-from soups.pipeline.contenders import Ballot, contenders_of, count_votes, is_current, soups_of
+from soups.pipeline.contenders import Ballot, contenders_of, count_votes, is_current, request_options, soups_of
 from soups.pipeline.crossfit import crossfitted
 from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
 from soups.pipeline.pool import pool_key
@@ -39,11 +39,7 @@ def _options_to_crossfit(bench: Bench) -> dict[str, dict[str, Any]]:
     """The recipes that are cross-fitted, with the options that their soups were made with."""
     pool, soups = pool_key(bench.run.hashes(pool_paths(bench.run).values())), soups_of(bench)
     made = {recipe: soups[recipe][1] for recipe in _CROSSFITTED if recipe in soups}
-    return {
-        recipe: {key: value for key, value in card.soup.request.items() if key not in ("metric", "pool")}
-        for recipe, card in made.items()
-        if card.soup is not None and is_current(card, pool)
-    }
+    return {recipe: request_options(card) for recipe, card in made.items() if is_current(card, pool)}
 
 
 def _heading(bench: Bench, shifts: list[str]) -> str:

@@ -91,6 +91,12 @@ def soups_of(bench: Bench) -> dict[str, tuple[Path, Card]]:
     return found
 
 
+def request_options(card: Card) -> dict[str, Any]:
+    """The options that a soup was asked for with."""
+    request = card.soup.request if card.soup is not None else {}
+    return {key: value for key, value in request.items() if key not in ("metric", "pool")}
+
+
 def is_current(card: Card, pool: str) -> bool:
     """Whether a soup was made of this pool, as `pool_key` names it."""
     return card.soup is None or card.soup.request.get("pool") == pool

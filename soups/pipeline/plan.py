@@ -32,8 +32,12 @@ class Task:
     replaces: Path | None = None
 
 
-def parse_indices(text: str) -> list[int]:
+def parse_indices(text: str, flag: str = "--i") -> list[int]:
     """The indices that `3`, `0-11` or `0,4,7` (or a mixture) mean, each once, in order.
+
+    Args:
+        text: as the user gave it.
+        flag: by which, for messages.
 
     Raises:
         UsageError: the text means nothing.
@@ -43,7 +47,7 @@ def parse_indices(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise UsageError("--i", expected="a number, a range or a list: 3, 0-11 or 0,4,7", found=repr(text))
+            raise UsageError(flag, expected="a number, a range or a list: 3, 0-11 or 0,4,7", found=repr(text))
         indices |= dict.fromkeys(range(first, last + 1))
     return list(indices)
 

@@ -80,6 +80,10 @@ class MainSettings(CommandSettings):
     """More recipes by name."""
     scores: Flag = True
     """Score each finished soup on every set; False: a uniform soup is then made without opening an image."""
+    class_names: tuple[str, ...] | None = None
+    """Of checkpoints that were made elsewhere: their classes in the order of the logits (default: the data's)."""
+    ema: Flag = False
+    """Of checkpoints that were made elsewhere: take the averaged weights (EMA) that training scripts keep beside."""
     strict: Flag = False
     """Greedy takes an ingredient only if the score rises (the paper's code); otherwise if it does not fall
     (its Algorithm 1)."""
@@ -133,3 +137,18 @@ class ValidationSettings(CommandSettings):
     """The model; by default the greedy soup, or the best model by validation where there is none."""
     images: int = Field(default=24, gt=0)
     """How many wrong images the grid shows at the most."""
+
+
+class StudySettings(CommandSettings):
+    """Repeat a run's whole experiment over other splits of its data, and pool what each soup and vote gained.
+
+    Every split is a run of its own, `<name>-s<split seed>`, whose fine-tunes have the hyperparameters that the run's
+    own fine-tunes have; what is finished is not repeated. The table goes to stdout and to `runs/<name>-study/`.
+    """
+
+    split_seeds: str = "0-4"
+    """Which splits: `0-4`, or `0,3,7`; the run's own seed stands for the run itself."""
+    random_seeds: str | None = None
+    """Root seeds of training, one for each split; by default the run's own in each."""
+    soup: tuple[str, ...] | None = None
+    """The recipes; by default those of the soups that the run has, or uniform and greedy where it has none."""

@@ -135,7 +135,8 @@ def _with_interval(row: Mapping[str, Any], key: str) -> str:
     return f"{_percent(row[key])} [{_percent(row[f'{key}_low'])}, {_percent(row[f'{key}_high'])}]"
 
 
-def _p_value(value: float | None) -> str:
+def p_value_text(value: float | None) -> str:
+    """A p-value with as many digits as are worth reading."""
     if value is None:
         return NOTHING
     if value < 0.0001:
@@ -158,7 +159,7 @@ def _columns(level: float) -> dict[str, Callable[[Mapping[str, Any]], str]]:
         "log-loss": lambda row: NOTHING if row["test_log_loss"] is None else f"{row['test_log_loss']:.3f}",
         "calibration": lambda row: _percent(row["test_calibration_error"]),
         "images/s": lambda row: _speed(row["images_per_second"]),
-        "p": lambda row: _p_value(row["p"]),
+        "p": lambda row: p_value_text(row["p"]),
     }
 
 
@@ -210,8 +211,13 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> st
     """The rows of `compare` as a Markdown table, notes below; accuracies in per cent."""
     if not rows:
         return "nothing to compare"
-    header, *body = [[cell.replace("|", r"\|") for cell in row] for row in _cells(rows, level)]
+    return markdown(_cells(rows, level), _notes(rows, level))
+
+
+def markdown(cells: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """A Markdown table of a header and rows, the first column to the left, the others to the right, notes below."""
+    header, *body = [[cell.replace("|", r"\|") for cell in row] for row in cells]
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "".join(f"\n- {note}" for note in _notes(rows, level))
-    return f"{table}\n{notes}" if notes else table
+    below = "".join(f"\n- {note}" for note in notes)
+    return f"{table}\n{below}" if below else table

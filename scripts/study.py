@@ -1,0 +1,26 @@
+"""Repeat a run's whole experiment over other splits and pool what soups and votes gained: `--help` tells how."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from soups import cli
+from soups.pipeline.settings import StudySettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, do the study, and return the exit code."""
+    return cli.run(StudySettings, command, argv)
+
+
+def command(given: cli.Given[StudySettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.pipeline.study import study
+
+    study(given)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

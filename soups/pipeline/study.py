@@ -1,0 +1,165 @@
+"""What `scripts/study.py` does: a run's whole experiment over other splits, and what soups and votes gain by it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from soups import cli
+from soups.data.settings import DataSettings
+from soups.errors import UsageError, unknown_name
+from soups.models.settings import ModelSettings
+from soups.pipeline.compare import shift_sets
+from soups.pipeline.contenders import SOUP_VOTED, contenders_of, request_options, soups_of
+from soups.pipeline.evaluate import Bench
+from soups.pipeline.finetune import create_run, train_all
+from soups.pipeline.main import open_bench
+from soups.pipeline.plan import Task, parse_indices, plan
+from soups.pipeline.settings import FinetuneSettings, RunSettings, StudySettings
+from soups.pipeline.soup import Order, make_soup
+from soups.recipes import RECIPES
+from soups.records import write_table, write_text
+from soups.report import comparison
+from soups.report.study import MEASURES, format_study, markdown_study, pooled
+from soups.training.settings import TrainingSettings
+
+_BEST = "best single"
+_PAIR = f"{SOUP_VOTED} soup + best single"
+_RECORDED = frozenset(DataSettings.model_fields) | frozenset(ModelSettings.model_fields) | {"precision", "threads"}
+
+
+def study(given: cli.Given[StudySettings]) -> None:
+    """Train, soup and compare on every split; print the pooled table and keep it beside the runs.
+
+    Raises:
+        UsageError: seeds that make no sense, an unknown recipe, or splits that do not differ.
+        PartialFailure: some fine-tunes failed; the others are kept.
+    """
+    settings = given.settings
+    base = open_bench(settings, given.names)
+    orders, repetitions = _orders(base, settings.soup), _repetitions(base, settings)
+    train_all([task for one in repetitions for task in _tasks(one, base, settings)], settings.runtime.jobs)
+    splits = []
+    for one in repetitions:
+        for order in orders:
+            make_soup(one.bench, order)
+        splits.append(_rows(one.bench, [order.recipe for order in orders]))
+    rows = pooled(splits)
+    names = [one.bench.run.name for one in repetitions]
+    _keep(Path(settings.run.runs_folder) / f"{base.run.name}-study", names, splits, rows)
+    print(f"study of run {base.run.name}: {', '.join(names)}")
+    print(format_study(rows))
+
+
+@dataclass(frozen=True)
+class _Repetition:
+    """The experiment on one split."""
+
+    bench: Bench
+    random_seed: int | None
+    """Root seed of training; None: that of the original's fine-tunes."""
+
+
+def _orders(base: Bench, wanted: Sequence[str] | None) -> list[Order]:
+    """The soups to make, with the options that the original's were made with."""
+    made = soups_of(base)
+    recipes = list(dict.fromkeys(wanted if wanted is not None else made or ("uniform", "greedy")))
+    for recipe in recipes:
+        if recipe not in RECIPES:
+            raise unknown_name("recipe", recipe, RECIPES)
+    return [Order(recipe, request_options(made[recipe][1]) if recipe in made else {}) for recipe in recipes]
+
+
+def _repetitions(base: Bench, settings: StudySettings) -> list[_Repetition]:
+    """A run for each split seed: the original where it has that seed, else one beside it, made where it is not there.
+
+    Raises:
+        UsageError: seeds that make no sense, or splits that do not differ.
+    """
+    splits = parse_indices(settings.split_seeds, "--split-seeds")
+    seeds: Sequence[int | None] = [None] * len(splits)
+    if settings.random_seeds is not None:
+        seeds = parse_indices(settings.random_seeds, "--random-seeds")
+        if len(seeds) != len(splits):
+            expected = f"{len(splits)} seeds, one for each split"
+            raise UsageError("--random-seeds", expected=expected, found=settings.random_seeds)
+    found = [_repetition(base, settings, *pair) for pair in zip(splits, seeds, strict=True)]
+    if settings.random_seeds is None and len({one.bench.run.fingerprints[1] for one in found}) < len(found):
+        raise UsageError(
+            f"run {base.run.name!r}: its data is split the same way whatever the split seed",
+            expected="data that --val-ratio divides",
+            next_step="repeat it over seeds of training: --random-seeds with as many seeds as --split-seeds",
+        )
+    return found
+
+
+def _repetition(base: Bench, settings: StudySettings, split_seed: int, random_seed: int | None) -> _Repetition:
+    recorded = base.run.recorded
+    if split_seed == recorded.data.split_seed and random_seed is None:
+        return _Repetition(base, None)
+    name = f"{base.run.name}-s{split_seed}" + ("" if random_seed is None else f"-r{random_seed}")
+    wanted = _finetuning(base, settings, RunSettings(name=name, runs_folder=settings.run.runs_folder), split_seed)
+    run = create_run(wanted, _RECORDED)
+    return _Repetition(replace(base, run=run), random_seed)
+
+
+def _finetuning(base: Bench, settings: StudySettings, run: RunSettings, split_seed: int) -> FinetuneSettings:
+    """Settings of the original's run with another split."""
+    recorded = base.run.recorded
+    return FinetuneSettings(
+        run=run,
+        data=recorded.data.model_copy(update={"split_seed": split_seed}),
+        cache=settings.cache,
+        model=recorded.model,
+        evaluation=settings.evaluation.model_copy(update={"metric": recorded.metric}),
+        runtime=settings.runtime.model_copy(update={"precision": recorded.precision, "threads": recorded.threads}),
+    )
+
+
+def _tasks(one: _Repetition, base: Bench, settings: StudySettings) -> list[Task]:
+    """The fine-tunes of a repetition that are not finished: the original's, with its split and seed."""
+    run = one.bench.run
+    if run is base.run:
+        return []
+    place = RunSettings(name=run.name, runs_folder=settings.run.runs_folder)
+    wanted = _finetuning(base, settings, place, run.recorded.data.split_seed)
+    tasks = []
+    for card in base.run.finetunes().values():
+        values = {key: card.training[key] for key in TrainingSettings.model_fields if key in card.training}
+        values |= {"validate_every": 0} | ({} if one.random_seed is None else {"random_seed": one.random_seed})
+        own = wanted.model_copy(
+            update={
+                "training": TrainingSettings.model_validate(values),
+                "cache": settings.cache.model_copy(update={"cache_size": card.training["cache_size"]}),
+            }
+        )
+        tasks += plan(run, own, one.bench.runtime, [card.training["index"]])
+    return tasks
+
+
+def _rows(bench: Bench, recipes: Sequence[str]) -> list[dict[str, Any]]:
+    """The comparison of one split, under names that all splits share."""
+    others = {f"{recipe} soup" for recipe in RECIPES} - {f"{recipe} soup" for recipe in recipes}
+    contenders = [one for one in contenders_of(bench) if one.name not in others]
+    contenders[0] = replace(contenders[0], name=_BEST)
+    if f"{SOUP_VOTED} soup" in (names := [one.name for one in contenders]) and _PAIR not in names:
+        contenders.append(replace(contenders[0], name=_PAIR))  # There the soup is the best single model.
+    sets = {name: comparison.Truth(bench.labels(name)) for name in bench.labelled_sets()}
+    return comparison.compare(contenders, sets, shifts=shift_sets(bench), repeats=1)
+
+
+def _keep(
+    folder: Path, names: Sequence[str], splits: Sequence[Sequence[Mapping[str, Any]]], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """The pooled table as CSV and Markdown, and each split's results."""
+    import pandas as pd
+
+    columns = ("name", "val", *MEASURES)
+    single = [
+        {"run": name, **{key: row[key] for key in columns}}
+        for name, part in zip(names, splits, strict=True)
+        for row in part
+    ]
+    write_table(folder / "splits.csv", pd.DataFrame(single))
+    write_table(folder / "study.csv", pd.DataFrame(rows))
+    write_text(folder / "study.md", markdown_study(rows) + "\n")
