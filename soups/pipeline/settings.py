@@ -143,12 +143,12 @@ class StudySettings(CommandSettings):
     """Repeat a run's whole experiment over other splits of its data, and pool what each soup and vote gained.
 
     Every split is a run of its own, `<name>-s<split seed>`, whose fine-tunes have the hyperparameters that the run's
-    own fine-tunes have; what is finished is not repeated. The table goes to stdout and to `runs/<name>-study/`.
+    own fine-tunes have, with other seeds; what is finished is not repeated. The table goes to stdout and to `runs/<name>-study/`.
     """
 
     split_seeds: str = "0-4"
     """Which splits: `0-4`, or `0,3,7`; the run's own seed stands for the run itself."""
     random_seeds: str | None = None
-    """Root seeds of training, one for each split; by default the run's own in each."""
+    """Root seeds of training, one for each split; by default the run's own plus the split seed."""
     soup: tuple[str, ...] | None = None
     """The recipes; by default those of the soups that the run has, or uniform and greedy where it has none."""

@@ -1,5 +1,6 @@
 """What `scripts/study.py` does: a run's whole experiment over other splits, and what soups and votes gain by it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from soups.report import comparison
 from soups.report.study import MEASURES, format_study, markdown_study, pooled
 from soups.training.settings import TrainingSettings
 
+logger = logging.getLogger(__name__)
+
 _BEST = "best single"
 _PAIR = f"{SOUP_VOTED} soup + best single"
 _RECORDED = frozenset(DataSettings.model_fields) | frozenset(ModelSettings.model_fields) | {"precision", "threads"}
@@ -32,7 +35,7 @@ def study(given: cli.Given[StudySettings]) -> None:
     """Train, soup and compare on every split; print the pooled table and keep it beside the runs.
 
     Raises:
-        UsageError: seeds that make no sense, an unknown recipe, or splits that do not differ.
+        UsageError: seeds that make no sense, or an unknown recipe.
         PartialFailure: some fine-tunes failed; the others are kept.
     """
     settings = given.settings
@@ -57,7 +60,7 @@ class _Repetition:
 
     bench: Bench
     random_seed: int | None
-    """Root seed of training; None: that of the original's fine-tunes."""
+    """Root seed of training; None: the original's plus the split seed."""
 
 
 def _orders(base: Bench, wanted: Sequence[str] | None) -> list[Order]:
@@ -74,7 +77,7 @@ def _repetitions(base: Bench, settings: StudySettings) -> list[_Repetition]:
     """A run for each split seed: the original where it has that seed, else one beside it, made where it is not there.
 
     Raises:
-        UsageError: seeds that make no sense, or splits that do not differ.
+        UsageError: seeds that make no sense.
     """
     splits = parse_indices(settings.split_seeds, "--split-seeds")
     seeds: Sequence[int | None] = [None] * len(splits)
@@ -84,13 +87,18 @@ def _repetitions(base: Bench, settings: StudySettings) -> list[_Repetition]:
             expected = f"{len(splits)} seeds, one for each split"
             raise UsageError("--random-seeds", expected=expected, found=settings.random_seeds)
     found = [_repetition(base, settings, *pair) for pair in zip(splits, seeds, strict=True)]
-    if settings.random_seeds is None and len({one.bench.run.fingerprints[1] for one in found}) < len(found):
-        raise UsageError(
-            f"run {base.run.name!r}: its data is split the same way whatever the split seed",
-            expected="data that --val-ratio divides",
-            next_step="repeat it over seeds of training: --random-seeds with as many seeds as --split-seeds",
-        )
+    _say_what_coincides(found)
     return found
+
+
+def _say_what_coincides(repetitions: Sequence[_Repetition]) -> None:
+    """With few groups, or a `val/` folder, different seeds give the same split."""
+    runs: dict[str, list[str]] = {}
+    for one in repetitions:
+        runs.setdefault(one.bench.run.fingerprints[1], []).append(one.bench.run.name)
+    for names in runs.values():
+        if len(names) > 1:
+            logger.warning("%s: the same split; they differ in the seed of training alone", ", ".join(names))
 
 
 def _repetition(base: Bench, settings: StudySettings, split_seed: int, random_seed: int | None) -> _Repetition:
@@ -117,7 +125,7 @@ def _finetuning(base: Bench, settings: StudySettings, run: RunSettings, split_se
 
 
 def _tasks(one: _Repetition, base: Bench, settings: StudySettings) -> list[Task]:
-    """The fine-tunes of a repetition that are not finished: the original's, with its split and seed."""
+    """The fine-tunes of a repetition that are not finished: the original's with its split, another seed of training."""
     run = one.bench.run
     if run is base.run:
         return []
@@ -126,7 +134,8 @@ def _tasks(one: _Repetition, base: Bench, settings: StudySettings) -> list[Task]
     tasks = []
     for card in base.run.finetunes().values():
         values = {key: card.training[key] for key in TrainingSettings.model_fields if key in card.training}
-        values |= {"validate_every": 0} | ({} if one.random_seed is None else {"random_seed": one.random_seed})
+        random_seed = values["random_seed"] + run.recorded.data.split_seed
+        values |= {"validate_every": 0, "random_seed": random_seed if one.random_seed is None else one.random_seed}
         own = wanted.model_copy(
             update={
                 "training": TrainingSettings.model_validate(values),
