@@ -5,9 +5,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from soups.cli import set_up_logging
 from soups.errors import EnvironmentFailure
@@ -29,19 +30,30 @@ def run_all(
     """
     if min(jobs, len(items)) <= 1:
         for item in items:
-            yield item, _caught(function, item)
+            yield item, caught(function, item)
         return
+    with worker_processes(min(jobs, len(items))) as pool:
+        futures = {pool.submit(caught, function, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], result_of(future, "give fewer --jobs")
+
+
+@contextmanager
+def worker_processes(
+    number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes for the block, spawned as work comes in; they end with it, at once if it ends by an exception.
+
+    Args:
+        number: how many at the most.
+        prepare: called in each before its first work; importable by name.
+        arguments: for it.
+    """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_begin) as pool:
-        futures = {pool.submit(_caught, function, item): item for item in items}
+    initial = (prepare, arguments)
+    with ProcessPoolExecutor(number, mp_context=context, initializer=_begin, initargs=initial) as pool:
         try:
-            for future in as_completed(futures):
-                try:
-                    yield futures[future], future.result()
-                except BrokenProcessPool:
-                    problem = "a worker process ended without a word"
-                    next_step = "it may have run out of memory: give fewer --jobs"
-                    yield futures[future], EnvironmentFailure(problem, next_step=next_step)
+            yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
@@ -49,12 +61,23 @@ def run_all(
             raise
 
 
-def _begin() -> None:
+def result_of(future: Future[Result], advice: str) -> Result | EnvironmentFailure:
+    """What a worker process made of its work, waited for; where it died, what may help."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        problem = "a worker process ended without a word"
+        return EnvironmentFailure(problem, next_step=f"it may have run out of memory: {advice}")
+
+
+def _begin(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     """What a worker process does first."""
     set_up_logging()
     # Ctrl-C reaches every process of a terminal; the parent decides, and ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if prepare is not None:
+        prepare(*arguments)
 
 
 def _end_with_parent() -> None:
@@ -65,7 +88,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _caught(function: Callable[[Item], Result], item: Item) -> Result | Exception:
+def caught(function: Callable[[Item], Result], item: Item) -> Result | Exception:
+    """The result, or the exception that was raised; the operating system's refusals in words."""
     try:
         return function(item)
     except OSError as error:

@@ -108,6 +108,25 @@ def find_device(name: str) -> str:
     return name
 
 
+def device_of_worker(name: str, number: int) -> str:
+    """The device of one of several worker processes: accelerators are dealt out in turn, unless the name says which.
+
+    Args:
+        name: as in `find_device`.
+        number: of the worker, from 0.
+
+    Raises:
+        EnvironmentFailure: the device does not exist here.
+    """
+    device = find_device(name)
+    if device == "cpu" or ":" in device:
+        return device
+    import torch
+
+    count = torch.accelerator.device_count()
+    return f"{device}:{number % count}" if count > 1 else device
+
+
 def _fastest_precision(device: str) -> Precision:
     import torch
 

@@ -30,6 +30,18 @@ def test_an_unknown_device_is_explained() -> None:
         runtime.resolve(RuntimeSettings(device="quantum"))
 
 
+def test_workers_share_out_the_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    assert [runtime.device_of_worker("cpu", number) for number in range(3)] == ["cpu"] * 3
+    monkeypatch.setattr(runtime, "find_device", lambda name: "xpu" if name == "auto" else name)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    assert [runtime.device_of_worker("auto", number) for number in range(3)] == ["xpu:0", "xpu:1", "xpu:0"]
+    assert runtime.device_of_worker("xpu:1", 0) == "xpu:1"
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    assert runtime.device_of_worker("auto", 5) == "xpu"
+
+
 def test_cache_folder_obeys_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOUPS_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "elsewhere")

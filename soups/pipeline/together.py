@@ -1,0 +1,186 @@
+"""Candidates judged several at once, each in a process of its own, with the verdicts that one process would give."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from soups.launch import caught, result_of, worker_processes
+from soups.pipeline.evaluate import Bench
+from soups.pipeline.judging import LazyJudge
+from soups.pipeline.pool import pool_of
+from soups.recipes.pool import Accept, Ingredient, Judge, Pool, Verdict
+from soups.recipes.running import RunningSum
+from soups.runtime import device_of_worker
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What a worker process judges with."""
+
+    pool: Pool
+    """Ingredients of the same names and weights as the recipe's."""
+    judge: Judge
+    """Gives equal states the verdicts that the recipe's own judge gives them."""
+
+
+def seat_of_run(bench: Bench, batchnorm: str | None, number: int) -> Seat:
+    """A seat at a run's own pool; where there are several accelerators, each worker has one.
+
+    Args:
+        bench: the run.
+        batchnorm: see `LazyJudge`.
+        number: of the worker, from 0.
+    """
+    device = device_of_worker(bench.runtime.wanted_device, number)
+    bench = replace(bench, runtime=bench.runtime.model_copy(update={"wanted_device": device}))
+    pool, card = pool_of(bench)
+    return Seat(pool, LazyJudge(bench, (pool, card), batchnorm))
+
+
+class Together:
+    """A judge that can also weigh several candidates at once against the same incumbent; to be used in a `with` block.
+
+    Args:
+        alone: gives single verdicts, in this process; what else it can do, this one can.
+        open_seat: importable by name (or a `partial` of such); called in each worker, with its number from 0, when its
+            first work comes in.
+        width: how many candidates at once, each in a process.
+    """
+
+    def __init__(self, alone: Judge, open_seat: Callable[[int], Seat], width: int) -> None:
+        self.alone, self.open_seat, self.width = alone, open_seat, width
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Together":
+        import multiprocessing
+
+        context = multiprocessing.get_context("spawn")
+        self._round: Synchronized[int] = context.Value("q", 0)
+        arguments = (self.open_seat, context.Value("q", 0), self._round)
+        self._workers: ProcessPoolExecutor = self._stack.enter_context(
+            worker_processes(self.width, _sit_down, arguments)
+        )
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self._stack.__exit__(*problem)
+
+    def __call__(self, state: Any, accept: Accept | None = None) -> Verdict:
+        """The verdict on these weights."""
+        return self.alone(state, accept)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "alone":  # Not set yet.
+            raise AttributeError(name)
+        return getattr(self.alone, name)
+
+    def together(
+        self, kept: Sequence[Ingredient], candidates: Sequence[Ingredient], accept: Accept
+    ) -> Generator[Verdict]:
+        """The verdicts on the means of those kept and each candidate, in the order of the candidates.
+
+        At most `width` candidates are under way, and none beyond what was asked for before: whoever stops asking
+        (because one was accepted) calls off those that are judged in vain.
+
+        Args:
+            kept: ingredients of the soup so far, in the order in which they joined (it shows in the last bit).
+            candidates: to be judged beside them.
+            accept: what a candidate has to reach.
+
+        Raises:
+            EnvironmentFailure: a worker process died.
+            UserError: whatever judging this candidate raises.
+        """
+        names, round = tuple(ingredient.name for ingredient in kept), self._round.value
+        tasks = (_Task(round, names, candidate.name, accept) for candidate in candidates)
+        under_way: deque[Future[Verdict | Exception]] = deque()
+        try:
+            while True:
+                for task in islice(tasks, self.width - len(under_way)):
+                    under_way.append(self._workers.submit(caught, _judge, task))
+                if not under_way:
+                    return
+                result = result_of(under_way.popleft(), "judge fewer candidates at once")
+                if isinstance(result, Exception):
+                    raise result
+                yield result
+        finally:
+            with self._round.get_lock():
+                self._round.value += 1
+            for future in under_way:
+                future.cancel()
+
+
+@dataclass(frozen=True)
+class _Task:
+    round: int
+    kept: tuple[str, ...]
+    candidate: str
+    accept: Accept
+
+
+@dataclass
+class _Worker:
+    """What a worker process keeps from one candidate to the next."""
+
+    open_seat: Callable[[int], Seat]
+    number: int
+    round: "Synchronized[int]"
+    """The one whose verdicts are still wanted."""
+    seat: Seat | None = None
+    kept: tuple[str, ...] = ()
+    total: RunningSum = field(default_factory=RunningSum)
+
+    def judge(self, task: _Task) -> Verdict:
+        if self.seat is None:
+            self.seat = self.open_seat(self.number)
+        parts = {ingredient.name: ingredient for ingredient in self.seat.pool.ingredients}
+        if task.kept[: len(self.kept)] != self.kept:
+            self.kept, self.total = (), RunningSum()
+        for name in task.kept[len(self.kept) :]:
+            self.total.add(parts[name])
+        self.kept = task.kept
+        try:
+            state = self.total.mean_with(parts[task.candidate])
+        except BaseException:
+            self.kept, self.total = (), RunningSum()  # Nobody knows how far the sum has come.
+            raise
+        return self.seat.judge(state, _Wanted(task, self.round))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The rule of a task, until it is called off: then nothing is good enough, and the judge stops."""
+
+    task: _Task
+    round: "Synchronized[int]"
+
+    def allows(self, verdict: Verdict) -> bool:
+        return self.round.value == self.task.round and self.task.accept.allows(verdict)
+
+
+_worker: _Worker | None = None
+"""Of a worker process; None in the process that has them."""
+
+
+def _sit_down(open_seat: Callable[[int], Seat], workers: "Synchronized[int]", round: "Synchronized[int]") -> None:
+    """What each worker process begins with."""
+    global _worker
+    with workers.get_lock():
+        number = workers.value
+        workers.value += 1
+    _worker = _Worker(open_seat, number, round)
+
+
+def _judge(task: _Task) -> Verdict:
+    assert _worker is not None
+    if _worker.round.value != task.round:
+        return Verdict(float("nan"), 0, 0, complete=False)  # Nobody will look at it.
+    return _worker.judge(task)
