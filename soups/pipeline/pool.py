@@ -39,7 +39,7 @@ def pool_of(bench: Bench, *, scored: bool = True) -> tuple[Pool, Card]:
     check_cards(list(cards.values()), list(cards))
     if scored:
         lines = evaluate_individuals(bench)
-        ingredients = tuple(_ingredient(bench, path, lines[name]) for name, path in paths.items())
+        ingredients = tuple(ingredient_of(bench, path, lines[name]) for name, path in paths.items())
         start = _common_start(bench, list(cards.values()))
     else:
         ingredients = tuple(_unscored(bench, *part) for part in zip(paths.values(), hashes, strict=True))
@@ -47,7 +47,8 @@ def pool_of(bench: Bench, *, scored: bool = True) -> tuple[Pool, Card]:
     return Pool(ingredients, start), next(iter(cards.values()))
 
 
-def _ingredient(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
+def ingredient_of(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
+    """A model as an ingredient, with its verdict from its line in the log of individual results."""
     values = line["metrics"]["val"]
     score = _score(bench, values)
     return Ingredient(
@@ -82,7 +83,7 @@ def _common_start(bench: Bench, cards: list[Card]) -> Ingredient | None:
     line = run.results(run.individual_results).get(run.start.stem)
     if line is None or {card.start for card in cards} != {run.sha256(run.start)}:
         return None
-    return _ingredient(bench, run.start, line)
+    return ingredient_of(bench, run.start, line)
 
 
 def _reader(bench: Bench, path: Path, sha256: str) -> Callable[[], Any]:
