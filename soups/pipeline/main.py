@@ -8,6 +8,7 @@ from soups import cli
 from soups.errors import UsageError, unknown_name
 from soups.evaluation.settings import EvaluationSettings
 from soups.metrics import METRICS
+from soups.pipeline.adopt import adopt
 from soups.pipeline.evaluate import Bench, evaluate_individuals
 from soups.pipeline.run import open_run, say_if_flattering
 from soups.pipeline.settings import CommandSettings, MainSettings
@@ -70,7 +71,7 @@ def cook(given: cli.Given[MainSettings]) -> None:
         return
     scoring = settings.eval_individual_models or settings.report or settings.plot
     scoring = scoring or settings.scores or not set(recipes) <= set(UNJUDGED)
-    bench = open_bench(settings, given.names, scoring=scoring)
+    bench = open_bench(adopt(given), given.names, scoring=scoring)
     if settings.eval_individual_models:
         lines = evaluate_individuals(bench)
         logger.info("%s: %d fine-tunes", bench.run.individual_results, len(lines))

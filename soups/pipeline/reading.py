@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from soups import archives
 from soups.checkpoints import SUFFIX, Card, read_card, read_state
 from soups.pipeline.run import Run
-from soups.records import whole_file
+from soups.records import fingerprint, whole_file
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,8 @@ def read_translated(run: Run, path: Path) -> "Translated":
     given, network = read_foreign(path, ema=foreign is not None and foreign.ema), network_of(card.architecture)
     head = None
     if foreign is not None and lacks_head(given, network, str(path)):
-        place = run.folder / "heads" / f"{run.sha256(path)}{SUFFIX}"
+        asked = fingerprint([card.classes, run.recorded.model.model, run.recorded.model.templates])
+        place = run.folder / "heads" / f"{run.sha256(path)}-{asked}{SUFFIX}"
         if not place.exists():
             _write_zero_shot_head(run, path, given, place)
         head = load_file(place)

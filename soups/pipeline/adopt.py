@@ -1,0 +1,239 @@
+"""Runs of checkpoints that were made elsewhere: found again, or recorded from a folder of files and a data set."""
+
+import logging
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soups import cli
+from soups.checkpoints import Architecture, Card
+from soups.data.settings import DataSettings
+from soups.errors import DataError, UsageError, unknown_name
+from soups.metrics import METRICS
+from soups.pipeline.foreign import foreign_members
+from soups.pipeline.recorded import ForeignPool, RecordedSettings, read_recorded, record_run
+from soups.pipeline.run import Run, existing_run, known_runs, latest_run
+from soups.pipeline.settings import MainSettings
+from soups.pipeline.vetting import check_members
+from soups.preprocessing import Preprocessing
+from soups.records import locked, write_table, write_text
+from soups.runtime import resolve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+_FLAGS = ("class_names", "ema")
+
+
+def adopt(given: cli.Given[MainSettings]) -> MainSettings:
+    """The settings with the name of the run that they mean; a run of foreign checkpoints is recorded where it is new.
+
+    It is one where --model-location and --data-location are given and no run of that name exists, or, without a name,
+    no run whose models are in that folder.
+
+    Raises:
+        UsageError: settings that differ from the recorded ones, or that only foreign checkpoints have.
+        DataError: a file of the folder is no checkpoint of the network; nothing is recorded then.
+    """
+    settings = given.settings
+    name = _name(settings)
+    if name is None:
+        _refuse_flags(given.names, "they are for checkpoints made elsewhere")
+        return settings
+    settings = settings.model_copy(update={"run": settings.run.model_copy(update={"name": name})})
+    run = existing_run(settings.run, name)
+    if run is None:
+        with locked(Path(settings.run.runs_folder), name):
+            run = existing_run(settings.run, name) or _record(settings, given.names, name)
+    if run.recorded.foreign is None:
+        _refuse_flags(given.names, f"the models of run {name!r} say it themselves")
+    else:
+        _check_same(run, settings, given.names)
+        check_members(run)
+    return settings
+
+
+def _refuse_flags(given: Collection[str], why: str) -> None:
+    for flag in _FLAGS:
+        if flag in given:
+            raise UsageError(
+                f"--{flag.replace('_', '-')}: {why}",
+                expected="--model-location DIR and --data-location DIR of checkpoints that this project did not make",
+                next_step="leave it out",
+            )
+
+
+def _name(settings: MainSettings) -> str | None:
+    """The run that is meant, there or not; None where it is for `open_run` to say."""
+    run, location, data = settings.run, settings.run.model_location, settings.data.data_location
+    named = run.name or latest_run(run)
+    there = named is not None and read_recorded(Path(run.runs_folder) / named) is not None
+    if location is None or (data is None and there):
+        return named if there else None
+    if data is None:
+        raise UsageError(
+            "--data-location is missing",
+            expected="labelled images to choose by, in folders named after their classes",
+            next_step="add --data-location DIR",
+        )
+    return run.name or _run_of(settings) or _new_name(settings)
+
+
+def _run_of(settings: MainSettings) -> str | None:
+    """The run whose models are in the folder, the latest first."""
+    latest = latest_run(settings.run)
+    for name in sorted(known_runs(settings.run), key=lambda name: (name != latest, name)):
+        try:
+            recorded = read_recorded(Path(settings.run.runs_folder) / name)
+            run = existing_run(settings.run, name)
+            if recorded is None or run is None:
+                continue
+            if recorded.foreign is None and run.finetunes():
+                return name
+        except DataError:  # Another run's damage is told when that run is meant.
+            continue
+        if (
+            recorded.foreign is not None
+            and _same_place(recorded.foreign.foreign_location, run)
+            and _same_data(recorded.data, settings.data)
+        ):
+            return name
+    return None
+
+
+def _same_place(location: str, run: Run) -> bool:
+    assert run.recorded.foreign is not None  # With --model-location, that is where it says.
+    return Path(location).resolve() == Path(run.recorded.foreign.foreign_location).resolve()
+
+
+def _same_data(recorded: DataSettings, wanted: DataSettings) -> bool:
+    return Path(recorded.data_location or "").resolve() == Path(wanted.data_location or "").resolve()
+
+
+def _new_name(settings: MainSettings) -> str:
+    """The folder's name."""
+    place = Path(settings.run.model_location or "").resolve()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", place.name).strip("-._") or "pool"
+    if name in known_runs(settings.run):
+        raise UsageError(
+            f"run {name!r} is there already, of other models or data",
+            expected=f"a name for the run of the checkpoints in {place}",
+            next_step="add --name NAME",
+        )
+    return name
+
+
+def _record(settings: MainSettings, given: Collection[str], name: str) -> Run:
+    """Find out that everything is in order, then write the run's table and settings, in this order."""
+    from soups.data.samples import make_samples
+
+    if settings.evaluation.metric not in METRICS:
+        raise unknown_name("metric", settings.evaluation.metric, METRICS)
+    location = settings.run.model_location or ""
+    members = foreign_members(Path(location))
+    samples = make_samples(settings.data)
+    card = next((card for card in members.values() if card is not None), None)
+    architecture, preprocessing = _network(settings, given, card)
+    classes = _classes(settings, samples, card)
+    runtime = resolve(settings.runtime)
+    recorded = RecordedSettings(
+        data=settings.data.model_copy(update={"class_order": classes}),
+        model=settings.model,
+        metric=settings.evaluation.metric,
+        precision=runtime.precision,
+        threads=runtime.threads,
+        foreign=ForeignPool(
+            foreign_location=location, ema=settings.ema, architecture=architecture, preprocessing=preprocessing
+        ),
+    )
+    folder = Path(settings.run.runs_folder) / name
+    run = Run(folder, folder / "models", recorded, table=samples)
+    check_members(run)
+    write_table(folder / "samples.csv", samples)
+    record_run(folder, recorded)
+    write_text(Path(settings.run.runs_folder) / "latest", name + "\n")
+    _tell(run, len(members))
+    return run
+
+
+def _network(settings: MainSettings, given: Collection[str], card: Card | None) -> tuple[Architecture, Preprocessing]:
+    """What the checkpoints are: as a card among them says, where --model does not."""
+    if card is not None and "model" not in given:
+        return card.architecture, card.preprocessing
+    from soups.models.build import describe
+
+    architecture, preprocessing = describe(settings.model)
+    if (
+        architecture.quick_gelu
+        and settings.model.pretrained is None
+        and "quickgelu" not in settings.model.model.lower()
+    ):
+        logger.info(
+            "taken for fine-tunes of OpenAI's %s (with quick-GELU); if they began with other weights, say with which: "
+            "--pretrained TAG",
+            settings.model.model,
+        )
+    return architecture, preprocessing
+
+
+def _classes(settings: MainSettings, samples: "pd.DataFrame", card: Card | None) -> tuple[str, ...]:
+    """The classes in the order of the logits: as asked, as a card says, or as the data has them."""
+    from soups.data.samples import label_space
+
+    occurring = label_space(samples).names
+    asked = settings.class_names or settings.data.class_order
+    if settings.class_names and settings.data.class_order not in (None, settings.class_names):
+        raise UsageError("--class-names and --class-order differ", expected="one of them")
+    if asked is not None and sorted(asked) != list(occurring):
+        raise UsageError(
+            "--class-names does not fit the data",
+            expected=f"each of {', '.join(occurring)} once, in the order of the logits",
+            found=", ".join(asked),
+        )
+    if asked is not None:
+        return tuple(asked)
+    if card is not None and set(card.classes) == set(occurring):
+        return card.classes
+    numbers = [str(number) for number in range(len(occurring))]
+    if set(occurring) == set(numbers) and tuple(numbers) != occurring:
+        logger.warning(
+            "classes 0 to %d: taken for the numbers of the logits; models trained in string order (0, 1, 10, 11, 2, as "
+            "torchvision's ImageFolder has it) need --class-names",
+            len(numbers) - 1,
+        )
+        return tuple(numbers)
+    return occurring
+
+
+def _tell(run: Run, members: int) -> None:
+    data, foreign = run.recorded.data, run.recorded.foreign
+    assert foreign is not None
+    logger.info(
+        "run %s: %d checkpoints of %s, which are only read; soups go to %s",
+        *(run.name, members, foreign.foreign_location, run.models),
+    )
+    validate = int((run.samples["split"] == "val").sum())
+    own = data.split_column is not None or (Path(data.data_location or "") / "val").is_dir()
+    if validate and not own:
+        logger.warning(
+            "%d images validate (--val-ratio %g of train): if the models were trained on them, their scores flatter. "
+            "Images that no model has seen belong into val/; --val-ratio None takes all of train",
+            *(validate, data.val_ratio),
+        )
+
+
+def _check_same(run: Run, settings: MainSettings, given: Collection[str]) -> None:
+    """Raise where --ema or --class-names differ from what the run recorded; the rest is for `check_recorded`."""
+    assert run.recorded.foreign is not None
+    recorded = {"ema": run.recorded.foreign.ema, "class_names": run.recorded.data.class_order}
+    for flag in _FLAGS:
+        if flag in given and getattr(settings, flag) != recorded[flag]:
+            raise UsageError(
+                f"--{flag.replace('_', '-')}: run {run.name!r} was made with another value",
+                expected=repr(recorded[flag]),
+                found=repr(getattr(settings, flag)),
+                next_step="leave it out, or start a new run with another --name",
+            )

@@ -1,0 +1,369 @@
+"""Pools of checkpoints that this project did not make: from a folder of files to soups, reports and predictions."""
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from timm.utils import CheckpointSaver
+from torch import nn
+
+import finetune
+import inference
+import main
+import soups
+import validation
+from soups.checkpoints import read_card
+from soups.pipeline.run import existing_run
+from soups.pipeline.settings import RunSettings
+
+ErrorOf = Callable[[], str]
+CLASSES = ["blue", "green", "red"]
+
+
+class ModelWrapper(nn.Module):
+    """The original code's classifier."""
+
+    def __init__(self, clip: nn.Module, seed: int) -> None:
+        super().__init__()
+        self.model = clip
+        self.classification_head = nn.Linear(8, 3)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for tensor in self.parameters():
+                tensor.add_(0.02 * torch.randn(tensor.shape, generator=generator))
+            self.classification_head.weight.copy_(30 * torch.eye(3, 8) + torch.randn((3, 8), generator=generator))
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Path:
+    """Fine-tunes of the tiny CLIP as the original code, open_clip's training and others keep them."""
+    folder = tmp_path_factory.mktemp("elsewhere") / "my pool"
+    folder.mkdir()
+    states = []
+    for seed in range(4):
+        wrapper = ModelWrapper(open_clip.create_model(f"local-dir:{tiny_clip}"), seed)
+        states.append({key: tensor.detach().contiguous() for key, tensor in wrapper.state_dict().items()})
+    torch.save(states[0], folder / "model_0.pt")
+    parallel = {f"module.{key}": tensor for key, tensor in states[1].items()}
+    torch.save({"epoch": 2, "name": "x", "state_dict": parallel, "optimizer": {"state": {}}}, folder / "epoch_2.pt")
+    tower = {key.replace("model.visual.", "visual."): t for key, t in states[2].items() if "visual" in key}
+    head = {key.replace("classification_head", "head"): t for key, t in states[2].items() if "classification" in key}
+    save_file(tower | head, folder / "model.safetensors")
+    clip = open_clip.create_model(f"local-dir:{tiny_clip}").state_dict()
+    torch.save({"epoch": 1, "state_dict": clip}, folder / "epoch_1.pt")
+    (folder / "README.md").write_text("not a checkpoint")
+    (folder / ".hidden.pt").write_bytes(b"")
+    (folder / "older").mkdir()
+    torch.save({"x": torch.ones(1)}, folder / "older" / "other.pt")
+    return folder
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def flags(pool: Path, toy_data: Path, tiny_clip: Path) -> list[str]:
+    return [
+        *("--model-location", str(pool), "--data-location", str(toy_data), "--model", f"local-dir:{tiny_clip}"),
+        *("--group-pattern", r"(p\d+)_", "--val-ratio", "0.5", "--precision", "fp32", "--threads", "1"),
+    ]
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.parent.name not in ("figures", ".locks") and not path.name.endswith(".lock")
+    }
+
+
+def log(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "logs" / name).read_text().splitlines()]
+
+
+def test_from_a_folder_of_mixed_files_to_predictions(
+    desk: Path, pool: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(pool)
+    assert main.main(["--greedy-soup", "--uniform-soup", *flags]) == 0
+    said = capsys.readouterr().err
+    assert "run my-pool: 4 checkpoints of" in said and "which are only read" in said
+    assert "18 images validate (--val-ratio 0.5 of train): if the models were trained on them" in said
+    assert contents(pool) == before
+    run = desk / "runs" / "my-pool"
+    assert [line["model_name"] for line in log(run, "individual_results.jsonl")] == [
+        "epoch_1", "epoch_2", "model", "model_0",
+    ]  # fmt: skip
+    recorded = yaml.safe_load((run / "settings.yaml").read_text())
+    assert (recorded["foreign_location"], recorded["ema"]) == (str(pool), False)
+    assert recorded["class_order"] == CLASSES
+    uniform = read_card(run / "models" / "my-pool_uniform_soup.safetensors")
+    assert uniform is not None and uniform.soup is not None and uniform.classes == tuple(CLASSES)
+    assert {part.name for part in uniform.soup.ingredients} == {"epoch_1", "epoch_2", "model", "model_0"}
+    assert main.main(["--report", "--plot", "--name", "my-pool"]) == 0
+    table = capsys.readouterr().out
+    assert "greedy soup" in table and "best single" in table and "soft vote" in table
+    assert inference.main(["--soft-voting"]) == 0  # The run that was last made.
+    assert len(pd.read_csv(run / "output" / "soft_voting.csv")) == 18
+    assert inference.main(["--model-name", "epoch_2", "--name", "my-pool"]) == 0
+    assert len(pd.read_csv(run / "output" / "epoch_2.csv")) == 18
+    assert validation.main(["--model-name", "model_0"]) == 0
+    again = contents(desk)
+    assert main.main(["--greedy-soup", "--uniform-soup", *flags]) == 0
+    assert contents(desk) == again
+    assert contents(pool) == before
+
+
+def test_scores_are_those_of_the_library_s_own_model(
+    desk: Path, pool: Path, flags: list[str], tiny_clip: Path, toy_data: Path
+) -> None:
+    assert main.main(["--eval-individual-models", "--name", "mine", *flags]) == 0
+    run = existing_run(RunSettings(), "mine")
+    assert run is not None
+    samples = run.samples[run.samples["split"] == "test"]
+    clip, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tiny_clip}")
+    state = torch.load(pool / "model_0.pt", weights_only=True)
+    clip.load_state_dict({key.removeprefix("model."): t for key, t in state.items() if key.startswith("model.")})
+    from PIL import Image
+
+    pixels = torch.stack([transform(Image.open(toy_data / image)) for image in samples["image"]])
+    with torch.no_grad():
+        features = clip.eval().encode_image(pixels, normalize=True)
+        logits = features @ state["classification_head.weight"].T + state["classification_head.bias"]
+    right = [CLASSES[index] for index in logits.argmax(dim=1)] == samples["label"].to_numpy()
+    line = next(line for line in log(run.folder, "individual_results.jsonl") if line["model_name"] == "model_0")
+    assert line["test"] == pytest.approx(right.mean())
+    notes = {line["model_name"]: " ".join(line["notes"]) for line in log(run.folder, "foreign.jsonl")}
+    assert "text tower dropped" in notes["epoch_2"] and notes["model"] == "`visual.*` is the backbone"
+
+
+def test_a_uniform_soup_is_the_mean_of_what_the_files_hold(desk: Path, pool: Path, flags: list[str]) -> None:
+    folder = desk / "two"
+    folder.mkdir()
+    shutil.copy(pool / "model_0.pt", folder)
+    shutil.copy(pool / "model.safetensors", folder)
+    assert main.main(["--uniform-soup", "--scores", "False", *flags, "--model-location", str(folder)]) == 0
+    soup = soups.load(desk / "runs" / "two" / "models" / "two_uniform_soup.safetensors", device="cpu")
+    first = torch.load(folder / "model_0.pt", weights_only=True)["model.visual.proj"]
+    from safetensors.torch import load_file
+
+    second = load_file(folder / "model.safetensors")["visual.proj"]
+    expected = ((first.double() + second.double()) / 2).float()
+    assert torch.equal(soup.classifier.state_dict()["backbone.proj"], expected)
+
+
+def test_class_names_are_the_order_of_the_logits(desk: Path, pool: Path, flags: list[str], error_of: ErrorOf) -> None:
+    order = ["red", "blue", "green"]
+    assert main.main(["--uniform-soup", "--name", "other", *flags, "--class-names", *order]) == 0
+    card = read_card(desk / "runs" / "other" / "models" / "other_uniform_soup.safetensors")
+    assert card is not None and card.classes == tuple(order)
+    assert main.main(["--uniform-soup", "--name", "other", *flags, "--class-names", *CLASSES]) == 2
+    assert "--class-names: run 'other' was made with another value" in error_of()
+    assert main.main(["--uniform-soup", "--name", "third", *flags, "--class-names", "red", "blue"]) == 2
+    assert "--class-names does not fit the data expected: each of blue, green, red once" in error_of()
+
+
+def test_without_a_text_tower_numbers_are_numbers(
+    desk: Path, tmp_path: Path, toy_data: Path, flags: list[str], error_of: ErrorOf
+) -> None:
+    for number in range(11):
+        shutil.copytree(toy_data / "train" / CLASSES[number % 3], tmp_path / "numbers" / str(number))
+    assert main.main(["--uniform-soup", *flags, "--data-location", str(tmp_path / "numbers")]) == 3
+    error = error_of()
+    assert "classes 0 to 10: taken for the numbers of the logits" in error
+    assert "expected: 11 classes: 0, 1, 2, 3" in error and "(3, 8), so 3 classes" in error
+    assert not (desk / "runs").exists() or not list((desk / "runs").glob("*/settings.yaml"))
+
+
+@pytest.fixture
+def timm_folder(tmp_path: Path) -> Iterator[Path]:
+    """What timm's own training leaves behind: two epochs, and links to the better one."""
+    import timm
+    from timm.utils import ModelEmaV3
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = timm.create_model("test_vit", num_classes=3)
+        averaged = ModelEmaV3(model)
+        optimizer = torch.optim.SGD(model.parameters())
+        folder = tmp_path / "output"
+        folder.mkdir()
+        saver = CheckpointSaver(
+            model,
+            optimizer,
+            argparse.Namespace(model="test_vit", lr=0.1),
+            model_ema=averaged,
+            checkpoint_dir=str(folder),
+            recovery_dir=str(folder),
+        )
+        for epoch in range(2):
+            for tensor in model.parameters():
+                tensor.data.add_(0.05 * torch.randn_like(tensor))
+            for tensor in averaged.module.parameters():
+                tensor.data.add_(0.05 * torch.randn_like(tensor))
+            saver.save_checkpoint(epoch, float(epoch))
+    yield folder
+
+
+def test_timm_s_output_folder_with_plain_and_averaged_weights(
+    desk: Path, timm_folder: Path, toy_data: Path, error_of: ErrorOf
+) -> None:
+    assert (timm_folder / "last.pth.tar").exists()
+    flags = ["--model-location", str(timm_folder), "--data-location", str(toy_data), "--model", "timm:test_vit"]
+    flags += ["--pretrained", "none", "--precision", "fp32", "--threads", "1"]
+    scores = {}
+    for name, more in (("plain", []), ("averaged", ["--ema"])):
+        assert main.main(["--uniform-soup", "--name", name, *flags, *more]) == 0
+        card = read_card(desk / "runs" / name / "models" / f"{name}_uniform_soup.safetensors")
+        assert card is not None and card.soup is not None
+        assert {part.name for part in card.soup.ingredients} == {"checkpoint-0.pth", "checkpoint-1.pth"}
+        scores[name] = [
+            line["metrics"]["test"]["log_loss"] for line in log(desk / "runs" / name, "individual_results.jsonl")
+        ]
+    assert scores["plain"] != scores["averaged"]
+    assert inference.main(["--name", "plain", "--model-name", "checkpoint-0.pth.tar"]) == 0
+    error_of()
+    assert main.main(["--uniform-soup", "--name", "plain", *flags, "--ema"]) == 2
+    assert "--ema: run 'plain' was made with another value" in error_of()
+    assert finetune.main(["--name", "plain"]) == 2
+    assert "pool of checkpoints made elsewhere: nothing is trained in it" in error_of()
+
+
+# What is wrong with the folder
+
+
+def other_shape(folder: Path) -> None:
+    state = torch.load(folder / "model_0.pt", weights_only=True)
+    torch.save(state | {"model.visual.proj": torch.ones(32, 9)}, folder / "wrong.pt")
+
+
+WRONG: dict[str, tuple[Callable[[Path], Any], list[str], int, str]] = {
+    "an optimizer": (
+        lambda folder: torch.save({"state": {}, "param_groups": [{"lr": 1.0}]}, folder / "optimizer.bin"),
+        [],
+        3,
+        "optimizer.bin: holds no weights expected: a state dict",
+    ),
+    "a foreign object": (
+        lambda folder: torch.save(Path("x"), folder / "args.bin"),
+        [],
+        3,
+        "args.bin: not a safe checkpoint found: it holds pathlib",
+    ),
+    "another shape": (
+        other_shape,
+        [],
+        3,
+        "wrong.pt: its weights do not fit custom expected: 'model.visual.proj' of shape (32, 8) found: shape (32, 9)",
+    ),
+    "a copy": (
+        lambda folder: shutil.copy(folder / "model_0.pt", folder / "model_1.pt"),
+        [],
+        3,
+        "model_0.pt and model_1.pt are the same model twice",
+    ),
+    "one name": (
+        lambda folder: torch.save({"a": torch.ones(1)}, folder / "model.pt"),
+        [],
+        3,
+        "model.safetensors: has the same name as model.pt",
+    ),
+    "cut short": (
+        lambda folder: (folder / "short.pt").write_bytes((folder / "model_0.pt").read_bytes()[:2000]),
+        [],
+        3,
+        "short.pt: not a whole checkpoint",
+    ),
+    "no averaged weights": (lambda folder: None, ["--ema"], 3, "holds no averaged weights (EMA)"),
+    "another model": (
+        lambda folder: None,
+        ["--model", "ViT-S-32-alt"],
+        3,
+        "none of the 4 checkpoints fits; the first: ",
+    ),
+    "empty": (
+        lambda folder: [path.unlink() for path in folder.glob("*.*") if path.is_file()],
+        [],
+        3,
+        "no checkpoints in it",
+    ),
+    "nowhere": (shutil.rmtree, [], 3, "no such folder"),
+    "no data": (lambda folder: None, ["--data-location", "none"], 3, "none"),
+    "a metric": (lambda folder: None, ["--metric", "acuracy"], 2, "did you mean 'accuracy'?"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said_before_any_work(
+    desk: Path, pool: Path, flags: list[str], name: str, error_of: ErrorOf
+) -> None:
+    change, more, code, words = WRONG[name]
+    shutil.copytree(pool, desk / "pool")
+    change(desk / "pool")
+    assert main.main(["--greedy-soup", *flags, "--model-location", "pool", *more]) == code
+    assert words in error_of()
+    assert not list(desk.glob("runs/*/settings.yaml")) and not list(desk.glob("runs/*/logits"))
+
+
+def test_a_wrong_file_that_came_later_is_refused_too(
+    desk: Path, pool: Path, flags: list[str], error_of: ErrorOf
+) -> None:
+    shutil.copytree(pool, desk / "pool")
+    flags = [*flags, "--model-location", "pool"]
+    assert main.main(["--uniform-soup", *flags]) == 0
+    other_shape(desk / "pool")
+    error_of()
+    assert main.main(["--uniform-soup", "--name", "pool"]) == 3
+    assert "wrong.pt: its weights do not fit" in error_of()
+    (desk / "pool").rename(desk / "moved")
+    (desk / "moved" / "wrong.pt").unlink()
+    assert main.main(["--report", "--name", "pool"]) == 3
+    assert "pool: no such folder" in error_of()
+    assert main.main(["--report", "--name", "pool", "--model-location", "moved"]) == 0
+
+
+def test_missing_flags_and_flags_that_mean_nothing(desk: Path, pool: Path, toy_data: Path, error_of: ErrorOf) -> None:
+    assert main.main(["--greedy-soup", "--model-location", str(pool)]) == 2
+    assert "--data-location is missing expected: labelled images to choose by" in error_of()
+    assert main.main(["--greedy-soup", "--ema"]) == 2
+    assert "--ema: they are for checkpoints made elsewhere" in error_of()
+
+
+def test_the_project_s_own_fine_tunes_in_another_folder(
+    desk: Path, toy_data: Path, tiny_clip: Path, error_of: ErrorOf
+) -> None:
+    own = [
+        "--data-location",
+        str(toy_data),
+        "--model",
+        f"local-dir:{tiny_clip}",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+    ]
+    training = ["--epochs", "1", "--batch-size", "16", "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5"]
+    assert finetune.main(["--name", "own", "--i", "0-1", *own, *training]) == 0
+    shutil.copytree(desk / "runs" / "own" / "models", desk / "away")
+    # Their run is still there: it is meant.
+    split = ["--group-pattern", r"(p\d+)_", "--val-ratio", "0.5"]
+    assert main.main(["--uniform-soup", "--model-location", "away", "--data-location", str(toy_data), *split]) == 0
+    assert (desk / "away" / "own_uniform_soup.safetensors").exists()
+    shutil.rmtree(desk / "runs")
+    # It is gone: their cards say what they are; the start and the soup are no members.
+    assert main.main(["--uniform-soup", "--model-location", "away", "--data-location", str(toy_data)]) == 0
+    card = read_card(desk / "runs" / "away" / "models" / "away_uniform_soup.safetensors")
+    assert card is not None and card.soup is not None and len(card.soup.ingredients) == 2
+    assert "2 checkpoints of away" in error_of()
