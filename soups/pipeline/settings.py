@@ -143,7 +143,8 @@ class StudySettings(CommandSettings):
     """Repeat a run's whole experiment over other splits of its data, and pool what each soup and vote gained.
 
     Every split is a run of its own, `<name>-s<split seed>`, whose fine-tunes have the hyperparameters that the run's
-    own fine-tunes have, with other seeds; what is finished is not repeated. The table goes to stdout and to `runs/<name>-study/`.
+    own fine-tunes have, with other seeds; what is finished is not repeated. The table goes to stdout and to
+    `runs/<name>-study/`.
     """
 
     split_seeds: str = "0-4"
