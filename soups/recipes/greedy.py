@@ -66,7 +66,7 @@ def greedy(
         known = ", ".join(f"{one} with ties={other}" for one, other in rules)
         raise UsageError("greedy: accept", expected=f"one of {known}", found=f"{accept} with ties={ties}")
     short = {"equal": "fell short of", "better": "did not improve on"}.get(accept, "was not surely better than")
-    rule = Rule(rules[accept, ties], f"{short} its score", outcomes=accept == "significant")
+    rule = Rule(rules[accept, ties], f"{short} its score")
     return grown("greedy", pool, judge, on_decision, rule, options)
 
 
@@ -78,8 +78,6 @@ class Rule:
     """What a candidate has to reach, given the incumbent's verdict."""
     failed: str
     """What is said of candidates that did not: "fell short of its score"."""
-    outcomes: bool = False
-    """Whether the incumbent's outcome by image is needed."""
 
 
 def grown(
@@ -135,15 +133,13 @@ class _Growth:
         self.rest = list(rest)
         self._keep(first)
         line = recalled(self.judge, first.name)
-        if first.known is not None:
-            self.incumbent = first.known()
-        else:
-            self.incumbent = self.judge(self.total.mean()) if line is None else verdict_of(line)
         if line is not None:
             self.trace.recall(line)
-        else:
-            reason = "the best single model by validation, taken as it is"
-            self.trace.add(first.name, True, self.incumbent, self.incumbent.score, reason)
+            self.incumbent = verdict_of(line)
+            return
+        self.incumbent = self.judge(self.total.mean()) if first.known is None else first.known()
+        reason = "the best single model by validation, taken as it is"
+        self.trace.add(first.name, True, self.incumbent, self.incumbent.score, reason)
 
     def step(self) -> bool:
         """Decide on the next candidates until one joins; whether to go on."""
@@ -154,8 +150,6 @@ class _Growth:
             self._recall(line)
             return True
         assert self.incumbent is not None
-        if self.rule.outcomes and self.incumbent.outcome is None and not spent(self.judge):
-            self.incumbent = self.judge(self.total.mean())
         accept = self.rule.accept(self.incumbent)
         with closing(self._verdicts(tuple(self.rest), accept)) as verdicts:
             for verdict in verdicts:

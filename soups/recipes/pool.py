@@ -1,6 +1,8 @@
 """What recipes work on: a lazy pool of ingredients, the judge of a state, and the soup that comes out."""
 
+import base64
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -157,7 +159,7 @@ def mean_of(ingredients: Sequence[Ingredient]) -> "dict[str, torch.Tensor]":
 
 DECISION_KEYS = (
     *("candidate", "accepted", "score", "incumbent", "errors", "images", "complete"),
-    *("gained", "lost", "log_loss", "why"),
+    *("gained", "lost", "log_loss", "why", "outcome"),
 )
 """What a decision says."""
 
@@ -183,7 +185,8 @@ def decision(
     Returns:
         `candidate`, `accepted`, `score` (of the soup with the candidate), `incumbent`, `errors` and `images` (wrong and
         seen), `complete` (False where the judge stopped before the last image; score and log-loss are then the best
-        that was still possible), `gained` and `lost` (together: how many images decided), `log_loss`, `why`.
+        that was still possible), `gained` and `lost` (together: how many images decided), `log_loss`, `why`, `outcome`
+        (of an accepted candidate, see `packed`: with it a later run goes on from here).
     """
     gained, lost = gains or (None, None)
     return {
@@ -198,7 +201,23 @@ def decision(
         "lost": lost,
         "log_loss": _finite(verdict.log_loss),
         "why": why,
+        "outcome": packed(verdict.outcome) if accepted and verdict.complete and verdict.outcome is not None else None,
     }
+
+
+def packed(outcome: "np.ndarray") -> str:
+    """An outcome on all images as text: a bit an image, compressed, in base64."""
+    import numpy as np
+
+    return base64.b64encode(zlib.compress(np.packbits(outcome == 1).tobytes(), 9)).decode("ascii")
+
+
+def unpacked(text: str, images: int) -> "np.ndarray":
+    """The (N,) int8 outcome on so many images that `packed` made this of."""
+    import numpy as np
+
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
+    return np.unpackbits(bits, count=images).astype(np.int8)
 
 
 def _finite(value: float) -> float | None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from soups.recipes.pool import DECISION_KEYS, Accept, Judge, Verdict
+from soups.recipes.pool import DECISION_KEYS, Accept, Judge, Verdict, unpacked
 
 if TYPE_CHECKING:
     from soups.recipes.pool import State
@@ -69,6 +69,7 @@ def recalled(judge: Judge | None, candidate: str) -> dict[str, Any] | None:
 
 
 def verdict_of(line: dict[str, Any]) -> Verdict:
-    """What a decision tells of its verdict: all but the outcome by image."""
+    """The verdict that a decision tells of; the outcome by image only where the candidate was accepted."""
     score, loss = (math.nan if line[key] is None else line[key] for key in ("score", "log_loss"))
-    return Verdict(score, line["errors"], line["images"], line["complete"], loss)
+    outcome = None if line["outcome"] is None else unpacked(line["outcome"], line["images"])
+    return Verdict(score, line["errors"], line["images"], line["complete"], loss, outcome)

@@ -14,7 +14,7 @@ import torch
 
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
-from soups.recipes.pool import Accept, Ingredient, Pool, Soup, Verdict
+from soups.recipes.pool import Accept, Ingredient, Pool, Soup, Verdict, packed, unpacked
 
 State = dict[str, torch.Tensor]
 
@@ -140,6 +140,7 @@ def test_decisions_tell_what_happened_as_it_happens(toys: Any) -> None:
             "lost": None,
             "log_loss": 1 / 6,
             "why": "the best single model by validation, taken as it is",
+            "outcome": packed(np.array([1, 1, 1, 1, 1, 0])),
         },
         {
             "candidate": "three",
@@ -153,6 +154,7 @@ def test_decisions_tell_what_happened_as_it_happens(toys: Any) -> None:
             "lost": 0,
             "log_loss": 0.0,
             "why": "better with it by 1 image",
+            "outcome": packed(np.ones(6)),
         },
         {
             "candidate": "two",
@@ -166,6 +168,7 @@ def test_decisions_tell_what_happened_as_it_happens(toys: Any) -> None:
             "lost": 1,
             "log_loss": 3 / 6,
             "why": "out of reach after 1 image, 1 of them wrong",
+            "outcome": None,
         },
     ]
     assert soup.summary == "kept 2 of 3"
@@ -191,3 +194,12 @@ def test_other_metrics_tell_the_gap_in_the_score(toys: Any) -> None:
 
     pool = Pool((toys.named("a", [0.0] * toys.images, judge), toys.named("b", [1.0] * toys.images, judge)))
     assert greedy(pool, judge).decisions[1]["why"] == "worse with it by 0.5 in the score"
+
+
+def test_outcomes_as_text() -> None:
+    generator = np.random.default_rng(0)
+    for images in (1, 7, 8, 1497):
+        outcome = generator.integers(0, 2, images).astype(np.int8)
+        back = unpacked(packed(outcome), images)
+        assert back.dtype == np.int8 and np.array_equal(back, outcome)
+    assert len(packed((generator.random(1497) > 0.05).astype(np.int8))) < 300
