@@ -1,7 +1,7 @@
 """DARE: most of each task vector is dropped at random and the rest scaled up, before they are combined."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from soups.errors import unknown_name
 from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup
 from soups.recipes.sweep import SCALES, in_range, swept_values
-from soups.recipes.task_vectors import TaskVectors
+from soups.recipes.task_vectors import TaskVectors, mean_task
 from soups.recipes.ties import elected_mean
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def dare(
     pool: Pool,
-    judge: Judge,
+    judge: Judge | None,
     *,
     on_decision: OnDecision | None = None,
     drop: float = 0.5,
@@ -38,11 +38,11 @@ def dare(
     the first wins ties; TIES trims nothing after the drop unless `density` says so.
 
     The random numbers of a tensor come from `seed`, the ingredient's hash and the tensor's name, so they depend on no
-    order. Memory as in `ties`; `linear` reads the ingredients once.
+    order. Memory and readings as in `ties`; `linear` reads the ingredients once.
 
     Args:
         pool: the ingredients, in any order, and their start.
-        judge: weighs each candidate soup.
+        judge: weighs each candidate soup; may be None where scale is given.
         on_decision: called with each decision (`scale=0.5`; `accepted` says that it took the lead).
         drop: probability that a number of a task vector is dropped, in [0, 1).
         combine: `linear` or `ties`.
@@ -53,7 +53,7 @@ def dare(
 
     Raises:
         UsageError: drop, density or scale out of range, or an unknown way to combine.
-        DataError: the pool has no start, or models do not fit or hold NaN; names model and tensor.
+        DataError: the pool has no start, or models do not fit or hold NaN or infinity; names model and tensor.
     """
     in_range("dare: drop", drop, 0, 1, below=True)
     in_range("dare: density", density, 0, 1, low_open=True)
@@ -61,19 +61,23 @@ def dare(
         raise unknown_name("way to combine", combine, ("linear", "ties"))
     tried = swept_values("dare: scale", scale, scales)
 
-    def dropped(ingredient: Ingredient, key: str, tensor: "torch.Tensor") -> "torch.Tensor":
-        import torch
+    def dropping(ingredient: Ingredient, key: str) -> "Callable[[torch.Tensor], torch.Tensor]":
+        numbers = numbers_for(seed, ingredient.sha256, key)
 
-        goes = torch.from_numpy(dropped_numbers(seed, ingredient.sha256, key, tuple(tensor.shape), drop))
-        return tensor.masked_fill_(goes, 0.0).div_(1 - drop)
+        def dropped(piece: "torch.Tensor") -> "torch.Tensor":
+            import torch
 
-    vectors = TaskVectors(pool, "dare", dropped)
-    direction = vectors.mean() if combine == "linear" else elected_mean(vectors, density)
+            return piece.mul_(torch.from_numpy(numbers.random(len(piece)) >= drop)).div_(1 - drop)
+
+        return dropped
+
+    vectors = TaskVectors(pool, "dare", dropping)
+    direction = vectors.merged(mean_task) if combine == "linear" else elected_mean(vectors, density)
     options = {"drop": drop, "combine": combine, "density": density, "seed": seed}
     return vectors.soup_along("dare", "scale", tried, direction, judge, on_decision, options=options)
 
 
-def dropped_numbers(seed: int, sha256: str, key: str, shape: tuple[int, ...], drop: float) -> np.ndarray:
-    """Which numbers of a tensor are dropped: bool of `shape`, the same for the same arguments, always."""
+def numbers_for(seed: int, sha256: str, key: str) -> np.random.Generator:
+    """Where the random numbers of one tensor of one ingredient come from: the same for the same arguments, always."""
     digest = hashlib.sha256(f"{seed}\n{sha256}\n{key}".encode()).digest()
-    return np.asarray(np.random.default_rng(int.from_bytes(digest)).random(shape) < drop)
+    return np.random.default_rng(int.from_bytes(digest))

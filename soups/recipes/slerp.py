@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from soups.errors import DataError
+from soups.recipes.columns import at_hand, pieces_of
 from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order
 from soups.recipes.sweep import in_range, judged_once
 from soups.weights import check_compatible, refuse_not_finite
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 PARALLEL = 0.9995
 
 
-def slerp(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, fraction: float = 0.5) -> Soup:
+def slerp(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = None, fraction: float = 0.5) -> Soup:
     """Spherical linear interpolation of two models, tensor by tensor (Shoemake 1985, "Animating rotation with
     quaternion curves", SIGGRAPH).
 
@@ -23,17 +24,17 @@ def slerp(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, fr
     models. Where |cos ω| > 0.9995 (the same direction or the opposite one, or a tensor of one number) or a tensor is
     all zeros, the line takes the arc's place: (1 - f) · a + f · b.
 
-    In memory at a time: both models and the result; float64 one tensor at a time.
+    In memory at a time: the result, and in float64 a piece of one tensor of each model.
 
     Args:
         pool: exactly two ingredients, in any order.
-        judge: weighs the finished soup.
+        judge: weighs the finished soup; None leaves its score open.
         on_decision: called once, with the finished soup's result.
         fraction: share of the way from the first to the second in canonical order (by hash), in [0, 1].
 
     Raises:
         UsageError: the fraction is out of range.
-        DataError: not two models, or they do not fit each other or hold NaN; names model and tensor.
+        DataError: not two models, or they do not fit each other or hold NaN or infinity; names model and tensor.
     """
     in_range("slerp: fraction", fraction, 0, 1)
     number = len(pool.ingredients)
@@ -42,10 +43,10 @@ def slerp(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, fr
             "slerp: an arc has two ends",
             expected="exactly 2 models",
             found=str(number),
-            next_step="name two of them, or use uniform, greedy, pruned or top_k",
+            next_step="name two of them with --ingredients, or use uniform, greedy, pruned or top_k",
         )
     ingredients = canonical_order(pool.ingredients)
-    one, other = (ingredient.load() for ingredient in ingredients)
+    one, other = (at_hand(ingredient) for ingredient in ingredients)
     for ingredient, state in zip(ingredients, (one, other), strict=True):
         refuse_not_finite(state, ingredient.name)
     check_compatible(one, other, ingredients[0].name, ingredients[1].name)
@@ -53,7 +54,6 @@ def slerp(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, fr
         key: _between(tensor, other[key], fraction) if tensor.is_floating_point() else tensor.clone()
         for key, tensor in one.items()
     }
-    del one, other, state
     best_single = max(ingredient.score for ingredient in ingredients)
     once = judged_once(f"fraction={fraction:g}", final, judge, on_decision, best_single)
     return Soup(
@@ -69,13 +69,21 @@ def slerp(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, fr
 
 
 def _between(one: "torch.Tensor", other: "torch.Tensor", fraction: float) -> "torch.Tensor":
+    """The tensor on the arc, in the dtype of both."""
     import torch
 
-    a, b = one.to(torch.float64), other.to(torch.float64)
-    lengths = float(a.norm()) * float(b.norm())
-    cosine = float((a * b).sum()) / lengths if lengths > 0 else 1.0
+    squares, products = [0.0, 0.0], 0.0
+    for _, (a, b) in pieces_of([one, other]):
+        products += float((a * b).sum())
+        squares = [square + float(piece.square_().sum()) for square, piece in zip(squares, (a, b), strict=True)]
+    lengths = math.sqrt(squares[0]) * math.sqrt(squares[1])
+    cosine = products / lengths if lengths > 0 else 1.0
     shares = (1 - fraction, fraction)
     if abs(cosine) <= PARALLEL:
         angle = math.acos(cosine)
-        shares = tuple(math.sin(share * angle) / math.sin(angle) for share in shares)  # type: ignore[assignment]
-    return (a * shares[0] + b * shares[1]).to(one.dtype)
+        shares = (math.sin(shares[0] * angle) / math.sin(angle), math.sin(shares[1] * angle) / math.sin(angle))
+    result = torch.empty(one.shape, dtype=one.dtype)
+    flat = result.view(-1)
+    for place, (a, b) in pieces_of([one, other]):
+        flat[place] = a.mul_(shares[0]).add_(b, alpha=shares[1])
+    return result

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from soups.recipes.pool import Judge, OnDecision, Pool, Soup
 from soups.recipes.sweep import SCALES, swept_values
-from soups.recipes.task_vectors import TaskVectors
+from soups.recipes.task_vectors import TaskVectors, mean_task
 
 
 def task_arithmetic(
     pool: Pool,
-    judge: Judge,
+    judge: Judge | None,
     *,
     on_decision: OnDecision | None = None,
     scale: float | None = None,
@@ -21,20 +21,21 @@ def task_arithmetic(
     the same task and point the same way, so the sum grows with their number N; here scale · N is swept over 0, 0.25
     … 2. That includes 1 / N, the uniform soup, which is tried first: the first wins ties.
 
-    In memory at a time: the start, the float64 mean task vector, and one ingredient or one candidate.
+    In memory at a time: the mean task vector and one candidate, in float32.
 
     Args:
         pool: the ingredients, in any order, and their start.
-        judge: weighs each candidate soup.
+        judge: weighs each candidate soup; may be None where scale is given.
         on_decision: called with each decision (`scale=0.25`; `accepted` says that it took the lead).
         scale: fixed multiple (the paper's λ) of the sum instead of a sweep.
         scales: those to try; ties go to the first.
 
     Raises:
         UsageError: a scale that is no finite number.
-        DataError: the pool has no start, or models do not fit or hold NaN; names model and tensor.
+        DataError: the pool has no start, or models do not fit or hold NaN or infinity; names model and tensor.
     """
     number = len(pool.ingredients)
     tried = swept_values("task_arithmetic: scale", scale, scales or [value / number for value in SCALES])
     vectors = TaskVectors(pool, "task_arithmetic")
-    return vectors.soup_along("task_arithmetic", "scale", tried, vectors.mean(), judge, on_decision, unit=float(number))
+    direction = vectors.merged(mean_task)
+    return vectors.soup_along("task_arithmetic", "scale", tried, direction, judge, on_decision, unit=float(number))

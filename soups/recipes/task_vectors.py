@@ -1,7 +1,7 @@
 """Task vectors: what fine-tuning added to the pool's start, of all ingredients side by side, a piece at a time."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from soups.errors import DataError
 from soups.recipes.columns import at_hand, pieces_of
@@ -105,6 +105,7 @@ class TaskVectors:
         *,
         unit: float = 1.0,
         options: Mapping[str, object] | None = None,
+        whole: bool = False,
     ) -> Soup:
         """The best soup by validation among start + scale · direction; ties go to the first of the scales.
 
@@ -117,6 +118,7 @@ class TaskVectors:
             on_decision: called with each decision.
             unit: what one of the option is worth along the direction.
             options: the recipe's other settings.
+            whole: judge each on all images, where the scores themselves are wanted.
 
         Returns:
             The soup; its coefficients are scale · unit / N each: what is missing to one is the start's share. (For
@@ -124,12 +126,12 @@ class TaskVectors:
         """
         scales = swept_values(f"{recipe}: {option}", None, scales)
         number = len(self.ingredients)
-        value, score, decisions = scales[0], None, ()
-        if judge is None:
-            assert len(scales) == 1, "choosing takes a judge"
-        else:
+        assert judge is not None or len(scales) == 1, "choosing takes a judge"
+        value, score = scales[0], None
+        decisions: tuple[dict[str, Any], ...] = ()
+        if judge is not None:
             candidates = ((scale, lambda scale=scale: self.moved(direction, scale * unit)) for scale in scales)
-            best = sweep(option, candidates, judge, on_decision)
+            best = sweep(option, candidates, judge, on_decision, whole=whole)
             value, score, decisions = best.value, best.score, best.decisions
         how = f"the best of {len(scales)} by validation" if len(scales) > 1 else "as given"
         return Soup(

@@ -1,7 +1,7 @@
 """TIES: small changes are dropped, and where models disagree about a sign, the heavier side alone is averaged."""
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +13,14 @@ from soups.recipes.task_vectors import TaskVectors
 if TYPE_CHECKING:
     import torch
 
+_BINS = 1 << 16
+_FEW = 1 << 20
+"""Numbers that may be in memory at once: 8 MiB."""
+
 
 def ties(
     pool: Pool,
-    judge: Judge,
+    judge: Judge | None,
     *,
     on_decision: OnDecision | None = None,
     density: float = 0.2,
@@ -33,12 +37,12 @@ def ties(
     validation) first, and the first wins ties. Where the sum is exactly 0 the value is 0, as the paper's formula says;
     the authors' code takes the sign of the majority there.
 
-    In memory at a time: the start, one ingredient or candidate, a float64 sum, and signs and counts (3 bytes a
-    number). The ingredients are read three times.
+    In memory at a time: the merged task vector and one candidate, in float32. The ingredients are read three times,
+    or up to five times where very many of their numbers are close to the smallest that stays.
 
     Args:
         pool: the ingredients, in any order, and their start.
-        judge: weighs each candidate soup.
+        judge: weighs each candidate soup; may be None where scale is given.
         on_decision: called with each decision (`scale=0.5`; `accepted` says that it took the lead).
         density: share of each task vector that stays, in (0, 1]; the paper's 0.2.
         scale: fixed instead of a sweep.
@@ -46,7 +50,7 @@ def ties(
 
     Raises:
         UsageError: density or scale out of range.
-        DataError: the pool has no start, or models do not fit or hold NaN; names model and tensor.
+        DataError: the pool has no start, or models do not fit or hold NaN or infinity; names model and tensor.
     """
     in_range("ties: density", density, 0, 1, low_open=True)
     tried = swept_values("ties: scale", scale, scales)
@@ -56,41 +60,61 @@ def ties(
 
 
 def elected_mean(vectors: TaskVectors, density: float) -> "dict[str, torch.Tensor]":
-    """The merged task vector of TIES in float64: trimmed, with an elected sign, averaged over those that have it."""
+    """The merged task vector of TIES: trimmed, with an elected sign, averaged over those that have it."""
     import torch
 
-    thresholds = {} if density == 1 else _thresholds(vectors, density)
+    thresholds = [0.0] * len(vectors.ingredients) if density == 1 else _thresholds(vectors, density)
+    # What is at most so large goes: the number right below the smallest that stays.
+    limits = [float(np.nextafter(threshold, 0.0)) for threshold in thresholds]
 
-    def trimmed(name: str, tensor: "torch.Tensor") -> "torch.Tensor":
-        return tensor.masked_fill_(tensor.abs() < thresholds[name], 0.0) if thresholds else tensor
+    def elected(tasks: "list[torch.Tensor]") -> "torch.Tensor":
+        tasks = [
+            torch.nn.functional.hardshrink(task, limit) if limit > 0 else task
+            for task, limit in zip(tasks, limits, strict=True)
+        ]
+        sign = sum(tasks[1:], tasks[0]).sign()
+        total, count = torch.zeros_like(sign), torch.zeros_like(sign)
+        for task in tasks:
+            agreeing = task.mul_(sign).relu_()  # Its magnitude where it has the sign, else 0.
+            total.add_(agreeing)
+            count.add_(agreeing.sign_())
+        return total.mul_(sign).div_(count.clamp_(min=1))
 
-    total: dict[str, torch.Tensor] = {}
-    for ingredient, key, tensor in vectors:
-        tensor = trimmed(ingredient.name, tensor)
-        total[key] = total[key].add_(tensor) if key in total else tensor
-    signs = {key: total.pop(key).sign().to(torch.int8) for key in tuple(total)}
-    counts = {key: torch.zeros(sign.shape, dtype=torch.int16) for key, sign in signs.items()}
-    for ingredient, key, tensor in vectors:
-        tensor = trimmed(ingredient.name, tensor)
-        agrees = tensor.sign().to(torch.int8) == signs[key]
-        counts[key].add_(agrees)
-        tensor.masked_fill_(~agrees, 0.0)
-        total[key] = total[key].add_(tensor) if key in total else tensor
-    for key, tensor in total.items():
-        tensor.div_(counts[key].clamp_(min=1))
-    return total
+    return vectors.merged(elected)
 
 
-def _thresholds(vectors: TaskVectors, density: float) -> dict[str, float]:
-    """The smallest magnitude that stays, of each ingredient, over all its tensors."""
-    numbers = sum(tensor.numel() for tensor in vectors.start.values() if tensor.is_floating_point())
-    stays = max(1, round(density * numbers))
-    thresholds = {}
-    for name, tensors in groupby(vectors, key=lambda item: item[0].name):
-        magnitudes, filled = np.empty(numbers), 0
-        for _, _, tensor in tensors:
-            magnitudes[filled : filled + tensor.numel()] = tensor.abs_().flatten().numpy()
-            filled += tensor.numel()
-        magnitudes.partition(numbers - stays)
-        thresholds[name] = float(magnitudes[numbers - stays])
-    return thresholds
+def _thresholds(vectors: TaskVectors, density: float) -> list[float]:
+    """The smallest magnitude that stays, of each ingredient in canonical order, over all its tensors."""
+    stays = max(1, round(density * sum(vectors.start[key].numel() for key in vectors.keys)))
+
+    def magnitudes(position: int) -> "Iterator[np.ndarray]":
+        return (task.abs_().numpy() for task in vectors.pieces_of_one(position))
+
+    return [nth_largest(partial(magnitudes, position), stays) for position in range(len(vectors.ingredients))]
+
+
+def nth_largest(read: "Callable[[], Iterable[np.ndarray]]", rank: int) -> float:
+    """The number that has so many numbers at or before it when the largest comes first: exact, whatever they are.
+
+    Numbers that are not negative are ordered as their bits are, so it is found sixteen bits at a time, by counting.
+    The numbers are read twice, or up to four times where very many lie close to it; they are never all in memory.
+
+    Args:
+        read: gives all numbers anew at each call: (K,) float64 arrays of numbers that are not negative.
+        rank: 1 for the largest, at most their number.
+    """
+    known = 0  # The bits above `shift`.
+    for shift in (48, 32, 16, 0):
+        counts = np.zeros(_BINS, dtype=np.int64)
+        for numbers in read():
+            bits = numbers.view(np.int64) >> shift
+            close = bits if shift == 48 else bits[bits >> 16 == known]
+            counts += np.bincount(close & (_BINS - 1), minlength=_BINS)
+        above = np.cumsum(counts[::-1])[::-1] - counts
+        digit = int(np.flatnonzero(above < rank)[0])
+        known, rank = known << 16 | digit, rank - int(above[digit])
+        if counts[digit] <= _FEW and shift > 0:
+            left = np.concatenate([numbers[numbers.view(np.int64) >> shift == known] for numbers in read()])
+            left.partition(len(left) - rank)
+            return float(left[len(left) - rank])
+    return float(np.array(known).view(np.float64))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from soups.recipes.pool import Judge, OnDecision, Pool, Soup
 from soups.recipes.sweep import in_range, swept_values
-from soups.recipes.task_vectors import TaskVectors
+from soups.recipes.task_vectors import TaskVectors, mean_task
 
 ALPHAS = tuple(step / 10 for step in range(10, -1, -1))
 """1, 0.9 … 0, in the order in which they are tried."""
@@ -12,7 +12,7 @@ ALPHAS = tuple(step / 10 for step in range(10, -1, -1))
 
 def wise_ft(
     pool: Pool,
-    judge: Judge,
+    judge: Judge | None,
     *,
     on_decision: OnDecision | None = None,
     alpha: float | None = None,
@@ -24,21 +24,23 @@ def wise_ft(
     pool of one). The paper recommends alpha = 0.5 where no data of the target is at hand and shows the whole curve;
     here the best by validation is taken, and among equals the largest alpha, tried first.
 
-    In memory at a time: the start, the float64 mean task vector, and one ingredient or one candidate.
+    In memory at a time: the mean task vector and one candidate, in float32.
 
     Args:
         pool: the ingredients, in any order, and their start.
-        judge: weighs each candidate soup.
+        judge: weighs each candidate soup; may be None where alpha is given.
         on_decision: called with each decision (`alpha=0.3`; `accepted` says that it took the lead): the curve.
         alpha: fixed share of the fine-tuned models, in [0, 1], instead of a sweep.
         alphas: those to try, in [0, 1]; ties go to the first.
 
     Raises:
         UsageError: an alpha out of range.
-        DataError: the pool has no start, or models do not fit or hold NaN; names model and tensor.
+        DataError: the pool has no start, or models do not fit or hold NaN or infinity; names model and tensor.
     """
     tried = swept_values("wise_ft: alpha", alpha, alphas)
     for value in tried:
         in_range("wise_ft: alpha", value, 0, 1)
     vectors = TaskVectors(pool, "wise_ft")
-    return vectors.soup_along("wise_ft", "alpha", tried, vectors.mean(), judge, on_decision)
+    direction = vectors.merged(mean_task)
+    # On all images: the scores are points of a curve that is drawn.
+    return vectors.soup_along("wise_ft", "alpha", tried, direction, judge, on_decision, whole=True)

@@ -10,7 +10,7 @@ import torch
 
 from soups.errors import DataError, UsageError
 from soups.recipes import RECIPES
-from soups.recipes.dare import dropped_numbers
+from soups.recipes.dare import numbers_for
 from soups.recipes.pool import Ingredient, Pool, Soup, Verdict
 
 State = dict[str, torch.Tensor]
@@ -34,11 +34,11 @@ def make_pool(seed: int, number: int, dtype: torch.dtype = torch.float32) -> Poo
     for index in range(number):
         state = random_state(100 * seed + index, dtype, index, start)
         # The order by hash is not the order of names.
-        ingredients.append(Ingredient(f"m{index}", f"{9 - index}a", 0.5, 1.0, lambda state=state: state))
-    return Pool(tuple(ingredients), Ingredient("start", "00", 0.1, 2.0, lambda: start))
+        ingredients.append(Ingredient(f"m{index}", f"{9 - index}a", 0.5, 1.0, lambda state=state: state, mapped=True))
+    return Pool(tuple(ingredients), Ingredient("start", "00", 0.1, 2.0, lambda: start, mapped=True))
 
 
-def judge(state: State) -> Verdict:
+def judge(state: State, accept: object = None) -> Verdict:
     """Best at one point; coarse enough for ties."""
     distance = float((state["m"].double() - 0.4).abs().mean())
     errors = min(20, int(distance * 20))
@@ -124,7 +124,7 @@ def test_model_stock_of_tensors_that_did_not_move_or_went_opposite_ways() -> Non
     states = [{"still": torch.ones(3), "apart": torch.tensor(side)} for side in ([1.0, 1.0], [-1.0, -2.0])]
     parts = tuple(Ingredient(f"m{i}", f"{i}", 0.5, 1.0, lambda s=s: s) for i, s in enumerate(states))
     pool = Pool(parts, Ingredient("start", "s", 0.5, 1.0, lambda: start))
-    state = RECIPES["model_stock"](pool, lambda state: Verdict(1.0, 0, 1)).state
+    state = RECIPES["model_stock"](pool, lambda state, accept=None: Verdict(1.0, 0, 1)).state
     assert all(torch.equal(state[key], start[key]) for key in start)
 
 
@@ -167,7 +167,7 @@ def test_dare_drops_and_rescales(combine: str, drop: float) -> None:
         tasks = tasks_of(pool)
         for task, ingredient in zip(tasks, by_hash(pool), strict=True):
             for key, shape in SHAPES.items():
-                gone = dropped_numbers(3, ingredient.sha256, key, shape, drop)
+                gone = numbers_for(3, ingredient.sha256, key).random(shape) < drop
                 task[key] = np.where(gone, 0.0, task[key] / (1 - drop))
         expected = mean_task(tasks) if combine == "linear" else elect(tasks, 0.8)
         soup = RECIPES["dare"](pool, judge, drop=drop, combine=combine, density=0.8, seed=3, scale=1.0)
@@ -175,10 +175,10 @@ def test_dare_drops_and_rescales(combine: str, drop: float) -> None:
 
 
 def test_dropped_numbers_are_as_many_as_asked_and_differ_by_model_tensor_and_seed() -> None:
-    base = dropped_numbers(0, "aa", "w", (100, 100), 0.9)
+    base = numbers_for(0, "aa", "w").random(10_000) < 0.9
     assert abs(base.mean() - 0.9) < 0.02  # Six standard deviations.
     for other in ((1, "aa", "w"), (0, "ab", "w"), (0, "aa", "v")):
-        both = base & dropped_numbers(*other, (100, 100), 0.9)
+        both = base & (numbers_for(*other).random(10_000) < 0.9)
         assert abs(both.mean() - 0.81) < 0.025
 
 
@@ -232,7 +232,7 @@ def test_sweeps_take_the_best_and_the_plain_mean_among_equals(name: str) -> None
         first = max(seen, key=lambda line: line["score"])  # max takes the first among equals.
         assert first["candidate"] == f"{option}={soup.options[option]:g}" and soup.score == first["score"]
         assert [line for line in seen if line["accepted"]][-1] == first
-    flat = RECIPES[name](pool, lambda state: Verdict(0.5, 1, 2))
+    flat = RECIPES[name](pool, lambda state, accept=None: Verdict(0.5, 1, 2))
     assert flat.options[option] == pytest.approx(1 / 3 if name == "task_arithmetic" else 1)
     fixed = RECIPES[name](pool, judge, **{option: 0.5})
     assert len(fixed.decisions) == 1 and fixed.options[option] == 0.5
@@ -279,3 +279,20 @@ def test_options_out_of_range(name: str, options: dict, words: str) -> None:
 def test_model_stock_needs_two() -> None:
     with pytest.raises(DataError, match=r"model_stock: the angle(?s:.*)2 models or more(?s:.*)found: +1"):
         RECIPES["model_stock"](make_pool(0, 1), judge)
+
+
+@pytest.mark.parametrize("name", NEED_START)
+def test_of_different_starts_it_names_two(name: str) -> None:
+    pool = Pool(make_pool(0, 2).ingredients, start_problem="m0 came from 12ab…, m1 from 34cd…")
+    with pytest.raises(DataError, match=rf"{name}: the models come from different starts(?s:.*)m0 came from 12ab…"):
+        RECIPES[name](pool, judge)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_with_everything_fixed_nobody_is_asked(name: str, options: dict) -> None:
+    pool = make_pool(2, 3)
+    chosen = RECIPES[name](pool, judge, **options)
+    again = RECIPES[name](pool, None, **chosen.options)
+    assert again.score is None and again.decisions == ()
+    assert again.options == chosen.options and again.coefficients == chosen.coefficients
+    assert all(torch.equal(again.state[key], chosen.state[key]) for key in chosen.state)

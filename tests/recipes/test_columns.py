@@ -1,0 +1,139 @@
+"""Recipes that interpolate with the start: whatever the number of ingredients, a few models' memory."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from soups.recipes.columns import at_hand, pieces_of
+from soups.recipes.pool import Ingredient
+from soups.recipes.ties import nth_largest
+
+MEBIBYTES = 8
+SLACK = 8 * 2**20
+VARIANTS: tuple[tuple[str, dict[str, object]], ...] = (
+    ("wise_ft", {"alphas": (0.5, 1.0)}),
+    ("model_stock", {}),
+    ("ties", {"scales": (0.5, 1.0)}),
+    ("dare", {"combine": "ties", "density": 0.6, "scale": 1.0}),
+)
+SCRIPT = """
+import ctypes, gc, sys, pathlib, torch
+from safetensors.torch import load_file
+from soups.recipes import RECIPES
+from soups.recipes.pool import Ingredient, Pool, Verdict
+torch.set_num_threads(1)
+def ingredient(path):
+    return Ingredient(path.stem, path.stem, 0.5, 1.0, lambda: load_file(path), mapped=True)
+files = sorted(pathlib.Path(sys.argv[1]).glob("*.safetensors"))
+small = [Ingredient(f"t{i}", f"{i}", 0.5, 1.0, lambda i=i: {"w": torch.arange(9.0) * i}) for i in range(3)]
+judge = lambda state, accept=None: Verdict(1 - abs(float(state[min(state)].reshape(-1)[0])), 1, 2)
+for name, options in eval(sys.argv[2]):
+    RECIPES[name](Pool(tuple(small[1:]), small[0]), judge, **options)  # Whatever libraries take is taken.
+    gc.collect()
+    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # What was freed goes back to the system.
+    print("ready", flush=True)
+    sys.stdin.readline()
+    RECIPES[name](Pool(tuple(map(ingredient, files[1:])), ingredient(files[0])), judge, **options)
+    print("done", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A start and twelve models of 8 MiB, most of it one tensor."""
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("models")
+    generator = torch.Generator().manual_seed(0)
+    for index in range(13):
+        weights = torch.randn(MEBIBYTES * 2**18, generator=generator)
+        save_file(
+            {"a": weights[:1000].clone(), "b": weights[1000:].reshape(-1, 8)}, folder / f"m{index:02}.safetensors"
+        )
+    return folder
+
+
+def private(process: int) -> int:
+    """Bytes that are a process's own and no view of a file."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+
+@contextmanager
+def watched(process: int) -> Iterator[list[int]]:
+    """What a process has privately, again and again as long as the block runs."""
+    seen, over = [private(process)], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.001):
+            seen.append(private(process))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+def test_memory_does_not_grow_with_the_ingredients(files: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(files), repr(VARIANTS)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for name, _ in VARIANTS:
+            assert process.stdout.readline() == "ready\n"
+            with watched(process.pid) as seen:
+                print(file=process.stdin, flush=True)
+                assert process.stdout.readline() == "done\n"
+            print(file=process.stdin, flush=True)
+            # The direction and a soup, in float32, and pieces of each; a model in float64 would not fit beside them.
+            assert len(seen) > 5 and max(seen) - seen[0] < 3.5 * MEBIBYTES * 2**20 + SLACK, name
+        assert process.wait() == 0
+
+
+def test_pieces_are_new_and_cover_the_tensor() -> None:
+    for shape in ((), (3, 0), (300, 1000)):
+        one, other = torch.rand(shape, dtype=torch.float64), torch.rand(shape).half()
+        seen = [torch.empty(0), torch.empty(0)]
+        for place, pieces in pieces_of([one, other]):
+            seen = [torch.cat([found, piece]) for found, piece in zip(seen, pieces, strict=True)]
+            assert torch.equal(pieces[0], one.reshape(-1)[place])
+            pieces[0].zero_()
+        assert torch.equal(seen[0].double(), one.reshape(-1)) and torch.equal(
+            seen[1].double(), other.reshape(-1).double()
+        )
+
+
+def test_weights_that_are_no_view_of_a_file_become_one() -> None:
+    shared = torch.arange(6.0)
+    state = {"a": shared.reshape(2, 3).T, "b": shared, "n": torch.tensor(3), "h": torch.ones(2, dtype=torch.bfloat16)}
+    found = at_hand(Ingredient("m", "00", 0.5, 1.0, lambda: state))
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[key], state[key]) and found[key].dtype == state[key].dtype for key in state)
+
+
+@pytest.mark.parametrize("kind", ["normal", "mostly zeros", "few values", "one value", "close"])
+def test_the_nth_largest_is_exact(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    numbers = {
+        "normal": np.abs(rng.normal(size=5000)),
+        "mostly zeros": np.abs(rng.normal(size=5000)) * (rng.random(5000) < 0.1),
+        "few values": rng.integers(0, 4, 5000) / 3,
+        "one value": np.full(5000, 0.1),
+        "close": 1 + rng.integers(0, 2000, 5000) * 2.0**-52,
+    }[kind]
+    for few in (1 << 20, 10, 0):
+        monkeypatch.setattr(sys.modules[nth_largest.__module__], "_FEW", few)
+        for rank in (1, 2, 450, 2500, 4999, 5000):
+            found = nth_largest(lambda: iter(np.array_split(numbers.copy(), 7)), rank)
+            assert found == np.sort(numbers)[-rank]
