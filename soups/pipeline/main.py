@@ -1,4 +1,4 @@
-"""What `main.py` does: evaluate, make soups, compare and plot, as asked for, in this order."""
+"""What `main.py` does: inspect, evaluate, make soups, compare and plot, as asked for, in this order."""
 
 import logging
 from collections.abc import Collection
@@ -53,11 +53,13 @@ def cook(given: cli.Given[MainSettings]) -> None:
     """
     settings = given.settings
     recipes = ["uniform"] * settings.uniform_soup + ["greedy"] * settings.greedy_soup + list(settings.soup or ())
-    asked = bool(recipes) or settings.eval_individual_models or settings.report or settings.plot
+    wanted = bool(recipes) or settings.inspect or settings.eval_individual_models or settings.report
+    asked = wanted or settings.plot
     if not asked and not settings.download_models:
         raise UsageError(
             "nothing to do",
-            expected="one or more of --eval-individual-models --uniform-soup --greedy-soup --soup NAME --report --plot",
+            expected="one or more of --inspect --eval-individual-models --uniform-soup --greedy-soup --soup NAME --report "
+            "--plot",
             next_step="python main.py --help",
         )
     if settings.download_models:
@@ -66,12 +68,16 @@ def cook(given: cli.Given[MainSettings]) -> None:
         from soups.pipeline.compare import plot_original
 
         plot_original(Path(settings.results), settings.val_set, settings.test_set)
-        asked = bool(recipes) or settings.eval_individual_models or settings.report
+        asked = wanted
     if not asked:
         return
-    scoring = settings.eval_individual_models or settings.report or settings.plot
+    scoring = settings.inspect or settings.eval_individual_models or settings.report or settings.plot
     scoring = scoring or settings.scores or not set(recipes) <= set(UNJUDGED)
     bench = open_bench(adopt(given), given.names, scoring=scoring)
+    if settings.inspect:  # First, because a model that does not belong may be one that cannot be scored.
+        from soups.pipeline.inspection import inspect
+
+        inspect(bench)
     if settings.eval_individual_models:
         lines = evaluate_individuals(bench)
         logger.info("%s: %d fine-tunes", bench.run.individual_results, len(lines))

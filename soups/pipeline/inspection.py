@@ -1,0 +1,244 @@
+"""What `main.py --inspect` says: whether the models of a run can be souped, and which do not belong and why."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soups.averaging import card_misfits
+from soups.checkpoints import SUFFIX, Card, read_card, read_state
+from soups.errors import DataError, UserError
+from soups.headers import Layout, layout_of
+from soups.pipeline.barriers import barriers_of
+from soups.pipeline.evaluate import Bench, score_model
+from soups.pipeline.pool import ingredient_of, pool_key
+from soups.pipeline.reading import read_model
+from soups.pipeline.run import Run
+from soups.preflight import misfits
+from soups.recipes.angles import angles, gram, lengths, spread
+from soups.recipes.columns import at_hand
+from soups.recipes.pool import Ingredient
+from soups.records import append_record, read_records, write_table
+from soups.report import inspection as report
+from soups.weights import first_not_finite
+
+if TYPE_CHECKING:
+    import torch
+
+FAR = 3.0
+"""How many times the median distance of the others is much farther than they are."""
+SQUARE = 80.0
+"""Degrees from the others' mean from which on directions have nothing in common; independent ones are at 90."""
+
+
+@dataclass
+class Model:
+    """A checkpoint that may or may not belong, and what was found out about it."""
+
+    name: str
+    path: Path
+    card: Card
+    sha256: str
+    why: list[str] = field(default_factory=list)
+    """Why it cannot be souped with the others; empty where it can."""
+    notes: list[str] = field(default_factory=list)
+    """What else is worth knowing."""
+    found: dict[str, float | None] = field(default_factory=dict)
+    """Numbers by column, see `report.inspection`."""
+
+
+def inspect(bench: Bench) -> None:
+    """Print whether the models can be souped; kept in `logs/inspection.jsonl` and `output/inspection.csv`.
+
+    What cannot be averaged at all (unreadable, the same file twice, another network, classes, preprocessing or tensors,
+    not finite) is told and left out of the rest. Then the linear barrier between each model and the best is measured,
+    see `barriers`, and each task vector (Ilharco et al. 2023, arXiv:2212.04089): its length and its angle to the mean
+    of the others'. Of the models that could be averaged, only a barrier beyond noise turns one away: distance and angle
+    say why, or are notes, because fine-tunes may go far in directions of their own and still mix well.
+
+    Raises:
+        DataError: there are no models, or a validation image cannot be read.
+    """
+    run = bench.run
+    models = _models(run)
+    _refuse_misfits(run, models)
+    fitting = [model for model in models if not model.why]
+    heading = "none could be measured"
+    if fitting:
+        ingredients = [ingredient_of(bench, model.path, _line(bench, model)) for model in fitting]
+        best, barriers = barriers_of(bench, ingredients, fitting[0].card)
+        for model, ingredient in zip(fitting, ingredients, strict=True):
+            model.found["val"] = ingredient.score
+            if (barrier := barriers.get(model.name)) is not None:
+                model.found |= {"midpoint": barrier.midpoint, "drop": barrier.drop}
+                model.found |= {"drop_low": barrier.low, "drop_high": barrier.high}
+        turned_away = np.array([model.name in barriers and barriers[model.name].beyond_noise for model in fitting])
+        origin = _measure(run, fitting, ingredients, ~turned_away)
+        for model, away in zip(fitting, turned_away, strict=True):
+            if away:
+                model.why.append(_explained(model, fitting, best.name))
+        heading = f"distances from {origin}, drops at the midpoint between each and {best.name}"
+    _note(run, models)
+    rows = [
+        {"name": model.name, **dict.fromkeys(report.NUMBERS), **model.found, "why": model.why, "notes": model.notes}
+        for model in models
+    ]
+    _keep(run, models, rows)
+    print(f"run {run.name}: {heading}")
+    print(report.format_table(rows))
+
+
+def _models(run: Run) -> list[Model]:
+    """The pool, and the files beside it that may be meant to be in it."""
+    pool = run.finetunes()
+    beside: list[Path] = []
+    if run.recorded.foreign is None:
+        own = {run.start, *run.models.glob(f"{run.name}_*_soup{SUFFIX}"), *pool}
+        beside = [path for path in sorted(run.models.glob(f"*{SUFFIX}")) if path not in own]
+    paths = [*pool, *beside]
+    if not paths:
+        raise DataError(
+            f"{run.models}: no models of run {run.name!r}",
+            expected=f"files such as {run.name}0_epochs8.safetensors",
+            next_step=f"train some: python finetune.py --name {run.name} --i 0-11",
+        )
+    hashes, seen, models = run.hashes(paths), dict[str, str](), []
+    for path, sha256 in zip(paths, hashes, strict=True):
+        card, problem = (pool[path], "") if path in pool else _passed_over(run, path)
+        if (twin := seen.setdefault(sha256, path.stem)) != path.stem:
+            problem = f"it is the same file as {twin}, which would count twice"
+        models.append(Model(path.stem, path, card, sha256, [problem] if problem else []))
+    return models
+
+
+def _passed_over(run: Run, path: Path) -> tuple[Card, str]:
+    """What a file that is not in the pool is taken for, and why it is not in it."""
+    try:
+        card = read_card(path)
+    except UserError as error:
+        return run.card_without_file, f"it cannot be read: {_brief(error, path)}"
+    if card is None:
+        return run.card_without_file, "it has no card, so nothing says what it was trained for"
+    if card.kind != "fine-tune":
+        return card, f"it is a {card.kind}, not a fine-tune"
+    return card, f"it is passed over, because by its card it would be called {run.finetune_name(card)}"
+
+
+def _brief(error: UserError, path: Path) -> str:
+    text = error.problem.removeprefix(f"{path}: ")
+    return f"{text} (found {error.found})" if error.found else text
+
+
+def _refuse_misfits(run: Run, models: Sequence[Model]) -> None:
+    """Say of each model that cannot be averaged with most others why, one reason each."""
+    left = [model for model in models if not model.why]
+    odd = card_misfits([model.card for model in left], [model.name for model in left])
+    for model in left:
+        if model.name in odd:
+            model.why.append(odd[model.name])
+        elif set(model.card.classes) != set(run.space.names):
+            model.why.append(f"its classes are not those of the data: {', '.join(model.card.classes)}")
+    layouts: dict[str, Layout] = {}
+    for model in left:
+        if model.why:
+            continue
+        try:
+            state = read_model(run, model.path)
+        except UserError as error:
+            model.why.append(f"it cannot be read: {_brief(error, model.path)}")
+            continue
+        layouts[model.name] = layout_of(state)
+        if (tensor := first_not_finite(state)) is not None:
+            model.why.append(f"its tensor {tensor!r} holds NaN or infinity: its training has diverged")
+    strange = misfits(layouts)
+    for model in left:
+        if model.name in strange:
+            model.why = [strange[model.name]]
+
+
+def _line(bench: Bench, model: Model) -> dict[str, Any]:
+    """Its line in the log of individual results; scored now where the log does not know it."""
+    line = bench.run.results(bench.run.individual_results).get(model.name)
+    if line is None or line.get("sha256") != model.sha256:
+        line = score_model((bench, model.path))
+        append_record(bench.run.individual_results, line)
+    return line
+
+
+def _measure(run: Run, models: Sequence[Model], ingredients: Sequence[Ingredient], members: np.ndarray) -> str:
+    """Put distances and angles to the members' mean into what was found; says where distances are from."""
+    states = [at_hand(ingredient) for ingredient in ingredients]
+    start = _start(run, models, layout_of(states[0]))
+    products = gram(states, states[0] if start is None else start)
+    columns = {"distance": spread(products, members) if start is None else lengths(products)}
+    columns["angle"] = np.full(len(models), np.nan) if start is None else angles(products, members)
+    for name, values in columns.items():
+        for model, value in zip(models, values.tolist(), strict=True):
+            model.found[name] = value if np.isfinite(value) else None
+    return "the mean of the others, for want of a common start" if start is None else f"the start {run.start.stem}"
+
+
+def _start(run: Run, models: Sequence[Model], layout: Layout) -> "dict[str, torch.Tensor] | None":
+    """The run's start, if most of the models say that they come from it."""
+    if not run.start.exists() or _usual_start(models) != run.sha256(run.start):
+        return None
+    state = read_state(run.start)
+    return state if layout_of(state) == layout and first_not_finite(state) is None else None
+
+
+def _usual_start(models: Sequence[Model]) -> str:
+    return Counter(model.card.start for model in models).most_common(1)[0][0]
+
+
+def _times_farther(model: Model, models: Sequence[Model]) -> float:
+    """Its distance over the median of the others that belong."""
+    distance = model.found.get("distance")
+    others = [other.found.get("distance") for other in models if other is not model and not other.why]
+    known = [value for value in others if value is not None]
+    return distance / float(np.median(known)) if distance is not None and known and np.median(known) > 0 else 1.0
+
+
+def _explained(model: Model, models: Sequence[Model], best: str) -> str:
+    """Why there is a barrier, as far as can be told."""
+    drop, angle, times = model.found["drop"], model.found.get("angle"), _times_farther(model, models)
+    assert drop is not None
+    reasons = []
+    if model.card.start != _usual_start(models):
+        reasons.append("it comes from another start")
+    elif times > FAR and angle is not None and angle > SQUARE:
+        reasons.append("it seems to come from another start")
+    elif times > FAR:
+        reasons.append("its training has taken it too far")
+    text = f"half-way between it and {best}, {100 * drop:.1f} points of accuracy are lost"
+    if times > FAR:
+        text += f"; it is {times:.1f} times as far away as the others"
+    return f"{reasons[0]}: {text}" if reasons else text
+
+
+def _note(run: Run, models: Sequence[Model]) -> None:
+    """What is worth knowing of those that belong."""
+    kept = [model for model in models if not model.why]
+    for model in kept:
+        if (times := _times_farther(model, kept)) > FAR:
+            model.notes.append(f"{times:.1f} times as far away as the others, but it mixes well")
+        if model.card.start != _usual_start(kept):
+            model.notes.append("it comes from another start, but it mixes well; recipes that need the start refuse it")
+
+
+def _keep(run: Run, models: Sequence[Model], rows: Sequence[dict[str, Any]]) -> None:
+    """As a table, and as lines in the log unless it says the same already."""
+    import pandas as pd
+
+    log, pool = run.folder / "logs" / "inspection.jsonl", pool_key(model.sha256 for model in models)
+    lines = [
+        {"pool": pool, "sha256": model.sha256, "can_be_souped": not model.why, **row}
+        for model, row in zip(models, rows, strict=True)
+    ]
+    if read_records(log)[-len(lines) :] != lines:
+        for line in lines:
+            append_record(log, line)
+    table = [{**row, "why": "; ".join(row["why"]), "notes": "; ".join(row["notes"])} for row in rows]
+    write_table(run.folder / "output" / "inspection.csv", pd.DataFrame(table))
