@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from soups.pipeline.settings import FinetuneSettings, InferenceSettings, MainSettings, ValidationSettings
+from soups.pipeline.settings import FinetuneSettings, InferenceSettings, MainSettings, StudySettings, ValidationSettings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -15,6 +15,7 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "main.py": MainSettings,
     "inference.py": InferenceSettings,
     "validation.py": ValidationSettings,
+    "scripts/study.py": StudySettings,
 }
 
 
@@ -43,7 +44,7 @@ def test_no_line_for_a_file_that_is_gone() -> None:
 @pytest.mark.parametrize("document", ["README.md", "training.sh"])
 def test_commands_are_given_flags_that_they_have(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8").replace("\\\n", " ")
-    found = re.findall(r"python (finetune|main|inference|validation)\.py([^\n#`→]*)", text)
+    found = re.findall(r"python (finetune|main|inference|validation|scripts/study)\.py([^\n#`→]*)", text)
     assert found
     for command, arguments in found:
         given = set(re.findall(r"--[a-z-]+", arguments))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from soups.errors import DataError
-from soups.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
+from soups.statistics import Gain, bootstrap_interval, bootstrap_mean_interval, mcnemar, paired_gain
 
 
 def slow_interval(sets: list[tuple[np.ndarray, np.ndarray]], repeats: int, seed: int) -> tuple[float, float]:
@@ -136,3 +136,24 @@ def test_mcnemar_of_equal_predictions_and_of_different_images() -> None:
     assert mcnemar(np.array([True, False]), np.array([True, False])) == 1.0
     with pytest.raises(DataError, match="different images"):
         mcnemar(np.ones(2), np.ones(3))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_paired_gain_is_scipy_s_paired_t_test(seed: int) -> None:
+    from scipy.stats import ttest_rel
+
+    rng = np.random.default_rng(seed)
+    one, other = rng.normal(size=(2, 5 + seed))
+    gain = paired_gain(list(one - other), level=0.9)
+    expected = ttest_rel(one, other)
+    assert gain.mean == pytest.approx((one - other).mean()) and gain.p == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval(0.9)
+    assert (gain.low, gain.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_a_paired_gain_of_equal_or_single_differences() -> None:
+    assert paired_gain([0.25]) == Gain(0.25, None, None, None)
+    assert paired_gain([0.0, 0.0, 0.0]) == Gain(0.0, 0.0, 0.0, 1.0)
+    assert paired_gain([0.5, 0.5]) == Gain(0.5, 0.5, 0.5, 0.0)
+    with pytest.raises(DataError, match="no differences to pool"):
+        paired_gain([])
