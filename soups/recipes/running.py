@@ -72,7 +72,7 @@ class RunningSum:
         self._settle()
         state = self._read(ingredient)
         self._in_hand = ingredient, state
-        if following is not None and self._ahead is None:
+        if following is not None and (self._ahead is None or self._ahead[0] is not following):
             self._ahead = following, self._reader.submit(_read_whole, following)
         return self._sum.mean_with(state, weight, ingredient.name)
 

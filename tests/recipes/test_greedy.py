@@ -1,9 +1,10 @@
 """Greedy soups on toy states against brute force, and what they say."""
 
+import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from soups.recipes.budget import Budgeted
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
-from soups.recipes.pool import Accept, Ingredient, Pool, Soup, Verdict, packed, unpacked
+from soups.recipes.pool import Accept, Ingredient, Pool, Soup, Verdict, packed
+from soups.weights import WeightedSum
 
 State = dict[str, torch.Tensor]
 
@@ -196,10 +199,57 @@ def test_other_metrics_tell_the_gap_in_the_score(toys: Any) -> None:
     assert greedy(pool, judge).decisions[1]["why"] == "worse with it by 0.5 in the score"
 
 
-def test_outcomes_as_text() -> None:
-    generator = np.random.default_rng(0)
-    for images in (1, 7, 8, 1497):
-        outcome = generator.integers(0, 2, images).astype(np.int8)
-        back = unpacked(packed(outcome), images)
-        assert back.dtype == np.int8 and np.array_equal(back, outcome)
-    assert len(packed((generator.random(1497) > 0.05).astype(np.int8))) < 300
+class AtOnce:
+    """A judge of several at once: it hands out verdicts one by one, and notes whose it was asked for in vain."""
+
+    def __init__(self, judge: Callable[..., Verdict], width: int) -> None:
+        self.judge, self.width, self.given, self.closed = judge, width, 0, 0
+
+    def __call__(self, state: State, accept: Accept | None = None) -> Verdict:
+        return self.judge(state, accept)
+
+    def together(
+        self, kept: Sequence[Ingredient], candidates: Sequence[Ingredient], accept: Accept
+    ) -> Generator[Verdict]:
+        try:
+            for candidate in candidates:
+                total = WeightedSum()
+                for ingredient in kept:
+                    total.add(ingredient.load())
+                self.given += 1
+                yield self.judge(total.mean_with(candidate.load()), accept)
+        finally:
+            self.closed += 1
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_several_at_once_come_to_the_same(rule: str, toys: Any) -> None:
+    for seed in range(100):
+        pool, judge = toys.pool(seed)
+        serial, at_once = RULES[rule](pool, judge), AtOnce(judge, 3)
+        soup = RULES[rule](pool, at_once)
+        assert (soup.decisions, soup.ingredients, soup.score) == (serial.decisions, serial.ingredients, serial.score)
+        assert all(torch.equal(soup.state[key], serial.state[key]) for key in soup.state)
+        assert at_once.given == len(pool.ingredients) - 1
+        for evaluations in range(1, len(serial.decisions) + 1):
+            budgeted = RULES[rule](pool, Budgeted(AtOnce(judge, 3), evaluations))
+            assert budgeted.decisions == serial.decisions[:evaluations]
+
+
+def test_known_verdicts_are_taken_from_the_logs(toys: Any) -> None:
+    for seed in range(30):
+        pool, judge = toys.pool(seed)
+        judged: list[State] = []
+
+        def noting(state: State, accept: Accept | None = None, judge: Any = judge, judged: Any = judged) -> Verdict:
+            judged.append(state)
+            return judge(state, accept)
+
+        known = Pool(
+            tuple(dataclasses.replace(i, known=lambda i=i, judge=judge: judge(i.load())) for i in pool.ingredients)
+        )
+        for rule in RULES.values():
+            judged.clear()
+            soup = rule(known, noting)
+            assert soup.decisions == rule(pool, judge).decisions
+            assert len(judged) <= len(pool.ingredients)  # All but the first; the soup once more where bits are new.
