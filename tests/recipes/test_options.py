@@ -1,0 +1,71 @@
+"""Options of recipes from words: each to the recipes that have it, of the kind that the signature says."""
+
+import inspect
+import json
+from typing import Any
+
+import pytest
+
+from soups.errors import UsageError
+from soups.recipes import RECIPES
+from soups.recipes.options import list_recipes, options_of, parse_options
+
+
+def test_each_word_goes_to_the_recipes_that_have_it() -> None:
+    found = parse_options(["ties", "dare", "uniform"], ["density=0.3", "scale=1", "seed=7"])
+    assert found == {
+        "ties": {"density": 0.3, "scale": 1.0},
+        "dare": {"density": 0.3, "scale": 1.0, "seed": 7},
+        "uniform": {},
+    }
+    assert parse_options(["greedy"], []) == {"greedy": {}} and parse_options([], []) == {}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "word", "value"),
+    [
+        ("ties", "density=1", 1.0),
+        ("ties", "density=5e-1", 0.5),
+        ("ties", "scale=none", None),
+        ("ties", "scales=1,0.5", [1.0, 0.5]),
+        ("ties", "scales=2", [2.0]),
+        ("task_arithmetic", "scales=None", None),
+        ("top_k", "k=3", 3),
+        ("dare", "combine=ties", "ties"),
+        ("greedy", "accept=significant", "significant"),
+    ],
+)
+def test_values_are_what_the_signature_says(recipe: str, word: str, value: Any) -> None:
+    found = parse_options([recipe], [word])[recipe][word.split("=")[0]]
+    assert found == value and type(found) is type(value)
+    assert json.loads(json.dumps(found)) == found  # A card gives back what was asked for.
+
+
+@pytest.mark.parametrize(
+    ("recipes", "words", "message"),
+    [
+        (["ties", "slerp"], ["k=3"], "k=3: none of the recipes(?s:.*)ties: density, scale, scales; slerp: fraction"),
+        (["uniform"], ["k=3"], "uniform: no options"),
+        ([], ["k=3"], "none of the recipes(?s:.*)expected: a recipe"),
+        (["ties"], ["density"], "--soup-options density: no value"),
+        (["ties"], ["on_decision=1"], "none of the recipes"),
+        (["ties"], ["density=big"], r"density=big: not a value that ties takes(?s:.*)density=0.2 \(float\)"),
+        (["ties"], ["density=0.1,0.2"], "not a value that ties takes"),
+        (["top_k"], ["k=2.5"], r"k=none \(int or none\)"),
+        (["dare"], ["combine=tie"], r"combine=linear \(linear or ties\)"),
+        (["ties"], ["density=0.1", "density=0.2"], "density is given twice"),
+        (["tie"], [], "unknown recipe 'tie'(?s:.*)did you mean 'ties'"),
+    ],
+)
+def test_mistakes_are_told(recipes: list[str], words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_options(recipes, words)
+
+
+def test_the_list_tells_every_recipe_and_option() -> None:
+    lines = list_recipes().splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
+    assert sum(map(len, map(options_of, RECIPES))) == len(lines) - len(RECIPES)
+    for name in RECIPES:
+        own = inspect.signature(RECIPES[name]).parameters.keys() - {"pool", "judge", "on_decision"}
+        assert options_of(name).keys() == own
