@@ -1,17 +1,22 @@
 """Every file of a folder of checkpoints that were made elsewhere is looked at once, before any work is done on it."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from soups.averaging import check_cards
-from soups.checkpoints import Card
+from soups.checkpoints import read_layout
 from soups.errors import DataError
+from soups.headers import Layout, layout_of
 from soups.pipeline.reading import read_translated
 from soups.pipeline.recorded import FILE
 from soups.pipeline.run import Run
+from soups.preflight import check_duplicates, check_layouts
 from soups.records import append_record, read_records
 
 logger = logging.getLogger(__name__)
+
+Look = tuple[tuple[str, ...], Layout]
 
 
 def check_members(run: Run) -> None:
@@ -28,7 +33,7 @@ def check_members(run: Run) -> None:
     members = run.finetunes()
     new = dict(members)
     if known:
-        hashes = run.hashes(members.keys())
+        hashes = run.hashes(members)
         new = {
             path: members[path]
             for path, sha256 in zip(members, hashes, strict=True)
@@ -36,43 +41,44 @@ def check_members(run: Run) -> None:
         }
     if not new:
         return
-    notes = _checked(run, new)
-    _refuse_twins(run, list(members))
+    seen = _looked_at(run, new)
+    old = next((path for path in members if path not in new), None)
+    both = ({old: _look(run, old)} if old is not None else {}) | seen
+    check_layouts({str(path): layout for path, (_, layout) in both.items()})
+    check_duplicates(dict(zip(map(str, members), run.hashes(members), strict=True)))
     for path, sha256 in zip(new, run.hashes(new), strict=True):
-        append_record(log, {"model_name": path.stem, "sha256": sha256, "notes": list(notes[path])})
+        append_record(log, {"model_name": path.stem, "sha256": sha256, "notes": list(seen[path][0])})
+    _tell({path.name: notes for path, (notes, _) in seen.items()})
+
+
+def _tell(notes: dict[str, tuple[str, ...]]) -> None:
+    """Say what was done to the files, once for those to which the same was done."""
     for said in dict.fromkeys(notes.values()):
         if said:
-            alike = [path.name for path in new if notes[path] == said]
+            alike = [name for name, each in notes.items() if each == said]
             logger.info("%s: %s", alike[0] + (f" and {len(alike) - 1} more" if alike[1:] else ""), "; ".join(said))
 
 
-def _checked(run: Run, members: dict[Path, Card]) -> dict[Path, tuple[str, ...]]:
-    """What was done to each file, in words."""
-    notes: dict[Path, tuple[str, ...]] = {}
+def _looked_at(run: Run, paths: Iterable[Path]) -> dict[Path, Look]:
+    """What was done to each file, in words, and its tensors under our names."""
+    seen: dict[Path, Look] = {}
     failures: list[DataError] = []
-    for path, card in members.items():
+    for path in paths:
         try:
-            if card is run.card_without_file:
-                notes[path] = read_translated(run, path).notes
-            else:
-                check_cards([run.card_without_file, card], ["what this run records", str(path)])
-                notes[path] = ()
+            seen[path] = _look(run, path)
         except DataError as error:
             failures.append(error)
-    if len(failures) > 1 and not notes:
+    if len(failures) > 1 and not seen:
         raise DataError(f"none of the {len(failures)} checkpoints fits; the first: {failures[0]}")
     if failures:
-        raise DataError("\n".join(map(str, failures))) if len(failures) > 1 else failures[0]
-    return notes
+        raise failures[0] if len(failures) == 1 else DataError("\n".join(map(str, failures)))
+    return seen
 
 
-def _refuse_twins(run: Run, paths: list[Path]) -> None:
-    seen: dict[str, Path] = {}
-    for path, sha256 in zip(paths, run.hashes(paths), strict=True):
-        if (first := seen.setdefault(sha256, path)) != path:
-            raise DataError(
-                f"{first} and {path.name} are the same model twice",
-                expected="each model once",
-                found=f"SHA-256 {sha256}",
-                next_step="move one of them out of the folder",
-            )
+def _look(run: Run, path: Path) -> Look:
+    card = run.card_of(path)
+    if card is not run.card_without_file:
+        check_cards([run.card_without_file, card], [f"the pool of run {run.name}", str(path)])
+        return (), read_layout(path)
+    translated = read_translated(run, path)
+    return translated.notes, layout_of(translated.state)

@@ -81,6 +81,19 @@ def flags(pool: Path, toy_data: Path, tiny_clip: Path) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="module")
+def few_images(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
+    """Of each class two images to validate and one to test."""
+    root = tmp_path_factory.mktemp("few") / "colours"
+    for split, names in {"train": ["p0_0", "p1_0"], "val": ["p2_0", "p3_0"], "test": ["p4_0"]}.items():
+        for colour in CLASSES:
+            (root / split / colour).mkdir(parents=True)
+            for name in names:
+                source = toy_data / ("test" if split == "test" else "train") / colour / f"{name}.png"
+                shutil.copy(source, root / split / colour)
+    return root
+
+
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {
         path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
@@ -218,16 +231,17 @@ def timm_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_timm_s_output_folder_with_plain_and_averaged_weights(
-    desk: Path, timm_folder: Path, toy_data: Path, error_of: ErrorOf
+    desk: Path, timm_folder: Path, few_images: Path, error_of: ErrorOf
 ) -> None:
     assert (timm_folder / "last.pth.tar").exists()
-    flags = ["--model-location", str(timm_folder), "--data-location", str(toy_data), "--model", "timm:test_vit"]
+    flags = ["--model-location", str(timm_folder), "--data-location", str(few_images), "--model", "timm:test_vit"]
     flags += ["--pretrained", "none", "--precision", "fp32", "--threads", "1"]
     scores = {}
     for name, more in (("plain", []), ("averaged", ["--ema"])):
         assert main.main(["--uniform-soup", "--name", name, *flags, *more]) == 0
         card = read_card(desk / "runs" / name / "models" / f"{name}_uniform_soup.safetensors")
         assert card is not None and card.soup is not None
+        assert "images validate" not in error_of()  # The data has its own val/.
         assert {part.name for part in card.soup.ingredients} == {"checkpoint-0.pth", "checkpoint-1.pth"}
         scores[name] = [
             line["metrics"]["test"]["log_loss"] for line in log(desk / "runs" / name, "individual_results.jsonl")
@@ -268,11 +282,20 @@ WRONG: dict[str, tuple[Callable[[Path], Any], list[str], int, str]] = {
         3,
         "wrong.pt: its weights do not fit custom expected: 'model.visual.proj' of shape (32, 8) found: shape (32, 9)",
     ),
+    "half precision": (
+        lambda folder: torch.save(
+            {key: t.half() for key, t in torch.load(folder / "model_0.pt", weights_only=True).items()},
+            folder / "half.pt",
+        ),
+        [],
+        3,
+        "half.pt: tensor 'backbone.class_embedding' does not fit pool/epoch_1.pt expected: (32,) float32",
+    ),
     "a copy": (
         lambda folder: shutil.copy(folder / "model_0.pt", folder / "model_1.pt"),
         [],
         3,
-        "model_0.pt and model_1.pt are the same model twice",
+        "pool/model_0.pt and pool/model_1.pt are the same model twice",
     ),
     "one name": (
         lambda folder: torch.save({"a": torch.ones(1)}, folder / "model.pt"),
@@ -342,11 +365,11 @@ def test_missing_flags_and_flags_that_mean_nothing(desk: Path, pool: Path, toy_d
 
 
 def test_the_project_s_own_fine_tunes_in_another_folder(
-    desk: Path, toy_data: Path, tiny_clip: Path, error_of: ErrorOf
+    desk: Path, few_images: Path, tiny_clip: Path, error_of: ErrorOf
 ) -> None:
     own = [
         "--data-location",
-        str(toy_data),
+        str(few_images),
         "--model",
         f"local-dir:{tiny_clip}",
         "--precision",
@@ -354,16 +377,15 @@ def test_the_project_s_own_fine_tunes_in_another_folder(
         "--threads",
         "1",
     ]
-    training = ["--epochs", "1", "--batch-size", "16", "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5"]
+    training = ["--epochs", "1", "--batch-size", "16"]
     assert finetune.main(["--name", "own", "--i", "0-1", *own, *training]) == 0
     shutil.copytree(desk / "runs" / "own" / "models", desk / "away")
     # Their run is still there: it is meant.
-    split = ["--group-pattern", r"(p\d+)_", "--val-ratio", "0.5"]
-    assert main.main(["--uniform-soup", "--model-location", "away", "--data-location", str(toy_data), *split]) == 0
+    assert main.main(["--uniform-soup", "--model-location", "away", "--data-location", str(few_images)]) == 0
     assert (desk / "away" / "own_uniform_soup.safetensors").exists()
     shutil.rmtree(desk / "runs")
     # It is gone: their cards say what they are; the start and the soup are no members.
-    assert main.main(["--uniform-soup", "--model-location", "away", "--data-location", str(toy_data)]) == 0
+    assert main.main(["--uniform-soup", "--model-location", "away", "--data-location", str(few_images)]) == 0
     card = read_card(desk / "runs" / "away" / "models" / "away_uniform_soup.safetensors")
     assert card is not None and card.soup is not None and len(card.soup.ingredients) == 2
     assert "2 checkpoints of away" in error_of()
