@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 
 from soups.averaging import check_cards
-from soups.checkpoints import Card
+from soups.checkpoints import SUFFIX, Card, read_card, read_layout
 from soups.errors import DataError
+from soups.headers import Layout, layout_of
 from soups.metrics import METRICS, predictions
+from soups.pipeline.choice import start_of
 from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
 from soups.pipeline.reading import is_mapped, read_model
+from soups.preflight import check_duplicates, check_layouts
 from soups.recipes.pool import Ingredient, Pool, Verdict
 from soups.records import fingerprint
+from soups.weights import refuse_not_finite
 
 
 def pool_key(hashes: Iterable[str]) -> str:
@@ -22,29 +26,56 @@ def pool_key(hashes: Iterable[str]) -> str:
     return fingerprint(sorted(hashes))
 
 
-def pool_of(bench: Bench, *, scored: bool = True) -> tuple[Pool, Card]:
-    """All fine-tunes of the run with their common start, if they have one, and the card of one of them.
+def pool_of(
+    bench: Bench,
+    *,
+    scored: bool = True,
+    members: Mapping[str, Path] | None = None,
+    start: Path | None = None,
+) -> tuple[Pool, Card]:
+    """The models of the run with their common start, if they have one, and the card of one of them.
 
     Args:
         bench: the run.
         scored: evaluate those that the log does not know; otherwise the ingredients have no scores, and no image is
             opened.
+        members: those that count, see `choice.chosen`; None: all.
+        start: their start, where the user names it.
 
     Raises:
-        DataError: there is no fine-tune, or they do not belong together.
+        DataError: there is no fine-tune, or they do not belong together, or `start` is not theirs.
     """
-    paths = pool_paths(bench.run)
+    paths = pool_paths(bench.run) if members is None else members
     hashes = bench.run.hashes(paths.values())
-    cards = {path.stem: card for path, card in bench.run.finetunes().items()}
+    cards = {path.stem: card for path, card in bench.run.finetunes().items() if path.stem in paths}
     check_cards(list(cards.values()), list(cards))
+    check_duplicates(dict(zip(paths, hashes, strict=True)))
+    check_layouts({name: _layout(bench, path) for name, path in paths.items()})
     if scored:
         lines = evaluate_individuals(bench)
         ingredients = tuple(ingredient_of(bench, path, lines[name]) for name, path in paths.items())
-        start = _common_start(bench, list(cards.values()))
     else:
         ingredients = tuple(_unscored(bench, *part) for part in zip(paths.values(), hashes, strict=True))
-        start = None
-    return Pool(ingredients, start), next(iter(cards.values()))
+    # Recipes that need no scores need no start, and hashing its file takes time.
+    place, problem = start_of(bench.run, cards, start) if scored else (None, "")
+    return Pool(ingredients, _start(bench, place), problem), next(iter(cards.values()))
+
+
+def refuse_unfit(bench: Bench) -> None:
+    """Raise where the models of a run do not belong together or hold NaN or infinity, before anything is judged.
+
+    Raises:
+        DataError: names the model and what is wrong with it.
+    """
+    pool, _ = pool_of(bench, scored=False)
+    for ingredient in pool.ingredients:
+        refuse_not_finite(ingredient.load(), ingredient.name)
+
+
+def _layout(bench: Bench, path: Path) -> Layout:
+    """The names, shapes and dtypes of a model's tensors, of our own files from the header alone."""
+    own = path.suffix == SUFFIX and read_card(path) is not None
+    return read_layout(path) if own else layout_of(read_model(bench.run, path))
 
 
 def ingredient_of(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
@@ -77,13 +108,9 @@ def _known_verdict(bench: Bench, path: Path, score: float, log_loss: float) -> V
     return Verdict(score, int((~right).sum()), len(right), True, log_loss, right.astype(np.int8))
 
 
-def _common_start(bench: Bench, cards: list[Card]) -> Ingredient | None:
-    """The start that all ingredients' cards name, if that is the run's."""
-    run = bench.run
-    line = run.results(run.individual_results).get(run.start.stem)
-    if line is None or {card.start for card in cards} != {run.sha256(run.start)}:
-        return None
-    return ingredient_of(bench, run.start, line)
+def _start(bench: Bench, path: Path | None) -> Ingredient | None:
+    """The start; nobody needs its scores."""
+    return None if path is None else _unscored(bench, path, bench.run.sha256(path))
 
 
 def _reader(bench: Bench, path: Path, sha256: str) -> Callable[[], Any]:

@@ -1,0 +1,117 @@
+"""What a soup of a run is made of, where that is not all of its models: those named, and the start that they share."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from soups.checkpoints import SUFFIX, Card
+from soups.errors import DataError, UsageError
+from soups.pipeline.evaluate import pool_paths
+from soups.pipeline.foreign import ENDINGS
+from soups.pipeline.run import Run, find_model
+from soups.pipeline.settings import RunSettings
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 12
+"""Digits of a hash that tell one from another."""
+
+
+def chosen(run: Run, settings: RunSettings, names: Sequence[str] | None, start: Path | None = None) -> dict[str, Path]:
+    """Name → file of the models that a soup may be made of, in the run's order.
+
+    Args:
+        run: the run.
+        settings: where models are looked for.
+        names: those wanted: names (`digits3_epochs22`, or `digits3` where one model begins so), file names or paths;
+            None: all models of the run.
+        start: the start; where it is a file of the pool it is left out, with a notice.
+
+    Raises:
+        UsageError: a name means no model of the run, or two mean the same.
+        DataError: the run has no models.
+    """
+    paths = pool_paths(run)
+    picked: dict[str, str] = {}
+    for name in names or ():
+        model = _model(name, paths, run, settings)
+        if model in picked:
+            found = f"{picked[model]} and {name}"
+            raise UsageError(f"--ingredients: {model} is named twice", expected="each model once", found=found)
+        picked[model] = name
+    members = {name: path for name, path in paths.items() if names is None or name in picked}
+    for name, path in tuple(members.items()):
+        if start is not None and path.resolve() == start.resolve():
+            logger.info("%s is the start, and so no ingredient", name)
+            del members[name]
+    if not members:
+        raise UsageError("a soup of no ingredients", expected="at least one model beside the start")
+    return members
+
+
+def _model(name: str, paths: Mapping[str, Path], run: Run, settings: RunSettings) -> str:
+    """The name of the model of the run that a word means."""
+    stem = name
+    for ending in ENDINGS:
+        stem = stem.removesuffix(ending)
+    begin_so = [model for model in paths if model.startswith(f"{stem}_epochs")]
+    for models in ([stem] if stem in paths else [], begin_so):
+        if len(models) == 1 and not Path(name).is_file():
+            return models[0]
+    path = find_model(name, run, settings).resolve()
+    models = [model for model, own in paths.items() if own.resolve() == path]
+    if not models:
+        raise UsageError(
+            f"--ingredients {name}: not one of the models that soups of run {run.name!r} are made of",
+            expected=f"names among {', '.join(paths)}",
+        )
+    return models[0]
+
+
+def start_of(run: Run, cards: Mapping[str, Card], given: Path | None = None) -> tuple[Path | None, str]:
+    """The file of the start that models share.
+
+    Without `given` it is the file that the models' cards name by its hash: the run's start, or one that lies beside
+    the models.
+
+    Args:
+        run: the run.
+        cards: name → card of the models.
+        given: the file named by the user.
+
+    Returns:
+        The file, and where there is none because the models come from different starts, which, of two of them.
+
+    Raises:
+        DataError: the file given is not there, or not what a model's card names; names the model.
+    """
+    named = {name: card.start for name, card in cards.items() if card.start}
+    if given is not None:
+        return _fitting(run, named, given), ""
+    one = next(iter(named), "")
+    other = next((name for name in named if named[name] != named[one]), "")
+    if other:
+        return None, f"{one} from {_short(named[one])}, {other} from {_short(named[other])} (SHA-256 of the start)"
+    if len(named) < len(cards):
+        return None, ""
+    beside = sorted(run.models.glob(f"*_start{SUFFIX}"))
+    files = [path for path in dict.fromkeys([run.start, *beside]) if path.is_file()]
+    return next((path for path in files if run.sha256(path) == named[one]), None), ""
+
+
+def _fitting(run: Run, named: Mapping[str, str], given: Path) -> Path:
+    """The file given, unless a model says that it came from another."""
+    digest = run.sha256(given)
+    for name, start in named.items():
+        if start != digest:
+            raise DataError(
+                f"--start {given}: not the start that {name} was fine-tuned from",
+                expected=f"SHA-256 {start}, as its card says",
+                found=digest,
+                next_step="give the start of these models, or name the models of this start with --ingredients",
+            )
+    return given
+
+
+def _short(digest: str) -> str:
+    return f"{digest[:_SHOWN]}…"
