@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from soups import cli
 from soups.errors import UsageError, unknown_name
@@ -13,6 +14,9 @@ from soups.pipeline.evaluate import Bench, evaluate_individuals
 from soups.pipeline.run import open_run, say_if_flattering
 from soups.pipeline.settings import CommandSettings, MainSettings
 from soups.recipes import UNJUDGED
+
+if TYPE_CHECKING:
+    from soups.pipeline.soup import Order
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +86,10 @@ def cook(given: cli.Given[MainSettings]) -> None:
         lines = evaluate_individuals(bench)
         logger.info("%s: %d fine-tunes", bench.run.individual_results, len(lines))
     if recipes:
-        from soups.pipeline.soup import Order, make_soup
+        from soups.pipeline.soup import make_soup
 
         for recipe in dict.fromkeys(recipes):
-            options = {"accept": "better" if settings.strict else "equal"} if recipe == "greedy" else {}
-            make_soup(bench, Order(recipe, options, scores=settings.scores))
+            make_soup(bench, _order(settings, recipe))
     if settings.report:
         from soups.pipeline.compare import print_comparison
 
@@ -95,6 +98,25 @@ def cook(given: cli.Given[MainSettings]) -> None:
         from soups.pipeline.compare import plot_run
 
         plot_run(bench)
+
+
+def _order(settings: MainSettings, recipe: str) -> "Order":
+    from soups.pipeline.soup import Order
+
+    options: dict[str, Any] = {}
+    if recipe == "greedy":
+        options["accept"] = "better" if settings.strict else settings.accept
+        if options["accept"] == "significant":
+            options["level"] = settings.significance
+    return Order(
+        recipe,
+        options,
+        scores=settings.scores,
+        batchnorm=settings.batchnorm,
+        evaluations=settings.budget_evaluations,
+        minutes=settings.budget_minutes,
+        at_once=settings.at_once,
+    )
 
 
 def _download(settings: MainSettings) -> None:

@@ -84,12 +84,22 @@ class MainSettings(CommandSettings):
     """Of checkpoints that were made elsewhere: their classes in the order of the logits (default: the data's)."""
     ema: Flag = False
     """Of checkpoints that were made elsewhere: take the averaged weights (EMA) that training scripts keep beside."""
+    accept: Literal["equal", "better", "significant"] = "equal"
+    """Greedy takes an ingredient if the score does not fall (the paper's Algorithm 1), only if it rises (its code), or
+    only if it gains more images than chance would (one-sided McNemar test)."""
+    significance: float = Field(default=0.05, gt=0, lt=1)
+    """The chance of a gain by luck that `--accept significant` allows."""
     strict: Flag = False
-    """Greedy takes an ingredient only if the score rises (the paper's code); otherwise if it does not fall
-    (its Algorithm 1)."""
+    """The same as --accept better."""
     batchnorm: Literal["recompute", "average"] | None = None
     """Running statistics of BatchNorm in soups: computed anew on training images, or averaged like weights; by default
     what is better on validation. Other networks have none."""
+    budget_evaluations: int | None = Field(default=None, ge=0)
+    """Judge at most so many candidate soups: the best soup found by then, and the card says what was left untried."""
+    budget_minutes: float | None = Field(default=None, ge=0)
+    """Judge candidate soups for at most so long."""
+    at_once: int = Field(default=1, gt=0)
+    """Greedy judges so many candidates side by side, each in a process (on an accelerator) of its own; same soup."""
     inspect: Flag = False
     """Say whether the models can be souped, and which do not belong and why."""
     report: Flag = False

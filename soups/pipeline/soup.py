@@ -1,21 +1,29 @@
 """Soups of a run: a recipe, and the soup's file, trace and scores."""
 
 import logging
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from soups.averaging import soup_card
 from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, write_checkpoint
 from soups.errors import unknown_name
+from soups.evaluation.batchnorm import has_statistics
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.judging import LazyJudge
-from soups.pipeline.pool import pool_key, pool_of
+from soups.pipeline.pool import pool_key, pool_of, refuse_unfit
+from soups.pipeline.together import Together, seat_of_run
 from soups.recipes import RECIPES, UNJUDGED
-from soups.recipes.pool import Soup
-from soups.records import append_record, fingerprint
+from soups.recipes.budget import Budgeted
+from soups.recipes.pool import Judge, Soup
+from soups.recipes.resume import Replay
+from soups.records import append_record, fingerprint, read_records
+from soups.weights import integer_rule
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +38,26 @@ class Order:
     """The recipe's own."""
     scores: bool = True
     """Score the finished soup on every set. False: no more images are looked at than the recipe itself asks for."""
+    batchnorm: str | None = None
+    """`recompute` or `average` the statistics of BatchNorm; None: what is better on validation."""
+    evaluations: int | None = None
+    """Candidates judged at the most."""
+    minutes: float | None = None
+    """Time for judging candidates at the most."""
+    at_once: int = 1
+    """Candidates judged side by side; the soup is the same."""
+
+    def request(self, metric: str, pool: str) -> dict[str, Any]:
+        """What decides about the soup, as its card records it."""
+        limits = {"batchnorm": self.batchnorm, "evaluations": self.evaluations, "minutes": self.minutes}
+        given = {key: value for key, value in limits.items() if value is not None}
+        return {"metric": metric, "pool": pool, **given, **self.options}
 
 
 def make_soup(bench: Bench, order: Order) -> Path:
     """Make a soup of the fine-tunes of the run, unless it is there already; score it and log it.
+
+    Every decision is on record as soon as it has fallen: a run that was killed goes on where its record ends.
 
     Returns:
         The soup's checkpoint.
@@ -46,13 +70,13 @@ def make_soup(bench: Bench, order: Order) -> Path:
         raise unknown_name("recipe", order.recipe, RECIPES)
     run = bench.run
     hashes = run.hashes(pool_paths(run).values())
-    request = {"metric": bench.evaluation.metric, "pool": pool_key(hashes), **order.options}
+    request = order.request(bench.evaluation.metric, pool_key(hashes))
     path = run.soup_path(order.recipe)
     if _is_made(path, request):
         logger.info("%s: made already", path)
     else:
         soup, card = _cooked(bench, order, request)
-        write_checkpoint(path, soup.state, _card_of(soup, card, bench, request))
+        write_checkpoint(path, soup.state, card)
         logger.info("%s: %s", path, soup.summary)
     if order.scores:
         _log_scores(bench, path)
@@ -60,17 +84,32 @@ def make_soup(bench: Bench, order: Order) -> Path:
 
 
 def _cooked(bench: Bench, order: Order, request: dict[str, Any]) -> tuple[Soup, Card]:
-    """The soup, and the card of one of its ingredients."""
-    judged = order.scores or order.recipe not in UNJUDGED
-    pool, card = pool_of(bench, scored=judged)
-    trace, key = bench.run.folder / "logs" / f"{order.recipe}_soup.jsonl", fingerprint(request)
-    soup = RECIPES[order.recipe](
-        pool,
-        LazyJudge(bench) if judged else None,
-        on_decision=lambda line: append_record(trace, {"request": key, **line}),
-        **order.options,
-    )
-    return soup, card
+    """The soup and its card."""
+    if not order.scores and order.recipe in UNJUDGED and order.batchnorm != "recompute":
+        pool, card = pool_of(bench, scored=False)
+        soup = RECIPES[order.recipe](pool, None, **order.options)
+        if not has_statistics(soup.state):
+            return soup, _card_of(soup, card, bench, request)
+        if order.batchnorm == "average":
+            return soup, _card_of(soup, card, bench, request, {"statistics": order.batchnorm})
+    refuse_unfit(bench)
+    pool, card = pool_of(bench)
+    trace = bench.run.folder / "logs" / f"{order.recipe}_soup.jsonl"
+    key = fingerprint([request, bench.run.fingerprints[1], bench.runtime.precision, bench.runtime.threads])
+    lines = [line for line in read_records(trace) if line.get("request") == key]
+    with ExitStack() as stack:
+        alone = LazyJudge(bench, (pool, card), order.batchnorm)
+        judge: Judge = alone
+        if order.at_once > 1:
+            seat = partial(seat_of_run, bench, order.batchnorm)
+            judge = stack.enter_context(Together(alone, seat, order.at_once))
+        judge = Budgeted(Replay(judge, lines), order.evaluations, order.minutes)
+        soup = RECIPES[order.recipe](
+            pool, judge, on_decision=lambda line: append_record(trace, {"request": key, **line}), **order.options
+        )
+    if len(soup.ingredients) > 1:
+        soup = replace(soup, state=alone.settled(soup.state))
+    return soup, _card_of(soup, card, bench, request, alone.told)
 
 
 def _is_made(path: Path, request: dict[str, Any]) -> bool:
@@ -80,16 +119,25 @@ def _is_made(path: Path, request: dict[str, Any]) -> bool:
     return card is not None and card.soup is not None and card.soup.request == request
 
 
-def _card_of(soup: Soup, ingredient: Card, bench: Bench, request: dict[str, Any]) -> Card:
+def _card_of(
+    soup: Soup, ingredient: Card, bench: Bench, request: dict[str, Any], batchnorm: Mapping[str, Any] | None = None
+) -> Card:
     parts = tuple(
         IngredientCard(name=part.name, sha256=part.sha256, coefficient=coefficient)
         for part, coefficient in zip(soup.ingredients, soup.coefficients, strict=True)
     )
-    told = SoupCard(recipe=soup.recipe, ingredients=parts, options=soup.options, request=request, summary=soup.summary)
+    told = SoupCard(
+        recipe=soup.recipe,
+        ingredients=parts,
+        options={**soup.options, **({"batchnorm": dict(batchnorm)} if batchnorm else {})},
+        request=request,
+        summary=soup.summary,
+        integers=integer_rule(soup.state),
+    )
     card = soup_card(ingredient, told)
-    metric = METRICS[bench.evaluation.metric]
-    if soup.score is None:
+    if soup.score is None or not math.isfinite(soup.score):
         return card
+    metric = METRICS[bench.evaluation.metric]
     value = soup.score if metric.higher_is_better else -soup.score
     return card.model_copy(update={"scores": {"val": {metric.name: value}}})
 
