@@ -1,5 +1,6 @@
 """What `main.py --inspect` says: whether the models of a run can be souped, and which do not belong and why."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from soups.averaging import card_misfits
 from soups.checkpoints import SUFFIX, Card, read_card, read_state
 from soups.errors import DataError, UserError
 from soups.headers import Layout, layout_of
-from soups.pipeline.barriers import barriers_of
+from soups.pipeline.barriers import accuracy_of, barriers_of
 from soups.pipeline.evaluate import Bench, score_model
 from soups.pipeline.pool import ingredient_of, pool_key
 from soups.pipeline.reading import read_model
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     import torch
 
 FAR = 3.0
-"""How many times the median distance of the others is much farther than they are."""
+"""How many times the median distance of the others is much farther than they are. The demo's fine-tunes were within 1.5
+of it; models whose neurons are in another order, as those from another start are, at 9 to 12."""
 SQUARE = 80.0
-"""Degrees from the others' mean from which on directions have nothing in common; independent ones are at 90."""
+"""Degrees to the others' mean from which on directions have nothing in common: independent ones are at 90. Fine-tunes
+were at 40 to 50 on the demo, models from elsewhere at 87 and 88."""
 
 
 @dataclass
@@ -71,7 +74,7 @@ def inspect(bench: Bench) -> None:
         ingredients = [ingredient_of(bench, model.path, _line(bench, model)) for model in fitting]
         best, barriers = barriers_of(bench, ingredients, fitting[0].card)
         for model, ingredient in zip(fitting, ingredients, strict=True):
-            model.found["val"] = ingredient.score
+            model.found["val"] = accuracy_of(ingredient)
             if (barrier := barriers.get(model.name)) is not None:
                 model.found |= {"midpoint": barrier.midpoint, "drop": barrier.drop}
                 model.found |= {"drop_low": barrier.low, "drop_high": barrier.high}
@@ -81,7 +84,7 @@ def inspect(bench: Bench) -> None:
             if away:
                 model.why.append(_explained(model, fitting, best.name))
         heading = f"distances from {origin}, drops at the midpoint between each and {best.name}"
-    _note(run, models)
+    _note(models)
     rows = [
         {"name": model.name, **dict.fromkeys(report.NUMBERS), **model.found, "why": model.why, "notes": model.notes}
         for model in models
@@ -93,38 +96,45 @@ def inspect(bench: Bench) -> None:
 
 def _models(run: Run) -> list[Model]:
     """The pool, and the files beside it that may be meant to be in it."""
-    pool = run.finetunes()
-    beside: list[Path] = []
-    if run.recorded.foreign is None:
-        own = {run.start, *run.models.glob(f"{run.name}_*_soup{SUFFIX}"), *pool}
-        beside = [path for path in sorted(run.models.glob(f"*{SUFFIX}")) if path not in own]
-    paths = [*pool, *beside]
-    if not paths:
+    if run.recorded.foreign is not None:
+        looked_at = {path: (card, "") for path, card in run.finetunes().items()}
+    else:
+        own = {run.start, *run.models.glob(f"{run.name}_*_soup{SUFFIX}")}
+        paths = [path for path in run.models.glob(f"*{SUFFIX}") if path not in own]
+        looked_at = {path: _looked_at(run, path) for path in sorted(paths, key=_by_numbers)}
+    if not looked_at:
         raise DataError(
             f"{run.models}: no models of run {run.name!r}",
             expected=f"files such as {run.name}0_epochs8.safetensors",
             next_step=f"train some: python finetune.py --name {run.name} --i 0-11",
         )
-    hashes, seen, models = run.hashes(paths), dict[str, str](), []
-    for path, sha256 in zip(paths, hashes, strict=True):
-        card, problem = (pool[path], "") if path in pool else _passed_over(run, path)
-        if (twin := seen.setdefault(sha256, path.stem)) != path.stem:
-            problem = f"it is the same file as {twin}, which would count twice"
-        models.append(Model(path.stem, path, card, sha256, [problem] if problem else []))
-    return models
+    hashes, seen = dict(zip(looked_at, run.hashes(looked_at), strict=True)), dict[str, str]()
+    problems = {path: problem for path, (_, problem) in looked_at.items()}
+    for path in sorted(problems, key=lambda path: problems[path] != ""):  # The copy is the one that is odd anyway.
+        if (twin := seen.setdefault(hashes[path], path.stem)) != path.stem:
+            problems[path] = f"it is the same file as {twin}, which would count twice"
+    return [
+        Model(path.stem, path, card, hashes[path], [problems[path]] if problems[path] else [])
+        for path, (card, _) in looked_at.items()
+    ]
 
 
-def _passed_over(run: Run, path: Path) -> tuple[Card, str]:
-    """What a file that is not in the pool is taken for, and why it is not in it."""
+def _by_numbers(path: Path) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem)]
+
+
+def _looked_at(run: Run, path: Path) -> tuple[Card, str]:
+    """What a file is taken for, and why it is not in the pool, if it is not."""
     try:
         card = read_card(path)
     except UserError as error:
         return run.card_without_file, f"it cannot be read: {_brief(error, path)}"
     if card is None:
         return run.card_without_file, "it has no card, so nothing says what it was trained for"
-    if card.kind != "fine-tune":
-        return card, f"it is a {card.kind}, not a fine-tune"
-    return card, f"it is passed over, because by its card it would be called {run.finetune_name(card)}"
+    if card.kind != "fine-tune" or not {"index", "epochs"} <= card.training.keys():
+        return card, f"it is no fine-tune of finetune.py, but a {card.kind}"
+    name = run.finetune_name(card)
+    return card, "" if path.stem == name else f"it is passed over, because by its card it would be called {name}"
 
 
 def _brief(error: UserError, path: Path) -> str:
@@ -201,31 +211,38 @@ def _times_farther(model: Model, models: Sequence[Model]) -> float:
     return distance / float(np.median(known)) if distance is not None and known and np.median(known) > 0 else 1.0
 
 
+def _seems_strange(model: Model, times: float) -> bool:
+    """Whether distance and direction are those of a model from another start."""
+    angle = model.found.get("angle")
+    return times > FAR and angle is not None and angle > SQUARE
+
+
 def _explained(model: Model, models: Sequence[Model], best: str) -> str:
     """Why there is a barrier, as far as can be told."""
-    drop, angle, times = model.found["drop"], model.found.get("angle"), _times_farther(model, models)
+    drop, times = model.found["drop"], _times_farther(model, models)
     assert drop is not None
-    reasons = []
-    if model.card.start != _usual_start(models):
-        reasons.append("it comes from another start")
-    elif times > FAR and angle is not None and angle > SQUARE:
-        reasons.append("it seems to come from another start")
-    elif times > FAR:
-        reasons.append("its training has taken it too far")
     text = f"half-way between it and {best}, {100 * drop:.1f} points of accuracy are lost"
     if times > FAR:
-        text += f"; it is {times:.1f} times as far away as the others"
-    return f"{reasons[0]}: {text}" if reasons else text
+        text += f", and it is {times:.1f} times as far away as the others"
+    if model.card.start != _usual_start(models):
+        return f"it comes from another start: {text}"
+    if _seems_strange(model, times):
+        return f"it seems to come from another start: {text}, in a direction of its own"
+    return f"its training has gone too far: {text}" if times > FAR else text
 
 
-def _note(run: Run, models: Sequence[Model]) -> None:
+def _note(models: Sequence[Model]) -> None:
     """What is worth knowing of those that belong."""
     kept = [model for model in models if not model.why]
     for model in kept:
-        if (times := _times_farther(model, kept)) > FAR:
-            model.notes.append(f"{times:.1f} times as far away as the others, but it mixes well")
+        times = _times_farther(model, kept)
         if model.card.start != _usual_start(kept):
-            model.notes.append("it comes from another start, but it mixes well; recipes that need the start refuse it")
+            model.notes.append("it comes from another start, but mixes well; recipes that need the start refuse it")
+        elif _seems_strange(model, times):
+            text = "and in a direction of its own, as if from another start; with the best model it mixes well"
+            model.notes.append(f"it is {times:.1f} times as far away as the others, {text}")
+        elif times > FAR:
+            model.notes.append(f"it is {times:.1f} times as far away as the others, but mixes well")
 
 
 def _keep(run: Run, models: Sequence[Model], rows: Sequence[dict[str, Any]]) -> None:
