@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from soups.errors import DataError, UsageError
 from soups.headers import Layout, difference, layout_of
+from soups.pieces import means
 
 if TYPE_CHECKING:
     import torch
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 INTEGER_RULE = "taken from the first ingredient by hash"
 """What an average does with tensors that are no floating-point numbers (counters such as `num_batches_tracked`, indices
 such as `position_ids`): a mean of them means nothing. Callers give ingredients in the order of their hashes."""
-
-_PIECE = 1 << 18
-"""Elements summed at a time: 2 MiB in float64."""
 
 
 def integer_rule(state: "State") -> str:
@@ -252,8 +250,6 @@ def average_mapped(
         DataError: two states do not fit each other, one holds NaN or infinity, or there is none.
         UsageError: there are more or fewer weights than states, or they sum to zero.
     """
-    import torch
-
     if not states:
         raise DataError("a soup of no ingredients", expected="at least one model")
     shares = [1.0] * len(states) if weights is None else list(weights)
@@ -268,36 +264,15 @@ def average_mapped(
     ties = tied(first)
     for _, state in others:
         ties = tied_in_both(ties, tied(state))
-    result: dict[str, torch.Tensor] = {}
-    room = torch.empty(2, _PIECE, dtype=torch.float64)
-    for key, tensor in first.items():
-        if ties[key] != key:
-            result[key] = result[ties[key]]
-        elif not tensor.is_floating_point():
-            result[key] = tensor.clone()
-        else:
-            result[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
-            columns = [state[key].reshape(-1) for _, state in states]
-            _mean_by_pieces(result[key].view(-1), columns, shares, divisor, room)
-            if first_not_finite({key: result[key]}) is not None:  # As it is whenever an ingredient is not.
-                for name, state in states:
-                    refuse_not_finite({key: state[key]}, name)
-                _refuse_overflow({key: result[key]})
-    return result
-
-
-def _mean_by_pieces(
-    out: "torch.Tensor",
-    columns: "Sequence[torch.Tensor]",
-    shares: Sequence[float],
-    divisor: float,
-    room: "torch.Tensor",
-) -> None:
-    """Write the weighted mean of columns, all 1-D and equally long, to `out`; `room` is float64, two rows."""
-    for begin in range(0, len(out), room.shape[1]):
-        piece = slice(begin, begin + room.shape[1])
-        total, addend = room[:, : len(out[piece])]
-        total.copy_(columns[0][piece]).mul_(shares[0])
-        for column, share in zip(columns[1:], shares[1:], strict=True):
-            total.add_(addend.copy_(column[piece]), alpha=share)
-        out[piece] = total.div_(divisor)
+    columns = {
+        key: [state[key] for _, state in states]
+        for key, tensor in first.items()
+        if ties[key] == key and tensor.is_floating_point()
+    }
+    summed = means(columns, shares, divisor)
+    if (key := first_not_finite(summed)) is not None:  # As it is whenever an ingredient is not.
+        for name, state in states:
+            refuse_not_finite({key: state[key]}, name)
+        _refuse_overflow(summed)
+    own = {key: first[key].clone() for key in first if ties[key] == key and key not in summed}
+    return {key: (summed if ties[key] in summed else own)[ties[key]] for key in first}

@@ -137,7 +137,7 @@ def test_no_ingredients() -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_mapped_states_give_the_bits_of_one_after_the_other(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("soups.weights._PIECE", 7)  # Pieces that end within, at and beyond the end of a tensor.
+    monkeypatch.setattr("soups.pieces._PIECE", 7)  # Pieces that end within, at and beyond the end of a tensor.
     generator = torch.Generator().manual_seed(0)
     shapes = {"a": (3, 5), "b": (7,), "c": (), "d": (0, 4), "e": (2, 7)}
     for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
