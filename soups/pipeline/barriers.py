@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 LARGEST = 0.02
 """The largest drop in accuracy that still counts as none: the margin that Frankle et al. 2020 take for noise. On the
-demo, fine-tunes of one start lose up to 1.4 points, and a model whose neurons were put into another order (which changes
-nothing in what it says) up to 35."""
+demo, fine-tunes of one start lose up to 1.4 points, and a model whose neurons were put into another order (which
+changes nothing in what it says) up to 35."""
 _REFERENCES = 3
 """How many of the best models are tried as the one to compare with."""
 
