@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 _PIECE = 1 << 18
 """Elements summed at a time: 2 MiB in float64."""
 
+_LANES = 8
+"""Threads at most: a few keep the memory busy, and each has room of its own for two pieces."""
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -45,7 +48,7 @@ def means(
         for job in jobs:
             _write_mean(job, shares, divisor, room)
 
-    lanes = torch.get_num_threads()
+    lanes = min(_LANES, torch.get_num_threads())
     with _one_core_each(), ThreadPoolExecutor(lanes) as pool:
         list(pool.map(work, range(lanes)))
     return result
