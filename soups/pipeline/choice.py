@@ -8,7 +8,8 @@ from soups.checkpoints import SUFFIX, Card
 from soups.errors import DataError, UsageError
 from soups.pipeline.evaluate import pool_paths
 from soups.pipeline.foreign import ENDINGS
-from soups.pipeline.run import Run, find_model
+from soups.pipeline.reading import find_model
+from soups.pipeline.run import Run
 from soups.pipeline.settings import RunSettings
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from soups.ensembles import parse_members, vote_tables
 from soups.errors import DataError, UsageError
 from soups.pipeline.evaluate import Bench, pool_paths
 from soups.pipeline.main import open_bench
-from soups.pipeline.run import Run, existing_run, find_model, latest_run
+from soups.pipeline.reading import find_model
+from soups.pipeline.run import Run, existing_run, latest_run
 from soups.pipeline.settings import InferenceSettings
 from soups.pipeline.votes import default_model, fitted_weights, vote
 from soups.records import write_table

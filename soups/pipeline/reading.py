@@ -1,11 +1,14 @@
-"""The weights of a run's models: of our own checkpoints, and of others under our names."""
+"""A run's models: which file a name means, and the weights in it, of our own checkpoints and of others."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups import archives
 from soups.checkpoints import SUFFIX, Card, read_card, read_state
+from soups.errors import UsageError
+from soups.pipeline.foreign import ENDINGS
 from soups.pipeline.run import Run
+from soups.pipeline.settings import RunSettings
 from soups.records import fingerprint, whole_file
 
 if TYPE_CHECKING:
@@ -57,11 +60,11 @@ def read_translated(run: Run, path: Path) -> "Translated":
     """
     from safetensors.torch import load_file
 
-    from soups.models.foreign import lacks_head, network_of, translate
+    from soups.models.foreign import lacks_head, translate
     from soups.models.foreign_files import read_foreign
 
     card, foreign = run.card_of(path), run.recorded.foreign
-    given, network = read_foreign(path, ema=foreign is not None and foreign.ema), network_of(card.architecture)
+    given, network = read_foreign(path, ema=foreign is not None and foreign.ema), run.network
     head = None
     if foreign is not None and lacks_head(given, network, str(path)):
         asked = fingerprint([card.classes, run.recorded.model.model, run.recorded.model.templates])
@@ -76,10 +79,43 @@ def _write_zero_shot_head(run: Run, path: Path, given: "dict[str, torch.Tensor]"
     from safetensors.torch import save
 
     from soups.models import clip_models
-    from soups.models.foreign import network_of, whole_clip
+    from soups.models.foreign import whole_clip
 
     card = run.card_of(path)
-    towers = whole_clip(given, network_of(card.architecture), str(path))
+    towers = whole_clip(given, run.network, str(path))
     head = clip_models.zero_shot(run.recorded.model, towers, str(path), card.classes)
     with whole_file(place) as temporary:
         temporary.write_bytes(save({key: tensor.contiguous() for key, tensor in head.state_dict().items()}))
+
+
+def find_model(name: str, run: Run, settings: RunSettings) -> Path:
+    """The checkpoint that a name means: a path, or a file name with any ending or none.
+
+    It is looked for in --model-location, then in this run, then in all runs.
+
+    Raises:
+        UsageError: nothing has the name, or two files have it.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    foreign = run.recorded.foreign
+    elsewhere = foreign.foreign_location if foreign else settings.model_location
+    places = [[Path(elsewhere)]] if elsewhere else []
+    everywhere = sorted(Path(settings.runs_folder).glob("*/models"))
+    places += [[run.folder / "models"], everywhere]
+    stem = name
+    for ending in ENDINGS:
+        stem = stem.removesuffix(ending)
+    for folders in places:
+        hits = [folder / f"{stem}{ending}" for folder in folders for ending in ENDINGS]
+        hits = [hit for hit in hits if hit.is_file()]
+        if len(hits) > 1:
+            listing = ", ".join(map(str, hits))
+            raise UsageError(f"{name}: two models have this name", found=listing, next_step="give the path of one")
+        if hits:
+            return hits[0]
+    known = [path.stem for path in [*(run.finetunes() if foreign else ()), *sorted(run.models.glob(f"*{SUFFIX}"))]]
+    raise UsageError(
+        f"{name}: no such model",
+        expected=f"a path, or one of {', '.join(known) or '(the run has none yet)'}",
+    )

@@ -11,7 +11,7 @@ from soups.checkpoints import SUFFIX, Card, read_card
 from soups.errors import DataError, UsageError
 from soups.hashes import hashes_of
 from soups.labels import LabelSpace
-from soups.pipeline.foreign import ENDINGS, foreign_members
+from soups.pipeline.foreign import foreign_members
 from soups.pipeline.recorded import RecordedSettings, read_recorded
 from soups.pipeline.settings import CommandSettings, RunSettings
 from soups.records import read_records
@@ -19,6 +19,8 @@ from soups.runtime import Runtime, RuntimeSettings, cache_dir, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from soups.models.foreign import Network
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +147,13 @@ class Run:
             training={"precision": recorded.precision, "threads": recorded.threads},
         )
 
+    @cached_property
+    def network(self) -> "Network":
+        """What a checkpoint without a card must hold."""
+        from soups.models.foreign import network_of
+
+        return network_of(self.card_without_file.architecture)
+
     def card_of(self, path: Path) -> Card:
         """The card of a model of the run, or what it is taken for where its file has none."""
         return (read_card(path) if path.suffix == SUFFIX else None) or self.card_without_file
@@ -264,36 +273,3 @@ def _same(wanted: Any, recorded: Any) -> bool:
     if isinstance(wanted, str) and isinstance(recorded, str):
         return wanted == recorded or Path(wanted).resolve() == Path(recorded).resolve()
     return wanted == recorded
-
-
-def find_model(name: str, run: Run, settings: RunSettings) -> Path:
-    """The checkpoint that a name means: a path, or a file name with any ending or none.
-
-    It is looked for in --model-location, then in this run, then in all runs.
-
-    Raises:
-        UsageError: nothing has the name, or two files have it.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    foreign = run.recorded.foreign
-    elsewhere = foreign.foreign_location if foreign else settings.model_location
-    places = [[Path(elsewhere)]] if elsewhere else []
-    everywhere = sorted(Path(settings.runs_folder).glob("*/models"))
-    places += [[run.folder / "models"], everywhere]
-    stem = name
-    for ending in ENDINGS:
-        stem = stem.removesuffix(ending)
-    for folders in places:
-        hits = [folder / f"{stem}{ending}" for folder in folders for ending in ENDINGS]
-        hits = [hit for hit in hits if hit.is_file()]
-        if len(hits) > 1:
-            listing = ", ".join(map(str, hits))
-            raise UsageError(f"{name}: two models have this name", found=listing, next_step="give the path of one")
-        if hits:
-            return hits[0]
-    known = [path.stem for path in [*(run.finetunes() if foreign else ()), *sorted(run.models.glob(f"*{SUFFIX}"))]]
-    raise UsageError(
-        f"{name}: no such model",
-        expected=f"a path, or one of {', '.join(known) or '(the run has none yet)'}",
-    )
