@@ -15,6 +15,7 @@ class HeldImages(Images):
 
     def __init__(self, images: Images, limit_bytes: int = LIMIT_BYTES) -> None:
         super().__init__(images.paths, images.geometry, images.file)
+        self._slots, self._distinct = images._slots, images._distinct  # They may be a part of what the file holds.
         self._limit = limit_bytes // (3 * images.geometry.crop**2)
         self._held: dict[int, np.ndarray] = {}
 

@@ -1,13 +1,15 @@
 """The honest table and the paper's figure: best single model, soups and votes of a run side by side."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from soups.errors import DataError
-from soups.pipeline.contenders import Ballot, contenders_of, count_votes, is_current, request_options, soups_of
+from soups.pipeline.contenders import Ballot, contenders_of, count_votes, is_current, order_of, soups_of
 from soups.pipeline.crossfit import crossfitted
 from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
 from soups.pipeline.pool import pool_key
+from soups.pipeline.soup import Order
 from soups.pipeline.speed import images_per_second
 from soups.pipeline.votes import best_single
 from soups.records import read_records, write_table, write_text
@@ -20,7 +22,7 @@ _ORIGINAL_FILES = ("individual_model_results.jsonl", "uniform_soup_results.jsonl
 
 def print_comparison(bench: Bench) -> None:
     """Print the table and keep it in the run's output as CSV and Markdown."""
-    contenders = contenders_of(bench, crossfitted(bench, _options_to_crossfit(bench)))
+    contenders = contenders_of(bench, crossfitted(bench, _to_crossfit(bench)))
     sets = {name: comparison.Truth(bench.labels(name), bench.groups(name)) for name in bench.labelled_sets()}
     shifts = shift_sets(bench)
     speed = images_per_second(bench, best_single(bench))
@@ -35,11 +37,16 @@ def shift_sets(bench: Bench) -> list[str]:
     return [name for name in bench.labelled_sets() if name not in ("val", "test")]
 
 
-def _options_to_crossfit(bench: Bench) -> dict[str, dict[str, Any]]:
-    """The recipes that are cross-fitted, with the options that their soups were made with."""
+def _to_crossfit(bench: Bench) -> list[Order]:
+    """The soups that are cross-fitted, as they were asked for, with the BatchNorm statistics that they have."""
     pool, soups = pool_key(bench.run.hashes(pool_paths(bench.run).values())), soups_of(bench)
-    made = {recipe: soups[recipe][1] for recipe in _CROSSFITTED if recipe in soups}
-    return {recipe: request_options(card) for recipe, card in made.items() if is_current(card, pool)}
+    orders = []
+    for recipe in _CROSSFITTED:
+        card = soups[recipe][1] if recipe in soups else None
+        if card is not None and card.soup is not None and is_current(card, pool):
+            settled = card.soup.options.get("batchnorm", {}).get("statistics")
+            orders.append(replace(order_of(recipe, card), batchnorm=settled))
+    return orders
 
 
 def _heading(bench: Bench, shifts: list[str]) -> str:

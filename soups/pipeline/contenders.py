@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from soups.ensembles.selection import select_models
 from soups.metrics import METRICS, all_scores
 from soups.pipeline.evaluate import Bench, append_if_new, pool_paths, result_line
 from soups.pipeline.pool import pool_key
+from soups.pipeline.soup import Order
 from soups.pipeline.votes import best_single, vote
 from soups.recipes import RECIPES
 from soups.report.comparison import Contender
@@ -91,10 +93,12 @@ def soups_of(bench: Bench) -> dict[str, tuple[Path, Card]]:
     return found
 
 
-def request_options(card: Card) -> dict[str, Any]:
-    """The options that a soup was asked for with."""
-    request = card.soup.request if card.soup is not None else {}
-    return {key: value for key, value in request.items() if key not in ("metric", "pool")}
+def order_of(recipe: str, card: Card) -> Order:
+    """What was asked for when a soup was made; options that its recipe no longer has are left out."""
+    request = dict(card.soup.request) if card.soup is not None else {}
+    limits = {key: request.pop(key, None) for key in ("batchnorm", "evaluations", "minutes")}
+    known = {each.name for each in signature(RECIPES[recipe]).parameters.values() if each.kind is each.KEYWORD_ONLY}
+    return Order(recipe, {key: value for key, value in request.items() if key in known}, **limits)
 
 
 def is_current(card: Card, pool: str) -> bool:

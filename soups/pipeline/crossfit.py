@@ -1,7 +1,7 @@
 """Honest validation scores: chosen on one half of the validation images, scored on the other, both ways."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,26 +10,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.checkpoints import Card
+from soups.data.held import HeldImages
 from soups.data.split import choose_groups
 from soups.ensembles.selection import select_models
 from soups.errors import DataError
-from soups.metrics import METRICS, all_scores, log_loss, predictions
+from soups.metrics import METRICS, all_scores, log_loss, predictions, probabilities
 from soups.pipeline.evaluate import Bench, pool_paths
 from soups.pipeline.pool import pool_key, pool_of
+from soups.pipeline.settling import settle
+from soups.pipeline.soup import Order
 from soups.recipes import RECIPES
-from soups.recipes.pool import Ingredient, Judge, Pool, Soup, Verdict
+from soups.recipes.pool import Ingredient, Pool, Soup, Verdict
 from soups.records import append_record, fingerprint, read_records
 from soups.runtime import limit_threads
 
 if TYPE_CHECKING:
-    import torch
+    from soups.evaluation.judge import ValidationJudge
 
 logger = logging.getLogger(__name__)
 
 _SEED = 0  # Of the halves.
 
 
-def crossfitted(bench: Bench, recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def crossfitted(bench: Bench, orders: Sequence[Order]) -> dict[str, float]:
     """Validation accuracies in [0, 1] that did not choose what they score.
 
     The validation images are halved, groups kept whole. The best single model, the soup of each recipe, its vote with
@@ -41,7 +44,7 @@ def crossfitted(bench: Bench, recipes: Mapping[str, Mapping[str, Any]]) -> dict[
 
     Args:
         bench: the run.
-        recipes: recipe → its options.
+        orders: the soups; their budgets do not count here.
 
     Returns:
         `best_single`, `ensemble_selection`, and for each recipe `<recipe>_soup` and `<recipe>_soup_and_best_single` →
@@ -56,7 +59,7 @@ def crossfitted(bench: Bench, recipes: Mapping[str, Mapping[str, Any]]) -> dict[
             "split": run.fingerprints[1],
             "metric": bench.evaluation.metric,
             "precision": bench.runtime.precision,
-            "recipes": {name: dict(options) for name, options in recipes.items()},
+            "soups": {order.recipe: {"batchnorm": order.batchnorm, **order.options} for order in orders},
             "seed": _SEED,
         }
     )
@@ -64,7 +67,7 @@ def crossfitted(bench: Bench, recipes: Mapping[str, Mapping[str, Any]]) -> dict[
     for line in reversed(read_records(log)):
         if line.get("key") == key:
             return {name: scores["accuracy"] for name, scores in line["scores"].items()}
-    line = {"key": key, **_measure(bench, recipes)}
+    line = {"key": key, **_measure(bench, orders)}
     append_record(log, line)
     return {name: scores["accuracy"] for name, scores in line["scores"].items()}
 
@@ -98,7 +101,7 @@ def halves(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[np.nd
     return second, len(names) == len(labels)
 
 
-def _measure(bench: Bench, recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _measure(bench: Bench, orders: Sequence[Order]) -> dict[str, Any]:
     labels, groups = bench.labels("val"), bench.groups("val")
     second, whole = halves(labels, groups, _SEED)
     if not whole:
@@ -109,7 +112,7 @@ def _measure(bench: Bench, recipes: Mapping[str, Mapping[str, Any]]) -> dict[str
     half = _Half(bench, labels, pool_paths(bench.run), pool, card)
     for choosing, scoring in ((~second, second), (second, ~second)):
         rows, others = np.flatnonzero(choosing), np.flatnonzero(scoring)
-        for name, (what, outputs) in half.outcomes(rows, others, recipes).items():
+        for name, (what, outputs) in half.outcomes(rows, others, orders).items():
             parts.setdefault(name, np.empty((len(labels), outputs.shape[1])))[others] = outputs
             chosen.setdefault(name, []).append(what)
     return {
@@ -120,7 +123,7 @@ def _measure(bench: Bench, recipes: Mapping[str, Mapping[str, Any]]) -> dict[str
     }
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Half:
     """Chooses on some of the validation images, predicts others."""
 
@@ -129,10 +132,9 @@ class _Half:
     paths: Mapping[str, Path]
     pool: Pool
     card: Card
-    classifier: "torch.nn.Module | None" = None
 
     def outcomes(
-        self, rows: np.ndarray, others: np.ndarray, recipes: Mapping[str, Mapping[str, Any]]
+        self, rows: np.ndarray, others: np.ndarray, orders: Sequence[Order]
     ) -> dict[str, tuple[Any, np.ndarray]]:
         """Name → what the images `rows` chose, and its (K, C) probabilities of the images `others`."""
         metric = METRICS[self.bench.evaluation.metric]
@@ -145,13 +147,14 @@ class _Half:
         members = [(int(count), part) for count, part in zip(counts, pool.ingredients, strict=True) if count]
         votes = sum(count * self._rows(part, others) for count, part in members) / counts.sum()
         found["ensemble_selection"] = ({part.name: count for count, part in members}, np.asarray(votes))
-        for recipe, options in recipes.items():
-            logger.info("cross-fitting: %s soup by %d validation images", recipe, len(rows))
-            soup = RECIPES[recipe](pool, self._judge(pool, rows), **options)
-            outputs = self._predict(soup, others)
+        for order in orders:
+            logger.info("cross-fitting: %s soup by %d validation images", order.recipe, len(rows))
+            judge = self._judge(pool, rows, order.batchnorm)
+            soup = RECIPES[order.recipe](pool, judge, **order.options)
+            outputs = self._predict(soup, judge, others)
             names = [part.name for part in soup.ingredients]
-            found[f"{recipe}_soup"] = (names, outputs)
-            found[f"{recipe}_soup_and_best_single"] = ([*names, best.name], (outputs + single) / 2)
+            found[f"{order.recipe}_soup"] = (names, outputs)
+            found[f"{order.recipe}_soup_and_best_single"] = ([*names, best.name], (outputs + single) / 2)
         return found
 
     def _table(self, part: Ingredient) -> np.ndarray:
@@ -169,28 +172,22 @@ class _Half:
         verdict = Verdict(score, int((~right).sum()), len(right), True, loss, right.astype(np.int8))
         return replace(part, score=score, log_loss=loss, known=lambda: verdict)
 
-    def _classifier(self) -> "torch.nn.Module":
+    def _judge(self, pool: Pool, rows: np.ndarray, batchnorm: str | None) -> "ValidationJudge":
+        from soups.evaluation.judge import ValidationJudge
         from soups.models.build import build_empty
 
-        if self.classifier is None:
-            limit_threads(self.bench.runtime.threads)
-            self.classifier = build_empty(self.card.architecture, self.card.classes).to(self.bench.runtime.device)
-        return self.classifier
-
-    def _judge(self, pool: Pool, rows: np.ndarray) -> Judge:
-        from soups.evaluation.judge import ValidationJudge
-
+        limit_threads(self.bench.runtime.threads)
         whole = self.bench.set("val", self.card)
         part = replace(
             whole,
-            images=whole.images.part(rows),
+            images=HeldImages(whole.images.part(rows)),
             labels=whole.labels[rows],
             groups=whole.groups[rows],
             paths=tuple(whole.paths[row] for row in rows),
         )
         verdicts = [part.known() for part in pool.ingredients if part.known is not None]
-        return ValidationJudge(
-            self._classifier(),
+        judge = ValidationJudge(
+            build_empty(self.card.architecture, self.card.classes),
             part,
             self.card.preprocessing,
             self.bench.evaluation.metric,
@@ -198,16 +195,17 @@ class _Half:
             self.bench.evaluation.eval_batch_size,
             np.sum([verdict.outcome == 0 for verdict in verdicts], axis=0),
         )
+        settle(judge, self.bench, pool, self.card, batchnorm)
+        return judge
 
-    def _predict(self, soup: Soup, rows: np.ndarray) -> np.ndarray:
+    def _predict(self, soup: Soup, judge: "ValidationJudge", rows: np.ndarray) -> np.ndarray:
         """(K, C) probabilities of these images; the kept ones where the soup is one model."""
         from soups.evaluation.logits import compute_logits
-        from soups.metrics import probabilities
 
         if len(soup.ingredients) == 1 and soup.coefficients == (1.0,):
             return self._rows(soup.ingredients[0], rows)
-        classifier, bench = self._classifier(), self.bench
-        classifier.load_state_dict(soup.state, strict=True)
+        bench, classifier = self.bench, judge.classifier
+        classifier.load_state_dict(judge.settled(soup.state), strict=True)
         images = bench.set("val", self.card).images.part(rows)
         size = bench.evaluation.eval_batch_size
         return probabilities(compute_logits(classifier, images, self.card.preprocessing, bench.runtime, size))

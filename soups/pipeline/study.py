@@ -11,7 +11,7 @@ from soups.data.settings import DataSettings
 from soups.errors import UsageError, unknown_name
 from soups.models.settings import ModelSettings
 from soups.pipeline.compare import shift_sets
-from soups.pipeline.contenders import SOUP_VOTED, contenders_of, request_options, soups_of
+from soups.pipeline.contenders import SOUP_VOTED, contenders_of, order_of, soups_of
 from soups.pipeline.evaluate import Bench
 from soups.pipeline.finetune import create_run, train_all
 from soups.pipeline.main import open_bench
@@ -70,7 +70,7 @@ def _orders(base: Bench, wanted: Sequence[str] | None) -> list[Order]:
     for recipe in recipes:
         if recipe not in RECIPES:
             raise unknown_name("recipe", recipe, RECIPES)
-    return [Order(recipe, request_options(made[recipe][1]) if recipe in made else {}) for recipe in recipes]
+    return [order_of(recipe, made[recipe][1]) if recipe in made else Order(recipe) for recipe in recipes]
 
 
 def _repetitions(base: Bench, settings: StudySettings) -> list[_Repetition]:

@@ -17,6 +17,7 @@ import soups.data.cache as module
 from soups.data.cache import Images, in_threads, open_images
 from soups.data.decode import decode
 from soups.data.geometry import Geometry, apply
+from soups.data.held import HeldImages
 from soups.errors import DataError, EnvironmentFailure
 from soups.hashes import hashes_of
 from soups.records import sha256_of
@@ -300,3 +301,4 @@ def test_a_part_reads_the_same_pixels(paths: list[Path], folder: Path, cache: st
     assert part.cached is images.cached and part.paths == [paths[3], paths[5], paths[0]]
     assert np.array_equal(part.take([0, 1, 2]), images.take([3, 5, 0]))
     assert np.array_equal(part[1], images[5])
+    assert np.array_equal(HeldImages(part).take([2, 0, 2]), images.take([0, 3, 0]))

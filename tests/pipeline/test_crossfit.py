@@ -13,6 +13,7 @@ from soups.pipeline.crossfit import crossfitted, halves
 from soups.pipeline.evaluate import Bench, pool_paths
 from soups.pipeline.main import open_bench
 from soups.pipeline.settings import MainSettings
+from soups.pipeline.soup import Order
 
 Desk = Any
 
@@ -71,7 +72,7 @@ def test_the_best_single_model_of_each_half_is_scored_on_the_other(bench: Bench)
             return -accuracy(tables[name][rows], labels[rows]), log_loss(tables[name][rows], labels[rows]), name
 
         right += int((tables[min(tables, key=merit)].argmax(axis=1) == labels)[scoring].sum())
-    assert crossfitted(bench, {})["best_single"] == pytest.approx(right / len(labels))
+    assert crossfitted(bench, [])["best_single"] == pytest.approx(right / len(labels))
 
 
 def test_the_greedy_soup_of_each_half_is_scored_on_the_other(bench: Bench, desk: Desk) -> None:
@@ -82,7 +83,7 @@ def test_the_greedy_soup_of_each_half_is_scored_on_the_other(bench: Bench, desk:
     from soups.evaluation.logits import compute_logits
     from soups.models.load import load_classifier
 
-    found = crossfitted(bench, {"greedy": {}})
+    found = crossfitted(bench, [Order("greedy")])
     assert set(found) == {"best_single", "ensemble_selection", "greedy_soup", "greedy_soup_and_best_single"}
     line = next(line for line in desk.log("crossfit.jsonl") if "greedy_soup" in line["scores"])
     labels = bench.labels("val")
