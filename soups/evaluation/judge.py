@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.errors import DataError
+from soups.evaluation import gradients
 from soups.evaluation.batchnorm import Settler
 from soups.evaluation.logits import EvaluationSet, batch_logits, evaluating
 from soups.evaluation.tallies import TALLIES, LogLossTally, Tally
@@ -84,6 +85,25 @@ class ValidationJudge:
             return state
         self.classifier.load_state_dict(state, strict=True)
         return self.settler.settled(self.classifier, state)
+
+    def gradient(self, state: "Mapping[str, torch.Tensor]", seed: int) -> "tuple[float, dict[str, torch.Tensor]]":
+        """Mean log-loss in nats on the validation images drawn by `seed`, and its gradient; see `gradients`."""
+        self._take_in(state)
+        rows = gradients.part_of(len(self.validation.labels), seed)
+        return gradients.log_loss_gradient(
+            self.classifier, self.validation, rows, self.preprocessing, self.runtime, self.batch_size
+        )
+
+    def fisher(self, state: "Mapping[str, torch.Tensor]", seed: int) -> "dict[str, torch.Tensor]":
+        """The diagonal of the Fisher information on validation images drawn by `seed`; see `gradients`."""
+        self._take_in(state)
+        return gradients.fisher_diagonal(self.classifier, self.validation, self.preprocessing, self.runtime, seed)
+
+    def _take_in(self, state: "Mapping[str, torch.Tensor]") -> None:
+        """Put in a state that may compute its tensors as they are asked for, without another copy of it."""
+        gradients.put_in(self.classifier, state)
+        if self.settler is not None:
+            self.settler.settle(self.classifier, state)
 
     def _put_in(self, state: "Mapping[str, torch.Tensor]") -> None:
         self.classifier.load_state_dict(state, strict=True)

@@ -35,6 +35,14 @@ class LazyJudge:
         """The verdict on these weights."""
         return self._built()(state, accept)
 
+    def gradient(self, state: Any, seed: int) -> tuple[float, Any]:
+        """Log-loss on some validation images and its gradient; see `recipes.pool.Teacher`."""
+        return self._built().gradient(state, seed)
+
+    def fisher(self, state: Any, seed: int) -> Any:
+        """The diagonal of the Fisher information; see `recipes.pool.Teacher`."""
+        return self._built().fisher(state, seed)
+
     def settled(self, state: Any) -> Any:
         """A soup's weights as they are judged, for its file: with BatchNorm statistics of its own, where it needs them.
 

@@ -3,6 +3,7 @@
 from soups.recipes.dare import dare
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
+from soups.recipes.learned import learned
 from soups.recipes.model_stock import model_stock
 from soups.recipes.pool import Recipe
 from soups.recipes.pruned import pruned
@@ -25,6 +26,7 @@ RECIPES: dict[str, Recipe] = {
     "ties": ties,
     "dare": dare,
     "slerp": slerp,
+    "learned": learned,
 }
 
 UNJUDGED = ("uniform",)

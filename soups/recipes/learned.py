@@ -1,0 +1,249 @@
+"""The learned soup: coefficients for each model, or each model and block, by gradient on the validation log-loss."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from soups.errors import UsageError, unknown_name
+from soups.recipes.acceptance import LossAtMost
+from soups.recipes.budget import spent
+from soups.recipes.mixing import Mixture, blocks_of, mean_shares, mixed, side_by_side, slopes
+from soups.recipes.pool import Ingredient, OnDecision, Pool, Soup, Teacher, Verdict, canonical_order
+from soups.recipes.sweep import Trace, in_range
+
+if TYPE_CHECKING:
+    import torch
+
+    from soups.recipes.pool import State
+
+BEGINNINGS = ("greedy", "uniform")
+"""Where the coefficients begin; see `learned`."""
+_MOMENTA = (0.9, 0.95)
+"""Adam's; the second is shorter than usual, as there are few steps."""
+_TOLD_EVERY = 8
+"""Steps between two lines of the record: once through all images, of up to 8,192."""
+
+
+def learned(
+    pool: Pool,
+    judge: Teacher,
+    *,
+    on_decision: OnDecision | None = None,
+    per: Literal["model", "block", "tensor"] = "block",
+    begin: Literal["greedy", "uniform"] = "greedy",
+    steps: int = 32,
+    rate: float = 0.035,
+    seed: int = 0,
+) -> Soup:
+    """Mixing coefficients by gradient descent on the validation log-loss.
+
+    The learned soup of Wortsman et al. 2022, arXiv:2203.05482, appendix "learned soup": argmin over α and β of the
+    validation loss of f(x, Σ α_i θ_i), with one α for each model or for each model and layer.
+
+    Deviations. (1) No temperature β is learned: it changes no prediction, and log-losses of soups would stop being
+    comparable; the report fits one to every soup alike. (2) Coefficients of a block sum to one but may be negative,
+    where the paper takes a softmax: α = begin + z - mean(z), z = 0 at first. (3) They begin at the better, by
+    log-loss, of the uniform soup and a greedy soup on log-loss of the better half of the models, in the order of their
+    own: that leaves the gradient less to do in which the validation images could mislead it. (4) Few steps of Adam (as
+    the paper) with batches of an eighth of the images, the rate falling to zero along a cosine. (5) The paper holds all
+    models in memory. Here the derivative by a coefficient is the dot product of the loss's gradient at the mixed
+    weights and the model's: the network, its gradient and what the backward pass keeps, three models at the most, are
+    all there is beside the models' mapped files.
+
+    The result is judged: where its log-loss is not below that of the beginning, the beginning is the soup.
+
+    Args:
+        pool: the ingredients, in any order.
+        judge: weighs soups and gives gradients. Its budget's end ends the steps.
+        on_decision: called with each decision: the beginning's, the mean log-loss of batches now and then, the result.
+        per: what has coefficients of its own: `model`, `block` (see `mixing.block_of`) or `tensor`.
+        begin: `greedy` as above, or `uniform` without looking at others.
+        steps: of the descent, each with one gradient.
+        rate: Adam's at first, over √N for N models: then it is as long in weight space for few as for many.
+        seed: which images share a batch.
+
+    Returns:
+        The soup. `options` holds `per` and `coefficients` (block → one number per ingredient), of which `mixing.mixed`
+        makes the same bits again; `coefficients` are the means over all numbers of the network.
+
+    Raises:
+        UsageError: an option out of range, or unknown.
+        DataError: an ingredient does not fit the first, or holds NaN; names the ingredient and the tensor.
+    """
+    _check(begin, steps, rate, seed)
+    ingredients = canonical_order(pool.ingredients)
+    states = side_by_side(ingredients)
+    blocks, trace = blocks_of(states[0], per), Trace(on_decision)
+    start = _Beginning(ingredients, states, judge, trace).found(uniform_only=begin == "uniform")
+    shares, verdict = dict.fromkeys(blocks.values(), start.shares), start.verdict
+    outcome = "; nothing was left to learn"
+    if len(ingredients) == 1 or spent(judge):
+        steps = 0
+    if steps:
+        descent = _Descent(judge, states, blocks, shares, rate / math.sqrt(len(states)))
+        moved = descent.run(steps, seed << 32, trace, verdict.score)
+        found = judge(dict(Mixture(states, blocks, moved)), LossAtMost(verdict.log_loss))
+        better = found.complete and found.log_loss < verdict.log_loss
+        change = f"log-loss {found.log_loss:.4f} against {verdict.log_loss:.4f} of {start.name}"
+        trace.add("learned", better, found, verdict.score, change, verdict)
+        outcome = f"; {change}" if better else f"; that did not lower the log-loss, so it is {start.name}"
+        shares, verdict = (moved, found) if better else (shares, verdict)
+    told = {block: [float(share) for share in values] for block, values in shares.items()}
+    options = {"per": per, "begin": begin, "steps": steps, "rate": rate, "seed": seed, "coefficients": told}
+    how = f"coefficients for each {per} learned in {steps} steps from {start.name}"
+    return Soup(
+        recipe="learned",
+        state=mixed(ingredients, options),
+        ingredients=ingredients,
+        coefficients=mean_shares(states[0], blocks, told),
+        score=verdict.score,
+        decisions=tuple(trace.decisions),
+        options=options,
+        summary=f"{len(ingredients)} models, {how}{outcome}",
+    )
+
+
+def _check(begin: str, steps: int, rate: float, seed: int) -> None:
+    if begin not in BEGINNINGS:
+        raise unknown_name("beginning", begin, BEGINNINGS)
+    in_range("learned: rate", rate, 0, math.inf, low_open=True, below=True)
+    for name, value in (("steps", steps), ("seed", seed)):
+        if value < 0 or int(value) != value:
+            raise UsageError(f"learned: {name}", expected="a whole number from 0 on", found=str(value))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where the coefficients begin."""
+
+    name: str
+    shares: np.ndarray
+    """(M,), in canonical order."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """Looks for a plain mean of some ingredients with a low log-loss."""
+
+    ingredients: Sequence[Ingredient]
+    """In canonical order."""
+    states: "Sequence[State]"
+    judge: Teacher
+    trace: Trace
+
+    def found(self, uniform_only: bool) -> _Start:
+        """The uniform soup, or what greedy finds where that has a lower log-loss."""
+        number = len(self.ingredients)
+        everybody = tuple(range(number))
+        if uniform_only or number == 1:
+            verdict = self.judge(self._mean(everybody))
+            self.trace.add("all", True, verdict, verdict.score, "where the coefficients begin")
+            return _Start("the uniform soup" if number > 1 else "the only model", self._shares(everybody), verdict)
+        kept, verdict = self._grown()
+        if len(kept) == number or spent(self.judge):
+            return _Start(f"the mean of {len(kept)}", self._shares(kept), verdict)
+        uniform = self.judge(self._mean(everybody), LossAtMost(verdict.log_loss))
+        lower = uniform.complete and uniform.log_loss < verdict.log_loss
+        why = f"log-loss {'lower' if lower else 'not lower'} than of the mean of {len(kept)}"
+        self.trace.add("all", lower, uniform, verdict.score, why, verdict)
+        if lower:
+            return _Start("the uniform soup", self._shares(everybody), uniform)
+        return _Start(f"the mean of {len(kept)}", self._shares(kept), verdict)
+
+    def _grown(self) -> tuple[tuple[int, ...], Verdict]:
+        """The better half join in the order of their log-loss, each only if that of the mean does not rise."""
+        kept: tuple[int, ...] = ()
+        incumbent: Verdict | None = None
+        for index in self._order()[: max(2, len(self.states) // 2)]:
+            ingredient = self.ingredients[index]
+            if incumbent is None:
+                kept = (index,)
+                incumbent = self.judge(self._mean(kept)) if ingredient.known is None else ingredient.known()
+                self.trace.add(ingredient.name, True, incumbent, incumbent.score, "the lowest log-loss of one model")
+                continue
+            if spent(self.judge):
+                break
+            accept = LossAtMost(incumbent.log_loss)
+            verdict = self.judge(self._mean((*kept, index)), accept)
+            accepted = verdict.complete and accept.allows(verdict)
+            why = "the log-loss does not rise with it" if accepted else "the log-loss rises with it"
+            self.trace.add(ingredient.name, accepted, verdict, incumbent.score, why, incumbent)
+            if accepted:
+                kept, incumbent = (*kept, index), verdict
+        assert incumbent is not None
+        return kept, incumbent
+
+    def _order(self) -> list[int]:
+        def merit(index: int) -> tuple[bool, float, str]:
+            loss = self.ingredients[index].log_loss
+            return math.isnan(loss), 0.0 if math.isnan(loss) else loss, self.ingredients[index].name
+
+        return sorted(range(len(self.ingredients)), key=merit)
+
+    def _shares(self, members: Sequence[int]) -> np.ndarray:
+        shares = np.zeros(len(self.ingredients))
+        shares[list(members)] = 1 / len(members)
+        return shares
+
+    def _mean(self, members: Sequence[int]) -> "dict[str, torch.Tensor]":
+        members = sorted(members)
+        blocks = blocks_of(self.states[0], "model")
+        shares = {"all": [1 / len(members)] * len(members)}
+        return dict(Mixture([self.states[member] for member in members], blocks, shares))
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1) on what coefficients are away from where they began."""
+
+    judge: Teacher
+    states: "Sequence[State]"
+    blocks: Mapping[str, str]
+    start: Mapping[str, np.ndarray]
+    """Block → (M,) coefficients."""
+    rate: float
+
+    def run(self, steps: int, seed: int, trace: Trace, incumbent: float) -> dict[str, np.ndarray]:
+        """The coefficients after so many steps; fewer where the budget is spent, or the loss is no number."""
+        begin = np.stack([*self.start.values()])
+        moved, first, second = (np.zeros_like(begin) for _ in range(3))
+        losses: list[float] = []
+        for step, rate in enumerate(_falling(self.rate, steps), start=1):
+            loss, slope = self._slope(begin + moved, seed + step - 1)
+            if not (math.isfinite(loss) and np.isfinite(slope).all()):
+                break
+            first += (1 - _MOMENTA[0]) * (slope - first)
+            second += (1 - _MOMENTA[1]) * (slope**2 - second)
+            size = np.sqrt(second / (1 - _MOMENTA[1] ** step)) + 1e-12
+            moved -= _balanced(rate * first / (1 - _MOMENTA[0] ** step) / size)
+            losses.append(loss)
+            if step % _TOLD_EVERY == 0 or step == steps:
+                mean = math.fsum(losses) / len(losses)
+                told = Verdict(math.nan, 0, 0, complete=False, log_loss=mean)
+                trace.add(f"step {step}", True, told, incumbent, f"mean log-loss of the last {len(losses)} batches")
+                losses = []
+            if spent(self.judge):
+                break
+        return dict(zip(self.start, begin + moved, strict=True))
+
+    def _slope(self, table: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
+        """The loss on a batch, and its derivative by each coefficient while those of a block sum to one."""
+        shares = dict(zip(self.start, table, strict=True))
+        loss, gradient = self.judge.gradient(Mixture(self.states, self.blocks, shares), seed)
+        found = slopes(gradient, self.states, self.blocks)
+        return loss, _balanced(np.stack([found[block] for block in self.start]))
+
+
+def _balanced(table: np.ndarray) -> np.ndarray:
+    """(blocks, models) with the mean of each block taken off, so that what is added to coefficients keeps their sum."""
+    return np.asarray(table - table.mean(axis=1, keepdims=True))
+
+
+def _falling(rate: float, steps: int) -> Iterator[float]:
+    """From `rate` towards zero, along half a cosine."""
+    for step in range(steps):
+        yield rate * (1 + math.cos(math.pi * step / steps)) / 2

@@ -1,0 +1,159 @@
+"""Mixtures: ingredients averaged with weights of their own for each block of the network."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soups.errors import UsageError, unknown_name
+from soups.recipes.columns import at_hand
+from soups.recipes.pool import Ingredient
+from soups.weights import check_compatible, refuse_not_finite
+
+if TYPE_CHECKING:
+    import torch
+
+    from soups.recipes.pool import State
+
+KINDS = ("model", "block", "tensor")
+"""What has coefficients of its own: the whole network, each block of it, each tensor."""
+_PIECE = 1 << 16
+"""Numbers worked on at a time: 0.5 MiB in float64."""
+_NUMBERED = re.compile(r"(.*?\.\d+(?:\.blocks)?(?:\.\d+)?)\.")
+"""Up to the number of a block: `transformer.resblocks.3.`, `layer1.0.`, `stages.2.blocks.1.`, `blocks.4.0.`"""
+_END = re.compile(r"(ln_post|proj|norm|fc_norm|norm_head|attnpool|attn_pool|conv_head|bn2|final_\w+|head\w*)(\.|$)")
+"""What of the tensors outside of numbered blocks comes after them, in open_clip's towers and timm's networks."""
+
+
+def block_of(key: str) -> str:
+    """The block that a tensor of a classifier belongs to.
+
+    `head`, a numbered block by its name (transformer block, or block of a stage), and of what has no number `stem`
+    (patches, positions, first convolution) or `end` (last normalisation, pooling, projection).
+    """
+    room, _, rest = key.partition(".")
+    if room == "head":
+        return "head"
+    if (numbered := _NUMBERED.match(key)) is not None:
+        return numbered[1]
+    return "end" if _END.match(rest) else "stem"
+
+
+def blocks_of(state: "State", per: str) -> dict[str, str]:
+    """Floating-point tensor → the name under which its coefficients go; blocks in the order of the tensors' names.
+
+    Raises:
+        UsageError: an unknown kind; names those there are.
+    """
+    if per not in KINDS:
+        raise unknown_name("kind of coefficients", per, KINDS)
+    named = {"model": lambda key: "all", "block": block_of, "tensor": lambda key: key}[per]
+    return {key: named(key) for key in sorted(state) if state[key].is_floating_point()}
+
+
+def side_by_side(ingredients: Sequence[Ingredient]) -> "list[State]":
+    """The weights of all ingredients, as views of files.
+
+    Raises:
+        DataError: an ingredient does not fit the first, or holds NaN or infinity; names ingredient and tensor.
+    """
+    states = [at_hand(ingredient) for ingredient in ingredients]
+    for ingredient, state in zip(ingredients, states, strict=True):
+        refuse_not_finite(state, ingredient.name)
+    for ingredient, state in zip(ingredients[1:], states[1:], strict=True):
+        check_compatible(states[0], state, ingredients[0].name, ingredient.name)
+    return states
+
+
+class Mixture(Mapping[str, "torch.Tensor"]):
+    """A weighted average of models as a state whose tensors are computed when they are asked for, each time anew.
+
+    Summed in float64 in the order of the models, a piece at a time; tensors that are no floating-point numbers are
+    those of the first model. So it takes no memory but that of the tensor in use.
+
+    Args:
+        states: the M models, of one layout.
+        blocks: see `blocks_of`.
+        shares: block → (M,) coefficients.
+    """
+
+    def __init__(
+        self, states: "Sequence[State]", blocks: Mapping[str, str], shares: "Mapping[str, Sequence[float] | np.ndarray]"
+    ) -> None:
+        self.states, self.blocks = states, blocks
+        self.shares = {block: [float(share) for share in values] for block, values in shares.items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.states[0])
+
+    def __len__(self) -> int:
+        return len(self.states[0])
+
+    def __getitem__(self, key: str) -> "torch.Tensor":
+        import torch
+
+        first = self.states[0][key]
+        if key not in self.blocks:
+            return first.clone()
+        shares = self.shares[self.blocks[key]]
+        columns = [state[key].reshape(-1) for state in self.states]
+        mixed = torch.empty(first.shape, dtype=first.dtype)
+        flat = mixed.view(-1)
+        for begin in range(0, len(flat), _PIECE):
+            piece = slice(begin, begin + _PIECE)
+            total = columns[0][piece].to(torch.float64) * shares[0]
+            for column, share in zip(columns[1:], shares[1:], strict=True):
+                total.add_(column[piece].to(torch.float64), alpha=share)
+            flat[piece] = total
+        return mixed
+
+
+def slopes(gradient: "State", states: "Sequence[State]", blocks: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The derivative of a loss with respect to each coefficient, from its gradient at the mixture's weights.
+
+    By the chain rule, that of model i in a block is the dot product of the block's gradient and the model's weights
+    there. Summed in float64, a piece at a time.
+
+    Returns:
+        Block → (M,) float64.
+    """
+    import torch
+
+    found = {block: np.zeros(len(states)) for block in blocks.values()}
+    for key, block in blocks.items():
+        slope, columns = gradient[key].reshape(-1), [state[key].reshape(-1) for state in states]
+        for begin in range(0, len(slope), _PIECE):
+            piece = slice(begin, begin + _PIECE)
+            exact = slope[piece].to(torch.float64)
+            found[block] += [float(torch.dot(exact, column[piece].to(torch.float64))) for column in columns]
+    return found
+
+
+def mixed(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) -> "dict[str, torch.Tensor]":
+    """The state of a soup whose coefficients are known: the same bits for the same ingredients and coefficients.
+
+    Args:
+        ingredients: in canonical order.
+        options: of the soup: `per`, and `coefficients`, block → one number per ingredient.
+
+    Raises:
+        UsageError: the coefficients are not those of such a network, or not one per ingredient.
+        DataError: an ingredient does not fit the first, or holds NaN or infinity; names ingredient and tensor.
+    """
+    states = side_by_side(ingredients)
+    blocks, shares = blocks_of(states[0], options["per"]), options["coefficients"]
+    if set(shares) != set(blocks.values()) or any(len(values) != len(states) for values in shares.values()):
+        raise UsageError(
+            "coefficients of a mixture",
+            expected=f"{len(states)} numbers for each of {', '.join(dict.fromkeys(blocks.values()))}",
+            found=", ".join(f"{len(values)} for {block}" for block, values in shares.items()),
+        )
+    return dict(Mixture(states, blocks, shares))
+
+
+def mean_shares(state: "State", blocks: Mapping[str, str], shares: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
+    """One coefficient per model: the mean of the blocks', each counted by its numbers."""
+    sizes = np.array([state[key].numel() for key in blocks], dtype=np.float64)
+    table = np.array([shares[block] for block in blocks.values()], dtype=np.float64)
+    return tuple(float(value) for value in sizes @ table / sizes.sum())
