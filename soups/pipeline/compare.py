@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from soups.errors import DataError
-from soups.pipeline.contenders import Ballot, contenders_of, count_votes, is_current, order_of, soups_of
+from soups.pipeline.contenders import Ballot, contenders_of, count_votes, order_of, soups_of
 from soups.pipeline.crossfit import crossfitted
 from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
 from soups.pipeline.pool import pool_key
@@ -40,10 +40,11 @@ def shift_sets(bench: Bench) -> list[str]:
 def _to_crossfit(bench: Bench) -> list[Order]:
     """The soups that are cross-fitted, as they were asked for, with the BatchNorm statistics that they have."""
     pool, soups = pool_key(bench.run.hashes(pool_paths(bench.run).values())), soups_of(bench)
+    wanted = {"pool": pool, "metric": bench.evaluation.metric}
     orders = []
     for recipe in _CROSSFITTED:
         card = soups[recipe][1] if recipe in soups else None
-        if card is not None and card.soup is not None and is_current(card, pool):
+        if card is not None and card.soup is not None and wanted.items() <= card.soup.request.items():
             settled = card.soup.options.get("batchnorm", {}).get("statistics")
             orders.append(replace(order_of(recipe, card), batchnorm=settled))
     return orders

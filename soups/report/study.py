@@ -1,6 +1,8 @@
 """What soups and votes gain over the best single model, pooled over the splits of a study."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from soups.errors import DataError
@@ -9,6 +11,12 @@ from soups.statistics import paired_gain
 
 MEASURES = ("test", "shift", "test_log_loss")
 """Keys of a comparison's rows that are pooled."""
+_SHOWN = (
+    ("test", "test", " %", 100.0, 1),
+    ("shift", "shift", " %", 100.0, 1),
+    ("test_log_loss", "log-loss", "", 1.0, 3),
+)
+"""Key, title, unit, factor and digits of each in the table."""
 
 
 def pooled(splits: Sequence[Sequence[Mapping[str, Any]]], level: float = 0.95) -> list[dict[str, Any]]:
@@ -58,6 +66,14 @@ def _number(value: float | None, factor: float, digits: int, sign: str = "") -> 
     return NOTHING if value is None else f"{factor * value:{sign}.{digits}f}"
 
 
+def _mean(row: Mapping[str, Any], key: str, factor: float, digits: int) -> str:
+    return _number(row[key], factor, digits)
+
+
+def _p(row: Mapping[str, Any], key: str) -> str:
+    return p_value_text(row[f"{key}_p"])
+
+
 def _gain(row: Mapping[str, Any], key: str, factor: float, digits: int) -> str:
     parts = [_number(row[f"{key}_gain{end}"], factor, digits, "+") for end in ("", "_low", "_high")]
     return parts[0] if parts[1] == NOTHING else f"{parts[0]} [{parts[1]}, {parts[2]}]"
@@ -65,17 +81,12 @@ def _gain(row: Mapping[str, Any], key: str, factor: float, digits: int) -> str:
 
 def _columns(level: float) -> dict[str, Callable[[Mapping[str, Any]], str]]:
     interval = f"[{100 * level:g}%]"
-    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {"": lambda row: row["name"]}
-    shown = (
-        ("test", "test", " %", 100.0, 1),
-        ("shift", "shift", " %", 100.0, 1),
-        ("test_log_loss", "log-loss", "", 1.0, 3),
-    )
-    for key, title, unit, factor, digits in shown:
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {"": itemgetter("name")}
+    for key, title, unit, factor, digits in _SHOWN:
         columns |= {
-            f"{title}{unit}": lambda row, k=key, f=factor, d=digits: _number(row[k], f, d),  # type: ignore[misc]
-            f"{title} gain {interval}": lambda row, k=key, f=factor, d=digits: _gain(row, k, f, d),  # type: ignore[misc]
-            f"{title} p": lambda row, k=key: p_value_text(row[f"{k}_p"]),  # type: ignore[misc]
+            f"{title}{unit}": partial(_mean, key=key, factor=factor, digits=digits),
+            f"{title} gain {interval}": partial(_gain, key=key, factor=factor, digits=digits),
+            f"{title} p": partial(_p, key=key),
         }
     return columns
 
