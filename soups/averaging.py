@@ -60,13 +60,20 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
     check_duplicates({str(file): digest for file, digest in zip(files, digests, strict=True)})
     members = sorted(zip(digests, files, coefficients, strict=True))
     states = [(str(file), _without_prefix(file)) for _, file, _ in members]
-    state = average_mapped(states, [coefficient for _, _, coefficient in members])
+    shares = [coefficient / total_weight for _, _, coefficient in members]
+    state = average_mapped(states, summed_shares(shares))
     ingredients = tuple(
-        IngredientCard(name=file.stem, sha256=digest, coefficient=coefficient / total_weight)
-        for digest, file, coefficient in members
+        IngredientCard(name=file.stem, sha256=digest, coefficient=share)
+        for (digest, file, _), share in zip(members, shares, strict=True)
     )
     soup = SoupCard(recipe="average", ingredients=ingredients, integers=integer_rule(state))
     return AveragedModel(state, soup_card(card, soup))
+
+
+def summed_shares(shares: Sequence[float]) -> list[float]:
+    """What ingredients are multiplied with before they are summed, given their shares as a card has them: the shares,
+    or where all are equal 1, so that the bits are those of the plain mean."""
+    return [1.0] * len(shares) if len(set(shares)) == 1 else list(shares)
 
 
 def _checked(files: Sequence[Path]) -> Card:

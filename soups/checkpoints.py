@@ -88,14 +88,15 @@ class Card(_Value):
     soup: SoupCard | None = None
 
 
-def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card) -> str:
+def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card | str) -> str:
     """Write weights and card as one safetensors file, whole or not at all.
 
     Args:
         path: ends in `.safetensors`.
         state: tensors on any device, of any dtype that the format has. Nothing is copied but what is not contiguous or
             not in the processor's memory, one tensor at a time; tensors that share memory are stored for each name.
-        card: goes into the single metadata key `card`, so that the file's bytes depend on nothing else.
+        card: goes into the single metadata key `card`, so that the file's bytes depend on nothing else; or its text, as
+            another file has it.
 
     Returns:
         The file's SHA-256 in hexadecimal.
@@ -104,7 +105,7 @@ def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card
         DataError: a tensor has a dtype that the format does not have.
         EnvironmentFailure: the disk is full or the folder may not be written.
     """
-    metadata = {"card": compact_json(card.model_dump(mode="json"))}
+    metadata = {"card": card if isinstance(card, str) else compact_json(card.model_dump(mode="json"))}
     header, digest = header_bytes(state, metadata), hashlib.sha256()
     # Hashing takes longer than writing and syncing: it goes on beside both, from the same memory.
     with ThreadPoolExecutor(1) as hasher:

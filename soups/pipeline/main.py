@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,11 @@ from soups.errors import UsageError, unknown_name
 from soups.evaluation.settings import EvaluationSettings
 from soups.metrics import METRICS
 from soups.pipeline.adopt import adopt
-from soups.pipeline.evaluate import Bench, evaluate_individuals
-from soups.pipeline.run import open_run, say_if_flattering
+from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
+from soups.pipeline.run import Run, open_run, say_if_flattering
 from soups.pipeline.settings import CommandSettings, MainSettings
-from soups.recipes import UNJUDGED
+from soups.recipes import RECIPES, UNJUDGED
+from soups.recipes.options import parse_options
 
 if TYPE_CHECKING:
     from soups.pipeline.soup import Order
@@ -56,18 +58,24 @@ def cook(given: cli.Given[MainSettings]) -> None:
         UsageError: nothing was asked for.
     """
     settings = given.settings
-    recipes = ["uniform"] * settings.uniform_soup + ["greedy"] * settings.greedy_soup + list(settings.soup or ())
+    recipes = _recipes(settings)
     wanted = bool(recipes) or settings.inspect or settings.eval_individual_models or settings.report
     asked = wanted or settings.plot
-    if not asked and not settings.download_models:
+    if not asked and not (settings.download_models or settings.list_recipes or settings.rebuild):
         raise UsageError(
             "nothing to do",
-            expected="one or more of --inspect --eval-individual-models --uniform-soup --greedy-soup --soup NAME --report "
-            "--plot",
+            expected="one or more of --inspect --eval-individual-models --uniform-soup --greedy-soup --soup NAME "
+            "--rebuild SOUP --report --plot",
             next_step="python main.py --help",
         )
+    if settings.list_recipes:
+        from soups.recipes.options import list_recipes
+
+        print(list_recipes())
     if settings.download_models:
         _download(settings)
+    if settings.rebuild:
+        _rebuild(given)
     if settings.plot and settings.results is not None:
         from soups.pipeline.compare import plot_original
 
@@ -88,8 +96,10 @@ def cook(given: cli.Given[MainSettings]) -> None:
     if recipes:
         from soups.pipeline.soup import make_soup
 
-        for recipe in dict.fromkeys(recipes):
-            make_soup(bench, _order(settings, recipe))
+        soup_bench, start = _chosen(bench, settings)
+        options = parse_options(recipes, settings.soup_options or ())
+        for recipe in recipes:
+            make_soup(soup_bench, _order(settings, recipe, options[recipe], start))
     if settings.report:
         from soups.pipeline.compare import print_comparison
 
@@ -100,14 +110,43 @@ def cook(given: cli.Given[MainSettings]) -> None:
         plot_run(bench)
 
 
-def _order(settings: MainSettings, recipe: str) -> "Order":
+def _recipes(settings: MainSettings) -> list[str]:
+    """The recipes asked for, each once.
+
+    Raises:
+        UsageError: there is no such recipe, or one file is to hold several soups.
+    """
+    named = ["uniform"] * settings.uniform_soup + ["greedy"] * settings.greedy_soup + list(settings.soup or ())
+    recipes = list(dict.fromkeys(named))
+    for recipe in recipes:
+        if recipe not in RECIPES:
+            raise unknown_name("recipe", recipe, RECIPES)
+    if settings.soup_name is not None and len(recipes) != 1:
+        found = ", ".join(recipes) or "none"
+        raise UsageError("--soup-name: one name for one soup", expected="one recipe", found=found)
+    return recipes
+
+
+def _chosen(bench: Bench, settings: MainSettings) -> tuple[Bench, Path | None]:
+    """The bench with the ingredients that the user names alone, and the start where one is named."""
+    from soups.pipeline.choice import chosen
+    from soups.pipeline.reading import find_model
+
+    run = bench.run
+    start = None if settings.start is None else find_model(settings.start, run, settings.run)
+    names = chosen(run, settings.run, settings.ingredients, start)
+    if settings.ingredients is None and len(names) == len(pool_paths(run)):
+        return bench, start
+    return replace(bench, run=replace(run, only=frozenset(names))), start
+
+
+def _order(settings: MainSettings, recipe: str, options: dict[str, Any], start: Path | None) -> "Order":
     from soups.pipeline.soup import Order
 
-    options: dict[str, Any] = {}
     if recipe == "greedy":
-        options["accept"] = "better" if settings.strict else settings.accept
-        if options["accept"] == "significant":
-            options["level"] = settings.significance
+        accept = "better" if settings.strict else settings.accept
+        level = {"level": settings.significance} if accept == "significant" else {}
+        options = {"accept": accept, **level, **options}
     return Order(
         recipe,
         options,
@@ -116,7 +155,19 @@ def _order(settings: MainSettings, recipe: str) -> "Order":
         evaluations=settings.budget_evaluations,
         minutes=settings.budget_minutes,
         at_once=settings.at_once,
+        start=start,
+        name=settings.soup_name,
     )
+
+
+def _rebuild(given: cli.Given[MainSettings]) -> None:
+    from soups.pipeline.rebuild import rebuild
+
+    def bench_of(run: Run) -> Bench:
+        run_settings = given.settings.run.model_copy(update={"name": run.name, "runs_folder": str(run.folder.parent)})
+        return open_bench(given.settings.model_copy(update={"run": run_settings}), given.names, scoring=False)
+
+    rebuild(given.settings, given.names, bench_of)
 
 
 def _download(settings: MainSettings) -> None:

@@ -77,7 +77,19 @@ class MainSettings(CommandSettings):
     greedy_soup: Flag = False
     """Average those that help on validation, in order of their scores."""
     soup: tuple[str, ...] | None = None
-    """More recipes by name."""
+    """More recipes by name; --list-recipes tells them."""
+    soup_options: tuple[str, ...] | None = None
+    """What the recipes asked for are told: NAME=VALUE, for each that has an option of this name."""
+    soup_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the soup's file among the run's models, without its ending; by default `<run>_<recipe>_soup`."""
+    ingredients: tuple[str, ...] | None = None
+    """Make soups of these models alone, named by path or name (`digits3` for `digits3_epochs22`)."""
+    start: str | None = None
+    """File of the models' common start, for recipes that go from there; by default the one that their cards name."""
+    list_recipes: Flag = False
+    """Print every recipe with its options."""
+    rebuild: tuple[str, ...] | None = None
+    """Make these soups again, by path or name, from their cards and their ingredients' files: the same bytes."""
     scores: Flag = True
     """Score each finished soup on every set; False: a uniform soup is then made without opening an image."""
     class_names: tuple[str, ...] | None = None

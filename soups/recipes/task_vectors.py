@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from soups.errors import DataError
+from soups.recipes.budget import untried_option, untried_words
 from soups.recipes.columns import at_hand, pieces_of
 from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order
 from soups.recipes.sweep import sweep, swept_values
@@ -129,10 +130,11 @@ class TaskVectors:
         assert judge is not None or len(scales) == 1, "choosing takes a judge"
         value, score = scales[0], None
         decisions: tuple[dict[str, Any], ...] = ()
+        untried: tuple[str, ...] = ()
         if judge is not None:
             candidates = ((scale, lambda scale=scale: self.moved(direction, scale * unit)) for scale in scales)
             best = sweep(option, candidates, judge, on_decision, whole=whole)
-            value, score, decisions = best.value, best.score, best.decisions
+            value, score, decisions, untried = best.value, best.score, best.decisions, best.untried
         how = f"the best of {len(scales)} by validation" if len(scales) > 1 else "as given"
         return Soup(
             recipe=recipe,
@@ -141,8 +143,9 @@ class TaskVectors:
             coefficients=(value * unit / number,) * number,
             score=score,
             decisions=decisions,
-            options={**(options or {}), option: value},
-            summary=f"{number} model{'' if number == 1 else 's'} from their start, {option} {value:g}, {how}",
+            options={**(options or {}), option: value, **untried_option(untried)},
+            summary=f"{number} model{'' if number == 1 else 's'} from their start, {option} {value:g}, {how}"
+            f"{untried_words(untried)}",
         )
 
 

@@ -1,0 +1,144 @@
+"""Where the files of a soup's ingredients are: found by their hashes, wherever they were moved or renamed to."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from soups.checkpoints import SUFFIX, IngredientCard, read_card, read_state
+from soups.errors import DataError
+from soups.hashes import hashes_of
+from soups.pipeline.foreign import ENDINGS
+from soups.pipeline.run import Run
+from soups.pipeline.settings import MainSettings
+from soups.preflight import strip_prefix
+from soups.recipes.pool import Ingredient
+from soups.runtime import cache_dir
+
+
+@dataclass
+class Library:
+    """The folders where a soup's ingredients are looked for: --model-location, the soup's own, its run's, all runs'."""
+
+    soup: Path
+    run: Run | None
+    """That of the soup, if it has one."""
+    settings: MainSettings
+    _known: dict[Path, dict[str, Path]] = field(default_factory=dict)
+
+    def ingredients(self, parts: Sequence[IngredientCard]) -> tuple[Ingredient, ...]:
+        """All ingredients of a soup, in the order of its card.
+
+        Raises:
+            DataError: one is missing or has changed; says how many more are.
+        """
+        paths, problems = [], []
+        for part in parts:
+            try:
+                paths.append(self._found(part))
+            except DataError as error:
+                problems.append(error)
+        if problems:
+            first, others = problems[0], len(problems) - 1
+            more = f" (and {others} more of its {len(parts)} ingredients)" if others else ""
+            raise DataError(first.problem + more, expected=first.expected, found=first.found, next_step=first.next_step)
+        return tuple(self._ingredient(part.name, part.sha256, path) for part, path in zip(parts, paths, strict=True))
+
+    def start(self, sha256: str, named: str | None) -> Ingredient:
+        """The start of a soup.
+
+        Args:
+            sha256: as the soup's card has it; empty where it does not say.
+            named: the file that the user named.
+
+        Raises:
+            DataError: it is missing, or the file named is another.
+        """
+        if named is None:
+            path = self._start(sha256)
+        elif not (path := Path(named)).is_file():
+            raise DataError(f"--start {path}: no such file", expected="the start of the soup's ingredients")
+        digest = _hashes([path])[0]
+        if sha256 and digest != sha256:
+            problem = f"--start {path}: not the start that {self.soup} was made with"
+            raise DataError(problem, expected=f"SHA-256 {sha256}", found=digest)
+        return self._ingredient(path.stem, digest, path)
+
+    def _ingredient(self, name: str, sha256: str, path: Path) -> Ingredient:
+        from soups.pipeline.reading import is_mapped
+
+        return Ingredient(name, sha256, math.nan, math.nan, lambda: self._read(path), is_mapped(path))
+
+    def _read(self, path: Path) -> Any:
+        from soups.pipeline.reading import read_model
+
+        if path.suffix == SUFFIX and read_card(path) is not None:
+            return strip_prefix(read_state(path))[0]
+        if self.run is None:
+            raise DataError(
+                f"{path}: has no card that says what it is",
+                expected="the run that takes it for a model of its own",
+                next_step="add --name RUN",
+            )
+        return read_model(self.run, path)
+
+    def _found(self, part: IngredientCard) -> Path:
+        """The file of an ingredient: under its name where that is still it, else any with its hash."""
+        changed = ""
+        for folder in self._folders():
+            files = [folder / f"{part.name}{ending}" for ending in ENDINGS]
+            files = [file for file in files if file.is_file()]
+            for file, digest in zip(files, _hashes(files), strict=True):
+                if digest == part.sha256:
+                    return file
+                changed = changed or f"{file} with {digest}"
+        return self._anywhere(f"ingredient {part.name}", part.sha256, changed)
+
+    def _start(self, sha256: str) -> Path:
+        for folder in self._folders():
+            files = sorted(folder.glob(f"*_start{SUFFIX}"))
+            for file, digest in zip(files, _hashes(files), strict=True):
+                if digest == sha256:
+                    return file
+        return self._anywhere("its start", sha256, "")
+
+    def _anywhere(self, what: str, sha256: str, changed: str) -> Path:
+        """A file of this hash in any of the folders.
+
+        Raises:
+            DataError: there is none; `changed` tells of the file that has its name.
+        """
+        folders = self._folders()
+        for folder in folders:
+            if sha256 in (known := self._by_hash(folder)):
+                return known[sha256]
+        raise DataError(
+            f"{self.soup}: {what} {'has changed' if changed else 'is missing'}",
+            expected=f"a file with SHA-256 {sha256}" if sha256 else "its file",
+            found=changed or f"none in {', '.join(map(str, folders))}",
+            next_step="restore the file, or give its folder with --model-location DIR"
+            + (", or the file with --start FILE" if what == "its start" else ""),
+        )
+
+    def _folders(self) -> list[Path]:
+        run, settings = self.run, self.settings.run
+        places = [Path(settings.model_location)] if settings.model_location else []
+        places += [self.soup.parent]
+        if run is not None:
+            places += [run.models]
+            places += [Path(run.recorded.foreign.foreign_location)] if run.recorded.foreign else []
+        places += sorted(Path(settings.runs_folder).glob("*/models"))
+        return list(dict.fromkeys(place for place in places if place.is_dir()))
+
+    def _by_hash(self, folder: Path) -> dict[str, Path]:
+        """Hash → checkpoint of a folder."""
+        if folder not in self._known:
+            files = sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.is_file())
+            files = [path for path in files if not path.name.startswith(".")]
+            self._known[folder] = dict(zip(_hashes(files), files, strict=True))
+        return self._known[folder]
+
+
+def _hashes(paths: Iterable[Path]) -> list[str]:
+    return hashes_of(list(paths), cache_dir() / "hashes")

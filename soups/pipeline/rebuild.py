@@ -1,0 +1,154 @@
+"""Soups made again from their cards and their ingredients' files: the same bytes, or what keeps them from it."""
+
+import json
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from soups.checkpoints import FORMAT_VERSION, SUFFIX, Card, SoupCard, read_card, write_checkpoint
+from soups.errors import DataError, PartialFailure, UsageError, UserError
+from soups.pipeline.library import Library
+from soups.pipeline.reading import find_model
+from soups.pipeline.run import Run, existing_run, latest_run, open_run
+from soups.pipeline.settings import MainSettings, RunSettings
+from soups.recipes.pool import Pool
+from soups.records import publish, sha256_of, whole_file
+
+if TYPE_CHECKING:
+    from soups.pipeline.evaluate import Bench
+    from soups.pipeline.judging import LazyJudge
+
+    BenchOf = Callable[[Run], Bench]
+
+_OLD = ".old"
+
+
+def rebuild(settings: MainSettings, given: Collection[str], bench_of: "BenchOf") -> None:
+    """Make soups again, as `--rebuild` names them; a line for each on stdout.
+
+    A soup whose bytes are those that its card and its ingredients give is left alone; another is replaced, its old
+    bytes kept beside it.
+
+    Args:
+        settings: of the command.
+        given: names of the settings that the user gave.
+        bench_of: what scores the models of a run, for soups that take more than their ingredients.
+
+    Raises:
+        UsageError: no such soup.
+        DataError: a file is no soup, or an ingredient is missing or has changed; names it.
+        PartialFailure: that is so for some of several soups; the others are made.
+    """
+    failures: list[UserError] = []
+    names = settings.rebuild or ()
+    for name in names:
+        try:
+            path, run = _soup_of(name, settings, given)
+            print(f"{path}: {_rebuilt(path, run, settings, bench_of)}")
+        except UserError as error:
+            if len(names) == 1:
+                raise
+            failures.append(error)
+    if failures and len(failures) < len(names):
+        problem = f"{len(failures)} of {len(names)} soups could not be made again\n  "
+        raise PartialFailure(problem + "\n  ".join(map(str, failures)))
+    if failures:
+        raise DataError("\n".join(map(str, failures)))
+
+
+def _soup_of(name: str, settings: MainSettings, given: Collection[str]) -> tuple[Path, Run | None]:
+    """The soup's file, and the run that it belongs to, if any."""
+    path = Path(name)
+    if path.is_file() and not settings.run.name:
+        # A soup's own run, whichever was the last.
+        folder = path.resolve().parent.parent
+        own = existing_run(RunSettings(runs_folder=str(folder.parent)), folder.name)
+        latest = latest_run(settings.run)
+        return path, own or (existing_run(settings.run, latest) if latest else None)
+    if path.is_file() and existing_run(settings.run, settings.run.name or "") is None:
+        return path, None
+    run = open_run(settings, given)
+    return find_model(name, run, settings.run), run
+
+
+def _rebuilt(path: Path, run: Run | None, settings: MainSettings, bench_of: "BenchOf") -> str:
+    """Make one soup again; what became of it, in words."""
+    from soups.recipes.remake import NEEDS_JUDGE, NEEDS_START, remake
+
+    card, text = _card_of(path)
+    soup = card.soup
+    if soup is None:
+        raise DataError(f"{path}: not a soup", expected="a soup's checkpoint", found=f"a {card.kind}")
+    library = Library(path, run, settings)
+    ingredients = library.ingredients(soup.ingredients)
+    start = library.start(card.start, settings.start) if soup.recipe in NEEDS_START else None
+    judge = None
+    if soup.recipe in NEEDS_JUDGE or _has_own_statistics(soup):
+        judge = _judge_of(path, run, bench_of, Pool(ingredients, start), soup)
+    coefficients = [part.coefficient for part in soup.ingredients]
+    state = remake(soup.recipe, ingredients, coefficients, soup.options, start=start, judge=judge)
+    if judge is not None and _has_own_statistics(soup):
+        state = judge.settled(state)
+    return _put(path, state, text)
+
+
+def _has_own_statistics(soup: SoupCard) -> bool:
+    """Whether its statistics of BatchNorm were computed anew."""
+    return soup.options.get("batchnorm", {}).get("statistics") == "recompute" and len(soup.ingredients) > 1
+
+
+def _judge_of(path: Path, run: Run | None, bench_of: "BenchOf", pool: Pool, soup: SoupCard) -> "LazyJudge":
+    """The judge of the soup's run."""
+    from soups.pipeline.judging import LazyJudge
+
+    if run is None:
+        raise UsageError(
+            f"{path}: takes images of its run to be made again",
+            expected="the run that it was made in",
+            next_step="add --name RUN",
+        )
+    card = next(iter(run.finetunes().values()))
+    return LazyJudge(bench_of(run), (pool, card), soup.options.get("batchnorm", {}).get("statistics"))
+
+
+def _card_of(path: Path) -> tuple[Card, str]:
+    """The card of a soup, and its text: a soup of an older version, whose cards said less, keeps its bytes.
+
+    Of a file that is cut short behind its header, the header is enough.
+
+    Raises:
+        DataError: the header itself is damaged, or there is no card in it.
+    """
+    damage = None
+    try:
+        read_card(path)
+    except DataError as error:
+        damage = error
+    try:
+        with path.open("rb") as stream:
+            text = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))["__metadata__"]["card"]
+        card = Card.model_validate_json(text)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, ValidationError) as error:
+        raise damage or DataError(f"{path}: a checkpoint without a card", expected="a soup that soups made") from error
+    if damage is not None and card.format != FORMAT_VERSION:
+        raise damage
+    return card, text
+
+
+def _put(path: Path, state: Any, card: str) -> str:
+    """Write a soup where its bytes are others; what was done, in words."""
+    fresh = path.with_name(f".{path.stem}.rebuilt{SUFFIX}")
+    try:
+        digest = write_checkpoint(fresh, state, card)
+        if digest == sha256_of(path):
+            return f"identical (SHA-256 {digest})"
+        old = path.with_name(path.name + _OLD)
+        with whole_file(old) as copy:
+            shutil.copyfile(path, copy)
+        publish(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return f"had other bytes; made again (SHA-256 {digest}), the old ones are in {old}"

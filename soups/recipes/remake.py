@@ -1,0 +1,86 @@
+"""Soups made again: from a recipe, its ingredients and what it chose, the same bits, with nothing left to choose."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from soups.averaging import summed_shares
+from soups.errors import DataError
+from soups.recipes import RECIPES
+from soups.recipes.options import options_of
+from soups.recipes.pool import Ingredient, Judge, Pool, mean_of
+from soups.weights import average, average_mapped
+
+if TYPE_CHECKING:
+    from soups.recipes.pool import State
+
+NEEDS_START = ("wise_ft", "model_stock", "task_arithmetic", "ties", "dare")
+"""Recipes that interpolate with the start."""
+NEEDS_JUDGE = ("fisher",)
+"""Recipes that weigh the ingredients by what the judge's images say of them, even where nothing is left to choose."""
+
+
+def remake(
+    recipe: str,
+    ingredients: Sequence[Ingredient],
+    coefficients: Sequence[float],
+    options: Mapping[str, Any],
+    *,
+    start: Ingredient | None = None,
+    judge: Judge | None = None,
+) -> "State":
+    """The state of a soup, as its recipe made it once.
+
+    Recipes that chose models are a plain mean of those; others get the options that they chose themselves as fixed
+    ones, and then choose nothing.
+
+    Args:
+        recipe: a key of `RECIPES`, or `average` for what `soups.average` made.
+        ingredients: in canonical order; nobody needs their scores.
+        coefficients: one for each.
+        options: those of the soup; what is no option of the recipe is left alone.
+        start: for those of `NEEDS_START`.
+        judge: for those of `NEEDS_JUDGE`.
+
+    Raises:
+        DataError: no such recipe, an ingredient does not fit the others or holds NaN, or the start is missing.
+    """
+    if recipe in _REMAKES:
+        return _REMAKES[recipe](ingredients, coefficients, options)
+    if recipe not in RECIPES:
+        raise DataError(
+            f"a soup of the recipe {recipe!r}, which is not known here",
+            expected=f"one of {', '.join(RECIPES)}",
+            next_step="use the version of soups that made it",
+        )
+    known = options_of(recipe)
+    fixed = {name: value for name, value in options.items() if name in known}
+    pool = Pool(tuple(ingredients), start)
+    return RECIPES[recipe](pool, judge if recipe in NEEDS_JUDGE else None, **fixed).state
+
+
+def _mean(ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]) -> "State":
+    return mean_of(ingredients)
+
+
+def _weighted(ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]) -> "State":
+    shares = summed_shares(coefficients)
+    states = ((ingredient.name, ingredient.load()) for ingredient in ingredients)
+    mapped = all(ingredient.mapped for ingredient in ingredients)
+    return average_mapped(list(states), shares) if mapped else average(states, shares)
+
+
+def _learned(ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]) -> "State":
+    from soups.recipes.mixing import mixed
+
+    return mixed(ingredients, options)
+
+
+_REMAKES: dict[str, Callable[[Sequence[Ingredient], Sequence[float], Mapping[str, Any]], "State"]] = {
+    "average": _weighted,
+    "uniform": _mean,
+    "greedy": _mean,
+    "greedy_log_loss": _mean,
+    "pruned": _mean,
+    "top_k": _mean,
+    "learned": _learned,
+}
