@@ -1,7 +1,7 @@
 """Barriers between models: how much of their accuracy is lost at the midpoint of the line from one to the other."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +41,15 @@ class Barrier:
         """Whether averaging the two harms: a drop of more than `LARGEST`, and of more than nothing for certain."""
         return self.drop > LARGEST and self.low > 0
 
+    @property
+    def surely_none(self) -> bool:
+        """Whether even the upper end of the interval is no more than `LARGEST`."""
+        return self.high <= LARGEST
 
-def barriers_of(bench: Bench, ingredients: Sequence[Ingredient], card: Card) -> tuple[Ingredient, dict[str, Barrier]]:
+
+def barriers_of(
+    bench: Bench, ingredients: Sequence[Ingredient], card: Card, doubtful: Collection[str] = ()
+) -> tuple[Ingredient, dict[str, Barrier]]:
     """The linear barrier between each model and the best by validation (Frankle et al. 2020, arXiv:1912.05671, in
     accuracy and at the midpoint alone; Neyshabur et al. 2020, arXiv:2008.11687, for fine-tunes of one start).
 
@@ -53,13 +60,14 @@ def barriers_of(bench: Bench, ingredients: Sequence[Ingredient], card: Card) -> 
         bench: the run; its judge scores the midpoints, with BatchNorm statistics as soups get them.
         ingredients: at least one, of one layout, with known verdicts.
         card: of one of them.
+        doubtful: names of those that nobody is to be compared with; not all of them.
 
     Returns:
         The model compared with, and the barriers to it by the others' names.
     """
     judge = LazyJudge(bench, (Pool(tuple(ingredients)), card))
     tried = []
-    for reference in best_first(ingredients)[:_REFERENCES]:
+    for reference in best_first([each for each in ingredients if each.name not in doubtful])[:_REFERENCES]:
         others = [ingredient for ingredient in ingredients if ingredient is not reference]
         shown = track(others, f"barriers to {reference.name}")
         barriers = {other.name: barrier_between(bench, judge, reference, other) for other in shown}

@@ -21,7 +21,6 @@ from soups.pipeline.run import Run
 from soups.preflight import misfits
 from soups.recipes.angles import angles, gram, lengths, spread
 from soups.recipes.columns import at_hand
-from soups.recipes.pool import Ingredient
 from soups.records import append_record, read_records, write_table
 from soups.report import inspection as report
 from soups.weights import first_not_finite
@@ -59,8 +58,9 @@ def inspect(bench: Bench) -> None:
     What cannot be averaged at all (unreadable, the same file twice, another network, classes, preprocessing or tensors,
     not finite) is told and left out of the rest. Then the linear barrier between each model and the best is measured,
     see `barriers`, and each task vector (Ilharco et al. 2023, arXiv:2212.04089): its length and its angle to the mean
-    of the others'. Of the models that could be averaged, only a barrier beyond noise turns one away: distance and angle
-    say why, or are notes, because fine-tunes may go far in directions of their own and still mix well.
+    of the others'. Of the models that could be averaged, a barrier beyond noise turns one away. So does being both much
+    farther than the others and in a direction of its own, as a model from another start is, unless the barrier is
+    surely none. Distance or angle alone are notes: fine-tunes may go far, or each their own way, and still mix well.
 
     Raises:
         DataError: there are no models, or a validation image cannot be read.
@@ -69,21 +69,7 @@ def inspect(bench: Bench) -> None:
     models = _models(run)
     _refuse_misfits(run, models)
     fitting = [model for model in models if not model.why]
-    heading = "none could be measured"
-    if fitting:
-        ingredients = [ingredient_of(bench, model.path, _line(bench, model)) for model in fitting]
-        best, barriers = barriers_of(bench, ingredients, fitting[0].card)
-        for model, ingredient in zip(fitting, ingredients, strict=True):
-            model.found["val"] = accuracy_of(ingredient)
-            if (barrier := barriers.get(model.name)) is not None:
-                model.found |= {"midpoint": barrier.midpoint, "drop": barrier.drop}
-                model.found |= {"drop_low": barrier.low, "drop_high": barrier.high}
-        turned_away = np.array([model.name in barriers and barriers[model.name].beyond_noise for model in fitting])
-        origin = _measure(run, fitting, ingredients, ~turned_away)
-        for model, away in zip(fitting, turned_away, strict=True):
-            if away:
-                model.why.append(_explained(model, fitting, best.name))
-        heading = f"distances from {origin}, drops at the midpoint between each and {best.name}"
+    heading = _compare(bench, fitting) if fitting else "none could be measured"
     _note(models)
     rows = [
         {"name": model.name, **dict.fromkeys(report.NUMBERS), **model.found, "why": model.why, "notes": model.notes}
@@ -92,6 +78,34 @@ def inspect(bench: Bench) -> None:
     _keep(run, models, rows)
     print(f"run {run.name}: {heading}")
     print(report.format_table(rows))
+
+
+def _compare(bench: Bench, models: Sequence[Model]) -> str:
+    """Measure models that could be averaged, and turn away those that should not be; says what was measured from."""
+    ingredients = [ingredient_of(bench, model.path, _line(bench, model)) for model in models]
+    states = [at_hand(ingredient) for ingredient in ingredients]
+    start = _start(bench.run, models, layout_of(states[0]))
+    products = gram(states, states[0] if start is None else start)
+    del states
+    _put_geometry(models, products, np.ones(len(models), dtype=bool), start is not None)
+    doubtful = {model.name for model in models if _seems_strange(model, models)}
+    best, barriers = barriers_of(bench, ingredients, models[0].card, doubtful)
+    away = []
+    for model, ingredient in zip(models, ingredients, strict=True):
+        model.found["val"] = accuracy_of(ingredient)
+        if (barrier := barriers.get(model.name)) is not None:
+            model.found |= {"midpoint": barrier.midpoint, "drop": barrier.drop}
+            model.found |= {"drop_low": barrier.low, "drop_high": barrier.high}
+            if barrier.beyond_noise or (model.name in doubtful and not barrier.surely_none):
+                away.append(model)
+    _put_geometry(models, products, np.array([model not in away for model in models]), start is not None)
+    reasons = [_explained(model, [other for other in models if other not in away], best.name) for model in away]
+    for model, reason in zip(away, reasons, strict=True):
+        model.why.append(reason)
+    origin = (
+        "the mean of the others, for want of a common start" if start is None else f"the start {bench.run.start.stem}"
+    )
+    return f"distances from {origin}, drops at the midpoint between each and {best.name}"
 
 
 def _models(run: Run) -> list[Model]:
@@ -178,17 +192,13 @@ def _line(bench: Bench, model: Model) -> dict[str, Any]:
     return line
 
 
-def _measure(run: Run, models: Sequence[Model], ingredients: Sequence[Ingredient], members: np.ndarray) -> str:
-    """Put distances and angles to the members' mean into what was found; says where distances are from."""
-    states = [at_hand(ingredient) for ingredient in ingredients]
-    start = _start(run, models, layout_of(states[0]))
-    products = gram(states, states[0] if start is None else start)
-    columns = {"distance": spread(products, members) if start is None else lengths(products)}
-    columns["angle"] = np.full(len(models), np.nan) if start is None else angles(products, members)
+def _put_geometry(models: Sequence[Model], products: np.ndarray, members: np.ndarray, from_start: bool) -> None:
+    """Put distances, and angles to the members' mean where there is a start, into what was found."""
+    columns = {"distance": lengths(products) if from_start else spread(products, members)}
+    columns["angle"] = angles(products, members) if from_start else np.full(len(models), np.nan)
     for name, values in columns.items():
         for model, value in zip(models, values.tolist(), strict=True):
             model.found[name] = value if np.isfinite(value) else None
-    return "the mean of the others, for want of a common start" if start is None else f"the start {run.start.stem}"
 
 
 def _start(run: Run, models: Sequence[Model], layout: Layout) -> "dict[str, torch.Tensor] | None":
@@ -204,31 +214,30 @@ def _usual_start(models: Sequence[Model]) -> str:
 
 
 def _times_farther(model: Model, models: Sequence[Model]) -> float:
-    """Its distance over the median of the others that belong."""
+    """Its distance over the median of the others."""
     distance = model.found.get("distance")
-    others = [other.found.get("distance") for other in models if other is not model and not other.why]
+    others = [other.found.get("distance") for other in models if other is not model]
     known = [value for value in others if value is not None]
     return distance / float(np.median(known)) if distance is not None and known and np.median(known) > 0 else 1.0
 
 
-def _seems_strange(model: Model, times: float) -> bool:
+def _seems_strange(model: Model, models: Sequence[Model]) -> bool:
     """Whether distance and direction are those of a model from another start."""
     angle = model.found.get("angle")
-    return times > FAR and angle is not None and angle > SQUARE
+    return angle is not None and angle > SQUARE and _times_farther(model, models) > FAR
 
 
 def _explained(model: Model, models: Sequence[Model], best: str) -> str:
     """Why there is a barrier, as far as can be told."""
     drop, times = model.found["drop"], _times_farther(model, models)
     assert drop is not None
-    text = f"half-way between it and {best}, {100 * drop:.1f} points of accuracy are lost"
-    if times > FAR:
-        text += f", and it is {times:.1f} times as far away as the others"
+    lost = f"half-way between it and {best}, {100 * drop:.1f} points of accuracy are lost"
+    far = f"{times:.1f} times as far away as the others" if times > FAR else ""
     if model.card.start != _usual_start(models):
-        return f"it comes from another start: {text}"
-    if _seems_strange(model, times):
-        return f"it seems to come from another start: {text}, in a direction of its own"
-    return f"its training has gone too far: {text}" if times > FAR else text
+        return "it comes from another start" + f" ({far})" * bool(far) + f": {lost}"
+    if _seems_strange(model, models):
+        return f"it seems to come from another start ({far}, in a direction of its own): {lost}"
+    return f"it has gone too far ({far}): {lost}" if far else f"it does not mix: {lost}"
 
 
 def _note(models: Sequence[Model]) -> None:
@@ -238,8 +247,8 @@ def _note(models: Sequence[Model]) -> None:
         times = _times_farther(model, kept)
         if model.card.start != _usual_start(kept):
             model.notes.append("it comes from another start, but mixes well; recipes that need the start refuse it")
-        elif _seems_strange(model, times):
-            text = "and in a direction of its own, as if from another start; with the best model it mixes well"
+        elif _seems_strange(model, kept):
+            text = "in a direction of its own, as if from another start, but mixes well"
             model.notes.append(f"it is {times:.1f} times as far away as the others, {text}")
         elif times > FAR:
             model.notes.append(f"it is {times:.1f} times as far away as the others, but mixes well")
@@ -251,8 +260,8 @@ def _keep(run: Run, models: Sequence[Model], rows: Sequence[dict[str, Any]]) -> 
 
     log, pool = run.folder / "logs" / "inspection.jsonl", pool_key(model.sha256 for model in models)
     lines = [
-        {"pool": pool, "sha256": model.sha256, "can_be_souped": not model.why, **row}
-        for model, row in zip(models, rows, strict=True)
+        {"model_name": model.name, "pool": pool, "sha256": model.sha256, "can_be_souped": not model.why, **numbers}
+        for model, numbers in zip(models, ({k: v for k, v in row.items() if k != "name"} for row in rows), strict=True)
     ]
     if read_records(log)[-len(lines) :] != lines:
         for line in lines:

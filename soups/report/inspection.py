@@ -34,6 +34,8 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     good = len(rows) - len(odd)
     if not odd:
         return f"all {good} can be souped" if good > 1 else "there is only one model: nothing to soup"
+    if len(rows) == 1:
+        return "the only model cannot be souped"
     if good < 2:
         return f"none of the {len(rows)} can be souped with another"
     return f"{good} of {len(rows)} can be souped; leave out {', '.join(odd)}"
