@@ -67,6 +67,17 @@ def test_a_killed_souping_leaves_no_partial_soup_and_goes_on_where_its_record_en
     assert soup_of(copy_of, "greedy").read_bytes() == expected
 
 
+def test_candidates_side_by_side_give_the_bytes_of_one_after_the_other(copy_of: Any) -> None:
+    path, trace = soup_of(copy_of, "greedy"), copy_of.run / "logs" / "greedy_soup.jsonl"
+    expected, decisions = path.read_bytes(), copy_of.log("greedy_soup.jsonl")
+    path.unlink()
+    trace.unlink()
+    assert main.main(["--greedy-soup", "--at-once", "2", "--scores", "False"]) == 0
+    assert path.read_bytes() == expected
+    told = [(line["candidate"], line["accepted"]) for line in copy_of.log("greedy_soup.jsonl")]
+    assert told == [(line["candidate"], line["accepted"]) for line in decisions] and len(told) == 3
+
+
 def spoil(path: Path, key: str, value: float) -> None:
     card, state = read_card(path), read_state(path)
     assert card is not None
