@@ -14,6 +14,7 @@ from soups.pipeline.adopt import adopt
 from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
 from soups.pipeline.run import Run, open_run, say_if_flattering
 from soups.pipeline.settings import CommandSettings, MainSettings
+from soups.pipeline.vetting import say_if_misordered
 from soups.recipes import RECIPES, UNJUDGED
 from soups.recipes.options import parse_options
 
@@ -90,6 +91,8 @@ def cook(given: cli.Given[MainSettings]) -> None:
         from soups.pipeline.inspection import inspect
 
         inspect(bench)
+    if scoring:
+        say_if_misordered(bench)
     if settings.eval_individual_models:
         lines = evaluate_individuals(bench)
         logger.info("%s: %d fine-tunes", bench.run.individual_results, len(lines))

@@ -1,16 +1,21 @@
-"""Every file of a folder of checkpoints that were made elsewhere is looked at once, before any work is done on it."""
+"""Checkpoints that were made elsewhere: each file is looked at once, before any work, and their classes afterwards."""
 
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from soups.averaging import check_cards
 from soups.checkpoints import read_layout
 from soups.errors import DataError
 from soups.headers import Layout, layout_of
+from soups.metrics import predictions
+from soups.pipeline.evaluate import Bench
 from soups.pipeline.reading import read_translated
 from soups.pipeline.recorded import FILE
 from soups.pipeline.run import Run
+from soups.pipeline.votes import best_single
 from soups.preflight import check_duplicates, check_layouts
 from soups.records import append_record, read_records
 
@@ -82,3 +87,28 @@ def _look(run: Run, path: Path) -> Look:
         return (), read_layout(path)
     translated = read_translated(run, path)
     return translated.notes, layout_of(translated.state)
+
+
+def say_if_misordered(bench: Bench) -> None:
+    """Warn where the best foreign model's logits fit the classes far better in another order than the one recorded."""
+    if bench.run.recorded.foreign is None:
+        return
+    best = best_single(bench)
+    labels, names = bench.labels("val"), bench.run.space.names
+    found = predictions(bench.probabilities(best, ["val"])["val"])
+    right = int((found == labels).sum())
+    if 2 * right >= len(labels):
+        return
+    from scipy.optimize import linear_sum_assignment
+
+    matrix = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(matrix, (labels, found), 1)
+    _, logit_of = linear_sum_assignment(matrix, maximize=True)
+    reordered = int(matrix[np.arange(len(names)), logit_of].sum())
+    if reordered < max(2 * right, len(labels) / 2):
+        return
+    logger.warning(
+        "%s: %d of %d validation images right, but %d if its logits are the classes in another order; if so, start "
+        "anew with another --name and --class-names %s",
+        *(best.stem, right, len(labels), reordered, " ".join(names[index] for index in np.argsort(logit_of))),
+    )

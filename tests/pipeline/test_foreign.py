@@ -188,6 +188,31 @@ def test_class_names_are_the_order_of_the_logits(desk: Path, pool: Path, flags: 
     assert "--class-names does not fit the data expected: each of blue, green, red once" in error_of()
 
 
+def test_classes_in_another_order_are_noticed(
+    desk: Path, flags: list[str], tiny_clip: Path, few_images: Path, error_of: ErrorOf
+) -> None:
+    """A head that tells the colours well: in the order that it was made for nothing is said, in another that is."""
+    from PIL import Image
+
+    clip, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tiny_clip}")
+    wrapper, order = ModelWrapper(clip, 0).eval(), ["red", "blue", "green"]
+    paths = [(order.index(path.parent.name), path) for path in sorted(few_images.glob("val/*/*.png"))]
+    with torch.no_grad():
+        features = clip.encode_image(torch.stack([transform(Image.open(path)) for _, path in paths]), normalize=True)
+        for index in range(3):
+            wrapper.classification_head.weight[index] = features[[label == index for label, _ in paths]].mean(0)
+        wrapper.classification_head.weight.sub_(wrapper.classification_head.weight.mean(0)).mul_(100)
+    (desk / "pool").mkdir()
+    torch.save(wrapper.state_dict(), desk / "pool" / "m.pt")
+    flags = [*flags, "--model-location", "pool", "--data-location", str(few_images)]
+    assert main.main(["--eval-individual-models", *flags]) == 0
+    said = error_of()
+    assert "images right, but 6 if its logits are the classes in another order" in said
+    assert "--class-names red blue green" in said
+    assert main.main(["--eval-individual-models", *flags, "--name", "right", "--class-names", *order]) == 0
+    assert "another order" not in error_of()
+
+
 def test_without_a_text_tower_numbers_are_numbers(
     desk: Path, tmp_path: Path, toy_data: Path, flags: list[str], error_of: ErrorOf
 ) -> None:
