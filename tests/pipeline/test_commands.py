@@ -107,6 +107,11 @@ def test_other_recipes_are_made_scored_and_compared(copy_of: Desk, capsys: pytes
     before = copy_of.contents()
     assert main.main(["--soup", *names]) == 0
     assert copy_of.contents() == before
+    made = [f"toys_{name}_soup" for name in (*names, "uniform", "greedy")]
+    capsys.readouterr()
+    assert main.main(["--rebuild", *made]) == 0
+    assert capsys.readouterr().out.count(": identical") == len(made)
+    assert copy_of.contents() == before
 
 
 def test_a_soup_of_an_earlier_pool_is_said_to_be_one(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
