@@ -35,9 +35,9 @@ def greedy(
     on all images. So it is where the judge weighs several candidates at once (`judge.together`). A judge with a budget
     or with a record of an earlier run is asked accordingly (`budget`, `resume`).
 
-    In memory at a time: the float64 sum of those kept, one ingredient, its candidate soup, and the next ingredient,
-    read in the meantime (of mapped files only what the operating system spares). The final state is summed anew in
-    canonical order, so its bits depend on nothing but who is in it.
+    In memory at a time: the float64 sum of those kept, one ingredient and its candidate soup. While that is judged, the
+    next ingredient's file is read ahead, if it is mapped. The final state is summed anew in canonical order, so its
+    bits depend on nothing but who is in it.
 
     Args:
         pool: the ingredients, in any order.

@@ -19,8 +19,9 @@ class RunningSum:
     """The float64 sum of ingredients that were added (or taken away) one by one, and the soups next to it.
 
     What is added is read when a mean is asked for, unless it is in hand because its candidate was made last. While a
-    candidate is judged, a thread reads the one named as the following: never more than one. So in memory are the
-    sum, the candidate's ingredient, the candidate and the following one, where these are no mapped files.
+    candidate is judged, a thread brings the one named as the following into memory, if it is a mapped file (others
+    would take memory that nobody planned for): never more than one. So in memory are the sum, one ingredient and its
+    candidate, and of mapped files what the operating system spares.
 
     A context manager: leaving it ends the thread and lets go of the sum.
     """
@@ -72,7 +73,7 @@ class RunningSum:
         self._settle()
         state = self._read(ingredient)
         self._in_hand = ingredient, state
-        if following is not None and (self._ahead is None or self._ahead[0] is not following):
+        if following is not None and following.mapped and (self._ahead is None or self._ahead[0] is not following):
             self._ahead = following, self._reader.submit(_read_whole, following)
         return self._sum.mean_with(state, weight, ingredient.name)
 
@@ -91,11 +92,11 @@ class RunningSum:
 
 
 def _read_whole(ingredient: Ingredient) -> "State":
-    """Load an ingredient; of a mapped file, every page."""
+    """Map an ingredient's file and touch every page."""
     import torch
 
     state = ingredient.load()
-    for tensor in state.values() if ingredient.mapped else ():
+    for tensor in state.values():
         if tensor.is_contiguous():
             # NumPy, because torch would set up threads of its own for this one.
             tensor.reshape(-1).view(torch.uint8).numpy()[::_PAGE].max(initial=0)

@@ -66,7 +66,7 @@ def test_toy_pools_in_two_processes_and_what_goes_wrong_there(tmp_path: Path) ->
     seed, indices = 0, tuple(range(9))
     with Together(ToyJudge(), partial(toy_seat, tmp_path, seed, (*indices, 98, 99)), 2) as judge:
         assert judge.marks is None  # What the judge itself has is passed on.
-        for accept in ("equal", "better", "significant"):
+        for accept in ("equal", "significant"):
             options = {"accept": accept, "level": 0.4}
             expected = greedy(toy_pool(seed, indices), ToyJudge(), **options)
             assert 1 < len(expected.ingredients) < 9

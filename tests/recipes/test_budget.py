@@ -24,7 +24,7 @@ class Counting:
 @pytest.mark.parametrize("name", ["greedy", "greedy_log_loss", "pruned", "top_k"])
 def test_the_decisions_within_a_budget_are_those_without_one(name: str, toys: Any) -> None:
     cut = 0
-    for seed in range(40):
+    for seed in range(20):
         pool, judge = toys.pool(seed)
         whole = RECIPES[name](pool, judge)
         for evaluations in range(len(whole.decisions) + 2):
@@ -45,7 +45,7 @@ def test_the_decisions_within_a_budget_are_those_without_one(name: str, toys: An
             else:
                 assert whole.decisions[told]["candidate"] in left
                 cut += 1
-    assert cut > 50
+    assert cut > 25
 
 
 def test_time_runs_out_between_verdicts(toys: Any) -> None:

@@ -79,7 +79,7 @@ RULES: dict[str, Callable[..., Soup]] = {
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_greedy_equals_brute_force_on_many_tiny_pools(rule: str, toys: Any) -> None:
     sizes = set()
-    for seed in range(200):
+    for seed in range(120):
         pool, judge = toys.pool(seed)
         names, score = brute_force(pool, judge, rule, toys)
         soup, whole = RULES[rule](pool, judge), RULES[rule](pool, toys.unhurried(judge))
@@ -224,7 +224,7 @@ class AtOnce:
 
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_several_at_once_come_to_the_same(rule: str, toys: Any) -> None:
-    for seed in range(100):
+    for seed in range(40):
         pool, judge = toys.pool(seed)
         serial, at_once = RULES[rule](pool, judge), AtOnce(judge, 3)
         soup = RULES[rule](pool, at_once)

@@ -74,7 +74,7 @@ def test_taking_away_again() -> None:
 
 
 def test_the_next_is_read_while_one_is_judged_and_never_two() -> None:
-    shelf, begun = Shelf(5), []
+    shelf, begun = Shelf(5, mapped=True), []
 
     def judge(state: Any, accept: Any = None) -> Verdict:
         for _ in range(1000):
@@ -84,7 +84,7 @@ def test_the_next_is_read_while_one_is_judged_and_never_two() -> None:
         begun.append(list(shelf.read))
         return Verdict(0.0 if len(begun) % 2 else -9.0, 0, 1)
 
-    known = Ingredient("m0", "0", 0.0, 0.0, shelf.ingredients[0].load, known=lambda: Verdict(0.0, 0, 1))
+    known = Ingredient("m0", "0", 0.0, 0.0, shelf.ingredients[0].load, True, lambda: Verdict(0.0, 0, 1))
     soup = greedy(Pool((known, *shelf.ingredients[1:])), judge)
     assert [len(read) for read in begun] == [3, 4, 5, 5]
     assert [shelf.threads[f"m{index}"] for index in range(5)] == [True, True, False, False, False]
@@ -101,7 +101,7 @@ def test_a_problem_ahead_shows_when_its_turn_comes() -> None:
         raise DataError("m2: changed since it was logged")
 
     shelf, decisions = Shelf(3), []
-    parts = (*shelf.ingredients[:2], Ingredient("m2", "x", -2.0, 0.0, broken))
+    parts = (*shelf.ingredients[:2], Ingredient("m2", "x", -2.0, 0.0, broken, mapped=True))
     with pytest.raises(DataError, match="m2: changed"):
         greedy(Pool(parts), lambda state, accept=None: Verdict(1.0, 0, 1), on_decision=decisions.append)
     assert [line["candidate"] for line in decisions] == ["m0", "m1"]
