@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FAR = 3.0
 """How many times the median distance of the others is much farther than they are. The demo's fine-tunes were within 1.5
-of it; models whose neurons are in another order, as those from another start are, at 9 to 12."""
+of it; models whose neurons are in another order, as those from another start are, at 9 to 14."""
 SQUARE = 80.0
 """Degrees to the others' mean from which on directions have nothing in common: independent ones are at 90. Fine-tunes
 were at 40 to 50 on the demo, models from elsewhere at 87 and 88."""
