@@ -13,7 +13,7 @@ from soups.pipeline.soup import Order
 from soups.pipeline.speed import images_per_second
 from soups.pipeline.votes import best_single
 from soups.records import read_records, write_table, write_text
-from soups.report import comparison, scatter
+from soups.report import alpha_curve, comparison, scatter
 
 _CROSSFITTED = ("greedy",)
 """Recipes whose soups are chosen anew on each half of the validation images, which takes as long as making one."""
@@ -69,8 +69,9 @@ def _keep(bench: Bench, rows: list[dict[str, Any]]) -> None:
 
 
 def plot_run(bench: Bench) -> None:
-    """Draw the paper's figure from the run's results; prints the picture's path."""
+    """Draw the paper's figure from the run's results, and WiSE-FT's where there is one; prints the pictures' paths."""
     run = bench.run
+    _plot_alphas(bench)
     evaluate_individuals(bench)
     ensemble = Ballot("soft_vote", "soft vote", "soft", tuple(pool_paths(run).values()))
     count_votes(bench, ensemble)
@@ -88,6 +89,17 @@ def plot_run(bench: Bench) -> None:
     path = run.folder / "figures" / "soups.png"
     scatter.draw_scatter(points, path, title=f"{run.name}: soups, their ingredients and their vote", shifts=shifts)
     print(path)
+
+
+def _plot_alphas(bench: Bench) -> None:
+    """WiSE-FT's figure, if the run's models were interpolated with their start."""
+    run, metric = bench.run, bench.evaluation.metric
+    curve = alpha_curve.curve_of(read_records(run.folder / "logs" / "wise_ft_soup.jsonl"), metric)
+    if curve is not None:
+        path = run.folder / "figures" / "wise_ft.png"
+        title = f"{run.name}: between the start and the uniform soup"
+        alpha_curve.draw_curve(curve, path, metric=metric, title=title)
+        print(path)
 
 
 def plot_original(folder: Path, val_set: str, test_set: str) -> None:

@@ -1,0 +1,89 @@
+"""WiSE-FT's figure: the score on validation along the way from the start to the mean of the fine-tunes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soups.metrics import METRICS
+from soups.report.pictures import BLACK, BLUE, ORANGE, VERMILION, new_figure, plain, save
+
+_PREFIX = "alpha="
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a recipe's log says of a sweep of alpha."""
+
+    alphas: tuple[float, ...]
+    """Rising, in [0, 1]: the share of the fine-tunes."""
+    scores: tuple[float, ...]
+    """By the metric, as it is reported: a log-loss is positive."""
+    chosen: float
+    """The alpha that the recipe took."""
+    images: int
+    """Validation images."""
+
+
+def curve_of(decisions: Sequence[Mapping[str, Any]], metric: str) -> Curve | None:
+    """The curve of the last sweep in a log of `wise_ft`; None where no sweep tried two values.
+
+    Args:
+        decisions: lines of the log, oldest first; see `recipes.pool.decision`.
+        metric: a key of `METRICS`.
+    """
+    last = decisions[-1].get("request") if decisions else None
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    lines = {
+        float(str(line["candidate"]).removeprefix(_PREFIX)): line
+        for line in decisions
+        if line.get("request") == last
+        and str(line["candidate"]).startswith(_PREFIX)
+        and line["complete"]
+        and line["score"] is not None
+    }
+    leads = [alpha for alpha, line in lines.items() if line["accepted"]]
+    if len(lines) < 2 or not leads:
+        return None
+    alphas = tuple(sorted(lines))
+    images = int(lines[leads[-1]]["images"])
+    return Curve(alphas, tuple(sign * lines[alpha]["score"] for alpha in alphas), leads[-1], images)
+
+
+def draw_curve(curve: Curve, path: Path, *, metric: str, title: str) -> None:
+    """Draw a curve as PNG, after figure 1 of Wortsman et al. 2022 (arXiv:2109.01903); here on one set, over alpha.
+
+    Args:
+        curve: at least two points.
+        path: the PNG file.
+        metric: a key of `METRICS`.
+        title: above the figure.
+    """
+    percent = metric not in ("log_loss", "calibration_error")
+    scores = [100 * score if percent else score for score in curve.scores]
+    figure = new_figure(7, 4.6)
+    axes = figure.subplots()
+    axes.plot(curve.alphas, scores, color=BLUE, marker="o", markersize=6, linewidth=1.8, zorder=2)
+    places = dict(zip(curve.alphas, scores, strict=True))
+    for alpha, label, colour, marker in (
+        (0.0, "start, not fine-tuned", BLACK, "P"),
+        (1.0, "uniform soup", ORANGE, "s"),
+    ):
+        if alpha in places:
+            style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 10, "markeredgecolor": "white"}
+            axes.plot([alpha], [places[alpha]], linestyle="", label=label, zorder=3, **style)
+    # A ring, because it may be about one of the ends.
+    ring: dict[str, Any] = {"marker": "o", "markersize": 17, "markerfacecolor": "none", "markeredgecolor": VERMILION}
+    label = f"chosen: alpha {curve.chosen:g}"
+    axes.plot([curve.chosen], [places[curve.chosen]], linestyle="", markeredgewidth=2, label=label, zorder=4, **ring)
+    axes.set_title(plain(title), fontsize=13)
+    axes.set_xlabel("alpha, the share of the fine-tunes", fontsize=11)
+    unit = ", %" if percent else ""
+    axes.set_ylabel(f"{metric.replace('_', ' ')} on {curve.images} validation images{unit}", fontsize=11)
+    axes.grid(True, color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(0.06, 0.1)
+    # Below the axes, where it can hide no point.
+    axes.legend(fontsize=9.5, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
+    save(figure, path)
