@@ -89,6 +89,9 @@ def test_made_again_and_with_averaged_statistics(folder: Path) -> None:
     path = folder / "runs" / "rn" / "models" / "rn_uniform_soup.safetensors"
     assert main.main(["--name", "rn", "--uniform-soup", "--batchnorm", "recompute"]) == 0
     first = path.read_bytes()
+    path.write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
+    assert main.main(["--name", "rn", "--rebuild", str(path)]) == 0
+    assert path.read_bytes() == first
     path.unlink()
     assert main.main(["--name", "rn", "--uniform-soup", "--batchnorm", "recompute"]) == 0
     assert path.read_bytes() == first
