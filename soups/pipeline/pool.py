@@ -30,7 +30,6 @@ def pool_of(
     bench: Bench,
     *,
     scored: bool = True,
-    members: Mapping[str, Path] | None = None,
     start: Path | None = None,
 ) -> tuple[Pool, Card]:
     """The models of the run with their common start, if they have one, and the card of one of them.
@@ -39,15 +38,14 @@ def pool_of(
         bench: the run.
         scored: evaluate those that the log does not know; otherwise the ingredients have no scores, and no image is
             opened.
-        members: those that count, see `choice.chosen`; None: all.
         start: their start, where the user names it.
 
     Raises:
         DataError: there is no fine-tune, or they do not belong together, or `start` is not theirs.
     """
-    paths = pool_paths(bench.run) if members is None else members
+    paths = pool_paths(bench.run)
     hashes = bench.run.hashes(paths.values())
-    cards = {path.stem: card for path, card in bench.run.finetunes().items() if path.stem in paths}
+    cards = {path.stem: card for path, card in bench.run.finetunes().items()}
     check_cards(list(cards.values()), list(cards))
     check_duplicates(dict(zip(paths, hashes, strict=True)))
     check_layouts({name: _layout(bench, path) for name, path in paths.items()})

@@ -34,6 +34,8 @@ class Run:
     recorded: RecordedSettings
     table: "pd.DataFrame | None" = None
     """Samples to take instead of the recorded ones (another test set)."""
+    only: frozenset[str] | None = None
+    """Names of the fine-tunes that count; None: all."""
 
     @property
     def name(self) -> str:
@@ -113,15 +115,18 @@ class Run:
         Raises:
             DataError: of a foreign pool, there is no checkpoint, or two have one name.
         """
+        found: dict[Path, Card] = {}
         if self.recorded.foreign is not None:
             members = foreign_members(Path(self.recorded.foreign.foreign_location))
-            return {path: card or self.card_without_file for path, card in members.items()}
-        found = {}
+            return {path: card or self.card_without_file for path, card in members.items() if self._counts(path)}
         for path in sorted(self.models.glob(f"{self.name}*_epochs*{SUFFIX}"), key=_by_index):
             card = read_card(path)
             if card is not None and card.kind == "fine-tune" and path.stem == self.finetune_name(card):
                 found[path] = card
-        return found
+        return {path: card for path, card in found.items() if self._counts(path)}
+
+    def _counts(self, path: Path) -> bool:
+        return self.only is None or path.stem in self.only
 
     @cached_property
     def card_without_file(self) -> Card:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from soups.averaging import soup_card
-from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, write_checkpoint
-from soups.errors import unknown_name
+from soups.checkpoints import SUFFIX, Card, IngredientCard, SoupCard, read_card, write_checkpoint
+from soups.errors import UsageError, unknown_name
 from soups.evaluation.batchnorm import has_statistics
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.judging import LazyJudge
 from soups.pipeline.pool import pool_key, pool_of, refuse_unfit
+from soups.pipeline.run import Run
 from soups.pipeline.together import Together, seat_of_run
 from soups.recipes import RECIPES, UNJUDGED
 from soups.recipes.budget import Budgeted
@@ -46,16 +47,24 @@ class Order:
     """Time for judging candidates at the most."""
     at_once: int = 1
     """Candidates judged side by side; the soup is the same."""
+    start: Path | None = None
+    """The models' common start; None: the one that their cards name."""
+    name: str | None = None
+    """Of the soup's file, without its ending; None: `<run>_<recipe>_soup`."""
 
-    def request(self, metric: str, pool: str) -> dict[str, Any]:
+    def request(self, bench: Bench) -> dict[str, Any]:
         """What decides about the soup, as its card records it."""
+        run = bench.run
         limits = {"batchnorm": self.batchnorm, "evaluations": self.evaluations, "minutes": self.minutes}
+        limits |= {"start": None if self.start is None else run.sha256(self.start)}
         given = {key: value for key, value in limits.items() if value is not None}
-        return {"metric": metric, "pool": pool, **given, **self.options}
+        chosen = {} if run.only is None else {"ingredients": sorted(run.only)}
+        pool = pool_key(run.hashes(pool_paths(run).values()))
+        return {"metric": bench.evaluation.metric, "pool": pool, **chosen, **given, **self.options}
 
 
 def make_soup(bench: Bench, order: Order) -> Path:
-    """Make a soup of the fine-tunes of the run, unless it is there already; score it and log it.
+    """Make a soup of the models of the run that count, unless it is there already; score it and log it.
 
     Every decision is on record as soon as it has fallen: a run that was killed goes on where its record ends.
 
@@ -69,13 +78,13 @@ def make_soup(bench: Bench, order: Order) -> Path:
     if order.recipe not in RECIPES:
         raise unknown_name("recipe", order.recipe, RECIPES)
     run = bench.run
-    hashes = run.hashes(pool_paths(run).values())
-    request = order.request(bench.evaluation.metric, pool_key(hashes))
-    path = run.soup_path(order.recipe)
+    request = order.request(bench)
+    path = run.soup_path(order.recipe) if order.name is None else run.models / f"{order.name}{SUFFIX}"
+    _refuse_overwriting(path)
     if _is_made(path, request):
         logger.info("%s: made already", path)
     else:
-        soup, card = _cooked(bench, order, request)
+        soup, card = _cooked(bench, order, request, bench.run.folder / "logs" / f"{_short_name(run, path)}.jsonl")
         write_checkpoint(path, soup.state, card)
         logger.info("%s: %s", path, soup.summary)
     if order.scores:
@@ -83,7 +92,23 @@ def make_soup(bench: Bench, order: Order) -> Path:
     return path
 
 
-def _cooked(bench: Bench, order: Order, request: dict[str, Any]) -> tuple[Soup, Card]:
+def _short_name(run: Run, path: Path) -> str:
+    """`greedy_soup` for `digits_greedy_soup`."""
+    return path.stem.removeprefix(f"{run.name}_")
+
+
+def _refuse_overwriting(path: Path) -> None:
+    """Raise where a name of the user's is that of a model that is no soup."""
+    card = read_card(path) if path.exists() else None
+    if path.exists() and (card is None or card.kind != "soup"):
+        raise UsageError(
+            f"--soup-name {path.stem}: a model that is no soup has this name",
+            expected="a name for a new soup",
+            next_step="give another --soup-name",
+        )
+
+
+def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) -> tuple[Soup, Card]:
     """The soup and its card."""
     if not order.scores and order.recipe in UNJUDGED and order.batchnorm != "recompute":
         pool, card = pool_of(bench, scored=False)
@@ -93,8 +118,7 @@ def _cooked(bench: Bench, order: Order, request: dict[str, Any]) -> tuple[Soup, 
         if order.batchnorm == "average":
             return soup, _card_of(soup, card, bench, request, {"statistics": order.batchnorm})
     refuse_unfit(bench)
-    pool, card = pool_of(bench)
-    trace = bench.run.folder / "logs" / f"{order.recipe}_soup.jsonl"
+    pool, card = pool_of(bench, start=order.start)
     key = fingerprint([request, bench.run.fingerprints[1], bench.runtime.precision, bench.runtime.threads])
     lines = [line for line in read_records(trace) if line.get("request") == key]
     with ExitStack() as stack:

@@ -144,3 +144,30 @@ def test_greedy_takes_what_it_is_told_to_take(copy_of: Any, error_of: ErrorOf) -
     error_of()
     assert main.main(["--greedy-soup", "--accept", "sometimes"]) == 2
     assert "sometimes" in error_of()
+
+
+def test_a_soup_of_named_models_with_options_under_a_name_of_its_own(copy_of: Any, error_of: ErrorOf) -> None:
+    words = ["--soup", "slerp", "--ingredients", "toys2", "toys0", "--soup-options", "fraction=0.25"]
+    assert main.main([*words, "--soup-name", "pair", "--scores", "False"]) == 0
+    card = read_card(copy_of.run / "models" / "pair.safetensors")
+    assert card is not None and card.soup is not None
+    assert {part.name.partition("_")[0] for part in card.soup.ingredients} == {"toys0", "toys2"}
+    assert card.soup.options == {"fraction": 0.25}
+    error_of()
+    finetune = next((copy_of.run / "models").glob("toys1_*")).stem
+    assert main.main(["--uniform-soup", "--soup-name", finetune]) == 2
+    assert f"--soup-name {finetune}: a model that is no soup has this name" in error_of()
+    assert main.main(["--uniform-soup", "--greedy-soup", "--soup-name", "both"]) == 2
+    assert "one name for one soup" in error_of()
+    assert main.main(["--uniform-soup", "--ingredients", "toys7"]) == 2
+    assert "toys7: no such model" in error_of()
+    assert main.main(["--soup", "gready"]) == 2
+    assert "expected: one of" in error_of()
+
+
+def test_a_start_that_is_not_the_models_own_is_refused(copy_of: Any, error_of: ErrorOf) -> None:
+    other = next((copy_of.run / "models").glob("toys1_*"))
+    assert main.main(["--soup", "wise_ft", "--start", str(copy_of.run / "models" / "toys_start.safetensors")]) == 0
+    error_of()
+    assert main.main(["--soup", "wise_ft", "--start", str(other)]) == 3
+    assert "not the start that toys0" in error_of()
