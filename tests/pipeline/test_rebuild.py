@@ -45,7 +45,10 @@ def make(recipe: str, models: list[Path], path: Path, **options: object) -> byte
     """A soup's bytes, its file as the pipeline writes it."""
     states = {path: soups.checkpoints.read_state(path) for path in models}
     start, *parts = [Ingredient(p.stem, sha256_of(p), 0.5, 1.0, lambda p=p: states[p], True) for p in models]
-    judge = lambda state, accept=None: Verdict(float(state["w"].sum() < 0), 1, 2, True, 0.1)  # noqa: E731
+
+    def judge(state: dict[str, torch.Tensor], accept: object = None) -> Verdict:
+        return Verdict(float(state["w"].sum() < 0), 1, 2, True, 0.1)
+
     soup = RECIPES[recipe](Pool(tuple(parts), start), judge, **options)
     told = tuple(
         IngredientCard(name=part.name, sha256=part.sha256, coefficient=share)

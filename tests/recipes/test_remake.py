@@ -1,6 +1,7 @@
 """Soups made again from what their cards say: the same bits, with nobody asked what is better."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from soups.errors import DataError
 from soups.recipes import RECIPES
-from soups.recipes.pool import Ingredient, Pool, Verdict
+from soups.recipes.pool import Accept, Ingredient, Pool, Verdict
 from soups.recipes.remake import NEEDS_JUDGE, remake
 
 State = dict[str, torch.Tensor]
@@ -27,7 +28,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 class Toy:
     """Better nearer to one point; a teacher, too."""
 
-    def __call__(self, state: State, accept: object = None) -> Verdict:
+    def __call__(self, state: Mapping[str, torch.Tensor], accept: Accept | None = None) -> Verdict:
         loss = float(sum((state[key].double() - GOAL).square().mean() for key in ("a", "b")))
         errors = min(20, int(loss * 10))
         return Verdict(1 - errors / 20, errors, 20, True, loss, np.arange(20) >= errors)

@@ -1,0 +1,111 @@
+"""Which models a soup is made of, and what start they share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from soups.checkpoints import Architecture, Card, write_checkpoint
+from soups.data.settings import DataSettings
+from soups.errors import DataError, UsageError
+from soups.models.settings import ModelSettings
+from soups.pipeline.choice import chosen, start_of
+from soups.pipeline.recorded import RecordedSettings
+from soups.pipeline.run import Run
+from soups.pipeline.settings import RunSettings
+from soups.preprocessing import Preprocessing
+
+CARD = Card(
+    kind="start",
+    architecture=Architecture(family="timm", name="toy"),
+    classes=("cat", "dog"),
+    preprocessing=Preprocessing(size=4, mean=(0, 0, 0), std=(1, 1, 1)),
+)
+SETTINGS = RunSettings()
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Twelve fine-tunes of one start, called p0_epochs2 … p11_epochs2."""
+    monkeypatch.chdir(tmp_path)
+    recorded = RecordedSettings(
+        data=DataSettings(), model=ModelSettings(), metric="accuracy", precision="fp32", threads=1
+    )
+    run = Run(tmp_path / "runs" / "p", tmp_path / "runs" / "p" / "models", recorded)
+    start = write_checkpoint(run.start, {"w": torch.zeros(3)}, CARD)
+    for index in range(12):
+        own = {"kind": "fine-tune", "start": start, "training": {"index": index, "epochs": 2}}
+        path = run.models / f"p{index}_epochs2.safetensors"
+        write_checkpoint(path, {"w": torch.full((3,), 1.0 + index)}, CARD.model_copy(update=own))
+    return run
+
+
+def cards_of(run: Run) -> dict[str, Card]:
+    return {path.stem: card for path, card in run.finetunes().items()}
+
+
+def other_start(run: Run, index: int, start: str) -> None:
+    own = {"kind": "fine-tune", "start": start, "training": {"index": index, "epochs": 2}}
+    path = run.models / f"p{index}_epochs2.safetensors"
+    write_checkpoint(path, {"w": torch.full((3,), 1.0 + index)}, CARD.model_copy(update=own))
+
+
+def test_all_or_those_named_in_the_run_s_order(run: Run) -> None:
+    assert list(chosen(run, SETTINGS, None)) == [f"p{index}_epochs2" for index in range(12)]
+    path = str(run.models / "p7_epochs2.safetensors")
+    for names in (["p7", "p1"], [path, "p1_epochs2"], ["p1_epochs2.safetensors", "p7_epochs2"]):
+        assert list(chosen(run, SETTINGS, names)) == ["p1_epochs2", "p7_epochs2"]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["p1", "p1_epochs2"], "p1_epochs2 is named twice(?s:.*)p1 and p1_epochs2"),
+        (["p12"], r"p12: no such model(?s:.*)p0_epochs2, p10_epochs2"),
+        (["p_start"], "p_start: not one of the models that soups of run 'p' are made of"),
+    ],
+)
+def test_a_name_that_means_no_model_of_the_run(names: list[str], words: str, run: Run) -> None:
+    with pytest.raises(UsageError, match=words):
+        chosen(run, SETTINGS, names)
+
+
+def test_the_start_is_no_ingredient(run: Run) -> None:
+    start = run.models / "p3_epochs2.safetensors"
+    assert list(chosen(run, SETTINGS, ["p3", "p4"], start)) == ["p4_epochs2"]
+    with pytest.raises(UsageError, match="a soup of no ingredients"):
+        chosen(run, SETTINGS, ["p3"], start)
+
+
+def test_the_start_is_the_file_that_the_cards_name(run: Run, tmp_path: Path) -> None:
+    assert start_of(run, cards_of(run)) == (run.start, "")
+    moved = run.start.rename(run.models / "q_start.safetensors")
+    assert start_of(run, cards_of(run)) == (moved, "")
+    gone = moved.rename(tmp_path / "begin.safetensors")
+    assert start_of(run, cards_of(run)) == (None, "")
+    assert start_of(run, cards_of(run), gone) == (gone, "")
+
+
+def test_models_of_different_starts_are_told_apart(run: Run) -> None:
+    other_start(run, 5, "ab" * 32)
+    path, problem = start_of(run, cards_of(run))
+    digest = run.sha256(run.start)
+    assert path is None
+    assert problem == f"p0_epochs2 from {digest[:12]}…, p5_epochs2 from abababababab… (SHA-256 of the start)"
+    with pytest.raises(
+        DataError, match=rf"--start .*: not the start that p5_epochs2 was(?s:.*){'ab' * 32}, as its card"
+    ):
+        start_of(run, cards_of(run), run.start)
+
+
+def test_models_that_name_no_start_take_the_one_given(run: Run, tmp_path: Path) -> None:
+    for index in range(12):
+        other_start(run, index, "")
+    assert start_of(run, cards_of(run)) == (None, "")
+    assert start_of(run, cards_of(run), run.start) == (run.start, "")
+    other_start(run, 4, "cd" * 32)
+    assert start_of(run, cards_of(run)) == (None, "")
+    with pytest.raises(DataError, match="not the start that p4_epochs2"):
+        start_of(run, cards_of(run), run.start)
+    with pytest.raises(DataError, match="no such file"):
+        start_of(run, cards_of(run), tmp_path / "nothing.safetensors")
