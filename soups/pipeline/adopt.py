@@ -15,7 +15,7 @@ from soups.pipeline.foreign import foreign_members
 from soups.pipeline.recorded import ForeignPool, RecordedSettings, read_recorded, record_run
 from soups.pipeline.run import Run, existing_run, known_runs, latest_run
 from soups.pipeline.settings import MainSettings
-from soups.pipeline.vetting import check_members
+from soups.pipeline.vetting import check_any_member, check_members
 from soups.preprocessing import Preprocessing
 from soups.records import locked, write_table, write_text
 from soups.runtime import resolve
@@ -52,8 +52,13 @@ def adopt(given: cli.Given[MainSettings]) -> MainSettings:
         _refuse_flags(given.names, f"the models of run {name!r} say it themselves")
     else:
         _check_same(run, settings, given.names)
-        check_members(run)
+        _check_members(run, settings)
     return settings
+
+
+def _check_members(run: Run, settings: MainSettings) -> None:
+    """An inspection says itself which files do not belong; there it is enough that one does."""
+    (check_any_member if settings.inspect else check_members)(run)
 
 
 def _refuse_flags(given: Collection[str], why: str) -> None:
@@ -151,7 +156,7 @@ def _record(settings: MainSettings, given: Collection[str], name: str) -> Run:
     )
     folder = Path(settings.run.runs_folder) / name
     run = Run(folder, folder / "models", recorded, table=samples)
-    check_members(run)
+    _check_members(run, settings)
     write_table(folder / "samples.csv", samples)
     record_run(folder, recorded)
     write_text(Path(settings.run.runs_folder) / "latest", name + "\n")

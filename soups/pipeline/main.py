@@ -91,6 +91,8 @@ def cook(given: cli.Given[MainSettings]) -> None:
         from soups.pipeline.inspection import inspect
 
         inspect(bench)
+        if not (recipes or settings.eval_individual_models or settings.report or settings.plot):
+            return
     if scoring:
         say_if_misordered(bench)
     if settings.eval_individual_models:

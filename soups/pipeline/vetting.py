@@ -56,6 +56,23 @@ def check_members(run: Run) -> None:
     _tell({path.name: notes for path, (notes, _) in seen.items()})
 
 
+def check_any_member(run: Run) -> None:
+    """Raise unless some checkpoint of a foreign pool is one of its network; nothing is kept of it.
+
+    Raises:
+        DataError: none of them is; says what is wrong with the first.
+    """
+    failures: list[DataError] = []
+    for path in run.finetunes():
+        try:
+            _look(run, path)
+        except DataError as error:
+            failures.append(error)
+        else:
+            return
+    raise DataError(f"none of the {len(failures)} checkpoints fits; the first: {failures[0]}")
+
+
 def _tell(notes: dict[str, tuple[str, ...]]) -> None:
     """Say what was done to the files, once for those to which the same was done."""
     for said in dict.fromkeys(notes.values()):
