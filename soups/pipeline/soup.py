@@ -13,6 +13,7 @@ from soups.averaging import soup_card
 from soups.checkpoints import SUFFIX, Card, IngredientCard, SoupCard, read_card, write_checkpoint
 from soups.errors import UsageError, unknown_name
 from soups.evaluation.batchnorm import has_statistics
+from soups.hashes import remember
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.judging import LazyJudge
@@ -24,6 +25,7 @@ from soups.recipes.budget import Budgeted
 from soups.recipes.pool import Judge, Soup
 from soups.recipes.resume import Replay
 from soups.records import append_record, fingerprint, read_records
+from soups.runtime import cache_dir
 from soups.weights import integer_rule
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,8 @@ def make_soup(bench: Bench, order: Order) -> Path:
         logger.info("%s: made already", path)
     else:
         soup, card = _cooked(bench, order, request, bench.run.folder / "logs" / f"{_short_name(run, path)}.jsonl")
-        write_checkpoint(path, soup.state, card)
+        # The hash is known: whoever asks for it next need not read the file again.
+        remember(path, write_checkpoint(path, soup.state, card), cache_dir() / "hashes")
         logger.info("%s: %s", path, soup.summary)
     if order.scores:
         _log_scores(bench, path)
