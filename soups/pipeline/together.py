@@ -14,7 +14,7 @@ from soups.pipeline.judging import LazyJudge
 from soups.pipeline.pool import pool_of
 from soups.recipes.pool import Accept, Ingredient, Judge, Pool, Verdict
 from soups.recipes.running import RunningSum
-from soups.runtime import device_of_worker
+from soups.runtime import device_of_worker, limit_threads
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -40,6 +40,7 @@ def seat_of_run(bench: Bench, batchnorm: str | None, number: int) -> Seat:
     """
     device = device_of_worker(bench.runtime.wanted_device, number)
     bench = replace(bench, runtime=bench.runtime.model_copy(update={"wanted_device": device}))
+    limit_threads(bench.runtime.threads)  # Candidates are averaged before the judge would do it.
     pool, card = pool_of(bench)
     return Seat(pool, LazyJudge(bench, (pool, card), batchnorm))
 
