@@ -32,7 +32,8 @@ class RunSettings(_Settings):
     runs_folder: str = "runs"
     """Folder of all runs."""
     model_location: str | None = None
-    """Folder of the checkpoints, instead of `runs/<name>/models`."""
+    """Folder of the checkpoints, instead of `runs/<name>/models`; `main.py` makes a run of checkpoints that were made
+    elsewhere, given --data-location and --model."""
 
 
 class CommandSettings(_Settings):

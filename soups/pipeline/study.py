@@ -35,11 +35,17 @@ def study(given: cli.Given[StudySettings]) -> None:
     """Train, soup and compare on every split; print the pooled table and keep it beside the runs.
 
     Raises:
-        UsageError: seeds that make no sense, or an unknown recipe.
+        UsageError: seeds that make no sense, an unknown recipe, or a run whose models were made elsewhere.
         PartialFailure: some fine-tunes failed; the others are kept.
     """
     settings = given.settings
     base = open_bench(settings, given.names)
+    if base.run.recorded.foreign is not None:
+        raise UsageError(
+            f"run {base.run.name!r} is a pool of checkpoints made elsewhere: a study would have to train them again",
+            expected="a run that finetune.py made",
+            next_step="name one with --name",
+        )
     orders, repetitions = _orders(base, settings.soup), _repetitions(base, settings)
     train_all([task for one in repetitions for task in _tasks(one, base, settings)], settings.runtime.jobs)
     splits = []

@@ -22,8 +22,11 @@ import main
 import soups
 import validation
 from soups.checkpoints import read_card
+from soups.cli import Given
+from soups.errors import UsageError
 from soups.pipeline.run import existing_run
-from soups.pipeline.settings import RunSettings
+from soups.pipeline.settings import RunSettings, StudySettings
+from soups.pipeline.study import study
 
 ErrorOf = Callable[[], str]
 CLASSES = ["blue", "green", "red"]
@@ -278,6 +281,8 @@ def test_timm_s_output_folder_with_plain_and_averaged_weights(
     assert "--ema: run 'plain' was made with another value" in error_of()
     assert finetune.main(["--name", "plain"]) == 2
     assert "pool of checkpoints made elsewhere: nothing is trained in it" in error_of()
+    with pytest.raises(UsageError, match="a study would have to train them again"):
+        study(Given(StudySettings(run=RunSettings(name="plain")), frozenset({"name"})))
 
 
 # What is wrong with the folder
