@@ -84,7 +84,9 @@ def _rebuilt(path: Path, run: Run | None, settings: MainSettings, bench_of: "Ben
         raise DataError(f"{path}: not a soup", expected="a soup's checkpoint", found=f"a {card.kind}")
     library = Library(path, run, settings)
     ingredients = library.ingredients(soup.ingredients)
-    start = library.start(card.start, settings.start) if soup.recipe in NEEDS_START else None
+    # Models that were made elsewhere name no start: the user did.
+    origin = card.start or str(soup.request.get("start", ""))
+    start = library.start(origin, settings.start) if soup.recipe in NEEDS_START else None
     judge = None
     if soup.recipe in NEEDS_JUDGE or _has_own_statistics(soup):
         judge = _judge_of(path, run, bench_of, Pool(ingredients, start), soup)
