@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.averaging import card_misfits
-from soups.checkpoints import SUFFIX, Card, read_card, read_state
+from soups.checkpoints import SUFFIX, Card, read_card
 from soups.errors import DataError, UserError
 from soups.headers import Layout, layout_of
 from soups.pipeline.barriers import accuracy_of, barriers_of
@@ -52,7 +52,7 @@ class Model:
     """Numbers by column, see `report.inspection`."""
 
 
-def inspect(bench: Bench) -> None:
+def inspect(bench: Bench, given_start: Path | None = None) -> None:
     """Print whether the models can be souped; kept in `logs/inspection.jsonl` and `output/inspection.csv`.
 
     What cannot be averaged at all (unreadable, the same file twice, another network, classes, preprocessing or tensors,
@@ -62,14 +62,19 @@ def inspect(bench: Bench) -> None:
     farther than the others and in a direction of its own, as a model from another start is, unless the barrier is
     surely none. Distance or angle alone are notes: fine-tunes may go far, or each their own way, and still mix well.
 
+    Args:
+        bench: the run.
+        given_start: the models' common start, where the user names it; by default the run's, if they say that they come
+            from it.
+
     Raises:
         DataError: there are no models, or a validation image cannot be read.
     """
     run = bench.run
-    models = _models(run)
+    models = [each for each in _models(run) if given_start is None or each.path.resolve() != given_start.resolve()]
     _refuse_misfits(run, models)
     fitting = [model for model in models if not model.why]
-    heading = _compare(bench, fitting) if fitting else "none could be measured"
+    heading = _compare(bench, fitting, given_start) if fitting else "none could be measured"
     _note(models)
     rows = [
         {"name": model.name, **dict.fromkeys(report.NUMBERS), **model.found, "why": model.why, "notes": model.notes}
@@ -80,11 +85,12 @@ def inspect(bench: Bench) -> None:
     print(report.format_table(rows))
 
 
-def _compare(bench: Bench, models: Sequence[Model]) -> str:
+def _compare(bench: Bench, models: Sequence[Model], given_start: Path | None) -> str:
     """Measure models that could be averaged, and turn away those that should not be; says what was measured from."""
     ingredients = [ingredient_of(bench, model.path, _line(bench, model)) for model in models]
     states = [at_hand(ingredient) for ingredient in ingredients]
-    start = _start(bench.run, models, layout_of(states[0]))
+    place = given_start or _start_of(bench.run, models)
+    start = _start(bench.run, place, layout_of(states[0]))
     products = gram(states, states[0] if start is None else start)
     del states
     _put_geometry(models, products, np.ones(len(models), dtype=bool), start is not None)
@@ -102,9 +108,9 @@ def _compare(bench: Bench, models: Sequence[Model]) -> str:
     reasons = [_explained(model, [other for other in models if other not in away], best.name) for model in away]
     for model, reason in zip(away, reasons, strict=True):
         model.why.append(reason)
-    origin = (
-        "the mean of the others, for want of a common start" if start is None else f"the start {bench.run.start.stem}"
-    )
+    origin = "the mean of the others, for want of a common start"
+    if place is not None and start is not None:
+        origin = f"the start {place.stem}"
     return f"distances from {origin}, drops at the midpoint between each and {best.name}"
 
 
@@ -113,9 +119,9 @@ def _models(run: Run) -> list[Model]:
     if run.recorded.foreign is not None:
         looked_at = {path: (card, "") for path, card in run.finetunes().items()}
     else:
-        own = {run.start, *run.models.glob(f"{run.name}_*_soup{SUFFIX}")}
-        paths = [path for path in run.models.glob(f"*{SUFFIX}") if path not in own]
-        looked_at = {path: _looked_at(run, path) for path in sorted(paths, key=_by_numbers)}
+        paths = sorted(run.models.glob(f"*{SUFFIX}"), key=_by_numbers)
+        found = {path: _looked_at(run, path) for path in paths if path != run.start}
+        looked_at = {path: (card, problem) for path, (card, problem) in found.items() if card.kind == "fine-tune"}
     if not looked_at:
         raise DataError(
             f"{run.models}: no models of run {run.name!r}",
@@ -146,14 +152,17 @@ def _looked_at(run: Run, path: Path) -> tuple[Card, str]:
     if card is None:
         return run.card_without_file, "it has no card, so nothing says what it was trained for"
     if card.kind != "fine-tune" or not {"index", "epochs"} <= card.training.keys():
-        return card, f"it is no fine-tune of finetune.py, but a {card.kind}"
+        return card, "its card does not say which fine-tune of this run it is"
     name = run.finetune_name(card)
     return card, "" if path.stem == name else f"it is passed over, because by its card it would be called {name}"
 
 
 def _brief(error: UserError, path: Path) -> str:
-    text = error.problem.removeprefix(f"{path}: ")
-    return f"{text} (found {error.found})" if error.found else text
+    told = {"expected": error.expected, "found": error.found}
+    details = ", ".join(
+        f"{what} {text if len(text) < 100 else text[:100] + ' …'}" for what, text in told.items() if text
+    )
+    return error.problem.removeprefix(f"{path}: ") + (f" ({details})" if details else "")
 
 
 def _refuse_misfits(run: Run, models: Sequence[Model]) -> None:
@@ -201,11 +210,16 @@ def _put_geometry(models: Sequence[Model], products: np.ndarray, members: np.nda
             model.found[name] = value if np.isfinite(value) else None
 
 
-def _start(run: Run, models: Sequence[Model], layout: Layout) -> "dict[str, torch.Tensor] | None":
+def _start_of(run: Run, models: Sequence[Model]) -> Path | None:
     """The run's start, if most of the models say that they come from it."""
-    if not run.start.exists() or _usual_start(models) != run.sha256(run.start):
+    return run.start if run.start.exists() and _usual_start(models) == run.sha256(run.start) else None
+
+
+def _start(run: Run, place: Path | None, layout: Layout) -> "dict[str, torch.Tensor] | None":
+    """Its weights, if they can be compared with the models'."""
+    if place is None:
         return None
-    state = read_state(run.start)
+    state = read_model(run, place)
     return state if layout_of(state) == layout and first_not_finite(state) is None else None
 
 

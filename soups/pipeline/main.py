@@ -88,9 +88,7 @@ def cook(given: cli.Given[MainSettings]) -> None:
     scoring = scoring or settings.scores or not set(recipes) <= set(UNJUDGED)
     bench = open_bench(adopt(given), given.names, scoring=scoring)
     if settings.inspect:  # First, because a model that does not belong may be one that cannot be scored.
-        from soups.pipeline.inspection import inspect
-
-        inspect(bench)
+        _inspect(bench, settings)
         if not (recipes or settings.eval_individual_models or settings.report or settings.plot):
             return
     if scoring:
@@ -173,6 +171,13 @@ def _rebuild(given: cli.Given[MainSettings]) -> None:
         return open_bench(given.settings.model_copy(update={"run": run_settings}), given.names, scoring=False)
 
     rebuild(given.settings, given.names, bench_of)
+
+
+def _inspect(bench: Bench, settings: MainSettings) -> None:
+    from soups.pipeline.inspection import inspect
+    from soups.pipeline.reading import find_model
+
+    inspect(bench, None if settings.start is None else find_model(settings.start, bench.run, settings.run))
 
 
 def _download(settings: MainSettings) -> None:

@@ -142,14 +142,14 @@ def test_those_that_do_not_belong(desk: Desk, capsys: pytest.CaptureFixture[str]
         plant(desk, first, 8, start="f" * 64): "",
         desk.run / "models" / "toys9_epochs6.safetensors": f"it is the same file as {second.stem}",
         desk.run / "models" / "mine.safetensors": "by its card it would be called toys9_epochs",
-        desk.run / "models" / "other_start.safetensors": "it is no fine-tune of finetune.py, but a start",
     }
-    damaged, stranger, copied, misnamed, start = list(reasons)[4:]
+    damaged, stranger, copied, misnamed = list(reasons)[4:]
     damaged.write_bytes(damaged.read_bytes()[:-9])
     shutil.copy(second, copied)
     write_checkpoint(misnamed, read_state(third), card_of(plant(desk, third, 9)))
     (desk.run / "models" / f"toys9_epochs{card_of(third).training['epochs']}.safetensors").unlink(missing_ok=True)
     shutil.copy(second, copied)
+    start = desk.run / "models" / "other_start.safetensors"  # Starts and soups are nobody's ingredients.
     write_checkpoint(start, state, card_of(first).model_copy(update={"kind": "start"}))
     assert main.main(["--inspect"]) == 0
     captured = capsys.readouterr()
@@ -162,7 +162,8 @@ def test_those_that_do_not_belong(desk: Desk, capsys: pytest.CaptureFixture[str]
             assert table.loc[path.stem, "drop"] == "" and f"{path.stem}: " in captured.out
     told = table.loc[stranger.stem, "why"] + table.loc[stranger.stem, "notes"]
     assert told.startswith("it comes from another start")
-    assert captured.out.splitlines()[-1].startswith(f"{(table['why'] == '').sum()} of 12 can be souped; leave out ")
+    assert captured.out.splitlines()[-1].startswith(f"{(table['why'] == '').sum()} of 11 can be souped; leave out ")
+    assert "other_start" not in captured.out
 
 
 def test_a_stranger_is_found_by_its_barrier(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +174,9 @@ def test_a_stranger_is_found_by_its_barrier(desk: Desk, capsys: pytest.CaptureFi
     assert float(row["drop"]) > 0.02 and float(row["angle"]) > 80
     assert row["why"].startswith("it seems to come from another start (") and "in a direction of its own)" in row["why"]
     assert f"leave out {odd.stem}" in capsys.readouterr().out
-    (desk.run / "models" / "toys_start.safetensors").unlink()
+    start = (desk.run / "models" / "toys_start.safetensors").rename("elsewhere.safetensors")
+    assert main.main(["--inspect", "--start", str(start)]) == 0
+    assert "distances from the start elsewhere" in capsys.readouterr().out
     assert main.main(["--inspect"]) == 0
     text = capsys.readouterr().out
     assert "distances from the mean of the others, for want of a common start" in text
