@@ -25,7 +25,7 @@ from soups.recipes.budget import Budgeted
 from soups.recipes.pool import Judge, Soup
 from soups.recipes.resume import Replay
 from soups.records import append_record, fingerprint, read_records
-from soups.runtime import cache_dir
+from soups.runtime import cache_dir, limit_threads
 from soups.weights import integer_rule
 
 logger = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ def _refuse_overwriting(path: Path) -> None:
 
 def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) -> tuple[Soup, Card]:
     """The soup and its card."""
+    limit_threads(bench.runtime.threads)
     if not order.scores and order.recipe in UNJUDGED and order.batchnorm != "recompute":
         pool, card = pool_of(bench, scored=False)
         soup = RECIPES[order.recipe](pool, None, **order.options)
