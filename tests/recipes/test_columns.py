@@ -21,7 +21,7 @@ VARIANTS: tuple[tuple[str, dict[str, object]], ...] = (
     ("wise_ft", {"alphas": (0.5, 1.0)}),
     ("model_stock", {}),
     ("ties", {"scales": (0.5, 1.0)}),
-    ("dare", {"combine": "ties", "density": 0.6, "scale": 1.0}),
+    ("dare", {"scale": 1.0}),
 )
 SCRIPT = """
 import ctypes, gc, sys, pathlib, torch
