@@ -104,9 +104,14 @@ def _helps(judge: "ValidationJudge", settler: Settler, bench: Bench, pool: Pool,
     logger.info(
         "BatchNorm: the mean of all models scores %s with statistics computed anew on %d training images, %s with "
         "averaged ones: %s",
-        *(scores[RECOMPUTE], told["images"], scores[AVERAGE], "computed anew" if better else "averaged"),
+        *(_text(scores[RECOMPUTE]), told["images"], _text(scores[AVERAGE])),
+        "computed anew" if better else "averaged",
     )
     return better
+
+
+def _text(score: float | None) -> str:
+    return "nothing" if score is None else f"{score:.4g}"
 
 
 def _better(scores: Mapping[str, Any]) -> bool:
