@@ -1,6 +1,7 @@
 """Soup recipes: pure functions from a pool of ingredients and a judge to a soup, blind to data and devices."""
 
 from soups.recipes.dare import dare
+from soups.recipes.fisher import fisher
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
 from soups.recipes.learned import learned
@@ -27,6 +28,7 @@ RECIPES: dict[str, Recipe] = {
     "dare": dare,
     "slerp": slerp,
     "learned": learned,
+    "fisher": fisher,
 }
 
 UNJUDGED = ("uniform",)
