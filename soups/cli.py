@@ -5,6 +5,7 @@ here: a flag wins over the file, the file over the environment, that over the de
 """
 
 import difflib
+import gc
 import inspect
 import logging
 import os
@@ -28,6 +29,8 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 logger = logging.getLogger("soups")
 
+_SELDOM = 100_000
+"""New objects between two collections of rubbish; Python's own 700 cost a second while torch is loaded."""
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 _COMMON_FLAGS = (
     "--config FILE.yaml gives any of these settings from a file; flags win over it. "
@@ -91,6 +94,8 @@ def run(
     arguments = [argument for argument in arguments if argument != "--debug"]
     set_up_logging(debug)
     previous = _raise_when_terminated()
+    if argv is None:
+        gc.set_threshold(_SELDOM)
     try:
         with _explained_refusals():
             command(parse(settings_class, arguments, environment or {}))
@@ -109,6 +114,8 @@ def run(
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
+        if argv is None:
+            gc.freeze()  # The process ends: what torch loaded need not be looked through for rubbish.
     return 0
 
 
