@@ -114,8 +114,6 @@ def run(
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
-        if argv is None:
-            gc.freeze()  # The process ends: what torch loaded need not be looked through for rubbish.
     return 0
 
 
