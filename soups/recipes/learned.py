@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from soups.recipes.pool import State
 
-BEGINNINGS = ("greedy", "uniform")
+BEGINNINGS = ("between", "greedy", "uniform")
 """Where the coefficients begin; see `learned`."""
 _MOMENTA = (0.9, 0.95)
 """Adam's; the second is shorter than usual, as there are few steps."""
@@ -33,7 +33,7 @@ def learned(
     *,
     on_decision: OnDecision | None = None,
     per: Literal["model", "block", "tensor"] = "block",
-    begin: Literal["greedy", "uniform"] = "greedy",
+    begin: Literal["between", "greedy", "uniform"] = "between",
     steps: int = 32,
     rate: float = 0.035,
     seed: int = 0,
@@ -45,22 +45,23 @@ def learned(
 
     Deviations. (1) No temperature β is learned: it changes no prediction, and log-losses of soups would stop being
     comparable; the report fits one to every soup alike. (2) Coefficients of a block sum to one but may be negative,
-    where the paper takes a softmax: α = begin + z - mean(z), z = 0 at first. (3) They begin at the better, by
-    log-loss, of the uniform soup and a greedy soup on log-loss of the better half of the models, in the order of their
-    own: that leaves the gradient less to do in which the validation images could mislead it. (4) Few steps of Adam (as
-    the paper) with batches of an eighth of the images, the rate falling to zero along a cosine. (5) The paper holds all
-    models in memory. Here the derivative by a coefficient is the dot product of the loss's gradient at the mixed
-    weights and the model's: the network, its gradient and what the backward pass keeps, three models at the most, are
-    all there is beside the models' mapped files.
+    where the paper takes a softmax: α = begin + z - mean(z), z = 0 at first. (3) They begin half-way between a greedy
+    soup on log-loss (of the better half of the models, in the order of their own) and the uniform soup: the one leaves
+    the gradient less to do in which the validation images could mislead it, the other is what they mislead least.
+    (4) Few steps of Adam (as the paper) with batches of an eighth of the images, the rate falling to zero along a
+    cosine. (5) The paper holds all models in memory. Here the derivative by a coefficient is the dot product of the
+    loss's gradient at the mixed weights and the model's: the network, its gradient and what the backward pass keeps,
+    three models at the most, are all there is beside the models' mapped files.
 
-    The result is judged: where its log-loss is not below that of the beginning, the beginning is the soup.
+    The result is judged: where its log-loss is not below that of the greedy soup, the uniform one and the one
+    half-way, the best of these is the soup.
 
     Args:
         pool: the ingredients, in any order.
         judge: weighs soups and gives gradients. Its budget's end ends the steps.
         on_decision: called with each decision: the beginning's, the mean log-loss of batches now and then, the result.
         per: what has coefficients of its own: `model`, `block` (see `mixing.block_of`) or `tensor`.
-        begin: `greedy` as above, or `uniform` without looking at others.
+        begin: `between` as above; `greedy`: the better of the two, by log-loss; `uniform`, without looking at others.
         steps: of the descent, each with one gradient.
         rate: Adam's at first, over √N for N models: then it is as long in weight space for few as for many.
         seed: which images share a batch.
@@ -77,19 +78,20 @@ def learned(
     ingredients = canonical_order(pool.ingredients)
     states = side_by_side(ingredients)
     blocks, trace = blocks_of(states[0], per), Trace(on_decision)
-    start = _Beginning(ingredients, states, judge, trace).found(uniform_only=begin == "uniform")
-    shares, verdict = dict.fromkeys(blocks.values(), start.shares), start.verdict
+    start = _Beginning(ingredients, states, judge, trace).found(begin)
+    shares, verdict = dict.fromkeys(blocks.values(), start.best.shares), start.best.verdict
     outcome = "; nothing was left to learn"
     if len(ingredients) == 1 or spent(judge):
         steps = 0
     if steps:
-        descent = _Descent(judge, states, blocks, shares, rate / math.sqrt(len(states)))
+        begun = dict.fromkeys(blocks.values(), start.shares)
+        descent = _Descent(judge, states, blocks, begun, rate / math.sqrt(len(states)))
         moved = descent.run(steps, seed << 32, trace, verdict.score)
         found = judge(dict(Mixture(states, blocks, moved)), LossAtMost(verdict.log_loss))
         better = found.complete and found.log_loss < verdict.log_loss
-        change = f"log-loss {found.log_loss:.4f} against {verdict.log_loss:.4f} of {start.name}"
+        change = f"log-loss {found.log_loss:.4f} against {verdict.log_loss:.4f} of {start.best.name}"
         trace.add("learned", better, found, verdict.score, change, verdict)
-        outcome = f"; {change}" if better else f"; that did not lower the log-loss, so it is {start.name}"
+        outcome = f"; {change}" if better else f"; that did not lower the log-loss, so it is {start.best.name}"
         shares, verdict = (moved, found) if better else (shares, verdict)
     told = {block: [float(share) for share in values] for block, values in shares.items()}
     options = {"per": per, "begin": begin, "steps": steps, "rate": rate, "seed": seed, "coefficients": told}
@@ -116,8 +118,8 @@ def _check(begin: str, steps: int, rate: float, seed: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Start:
-    """Where the coefficients begin."""
+class _Judged:
+    """A soup with the same coefficients for all blocks."""
 
     name: str
     shares: np.ndarray
@@ -126,8 +128,17 @@ class _Start:
 
 
 @dataclass(frozen=True)
+class _Start:
+    """Where the descent begins, and the soup that it has to beat."""
+
+    name: str
+    shares: np.ndarray
+    best: _Judged
+
+
+@dataclass(frozen=True)
 class _Beginning:
-    """Looks for a plain mean of some ingredients with a low log-loss."""
+    """Looks for soups with a low log-loss that have the same coefficients for all blocks."""
 
     ingredients: Sequence[Ingredient]
     """In canonical order."""
@@ -135,24 +146,32 @@ class _Beginning:
     judge: Teacher
     trace: Trace
 
-    def found(self, uniform_only: bool) -> _Start:
-        """The uniform soup, or what greedy finds where that has a lower log-loss."""
+    def found(self, begin: str) -> _Start:
+        """What `learned` says of `begin`."""
         number = len(self.ingredients)
-        everybody = tuple(range(number))
-        if uniform_only or number == 1:
-            verdict = self.judge(self._mean(everybody))
-            self.trace.add("all", True, verdict, verdict.score, "where the coefficients begin")
-            return _Start("the uniform soup" if number > 1 else "the only model", self._shares(everybody), verdict)
+        uniform = self._shares(range(number))
+        if begin == "uniform" or number == 1:
+            verdict = self.judge(self._soup(uniform))
+            self.trace.add("all", True, verdict, verdict.score, "the mean of all")
+            best = _Judged("the uniform soup" if number > 1 else "the only model", uniform, verdict)
+            return _Start(best.name, uniform, best)
         kept, verdict = self._grown()
-        if len(kept) == number or spent(self.judge):
-            return _Start(f"the mean of {len(kept)}", self._shares(kept), verdict)
-        uniform = self.judge(self._mean(everybody), LossAtMost(verdict.log_loss))
-        lower = uniform.complete and uniform.log_loss < verdict.log_loss
-        why = f"log-loss {'lower' if lower else 'not lower'} than of the mean of {len(kept)}"
-        self.trace.add("all", lower, uniform, verdict.score, why, verdict)
-        if lower:
-            return _Start("the uniform soup", self._shares(everybody), uniform)
-        return _Start(f"the mean of {len(kept)}", self._shares(kept), verdict)
+        best = _Judged(f"the mean of {len(kept)}", self._shares(kept), verdict)
+        if spent(self.judge):
+            return _Start(best.name, best.shares, best)
+        between = f"half-way between {best.name} and the uniform soup", (best.shares + uniform) / 2
+        best = self._better(best, "all", "the uniform soup", uniform)
+        if begin == "greedy":
+            return _Start(best.name, best.shares, best)
+        return _Start(*between, self._better(best, "half-way", *between))
+
+    def _better(self, best: _Judged, candidate: str, name: str, shares: np.ndarray) -> _Judged:
+        """The one with the lower log-loss; the first where they are equal."""
+        verdict = self.judge(self._soup(shares), LossAtMost(best.verdict.log_loss))
+        lower = verdict.complete and verdict.log_loss < best.verdict.log_loss
+        why = f"log-loss {'lower' if lower else 'not lower'} than of {best.name}"
+        self.trace.add(candidate, lower, verdict, best.verdict.score, why, best.verdict)
+        return _Judged(name, shares, verdict) if lower else best
 
     def _grown(self) -> tuple[tuple[int, ...], Verdict]:
         """The better half join in the order of their log-loss, each only if that of the mean does not rise."""
@@ -162,13 +181,15 @@ class _Beginning:
             ingredient = self.ingredients[index]
             if incumbent is None:
                 kept = (index,)
-                incumbent = self.judge(self._mean(kept)) if ingredient.known is None else ingredient.known()
+                incumbent = (
+                    self.judge(self._soup(self._shares(kept))) if ingredient.known is None else ingredient.known()
+                )
                 self.trace.add(ingredient.name, True, incumbent, incumbent.score, "the lowest log-loss of one model")
                 continue
             if spent(self.judge):
                 break
             accept = LossAtMost(incumbent.log_loss)
-            verdict = self.judge(self._mean((*kept, index)), accept)
+            verdict = self.judge(self._soup(self._shares((*kept, index))), accept)
             accepted = verdict.complete and accept.allows(verdict)
             why = "the log-loss does not rise with it" if accepted else "the log-loss rises with it"
             self.trace.add(ingredient.name, accepted, verdict, incumbent.score, why, incumbent)
@@ -189,11 +210,9 @@ class _Beginning:
         shares[list(members)] = 1 / len(members)
         return shares
 
-    def _mean(self, members: Sequence[int]) -> "dict[str, torch.Tensor]":
-        members = sorted(members)
-        blocks = blocks_of(self.states[0], "model")
-        shares = {"all": [1 / len(members)] * len(members)}
-        return dict(Mixture([self.states[member] for member in members], blocks, shares))
+    def _soup(self, shares: np.ndarray) -> "dict[str, torch.Tensor]":
+        blocks, members = blocks_of(self.states[0], "model"), np.flatnonzero(shares).tolist()
+        return dict(Mixture([self.states[member] for member in members], blocks, {"all": shares[members]}))
 
 
 @dataclass(frozen=True)

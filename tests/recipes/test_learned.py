@@ -218,7 +218,7 @@ def test_it_begins_at_the_better_of_greedy_and_uniform() -> None:
     toy = Toy()
     for scales, name in (((0.3, 0.4, 6.0, 7.0), "the mean of"), ((1.0, 1.0, 1.0, 1.0), "the uniform soup")):
         pool = Pool(tuple(toy.ingredient(index, scale, scale) for index, scale in enumerate(scales)))
-        soup = learned(pool, toy, steps=0)
+        soup = learned(pool, toy, begin="greedy", steps=0)
         assert f"from {name}" in soup.summary and "nothing was left to learn" in soup.summary
         order = sorted(pool.ingredients, key=lambda part: part.log_loss)
         kept, loss = [order[0]], order[0].log_loss
@@ -231,6 +231,20 @@ def test_it_begins_at_the_better_of_greedy_and_uniform() -> None:
             expected, key=lambda part: part.sha256
         )
         assert (name == "the uniform soup") == (len(expected) == 4)
+
+
+def test_half_way_is_half_way_and_the_best_of_all_is_kept() -> None:
+    for scales, expected in (((0.3, 4.0, 6.0, 7.0), "the mean of 1"), ((1.0, 1.1, 1.5, 1.5), "half-way")):
+        toy = Contrary()
+        pool = Pool(tuple(toy.ingredient(index, scale, scale) for index, scale in enumerate(scales)))
+        soup = learned(pool, toy, steps=4, rate=1.0)
+        assert "half-way between the mean of" in soup.summary and f"so it is {expected}" in soup.summary
+        greedy = learned(pool, toy, begin="greedy", steps=0)
+        shares = [1 / 8 + share / 2 for share in greedy.coefficients]
+        halfway = mixed(soup.ingredients, {"per": "model", "coefficients": {"all": shares}})
+        losses = {"the mean of 1": toy(greedy.state).log_loss, "half-way": toy(halfway).log_loss}
+        assert min(losses, key=losses.__getitem__) == expected
+        assert toy(soup.state).log_loss == pytest.approx(losses[expected])
 
 
 def mean(parts: list[Ingredient]) -> State:
@@ -294,7 +308,7 @@ def test_mistakes_are_explained() -> None:
     pool = pool_of(toy)
     with pytest.raises(UsageError, match=r"kind of coefficients(?s:.*)layer(?s:.*)model, block, tensor"):
         learned(pool, toy, per="layer")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"beginning(?s:.*)greedy, uniform"):
+    with pytest.raises(UsageError, match=r"beginning(?s:.*)between, greedy, uniform"):
         learned(pool, toy, begin="best")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"learned: steps(?s:.*)whole number from 0 on(?s:.*)-1"):
         learned(pool, toy, steps=-1)
