@@ -18,7 +18,7 @@ def test_every_part_is_measured(
     bench = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "bench_soups", bench)  # Where help texts are looked up.
     spec.loader.exec_module(bench)
-    arguments = ["--name", "toys", "--repeats", "2", "--checkpoints", "2", "--architecture", "timm:test_vit"]
+    arguments = ["--name", "toys", "--repeats", "1", "--checkpoints", "2", "--architecture", "timm:test_vit"]
     assert bench.main(arguments) == 0
     text = capsys.readouterr().out
     assert "same ingredients and bits: yes" in text
