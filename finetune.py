@@ -1,6 +1,5 @@
 """Fine-tune one model or several: `python finetune.py --help`."""
 
-import sys
 from collections.abc import Sequence
 
 from soups import cli
@@ -20,4 +19,4 @@ def command(given: cli.Given[FinetuneSettings]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

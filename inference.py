@@ -1,6 +1,5 @@
 """Predict the classes of the test images with one model or a vote: `python inference.py --help`."""
 
-import sys
 from collections.abc import Sequence
 
 from soups import cli
@@ -20,4 +19,4 @@ def command(given: cli.Given[InferenceSettings]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

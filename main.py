@@ -1,6 +1,5 @@
 """Evaluate the models of a run, make soups of them, compare and plot: `python main.py --help`."""
 
-import sys
 from collections.abc import Sequence
 
 from soups import cli
@@ -20,4 +19,4 @@ def command(given: cli.Given[MainSettings]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

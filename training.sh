@@ -26,7 +26,7 @@ python finetune.py --name "$NAME" --i 0-11 --jobs 2 --threads 1 --precision fp32
     --mix-range 0 0.5 --smoothing-range 0 0.2
 
 # 4. Every model is scored on validation, test and shift sets; then soups are made of their weights.
-python main.py --name "$NAME" --eval-individual-models --uniform-soup --greedy-soup --plot --jobs 2
+python main.py --name "$NAME" --eval-individual-models --uniform-soup --greedy-soup --soup learned --plot --jobs 2
 
 # 5. Predictions for the test images: of the greedy soup, and of two kinds of vote; and what still goes wrong.
 python inference.py --name "$NAME"

@@ -1,6 +1,5 @@
 """Show which classes and images a model gets wrong: `python validation.py --help`."""
 
-import sys
 from collections.abc import Sequence
 
 from soups import cli
@@ -21,4 +20,4 @@ def command(given: cli.Given[ValidationSettings]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

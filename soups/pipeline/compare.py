@@ -15,7 +15,7 @@ from soups.pipeline.votes import best_single
 from soups.records import read_records, write_table, write_text
 from soups.report import alpha_curve, comparison, scatter
 
-_CROSSFITTED = ("greedy",)
+_CROSSFITTED = ("greedy", "learned")
 """Recipes whose soups are chosen anew on each half of the validation images, which takes as long as making one."""
 _ORIGINAL_FILES = ("individual_model_results.jsonl", "uniform_soup_results.jsonl", "greedy_soup_results.jsonl")
 

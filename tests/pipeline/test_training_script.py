@@ -53,9 +53,9 @@ def test_every_command_of_the_script_runs_in_its_order(
         arguments = [word.replace(r"(w\d+)_", r"(p\d+)_") for word in smaller(words)]
         assert COMMANDS[command](arguments) == 0, capsys.readouterr().err
     table = capsys.readouterr().out
-    for row in ("best single", "uniform soup", "greedy soup", "soft vote", "hard vote"):
+    for row in ("best single", "uniform soup", "greedy soup", "learned soup", "soft vote", "hard vote"):
         assert row in table
-    for column in ("validation %", "cross-fitted", "test % [95%]", "mean shift % [95%]", "log-loss", "calibration", "images/s"):
+    for column in ("validation %", "cross-fitted", "test % [95%]", "mean shift % [95%]", "log-loss", "images/s"):
         assert column in table
     run = tmp_path / "runs" / "digits"
     for file in ("digits_greedy_soup", "soft_voting", "hard_voting"):
