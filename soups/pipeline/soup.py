@@ -22,6 +22,7 @@ from soups.pipeline.run import Run
 from soups.pipeline.together import Together, seat_of_run
 from soups.recipes import RECIPES, UNJUDGED
 from soups.recipes.budget import Budgeted
+from soups.recipes.options import all_options
 from soups.recipes.pool import Judge, Soup
 from soups.recipes.resume import Replay
 from soups.records import append_record, fingerprint, read_records
@@ -62,7 +63,9 @@ class Order:
         given = {key: value for key, value in limits.items() if value is not None}
         chosen = {} if run.only is None else {"ingredients": sorted(run.only)}
         pool = pool_key(run.hashes(pool_paths(run).values()))
-        return {"metric": bench.evaluation.metric, "pool": pool, **chosen, **given, **self.options}
+        # With the recipe's defaults, so that a soup made when they were others is made again.
+        options = all_options(self.recipe, self.options)
+        return {"metric": bench.evaluation.metric, "pool": pool, **chosen, **given, **options}
 
 
 def make_soup(bench: Bench, order: Order) -> Path:

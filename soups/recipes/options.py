@@ -27,6 +27,16 @@ def options_of(recipe: str) -> dict[str, inspect.Parameter]:
     return {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in _OWN}
 
 
+def all_options(recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe is told in all, as plain JSON: what was given, and its own defaults for the rest.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    values = {name: option.default for name, option in options_of(recipe).items()} | dict(given)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
 def parse_options(recipes: Sequence[str], words: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Recipe → its options, from words `NAME=VALUE`; each goes to every recipe that has an option of this name.
 

@@ -8,7 +8,7 @@ import pytest
 
 from soups.errors import UsageError
 from soups.recipes import RECIPES
-from soups.recipes.options import list_recipes, options_of, parse_options
+from soups.recipes.options import all_options, list_recipes, options_of, parse_options
 
 
 def test_each_word_goes_to_the_recipes_that_have_it() -> None:
@@ -69,3 +69,9 @@ def test_the_list_tells_every_recipe_and_option() -> None:
     for name in RECIPES:
         own = inspect.signature(RECIPES[name]).parameters.keys() - {"pool", "judge", "on_decision"}
         assert options_of(name).keys() == own
+
+
+def test_all_options_are_those_given_and_the_defaults_of_the_rest() -> None:
+    assert all_options("greedy", {"accept": "better"}) == {"accept": "better", "level": 0.05, "ties": "accept"}
+    assert all_options("wise_ft", {})["alphas"] == [step / 10 for step in range(10, -1, -1)]
+    assert all_options("uniform", {}) == {}
