@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from soups.checkpoints import SUFFIX
 from soups.errors import DataError
 from soups.pipeline.contenders import Ballot, contenders_of, count_votes, order_of, soups_of
 from soups.pipeline.crossfit import crossfitted
@@ -82,10 +83,13 @@ def plot_run(bench: Bench) -> None:
             found=f"labels for {', '.join(names)}",
             next_step="add test/<class>/… and shifts/<name>/<class>/… to the data, and start a new run",
         )
-    lines = {**run.results(run.individual_results), **run.results(run.soup_results)}
-    # The paper's figure has one ensemble, the mean of probabilities; lines of votes have members.
-    shown = [line for name, line in lines.items() if "members" not in line or name == ensemble.key]
-    points = scatter.points_of(shown, shifts=shifts)
+    soups = {name: line for name, line in run.results(run.soup_results).items() if "sha256" in line}
+    made = {name: line for name, line in soups.items() if (run.models / f"{name}{SUFFIX}").exists()}
+    lines = {**run.results(run.individual_results), **made}
+    # The paper's figure has one ensemble, the mean of probabilities.
+    lines |= {ensemble.key: run.results(run.soup_results)[ensemble.key]}
+    kinds: dict[str, scatter.Kind] = {name: "soup" for name in made if scatter.kind_of(name) == "individual"}
+    points = scatter.points_of(list(lines.values()), shifts=shifts, kinds=kinds)
     path = run.folder / "figures" / "soups.png"
     scatter.draw_scatter(points, path, title=f"{run.name}: soups, their ingredients and their vote", shifts=shifts)
     print(path)

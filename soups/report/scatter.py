@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from soups.errors import DataError
-from soups.report.pictures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, new_figure, plain, save
+from soups.report.pictures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, plain, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Kind = Literal["individual", "start", "uniform", "greedy", "ensemble", "soup"]
+Kind = Literal["individual", "start", "uniform", "greedy", "learned", "ensemble", "soup"]
 
 ORIGINAL_VAL, ORIGINAL_TEST = "ImageNet2p", "ImageNet"
 ORIGINAL_SHIFTS = ("ImageNetV2", "ImageNetR", "ImageNetSketch", "ObjectNet", "ImageNetA")
@@ -25,7 +25,8 @@ _STYLES: dict[Kind, tuple[str, str, str, float]] = {
     "uniform": ("uniform soup", ORANGE, "s", 10),
     "greedy": ("greedy soup", VERMILION, "*", 16),
     "ensemble": ("ensemble", GREEN, "D", 9),
-    "soup": ("other soups", PURPLE, "^", 10),
+    "learned": ("learned soup", PURPLE, "^", 11),
+    "soup": ("other soups", SKY, "v", 9),
 }
 
 
@@ -101,7 +102,8 @@ def kind_of(name: str) -> Kind:
     if stem == "start" or stem.endswith("_start"):
         return "start"
     if stem.endswith("soup"):
-        return "uniform" if "uniform" in stem else "greedy" if "greedy" in stem else "soup"
+        named: tuple[Kind, ...] = ("uniform", "greedy", "learned")
+        return next((kind for kind in named if f"_{stem}".endswith(f"_{kind}_soup")), "soup")
     votes = ("ensemble", "soft_vote", "soft_voting", "hard_vote", "hard_voting", "weighted_ensemble")
     return "ensemble" if stem.endswith(votes) else "individual"
 

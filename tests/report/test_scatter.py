@@ -66,7 +66,10 @@ def test_result_files_of_the_original_code() -> None:
         ("digits_uniform_soup", "uniform"),
         ("uniform_soup", "uniform"),
         ("digits_greedy_soup.pt", "greedy"),
+        ("digits_learned_soup", "learned"),
         ("digits_fisher_soup", "soup"),
+        ("digits_greedy_log_loss_soup", "soup"),
+        ("soup", "soup"),
         ("soft-voting", "ensemble"),
         ("hard vote", "ensemble"),
         ("digits_weighted_ensemble", "ensemble"),
@@ -89,7 +92,7 @@ def test_pictures_have_equal_bytes_and_show_every_kind(tmp_path: Path) -> None:
     from PIL import Image
 
     points = points_of(RECORDS, shifts=("noise", "blur"))
-    points += [Point(kind, kind, 0.6, 0.5) for kind in ("uniform", "ensemble", "soup")]  # type: ignore[arg-type]
+    points += [Point(kind, kind, 0.6, 0.5) for kind in ("uniform", "learned", "ensemble", "soup")]  # type: ignore[arg-type]
     for name in ("one.png", "two.png"):
         draw_scatter(points, tmp_path / name, title="$ costs & 中文", shifts=("noise", "blur"))
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
