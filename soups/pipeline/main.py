@@ -1,7 +1,7 @@
 """What `main.py` does: inspect, evaluate, make soups, compare and plot, as asked for, in this order."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from soups.pipeline.run import Run, open_run, say_if_flattering
 from soups.pipeline.settings import CommandSettings, MainSettings
 from soups.pipeline.vetting import say_if_misordered
 from soups.recipes import RECIPES, UNJUDGED
-from soups.recipes.options import parse_options
+from soups.recipes.options import list_recipes, parse_options
 
 if TYPE_CHECKING:
     from soups.pipeline.soup import Order
@@ -56,22 +56,51 @@ def cook(given: cli.Given[MainSettings]) -> None:
     """Do everything that was asked for.
 
     Raises:
-        UsageError: nothing was asked for.
+        UsageError: nothing was asked for, or a recipe was told what it cannot be told.
     """
     settings = given.settings
     recipes = _recipes(settings)
-    wanted = bool(recipes) or settings.inspect or settings.eval_individual_models or settings.report
-    asked = wanted or settings.plot
-    if not asked and not (settings.download_models or settings.list_recipes or settings.rebuild):
+    options = parse_options(recipes, settings.soup_options or ())
+    own_plot = settings.plot and settings.results is None
+    judging = settings.eval_individual_models or settings.report or own_plot
+    wanted = bool(recipes) or settings.inspect or judging
+    if not (wanted or settings.plot or settings.download_models or settings.list_recipes or settings.rebuild):
         raise UsageError(
             "nothing to do",
             expected="one or more of --inspect --eval-individual-models --uniform-soup --greedy-soup --soup NAME "
             "--rebuild SOUP --report --plot",
             next_step="python main.py --help",
         )
-    if settings.list_recipes:
-        from soups.recipes.options import list_recipes
+    _without_models_to_judge(given)
+    if not wanted:
+        return
+    scoring = settings.inspect or judging or settings.scores or not set(recipes) <= set(UNJUDGED)
+    bench = open_bench(adopt(given), given.names, scoring=scoring)
+    if settings.inspect:  # First, because a model that does not belong may be one that cannot be scored.
+        _inspect(bench, settings)
+        if not (recipes or judging):
+            return
+    if scoring:
+        say_if_misordered(bench)
+    if settings.eval_individual_models:
+        lines = evaluate_individuals(bench)
+        logger.info("%s: %d fine-tunes", bench.run.individual_results, len(lines))
+    if recipes:
+        _make_soups(bench, settings, options)
+    if settings.report:
+        from soups.pipeline.compare import print_comparison
 
+        print_comparison(bench)
+    if own_plot:
+        from soups.pipeline.compare import plot_run
+
+        plot_run(bench)
+
+
+def _without_models_to_judge(given: cli.Given[MainSettings]) -> None:
+    """What needs no models, or finds its own."""
+    settings = given.settings
+    if settings.list_recipes:
         print(list_recipes())
     if settings.download_models:
         _download(settings)
@@ -81,36 +110,15 @@ def cook(given: cli.Given[MainSettings]) -> None:
         from soups.pipeline.compare import plot_original
 
         plot_original(Path(settings.results), settings.val_set, settings.test_set)
-        asked = wanted
-    if not asked:
-        return
-    scoring = settings.inspect or settings.eval_individual_models or settings.report or settings.plot
-    scoring = scoring or settings.scores or not set(recipes) <= set(UNJUDGED)
-    bench = open_bench(adopt(given), given.names, scoring=scoring)
-    if settings.inspect:  # First, because a model that does not belong may be one that cannot be scored.
-        _inspect(bench, settings)
-        if not (recipes or settings.eval_individual_models or settings.report or settings.plot):
-            return
-    if scoring:
-        say_if_misordered(bench)
-    if settings.eval_individual_models:
-        lines = evaluate_individuals(bench)
-        logger.info("%s: %d fine-tunes", bench.run.individual_results, len(lines))
-    if recipes:
-        from soups.pipeline.soup import make_soup
 
-        soup_bench, start = _chosen(bench, settings)
-        options = parse_options(recipes, settings.soup_options or ())
-        for recipe in recipes:
-            make_soup(soup_bench, _order(settings, recipe, options[recipe], start))
-    if settings.report:
-        from soups.pipeline.compare import print_comparison
 
-        print_comparison(bench)
-    if settings.plot and settings.results is None:
-        from soups.pipeline.compare import plot_run
+def _make_soups(bench: Bench, settings: MainSettings, options: Mapping[str, dict[str, Any]]) -> None:
+    """A soup by each recipe, told its options."""
+    from soups.pipeline.soup import make_soup
 
-        plot_run(bench)
+    bench, start = _chosen(bench, settings)
+    for recipe, told in options.items():
+        make_soup(bench, _order(settings, recipe, told, start))
 
 
 def _recipes(settings: MainSettings) -> list[str]:
