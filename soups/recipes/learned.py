@@ -1,7 +1,7 @@
 """The learned soup: coefficients for each model, or each model and block, by gradient on the validation log-loss."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,8 +10,10 @@ import numpy as np
 from soups.errors import UsageError, unknown_name
 from soups.recipes.acceptance import LossAtMost
 from soups.recipes.budget import spent
-from soups.recipes.mixing import Mixture, blocks_of, mean_shares, mixed, side_by_side, slopes
+from soups.recipes.descent import Descent
+from soups.recipes.mixing import Mixture, blocks_of, mean_shares, mixed, side_by_side
 from soups.recipes.pool import Ingredient, OnDecision, Pool, Soup, Teacher, Verdict, canonical_order
+from soups.recipes.resume import recalled, verdict_of
 from soups.recipes.sweep import Trace, in_range
 
 if TYPE_CHECKING:
@@ -21,10 +23,6 @@ if TYPE_CHECKING:
 
 BEGINNINGS = ("between", "greedy", "uniform")
 """Where the coefficients begin; see `learned`."""
-_MOMENTA = (0.9, 0.95)
-"""Adam's; the second is shorter than usual, as there are few steps."""
-_TOLD_EVERY = 8
-"""Steps between two lines of the record: once through all images, of up to 8,192."""
 
 
 def learned(
@@ -58,7 +56,8 @@ def learned(
 
     Args:
         pool: the ingredients, in any order.
-        judge: weighs soups and gives gradients. Its budget's end ends the steps.
+        judge: weighs soups and gives gradients. Its budget's end ends the steps; a record of a run that was killed is
+            gone on from (`resume`).
         on_decision: called with each decision: the beginning's, the mean log-loss of batches now and then, the result.
         per: what has coefficients of its own: `model`, `block` (see `mixing.block_of`) or `tensor`.
         begin: `between` as above; `greedy`: the better of the two, by log-loss; `uniform`, without looking at others.
@@ -85,12 +84,10 @@ def learned(
         steps = 0
     if steps:
         begun = dict.fromkeys(blocks.values(), start.shares)
-        descent = _Descent(judge, states, blocks, begun, rate / math.sqrt(len(states)))
+        descent = Descent(judge, states, blocks, begun, rate / math.sqrt(len(states)))
         moved = descent.run(steps, seed << 32, trace, verdict.score)
-        found = judge(dict(Mixture(states, blocks, moved)), LossAtMost(verdict.log_loss))
-        better = found.complete and found.log_loss < verdict.log_loss
+        found, better = _outcome(judge, lambda: dict(Mixture(states, blocks, moved)), start.best, trace)
         change = f"log-loss {found.log_loss:.4f} against {verdict.log_loss:.4f} of {start.best.name}"
-        trace.add("learned", better, found, verdict.score, change, verdict)
         outcome = f"; {change}" if better else f"; that did not lower the log-loss, so it is {start.best.name}"
         shares, verdict = (moved, found) if better else (shares, verdict)
     told = {block: [float(share) for share in values] for block, values in shares.items()}
@@ -106,6 +103,19 @@ def learned(
         options=options,
         summary=f"{len(ingredients)} models, {how}{outcome}",
     )
+
+
+def _outcome(judge: Teacher, soup: "Callable[[], State]", best: "_Judged", trace: Trace) -> tuple[Verdict, bool]:
+    """The verdict on what was learned, and whether it is better than the best without learning."""
+    line = recalled(judge, "learned")
+    if line is not None:
+        trace.recall(line)
+        return verdict_of(line), line["accepted"]
+    found = judge(soup(), LossAtMost(best.verdict.log_loss))
+    better = found.complete and found.log_loss < best.verdict.log_loss
+    change = f"log-loss {found.log_loss:.4f} against {best.verdict.log_loss:.4f} of {best.name}"
+    trace.add("learned", better, found, best.verdict.score, change, best.verdict)
+    return found, better
 
 
 def _check(begin: str, steps: int, rate: float, seed: int) -> None:
@@ -167,6 +177,10 @@ class _Beginning:
 
     def _better(self, best: _Judged, candidate: str, name: str, shares: np.ndarray) -> _Judged:
         """The one with the lower log-loss; the first where they are equal."""
+        line = recalled(self.judge, candidate)
+        if line is not None:
+            self.trace.recall(line)
+            return _Judged(name, shares, verdict_of(line)) if line["accepted"] else best
         verdict = self.judge(self._soup(shares), LossAtMost(best.verdict.log_loss))
         lower = verdict.complete and verdict.log_loss < best.verdict.log_loss
         why = f"log-loss {'lower' if lower else 'not lower'} than of {best.name}"
@@ -178,25 +192,38 @@ class _Beginning:
         kept: tuple[int, ...] = ()
         incumbent: Verdict | None = None
         for index in self._order()[: max(2, len(self.states) // 2)]:
-            ingredient = self.ingredients[index]
-            if incumbent is None:
-                kept = (index,)
-                incumbent = (
-                    self.judge(self._soup(self._shares(kept))) if ingredient.known is None else ingredient.known()
-                )
-                self.trace.add(ingredient.name, True, incumbent, incumbent.score, "the lowest log-loss of one model")
-                continue
-            if spent(self.judge):
+            joined = (*kept, index)
+            line = recalled(self.judge, self.ingredients[index].name)
+            if line is not None:
+                self.trace.recall(line)
+                kept, incumbent = (joined, verdict_of(line)) if line["accepted"] else (kept, incumbent)
+            elif incumbent is None:
+                kept, incumbent = joined, self._first(index)
+            elif spent(self.judge):
                 break
-            accept = LossAtMost(incumbent.log_loss)
-            verdict = self.judge(self._soup(self._shares((*kept, index))), accept)
-            accepted = verdict.complete and accept.allows(verdict)
-            why = "the log-loss does not rise with it" if accepted else "the log-loss rises with it"
-            self.trace.add(ingredient.name, accepted, verdict, incumbent.score, why, incumbent)
-            if accepted:
-                kept, incumbent = (*kept, index), verdict
+            else:
+                verdict = self._joined(joined, incumbent)
+                kept, incumbent = (joined, verdict) if verdict is not None else (kept, incumbent)
         assert incumbent is not None
         return kept, incumbent
+
+    def _first(self, index: int) -> Verdict:
+        """That of the model that the soup begins with."""
+        ingredient = self.ingredients[index]
+        known = ingredient.known
+        verdict = self.judge(self._soup(self._shares((index,)))) if known is None else known()
+        self.trace.add(ingredient.name, True, verdict, verdict.score, "the lowest log-loss of one model")
+        return verdict
+
+    def _joined(self, members: tuple[int, ...], incumbent: Verdict) -> Verdict | None:
+        """That of a soup with its last member, if the member joins."""
+        accept = LossAtMost(incumbent.log_loss)
+        verdict = self.judge(self._soup(self._shares(members)), accept)
+        accepted = verdict.complete and accept.allows(verdict)
+        why = "the log-loss does not rise with it" if accepted else "the log-loss rises with it"
+        name = self.ingredients[members[-1]].name
+        self.trace.add(name, accepted, verdict, incumbent.score, why, incumbent)
+        return verdict if accepted else None
 
     def _order(self) -> list[int]:
         def merit(index: int) -> tuple[bool, float, str]:
@@ -213,56 +240,3 @@ class _Beginning:
     def _soup(self, shares: np.ndarray) -> "dict[str, torch.Tensor]":
         blocks, members = blocks_of(self.states[0], "model"), np.flatnonzero(shares).tolist()
         return dict(Mixture([self.states[member] for member in members], blocks, {"all": shares[members]}))
-
-
-@dataclass(frozen=True)
-class _Descent:
-    """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1) on what coefficients are away from where they began."""
-
-    judge: Teacher
-    states: "Sequence[State]"
-    blocks: Mapping[str, str]
-    start: Mapping[str, np.ndarray]
-    """Block → (M,) coefficients."""
-    rate: float
-
-    def run(self, steps: int, seed: int, trace: Trace, incumbent: float) -> dict[str, np.ndarray]:
-        """The coefficients after so many steps; fewer where the budget is spent, or the loss is no number."""
-        begin = np.stack([*self.start.values()])
-        moved, first, second = (np.zeros_like(begin) for _ in range(3))
-        losses: list[float] = []
-        for step, rate in enumerate(_falling(self.rate, steps), start=1):
-            loss, slope = self._slope(begin + moved, seed + step - 1)
-            if not (math.isfinite(loss) and np.isfinite(slope).all()):
-                break
-            first += (1 - _MOMENTA[0]) * (slope - first)
-            second += (1 - _MOMENTA[1]) * (slope**2 - second)
-            size = np.sqrt(second / (1 - _MOMENTA[1] ** step)) + 1e-12
-            moved -= _balanced(rate * first / (1 - _MOMENTA[0] ** step) / size)
-            losses.append(loss)
-            if step % _TOLD_EVERY == 0 or step == steps:
-                mean = math.fsum(losses) / len(losses)
-                told = Verdict(math.nan, 0, 0, complete=False, log_loss=mean)
-                trace.add(f"step {step}", True, told, incumbent, f"mean log-loss of the last {len(losses)} batches")
-                losses = []
-            if spent(self.judge):
-                break
-        return dict(zip(self.start, begin + moved, strict=True))
-
-    def _slope(self, table: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
-        """The loss on a batch, and its derivative by each coefficient while those of a block sum to one."""
-        shares = dict(zip(self.start, table, strict=True))
-        loss, gradient = self.judge.gradient(Mixture(self.states, self.blocks, shares), seed)
-        found = slopes(gradient, self.states, self.blocks)
-        return loss, _balanced(np.stack([found[block] for block in self.start]))
-
-
-def _balanced(table: np.ndarray) -> np.ndarray:
-    """(blocks, models) with the mean of each block taken off, so that what is added to coefficients keeps their sum."""
-    return np.asarray(table - table.mean(axis=1, keepdims=True))
-
-
-def _falling(rate: float, steps: int) -> Iterator[float]:
-    """From `rate` towards zero, along half a cosine."""
-    for step in range(steps):
-        yield rate * (1 + math.cos(math.pi * step / steps)) / 2

@@ -162,6 +162,8 @@ DECISION_KEYS = (
     *("gained", "lost", "log_loss", "why", "outcome"),
 )
 """What a decision says."""
+MEMORY = "memory"
+"""What else it may hold: whatever its recipe needs to go on from there."""
 
 
 def decision(

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from soups.recipes.pool import DECISION_KEYS, Accept, Judge, Verdict, unpacked
+from soups.recipes.pool import DECISION_KEYS, MEMORY, Accept, Judge, Verdict, unpacked
 
 if TYPE_CHECKING:
     from soups.recipes.pool import State
@@ -33,7 +33,7 @@ class Replay:
         for line in lines:
             if not line.keys() >= set(DECISION_KEYS):
                 break
-            self.lines.append({key: line[key] for key in DECISION_KEYS})
+            self.lines.append({key: line[key] for key in (*DECISION_KEYS, MEMORY) if key in line})
         self.position = 0
 
     def __call__(self, state: "State", accept: Accept | None = None) -> Verdict:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from soups.errors import UsageError
 from soups.recipes.acceptance import AtLeast
 from soups.recipes.budget import spent
-from soups.recipes.pool import Ingredient, Judge, OnDecision, Verdict, decision
+from soups.recipes.pool import MEMORY, Ingredient, Judge, OnDecision, Verdict, decision
 from soups.recipes.reasons import gains, out_of_reach
 from soups.recipes.resume import recalled, verdict_of
 
@@ -46,10 +46,13 @@ class Trace:
         incumbent: float,
         why: str,
         beaten: Verdict | None = None,
+        memory: Any = None,
     ) -> None:
-        """One more decision; see `pool.decision`. `beaten` is the incumbent's verdict, to count who gets what right."""
+        """One more decision; see `pool.decision`. `beaten` is the incumbent's verdict, to count who gets what right;
+        `memory` is what the recipe needs beside it, as plain JSON, to go on from here."""
         counts = None if beaten is None else gains(verdict, beaten)
-        self.decisions.append(decision(candidate, accepted, verdict, incumbent, why, counts))
+        kept = {} if memory is None else {MEMORY: memory}
+        self.decisions.append({**decision(candidate, accepted, verdict, incumbent, why, counts), **kept})
         if self.on_decision is not None:
             self.on_decision(self.decisions[-1])
 

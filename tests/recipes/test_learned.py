@@ -20,6 +20,7 @@ from soups.recipes.budget import Budgeted
 from soups.recipes.learned import learned
 from soups.recipes.mixing import Mixture, block_of, blocks_of, mean_shares, mixed, slopes
 from soups.recipes.pool import Ingredient, Pool, Verdict
+from soups.recipes.resume import Replay
 
 State = Mapping[str, torch.Tensor]
 
@@ -247,6 +248,40 @@ def test_half_way_is_half_way_and_the_best_of_all_is_kept() -> None:
         assert toy(soup.state).log_loss == pytest.approx(losses[expected])
 
 
+def test_a_killed_run_goes_on_where_its_record_ends() -> None:
+    toy = Toy(parts=4)
+    pool, log = pool_of(toy, 5), []  # type: ignore[var-annotated]
+
+    class Killed(Exception):
+        pass
+
+    class Counted(Toy):
+        gradients = 0
+
+        def gradient(self, state: State, seed: int) -> tuple[float, State]:
+            Counted.gradients += 1
+            return super().gradient(state, seed)
+
+    whole = learned(pool, toy, steps=20)
+    assert [line["candidate"] for line in whole.decisions[-4:]] == ["step 8", "step 16", "step 20", "learned"]
+    for death in range(1, len(whole.decisions) + 1):
+
+        def write(line: dict, death: int = death) -> None:
+            log.append(json.loads(json.dumps(line, allow_nan=False)))
+            if len(log) == death:
+                raise Killed
+
+        log.clear()
+        with pytest.raises(Killed):
+            learned(pool, toy, steps=20, on_decision=write)
+        Counted.gradients, done = 0, max([0, *(int(line["candidate"][5:]) for line in log if "memory" in line)])
+        soup = learned(pool, Replay(Counted(parts=4), list(log)), steps=20, on_decision=log.append)  # type: ignore[arg-type]
+        assert Counted.gradients == 20 - done
+        assert log == list(whole.decisions) == list(soup.decisions)
+        assert soup.options == whole.options and soup.summary == whole.summary and soup.score == whole.score
+        assert all(torch.equal(soup.state[key], whole.state[key]) for key in whole.state)
+
+
 def mean(parts: list[Ingredient]) -> State:
     return {key: torch.stack([part.load()[key] for part in parts]).double().mean(0).float() for key in parts[0].load()}
 
@@ -335,6 +370,7 @@ from safetensors.torch import load_file
 from soups.evaluation.gradients import put_in
 from soups.recipes.learned import learned
 from soups.recipes.pool import Ingredient, Pool, Verdict
+from soups.recipes.resume import Replay
 torch.set_num_threads(1)
 class Judge:
     def __init__(self, state):
