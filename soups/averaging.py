@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, read_layout, read_state, write_checkpoint
 from soups.errors import DataError, UsageError
 from soups.hashes import hashes_of
+from soups.headers import layout_of
 from soups.preflight import check_duplicates, check_layouts, odd_ones, others_too, strip_prefix
 from soups.records import compact_json
 from soups.runtime import cache_dir
@@ -66,7 +67,7 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
         IngredientCard(name=file.stem, sha256=digest, coefficient=share)
         for (digest, file, _), share in zip(members, shares, strict=True)
     )
-    soup = SoupCard(recipe="average", ingredients=ingredients, integers=integer_rule(state))
+    soup = SoupCard(recipe="average", ingredients=ingredients, integers=integer_rule(layout_of(state)))
     return AveragedModel(state, soup_card(card, soup))
 
 

@@ -88,6 +88,11 @@ class Card(_Value):
     soup: SoupCard | None = None
 
 
+def card_text(card: Card) -> str:
+    """A card as its file has it."""
+    return compact_json(card.model_dump(mode="json"))
+
+
 def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card | str) -> str:
     """Write weights and card as one safetensors file, whole or not at all.
 
@@ -105,8 +110,8 @@ def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card
         DataError: a tensor has a dtype that the format does not have.
         EnvironmentFailure: the disk is full or the folder may not be written.
     """
-    metadata = {"card": card if isinstance(card, str) else compact_json(card.model_dump(mode="json"))}
-    header, digest = header_bytes(state, metadata), hashlib.sha256()
+    metadata = {"card": card if isinstance(card, str) else card_text(card)}
+    header, digest = header_bytes(layout_of(state), metadata), hashlib.sha256()
     # Hashing takes longer than writing and syncing: it goes on beside both, from the same memory.
     with ThreadPoolExecutor(1) as hasher:
         with whole_file(path) as temporary, temporary.open("wb") as stream:

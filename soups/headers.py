@@ -1,6 +1,7 @@
 """Headers of safetensors files: read without torch or the weights, written so that equal tensors give equal bytes."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -142,19 +143,71 @@ def file_order(layout: Layout) -> list[str]:
     return sorted(layout, key=lambda key: (ranks[layout[key][1]], key))
 
 
-def header_bytes(state: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str]) -> bytes:
+class Segment(NamedTuple):
+    """Tensors of one dtype that lie side by side in a file."""
+
+    dtype: str
+    begin: int
+    """In bytes from the end of the header."""
+    end: int
+
+    @property
+    def floating(self) -> bool:
+        """Whether its numbers can be averaged."""
+        return is_floating(self.dtype)
+
+
+def is_floating(dtype: str) -> bool:
+    """Whether a dtype's numbers can be averaged."""
+    return dtype.startswith(("float", "bfloat"))
+
+
+def bytes_of(entry: tuple[tuple[int, ...], str]) -> int:
+    """The size of a tensor in a file."""
+    shape, dtype = entry
+    digits = dtype.removeprefix("complex").lstrip("abcdefghijklmnopqrstuvwxyz").partition("_")[0]
+    return math.prod(shape) * (1 if dtype == "bool" else int(digits) // 8)
+
+
+def segments_of(layout: Layout) -> list[Segment]:
+    """What a file of this layout consists of after its header."""
+    found: list[Segment] = []
+    begin = 0
+    for key in file_order(layout):
+        end, dtype = begin + bytes_of(layout[key]), layout[key][1]
+        if found and found[-1].dtype == dtype:
+            found[-1] = found[-1]._replace(end=end)
+        else:
+            found.append(Segment(dtype, begin, end))
+        begin = end
+    return found
+
+
+def lies_in_order(path: Path) -> bool:
+    """Whether the tensors of a whole safetensors file lie where we would write them; other tools may differ."""
+    layout = read_header(path)[1]
+    with path.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    begin = 0
+    for key in file_order(layout):
+        end = begin + bytes_of(layout[key])
+        if header[key]["data_offsets"] != [begin, end]:
+            return False
+        begin = end
+    return True
+
+
+def header_bytes(layout: Layout, metadata: Mapping[str, str]) -> bytes:
     """What a safetensors file of these tensors begins with: the same bytes as `safetensors.torch.save` gives.
 
     Made here because safetensors tells them only together with a copy of all weights, or in a finished file; known
     beforehand, weights can be hashed while they are written.
     """
-    layout = layout_of(state)
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     begin = 0
     for key in file_order(layout):
-        shape, dtype = layout[key]
-        end = begin + state[key].numel() * state[key].element_size()
-        entries[key] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        end = begin + bytes_of(layout[key])
+        entries[key] = {"dtype": _CODES[layout[key][1]], "shape": list(layout[key][0]), "data_offsets": [begin, end]}
         begin = end
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

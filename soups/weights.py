@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from soups.errors import DataError, UsageError
-from soups.headers import Layout, difference, layout_of
+from soups.headers import Layout, difference, is_floating, layout_of
 from soups.pieces import means
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ INTEGER_RULE = "taken from the first ingredient by hash"
 such as `position_ids`): a mean of them means nothing. Callers give ingredients in the order of their hashes."""
 
 
-def integer_rule(state: "State") -> str:
-    """`INTEGER_RULE` where the state has tensors that cannot be averaged, else an empty text."""
-    return "" if all(tensor.is_floating_point() for tensor in state.values()) else INTEGER_RULE
+def integer_rule(layout: Layout) -> str:
+    """Where tensors come from that cannot be averaged, for a soup's card; empty where the model has none."""
+    return "" if all(is_floating(dtype) for _, dtype in layout.values()) else INTEGER_RULE
 
 
 def check_compatible(reference: "State", state: "State", reference_name: str, name: str) -> None:

@@ -33,7 +33,7 @@ def a_state() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("metadata", [{"card": '{"a":"müsli \\u00e9 \\" \n"}'}, {"card": ""}])
 @pytest.mark.parametrize("state", [a_state(), {}, {"one": torch.ones(2)}])
 def test_bytes_are_those_of_safetensors(state: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    written = header_bytes(state, metadata) + b"".join(bytes(content) for content, _ in content_of(state))
+    written = header_bytes(layout_of(state), metadata) + b"".join(bytes(content) for content, _ in content_of(state))
     assert written == save(state, metadata)
 
 
@@ -63,4 +63,4 @@ def test_only_what_cannot_be_written_as_it_lies_is_copied() -> None:
 
 def test_a_dtype_that_the_format_does_not_have() -> None:
     with pytest.raises(DataError, match=r"tensor 'z' cannot be written\n  expected: one of .*float32.*\n.*complex128"):
-        header_bytes({"a": torch.ones(1), "z": torch.ones(1, dtype=torch.complex128)}, {})
+        header_bytes(layout_of({"a": torch.ones(1), "z": torch.ones(1, dtype=torch.complex128)}), {})

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from soups.errors import DataError, UsageError
+from soups.headers import layout_of
 from soups.weights import (
     INTEGER_RULE,
     WeightedSum,
@@ -260,6 +261,6 @@ def test_tied_tensors_take_the_room_of_one() -> None:
 
 
 def test_integers_have_a_rule() -> None:
-    assert integer_rule({"w": torch.ones(1)}) == integer_rule({}) == ""
-    assert integer_rule({"w": torch.ones(1), "n": torch.tensor(1)}) == INTEGER_RULE
+    assert integer_rule(layout_of({"w": torch.ones(1)})) == integer_rule({}) == ""
+    assert integer_rule(layout_of({"w": torch.ones(1), "n": torch.tensor(1)})) == INTEGER_RULE
     assert "first ingredient by hash" in INTEGER_RULE

@@ -35,9 +35,9 @@ def drawn(images: int) -> np.ndarray:
     return np.random.default_rng(SEED).permutation(images)[:IMAGES]
 
 
-def has_statistics(state: "State") -> bool:
-    """Whether a state may be one of a network with BatchNorm, by the names of its tensors."""
-    return any(key.endswith(_STATISTICS) for key in state)
+def has_statistics(names: Iterable[str]) -> bool:
+    """Whether tensors may be those of a network with BatchNorm, by their names."""
+    return any(name.endswith(_STATISTICS) for name in names)
 
 
 def batchnorm_layers(network: "nn.Module") -> dict[str, Any]:

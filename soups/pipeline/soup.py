@@ -10,10 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from soups.averaging import soup_card
-from soups.checkpoints import SUFFIX, Card, IngredientCard, SoupCard, read_card, write_checkpoint
+from soups.checkpoints import (
+    SUFFIX,
+    Card,
+    IngredientCard,
+    SoupCard,
+    card_text,
+    read_card,
+    read_layout,
+    write_checkpoint,
+)
 from soups.errors import UsageError, unknown_name
 from soups.evaluation.batchnorm import has_statistics
+from soups.filemeans import NotFinite, has_plain_mean, write_mean
 from soups.hashes import remember
+from soups.headers import layout_of
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.judging import LazyJudge
@@ -23,8 +34,9 @@ from soups.pipeline.together import Together, seat_of_run
 from soups.recipes import RECIPES, UNJUDGED
 from soups.recipes.budget import Budgeted
 from soups.recipes.options import all_options
-from soups.recipes.pool import Judge, Soup
+from soups.recipes.pool import Judge, Soup, canonical_order
 from soups.recipes.resume import Replay
+from soups.recipes.uniform import uniform_soup
 from soups.records import append_record, fingerprint, read_records
 from soups.runtime import cache_dir, limit_threads
 from soups.weights import integer_rule
@@ -89,10 +101,13 @@ def make_soup(bench: Bench, order: Order) -> Path:
     if _is_made(path, request):
         logger.info("%s: made already", path)
     else:
-        soup, card = _cooked(bench, order, request, bench.run.folder / "logs" / f"{_short_name(run, path)}.jsonl")
+        done = _straight_to_disk(bench, order, request, path)
+        if done is None:
+            soup, card = _cooked(bench, order, request, bench.run.folder / "logs" / f"{_short_name(run, path)}.jsonl")
+            done = write_checkpoint(path, soup.state, card), soup.summary
         # The hash is known: whoever asks for it next need not read the file again.
-        remember(path, write_checkpoint(path, soup.state, card), cache_dir() / "hashes")
-        logger.info("%s: %s", path, soup.summary)
+        remember(path, done[0], cache_dir() / "hashes")
+        logger.info("%s: %s", path, done[1])
     if order.scores:
         _log_scores(bench, path)
     return path
@@ -114,6 +129,32 @@ def _refuse_overwriting(path: Path) -> None:
         )
 
 
+def _straight_to_disk(bench: Bench, order: Order, request: dict[str, Any], path: Path) -> tuple[str, str] | None:
+    """Write a uniform soup that nobody asks scores of, without loading torch: its SHA-256 and summary.
+
+    None where that cannot be: other recipes, files that do not lie alike, types that NumPy does not know, statistics
+    that may want recomputing, or a mean that is no number, on which the ordinary way has more to say.
+    """
+    if order.scores or order.recipe != "uniform":
+        return None
+    files = pool_paths(bench.run)
+    own = all(file.suffix == SUFFIX and read_card(file) is not None for file in files.values())
+    if not own or not has_plain_mean(list(files.values())):
+        return None
+    pool, card = pool_of(bench, scored=False)
+    layout = read_layout(next(iter(files.values())))
+    if has_statistics(layout) and order.batchnorm != "average":
+        return None
+    soup = uniform_soup(canonical_order(pool.ingredients))
+    batchnorm = {"statistics": order.batchnorm} if has_statistics(layout) else None
+    told = _card_of(soup, card, bench, request, batchnorm, integer_rule(layout))
+    try:
+        members = [files[ingredient.name] for ingredient in soup.ingredients]
+        return write_mean(path, members, card_text(told), bench.runtime.threads), soup.summary
+    except NotFinite:
+        return None
+
+
 def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) -> tuple[Soup, Card]:
     """The soup and its card."""
     limit_threads(bench.runtime.threads)
@@ -121,9 +162,10 @@ def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) ->
         pool, card = pool_of(bench, scored=False)
         soup = RECIPES[order.recipe](pool, None, **order.options)
         if not has_statistics(soup.state):
-            return soup, _card_of(soup, card, bench, request)
+            return soup, _card_of(soup, card, bench, request, None, integer_rule(layout_of(soup.state)))
         if order.batchnorm == "average":
-            return soup, _card_of(soup, card, bench, request, {"statistics": order.batchnorm})
+            told = {"statistics": order.batchnorm}
+            return soup, _card_of(soup, card, bench, request, told, integer_rule(layout_of(soup.state)))
     refuse_unfit(bench)
     pool, card = pool_of(bench, start=order.start)
     key = fingerprint([request, bench.run.fingerprints[1], bench.runtime.precision, bench.runtime.threads])
@@ -140,7 +182,7 @@ def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) ->
         )
     if len(soup.ingredients) > 1:
         soup = replace(soup, state=alone.settled(soup.state))
-    return soup, _card_of(soup, card, bench, request, alone.told)
+    return soup, _card_of(soup, card, bench, request, alone.told, integer_rule(layout_of(soup.state)))
 
 
 def _is_made(path: Path, request: dict[str, Any]) -> bool:
@@ -151,7 +193,12 @@ def _is_made(path: Path, request: dict[str, Any]) -> bool:
 
 
 def _card_of(
-    soup: Soup, ingredient: Card, bench: Bench, request: dict[str, Any], batchnorm: Mapping[str, Any] | None = None
+    soup: Soup,
+    ingredient: Card,
+    bench: Bench,
+    request: dict[str, Any],
+    batchnorm: Mapping[str, Any] | None,
+    integers: str,
 ) -> Card:
     parts = tuple(
         IngredientCard(name=part.name, sha256=part.sha256, coefficient=coefficient)
@@ -163,7 +210,7 @@ def _card_of(
         options={**soup.options, **({"batchnorm": dict(batchnorm)} if batchnorm else {})},
         request=request,
         summary=soup.summary,
-        integers=integer_rule(soup.state),
+        integers=integers,
     )
     card = soup_card(ingredient, told)
     if soup.score is None or not math.isfinite(soup.score):

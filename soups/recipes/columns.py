@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.headers import content_of, header_bytes
+from soups.headers import content_of, header_bytes, layout_of
 from soups.recipes.pool import Ingredient
 from soups.records import explained_write
 
@@ -36,7 +36,7 @@ def at_hand(ingredient: Ingredient) -> "State":
     with tempfile.TemporaryDirectory(prefix="soups-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "weights.safetensors"
         with explained_write(path), path.open("wb") as stream:
-            stream.write(header_bytes(state, {}))
+            stream.write(header_bytes(layout_of(state), {}))
             for content, _ in content_of(state):
                 stream.write(content)
         del state

@@ -1,6 +1,8 @@
 """The uniform soup: the plain mean of all ingredients."""
 
-from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order, mean_of
+from dataclasses import replace
+
+from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_of
 from soups.recipes.sweep import judged_once
 
 
@@ -18,18 +20,17 @@ def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None =
     Raises:
         DataError: two ingredients do not fit each other, or one holds NaN; names the ingredient and the tensor.
     """
-    ingredients = canonical_order(pool.ingredients)
+    soup = uniform_soup(canonical_order(pool.ingredients))
+    soup = replace(soup, state=mean_of(soup.ingredients))
+    if judge is None:
+        return soup
+    best_single = max(ingredient.score for ingredient in soup.ingredients)
+    once = judged_once("all", soup.state, judge, on_decision, best_single)
+    return replace(soup, score=once.score, decisions=once.decisions)
+
+
+def uniform_soup(ingredients: tuple[Ingredient, ...]) -> Soup:
+    """All that is to be said of the uniform soup of ingredients in canonical order, before it is made."""
     number = len(ingredients)
-    state = mean_of(ingredients)
     summary = f"the mean of all {number} models" if number > 1 else f"the pool's only model, {ingredients[0].name}"
-    best_single = max(ingredient.score for ingredient in ingredients)
-    once = None if judge is None else judged_once("all", state, judge, on_decision, best_single)
-    return Soup(
-        recipe="uniform",
-        state=state,
-        ingredients=ingredients,
-        coefficients=(1 / number,) * number,
-        score=None if once is None else once.score,
-        decisions=() if once is None else once.decisions,
-        summary=summary,
-    )
+    return Soup("uniform", {}, ingredients, (1 / number,) * number, summary=summary)

@@ -14,6 +14,7 @@ import torch
 
 import main
 from soups.checkpoints import read_card, read_state, write_checkpoint
+from soups.pipeline import soup
 
 ErrorOf = Callable[[], str]
 
@@ -121,6 +122,11 @@ def test_a_uniform_soup_without_scores_opens_no_image(copy_of: Any, monkeypatch:
     state = read_state(soup_of(copy_of, "uniform"))
     assert all(torch.equal(state[key], expected[key]) for key in expected)
     assert copy_of.log("soup_results.jsonl") == lines
+    straight = soup_of(copy_of, "uniform").read_bytes()
+    soup_of(copy_of, "uniform").unlink()
+    monkeypatch.setattr(soup, "has_plain_mean", lambda files: False)
+    assert main.main(["--uniform-soup", "--scores", "False"]) == 0
+    assert soup_of(copy_of, "uniform").read_bytes() == straight  # With torch and without.
 
 
 def test_a_budget_ends_the_search_and_the_card_says_what_was_left(copy_of: Any, error_of: ErrorOf) -> None:

@@ -1,0 +1,99 @@
+"""Means of files without torch: the bytes of averaging the tensors and writing the result."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from soups import filemeans
+from soups.checkpoints import Card, card_text, write_checkpoint
+from soups.filemeans import NotFinite, has_plain_mean, write_mean
+from soups.weights import average_mapped
+
+CARD = Card.model_validate(
+    {
+        "kind": "soup",
+        "architecture": {"family": "timm", "name": "toy"},
+        "classes": ("a", "b"),
+        "preprocessing": {"size": 4, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+    }
+)
+
+
+def state_of(seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {"z": (7, 5), "a": (1001,), "m": (3, 3, 3), "one": (), "none": (0, 4)}
+    dtypes = [torch.float32, torch.float32, torch.float16, torch.float64, torch.float32]
+    state = {
+        key: (torch.randn(shape, generator=generator) * 10).to(dtype)
+        for (key, shape), dtype in zip(tensors.items(), dtypes, strict=True)
+    }
+    return {**state, "count": torch.tensor(seed), "mask": torch.tensor([True, seed % 2 == 0]), "half": state["m"] * 0.5}
+
+
+def files_of(folder: Path, states: list[dict[str, torch.Tensor]]) -> list[Path]:
+    paths = [folder / f"{number}.safetensors" for number in range(len(states))]
+    for path, state in zip(paths, states, strict=True):
+        write_checkpoint(path, state, CARD)
+    return paths
+
+
+@pytest.mark.parametrize("number", [1, 2, 7])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("piece", [1, 64, 1 << 18])
+def test_the_bytes_are_those_of_averaging_and_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, threads: int, piece: int
+) -> None:
+    monkeypatch.setattr(filemeans, "_PIECE", piece)
+    states = [state_of(seed) for seed in range(number)]
+    files = files_of(tmp_path, states)
+    assert has_plain_mean(files)
+    sha256 = write_mean(tmp_path / "mean.safetensors", files, card_text(CARD), threads)
+    mean = average_mapped([(str(seed), state) for seed, state in enumerate(states)])
+    assert write_checkpoint(tmp_path / "expected.safetensors", mean, CARD) == sha256
+    assert (tmp_path / "mean.safetensors").read_bytes() == (tmp_path / "expected.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_not_written(tmp_path: Path, value: float) -> None:
+    states = [state_of(seed) for seed in range(3)]
+    states[1]["z"][3, 2] = value
+    files = files_of(tmp_path, states)
+    with pytest.raises(NotFinite):
+        write_mean(tmp_path / "mean.safetensors", files, card_text(CARD), 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [file.name for file in files]
+
+
+def test_other_files_are_left_to_torch(tmp_path: Path) -> None:
+    state = state_of(0)
+    same, wide, brain = files_of(
+        tmp_path, [state, {**state, "z": torch.ones(8, 5)}, {**state, "z": torch.ones(7, 5, dtype=torch.bfloat16)}]
+    )
+    assert has_plain_mean([same, same]) and not has_plain_mean([same, wide])
+    assert not has_plain_mean([brain, brain])
+    # Another tool may lay tensors out in another order: the same names at other places.
+    moved = tmp_path / "moved.safetensors"
+    save_file({"b": torch.ones(2), "a": torch.ones(2)}, moved)
+    text = moved.read_bytes()
+    swapped = text.replace(b"[0,8]", b"[x,y]").replace(b"[8,16]", b"[0,8]").replace(b"[x,y]", b"[8,16]")
+    assert swapped != text and len(swapped) == len(text)
+    moved.write_bytes(swapped)
+    assert not has_plain_mean([moved, moved])
+
+
+def test_torch_is_not_loaded(tmp_path: Path) -> None:
+    files = files_of(tmp_path, [state_of(seed) for seed in range(3)])
+    code = (
+        "import sys; from pathlib import Path; from soups.filemeans import has_plain_mean, write_mean\n"
+        "paths = [Path(name) for name in sys.argv[2:]]\n"
+        "assert has_plain_mean(paths); write_mean(Path(sys.argv[1]), paths, '{}', 2)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    root = Path(__file__).parents[1]
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "mean.safetensors"), *map(str, files)], cwd=root, check=True
+    )
+    assert (tmp_path / "mean.safetensors").is_file()
