@@ -40,6 +40,9 @@ class AveragedModel:
 def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None) -> AveragedModel:
     """The weighted mean of fine-tunes of one start, summed in float64 in the order of their hashes.
 
+    Running statistics of BatchNorm are averaged like weights, with a notice: they can make the result collapse, and
+    computing them anew takes images (`main.py --batchnorm recompute`).
+
     Args:
         paths: checkpoints with cards, of one architecture and one list of classes.
         weights: one for each path, not all zero; equal by default. They are divided by their sum.
@@ -67,6 +70,8 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
         IngredientCard(name=file.stem, sha256=digest, coefficient=share)
         for (digest, file, _), share in zip(members, shares, strict=True)
     )
+    if any(key.endswith("running_mean") for key in state):
+        logger.warning("the models' BatchNorm statistics are averaged: the result can be much worse than its parts")
     soup = SoupCard(recipe="average", ingredients=ingredients, integers=integer_rule(layout_of(state)))
     return AveragedModel(state, soup_card(card, soup))
 

@@ -211,3 +211,15 @@ def test_memory_does_not_grow_with_the_number_of_models(tmp_path: Path) -> None:
     model = 8 * 2**20
     assert mapped < 2.5 * model + 8 * 2**20
     assert all_at_once > 35 * model  # Else nothing was measured.
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_averaged_batchnorm_statistics_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, statistics: bool
+) -> None:
+    paths = [tmp_path / f"{number}.safetensors" for number in range(2)]
+    for number, path in enumerate(paths):
+        more = {"bn.running_mean": torch.full((3,), float(number))} if statistics else {}
+        write_checkpoint(path, {"w": torch.full((2,), float(number)), **more}, card())
+    soups.average(paths)
+    assert ("BatchNorm statistics are averaged" in caplog.text) == statistics
