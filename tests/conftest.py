@@ -1,6 +1,7 @@
 """Toys shared by all tests: tiny images whose classes are colours, and a tiny CLIP in open_clip's folder format."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,13 @@ TINY_CLIP = {
     "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
 }
+
+
+@pytest.fixture(autouse=True)
+def _heard_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `caplog` hear the toolkit's notices, whatever a command run earlier in this process set up."""
+    monkeypatch.setattr(logging.getLogger("soups"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("soups"), "level", logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)

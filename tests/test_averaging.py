@@ -1,7 +1,6 @@
 """Averages of files against the obvious mean of their tensors."""
 
 import itertools
-import logging
 import os
 import subprocess
 import sys
@@ -216,9 +215,8 @@ def test_memory_does_not_grow_with_the_number_of_models(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("statistics", [True, False])
 def test_averaged_batchnorm_statistics_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, statistics: bool
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, statistics: bool
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("soups"), "propagate", True)  # Commands turn it off.
     paths = [tmp_path / f"{number}.safetensors" for number in range(2)]
     for number, path in enumerate(paths):
         more = {"bn.running_mean": torch.full((3,), float(number))} if statistics else {}

@@ -1,6 +1,5 @@
 import errno
 import json
-import logging
 import multiprocessing
 import os
 import stat
@@ -88,10 +87,7 @@ def test_log_lines_come_back_in_order(tmp_path: Path) -> None:
     assert records.read_records(path) == [{"number": number} for number in range(3)]
 
 
-def test_a_torn_tail_is_left_out_and_cut_before_the_next_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("soups"), "propagate", True)
+def test_a_torn_tail_is_left_out_and_cut_before_the_next_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"number":0}\n{"numb')
     assert records.read_records(path) == [{"number": 0}]
