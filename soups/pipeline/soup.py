@@ -24,7 +24,7 @@ from soups.errors import UsageError, unknown_name
 from soups.evaluation.batchnorm import has_statistics
 from soups.filemeans import NotFinite, has_plain_mean, write_mean
 from soups.hashes import remember
-from soups.headers import layout_of
+from soups.headers import Layout, layout_of
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.judging import LazyJudge
@@ -146,8 +146,8 @@ def _straight_to_disk(bench: Bench, order: Order, request: dict[str, Any], path:
     if has_statistics(layout) and order.batchnorm != "average":
         return None
     soup = uniform_soup(canonical_order(pool.ingredients))
-    batchnorm = {"statistics": order.batchnorm} if has_statistics(layout) else None
-    told = _card_of(soup, card, bench, request, batchnorm, integer_rule(layout))
+    batchnorm = {"statistics": order.batchnorm} if has_statistics(layout) else {}
+    told = _card_of(soup, card, bench, request, batchnorm, layout)
     try:
         members = [files[ingredient.name] for ingredient in soup.ingredients]
         return write_mean(path, members, card_text(told), bench.runtime.threads), soup.summary
@@ -161,11 +161,9 @@ def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) ->
     if not order.scores and order.recipe in UNJUDGED and order.batchnorm != "recompute":
         pool, card = pool_of(bench, scored=False)
         soup = RECIPES[order.recipe](pool, None, **order.options)
-        if not has_statistics(soup.state):
-            return soup, _card_of(soup, card, bench, request, None, integer_rule(layout_of(soup.state)))
-        if order.batchnorm == "average":
-            told = {"statistics": order.batchnorm}
-            return soup, _card_of(soup, card, bench, request, told, integer_rule(layout_of(soup.state)))
+        told = {"statistics": order.batchnorm} if has_statistics(soup.state) else {}
+        if not told or order.batchnorm == "average":
+            return soup, _card_of(soup, card, bench, request, told, layout_of(soup.state))
     refuse_unfit(bench)
     pool, card = pool_of(bench, start=order.start)
     key = fingerprint([request, bench.run.fingerprints[1], bench.runtime.precision, bench.runtime.threads])
@@ -182,7 +180,7 @@ def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) ->
         )
     if len(soup.ingredients) > 1:
         soup = replace(soup, state=alone.settled(soup.state))
-    return soup, _card_of(soup, card, bench, request, alone.told, integer_rule(layout_of(soup.state)))
+    return soup, _card_of(soup, card, bench, request, alone.told, layout_of(soup.state))
 
 
 def _is_made(path: Path, request: dict[str, Any]) -> bool:
@@ -197,8 +195,8 @@ def _card_of(
     ingredient: Card,
     bench: Bench,
     request: dict[str, Any],
-    batchnorm: Mapping[str, Any] | None,
-    integers: str,
+    batchnorm: Mapping[str, Any],
+    layout: Layout,
 ) -> Card:
     parts = tuple(
         IngredientCard(name=part.name, sha256=part.sha256, coefficient=coefficient)
@@ -210,7 +208,7 @@ def _card_of(
         options={**soup.options, **({"batchnorm": dict(batchnorm)} if batchnorm else {})},
         request=request,
         summary=soup.summary,
-        integers=integers,
+        integers=integer_rule(layout),
     )
     card = soup_card(ingredient, told)
     if soup.score is None or not math.isfinite(soup.score):
