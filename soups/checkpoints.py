@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from soups import archives
 from soups.errors import DataError
 from soups.headers import Layout, content_of, forbidden, header_bytes, layout_of, read_header
+from soups.labels import Factor, LabelSpace
 from soups.pickles import NAMESPACE
 from soups.preprocessing import Preprocessing
 from soups.records import compact_json, sha256_of, whole_file
@@ -73,6 +74,8 @@ class Card(_Value):
     architecture: Architecture
     classes: tuple[str, ...]
     """Class names in the order of the logits."""
+    factors: tuple[tuple[str, tuple[str, ...]], ...] = Field(default=(), exclude_if=lambda factors: not factors)
+    """Name and levels of each factor that the class names are made of, in their order; none where they are plain."""
     preprocessing: Preprocessing
     training: dict[str, Any] = Field(default_factory=dict)
     """The settings and seed of the fine-tune, with the precision and threads it ran with; a soup's card has only the
@@ -86,6 +89,15 @@ class Card(_Value):
     scores: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Set name → metric name → value."""
     soup: SoupCard | None = None
+
+    @property
+    def space(self) -> LabelSpace:
+        """The classes with the factors that they are made of.
+
+        Raises:
+            DataError: the classes are not the products of the factors.
+        """
+        return LabelSpace(self.classes, tuple(Factor(name, levels) for name, levels in self.factors))
 
 
 def card_text(card: Card) -> str:

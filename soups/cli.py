@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
 import tyro
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from soups.errors import UsageError, UserError
+from soups.plainyaml import compose, plain
 from soups.records import refusal
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -216,19 +216,10 @@ def _take_config(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
 
 
 def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys and values of a YAML file; scalars stay text, so that 1e-5 is a number and `no` a name."""
-    try:
-        document = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file", expected="--config FILE.yaml") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"{path}: not readable YAML", found=" ".join(str(error).split())) from error
-    if document is None:
-        return {}
-    if not isinstance(document, yaml.MappingNode):
-        raise UsageError(f"{path}: not a list of settings", expected="lines such as `lr: 1e-5`")
+    """Keys and values of a YAML file."""
+    document = compose(path, "--config FILE.yaml")
     values = {}
-    for key_node, value_node in document.value:
+    for key_node, value_node in document.value if document is not None else ():
         key = str(key_node.value).replace("-", "_")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
@@ -236,17 +227,8 @@ def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
                 f"{path}, line {key_node.start_mark.line + 1}: unknown setting {key_node.value!r}",
                 next_step=f"did you mean {near[0]!r}?" if near else "see --help for the settings",
             )
-        values[key] = _plain(value_node)
+        values[key] = plain(value_node)
     return values
-
-
-def _plain(node: yaml.Node) -> Any:
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item) for item in node.value]
-    if isinstance(node, yaml.MappingNode):
-        return {str(key.value): _plain(value) for key, value in node.value}
-    quoted = getattr(node, "style", None) in {"'", '"'}
-    return None if not quoted and node.value in {"", "null", "~", "None"} else node.value
 
 
 def _build(

@@ -11,7 +11,6 @@ from soups.data.cache import open_images
 from soups.data.geometry import evaluation_geometry
 from soups.errors import DataError
 from soups.evaluation.logits import compute_logits
-from soups.labels import LabelSpace
 from soups.metrics import probabilities
 from soups.models.load import load_classifier
 from soups.runtime import Runtime, RuntimeSettings, cache_dir, resolve
@@ -28,7 +27,7 @@ class Predictor:
     def __init__(self, classifier: "Classifier", card: Card, runtime: Runtime, batch_size: int) -> None:
         self.classifier = classifier.to(runtime.device)
         self.card = card
-        self.space = LabelSpace(card.classes)
+        self.space = card.space
         self.runtime = runtime
         self.batch_size = batch_size
 

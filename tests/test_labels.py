@@ -1,10 +1,12 @@
 """Label spaces: order, names and indices."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from soups.errors import DataError, UsageError
-from soups.labels import LabelSpace
+from soups.labels import Factor, LabelSpace
 
 
 def test_string_order_by_default_and_any_order_by_wish() -> None:
@@ -58,3 +60,73 @@ def test_columns_hold_names_or_indices(names: tuple[str, ...], column: list[str]
 def test_other_columns_are_refused(column: list[str], words: str) -> None:
     with pytest.raises(DataError, match=words):
         LabelSpace(("cat", "dog")).read_column(column)
+
+
+# Labels that are made of factors
+
+MASK, GENDER = Factor("mask", ("mask", "incorrect", "normal")), Factor("gender", ("male", "female"))
+AGE = Factor("age", ("young", "middle", "old"))
+JOINT = LabelSpace.product([MASK, GENDER, AGE])
+
+
+def test_a_product_s_index_is_that_of_its_levels() -> None:
+    assert len(JOINT) == 18 and JOINT.factor_names == ("mask", "gender", "age")
+    for mask, gender, age in product(range(3), range(2), range(3)):
+        name = f"{MASK.levels[mask]}/{GENDER.levels[gender]}/{AGE.levels[age]}"
+        assert JOINT.encode([name]).tolist() == [mask * 6 + gender * 3 + age]
+        assert JOINT.decode([mask * 6 + gender * 3 + age]) == [name]
+
+
+def test_a_part_keeps_the_order_of_the_factors() -> None:
+    part = JOINT.part(["age", "mask"])
+    assert part.factors == (MASK, AGE) and part.names[:4] == (
+        "mask/young",
+        "mask/middle",
+        "mask/old",
+        "incorrect/young",
+    )
+    assert JOINT.part(["age"]).names == ("young", "middle", "old")
+    with pytest.raises(UsageError, match=r"unknown factor 'agee'(?s:.*)did you mean 'age'"):
+        JOINT.part(["agee"])
+
+
+@pytest.mark.parametrize(
+    "kept", [["mask"], ["gender"], ["age"], ["mask", "gender"], ["gender", "age"], ["mask", "age"]]
+)
+def test_marginals_agree_with_brute_force(kept: list[str]) -> None:
+    generator = np.random.default_rng(len(kept))
+    probabilities = generator.dirichlet(np.ones(18), size=40)
+    part = JOINT.part(kept)
+    places = [JOINT.factor_names.index(name) for name in part.factor_names]
+    expected = np.zeros((40, len(part)))
+    for row in range(40):
+        for index, name in enumerate(JOINT.names):
+            levels = name.split("/")
+            expected[row, part.names.index("/".join(levels[place] for place in places))] += probabilities[row, index]
+    found = JOINT.marginal(probabilities, part)
+    assert np.allclose(found, expected, atol=1e-15) and np.allclose(found.sum(axis=1), 1)
+    assert np.array_equal(JOINT.marginal(probabilities, JOINT), probabilities)
+
+
+def test_another_order_of_the_classes_keeps_their_factors() -> None:
+    turned = LabelSpace(JOINT.names[::-1], JOINT.factors)
+    assert turned.projection(JOINT.part(["age"])).tolist() == [2, 1, 0] * 6
+
+
+def test_factors_that_are_none() -> None:
+    with pytest.raises(DataError, match="not the products of the factors"):
+        LabelSpace(("young", "old"), (AGE,))
+    with pytest.raises(DataError, match="factors appear twice: age"):
+        LabelSpace.product([AGE, AGE])
+    for name, levels, words in [
+        ("age", ("young",), "at least two"),
+        ("age", ("young", "young"), "all different"),
+        ("age", ("a/b", "c"), "'a/b' cannot be a name"),
+        ("", ("a", "b"), "'' cannot be a name"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            Factor(name, levels)
+    with pytest.raises(DataError, match=r"classes of other factors(?s:.*)age \(child, adult\)"):
+        JOINT.projection(LabelSpace.product([Factor("age", ("child", "adult"))]))
+    with pytest.raises(DataError, match=r"classes of other factors(?s:.*)the classes cat, dog"):
+        JOINT.projection(LabelSpace(("cat", "dog")))

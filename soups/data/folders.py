@@ -47,6 +47,7 @@ class Folder:
         images: paths of what is an image by its ending; a pipe or a dead link of that name is one too, so that
             decoding can say what is wrong with it.
         others: paths of all other files, except submission templates.
+        hidden: how many names are passed over: hidden ones, and what systems leave behind.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,8 +55,10 @@ class Folder:
         self.folders: list[Path] = []
         self.images: list[Path] = []
         self.others: list[Path] = []
+        self.hidden = 0
         for entry in _entries(path):
             if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+                self.hidden += 1
                 continue
             if not _fits_a_table(entry.name):
                 problem = f"{path}: the name {entry.name!r} cannot stand in a table"

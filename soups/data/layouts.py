@@ -2,7 +2,8 @@
 
 A layout returns a table of text columns `image` (posix path from the data location), `label` (class name, "" where
 unlabelled), `group` ("" where the layout says nothing of it) and `split` ("train", "val", "test", the name of a shift
-set, or "" where `split_samples` is to decide between "train" and "val").
+set, or "" where `split_samples` is to decide between "train" and "val"); where labels are made of factors, also a
+column for each of them.
 """
 
 import logging
@@ -10,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from soups.data.described import described_samples, described_test_samples
+from soups.data.description import ENDINGS, is_described
 from soups.data.folders import Folder, existing_folder, images_below, listing, table_name
 from soups.data.settings import DataSettings
 from soups.data.tables import csv_samples, csv_test_samples
-from soups.errors import DataError
+from soups.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +69,8 @@ def samples_elsewhere(settings: DataSettings, classes: set[str]) -> "pd.DataFram
     """
     root = Path(settings.data_location or ".")
     location = Path(settings.test_location or "")
+    if is_described(settings.layout) and (labelled := described_test_samples(settings)) is not None:
+        return labelled
     if location.is_file():
         return csv_test_samples(location, settings, classes)
     expected = "a folder of images (by class, directly in it, or in images/), or a CSV file"
@@ -132,7 +137,21 @@ def _notice_left_out(folder: Path, outside: int, others: int) -> None:
         logger.info("%s: %d files that are no images by their ending are left out", folder, others)
 
 
+def layout_of(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFrame"]:
+    """The function of a layout.
+
+    Raises:
+        UsageError: there is no such layout.
+    """
+    if settings.layout in LAYOUTS:
+        return LAYOUTS[settings.layout]
+    if settings.layout.endswith(ENDINGS):
+        return described_samples
+    raise unknown_name("layout", settings.layout, [*LAYOUTS, "auto", "a file that ends in .yaml"])
+
+
 LAYOUTS: dict[str, Callable[[DataSettings], "pd.DataFrame"]] = {
     "folder": folder_samples,
     "csv": csv_samples,
+    "profile": described_samples,
 }

@@ -2,17 +2,21 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from soups.data.description import is_described, read_description
 from soups.data.folders import image_path, listing
 from soups.data.groups import add_groups
-from soups.data.layouts import COLUMNS, LAYOUTS, samples_elsewhere
+from soups.data.layouts import COLUMNS, layout_of, samples_elsewhere
+from soups.data.places import AUTO, settled
+from soups.data.relabel import relabel
 from soups.data.settings import DataSettings
 from soups.data.split import split_samples
+from soups.data.tables import located
 from soups.errors import DataError, UsageError, unknown_name
 from soups.labels import LabelSpace
 from soups.records import fingerprint, read_table
@@ -24,30 +28,87 @@ logger = logging.getLogger(__name__)
 
 
 def make_samples(settings: DataSettings) -> "pd.DataFrame":
-    """The table of a data set: layout → groups → split → checks.
+    """The table of a data set: layout → groups → relabel → split → target → checks.
+
+    The split is decided before the target, so that runs on other factors of the same labels have the same one.
+
+    Args:
+        settings: best `settled` before, so that what is recorded is what was read.
 
     Returns:
         Text columns `image` (posix path from the data location), `label` (class name, "" in an unlabelled test set),
         `group`, `split` ("train", "val", "test" or a shift's name), in string order of the images. With
-        `val_ratio=None` nothing is "val".
+        `val_ratio=None` nothing is "val". Where labels are made of factors, also the level of each; with `relabel`,
+        `label_before` and `corrected_by`.
 
     Raises:
-        UsageError: an unknown layout, or settings that contradict each other.
-        DataError: a folder, table, class or group that is not as it should be.
+        UsageError: an unknown layout or factor, or settings that contradict each other.
+        DataError: a folder, table, class, group or correction that is not as it should be.
     """
     import pandas as pd
 
-    if settings.layout not in LAYOUTS:
-        raise unknown_name("layout", settings.layout, LAYOUTS)
-    samples = LAYOUTS[settings.layout](settings)
+    if settings.layout == AUTO:
+        settings = settled(settings)
+    samples = layout_of(settings)(settings)
+    joint = declared_space(settings)
+    target = target_space(settings, joint)
     if settings.test_location is not None:
-        samples = pd.concat([samples, samples_elsewhere(settings, _classes(samples))], ignore_index=True)
+        known = set(joint.names) if joint is not None else _classes(samples)
+        samples = pd.concat([samples, samples_elsewhere(settings, known)], ignore_index=True).fillna("")
         samples = samples.sort_values("image", ignore_index=True)
     if settings.skip_bad_images:
         samples = _without_bad_images(samples, Path(settings.data_location or "."))
-    samples = split_samples(add_groups(samples, settings), settings.val_ratio, settings.split_seed)
-    _check(samples)
+    samples = add_groups(samples, settings)
+    if settings.relabel is not None:
+        factors = joint.factors if joint is not None else ()
+        classes = joint.names if joint is not None else sorted(_classes(samples))
+        samples = relabel(samples, located(settings.relabel, Path(settings.data_location or ".")), factors, classes)
+    samples = split_samples(samples, settings.val_ratio, settings.split_seed)
+    if joint is not None and target is not None:
+        samples["label"] = reduced(samples["label"], joint, target)
+    _check(samples, target)
     return samples.astype(str)
+
+
+def declared_space(settings: DataSettings) -> LabelSpace | None:
+    """All classes of a layout whose labels are made of factors; None where classes are those that occur.
+
+    Raises:
+        UsageError: the layout's description is not there, or bands that do not fit it.
+    """
+    if not is_described(settings.layout):
+        return None
+    return LabelSpace.product(read_description(settings.layout, settings.age_bands).label_factors)
+
+
+def target_space(settings: DataSettings, joint: LabelSpace | None) -> LabelSpace | None:
+    """The classes that are trained on: those of `--target`, else all declared ones; None where none are declared.
+
+    Raises:
+        UsageError: labels that are not made of factors, or an unknown factor.
+    """
+    if settings.target_factors is None:
+        return joint
+    if joint is None:
+        raise UsageError(
+            f"--target {settings.target}: labels of the layout {settings.layout} are not made of factors",
+            expected="a layout whose description names factors, such as profile",
+            next_step="leave --target out",
+        )
+    return joint.part(settings.target_factors)
+
+
+def reduced(labels: Iterable[str], joint: LabelSpace, target: LabelSpace) -> list[str]:
+    """Labels of the joint space as labels of some of its factors; "" stays "".
+
+    Raises:
+        DataError: a label that the joint space does not have.
+    """
+    part_of = dict(zip(joint.names, target.decode(joint.projection(target)), strict=True)) | {"": ""}
+    labels = list(labels)
+    if unknown := sorted(set(labels) - set(part_of)):
+        raise DataError(f"labels of no class: {listing(unknown, 5)}", expected=f"one of {', '.join(joint.names)}")
+    return [part_of[label] for label in labels]
 
 
 def read_samples(path: Path) -> "pd.DataFrame":
@@ -158,9 +219,11 @@ def _without_bad_images(samples: "pd.DataFrame", root: Path) -> "pd.DataFrame":
     return samples[keep].reset_index(drop=True)
 
 
-def _check(samples: "pd.DataFrame") -> None:
-    """What every stage relies on, whatever the layout."""
+def _check(samples: "pd.DataFrame", space: LabelSpace | None) -> None:
+    """What every stage relies on, whatever the layout; `space` has the declared classes, where they are declared."""
     classes = _classes(samples)
+    if space is not None and (absent := [name for name in space.names if name not in classes]):
+        logger.warning("no training images of: %s", listing(absent, 20))
     if len(classes) < 2:
         raise DataError(
             f"the training images have {'only the class ' + classes.pop() if classes else 'no class'}",
@@ -169,7 +232,7 @@ def _check(samples: "pd.DataFrame") -> None:
         )
     for split, rows in samples.groupby("split"):
         labels = set(rows["label"]) - {""}
-        if foreign := sorted(labels - classes):
+        if foreign := sorted(labels - (classes if space is None else set(space.names))):
             raise DataError(
                 f"{split}: classes that train lacks: {listing(foreign)}",
                 expected=f"some of {listing(sorted(classes), 20)}",

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from soups.cli import Flag
 
@@ -13,11 +13,20 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data_location: str | None = None
-    """Folder of the images: `train/<class>/…` with optional `val/`, `test/` and `shifts/<name>/`, or `<class>/…`."""
+    """Folder of the images: `train/<class>/…` with optional `val/`, `test/` and `shifts/<name>/`, or `<class>/…`;
+    a described layout in the working folder or in `data/` is found by itself."""
     test_location: str | None = None
     """Test images that lie elsewhere: a folder (flat, by class, or with `images/`), or a CSV."""
-    layout: str = "folder"
-    """How labels are told: `folder` (the folder's name) or `csv` (a table, see --labels)."""
+    layout: str = "auto"
+    """How labels are told: `folder` (the folder's name), `csv` (a table, see --labels), `profile` (people's folders,
+    <id>_<gender>_<race>_<age>), a YAML file that describes another naming, or `auto`: profile where the folders are
+    named so, csv with --labels, else folder."""
+    age_bands: tuple[int, ...] | None = None
+    """Greatest age of each band but the last (profile: 29 59)."""
+    target: str | None = None
+    """Of labels that are made of factors: train on these alone, such as `mask,gender` or `age`."""
+    relabel: str | None = None
+    """CSV of corrections with the columns match, factor, from and to: labels are corrected before anything else."""
     labels: str | None = None
     """CSV of the layout `csv`, in --data-location or by full path (default: `train.csv` or `labels.csv` there)."""
     image_column: str = "image"
@@ -40,6 +49,21 @@ class DataSettings(BaseModel):
     """Share of the training groups that validate where there is no `val/`; None: validate on all, which flatters."""
     skip_bad_images: Flag = False
     """Train without the images that cannot be read; a test image is never left out."""
+
+    @field_validator("target")
+    @classmethod
+    def _names_factors(cls, target: str | None) -> str | None:
+        if target is None:
+            return None
+        names = [name.strip() for name in target.split(",")]
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError("expected names of factors with commas between them, each once, such as mask,gender")
+        return ",".join(names)
+
+    @property
+    def target_factors(self) -> tuple[str, ...] | None:
+        """The factors that are trained on; None: all."""
+        return tuple(self.target.split(",")) if self.target is not None else None
 
 
 class CacheSettings(BaseModel):

@@ -40,7 +40,7 @@ def csv_samples(settings: DataSettings) -> "pd.DataFrame":
         groups = column(table, settings.group_column, path, "--group-column")
         _refuse_empty(groups, settings.group_column, path)
     samples = pd.DataFrame(
-        {"image": _find_images(ids, path, [root], root), "label": labels, "group": groups, "split": splits}, dtype=str
+        {"image": find_images(ids, path, [root], root), "label": labels, "group": groups, "split": splits}, dtype=str
     )
     if settings.test_location is not None:
         samples = samples[samples["split"] != "test"]
@@ -65,7 +65,7 @@ def csv_test_samples(path: Path, settings: DataSettings, classes: set[str]) -> "
     if foreign := sorted(set(labels) - classes - {""}):
         raise DataError(f"{path}: classes that train lacks: {listing(foreign)}", expected=listing(sorted(classes), 20))
     groups = list(table[settings.group_column]) if settings.group_column in table else [""] * len(ids)
-    images = _find_images(ids, path, [path.parent, root], root)
+    images = find_images(ids, path, [path.parent, root], root)
     samples = pd.DataFrame({"image": images, "label": labels, "group": groups, "split": "test"}, dtype=str)
     return samples.sort_values("image", ignore_index=True)
 
@@ -76,7 +76,7 @@ def located(name: str, root: Path) -> Path:
     return inside if inside.exists() else Path(name)
 
 
-def column(table: "pd.DataFrame", name: str, path: Path, flag: str) -> list[str]:
+def column(table: "pd.DataFrame", name: str, path: Path, asked_by: str) -> list[str]:
     """A column's cells, without spaces around them.
 
     Raises:
@@ -85,9 +85,9 @@ def column(table: "pd.DataFrame", name: str, path: Path, flag: str) -> list[str]
     if name not in table:
         raise DataError(
             f"{path}: no column {name!r}",
-            expected=f"the column named by {flag}",
+            expected=f"the column named by {asked_by}",
             found=f"columns {', '.join(map(str, table.columns))}",
-            next_step=f"give {flag} one of these",
+            next_step=f"let {asked_by} name one of these",
         )
     return [str(value).strip() for value in table[name]]
 
@@ -144,8 +144,18 @@ def _refuse_empty(cells: list[str], name: str, path: Path) -> None:
             raise DataError(f"{path}, row {row}: column {name!r} is empty", expected="the name of the group")
 
 
-def _find_images(ids: list[str], path: Path, folders: list[Path], root: Path) -> list[str]:
-    """The table names of the images that the ids stand for, in the order of the ids."""
+def find_images(ids: list[str], path: Path, folders: list[Path], root: Path) -> list[str]:
+    """The table names of the images that the ids stand for, in the order of the ids.
+
+    Args:
+        ids: paths or file names, with or without ending.
+        path: the table that they stand in, for messages.
+        folders: where images are looked for, the first that has one winning.
+        root: the data location, which table names begin at.
+
+    Raises:
+        DataError: an image is missing, could be several, or is named twice; names the row.
+    """
     found: list[Path | None] = [_as_it_stands(name, folders) for name in ids]
     if None in found:
         found = _search(ids, found, path, folders)

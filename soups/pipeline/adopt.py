@@ -21,7 +21,7 @@ from soups.records import locked, write_table, write_text
 from soups.runtime import resolve
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -133,23 +133,26 @@ def _new_name(settings: MainSettings) -> str:
 
 def _record(settings: MainSettings, given: Collection[str], name: str) -> Run:
     """Find out that everything is in order, then write the run's table and settings, in this order."""
-    from soups.data.samples import make_samples
+    from soups.data.places import settled
+    from soups.data.samples import declared_space, label_space, make_samples, target_space
 
     if settings.evaluation.metric not in METRICS:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
     location = settings.run.model_location or ""
     members = foreign_members(Path(location))
-    samples = make_samples(settings.data)
+    data = settled(settings.data)
+    samples, joint = make_samples(data), declared_space(data)
     card = next((card for card in members.values() if card is not None), None)
     architecture, preprocessing = _network(settings, given, card)
-    classes = _classes(settings, samples, card)
+    classes = _classes(settings, (target_space(data, joint) or label_space(samples)).names, card)
     runtime = resolve(settings.runtime)
     recorded = RecordedSettings(
-        data=settings.data.model_copy(update={"class_order": classes}),
+        data=data.model_copy(update={"class_order": classes}),
         model=settings.model,
         metric=settings.evaluation.metric,
         precision=runtime.precision,
         threads=runtime.threads,
+        factors=joint.described if joint is not None else (),
         foreign=ForeignPool(
             foreign_location=location, ema=settings.ema, architecture=architecture, preprocessing=preprocessing
         ),
@@ -184,15 +187,12 @@ def _network(settings: MainSettings, given: Collection[str], card: Card | None) 
     return architecture, preprocessing
 
 
-def _classes(settings: MainSettings, samples: "pd.DataFrame", card: Card | None) -> tuple[str, ...]:
+def _classes(settings: MainSettings, occurring: tuple[str, ...], card: Card | None) -> tuple[str, ...]:
     """The classes in the order of the logits: as asked, as a card says, or as the data has them."""
-    from soups.data.samples import label_space
-
-    occurring = label_space(samples).names
     asked = settings.class_names or settings.data.class_order
     if settings.class_names and settings.data.class_order not in (None, settings.class_names):
         raise UsageError("--class-names and --class-order differ", expected="one of them")
-    if asked is not None and sorted(asked) != list(occurring):
+    if asked is not None and sorted(asked) != sorted(occurring):
         raise UsageError(
             "--class-names does not fit the data",
             expected=f"each of {', '.join(occurring)} once, in the order of the logits",

@@ -105,9 +105,11 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
 
     A run exists once its settings are there, so a mistake can be mended by running the command again.
     """
-    from soups.data.samples import make_samples
+    from soups.data.places import settled
+    from soups.data.samples import declared_space, make_samples
 
-    if settings.data.data_location is None:
+    data = settled(settings.data)
+    if data.data_location is None:
         raise UsageError(
             "--data-location is missing",
             expected="a folder with images in folders named after their classes",
@@ -115,14 +117,16 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
         )
     folder = Path(settings.run.runs_folder) / name
     models = Path(settings.run.model_location) if settings.run.model_location else folder / "models"
-    samples = make_samples(settings.data)
+    samples = make_samples(data)
+    joint = declared_space(data)
     runtime = resolve(settings.runtime)
     recorded = RecordedSettings(
-        data=settings.data,
+        data=data,
         model=settings.model,
         metric=settings.evaluation.metric,
         precision=runtime.precision,
         threads=runtime.threads,
+        factors=joint.described if joint is not None else (),
     )
     run = Run(folder, models, recorded, table=samples)
     start, card = _build_start(run)
@@ -147,6 +151,7 @@ def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
         kind="start",
         architecture=start.architecture,
         classes=run.space.names,
+        factors=run.space.described,
         preprocessing=start.preprocessing,
         data=run.fingerprints[0],
         split=run.fingerprints[1],

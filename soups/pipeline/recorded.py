@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from soups.checkpoints import Architecture
 from soups.data.settings import DataSettings
 from soups.errors import DataError
+from soups.labels import Factor, LabelSpace
 from soups.models.settings import ModelSettings
 from soups.preprocessing import Preprocessing
 from soups.records import write_text
@@ -43,8 +44,17 @@ class RecordedSettings(BaseModel):
     metric: str
     precision: Precision
     threads: int
+    factors: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Name and levels of each factor of the data's labels, whichever of them are trained on; none of plain labels."""
     foreign: ForeignPool | None = None
     """The pool of a run that trains nothing; its classes are the data's `class_order`."""
+
+    @property
+    def joint_space(self) -> LabelSpace | None:
+        """All classes of labels that are made of factors; None of plain labels."""
+        if not self.factors:
+            return None
+        return LabelSpace.product(Factor(name, levels) for name, levels in self.factors)
 
     def flat(self) -> dict[str, Any]:
         """Flat keys, as the flags are."""
@@ -59,6 +69,7 @@ class RecordedSettings(BaseModel):
         model = {key: values[key] for key in ModelSettings.model_fields if key in values}
         foreign = {key: values[key] for key in ForeignPool.model_fields if key in values} or None
         rest = {key: values[key] for key in ("metric", "precision", "threads")}
+        rest |= {"factors": values.get("factors", ())}
         return cls.model_validate({"data": data, "model": model, "foreign": foreign, **rest})
 
 

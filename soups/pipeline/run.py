@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints import SUFFIX, Card, read_card
+from soups.data.settings import DataSettings
 from soups.errors import DataError, UsageError
 from soups.hashes import hashes_of
 from soups.labels import LabelSpace
@@ -81,9 +82,13 @@ class Run:
     @cached_property
     def space(self) -> LabelSpace:
         """The classes, in the order of the logits."""
-        from soups.data.samples import label_space
+        from soups.data.samples import label_space, target_space
 
-        return label_space(self.samples, self.recorded.data.class_order)
+        order = self.recorded.data.class_order
+        declared = target_space(self.recorded.data, self.recorded.joint_space)
+        if declared is None:
+            return label_space(self.samples, order)
+        return declared if order is None else LabelSpace(tuple(order), declared.factors)
 
     def sha256(self, checkpoint: Path) -> str:
         """The hash of a checkpoint's bytes; computed again only when the file has changed.
@@ -148,6 +153,7 @@ class Run:
             kind="fine-tune",
             architecture=architecture,
             classes=classes,
+            factors=self.space.described,
             preprocessing=preprocessing,
             training={"precision": recorded.precision, "threads": recorded.threads},
         )
@@ -260,7 +266,8 @@ def check_recorded(run: Run, settings: CommandSettings, given: Collection[str]) 
         UsageError: names the first difference.
     """
     recorded = run.recorded.flat()
-    wanted = {**settings.data.model_dump(mode="json"), **settings.model.model_dump(mode="json")}
+    data = _settled_as_recorded(run, settings, given)
+    wanted = {**data.model_dump(mode="json"), **settings.model.model_dump(mode="json")}
     wanted |= {"threads": settings.runtime.threads, "precision": settings.runtime.precision}
     if wanted["precision"] == "auto":
         del wanted["precision"]
@@ -272,6 +279,16 @@ def check_recorded(run: Run, settings: CommandSettings, given: Collection[str]) 
                 found=repr(wanted[key]),
                 next_step="leave it out, or start a new run with another --name",
             )
+
+
+def _settled_as_recorded(run: Run, settings: CommandSettings, given: Collection[str]) -> DataSettings:
+    """The data that the user means, in the words of the record: one data set can be named by several of its folders."""
+    from soups.data.places import settled
+
+    named = {key: getattr(settings.data, key) for key in DataSettings.model_fields if key in given}
+    if not named.keys() & {"data_location", "layout", "age_bands"}:
+        return settings.data
+    return settled(run.recorded.data.model_copy(update=named))
 
 
 def _same(wanted: Any, recorded: Any) -> bool:

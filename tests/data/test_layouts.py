@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from soups.data.layouts import LAYOUTS, folder_samples, samples_elsewhere
+from soups.data.layouts import LAYOUTS, folder_samples, layout_of, samples_elsewhere
 from soups.data.settings import DataSettings
 from soups.data.tables import csv_samples
 from soups.errors import DataError, UsageError
@@ -26,7 +26,9 @@ def folder(root: Path, **settings: Any) -> list[tuple[str, ...]]:
 
 
 def test_known_layouts() -> None:
-    assert list(LAYOUTS) == ["folder", "csv"]
+    assert list(LAYOUTS) == ["folder", "csv", "profile"]
+    with pytest.raises(UsageError, match=r"unknown layout 'profil'(?s:.*)did you mean 'profile'"):
+        layout_of(DataSettings(layout="profil"))
 
 
 def test_classes_at_the_root(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""Where a data set lies and how it is laid out, as far as the user leaves that to be found."""
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from soups.data.described import fits, images_folder
+from soups.data.description import BUILTIN, Description, is_described, read_description
+from soups.data.settings import DataSettings
+from soups.errors import UsageError, UserError
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+DATA_PLACES = (".", "data", "input/data", "/opt/ml/input/data")
+"""Where a described layout is looked for when no data location is given; the last one is SageMaker's."""
+
+
+def settled(settings: DataSettings) -> DataSettings:
+    """The settings with nothing left to be found: data location, layout, test set and bands.
+
+    A data location that is not given is looked for in `DATA_PLACES`, among described layouts alone, and said. Of a
+    described layout the location becomes the folder above the images, whichever of the folders above was named, and its
+    test set is taken along.
+
+    Raises:
+        UsageError: a description that is not there, or bands that do not fit it.
+    """
+    if settings.data_location is None and settings.layout in (AUTO, *BUILTIN):
+        settings = _found(settings)
+    if settings.layout == AUTO:
+        settings = settings.model_copy(update={"layout": _layout(settings)})
+    if not is_described(settings.layout):
+        if settings.age_bands is not None:
+            raise UsageError(
+                "--age-bands: not for this layout", expected="profile, or a description", found=settings.layout
+            )
+        return settings
+    description = read_description(settings.layout, settings.age_bands)
+    found: dict[str, object] = {}
+    if len(description.banded) == 1:
+        found["age_bands"] = tuple(map(int, description.factors[description.banded[0]].bands or ()))
+    if settings.data_location is not None:
+        root = canonical_location(Path(settings.data_location), description)
+        found["data_location"] = str(root)
+        if settings.test_location is None and (test := _test_beside(root, description)) is not None:
+            found["test_location"] = str(test)
+    return settings.model_copy(update=found)
+
+
+def canonical_location(location: Path, description: Description) -> Path:
+    """The folder above that of the images, whether that, the images' own or the one above `train/` was named."""
+    images = images_folder(location, description) if location.is_dir() else None
+    if images is None:
+        return location
+    return images.parent if description.images is not None and images.name == Path(description.images).name else images
+
+
+def _found(settings: DataSettings) -> DataSettings:
+    names = [name for name in BUILTIN if settings.layout in (AUTO, name)]
+    for place in map(Path, DATA_PLACES):
+        for name in names:
+            description = read_description(name)
+            images = None
+            if description.images is not None and place.is_dir():
+                with suppress(UserError):  # Nobody said that this folder is about images.
+                    images = _fitting(place, description)
+            if images is not None:
+                logger.info("--data-location is not given: taking %s (layout %s)", images, name)
+                return settings.model_copy(update={"data_location": str(place), "layout": name})
+    return settings
+
+
+def _layout(settings: DataSettings) -> str:
+    if settings.labels is not None:
+        return "csv"
+    location = Path(settings.data_location or ".")
+    if settings.data_location is not None and location.is_dir():
+        for name in BUILTIN:
+            if (images := _fitting(location, read_description(name))) is not None:
+                logger.info("layout %s: %s", name, images)
+                return name
+    return "folder"
+
+
+def _fitting(location: Path, description: Description) -> Path | None:
+    """The folder of images, if something in it is named as the description says."""
+    images = images_folder(location, description)
+    return images if images is not None and fits(images, description) else None
+
+
+def _test_beside(root: Path, description: Description) -> Path | None:
+    if description.test is None:
+        return None
+    places = [root / description.test, *([root.parent / description.test] if root.name == "train" else [])]
+    return next((place for place in places if place.is_dir()), None)

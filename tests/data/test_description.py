@@ -1,0 +1,97 @@
+"""Descriptions of layouts: what they say of fields, levels and bands, and what is said when they are wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from soups.data.description import is_described, read_description
+from soups.errors import UsageError
+
+OWN = """
+path: "{split}-{kind}/{name}-{size}cm"
+group: name
+factors:
+  kind: {field: kind, levels: {yes: [y, j], no: [n]}}
+  size: {field: size, levels: [small, large], bands: [1.5e1]}
+"""
+
+
+def described(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_profile() -> None:
+    profile = read_description("profile")
+    assert [(factor.name, factor.levels) for factor in profile.label_factors] == [
+        ("mask", ("mask", "incorrect", "normal")),
+        ("gender", ("male", "female")),
+        ("age", ("young", "middle", "old")),
+    ]
+    fields = profile.expressions[0].fullmatch("001498-1_male_South_Asian_23")
+    assert fields is not None and fields["person"] == "001498-1"
+    age = profile.factors["age"]
+    assert [age.level(text) for text in ("0", "29", "29.5", "30", "59", "60", "101")] == [
+        *("young", "young", "middle", "middle", "middle", "old", "old")
+    ]
+    assert [age.level(text) for text in ("", "x", "-3", "1e2", "٣٠")] == [None] * 5
+    photo = profile.factors["mask"]
+    assert [photo.level(text) for text in ("mask5", "incorrect_mask", "normal", "mask6", "Normal")] == [
+        *("mask", "incorrect", "normal", None, None)
+    ]
+
+
+def test_other_bands() -> None:
+    assert read_description("profile", (17, 64)).factors["age"].level("18") == "middle"
+    with pytest.raises(
+        UsageError, match=r"--age-bands for age \(young, middle, old\)(?s:.*)2 upper ends(?s:.*)29 57 80"
+    ):
+        read_description("profile", (29, 57, 80))
+    with pytest.raises(UsageError, match=r"upper ends that rise"):
+        read_description("profile", (59, 29))
+
+
+def test_a_description_of_one_s_own(tmp_path: Path) -> None:
+    path = described(tmp_path, OWN)
+    own = read_description(str(path))
+    assert is_described(str(path)) and is_described("profile") and not is_described("folder")
+    assert own.label_factors[0].levels == ("yes", "no")  # YAML would read them as true and false.
+    fields = own.expressions[1].fullmatch("a-b-12cm")
+    assert fields is not None and fields.groupdict() == {"name": "a", "size": "b-12"}
+    assert own.factors["size"].level("15") == "small" and own.factors["size"].level("15.1") == "large"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("group: name", "group: who", r"'who' is no field of the path"),
+        ("group: name", "groop: name", r"groop(?s:.*)[Ee]xtra"),
+        ("{name}-", "{split}-", "the field split is there twice"),
+        ("{split}-{kind}/", "/", "names of folders and of the file"),
+        ('path: "{split}-{kind}/{name}-{size}cm"', "image: x", "either `path`"),
+        ("bands: [1.5e1]", "bands: [1, 2]", "2 levels need 1 upper ends"),
+        ("bands: [1.5e1]", "bands: [soon]", "number"),
+        ("levels: [small, large]", "levels: [small]", "2 levels|1 levels need 0"),
+        ("  kind: {field", "  label: {field", "none can be called label"),
+        ("{yes: [y, j], no: [n]}", "{a/b: [y], no: [n]}", "'a/b' cannot be a name"),
+        ("group: name", "complete: name", "no factor lists the values of name"),
+        ("group: name", "complete: kind", "is no field of the file's name"),
+        ("factors:", "factors: {}\nmore:", "factors|more"),
+    ],
+)
+def test_descriptions_that_make_no_sense(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in OWN
+    path = described(tmp_path, OWN.replace(old, new))
+    with pytest.raises(UsageError, match=words) as raised:
+        read_description(str(path))
+    assert str(path) in str(raised.value) and "profile.yaml and change it" in str(raised.value)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.yaml: no such file"):
+        read_description("nowhere.yaml")
+    with pytest.raises(UsageError, match="not a list of settings"):
+        read_description(str(described(tmp_path, "- a\n")))
+    with pytest.raises(UsageError, match="not readable YAML"):
+        read_description(str(described(tmp_path, "a: [")))
