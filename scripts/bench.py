@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups import cli
-from soups.data.augment import Augmentation
+from soups.data.augment import augmentation_of
 from soups.data.cache import Images, open_images
 from soups.data.geometry import evaluation_geometry, training_geometry
 from soups.data.loader import TrainingLoader
@@ -133,7 +133,7 @@ def our_training(bench: Bench, runtime: Runtime) -> float:
     """The second epoch of a fine-tune from the cache, as its own log tells it."""
     values, images, epochs = bench.start.preprocessing, bench.images(True), list[dict[str, Any]]()
     model, rows = copy.deepcopy(bench.start.classifier), np.arange(len(images))
-    training = TrainingSet(images, bench.labels, rows, Augmentation.of(values))
+    training = TrainingSet(images, bench.labels, rows, augmentation_of(values))
     one = Images(images.paths[:1], bench.images(False).geometry)
     validation = EvaluationSet("val", one, bench.labels[:1], np.array(["one"]), tuple(one.paths))
     settings = TrainingSettings(epochs=2, batch_size=bench.settings.batch_size, validate_every=0)
@@ -184,7 +184,7 @@ def loading_part(bench: Bench) -> Rows:
         return second_epoch(partial(lambda loader, number: loader, bench.loader(True)))
 
     def ours(images: Images) -> float:
-        what = images, bench.labels, np.arange(len(images)), Augmentation.of(values), size
+        what = images, bench.labels, np.arange(len(images)), augmentation_of(values), size
         with TrainingLoader(*what, seed=0, workers=bench.runtime.workers) as loader:
             return second_epoch(lambda number: (normalise(pixels, values) for pixels, _, _ in loader.epoch(number)))
 

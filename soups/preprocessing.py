@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 if TYPE_CHECKING:
     import torch
@@ -14,9 +14,9 @@ Positive = Annotated[float, Field(gt=0)]
 class Preprocessing(BaseModel):
     """The deterministic way from a decoded RGB image to a normalised input.
 
-    The image is resized to `round(size / crop_fraction)` (its shorter side, or both sides with `squash`), a centred
-    square of `size` pixels is cut out, and each channel, scaled to [0, 1], has `mean` subtracted and is divided by
-    `std`.
+    With `cut`, only the middle of the image is looked at. The image is resized to `round(size / crop_fraction)` (its
+    shorter side, or both sides with `squash`), a centred square of `size` pixels is cut out, and each channel, scaled
+    to [0, 1], has `mean` subtracted and is divided by `std`.
     """
 
     # The values may come from a hostile card: nothing infinite, no division by zero, no image that fills the memory.
@@ -32,6 +32,9 @@ class Preprocessing(BaseModel):
     """Filter of the resizing (antialiased, as Pillow does it)."""
     resize: Literal["shortest", "squash"] = "shortest"
     """Bring the shorter side to the size and cut, or ignore the aspect ratio."""
+    cut: tuple[PositiveInt, PositiveInt] | None = Field(default=None, exclude_if=lambda cut: cut is None)
+    """Height and width of the middle of the image that is kept before anything else, in its own pixels; of a smaller
+    image, all there is."""
     crop_fraction: float = Field(default=1.0, ge=0.1, le=1)
     """Side of the cut square as a fraction of the resized image (timm's `crop_pct`)."""
 

@@ -132,11 +132,16 @@ def open_images(paths: Sequence[Path], geometry: Geometry, cache: str, folder: P
 def _key(paths: Sequence[Path], geometry: Geometry, folder: Path) -> str:
     import PIL
 
-    identity = {"format": FORMAT, "pillow": PIL.__version__, "geometry": asdict(geometry)}
+    identity = {"format": FORMAT, "pillow": PIL.__version__, "geometry": _identity(geometry)}
     digest = hashlib.sha256(compact_json(identity).encode())
     for sha256 in hashes_of(paths, folder):
         digest.update(sha256.encode())
     return digest.hexdigest()[:32]
+
+
+def _identity(geometry: Geometry) -> dict[str, Any]:
+    """What decides the pixels; a cut that there is not stays unsaid, as before there were cuts."""
+    return {name: value for name, value in asdict(geometry).items() if value is not None}
 
 
 def _build_once(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:

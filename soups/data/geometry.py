@@ -17,25 +17,27 @@ _LONG = 50
 
 @dataclass(frozen=True)
 class Geometry:
-    """Resize, then a centred square cut.
+    """Resize, then a centred square cut; with `cut`, of the middle of the image alone.
 
     Attributes:
         resize: pixels of the shorter side after resizing, or of both sides with `squash`.
         crop: side of the centred square that is kept, at most `resize`.
         interpolation: `bicubic`, `bilinear`, `nearest` or `lanczos`, antialiased as Pillow does it.
         mode: `shortest` keeps the aspect ratio, `squash` does not.
+        cut: height and width of the middle that is kept first, in the image's own pixels, as far as it has so many.
     """
 
     resize: int
     crop: int
     interpolation: str = "bicubic"
     mode: Literal["shortest", "squash"] = "shortest"
+    cut: tuple[int, int] | None = None
 
 
 def evaluation_geometry(preprocessing: Preprocessing) -> Geometry:
     """What the model expects of an image that is evaluated."""
     resize = max(preprocessing.size, round(preprocessing.size / preprocessing.crop_fraction))
-    return Geometry(resize, preprocessing.size, preprocessing.interpolation, preprocessing.resize)
+    return Geometry(resize, preprocessing.size, preprocessing.interpolation, preprocessing.resize, preprocessing.cut)
 
 
 def training_geometry(preprocessing: Preprocessing, cache_size: int | None = None) -> Geometry:
@@ -51,7 +53,7 @@ def training_geometry(preprocessing: Preprocessing, cache_size: int | None = Non
             expected=f"at least {preprocessing.size} pixels",
             next_step="leave --cache-size out for 1.15 × the input",
         )
-    return Geometry(side, side, preprocessing.interpolation, preprocessing.resize)
+    return Geometry(side, side, preprocessing.interpolation, preprocessing.resize, preprocessing.cut)
 
 
 def apply(image: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -67,7 +69,7 @@ def apply(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     from PIL import Image
 
     filter_ = Image.Resampling[geometry.interpolation.upper()]
-    picture, side = Image.fromarray(image), geometry.crop
+    picture, side = Image.fromarray(image if geometry.cut is None else _middle(image, geometry.cut)), geometry.crop
     width, height = _resized(picture.width, picture.height, geometry)
     left, top = round((width - side) / 2.0), round((height - side) / 2.0)
     if max(width, height) > _LONG * geometry.resize:
@@ -77,6 +79,13 @@ def apply(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     if (width, height) != picture.size:
         picture = picture.resize((width, height), filter_)
     return np.array(picture.crop((left, top, left + side, top + side)))
+
+
+def _middle(image: np.ndarray, cut: tuple[int, int]) -> np.ndarray:
+    """The centre of an image, rounded as torchvision's `CenterCrop` does, without its black frame for small images."""
+    height, width = (min(have, keep) for have, keep in zip(image.shape, cut, strict=False))
+    top, left = round((image.shape[0] - height) / 2.0), round((image.shape[1] - width) / 2.0)
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
 def _resized(width: int, height: int, geometry: Geometry) -> tuple[int, int]:

@@ -39,6 +39,9 @@ class TrainingLoader:
         batch_size: int,
         seed: int,
         workers: int = 0,
+        *,
+        copies: Augmentation | None = None,
+        chances: np.ndarray | None = None,
     ) -> None:
         """
         Args:
@@ -49,9 +52,13 @@ class TrainingLoader:
             batch_size: images in a batch; the last of an epoch may be shorter.
             seed: of this fine-tune.
             workers: processes that augment; 0 does it in this one.
+            copies: what is done to all but the first of repeated rows, where that is something else.
+            chances: (K,) with which each entry of `rows` is drawn, K times an epoch, with replacement; None: each
+                once an epoch.
         """
-        self._order = _Order(np.asarray(rows, dtype=np.int64), batch_size, seed)
+        self._order = _Order(np.asarray(rows, dtype=np.int64), batch_size, seed, chances)
         self._images, self._labels, self._augmentation = images, labels, augmentation
+        self._copies = copies or augmentation
         self._workers = workers
         self._loader: Any = None
 
@@ -70,7 +77,8 @@ class TrainingLoader:
             Pixels (B, size, size, 3) uint8, labels (B,) int64, and positions in `images` (B,) int64.
         """
         if self._loader is None:
-            dataset = _TrainingDataset(self._images, self._labels, self._augmentation, self._order.seed)
+            augmentations = self._augmentation, self._copies
+            dataset = _TrainingDataset(self._images, self._labels, augmentations, self._order.seed)
             self._loader = _data_loader(dataset, self._order, self._workers)
         self._order.epoch, self._order.start = epoch, start_step
         yield from _without_errors(self._loader)
@@ -111,8 +119,8 @@ def evaluation_batches(images: Images, batch_size: int, workers: int = 0) -> "It
 class _Order:
     """The batches of samples of one epoch: what a DataLoader calls a batch sampler."""
 
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int) -> None:
-        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, chances: np.ndarray | None) -> None:
+        self.rows, self.batch_size, self.seed, self.chances = rows, batch_size, seed, chances
         self.batches = -(-len(rows) // batch_size)
         self.epoch = self.start = 0
         self._copies = _copy_numbers(rows)
@@ -121,11 +129,17 @@ class _Order:
         return self.batches - self.start
 
     def __iter__(self) -> Iterator[list[Sample]]:
-        epoch = self.epoch
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-        for step in range(self.start, self.batches):
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            samples = zip(self.rows[chosen].tolist(), self._copies[chosen].tolist(), strict=True)
+        epoch, generator, size = self.epoch, np.random.default_rng([self.seed, self.epoch]), len(self.rows)
+        if self.chances is None:
+            order = generator.permutation(size)
+            copies = self._copies[order]
+        else:
+            order = generator.choice(size, size, p=self.chances)
+            copies = _copy_numbers(order)
+        rows = self.rows[order]
+        for start in range(self.start * self.batch_size, size, self.batch_size):
+            part = slice(start, start + self.batch_size)
+            samples = zip(rows[part].tolist(), copies[part].tolist(), strict=True)
             yield [(epoch, row, copy) for row, copy in samples]
 
 
@@ -142,9 +156,12 @@ def _copy_numbers(rows: np.ndarray) -> np.ndarray:
 class _TrainingDataset:
     """Whole batches for a DataLoader's workers: one call, one array."""
 
-    def __init__(self, images: Images, labels: np.ndarray, augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self, images: Images, labels: np.ndarray, augmentations: tuple[Augmentation, Augmentation], seed: int
+    ) -> None:
         self._images, self._labels = images, np.asarray(labels, dtype=np.int64)
-        self._augmentation, self._seed = augmentation, seed
+        self._augmentation, self._of_copies = augmentations
+        self._seed = seed
 
     def __len__(self) -> int:
         return len(self._images)
@@ -157,9 +174,18 @@ class _TrainingDataset:
 
     def _batch(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
         seeds = [derived_seed(self._seed, epoch, row, copy) for epoch, row, copy in samples]
-        pixels = self._augmentation.batch((self._images[row] for _, row, _ in samples), seeds)
         rows = np.array([row for _, row, _ in samples], dtype=np.int64)
+        if self._of_copies is self._augmentation:
+            return self._augmented(self._augmentation, rows, seeds), self._labels[rows], rows
+        again = np.array([copy > 0 for _, _, copy in samples])
+        pixels = np.empty((len(rows), *(self._augmentation.size,) * 2, 3), dtype=np.uint8)
+        for augmentation, chosen in ((self._augmentation, ~again), (self._of_copies, again)):
+            own = [seed for seed, wanted in zip(seeds, chosen, strict=True) if wanted]
+            pixels[chosen] = self._augmented(augmentation, rows[chosen], own)
         return pixels, self._labels[rows], rows
+
+    def _augmented(self, augmentation: Augmentation, rows: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+        return augmentation.batch((self._images[int(row)] for row in rows), seeds)
 
 
 class _EvaluationDataset:

@@ -1,12 +1,9 @@
 """The samples table of a run: made once, read by every stage."""
 
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from soups.data.description import is_described, read_description
 from soups.data.folders import image_path, listing
@@ -17,7 +14,7 @@ from soups.data.relabel import relabel
 from soups.data.settings import DataSettings
 from soups.data.split import split_samples
 from soups.data.tables import located
-from soups.errors import DataError, UsageError, unknown_name
+from soups.errors import DataError, UsageError
 from soups.labels import LabelSpace
 from soups.records import fingerprint, read_table
 
@@ -157,49 +154,6 @@ def validation_rows(samples: "pd.DataFrame") -> "pd.DataFrame":
     """The validation rows; where there are none (`--val-ratio None`), the training rows."""
     rows = samples[samples["split"] == "val"]
     return rows if len(rows) else samples[samples["split"] == "train"]
-
-
-def oversample(rows: "pd.DataFrame", spec: Sequence[str]) -> np.ndarray:
-    """Positions of training rows, those of rare classes repeated.
-
-    Args:
-        rows: training rows alone.
-        spec: `CLASS=TIMES` entries (each row of CLASS occurs TIMES times; TIMES a whole number), or `auto` alone (each
-            class is repeated evenly up to the size of the largest); nothing: each row once.
-
-    Returns:
-        (K,) int64, rising, positions in `rows` (not index labels).
-
-    Raises:
-        UsageError: an unknown or doubled class, or TIMES that is no whole number above zero.
-    """
-    assert (rows["split"] == "train").all(), "only training rows may be repeated"
-    labels = rows["label"].to_numpy(dtype=str)
-    sizes = {name: int(count) for name, count in zip(*np.unique(labels, return_counts=True), strict=True)}
-    if tuple(spec) == ("auto",):
-        targets = dict.fromkeys(sizes, max(sizes.values(), default=0))
-    else:
-        targets = {name: times * sizes[name] for name, times in _read_times(spec, list(sizes)).items()}
-    repeated = []
-    for name, size in sizes.items():
-        positions, target = np.flatnonzero(labels == name), targets.get(name, size)
-        repeated.append(positions[np.arange(target) * size // target])
-    return np.sort(np.concatenate(repeated)).astype(np.int64) if repeated else np.zeros(0, dtype=np.int64)
-
-
-def _read_times(spec: Sequence[str], classes: list[str]) -> dict[str, int]:
-    times: dict[str, int] = {}
-    for entry in spec:
-        match = re.fullmatch(r"(.+)=([1-9]\d{0,5})", entry)
-        if match is None:
-            expected = "CLASS=TIMES with a whole number above zero, or auto alone"
-            raise UsageError(f"--oversample {entry}", expected=expected)
-        if match[1] not in classes:
-            raise unknown_name("class in --oversample", match[1], classes)
-        if match[1] in times:
-            raise UsageError(f"--oversample names {match[1]} twice", expected="each class once")
-        times[match[1]] = int(match[2])
-    return times
 
 
 def _classes(samples: "pd.DataFrame") -> set[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from soups import cli
 from soups.checkpoints import SUFFIX, Card, read_card, write_checkpoint
+from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.launch import run_all
@@ -207,7 +208,8 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
         classifier, _ = load_classifier(
             beginning, architecture=start.architecture, classes=run.space.names, preprocessing=start.preprocessing
         )
-    validation = evaluation_set("val", set_rows(run.samples, "val"), run, start.preprocessing, settings.cache)
+    preprocessing = augmented_preprocessing(start.preprocessing, task.training.augmentation)
+    validation = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache)
     log, settings_key = run.folder / "logs" / "training" / f"{name}.jsonl", fingerprint(record)
     tracker = open_tracker(settings.wandb, run.name, name, record)
 
@@ -218,11 +220,11 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
 
     outcome = Finetune(
         classifier=classifier,
-        training=training_set(run, task.training, start.preprocessing, settings.cache),
+        training=training_set(run, task.training, preprocessing, settings.cache),
         validation=validation,
         settings=task.training,
         index=task.index,
-        preprocessing=start.preprocessing,
+        preprocessing=preprocessing,
         metric=settings.evaluation.metric,
         runtime=task.runtime,
         eval_batch_size=settings.evaluation.eval_batch_size,
@@ -232,6 +234,7 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
     card = start.model_copy(
         update={
             "kind": "fine-tune",
+            "preprocessing": preprocessing,
             "training": {**record, "device": task.runtime.device.split(":")[0]},
             "start": run.sha256(beginning),
             "scores": {"val": outcome.scores},

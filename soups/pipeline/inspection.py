@@ -125,7 +125,7 @@ def _models(run: Run) -> list[Model]:
     if not looked_at:
         raise DataError(
             f"{run.models}: no models of run {run.name!r}",
-            expected=f"files such as {run.name}0_epochs8.safetensors",
+            expected=f"files such as {run.name}0_epochs10.safetensors",
             next_step=f"train some: python finetune.py --name {run.name} --i 0-11",
         )
     hashes, seen = dict(zip(looked_at, run.hashes(looked_at), strict=True)), dict[str, str]()

@@ -17,7 +17,8 @@ from soups.training.settings import TrainingSettings
 logger = logging.getLogger(__name__)
 
 # They decide which settings a model gets or what is logged on the way, not what becomes of it.
-_WITHOUT_EFFECT = {"hparams", "validate_every"}
+# `old_aug` is written in full by then.
+_WITHOUT_EFFECT = {"hparams", "validate_every", "old_aug"}
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ def _differences(
     card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, tuple[Any, Any]]:
     wanted = training_record(run, settings, training, index, runtime)
+    # A card from before there was a setting was trained as its default does.
+    found = {**TrainingSettings().model_dump(mode="json", exclude=_WITHOUT_EFFECT), **card.training}
     # Where it was trained is told, but a pool may be trained on one machine and looked at on another.
-    keys = sorted((wanted.keys() | card.training.keys()) - {"device"})
-    return {key: (card.training.get(key), wanted.get(key)) for key in keys if card.training.get(key) != wanted.get(key)}
+    keys = sorted((wanted.keys() | found.keys()) - {"device"})
+    return {key: (found.get(key), wanted.get(key)) for key in keys if found.get(key) != wanted.get(key)}

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.data.augment import Augmentation
+from soups.data.augment import augmentation_of, augmented_geometry, copies_augmentation
+from soups.data.balance import class_weights, draw_weights, oversample
 from soups.data.cache import open_images
 from soups.data.decode import bad_images, unreadable
 from soups.data.folders import image_path
-from soups.data.geometry import evaluation_geometry, training_geometry
-from soups.data.samples import evaluation_sets, oversample, set_rows
+from soups.data.geometry import evaluation_geometry
+from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import CacheSettings
 from soups.errors import DataError
 from soups.evaluation.logits import EvaluationSet
@@ -60,13 +61,25 @@ def training_set(
 
     Raises:
         DataError: images that cannot be read, all of them listed.
-        UsageError: oversampling names a class that is not there.
+        UsageError: oversampling or weights name a class that is not there.
     """
     rows = run.samples[run.samples["split"] == "train"]
-    geometry = training_geometry(preprocessing, cache.cache_size)
-    images = open_images(image_paths(rows, run), geometry, cache.cache, run.image_cache)
     positions = oversample(rows, settings.oversample) if settings.oversample else np.arange(len(rows))
-    return TrainingSet(images, run.space.encode(rows["label"]), positions, Augmentation.of(preprocessing, settings.aug))
+    labels = run.space.encode(rows["label"])
+    weights = settings.class_weights
+    counted = class_weights(weights, labels[positions], run.space) if weights else None
+    geometry = augmented_geometry(preprocessing, settings.augmentation, cache.cache_size)
+    images = open_images(image_paths(rows, run), geometry, cache.cache, run.image_cache)
+    augmentation = augmentation_of(preprocessing, settings.augmentation, settings.aug)
+    return TrainingSet(
+        images,
+        labels,
+        positions,
+        augmentation,
+        copies=copies_augmentation(preprocessing, augmentation, settings.oversample_augment, settings.aug),
+        chances=draw_weights(labels) if settings.sampler == "balanced" else None,
+        class_weights=counted,
+    )
 
 
 def open_all_images(run: Run, preprocessing: Preprocessing, cache: CacheSettings) -> None:

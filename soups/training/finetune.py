@@ -19,6 +19,7 @@ from soups.metrics import METRICS, all_scores, probabilities
 from soups.preprocessing import Preprocessing, normalise
 from soups.progress import track
 from soups.runtime import Runtime, derived_seed, limit_threads, make_accelerator
+from soups.training.losses import LOSSES, LossOptions
 from soups.training.mixup import mix
 from soups.training.schedule import warmup_cosine
 from soups.training.settings import TrainingSettings
@@ -42,6 +43,12 @@ class TrainingSet:
     rows: np.ndarray
     """(M,) positions in [0, N) that make an epoch; a position may come more than once (oversampling)."""
     augmentation: Augmentation
+    copies: Augmentation | None = None
+    """What is done to all but the first of a position that comes more than once, where that is something else."""
+    chances: np.ndarray | None = None
+    """(M,) with which each entry of `rows` is drawn, with replacement; None: each once an epoch."""
+    class_weights: np.ndarray | None = None
+    """(C,) how much an image of each class counts in the loss; None: all alike."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +91,12 @@ class Finetune:
         self.seed = derived_seed(self.settings.random_seed, self.index)
         self.accelerator = make_accelerator(self.runtime)
         self.classifier.to(self.runtime.device)
+        self.loss_options = self._loss_options()
         probe = self.settings.epochs if self.settings.freeze_backbone else self.settings.lp_epochs
         with ExitStack() as stack:
             # Dropout and stochastic depth draw from torch's global generator, which is put back afterwards.
             stack.enter_context(torch.random.fork_rng(devices=[]))
+            stack.callback(self.classifier.head.register_forward_pre_hook(self._keep_features).remove)
             torch.manual_seed(self.seed)
             loader = TrainingLoader(
                 self.training.images,
@@ -97,6 +106,8 @@ class Finetune:
                 batch_size=self.settings.batch_size,
                 seed=self.seed,
                 workers=self.runtime.workers,
+                copies=self.training.copies,
+                chances=self.training.chances,
             )
             self.loader = stack.enter_context(loader)
             if probe:
@@ -175,16 +186,31 @@ class Finetune:
         return track(batches, f"epoch {epoch + 1}", total=len(self.loader))
 
     def _loss(self, model: Any, inputs: "torch.Tensor", labels: "torch.Tensor", seed: int) -> "torch.Tensor":
-        from torch.nn.functional import cross_entropy
-
-        smoothing = self.settings.smoothing
+        loss, options = LOSSES[self.settings.loss_fn], self.loss_options
         if not self.settings.mix:
-            return cross_entropy(model(inputs), labels, label_smoothing=smoothing)
+            return loss(model(inputs), labels, self.features, options)
         inputs, partners, share = mix(inputs, self.settings.mix, seed)
         logits = model(inputs)
-        first = cross_entropy(logits, labels, label_smoothing=smoothing)
-        second = cross_entropy(logits, labels[partners], label_smoothing=smoothing)
+        first = loss(logits, labels, self.features, options)
+        second = loss(logits, labels[partners], self.features, options)
         return share * first + (1 - share) * second
+
+    def _loss_options(self) -> LossOptions:
+        import torch
+
+        weights = self.training.class_weights
+        return LossOptions(
+            smoothing=self.settings.smoothing,
+            gamma=self.settings.focal_gamma,
+            contrastive_weight=self.settings.contrastive_weight,
+            class_weights=None
+            if weights is None
+            else torch.as_tensor(weights, dtype=torch.float32, device=self.runtime.device),
+        )
+
+    def _keep_features(self, head: Any, inputs: "tuple[torch.Tensor, ...]") -> None:
+        """What the head is given, which a loss may ask for; a wrapped model gives its logits alone."""
+        self.features = inputs[0].float()
 
     def _validates(self, epochs_done: int, last: bool) -> bool:
         every = 1 if self.settings.patience else self.settings.validate_every

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from soups.errors import DataError, UsageError
+from soups.data import rand_augment, transforms
+from soups.data.augment import FLIP, kind_of
+from soups.errors import DataError, UsageError, unknown_name
+from soups.training.losses import LOSSES
 from soups.training.settings import RandomRanges, TrainingSettings
 
+USUAL_SMOOTHING = 0.1
+"""Of LabelSmoothingLoss, where --smoothing says nothing (Szegedy et al., arXiv:1512.00567, section 7)."""
 _DRAWN = ("lr", "wd", "epochs", "aug", "mix", "smoothing")
 _STREAM = 1  # Keeps the draw of the hyperparameters apart from the other uses of (random seed, index).
 
@@ -19,9 +24,47 @@ def hyperparameters(settings: TrainingSettings, ranges: RandomRanges, index: int
     """The settings of fine-tune `index`, or None where a file's entry is the start itself (it has no `lr`).
 
     Raises:
-        UsageError: `--hparams` is neither a word that is known nor a file.
+        UsageError: `--hparams` is neither a word that is known nor a file, or an unknown loss or augmentation.
         DataError: the file is damaged, lacks the entry or gives a value that makes no sense.
     """
+    settings = spelled_out(settings)
+    chosen = _chosen(settings, ranges, index)
+    if chosen is not None and chosen.augmentation == "none" and chosen.aug is not None:
+        return chosen.model_copy(update={"aug": None})  # One that was drawn.
+    return chosen
+
+
+def spelled_out(settings: TrainingSettings) -> TrainingSettings:
+    """The settings with short forms written in full, so that equal work has equal settings.
+
+    `old_aug` becomes what it is short for, an augmentation's file its content, and defaults that hang on other settings
+    are filled in.
+
+    Raises:
+        UsageError: an unknown loss or augmentation, or a file that is none.
+    """
+    if settings.loss_fn not in LOSSES:
+        raise unknown_name("loss", settings.loss_fn, LOSSES)
+    changes: dict[str, Any] = {"augmentation": _in_full(settings.augmentation)}
+    if settings.old_aug:
+        changes |= {"old_aug": False, "oversample": ("age=old=2",), "oversample_augment": FLIP}
+    elif settings.oversample_augment not in ("same", FLIP):
+        changes["oversample_augment"] = _in_full(settings.oversample_augment)
+    if settings.loss_fn == "LabelSmoothingLoss" and settings.smoothing == 0:
+        changes["smoothing"] = USUAL_SMOOTHING
+    if settings.augmentation == "randaugment" and settings.aug is None and settings.hparams == "fixed":
+        changes["aug"] = rand_augment.DEFAULT
+    return settings.model_copy(update=changes)
+
+
+def _in_full(augmentation: str) -> str:
+    if augmentation.endswith(transforms.ENDINGS):
+        return transforms.read_transform(Path(augmentation))
+    kind_of(augmentation)
+    return augmentation
+
+
+def _chosen(settings: TrainingSettings, ranges: RandomRanges, index: int) -> TrainingSettings | None:
     if settings.hparams == "fixed":
         return settings
     if settings.hparams == "random":

@@ -1,5 +1,7 @@
 """Settings of a fine-tune; free of torch, so that `--help` is quick."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from soups.cli import Flag
@@ -14,7 +16,7 @@ class TrainingSettings(BaseModel):
     """`fixed`: the flags below; `random`: row i drawn from the root seed; or a JSON file with an entry `model_<i>`."""
     random_seed: int = Field(default=0, ge=0)
     """Root seed of training: fine-tune i uses SeedSequence([random_seed, i])."""
-    epochs: int = Field(default=8, gt=0)
+    epochs: int = Field(default=10, gt=0)
     """Passes over the training images."""
     batch_size: int = Field(default=64, gt=0)
     """Images in one step."""
@@ -28,12 +30,26 @@ class TrainingSettings(BaseModel):
     """Share of the steps over which the learning rate rises linearly; a cosine to zero follows."""
     clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 leaves it alone."""
+    loss_fn: str = "CrossEntropyLoss"
+    """CrossEntropyLoss, LabelSmoothingLoss (the same, with --smoothing 0.1 unless told otherwise), FocalLoss, F1Loss,
+    ContrastiveLoss (beside cross-entropy) or BCEWithLogitsLoss."""
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Label smoothing."""
+    focal_gamma: float = Field(default=2.0, ge=0)
+    """FocalLoss: how much less an image counts that is right already."""
+    contrastive_weight: float = Field(default=1.0, gt=0)
+    """ContrastiveLoss: how much the contrast of features counts beside cross-entropy."""
+    class_weights: tuple[str, ...] | None = None
+    """How much images count in the loss: `CLASS=WEIGHT …` (a class, or a level of a factor), or `auto` for all classes
+    alike."""
     mix: float = Field(default=0.0, ge=0)
     """Mixup: the Beta distribution's alpha; 0 for none."""
+    augmentation: str = "crop"
+    """What is done to training images: `crop` (slightly random crops), `randaugment` (and rand-m9-n2, where --aug names
+    no other), `base` (resize and normalise), `none` (and never a RandAugment), `custom` (the middle 320 × 256 pixels,
+    colour jitter, noise), or a YAML file of albumentations."""
     aug: str | None = None
-    """RandAugment as timm writes it, such as `rand-m9-n2`; None for random crops alone."""
+    """RandAugment as timm writes it, such as `rand-m9-n2`, after what --augmentation does; None for none."""
     lp_epochs: int = Field(default=0, ge=0)
     """Epochs in which the head alone is trained before the whole model is (linear probe, then fine-tune)."""
     freeze_backbone: Flag = False
@@ -43,7 +59,15 @@ class TrainingSettings(BaseModel):
     validate_every: int = Field(default=1, ge=0)
     """Epochs between validations; 0 for one at the end. Early stopping validates after each."""
     oversample: tuple[str, ...] | None = None
-    """Training classes to repeat: `CLASS=TIMES …`, or `auto` to bring each up to the largest."""
+    """Training images to repeat: `CLASS=TIMES …` (or a level of a factor, `old=2`, `age=old=2`), or `auto` to bring
+    each class up to the largest."""
+    oversample_augment: str = "same"
+    """What is done to the copies: `same` as to others (by another chance), `flip` (mirrored first), or any
+    --augmentation."""
+    old_aug: Flag = False
+    """Short for --oversample age=old=2 --oversample-augment flip."""
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
+    """Every training image once an epoch, or as many drawn so that all classes come alike."""
     start_from: str | None = None
     """A folder whose `model_<i>.pt` (or .safetensors) fine-tune i begins at, instead of the common start."""
 
@@ -51,6 +75,16 @@ class TrainingSettings(BaseModel):
     def _one_way_of_training(self) -> "TrainingSettings":
         if self.freeze_backbone and self.lp_epochs:
             raise ValueError("freeze_backbone trains the head alone already: leave lp_epochs out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_of_balancing(self) -> "TrainingSettings":
+        if self.old_aug and (self.oversample is not None or self.oversample_augment != "same"):
+            raise ValueError("old_aug is short for oversample and oversample_augment: give it or them")
+        if self.sampler == "balanced" and (self.old_aug or self.oversample is not None):
+            raise ValueError("sampler balanced and oversample both balance the classes: give one of them")
+        if self.augmentation == "none" and self.aug is not None:
+            raise ValueError("augmentation none is without a RandAugment: leave aug out, or give augmentation base")
         return self
 
 

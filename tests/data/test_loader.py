@@ -12,13 +12,16 @@ from PIL import Image
 
 from soups.data.augment import Augmentation
 from soups.data.cache import Images
+from soups.data.crops import Flip, RandomCrop
 from soups.data.geometry import Geometry
 from soups.data.loader import TrainingLoader, evaluation_batches
+from soups.data.rand_augment import RandAugment
 from soups.errors import DataError
 from soups.runtime import derived_seed
 
 COUNT, SIZE = 23, 8
-AUGMENTATION = Augmentation(SIZE)
+AUGMENTATION = Augmentation(SIZE, (RandomCrop(SIZE),))
+STRONG = Augmentation(SIZE, (RandomCrop(SIZE), RandAugment("rand-m9-n2", SIZE)))
 LABELS = np.arange(COUNT) % 3
 
 Batches = list[tuple[torch.Tensor, ...]]
@@ -93,9 +96,7 @@ def test_order_and_pixels_depend_on_seed_and_epoch_alone(images: Images) -> None
 
 def test_global_generators_are_neither_read_nor_moved(images: Images) -> None:
     def run() -> Batches:
-        return list(
-            training_batches(images, LABELS, np.arange(COUNT), Augmentation(SIZE, rand_augment="rand-m9-n2"), 9, 1, 0)
-        )
+        return list(training_batches(images, LABELS, np.arange(COUNT), STRONG, 9, 1, 0))
 
     torch.manual_seed(0)
     state = torch.get_rng_state()
@@ -118,9 +119,8 @@ def test_an_epoch_is_taken_up_in_the_middle_without_decoding(images: Images) -> 
 
 def test_two_workers_give_the_same_bytes_live_on_and_end(images: Images) -> None:
     rows = np.concatenate([np.arange(COUNT), np.arange(5)])
-    augmentation = Augmentation(SIZE, rand_augment="rand-m9-n2")
-    alone = TrainingLoader(images, LABELS, rows, augmentation, 4, seed=3)
-    with TrainingLoader(images, LABELS, rows, augmentation, 4, seed=3, workers=2) as loader:
+    alone = TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, copies=STRONG.after(Flip()))
+    with TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, workers=2, copies=STRONG.after(Flip())) as loader:
         first = list(loader.epoch(0))
         workers = list(loader._loader._iterator._workers)
         abandoned = loader.epoch(1)
@@ -157,7 +157,8 @@ def test_overhead_of_a_sample_is_small() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 37, 37, 3), dtype=np.uint8)
     images = Memory([Path(str(index)) for index in range(64)], Geometry(37, 37))
     for rand_augment, limit in ((None, 60e-6), ("rand-m9-n2", 250e-6)):
-        loader = TrainingLoader(images, np.zeros(64), np.arange(64), Augmentation(32, rand_augment=rand_augment), 64, 0)
+        steps = (RandomCrop(32), *([RandAugment(rand_augment, 32)] if rand_augment else []))
+        loader = TrainingLoader(images, np.zeros(64), np.arange(64), Augmentation(32, steps), 64, 0)
         times = []
         for epoch in range(15):
             start = time.process_time()
@@ -165,3 +166,38 @@ def test_overhead_of_a_sample_is_small() -> None:
             times.append(time.process_time() - start)
         # Twice the budget, since other work may share the processor.
         assert min(times) / 64 < 2 * limit
+
+
+def test_copies_alone_are_augmented_as_copies(images: Images) -> None:
+    rows = np.array([0, 1, 1, 1, 2])
+    mirrored, plain = Augmentation(30, (Flip(),)), Augmentation(30, ())
+    with TrainingLoader(images, LABELS, rows, plain, 5, seed=1, copies=mirrored) as loader:
+        pixels, labels, positions = next(iter(loader.epoch(0)))
+    assert sorted(positions.tolist()) == rows.tolist() and torch.equal(labels, torch.from_numpy(LABELS[positions]))
+    turned = dict.fromkeys((0, 1, 2), 0)
+    for image, own in zip(pixels, positions.tolist(), strict=True):
+        turned[own] += np.array_equal(image, images[own][:, ::-1])
+    assert turned == {0: 0, 1: 2, 2: 0}
+    assert sum(np.array_equal(image, images[1]) for image in pixels) == 1
+
+
+def test_rows_drawn_by_chance_come_as_often_as_their_chances(images: Images) -> None:
+    chances = np.where(LABELS == 0, 4.0, 1.0)
+    chances /= chances.sum()
+    with TrainingLoader(images, LABELS, np.arange(COUNT), AUGMENTATION, 7, seed=1, chances=chances) as loader:
+        epochs = [torch.cat([batch[2] for batch in loader.epoch(epoch)]) for epoch in range(60)]
+        again = torch.cat([batch[2] for batch in loader.epoch(3)])
+        late = torch.cat([batch[2] for batch in loader.epoch(3, start_step=2)])
+    assert all(len(epoch) == COUNT for epoch in epochs) and torch.equal(again, epochs[3])
+    assert torch.equal(late, epochs[3][14:])
+    shares = np.bincount(torch.cat(epochs).numpy(), minlength=COUNT) / (60 * COUNT)
+    error = np.sqrt(chances * (1 - chances) / (60 * COUNT))
+    assert (np.abs(shares - chances) < 5 * error).all()
+
+
+def test_an_image_drawn_twice_is_augmented_twice(images: Images) -> None:
+    chances = np.zeros(COUNT)
+    chances[4] = 1
+    with TrainingLoader(images, LABELS, np.arange(COUNT), AUGMENTATION, COUNT, seed=1, chances=chances) as loader:
+        pixels, _, positions = next(iter(loader.epoch(0)))
+    assert set(positions.tolist()) == {4} and len({image.numpy().tobytes() for image in pixels}) > COUNT // 2

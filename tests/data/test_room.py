@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from soups.data.augment import Augmentation
+from soups.data.augment import augmentation_of
+from soups.data.balance import oversample
 from soups.data.cache import open_images
 from soups.data.decode import decode
 from soups.data.folders import image_path
 from soups.data.geometry import apply, evaluation_geometry, training_geometry
 from soups.data.loader import TrainingLoader, evaluation_batches
-from soups.data.samples import evaluation_sets, label_space, make_samples, oversample, set_rows
+from soups.data.samples import evaluation_sets, label_space, make_samples, set_rows
 from soups.data.settings import DataSettings
 from soups.preprocessing import Preprocessing
 
@@ -52,7 +53,7 @@ def test_odd_images_reach_the_batches(tmp_path: Path) -> None:
         paths = [image_path(name, data) for name in train["image"]]
         images = open_images(paths, training_geometry(PREPROCESSING), cache, tmp_path / "cache")
         rows = oversample(train, ("007=2",))
-        loader = TrainingLoader(images, space.encode(train["label"]), rows, Augmentation.of(PREPROCESSING), 8, seed=5)
+        loader = TrainingLoader(images, space.encode(train["label"]), rows, augmentation_of(PREPROCESSING), 8, seed=5)
         digest, seen = hashlib.sha256(), 0
         for epoch in range(2):
             for pixels, labels, positions in loader.epoch(epoch):

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -13,7 +12,6 @@ from soups.data.samples import (
     fingerprints,
     label_space,
     make_samples,
-    oversample,
     read_samples,
     set_rows,
     validation_rows,
@@ -217,49 +215,3 @@ def test_sets_in_a_fixed_order() -> None:
     only = samples[samples["split"] == "train"]
     assert evaluation_sets(only) == ["val"]
     assert validation_rows(only).index.tolist() == [0]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_oversampling_repeats_as_told(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    labels = [f"c{index}" for index in random.integers(0, 4, 50)]
-    rows = rows_of(labels)
-    times = {name: int(random.integers(1, 5)) for name in sorted(set(labels))}
-    positions = oversample(rows, [f"{name}={count}" for name, count in times.items()])
-    assert positions.tolist() == [row for row, label in enumerate(labels) for _ in range(times[label])]
-    balanced = oversample(rows, ("auto",))
-    sizes = rows["label"].iloc[balanced].value_counts()
-    assert set(sizes) == {rows["label"].value_counts().max()}
-    repeats = np.bincount(balanced, minlength=len(rows))
-    for label in times:
-        own = repeats[rows["label"] == label]
-        assert own.min() >= 1 and own.max() - own.min() <= 1
-    assert oversample(rows, ()).tolist() == list(range(50))
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_oversampling_never_touches_what_is_not_trained_on(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    samples = rows_of([f"c{index}" for index in random.integers(0, 3, 60)], "")
-    samples["split"] = random.choice(["train", "val", "test"], 60)
-    train = samples[samples["split"] == "train"]
-    for spec in (("auto",), ("c1=7",), ()):
-        assert set(samples.loc[train.index[oversample(train, spec)], "split"]) == {"train"}
-    with pytest.raises(AssertionError, match="only training rows"):
-        oversample(samples, ("auto",))
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        (["cat=3"], r"unknown class in --oversample 'cat'(.|\n)*one of a, b"),
-        (["a=0"], r"--oversample a=0\n  expected: CLASS=TIMES"),
-        (["a=1.5"], r"--oversample a=1\.5"),
-        (["a"], r"--oversample a\n"),
-        (["auto", "a=2"], r"--oversample auto"),
-        (["a=2", "a=3"], r"names a twice"),
-    ],
-)
-def test_wrong_oversampling_is_explained(spec: list[str], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        oversample(rows_of(["a", "b"]), spec)

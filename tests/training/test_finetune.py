@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from soups.data.augment import Augmentation
+from soups.data.augment import augmentation_of
 from soups.data.cache import Images, open_images
 from soups.data.geometry import evaluation_geometry, training_geometry
 from soups.errors import UsageError
@@ -18,6 +18,7 @@ from soups.models.classifier import Classifier
 from soups.preprocessing import Preprocessing
 from soups.runtime import Runtime
 from soups.training.finetune import Finetune, TrainingSet, make_optimizer
+from soups.training.losses import LOSSES
 from soups.training.settings import TrainingSettings
 
 PREPROCESSING = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -48,13 +49,16 @@ def small_classifier() -> Classifier:
 def fine_tune(pictures: tuple[list[Path], np.ndarray], folder: Path, **values: Any) -> tuple[Any, list[dict[str, Any]]]:
     paths, labels = pictures
     runtime = Runtime(precision=values.pop("precision", "fp32"), threads=1)
+    more = {key: values.pop(key) for key in ("class_weights", "chances") if key in values}
     defaults = {"epochs": 3, "lr": 1e-2, "batch_size": 5, "random_seed": 1}
     settings = TrainingSettings.model_validate({**defaults, **values})
     lines: list[dict[str, Any]] = []
     images: Images = open_images(paths, training_geometry(PREPROCESSING), "on", folder)
     outcome = Finetune(
         classifier=small_classifier(),
-        training=TrainingSet(images, labels, np.arange(24), Augmentation.of(PREPROCESSING, settings.aug)),
+        training=TrainingSet(
+            images, labels, np.arange(24), augmentation_of(PREPROCESSING, rand_augment=settings.aug), **more
+        ),
         validation=EvaluationSet(
             "val",
             open_images(paths, evaluation_geometry(PREPROCESSING), "on", folder),
@@ -150,3 +154,43 @@ def test_optimizers_by_name_decay_no_vectors() -> None:
     assert decayed[0.0] == {(6,), (2,)}
     with pytest.raises(UsageError, match="unknown optimizer 'adamv'"):
         make_optimizer(small_classifier(), TrainingSettings(optimizer="adamv"))
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("mix", [0.0, 0.2])
+def test_every_loss_trains_backbone_and_head(pictures: Any, tmp_path: Path, loss: str, mix: float) -> None:
+    outcome, lines = fine_tune(pictures, tmp_path, epochs=12, lr=5e-3, loss_fn=loss, mix=mix)
+    assert outcome.scores["accuracy"] == 1.0
+    if not mix:  # Mixed images cost what their mixture happens to be.
+        assert lines[-1]["loss"] < lines[0]["loss"]
+    before = small_classifier().state_dict()
+    assert not any(torch.equal(before[key], outcome.state[key]) for key in ("backbone.1.weight", "head.weight"))
+
+
+def test_losses_are_told_their_options(pictures: Any, tmp_path: Path) -> None:
+    _, plain = fine_tune(pictures, tmp_path, epochs=1)
+    for options in (
+        {"loss_fn": "FocalLoss", "focal_gamma": 0.5},
+        {"loss_fn": "ContrastiveLoss", "contrastive_weight": 3.0},
+        {"smoothing": 0.2},
+        {"class_weights": np.array([5.0, 0.1])},
+    ):
+        _, lines = fine_tune(pictures, tmp_path, epochs=1, **options)
+        assert lines[0]["loss"] != pytest.approx(plain[0]["loss"], rel=1e-3), options
+    _, same = fine_tune(pictures, tmp_path, epochs=1, loss_fn="FocalLoss", focal_gamma=0.0)
+    assert same[0]["loss"] == pytest.approx(plain[0]["loss"], rel=1e-4)
+
+
+def test_half_precision_keeps_every_loss_finite(pictures: Any, tmp_path: Path) -> None:
+    for loss in LOSSES:
+        _, lines = fine_tune(pictures, tmp_path, epochs=2, precision="bf16", loss_fn=loss)
+        assert math.isfinite(lines[-1]["loss"])
+
+
+def test_a_balanced_sampler_shows_images_by_their_chances(pictures: Any, tmp_path: Path) -> None:
+    _, labels = pictures
+    chances = np.where(labels == 1, 1.0, 0.0) / labels.sum()
+    lopsided, _ = fine_tune(pictures, tmp_path, epochs=20, chances=chances)
+    both, _ = fine_tune(pictures, tmp_path, epochs=20)
+    leanings = [float(each.state["head.bias"].diff()) for each in (lopsided, both)]
+    assert leanings[0] > leanings[1] + 0.1  # Of one class alone it learned to say that class.

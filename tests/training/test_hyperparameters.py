@@ -12,7 +12,7 @@ from soups.training.settings import RandomRanges, TrainingSettings
 
 def test_fixed_is_what_the_flags_say() -> None:
     settings = TrainingSettings(lr=0.5)
-    assert hyperparameters(settings, RandomRanges(), 3) is settings
+    assert hyperparameters(settings, RandomRanges(), 3) == settings
 
 
 def test_rows_are_drawn_from_seed_and_index_alone() -> None:
@@ -88,3 +88,67 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 def test_the_draw_is_log_uniform_at_both_ends() -> None:
     values = [draw(RandomRanges(lr_range=(1e-4, 1e-4)), 0, index)["lr"] for index in range(3)]
     assert all(math.isclose(value, 1e-4) for value in values)
+
+
+# Short forms, written in full
+
+
+def chosen(**values: object) -> TrainingSettings:
+    found = hyperparameters(TrainingSettings.model_validate(values), RandomRanges(), 0)
+    assert found is not None
+    return found
+
+
+def test_old_aug_is_oversampling_with_flips() -> None:
+    assert chosen(old_aug=True) == TrainingSettings(oversample=("age=old=2",), oversample_augment="flip")
+    assert chosen(old_aug=False) == TrainingSettings()
+
+
+def test_defaults_that_hang_on_other_settings() -> None:
+    assert chosen(loss_fn="LabelSmoothingLoss").smoothing == 0.1
+    assert chosen(loss_fn="LabelSmoothingLoss", smoothing=0.3).smoothing == 0.3
+    assert chosen(augmentation="randaugment").aug == "rand-m9-n2"
+    assert chosen(augmentation="randaugment", aug="rand-m3-n1").aug == "rand-m3-n1"
+
+
+def test_no_augmentation_is_none_even_where_one_is_drawn() -> None:
+    settings = TrainingSettings(hparams="random", augmentation="none")
+    drawn = [hyperparameters(settings, RandomRanges(operations_range=(1, 2)), index) for index in range(5)]
+    assert {each.aug for each in drawn if each is not None} == {None}
+    kept = hyperparameters(TrainingSettings(hparams="random"), RandomRanges(operations_range=(1, 2)), 0)
+    assert kept is not None and kept.aug is not None
+
+
+def test_an_augmentation_s_file_becomes_its_content(tmp_path: Path) -> None:
+    import albumentations
+
+    path = tmp_path / "own.yaml"
+    albumentations.save(albumentations.Compose([albumentations.HorizontalFlip(p=0.5)]), path, data_format="yaml")
+    settings = chosen(augmentation=str(path), oversample=["a=2"], oversample_augment=str(path))
+    assert settings.augmentation == settings.oversample_augment and "HorizontalFlip" in settings.augmentation
+    path.unlink()
+    assert hyperparameters(settings, RandomRanges(), 0) == settings
+
+
+def test_names_that_are_unknown() -> None:
+    with pytest.raises(UsageError, match=r"unknown loss 'FocalLos'(?s:.*)did you mean 'FocalLoss'"):
+        chosen(loss_fn="FocalLos")
+    with pytest.raises(UsageError, match=r"unknown augmentation 'baze'"):
+        chosen(augmentation="baze")
+    with pytest.raises(UsageError, match=r"unknown augmentation 'flop'"):
+        chosen(oversample=["a=2"], oversample_augment="flop")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"old_aug": True, "oversample": ["a=2"]}, "old_aug is short for"),
+        ({"old_aug": True, "oversample_augment": "flip"}, "old_aug is short for"),
+        ({"sampler": "balanced", "oversample": ["auto"]}, "both balance"),
+        ({"sampler": "balanced", "old_aug": True}, "both balance"),
+        ({"augmentation": "none", "aug": "rand-m9-n2"}, "without a RandAugment"),
+    ],
+)
+def test_settings_that_contradict_each_other(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TrainingSettings.model_validate(values)

@@ -1,0 +1,125 @@
+"""Losses of a fine-tune: one function each, from logits and labels to the mean over the batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from soups.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+CONTRASTIVE_MARGIN = 1.0
+"""Pairs of one class are drawn together while they are further apart than this, others apart while they are nearer."""
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What losses can be told; each takes what it knows."""
+
+    smoothing: float = 0.0
+    """Share of the target that is spread evenly over all classes (Szegedy et al., arXiv:1512.00567)."""
+    gamma: float = 2.0
+    """Of the focal loss."""
+    contrastive_weight: float = 1.0
+    """Of the contrast of features beside cross-entropy."""
+    class_weights: "torch.Tensor | None" = None
+    """(C,) float: how much an image of each class counts."""
+
+
+Loss = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor", LossOptions], "torch.Tensor"]
+"""`loss(logits (B, C) float32, labels (B,) int64, features (B, D) float32, options) -> ()`, the mean over the batch."""
+
+
+def cross_entropy(
+    logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
+) -> "torch.Tensor":
+    """Minus the logarithm of the true class's probability, as torch has it; with weights, their weighted mean."""
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(logits, labels, weight=options.class_weights, label_smoothing=options.smoothing)
+
+
+def focal(
+    logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
+) -> "torch.Tensor":
+    """Cross-entropy in which what is right already counts less: Lin et al. 2017, arXiv:1708.02002, equation 5.
+
+    An image costs -(1 - p)^gamma log p, where p is its true class's probability; gamma 0 is cross-entropy. Of smoothed
+    targets it is the sum over the classes, each with its share of the target. With class weights (the paper's alpha),
+    the weighted mean.
+    """
+    log_probabilities = logits.log_softmax(dim=1)
+    damping = (1 - log_probabilities.exp()) ** options.gamma
+    per_image = -(_targets(logits, labels, options) * damping * log_probabilities)
+    if options.class_weights is None:
+        return per_image.sum(dim=1).mean()
+    return (per_image * options.class_weights).sum() / options.class_weights[labels].sum()
+
+
+def soft_f1(
+    logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
+) -> "torch.Tensor":
+    """One minus the macro-F1 of the batch, with probabilities in place of counts.
+
+    F1 of a class is 2 TP / (2 TP + FP + FN), where TP is the sum of the class's probability over its images, and FP and
+    FN what other images have of it and its own lack. The mean is over the classes that are in the batch: one that is
+    not has F1 0 whatever is predicted, and no gradient.
+
+    Raises:
+        UsageError: class weights are given; macro-F1 counts all classes alike by itself.
+    """
+    if options.class_weights is not None:
+        raise UsageError("F1Loss takes no --class-weights: macro-F1 counts all classes alike already")
+    probabilities, targets = logits.softmax(dim=1), _targets(logits, labels, options)
+    true_positives = (probabilities * targets).sum(dim=0)
+    scores = 2 * true_positives / (probabilities + targets).sum(dim=0)
+    return 1 - scores[labels.unique()].mean()
+
+
+def contrastive(
+    logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
+) -> "torch.Tensor":
+    """Cross-entropy, and beside it the contrast of features: Hadsell, Chopra and LeCun 2006 (CVPR), equation 4.
+
+    By pytorch-metric-learning, on features of length 1: mean of max(0, d - 1) over pairs of one class and of
+    max(0, 1 - d) over other pairs (each over the pairs that cost anything; distances are not squared). Alone it would
+    train no head.
+    """
+    from pytorch_metric_learning.losses import ContrastiveLoss
+
+    contrast = ContrastiveLoss(pos_margin=CONTRASTIVE_MARGIN, neg_margin=CONTRASTIVE_MARGIN)
+    apart = contrast(features, labels)
+    return cross_entropy(logits, labels, features, options) + options.contrastive_weight * apart
+
+
+def binary_cross_entropy(
+    logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
+) -> "torch.Tensor":
+    """Each class a yes-or-no question of its own, asked of one-hot targets: the mean over images and classes."""
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    targets = _targets(logits, labels, options)
+    if options.class_weights is None:
+        return binary_cross_entropy_with_logits(logits, targets)
+    per_image = binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+    weights = options.class_weights[labels]
+    return (weights * per_image).sum() / weights.sum()
+
+
+def _targets(logits: "torch.Tensor", labels: "torch.Tensor", options: LossOptions) -> "torch.Tensor":
+    """(B, C) the share of each class in the target."""
+    from torch.nn.functional import one_hot
+
+    classes = logits.shape[1]
+    return one_hot(labels, classes).to(logits.dtype) * (1 - options.smoothing) + options.smoothing / classes
+
+
+LOSSES: dict[str, Loss] = {
+    "CrossEntropyLoss": cross_entropy,
+    "LabelSmoothingLoss": cross_entropy,
+    "FocalLoss": focal,
+    "F1Loss": soft_f1,
+    "ContrastiveLoss": contrastive,
+    "BCEWithLogitsLoss": binary_cross_entropy,
+}
