@@ -67,6 +67,9 @@ class LabelSpace:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __str__(self) -> str:
+        return " × ".join(map(_described, self.factors)) or f"the classes {', '.join(self.names)}"
+
     @property
     def factor_names(self) -> tuple[str, ...]:
         """The factors' names; none where labels are not made of factors."""
@@ -97,8 +100,8 @@ class LabelSpace:
         if not part.factors or not set(part.factors) <= set(self.factors):
             raise DataError(
                 "classes of other factors",
-                expected=" × ".join(map(_described, self.factors)) or "labels that are made of factors",
-                found=" × ".join(map(_described, part.factors)) or f"the classes {', '.join(part.names)}",
+                expected=str(self),
+                found=str(part),
             )
         places = [self.factor_names.index(name) for name in part.factor_names]
         chosen = [name.split(SEPARATOR) for name in self.names]

@@ -157,7 +157,12 @@ def align(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarray:
 
 
 def _are_indices(placeholders: Sequence[str], space: LabelSpace) -> bool:
-    """Whether a template wants class indices: its own answers are whole numbers that are no class names."""
+    """Whether a template wants class indices: its own answers are whole numbers that are no class names.
+
+    Where labels are made of factors, an empty column wants them too.
+    """
+    if space.factors and not any(placeholders):
+        return True
     if not placeholders or any(not value.removeprefix("-").isdecimal() for value in placeholders):
         return False
     return not all(value in space.names for value in placeholders)

@@ -2,6 +2,18 @@
 
 from soups.ensembles.csv_vote import vote_tables
 from soups.ensembles.fit import fit_weights, parse_members
-from soups.ensembles.rules import RULES, Rule, normalised
+from soups.ensembles.joint import fit_exponents, join_originally, lift
+from soups.ensembles.rules import RULES, Rule, normalised, split_hard
 
-__all__ = ["RULES", "Rule", "fit_weights", "normalised", "parse_members", "vote_tables"]
+__all__ = [
+    "RULES",
+    "Rule",
+    "fit_exponents",
+    "fit_weights",
+    "join_originally",
+    "lift",
+    "normalised",
+    "parse_members",
+    "split_hard",
+    "vote_tables",
+]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from soups.errors import DataError, UsageError
-from soups.labels import LabelSpace
+from soups.labels import SEPARATOR, LabelSpace
 from soups.records import read_table
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ class _Ballot:
     """(N,) float64."""
 
 
-def vote_tables(paths: Sequence[Path], space: LabelSpace | None = None, answer: str | None = None) -> "pd.DataFrame":
+def vote_tables(
+    paths: Sequence[Path], space: LabelSpace | None = None, answer: str | None = None, *, split: bool = False
+) -> "pd.DataFrame":
     """The majority of several prediction tables.
 
     Each table has the image id in its first column and the class in the column `answer`. Ties go to the highest
@@ -43,14 +45,16 @@ def vote_tables(paths: Sequence[Path], space: LabelSpace | None = None, answer: 
         paths: CSV files, any number from one up, rows in any order.
         space: reads classes given as names or as indices; None: answers are compared as text.
         answer: the column of the classes; None: `target`, `label` or `ans`, or the only one besides id and confidence.
+        split: vote on each factor of the space by itself; the winners together are the class.
 
     Returns:
         The first table's columns, rows and order with the winning classes (as indices where the first table has
         indices). Its `confidence` column, if any, holds the share of votes of the winner, and columns named after
-        classes hold each class's share; any other column is left as the first table has it.
+        classes hold each class's share; any other column is left as the first table has it. With `split`, the share of
+        the winner is the product of its levels' shares.
 
     Raises:
-        UsageError: no table.
+        UsageError: no table, or a split of classes that are not made of factors.
         DataError: a table is not readable, has no rows, lacks an id, has one twice or one that the first lacks, or an
             answer is no class; names file and id.
     """
@@ -64,7 +68,8 @@ def vote_tables(paths: Sequence[Path], space: LabelSpace | None = None, answer: 
         ballots.append(_ballot(path, table, _rows_in_order(path, table, ids, paths[0]), space, answer))
     if space is None:
         _refuse_mixture(ballots, paths)
-    return _fill(first, _answer_column(first, paths[0], answer, space), *_elect(ballots), space)
+    outcome = _elect(ballots) if not split else _elect_by_factor(ballots, space)
+    return _fill(first, _answer_column(first, paths[0], answer, space), outcome, space)
 
 
 def _read(path: Path) -> "pd.DataFrame":
@@ -188,38 +193,78 @@ def _refuse_mixture(ballots: Sequence[_Ballot], paths: Sequence[Path]) -> None:
         )
 
 
-def _elect(ballots: Sequence[_Ballot]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count the votes.
+@dataclass(frozen=True)
+class _Outcome:
+    """How the tables voted."""
 
-    Returns:
-        Classes (C,) object, the winners' positions among them (N,) int64, and all answers as positions (M, N) int64.
-    """
-    position = {name: index for index, name in enumerate(dict.fromkeys(chain(*(b.answers for b in ballots))))}
-    codes = np.stack([np.array([position[name] for name in ballot.answers])[ballot.codes] for ballot in ballots])
-    if all(ballot.confidences is not None for ballot in ballots):
-        confidences = np.stack([ballot.confidences for ballot in ballots if ballot.confidences is not None])
-    else:
-        confidences = np.zeros(codes.shape)
+    classes: list[str]
+    winners: np.ndarray
+    """(N,) int64, positions in `classes`."""
+    codes: np.ndarray
+    """(M, N) int64, all answers as positions in `classes`."""
+    shares: np.ndarray
+    """(N,) float64 in [0, 1], how far the tables agree on the winner."""
+
+
+def _elect(ballots: Sequence[_Ballot]) -> _Outcome:
+    """Count the votes."""
+    classes = list(dict.fromkeys(chain(*(ballot.answers for ballot in ballots))))
+    codes = _codes(ballots, classes)
+    winners = _majority(codes, _all_confidences(ballots), len(classes))
+    return _Outcome(classes, winners, codes, (codes == winners).mean(axis=0))
+
+
+def _elect_by_factor(ballots: Sequence[_Ballot], space: LabelSpace | None) -> _Outcome:
+    """Count the votes on each factor, and put the winners together."""
+    if space is None or not space.factors:
+        raise UsageError("a vote split by factors", expected="classes that are made of factors")
+    codes, confidences = _codes(ballots, space.names), _all_confidences(ballots)
+    levels, shares = [], np.ones(codes.shape[1])
+    for name in space.factor_names:
+        part = space.part([name])
+        votes = space.projection(part)[codes]
+        winners = _majority(votes, confidences, len(part))
+        shares *= (votes == winners).mean(axis=0)
+        levels.append(np.array(part.names, dtype=object)[winners])
+    names = [SEPARATOR.join(each) for each in zip(*levels, strict=True)]
+    return _Outcome(list(space.names), space.encode(names), codes, shares)
+
+
+def _codes(ballots: Sequence[_Ballot], classes: Sequence[str]) -> np.ndarray:
+    """(M, N) int64, all answers as positions among the classes."""
+    position = {name: index for index, name in enumerate(classes)}
+    return np.stack([np.array([position[name] for name in ballot.answers])[ballot.codes] for ballot in ballots])
+
+
+def _all_confidences(ballots: Sequence[_Ballot]) -> np.ndarray | None:
+    """(M, N) float64 where every table has confidences."""
+    known = [ballot.confidences for ballot in ballots if ballot.confidences is not None]
+    return np.stack(known) if len(known) == len(ballots) else None
+
+
+def _majority(codes: np.ndarray, confidences: np.ndarray | None, classes: int) -> np.ndarray:
+    """The winner of each image: (M, N) to (N,) int64, a block of images at a time."""
     winners = np.empty(codes.shape[1], dtype=np.int64)
-    at_once = max(1, _CELLS_AT_ONCE // len(position))
+    at_once = max(1, _CELLS_AT_ONCE // classes)
     for begin in range(0, len(winners), at_once):
         block = slice(begin, begin + at_once)
-        winners[block] = _winners(codes[:, block], confidences[:, block], len(position))
-    return np.array(list(position), dtype=object), winners, codes
+        own = None if confidences is None else confidences[:, block]
+        winners[block] = _winners(codes[:, block], own, classes)
+    return winners
 
 
-def _winners(codes: np.ndarray, confidences: np.ndarray, classes: int) -> np.ndarray:
+def _winners(codes: np.ndarray, confidences: np.ndarray | None, classes: int) -> np.ndarray:
     """Most votes, then highest summed confidence, then earliest table: codes and confidences (M, N) to (N,)."""
     rows = np.arange(codes.shape[1])
     cells = (rows * classes + codes).ravel()
-    votes, sums = (
-        np.bincount(cells, weights, minlength=len(rows) * classes).reshape(len(rows), classes)
-        for weights in (None, confidences.ravel())
-    )
+    shape = len(rows), classes
+    votes = np.bincount(cells, minlength=len(rows) * classes).reshape(shape)
     leading = votes == votes.max(axis=1, keepdims=True)
-    # Rounded, because 0.6 + 0.3 and 0.5 + 0.4 are a tie to whoever wrote them.
-    sums = np.where(leading, np.round(sums, 9), -np.inf)
-    leading = sums == sums.max(axis=1, keepdims=True)
+    if confidences is not None:
+        sums = np.bincount(cells, confidences.ravel(), minlength=len(rows) * classes).reshape(shape)
+        # Rounded, because 0.6 + 0.3 and 0.5 + 0.4 are a tie to whoever wrote them.
+        sums = np.where(leading, np.round(sums, 9), -np.inf)
+        leading = sums == sums.max(axis=1, keepdims=True)
     earliest = leading[rows, codes].argmax(axis=0)
     return codes[earliest, rows]
 
@@ -227,22 +272,20 @@ def _winners(codes: np.ndarray, confidences: np.ndarray, classes: int) -> np.nda
 def _fill(
     first: "pd.DataFrame",
     answer: str,
-    classes: np.ndarray,
-    winners: np.ndarray,
-    codes: np.ndarray,
+    outcome: _Outcome,
     space: LabelSpace | None,
 ) -> "pd.DataFrame":
     """The first table with the vote's outcome in its columns."""
     result = first.copy()
-    names = classes[winners]
+    names = np.array(outcome.classes, dtype=object)[outcome.winners]
     if space is not None and not set(first[answer].str.strip()) <= set(space.names):
         names = np.array([str(index) for index in space.encode(names)], dtype=object)
     result[answer] = names
     if CONFIDENCE in first.columns[1:]:
-        result[CONFIDENCE] = (codes == winners).mean(axis=0)
-    position = {str(name): index for index, name in enumerate(classes)}
+        result[CONFIDENCE] = outcome.shares
+    position = {name: index for index, name in enumerate(outcome.classes)}
     known = position.keys() | set(space.names if space is not None else ())
     for column in first.columns[1:]:
         if column in known and column not in (answer, CONFIDENCE):
-            result[column] = (codes == position.get(column, -1)).mean(axis=0)
+            result[column] = (outcome.codes == position.get(column, -1)).mean(axis=0)
     return result

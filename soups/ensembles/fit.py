@@ -93,7 +93,7 @@ def parse_members(members: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray |
         members: all `NAME=WEIGHT` or all `NAME`. A name may itself hold `=` (a path such as `lr=1e-5/model.pt`).
 
     Returns:
-        Names, and (M,) float64 weights summing to one, or None where none is given.
+        Names, and (M,) float64 weights as they are given, or None where none is.
 
     Raises:
         UsageError: some have a weight and others not, a weight is no number, negative, or all are zero, a name is
@@ -118,7 +118,7 @@ def parse_members(members: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray |
         )
     if sum(given) == 0:
         raise UsageError("all weights of the vote are 0", expected="at least one above 0")
-    return tuple(names), np.array(given) / sum(given)
+    return tuple(names), np.array(given)
 
 
 def _split_member(member: str) -> tuple[str, float | None]:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from soups.ensembles.joint import join
 from soups.errors import DataError, UsageError
+from soups.labels import LabelSpace
 
 Rule = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]
 """`rule(probabilities (M, N, C), weights (M,) or None) -> (N, C) float64`, rows summing to one."""
@@ -48,6 +50,71 @@ def weighted(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np
     return result
 
 
+def joint(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """The product of experts; see `joint.join`.
+
+    Args:
+        probabilities: (M, N, C) floats, models of some factors lifted to all (their rows need not sum to one).
+        weights: (M,) exponents from 0 up; None: all 1.
+
+    Returns:
+        (N, C) float64 probabilities.
+    """
+    _check(probabilities)
+    return join(probabilities, weights)
+
+
+def minmax(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """The mean of the models' logits, each image's scaled to [0, 1]: its least class gives 0, its greatest 1.
+
+    Logits and logarithms of probabilities differ by a number for each image, so scaled they are the same.
+
+    Args:
+        probabilities: (M, N, C) floats, rows summing to one.
+        weights: ignored.
+
+    Returns:
+        (N, C) float64 scores, rows summing to one. They rank the classes and are no probabilities.
+    """
+    _check(probabilities)
+    result = np.zeros(probabilities.shape[1:])
+    for table in probabilities:
+        logs = np.log(np.maximum(table, np.finfo(np.float64).tiny), dtype=np.float64)
+        logs -= logs.min(axis=1, keepdims=True)
+        highest = logs.max(axis=1, keepdims=True)
+        result += np.divide(logs, highest, out=np.ones_like(logs), where=highest > 0)
+    return result / result.sum(axis=1, keepdims=True)
+
+
+def split_hard(probabilities: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """Majority vote on each factor by itself, and the class that the winners make together.
+
+    A model's vote on a factor is the level of its most probable class, as its own answer would have it; ties go to the
+    level with the highest probability summed over all models.
+
+    Args:
+        probabilities: (M, N, C) floats, rows summing to one.
+        space: C classes, made of factors.
+
+    Returns:
+        (N, C) float64: products of the factors' vote shares, rows summing to one, whose argmax is the winner.
+
+    Raises:
+        UsageError: classes that are not made of factors.
+    """
+    _check(probabilities)
+    if not space.factors:
+        raise UsageError("a vote split by factors", expected="classes that are made of factors")
+    result = np.ones(probabilities.shape[1:])
+    answers = probabilities.argmax(axis=2)
+    for name in space.factor_names:
+        part = space.part([name])
+        owner = space.projection(part)
+        marginals = np.stack([space.marginal(table, part) for table in probabilities])
+        result *= _shares(owner[answers], marginals)[:, owner]
+    return result
+
+
 def hard(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Majority vote: each model gives its most probable class (the lowest index where several tie) one vote.
 
@@ -63,11 +130,16 @@ def hard(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.nda
         `TIE_BREAK`. Shares are not probabilities, so a log-loss of them means nothing.
     """
     _check(probabilities)
+    return _shares(probabilities.argmax(axis=2), probabilities)
+
+
+def _shares(answers: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Vote shares (N, C) of answers (M, N), ties leaning towards the highest sum of probabilities (M, N, C)."""
     models, images, classes = probabilities.shape
     votes = np.zeros((images, classes))
     rows = np.arange(images)
-    for table in probabilities:
-        votes[rows, table.argmax(axis=1)] += 1
+    for answer in answers:
+        votes[rows, answer] += 1
     shares = votes / models
     leading = votes == votes.max(axis=1, keepdims=True)
     tied = np.flatnonzero(leading.sum(axis=1) > 1)
@@ -104,4 +176,4 @@ def _check(probabilities: np.ndarray) -> None:
         )
 
 
-RULES: dict[str, Rule] = {"soft": soft, "hard": hard, "weighted": weighted}
+RULES: dict[str, Rule] = {"soft": soft, "minmax": minmax, "hard": hard, "weighted": weighted, "joint": joint}

@@ -14,6 +14,7 @@ from soups.data.settings import CacheSettings
 from soups.errors import DataError, PartialFailure, UserError
 from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
 from soups.evaluation.settings import EvaluationSettings
+from soups.labels import LabelSpace
 from soups.launch import run_all
 from soups.metrics import all_scores, probabilities
 from soups.pipeline.reading import load_model
@@ -35,9 +36,14 @@ class Bench:
     evaluation: EvaluationSettings
     cache: CacheSettings
 
-    def labels(self, set_name: str) -> np.ndarray:
-        """(N,) int64 class indices of a set, -1 where there is no label."""
-        return encode(set_rows(self.run.samples, set_name)["label"], self.run.space)
+    def labels(self, set_name: str, space: LabelSpace | None = None) -> np.ndarray:
+        """(N,) int64 class indices of a set in the run's space, or another of its factors; -1 where there is no label.
+
+        Raises:
+            DataError: the run's table does not tell the factors of that space.
+        """
+        rows = set_rows(self.run.samples, set_name)
+        return encode(self.run.labels_in(rows, space or self.run.space), space or self.run.space)
 
     def groups(self, set_name: str) -> np.ndarray:
         """(N,) text, the group of each image of a set."""
@@ -47,21 +53,48 @@ class Bench:
         """The sets that can be scored: `val`, `test` if its labels are known, and the shifts."""
         return [name for name in evaluation_sets(self.run.samples) if (self.labels(name) >= 0).all()]
 
-    def probabilities(self, path: Path, set_names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Set → (N, C) float64 probabilities of a model, in the order of the run's classes."""
-        return {name: probabilities(logits) for name, logits in self.logits(path, set_names).items()}
+    def probabilities(
+        self, path: Path, set_names: Sequence[str], space: LabelSpace | None = None
+    ) -> dict[str, np.ndarray]:
+        """Set → (N, C) float64 probabilities of a model, in the order of the run's classes, or as `logits`."""
+        return {name: probabilities(logits) for name, logits in self.logits(path, set_names, space).items()}
 
-    def logits(self, path: Path, set_names: Sequence[str]) -> dict[str, np.ndarray]:
+    def space_of(self, path: Path) -> LabelSpace:
+        """The classes that a model tells apart: the run's, in its order, or other factors of the same labels.
+
+        Raises:
+            DataError: the model has classes of something else.
+        """
+        own, run = self.run.card_of(path).space, self.run
+        if set(own.names) == set(run.space.names):
+            return run.space
+        joint = run.recorded.joint_space
+        if joint is None or not own.factors or not set(own.factors) <= set(joint.factors):
+            raise DataError(
+                f"{path}: a model of another space than the data of run {run.name!r}",
+                expected=str(joint or run.space),
+                found=str(own),
+                next_step="use models of this run's labels, or name the run that it belongs to: --name",
+            )
+        return own
+
+    def logits(self, path: Path, set_names: Sequence[str], space: LabelSpace | None = None) -> dict[str, np.ndarray]:
         """Set → (N, C) float32 logits of a model, kept ones where there are any.
+
+        Args:
+            path: the model.
+            set_names: sets of the run.
+            space: the model's classes in the order that is wanted; None: the run's.
 
         Raises:
             DataError: the model has other classes, or an image cannot be read.
         """
+        space = space or self.run.space
         places = {name: self._place(path, name) for name in set_names}
         sizes = {name: len(set_rows(self.run.samples, name)) for name in set_names}
-        kept = {name: kept_logits(place, sizes[name], len(self.run.space)) for name, place in places.items()}
+        kept = {name: kept_logits(place, sizes[name], len(space)) for name, place in places.items()}
         missing = [name for name, logits in kept.items() if logits is None]
-        fresh = self._compute(path, missing) if missing else {}
+        fresh = self._compute(path, missing, space) if missing else {}
         for name, logits in fresh.items():
             keep_logits(places[name], logits)
         return {name: fresh[name] if name in fresh else kept[name] for name in set_names}  # type: ignore[misc]
@@ -71,10 +104,10 @@ class Bench:
         paths = image_paths(set_rows(self.run.samples, set_name), self.run)
         return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
 
-    def _compute(self, path: Path, set_names: Sequence[str]) -> dict[str, np.ndarray]:
+    def _compute(self, path: Path, set_names: Sequence[str], space: LabelSpace) -> dict[str, np.ndarray]:
         limit_threads(self.runtime.threads)
         classifier, card = load_model(self.run, path)
-        order = class_order(card, self.run, path)
+        order = class_order(card, space, path, self.run.name)
         classifier.to(self.runtime.device)
         logits = {}
         shown = track(set_names, f"{path.stem}: scoring") if self.runtime.jobs == 1 else set_names
@@ -91,20 +124,21 @@ class Bench:
         return evaluation_set(name, set_rows(self.run.samples, name), self.run, card.preprocessing, self.cache)
 
 
-def class_order(card: Card, run: Run, path: Path) -> np.ndarray:
-    """Where each class of the run is among a model's logits, (C,) int64.
+def class_order(card: Card, space: LabelSpace, path: Path, run_name: str) -> np.ndarray:
+    """Where each class is among a model's logits, (C,) int64.
 
     Raises:
-        DataError: the model's classes are not those of the run.
+        DataError: the model's classes are others.
     """
-    if set(card.classes) != set(run.space.names):
+    if set(card.classes) != set(space.names):
         raise DataError(
             f"{path}: a model of other classes",
-            expected=", ".join(run.space.names),
+            expected=", ".join(space.names),
             found=", ".join(card.classes),
-            next_step=f"use models that were trained on the data of run {run.name!r}",
+            next_step=f"use models that were trained on the classes of run {run_name!r}; models of some factors join "
+            "others with --weighted-ensemble",
         )
-    return np.array([card.classes.index(name) for name in run.space.names], dtype=np.int64)
+    return np.array([card.classes.index(name) for name in space.names], dtype=np.int64)
 
 
 def result_line(bench: Bench, model_name: str, scores: dict[str, dict[str, float]], **more: Any) -> dict[str, Any]:

@@ -1,29 +1,27 @@
 """What `finetune.py` does: the run and its common start, then each fine-tune that is not finished."""
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups import cli
-from soups.checkpoints import SUFFIX, Card, read_card, write_checkpoint
+from soups.checkpoints import SUFFIX, read_card, write_checkpoint
 from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.launch import run_all
 from soups.metrics import METRICS
+from soups.pipeline.creation import create_run, make_start
 from soups.pipeline.plan import Task, parse_indices, plan, training_record
-from soups.pipeline.recorded import RecordedSettings, record_run
-from soups.pipeline.run import Run, check_recorded, existing_run, latest_run, say_if_flattering
-from soups.pipeline.sets import evaluation_set, open_all_images, training_set
+from soups.pipeline.run import Run, existing_run, say_if_flattering
+from soups.pipeline.sets import evaluation_set, training_set
 from soups.pipeline.settings import FinetuneSettings
-from soups.records import append_record, fingerprint, locked, write_table, write_text
-from soups.runtime import derived_seed, resolve
+from soups.records import append_record, fingerprint, locked, write_text
 from soups.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -75,97 +73,6 @@ def train_all(tasks: Sequence[Task], jobs: int) -> None:
             f"{len(failures)} of {len(tasks)} fine-tunes failed; the others are kept\n  " + "\n  ".join(failures),
             next_step="mend the cause and run the same command again: it trains only what is missing",
         )
-
-
-def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
-    """The run to train in: as recorded, or made now.
-
-    Raises:
-        UsageError: no data location for a new run, or settings that differ from those recorded.
-        DataError: the data is not what it should be; nothing is recorded then.
-    """
-    name = settings.run.name or latest_run(settings.run) or _name_of_data(settings)
-    if existing_run(settings.run, name) is None:
-        with locked(Path(settings.run.runs_folder), name):
-            if existing_run(settings.run, name) is None:
-                _make_run(settings, name)
-    run = existing_run(settings.run, name)
-    assert run is not None
-    if run.recorded.foreign is not None:
-        raise UsageError(
-            f"run {name!r} is a pool of checkpoints made elsewhere: nothing is trained in it",
-            found=run.recorded.foreign.foreign_location,
-            next_step="start a run of its own with another --name and --data-location",
-        )
-    check_recorded(run, settings, given)
-    return run
-
-
-def _make_run(settings: FinetuneSettings, name: str) -> None:
-    """Find out that everything is in order, then write the run's table, start and settings, in this order.
-
-    A run exists once its settings are there, so a mistake can be mended by running the command again.
-    """
-    from soups.data.places import settled
-    from soups.data.samples import declared_space, make_samples
-
-    data = settled(settings.data)
-    if data.data_location is None:
-        raise UsageError(
-            "--data-location is missing",
-            expected="a folder with images in folders named after their classes",
-            next_step=f"python finetune.py --name {name} --data-location DIR",
-        )
-    folder = Path(settings.run.runs_folder) / name
-    models = Path(settings.run.model_location) if settings.run.model_location else folder / "models"
-    samples = make_samples(data)
-    joint = declared_space(data)
-    runtime = resolve(settings.runtime)
-    recorded = RecordedSettings(
-        data=data,
-        model=settings.model,
-        metric=settings.evaluation.metric,
-        precision=runtime.precision,
-        threads=runtime.threads,
-        factors=joint.described if joint is not None else (),
-    )
-    run = Run(folder, models, recorded, table=samples)
-    start, card = _build_start(run)
-    open_all_images(run, card.preprocessing, settings.cache)
-    write_table(folder / "samples.csv", samples)
-    write_checkpoint(run.start, start.state_dict(), card)
-    record_run(folder, recorded)
-
-
-def _name_of_data(settings: FinetuneSettings) -> str:
-    location = settings.data.data_location
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(location).resolve().name).strip("-._") or "run" if location else "run"
-
-
-def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
-    """The common start of the pool, with its card."""
-    from soups.models.build import build_start
-
-    # The start belongs to the run, not to one model: its seed is fixed.
-    start = build_start(run.recorded.model, run.space.names, seed=derived_seed(0))
-    card = Card(
-        kind="start",
-        architecture=start.architecture,
-        classes=run.space.names,
-        factors=run.space.described,
-        preprocessing=start.preprocessing,
-        data=run.fingerprints[0],
-        split=run.fingerprints[1],
-    )
-    return start.classifier, card
-
-
-def make_start(run: Run) -> None:
-    """Write the common start where it is missing (another --model-location), once, whichever process comes first."""
-    with locked(run.models, run.start.stem):
-        if not run.start.exists():
-            start, card = _build_start(run)
-            write_checkpoint(run.start, start.state_dict(), card)
 
 
 def train_one(task: Task) -> Path:

@@ -2,40 +2,27 @@
 
 import dataclasses
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from soups import cli
 from soups.data.layouts import samples_elsewhere
-from soups.data.samples import set_rows
+from soups.data.samples import reduced, set_rows
 from soups.data.submission import default_table, fill_template, find_template, read_truth
-from soups.ensembles import parse_members, vote_tables
+from soups.ensembles import vote_tables
 from soups.errors import DataError, UsageError
-from soups.pipeline.evaluate import Bench, pool_paths
+from soups.labels import LabelSpace
+from soups.pipeline.ballots import ballot_of
+from soups.pipeline.evaluate import Bench
 from soups.pipeline.main import open_bench
-from soups.pipeline.reading import find_model
 from soups.pipeline.run import Run, existing_run, latest_run
 from soups.pipeline.settings import InferenceSettings
-from soups.pipeline.votes import default_model, fitted_weights, vote
 from soups.records import write_table
 
 logger = logging.getLogger(__name__)
 
 _WAYS = ("soft_voting", "weighted_ensemble", "hard_voting")
-
-
-@dataclass(frozen=True)
-class Ballot:
-    """Who predicts, and how their answers become one."""
-
-    rule: str
-    """A key of `RULES`."""
-    paths: tuple[Path, ...]
-    weights: np.ndarray | None
-    name: str
-    """Of the predictions' file."""
 
 
 def predict(given: cli.Given[InferenceSettings]) -> None:
@@ -51,7 +38,7 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
         _vote_of_tables(settings)
         return
     bench = open_bench(settings, given.names, may_differ={"test_location"})
-    ballot = _ballot(settings, bench, way)
+    ballot = ballot_of(settings, bench, way)
     bench = _with_test_images(bench, settings, given.names)
     rows = set_rows(bench.run.samples, "test")
     if rows.empty:
@@ -60,50 +47,32 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
             expected="a folder `test` in the data location",
             next_step="give the images: --test-location DIR",
         )
-    result = vote(bench, ballot.rule, ballot.paths, ["test"], ballot.weights)["test"]
+    result, space = ballot.count(bench, "test"), ballot.space
     images = rows["image"].tolist()
     template = _template(settings, bench.run)
     if template is None:
-        table = default_table(images, result, bench.run.space, settings.probabilities)
+        table = default_table(images, result, space, settings.probabilities)
     else:
-        table = fill_template(template, images, result, bench.run.space)
+        table = fill_template(template, images, result, space)
         logger.info("in the columns and order of %s", template)
     path = _output(settings, bench.run.folder, ballot.name)
     write_table(path, table)
-    _tell_accuracy(settings, bench, images, result)
+    _tell_accuracy(settings, bench, space, images, result)
     print(path)
 
 
 def _way_of_voting(settings: InferenceSettings) -> str | None:
+    if settings.split and settings.hard_voting is None:
+        raise UsageError("--split: a vote on each factor is a hard one", next_step="add --hard-voting")
+    if settings.normalise != "probability" and settings.soft_voting is None:
+        raise UsageError("--normalise is for --soft-voting", next_step="add --soft-voting")
+    if settings.formula != "exponents" and settings.weighted_ensemble is None:
+        raise UsageError("--formula is for --weighted-ensemble", next_step="add --weighted-ensemble")
     ways = [way for way in _WAYS if getattr(settings, way) is not None]
     if len(ways) > 1:
         flags = " and ".join(f"--{way.replace('_', '-')}" for way in ways)
         raise UsageError(f"{flags} together", expected="one way of voting")
     return ways[0] if ways else None
-
-
-def _ballot(settings: InferenceSettings, bench: Bench, way: str | None) -> Ballot:
-    """The models that predict, and by which rule."""
-    run = bench.run
-    named = settings.model_name or ()
-    if way is None:
-        if len(named) > 1:
-            raise UsageError(
-                f"--model-name: {len(named)} models",
-                expected="one, or a way of voting",
-                next_step="add --soft-voting, --hard-voting or --weighted-ensemble",
-            )
-        path = find_model(named[0], run, settings.run) if named else default_model(bench)
-        return Ballot("soft", (path,), None, path.stem)
-    rule = way.split("_")[0]
-    names, weights = parse_members((*named, *(getattr(settings, way) or ())))
-    if weights is not None and rule != "weighted":
-        raise UsageError(f"--{way.replace('_', '-')} takes no weights", next_step="use --weighted-ensemble")
-    paths = tuple(find_model(name, run, settings.run) for name in names) or tuple(pool_paths(run).values())
-    if rule == "weighted" and weights is None:
-        weights = fitted_weights(bench, paths)
-        logger.info("weights: %s", ", ".join(f"{path.stem} {w:.3f}" for path, w in zip(paths, weights, strict=True)))
-    return Ballot(rule, paths, weights, way)
 
 
 def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozenset[str]) -> Bench:
@@ -115,9 +84,13 @@ def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozense
 
     run = bench.run
     elsewhere = run.recorded.data.model_copy(update={"test_location": location})
-    test = samples_elsewhere(elsewhere, set(run.space.names)).assign(group=lambda rows: rows["image"])
+    joint = run.recorded.joint_space
+    test = samples_elsewhere(elsewhere, set((joint or run.space).names))
+    test["group"] = test["group"].where(test["group"] != "", test["image"])
+    if joint is not None:
+        test["label"] = reduced(test["label"], joint, run.space)
     others = run.samples[run.samples["split"] != "test"]
-    table = pd.concat([others, test], ignore_index=True).astype(str)
+    table = pd.concat([others, test], ignore_index=True).fillna("").astype(str)
     return dataclasses.replace(bench, run=dataclasses.replace(run, table=table))
 
 
@@ -155,28 +128,38 @@ def _vote_of_tables(settings: InferenceSettings) -> None:
     name = settings.run.name or latest_run(settings.run)
     run = existing_run(settings.run, name) if name else None
     path = _output(settings, run.folder if run else None, "hard_voting")
-    write_table(
-        path, vote_tables([Path(member) for member in members], run.space if run and settings.run.name else None)
-    )
+    # A run that is not named may have nothing to do with the tables; their factors nobody else can tell.
+    space = run.space if run and (settings.run.name or settings.split) else None
+    if settings.split and (space is None or not space.factors):
+        found = f"run {run.name!r}: {space}" if run else "no run"
+        raise UsageError("--split: no factors to split by", expected="a run of labels that have some", found=found)
+    write_table(path, vote_tables([Path(member) for member in members], space, split=settings.split))
     print(path)
 
 
-def _tell_accuracy(settings: InferenceSettings, bench: Bench, images: list[str], result: np.ndarray) -> None:
+def _tell_accuracy(
+    settings: InferenceSettings, bench: Bench, space: LabelSpace, images: list[str], result: np.ndarray
+) -> None:
     """Say how many predictions are right, where the truth is known."""
-    labels = bench.labels("test")
+    labels = bench.labels("test", space)
     if settings.ground_truth is not None:
-        truth = read_truth(_truth_file(Path(settings.ground_truth)), images, bench.run.space)
-        labels = bench.run.space.encode(truth)
+        truth = read_truth(only_table(Path(settings.ground_truth), "--ground-truth"), images, space)
+        labels = space.encode(truth)
     if len(labels) and (labels >= 0).all():
         right = int(np.count_nonzero(result.argmax(axis=1) == labels))
         logger.info("%d of %d right (%.1f%%)", right, len(labels), 100 * right / len(labels))
 
 
-def _truth_file(path: Path) -> Path:
+def only_table(path: Path, flag: str) -> Path:
+    """A CSV, or the only one in a folder.
+
+    Raises:
+        UsageError: the folder has none, or several.
+    """
     if not path.is_dir():
         return path
     tables = sorted(path.glob("*.csv"))
     if len(tables) != 1:
         found = ", ".join(table.name for table in tables) or "none"
-        raise UsageError(f"--ground-truth {path}", expected="a CSV, or a folder with one", found=found)
+        raise UsageError(f"{flag} {path}", expected="a CSV, or a folder with one", found=found)
     return tables[0]

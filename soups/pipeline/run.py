@@ -11,7 +11,7 @@ from soups.checkpoints import SUFFIX, Card, read_card
 from soups.data.settings import DataSettings
 from soups.errors import DataError, UsageError
 from soups.hashes import hashes_of
-from soups.labels import LabelSpace
+from soups.labels import SEPARATOR, LabelSpace
 from soups.pipeline.foreign import foreign_members
 from soups.pipeline.recorded import RecordedSettings, read_recorded
 from soups.pipeline.settings import CommandSettings, RunSettings
@@ -89,6 +89,21 @@ class Run:
         if declared is None:
             return label_space(self.samples, order)
         return declared if order is None else LabelSpace(tuple(order), declared.factors)
+
+    def labels_in(self, rows: "pd.DataFrame", space: LabelSpace) -> list[str]:
+        """The labels of rows of the table as classes of the run's space, or of other factors of the same labels.
+
+        Raises:
+            DataError: the table does not tell the factors of that space.
+        """
+        if space.names == self.space.names:
+            return list(rows["label"])
+        missing = [name for name in space.factor_names if name not in rows]
+        if missing or not space.factors:
+            told = ", ".join(missing or space.names)
+            raise DataError(f"run {self.name!r}: its table does not tell {told}", expected=", ".join(self.space.names))
+        levels = rows[list(space.factor_names)].itertuples(index=False, name=None)
+        return [SEPARATOR.join(each) if all(each) else "" for each in levels]
 
     def sha256(self, checkpoint: Path) -> str:
         """The hash of a checkpoint's bytes; computed again only when the file has changed.

@@ -82,15 +82,21 @@ def training_set(
     )
 
 
-def open_all_images(run: Run, preprocessing: Preprocessing, cache: CacheSettings) -> None:
+def open_all_images(run: Run, preprocessing: Preprocessing, cache: CacheSettings, augmentation: str) -> None:
     """Prepare the images of every set, so that training begins only if all of them can be read.
+
+    Args:
+        run: with its table.
+        preprocessing: of the models that will be trained.
+        cache: where images are kept.
+        augmentation: its kind, which says how training images come.
 
     Raises:
         DataError: images that cannot be read, all of them listed.
     """
     samples = run.samples
     try:
-        training_set(run, TrainingSettings(), preprocessing, cache)
+        training_set(run, TrainingSettings(augmentation=augmentation), preprocessing, cache)
         for name in evaluation_sets(samples):
             evaluation_set(name, set_rows(samples, name), run, preprocessing, cache)
     except DataError:

@@ -64,6 +64,22 @@ class FinetuneSettings(CommandSettings):
     """Log to Weights & Biases as well: disabled, offline or online; never asks anything."""
 
 
+class ShowBatchSettings(CommandSettings):
+    """Draw the first training images of a fine-tune as the model will see them, with their labels; trains nothing.
+
+    Takes the flags of finetune.py; a run that is there is used, and none is made.
+    """
+
+    i: int = Field(default=0, ge=0)
+    """Which fine-tune: its seed decides order and augmentation."""
+    training: TrainingSettings = TrainingSettings()
+    ranges: RandomRanges = RandomRanges()
+    images: int = Field(default=32, gt=0)
+    """How many images are drawn."""
+    output: str | None = None
+    """The PNG to write; by default `figures/batch.png` in the run, or `batch.png` here where there is no run yet."""
+
+
 class MainSettings(CommandSettings):
     """Evaluate the models of a run, make soups of them, compare and plot: any combination, in this order."""
 
@@ -137,8 +153,16 @@ class InferenceSettings(CommandSettings):
     """The model, or several to vote: a path, a file name, or a name without ending."""
     soft_voting: tuple[str, ...] | None = None
     """Mean of the probabilities of these models; of all fine-tunes of the run where none is named."""
+    normalise: Literal["probability", "minmax"] = "probability"
+    """What soft voting averages: probabilities, or each image's logits scaled to [0, 1]."""
     weighted_ensemble: tuple[str, ...] | None = None
-    """Weighted mean of the probabilities: `M=0.6 N=0.4`, or weights fitted on the validation set."""
+    """Weighted mean of the probabilities: `M=0.6 N=0.4`, or weights fitted on the validation set. Models of some
+    factors are joined with the others as likelihoods: a class's score is the product of their powers."""
+    formula: Literal["exponents", "original"] = "exponents"
+    """How models of some factors are joined: by exponents in [0, 2] fitted on validation, or as the original did: logit
+    × (1 + probability of the factor model)."""
+    split: Flag = False
+    """Hard voting on each factor by itself; the winners together are the class."""
     hard_voting: tuple[str, ...] | None = None
     """Majority of these models, or of these prediction CSVs."""
     output: str | None = None

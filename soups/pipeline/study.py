@@ -12,8 +12,9 @@ from soups.errors import UsageError, unknown_name
 from soups.models.settings import ModelSettings
 from soups.pipeline.compare import shift_sets
 from soups.pipeline.contenders import SOUP_VOTED, contenders_of, order_of, soups_of
+from soups.pipeline.creation import create_run
 from soups.pipeline.evaluate import Bench
-from soups.pipeline.finetune import create_run, train_all
+from soups.pipeline.finetune import train_all
 from soups.pipeline.main import open_bench
 from soups.pipeline.plan import Task, parse_indices, plan
 from soups.pipeline.settings import FinetuneSettings, RunSettings, StudySettings

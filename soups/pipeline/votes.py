@@ -5,41 +5,38 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.ensembles import RULES, fit_weights
-from soups.errors import DataError
+from soups.ensembles import RULES, split_hard
+from soups.labels import LabelSpace
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
 
+SPLIT = "split"
+"""The rule that votes on each factor by itself."""
+
 
 def vote(
-    bench: Bench, rule: str, paths: Sequence[Path], set_names: Sequence[str], weights: np.ndarray | None = None
+    bench: Bench,
+    rule: str,
+    paths: Sequence[Path],
+    set_names: Sequence[str],
+    weights: np.ndarray | None = None,
+    space: LabelSpace | None = None,
 ) -> dict[str, np.ndarray]:
     """Set → (N, C) float64: what the models say together by a rule of `RULES`.
 
     Args:
         bench: the run.
-        rule: `soft`, `hard` or `weighted`.
+        rule: a key of `RULES`, or `split`: hard, each factor by itself.
         paths: the M models.
         set_names: on which sets.
         weights: (M,), for `weighted`.
+        space: the models' classes; None: the run's.
     """
-    members = [bench.probabilities(path, set_names) for path in paths]
-    return {name: RULES[rule](np.stack([member[name] for member in members]), weights) for name in set_names}
-
-
-def fitted_weights(bench: Bench, paths: Sequence[Path]) -> np.ndarray:
-    """(M,) convex weights fitted on the log-loss of the run's validation set.
-
-    Raises:
-        DataError: there is nothing to fit them on that was not trained on.
-    """
-    if "val" not in set(bench.run.samples["split"]):
-        raise DataError(
-            f"run {bench.run.name!r} has no validation images to fit weights on",
-            next_step="give the weights: --weighted-ensemble M=0.6 N=0.4",
-        )
-    members = np.stack([bench.probabilities(path, ["val"])["val"] for path in paths])
-    return fit_weights(members, bench.labels("val"))
+    members = [bench.probabilities(path, set_names, space) for path in paths]
+    stacks = {name: np.stack([member[name] for member in members]) for name in set_names}
+    if rule == SPLIT:
+        return {name: split_hard(stack, space or bench.run.space) for name, stack in stacks.items()}
+    return {name: RULES[rule](stack, weights) for name, stack in stacks.items()}
 
 
 def best_single(bench: Bench) -> Path:

@@ -1,13 +1,13 @@
 """The images that a model gets wrong, worst first, with what it took them for and how sure it was."""
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from soups.metrics import correct
-from soups.report.pictures import GREEN, VERMILION, new_figure, plain, save, short_names
+from soups.report.grid import Tile, draw_grid
+from soups.report.pictures import GREEN, VERMILION, short_names
 
 _NAME_LENGTH = 15
 
@@ -56,22 +56,15 @@ def draw_wrong_images(
     """
     wrong = wrong_rows(probabilities, labels)
     shown = wrong[:most]
-    columns = min(8, max(4, math.ceil(math.sqrt(len(shown)))))
-    lines = max(1, math.ceil(len(shown) / columns))
-    figure = new_figure(1.45 * columns + 0.2, 1.85 * lines + 0.85)
     cut = f", {len(shown)} shown" if len(shown) < len(wrong) else ""
     heading = f"{title}\n{len(wrong)} of {len(labels)} images are wrong{cut}"
     heading += "\nabove: truth · below: prediction and its confidence" if len(shown) else ""
-    figure.suptitle(plain(heading), fontsize=11, x=0.01, ha="left")
     short = short_names(names, _NAME_LENGTH)
-    for place, row in enumerate(shown, start=1):
-        axes = figure.add_subplot(lines, columns, place)
-        axes.imshow(image(int(row)), interpolation="nearest")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        prediction = int(probabilities[row].argmax())
-        sure = f"{100 * probabilities[row, prediction]:.0f}%"
-        axes.set_title(plain(short[int(labels[row])]), fontsize=8, color=GREEN, pad=3)
-        axes.set_xlabel(f"{plain(short[prediction])}, {sure}", fontsize=8, color=VERMILION, labelpad=3)
-    save(figure, path)
+    draw_grid([_tile(image(int(row)), probabilities[row], int(labels[row]), short) for row in shown], path, heading)
     return len(wrong)
+
+
+def _tile(image: np.ndarray, probabilities: np.ndarray, label: int, names: Sequence[str]) -> Tile:
+    prediction = int(probabilities.argmax())
+    sure = f"{100 * probabilities[prediction]:.0f}%"
+    return Tile(image, names[label], f"{names[prediction]}, {sure}", GREEN, VERMILION)

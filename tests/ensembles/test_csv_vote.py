@@ -9,7 +9,7 @@ import pytest
 
 from soups.ensembles import vote_tables
 from soups.errors import DataError, UsageError
-from soups.labels import LabelSpace
+from soups.labels import Factor, LabelSpace
 
 Write = Callable[[str, str], Path]
 SPACE = LabelSpace(("cat", "dog", "owl"))
@@ -172,3 +172,50 @@ def test_blocks_give_the_same_as_one_go(tmp_path: Path, monkeypatch: pytest.Monk
     whole = vote_tables(paths)
     monkeypatch.setattr("soups.ensembles.csv_vote._CELLS_AT_ONCE", 20)
     pd.testing.assert_frame_equal(vote_tables(paths), whole)
+
+
+# Votes on each factor
+
+JOINT = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "middle", "old"))])
+
+
+def slow_split(rows: list[tuple[str, float]]) -> str:
+    """Of one image's answers and confidences, each factor's majority as `slow_vote` has it."""
+    levels = []
+    for place in range(2):
+        given = [answer.split("/")[place] for answer, _ in rows]
+        sums = {level: round(sum(c for g, (_, c) in zip(given, rows, strict=True) if g == level), 9) for level in given}
+        best = max(given.count(level) for level in given)
+        leading = [level for level in given if given.count(level) == best]
+        levels.append(next(level for level in leading if sums[level] == max(sums[each] for each in leading)))
+    return "/".join(levels)
+
+
+@pytest.mark.parametrize("as_indices", [False, True])
+def test_split_votes_equal_a_loop_on_random_tables(tmp_path: Path, as_indices: bool) -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        given = rng.integers(0, 6, size=(int(rng.integers(1, 7)), 15))
+        confidences = rng.integers(1, 5, given.shape) / 10
+        paths = []
+        for number, row in enumerate(given):
+            paths.append(tmp_path / f"{number}.csv")
+            cells = row if as_indices else [JOINT.names[index] for index in row]
+            table = pd.DataFrame(
+                {"id": [f"{i}.png" for i in range(15)], "ans": cells, "confidence": confidences[number]}
+            )
+            table.to_csv(paths[-1], index=False)
+        found = vote_tables(paths, JOINT, split=True)["ans"].tolist()
+        expected = [
+            slow_split([(JOINT.names[given[m, i]], confidences[m, i]) for m in range(len(given))]) for i in range(15)
+        ]
+        assert found == ([str(JOINT.names.index(name)) for name in expected] if as_indices else expected), seed
+
+
+def test_a_split_vote_s_share_is_that_of_its_levels(write: Write) -> None:
+    rows = ["on/young,0.9", "on/old,0.8", "off/old,0.7"]
+    paths = [write(f"{n}.csv", f"id,target,confidence\nx,{row}\n") for n, row in enumerate(rows)]
+    table = vote_tables(paths, JOINT, split=True)
+    assert table["target"].tolist() == ["on/old"] and table["confidence"].iloc[0] == pytest.approx(4 / 9)
+    with pytest.raises(UsageError, match="classes that are made of factors"):
+        vote_tables(paths, split=True)

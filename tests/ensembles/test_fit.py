@@ -74,10 +74,10 @@ def test_fit_needs_images_with_labels() -> None:
     ("members", "names", "weights"),
     [
         (("a", "b"), ("a", "b"), None),
-        (("a=3", "b=1"), ("a", "b"), [0.75, 0.25]),
-        (("a=0", "b=1e-3"), ("a", "b"), [0, 1]),
+        (("a=3", "b=1"), ("a", "b"), [3, 1]),
+        (("a=0", "b=1e-3"), ("a", "b"), [0, 1e-3]),
         (("runs/lr=1e-5/a.pt", "b"), ("runs/lr=1e-5/a.pt", "b"), None),
-        (("runs/lr=1e-5/a.pt=2", "b=2"), ("runs/lr=1e-5/a.pt", "b"), [0.5, 0.5]),
+        (("runs/lr=1e-5/a.pt=2", "b=2"), ("runs/lr=1e-5/a.pt", "b"), [2, 2]),
         ((), (), None),
     ],
 )

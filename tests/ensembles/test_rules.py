@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from soups.ensembles import RULES, normalised
+from soups.ensembles import RULES, normalised, split_hard
 from soups.errors import DataError, UsageError
+from soups.labels import Factor, LabelSpace
 
 
 def random_tables(seed: int) -> np.ndarray:
@@ -88,3 +89,69 @@ def test_weights_that_make_no_sense(weights: list[float]) -> None:
 def test_a_vote_of_nobody(name: str) -> None:
     with pytest.raises(DataError, match="a vote of no models"):
         RULES[name](np.zeros((0, 3, 2)), None)
+
+
+def test_minmax_scales_each_image_s_logits() -> None:
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(0, 3, size=(int(rng.integers(1, 5)), 6, 4))
+        tables = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+        found = RULES["minmax"](tables, None)
+        for image in range(6):
+            scaled = [(z[image] - z[image].min()) / (z[image].max() - z[image].min()) for z in logits]
+            expected = np.mean(scaled, axis=0)
+            np.testing.assert_allclose(found[image], expected / expected.sum(), atol=1e-12)
+    even = RULES["minmax"](np.full((2, 1, 4), 0.25), None)
+    assert even.tolist() == [[0.25] * 4]
+
+
+# Votes on each factor
+
+SPACE = LabelSpace.product(
+    Factor(name, levels)
+    for name, levels in {
+        "mask": ("mask", "incorrect", "normal"),
+        "gender": ("male", "female"),
+        "age": ("a", "b", "c"),
+    }.items()
+)
+
+
+def slow_split(tables: np.ndarray) -> list[str]:
+    """Each factor's majority, ties to the greater sum of marginals, then the lower level."""
+    winners = []
+    for image in range(tables.shape[1]):
+        levels = []
+        for place, factor in enumerate(SPACE.factors):
+            votes = [SPACE.names[int(table[image].argmax())].split("/")[place] for table in tables]
+            sums = {
+                level: sum(
+                    float(table[image][index])
+                    for table in tables
+                    for index, name in enumerate(SPACE.names)
+                    if name.split("/")[place] == level
+                )
+                for level in factor.levels
+            }
+            merits = [(votes.count(level), sums[level], -index) for index, level in enumerate(factor.levels)]
+            levels.append(factor.levels[merits.index(max(merits))])
+        winners.append("/".join(levels))
+    return winners
+
+
+def test_a_split_vote_recomposes_the_winners_of_each_factor() -> None:
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        # Eighths of few classes: sums are exact and ties are frequent.
+        tables = rng.multinomial(8, rng.dirichlet(np.ones(18) / 3), size=(int(rng.integers(1, 6)), 5)) / 8
+        shares = split_hard(tables, SPACE)
+        assert SPACE.decode(shares.argmax(axis=1)) == slow_split(tables), seed
+        np.testing.assert_allclose(shares.sum(axis=1), 1)
+
+
+def test_a_split_vote_may_elect_a_class_that_nobody_gave() -> None:
+    answers = ["mask/male/a", "mask/female/b", "normal/female/a"]
+    tables = np.eye(18)[[SPACE.names.index(answer) for answer in answers]][:, None]
+    assert SPACE.decode(split_hard(tables, SPACE).argmax(axis=1)) == ["mask/female/a"]
+    with pytest.raises(UsageError, match="classes that are made of factors"):
+        split_hard(np.ones((1, 1, 2)) / 2, LabelSpace(("cat", "dog")))

@@ -44,7 +44,7 @@ def test_only_the_worst_are_asked_for_and_drawn(tmp_path: Path) -> None:
 
 def test_worst_stands_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr("soups.report.wrong_images.save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("soups.report.grid.save", lambda figure, path: figures.append(figure))
     table = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.0, 0.1, 0.9]])
     draw_wrong_images(lambda row: np.zeros((4, 6, 3), np.uint8), table, np.array([1, 1, 0]), NAMES, tmp_path / "x.png")
     found = [(axes.get_title(), axes.get_xlabel()) for axes in figures[0].axes]

@@ -1,0 +1,26 @@
+"""Draw what the model will see, with labels, before anything is trained: `python scripts/show_batch.py --help`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from soups import cli
+from soups.pipeline.settings import TRAINING_ENVIRONMENT, ShowBatchSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, draw, and return the exit code."""
+    return cli.run(ShowBatchSettings, command, argv, environment=TRAINING_ENVIRONMENT)
+
+
+def command(given: cli.Given[ShowBatchSettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.pipeline.show_batch import show_batch
+
+    show_batch(given)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,216 @@
+"""Who predicts, and how their answers become one: models of one space vote, models of some factors are joined."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from soups.ensembles import RULES, fit_exponents, fit_weights, join_originally, lift, parse_members
+from soups.errors import DataError, UsageError
+from soups.labels import LabelSpace
+from soups.metrics import probabilities
+from soups.pipeline.evaluate import Bench, pool_paths
+from soups.pipeline.reading import find_model
+from soups.pipeline.settings import InferenceSettings
+from soups.pipeline.unseen import unseen_rows
+from soups.pipeline.votes import SPLIT, default_model, vote
+
+logger = logging.getLogger(__name__)
+
+JOINT, ORIGINAL = "joint", "original"
+
+
+@dataclass(frozen=True)
+class Expert:
+    """Models of one space, which speak with one voice."""
+
+    paths: tuple[Path, ...]
+    space: LabelSpace
+    weights: np.ndarray | None = None
+    """(M,) of their weighted mean; None: all alike."""
+    exponent: float = 1.0
+    """How much it counts where several experts are joined."""
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """Who predicts, and by which rule."""
+
+    rule: str
+    """A key of `RULES` or `split` for one expert; `joint` or `original` for several."""
+    experts: tuple[Expert, ...]
+    space: LabelSpace
+    """Of the answer."""
+    name: str = field(default="")
+    """Of the predictions' file."""
+
+    def count(self, bench: Bench, set_name: str) -> np.ndarray:
+        """(N, C) float64: what all say together of a set's images."""
+        if self.rule == ORIGINAL:
+            main, *others = self.experts
+            lifted = [lift(_voice(bench, expert, set_name), self.space, expert.space) for expert in others]
+            logits = bench.logits(main.paths[0], [set_name], self.space)[set_name]
+            return join_originally(logits, np.stack(lifted))
+        if self.rule == JOINT:
+            exponents = np.array([expert.exponent for expert in self.experts])
+            return RULES[JOINT](_likelihoods(bench, self.experts, set_name, self.space), exponents)
+        (expert,) = self.experts
+        return vote(bench, self.rule, expert.paths, [set_name], expert.weights, expert.space)[set_name]
+
+
+def ballot_of(settings: InferenceSettings, bench: Bench, way: str | None) -> Ballot:
+    """What the user asks for.
+
+    Args:
+        settings: of `inference.py`.
+        bench: the run.
+        way: `soft_voting`, `weighted_ensemble`, `hard_voting`, or None for a single model.
+
+    Raises:
+        UsageError: settings that contradict each other, or a name that is no model.
+        DataError: models of classes that do not belong together.
+    """
+    run, named = bench.run, settings.model_name or ()
+    if way is None:
+        if len(named) > 1:
+            raise UsageError(
+                f"--model-name: {len(named)} models",
+                expected="one, or a way of voting",
+                next_step="add --soft-voting, --hard-voting or --weighted-ensemble",
+            )
+        path = find_model(named[0], run, settings.run) if named else default_model(bench)
+        space = bench.space_of(path)
+        return Ballot("soft", (Expert((path,), space),), space, path.stem)
+    names, weights = parse_members((*named, *(getattr(settings, way) or ())))
+    if weights is not None and way != "weighted_ensemble":
+        raise UsageError(f"--{way.replace('_', '-')} takes no weights", next_step="use --weighted-ensemble")
+    paths = tuple(find_model(name, run, settings.run) for name in names) or tuple(pool_paths(run).values())
+    if way == "weighted_ensemble":
+        return _weighted(bench, paths, weights, settings.formula, way)
+    rule = {"soft_voting": "minmax" if settings.normalise == "minmax" else "soft", "hard_voting": "hard"}[way]
+    space = _common_space(bench, paths)
+    return Ballot(SPLIT if settings.split else rule, (Expert(paths, space),), space, way)
+
+
+def _common_space(bench: Bench, paths: Sequence[Path]) -> LabelSpace:
+    spaces = [bench.space_of(path) for path in paths]
+    for path, space in zip(paths, spaces, strict=True):
+        if set(space.names) != set(spaces[0].names):
+            raise DataError(
+                f"{path}: a model of other classes than {paths[0]}",
+                expected=", ".join(spaces[0].names),
+                found=", ".join(space.names),
+                next_step="models of different factors are joined by --weighted-ensemble",
+            )
+    return spaces[0]
+
+
+def _weighted(bench: Bench, paths: Sequence[Path], weights: np.ndarray | None, formula: str, name: str) -> Ballot:
+    """Models of one space averaged, of several joined, with the weights given or fitted on validation."""
+    groups = _grouped(bench, paths, weights)
+    if len(groups) == 1 and formula != ORIGINAL:
+        expert = groups[0] if weights is not None else _with_fitted_weights(bench, groups[0], required=True)
+        return Ballot("weighted", (expert,), expert.space, name)
+    joint = _space_of_all(bench, groups)
+    if formula == ORIGINAL:
+        return Ballot(ORIGINAL, _main_first(groups, joint, weights), joint, name)
+    if weights is None:
+        groups = [_with_fitted_weights(bench, group) if len(group.paths) > 1 else group for group in groups]
+        groups = _with_fitted_exponents(bench, groups, joint)
+    return Ballot(JOINT, tuple(groups), joint, name)
+
+
+def _grouped(bench: Bench, paths: Sequence[Path], weights: np.ndarray | None) -> list[Expert]:
+    """The models by their classes, each group an expert that counts as much as its models together."""
+    spaces = [bench.space_of(path) for path in paths]
+    groups: dict[frozenset[str], list[int]] = {}
+    for place, space in enumerate(spaces):
+        groups.setdefault(frozenset(space.names), []).append(place)
+    return [
+        Expert(
+            tuple(paths[place] for place in places),
+            spaces[places[0]],
+            None if weights is None or not weights[places].any() else weights[places],
+            1.0 if weights is None else float(weights[places].sum()),
+        )
+        for places in groups.values()
+    ]
+
+
+def _space_of_all(bench: Bench, experts: Sequence[Expert]) -> LabelSpace:
+    """The classes that experts of some factors answer together: those of the run, or all that its data has.
+
+    Raises:
+        DataError: a factor that no expert knows; names it.
+    """
+    run = bench.run
+    joint = run.recorded.joint_space
+    known = {factor for expert in experts for factor in expert.space.factor_names}
+    if joint is None or set(run.space.factor_names) == known:
+        return run.space
+    if missing := [name for name in joint.factor_names if name not in known]:
+        raise DataError(
+            f"no model knows {', '.join(missing)}",
+            expected=f"models that together know {', '.join(joint.factor_names)}",
+            found="; ".join(f"{e.paths[0].stem} knows {', '.join(e.space.factor_names)}" for e in experts),
+            next_step="name one more model",
+        )
+    return joint
+
+
+def _main_first(experts: Sequence[Expert], joint: LabelSpace, weights: np.ndarray | None) -> tuple[Expert, ...]:
+    main = [expert for expert in experts if set(expert.space.names) == set(joint.names)]
+    if len(main) != 1 or len(main[0].paths) != 1 or len(experts) < 2:
+        raise UsageError(
+            "--formula original joins one model of all factors with models of some",
+            expected="--model-name MAIN --weighted-ensemble FACTOR_MODEL …",
+            found=f"{sum(len(each.paths) for each in main)} models of all factors, {len(experts) - len(main)} others",
+        )
+    if weights is not None:
+        raise UsageError("--formula original takes no weights", next_step="leave them out, or --formula")
+    return (main[0], *(expert for expert in experts if expert is not main[0]))
+
+
+def _with_fitted_weights(bench: Bench, expert: Expert, required: bool = False) -> Expert:
+    """The expert whose models are averaged with convex weights fitted on validation, where that is possible."""
+    unseen = unseen_rows(bench, expert.paths)
+    if unseen is None and required:
+        raise DataError(
+            f"run {bench.run.name!r} has no validation images to fit weights on",
+            next_step="give the weights: --weighted-ensemble M=0.6 N=0.4",
+        )
+    if unseen is None:
+        return expert
+    members = np.stack([bench.probabilities(path, ["val"], expert.space)["val"] for path in expert.paths])
+    weights = fit_weights(members[:, unseen], bench.labels("val", expert.space)[unseen])
+    told = ", ".join(f"{path.stem} {weight:.3f}" for path, weight in zip(expert.paths, weights, strict=True))
+    logger.info("weights: %s", told)
+    return Expert(expert.paths, expert.space, weights)
+
+
+def _with_fitted_exponents(bench: Bench, experts: Sequence[Expert], joint: LabelSpace) -> list[Expert]:
+    unseen = unseen_rows(bench, [path for expert in experts for path in expert.paths])
+    if unseen is None:
+        logger.warning("every expert counts 1; give weights to change that: --weighted-ensemble M=0.6 …")
+        return list(experts)
+    table = _likelihoods(bench, experts, "val", joint)
+    exponents = fit_exponents(table[:, unseen], bench.labels("val", joint)[unseen])
+    told = ", ".join(f"{expert.paths[0].stem} {w:.3f}" for expert, w in zip(experts, exponents, strict=True))
+    logger.info("exponents fitted on %d validation images: %s", int(unseen.sum()), told)
+    return [
+        Expert(expert.paths, expert.space, expert.weights, float(exponent))
+        for expert, exponent in zip(experts, exponents, strict=True)
+    ]
+
+
+def _likelihoods(bench: Bench, experts: Sequence[Expert], set_name: str, joint: LabelSpace) -> np.ndarray:
+    return np.stack([lift(_voice(bench, expert, set_name), joint, expert.space) for expert in experts])
+
+
+def _voice(bench: Bench, expert: Expert, set_name: str) -> np.ndarray:
+    """(N, C) probabilities of an expert, in its own space."""
+    if len(expert.paths) == 1:
+        return probabilities(bench.logits(expert.paths[0], [set_name], expert.space)[set_name])
+    return vote(bench, "weighted", expert.paths, [set_name], expert.weights, expert.space)[set_name]

@@ -1,0 +1,71 @@
+"""Validation images that several models have in common: those that none of them was trained on."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from soups.data.samples import read_samples, set_rows
+from soups.pipeline.evaluate import Bench
+from soups.pipeline.recorded import read_recorded
+from soups.pipeline.sets import image_paths
+
+logger = logging.getLogger(__name__)
+
+
+def unseen_rows(bench: Bench, paths: Sequence[Path]) -> np.ndarray | None:
+    """Which validation images of the run may decide something about these models: (N,) bool.
+
+    A model of another run with the same split, whatever its target, has them all; of one with another split those that
+    it was not trained on are left.
+
+    Returns:
+        None where there are none, with a notice that says why.
+    """
+    run = bench.run
+    if "val" not in set(run.samples["split"]):
+        logger.warning("run %s has no validation images: nothing is fitted on them", run.name)
+        return None
+    rows = set_rows(run.samples, "val")
+    files = [_real(path) for path in image_paths(rows, run)]
+    unseen = np.ones(len(rows), dtype=bool)
+    for path in paths:
+        if _shares_the_split(bench, path):
+            continue
+        trained = _training_images(path)
+        if trained is None:
+            logger.warning("%s: nobody knows which images it was trained on, so nothing is fitted on validation", path)
+            return None
+        own = np.array([file not in trained for file in files])
+        if not own.all():
+            message = "%s was trained on %d of the %d validation images of run %s, which are left out"
+            logger.warning(message, path, int((~own).sum()), len(own), run.name)
+        unseen &= own
+    if not unseen.any():
+        logger.warning("no validation image that none of the models was trained on: nothing is fitted")
+        return None
+    return unseen
+
+
+def _shares_the_split(bench: Bench, path: Path) -> bool:
+    run = bench.run
+    own = {_real(run.models), _real(run.folder / "models")}
+    if run.recorded.foreign is not None:
+        own.add(_real(Path(run.recorded.foreign.foreign_location)))
+    return _real(path.parent) in own or run.card_of(path).split == run.fingerprints[1]
+
+
+def _training_images(path: Path) -> set[str] | None:
+    """The files that a model of another run was trained on, as that run's table says; None where it has none."""
+    folder = path.parent.parent
+    recorded, table = read_recorded(folder), folder / "samples.csv"
+    if recorded is None or not table.exists():
+        return None
+    samples, root = read_samples(table), Path(recorded.data.data_location or ".")
+    return {_real(root / image) for image in samples.loc[samples["split"] == "train", "image"]}
+
+
+def _real(path: Path) -> str:
+    return os.path.realpath(path)

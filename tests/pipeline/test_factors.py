@@ -1,0 +1,320 @@
+"""Labels made of factors, through the commands: targets, corrections, balance, and models of some factors joined."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import finetune
+import inference
+import main
+from soups.checkpoints import read_card
+from tests.data.people import PHOTOS
+
+ErrorOf = Callable[[], str]
+
+SKIN = {"male": (200, 80, 60), "female": (60, 90, 210)}
+CLOTH = {"incorrect_mask": (230, 230, 90), "normal": (90, 60, 40)}
+AGES = (22, 25, 41, 44, 66, 70)
+
+
+def portrait(path: Path, gender: str, photo: str, age: int, generator: np.random.Generator) -> None:
+    """Gender is the colour above, the mask the one below, age how light it is."""
+    pixels = np.empty((32, 24, 3))
+    pixels[:16], pixels[16:] = SKIN[gender], CLOTH.get(photo, (70, 220, 120))
+    pixels *= 0.45 + age / 130
+    pixels += generator.normal(0, 12, pixels.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`train/images/<person>/…`, `eval/images/…` with a template, and `truth/truth.csv`."""
+    root, generator = tmp_path_factory.mktemp("faces"), np.random.default_rng(0)
+    for number in range(24):
+        gender, age = ("male", "female")[number % 2], AGES[number // 2 % 6]
+        for photo in PHOTOS:
+            folder = root / "train" / "images" / f"{number:06}_{gender}_Asian_{age}"
+            portrait(folder / f"{photo}.png", gender, photo, age, generator)
+    rows = []
+    for number in range(30):
+        gender, age, photo = ("male", "female")[number % 2], AGES[number % 6], PHOTOS[number % 7]
+        portrait(root / "eval" / "images" / f"{number:04x}.png", gender, photo, age, generator)
+        mask = {"incorrect_mask": 1, "normal": 2}.get(photo, 0)
+        band = 0 if age < 30 else 1 if age < 60 else 2
+        rows.append((f"{number:04x}.png", f"p{number % 10}", mask * 6 + (number % 2) * 3 + band))
+    truth = pd.DataFrame(rows, columns=["ImageID", "group", "ans"])
+    (root / "truth").mkdir()
+    truth.to_csv(root / "truth" / "truth.csv", index=False)
+    truth[["ImageID"]].assign(ans=0).to_csv(root / "eval" / "info.csv", index=False)
+    return root
+
+
+class Studio:
+    """A working folder with the runs `mask` (all factors), `age` and `rest` (mask and gender)."""
+
+    def __init__(self, folder: Path, data: Path, clip: Path) -> None:
+        self.folder, self.data, self.clip = folder, data, clip
+
+    def finetune(self, name: str, *arguments: str, new: bool = False) -> int:
+        flags = ["--data-location", str(self.data), "--model", f"local-dir:{self.clip}", "--threads", "1"] * new
+        training = ["--lr", "3e-3", "--batch-size", "16", "--precision", "fp32", "--validate-every", "0"]
+        return finetune.main(["--name", name, *flags, *training, *arguments])
+
+    def card(self, name: str) -> Any:
+        return read_card(next(self.folder.glob(f"runs/*/models/{name}.safetensors")))
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory, faces: Path, tiny_clip: Path) -> Iterator[Studio]:
+    folder = tmp_path_factory.mktemp("studio")
+    studio = Studio(folder, faces, tiny_clip)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("SOUPS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        assert studio.finetune("age", "--i", "0", "--epochs", "6", "--target", "age", new=True) == 0
+        assert studio.finetune("rest", "--i", "0", "--epochs", "6", "--target", "mask,gender", new=True) == 0
+        assert studio.finetune("mask", "--i", "0,1", "--epochs", "6", new=True) == 0
+        yield studio
+
+
+@pytest.fixture
+def there(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """The studio, in its folder; nothing but output may be written."""
+    monkeypatch.chdir(studio.folder)
+    return studio
+
+
+@pytest.fixture
+def copied(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """A copy that may be changed."""
+    shutil.copytree(studio.folder, tmp_path / "studio")
+    monkeypatch.chdir(tmp_path / "studio")
+    return Studio(tmp_path / "studio", studio.data, studio.clip)
+
+
+def answers(path: str) -> np.ndarray:
+    return pd.read_csv(path)["ans"].to_numpy()
+
+
+def right(path: str, faces: Path) -> float:
+    truth = pd.read_csv(faces / "truth" / "truth.csv").set_index("ImageID")["ans"]
+    table = pd.read_csv(path).set_index("ImageID")["ans"]
+    return float((table == truth.loc[table.index]).mean())
+
+
+# Runs and cards
+
+
+def test_class_names_head_and_card_follow_the_target(there: Studio) -> None:
+    joint, age, rest = there.card("mask0_epochs6"), there.card("age0_epochs6"), there.card("rest0_epochs6")
+    assert len(joint.classes) == 18 and joint.classes[14] == "normal/male/old"
+    assert age.classes == ("young", "middle", "old") and age.factors == (("age", age.classes),)
+    assert rest.classes[:2] == ("mask/male", "mask/female") and [name for name, _ in rest.factors] == ["mask", "gender"]
+    assert joint.split == age.split == rest.split
+    samples = pd.read_csv("runs/age/samples.csv", dtype=str, keep_default_na=False)
+    assert list(samples.columns) == ["image", "label", "group", "split", "mask", "gender", "age"]
+    known = samples[samples["split"] != "test"]
+    assert (known["label"] == known["age"]).all() and (samples.groupby("group")["split"].nunique() == 1).all()
+
+
+def test_other_words_for_the_same_data_are_the_same_run(there: Studio, error_of: ErrorOf) -> None:
+    for place in ("", "train", "train/images"):
+        assert finetune.main(["--name", "age", "--data-location", str(there.data / place), "--i", "0", *SAME]) == 0
+    assert finetune.main(["--name", "age", "--age-bands", "29", "59", "--layout", "profile", "--i", "0", *SAME]) == 0
+    error_of()
+    assert finetune.main(["--name", "age", "--age-bands", "29", "57", "--i", "0"]) == 2
+    assert "--age-bands: run 'age' was made with another value" in error_of()
+    assert finetune.main(["--name", "age", "--target", "gender", "--i", "0"]) == 2
+    assert "--target: run 'age' was made with another value expected: 'age' found: 'gender'" in error_of()
+
+
+SAME = [*("--epochs", "6", "--lr", "3e-3", "--batch-size", "16", "--precision", "fp32", "--validate-every", "0")]
+
+
+def test_old_aug_and_oversampling_are_told_in_the_card(copied: Studio, error_of: ErrorOf) -> None:
+    before = Path("runs/mask/samples.csv").read_bytes()
+    assert copied.finetune("mask", "--old-aug", "True", "--epochs", "1") == 0
+    card = copied.card("mask2_epochs1")
+    assert (card.training["oversample"], card.training["oversample_augment"]) == (["age=old=2"], "flip")
+    assert "old_aug" not in card.training
+    same = ["--oversample", "age=old=2", "--oversample-augment", "flip", "--epochs", "1"]
+    assert copied.finetune("mask", *same) == 0
+    assert not list(Path("runs/mask/models").glob("mask3*"))  # The same work in other words.
+    assert copied.finetune("mask", "--sampler", "balanced", "--class-weights", "auto", "--epochs", "1") == 0
+    assert copied.card("mask3_epochs1").training["class_weights"] == ["auto"]
+    assert Path("runs/mask/samples.csv").read_bytes() == before
+    error_of()
+    assert copied.finetune("mask", "--oversample", "elder=2", "--i", "9") == 2
+    assert "unknown class or level in --oversample 'elder'" in error_of()
+
+
+def test_custom_keeps_the_cut_in_the_card_and_is_not_mixed(copied: Studio, error_of: ErrorOf) -> None:
+    assert copied.finetune("mask", "--augmentation", "custom", "--epochs", "1", "--i", "5") == 0
+    assert copied.card("mask5_epochs1").preprocessing.cut == (320, 256)
+    assert copied.card("mask0_epochs6").preprocessing.cut is None
+    assert inference.main(["--model-name", "mask5_epochs1", "--output", "custom.csv"]) == 0
+    error_of()
+    assert main.main(["--uniform-soup", "--name", "mask"]) == 3
+    assert "mask5_epochs1: another preprocessing than mask0_epochs6" in error_of()
+
+
+def test_corrections_are_in_the_run_s_table(copied: Studio, error_of: ErrorOf) -> None:
+    Path("fix.csv").write_text("match,factor,from,to\n000003,gender,*,other\n000004,mask,normal,mask\n")
+    assert copied.finetune("fixed", "--relabel", "fix.csv", "--epochs", "1", new=True) == 0
+    samples = pd.read_csv("runs/fixed/samples.csv", dtype=str, keep_default_na=False)
+    assert (samples["corrected_by"] == "2").sum() == 7 and (samples["corrected_by"] == "3").sum() == 1
+    assert set(samples.loc[samples["corrected_by"] == "2", "gender"]) == {"male"}
+    assert copied.card("fixed0_epochs1").data != copied.card("mask0_epochs6").data
+    Path("fix.csv").write_text("match,factor,from,to\n999999,gender,*,other\n")
+    assert copied.finetune("wrong", "--relabel", "fix.csv", "--epochs", "1", new=True) == 3
+    assert "fix.csv, row 2 (999999, gender: * → other): hits no image" in error_of()
+    assert not Path("runs/wrong").exists()
+
+
+# Predictions
+
+
+def test_the_template_gets_the_class_s_index(there: Studio, faces: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "joint.csv")
+    assert inference.main(["--name", "mask", "--model-name", "mask0_epochs6.pt", "--output", path]) == 0
+    assert set(answers(path)) <= set(range(18)) and right(path, faces) > 0.3
+    assert pd.read_csv(path)["ImageID"].tolist() == pd.read_csv(faces / "eval" / "info.csv")["ImageID"].tolist()
+
+
+def test_a_factor_model_predicts_its_own_classes(there: Studio, tmp_path: Path) -> None:
+    path = tmp_path / "age.csv"
+    for run in ("mask", "age"):
+        assert inference.main(["--name", run, "--model-name", "age0_epochs6", "--output", str(path)]) == 0
+        assert set(answers(str(path))) <= {0, 1, 2}
+
+
+def test_a_joint_model_and_an_age_model(there: Studio, faces: Path, tmp_path: Path, error_of: ErrorOf) -> None:
+    path = str(tmp_path / "both.csv")
+    command = ["--name", "mask", "--model-name", "mask0_epochs6.pt", "--weighted-ensemble", "age0_epochs6.pt"]
+    assert inference.main([*command, "--output", path]) == 0
+    told = error_of()
+    assert "exponents fitted on 35 validation images: mask0_epochs6 " in told and "age0_epochs6 " in told
+    assert set(answers(path)) <= set(range(18))
+    assert inference.main([*command, "--formula", "original", "--output", path]) == 0
+    weighted = ["--name", "mask", "--weighted-ensemble", "mask0_epochs6=1", "age0_epochs6=0", "--output"]
+    assert inference.main([*weighted, str(tmp_path / "alone.csv")]) == 0
+    assert inference.main(["--name", "mask", "--model-name", "mask0_epochs6", "--output", path]) == 0
+    assert answers(path).tolist() == answers(str(tmp_path / "alone.csv")).tolist()
+
+
+def test_two_parallel_models_give_the_joint_classes(there: Studio, faces: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "two.csv")
+    command = ["--name", "rest", "--model-name", "rest0_epochs6", "--weighted-ensemble", "age0_epochs6"]
+    assert inference.main([*command, "--output", path]) == 0
+    assert max(answers(path)) > 5 and right(path, faces) > 0.3
+    parts = {}
+    for name in ("rest0_epochs6", "age0_epochs6"):
+        assert inference.main(["--name", "rest", "--model-name", name, "--output", str(tmp_path / "part.csv")]) == 0
+        parts[name] = answers(str(tmp_path / "part.csv"))
+    plain = ["--name", "rest", "--weighted-ensemble", "rest0_epochs6=1", "age0_epochs6=1", "--output", path]
+    assert inference.main(plain) == 0
+    assert answers(path).tolist() == (3 * parts["rest0_epochs6"] + parts["age0_epochs6"]).tolist()
+
+
+def test_models_of_one_space_beside_one_of_a_factor(there: Studio, tmp_path: Path, error_of: ErrorOf) -> None:
+    command = ["--name", "mask", "--weighted-ensemble", "mask0_epochs6", "mask1_epochs6", "age0_epochs6", "--output"]
+    assert inference.main([*command, str(tmp_path / "three.csv")]) == 0
+    told = error_of()
+    assert "weights: mask0_epochs6 " in told and "exponents fitted on" in told
+
+
+def test_votes_on_factors_of_models_and_of_tables(there: Studio, tmp_path: Path) -> None:
+    models, tables = ["mask0_epochs6", "mask1_epochs6", "mask_start"], []
+    for name in models:
+        tables.append(str(tmp_path / f"{name}.csv"))
+        assert inference.main(["--name", "mask", "--model-name", name, "--output", tables[-1]]) == 0
+    outcomes = {}
+    for kind, members in (("models", models), ("tables", tables)):
+        for split in ([], ["--split"]):
+            path = str(tmp_path / "vote.csv")
+            assert inference.main(["--name", "mask", "--hard-voting", *members, *split, "--output", path]) == 0
+            outcomes[kind, bool(split)] = answers(path)
+    given = np.stack([answers(path) for path in tables])
+    levels = np.stack([given // 6, given // 3 % 2, given % 3])  # mask·6 + gender·3 + age
+    decided = 0
+    for image in range(30):
+        majority = [np.bincount(levels[f, :, image]) for f in range(3)]
+        if all((counts == counts.max()).sum() == 1 for counts in majority):
+            decided += 1
+            mask, gender, age = (int(counts.argmax()) for counts in majority)
+            assert outcomes["models", True][image] == outcomes["tables", True][image] == mask * 6 + gender * 3 + age
+    assert decided > 20
+
+
+def test_soft_votes_of_scaled_logits(there: Studio, tmp_path: Path) -> None:
+    path = str(tmp_path / "soft.csv")
+    command = ["--name", "mask", "--model-name", "mask0_epochs6.pt", "--soft-voting", "mask1_epochs6.pt"]
+    assert inference.main([*command, "--output", path]) == 0
+    assert inference.main([*command, "--normalise", "minmax", "--output", path]) == 0
+    assert set(answers(path)) <= set(range(18))
+
+
+# What is not to be joined, and images that decide nothing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (
+            ["--soft-voting", "mask0_epochs6", "age0_epochs6"],
+            3,
+            "age0_epochs6.safetensors: a model of other classes than",
+        ),
+        (["--hard-voting", "age0_epochs6", "mask0_epochs6"], 3, "joined by --weighted-ensemble"),
+        (["--weighted-ensemble", "rest0_epochs6", "foreign"], 3, "foreign.safetensors: a model of another space"),
+        (["--weighted-ensemble", "age0_epochs6", "only_gender"], 3, "no model knows mask"),
+        (["--model-name", "foreign"], 3, "a model of another space than the data of run 'mask'"),
+        (["--model-name", "mask0_epochs6", "--split"], 2, "--split: a vote on each factor is a hard one"),
+        (["--hard-voting", "--normalise", "minmax"], 2, "--normalise is for --soft-voting"),
+        (["--soft-voting", "--formula", "original"], 2, "--formula is for --weighted-ensemble"),
+        (["--weighted-ensemble", "mask0_epochs6", "--formula", "original"], 2, "joins one model of all factors"),
+        (["--weighted-ensemble", "mask0_epochs6=1", "age0_epochs6=1", "--formula", "original"], 2, "takes no weights"),
+        (["--soft-voting", "mask0_epochs6", "--normalise", "rank"], 2, "normalise"),
+    ],
+)
+def test_what_cannot_be_joined_is_named(
+    copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf
+) -> None:
+    from safetensors.torch import load_file
+
+    from soups.checkpoints import write_checkpoint
+
+    models = Path("runs/age/models")
+    card, state = copied.card("age0_epochs6"), load_file(models / "age0_epochs6.safetensors")
+    bands = ("child", "adult", "elder")
+    write_checkpoint(
+        models / "foreign.safetensors", state, card.model_copy(update={"classes": bands, "factors": (("age", bands),)})
+    )
+    two = {**state, "head.weight": state["head.weight"][:2], "head.bias": state["head.bias"][:2]}
+    genders = ("male", "female")
+    gender = card.model_copy(update={"classes": genders, "factors": (("gender", genders),)})
+    write_checkpoint(models / "only_gender.safetensors", two, gender)
+    assert inference.main(["--name", "mask", *arguments, "--output", "new.csv"]) == code
+    assert words in error_of()
+    assert not Path("new.csv").exists()
+
+
+def test_weights_are_fitted_on_images_that_no_model_was_trained_on(copied: Studio, error_of: ErrorOf) -> None:
+    assert copied.finetune("other", "--target", "age", "--split-seed", "7", "--epochs", "2", "--i", "0", new=True) == 0
+    command = ["--name", "mask", "--model-name", "mask0_epochs6", "--weighted-ensemble", "other0_epochs2"]
+    error_of()
+    assert inference.main(command) == 0
+    told = error_of()
+    assert "other0_epochs2.safetensors was trained on " in told and "which are left out" in told
+    shutil.rmtree("runs/other/logs")
+    Path("runs/other/samples.csv").unlink()
+    assert inference.main(command) == 0
+    told = error_of()
+    assert "nobody knows which images it was trained on" in told and "every expert counts 1" in told
