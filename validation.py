@@ -1,15 +1,14 @@
-"""Show which classes and images a model gets wrong: `python validation.py --help`."""
+"""Show which classes and images are predicted wrong: `python validation.py --help`."""
 
 from collections.abc import Sequence
 
 from soups import cli
-from soups.pipeline.settings import INFERENCE_ENVIRONMENT, ValidationSettings
+from soups.pipeline.settings import VALIDATION_ENVIRONMENT, ValidationSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, validate, and return the exit code."""
-    environment = {variable: name for variable, name in INFERENCE_ENVIRONMENT.items() if name == "model_location"}
-    return cli.run(ValidationSettings, command, argv, environment=environment)
+    return cli.run(ValidationSettings, command, argv, environment=VALIDATION_ENVIRONMENT)
 
 
 def command(given: cli.Given[ValidationSettings]) -> None:

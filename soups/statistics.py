@@ -1,6 +1,6 @@
 """How sure a measured number is: bootstrap intervals that respect groups, McNemar's exact test, gains over splits."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +108,69 @@ def _draws(rng: np.random.Generator, sizes: np.ndarray, repeats: int) -> Iterato
     for begin in range(0, repeats, at_once):
         rows = np.arange(begin, min(begin + at_once, repeats))
         yield rows[:, None], rng.multinomial(sizes.sum(), sizes / sizes.sum(), size=len(rows))
+
+
+def bootstrap_sums_interval(
+    sums: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    level: float = 0.95,
+    repeats: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic of sums over groups, drawing whole groups with replacement.
+
+    For scores that are no means, such as F1; see `bootstrap_interval` for what few groups do to it.
+
+    Args:
+        sums: (G, K) numbers of each group, such as its true positives of each class.
+        statistic: sums over drawn groups (R, K) → (R,).
+        level: share of the resampled values inside, in (0, 1).
+        repeats: number of resamples.
+        seed: of the draws; equal input gives equal output, and equal seeds draw the same groups.
+
+    Raises:
+        DataError: no group.
+    """
+    if len(sums) == 0:
+        raise DataError("no groups to take an interval of", expected="at least one")
+    rng, values = np.random.default_rng(seed), np.empty(repeats)
+    for rows, drawn in _draws(rng, np.ones(len(sums), dtype=np.int64), repeats):
+        values[rows.ravel()] = statistic(drawn @ sums.astype(np.float64))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def class_sums(labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
+    """What accuracy and F1 are made of, for each group: (G, 3C) int64, by class hits, images and predictions.
+
+    Args:
+        labels: (N,) int64 in [0, C).
+        predictions: (N,) int64 in [0, C).
+        groups: (N,) names.
+        classes: C.
+    """
+    _, owner = np.unique(groups, return_inverse=True)
+    size, right = int(owner.max(initial=-1)) + 1, labels == predictions
+
+    def count(rows: np.ndarray, classes_of: np.ndarray) -> np.ndarray:
+        return np.bincount(owner[rows] * classes + classes_of[rows], minlength=size * classes).reshape(size, classes)
+
+    everything = np.ones(len(labels), dtype=bool)
+    return np.hstack([count(right, labels), count(everything, labels), count(everything, predictions)])
+
+
+def accuracy_of(sums: np.ndarray) -> np.ndarray:
+    """Accuracy in [0, 1] from sums as `class_sums` gives them: (R, 3C) to (R,)."""
+    hits, images, _ = np.split(sums, 3, axis=-1)
+    return hits.sum(axis=-1) / images.sum(axis=-1)
+
+
+def macro_f1_of(sums: np.ndarray) -> np.ndarray:
+    """Mean F1 in [0, 1] of the classes that occur or are predicted, from sums as `class_sums` gives them."""
+    hits, images, predicted = np.split(sums, 3, axis=-1)
+    involved = images + predicted > 0
+    scores = 2 * hits / np.maximum(images + predicted, 1)
+    return scores.sum(axis=-1, where=involved) / involved.sum(axis=-1)
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from soups.errors import DataError
-from soups.statistics import Gain, bootstrap_interval, bootstrap_mean_interval, mcnemar, paired_gain
+from soups.statistics import (
+    Gain,
+    accuracy_of,
+    bootstrap_interval,
+    bootstrap_mean_interval,
+    bootstrap_sums_interval,
+    class_sums,
+    macro_f1_of,
+    mcnemar,
+    paired_gain,
+)
 
 
 def slow_interval(sets: list[tuple[np.ndarray, np.ndarray]], repeats: int, seed: int) -> tuple[float, float]:
@@ -157,3 +167,47 @@ def test_a_paired_gain_of_equal_or_single_differences() -> None:
     assert paired_gain([0.5, 0.5]) == Gain(0.5, 0.5, 0.5, 0.0)
     with pytest.raises(DataError, match="no differences to pool"):
         paired_gain([])
+
+
+# Scores that are no means
+
+
+def test_sums_give_the_scores_of_the_metrics() -> None:
+    from soups.metrics import accuracy, macro_f1
+
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        labels, predictions, groups = rng.integers(0, 4, 20), rng.integers(0, 5, 20), rng.integers(0, 6, 20)
+        sums = class_sums(labels, predictions, groups, 6)
+        assert sums.shape == (len(set(groups.tolist())), 18)
+        table = np.eye(6)[predictions]
+        assert accuracy_of(sums.sum(axis=0)) == pytest.approx(accuracy(table, labels))
+        assert macro_f1_of(sums.sum(axis=0)) == pytest.approx(macro_f1(table, labels))
+
+
+def test_an_interval_of_a_mean_is_that_of_its_sums() -> None:
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 3, 300), rng.integers(0, 40, 300)
+    predictions = np.where(rng.random(300) < 0.8, labels, (labels + 1) % 3)
+    expected = bootstrap_interval((labels == predictions).astype(float), groups, repeats=8000)
+    found = bootstrap_sums_interval(class_sums(labels, predictions, groups, 3), accuracy_of, repeats=8000)
+    assert found == pytest.approx(expected, abs=0.006)
+    assert found == bootstrap_sums_interval(class_sums(labels, predictions, groups, 3), accuracy_of, repeats=8000)
+
+
+def test_intervals_of_f1_cover_the_truth_as_often_as_they_say() -> None:
+    rng, covered = np.random.default_rng(1), 0
+    matrix = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]])
+    shares = np.array([0.5, 0.3, 0.2])
+    images = shares[:, None] * matrix
+    truth = np.mean(2 * np.diag(images) / (images.sum(axis=0) + images.sum(axis=1)))
+    for seed in range(200):
+        labels = rng.choice(3, 400, p=shares)
+        predictions = (rng.random(400)[:, None] > matrix[labels].cumsum(axis=1)).sum(axis=1)
+        low, high = bootstrap_sums_interval(
+            class_sums(labels, predictions, np.arange(400), 3), macro_f1_of, repeats=400, seed=seed
+        )
+        covered += low <= truth <= high
+    assert 180 <= covered <= 199
+    with pytest.raises(DataError, match="no groups to take an interval of"):
+        bootstrap_sums_interval(np.zeros((0, 3)), accuracy_of)

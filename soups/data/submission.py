@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from soups.answertables import USUAL_ANSWERS
 from soups.data.folders import TEMPLATE_NAMES, listing, name_keys
 from soups.data.tables import refuse_doubled
 from soups.errors import DataError
@@ -100,7 +101,7 @@ def default_table(
 def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str]:
     """The class names of `images`, N of them, from a CSV of ids and labels (names or indices).
 
-    The label is the column `target` or `label` where there is one, else the last.
+    The label is the column `target`, `label` or `ans` where there is one, else the last.
 
     Raises:
         DataError: an image without a row, a doubled id, or a label that is no class.
@@ -110,7 +111,7 @@ def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str
         raise DataError(f"{path}: one column only", expected="an id column and a label column")
     ids = [str(value).strip() for value in table.iloc[:, 0]]
     refuse_doubled(ids, path)
-    named = [name for name in (ANSWER, "label") if name in table.columns[1:]]
+    named = [name for name in USUAL_ANSWERS if name in table.columns[1:]]
     column = named[0] if named else table.columns[-1]
     try:
         labels = space.read_column(table[column])

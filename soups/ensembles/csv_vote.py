@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from soups.answertables import CONFIDENCE, answer_column, confidences_of
 from soups.errors import DataError, UsageError
 from soups.labels import SEPARATOR, LabelSpace
 from soups.records import read_table
@@ -15,9 +16,7 @@ from soups.records import read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIDENCE = "confidence"
 _CELLS_AT_ONCE = 4_000_000  # Votes held in memory at a time: 32 MB for each of three tables.
-_USUAL_ANSWERS = ("target", "label", "ans")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def vote_tables(
     if space is None:
         _refuse_mixture(ballots, paths)
     outcome = _elect(ballots) if not split else _elect_by_factor(ballots, space)
-    return _fill(first, _answer_column(first, paths[0], answer, space), outcome, space)
+    return _fill(first, answer_column(first, paths[0], answer, space), outcome, space)
 
 
 def _read(path: Path) -> "pd.DataFrame":
@@ -123,33 +122,13 @@ def _rows_in_order(path: Path, table: "pd.DataFrame", first: "pd.Index", first_p
     return rows
 
 
-def _answer_column(table: "pd.DataFrame", path: Path, answer: str | None, space: LabelSpace | None) -> str:
-    columns = [str(column) for column in table.columns[1:]]
-    if answer is not None:
-        if answer not in columns:
-            raise DataError(f"{path}: lacks the column {answer!r}", found=f"the columns {', '.join(columns)}")
-        return answer
-    for name in _USUAL_ANSWERS:
-        if name in columns:
-            return name
-    names = set(space.names) if space is not None else set()
-    candidates = [name for name in columns if name != CONFIDENCE and name not in names]
-    if len(candidates) != 1:
-        raise DataError(
-            f"{path}: which column holds the class is not clear",
-            expected=f"a column {_USUAL_ANSWERS[0]!r}, or a single one besides the id and {CONFIDENCE!r}",
-            found=f"the columns {', '.join(columns)}",
-        )
-    return candidates[0]
-
-
 def _ballot(
     path: Path, table: "pd.DataFrame", rows: np.ndarray, space: LabelSpace | None, answer: str | None
 ) -> _Ballot:
     """One table's answers and confidences, its rows taken in the order `rows`."""
     import pandas as pd
 
-    codes, distinct = pd.factorize(table[_answer_column(table, path, answer, space)])
+    codes, distinct = pd.factorize(table[answer_column(table, path, answer, space)])
     empty = np.flatnonzero(np.array([not str(text).strip() for text in distinct])[codes])
     if len(empty):
         raise DataError(
@@ -163,23 +142,11 @@ def _ballot(
         raise DataError(
             f"{path}: {error.problem}", expected=error.expected, found=error.found, next_step=error.next_step
         ) from error
-    return _Ballot(codes[rows], answers, _confidences(table, path, rows))
+    return _Ballot(codes[rows], answers, _in_order(confidences_of(table, path), rows))
 
 
-def _confidences(table: "pd.DataFrame", path: Path, rows: np.ndarray) -> np.ndarray | None:
-    import pandas as pd
-
-    if CONFIDENCE not in table.columns[1:]:
-        return None
-    values = pd.to_numeric(table[CONFIDENCE], errors="coerce").to_numpy(dtype=np.float64)
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise DataError(
-            f"{path}, line {row + 2}: the {CONFIDENCE} is no number",
-            expected="a number, or no such column",
-            found=repr(table[CONFIDENCE].iloc[row]),
-        )
-    return values[rows]
+def _in_order(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else values[rows]
 
 
 def _refuse_mixture(ballots: Sequence[_Ballot], paths: Sequence[Path]) -> None:

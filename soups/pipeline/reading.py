@@ -7,6 +7,7 @@ from soups import archives
 from soups.checkpoints import SUFFIX, Card, read_card, read_state
 from soups.errors import UsageError
 from soups.pipeline.foreign import ENDINGS
+from soups.pipeline.recorded import FILE
 from soups.pipeline.run import Run
 from soups.pipeline.settings import RunSettings
 from soups.records import fingerprint, whole_file
@@ -86,6 +87,12 @@ def _write_zero_shot_head(run: Run, path: Path, given: "dict[str, torch.Tensor]"
     head = clip_models.zero_shot(run.recorded.model, towers, str(path), card.classes)
     with whole_file(place) as temporary:
         temporary.write_bytes(save({key: tensor.contiguous() for key, tensor in head.state_dict().items()}))
+
+
+def own_run(path: Path) -> Path | None:
+    """The folder of the run whose models a checkpoint lies among; None where it lies elsewhere."""
+    models = path.resolve().parent
+    return models.parent if models.name == "models" and (models.parent / FILE).exists() else None
 
 
 def find_model(name: str, run: Run, settings: RunSettings) -> Path:

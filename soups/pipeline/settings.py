@@ -1,8 +1,8 @@
 """What each command can be told; free of torch, so that `--help` is quick."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from soups.cli import Flag
 from soups.data.settings import CacheSettings, DataSettings
@@ -12,6 +12,11 @@ from soups.runtime import RuntimeSettings
 from soups.training.settings import RandomRanges, TrainingSettings
 
 TRAINING_ENVIRONMENT = {"SM_CHANNEL_TRAIN": "data_location", "SM_MODEL_DIR": "model_location"}
+VALIDATION_ENVIRONMENT = {
+    "SM_CHANNEL_MODEL": "model_location",
+    "SM_OUTPUT_DATA_DIR": "predictions",
+    "SM_GROUND_TRUTH_DIR": "ground_truth",
+}
 INFERENCE_ENVIRONMENT = {
     "SM_CHANNEL_EVAL": "test_location",
     "SM_CHANNEL_MODEL": "model_location",
@@ -178,12 +183,29 @@ class InferenceSettings(CommandSettings):
 
 
 class ValidationSettings(CommandSettings):
-    """Show which classes and images a model gets wrong: on stdout as a table, in the run's figures as pictures."""
+    """Show which classes and images are predicted wrong: on stdout as tables, in the run's figures as pictures.
+
+    A model is validated on the validation images of its own run, whatever seed is given; tables of predictions against
+    a table of the truth.
+    """
 
     model_name: str | None = None
     """The model; by default the greedy soup, or the best model by validation where there is none."""
+    predictions: tuple[str, ...] | None = None
+    """Instead of a model: a CSV of predictions (or a folder with one), to be held against --ground-truth; or several,
+    which are compared with the first."""
+    ground_truth: str | None = None
+    """With --predictions: a CSV of the true classes, or a folder with one; its column `group` tells who belongs
+    together."""
     images: int = Field(default=24, gt=0)
     """How many wrong images the grid shows at the most."""
+    random_seed: int | None = None
+    """Taken, as the original's command has it, and without effect: the split is the run's."""
+
+    @field_validator("predictions", mode="before")
+    @classmethod
+    def _one_is_some(cls, predictions: Any) -> Any:
+        return (predictions,) if isinstance(predictions, str) else predictions
 
 
 class StudySettings(CommandSettings):

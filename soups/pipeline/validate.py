@@ -1,37 +1,141 @@
-"""What `validation.py` does: which classes and images of the validation set a model gets wrong."""
+"""What `validation.py` does: which classes and images a model gets wrong on its run's validation set."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from soups import cli
 from soups.data.samples import set_rows
+from soups.errors import DataError, UsageError
+from soups.pipeline.evaluate import Bench
 from soups.pipeline.main import open_bench
-from soups.pipeline.reading import find_model
+from soups.pipeline.reading import find_model, own_run
 from soups.pipeline.sets import evaluation_set
 from soups.pipeline.settings import ValidationSettings
 from soups.pipeline.votes import default_model
-from soups.report.per_class import class_table, confusion, confusion_text, draw_confusion
+from soups.records import write_table
+from soups.report.answers import JOINT, Answers
+from soups.report.per_class import draw_confusion
+from soups.report.validation import class_rows, validation_text
 from soups.report.wrong_images import draw_wrong_images
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 
 def validate(given: cli.Given[ValidationSettings]) -> None:
-    """Print scores per class and the confusion matrix, and draw it and the wrong images.
+    """Print scores and confusion matrices of the class and of each factor, and draw them and the wrong images.
 
     Raises:
-        DataError: the validation images have no labels, or the model has other classes.
+        UsageError: settings that contradict each other, or a name that is no model.
+        DataError: the validation images have no labels, the model has other classes, or a table is not what it should
+            be.
     """
+    if _means_tables(given.settings):
+        from soups.pipeline.validate_tables import validate_tables
+
+        validate_tables(given)
+    else:
+        _validate_model(given)
+
+
+def _means_tables(settings: ValidationSettings) -> bool:
+    """Whether tables are to be validated; folders may stand in the environment for another command."""
+    tables = settings.predictions or ()
+    files = [name for name in tables if not Path(name).is_dir()]
+    if settings.model_name is not None:
+        if files:
+            raise UsageError("--model-name and --predictions", expected="one of them", found=", ".join(files))
+        return False
+    if files and settings.ground_truth is None:
+        raise UsageError("--predictions without --ground-truth", expected="a CSV of the true classes, or its folder")
+    return bool(tables) and settings.ground_truth is not None
+
+
+def _validate_model(given: cli.Given[ValidationSettings]) -> None:
     settings = given.settings
-    bench = open_bench(settings, given.names)
-    run = bench.run
-    path = find_model(settings.model_name, run, settings.run) if settings.model_name else default_model(bench)
-    outputs, labels, names = bench.probabilities(path, ["val"])["val"], bench.labels("val"), run.space.names
-    matrix = confusion(labels, outputs.argmax(axis=1), len(names))
-    right = int(matrix.trace())
-    print(f"{path.stem}: {right} of {len(labels)} validation images right ({100 * right / len(labels):.1f}%)\n")
-    print(class_table(matrix, names))
-    print(f"\n{confusion_text(matrix, names)}")
-    figures = run.folder / "figures"
-    drawn = figures / f"{path.stem}_confusion.png", figures / f"{path.stem}_wrong.png"
-    draw_confusion(matrix, names, drawn[0], title=f"{path.stem}: validation images")
+    bench, path = _bench_of_model(given)
+    _tell_without_effect(given, bench)
+    run, space = bench.run, bench.space_of(path)
+    outputs, labels = bench.probabilities(path, ["val"], space)["val"], bench.labels("val", space)
+    if (labels < 0).any():
+        raise DataError(f"run {run.name!r}: validation images without a label", expected="labels to validate against")
+    answers = Answers(labels, outputs.argmax(axis=1), bench.groups("val"), space, outputs.max(axis=1))
+    print(validation_text(path.stem, answers))
+    write_table(run.folder / "output" / f"{path.stem}_classes.csv", class_table_of(answers))
     preprocessing = run.card_of(path).preprocessing
     images = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache).images
-    title = f"{path.stem}: wrong validation images, the surest first"
-    draw_wrong_images(images.__getitem__, outputs, labels, names, drawn[1], title=title, most=settings.images)
-    print("\n" + "\n".join(map(str, drawn)))
+    figures = run.folder / "figures"
+    draw_pictures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images)
+
+
+def draw_pictures(
+    answers: Answers,
+    folder: Path,
+    stem: str,
+    what: str,
+    image: Callable[[int], np.ndarray] | None,
+    most: int,
+) -> None:
+    """Draw the confusion matrices, and the wrong images where images are at hand; prints the pictures' paths.
+
+    Args:
+        answers: N predictions and the truth.
+        folder: for the pictures, `<stem>_confusion.png`, `<stem>_confusion_<factor>.png`, `<stem>_wrong.png`.
+        stem: the model's name, or the table's.
+        what: the images in words, for titles.
+        image: row → (H, W, 3) uint8 pixels.
+        most: how many wrong images are shown at the most.
+    """
+    print()
+    for of, part in answers.parts().items():
+        path = folder / (f"{stem}_confusion.png" if of == JOINT else f"{stem}_confusion_{of}.png")
+        title = f"{stem}: {what}" if of == JOINT else f"{stem}: {of}, {what}"
+        draw_confusion(part.matrix, part.space.names, path, title=title)
+        print(path)
+    if image is not None:
+        surest = ", the surest first" if answers.confidences is not None else ""
+        path = folder / f"{stem}_wrong.png"
+        draw_wrong_images(image, answers, path, title=f"{stem}: wrong {what}{surest}", most=most)
+        print(path)
+
+
+def class_table_of(answers: Answers) -> "pd.DataFrame":
+    """The scores of each class and level as a table: `of`, `class`, `precision`, `recall`, `f1`, `support`."""
+    import pandas as pd
+
+    return pd.DataFrame(class_rows(answers))
+
+
+def _bench_of_model(given: cli.Given[ValidationSettings]) -> tuple[Bench, Path]:
+    """The model, and the run that it belongs to: it is validated on that run's split, whichever is the latest."""
+    settings = given.settings
+    if settings.model_name is not None and Path(settings.model_name).is_file():
+        folder = own_run(Path(settings.model_name))
+        if folder is not None:
+            return _bench_in(given, folder), Path(settings.model_name)
+    bench = open_bench(settings, given.names, may_differ={"split_seed"})
+    path = find_model(settings.model_name, bench.run, settings.run) if settings.model_name else default_model(bench)
+    folder = own_run(path)
+    if folder is not None and folder != bench.run.folder.resolve():
+        bench = _bench_in(given, folder)
+    return bench, path
+
+
+def _bench_in(given: cli.Given[ValidationSettings], folder: Path) -> Bench:
+    where = {"name": folder.name, "runs_folder": str(folder.parent)}
+    settings = given.settings.model_copy(update={"run": given.settings.run.model_copy(update=where)})
+    return open_bench(settings, given.names, may_differ={"split_seed"})
+
+
+def _tell_without_effect(given: cli.Given[ValidationSettings], bench: Bench) -> None:
+    own, seed = bench.run.recorded.data.split_seed, given.settings.data.split_seed
+    if ("split_seed" in given.names and seed != own) or given.settings.random_seed is not None:
+        logger.info("seeds have no effect here: a model is validated on its run's own split (--split-seed %d)", own)
+    if given.settings.ground_truth is not None:
+        logger.info("--ground-truth is for --predictions: a model is validated on its run's validation images")

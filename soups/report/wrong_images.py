@@ -1,48 +1,39 @@
-"""The images that a model gets wrong, worst first, with what it took them for and how sure it was."""
+"""The images that are predicted wrong, worst first, with what they were taken for and how surely."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from soups.metrics import correct
+from soups.labels import SEPARATOR, LabelSpace
+from soups.report.answers import Answers
 from soups.report.grid import Tile, draw_grid
 from soups.report.pictures import GREEN, VERMILION, short_names
 
 _NAME_LENGTH = 15
 
 
-def wrong_rows(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Positions (K,) int64 of the wrong predictions, highest confidence first, equal ones in their own order.
-
-    Args:
-        probabilities: (N, C) float64.
-        labels: (N,) int64.
-
-    Raises:
-        DataError: the two do not fit each other.
-    """
-    rows = np.flatnonzero(~correct(probabilities, labels))
-    return rows[np.argsort(-probabilities[rows].max(axis=1), kind="stable")]
+def wrong_rows(answers: Answers) -> np.ndarray:
+    """Positions (K,) int64 of the wrong predictions, highest confidence first, equal ones in their own order."""
+    rows = np.flatnonzero(answers.labels != answers.predictions)
+    if answers.confidences is None:
+        return rows
+    return rows[np.argsort(-answers.confidences[rows], kind="stable")]
 
 
 def draw_wrong_images(
     image: Callable[[int], np.ndarray],
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    names: Sequence[str],
+    answers: Answers,
     path: Path,
     *,
     title: str = "Wrong images, the surest first",
     most: int = 40,
 ) -> int:
-    """Draw a grid of the wrong images as PNG.
+    """Draw a grid of the wrong images as PNG; where classes are made of factors, what is wrong of each.
 
     Args:
         image: row → (H, W, 3) uint8, RGB in [0, 255] (for example `images.__getitem__`); asked for the shown rows only.
-        probabilities: (N, C) float64.
-        labels: (N,) int64, the truth.
-        names: C class names.
+        answers: N predictions and the truth.
         path: the PNG file.
         title: above the grid.
         most: how many images are shown at most.
@@ -51,20 +42,29 @@ def draw_wrong_images(
         How many images are wrong.
 
     Raises:
-        DataError: probabilities and labels do not fit each other.
         EnvironmentFailure: the file cannot be written.
     """
-    wrong = wrong_rows(probabilities, labels)
+    wrong = wrong_rows(answers)
     shown = wrong[:most]
     cut = f", {len(shown)} shown" if len(shown) < len(wrong) else ""
-    heading = f"{title}\n{len(wrong)} of {len(labels)} images are wrong{cut}"
-    heading += "\nabove: truth · below: prediction and its confidence" if len(shown) else ""
-    short = short_names(names, _NAME_LENGTH)
-    draw_grid([_tile(image(int(row)), probabilities[row], int(labels[row]), short) for row in shown], path, heading)
+    heading = f"{title}\n{len(wrong)} of {len(answers.labels)} images are wrong{cut}"
+    known = " and its confidence" if answers.confidences is not None else ""
+    heading += f"\nabove: truth · below: prediction{known}" if len(shown) else ""
+    short = short_names(answers.space.names, _NAME_LENGTH)
+    draw_grid([_tile(image(int(row)), answers, int(row), short) for row in shown], path, heading)
     return len(wrong)
 
 
-def _tile(image: np.ndarray, probabilities: np.ndarray, label: int, names: Sequence[str]) -> Tile:
-    prediction = int(probabilities.argmax())
-    sure = f"{100 * probabilities[prediction]:.0f}%"
-    return Tile(image, names[label], f"{names[prediction]}, {sure}", GREEN, VERMILION)
+def _tile(image: np.ndarray, answers: Answers, row: int, names: Sequence[str]) -> Tile:
+    truth, prediction = int(answers.labels[row]), int(answers.predictions[row])
+    sure = "" if answers.confidences is None else f", {100 * answers.confidences[row]:.0f}%"
+    if len(answers.space.factors) < 2:
+        return Tile(image, names[truth], f"{names[prediction]}{sure}", GREEN, VERMILION)
+    above = "\n".join(answers.space.names[truth].split(SEPARATOR))
+    return Tile(image, above, f"{_differences(answers.space, truth, prediction)}{sure}", GREEN, VERMILION)
+
+
+def _differences(space: LabelSpace, truth: int, prediction: int) -> str:
+    """The levels that are wrong, one below the other."""
+    pairs = zip(space.names[truth].split(SEPARATOR), space.names[prediction].split(SEPARATOR), strict=True)
+    return "\n".join(predicted for true, predicted in pairs if true != predicted)

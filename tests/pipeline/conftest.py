@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 import finetune
 import main
+from soups.checkpoints import read_card
+from tests.data.people import PHOTOS
 
 
 class Desk:
@@ -76,3 +81,86 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
         return " ".join((captured.out + captured.err).split())
 
     return read
+
+
+# Labels made of factors
+
+SKIN = {"male": (200, 80, 60), "female": (60, 90, 210)}
+CLOTH = {"incorrect_mask": (230, 230, 90), "normal": (90, 60, 40)}
+AGES = (22, 25, 41, 44, 66, 70)
+
+
+def portrait(path: Path, gender: str, photo: str, age: int, generator: np.random.Generator) -> None:
+    """Gender is the colour above, the mask the one below, age how light it is."""
+    pixels = np.empty((32, 24, 3))
+    pixels[:16], pixels[16:] = SKIN[gender], CLOTH.get(photo, (70, 220, 120))
+    pixels *= 0.45 + age / 130
+    pixels += generator.normal(0, 12, pixels.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`train/images/<person>/…`, `eval/images/…` with a template, and `truth/truth.csv`."""
+    root, generator = tmp_path_factory.mktemp("faces"), np.random.default_rng(0)
+    for number in range(24):
+        gender, age = ("male", "female")[number % 2], AGES[number // 2 % 6]
+        for photo in PHOTOS:
+            folder = root / "train" / "images" / f"{number:06}_{gender}_Asian_{age}"
+            portrait(folder / f"{photo}.png", gender, photo, age, generator)
+    rows = []
+    for number in range(30):
+        gender, age, photo = ("male", "female")[number % 2], AGES[number % 6], PHOTOS[number % 7]
+        portrait(root / "eval" / "images" / f"{number:04x}.png", gender, photo, age, generator)
+        mask = {"incorrect_mask": 1, "normal": 2}.get(photo, 0)
+        band = 0 if age < 30 else 1 if age < 60 else 2
+        rows.append((f"{number:04x}.png", f"p{number % 10}", mask * 6 + (number % 2) * 3 + band))
+    truth = pd.DataFrame(rows, columns=["ImageID", "group", "ans"])
+    (root / "truth").mkdir()
+    truth.to_csv(root / "truth" / "truth.csv", index=False)
+    truth[["ImageID"]].assign(ans=0).to_csv(root / "eval" / "info.csv", index=False)
+    return root
+
+
+class Studio:
+    """A working folder with the runs `mask` (all factors), `age` and `rest` (mask and gender)."""
+
+    def __init__(self, folder: Path, data: Path, clip: Path) -> None:
+        self.folder, self.data, self.clip = folder, data, clip
+
+    def finetune(self, name: str, *arguments: str, new: bool = False) -> int:
+        flags = ["--data-location", str(self.data), "--model", f"local-dir:{self.clip}", "--threads", "1"] * new
+        training = ["--lr", "3e-3", "--batch-size", "16", "--precision", "fp32", "--validate-every", "0"]
+        return finetune.main(["--name", name, *flags, *training, *arguments])
+
+    def card(self, name: str) -> Any:
+        return read_card(next(self.folder.glob(f"runs/*/models/{name}.safetensors")))
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory, faces: Path, tiny_clip: Path) -> Iterator[Studio]:
+    folder = tmp_path_factory.mktemp("studio")
+    studio = Studio(folder, faces, tiny_clip)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("SOUPS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        assert studio.finetune("age", "--i", "0", "--epochs", "6", "--target", "age", new=True) == 0
+        assert studio.finetune("rest", "--i", "0", "--epochs", "6", "--target", "mask,gender", new=True) == 0
+        assert studio.finetune("mask", "--i", "0,1", "--epochs", "6", new=True) == 0
+        yield studio
+
+
+@pytest.fixture
+def there(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """The studio, in its folder; nothing but output may be written."""
+    monkeypatch.chdir(studio.folder)
+    return studio
+
+
+@pytest.fixture
+def copied(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """A copy that may be changed."""
+    shutil.copytree(studio.folder, tmp_path / "studio")
+    monkeypatch.chdir(tmp_path / "studio")
+    return Studio(tmp_path / "studio", studio.data, studio.clip)

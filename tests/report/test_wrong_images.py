@@ -5,10 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soups.errors import DataError
+from soups.labels import Factor, LabelSpace
+from soups.report.answers import Answers
 from soups.report.wrong_images import draw_wrong_images, wrong_rows
 
 NAMES = ["cat", "dog", "owl"]
+
+
+def answers_of(table: np.ndarray, labels: np.ndarray, names: list[str] = NAMES) -> Answers:
+    """The most probable classes, and how sure they are."""
+    space = LabelSpace(tuple(names))
+    return Answers(labels, table.argmax(axis=1), np.arange(len(labels)).astype(str), space, table.max(axis=1))
 
 
 def test_wrong_rows_are_the_surest_first() -> None:
@@ -17,7 +24,7 @@ def test_wrong_rows_are_the_surest_first() -> None:
         table = rng.multinomial(8, np.full(3, 1 / 3), 20) / 8
         labels = rng.integers(0, 3, 20)
         wrong = [row for row in range(20) if int(table[row].argmax()) != labels[row]]
-        assert wrong_rows(table, labels).tolist() == sorted(wrong, key=lambda row: -table[row].max())
+        assert wrong_rows(answers_of(table, labels)).tolist() == sorted(wrong, key=lambda row: -table[row].max())
 
 
 def test_only_the_worst_are_asked_for_and_drawn(tmp_path: Path) -> None:
@@ -34,7 +41,7 @@ def test_only_the_worst_are_asked_for_and_drawn(tmp_path: Path) -> None:
 
     for name in ("one.png", "two.png"):
         asked.clear()
-        assert draw_wrong_images(image, table, labels, NAMES, tmp_path / name, most=5) == 30
+        assert draw_wrong_images(image, answers_of(table, labels), tmp_path / name, most=5) == 30
         assert asked == [29, 28, 27, 26, 25]
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     with Image.open(tmp_path / "one.png") as picture:
@@ -46,27 +53,35 @@ def test_worst_stands_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     figures = []
     monkeypatch.setattr("soups.report.grid.save", lambda figure, path: figures.append(figure))
     table = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.0, 0.1, 0.9]])
-    draw_wrong_images(lambda row: np.zeros((4, 6, 3), np.uint8), table, np.array([1, 1, 0]), NAMES, tmp_path / "x.png")
+    answers = answers_of(table, np.array([1, 1, 0]))
+    draw_wrong_images(lambda row: np.zeros((4, 6, 3), np.uint8), answers, tmp_path / "x.png")
     found = [(axes.get_title(), axes.get_xlabel()) for axes in figures[0].axes]
     assert found == [("cat", "owl, 90%"), ("dog", "cat, 60%")]
     assert "2 of 3 images are wrong" in figures[0].get_suptitle()
 
 
 def test_nothing_wrong_is_a_picture_too(tmp_path: Path) -> None:
-    assert draw_wrong_images(lambda row: 1 / 0, np.eye(3), np.arange(3), NAMES, tmp_path / "none.png") == 0  # type: ignore[arg-type, return-value]
+    answers = answers_of(np.eye(3), np.arange(3))
+    assert draw_wrong_images(lambda row: 1 / 0, answers, tmp_path / "none.png") == 0  # type: ignore[arg-type, return-value]
     assert (tmp_path / "none.png").stat().st_size > 500
 
 
 def test_odd_names_and_one_image_that_fails_leave_no_torn_file(tmp_path: Path) -> None:
     table, names = np.eye(3)[[1, 2, 0]], ["$x_{", "a" * 80, "猫"]
-    path = tmp_path / "grid.png"
-    assert draw_wrong_images(lambda row: np.zeros((9, 3, 3), np.uint8), table, np.arange(3), names, path) == 3
+    path, answers = tmp_path / "grid.png", answers_of(table, np.arange(3), names)
+    assert draw_wrong_images(lambda row: np.zeros((9, 3, 3), np.uint8), answers, path) == 3
     before = path.read_bytes()
     with pytest.raises(ZeroDivisionError):
-        draw_wrong_images(lambda row: 1 / 0, table, np.arange(3), names, path)  # type: ignore[arg-type, return-value]
+        draw_wrong_images(lambda row: 1 / 0, answers, path)  # type: ignore[arg-type, return-value]
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_labels_of_other_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="do not fit each other"):
-        draw_wrong_images(lambda row: np.zeros((2, 2, 3), np.uint8), np.eye(3), np.arange(2), NAMES, tmp_path / "x.png")
+def test_of_factors_what_is_wrong_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr("soups.report.grid.save", lambda figure, path: figures.append(figure))
+    space = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "old"))])
+    answers = Answers(np.array([0, 1, 3]), np.array([3, 1, 2]), np.array(["a", "b", "c"]), space)
+    assert draw_wrong_images(lambda row: np.zeros((4, 6, 3), np.uint8), answers, tmp_path / "x.png") == 2
+    found = [(axes.get_title(), axes.get_xlabel()) for axes in figures[0].axes]
+    assert found == [("on\nyoung", "off\nold"), ("off\nold", "young")]  # Without confidences, in their own order.
+    assert "its confidence" not in figures[0].get_suptitle()

@@ -1,0 +1,118 @@
+"""Scores of the class and of each factor, gains over the first table, and mistakes, against loops and scikit-learn."""
+
+import numpy as np
+import pytest
+
+from soups.labels import Factor, LabelSpace
+from soups.report.answers import Answers
+from soups.report.validation import (
+    class_rows,
+    comparison_cells,
+    comparison_rows,
+    comparison_text,
+    mistakes,
+    score_rows,
+    score_table,
+    validation_text,
+)
+
+SPACE = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "middle", "old"))])
+
+
+def answers(seed: int, share: float = 0.7, images: int = 120, space: LabelSpace = SPACE) -> Answers:
+    """Answers about persons with four photos each, right with this probability; the truth is the same for all."""
+    truth = np.random.default_rng(99).integers(0, len(space), images)
+    rng = np.random.default_rng(seed)
+    predictions = np.where(rng.random(images) < share, truth, rng.integers(0, len(space), images))
+    return Answers(truth, predictions, np.repeat(np.arange(images // 4), 4).astype(str), space)
+
+
+def test_each_factor_is_scored_on_its_levels() -> None:
+    from sklearn.metrics import accuracy_score, f1_score
+
+    given = answers(0)
+    rows = {row["of"]: row for row in score_rows(given)}
+    assert list(rows) == ["class", "mask", "age"]
+    truth = [SPACE.names[label].split("/") for label in given.labels]
+    predicted = [SPACE.names[label].split("/") for label in given.predictions]
+    for name, place in (("mask", 0), ("age", 1)):
+        levels = [each[place] for each in truth], [each[place] for each in predicted]
+        assert rows[name]["accuracy"] == pytest.approx(accuracy_score(*levels))
+        assert rows[name]["macro_f1"] == pytest.approx(f1_score(*levels, average="macro"))
+    assert rows["class"]["macro_f1"] == pytest.approx(f1_score(given.labels, given.predictions, average="macro"))
+    for row in rows.values():
+        assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
+        assert (row["images"], row["groups"]) == (120, 30)
+
+
+def test_plain_classes_have_one_part() -> None:
+    plain = answers(0, space=LabelSpace(("cat", "dog", "owl")))
+    assert [row["of"] for row in score_rows(plain)] == ["class"]
+    assert "— class —" not in validation_text("m", plain)
+    age = answers(0, space=SPACE.part(["age"]))
+    assert [row["of"] for row in score_rows(age)] == ["class"]
+
+
+def test_mistakes_are_the_most_frequent_first() -> None:
+    given = answers(1)
+    found = mistakes(given, most=100)
+    wrong: dict[tuple[str, str], int] = {}
+    for truth, predicted in zip(given.labels, given.predictions, strict=True):
+        if truth != predicted:
+            key = SPACE.names[truth], SPACE.names[predicted]
+            wrong[key] = wrong.get(key, 0) + 1
+    assert {(truth, predicted): count for truth, predicted, count, _ in found} == wrong
+    assert [count for *_, count, _ in found] == sorted(wrong.values(), reverse=True)
+    for truth, *_, images in found:
+        assert images == int((given.labels == SPACE.names.index(truth)).sum())
+    assert mistakes(answers(0, share=1.0)) == [] and len(mistakes(given, most=3)) == 3
+
+
+def test_gains_are_paired() -> None:
+    first, better = answers(0, 0.6), answers(1, 0.95)
+    rows = comparison_rows({"first": first, "same": first, "better": better})
+    assert rows[0]["p"] is None and rows[0]["class_macro_f1_gain"] is None
+    same, gained = rows[1], rows[2]
+    assert (same["class_macro_f1_gain"], same["class_macro_f1_gain_low"], same["p"]) == (0, 0, 1)
+    assert gained["class_macro_f1_gain"] == pytest.approx(gained["class_macro_f1"] - rows[0]["class_macro_f1"])
+    assert 0 < gained["class_macro_f1_gain_low"] < gained["class_macro_f1_gain"] < gained["class_macro_f1_gain_high"]
+    assert gained["p"] < 0.001 and gained["age_accuracy_gain"] > 0
+    cells = comparison_cells(rows)
+    assert cells[0][-3:] == ["mask F1 %", "age F1 %", "p"] and cells[1][3] == "–"
+    text = comparison_text(rows)
+    assert "gain: macro-F1 against first" in text and text.splitlines()[2].startswith("first")
+
+
+def test_the_interval_of_a_gain_resamples_persons() -> None:
+    first, better = answers(0, 0.6), answers(1, 0.9)
+    row = comparison_rows({"first": first, "better": better})[1]
+    rng, gains = np.random.default_rng(5), []
+    for _ in range(1500):
+        drawn = np.concatenate([4 * person + np.arange(4) for person in rng.integers(0, 30, 30)])
+        gains.append(
+            np.mean(better.predictions[drawn] == better.labels[drawn])
+            - np.mean(first.predictions[drawn] == first.labels[drawn])
+        )
+    expected = np.percentile(gains, [2.5, 97.5])
+    found = row["class_accuracy_gain_low"], row["class_accuracy_gain_high"]
+    assert found == pytest.approx(expected, abs=0.015)
+
+
+def test_everything_is_said() -> None:
+    given = answers(2)
+    text = validation_text("mask0", given)
+    right = int((given.labels == given.predictions).sum())
+    assert f"mask0: {right} of 120 validation images right" in text
+    for words in (
+        "— class —",
+        "— mask —",
+        "— age —",
+        "macro-F1 % [95%]",
+        "precision %",
+        "truth → prediction",
+        "on/young",
+    ):
+        assert words in text
+    assert len(class_rows(given)) == 6 + 2 + 3
+    assert {row["of"] for row in class_rows(given)} == {"class", "mask", "age"}
+    assert score_table(score_rows(given)).splitlines()[2].startswith("class")
