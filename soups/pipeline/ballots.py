@@ -90,11 +90,16 @@ def ballot_of(settings: InferenceSettings, bench: Bench, way: str | None) -> Bal
     if way == "weighted_ensemble":
         return _weighted(bench, paths, weights, settings.formula, way)
     rule = {"soft_voting": "minmax" if settings.normalise == "minmax" else "soft", "hard_voting": "hard"}[way]
-    space = _common_space(bench, paths)
+    space = common_space(bench, paths)
     return Ballot(SPLIT if settings.split else rule, (Expert(paths, space),), space, way)
 
 
-def _common_space(bench: Bench, paths: Sequence[Path]) -> LabelSpace:
+def common_space(bench: Bench, paths: Sequence[Path]) -> LabelSpace:
+    """The classes that all models tell apart.
+
+    Raises:
+        DataError: a model has others than the first; names it.
+    """
     spaces = [bench.space_of(path) for path in paths]
     for path, space in zip(paths, spaces, strict=True):
         if set(space.names) != set(spaces[0].names):

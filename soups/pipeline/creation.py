@@ -2,8 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from soups import cli
 from soups.checkpoints import Card, write_checkpoint
 from soups.data.augment import augmented_preprocessing
 from soups.errors import UsageError
@@ -17,6 +18,8 @@ from soups.training.hyperparameters import spelled_out
 
 if TYPE_CHECKING:
     import torch
+
+    from soups.models.start import Start
 
 
 def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
@@ -90,6 +93,22 @@ def planned_run(settings: CommandSettings, name: str) -> Run:
     return Run(folder, models, recorded, table=samples)
 
 
+def planned_or_recorded(given: cli.Given[Any]) -> tuple[Run, bool]:
+    """The run that a command means, as it is or as it would be recorded, and whether it is there already.
+
+    Raises:
+        UsageError: settings that contradict each other or differ from what the run recorded.
+        DataError: the data is not what it should be.
+    """
+    settings = given.settings
+    name = settings.run.name or latest_run(settings.run) or name_of_data(settings)
+    run = existing_run(settings.run, name)
+    if run is None:
+        return planned_run(settings, name), False
+    check_recorded(run, settings, given.names)
+    return run, True
+
+
 def name_of_data(settings: CommandSettings) -> str:
     """What a run is called by default: as the data's folder."""
     location = settings.data.data_location
@@ -98,10 +117,7 @@ def name_of_data(settings: CommandSettings) -> str:
 
 def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
     """The common start of the pool, with its card."""
-    from soups.models.build import build_start
-
-    # The start belongs to the run, not to one model: its seed is fixed.
-    start = build_start(run.recorded.model, run.space.names, seed=derived_seed(0))
+    start = built_start(run)
     card = Card(
         kind="start",
         architecture=start.architecture,
@@ -112,6 +128,18 @@ def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
         split=run.fingerprints[1],
     )
     return start.classifier, card
+
+
+def built_start(run: Run) -> "Start":
+    """The common start of the pool, built anew.
+
+    Raises:
+        EnvironmentFailure: its weights cannot be fetched.
+    """
+    from soups.models.build import build_start
+
+    # The start belongs to the run, not to one model: its seed is fixed.
+    return build_start(run.recorded.model, run.space.names, seed=derived_seed(0))
 
 
 def make_start(run: Run) -> None:

@@ -208,6 +208,49 @@ class ValidationSettings(CommandSettings):
         return (predictions,) if isinstance(predictions, str) else predictions
 
 
+class DisagreementSettings(CommandSettings):
+    """List the images on which models disagree, or tables of predictions, the most divided first: as CSV and as a page.
+
+    Divided is the entropy of the votes: on the class, and on each factor where classes are made of several.
+    """
+
+    members: tuple[str, ...] | None = None
+    """Models by name or path, or CSVs of predictions; by default all fine-tunes of the run."""
+    on: str = "val"
+    """The set of images, of models: `val`, `test` or a shift's name."""
+    images: int = Field(default=60, gt=0)
+    """How many images each part of the page shows at the most."""
+    output: str | None = None
+    """The CSV to write, and beside it the page; by default `output/disagreement.csv` in the run."""
+
+
+class LabelErrorsSettings(CommandSettings):
+    """Propose corrections of labels that are probably wrong: a file for --relabel, and a page to look at.
+
+    A linear head on the features of the run's start is trained on most groups and asked about the others; labels that
+    it contradicts are listed, the most doubtful first. Takes the data's and the model's flags; a run that is there is
+    used, and none is made.
+    """
+
+    model_name: str | None = None
+    """Take the features of this model instead of the start."""
+    from_pool: Flag = False
+    """Ask the run's fine-tunes instead of a head; of their validation images alone."""
+    factors: tuple[str, ...] | None = None
+    """Look at these factors alone; by default at all that the labels are made of."""
+    folds: int = Field(default=5, gt=1)
+    """Parts that the groups are dealt out to: each is asked of a head that was trained on the others."""
+    fold_seed: int = Field(default=0, ge=0)
+    """Decides how groups are dealt out."""
+    least_doubt: float = Field(default=0.5, ge=0, le=1)
+    """Leave proposals out that are less doubtful: 0.5 keeps every label that is not the most probable level."""
+    images: int = Field(default=60, gt=0)
+    """How many proposals of each factor the page shows at the most."""
+    output: str | None = None
+    """The CSV to write, and beside it the page; by default `output/corrections.csv` in the run, or `corrections.csv`
+    here where there is no run yet."""
+
+
 class StudySettings(CommandSettings):
     """Repeat a run's whole experiment over other splits of its data, and pool what each soup and vote gained.
 

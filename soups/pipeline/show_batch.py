@@ -6,8 +6,8 @@ from soups import cli
 from soups.data.augment import augmented_preprocessing
 from soups.data.loader import TrainingLoader
 from soups.errors import UsageError
-from soups.pipeline.creation import name_of_data, planned_run
-from soups.pipeline.run import Run, check_recorded, existing_run, latest_run
+from soups.pipeline.creation import planned_or_recorded
+from soups.pipeline.run import Run
 from soups.pipeline.sets import training_set
 from soups.pipeline.settings import ShowBatchSettings
 from soups.preprocessing import Preprocessing
@@ -29,7 +29,7 @@ def show_batch(given: cli.Given[ShowBatchSettings]) -> None:
         DataError: images or labels that are not what they should be.
     """
     settings = given.settings
-    run, there = _run(given)
+    run, there = planned_or_recorded(given)
     training = hyperparameters(settings.training, settings.ranges, settings.i)
     if training is None:
         raise UsageError(f"--i {settings.i}: this entry is the start itself; it is not trained")
@@ -44,17 +44,6 @@ def show_batch(given: cli.Given[ShowBatchSettings]) -> None:
     heading = f"{run.name}{settings.i}: training images as the model sees them, {size} pixels\n{_told(training)}"
     draw_grid(tiles, path, heading)
     print(path)
-
-
-def _run(given: cli.Given[ShowBatchSettings]) -> tuple[Run, bool]:
-    """The run that is meant, and whether it is there already."""
-    settings = given.settings
-    name = settings.run.name or latest_run(settings.run) or name_of_data(settings)
-    run = existing_run(settings.run, name)
-    if run is None:
-        return planned_run(settings, name), False
-    check_recorded(run, settings, given.names)
-    return run, True
 
 
 def _preprocessing(run: Run, there: bool) -> Preprocessing:

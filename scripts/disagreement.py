@@ -1,0 +1,26 @@
+"""List the images on which models or tables of predictions disagree: `python scripts/disagreement.py --help`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from soups import cli
+from soups.pipeline.settings import DisagreementSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, compare, and return the exit code."""
+    return cli.run(DisagreementSettings, command, argv)
+
+
+def command(given: cli.Given[DisagreementSettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.pipeline.disagree import disagree
+
+    disagree(given)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

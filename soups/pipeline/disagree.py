@@ -1,0 +1,163 @@
+"""What `scripts/disagreement.py` does: the images on which models or tables disagree, as a table and as a page."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from soups import cli
+from soups.answertables import read_answers
+from soups.data.samples import evaluation_sets, set_rows
+from soups.ensembles.disagreement import divergence, divided, votes_text
+from soups.errors import UsageError
+from soups.labels import LabelSpace
+from soups.pipeline.ballots import common_space
+from soups.pipeline.evaluate import pool_paths
+from soups.pipeline.main import open_bench
+from soups.pipeline.reading import find_model
+from soups.pipeline.run import Run
+from soups.pipeline.sets import image_paths
+from soups.pipeline.settings import DisagreementSettings
+from soups.pipeline.tables import pixels_of, plain_space, small_picture, space_of_tables
+from soups.records import write_table
+from soups.report.pages import Card, Section, write_page
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What M members say of N images."""
+
+    what: str
+    """Models or tables."""
+    members: list[str]
+    codes: np.ndarray
+    """(M, N) int64 answers in [0, C)."""
+    space: LabelSpace
+    images: list[str]
+    labels: np.ndarray
+    """(N,) int64, the truth; -1 where it is not known."""
+    apart: np.ndarray
+    """(N,) float64, what decides between images whose votes are divided alike."""
+    pixels: Callable[[int], np.ndarray] | None
+    run: Run | None
+
+
+def disagree(given: cli.Given[DisagreementSettings]) -> None:
+    """Write the table and the page; prints their paths.
+
+    Raises:
+        UsageError: one member alone, models and tables mixed, or no such set.
+        DataError: members of other classes or images.
+    """
+    settings = given.settings
+    members = settings.members or ()
+    tables = [name for name in members if name.lower().endswith(".csv")]
+    if tables and len(tables) < len(members):
+        other = next(name for name in members if name not in tables)
+        raise UsageError(f"--members: {other} is no CSV", expected="models alone or CSVs alone")
+    votes = _of_tables(settings, [Path(name) for name in tables]) if tables else _of_models(given)
+    if len(votes.members) < 2:
+        raise UsageError("--members: one alone", expected="two or more, who can disagree", found=votes.members[0])
+    if settings.output is None and votes.run is None:
+        raise UsageError("--output is missing", expected="the CSV to write, where there is no run to write it into")
+    path = Path(settings.output) if settings.output else Path()
+    if settings.output is None and votes.run is not None:
+        path = votes.run.folder / "output" / "disagreement.csv"
+    _write(votes, path, settings.images)
+
+
+def _of_models(given: cli.Given[DisagreementSettings]) -> Votes:
+    settings = given.settings
+    bench = open_bench(settings, given.names)
+    run = bench.run
+    if settings.on not in evaluation_sets(run.samples):
+        known = ", ".join(evaluation_sets(run.samples))
+        raise UsageError(f"--on {settings.on}: no such set of images", expected=f"one of {known}")
+    named = [find_model(name, run, settings.run) for name in settings.members or ()]
+    paths = named or list(pool_paths(run).values())
+    space = common_space(bench, paths)
+    tables = np.stack([bench.probabilities(path, [settings.on], space)[settings.on] for path in paths])
+    rows = set_rows(run.samples, settings.on)
+    files = image_paths(rows, run)
+    return Votes(
+        "models",
+        _short_names(paths),
+        tables.argmax(axis=2),
+        space,
+        rows["image"].tolist(),
+        bench.labels(settings.on, space),
+        divergence(tables),
+        lambda row: small_picture(files[row]),
+        run,
+    )
+
+
+def _of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> Votes:
+    run, space = space_of_tables(settings, paths[0])
+    tables = [read_answers(path, space) for path in paths]
+    space = space or plain_space(tables)
+    first = tables[0]
+    codes = np.stack([space.encode(table.answers)[table.order_of(first)] for table in tables])
+    unknown = np.full(len(first.ids), -1, dtype=np.int64)
+    pixels = pixels_of(first.ids, run, settings.data)
+    return Votes("tables", _short_names(paths), codes, space, first.ids, unknown, np.zeros(len(unknown)), pixels, run)
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    stems = [path.stem for path in paths]
+    return [stem if stems.count(stem) == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
+
+
+def _write(votes: Votes, path: Path, most: int) -> None:
+    import pandas as pd
+
+    names = votes.space.names
+    entropies = divided(votes.codes, votes.space)
+    order = _order(entropies["class"], votes.apart)
+    columns: dict[str, list[object]] = {"image": [votes.images[row] for row in order]}
+    for of, values in entropies.items():
+        columns["divided" if of == "class" else f"divided_{of}"] = [round(float(values[row]), 6) for row in order]
+    columns["votes"] = [votes_text(votes.codes[:, row], names) for row in order]
+    if (votes.labels >= 0).all():
+        columns["truth"] = [names[votes.labels[row]] for row in order]
+    for member, codes in zip(votes.members, votes.codes, strict=True):
+        columns[member] = [names[codes[row]] for row in order]
+    write_table(path, pd.DataFrame(columns))
+    page = path.with_suffix(".html")
+    split = int((entropies["class"] > 0).sum())
+    write_page(
+        page,
+        f"Disagreement of {len(votes.members)} {votes.what}",
+        [
+            f"{split} of {len(votes.images)} images are not answered alike by all of {', '.join(votes.members)}.",
+            "Divided: the entropy of the votes in nats; the most divided come first.",
+        ],
+        [_section(votes, of, values, most) for of, values in entropies.items()],
+    )
+    print(path)
+    print(page)
+
+
+def _order(entropy: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """Positions of the images, the most divided first."""
+    return np.lexsort((np.arange(len(entropy)), -apart, -np.round(entropy, 9)))
+
+
+def _section(votes: Votes, of: str, entropy: np.ndarray, most: int) -> Section:
+    """The most divided images of the class or of a factor."""
+    part = votes.space if of == "class" else votes.space.part([of])
+    owner = votes.space.projection(part) if of != "class" else np.arange(len(votes.space))
+    rows = [int(row) for row in _order(entropy, votes.apart) if entropy[row] > 0]
+    cards = [
+        Card(
+            votes.images[row],
+            votes.pixels(row) if votes.pixels is not None else None,
+            first=f"is {part.names[owner[votes.labels[row]]]}" if votes.labels[row] >= 0 else "",
+            second=votes_text(owner[votes.codes[:, row]], part.names),
+            note=f"divided {entropy[row]:.2f}",
+        )
+        for row in rows[:most]
+    ]
+    shown = f"{len(rows)} images" if len(rows) <= most else f"the {most} most divided of {len(rows)} images"
+    return Section("All factors together" if of == "class" and votes.space.factors else of.capitalize(), cards, shown)

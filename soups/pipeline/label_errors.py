@@ -1,0 +1,233 @@
+"""What `scripts/find_label_errors.py` does: proposals of corrections, as a file for `--relabel` and as a page."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from soups import cli
+from soups.data.cache import open_images
+from soups.data.geometry import evaluation_geometry
+from soups.data.samples import set_rows
+from soups.errors import DataError, UsageError, unknown_name
+from soups.evaluation.label_errors import Proposal, propose
+from soups.evaluation.probe import features_of, out_of_fold
+from soups.labels import Factor, LabelSpace
+from soups.pipeline.creation import built_start, planned_or_recorded
+from soups.pipeline.evaluate import Bench, pool_paths
+from soups.pipeline.main import open_bench
+from soups.pipeline.reading import find_model, load_model
+from soups.pipeline.run import Run
+from soups.pipeline.sets import image_paths
+from soups.pipeline.settings import LabelErrorsSettings
+from soups.pipeline.tables import small_picture
+from soups.records import write_table
+from soups.report.comparison import align
+from soups.report.pages import Card, Section, write_page
+from soups.runtime import cache_dir, limit_threads
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from soups.models.classifier import Classifier
+    from soups.preprocessing import Preprocessing
+
+logger = logging.getLogger(__name__)
+
+WHOLE = "label"
+"""The factor's name in a corrections file where labels are plain."""
+_SHOWN_TOGETHER = 4
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of N images besides their labels."""
+
+    rows: "pd.DataFrame"
+    """Of the samples table."""
+    probabilities: dict[str, np.ndarray]
+    """Factor → (N, C) float64, from models that were not trained on the image."""
+
+
+def find_label_errors(given: cli.Given[LabelErrorsSettings]) -> None:
+    """Write the corrections file and the page; prints a table of how many there are, and the files' paths.
+
+    Raises:
+        UsageError: an unknown factor, or a pool that is not there.
+        DataError: data that is not what it should be, or too little of it.
+    """
+    settings = given.settings
+    run, there = planned_or_recorded(given)
+    factors = _factors(run, settings.factors)
+    evidence = _of_the_pool(given, factors) if settings.from_pool else _of_a_head(run, there, settings, factors)
+    groups, images = evidence.rows["group"].to_numpy(str), evidence.rows["image"].tolist()
+    proposals, told = [], [["", "images", "right %", "proposals", "issues"]]
+    for factor in factors:
+        labels = _labels(evidence.rows, factor)
+        table = evidence.probabilities[factor.name]
+        own = propose(factor.name, factor.levels, labels, table, images, groups)
+        right = f"{100 * float(np.mean(table.argmax(axis=1) == labels)):.1f}"
+        told.append([factor.name, str(len(labels)), right, str(len(own)), str(sum(each.issue for each in own))])
+        proposals += [each for each in own if each.doubt >= settings.least_doubt]
+    proposals.sort(key=lambda each: -each.doubt)
+    print(align(told))
+    print(
+        "(right: images whose given level is the most probable one out of fold; issues: as confident learning has it)"
+    )
+    path = _output(settings, run, there)
+    write_table(path, _corrections(proposals))
+    _write_page(path.with_suffix(".html"), proposals, factors, evidence.rows, run, settings)
+    print(path)
+    print(path.with_suffix(".html"))
+
+
+def _factors(run: Run, wanted: tuple[str, ...] | None) -> list[Factor]:
+    """The factors to look at; of plain labels the label itself."""
+    joint = run.recorded.joint_space
+    factors = list(joint.factors) if joint is not None else [Factor(WHOLE, run.space.names)]
+    known = {factor.name: factor for factor in factors}
+    for name in wanted or ():
+        if name not in known:
+            raise unknown_name("factor", name, known)
+    return [factor for factor in factors if wanted is None or factor.name in wanted]
+
+
+def _labels(rows: "pd.DataFrame", factor: Factor) -> np.ndarray:
+    return LabelSpace(factor.levels).encode(rows["label" if factor.name == WHOLE else factor.name])
+
+
+def _of_a_head(run: Run, there: bool, settings: LabelErrorsSettings, factors: list[Factor]) -> Evidence:
+    """Cross-validated, by group, on features of the start, or of the model that is named."""
+    rows = run.samples[run.samples["split"].isin(["train", "val"])]
+    classifier, preprocessing = _model(run, there, settings)
+    runtime = run.runtime(settings.runtime)
+    limit_threads(runtime.threads)
+    paths = image_paths(rows, run)
+    images = open_images(paths, evaluation_geometry(preprocessing), settings.cache.cache, run.image_cache)
+    size = settings.evaluation.eval_batch_size
+    features = features_of(classifier, images, preprocessing, runtime, size, cache_dir() / "features")
+    groups = rows["group"].to_numpy(str)
+    tables = {}
+    for factor in factors:
+        labels, classes = _labels(rows, factor), len(factor.levels)
+        tables[factor.name] = out_of_fold(features, labels, groups, classes, settings.folds, settings.fold_seed)
+    return Evidence(rows, tables)
+
+
+def _model(run: Run, there: bool, settings: LabelErrorsSettings) -> "tuple[Classifier, Preprocessing]":
+    if settings.model_name is None and not there:
+        start = built_start(run)
+        return start.classifier, start.preprocessing
+    if not there:
+        raise UsageError(f"--model-name {settings.model_name}: there is no run {run.name!r} yet")
+    path = run.start if settings.model_name is None else find_model(settings.model_name, run, settings.run)
+    classifier, card = load_model(run, path)
+    if card.kind != "start":
+        message = "%s may have learned the wrong labels of its own training images by heart; the start has not"
+        logger.warning(message, path)
+    return classifier, card.preprocessing
+
+
+def _of_the_pool(given: cli.Given[LabelErrorsSettings], factors: list[Factor]) -> Evidence:
+    """The mean of the fine-tunes' probabilities, on validation images alone: the others were trained on."""
+    bench = open_bench(given.settings, given.names)
+    rows = set_rows(bench.run.samples, "val")
+    if set(rows["split"]) != {"val"}:
+        raise DataError(
+            f"run {bench.run.name!r} has no validation images: its models were trained on all others",
+            next_step="leave --from-pool out for a cross-validated head",
+        )
+    return Evidence(rows, {factor.name: _pool_says(bench, factor) for factor in factors})
+
+
+def _pool_says(bench: Bench, factor: Factor) -> np.ndarray:
+    space = bench.run.space
+    tables = [bench.probabilities(path, ["val"])["val"] for path in pool_paths(bench.run).values()]
+    mean = np.mean(tables, axis=0)
+    if factor.name == WHOLE:
+        return mean
+    if factor not in space.factors:
+        raise UsageError(
+            f"--factors {factor.name}: run {bench.run.name!r} was not trained on it",
+            expected=f"some of {', '.join(space.factor_names)}",
+            next_step="name them with --factors, or leave --from-pool out",
+        )
+    return space.marginal(mean, space.part([factor.name]))
+
+
+def _output(settings: LabelErrorsSettings, run: Run, there: bool) -> Path:
+    if settings.output is not None:
+        return Path(settings.output)
+    return run.folder / "output" / "corrections.csv" if there else Path("corrections.csv")
+
+
+def _corrections(proposals: list[Proposal]) -> "pd.DataFrame":
+    """A table that `--relabel` reads; columns that it does not know help to decide."""
+    import pandas as pd
+
+    rows = [
+        {
+            "match": each.match,
+            "factor": each.factor,
+            "from": each.before,
+            "to": each.after,
+            "doubt": round(each.doubt, 4),
+            "probability_from": round(each.probability_before, 4),
+            "probability_to": round(each.probability_after, 4),
+            "issue": "yes" if each.issue else "no",
+        }
+        for each in proposals
+    ]
+    columns = ["match", "factor", "from", "to", "doubt", "probability_from", "probability_to", "issue"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _write_page(
+    path: Path,
+    proposals: list[Proposal],
+    factors: list[Factor],
+    rows: "pd.DataFrame",
+    run: Run,
+    settings: LabelErrorsSettings,
+) -> None:
+    files = image_paths(rows, run)
+    sections = []
+    for factor in factors:
+        own = [each for each in proposals if each.factor == factor.name]
+        shown = [
+            Card(
+                each.match,
+                _together([files[row] for row in each.rows[:_SHOWN_TOGETHER]]),
+                first=f"given: {each.before}",
+                second=f"suggested: {each.after}",
+                note=f"doubt {each.doubt:.2f}{', an issue' if each.issue else ''}",
+            )
+            for each in own[: settings.images]
+        ]
+        note = f"{len(own)} proposals" if len(own) <= settings.images else f"the first {len(shown)} of {len(own)}"
+        sections.append(Section(factor.name.capitalize(), shown, note))
+    intro = [
+        f"Labels of run {run.name} that probabilities from elsewhere contradict, the most doubtful first.",
+        f"Look, delete the rows of {path.with_suffix('.csv').name} that are no errors, and train a new run with "
+        f"--relabel {path.with_suffix('.csv').name}.",
+    ]
+    write_page(path, "Labels to look at", intro, sections)
+
+
+def _together(files: list[Path]) -> np.ndarray:
+    """Up to four images side by side, in two rows where there are more than two."""
+    pictures = [_square(small_picture(file)) for file in files]
+    if len(pictures) == 1:
+        return small_picture(files[0])
+    blank = np.full_like(pictures[0], 255)
+    pictures += [blank] * (len(pictures) % 2)
+    lines = [np.hstack(pictures[start : start + 2]) for start in range(0, len(pictures), 2)]
+    return np.vstack(lines)
+
+
+def _square(pixels: np.ndarray, side: int = 128) -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.pad(Image.fromarray(pixels), (side, side), color=(255, 255, 255)))
