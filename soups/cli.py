@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
 import tyro
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from soups.errors import UsageError, UserError
@@ -34,7 +35,8 @@ _SELDOM = 500_000
 """New objects between two collections of rubbish; Python's own 700 cost a second while torch is loaded."""
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 _COMMON_FLAGS = (
-    "--config FILE.yaml gives any of these settings from a file; flags win over it. "
+    "--config FILE.yaml gives any of these settings from a file, --config FILE.yaml#SECTION also those of a section "
+    "in it; flags win over it. "
     "--debug shows the traceback of an error."
 )
 
@@ -172,8 +174,8 @@ def parse(settings_class: type[Settings], arguments: Sequence[str], environment:
     from_environment = {
         name: os.environ[variable] for variable, name in environment.items() if os.environ.get(variable)
     }
-    arguments, config = _take_config(arguments)
-    from_file = _read_config(config, groups) if config else {}
+    arguments, config, section = _take_config(arguments)
+    from_file = _read_config(config, section, groups) if config else {}
     given = {**from_environment, **from_file}
     defaults = _build(settings_class, groups, given, config)
     parsed = tyro.cli(
@@ -200,35 +202,56 @@ def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:
     return fields
 
 
-def _take_config(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
-    rest, path, tokens = [], None, iter(arguments)
+def _take_config(arguments: Sequence[str]) -> tuple[list[str], Path | None, str | None]:
+    """The other arguments, and file and section that `--config FILE.yaml#SECTION` names."""
+    rest, named, tokens = [], None, iter(arguments)
     for token in tokens:
         if token == "--config":
             value = next(tokens, None)
             if value is None:
                 raise UsageError("--config lacks its file", expected="--config FILE.yaml")
-            path = Path(value)
+            named = value
         elif token.startswith("--config="):
-            path = Path(token.removeprefix("--config="))
+            named = token.removeprefix("--config=")
         else:
             rest.append(token)
-    return rest, path
+    if named is None:
+        return rest, None, None
+    file, sign, section = named.rpartition("#")
+    # A file may have the sign in its name.
+    return (rest, Path(named), None) if not sign or Path(named).exists() else (rest, Path(file), section)
 
 
-def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys and values of a YAML file."""
-    document = compose(path, "--config FILE.yaml")
+def _read_config(path: Path, section: str | None, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys and values of a YAML file; those of a section win over those beside it."""
+    document = compose(path, "--config FILE.yaml, or FILE.yaml#SECTION")
+    pairs = list(document.value) if document is not None else []
+    sections = {
+        str(key.value): value
+        for key, value in pairs
+        if isinstance(value, yaml.MappingNode) and _setting(key) not in known
+    }
+    if section is not None and section not in sections:
+        found = f"the sections {', '.join(sections)}" if sections else "no sections"
+        raise UsageError(f"{path}: no section {section!r}", expected=f"--config {path}#SECTION", found=found)
     values = {}
-    for key_node, value_node in document.value if document is not None else ():
-        key = str(key_node.value).replace("-", "_")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise UsageError(
-                f"{path}, line {key_node.start_mark.line + 1}: unknown setting {key_node.value!r}",
-                next_step=f"did you mean {near[0]!r}?" if near else "see --help for the settings",
-            )
-        values[key] = plain(value_node)
+    for key, value in [*pairs, *(sections[section].value if section is not None else ())]:
+        name = _setting(key)
+        if section is not None and str(key.value) in sections:
+            continue
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see --help for the settings"
+            if str(key.value) in sections:
+                hint = f"it is a section: --config {path}#{key.value}"
+            problem = f"{path}, line {key.start_mark.line + 1}: unknown setting {key.value!r}"
+            raise UsageError(problem, next_step=hint)
+        values[name] = plain(value)
     return values
+
+
+def _setting(key: yaml.Node) -> str:
+    return str(key.value).replace("-", "_")
 
 
 def _build(

@@ -135,6 +135,33 @@ def test_wrong_flags_exit_with_2(arguments: list[str], words: str, capsys: pytes
     assert words in captured.out + captured.err
 
 
+def test_a_section_of_a_file_wins_over_what_stands_beside_it(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("lr: 0.5\nstrict: true\nage:\n  lr: 1e-5\n  name: no\nrest:\n  name: b\n")
+    given = parsed("--config", f"{config}#age", "--name", "flag")
+    assert given.settings.group == Group(lr=1e-5, strict=True) and given.settings.name == "flag"
+    assert given.names == {"lr", "strict", "name"}
+    assert parsed(f"--config={config}#rest").settings == Settings(group=Group(lr=0.5, strict=True), name="b")
+    odd = tmp_path / "a#b.yaml"
+    odd.write_text("lr: 0.25\n")
+    assert parsed("--config", str(odd)).settings.group.lr == 0.25
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("", "line 2: unknown setting 'age'\n  next:     it is a section: --config"),
+        ("#ages", "no section 'ages'"),
+        ("#age", "line 3: unknown setting 'lrr'\n  next:     did you mean 'lr'?"),
+    ],
+)
+def test_sections_that_are_wrong(tmp_path: Path, section: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("lr: 0.5\nage:\n  lrr: 1e-5\n")
+    assert cli.run(Settings, lambda given: None, ["--config", f"{config}{section}"]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_help_tells_of_flags_and_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(Settings, lambda given: None, ["--help"]) == 0
     text = capsys.readouterr().out

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from soups import cli
+from soups.data.description import is_described
 from soups.data.layouts import samples_elsewhere
 from soups.data.samples import reduced, set_rows
 from soups.data.submission import default_table, fill_template, find_template, read_truth
@@ -18,6 +19,7 @@ from soups.pipeline.evaluate import Bench
 from soups.pipeline.main import open_bench
 from soups.pipeline.run import Run, existing_run, latest_run
 from soups.pipeline.settings import InferenceSettings
+from soups.pipeline.tables import space_of_tables
 from soups.records import write_table
 
 logger = logging.getLogger(__name__)
@@ -128,11 +130,16 @@ def _vote_of_tables(settings: InferenceSettings) -> None:
     name = settings.run.name or latest_run(settings.run)
     run = existing_run(settings.run, name) if name else None
     path = _output(settings, run.folder if run else None, "hard_voting")
-    # A run that is not named may have nothing to do with the tables; their factors nobody else can tell.
-    space = run.space if run and (settings.run.name or settings.split) else None
-    if settings.split and (space is None or not space.factors):
-        found = f"run {run.name!r}: {space}" if run else "no run"
-        raise UsageError("--split: no factors to split by", expected="a run of labels that have some", found=found)
+    space = None
+    # A run that nobody named may have nothing to do with the tables; but their factors it alone can tell.
+    if settings.run.name or settings.split or is_described(settings.data.layout):
+        space = space_of_tables(settings, Path(members[0]))[1]
+    if settings.split and (space is None or len(space.factors) < 2):
+        raise UsageError(
+            "--split: no factors to split by",
+            expected="tables of a run whose labels have several (--name), or their layout (--layout profile)",
+            found=str(space) if space is not None else "answers that nobody tells the factors of",
+        )
     write_table(path, vote_tables([Path(member) for member in members], space, split=settings.split))
     print(path)
 

@@ -193,7 +193,7 @@ class ValidationSettings(CommandSettings):
     """The model; by default the greedy soup, or the best model by validation where there is none."""
     predictions: tuple[str, ...] | None = None
     """Instead of a model: a CSV of predictions (or a folder with one), to be held against --ground-truth; or several,
-    which are compared with the first."""
+    which are compared with the first. `NAME=A.csv,B.csv` is one row, the mean of tables that differ by chance alone."""
     ground_truth: str | None = None
     """With --predictions: a CSV of the true classes, or a folder with one; its column `group` tells who belongs
     together."""

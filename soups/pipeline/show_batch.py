@@ -12,13 +12,14 @@ from soups.pipeline.sets import training_set
 from soups.pipeline.settings import ShowBatchSettings
 from soups.preprocessing import Preprocessing
 from soups.report.grid import Tile, draw_grid
+from soups.report.pictures import shortened
 from soups.runtime import derived_seed
 from soups.training.finetune import TrainingSet
 from soups.training.hyperparameters import hyperparameters
 from soups.training.settings import TrainingSettings
 
 _TITLE_SETTINGS = ("augmentation", "aug", "mix", "oversample", "oversample_augment", "sampler", "class_weights")
-_LONGEST = 40
+_LONGEST, _LONGEST_NAME = 40, 22
 
 
 def show_batch(given: cli.Given[ShowBatchSettings]) -> None:
@@ -70,11 +71,8 @@ def _tiles(shown: TrainingSet, run: Run, training: TrainingSettings, seed: int, 
     files = [shown.images.paths[int(position)] for position in positions]
     told = [f"{file.parent.name}/{file.stem}" for file in files]
     lines = [name.replace("/", "\n") for name in names]
-    return [Tile(*tile) for tile in zip(pixels.numpy(), lines, [_cut(name) for name in told], strict=True)]
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= 20 else f"…{name[-19:]}"
+    below = [shortened(name, _LONGEST_NAME) for name in told]
+    return [Tile(*tile) for tile in zip(pixels.numpy(), lines, below, strict=True)]
 
 
 def _told(training: TrainingSettings) -> str:

@@ -1,5 +1,6 @@
 """What `validation.py` does with tables of predictions: held against the truth, one alone or several side by side."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from soups import cli
 from soups.answertables import AnswerTable, read_answers
+from soups.errors import UsageError
 from soups.labels import LabelSpace
 from soups.pipeline.predict import only_table
 from soups.pipeline.settings import ValidationSettings
@@ -32,22 +34,43 @@ def validate_tables(given: cli.Given[ValidationSettings]) -> None:
     """
     settings = given.settings
     truth_path = only_table(Path(settings.ground_truth or ""), "--ground-truth")
-    paths = [only_table(Path(name), "--predictions") for name in settings.predictions or ()]
+    paths = _named(settings.predictions or ())
     run, space = space_of_tables(settings, truth_path)
-    truth, tables = read_answers(truth_path, space), [read_answers(path, space) for path in paths]
-    space = space or plain_space([truth, *tables])
-    answers = {_name(path, paths): _answers(table, truth, space) for path, table in zip(paths, tables, strict=True)}
-    folder = run.folder / "output" if run is not None else paths[0].parent
-    if len(paths) > 1:
+    truth = read_answers(truth_path, space)
+    tables = {name: [read_answers(path, space) for path in own] for name, own in paths.items()}
+    space = space or plain_space([truth, *(table for own in tables.values() for table in own)])
+    answers = {name: [_answers(table, truth, space) for table in own] for name, own in tables.items()}
+    name, own = next(iter(answers.items()))
+    beside = paths[name][0].parent
+    output = run.folder / "output" if run is not None else beside
+    if len(answers) > 1 or len(own) > 1:
         rows = comparison_rows(answers)
-        write_table(folder / "predictions_comparison.csv", _frame(rows))
+        write_table(output / "predictions_comparison.csv", _frame(rows))
         print(comparison_text(rows))
         return
-    ((name, only),) = answers.items()
-    print(validation_text(name, only, "images"))
-    write_table(folder / f"{name}_classes.csv", class_table_of(only))
-    pictures = run.folder / "figures" if run is not None else folder
-    draw_pictures(only, pictures, name, "images", pixels_of(truth.ids, run, settings.data), settings.images)
+    print(validation_text(name, own[0], "images"))
+    write_table(output / f"{name}_classes.csv", class_table_of(own[0]))
+    pictures = run.folder / "figures" if run is not None else beside
+    draw_pictures(own[0], pictures, name, "images", pixels_of(truth.ids, run, settings.data), settings.images)
+
+
+def _named(members: Sequence[str]) -> dict[str, list[Path]]:
+    """Name → tables, from `FILE`, `NAME=FILE` or `NAME=FILE,FILE,…`.
+
+    Raises:
+        UsageError: a name is there twice.
+    """
+    found: dict[str, list[Path]] = {}
+    for member in members:
+        label, sign, files = member.partition("=")
+        if not sign or Path(member).exists() or "/" in label:
+            label, files = "", member
+        paths = [only_table(Path(file), "--predictions") for file in (files.split(",") if label else [files])]
+        name = label or (paths[0].stem if paths[0].stem not in found else str(paths[0]))
+        if name in found:
+            raise UsageError(f"--predictions: {name} twice", expected="each once, or NAME=FILE with names of their own")
+        found[name] = paths
+    return found
 
 
 def _answers(table: AnswerTable, truth: AnswerTable, space: LabelSpace) -> Answers:
@@ -56,10 +79,6 @@ def _answers(table: AnswerTable, truth: AnswerTable, space: LabelSpace) -> Answe
     groups = truth.groups if truth.groups is not None else truth.ids
     predicted = space.encode(table.answers)[rows]
     return Answers(space.encode(truth.answers), predicted, np.array(groups), space, confidences)
-
-
-def _name(path: Path, paths: list[Path]) -> str:
-    return path.stem if [other.stem for other in paths].count(path.stem) == 1 else str(path)
 
 
 def _frame(rows: list[dict[str, Any]]) -> "pd.DataFrame":

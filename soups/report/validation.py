@@ -87,39 +87,47 @@ def _mistakes_text(answers: Answers) -> str:
     return align(cells)
 
 
-def comparison_rows(named: Mapping[str, Answers], level: float = 0.95) -> list[dict[str, Any]]:
-    """Several predictions of the same images side by side, each against the first.
+def comparison_rows(named: Mapping[str, Sequence[Answers]], level: float = 0.95) -> list[dict[str, Any]]:
+    """Predictions of the same images side by side, each against the first.
+
+    Where a row has several (of models that differ in their seed alone), its scores are their means: what is due to the
+    seed weighs less then.
 
     Returns:
-        A dict for each, with `name`, and for the class and each factor (`class_accuracy`, `age_macro_f1`, …) the score
-        with `_low` and `_high`, its gain over the first with `_gain`, `_gain_low`, `_gain_high` (the same groups drawn
-        for both), and `p`: exact McNemar test of the class against the first; gains and p are None in the first row.
+        A dict for each, with `name` and `tables` (how many), and for the class and each factor (`class_accuracy`,
+        `age_macro_f1`, …) the score with `_low` and `_high`, its gain over the first with `_gain`, `_gain_low`,
+        `_gain_high` (the same groups drawn for both), and `p`: exact McNemar test of the class against the first, of
+        single ones; gains and p are None in the first row.
     """
     rows: list[dict[str, Any]] = []
     first = next(iter(named.values()))
-    for name, answers in named.items():
-        row: dict[str, Any] = {"name": name}
-        for scored in score_rows(answers, level):
-            row |= {f"{scored['of']}_{key}": value for key, value in scored.items() if key.startswith(tuple(_SCORES))}
-        for of, part in answers.parts().items():
+    for name, several in named.items():
+        row: dict[str, Any] = {"name": name, "tables": len(several)}
+        for of in several[0].parts():
+            own, other = ([each.parts()[of].sums for each in group] for group in (several, first))
             for key, score in _SCORES.items():
-                gain = _gain(part, first.parts()[of], score, level) if rows else (None, None, None)
-                row |= dict(zip([f"{of}_{key}_{end}" for end in ("gain", "gain_low", "gain_high")], gain, strict=True))
-        right = [each.labels == each.predictions for each in (answers, first)]
-        rows.append(row | {"p": mcnemar(*right) if rows else None})
+                row |= _interval(f"{of}_{key}", own, [], score, level)
+                gain = _interval(f"{of}_{key}_gain", own, other, score, level)
+                row |= gain if rows else dict.fromkeys(gain)
+        single = len(several) == len(first) == 1 and bool(rows)
+        right = [each.labels == each.predictions for each in (several[0], first[0])]
+        rows.append(row | {"p": mcnemar(*right) if single else None})
     return rows
 
 
-def _gain(answers: Answers, first: Answers, score: Any, level: float) -> tuple[float, float, float]:
-    """Difference of a score to that of other predictions of the same images, with its interval."""
-    own, other = answers.sums, first.sums
-    split = own.shape[1]
+def _interval(
+    name: str, own: Sequence[np.ndarray], other: Sequence[np.ndarray], score: Any, level: float
+) -> dict[str, float]:
+    """The mean score of some predictions, less that of others of the same images, with its interval."""
+    every = np.hstack([*own, *other])
 
-    def difference(sums: np.ndarray) -> np.ndarray:
-        return score(sums[..., :split]) - score(sums[..., split:])
+    def statistic(sums: np.ndarray) -> np.ndarray:
+        parts = [score(part) for part in np.split(sums, len(own) + len(other), axis=-1)]
+        mean = np.mean(parts[: len(own)], axis=0)
+        return mean - np.mean(parts[len(own) :], axis=0) if other else mean
 
-    both = np.hstack([own, other])
-    return float(difference(both.sum(axis=0))), *bootstrap_sums_interval(both, difference, level)
+    low, high = bootstrap_sums_interval(every, statistic, level)
+    return {name: float(statistic(every.sum(axis=0))), f"{name}_low": low, f"{name}_high": high}
 
 
 def comparison_text(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
@@ -145,7 +153,9 @@ def _comparison_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(rows) < 2:
         return []
     first = rows[0]["name"]
-    return [f"gain: macro-F1 against {first}, in points, resampling groups; p: exact McNemar test against {first}"]
+    notes = [f"gain: macro-F1 against {first}, in points, resampling groups; p: exact McNemar test against {first}"]
+    notes += [f"{row['name']}: mean of {row['tables']} tables" for row in rows if row["tables"] > 1]
+    return notes
 
 
 def _with_interval(row: Mapping[str, Any], key: str) -> str:

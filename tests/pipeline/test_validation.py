@@ -95,6 +95,9 @@ def test_several_tables_are_compared_with_the_first(tables: dict[str, str], caps
     assert "gain: macro-F1 against mask0_epochs6" in text and "mask1_epochs6" in text
     rows = pd.read_csv("runs/mask/output/predictions_comparison.csv")
     assert rows["name"].tolist() == ["mask0_epochs6", "mask1_epochs6"]
+    both = ["one=mask0_epochs6.csv", "both=mask0_epochs6.csv,mask1_epochs6.csv"]
+    assert validation.main(["--predictions", *both, "--ground-truth", "truth"]) == 0
+    assert "both: mean of 2 tables" in capsys.readouterr().out
 
 
 def test_without_any_run_the_layout_or_the_words_tell_the_classes(
@@ -147,6 +150,7 @@ def test_tables_that_do_not_fit(tables: dict[str, str], error_of: ErrorOf) -> No
             ["--predictions", "out", "--ground-truth", "runs"],
             "--ground-truth runs expected: a CSV, or a folder",
         ),
+        (["--predictions", "a=out", "a=out", "--ground-truth", "truth"], "--predictions: a twice"),
         (["--name", "nobody", "--predictions", "p.csv", "--ground-truth", "truth"], "runs/nobody: no such run"),
     ],
 )

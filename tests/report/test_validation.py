@@ -70,7 +70,7 @@ def test_mistakes_are_the_most_frequent_first() -> None:
 
 def test_gains_are_paired() -> None:
     first, better = answers(0, 0.6), answers(1, 0.95)
-    rows = comparison_rows({"first": first, "same": first, "better": better})
+    rows = comparison_rows({"first": [first], "same": [first], "better": [better]})
     assert rows[0]["p"] is None and rows[0]["class_macro_f1_gain"] is None
     same, gained = rows[1], rows[2]
     assert (same["class_macro_f1_gain"], same["class_macro_f1_gain_low"], same["p"]) == (0, 0, 1)
@@ -85,7 +85,7 @@ def test_gains_are_paired() -> None:
 
 def test_the_interval_of_a_gain_resamples_persons() -> None:
     first, better = answers(0, 0.6), answers(1, 0.9)
-    row = comparison_rows({"first": first, "better": better})[1]
+    row = comparison_rows({"first": [first], "better": [better]})[1]
     rng, gains = np.random.default_rng(5), []
     for _ in range(1500):
         drawn = np.concatenate([4 * person + np.arange(4) for person in rng.integers(0, 30, 30)])
@@ -116,3 +116,13 @@ def test_everything_is_said() -> None:
     assert len(class_rows(given)) == 6 + 2 + 3
     assert {row["of"] for row in class_rows(given)} == {"class", "mask", "age"}
     assert score_table(score_rows(given)).splitlines()[2].startswith("class")
+
+
+def test_several_tables_of_one_row_are_averaged() -> None:
+    one, two, first = answers(3, 0.8), answers(4, 0.9), answers(0, 0.6)
+    rows = comparison_rows({"first": [first], "both": [one, two]})
+    single = [comparison_rows({"first": [first], "x": [each]})[1] for each in (one, two)]
+    for key in ("class_accuracy", "age_macro_f1", "class_macro_f1_gain"):
+        assert rows[1][key] == pytest.approx(np.mean([row[key] for row in single]))
+    assert rows[1]["p"] is None and rows[1]["class_accuracy_gain_low"] < rows[1]["class_accuracy_gain"]
+    assert "both: mean of 2 tables" in comparison_text(rows)

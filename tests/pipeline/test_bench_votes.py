@@ -1,0 +1,20 @@
+"""The benchmark of votes in its short form: that it runs, and that all three ways elect the same."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_votes.py"
+
+
+def test_a_small_vote_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    specification = importlib.util.spec_from_file_location("bench_votes", SCRIPT)
+    assert specification is not None and specification.loader is not None
+    bench = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(bench)
+    assert bench.main(["--tables", "4", "--rows", "300", "--repeats", "1"]) == 0
+    text = capsys.readouterr().out
+    for row in ("soups, joint", "soups, split by factor", "pandas, row by row", "pandas / soups, joint"):
+        assert row in text
+    assert "the same class for 2" in text  # Of 300 images nearly all have a clear majority.
