@@ -79,6 +79,8 @@ def make_plan(settings: ModelSettings) -> Plan:
         UsageError: an unknown architecture or tag.
         DataError: a `local-dir:` folder that is missing or incomplete.
     """
+    if settings.image_size is not None:
+        raise UsageError("--image-size: CLIP's towers have inputs of one size", next_step="leave --image-size out")
     if settings.model.startswith(FOLDER_PREFIX):
         return _folder_plan(settings)
     import open_clip

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from soups.labels import SEPARATOR
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -45,7 +47,7 @@ def zero_shot_head(
     Args:
         clip: an open_clip model with a text tower, on the CPU, in evaluation mode.
         tokenizer: its tokenizer.
-        classes: class names; underscores become spaces.
+        classes: class names; underscores, and what stands between the levels of factors, become spaces.
         templates: prompts with `{}` for the name.
         batch: classes whose prompts are embedded together.
     """
@@ -55,7 +57,7 @@ def zero_shot_head(
     weights = open_clip.build_zero_shot_classifier(
         clip,
         tokenizer,
-        [name.replace("_", " ") for name in classes],
+        [name.replace("_", " ").replace(SEPARATOR, " ") for name in classes],
         [_filler(template) for template in templates],
         num_classes_per_batch=batch,
     )

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
@@ -20,6 +20,8 @@ class ModelSettings(BaseModel):
     the first tag there is."""
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     """Prompts that the zero-shot head averages over; `{}` stands for the class name, underscores shown as spaces."""
+    image_size: int | None = Field(default=None, ge=16, le=4096)
+    """Side of the input in pixels, of timm's networks that take any; by default the one that they were trained with."""
     head: Literal["auto", "zero-shot", "random"] = "auto"
     """How the head starts: from the text tower, or at random; `auto` is zero-shot where there are weights of a text
     tower."""

@@ -111,7 +111,8 @@ def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
         load_exactly(model, {k: v for k, v in own.items() if not k.startswith(unused)}, str(file), f"{PREFIX}{name}")
     head = heads.random_head(features_of(model), len(classes), seed)
     architecture = Architecture(family=FAMILY, name=name)
-    return Start(Classifier(model, head, normalise_features=False).eval(), architecture, preprocessing_of(model))
+    preprocessing = preprocessing_of(model, settings.image_size)
+    return Start(Classifier(model, head, normalise_features=False).eval(), architecture, preprocessing)
 
 
 def classifier_names(model: Any) -> tuple[str, ...]:
@@ -129,7 +130,7 @@ def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
     """Architecture and preprocessing of the start, with no weights read or fetched."""
     name, _, _ = plan(settings)
     model = heads.seeded_build(lambda: _create(name), 0)
-    return Architecture(family=FAMILY, name=name), preprocessing_of(model)
+    return Architecture(family=FAMILY, name=name), preprocessing_of(model, settings.image_size)
 
 
 def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
@@ -152,12 +153,23 @@ def _create(name: str, pretrained: bool = False) -> Any:
     return timm.create_model(name, pretrained=pretrained, num_classes=0)
 
 
-def preprocessing_of(model: Any) -> Preprocessing:
-    """timm's own evaluation preprocessing of a model."""
+def preprocessing_of(model: Any, image_size: int | None = None) -> Preprocessing:
+    """timm's own evaluation preprocessing of a model, at another size where one is asked for.
+
+    Raises:
+        UsageError: a model whose input has one size only, or a preprocessing that is not supported.
+    """
     import timm.data
 
     config = timm.data.resolve_model_data_config(model)
     _, height, width = config["input_size"]
+    if image_size is not None and image_size != height and model.pretrained_cfg.get("fixed_input_size"):
+        raise UsageError(
+            f"--image-size {image_size}: {PREFIX}{model.pretrained_cfg.get('architecture', '')} has inputs of one size",
+            expected=str(height),
+            next_step="leave --image-size out",
+        )
+    height, width = (image_size or side for side in (height, width))
     known = {"bicubic", "bilinear", "nearest", "lanczos"}
     if height != width or config["interpolation"] not in known or config["crop_mode"] not in {"center", "squash"}:
         raise UsageError(

@@ -57,6 +57,22 @@ def test_preprocessing_is_timms_evaluation_transform(name: str) -> None:
     torch.testing.assert_close(torch.tensor(preprocessing.std), normalise.std)
 
 
+def test_convolutions_take_images_of_another_size() -> None:
+    settings = ModelSettings(model="timm:efficientnet_b0", pretrained="none", image_size=64)
+    start = build_start(settings, CLASSES, seed=0)
+    usual = describe(settings.model_copy(update={"image_size": None}))[1]
+    assert start.preprocessing == describe(settings)[1] and start.preprocessing.size == 64
+    assert round(64 / start.preprocessing.crop_fraction) == int(64 / 0.875)
+    assert (start.preprocessing.mean, usual.size) == (usual.mean, 224)
+    assert start.classifier(images(64)).shape == (2, 2)
+    with pytest.raises(
+        UsageError, match=r"--image-size 64: timm:vit_tiny_patch16_224 has inputs of one size(.|\n)*224"
+    ):
+        describe(ModelSettings(model="timm:vit_tiny_patch16_224", image_size=64))
+    with pytest.raises(UsageError, match="CLIP's towers have inputs of one size"):
+        describe(ModelSettings(image_size=64))
+
+
 def test_the_default_tag_is_timms_own() -> None:
     assert timm_models.plan(ModelSettings(model="timm:resnet18")) == ("resnet18.a1_in1k", True, None)
     assert timm_models.plan(ModelSettings(model="timm:resnet18.tv_in1k")) == ("resnet18.tv_in1k", True, None)
