@@ -94,6 +94,21 @@ def ballot_of(settings: InferenceSettings, bench: Bench, way: str | None) -> Bal
     return Ballot(SPLIT if settings.split else rule, (Expert(paths, space),), space, way)
 
 
+def ballots_of_each(settings: InferenceSettings, bench: Bench) -> list[Ballot]:
+    """Each model that is named by itself, or each fine-tune of the run.
+
+    Raises:
+        UsageError: a name that is no model.
+        DataError: a model of classes that are not the data's.
+    """
+    named = [find_model(name, bench.run, settings.run) for name in settings.model_name or ()]
+    paths = named or list(pool_paths(bench.run).values())
+    spaces = [bench.space_of(path) for path in paths]
+    return [
+        Ballot("soft", (Expert((path,), space),), space, path.stem) for path, space in zip(paths, spaces, strict=True)
+    ]
+
+
 def common_space(bench: Bench, paths: Sequence[Path]) -> LabelSpace:
     """The classes that all models tell apart.
 

@@ -14,7 +14,7 @@ from soups.data.submission import default_table, fill_template, find_template, r
 from soups.ensembles import vote_tables
 from soups.errors import DataError, UsageError
 from soups.labels import LabelSpace
-from soups.pipeline.ballots import ballot_of
+from soups.pipeline.ballots import ballot_of, ballots_of_each
 from soups.pipeline.evaluate import Bench
 from soups.pipeline.main import open_bench
 from soups.pipeline.run import Run, existing_run, latest_run
@@ -40,7 +40,7 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
         _vote_of_tables(settings)
         return
     bench = open_bench(settings, given.names, may_differ={"test_location"})
-    ballot = ballot_of(settings, bench, way)
+    ballots = ballots_of_each(settings, bench) if settings.each else [ballot_of(settings, bench, way)]
     bench = _with_test_images(bench, settings, given.names)
     rows = set_rows(bench.run.samples, "test")
     if rows.empty:
@@ -49,18 +49,18 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
             expected="a folder `test` in the data location",
             next_step="give the images: --test-location DIR",
         )
-    result, space = ballot.count(bench, "test"), ballot.space
-    images = rows["image"].tolist()
-    template = _template(settings, bench.run)
-    if template is None:
-        table = default_table(images, result, space, settings.probabilities)
-    else:
-        table = fill_template(template, images, result, space)
-        logger.info("in the columns and order of %s", template)
-    path = _output(settings, bench.run.folder, ballot.name)
-    write_table(path, table)
-    _tell_accuracy(settings, bench, space, images, result)
-    print(path)
+    images, template = rows["image"].tolist(), _template(settings, bench.run)
+    for ballot in ballots:
+        result, space = ballot.count(bench, "test"), ballot.space
+        if template is None:
+            table = default_table(images, result, space, settings.probabilities)
+        else:
+            table = fill_template(template, images, result, space)
+            logger.info("in the columns and order of %s", template)
+        path = _output(settings, bench.run.folder, ballot.name)
+        write_table(path, table)
+        _tell_accuracy(settings, bench, space, images, result)
+        print(path)
 
 
 def _way_of_voting(settings: InferenceSettings) -> str | None:
@@ -71,6 +71,9 @@ def _way_of_voting(settings: InferenceSettings) -> str | None:
     if settings.formula != "exponents" and settings.weighted_ensemble is None:
         raise UsageError("--formula is for --weighted-ensemble", next_step="add --weighted-ensemble")
     ways = [way for way in _WAYS if getattr(settings, way) is not None]
+    if settings.each and (ways or settings.output is not None):
+        other = f"--{ways[0].replace('_', '-')}" if ways else "--output"
+        raise UsageError(f"--each and {other}", expected="a table for each model", next_step="leave one of them out")
     if len(ways) > 1:
         flags = " and ".join(f"--{way.replace('_', '-')}" for way in ways)
         raise UsageError(f"{flags} together", expected="one way of voting")

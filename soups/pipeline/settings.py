@@ -170,6 +170,8 @@ class InferenceSettings(CommandSettings):
     """Hard voting on each factor by itself; the winners together are the class."""
     hard_voting: tuple[str, ...] | None = None
     """Majority of these models, or of these prediction CSVs."""
+    each: Flag = False
+    """Write a CSV for each model named, or for each fine-tune of the run: what hard voting over tables takes."""
     output: str | None = None
     """The CSV to write; by default `output/<what>.csv` in the run."""
     output_folder: str | None = None

@@ -60,6 +60,8 @@ def test_wrong_command_lines_of_finetune(
         (main.main, ["--plot", "--results", "."], 3, "individual_model_results.jsonl"),
         (inference.main, ["--model-name", "toys77"], 2, "toys77: no such model"),
         (inference.main, ["--soft-voting", "--hard-voting"], 2, "one way of voting"),
+        (inference.main, ["--each", "--soft-voting"], 2, "--each and --soft-voting"),
+        (inference.main, ["--each", "--output", "x.csv"], 2, "--each and --output"),
         (inference.main, ["--soft-voting", "toys_start=0.5"], 2, "--weighted-ensemble"),
         (inference.main, ["--weighted-ensemble", "toys_start=0.5", "toys_uniform_soup"], 2, "toys_uniform_soup"),
         (inference.main, ["--model-name", "toys_start", "toys_uniform_soup"], 2, "way of voting"),

@@ -55,6 +55,17 @@ def test_ways_of_voting(copy_of: Desk, arguments: list[str], file: str, capsys: 
     assert len(pd.read_csv(path)) == 18
 
 
+def test_each_model_by_itself(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inference.main(["--each"]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.split()]
+    assert [path.stem for path in paths] == sorted(path.stem for path in (copy_of.run / "models").glob("*_epochs*"))
+    for path in paths:
+        assert inference.main(["--model-name", path.stem, "--output", "alone.csv"]) == 0
+        assert Path("alone.csv").read_text() == path.read_text()
+    assert inference.main(["--hard-voting", *map(str, paths), "--output", "vote.csv"]) == 0
+    assert inference.main(["--each", "--model-name", "toys_start"]) == 0
+
+
 def test_weights_given_are_used(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     tables = {}
     for name, arguments in {
