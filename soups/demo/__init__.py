@@ -1,1 +1,1 @@
-"""The embedded demo: real handwriting to learn from, and a start that knows print."""
+"""The embedded demos: real handwriting with a start that knows print, and drawn people with one that knows icons."""

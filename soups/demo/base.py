@@ -1,4 +1,5 @@
-"""The demo's start: a tiny CLIP, pre-trained on captioned glyphs, so that it knows print but no handwriting.
+"""The demos' starts: a tiny CLIP, pre-trained on captioned glyphs, so that it knows print but no handwriting; and one
+pre-trained on captioned icons of people, so that it knows drawings but no portraits.
 
 Saved as open_clip saves a model for a hub, so `open_clip.create_model_and_transforms("local-dir:PATH")` loads it.
 """
@@ -6,19 +7,19 @@ Saved as open_clip saves a model for a hub, so `open_clip.create_model_and_trans
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.demo import glyphs
 from soups.demo.folders import alone, whole_folder
+from soups.demo.lessons import LESSONS, Batch, Lessons
 from soups.demo.settings import BaseSettings
 from soups.records import fingerprint, whole_file, write_json
 from soups.runtime import available_cores, cache_dir
 from soups.training.schedule import warmup_cosine
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 logger = logging.getLogger(__name__)
@@ -26,10 +27,8 @@ logger = logging.getLogger(__name__)
 RECIPE = 1  # Raise it when equal settings shall give other weights.
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 VOCABULARY = 49_408  # of open_clip's own tokenizer
-CONTEXT = 16  # tokens; the longest caption has 13
 PATCH = 8  # pixels
 HEAD = 32  # width of an attention head, in both towers
-MEAN, STD = (0.0,) * 3, (0.45,) * 3  # Black stays zero: augmentations fill what they uncover with the mean.
 
 
 def make_base(settings: BaseSettings) -> Path:
@@ -37,11 +36,13 @@ def make_base(settings: BaseSettings) -> Path:
 
     Returns:
         A folder in open_clip's hub format: `open_clip_config.json` and `open_clip_model.safetensors`. Input:
-        (N, 3, 32, 32) float32, RGB, normalised by the mean and deviation that the config tells.
+        (N, 3, S, S) float32, RGB, normalised by the mean and deviation that the config tells; S is 32 for digits, 48
+        for faces.
 
     Raises:
         EnvironmentFailure: the cache cannot be written, or matplotlib's fonts are missing.
     """
+    settings = settings.settled()
     folder = base_folder(settings)
     if (folder / CONFIG).is_file():
         return folder
@@ -55,13 +56,14 @@ def make_base(settings: BaseSettings) -> Path:
 
 def base_folder(settings: BaseSettings) -> Path:
     """Where the base with these settings is, or will be."""
-    return cache_dir() / "base" / fingerprint({"recipe": RECIPE, "settings": settings.model_dump(mode="json")})
+    return cache_dir() / "base" / fingerprint({"recipe": RECIPE, "settings": settings.that_matter()})
 
 
 def model_config(settings: BaseSettings, vocabulary: int = VOCABULARY) -> dict[str, Any]:
     """The architecture as open_clip's model configs tell it."""
-    vision = {"image_size": glyphs.SIZE, "patch_size": PATCH, "layers": settings.layers, "width": settings.width}
-    text = {"context_length": CONTEXT, "vocab_size": vocabulary, "layers": settings.text_layers}
+    settings, lessons = settings.settled(), LESSONS[settings.subject]
+    vision = {"image_size": lessons.size, "patch_size": PATCH, "layers": settings.layers, "width": settings.width}
+    text = {"context_length": lessons.context, "vocab_size": vocabulary, "layers": settings.text_layers}
     return {
         "embed_dim": settings.embed_dim,
         "vision_cfg": vision | {"head_width": HEAD},
@@ -79,30 +81,32 @@ def _train_and_save(folder: Path, settings: BaseSettings) -> None:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            weights = _train(settings)
+            weights = _train(settings, LESSONS[settings.subject])
     finally:
         torch.set_num_threads(threads)
     with whole_file(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
-    preprocess = {"mean": list(MEAN), "std": list(STD), "interpolation": "bicubic", "resize_mode": "shortest"}
+    lessons = LESSONS[settings.subject]
+    preprocess: dict[str, Any] = {"mean": list(lessons.mean), "std": list(lessons.std)}
+    preprocess |= {"interpolation": "bicubic", "resize_mode": lessons.resize}
     write_json(folder / CONFIG, {"model_cfg": model_config(settings), "preprocess_cfg": preprocess})
 
 
-def _train(settings: BaseSettings) -> "dict[str, torch.Tensor]":
+def _train(settings: BaseSettings, lessons: Lessons) -> "dict[str, torch.Tensor]":
     """Train from nothing; returns the weights, with the whole vocabulary."""
     import open_clip
     import torch
 
-    tokens, used = _caption_tokens()
-    model = open_clip.CLIP(**model_config(settings, vocabulary=len(used)))
+    words = _Words.of(lessons)
+    config = model_config(settings, vocabulary=len(words.used))
+    model = open_clip.CLIP(**config, init_logit_scale=math.log(lessons.scale))
     optimizer = _optimizer(model, settings)
-    steps = math.ceil(settings.glyphs / settings.batch_size) * settings.epochs
+    steps = math.ceil(settings.images / settings.batch_size) * settings.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, steps, settings.warmup))
     for epoch in range(settings.epochs):
         began, losses = time.perf_counter(), []
-        for images, targets, captions in _batches(settings, epoch, tokens):
-            seen, told, scale = model(images, captions)
-            loss = contrastive_loss(seen, told, scale, targets)
+        for batch in lessons.batches(settings, epoch):
+            loss = _loss(model, lessons, words, batch)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -113,7 +117,18 @@ def _train(settings: BaseSettings) -> "dict[str, torch.Tensor]":
             losses.append(loss.item())
         mean, seconds = sum(losses) / len(losses), time.perf_counter() - began
         logger.info("base: epoch %d of %d, loss %.3f, %.0f s", epoch + 1, settings.epochs, mean, seconds)
-    return _with_whole_vocabulary(model.state_dict(), used)
+    return _with_whole_vocabulary(model.state_dict(), words.used)
+
+
+def _loss(model: "torch.nn.Module", lessons: Lessons, words: "_Words", batch: Batch) -> "torch.Tensor":
+    """The mean over all respects in which the batch is told of."""
+    import torch
+
+    captions = words.tokens([caption for told in batch.told for caption in told.captions])
+    seen, said, scale = model(lessons.to_input(batch.images), captions)
+    parts = zip(batch.told, said.split([len(told.captions) for told in batch.told]), strict=True)
+    losses = [contrastive_loss(seen, part, scale, torch.from_numpy(told.targets)) for told, part in parts]
+    return torch.stack(losses).mean()
 
 
 def _optimizer(model: "torch.nn.Module", settings: BaseSettings) -> "torch.optim.Optimizer":
@@ -149,59 +164,34 @@ def contrastive_loss(
     return (to_captions - found.mean()) / 2
 
 
-def _batches(
-    settings: BaseSettings, epoch: int, tokens: "list[torch.Tensor]"
-) -> "Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]":
-    """One epoch of fresh glyphs.
+@dataclass(frozen=True)
+class _Words:
+    """The part of open_clip's vocabulary that a subject's captions use.
 
-    Yields (B, 3, 32, 32) float32 normalised images, (B,) int64 targets and the (K, 16) int64 tokens of one
-    caption for each of the K characters.
+    Tokens count within it: the optimiser then does not touch 49 thousand words for a hundred. The order is kept, as
+    the text tower finds a caption's end by its greatest id.
     """
-    import numpy as np
-    import torch
 
-    rng = np.random.default_rng([settings.seed, epoch])
-    atlas = glyphs.build_atlas()
-    entries = draw_entries(atlas, rng, settings)
-    for piece in np.array_split(entries, math.ceil(len(entries) / settings.batch_size)):
-        images = to_input(glyphs.render(atlas, piece, rng, glyphs.Hand()))
-        captions = torch.stack([choices[int(rng.integers(len(choices)))] for choices in tokens])
-        yield images, torch.from_numpy(atlas.characters[piece]), captions
+    tokenizer: Callable[[list[str]], "torch.Tensor"]
+    used: "torch.Tensor"
+    """(W,) int64, rising: ids in the whole vocabulary."""
 
+    @classmethod
+    def of(cls, lessons: Lessons) -> "_Words":
+        """Those of one subject."""
+        import open_clip
 
-def draw_entries(atlas: glyphs.Atlas, rng: "np.random.Generator", settings: BaseSettings) -> "np.ndarray":
-    """Which letters of the atlas one epoch shows, in order: (glyphs,) int64."""
-    import numpy as np
+        tokenizer = open_clip.SimpleTokenizer(context_length=lessons.context)
+        return cls(tokenizer, tokenizer(lessons.texts()).unique(sorted=True))
 
-    digits, pen = atlas.characters < len(glyphs.DIGITS), atlas.thickness == 0
-    chance = np.zeros(len(digits))
-    for kind, kind_share in ((digits, settings.digit_share), (~digits, 1 - settings.digit_share)):
-        for hand, hand_share in ((pen, settings.pen_share), (~pen, 1 - settings.pen_share)):
-            chance[kind & hand] = kind_share * hand_share / (kind & hand).sum()
-    return rng.choice(len(chance), settings.glyphs, p=chance)
+    def tokens(self, captions: list[str]) -> "torch.Tensor":
+        """(K, context) int64, in [0, W)."""
+        import torch
 
-
-def to_input(images: "np.ndarray") -> "torch.Tensor":
-    """(N, 32, 32) uint8 grey -> (N, 3, 32, 32) float32, normalised."""
-    import torch
-
-    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-    return (torch.from_numpy(images)[:, None].float() / 255 - mean) / std
-
-
-def _caption_tokens() -> "tuple[list[torch.Tensor], torch.Tensor]":
-    """Tokens of all captions, for each character (captions, 16) int64; and the vocabulary's ids that they use.
-
-    Tokens count within the used ids: the optimiser then does not touch 49 thousand words for a hundred. The order is
-    kept, as the text tower finds a caption's end by its greatest id.
-    """
-    import open_clip
-    import torch
-
-    tokenizer = open_clip.SimpleTokenizer(context_length=CONTEXT)
-    tokens = [tokenizer(glyphs.captions_of(character)) for character in glyphs.CHARACTERS]
-    used = torch.cat(tokens).unique(sorted=True)
-    return [torch.searchsorted(used, ids) for ids in tokens], used
+        ids = self.tokenizer(captions)
+        places = torch.searchsorted(self.used, ids)
+        assert torch.equal(self.used[places.clamp(max=len(self.used) - 1)], ids), "a caption with a word of no text"
+        return places
 
 
 def _with_whole_vocabulary(weights: "dict[str, torch.Tensor]", used: "torch.Tensor") -> "dict[str, torch.Tensor]":

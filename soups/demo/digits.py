@@ -4,18 +4,15 @@ The 1,797 images are thirteen people's hands in consecutive blocks. A file is na
 and its row, `w03_0412.png`, so that `GROUP_PATTERN` gives the group of a sample from its name.
 """
 
-import json
 import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from soups.demo.folders import alone, whole_folder
+from soups.demo.folders import DataSet
 from soups.demo.settings import DigitsSettings
-from soups.errors import DataError
-from soups.records import fingerprint, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +24,7 @@ GROUP_PATTERN = r"(w\d+)_"
 MARKER = "digits.json"
 RECIPE = 1  # Raise it when equal settings shall give other images.
 
-_FILE_NAME = re.compile(r"w\d{2}_\d{4}\.png")
+_FILES = re.compile(r"(.*/)?w\d{2}_\d{4}\.png")
 
 
 def make_digits(settings: DigitsSettings) -> Path:
@@ -44,17 +41,9 @@ def make_digits(settings: DigitsSettings) -> Path:
         DataError: the folder exists and holds anything that this function did not make.
         EnvironmentFailure: the disk is full, or the folder may not be written.
     """
-    folder = settings.location
-    if _is_complete(folder, settings):
-        return folder
-    with alone(folder):
-        if _is_complete(folder, settings):  # Another process made it while this one waited.
-            return folder
-        _refuse_foreign(folder)
-        with whole_folder(folder) as making:
-            count = _write_images(making, settings)
-            write_json(making / MARKER, {"fingerprint": _fingerprint(settings), "images": count} | _identity(settings))
-    return folder
+    identity = {"recipe": RECIPE, "settings": settings.model_dump(mode="json", exclude={"location"})}
+    data_set = DataSet(MARKER, identity, "*.png", _FILES, "images named like w03_0412.png")
+    return data_set.make(settings.location, lambda folder: _write_images(folder, settings))
 
 
 def writer_of(row: int) -> int:
@@ -68,39 +57,6 @@ def who_tests(settings: DigitsSettings) -> set[int]:
 
     order = np.random.default_rng(settings.seed).permutation(len(WRITER_STARTS))
     return {int(writer) for writer in order[: settings.test_writers]}
-
-
-def _identity(settings: DigitsSettings) -> dict[str, Any]:
-    return {"recipe": RECIPE, "settings": settings.model_dump(mode="json", exclude={"location"})}
-
-
-def _fingerprint(settings: DigitsSettings) -> str:
-    return fingerprint(_identity(settings))
-
-
-def _is_complete(folder: Path, settings: DigitsSettings) -> bool:
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(marker, dict) or marker.get("fingerprint") != _fingerprint(settings):
-        return False
-    return sum(1 for _ in folder.rglob("*.png")) == marker.get("images")
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Only what this module made may be replaced: a marker, and images under the names it gives."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    hint = "move it away, or choose another --location"
-    if folder.exists() and not (folder / MARKER).is_file():
-        expected = f"a new folder, or one with the marker {MARKER}"
-        raise DataError(f"{folder}: exists and was not made by the demo", expected=expected, next_step=hint)
-    for path in sorted(folder.rglob("*")):
-        if not path.is_dir() and path.name != MARKER and not _FILE_NAME.fullmatch(path.name):
-            problem = f"{folder}: has to be made again, but holds a file that the demo did not make"
-            expected = f"{MARKER} and images named like w03_0412.png"
-            raise DataError(problem, expected=expected, found=str(path), next_step=hint)
 
 
 def _write_images(folder: Path, settings: DigitsSettings) -> int:

@@ -12,7 +12,7 @@ from soups.data.cache import open_images
 from soups.data.geometry import evaluation_geometry
 from soups.data.samples import set_rows
 from soups.errors import DataError, UsageError, unknown_name
-from soups.evaluation.label_errors import Proposal, propose
+from soups.evaluation.label_errors import Proposal, belongs_to_groups, propose
 from soups.evaluation.probe import features_of, out_of_fold
 from soups.labels import Factor, LabelSpace
 from soups.pipeline.creation import built_start, planned_or_recorded
@@ -23,7 +23,7 @@ from soups.pipeline.run import Run
 from soups.pipeline.sets import image_paths
 from soups.pipeline.settings import LabelErrorsSettings
 from soups.pipeline.tables import small_picture
-from soups.records import write_table
+from soups.records import read_table, write_table
 from soups.report.comparison import align
 from soups.report.pages import Card, Section, write_page
 from soups.runtime import cache_dir, limit_threads
@@ -81,6 +81,39 @@ def find_label_errors(given: cli.Given[LabelErrorsSettings]) -> None:
     _write_page(path.with_suffix(".html"), proposals, factors, evidence.rows, run, settings)
     print(path)
     print(path.with_suffix(".html"))
+    if settings.planted is not None:
+        print(_practice(Path(settings.planted), proposals, evidence, factors))
+
+
+def _practice(path: Path, proposals: list[Proposal], evidence: Evidence, factors: list[Factor]) -> str:
+    """How good the proposals are, where the wrong labels are known.
+
+    What is corrected as one is one error: an image, or where a label belongs to a group, the group. Found is what is
+    among the first proposals for the factors in question, twice as many as there are errors; right is the share of
+    images of groups without any error, each judged by a head that has not seen it.
+    """
+    table = read_table(path)
+    wrong = {(image, factor) for image, factor in zip(table["image"], table["factor"], strict=True)}
+    rows = evidence.rows
+    images, groups = rows["image"].tolist(), rows["group"].to_numpy(str)
+    bad = np.array([any((image, factor.name) in wrong for factor in factors) for image in images])
+    clean = ~np.isin(groups, groups[bad])
+    matches = {}
+    for factor in factors:
+        whole = belongs_to_groups(_labels(rows, factor), groups)
+        own = [row for row, image in enumerate(images) if (image, factor.name) in wrong]
+        matches[factor.name] = {groups[row] if whole else images[row] for row in own}
+    cells = [["", "planted", "in the first rows", "found", "right % of clean groups"]]
+    parts = {factor.name: [factor.name] for factor in factors} | {"together": [factor.name for factor in factors]}
+    for name, own_factors in parts.items():
+        errors = {(match, factor) for factor in own_factors for match in matches[factor]}
+        asked = [each for each in proposals if each.factor in own_factors][: 2 * len(errors)]
+        found = sum((each.match, each.factor) in errors for each in asked)
+        shares = [evidence.probabilities[factor].argmax(axis=1) for factor in own_factors]
+        truths = [_labels(rows, factor) for factor in factors if factor.name in own_factors]
+        right = np.all([share == truth for share, truth in zip(shares, truths, strict=True)], axis=0)[clean]
+        cells.append([name, str(len(errors)), str(2 * len(errors)), str(found), f"{100 * float(right.mean()):.1f}"])
+    return align(cells)
 
 
 def _factors(run: Run, wanted: tuple[str, ...] | None) -> list[Factor]:

@@ -246,6 +246,9 @@ class LabelErrorsSettings(CommandSettings):
     """Decides how groups are dealt out."""
     least_doubt: float = Field(default=0.5, ge=0, le=1)
     """Leave proposals out that are less doubtful: 0.5 keeps every label that is not the most probable level."""
+    planted: str | None = None
+    """To practise on data whose wrong labels are known: a CSV of them with the columns image, factor, given and true;
+    tells how many of them the proposals begin with."""
     images: int = Field(default=60, gt=0)
     """How many proposals of each factor the page shows at the most."""
     output: str | None = None

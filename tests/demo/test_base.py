@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from soups.demo import base, glyphs
+from soups.demo.lessons import LESSONS, draw_entries
 from soups.demo.settings import BaseSettings
 
 TINY = BaseSettings(
@@ -44,7 +45,10 @@ def test_open_clip_loads_it_natively(made: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (1, 32, 32), dtype=np.uint8)
     from PIL import Image
 
-    torch.testing.assert_close(preprocess(Image.fromarray(grey[0])), base.to_input(grey)[0].expand(3, -1, -1))
+    expected = LESSONS["digits"].to_input(grey)[0].expand(3, -1, -1)
+    torch.testing.assert_close(preprocess(Image.fromarray(grey[0])), expected)
+        preprocess(Image.fromarray(grey[0])), LESSONS["digits"].to_input(grey)[0].expand(3, -1, -1)
+    )
 
 
 def test_it_is_where_its_settings_say(made: Path, cache: Path) -> None:
@@ -112,7 +116,7 @@ def test_loss_against_a_slow_reference() -> None:
 def test_shares_of_digits_and_pen() -> None:
     atlas = glyphs.build_atlas()
     settings = TINY.model_copy(update={"glyphs": 20_000, "digit_share": 0.7, "pen_share": 0.4})
-    entries = base.draw_entries(atlas, np.random.default_rng(0), settings)
+    entries = draw_entries(atlas, np.random.default_rng(0), settings)
     assert np.mean(atlas.characters[entries] < 10) == pytest.approx(0.7, abs=0.02)
     assert np.mean(atlas.thickness[entries] == 0) == pytest.approx(0.4, abs=0.02)
 

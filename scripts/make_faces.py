@@ -1,0 +1,19 @@
+"""Draw the demo's faces: people with and without masks, some under wrong labels; prints the folder."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from soups import cli
+from soups.demo.faces import make_faces
+from soups.demo.settings import FacesSettings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    return cli.run(FacesSettings, lambda given: print(make_faces(given.settings)), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

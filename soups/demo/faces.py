@@ -1,0 +1,241 @@
+"""Drawn people as the mask competition has them: seven photos each, labels in the names, some of them wrong on purpose.
+
+Every label that is wrong is on record (`planted.csv`), as are the corrections (`relabel.csv`) and what the test
+people really are (`ground_truth/truth.csv`), so that finding errors can be practised and measured.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from soups.demo.folders import DataSet
+from soups.demo.people import MASKS, Look, Shot, draw_look, draw_shot
+from soups.demo.portraits import portrait
+from soups.demo.settings import FacesSettings
+from soups.launch import run_all
+from soups.records import write_table
+from soups.runtime import available_cores
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MARKER = "faces.json"
+RECIPE = 1  # Raise it when equal settings shall give other images.
+PHOTOS = {f"mask{number}": "mask" for number in range(1, 6)} | {"incorrect_mask": "incorrect", "normal": "normal"}
+"""A photo's name → how the mask is worn in it."""
+WEARS, GENDERS, AGES = ("mask", "incorrect", "normal"), ("male", "female"), ("young", "middle", "old")
+AGE_RANGES = {"young": (18, 29), "middle": (30, 59), "old": (60, 79)}
+TRUTH, INFO, PLANTED, RELABEL = "ground_truth/truth.csv", "eval/info.csv", "planted.csv", "relabel.csv"
+
+_FILES = re.compile(
+    rf"train/images/\d{{6}}_(male|female)_Asian_\d+/({'|'.join(PHOTOS)})\.jpg|eval/images/[0-9a-f]{{40}}\.jpg|"
+    + "|".join(map(re.escape, (TRUTH, INFO, PLANTED, RELABEL)))
+)
+_PHOTOS_A_JOB = 56
+# Beta distributions over each band: not too many people at its ends.
+_AGES_LEAN = {"young": (1.2, 2.6), "middle": (2.6, 1.8), "old": (1.6, 2.0)}
+_DOUBTS = {"mask": 0.6, "incorrect": 2.0, "normal": 1.0}
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who somebody is, and what their folder says where that is wrong."""
+
+    number: int
+    gender: str
+    age: int
+    telling: bool
+    """Whether the hair tells the gender."""
+    doubtful: frozenset[str]
+    """The photos in which it is hard to tell how the mask is worn."""
+    shows: dict[str, str] = field(default_factory=lambda: dict(PHOTOS))
+    """A photo's name → how the mask is worn in it, really."""
+    given_gender: str = ""
+    given_age: int = 0
+
+    @property
+    def name(self) -> str:
+        """What groups are called by."""
+        return f"{self.number:06d}"
+
+    @property
+    def folder(self) -> str:
+        """The folder's name, as it says who this is."""
+        return f"{self.name}_{self.given_gender or self.gender}_Asian_{self.given_age or self.age}"
+
+    @property
+    def errors(self) -> list[tuple[str, str, str, str]]:
+        """Each photo's name, factor, given level and true level, where they differ."""
+        found = [(photo, "mask", PHOTOS[photo], true) for photo, true in self.shows.items() if true != PHOTOS[photo]]
+        if self.given_gender:
+            found += [(photo, "gender", self.given_gender, self.gender) for photo in PHOTOS]
+        if self.given_age:
+            found += [(photo, "age", band(self.given_age), band(self.age)) for photo in PHOTOS]
+        return found
+
+
+class Photo(NamedTuple):
+    """One file."""
+
+    person: Person
+    name: str
+    """Key of `PHOTOS`."""
+    path: str
+    """Below the data set's folder."""
+
+
+def make_faces(settings: FacesSettings) -> Path:
+    """Draw the people, unless the folder is there already.
+
+    Layout: `train/images/<id>_<gender>_Asian_<age>/<photo>.jpg`, seven photos each; `eval/images/<40 hex digits>.jpg`,
+    the same of other people, with the template `eval/info.csv` (`ImageID,ans`, all 0); and the three tables of what is
+    true. RGB JPEG, 384 × 512. Equal settings give equal files, each person from a seed of their own. The marker
+    `faces.json` is written last.
+
+    Returns:
+        The folder, `settings.location`.
+
+    Raises:
+        DataError: the folder exists and holds anything that this function did not make.
+        EnvironmentFailure: the disk is full, or the folder may not be written.
+    """
+    identity = {"recipe": RECIPE, "settings": settings.model_dump(mode="json", exclude={"location", "jobs"})}
+    example = "photos and tables under the names that it gives"
+    data_set = DataSet(MARKER, identity, "*.jpg", _FILES, example, (TRUTH, INFO, PLANTED, RELABEL))
+    return data_set.make(settings.location, lambda folder: _write(folder, settings))
+
+
+def band(age: int) -> str:
+    """The age's level, as the competition has it."""
+    return next(level for level, (_, last) in AGE_RANGES.items() if age <= last)
+
+
+def class_index(wear: str, gender: str, age: int) -> int:
+    """The competition's class, 0 … 17: mask · 6 + gender · 3 + age."""
+    return WEARS.index(wear) * 6 + GENDERS.index(gender) * 3 + AGES.index(band(age))
+
+
+def draw_people(settings: FacesSettings) -> tuple[list[Person], list[Person]]:
+    """Who trains, some of them under wrong names, and who tests."""
+    import numpy as np
+
+    train = _population(settings, settings.train_people, 0)
+    test = _population(settings, settings.test_people, settings.train_people)
+    return _with_errors(train, settings, np.random.default_rng([settings.seed, 1])), test
+
+
+def _population(settings: FacesSettings, count: int, first: int) -> list[Person]:
+    """People whose genders and ages have the shares that are asked for, as near as whole people can."""
+    import numpy as np
+
+    rng = np.random.default_rng([settings.seed, 0, first])
+    women, young, old = (round(share * count) for share in (settings.female, settings.young, settings.old))
+    genders = rng.permutation(["female"] * women + ["male"] * (count - women))
+    bands = rng.permutation(["young"] * young + ["old"] * old + ["middle"] * (count - young - old))
+    return [
+        _person(first + place + 1, str(gender), str(level), settings)
+        for place, (gender, level) in enumerate(zip(genders, bands, strict=True))
+    ]
+
+
+def _person(number: int, gender: str, level: str, settings: FacesSettings) -> Person:
+    import numpy as np
+
+    rng = np.random.default_rng([settings.seed, 2, number])
+    low, high = AGE_RANGES[level]
+    age = low + round((high - low) * rng.beta(*_AGES_LEAN[level]))
+    telling = bool(rng.random() >= settings.doubtful_hair)
+    doubtful = [photo for photo, wear in PHOTOS.items() if rng.random() < settings.doubtful_masks * _DOUBTS[wear]]
+    return Person(number, gender, age, telling, frozenset(doubtful))
+
+
+def _with_errors(people: Sequence[Person], settings: FacesSettings, rng: "np.random.Generator") -> list[Person]:
+    """The people, some under wrong names: nobody has two kinds of error, and what is wrong can be seen."""
+    changed = {person.number: person for person in people}
+    free = [people[place] for place in rng.permutation(len(people))]
+    for share, make_wrong, shown in (
+        (settings.wrong_gender, _wrong_gender, lambda person: person.telling),
+        (settings.wrong_masks, _wrong_mask, lambda person: not person.doubtful & {"incorrect_mask", "normal"}),
+        (settings.wrong_age, _wrong_age, lambda person: True),
+    ):
+        for _ in range(round(share * len(people))):
+            person = next(filter(shown, free), free[0])
+            free.remove(person)
+            changed[person.number] = make_wrong(person, rng)
+    return list(changed.values())
+
+
+def _wrong_gender(person: Person, rng: "np.random.Generator") -> Person:
+    return replace(person, given_gender=next(gender for gender in GENDERS if gender != person.gender))
+
+
+def _wrong_mask(person: Person, rng: "np.random.Generator") -> Person:
+    """Incorrect and normal exchanged, or a mask worn well under the name of one that is not."""
+    wrong = {"incorrect_mask": "normal", "normal": "incorrect"} if rng.random() < 0.5 else {"incorrect_mask": "mask"}
+    return replace(person, shows=person.shows | wrong)
+
+
+def _wrong_age(person: Person, rng: "np.random.Generator") -> Person:
+    other = [level for level in AGES if level != band(person.age)]
+    low, high = AGE_RANGES[other[int(rng.integers(len(other)))]]
+    return replace(person, given_age=int(rng.integers(low + 1, high)))
+
+
+def _write(folder: Path, settings: FacesSettings) -> int:
+    """Write everything below `folder`; returns how many images."""
+    train, test = draw_people(settings)
+    photos = [Photo(person, name, f"train/images/{person.folder}/{name}.jpg") for person in train for name in PHOTOS]
+    asked = [Photo(person, name, _untold(settings, person, name)) for person in test for name in PHOTOS]
+    _write_tables(folder, train, asked, settings)
+    every = photos + asked
+    parts = [every[start : start + _PHOTOS_A_JOB] for start in range(0, len(every), _PHOTOS_A_JOB)]
+    for _, result in run_all(partial(_write_photos, folder, settings), parts, min(settings.jobs, available_cores())):
+        if isinstance(result, Exception):
+            raise result
+    return len(every)
+
+
+def _untold(settings: FacesSettings, person: Person, name: str) -> str:
+    """Where a test photo is written, under a name that tells nothing."""
+    return f"eval/images/{hashlib.sha1(f'{settings.seed} {person.number} {name}'.encode()).hexdigest()}.jpg"
+
+
+def _write_photos(folder: Path, settings: FacesSettings, photos: Sequence[Photo]) -> None:
+    for photo in photos:
+        path = folder / photo.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        look, shot, rng = _drawn(settings, photo.person, photo.name)
+        portrait(look, shot, rng).save(path, quality=shot.quality)
+
+
+def _drawn(settings: FacesSettings, person: Person, name: str) -> "tuple[Look, Shot, np.random.Generator]":
+    """How a person looks, and one photo of them; the generator goes on to draw it."""
+    import numpy as np
+
+    look_rng = np.random.default_rng([settings.seed, 3, person.number])
+    look = draw_look(look_rng, person.gender, person.age, person.telling)
+    place = list(PHOTOS).index(name)
+    rng = np.random.default_rng([settings.seed, 4, person.number, place])
+    kind = place if place < len(MASKS) else int(rng.integers(len(MASKS)))
+    return look, draw_shot(rng, person.shows[name], kind, name in person.doubtful), rng
+
+
+def _write_tables(folder: Path, train: Sequence[Person], asked: Sequence[Photo], settings: FacesSettings) -> None:
+    import numpy as np
+    import pandas as pd
+
+    order = np.random.default_rng([settings.seed, 5]).permutation(len(asked))
+    shown = [asked[place] for place in order]
+    names = [Path(photo.path).name for photo in shown]
+    write_table(folder / INFO, pd.DataFrame({"ImageID": names, "ans": 0}))
+    answers = [class_index(photo.person.shows[photo.name], photo.person.gender, photo.person.age) for photo in shown]
+    groups = [photo.person.name for photo in shown]
+    write_table(folder / TRUTH, pd.DataFrame({"ImageID": names, "group": groups, "ans": answers}))
+    errors = [(f"images/{person.folder}/{name}.jpg", *error) for person in train for name, *error in person.errors]
+    write_table(folder / PLANTED, pd.DataFrame(errors, columns=["image", "factor", "given", "true"]))
+    rows = dict.fromkeys((person.name, *error) for person in train for _, *error in person.errors)
+    write_table(folder / RELABEL, pd.DataFrame(list(rows), columns=["match", "factor", "from", "to"], dtype=str))
