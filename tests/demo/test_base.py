@@ -47,8 +47,6 @@ def test_open_clip_loads_it_natively(made: Path) -> None:
 
     expected = LESSONS["digits"].to_input(grey)[0].expand(3, -1, -1)
     torch.testing.assert_close(preprocess(Image.fromarray(grey[0])), expected)
-        preprocess(Image.fromarray(grey[0])), LESSONS["digits"].to_input(grey)[0].expand(3, -1, -1)
-    )
 
 
 def test_it_is_where_its_settings_say(made: Path, cache: Path) -> None:
