@@ -19,7 +19,7 @@ mkdir -p runs
 
 # 2. Look before training: what the model will see, and which labels are probably wrong.
 python scripts/show_batch.py --name mask --config $HERE/mask.yaml "${COMMON[@]}" --output runs/mask_batch.png
-python scripts/find_label_errors.py --name mask --config $HERE/mask.yaml "${COMMON[@]}" \
+python scripts/find_label_errors.py --name mask "${COMMON[@]}" \
     --planted "$DATA/planted.csv" --output runs/mask_corrections.csv
 
 # 3. Pools: the joint one with corrected labels, the same without corrections, the same with old people repeated

@@ -19,7 +19,7 @@ from soups.training.hyperparameters import hyperparameters
 from soups.training.settings import TrainingSettings
 
 _TITLE_SETTINGS = ("augmentation", "aug", "mix", "oversample", "oversample_augment", "sampler", "class_weights")
-_LONGEST, _LONGEST_NAME = 40, 22
+_LONGEST, _LONGEST_NAME = 40, 20
 
 
 def show_batch(given: cli.Given[ShowBatchSettings]) -> None:
@@ -69,9 +69,8 @@ def _tiles(shown: TrainingSet, run: Run, training: TrainingSettings, seed: int, 
         pixels, labels, positions = next(iter(loader.epoch(0)))
     names = run.space.decode(labels.tolist())
     files = [shown.images.paths[int(position)] for position in positions]
-    told = [f"{file.parent.name}/{file.stem}" for file in files]
+    below = [f"{shortened(file.parent.name, _LONGEST_NAME)}\n{shortened(file.stem, _LONGEST_NAME)}" for file in files]
     lines = [name.replace("/", "\n") for name in names]
-    below = [shortened(name, _LONGEST_NAME) for name in told]
     return [Tile(*tile) for tile in zip(pixels.numpy(), lines, below, strict=True)]
 
 

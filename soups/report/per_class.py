@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _TEXT_CLASSES = 20
 _LONGEST_HEAD = 8
 _PICTURE_CLASSES = 40
+_LONGEST_NAME = 24
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
@@ -122,7 +123,7 @@ def draw_confusion(
         EnvironmentFailure: the file cannot be written.
     """
     shown, note = _cut(matrix, most)
-    short = short_names(names, 18)
+    short = short_names(names, _LONGEST_NAME)
     labels = [plain(short[index]) for index in shown]
     part = matrix[np.ix_(shown, shown)]
     support = matrix.sum(axis=1)[shown]
