@@ -16,7 +16,7 @@ from soups import cli
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = 18
 
-BASELINE = """
+APPLIED = """
 import sys
 import pandas as pd
 *paths, output = sys.argv[1:]
@@ -25,14 +25,30 @@ votes = pd.concat(tables, axis=1)
 winners = votes.apply(lambda row: row.value_counts().idxmax(), axis=1)
 winners.rename("ans").reset_index().to_csv(output, index=False)
 """
-"""As the competition's scripts vote: tables side by side, and a count for each row."""
+"""Tables side by side, and a count for each row: what is quickly written in pandas."""
+
+LOOP = """
+import sys
+from collections import Counter
+import pandas as pd
+*paths, output = sys.argv[1:]
+tables = [pd.read_csv(path) for path in paths]
+result = tables[0].copy()
+for row in range(len(result)):
+    votes = [table["ans"].iloc[row] for table in tables]
+    result.loc[row, "ans"] = Counter(votes).most_common(1)[0][0]
+result.to_csv(output, index=False)
+"""
+"""Row by row and cell by cell: what competition scripts do."""
+
+BASELINES = {"pandas, applied to rows": APPLIED, "pandas, cell by cell": LOOP}
 
 
 class BenchSettings(BaseModel):
     """Time hard voting over generated prediction tables, each command as a whole process.
 
-    Rows take turns: the joint vote, the vote split by factors, and a row-by-row vote in pandas. Both joint votes must
-    elect the same classes wherever the majority is clear.
+    Rows take turns: the joint vote, the vote split by factors, pandas with a function applied to each row, and a loop
+    over rows and tables. All joint votes must elect the same classes wherever the majority is clear.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,11 +72,11 @@ def command(given: cli.Given[BenchSettings]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = write_tables(Path(folder), settings)
         ours = [sys.executable, str(ROOT / "inference.py"), "--layout", "profile", "--hard-voting", *map(str, paths)]
-        baseline = [sys.executable, "-c", BASELINE, *map(str, paths)]
+        others = {name: [sys.executable, "-c", text, *map(str, paths)] for name, text in BASELINES.items()}
         rows = {
             "soups, joint": [*ours, "--output", f"{folder}/joint.csv"],
             "soups, split by factor": [*ours, "--split", "--output", f"{folder}/split.csv"],
-            "pandas, row by row": [*baseline, f"{folder}/baseline.csv"],
+            **{name: [*words, f"{folder}/{number}.csv"] for number, (name, words) in enumerate(others.items())},
         }
         seconds: dict[str, list[float]] = {name: [] for name in rows}
         for _ in range(settings.repeats):
@@ -68,10 +84,10 @@ def command(given: cli.Given[BenchSettings]) -> None:
                 seconds[name].append(timed(words, Path(folder)))
         same = agreement(paths, Path(folder))
     print(f"{settings.tables} tables of {settings.rows:,} rows, {settings.repeats} turns; whole processes, seconds")
-    ratios = [slow / quick for slow, quick in zip(seconds["pandas, row by row"], seconds["soups, joint"], strict=True)]
     for name, values in seconds.items():
-        print(f"{name:24} {median(values):8.2f}  ({min(values):.2f}–{max(values):.2f})")
-    print(f"pandas / soups, joint    {median(ratios):8.1f}  ({min(ratios):.1f}–{max(ratios):.1f})")
+        ratios = [slow / quick for slow, quick in zip(values, seconds["soups, joint"], strict=True)]
+        times = f"× {median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+        print(f"{name:24} {median(values):8.2f}  ({min(values):.2f}–{max(values):.2f})  {times}")
     print(f"the same class for {same} images, which are all whose majority is clear")
 
 
@@ -112,7 +128,7 @@ def agreement(paths: list[Path], folder: Path) -> int:
     counts = np.stack([(codes == code).sum(axis=0) for code in range(CLASSES)])
     ordered = np.sort(counts, axis=0)
     clear = ordered[-1] > ordered[-2]
-    for name in ("joint.csv", "baseline.csv"):
+    for name in ("joint.csv", *(f"{number}.csv" for number in range(len(BASELINES)))):
         found = pd.read_csv(folder / name)["ans"].to_numpy()
         if not (found == counts.argmax(axis=0))[clear].all():
             raise SystemExit(f"{name}: not the majority")

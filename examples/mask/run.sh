@@ -10,16 +10,16 @@ source scripts/setup.sh ""
 SEEDS=0-3 # four models in each pool, which differ in their seed alone
 HERE=examples/mask
 
-# 1. Data: 240 people photographed seven times each, 160 others for the test; some labels are wrong on purpose.
-#    Base: a tiny CLIP, pre-trained on captioned icons of people. Both are made once.
-DATA="$(python scripts/make_faces.py)"
+# 1. Data: 240 people photographed seven times each, 320 others for the test; some labels are wrong on purpose.
+#    Their seed is one that nothing was tuned on. Base: a tiny CLIP, pre-trained on captioned icons. Both are made once.
+DATA="$(python scripts/make_faces.py --seed 7 --test-people 320)"
 MODEL="local-dir:$(python scripts/make_base.py --subject faces)"
 COMMON=(--data-location "$DATA" --model "$MODEL" --precision fp32 --threads 1)
 mkdir -p runs
 
 # 2. Look before training: what the model will see, and which labels are probably wrong.
-python scripts/show_batch.py --name mask --config $HERE/mask.yaml "${COMMON[@]}" --output runs/mask_batch.png
-python scripts/find_label_errors.py --name mask "${COMMON[@]}" \
+python scripts/show_batch.py --name mask-as-given --config $HERE/mask.yaml "${COMMON[@]}" --output runs/mask_batch.png
+python scripts/find_label_errors.py --name mask-as-given "${COMMON[@]}" \
     --planted "$DATA/planted.csv" --output runs/mask_corrections.csv
 
 # 3. Pools: the joint one with corrected labels, the same without corrections, the same with old people repeated

@@ -25,9 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 def make_samples(settings: DataSettings) -> "pd.DataFrame":
-    """The table of a data set: layout → groups → relabel → split → target → checks.
+    """The table of a data set: layout → groups → split → relabel → target → checks.
 
-    The split is decided before the target, so that runs on other factors of the same labels have the same one.
+    The split is decided on all factors and on the labels as they are given, so that runs on some of the factors, and
+    runs with corrections, have the same one.
 
     Args:
         settings: best `settled` before, so that what is recorded is what was read.
@@ -55,12 +56,11 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
         samples = samples.sort_values("image", ignore_index=True)
     if settings.skip_bad_images:
         samples = _without_bad_images(samples, Path(settings.data_location or "."))
-    samples = add_groups(samples, settings)
+    samples = split_samples(add_groups(samples, settings), settings.val_ratio, settings.split_seed)
     if settings.relabel is not None:
         factors = joint.factors if joint is not None else ()
         classes = joint.names if joint is not None else sorted(_classes(samples))
         samples = relabel(samples, located(settings.relabel, Path(settings.data_location or ".")), factors, classes)
-    samples = split_samples(samples, settings.val_ratio, settings.split_seed)
     if joint is not None and target is not None:
         samples["label"] = reduced(samples["label"], joint, target)
     _check(samples, target)

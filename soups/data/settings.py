@@ -26,7 +26,7 @@ class DataSettings(BaseModel):
     target: str | None = None
     """Of labels that are made of factors: train on these alone, such as `mask,gender` or `age`."""
     relabel: str | None = None
-    """CSV of corrections with the columns match, factor, from and to: labels are corrected before anything else."""
+    """CSV of corrections with the columns match, factor, from and to; who validates does not depend on it."""
     labels: str | None = None
     """CSV of the layout `csv`, in --data-location or by full path (default: `train.csv` or `labels.csv` there)."""
     image_column: str = "image"

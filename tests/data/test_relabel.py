@@ -75,12 +75,21 @@ def test_plain_labels_too(tmp_path: Path) -> None:
     assert samples["label"].tolist() == ["a", "b"]
 
 
-def test_the_split_goes_by_the_corrected_labels_and_unlabelled_images_are_not_hit(tmp_path: Path) -> None:
+def test_unlabelled_images_are_not_hit(tmp_path: Path) -> None:
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "x.jpg").touch()
     rows = corrected(tmp_path, "*,gender,male,female")
     assert set(rows.loc[rows["split"] != "test", "gender"]) == {"female"}
     assert rows.loc["eval/x.jpg", ["label", "corrected_by"]].tolist() == ["", ""]
+
+
+def test_the_split_is_that_without_corrections(tmp_path: Path) -> None:
+    people = [f"{n:03}_{('male', 'female')[n % 2]}_x_{20 + 5 * (n % 9)}" for n in range(40)]
+    make_people(tmp_path / "images", people)
+    rows = corrected(tmp_path, "00*,gender,*,other", "01?_*,age,*,old")
+    settings = DataSettings(data_location=str(tmp_path), val_ratio=0.5)
+    assert rows["split"].tolist() == make_samples(settings)["split"].tolist()
+    assert (rows["corrected_by"] != "").sum() > 50
 
 
 @pytest.mark.parametrize(

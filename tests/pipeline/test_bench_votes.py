@@ -15,6 +15,6 @@ def test_a_small_vote_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
     specification.loader.exec_module(bench)
     assert bench.main(["--tables", "4", "--rows", "300", "--repeats", "1"]) == 0
     text = capsys.readouterr().out
-    for row in ("soups, joint", "soups, split by factor", "pandas, row by row", "pandas / soups, joint"):
+    for row in ("soups, joint", "soups, split by factor", "pandas, applied to rows", "pandas, cell by cell", "× 1.00"):
         assert row in text
     assert "the same class for 2" in text  # Of 300 images nearly all have a clear majority.
