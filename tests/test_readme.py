@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from soups.pipeline.settings import FinetuneSettings, InferenceSettings, MainSettings, StudySettings, ValidationSettings
+from soups.demo.settings import BaseSettings, DigitsSettings, FacesSettings
+from soups.pipeline.settings import (
+    DisagreementSettings,
+    FinetuneSettings,
+    InferenceSettings,
+    LabelErrorsSettings,
+    MainSettings,
+    ShowBatchSettings,
+    StudySettings,
+    ValidationSettings,
+)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -16,6 +26,12 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "inference.py": InferenceSettings,
     "validation.py": ValidationSettings,
     "scripts/study.py": StudySettings,
+    "scripts/show_batch.py": ShowBatchSettings,
+    "scripts/find_label_errors.py": LabelErrorsSettings,
+    "scripts/disagreement.py": DisagreementSettings,
+    "scripts/make_digits.py": DigitsSettings,
+    "scripts/make_faces.py": FacesSettings,
+    "scripts/make_base.py": BaseSettings,
 }
 
 
@@ -31,20 +47,24 @@ def flags(settings: type[BaseModel]) -> set[str]:
 
 def test_every_file_has_its_line() -> None:
     files = [*ROOT.glob("soups/**/*.py"), *ROOT.glob("scripts/*"), *ROOT.glob("*.py"), *ROOT.glob("*.sh")]
+    files += [path for path in ROOT.glob("examples/**/*") if path.is_file()]
     names = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
     untold = [name for name in sorted(names) if f"`{name}`" not in README and not name.endswith("/__init__.py")]
     assert untold == []
 
 
 def test_no_line_for_a_file_that_is_gone() -> None:
-    told = re.findall(r"`((?:soups|scripts|docs)/[\w/.]+\.\w+)`", README)
+    told = re.findall(r"`((?:soups|scripts|docs|examples)/[\w/.]+\.\w+)`", README)
     assert [name for name in told if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "training.sh"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "training.sh", "examples/mask/run.sh", "examples/mask/two_models.sh"]
+)
 def test_commands_are_given_flags_that_they_have(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8").replace("\\\n", " ")
-    found = re.findall(r"python (finetune|main|inference|validation|scripts/study)\.py([^\n#`→]*)", text)
+    names = "|".join(command.removesuffix(".py") for command in COMMANDS)
+    found = re.findall(rf"python ({names})\.py([^\n#`→]*)", text)
     assert found
     for command, arguments in found:
         given = set(re.findall(r"--[a-z-]+", arguments))

@@ -11,6 +11,7 @@ from soups import cli
 from soups.data.cache import open_images
 from soups.data.geometry import evaluation_geometry
 from soups.data.samples import set_rows
+from soups.data.tables import column
 from soups.errors import DataError, UsageError, unknown_name
 from soups.evaluation.label_errors import Proposal, belongs_to_groups, propose
 from soups.evaluation.probe import features_of, out_of_fold
@@ -61,6 +62,7 @@ def find_label_errors(given: cli.Given[LabelErrorsSettings]) -> None:
     settings = given.settings
     run, there = planned_or_recorded(given)
     factors = _factors(run, settings.factors)
+    planted = _planted(Path(settings.planted)) if settings.planted is not None else None
     evidence = _of_the_pool(given, factors) if settings.from_pool else _of_a_head(run, there, settings, factors)
     groups, images = evidence.rows["group"].to_numpy(str), evidence.rows["image"].tolist()
     proposals, told = [], [["", "images", "right %", "proposals", "issues"]]
@@ -81,19 +83,24 @@ def find_label_errors(given: cli.Given[LabelErrorsSettings]) -> None:
     _write_page(path.with_suffix(".html"), proposals, factors, evidence.rows, run, settings)
     print(path)
     print(path.with_suffix(".html"))
-    if settings.planted is not None:
-        print(_practice(Path(settings.planted), proposals, evidence, factors))
+    if planted is not None:
+        print(_practice(planted, proposals, evidence, factors))
 
 
-def _practice(path: Path, proposals: list[Proposal], evidence: Evidence, factors: list[Factor]) -> str:
+def _planted(path: Path) -> set[tuple[str, str]]:
+    """(image, factor) of each label that is known to be wrong."""
+    table = read_table(path)
+    images, factors = (column(table, name, path, "--planted's header") for name in ("image", "factor"))
+    return set(zip(images, factors, strict=True))
+
+
+def _practice(wrong: set[tuple[str, str]], proposals: list[Proposal], evidence: Evidence, factors: list[Factor]) -> str:
     """How good the proposals are, where the wrong labels are known.
 
     What is corrected as one is one error: an image, or where a label belongs to a group, the group. Found is what is
     among the first proposals for the factors in question, twice as many as there are errors; right is the share of
     images of groups without any error, each judged by a head that has not seen it.
     """
-    table = read_table(path)
-    wrong = {(image, factor) for image, factor in zip(table["image"], table["factor"], strict=True)}
     rows = evidence.rows
     images, groups = rows["image"].tolist(), rows["group"].to_numpy(str)
     bad = np.array([any((image, factor.name) in wrong for factor in factors) for image in images])

@@ -131,6 +131,10 @@ def planted(tmp_path: Path, faces: Path) -> Path:
     return root
 
 
+def _images_of(root: Path, person: str) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.glob(f"images/{person}_*/*"))
+
+
 def test_proposals_find_planted_errors_and_mend_them(
     planted: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +150,19 @@ def test_proposals_find_planted_errors_and_mend_them(
     table = pd.read_csv("corrections.csv", dtype=str)
     assert list(table.columns[:4]) == ["match", "factor", "from", "to"]
     assert table["doubt"].astype(float).is_monotonic_decreasing
+    # What was planted is known: how much of it is found is told, and by whom it is right where nothing is wrong.
+    wrong = [(image, "gender") for person in ("000004", "000011") for image in _images_of(planted, person)]
+    wrong += [
+        (image, "mask") for image in _images_of(planted, "000008") if Path(image).stem in ("normal", "incorrect_mask")
+    ]
+    pd.DataFrame(wrong, columns=["image", "factor"]).to_csv("planted.csv", index=False)
+    assert run("find_label_errors", *data, "--planted", "planted.csv") == 0
+    told = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert told["gender"][:3] == ["2", "4", "2"]
+    in_the_first_rows = table[table["factor"] == "mask"]["match"].head(4).str.contains("/000008_").sum()
+    assert told["mask"][:3] == ["2", "4", str(in_the_first_rows)]
+    assert told["age"][:3] == ["0", "0", "0"] and told["together"][:2] == ["4", "8"]
+    assert float(told["gender"][3]) > 90
     genders = table[table["factor"] == "gender"]
     assert genders["match"].tolist()[:2] in (["000004", "000011"], ["000011", "000004"])
     masks = table[table["factor"] == "mask"]
@@ -180,6 +197,8 @@ def test_of_the_pool_validation_images_alone_count(copied: Studio, capsys: pytes
         (["--name", "mask", "--model-name", "nothing"], 2, "nothing: no such model"),
         (["--name", "mask", "--folds", "1"], 2, "folds"),
         (["--name", "new"], 2, "--data-location is missing"),
+        (["--name", "mask", "--planted", "none.csv"], 3, "none.csv: no such file"),
+        (["--name", "mask", "--planted", "runs/mask/samples.csv"], 3, "no column 'factor'"),
     ],
 )
 def test_what_cannot_be_looked_for(
