@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from soups import cli
 from soups.checkpoints import SUFFIX, read_card, write_checkpoint
@@ -19,9 +19,6 @@ from soups.pipeline.sets import evaluation_set, training_set
 from soups.pipeline.settings import FinetuneSettings
 from soups.records import append_record, fingerprint, locked, write_text
 from soups.training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
