@@ -64,12 +64,28 @@ class PartialFailure(UserError):
     exit_code = 5
 
 
+class UnknownName(UsageError):
+    """A name that no registry has: lists the known ones, and the nearest first.
+
+    Args:
+        kind: what it should name.
+        name: as it was given.
+        known: all that would have been right.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(known)
+        near = difflib.get_close_matches(name, self.known, n=1)
+        super().__init__(
+            f"unknown {kind} {name!r}",
+            expected=f"one of {', '.join(self.known)}",
+            next_step=f"did you mean {near[0]!r}?" if near else "",
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (UnknownName, (self.kind, self.name, self.known))
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that no registry has: lists the known ones, and the nearest first."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    return UsageError(
-        f"unknown {kind} {name!r}",
-        expected=f"one of {', '.join(names)}",
-        next_step=f"did you mean {near[0]!r}?" if near else "",
-    )
+    """The error for a name that no registry has."""
+    return UnknownName(kind, name, known)

@@ -1,6 +1,8 @@
 """Runs made: what is found out before anything is written, and the common start of their models."""
 
+import logging
 import re
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,14 @@ from soups.pipeline.settings import CommandSettings, FinetuneSettings
 from soups.records import locked, write_table
 from soups.runtime import derived_seed, resolve
 from soups.training.hyperparameters import spelled_out
+from soups.training.optimizers import require_optimizer
 
 if TYPE_CHECKING:
     import torch
 
     from soups.models.start import Start
+
+logger = logging.getLogger(__name__)
 
 
 def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
@@ -29,11 +34,10 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
         UsageError: no data location for a new run, or settings that differ from those recorded.
         DataError: the data is not what it should be; nothing is recorded then.
     """
+    if settings.new:
+        return _create_new(settings)
     name = settings.run.name or latest_run(settings.run) or name_of_data(settings)
-    if existing_run(settings.run, name) is None:
-        with locked(Path(settings.run.runs_folder), name):
-            if existing_run(settings.run, name) is None:
-                _make_run(settings, name)
+    _make_where_missing(settings, name)
     run = existing_run(settings.run, name)
     assert run is not None
     if run.recorded.foreign is not None:
@@ -46,12 +50,41 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
     return run
 
 
+def _create_new(settings: FinetuneSettings) -> Run:
+    """A run that is made now, under the first name of `digits`, `digits-2`, `digits-3`, … that is free.
+
+    Whoever looks for a free name holds a lock until the run is there, so two processes never find the same.
+    """
+    wanted, folder = settings.run.name or name_of_data(settings), Path(settings.run.runs_folder)
+    with locked(folder, f"{wanted}.new"):
+        for name in chain([wanted], (f"{wanted}-{serial}" for serial in count(2))):
+            if not (folder / name).exists() and _make_where_missing(settings, name):
+                break
+    if name != wanted:
+        logger.info("run %s: %s is taken", name, wanted)
+    run = existing_run(settings.run, name)
+    assert run is not None
+    return run
+
+
+def _make_where_missing(settings: FinetuneSettings, name: str) -> bool:
+    """Make a run unless it is there, even if others are about to; whether it was made here."""
+    if existing_run(settings.run, name) is not None:
+        return False
+    with locked(Path(settings.run.runs_folder), name):
+        if existing_run(settings.run, name) is not None:
+            return False
+        _make_run(settings, name)
+    return True
+
+
 def _make_run(settings: FinetuneSettings, name: str) -> None:
     """Find out that everything is in order, then write the run's table, start and settings, in this order.
 
     A run exists once its settings are there, so a mistake can be mended by running the command again.
     """
     run = planned_run(settings, name)
+    require_optimizer(settings.training)
     start, card = _build_start(run)
     kind = spelled_out(settings.training).augmentation
     open_all_images(run, augmented_preprocessing(card.preprocessing, kind), settings.cache, kind)

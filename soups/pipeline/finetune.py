@@ -18,6 +18,7 @@ from soups.pipeline.run import Run, existing_run, say_if_flattering
 from soups.pipeline.sets import evaluation_set, training_set
 from soups.pipeline.settings import FinetuneSettings
 from soups.records import append_record, fingerprint, locked, write_text
+from soups.training.optimizers import require_optimizer
 from soups.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
     indices = parse_indices(settings.i) if settings.i is not None else None
     run = create_run(settings, given.names)
+    if "metric" not in given.names:
+        recorded = settings.evaluation.model_copy(update={"metric": run.recorded.metric})
+        settings = settings.model_copy(update={"evaluation": recorded})
     say_if_flattering(run)
     runtime = run.runtime(settings.runtime)
     write_text(Path(settings.run.runs_folder) / "latest", run.name + "\n")
@@ -44,6 +48,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     tasks = plan(run, settings, runtime, indices)
     if not tasks:
         return
+    require_optimizer(settings.training)
     train_all(tasks, runtime.jobs)
 
 

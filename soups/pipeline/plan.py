@@ -12,6 +12,7 @@ from soups.pipeline.run import Run
 from soups.pipeline.settings import FinetuneSettings
 from soups.runtime import Runtime
 from soups.training.hyperparameters import hyperparameters
+from soups.training.schedule import PLATEAU
 from soups.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 # They decide which settings a model gets or what is logged on the way, not what becomes of it.
 # `old_aug` is written in full by then.
 _WITHOUT_EFFECT = {"hparams", "validate_every", "old_aug"}
+# They came when there were cards already: left out at their defaults, so that equal work has equal bytes.
+_LATER = {"momentum", "scheduler", "decay_epochs", "decay_rate"}
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,13 @@ def training_record(
     run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, Any]:
     """What a fine-tune's card says of its training: everything that its weights depend on."""
+    watched = training.patience is not None or training.scheduler == PLATEAU
+    values, defaults = training.model_dump(mode="json", exclude=_WITHOUT_EFFECT), _defaults()
     return {
         "index": index,
-        **training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
+        **{key: value for key, value in values.items() if key not in _LATER or value != defaults[key]},
         "cache_size": settings.cache.cache_size,
-        "metric": settings.evaluation.metric if training.patience else None,
+        "metric": settings.evaluation.metric if watched else None,
         "precision": runtime.precision,
         "threads": runtime.threads,
     }
@@ -113,9 +118,14 @@ def training_record(
 def _differences(
     card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, tuple[Any, Any]]:
-    wanted = training_record(run, settings, training, index, runtime)
+    defaults = _defaults()
+    wanted = {**defaults, **training_record(run, settings, training, index, runtime)}
     # A card from before there was a setting was trained as its default does.
-    found = {**TrainingSettings().model_dump(mode="json", exclude=_WITHOUT_EFFECT), **card.training}
+    found = {**defaults, **card.training}
     # Where it was trained is told, but a pool may be trained on one machine and looked at on another.
     keys = sorted((wanted.keys() | found.keys()) - {"device"})
     return {key: (found.get(key), wanted.get(key)) for key in keys if found.get(key) != wanted.get(key)}
+
+
+def _defaults() -> dict[str, Any]:
+    return TrainingSettings().model_dump(mode="json", exclude=_WITHOUT_EFFECT)

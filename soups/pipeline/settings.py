@@ -1,8 +1,8 @@
 """What each command can be told; free of torch, so that `--help` is quick."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import Flag
 from soups.data.settings import CacheSettings, DataSettings
@@ -63,6 +63,8 @@ class FinetuneSettings(CommandSettings):
     """Which fine-tunes: `3`, `0-11` or `0,4,7`; by default the one that has these settings, else the next free one."""
     overwrite: Flag = False
     """Train again what is there with other settings."""
+    new: Flag = False
+    """Start a new run; where the name is taken, with a serial: `digits`, `digits-2`, `digits-3`, …"""
     training: TrainingSettings = TrainingSettings()
     ranges: RandomRanges = RandomRanges()
     wandb: str = Field(default="disabled", pattern="^(disabled|offline|online)$")
@@ -139,7 +141,10 @@ class MainSettings(CommandSettings):
     report: Flag = False
     """Print the table: best single model, soups and votes, with intervals."""
     plot: Flag = False
-    """Draw the paper's figure: mean accuracy over shifts against accuracy on the test set."""
+    """Draw the paper's figure: mean accuracy over shifts against accuracy on the test set; and the pool's
+    learning curves."""
+    learning_curves: Flag = False
+    """Draw loss, validation and learning rate of each fine-tune over its epochs, and the whole pool in one figure."""
     results: str | None = None
     """A folder with result files of the original model-soups code to plot instead of the run's."""
     val_set: str = "val"
@@ -203,11 +208,6 @@ class ValidationSettings(CommandSettings):
     """How many wrong images the grid shows at the most."""
     random_seed: int | None = None
     """Taken, as the original's command has it, and without effect: the split is the run's."""
-
-    @field_validator("predictions", mode="before")
-    @classmethod
-    def _one_is_some(cls, predictions: Any) -> Any:
-        return (predictions,) if isinstance(predictions, str) else predictions
 
 
 class DisagreementSettings(CommandSettings):

@@ -17,8 +17,9 @@ from soups.evaluation.logits import EvaluationSet
 from soups.models.classifier import Classifier
 from soups.preprocessing import Preprocessing
 from soups.runtime import Runtime
-from soups.training.finetune import Finetune, TrainingSet, make_optimizer
+from soups.training.finetune import Finetune, TrainingSet
 from soups.training.losses import LOSSES
+from soups.training.optimizers import make_optimizer
 from soups.training.settings import TrainingSettings
 
 PREPROCESSING = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

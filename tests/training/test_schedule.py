@@ -3,11 +3,11 @@ import math
 
 import pytest
 
-from soups.training.schedule import warmup_cosine
+from soups.training.schedule import factor
 
 
 def test_rises_to_one_and_falls_to_zero() -> None:
-    factors = [warmup_cosine(step, 100, 0.1) for step in range(101)]
+    factors = [factor(step, 100, 0.1) for step in range(101)]
     assert factors[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert factors[10] == 1.0
     assert all(later <= earlier for earlier, later in itertools.pairwise(factors[10:]))
@@ -17,4 +17,4 @@ def test_rises_to_one_and_falls_to_zero() -> None:
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.1), (1, 0.0), (2, 1.0), (3, 0.5)])
 def test_no_step_is_wasted_even_in_the_shortest_run(steps: int, warmup: float) -> None:
-    assert all(warmup_cosine(step, steps, warmup) > 0 for step in range(steps))
+    assert all(factor(step, steps, warmup) > 0 for step in range(steps))
