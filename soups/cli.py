@@ -5,7 +5,6 @@ here: a flag wins over the file, the file over the environment, that over the de
 """
 
 import atexit
-import difflib
 import gc
 import inspect
 import logging
@@ -25,7 +24,7 @@ import tyro
 from pydantic import BaseModel, ValidationError
 
 from soups.configfiles import Config, read_config, take_config
-from soups.errors import UsageError, UserError
+from soups.errors import UsageError, UserError, did_you_mean
 from soups.records import refusal
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -241,7 +240,6 @@ def _explained(error: Any, groups: Mapping[str, str | None], config: Config | No
     in_file = config is not None and name in config.lines
     where = f"{config.place(name)}: {name}" if config and in_file else f"setting {name} from the environment"
     choices = re.findall("'([^']*)'", error.get("ctx", {}).get("expected", ""))
-    near = difflib.get_close_matches(str(error["input"]), choices, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(str(error["input"]), choices)
     expected = error["msg"].removeprefix("Value error, ")
     return UsageError(where, expected=expected, found=repr(error["input"]), next_step=hint)

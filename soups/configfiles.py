@@ -1,6 +1,5 @@
 """Files of settings, `--config FILE.yaml`: what they give, and in which lines it stands."""
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from soups.errors import UnknownName, UsageError
+from soups.errors import UnknownName, UsageError, did_you_mean
 from soups.plainyaml import compose, plain
 
 
@@ -107,8 +106,7 @@ def read_config(path: Path, section: str | None, known: Collection[str]) -> Conf
 
 
 def _unknown(path: Path, key: yaml.Node, known: Collection[str], sections: Mapping[str, Any]) -> UsageError:
-    near = difflib.get_close_matches(_setting(key), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "see --help for the settings"
+    hint = did_you_mean(_setting(key), known, otherwise="see --help for the settings")
     if str(key.value) in sections:
         hint = f"it is a section: --config {path}#{key.value}"
     return UsageError(f"{path}, line {key.start_mark.line + 1}: unknown setting {key.value!r}", next_step=hint)

@@ -125,7 +125,7 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
     def on_epoch(line: dict[str, Any]) -> None:
         append_record(log, {"settings": settings_key, **line})
         tracker.log(line)
-        logger.info("%s", _epoch_text(name, line, task.training))
+        logger.info("%s", _epoch_text(name, line, task.training, settings.evaluation.metric))
 
     outcome = Finetune(
         classifier=classifier,
@@ -165,9 +165,10 @@ def _own_start(folder: Path, index: int) -> Path:
     )
 
 
-def _epoch_text(name: str, line: dict[str, Any], training: TrainingSettings) -> str:
+def _epoch_text(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:
     epochs = training.epochs + training.lp_epochs
     text = f"{name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"
     if "val" in line:
         text += f", validation accuracy {100 * line['val']['accuracy']:.1f}%"
+        text += f", {metric.replace('_', ' ')} {line['val'][metric]:.4f}" if metric != "accuracy" else ""
     return f"{text}, {line['images_per_second']:.0f} images/s"

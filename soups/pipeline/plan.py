@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 # They decide which settings a model gets or what is logged on the way, not what becomes of it.
 # `old_aug` is written in full by then.
 _WITHOUT_EFFECT = {"hparams", "validate_every", "old_aug"}
-# They came when there were cards already: left out at their defaults, so that equal work has equal bytes.
-_LATER = {"momentum", "scheduler", "decay_epochs", "decay_rate"}
 
 
 @dataclass(frozen=True)
@@ -104,10 +102,9 @@ def training_record(
 ) -> dict[str, Any]:
     """What a fine-tune's card says of its training: everything that its weights depend on."""
     watched = training.patience is not None or training.scheduler == PLATEAU
-    values, defaults = training.model_dump(mode="json", exclude=_WITHOUT_EFFECT), _defaults()
     return {
         "index": index,
-        **{key: value for key, value in values.items() if key not in _LATER or value != defaults[key]},
+        **training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "cache_size": settings.cache.cache_size,
         "metric": settings.evaluation.metric if watched else None,
         "precision": runtime.precision,
@@ -118,14 +115,11 @@ def training_record(
 def _differences(
     card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, tuple[Any, Any]]:
-    defaults = _defaults()
+    # A card that does not tell a setting was trained as its default does.
+    fields = TrainingSettings.model_fields.items()
+    defaults = {name: field.default for name, field in fields if name not in _WITHOUT_EFFECT}
     wanted = {**defaults, **training_record(run, settings, training, index, runtime)}
-    # A card from before there was a setting was trained as its default does.
     found = {**defaults, **card.training}
     # Where it was trained is told, but a pool may be trained on one machine and looked at on another.
     keys = sorted((wanted.keys() | found.keys()) - {"device"})
     return {key: (found.get(key), wanted.get(key)) for key in keys if found.get(key) != wanted.get(key)}
-
-
-def _defaults() -> dict[str, Any]:
-    return TrainingSettings().model_dump(mode="json", exclude=_WITHOUT_EFFECT)

@@ -21,7 +21,7 @@ from soups.progress import track
 from soups.runtime import Runtime, derived_seed, limit_threads, make_accelerator
 from soups.training.losses import LOSSES, LossOptions
 from soups.training.mixup import mix
-from soups.training.optimizers import make_optimizer
+from soups.training.optimizers import make_optimizer, require_optimizer
 from soups.training.schedule import PLATEAU, Decay, factor
 from soups.training.settings import TrainingSettings
 from soups.training.watch import Watch
@@ -87,6 +87,7 @@ class Finetune:
         """
         import torch
 
+        require_optimizer(self.settings)
         limit_threads(self.runtime.threads)
         self.seed = derived_seed(self.settings.random_seed, self.index)
         self.accelerator = make_accelerator(self.runtime)

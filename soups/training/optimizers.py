@@ -13,12 +13,13 @@ def require_optimizer(settings: TrainingSettings) -> None:
     """Find out that there is such an optimiser, before any work.
 
     Raises:
-        UsageError: the factory does not know the name, or the optimiser has no momentum to be set.
+        UsageError: the factory does not know the name, or the optimiser will not have the momentum.
     """
     usual = TrainingSettings.model_fields["momentum"].default
     if settings.optimizer == TrainingSettings.model_fields["optimizer"].default and settings.momentum == usual:
         return  # No need to load timm.
     from timm.optim import get_optimizer_info, list_optimizers
+    from torch.nn import Linear
 
     # Left out are those of packages that are not installed, and of second order, which need another way of stepping.
     listed = [str(name) for name in list_optimizers(exclude_filters=["bnb*", "fused*"])]
@@ -29,27 +30,28 @@ def require_optimizer(settings: TrainingSettings) -> None:
         raise UsageError(
             f"--momentum: the optimizer {settings.optimizer!r} has none to be set", next_step="leave it out"
         )
+    try:
+        make_optimizer(Linear(1, 1), settings)
+    except ValueError as error:
+        raise UsageError(f"--optimizer {settings.optimizer}", found=str(error)) from error
 
 
 def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) -> "torch.optim.Optimizer":
     """The optimiser of timm's factory over what is to be trained; one-dimensional tensors are not decayed.
 
-    Raises:
-        UsageError: the factory does not know the name, or will not have the momentum.
+    Args:
+        classifier: its parameters that require a gradient are trained.
+        settings: name, learning rate, weight decay and momentum, found to be right by `require_optimizer`.
     """
     from timm.optim import create_optimizer_v2
 
-    require_optimizer(settings)
     options: dict[str, Any] = {"fused": True} if settings.optimizer == "adamw" else {}
-    try:
-        return create_optimizer_v2(
-            classifier,
-            opt=settings.optimizer,
-            lr=settings.lr,
-            weight_decay=settings.wd,
-            momentum=settings.momentum,
-            filter_bias_and_bn=True,
-            **options,
-        )
-    except ValueError as error:
-        raise UsageError(f"--optimizer {settings.optimizer}", found=str(error)) from error
+    return create_optimizer_v2(
+        classifier,
+        opt=settings.optimizer,
+        lr=settings.lr,
+        weight_decay=settings.wd,
+        momentum=settings.momentum,
+        filter_bias_and_bn=True,
+        **options,
+    )

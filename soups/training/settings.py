@@ -12,6 +12,8 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # Fields that came when there were cards already have an `exclude_if`: at their defaults, which say how training was
+    # before, they are not recorded, so that equal work keeps equal bytes.
     hparams: str = "fixed"
     """`fixed`: the flags below; `random`: row i drawn from the root seed; or a JSON file with an entry `model_<i>`."""
     random_seed: int = Field(default=0, ge=0)
@@ -27,17 +29,17 @@ class TrainingSettings(BaseModel):
     optimizer: str = "adamw"
     """`adamw`, or any name of timm's optimiser factory: `adam`, `sgd` (Nesterov's momentum), `momentum` (the classical
     one), `rmsprop`, `lamb`, `muon`, …"""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1, exclude_if=lambda share: share == 0.9)
     """Of `sgd`, `momentum`, `rmsprop` and others that have one; `momentum` with 0 is plain gradient descent."""
     warmup: float = Field(default=0.1, ge=0, le=1)
     """Share of the steps over which the learning rate rises linearly; what --scheduler says follows."""
-    scheduler: str = "cosine"
+    scheduler: str = Field(default="cosine", exclude_if=lambda name: name == "cosine")
     """How the learning rate falls after the warm-up: `cosine` or `linear` to zero, `constant`, `step` and `exponential`
     (by --decay-rate every --decay-epochs), or `plateau` (by --decay-rate after so many epochs without a better
     validation by --metric)."""
-    decay_epochs: int = Field(default=4, gt=0)
+    decay_epochs: int = Field(default=4, gt=0, exclude_if=lambda epochs: epochs == 4)
     """Schedulers step, exponential and plateau: epochs to a fall."""
-    decay_rate: float = Field(default=0.1, gt=0, le=1)
+    decay_rate: float = Field(default=0.1, gt=0, le=1, exclude_if=lambda rate: rate == 0.1)
     """Schedulers step, exponential and plateau: what is left of the learning rate after a fall."""
     clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 leaves it alone."""
