@@ -33,7 +33,8 @@ def draw_learning_curves(run: Run, metric: str, *, each: bool) -> bool:
             if not _is_newer(picture, path, _log(run, course.name)):
                 draw_course(course, picture, metric=run.recorded.metric)
         print(folder)
-    draw_pool(list(courses.values()), pool, metric=metric, title=f"{run.name}: {len(courses)} fine-tunes")
+    told = "1 fine-tune" if len(courses) == 1 else f"{len(courses)} fine-tunes"
+    draw_pool(list(courses.values()), pool, metric=metric, title=f"{run.name}: {told}")
     print(pool)
     return True
 

@@ -10,6 +10,7 @@ from soups.report.pictures import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _WHOLE_EPOCHS = 10  # So many at the most have a tick each.
 
@@ -85,7 +86,7 @@ def draw_course(course: Course, path: Path, *, metric: str) -> None:
     Raises:
         EnvironmentFailure: the file cannot be written.
     """
-    figure = new_figure(10.5, 3.6)
+    figure = _wide_figure(3.6)
     losses, scores, rates = figure.subplots(1, 3)
     epochs = range(1, len(course.losses) + 1)
     _line(losses, epochs, course.losses, BLUE, f"training, {course.loss_name}")
@@ -120,7 +121,7 @@ def draw_pool(courses: Sequence[Course], path: Path, *, metric: str, title: str)
     Raises:
         EnvironmentFailure: the file cannot be written.
     """
-    figure = new_figure(10.5, 4.2)
+    figure = _wide_figure(4.2)
     losses, scores = figure.subplots(1, 2)
     ends = {course.name: course.scores[course.kept] for course in courses if course.kept in course.scores}
     sign = 1 if METRICS[metric].higher_is_better else -1
@@ -143,6 +144,15 @@ def draw_pool(courses: Sequence[Course], path: Path, *, metric: str, title: str)
     told += f"\n{best} is the best by validation {_worded(metric)}: {ends[best][metric]:.4g}" if best else ""
     figure.suptitle(plain(told), fontsize=12)
     save(figure, path)
+
+
+def _wide_figure(height: float) -> "Figure":
+    """A figure for axes side by side, whose labels do not touch the neighbours."""
+    figure = new_figure(10.5, height)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(w_pad=0.12)
+    return figure
 
 
 def _values(course: Course, metric: str) -> list[float]:
