@@ -98,10 +98,11 @@ def draw_course(course: Course, path: Path, *, metric: str) -> None:
     _line(rates, epochs, course.rates, GREY, "at the end of the epoch")
     for axes, title in ((losses, "loss"), (scores, "validation"), (rates, "learning rate")):
         _describe(axes, title, len(course.losses))
+        if axes.lines:
+            axes.legend(fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=1, frameon=False)
         axes.axvline(course.kept, color=GREY, linewidth=1, linestyle=":", zorder=1)
         if course.probing:
             axes.axvspan(0.5, course.probing + 0.5, color="#F0F0F0", zorder=0)
-        axes.legend(fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=1, frameon=False)
     rates.set_ylim(bottom=0)
     told = f"{course.name}: the weights are those of epoch {course.kept}"
     told += f"; the head alone until epoch {course.probing}" if course.probing else ""
@@ -149,9 +150,7 @@ def draw_pool(courses: Sequence[Course], path: Path, *, metric: str, title: str)
 def _wide_figure(height: float) -> "Figure":
     """A figure for axes side by side, whose labels do not touch the neighbours."""
     figure = new_figure(10.5, height)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(w_pad=0.12)
+    figure.set_layout_engine("constrained", w_pad=0.12)  # inches
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Training told by a file: everything in it, what is wrong with it, runs by serial, learning curves, votes by a file."""
+"""Training told by a file: all of it, what is wrong with it, runs by serial, learning curves, votes by a file."""
 
 import shutil
 import threading
@@ -116,9 +116,7 @@ def test_what_is_watched_is_the_metric_that_the_run_recorded(copy_of: Desk) -> N
 def test_cards_from_before_a_setting_are_finished_and_later_defaults_leave_no_trace(
     copy_of: Desk, error_of: ErrorOf
 ) -> None:
-    card = read_card(copy_of.run / "models" / "toys0_epochs2.safetensors") or read_card(
-        copy_of.run / "models" / "toys0_epochs3.safetensors"
-    )
+    card = read_card(next(copy_of.run.glob("models/toys0_epochs*")))
     assert card is not None
     assert not {"scheduler", "decay_epochs", "decay_rate", "momentum"} & card.training.keys()
     drawn = ["--hparams", "random", "--lr-range", "5e-4", "2e-3", "--epochs-range", "2", "3"]
@@ -151,9 +149,9 @@ def test_the_name_of_a_new_run_may_come_from_the_data_and_from_a_file(
 ) -> None:
     settings = f"data_location: {copy_of.data}\nmodel: local-dir:{copy_of.clip}\nval_ratio: 0.5\nepochs: 1\nnew: yes\n"
     (tmp_path / "new.yaml").write_text(settings)
-    for name in ("colours", "colours-2"):
-        assert finetune.main(["--config", str(tmp_path / "new.yaml")]) == 0
-        assert (copy_of.folder / "runs" / "latest").read_text() == f"{name}\n"
+    (copy_of.folder / "runs" / "colours").mkdir()
+    assert finetune.main(["--config", str(tmp_path / "new.yaml")]) == 0
+    assert (copy_of.folder / "runs" / "latest").read_text() == "colours-2\n"
     error_of()
     assert finetune.main(["--new", "--name", "toys"]) == 2  # Of which data?
     assert "--data-location is missing" in error_of()
