@@ -20,7 +20,7 @@ def picture(mode: str) -> Image.Image:
     colours = GENERATOR.integers(0, 256, (18, 24, 3), dtype=np.uint8)
     if mode in {"I;16", "I", "F"}:
         dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
-        return Image.fromarray((colours[..., 0].astype(dtype) * 200))
+        return Image.fromarray(colours[..., 0].astype(dtype) * 200)
     return Image.fromarray(colours).convert(mode)
 
 

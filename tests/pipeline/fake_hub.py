@@ -29,7 +29,9 @@ class FakeHub:
                 self._resolve(with_content=False)
 
             def do_GET(self) -> None:
-                if self.path.startswith("/api/models/"):
+                if "/tree/" in self.path:
+                    self._json([{"type": "file", "path": n, "size": len(c), "oid": n} for n, c in hub.files.items()])
+                elif self.path.startswith("/api/models/"):
                     siblings = [{"rfilename": name} for name in hub.files]
                     self._json({"id": "someone/soup", "sha": COMMIT, "siblings": siblings, "private": False})
                 else:
