@@ -11,7 +11,7 @@ import numpy as np
 
 from soups.checkpoints import Architecture, Card, read_state
 from soups.errors import DataError
-from soups.models import heads, timm_models
+from soups.models import heads, timm_build, timm_models
 from soups.models.pretrained import check_fit
 from soups.preprocessing import Preprocessing
 from soups.records import whole_file, write_json
@@ -45,19 +45,14 @@ def write(folder: Path, classifier: "Classifier", card: Card) -> None:
     from safetensors.torch import save_file
 
     architecture, where = card.architecture, f"{timm_models.PREFIX}{card.architecture.name}"
-    model = heads.seeded_build(lambda: _network(architecture, len(card.classes)), 0)
+    model = heads.seeded_build(
+        lambda: timm_build.build(architecture.name, architecture.arguments, classes=len(card.classes)), 0
+    )
     state = _whole(model, classifier, where)
     check_fit(model, state, where, f"{where} with a classifier")
     with whole_file(folder / WEIGHTS_FILE) as temporary:
         save_file({key: tensor.detach().contiguous() for key, tensor in state.items()}, temporary, {"format": "pt"})
     write_json(folder / CONFIG_FILE, _configuration(model, card))
-
-
-def _network(architecture: Architecture, classes: int) -> Any:
-    """timm's network with its own classifier, randomly initialised."""
-    import timm
-
-    return timm.create_model(architecture.name, pretrained=False, num_classes=classes)
 
 
 def _whole(model: Any, classifier: "Classifier", where: str) -> "dict[str, torch.Tensor]":
@@ -146,9 +141,7 @@ def read_foreign(folder: Path) -> "tuple[dict[str, torch.Tensor], Card]":
     state = _split(model.state_dict(), timm_models.classifier_names(model), str(folder))
     card = Card(
         kind="fine-tune",
-        architecture=Architecture(
-            family=timm_models.FAMILY, name=config["architecture"], config=config.get("model_args") or None
-        ),
+        architecture=Architecture(family=timm_models.FAMILY, name=config["architecture"], arguments=_arguments(config)),
         classes=_classes(config, len(state["head.weight"]), folder),
         preprocessing=timm_models.preprocessing_of(model),
     )
@@ -167,6 +160,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError, KeyError, TypeError) as error:
         found = " ".join(str(error).split())[:200]
     raise DataError(f"{path}: not timm's", expected="JSON with `architecture` and `pretrained_cfg`", found=found)
+
+
+def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the network is built with; how many classes and channels it has, we decide."""
+    given = config.get("model_args") or {}
+    return {key: value for key, value in given.items() if key not in {"num_classes", "in_chans"}}
 
 
 def _names(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -91,6 +91,24 @@ def test_an_image_size_of_one_s_own_is_in_the_configuration(tmp_path: Path, pict
     assert_loads_alone(classifier, card, tmp_path, pictures)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"model_args": {"patch_size": 4, "img_size": 32, "embed_dim": 48, "num_heads": 3, "depth": 2}},
+        {"image_size": 64},
+    ],
+)
+def test_arguments_are_in_the_configuration(more: dict[str, object], tmp_path: Path, pictures: list[Path]) -> None:
+    classifier, card = built("timm:vit_tiny_patch16_224", **more)
+    assert card.architecture.arguments
+    write_folder(tmp_path, classifier, card, "it")
+    assert_loads_alone(classifier, card, tmp_path, pictures)
+    (tmp_path / CARD_FILE).unlink()
+    again, made = load_folder(tmp_path, "here")
+    assert made.preprocessing == card.preprocessing
+    assert np.array_equal(logits_of(again, made, pictures), logits_of(classifier, card, pictures))
+
+
 @pytest.mark.parametrize("fraction", [93 / 101, 93 / 97, 0.9, 1.0])
 def test_timm_resizes_to_the_same_side(fraction: float, tmp_path: Path, pictures: list[Path]) -> None:
     classifier, card = built("timm:test_resnet", image_size=93)
