@@ -65,6 +65,9 @@ class FinetuneSettings(CommandSettings):
     """Train again what is there with other settings."""
     new: Flag = False
     """Start a new run; where the name is taken, with a serial: `digits`, `digits-2`, `digits-3`, …"""
+    near_duplicates: Literal["auto", "on", "off"] = "auto"
+    """Before a run begins, look for pictures in two sets that are nearly the same as well as for equal files; `auto` up
+    to 20,000 images."""
     training: TrainingSettings = TrainingSettings()
     ranges: RandomRanges = RandomRanges()
     wandb: str = Field(default="disabled", pattern="^(disabled|offline|online)$")
