@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from soups.demo.settings import BaseSettings, DigitsSettings, FacesSettings
 from soups.pipeline.settings import (
+    CurateSettings,
     DisagreementSettings,
     FinetuneSettings,
     InferenceSettings,
@@ -29,6 +30,7 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "scripts/show_batch.py": ShowBatchSettings,
     "scripts/find_label_errors.py": LabelErrorsSettings,
     "scripts/disagreement.py": DisagreementSettings,
+    "scripts/curate.py": CurateSettings,
     "scripts/make_digits.py": DigitsSettings,
     "scripts/make_faces.py": FacesSettings,
     "scripts/make_base.py": BaseSettings,
