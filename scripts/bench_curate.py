@@ -73,12 +73,13 @@ def slowly(pool: "np.ndarray", target: "np.ndarray", count: int, duplicate: floa
     """What is quickly written: a loop over the pool, then a loop over the candidates."""
     import numpy as np
 
-    order = np.argsort([-round(float(max(target @ row)), 5) for row in pool], kind="stable")
+    order = np.argsort([-round(float((target @ row).max()), 5) for row in pool], kind="stable")
     rows: list[int] = []
     for row in order:
         if len(rows) == count:
             break
-        if max(target @ pool[row]) < duplicate and all(pool[other] @ pool[row] < duplicate for other in rows):
+        others = (target, pool[rows]) if rows else (target,)
+        if all((other @ pool[row]).max() < duplicate for other in others):
             rows.append(int(row))
     return rows
 

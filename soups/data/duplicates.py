@@ -36,7 +36,7 @@ def duplicates(samples: "pd.DataFrame", root: Path, folder: Path, near: bool) ->
     are equal count, as their pictures are changed on purpose.
 
     Args:
-        samples: columns `image` and `split`.
+        samples: columns `image` and `split`; all images are known to be readable.
         root: where the images' paths begin.
         folder: where hashes and small pictures are kept.
         near: look at the pictures too: every image is then decoded once.
@@ -44,9 +44,6 @@ def duplicates(samples: "pd.DataFrame", root: Path, folder: Path, near: bool) ->
     Returns:
         A row for each image b and set a, with the most similar image a: `bytes` and `pixels` are equal, `near` ones
         have at least `NEAR`. Sorted by kind and image.
-
-    Raises:
-        DataError: with `near`, images that cannot be read.
     """
     import pandas as pd
 
