@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from soups import cli
 from soups.checkpoints import Card, write_checkpoint
 from soups.data.augment import augmented_preprocessing
+from soups.data.duplicates import duplicates, refuse_leaks, told
 from soups.errors import UsageError
 from soups.pipeline.recorded import RecordedSettings, record_run
 from soups.pipeline.run import Run, check_recorded, existing_run, latest_run
@@ -20,11 +21,14 @@ from soups.training.hyperparameters import spelled_out
 from soups.training.optimizers import require_optimizer
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from soups.models.start import Start
 
 logger = logging.getLogger(__name__)
+
+_MOST_LOOKED_AT = 20_000
 
 
 def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
@@ -88,9 +92,34 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
     start, card = _build_start(run)
     kind = spelled_out(settings.training).augmentation
     open_all_images(run, augmented_preprocessing(card.preprocessing, kind), settings.cache, kind)
+    found = find_duplicates(run, settings.near_duplicates)
     write_table(run.folder / "samples.csv", run.samples)
+    if len(found):
+        write_table(run.folder / "output" / "duplicates.csv", found)
+        logger.warning("%s; listed in %s", told(found), run.folder / "output" / "duplicates.csv")
     write_checkpoint(run.start, start.state_dict(), card)
     record_run(run.folder, run.recorded)
+
+
+def find_duplicates(run: Run, near: str) -> "pd.DataFrame":
+    """Images that are in two of the run's sets.
+
+    Args:
+        run: with its table; all of its images can be read.
+        near: `on`, `off` or `auto`: as `on` up to `_MOST_LOOKED_AT` images.
+
+    Raises:
+        DataError: training images in the test set, where the run does not allow it.
+    """
+    data, samples = run.recorded.data, run.samples
+    many = len(samples) > _MOST_LOOKED_AT
+    if near == "auto" and many:
+        message = "%s images are many: only equal files are looked for in two sets; --near-duplicates on looks closer"
+        logger.warning(message, f"{len(samples):,}")
+    found = duplicates(samples, data.root, run.image_cache, near == "on" or (near == "auto" and not many))
+    if not data.allow_duplicates:
+        refuse_leaks(found)
+    return found
 
 
 def planned_run(settings: CommandSettings, name: str) -> Run:
@@ -143,9 +172,9 @@ def planned_or_recorded(given: cli.Given[Any]) -> tuple[Run, bool]:
 
 
 def name_of_data(settings: CommandSettings) -> str:
-    """What a run is called by default: as the data's folder."""
-    location = settings.data.data_location
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(location).resolve().name).strip("-._") or "run" if location else "run"
+    """What a run is called by default: as the data's folder, or its folders."""
+    names = [Path(location).resolve().name for location in settings.data.locations]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(names)).strip("-._") or "run"
 
 
 def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":

@@ -65,6 +65,9 @@ class FinetuneSettings(CommandSettings):
     """Train again what is there with other settings."""
     new: Flag = False
     """Start a new run; where the name is taken, with a serial: `digits`, `digits-2`, `digits-3`, …"""
+    near_duplicates: Literal["auto", "on", "off"] = "auto"
+    """Before a run begins, look for pictures in two sets that are nearly the same as well as for equal files; `auto` up
+    to 20,000 images."""
     training: TrainingSettings = TrainingSettings()
     ranges: RandomRanges = RandomRanges()
     wandb: str = Field(default="disabled", pattern="^(disabled|offline|online)$")
@@ -254,6 +257,39 @@ class LabelErrorsSettings(CommandSettings):
     output: str | None = None
     """The CSV to write, and beside it the page; by default `output/corrections.csv` in the run, or `corrections.csv`
     here where there is no run yet."""
+
+
+class CurateSettings(_Settings):
+    """Pick the images of a large pool that are most like a target set: a table that finetune.py reads, and a page.
+
+    Similarity is the cosine of the model's features to the nearest target image. Images that are nearly the same as one
+    picked before, as one of the target, as one of --leave-out, or as a validation, test or shift image of the run that
+    --name names are left out.
+    """
+
+    run: RunSettings = RunSettings()
+    cache: CacheSettings = CacheSettings()
+    model: ModelSettings = ModelSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    pool: str | None = None
+    """Folder to pick from; where its images lie in folders, those name their classes."""
+    target: str | None = None
+    """Folder of images that the picked ones should be like."""
+    count: int | None = Field(default=None, gt=0)
+    """How many images to pick."""
+    leave_out: tuple[str, ...] = ()
+    """More folders, such as validation and test images, of which no near duplicate is picked."""
+    skip_bad_images: Flag = False
+    """Pick without the images of the pool that cannot be read."""
+    duplicate_similarity: float = Field(default=0.98, gt=0, le=1)
+    """From which similarity two images count as the same."""
+    label: str | None = None
+    """Class of all images of the pool, where its folders do not name it."""
+    images: int = Field(default=60, gt=0)
+    """How many picked images the page shows at the most."""
+    output: str = "curated.csv"
+    """The CSV to write, and beside it the page."""
 
 
 class StudySettings(CommandSettings):

@@ -26,7 +26,7 @@ def folder(root: Path, **settings: Any) -> list[tuple[str, ...]]:
 
 
 def test_known_layouts() -> None:
-    assert list(LAYOUTS) == ["folder", "csv", "profile"]
+    assert list(LAYOUTS) == ["folder", "csv", "metadata", "profile"]
     with pytest.raises(UsageError, match=r"unknown layout 'profil'(?s:.*)did you mean 'profile'"):
         layout_of(DataSettings(layout="profil"))
 
@@ -40,6 +40,19 @@ def test_classes_at_the_root(tmp_path: Path) -> None:
         ("cat/b.png", "cat", ""),
         ("dog/deep/er/c.webp", "dog", ""),
     ]
+
+
+@pytest.mark.parametrize("names", [("ai", "real"), ("fake_images", "real_images"), ("FAKE", "REAL")])
+def test_folders_of_real_and_generated_images(tmp_path: Path, names: tuple[str, str]) -> None:
+    fake, real = names
+    touch(tmp_path / "plain", f"{fake}/1.jpg", f"{real}/1.jpg")
+    assert folder(tmp_path / "plain") == [(f"{fake}/1.jpg", fake, ""), (f"{real}/1.jpg", real, "")]
+    touch(tmp_path / "sets", *(f"{split}/{name}/1.JPG" for split in ("train", "test") for name in names))
+    found = [(label, split) for _, label, split in folder(tmp_path / "sets")]
+    assert found == [(fake, "test"), (real, "test"), (fake, ""), (real, "")]
+    touch(tmp_path, "eval/7.jpg", "eval/8.jpg")
+    settings = DataSettings(data_location=str(tmp_path / "plain"), test_location=str(tmp_path / "eval"))
+    assert samples_elsewhere(settings, set(names))["image"].tolist() == ["../eval/7.jpg", "../eval/8.jpg"]
 
 
 def test_all_sets_in_their_folders(tmp_path: Path) -> None:
