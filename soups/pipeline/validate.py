@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from soups.pipeline.evaluate import Bench
 from soups.pipeline.main import open_bench
 from soups.pipeline.reading import find_model, own_run
 from soups.pipeline.sets import evaluation_set
-from soups.pipeline.settings import ValidationSettings
+from soups.pipeline.settings import OneModelSettings, ValidationSettings
 from soups.pipeline.votes import default_model
 from soups.records import write_table
 from soups.report.answers import JOINT, Answers
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
+
+OneModel = TypeVar("OneModel", bound=OneModelSettings)
 
 
 def validate(given: cli.Given[ValidationSettings]) -> None:
@@ -59,7 +61,7 @@ def _means_tables(settings: ValidationSettings) -> bool:
 
 def _validate_model(given: cli.Given[ValidationSettings]) -> None:
     settings = given.settings
-    bench, path = _bench_of_model(given)
+    bench, path = bench_of_model(given)
     _tell_without_effect(given, bench)
     run, space = bench.run, bench.space_of(path)
     outputs, labels = bench.probabilities(path, ["val"], space)["val"], bench.labels("val", space)
@@ -112,8 +114,12 @@ def class_table_of(answers: Answers) -> "pd.DataFrame":
     return pd.DataFrame(class_rows(answers))
 
 
-def _bench_of_model(given: cli.Given[ValidationSettings]) -> tuple[Bench, Path]:
-    """The model, and the run that it belongs to: it is validated on that run's split, whichever is the latest."""
+def bench_of_model(given: cli.Given[OneModel]) -> tuple[Bench, Path]:
+    """The model, and the run that it belongs to: it is validated on that run's split, whichever is the latest.
+
+    Raises:
+        UsageError: no such run or model.
+    """
     settings = given.settings
     if settings.model_name is not None and Path(settings.model_name).is_file():
         folder = own_run(Path(settings.model_name))
@@ -127,7 +133,7 @@ def _bench_of_model(given: cli.Given[ValidationSettings]) -> tuple[Bench, Path]:
     return bench, path
 
 
-def _bench_in(given: cli.Given[ValidationSettings], folder: Path) -> Bench:
+def _bench_in(given: cli.Given[OneModel], folder: Path) -> Bench:
     where = {"name": folder.name, "runs_folder": str(folder.parent)}
     settings = given.settings.model_copy(update={"run": given.settings.run.model_copy(update=where)})
     return open_bench(settings, given.names, may_differ={"split_seed"})
