@@ -8,15 +8,17 @@ import numpy as np
 
 from soups.checkpoints import Card
 from soups.data.cache import open_images
-from soups.data.geometry import evaluation_geometry
-from soups.errors import DataError
-from soups.evaluation.logits import compute_logits
+from soups.data.decode import decode
+from soups.data.geometry import apply, evaluation_geometry
+from soups.errors import DataError, unknown_name
+from soups.evaluation.logits import batch_logits, compute_logits, evaluating
 from soups.metrics import probabilities
 from soups.models.load import load_classifier
 from soups.runtime import Runtime, RuntimeSettings, cache_dir, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL.Image import Image as PILImage
 
     from soups.models.classifier import Classifier
 
@@ -82,6 +84,41 @@ class Predictor:
         result["confidence"] = confidences.max(axis=1) if len(frame) else []
         return result
 
+    def explain(
+        self, image: "str | Path | PILImage | np.ndarray", method: str = "gradcam++", target: str | None = None
+    ) -> np.ndarray:
+        """Where in an image the evidence for a class is.
+
+        Args:
+            image: a file, a Pillow image, or (H, W, 3) uint8 pixels, RGB.
+            method: `cam`, `gradcam`, `gradcam++`, `layercam`, `rollout`, `relevance`; or `auto`: relevance where the
+                network's attention can be read, as in ViT, gradcam++ elsewhere.
+            target: the class; None: the predicted one.
+
+        Returns:
+            (S, S) float32 in [0, 1] with S = `card.preprocessing.size`, in the frame of the model's input: the image
+            resized, and its middle cut out, as the card says (`soups.data.geometry.seen_box` tells which part that is).
+
+        Raises:
+            UsageError: an unknown method or class, or a method that does not suit the network.
+            DataError: an image that cannot be read.
+        """
+        from torch import from_numpy
+
+        from soups.explain.methods import chosen_method, explain
+        from soups.explain.settings import MapSettings, check_method
+
+        check_method(method)
+        if target is not None and target not in self.classes:
+            raise unknown_name("class", target, self.classes)
+        preprocessing = self.card.preprocessing
+        pixels = apply(_pixels(image), evaluation_geometry(preprocessing))[None]
+        with evaluating(self.classifier, self.runtime):
+            logits = batch_logits(self.classifier, from_numpy(pixels), preprocessing, self.runtime)
+        label = int(logits.argmax()) if target is None else self.classes.index(target)
+        method = chosen_method(self.classifier, pixels, preprocessing, MapSettings(method=method))
+        return explain(self.classifier, pixels, np.array([label]), preprocessing, method)[0]
+
 
 def load(path: str | Path, device: str = "auto", batch_size: int = 64) -> Predictor:
     """Load a checkpoint that soups wrote.
@@ -97,6 +134,21 @@ def load(path: str | Path, device: str = "auto", batch_size: int = 64) -> Predic
     """
     classifier, card = load_classifier(Path(path))
     return Predictor(classifier, card, _runtime(card, device), batch_size)
+
+
+def _pixels(image: "str | Path | PILImage | np.ndarray") -> np.ndarray:
+    """(H, W, 3) uint8, RGB.
+
+    Raises:
+        DataError: a file that cannot be read, or an array of another kind.
+    """
+    if isinstance(image, str | Path):
+        return decode(Path(image))
+    pixels = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        found = f"{pixels.shape} {pixels.dtype}"
+        raise DataError("image: an array of another kind", expected="(H, W, 3) uint8, RGB", found=found)
+    return pixels
 
 
 def _runtime(card: Card, device: str) -> Runtime:

@@ -2,15 +2,32 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from soups.errors import unknown_name
+
+AUTO = "auto"
+NAMES = ("cam", "gradcam", "gradcam++", "layercam", "rollout", "relevance")
+"""The methods, as in `soups.explain.methods.METHODS`, which needs torch."""
+
+
+def check_method(name: str) -> None:
+    """Refuse a name that is no method, before anything is loaded.
+
+    Raises:
+        UsageError: lists the known ones.
+    """
+    if name != AUTO and name not in NAMES:
+        raise unknown_name("method", name, (AUTO, *NAMES))
+
 
 class MapSettings(BaseModel):
     """How maps are made and measured."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: str = "gradcam++"
-    """Of convolutional networks, Swin and ViT: gradcam, gradcam++ or layercam; cam where the head follows global
-    average pooling; of ViT also rollout and relevance, which look at attention."""
+    method: str = AUTO
+    """`auto`: relevance of ViT, gradcam++ of others. Of convolutional networks, Swin and ViT: gradcam, gradcam++ or
+    layercam; cam where the head follows global average pooling; of ViT also rollout and relevance, which look at
+    attention."""
     target_layer: str | None = None
     """The module whose output is looked at, such as `layer3`; by default the last one that knows places."""
     faithfulness: int = Field(default=24, ge=0)

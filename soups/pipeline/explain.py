@@ -14,9 +14,9 @@ from soups.data.decode import decode
 from soups.data.geometry import evaluation_geometry, seen_box
 from soups.errors import DataError, unknown_name
 from soups.evaluation.logits import compute_logits
-from soups.explain.methods import METHODS, reads
+from soups.explain.methods import METHODS, chosen_method, reads
 from soups.explain.methods import explain as explained
-from soups.explain.settings import MapSettings
+from soups.explain.settings import MapSettings, check_method
 from soups.labels import LabelSpace
 from soups.metrics import probabilities
 from soups.pipeline.cases import Case, Shown, all_of, of_files, of_set, spread, telling
@@ -28,10 +28,10 @@ from soups.pipeline.run import existing_run
 from soups.pipeline.settings import ExplainSettings
 from soups.pipeline.validate import bench_of_model
 from soups.records import whole_file, write_array, write_table
-from soups.report.overlays import Panel, Strip, draw_sheet, overlay
+from soups.report.overlays import Panel, Strip, draw_sheet, magnified, overlay
 from soups.report.pages import Card as Picture
 from soups.report.pages import Section, write_page
-from soups.report.pictures import BLACK, BLUE, GREEN, VERMILION, shortened
+from soups.report.pictures import BLACK, GREEN, VERMILION, shortened
 from soups.runtime import limit_threads
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LONGEST = 18
+_LONGEST = 22
+_ROLES = {"predicted": "for the prediction", "truth": "for the truth", "asked": "for the class"}
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,8 @@ def explain(given: cli.Given[ExplainSettings]) -> None:
         UsageError: an unknown method, class, set or layer, or a method that does not suit the model.
         DataError: images that are not there or cannot be read.
     """
-    settings, told = given.settings, given.settings.maps
-    if told.method not in METHODS:
-        raise unknown_name("method", told.method, METHODS)
+    settings = given.settings
+    check_method(settings.maps.method)
     bench, path = bench_of_model(given)
     limit_threads(bench.runtime.threads)
     classifier, card = load_model(bench.run, path)
@@ -94,8 +94,11 @@ def explain(given: cli.Given[ExplainSettings]) -> None:
         shown = of_set(bench, path, settings.on, space)
         cases = telling(shown, settings.count)
     pixels = shown.images.take([case.row for case in cases])
+    told = settings.maps.model_copy(
+        update={"method": chosen_method(classifier, pixels, card.preprocessing, settings.maps)}
+    )
     read = reads(classifier, pixels, card.preprocessing, told.method, told.target_layer)
-    own = _own_maps(model, shown, cases, settings)
+    own = _own_maps(model, shown, cases, settings.class_name, told)
     maps = list(own)
     for name, ingredient in _ingredients(model, bench, settings):
         maps += _ingredient_maps(name, ingredient, own, shown, bench, told)
@@ -113,19 +116,21 @@ def explain(given: cli.Given[ExplainSettings]) -> None:
         print(file)
 
 
-def _own_maps(model: Model, shown: Shown, cases: Sequence[Case], settings: ExplainSettings) -> list[Map]:
+def _own_maps(
+    model: Model, shown: Shown, cases: Sequence[Case], class_name: str | None, told: MapSettings
+) -> list[Map]:
     """Of each case for the class that was asked for, else for the predicted one and the true one."""
     wanted: list[tuple[Case, str, int]] = []
     for case in cases:
         predicted, truth = int(shown.predictions[case.row]), int(shown.labels[case.row])
-        if settings.class_name is not None:
-            wanted.append((case, "asked", model.space.names.index(settings.class_name)))
+        if class_name is not None:
+            wanted.append((case, "asked", model.space.names.index(class_name)))
             continue
         wanted.append((case, "predicted", predicted))
-        if truth not in (-1, predicted) and METHODS[settings.maps.method].of_class:
+        if truth not in (-1, predicted) and METHODS[told.method].of_class:
             wanted.append((case, "truth", truth))
     labels = np.array([label for _, _, label in wanted])
-    heats = _heats(model, shown, [case for case, _, _ in wanted], labels, settings.maps)
+    heats = _heats(model, shown, [case for case, _, _ in wanted], labels, told)
     return [
         Map(case, role, label, float(shown.probabilities[case.row, label]), heat)
         for (case, role, label), heat in zip(wanted, heats, strict=True)
@@ -138,18 +143,18 @@ def _heats(model: Model, shown: Shown, cases: Sequence[Case], labels: np.ndarray
 
 
 def _ingredients(model: Model, bench: Bench, settings: ExplainSettings) -> Iterator[tuple[str, Model]]:
-    """Those of a soup with the greatest coefficients, as models, one after the other; missing files are told of."""
+    """Those of a soup of several with the greatest coefficients, one after the other; missing files are told of."""
     from soups.models.build import build_filled
 
     card = model.card
-    if card.soup is None or not settings.ingredients:
+    parts = [part for part in card.soup.ingredients if part.coefficient] if card.soup is not None else []
+    if len(parts) < 2:
         return
     folder = own_run(model.path)
     run_settings = settings.run.model_copy(update={"runs_folder": str(folder.parent)}) if folder else settings.run
     run = existing_run(run_settings, folder.name) if folder else bench.run
     library = Library(model.path, run, settings)
-    parts = sorted(card.soup.ingredients, key=lambda part: (-part.coefficient, part.name))
-    for part in [part for part in parts if part.coefficient][: settings.ingredients]:
+    for part in sorted(parts, key=lambda part: (-part.coefficient, part.name))[: settings.ingredients]:
         try:
             ingredient = library.ingredients([part])[0]
         except DataError as error:
@@ -185,12 +190,15 @@ def _write(
         image = shown.images[case.row]
         laid = [overlay(image, map.heat) for map in own]
         panels, pictures = _pictures_of(model.space, shown, case, own, laid)
-        strips.append(Strip(f"{case.why}\n{shortened(shown.images.paths[case.row].stem, _LONGEST)}", panels))
+        path = shown.images.paths[case.row]
+        names = (shortened(name, _LONGEST) for name in (path.parent.name, path.stem))
+        strips.append(Strip("\n".join((case.why, *names)), panels))
         sections.append(
             Section(f"{case.why}: {shown.images.paths[case.row].name}", pictures, _said(model, shown, case))
         )
         for map, picture in zip(own, laid, strict=True):
             rows.append(_write_map(model, shown, map, picture, folder))
+    strips = [replace(strip, panels=_without(strip.panels, strips)) for strip in strips]
     sheet, page, table = folder / "sheet.png", folder / "page.html", folder / "maps.csv"
     draw_sheet(strips, sheet, heading)
     intro = [
@@ -205,23 +213,32 @@ def _write(
 
 def _pictures_of(
     space: LabelSpace, shown: Shown, case: Case, own: Sequence[Map], laid: Sequence[np.ndarray]
-) -> tuple[list[Panel], list[Picture]]:
+) -> tuple[list[Panel | None], list[Picture]]:
     """Of one case: what the sheet shows, and what the page shows."""
     label, path, image = int(shown.labels[case.row]), shown.images.paths[case.row], shown.images[case.row]
-    truth = f"is {space.names[label]}" if label >= 0 else "the image"
-    panels = [Panel(image, shortened(truth, 2 * _LONGEST), GREEN if label >= 0 else BLACK)]
-    times = laid[0].shape[0] // image.shape[0]
-    pictures = [Picture(path.as_posix(), image.repeat(times, 0).repeat(times, 1), first=truth)]
+    known = label >= 0
+    truth = space.names[label] if known else ""
+    large = magnified(image, laid[0].shape[0] // image.shape[0])
+    head = f"the image, truly\n{shortened(truth, _LONGEST)}" if known else "the image"
+    panels: list[Panel | None] = [Panel(large, head, GREEN if known else BLACK)]
+    pictures = [Picture(path.as_posix(), large, first=f"is {truth}" if known else "")]
     for map, picture in zip(own, laid, strict=True):
-        name, share = space.names[map.label], f"{100 * map.chance:.0f}%"
-        ingredient = map.role not in ("predicted", "truth", "asked")
-        right = map.label == label
-        who = f"{shortened(map.role, _LONGEST)}: " if ingredient else ""
-        colour = BLUE if ingredient else GREEN if right else VERMILION if label >= 0 else BLACK
-        panels.append(Panel(picture, f"{who}for {shortened(name, _LONGEST)}, {share}", colour))
-        words = {"first" if right else "second": f"for {name}, {share}"}
-        pictures.append(Picture(map.role, picture, **words))
+        name, right = space.names[map.label], map.label == label
+        colour = GREEN if right else VERMILION if known else BLACK
+        words = f"{_ROLES.get(map.role, shortened(map.role, _LONGEST))}\n"
+        panels.append(Panel(picture, f"{words}{shortened(name, _LONGEST)}, {100 * map.chance:.0f}%", colour))
+        said = {"first" if right else "second": f"for {name}, {100 * map.chance:.0f}%"}
+        pictures.append(Picture(_ROLES.get(map.role, map.role), picture, **said))
+    if all(map.role != "truth" for map in own):
+        panels.insert(2, None)  # So that an ingredient's maps stand in one column.
     return panels, pictures
+
+
+def _without(panels: Sequence[Panel | None], strips: Sequence[Strip]) -> list[Panel | None]:
+    """The panels without the column of the true classes, where that is empty in all rows."""
+    if any(len(strip.panels) > 2 and strip.panels[2] is not None for strip in strips):
+        return list(panels)
+    return [*panels[:2], *panels[3:]]
 
 
 def _said(model: Model, shown: Shown, case: Case) -> str:

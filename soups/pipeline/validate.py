@@ -1,7 +1,7 @@
 """What `validation.py` does: which classes and images a model gets wrong on its run's validation set."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +16,7 @@ from soups.pipeline.reading import find_model, own_run
 from soups.pipeline.sets import evaluation_set
 from soups.pipeline.settings import OneModelSettings, ValidationSettings
 from soups.pipeline.votes import default_model
+from soups.pipeline.wrong_maps import method_of, wrong_maps
 from soups.records import write_table
 from soups.report.answers import JOINT, Answers
 from soups.report.per_class import draw_confusion
@@ -38,12 +39,15 @@ def validate(given: cli.Given[ValidationSettings]) -> None:
         DataError: the validation images have no labels, the model has other classes, or a table is not what it should
             be.
     """
+    method = method_of(given.settings.explain)
     if _means_tables(given.settings):
+        if method is not None:
+            raise UsageError("--explain: tables have no model to explain", next_step="give --model-name")
         from soups.pipeline.validate_tables import validate_tables
 
         validate_tables(given)
     else:
-        _validate_model(given)
+        _validate_model(given, method)
 
 
 def _means_tables(settings: ValidationSettings) -> bool:
@@ -59,7 +63,7 @@ def _means_tables(settings: ValidationSettings) -> bool:
     return bool(tables) and settings.ground_truth is not None
 
 
-def _validate_model(given: cli.Given[ValidationSettings]) -> None:
+def _validate_model(given: cli.Given[ValidationSettings], method: str | None) -> None:
     settings = given.settings
     bench, path = bench_of_model(given)
     _tell_without_effect(given, bench)
@@ -72,8 +76,9 @@ def _validate_model(given: cli.Given[ValidationSettings]) -> None:
     write_table(run.folder / "output" / f"{path.stem}_classes.csv", class_table_of(answers))
     preprocessing = run.card_of(path).preprocessing
     images = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache).images
+    maps = wrong_maps(bench, path, answers, images, method, settings.images) if method is not None else ({}, "")
     figures = run.folder / "figures"
-    draw_pictures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images)
+    draw_pictures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images, maps)
 
 
 def draw_pictures(
@@ -83,6 +88,7 @@ def draw_pictures(
     what: str,
     image: Callable[[int], np.ndarray] | None,
     most: int,
+    maps: tuple[Mapping[int, Sequence[np.ndarray]], str] = ({}, ""),
 ) -> None:
     """Draw the confusion matrices, and the wrong images where images are at hand; prints the pictures' paths.
 
@@ -93,6 +99,7 @@ def draw_pictures(
         what: the images in words, for titles.
         image: row → (H, W, 3) uint8 pixels.
         most: how many wrong images are shown at the most.
+        maps: row → pictures of its maps, for the rows that are shown, and what they are.
     """
     print()
     for of, part in answers.parts().items():
@@ -103,7 +110,8 @@ def draw_pictures(
     if image is not None:
         surest = ", the surest first" if answers.confidences is not None else ""
         path = folder / f"{stem}_wrong.png"
-        draw_wrong_images(image, answers, path, title=f"{stem}: wrong {what}{surest}", most=most)
+        title = f"{stem}: wrong {what}{surest}"
+        draw_wrong_images(image, answers, path, title=title, most=most, maps=maps[0], told=maps[1])
         print(path)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,20 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
         heat: (S, S) float in [0, 1].
     """
     import matplotlib
+    from PIL import Image
 
     times = -(-_SMALLEST // image.shape[0])
-    colours = matplotlib.colormaps[_COLOURS](heat)[..., :3] * 255
-    grey = (image @ np.array(_GREY_OF_RGB))[..., None]
-    share = (_LEAST + (_MOST - _LEAST) * heat)[..., None]
-    mixed = np.rint((1 - share) * grey + share * colours).clip(0, 255).astype(np.uint8)
-    return mixed.repeat(times, axis=0).repeat(times, axis=1)
+    side = times * image.shape[0]
+    smooth = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR))
+    colours = matplotlib.colormaps[_COLOURS](smooth)[..., :3] * 255
+    grey = (magnified(image, times) @ np.array(_GREY_OF_RGB))[..., None]
+    share = (_LEAST + (_MOST - _LEAST) * smooth)[..., None]
+    return np.rint((1 - share) * grey + share * colours).clip(0, 255).astype(np.uint8)
+
+
+def magnified(image: np.ndarray, times: int) -> np.ndarray:
+    """An image with each pixel as a square of `times` × `times`."""
+    return image.repeat(times, axis=0).repeat(times, axis=1)
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,12 @@ class Strip:
     """A row of a sheet: what belongs to one image."""
 
     title: str
-    panels: Sequence[Panel]
+    panels: Sequence[Panel | None]
+    """None leaves the place empty."""
 
 
 def draw_sheet(strips: Sequence[Strip], path: Path, heading: str) -> None:
-    """Draw rows of pictures with a line above each, a title at the left of each row, and the colours' meaning below.
+    """Draw rows of pictures with lines above each, a title at the left of each row, and the colours' meaning below.
 
     Raises:
         EnvironmentFailure: the file cannot be written.
@@ -61,20 +70,21 @@ def draw_sheet(strips: Sequence[Strip], path: Path, heading: str) -> None:
     from matplotlib.colors import Normalize
 
     columns, rows = max(len(strip.panels) for strip in strips), len(strips)
-    figure = new_figure(1.75 * columns + 0.6, 1.95 * rows + 1.5)
+    figure = new_figure(1.75 * columns + 0.6, 2.1 * rows + 1.2)
     figure.suptitle(plain(heading), fontsize=11, x=0.01, ha="left")
     grid = figure.subplots(rows, columns, squeeze=False)
     for row, strip in zip(grid, strips, strict=True):
-        for axes in row[len(strip.panels) :]:
-            axes.set_axis_off()
         row[0].set_ylabel(plain(strip.title), fontsize=8)
-        for axes, panel in zip(row, strip.panels, strict=False):
+        for axes, panel in zip_longest(row, strip.panels):
+            if panel is None:
+                axes.set_axis_off()
+                continue
             axes.imshow(panel.picture, interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_title(plain(panel.above), fontsize=8, color=panel.colour, pad=3)
     colours = ScalarMappable(Normalize(0, 1), _COLOURS)
-    bar = figure.colorbar(colours, ax=grid, location="bottom", fraction=0.02, aspect=50, shrink=0.7)
+    bar = figure.colorbar(colours, ax=grid, location="bottom", fraction=0.1 / rows, aspect=40, shrink=0.8)
     bar.set_label("evidence for the class, from the least (0) to the most (1) in each map", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     save(figure, path)

@@ -8,6 +8,7 @@ import numpy as np
 from soups.labels import SEPARATOR, LabelSpace
 from soups.report.answers import Answers
 from soups.report.grid import Tile, draw_grid
+from soups.report.overlays import magnified
 from soups.report.pictures import GREEN, VERMILION, short_names
 
 _NAME_LENGTH = 15
@@ -68,8 +69,7 @@ def _stacked(image: np.ndarray, below: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures one below the other, the image as large as its maps."""
     if not below:
         return image
-    times = below[0].shape[0] // image.shape[0]
-    return np.concatenate([image.repeat(times, axis=0).repeat(times, axis=1), *below])
+    return np.concatenate([magnified(image, below[0].shape[0] // image.shape[0]), *below])
 
 
 def _tile(image: np.ndarray, answers: Answers, row: int, names: Sequence[str]) -> Tile:
