@@ -98,6 +98,7 @@ class Predictor:
         Returns:
             (S, S) float32 in [0, 1] with S = `card.preprocessing.size`, in the frame of the model's input: the image
             resized, and its middle cut out, as the card says (`soups.data.geometry.seen_box` tells which part that is).
+            All 0 where nothing speaks for the class.
 
         Raises:
             UsageError: an unknown method or class, or a method that does not suit the network.

@@ -9,7 +9,7 @@ import torch
 
 import soups
 from soups.checkpoints import Card, write_checkpoint
-from soups.errors import DataError
+from soups.errors import DataError, UsageError
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 
@@ -77,6 +77,29 @@ def test_what_cannot_be_predicted(checkpoint: Path, tmp_path: Path) -> None:
         model.predict_proba([tmp_path / "broken.png"])
     with pytest.raises(DataError, match="no such file"):
         soups.load(tmp_path / "none.safetensors")
+
+
+def test_maps_of_files_pictures_and_arrays(checkpoint: Path, toy_data: Path) -> None:
+    from PIL import Image
+
+    model = soups.load(checkpoint, device="cpu")
+    path = sorted((toy_data / "test").rglob("*.png"))[0]
+    heat = model.explain(path, "relevance")
+    assert heat.shape == (16, 16) and heat.dtype == np.float32 and heat.min() == 0 and heat.max() == 1
+    with Image.open(path) as picture:
+        assert np.array_equal(model.explain(picture, "auto"), heat)
+        assert np.array_equal(model.explain(np.asarray(picture), "relevance"), heat)
+    assert np.array_equal(model.explain(path), model.explain(path, "gradcam++"))
+    predicted = CLASSES[model.predict_proba([path])[0].argmax()]
+    others = [model.explain(str(path), "relevance", target=name) for name in CLASSES]
+    assert np.array_equal(others[CLASSES.index(predicted)], heat)
+    assert not all(np.array_equal(other, heat) for other in others)
+    assert not np.array_equal(model.explain(path, "rollout"), heat)
+    for wrong, words in (({"target": "rad"}, "did you mean 'red'"), ({"method": "cam"}, "does not suit this model")):
+        with pytest.raises(UsageError, match=words):
+            model.explain(path, **wrong)
+    with pytest.raises(DataError, match="an array of another kind"):
+        model.explain(np.zeros((4, 4)))
 
 
 def test_the_table_of_contents_is_lazy() -> None:

@@ -202,7 +202,8 @@ def _write(
     sheet, page, table = folder / "sheet.png", folder / "page.html", folder / "maps.csv"
     draw_sheet(strips, sheet, heading)
     intro = [
-        "Bright: evidence for the class, from the least to the most in each map; grey: the image as the model sees it.",
+        "Bright: evidence for the class, from the least to the most in each map; grey: the image as the model sees it. "
+        "A map without any light: nothing that the method reads spoke for the class.",
         "A map says where the model looked, not whether it was right to; see the faithfulness table for how far to "
         "trust this method here.",
     ]
