@@ -8,10 +8,10 @@ import numpy as np
 
 from soups.checkpoints import Card
 from soups.data.cache import Images
-from soups.data.geometry import evaluation_geometry
-from soups.data.given_images import listed, open_given
-from soups.errors import DataError
-from soups.evaluation.logits import compute_features, compute_logits
+from soups.data.geometry import apply, evaluation_geometry
+from soups.data.given_images import listed, open_given, read_given
+from soups.errors import DataError, unknown_name
+from soups.evaluation.logits import batch_logits, compute_features, compute_logits, evaluating
 from soups.metrics import probabilities
 from soups.models.hub_folder import load_anywhere
 from soups.runtime import Runtime, RuntimeSettings, cache_dir, resolve
@@ -117,6 +117,40 @@ class Predictor:
         result["target"] = self.space.decode(confidences.argmax(axis=1)) if len(frame) else []
         result["confidence"] = confidences.max(axis=1) if len(frame) else []
         return result
+
+    def explain(self, image: "Given", method: str = "gradcam++", target: str | None = None) -> np.ndarray:
+        """Where in an image the evidence for a class is.
+
+        Args:
+            image: a path, a `PIL.Image` of any mode, or an array (H, W, 3) uint8, RGB.
+            method: `cam`, `gradcam`, `gradcam++`, `layercam`, `rollout`, `relevance`; or `auto`: relevance where the
+                network's attention can be read, as in ViT, gradcam++ elsewhere.
+            target: the class; None: the predicted one.
+
+        Returns:
+            (S, S) float32 in [0, 1] with S = `card.preprocessing.size`, in the frame of the model's input: the image
+            resized, and its middle cut out, as the card says (`soups.data.geometry.seen_box` tells which part that is).
+            All 0 where nothing speaks for the class.
+
+        Raises:
+            UsageError: an unknown method or class, or a method that does not suit the network.
+            DataError: an image that cannot be read.
+        """
+        from torch import from_numpy
+
+        from soups.explain.methods import chosen_method, explain
+        from soups.explain.settings import MapSettings, check_method
+
+        check_method(method)
+        if target is not None and target not in self.classes:
+            raise unknown_name("class", target, self.classes)
+        preprocessing = self.card.preprocessing
+        pixels = apply(read_given(image), evaluation_geometry(preprocessing))[None]
+        with evaluating(self.classifier, self.runtime):
+            logits = batch_logits(self.classifier, from_numpy(pixels), preprocessing, self.runtime)
+        label = int(logits.argmax()) if target is None else self.classes.index(target)
+        method = chosen_method(self.classifier, pixels, preprocessing, MapSettings(method=method))
+        return explain(self.classifier, pixels, np.array([label]), preprocessing, method)[0]
 
     def _open(self, images: "Given | Iterable[Given]") -> Images:
         return open_given(images, evaluation_geometry(self.card.preprocessing), cache_dir() / "images")

@@ -9,7 +9,7 @@ import torch
 
 import soups
 from soups.checkpoints import Card, write_checkpoint
-from soups.errors import DataError, EnvironmentFailure
+from soups.errors import DataError, EnvironmentFailure, UsageError
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 
@@ -117,6 +117,29 @@ def test_features_are_those_that_the_head_sees(checkpoint: Path, toy_data: Path)
         found = model.classifier.head(torch.from_numpy(features)).softmax(dim=1).numpy()
     assert np.allclose(found, model.predict_proba(paths), atol=0.02)  # bf16 where the processor has it.
     assert model.features(paths[0]).shape == (1, 8) and model.features([]).shape == (0, 8)
+
+
+def test_maps_of_files_pictures_and_arrays(checkpoint: Path, toy_data: Path) -> None:
+    from PIL import Image
+
+    model = soups.load(checkpoint, device="cpu")
+    path = sorted((toy_data / "test").rglob("*.png"))[0]
+    heat = model.explain(path, "relevance")
+    assert heat.shape == (16, 16) and heat.dtype == np.float32 and heat.min() == 0 and heat.max() == 1
+    with Image.open(path) as picture:
+        assert np.array_equal(model.explain(picture, "auto"), heat)
+        assert np.array_equal(model.explain(np.asarray(picture), "relevance"), heat)
+    assert np.array_equal(model.explain(path), model.explain(path, "gradcam++"))
+    predicted = CLASSES[model.predict_proba([path])[0].argmax()]
+    others = [model.explain(str(path), "relevance", target=name) for name in CLASSES]
+    assert np.array_equal(others[CLASSES.index(predicted)], heat)
+    assert not all(np.array_equal(other, heat) for other in others)
+    assert not np.array_equal(model.explain(path, "rollout"), heat)
+    for wrong, words in (({"target": "rad"}, "did you mean 'red'"), ({"method": "cam"}, "does not suit this model")):
+        with pytest.raises(UsageError, match=words):
+            model.explain(path, **wrong)
+    with pytest.raises(DataError, match="not an array of pixels"):
+        model.explain(np.zeros((4, 4)))
 
 
 def test_the_table_of_contents_is_lazy() -> None:

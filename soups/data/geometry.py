@@ -78,12 +78,33 @@ def apply(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     width, height = _resized(picture.width, picture.height, geometry)
     left, top = round((width - side) / 2.0), round((height - side) / 2.0)
     if max(width, height) > _LONG * geometry.resize:
-        across, down = picture.width / width, picture.height / height
-        box = (left * across, top * down, (left + side) * across, (top + side) * down)
-        return np.array(picture.resize((side, side), filter_, box=box))
+        return np.array(picture.resize((side, side), filter_, box=_box(picture.width, picture.height, geometry)))
     if (width, height) != picture.size:
         picture = picture.resize((width, height), filter_)
     return np.array(picture.crop((left, top, left + side, top + side)))
+
+
+def seen_box(width: int, height: int, geometry: Geometry) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the part of an image that `apply` keeps, in the image's own pixels.
+
+    Pixel (row, column) of the S × S result shows the place (left + (column + ½) · (right - left) / S, top + (row + ½) ·
+    (bottom - top) / S) of the image.
+    """
+    kept_width, kept_height = width, height
+    if geometry.cut is not None:
+        kept_height, kept_width = (min(have, keep) for have, keep in zip((height, width), geometry.cut, strict=True))
+    across, down = round((width - kept_width) / 2.0), round((height - kept_height) / 2.0)
+    left, top, right, bottom = _box(kept_width, kept_height, geometry)
+    return left + across, top + down, right + across, bottom + down
+
+
+def _box(width: int, height: int, geometry: Geometry) -> tuple[float, float, float, float]:
+    """The centred square in the pixels of an image of this size, before it is resized."""
+    resized_width, resized_height = _resized(width, height, geometry)
+    side = geometry.crop
+    left, top = round((resized_width - side) / 2.0), round((resized_height - side) / 2.0)
+    across, down = width / resized_width, height / resized_height
+    return left * across, top * down, (left + side) * across, (top + side) * down
 
 
 def _middle(image: np.ndarray, cut: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from soups.errors import DataError
 from soups.hashes import hashes_of
 from soups.pipeline.foreign import ENDINGS
 from soups.pipeline.run import Run
-from soups.pipeline.settings import MainSettings
+from soups.pipeline.settings import CommandSettings
 from soups.preflight import strip_prefix
 from soups.recipes.pool import Ingredient
 from soups.runtime import cache_dir
@@ -24,7 +24,7 @@ class Library:
     soup: Path
     run: Run | None
     """That of the soup, if it has one."""
-    settings: MainSettings
+    settings: CommandSettings
     _known: dict[Path, dict[str, Path]] = field(default_factory=dict)
 
     def ingredients(self, parts: Sequence[IngredientCard]) -> tuple[Ingredient, ...]:

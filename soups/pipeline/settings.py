@@ -1,12 +1,14 @@
 """What each command can be told; free of torch, so that `--help` is quick."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import Flag
 from soups.data.settings import CacheSettings, DataSettings
 from soups.evaluation.settings import EvaluationSettings
+from soups.explain.settings import MapSettings
 from soups.models.settings import ModelSettings
 from soups.runtime import RuntimeSettings
 from soups.training.settings import RandomRanges, TrainingSettings
@@ -192,15 +194,20 @@ class InferenceSettings(CommandSettings):
     """A CSV of true labels (or its folder): prints how many predictions are right."""
 
 
-class ValidationSettings(CommandSettings):
+class OneModelSettings(CommandSettings):
+    """What commands about one model can be told."""
+
+    model_name: str | None = None
+    """The model; by default the greedy soup, or the best model by validation where there is none."""
+
+
+class ValidationSettings(OneModelSettings):
     """Show which classes and images are predicted wrong: on stdout as tables, in the run's figures as pictures.
 
     A model is validated on the validation images of its own run, whatever seed is given; tables of predictions against
     a table of the truth.
     """
 
-    model_name: str | None = None
-    """The model; by default the greedy soup, or the best model by validation where there is none."""
     predictions: tuple[str, ...] | None = None
     """Instead of a model: a CSV of predictions (or a folder with one), to be held against --ground-truth; or several,
     which are compared with the first. `NAME=A.csv,B.csv` is one row, the mean of tables that differ by chance alone."""
@@ -209,8 +216,31 @@ class ValidationSettings(CommandSettings):
     together."""
     images: int = Field(default=24, gt=0)
     """How many wrong images the grid shows at the most."""
+    explain: tuple[str, ...] | None = None
+    """Below each wrong image, maps of what speaks for the prediction and for the truth: bare, or a method such as
+    gradcam; see scripts/explain.py."""
     random_seed: int | None = None
     """Taken, as the original's command has it, and without effect: the split is the run's."""
+
+
+class ExplainSettings(OneModelSettings):
+    """Show what a model looks at: maps of the evidence for a class, over the images that are named, or over the surest
+    right, the surest wrong and the most uncertain ones of a set; and how faithful the maps are.
+    """
+
+    maps: MapSettings = MapSettings()
+    images: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Images, or folders of them; by default some of the set --on."""
+    class_name: Annotated[str | None, tyro.conf.arg(aliases=["--class"])] = None
+    """Explain this class; by default the predicted one and, where it is another, the true one."""
+    on: str = "val"
+    """The set of images where none are named: `val`, `test` or a shift's name."""
+    count: int = Field(default=4, gt=0)
+    """How many surest right, surest wrong and most uncertain images."""
+    ingredients: int = Field(default=4, ge=0)
+    """Of a soup: the maps of so many of its ingredients beside its own, at the most."""
+    output: str | None = None
+    """The folder to write into; by default `output/explain/<model>_<method>` in the run."""
 
 
 class DisagreementSettings(CommandSettings):

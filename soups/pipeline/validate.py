@@ -1,9 +1,9 @@
 """What `validation.py` does: which classes and images a model gets wrong on its run's validation set."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from soups.pipeline.evaluate import Bench
 from soups.pipeline.main import open_bench
 from soups.pipeline.reading import find_model, own_run
 from soups.pipeline.sets import evaluation_set
-from soups.pipeline.settings import ValidationSettings
+from soups.pipeline.settings import OneModelSettings, ValidationSettings
 from soups.pipeline.votes import default_model
+from soups.pipeline.wrong_maps import method_of, wrong_maps
 from soups.records import write_table
 from soups.report.answers import JOINT, Answers
 from soups.report.per_class import draw_confusion
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OneModel = TypeVar("OneModel", bound=OneModelSettings)
+
 
 def validate(given: cli.Given[ValidationSettings]) -> None:
     """Print scores and confusion matrices of the class and of each factor, and draw them and the wrong images.
@@ -36,12 +39,15 @@ def validate(given: cli.Given[ValidationSettings]) -> None:
         DataError: the validation images have no labels, the model has other classes, or a table is not what it should
             be.
     """
+    method = method_of(given.settings.explain)
     if _means_tables(given.settings):
+        if method is not None:
+            raise UsageError("--explain: tables have no model to explain", next_step="give --model-name")
         from soups.pipeline.validate_tables import validate_tables
 
         validate_tables(given)
     else:
-        _validate_model(given)
+        _validate_model(given, method)
 
 
 def _means_tables(settings: ValidationSettings) -> bool:
@@ -57,9 +63,9 @@ def _means_tables(settings: ValidationSettings) -> bool:
     return bool(tables) and settings.ground_truth is not None
 
 
-def _validate_model(given: cli.Given[ValidationSettings]) -> None:
+def _validate_model(given: cli.Given[ValidationSettings], method: str | None) -> None:
     settings = given.settings
-    bench, path = _bench_of_model(given)
+    bench, path = bench_of_model(given)
     _tell_without_effect(given, bench)
     run, space = bench.run, bench.space_of(path)
     outputs, labels = bench.probabilities(path, ["val"], space)["val"], bench.labels("val", space)
@@ -70,8 +76,9 @@ def _validate_model(given: cli.Given[ValidationSettings]) -> None:
     write_table(run.folder / "output" / f"{path.stem}_classes.csv", class_table_of(answers))
     preprocessing = run.card_of(path).preprocessing
     images = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache).images
+    maps = wrong_maps(bench, path, answers, images, method, settings.images) if method is not None else ({}, "")
     figures = run.folder / "figures"
-    draw_pictures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images)
+    draw_pictures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images, maps)
 
 
 def draw_pictures(
@@ -81,6 +88,7 @@ def draw_pictures(
     what: str,
     image: Callable[[int], np.ndarray] | None,
     most: int,
+    maps: tuple[Mapping[int, Sequence[np.ndarray]], str] = ({}, ""),
 ) -> None:
     """Draw the confusion matrices, and the wrong images where images are at hand; prints the pictures' paths.
 
@@ -91,6 +99,7 @@ def draw_pictures(
         what: the images in words, for titles.
         image: row → (H, W, 3) uint8 pixels.
         most: how many wrong images are shown at the most.
+        maps: row → pictures of its maps, for the rows that are shown, and what they are.
     """
     print()
     for of, part in answers.parts().items():
@@ -101,7 +110,8 @@ def draw_pictures(
     if image is not None:
         surest = ", the surest first" if answers.confidences is not None else ""
         path = folder / f"{stem}_wrong.png"
-        draw_wrong_images(image, answers, path, title=f"{stem}: wrong {what}{surest}", most=most)
+        title = f"{stem}: wrong {what}{surest}"
+        draw_wrong_images(image, answers, path, title=title, most=most, maps=maps[0], told=maps[1])
         print(path)
 
 
@@ -112,8 +122,12 @@ def class_table_of(answers: Answers) -> "pd.DataFrame":
     return pd.DataFrame(class_rows(answers))
 
 
-def _bench_of_model(given: cli.Given[ValidationSettings]) -> tuple[Bench, Path]:
-    """The model, and the run that it belongs to: it is validated on that run's split, whichever is the latest."""
+def bench_of_model(given: cli.Given[OneModel]) -> tuple[Bench, Path]:
+    """The model, and the run that it belongs to: it is validated on that run's split, whichever is the latest.
+
+    Raises:
+        UsageError: no such run or model.
+    """
     settings = given.settings
     if settings.model_name is not None and Path(settings.model_name).is_file():
         folder = own_run(Path(settings.model_name))
@@ -127,7 +141,7 @@ def _bench_of_model(given: cli.Given[ValidationSettings]) -> tuple[Bench, Path]:
     return bench, path
 
 
-def _bench_in(given: cli.Given[ValidationSettings], folder: Path) -> Bench:
+def _bench_in(given: cli.Given[OneModel], folder: Path) -> Bench:
     where = {"name": folder.name, "runs_folder": str(folder.parent)}
     settings = given.settings.model_copy(update={"run": given.settings.run.model_copy(update=where)})
     return open_bench(settings, given.names, may_differ={"split_seed"})

@@ -24,8 +24,14 @@ class Tile:
     colour_below: str = BLACK
 
 
-def draw_grid(tiles: Sequence[Tile], path: Path, heading: str) -> None:
+def draw_grid(tiles: Sequence[Tile], path: Path, heading: str, stacked: int = 1) -> None:
     """Draw the images as PNG, in the order of reading, with their lines and a heading of one line or several.
+
+    Args:
+        tiles: the images and their lines.
+        path: the PNG file.
+        heading: above the grid.
+        stacked: how many pictures, one below the other, each tile's image is made of.
 
     Raises:
         EnvironmentFailure: the file cannot be written.
@@ -33,7 +39,7 @@ def draw_grid(tiles: Sequence[Tile], path: Path, heading: str) -> None:
     columns = min(_MOST_COLUMNS, max(4, math.ceil(math.sqrt(len(tiles)))))
     rows = max(1, math.ceil(len(tiles) / columns))
     lines = max((tile.above.count("\n") + tile.below.count("\n") for tile in tiles), default=0)
-    figure = new_figure(1.45 * columns + 0.2, (1.85 + 0.14 * lines) * rows + 0.85)
+    figure = new_figure(1.45 * columns + 0.2, (0.4 + 1.45 * stacked + 0.14 * lines) * rows + 0.85)
     figure.suptitle(plain(heading), fontsize=11, x=0.01, ha="left")
     for place, tile in enumerate(tiles, start=1):
         axes = figure.add_subplot(rows, columns, place)

@@ -1,6 +1,6 @@
 """The images that are predicted wrong, worst first, with what they were taken for and how surely."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from soups.labels import SEPARATOR, LabelSpace
 from soups.report.answers import Answers
 from soups.report.grid import Tile, draw_grid
+from soups.report.overlays import magnified
 from soups.report.pictures import GREEN, VERMILION, short_names
 
 _NAME_LENGTH = 15
@@ -28,6 +29,8 @@ def draw_wrong_images(
     *,
     title: str = "Wrong images, the surest first",
     most: int = 40,
+    maps: Mapping[int, Sequence[np.ndarray]] | None = None,
+    told: str = "",
 ) -> int:
     """Draw a grid of the wrong images as PNG; where classes are made of factors, what is wrong of each.
 
@@ -37,6 +40,9 @@ def draw_wrong_images(
         path: the PNG file.
         title: above the grid.
         most: how many images are shown at most.
+        maps: row → pictures of its maps (m·H, m·W, 3) uint8, m a whole number, equally many for each shown row; they
+            are drawn below the image.
+        told: what the maps are, for the heading.
 
     Returns:
         How many images are wrong.
@@ -50,9 +56,20 @@ def draw_wrong_images(
     heading = f"{title}\n{len(wrong)} of {len(answers.labels)} images are wrong{cut}"
     known = " and its confidence" if answers.confidences is not None else ""
     heading += f"\nabove: truth · below: prediction{known}" if len(shown) else ""
+    heading += f"\n{told}" if maps and len(shown) else ""
+    stacked = 1 + max((len(pictures) for pictures in (maps or {}).values()), default=0)
     short = short_names(answers.space.names, _NAME_LENGTH)
-    draw_grid([_tile(image(int(row)), answers, int(row), short) for row in shown], path, heading)
+    pictures = [_stacked(image(int(row)), (maps or {}).get(int(row), ())) for row in shown]
+    tiles = [_tile(picture, answers, int(row), short) for picture, row in zip(pictures, shown, strict=True)]
+    draw_grid(tiles, path, heading, stacked)
     return len(wrong)
+
+
+def _stacked(image: np.ndarray, below: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures one below the other, the image as large as its maps."""
+    if not below:
+        return image
+    return np.concatenate([magnified(image, below[0].shape[0] // image.shape[0]), *below])
 
 
 def _tile(image: np.ndarray, answers: Answers, row: int, names: Sequence[str]) -> Tile:

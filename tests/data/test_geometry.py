@@ -1,10 +1,12 @@
 """Resize and cut, against open_clip's own transform."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from soups.data.geometry import Geometry, apply, evaluation_geometry, training_geometry
+from soups.data.geometry import Geometry, apply, evaluation_geometry, seen_box, training_geometry
 from soups.errors import UsageError
 from soups.preprocessing import Preprocessing
 
@@ -69,3 +71,20 @@ def test_the_input_is_left_alone_and_the_output_is_free() -> None:
     pixels = apply(image, Geometry(32, 32))
     pixels[:] = 0
     assert image.any()
+
+
+@pytest.mark.parametrize("size", [(40, 30), (30, 41), (24, 24), (600, 5)])
+@pytest.mark.parametrize("cut", [None, (26, 22)])
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+def test_the_seen_box_is_what_is_kept(size: tuple[int, int], cut: tuple[int, int] | None, mode: Any) -> None:
+    width, height = size
+    # Each pixel says where it is, so the result says what it shows.
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    image = np.stack([columns % 256, rows % 256, columns // 256], axis=2).astype(np.uint8)
+    geometry = Geometry(16, 12, "nearest", mode, cut)
+    left, top, right, bottom = seen_box(width, height, geometry)
+    shown = apply(image, geometry).astype(int)
+    places = (np.arange(12) + 0.5) / 12
+    found = shown[0, :, 0] + 256 * shown[0, :, 2]
+    assert np.abs(found + 0.5 - (left + places * (right - left))).max() <= 1.01
+    assert np.abs(shown[:, 0, 1] + 0.5 - (top + places * (bottom - top))).max() <= 1.01

@@ -1,0 +1,57 @@
+"""Maps for the grid of wrong images: what spoke for the prediction, and what for the truth."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from soups.data.cache import Images
+from soups.errors import UsageError
+from soups.explain.settings import AUTO, MapSettings, check_method
+from soups.pipeline.evaluate import Bench, class_order
+from soups.pipeline.reading import load_model
+from soups.report.answers import Answers
+from soups.report.overlays import overlay
+from soups.report.wrong_images import wrong_rows
+from soups.runtime import limit_threads
+
+
+def method_of(explain: Sequence[str] | None) -> str | None:
+    """The method that `--explain` asks for; None without it.
+
+    Raises:
+        UsageError: an unknown one, or several.
+    """
+    if explain is None:
+        return None
+    if len(explain) > 1:
+        raise UsageError("--explain: several methods", expected="one", found=", ".join(explain))
+    method = explain[0] if explain else AUTO
+    check_method(method)
+    return method
+
+
+def wrong_maps(
+    bench: Bench, path: Path, answers: Answers, images: Images, method: str, most: int
+) -> tuple[dict[int, list[np.ndarray]], str]:
+    """Overlays of the wrong images that are shown, by row, and what they are, in words.
+
+    Raises:
+        UsageError: the method does not suit the model.
+    """
+    rows = wrong_rows(answers)[:most]
+    if not len(rows):
+        return {}, ""
+    from soups.explain.methods import METHODS, chosen_method, explain
+
+    limit_threads(bench.runtime.threads)
+    classifier, card = load_model(bench.run, path)
+    classifier.to(bench.runtime.device)
+    order, pixels = class_order(card, answers.space, path, bench.run.name), images.take(rows)
+    method = chosen_method(classifier, pixels, card.preprocessing, MapSettings(method=method))
+    asked, told = [answers.predictions], f"maps: {method} for the prediction"
+    if METHODS[method].of_class:
+        asked, told = [*asked, answers.labels], f"{told}, then for the truth"
+    heats = [explain(classifier, pixels, order[labels[rows]], card.preprocessing, method) for labels in asked]
+    laid = {int(row): [overlay(pixels[at], heat[at]) for heat in heats] for at, row in enumerate(rows)}
+    return laid, told

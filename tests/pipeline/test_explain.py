@@ -1,0 +1,133 @@
+"""`scripts/explain.py` and `validation.py --explain` on the toy run."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import soups
+import validation
+from soups.checkpoints import read_card
+
+Desk = Any
+QUICK = ["--count", "1", "--faithfulness", "3", "--steps", "4", "--random-maps", "1"]
+
+
+@pytest.fixture(scope="module")
+def explain() -> Any:
+    place = Path(__file__).parents[2] / "scripts" / "explain.py"
+    spec = importlib.util.spec_from_file_location("explain_script", place)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_a_soup_beside_its_ingredients(copy_of: Desk, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(["--model-name", "toys_uniform_soup", *QUICK]) == 0
+    printed = capsys.readouterr().out
+    folder = copy_of.run / "output" / "explain" / "toys_uniform_soup_relevance"
+    assert "relevance of val images, from the attention of all blocks" in printed
+    assert "random maps" in printed and "3 images." in printed and str(Path("toys_uniform_soup_relevance")) in printed
+    table = pd.read_csv(folder / "maps.csv")
+    soup = read_card(copy_of.run / "models" / "toys_uniform_soup.safetensors")
+    assert soup is not None and soup.soup is not None
+    names = {part.name for part in soup.soup.ingredients}
+    assert {"predicted"} | names <= set(table["role"]) <= {"predicted", "truth"} | names
+    assert set(table["why"]) <= {"surest right", "surest wrong", "most uncertain"}
+    assert (
+        table.loc[table["why"] == "surest right", "truth"] == table.loc[table["why"] == "surest right", "predicted"]
+    ).all()
+    for _, line in table.iterrows():
+        heat = np.load(folder / line["map"])
+        assert heat.shape == (16, 16) and heat.dtype == np.float32 and 0 <= heat.min() <= heat.max() <= 1
+        assert (folder / line["overlay"]).read_bytes().startswith(b"\x89PNG")
+        # 20 × 18 pixels, whose middle 18 × 18 the model sees.
+        assert line[["left", "top", "right", "bottom"]].tolist() == pytest.approx([1.125, 0, 19.125, 18], abs=1.2)
+    faithful = pd.read_csv(folder / "faithfulness.csv").set_index("curve")
+    images = pd.read_csv(folder / "faithfulness_images.csv")
+    assert faithful.loc["deletion", "better_by"] == pytest.approx(
+        (images["deletion_random"] - images["deletion"]).mean(), abs=1e-5
+    )
+    assert faithful.loc["insertion", "map"] == pytest.approx(images["insertion"].mean(), abs=1e-5)
+    page = (folder / "page.html").read_text()
+    assert "surest right: " in page and "data:image/jpeg;base64," in page and 'src="http' not in page
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert explain(["--model-name", "toys_uniform_soup", *QUICK]) == 0
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}  # Same work, same bytes.
+
+
+def test_named_images_and_a_class(copy_of: Desk, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    own = copy_of.data / "train" / "red" / "p0_0.png"
+    Path("mine").mkdir()
+    shutil.copy(own, "mine/any.png")
+    told = ["--method", "gradcam", "--target-layer", "conv1", "--class", "green", "--faithfulness", "0"]
+    assert explain([str(own), "mine", "--model-name", "toys_start", *told, "--output", "there"]) == 0
+    assert "gradcam" not in capsys.readouterr().err
+    table = pd.read_csv("there/maps.csv", keep_default_na=False)
+    assert (
+        table["truth"].tolist() == ["red", ""] and set(table["class"]) == {"green"} and set(table["role"]) == {"asked"}
+    )
+    assert not Path("there/faithfulness.csv").exists()
+    model = soups.load(copy_of.run / "models" / "toys_start.safetensors", device="cpu")
+    chances = model.predict_proba([own])[0]
+    assert table["probability"][0] == pytest.approx(chances[model.classes.index("green")], abs=1e-4)
+
+
+def test_missing_ingredients_are_told(copy_of: Desk, explain: Any, caplog: pytest.LogCaptureFixture) -> None:
+    sorted((copy_of.run / "models").glob("toys0_epochs*"))[0].unlink()
+    assert explain(["--model-name", "toys_uniform_soup", "--count", "1", "--faithfulness", "0", "--output", "x"]) == 0
+    assert "without the maps of an ingredient" in caplog.text or not caplog.records
+    roles = set(pd.read_csv("x/maps.csv")["role"])
+    assert any(role.startswith("toys1") for role in roles) and not any(role.startswith("toys0") for role in roles)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--method", "gradcm"], 2, "did you mean 'gradcam'?"),
+        (["--method", "cam"], 2, "one of gradcam, gradcam++, layercam, rollout, relevance"),
+        (["--method", "gradcam", "--target-layer", "transformer.resblocks.0.ln_3"], 2, "transformer.resblocks.0.ln_1"),
+        (["--method", "gradcam", "--target-layer", "transformer.resblocks.0"], 2, "an earlier one may do"),
+        (["--class", "rad"], 2, "did you mean 'red'?"),
+        (["--on", "tset"], 2, "one of val, test"),
+        (["nowhere.png"], 3, "nowhere.png: no such file"),
+        (["--model-name", "toys77"], 2, "no such model"),
+    ],
+)
+def test_what_cannot_be_explained(
+    copy_of: Desk, explain: Any, arguments: list[str], code: int, words: str, error_of: Callable[[], str]
+) -> None:
+    before = copy_of.contents()
+    assert explain([*arguments, *QUICK]) == code
+    assert words in error_of()
+    assert copy_of.contents() == before
+
+
+def test_wrong_images_with_maps(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = copy_of.run / "figures" / "toys_start_wrong.png"
+    heights = []
+    for told in ([], ["--explain"], ["--explain", "rollout"]):
+        assert validation.main(["--model-name", "toys_start", "--images", "3", *told]) == 0
+        heights.append(int.from_bytes(picture.read_bytes()[20:24]))
+    assert heights[0] < heights[2] < heights[1]  # Rollout has no map for the truth of its own.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--explain", "gradcm"], "did you mean 'gradcam'?"),
+        (["--explain", "gradcam", "cam"], "--explain: several methods"),
+        (["--explain", "--predictions", "a.csv", "--ground-truth", "b.csv"], "tables have no model to explain"),
+    ],
+)
+def test_wrong_ways_to_ask_for_maps(
+    copy_of: Desk, arguments: list[str], words: str, error_of: Callable[[], str]
+) -> None:
+    assert validation.main(arguments) == 2
+    assert words in error_of()
