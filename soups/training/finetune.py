@@ -16,6 +16,7 @@ from soups.data.loader import TrainingLoader
 from soups.errors import UsageError
 from soups.evaluation.logits import EvaluationSet, compute_logits
 from soups.metrics import all_scores, probabilities
+from soups.models.stages import freeze
 from soups.preprocessing import Preprocessing, normalise
 from soups.progress import track
 from soups.runtime import Runtime, derived_seed, limit_threads, make_accelerator
@@ -124,6 +125,7 @@ class Finetune:
         self.classifier.requires_grad_(True)
         if head_only:
             self.classifier.backbone.requires_grad_(False)
+        freeze(self.classifier.backbone, self.settings.freeze)
         optimizer = make_optimizer(self.classifier, self.settings)
         self.watch, self.left = Watch(self.metric), 1.0
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(epochs))
@@ -132,6 +134,7 @@ class Finetune:
             self.classifier.train()
             if head_only:
                 self.classifier.backbone.eval()
+            freeze(self.classifier.backbone, self.settings.freeze)
             started = time.monotonic()
             loss = self._epoch(model, optimizer, scheduler, epoch)
             last = epoch == first + epochs - 1
@@ -139,7 +142,7 @@ class Finetune:
                 "epoch": epoch + 1,
                 "phase": "head" if head_only else "all",
                 "loss": loss,
-                "lr": optimizer.param_groups[0]["lr"],
+                "lr": max(group["lr"] for group in optimizer.param_groups),
                 "images_per_second": round(len(self.training.rows) / (time.monotonic() - started), 1),
             }
             if self._validates(epoch - first + 1, last):
