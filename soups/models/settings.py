@@ -46,8 +46,8 @@ class ModelSettings(BaseModel):
     @field_validator("model_args")
     @classmethod
     def _readable(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        parse(given or ())
-        return given or None
+        # In one order and one spelling, so that a run knows its own again.
+        return spelled(dict(sorted(parse(given or ()).items()))) or None
 
     @field_validator("model")
     @classmethod
