@@ -31,13 +31,16 @@ def require_optimizer(settings: TrainingSettings) -> None:
             f"--momentum: the optimizer {settings.optimizer!r} has none to be set", next_step="leave it out"
         )
     try:
-        make_optimizer(Linear(1, 1), settings)
+        make_optimizer(Linear(1, 1), settings.model_copy(update={"layer_decay": 1.0}))
     except ValueError as error:
         raise UsageError(f"--optimizer {settings.optimizer}", found=str(error)) from error
 
 
 def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) -> "torch.optim.Optimizer":
     """The optimiser of timm's factory over what is to be trained; one-dimensional tensors are not decayed.
+
+    With `layer_decay` d, the rate of layer i of L (the head the last) is lr · d^(L - 1 - i), in timm's layers (as Bao
+    et al. 2021, BEiT, arXiv:2106.08254, and Clark et al. 2020, ELECTRA, arXiv:2003.10555).
 
     Args:
         classifier: its parameters that require a gradient are trained.
@@ -46,7 +49,9 @@ def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) ->
     from timm.optim import create_optimizer_v2
 
     options: dict[str, Any] = {"fused": True} if settings.optimizer == "adamw" else {}
-    return create_optimizer_v2(
+    if settings.layer_decay != 1:
+        options["layer_decay"] = settings.layer_decay
+    optimizer = create_optimizer_v2(
         classifier,
         opt=settings.optimizer,
         lr=settings.lr,
@@ -55,3 +60,6 @@ def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) ->
         filter_bias_and_bn=True,
         **options,
     )
+    for group in optimizer.param_groups:  # timm leaves it to its own schedules to heed `lr_scale`.
+        group["lr"] *= group.get("lr_scale", 1)
+    return optimizer

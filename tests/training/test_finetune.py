@@ -20,6 +20,7 @@ from soups.preprocessing import Preprocessing
 from soups.runtime import Runtime
 from soups.training.finetune import Finetune, TrainingSet
 from soups.training.losses import LOSSES
+from soups.training.optimizers import make_optimizer
 from soups.training.schedule import DECAYING
 from soups.training.settings import TrainingSettings
 
