@@ -31,7 +31,7 @@ def require_optimizer(settings: TrainingSettings) -> None:
             f"--momentum: the optimizer {settings.optimizer!r} has none to be set", next_step="leave it out"
         )
     try:
-        make_optimizer(Linear(1, 1), settings)
+        make_optimizer(Linear(1, 1), settings.model_copy(update={"layer_decay": 1.0}))
     except ValueError as error:
         raise UsageError(f"--optimizer {settings.optimizer}", found=str(error)) from error
 

@@ -98,7 +98,7 @@ def test_a_card_without_arguments_has_the_bytes_that_it_had() -> None:
         ({"image_size": 64}, r"--image-size 64 and --model-args img_size=32 differ"),
         ({"model": "timm:resnet18", "model_args": ("blok_args=1",)}, r"did you mean 'block_args'"),
         ({"model": "ViT-B/32"}, r"--model-args: ViT-B/32 is built as open_clip describes it"),
-        ({"model": "baseline"}, r"unknown argument of baseline 'patch_size'\n  expected: one of widths"),
+        ({"model": "baseline"}, r"unknown argument of baseline 'depth'\n  expected: one of widths"),
     ],
 )
 def test_arguments_that_a_network_cannot_have_are_refused(changes: dict, said: str) -> None:
