@@ -16,7 +16,7 @@ import numpy as np
 from soups import cli
 from soups.checkpoints import read_state
 from soups.data.settings import DataSettings
-from soups.errors import DataError, PartialFailure, UserError
+from soups.errors import DataError, PartialFailure, UsageError, UserError
 from soups.models.settings import ModelSettings
 from soups.pipeline.backbone_settings import BackboneSettings
 from soups.pipeline.finetune import finetune
@@ -32,13 +32,13 @@ from soups.training.settings import TrainingSettings
 logger = logging.getLogger(__name__)
 
 LOG, TABLE = "backbones.jsonl", "backbones.csv"
-SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 384)
-"""Sides of the input that are tried, in pixels."""
+SIZES = (64, 96, 128, 160, 192, 224, 256, 384)
+"""Sides of the input that are tried, in pixels; at 32 the last map of most networks is one place alone."""
 _NAME = "trial"
 _IMAGES = {"train": 4, "val": 2, "test": 3}
 """Images of each class."""
 _COLOURS = {"ai": (200, 70, 60), "real": (60, 80, 200)}
-_VERSIONED = ("torch", "timm", "open_clip_torch")
+_VERSIONED = ("torch", "timm", "open_clip_torch", "grad-cam")
 
 
 @dataclass
@@ -99,8 +99,6 @@ def model_of(entry: str) -> ModelSettings:
         UsageError: it makes no sense.
     """
     from pydantic import ValidationError
-
-    from soups.errors import UsageError
 
     name, *arguments = entry.split() or [""]
     try:
@@ -222,19 +220,37 @@ def _vote(trial: Trial) -> None:
         raise DataError("the vote does not answer for each image", found=f"{len(read_table(output))} rows")
 
 
+def _explain(trial: Trial) -> None:
+    """A map of an image by every method that suits the network; all but one of them may find nothing there."""
+    from soups.explain.methods import METHODS
+    from soups.predictor import load
+
+    model = load(trial.run.soup_path("uniform"))
+    image = min((trial.data / "test").rglob("*.png"))
+    heats = {}
+    for method in METHODS:
+        with contextlib.suppress(UsageError):  # It does not suit.
+            heats[method] = model.explain(image, method)
+    trial.found["maps"] = " ".join(heats)
+    sizes = {heat.shape for heat in heats.values()}
+    if sizes != {(model.card.preprocessing.size,) * 2} or not any(heat.max() > heat.min() for heat in heats.values()):
+        raise DataError("no method gives a map", found=f"{trial.found['maps'] or 'none'} of {sorted(sizes)}")
+
+
 STEPS: dict[str, Callable[[Trial], None]] = {
     "build": _build,
     "train": _train,
     "load": _load,
     "soup": _soup,
     "vote": _vote,
+    "explain": _explain,
 }
 """What every backbone goes through, in this order."""
 
 
 def format_trials(lines: Sequence[Mapping[str, Any]]) -> str:
     """The table for a terminal, and below it why something failed."""
-    header = ["backbone", "parameters", "input", "s/step", "soup − mean", "result"]
+    header = ["backbone", "parameters", "input", "s/step", "soup − mean", "maps", "result"]
     cells = [header]
     for line in lines:
         parameters = line.get("parameters")
@@ -245,6 +261,7 @@ def format_trials(lines: Sequence[Mapping[str, Any]]) -> str:
                 str(line.get("image_size", "–")),
                 _number(line.get("seconds_per_step"), ".2f"),
                 _number(line.get("soup_difference"), ".1g"),
+                line.get("maps") or "–",
                 f"failed: {line['failed']}" if line["failed"] else "ok",
             ]
         )
@@ -259,5 +276,14 @@ def _number(value: float | None, form: str) -> str:
 def _write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     import pandas as pd
 
-    columns = ["backbone", "parameters", "image_size", "seconds_per_step", "soup_difference", "failed", "reason"]
+    columns = [
+        "backbone",
+        "parameters",
+        "image_size",
+        "seconds_per_step",
+        "soup_difference",
+        "maps",
+        "failed",
+        "reason",
+    ]
     write_table(path, pd.DataFrame(lines, columns=columns).astype({"parameters": "Int64", "image_size": "Int64"}))

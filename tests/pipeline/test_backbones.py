@@ -46,8 +46,12 @@ def test_one_of_each_family_goes_the_whole_way(
     assert trial(tmp_path, *entries) == 0
     table = read_table(tmp_path / "backbones.csv")
     assert list(table["backbone"]) == entries and set(table["failed"]) == {""}
-    assert list(table["image_size"]) == ["32"] * len(SMALL) + ["16"]
+    assert list(table["image_size"]) == ["32" if "img_size" in entry else "64" for entry in SMALL.values()] + ["16"]
     assert (table["soup_difference"].astype(float) < 1e-6).all() and (table["seconds_per_step"].astype(float) > 0).all()
+    maps = dict(zip([*SMALL, "clip"], table["maps"], strict=True))
+    assert maps["baseline"] == maps["resnet"] == "cam gradcam gradcam++ layercam"
+    assert maps["vit"] == maps["clip"] == "gradcam gradcam++ layercam rollout relevance"
+    assert all("gradcam" in found for found in maps.values())
     vit = table[table["backbone"] == SMALL["vit"]].iloc[0]
     # Patches, class token, places, two blocks, the last norm and the head of two classes.
     block = 4 * 32 + 3 * 32 * 32 + 3 * 32 + 32 * 32 + 32 + 8 * 32 * 32 + 4 * 32 + 32
