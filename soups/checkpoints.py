@@ -33,13 +33,15 @@ class Architecture(_Value):
     """Which network the weights belong to: enough to build it again without any other file."""
 
     family: str
-    """A key of the models' `BUILDERS`: `open_clip` or `timm`."""
+    """A key of the models' `BUILDERS`: `open_clip`, `timm` or `baseline`."""
     name: str
     """The library's exact name for it, or `custom` for a configuration of one's own."""
     quick_gelu: bool = False
     """Whether the activation is OpenAI's approximation of GELU."""
     config: dict[str, Any] | None = None
     """The library's configuration, where the name alone does not say it."""
+    arguments: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda arguments: not arguments)
+    """What the network of this name is built with, where it is not as published (`--model-args`, `--image-size`)."""
 
 
 class IngredientCard(_Value):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from soups.checkpoints import Architecture
 from soups.errors import DataError
-from soups.models import clip_models, clip_names, heads, timm_models
+from soups.models import baseline, clip_models, clip_names, heads, timm_models, timm_names
 from soups.models.pretrained import check_fit, load_exactly
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
@@ -35,12 +35,16 @@ class Family:
 
 BUILDERS: dict[str, Family] = {
     clip_names.FAMILY: Family(clip_models.start, clip_names.describe, clip_models.empty, True),
-    timm_models.FAMILY: Family(timm_models.start, timm_models.describe, timm_models.empty, False),
+    timm_names.FAMILY: Family(timm_models.start, timm_models.describe, timm_models.empty, False),
+    baseline.FAMILY: Family(baseline.start, baseline.describe, baseline.empty, False),
 }
 
 
 def _family(settings: ModelSettings) -> Family:
-    return BUILDERS[timm_models.FAMILY if settings.model.startswith(timm_models.PREFIX) else clip_names.FAMILY]
+    if settings.model == baseline.NAME:
+        return BUILDERS[baseline.FAMILY]
+    is_timms = settings.model.startswith((timm_names.PREFIX, timm_names.HUB))
+    return BUILDERS[timm_names.FAMILY if is_timms else clip_names.FAMILY]
 
 
 def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:

@@ -1,8 +1,12 @@
 """The network that is fine-tuned, averaged and used: an image tower and a linear head."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from soups.models.stages import layers_of
 
 
 class Classifier(nn.Module):
@@ -30,3 +34,7 @@ class Classifier(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (N, C) of images (N, 3, H, W): float, RGB, normalised with the card's mean and deviation."""
         return self.head(self.features(images))
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
+        """Name of a parameter → its layer, as timm's optimisers ask for it to let the learning rate decay by layer."""
+        return layers_of(self).__getitem__

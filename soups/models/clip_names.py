@@ -66,7 +66,7 @@ def exact_name(name: str) -> str:
     near = [by_folded[key] for key in difflib.get_close_matches(wanted, by_folded, n=5, cutoff=0.5)]
     raise UsageError(
         f"--model {name}: open_clip has no such architecture",
-        expected=f"one of open_clip's {len(known)} architectures, timm:NAME or {FOLDER_PREFIX}FOLDER",
+        expected=f"one of open_clip's {len(known)} architectures, timm:NAME, baseline or {FOLDER_PREFIX}FOLDER",
         next_step=(f"did you mean {', '.join(near)}? " if near else "")
         + "`python -c 'import open_clip; print(*open_clip.list_models())'` lists all",
     )
@@ -81,6 +81,12 @@ def make_plan(settings: ModelSettings) -> Plan:
     """
     if settings.image_size is not None:
         raise UsageError("--image-size: CLIP's towers have inputs of one size", next_step="leave --image-size out")
+    if settings.model_args is not None:
+        raise UsageError(
+            f"--model-args: {settings.model} is built as open_clip describes it",
+            expected="arguments of timm:NAME or baseline",
+            next_step=f"leave --model-args out, or describe the tower in a folder: --model {FOLDER_PREFIX}FOLDER",
+        )
     if settings.model.startswith(FOLDER_PREFIX):
         return _folder_plan(settings)
     import open_clip

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from soups.checkpoints import Architecture
 from soups.errors import DataError
-from soups.models import clip_names, timm_models
+from soups.models import clip_names, timm_models, timm_names
 from soups.models.build import build_hollow
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def network_of(architecture: Architecture) -> Network:
     """
     classifier = build_hollow(architecture, ("0", "1"), architecture.name)
     own = classifier.backbone.state_dict()
-    is_timm = architecture.family == timm_models.FAMILY
+    is_timm = architecture.family == timm_names.FAMILY
     return Network(
         name=architecture.name,
         shapes={key: tuple(tensor.shape) for key, tensor in own.items()},

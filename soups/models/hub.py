@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from soups.errors import EnvironmentFailure
+from soups.errors import EnvironmentFailure, UserError
 
 Result = TypeVar("Result")
 SECONDS_TO_ANSWER = 5.0
@@ -29,7 +29,7 @@ def fetched(fetch: Callable[[], Result], what: str, next_step: str = _GIVE_A_FIL
     try:
         with _offline_hub() if unreachable else _as_it_is():
             return fetch()
-    except (MemoryError, KeyboardInterrupt):
+    except (MemoryError, KeyboardInterrupt, UserError):  # The last: what was fetched is not what it should be.
         raise
     except Exception as error:
         # Each library and each of their layers raises its own kind.

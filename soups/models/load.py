@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from soups import checkpoints
 from soups.checkpoints import Architecture, Card
 from soups.errors import DataError
+from soups.models import model_args
 from soups.models.build import build_filled
 from soups.models.foreign import network_of, translate
 from soups.models.foreign_files import read_foreign
@@ -94,6 +95,7 @@ def _described(architecture: Architecture) -> str:
         words.append("with quick-GELU")
     if architecture.config is not None:
         words.append(checkpoints.compact_json(architecture.config))
+    words += model_args.spelled(architecture.arguments)
     return " ".join(words)
 
 

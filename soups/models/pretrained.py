@@ -1,12 +1,13 @@
 """Public weights: which keys a file has, whose they are, and loading them without losing one."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups import checkpoints
-from soups.errors import DataError
+from soups.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _OPENAI_MARKS = frozenset({"input_resolution", "context_length", "vocab_size"})
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
 _SHOWN = 4
+RANDOM = "none"
+"""What `--pretrained` is for random weights."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,48 @@ def without_wrappers(state: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Te
 def part(state: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":
     """The tensors whose keys begin with `prefix`, without it."""
     return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+
+
+def file_of(pretrained: str | None, model: str, tags: Sequence[str]) -> Path | None:
+    """The file that `--pretrained` names where it is no tag; None where it says nothing or `none`.
+
+    Args:
+        pretrained: the setting.
+        model: what it is for, for messages.
+        tags: of the model's published weights.
+
+    Raises:
+        UsageError: it is neither a file nor `none`.
+    """
+    if pretrained is None or pretrained == RANDOM:
+        return None
+    path = Path(pretrained).expanduser()
+    if path.is_file():
+        return path
+    near = difflib.get_close_matches(pretrained, tags, n=1)
+    raise UsageError(
+        f"--pretrained {pretrained}: neither a file nor a tag of {model}",
+        expected=f"a file, {RANDOM}, or one of the tags: {', '.join(tags) or 'there are none'}",
+        next_step=f"did you mean {near[0]!r}?" if near else "check the path",
+    )
+
+
+def load_backbone(backbone: "nn.Module", file: Path, what: str, unused: Sequence[str] = ()) -> None:
+    """Fill a backbone from a file of its own weights, or from one of our checkpoints.
+
+    Args:
+        backbone: on the CPU.
+        file: safetensors, or a file of `torch.save`.
+        what: the network, for messages.
+        unused: modules of the file (a published classifier) that a backbone does not have.
+
+    Raises:
+        DataError: the file is damaged or does not fit.
+    """
+    weights = read_weights(file)
+    own = part(weights.state, "backbone.") or weights.state
+    dropped = tuple(f"{name}." for name in unused)
+    load_exactly(backbone, {key: tensor for key, tensor in own.items() if not key.startswith(dropped)}, str(file), what)
 
 
 def load_exactly(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where: str, expected: str) -> None:

@@ -1,118 +1,75 @@
 """timm's networks as backbones, with a linear head on their pooled features."""
 
 import difflib
-import logging
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints import Architecture
 from soups.errors import DataError, UsageError
 from soups.models import heads, hub
-from soups.models.pretrained import load_exactly, part, read_weights
+from soups.models.model_args import problem_of
+from soups.models.pretrained import load_backbone, load_exactly
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
+from soups.models.timm_build import NotBuilt, build, check_runs, features_of, known_arguments
+from soups.models.timm_names import FAMILY, PREFIX, Plan, exact_name, make_plan
 from soups.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
-
-logger = logging.getLogger(__name__)
-
-FAMILY = "timm"
-PREFIX = "timm:"
-RANDOM = "none"
-
-
-def exact_name(name: str) -> str:
-    """timm's name, as it is.
-
-    Raises:
-        UsageError: timm has no model of this name (before the dot) or no such tag of it (after the dot).
-    """
-    import timm
-
-    base, _, tag = name.partition(".")
-    known = timm.list_models()
-    if base not in known:
-        near = difflib.get_close_matches(base, known, n=5, cutoff=0.5)
-        raise UsageError(
-            f"--model {PREFIX}{name}: timm has no such model",
-            expected=f"one of timm's {len(known)} models",
-            next_step=(f"did you mean {', '.join(near)}? " if near else "")
-            + "`python -c 'import timm; print(*timm.list_models())'` lists all",
-        )
-    if tag and tag not in tags_of(base):
-        raise UsageError(
-            f"--model {PREFIX}{name}: {base} has no tag {tag!r}", expected=f"one of {', '.join(tags_of(base))}"
-        )
-    return name
-
-
-def tags_of(base: str) -> list[str]:
-    """The tags of pretrained weights of a timm model, its default first."""
-    import timm
-
-    default = getattr(timm.get_pretrained_cfg(base), "tag", None)
-    found = [name.partition(".")[2] for name in timm.list_pretrained(f"{base}.*")]
-    return sorted((tag for tag in found if tag), key=lambda tag: (tag != default, tag))
-
-
-def plan(settings: ModelSettings) -> tuple[str, bool, Path | None]:
-    """timm's full name, whether its published weights are wanted, and the file to read instead.
-
-    Raises:
-        UsageError: an unknown model or tag.
-    """
-    name = exact_name(settings.model.removeprefix(PREFIX))
-    base, _, tag = name.partition(".")
-    tags = tags_of(base)
-    if settings.pretrained is None:
-        if not tags:
-            logger.warning("%s: timm has no weights for it; it starts from random ones", base)
-        return (name if tag or not tags else f"{base}.{tags[0]}"), bool(tags), None
-    if settings.pretrained == RANDOM:
-        return name, False, None
-    if settings.pretrained in tags:
-        return f"{base}.{settings.pretrained}", True, None
-    if Path(settings.pretrained).expanduser().is_file():
-        return name, False, Path(settings.pretrained).expanduser()
-    near = difflib.get_close_matches(settings.pretrained, tags, n=1)
-    raise UsageError(
-        f"--pretrained {settings.pretrained}: neither a file nor a tag of {base}",
-        expected=f"a file, {RANDOM}, or one of the tags: {', '.join(tags) or 'there are none'}",
-        next_step=f"did you mean {near[0]!r}?" if near else "check the path",
-    )
 
 
 def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
     """The start of fine-tuning: a timm network without its classifier, and a random head.
 
     Raises:
-        UsageError: an unknown name or tag, or `--head zero-shot`.
-        DataError: a file that does not fit the model.
+        UsageError: an unknown name, tag or argument, a size that it cannot have, or `--head zero-shot`.
+        DataError: weights that do not fit the model.
         EnvironmentFailure: the weights cannot be fetched.
     """
     from soups.models.classifier import Classifier
 
     if settings.head == "zero-shot":
         raise UsageError("--head zero-shot: timm's models have no text tower", next_step="leave --head out")
-    name, published, file = plan(settings)
-
-    def build() -> Any:
-        return heads.seeded_build(lambda: _create(name, published), seed)
-
-    model = hub.fetched(build, f"the weights of {PREFIX}{name}") if published else build()
-    if file is not None:
-        weights = read_weights(file)
-        own = part(weights.state, "backbone.") or weights.state
-        unused = tuple(f"{key}." for key in classifier_names(model))
-        load_exactly(model, {k: v for k, v in own.items() if not k.startswith(unused)}, str(file), f"{PREFIX}{name}")
-    head = heads.random_head(features_of(model), len(classes), seed)
-    architecture = Architecture(family=FAMILY, name=name)
+    plan = _plan(settings)
+    model = heads.seeded_build(lambda: _built(settings, plan), seed)
     preprocessing = preprocessing_of(model, settings.image_size)
-    return Start(Classifier(model, head, normalise_features=False).eval(), architecture, preprocessing)
+    if plan.arguments or settings.image_size is not None:
+        _check_runs(settings, plan, model, preprocessing.size)
+    shown = f"{PREFIX}{plan.name}"
+    if plan.file is not None:
+        load_backbone(model, plan.file, shown, classifier_names(model))
+    head = heads.random_head(features_of(model), len(classes), seed)
+    return Start(Classifier(model, head, normalise_features=False).eval(), _architecture(plan), preprocessing)
+
+
+def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
+    """Architecture and preprocessing of the start, with no weights read or fetched."""
+    plan = replace(_plan(settings), published=False)
+    model = heads.seeded_build(lambda: _built(settings, plan), 0)
+    return _architecture(plan), preprocessing_of(model, settings.image_size)
+
+
+def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
+    """The network (N, 3, S, S) → (N, D), randomly initialised, without its classifier, and D; nothing is fetched.
+
+    Raises:
+        DataError: the installed timm does not know this model, or cannot build it with these arguments.
+    """
+    name, arguments = architecture.name, architecture.arguments
+    try:
+        exact_name(name)
+    except UsageError as error:
+        raise DataError(f"architecture {name!r}: the installed timm does not know it") from error
+    if problem := problem_of(list(arguments.values())):
+        raise DataError(f"architecture {name!r}: its arguments make no sense", expected=problem, found=str(arguments))
+    try:
+        model = build(name, arguments)
+    except NotBuilt as error:
+        raise DataError(f"architecture {name!r}: timm cannot build it", found=str(error)) from error
+    return model, features_of(model)
 
 
 def classifier_names(model: Any) -> tuple[str, ...]:
@@ -121,36 +78,105 @@ def classifier_names(model: Any) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def features_of(model: Any) -> int:
-    """How many features the model gives where it has no classifier."""
-    return int(getattr(model, "head_hidden_size", None) or model.num_features)
+def _architecture(plan: Plan) -> Architecture:
+    return Architecture(family=FAMILY, name=plan.name, arguments=plan.arguments)
 
 
-def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
-    """Architecture and preprocessing of the start, with no weights read or fetched."""
-    name, _, _ = plan(settings)
-    model = heads.seeded_build(lambda: _create(name), 0)
-    return Architecture(family=FAMILY, name=name), preprocessing_of(model, settings.image_size)
+def _plan(settings: ModelSettings) -> Plan:
+    """The plan with all arguments that the network is to be built with."""
+    plan = make_plan(settings)
+    given, size = settings.arguments, settings.image_size
+    arguments = {**plan.arguments, **given}
+    if size is None:
+        return replace(plan, arguments=arguments)
+    asked = given.get("img_size", size)
+    if asked not in (size, [size, size]):
+        raise UsageError(f"--image-size {size} and --model-args img_size={asked} differ", next_step="give one of them")
+    usual = plan.configuration
+    if "img_size" in arguments or (usual.get("fixed_input_size") and size != usual["input_size"][1]):
+        arguments["img_size"] = size
+    return replace(plan, arguments=arguments)
 
 
-def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
-    """The network (N, 3, S, S) → (N, D), randomly initialised, without its classifier, and D; nothing is fetched.
+def _built(settings: ModelSettings, plan: Plan) -> Any:
+    """The network, with its published weights where they are wanted.
 
     Raises:
-        DataError: the installed timm does not know this model.
+        UsageError: an argument that it does not have, or a size that it cannot have.
+        DataError: published weights that do not fit.
+        EnvironmentFailure: they cannot be fetched.
     """
     try:
-        exact_name(architecture.name)
-    except UsageError as error:
-        raise DataError(f"architecture {architecture.name!r}: the installed timm does not know it") from error
-    model = _create(architecture.name)
-    return model, features_of(model)
+        if not plan.published:
+            return build(plan.name, plan.arguments, plan.config)
+        what = f"the weights of {settings.model if plan.config else f'{PREFIX}{plan.name}'}"
+        if plan.config is None and not plan.arguments:
+            return hub.fetched(lambda: build(plan.name, {}, published=True), what)
+        return _with_published(plan, what)
+    except NotBuilt as error:
+        raise _cannot(settings, plan, error) from error
 
 
-def _create(name: str, pretrained: bool = False) -> Any:
-    import timm
+def _with_published(plan: Plan, what: str) -> Any:
+    """The network with published weights of which none is lost or drawn at random.
 
-    return timm.create_model(name, pretrained=pretrained, num_classes=0)
+    timm loads leniently where the classifier has another number of classes, so that weights of another network would
+    silently not be loaded: with the published number, all must fit.
+    """
+    config = plan.configuration
+    model = build(plan.name, plan.arguments, plan.config)
+
+    def load() -> Any:
+        try:
+            return build(plan.name, plan.arguments, plan.config, published=True, classes=config["num_classes"])
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            raise DataError(
+                f"{what} do not fit the network",
+                expected=f"--model-args {' '.join(f'{key}={value}' for key, value in plan.arguments.items())}",
+                found=" ".join(str(error).split())[:300],
+                next_step="start from random weights with --pretrained none, or leave --model-args out",
+            ) from error
+
+    whole = load() if config.get("source") == "local-dir" else hub.fetched(load, what)
+    unused = tuple(f"{name}." for name in classifier_names(whole))
+    state = {key: tensor for key, tensor in whole.state_dict().items() if not key.startswith(unused)}
+    load_exactly(model, state, what, plan.name)
+    return model
+
+
+def _check_runs(settings: ModelSettings, plan: Plan, model: Any, size: int) -> None:
+    try:
+        check_runs(model, size)
+    except NotBuilt as error:
+        raise _cannot(settings, plan, error) from error
+
+
+def _cannot(settings: ModelSettings, plan: Plan, error: NotBuilt) -> UsageError:
+    """The error for a network that cannot be built as it was asked for, or does not run."""
+    shown = f"{PREFIX}{plan.name}"
+    if error.unknown in settings.arguments:
+        known = known_arguments(plan.name)
+        near = difflib.get_close_matches(error.unknown, known, n=1)
+        return UsageError(
+            f"--model-args: {shown} has no argument {error.unknown!r}",
+            expected=f"one of {', '.join(known)}",
+            next_step=f"did you mean {near[0]!r}?" if near else "leave it out",
+        )
+    if settings.image_size is not None:
+        usual = plan.configuration["input_size"][1]
+        return UsageError(
+            f"--image-size {settings.image_size}: {shown} cannot have inputs of this size",
+            expected=f"such as {usual}, the size that it was made for",
+            found=str(error),
+            next_step="leave --image-size out, or give a multiple of 32",
+        )
+    return UsageError(
+        f"--model-args {' '.join(settings.model_args or ())}: timm cannot build {shown} so",
+        expected="arguments that fit together",
+        found=str(error),
+    )
 
 
 def preprocessing_of(model: Any, image_size: int | None = None) -> Preprocessing:
@@ -160,10 +186,12 @@ def preprocessing_of(model: Any, image_size: int | None = None) -> Preprocessing
         UsageError: a model whose input has one size only, or a preprocessing that is not supported.
     """
     import timm.data
+    from timm.models import get_model_input_config
 
     config = timm.data.resolve_model_data_config(model)
-    _, height, width = config["input_size"]
-    if image_size is not None and image_size != height and model.pretrained_cfg.get("fixed_input_size"):
+    current = get_model_input_config(model)  # The configuration tells the size of the published weights.
+    _, height, width = current["input_size"]
+    if image_size is not None and image_size != height and current["fixed_input_size"]:
         raise UsageError(
             f"--image-size {image_size}: {PREFIX}{model.pretrained_cfg.get('architecture', '')} has inputs of one size",
             expected=str(height),

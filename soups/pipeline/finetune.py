@@ -47,7 +47,18 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     tasks = plan(run, settings, runtime, indices)
     if not tasks:
         return
+    if settings.training.freeze:
+        _check_freeze(run, settings.training.freeze)
     train_all(tasks, runtime.jobs)
+
+
+def _check_freeze(run: Run, count: int) -> None:
+    """Raise before anything is trained where the network has fewer stages than are to be frozen."""
+    from soups.models.build import build_hollow
+    from soups.models.stages import check_stages
+
+    card = run.card_of(run.start)
+    check_stages(build_hollow(card.architecture, card.classes, str(run.start)).backbone, count, card.architecture.name)
 
 
 def train_all(tasks: Sequence[Task], jobs: int) -> None:

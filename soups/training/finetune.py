@@ -16,6 +16,7 @@ from soups.data.loader import TrainingLoader
 from soups.errors import UsageError, unknown_name
 from soups.evaluation.logits import EvaluationSet, compute_logits
 from soups.metrics import METRICS, all_scores, probabilities
+from soups.models.stages import freeze
 from soups.preprocessing import Preprocessing, normalise
 from soups.progress import track
 from soups.runtime import Runtime, derived_seed, limit_threads, make_accelerator
@@ -123,6 +124,7 @@ class Finetune:
         self.classifier.requires_grad_(True)
         if head_only:
             self.classifier.backbone.requires_grad_(False)
+        freeze(self.classifier.backbone, self.settings.freeze)
         optimizer = make_optimizer(self.classifier, self.settings)
         steps = epochs * len(self.loader)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -133,6 +135,7 @@ class Finetune:
             self.classifier.train()
             if head_only:
                 self.classifier.backbone.eval()
+            freeze(self.classifier.backbone, self.settings.freeze)
             started = time.monotonic()
             loss = self._epoch(model, optimizer, scheduler, epoch)
             last = epoch == first + epochs - 1
@@ -140,7 +143,7 @@ class Finetune:
                 "epoch": epoch + 1,
                 "phase": "head" if head_only else "all",
                 "loss": loss,
-                "lr": optimizer.param_groups[0]["lr"],
+                "lr": max(group["lr"] for group in optimizer.param_groups),
                 "images_per_second": round(len(self.training.rows) / (time.monotonic() - started), 1),
             }
             if self._validates(epoch - first + 1, last):
@@ -243,6 +246,9 @@ class Finetune:
 def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) -> "torch.optim.Optimizer":
     """The optimiser of timm's factory over what is to be trained; one-dimensional tensors are not decayed.
 
+    With `layer_decay` d, the rate of layer i of L (the head the last) is lr · d^(L - 1 - i), in timm's layers (as Bao
+    et al. 2021, BEiT, arXiv:2106.08254, and Clark et al. 2020, ELECTRA, arXiv:2003.10555).
+
     Raises:
         UsageError: the factory does not know the name.
     """
@@ -252,6 +258,11 @@ def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) ->
     if settings.optimizer not in known:
         raise unknown_name("optimizer", settings.optimizer, known)
     options: dict[str, Any] = {"fused": True} if settings.optimizer == "adamw" else {}
-    return create_optimizer_v2(
+    if settings.layer_decay != 1:
+        options["layer_decay"] = settings.layer_decay
+    optimizer = create_optimizer_v2(
         classifier, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.wd, filter_bias_and_bn=True, **options
     )
+    for group in optimizer.param_groups:  # timm leaves it to its own schedules to heed `lr_scale`.
+        group["lr"] *= group.get("lr_scale", 1)
+    return optimizer

@@ -54,6 +54,12 @@ class TrainingSettings(BaseModel):
     """Epochs in which the head alone is trained before the whole model is (linear probe, then fine-tune)."""
     freeze_backbone: Flag = False
     """Train the head alone."""
+    freeze: int = Field(default=0, ge=0, exclude_if=lambda stages: stages == 0)
+    """Leave the first stages of the backbone as they are (the stem is the first; a transformer's blocks, a residual
+    network's stages follow), the statistics of their BatchNorm included; 0 trains all."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1, exclude_if=lambda decay: decay == 1)
+    """Layer-wise decay of the learning rate: it is multiplied with this once for each layer further from the head; 1
+    for none."""
     patience: int | None = Field(default=None, gt=0)
     """Stop after so many epochs without a better validation score, and keep the best epoch's weights."""
     validate_every: int = Field(default=1, ge=0)
@@ -75,6 +81,8 @@ class TrainingSettings(BaseModel):
     def _one_way_of_training(self) -> "TrainingSettings":
         if self.freeze_backbone and self.lp_epochs:
             raise ValueError("freeze_backbone trains the head alone already: leave lp_epochs out")
+        if self.freeze_backbone and (self.freeze or self.layer_decay != 1):
+            raise ValueError("freeze_backbone trains the head alone: leave freeze and layer_decay out")
         return self
 
     @model_validator(mode="after")

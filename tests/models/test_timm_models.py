@@ -10,9 +10,10 @@ from timm.models import create_model
 
 from soups.checkpoints import Architecture
 from soups.errors import DataError, EnvironmentFailure, UsageError
-from soups.models import timm_models
+from soups.models import timm_models, timm_names
 from soups.models.build import build_empty, build_start, describe
 from soups.models.settings import ModelSettings
+from soups.models.timm_names import Plan
 
 CLASSES = ("cat", "dog")
 
@@ -65,19 +66,52 @@ def test_convolutions_take_images_of_another_size() -> None:
     assert round(64 / start.preprocessing.crop_fraction) == int(64 / 0.875)
     assert (start.preprocessing.mean, usual.size) == (usual.mean, 224)
     assert start.classifier(images(64)).shape == (2, 2)
-    with pytest.raises(
-        UsageError, match=r"--image-size 64: timm:vit_tiny_patch16_224 has inputs of one size(.|\n)*224"
-    ):
-        describe(ModelSettings(model="timm:vit_tiny_patch16_224", image_size=64))
-    with pytest.raises(UsageError, match="CLIP's towers have inputs of one size"):
-        describe(ModelSettings(image_size=64))
+    assert start.architecture == Architecture(family="timm", name="efficientnet_b0")
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("test_vit", 96), ("swin_tiny_patch4_window7_224", 64), ("swinv2_tiny_window8_256", 64)]
+)
+def test_transformers_are_built_for_another_size(name: str, size: int) -> None:
+    small = ("embed_dim=24", "depths=[1,1,2,1]", "num_heads=[1,2,2,4]") if "swin" in name else None
+    settings = ModelSettings(model=f"timm:{name}", pretrained="none", image_size=size, model_args=small)
+    start = build_start(settings, CLASSES, seed=0)
+    assert start.preprocessing.size == size and start.architecture.arguments["img_size"] == size
+    assert describe(settings) == (start.architecture, start.preprocessing)
+    again = build_empty(Architecture.model_validate_json(start.architecture.model_dump_json()), CLASSES)
+    again.load_state_dict(start.classifier.state_dict(), strict=True)
+    assert torch.equal(again(images(size)), start.classifier(images(size)))
+
+
+def test_the_size_that_a_network_has_needs_no_argument() -> None:
+    settings = ModelSettings(model="timm:test_vit", pretrained="none", image_size=160)
+    assert build_start(settings, CLASSES, seed=0).architecture == Architecture(family="timm", name="test_vit")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "timm:test_vit", "image_size": 100}, r"--image-size 100: timm:test_vit cannot have(.|\n)*160"),
+        ({"model": "timm:vgg11", "image_size": 16}, r"--image-size 16: timm:vgg11 cannot have inputs of this size"),
+        ({"image_size": 64}, "CLIP's towers have inputs of one size"),
+    ],
+)
+def test_sizes_that_a_network_cannot_have_are_refused(changes: dict, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        build_start(ModelSettings(pretrained="none", **changes), CLASSES, seed=0)
 
 
 def test_the_default_tag_is_timms_own() -> None:
-    assert timm_models.plan(ModelSettings(model="timm:resnet18")) == ("resnet18.a1_in1k", True, None)
-    assert timm_models.plan(ModelSettings(model="timm:resnet18.tv_in1k")) == ("resnet18.tv_in1k", True, None)
+    plan = timm_names.make_plan
+    assert plan(ModelSettings(model="timm:resnet18")) == Plan("resnet18.a1_in1k", published=True)
+    assert plan(ModelSettings(model="timm:resnet18.tv_in1k")) == Plan("resnet18.tv_in1k", published=True)
     settings = ModelSettings(model="timm:resnet18", pretrained="tv_in1k")
-    assert timm_models.plan(settings) == ("resnet18.tv_in1k", True, None)
+    assert plan(settings) == Plan("resnet18.tv_in1k", published=True)
+
+
+def test_names_that_timm_has_replaced_are_taken() -> None:
+    settings = ModelSettings(model="timm:swin_base_patch4_window7_224_in22k")
+    assert timm_names.make_plan(settings) == Plan("swin_base_patch4_window7_224.ms_in22k", published=True)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +121,6 @@ def test_the_default_tag_is_timms_own() -> None:
         ({"model": "timm:resnet18.nope"}, r"resnet18 has no tag 'nope'\n  expected: one of a1_in1k"),
         ({"model": "timm:resnet18", "pretrained": "a9_in1k"}, r"--pretrained a9_in1k: neither a file nor a tag"),
         ({"model": "timm:resnet18", "head": "zero-shot"}, "timm's models have no text tower"),
-        ({"model": "timm:hf-hub:someone/something"}, "timm has no such model"),
     ],
 )
 def test_wrong_names_are_refused(changes: dict, said: str) -> None:

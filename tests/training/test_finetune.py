@@ -14,6 +14,7 @@ from soups.data.cache import Images, open_images
 from soups.data.geometry import evaluation_geometry, training_geometry
 from soups.errors import UsageError
 from soups.evaluation.logits import EvaluationSet
+from soups.models.baseline_network import Baseline
 from soups.models.classifier import Classifier
 from soups.preprocessing import Preprocessing
 from soups.runtime import Runtime
@@ -194,3 +195,52 @@ def test_a_balanced_sampler_shows_images_by_their_chances(pictures: Any, tmp_pat
     both, _ = fine_tune(pictures, tmp_path, epochs=20)
     leanings = [float(each.state["head.bias"].diff()) for each in (lopsided, both)]
     assert leanings[0] > leanings[1] + 0.1  # Of one class alone it learned to say that class.
+
+
+def two_blocks() -> Classifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Classifier(Baseline((4, 6)), nn.Linear(6, 2), normalise_features=False)
+
+
+def test_frozen_stages_stay_to_the_bit(pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "small_classifier", two_blocks)
+    before = two_blocks().state_dict()
+    outcome, _ = fine_tune(pictures, tmp_path, freeze=1, lp_epochs=1, wd=0.5, patience=2)
+    stand = {key for key, tensor in outcome.state.items() if torch.equal(tensor, before[key])}
+    assert stand == {key for key in before if key.startswith("backbone.blocks.0.")}
+    everything, _ = fine_tune(pictures, tmp_path, wd=0.5)
+    assert not any(torch.equal(tensor, before[key]) for key, tensor in everything.state.items())
+
+
+def test_the_learning_rate_decays_by_layer() -> None:
+    classifier = two_blocks()
+    optimizer = make_optimizer(classifier, TrainingSettings(lr=0.1, layer_decay=0.5, wd=0.2))
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    # Written out: the head has the whole rate, the block before it half, and the one before that a quarter.
+    expected = {"head": 0.1, "backbone.blocks.1": 0.05, "backbone.blocks.0": 0.025}
+    for key, parameter in classifier.named_parameters():
+        rate = next(rate for prefix, rate in expected.items() if key.startswith(prefix))
+        assert rates[id(parameter)] == (rate, 0.2 if parameter.ndim > 1 else 0)
+
+
+def test_a_decayed_step_is_the_slow_one(pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step of plain descent: what each tensor moves is its rate times what it moves without decay."""
+    monkeypatch.setitem(globals(), "small_classifier", two_blocks)
+    before = two_blocks().state_dict()
+    once = {"epochs": 1, "batch_size": 24, "optimizer": "momentum", "wd": 0.0, "clip": 0.0, "warmup": 0.0}
+    plain, lines = fine_tune(pictures, tmp_path, **once)
+    decayed, decayed_lines = fine_tune(pictures, tmp_path, **once, layer_decay=0.5)
+    assert lines[0]["lr"] == decayed_lines[0]["lr"]
+    for key, share in (("head.weight", 1.0), ("backbone.blocks.1.0.weight", 0.5), ("backbone.blocks.0.0.weight", 0.25)):
+        moved = plain.state[key] - before[key]
+        assert moved.abs().max() > 0
+        torch.testing.assert_close(decayed.state[key] - before[key], share * moved, rtol=1e-3, atol=1e-7)
+
+
+def test_unused_settings_leave_the_record_as_it_was() -> None:
+    assert not {"freeze", "layer_decay"} & TrainingSettings().model_dump().keys()
+    used = TrainingSettings(freeze=2, layer_decay=0.75)
+    assert TrainingSettings.model_validate(used.model_dump(mode="json")) == used
+    with pytest.raises(ValueError, match="leave freeze and layer_decay out"):
+        TrainingSettings(freeze_backbone=True, freeze=1)

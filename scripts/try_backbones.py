@@ -1,0 +1,26 @@
+"""Try every backbone once: build, a step of training, load, soup, vote: `python scripts/try_backbones.py --help`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from soups import cli
+from soups.pipeline.backbone_settings import BackboneSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, try, and return the exit code."""
+    return cli.run(BackboneSettings, command, argv)
+
+
+def command(given: cli.Given[BackboneSettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.pipeline.backbones import try_backbones
+
+    try_backbones(given)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
