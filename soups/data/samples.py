@@ -9,6 +9,7 @@ from soups.data.description import is_described, read_description
 from soups.data.folders import image_path, listing
 from soups.data.groups import add_groups
 from soups.data.layouts import COLUMNS, layout_of, samples_elsewhere
+from soups.data.limit import kept_rows
 from soups.data.places import AUTO, settled
 from soups.data.relabel import relabel
 from soups.data.settings import DataSettings
@@ -25,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 def make_samples(settings: DataSettings) -> "pd.DataFrame":
-    """The table of a data set: layout → groups → split → relabel → target → checks.
+    """The table of a data set: layout → groups → split → limit → relabel → target → checks.
 
-    The split is decided on all factors and on the labels as they are given, so that runs on some of the factors, and
-    runs with corrections, have the same one.
+    The split, and what a limit leaves, is decided on all factors and on the labels as they are given, so that runs on
+    some of the factors, and runs with corrections, have the same one.
 
     Args:
         settings: best `settled` before, so that what is recorded is what was read.
@@ -57,10 +58,13 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
     if settings.skip_bad_images:
         samples = _without_bad_images(samples, Path(settings.data_location or "."))
     samples = split_samples(add_groups(samples, settings), settings.val_ratio, settings.split_seed)
+    kept = kept_rows(samples, settings.limit, settings.split_seed) if settings.limit is not None else None
     if settings.relabel is not None:
         factors = joint.factors if joint is not None else ()
         classes = joint.names if joint is not None else sorted(_classes(samples))
         samples = relabel(samples, located(settings.relabel, Path(settings.data_location or ".")), factors, classes)
+    if kept is not None:  # Corrections may be of images that the limit leaves out.
+        samples = samples[kept].reset_index(drop=True)
     if joint is not None and target is not None:
         samples["label"] = reduced(samples["label"], joint, target)
     _check(samples, target)

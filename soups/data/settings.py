@@ -47,6 +47,8 @@ class DataSettings(BaseModel):
     """Decides which groups validate, once per run; training has its own --random-seed."""
     val_ratio: float | None = Field(default=0.2, gt=0, lt=1)
     """Share of the training groups that validate where there is no `val/`; None: validate on all, which flatters."""
+    limit: int | None = Field(default=None, gt=0)
+    """For a first look: use at most so many images of each set, classes and groups in their proportions."""
     skip_bad_images: Flag = False
     """Train without the images that cannot be read; a test image is never left out."""
 

@@ -82,13 +82,14 @@ def _way_of_voting(settings: InferenceSettings) -> str | None:
 
 def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozenset[str]) -> Bench:
     """The bench with the test images of --test-location, where that is given."""
-    location = settings.data.test_location
-    if "test_location" not in given or location is None or location == bench.run.recorded.data.test_location:
+    location, recorded = settings.data.test_location, bench.run.recorded.data
+    whole = recorded.limit is None  # Else the run's table has some of the images alone; who names them wants all.
+    if "test_location" not in given or location is None or (location == recorded.test_location and whole):
         return bench
     import pandas as pd
 
     run = bench.run
-    elsewhere = run.recorded.data.model_copy(update={"test_location": location})
+    elsewhere = recorded.model_copy(update={"test_location": location})
     joint = run.recorded.joint_space
     test = samples_elsewhere(elsewhere, set((joint or run.space).names))
     test["group"] = test["group"].where(test["group"] != "", test["image"])
@@ -106,6 +107,10 @@ def _template(settings: InferenceSettings, run: Run) -> Path | None:
             raise UsageError(f"--sample-submission {path}: no such file", expected="a CSV file")
         return path
     data = run.recorded.data
+    if data.limit is not None and run.table is None:
+        message = "run %s looks at %d images of each set at the most, so no template is filled; %s"
+        logger.warning(message, run.name, data.limit, "--test-location DIR predicts all images of DIR")
+        return None
     return find_template(data.data_location, settings.data.test_location or data.test_location)
 
 
