@@ -55,7 +55,7 @@ def described_test_samples(settings: DataSettings) -> "pd.DataFrame | None":
     images = images_folder(location, description) if description.path is not None and location.is_dir() else None
     if images is None or not fits(images, description):
         return None
-    rows = _of_paths(description, images, Path(settings.data_location or "."), settings.skip_bad_images)
+    rows = _of_paths(description, images, settings.root, settings.skip_bad_images)
     return _table(rows, description).assign(split="test")
 
 

@@ -16,7 +16,7 @@ from soups.labels import Factor
 from soups.plainyaml import compose, plain
 
 ENDINGS = (".yaml", ".yml")
-RESERVED_COLUMNS = ("image", "label", "group", "split", "label_before", "corrected_by")
+RESERVED_COLUMNS = ("image", "label", "group", "split", "label_before", "corrected_by", "source")
 """Columns of the samples table that no factor can be called."""
 
 BUILTIN = {"profile": Path(__file__).parent / "profile.yaml"}

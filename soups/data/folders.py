@@ -112,15 +112,17 @@ def images_below(path: Path) -> tuple[list[Path], int]:
     return sorted(images, key=lambda image: image.as_posix()), others
 
 
-def existing_folder(location: str | None, flag: str, expected: str) -> Path:
+def existing_folder(location: str | tuple[str, ...] | None, flag: str, expected: str) -> Path:
     """The folder that a flag names.
 
     Raises:
-        UsageError: the flag is not given.
+        UsageError: the flag is not given, or names several.
         DataError: it names nothing, or a file.
     """
     if location is None:
         raise UsageError(f"{flag} is not given", expected=expected)
+    if not isinstance(location, str):
+        raise UsageError(f"{flag} {' '.join(location)}: several", expected=f"one: {expected}")
     path = Path(location)
     if path.is_dir():
         return path

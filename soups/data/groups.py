@@ -2,7 +2,6 @@
 
 import logging
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.data.folders import listing, name_keys
@@ -31,7 +30,9 @@ def add_groups(samples: "pd.DataFrame", settings: DataSettings) -> "pd.DataFrame
         "--groups": settings.groups,
         "--group-pattern": settings.group_pattern,
         # With --groups, --group-column names the column of that CSV.
-        "--group-column": settings.group_column if settings.layout == "csv" and not settings.groups else None,
+        "--group-column": settings.group_column
+        if settings.layout in ("csv", "metadata") and not settings.groups
+        else None,
     }
     given = [flag for flag, value in sources.items() if value]
     if len(given) > 1:
@@ -52,7 +53,7 @@ def add_groups(samples: "pd.DataFrame", settings: DataSettings) -> "pd.DataFrame
 
 
 def _from_table(images: list[str], settings: DataSettings) -> list[str]:
-    path = located(settings.groups or "", Path(settings.data_location or "."))
+    path = located(settings.groups or "", settings.root)
     table = read_table(path)
     ids = column(table, settings.image_column, path, "--image-column")
     groups = column(table, settings.group_column or "group", path, "--group-column")

@@ -3,17 +3,18 @@
 A layout returns a table of text columns `image` (posix path from the data location), `label` (class name, "" where
 unlabelled), `group` ("" where the layout says nothing of it) and `split` ("train", "val", "test", the name of a shift
 set, or "" where `split_samples` is to decide between "train" and "val"); where labels are made of factors, also a
-column for each of them.
+column for each of them. Several data locations are read one by one and joined (`joined.py`).
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.data.described import described_samples, described_test_samples
 from soups.data.description import ENDINGS, is_described
 from soups.data.folders import Folder, existing_folder, images_below, listing, table_name
+from soups.data.metadata import has_metadata, metadata_file, metadata_samples, metadata_test_samples
 from soups.data.settings import DataSettings
 from soups.data.tables import csv_samples, csv_test_samples
 from soups.errors import DataError, unknown_name
@@ -33,8 +34,12 @@ _RESERVED = ("train", "val", "test", "shifts")
 Row = tuple[str, str, str, str]
 
 
-def folder_samples(settings: DataSettings) -> "pd.DataFrame":
+def folder_samples(settings: DataSettings, elsewhere: Collection[str] = ()) -> "pd.DataFrame":
     """The table of a folder whose sub-folders are the classes.
+
+    Args:
+        settings: of one data location.
+        elsewhere: classes that are trained on besides those of this folder, where several are joined.
 
     Raises:
         DataError: the folder is missing or laid out otherwise, a class folder has no images, or a set has a class that
@@ -48,7 +53,7 @@ def folder_samples(settings: DataSettings) -> "pd.DataFrame":
             raise DataError(f"{root}: has {', '.join(held)} but no train", expected=EXPECTED_FOLDERS)
         return as_table(_labelled(root, "", root))
     rows = _labelled(names["train"], "train" if "val" in names else "", root)
-    classes = {label for _, label, _, _ in rows}
+    classes = {label for _, label, _, _ in rows} | set(elsewhere)
     if "val" in names:
         rows += _labelled(names["val"], "val", root, classes)
     if "test" in names and settings.test_location is None:
@@ -61,18 +66,26 @@ def folder_samples(settings: DataSettings) -> "pd.DataFrame":
     return as_table(rows)
 
 
+def folder_classes(location: str) -> set[str]:
+    """The classes that a folder's training images have by the names of their folders."""
+    names = {path.name: path for path in Folder(Path(location)).folders} if Path(location).is_dir() else {}
+    return {path.name for path in Folder(names["train"]).folders} if "train" in names else set(names)
+
+
 def samples_elsewhere(settings: DataSettings, classes: set[str]) -> "pd.DataFrame":
-    """The table of the test images at `--test-location`: a folder (by class, flat, or with `images/`), or a CSV.
+    """The table of the test images at `--test-location`: a folder (by class, flat, or with `images/`), or a table.
 
     Raises:
         DataError: nothing is there, or nothing that is an image, or a class that train lacks.
     """
-    root = Path(settings.data_location or ".")
+    root = settings.root
     location = Path(settings.test_location or "")
     if is_described(settings.layout) and (labelled := described_test_samples(settings)) is not None:
         return labelled
     if location.is_file():
         return csv_test_samples(location, settings, classes)
+    if has_metadata(location) and metadata_file(location) is not None:
+        return metadata_test_samples(location, settings)
     expected = "a folder of images (by class, directly in it, or in images/), or a CSV file"
     return as_table(_test_folder(existing_folder(settings.test_location, "--test-location", expected), root, classes))
 
@@ -153,5 +166,6 @@ def layout_of(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFrame"
 LAYOUTS: dict[str, Callable[[DataSettings], "pd.DataFrame"]] = {
     "folder": folder_samples,
     "csv": csv_samples,
+    "metadata": metadata_samples,
     "profile": described_samples,
 }

@@ -1,13 +1,16 @@
 """Where a data set lies and how it is laid out, as far as the user leaves that to be found."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import permutations
 from pathlib import Path
 
 from soups.data.described import fits, images_folder
 from soups.data.description import BUILTIN, Description, is_described, read_description
+from soups.data.metadata import has_metadata
 from soups.data.settings import DataSettings
-from soups.errors import UsageError, UserError
+from soups.errors import DataError, UsageError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,8 @@ def settled(settings: DataSettings) -> DataSettings:
     Raises:
         UsageError: a description that is not there, or bands that do not fit it.
     """
+    if len(settings.locations) > 1:
+        return _all_settled(settings)
     if settings.data_location is None and settings.layout in (AUTO, *BUILTIN):
         settings = _found(settings)
     if settings.layout == AUTO:
@@ -41,11 +46,44 @@ def settled(settings: DataSettings) -> DataSettings:
     if len(description.banded) == 1:
         found["age_bands"] = tuple(map(int, description.factors[description.banded[0]].bands or ()))
     if settings.data_location is not None:
-        root = canonical_location(Path(settings.data_location), description)
+        root = canonical_location(settings.root, description)
         found["data_location"] = str(root)
         if settings.test_location is None and (test := _test_beside(root, description)) is not None:
             found["test_location"] = str(test)
     return settings.model_copy(update=found)
+
+
+def _all_settled(settings: DataSettings) -> DataSettings:
+    """Several data locations, settled one by one: one layout, and one test set at the most beside them.
+
+    Raises:
+        UsageError: a folder named twice or inside another, or two test sets.
+        DataError: they have different layouts.
+    """
+    _refuse_overlap(settings.locations)
+    parts = [settled(settings.model_copy(update={"data_location": location})) for location in settings.locations]
+    if len({part.layout for part in parts}) > 1:
+        raise DataError(
+            "--data-location: folders of different layouts",
+            expected="one layout in all of them",
+            found=", ".join(f"{part.root}: {part.layout}" for part in parts),
+            next_step="name the one that all have with --layout, or bring them to one",
+        )
+    tests = sorted({part.test_location for part in parts if part.test_location is not None})
+    if len(tests) > 1:
+        raise UsageError(
+            "--data-location: several test sets", expected="one", found=", ".join(tests), next_step="--test-location"
+        )
+    found = {"data_location": tuple(str(part.root) for part in parts), "test_location": tests[0] if tests else None}
+    return parts[0].model_copy(update=found)
+
+
+def _refuse_overlap(locations: Sequence[str]) -> None:
+    places = [Path(location).resolve() for location in locations]
+    for first, second in permutations(range(len(places)), 2):
+        if places[second].is_relative_to(places[first]):
+            where = "is named twice" if places[first] == places[second] else f"lies in {locations[first]}"
+            raise UsageError(f"--data-location: {locations[second]} {where}", expected="each image once")
 
 
 def canonical_location(location: Path, description: Description) -> Path:
@@ -74,12 +112,15 @@ def _found(settings: DataSettings) -> DataSettings:
 def _layout(settings: DataSettings) -> str:
     if settings.labels is not None:
         return "csv"
-    location = Path(settings.data_location or ".")
+    location = settings.root
     if settings.data_location is not None and location.is_dir():
         for name in BUILTIN:
             if (images := _fitting(location, read_description(name))) is not None:
                 logger.info("layout %s: %s", name, images)
                 return name
+        if has_metadata(location):
+            logger.info("layout metadata: %s", location)
+            return "metadata"
     return "folder"
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.data.description import is_described, read_description
-from soups.data.folders import image_path, listing
+from soups.data.folders import image_path, listing, table_name
 from soups.data.groups import add_groups
+from soups.data.joined import SOURCE, joined_samples
 from soups.data.layouts import COLUMNS, layout_of, samples_elsewhere
+from soups.data.limit import kept_rows
 from soups.data.places import AUTO, settled
 from soups.data.relabel import relabel
 from soups.data.settings import DataSettings
@@ -25,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 def make_samples(settings: DataSettings) -> "pd.DataFrame":
-    """The table of a data set: layout → groups → split → relabel → target → checks.
+    """The table of a data set: layout → groups → split → limit → relabel → target → checks.
 
-    The split is decided on all factors and on the labels as they are given, so that runs on some of the factors, and
-    runs with corrections, have the same one.
+    The split, and what a limit leaves, is decided on all factors and on the labels as they are given, so that runs on
+    some of the factors, and runs with corrections, have the same one.
 
     Args:
         settings: best `settled` before, so that what is recorded is what was read.
@@ -37,7 +39,7 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
         Text columns `image` (posix path from the data location), `label` (class name, "" in an unlabelled test set),
         `group`, `split` ("train", "val", "test" or a shift's name), in string order of the images. With
         `val_ratio=None` nothing is "val". Where labels are made of factors, also the level of each; with `relabel`,
-        `label_before` and `corrected_by`.
+        `label_before` and `corrected_by`; with several data locations `source`, the one that has the image.
 
     Raises:
         UsageError: an unknown layout or factor, or settings that contradict each other.
@@ -47,20 +49,26 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
 
     if settings.layout == AUTO:
         settings = settled(settings)
-    samples = layout_of(settings)(settings)
+    samples = joined_samples(settings) if len(settings.locations) > 1 else layout_of(settings)(settings)
     joint = declared_space(settings)
     target = target_space(settings, joint)
     if settings.test_location is not None:
         known = set(joint.names) if joint is not None else _classes(samples)
-        samples = pd.concat([samples, samples_elsewhere(settings, known)], ignore_index=True).fillna("")
+        test = samples_elsewhere(settings, known)
+        if SOURCE in samples:
+            test[SOURCE] = table_name(Path(settings.test_location), settings.root)
+        samples = pd.concat([samples, test], ignore_index=True).fillna("")
         samples = samples.sort_values("image", ignore_index=True)
     if settings.skip_bad_images:
-        samples = _without_bad_images(samples, Path(settings.data_location or "."))
+        samples = _without_bad_images(samples, settings.root)
     samples = split_samples(add_groups(samples, settings), settings.val_ratio, settings.split_seed)
+    kept = kept_rows(samples, settings.limit, settings.split_seed) if settings.limit is not None else None
     if settings.relabel is not None:
         factors = joint.factors if joint is not None else ()
         classes = joint.names if joint is not None else sorted(_classes(samples))
-        samples = relabel(samples, located(settings.relabel, Path(settings.data_location or ".")), factors, classes)
+        samples = relabel(samples, located(settings.relabel, settings.root), factors, classes)
+    if kept is not None:  # Corrections may be of images that the limit leaves out.
+        samples = samples[kept].reset_index(drop=True)
     if joint is not None and target is not None:
         samples["label"] = reduced(samples["label"], joint, target)
     _check(samples, target)

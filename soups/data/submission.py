@@ -10,7 +10,8 @@ import numpy as np
 
 from soups.answertables import USUAL_ANSWERS
 from soups.data.folders import TEMPLATE_NAMES, listing, name_keys
-from soups.data.tables import refuse_doubled
+from soups.data.settings import DataSettings
+from soups.data.tables import listed_images, refuse_doubled
 from soups.errors import DataError
 from soups.labels import LabelSpace
 from soups.records import read_table
@@ -23,17 +24,17 @@ logger = logging.getLogger(__name__)
 ID, ANSWER, CONFIDENCE = "image", "target", "confidence"
 
 
-def find_template(data_location: str | Path | None, test_location: str | Path | None) -> Path | None:
+def find_template(data_locations: Sequence[str | Path], test_location: str | Path | None) -> Path | None:
     """The submission template beside the test images: `sample_submission.csv`, else `info.csv`; None without one.
 
-    Looked for in and beside the test location, in the data location and in its `test/`.
+    Looked for in and beside the test location, in the data locations and in their `test/`.
     """
     folders = []
     if test_location is not None:
         test = Path(test_location)
         folders += [test.parent] if test.is_file() else [test, test.parent]
-    if data_location is not None:
-        folders += [Path(data_location), Path(data_location) / "test"]
+    for location in data_locations:
+        folders += [Path(location), Path(location) / "test"]
     candidates = [folder / name for name in TEMPLATE_NAMES for folder in folders]
     return next((path for path in candidates if path.is_file()), None)
 
@@ -96,6 +97,29 @@ def default_table(
         return table
     classes = pd.DataFrame(probabilities, columns=list(space.names))
     return pd.concat([table, classes], axis=1)
+
+
+def in_order_of(predictions: "pd.DataFrame", path: Path, settings: DataSettings) -> "pd.DataFrame":
+    """Predictions in the order of the CSV that named the test images, called as it calls them.
+
+    Args:
+        predictions: column `image`, with paths as the samples table has them.
+        path: the CSV.
+        settings: name its column and the data location.
+
+    Raises:
+        DataError: the CSV names an image that is not among them.
+    """
+    ids, images = listed_images(path, settings)
+    place = {image: row for row, image in enumerate(predictions[ID])}
+    if settings.limit is not None:  # A first look has some of them alone.
+        ids = [name for name, image in zip(ids, images, strict=True) if image in place]
+        images = [image for image in images if image in place]
+    if missing := [image for image in images if image not in place]:
+        raise DataError(
+            f"{path}: images that the run does not have: {listing(missing, 5)}", next_step="restore the CSV"
+        )
+    return predictions.iloc[[place[image] for image in images]].assign(**{ID: ids}).reset_index(drop=True)
 
 
 def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str]:

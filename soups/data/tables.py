@@ -34,11 +34,8 @@ def csv_samples(settings: DataSettings) -> "pd.DataFrame":
     labels = column(table, settings.label_column, path, "--label-column")
     splits = _splits(table, settings, path)
     refuse_doubled(ids, path)
-    _refuse_empty_labels(labels, splits, path)
-    groups = [""] * len(ids)
-    if settings.group_column and not settings.groups:  # With --groups it names a column of that CSV.
-        groups = column(table, settings.group_column, path, "--group-column")
-        _refuse_empty(groups, settings.group_column, path)
+    refuse_empty_labels(labels, splits, path)
+    groups = named_groups(table, settings, path)
     samples = pd.DataFrame(
         {"image": find_images(ids, path, [root], root), "label": labels, "group": groups, "split": splits}, dtype=str
     )
@@ -57,17 +54,25 @@ def csv_test_samples(path: Path, settings: DataSettings, classes: set[str]) -> "
     """
     import pandas as pd
 
-    root = Path(settings.data_location or ".")
     table = read_table(path)
-    ids = column(table, settings.image_column, path, "--image-column")
-    refuse_doubled(ids, path)
-    labels = list(table[settings.label_column]) if settings.label_column in table else [""] * len(ids)
+    _, images = listed_images(path, settings)
+    labels = list(table[settings.label_column]) if settings.label_column in table else [""] * len(images)
     if foreign := sorted(set(labels) - classes - {""}):
         raise DataError(f"{path}: classes that train lacks: {listing(foreign)}", expected=listing(sorted(classes), 20))
-    groups = list(table[settings.group_column]) if settings.group_column in table else [""] * len(ids)
-    images = find_images(ids, path, [path.parent, root], root)
+    groups = list(table[settings.group_column]) if settings.group_column in table else [""] * len(images)
     samples = pd.DataFrame({"image": images, "label": labels, "group": groups, "split": "test"}, dtype=str)
     return samples.sort_values("image", ignore_index=True)
+
+
+def listed_images(path: Path, settings: DataSettings) -> tuple[list[str], list[str]]:
+    """The ids in a CSV of test images, and the table names of the images that they stand for, in its order.
+
+    Raises:
+        DataError: the column is missing, or an image is missing, could be several or is named twice.
+    """
+    ids = column(read_table(path), settings.image_column, path, "--image-column")
+    refuse_doubled(ids, path)
+    return ids, find_images(ids, path, [path.parent, settings.root], settings.root)
 
 
 def located(name: str, root: Path) -> Path:
@@ -125,17 +130,37 @@ def _labels_file(settings: DataSettings, root: Path) -> Path:
 def _splits(table: "pd.DataFrame", settings: DataSettings, path: Path) -> list[str]:
     if settings.split_column is None:
         return [""] * len(table)
-    words = column(table, settings.split_column, path, "--split-column")
+    return named_splits(column(table, settings.split_column, path, "--split-column"))
+
+
+def named_splits(words: Iterable[str]) -> list[str]:
+    """What words such as `validation` mean in the samples table.
+
+    "train" without any "val" means that the validation set is still to be taken from it: "".
+    """
     splits = [_SPLIT_WORDS.get(word.lower(), word) for word in words]
-    # "train" without any "val" means that the validation set is still to be taken from it.
     undecided = "train" if "val" in splits else ""
     return [undecided if split in {"", "train"} else split for split in splits]
 
 
-def _refuse_empty_labels(labels: list[str], splits: list[str], path: Path) -> None:
+def refuse_empty_labels(labels: list[str], splits: list[str], path: Path) -> None:
+    """Refuse an image without a label that is no test image."""
     for row, (label, split) in enumerate(zip(labels, splits, strict=True), start=2):
         if not label and split != "test":
             raise DataError(f"{path}, row {row}: the label is empty", expected="a class name")
+
+
+def named_groups(table: "pd.DataFrame", settings: DataSettings, path: Path) -> list[str]:
+    """The groups that a table of labels names; "" where none are asked for.
+
+    Raises:
+        DataError: the column is missing, or a cell of it is empty.
+    """
+    if not settings.group_column or settings.groups:  # With --groups it names a column of that CSV.
+        return [""] * len(table)
+    groups = column(table, settings.group_column, path, "--group-column")
+    _refuse_empty(groups, settings.group_column, path)
+    return groups
 
 
 def _refuse_empty(cells: list[str], name: str, path: Path) -> None:

@@ -115,7 +115,9 @@ def _same_place(location: str, run: Run) -> bool:
 
 
 def _same_data(recorded: DataSettings, wanted: DataSettings) -> bool:
-    return Path(recorded.data_location or "").resolve() == Path(wanted.data_location or "").resolve()
+    return [Path(place).resolve() for place in recorded.locations] == [
+        Path(place).resolve() for place in wanted.locations
+    ]
 
 
 def _new_name(settings: MainSettings) -> str:
@@ -221,7 +223,7 @@ def _tell(run: Run, members: int) -> None:
         *(run.name, members, foreign.foreign_location, run.models),
     )
     validate = int((run.samples["split"] == "val").sum())
-    own = data.split_column is not None or (Path(data.data_location or "") / "val").is_dir()
+    own = data.split_column is not None or any((Path(location) / "val").is_dir() for location in data.locations)
     if validate and not own:
         logger.warning(
             "%d images validate (--val-ratio %g of train): if the models were trained on them, their scores flatter. "

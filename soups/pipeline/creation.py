@@ -110,9 +110,9 @@ def planned_or_recorded(given: cli.Given[Any]) -> tuple[Run, bool]:
 
 
 def name_of_data(settings: CommandSettings) -> str:
-    """What a run is called by default: as the data's folder."""
-    location = settings.data.data_location
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(location).resolve().name).strip("-._") or "run" if location else "run"
+    """What a run is called by default: as the data's folder, or its folders."""
+    names = [Path(location).resolve().name for location in settings.data.locations]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(names)).strip("-._") or "run"
 
 
 def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":

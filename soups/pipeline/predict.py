@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from soups import cli
 from soups.data.description import is_described
 from soups.data.layouts import samples_elsewhere
 from soups.data.samples import reduced, set_rows
-from soups.data.submission import default_table, fill_template, find_template, read_truth
+from soups.data.submission import default_table, fill_template, find_template, in_order_of, read_truth
 from soups.ensembles import vote_tables
 from soups.errors import DataError, UsageError
 from soups.labels import LabelSpace
@@ -22,8 +23,13 @@ from soups.pipeline.settings import InferenceSettings
 from soups.pipeline.tables import space_of_tables
 from soups.records import write_table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 logger = logging.getLogger(__name__)
 
+_OF_TEST = ("test_location", "image_column", "label_column")
+"""What may differ from the run's settings: where other test images are, and how a CSV of them calls its columns."""
 _WAYS = ("soft_voting", "weighted_ensemble", "hard_voting")
 
 
@@ -39,7 +45,7 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
     if way == "hard_voting" and any(name.lower().endswith(".csv") for name in settings.hard_voting or ()):
         _vote_of_tables(settings)
         return
-    bench = open_bench(settings, given.names, may_differ={"test_location"})
+    bench = open_bench(settings, given.names, may_differ=_OF_TEST if "test_location" in given.names else ())
     ballots = ballots_of_each(settings, bench) if settings.each else [ballot_of(settings, bench, way)]
     bench = _with_test_images(bench, settings, given.names)
     rows = set_rows(bench.run.samples, "test")
@@ -54,6 +60,7 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
         result, space = ballot.count(bench, "test"), ballot.space
         if template is None:
             table = default_table(images, result, space, settings.probabilities)
+            table = _as_listed(table, bench.run)
         else:
             table = fill_template(template, images, result, space)
             logger.info("in the columns and order of %s", template)
@@ -82,13 +89,15 @@ def _way_of_voting(settings: InferenceSettings) -> str | None:
 
 def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozenset[str]) -> Bench:
     """The bench with the test images of --test-location, where that is given."""
-    location = settings.data.test_location
-    if "test_location" not in given or location is None or location == bench.run.recorded.data.test_location:
+    location, recorded = settings.data.test_location, bench.run.recorded.data
+    whole = recorded.limit is None  # Else the run's table has some of the images alone; who names them wants all.
+    if "test_location" not in given or location is None or (location == recorded.test_location and whole):
         return bench
     import pandas as pd
 
     run = bench.run
-    elsewhere = run.recorded.data.model_copy(update={"test_location": location})
+    named = {name: getattr(settings.data, name) for name in _OF_TEST if name in given}
+    elsewhere = recorded.model_copy(update={**named, "limit": None})
     joint = run.recorded.joint_space
     test = samples_elsewhere(elsewhere, set((joint or run.space).names))
     test["group"] = test["group"].where(test["group"] != "", test["image"])
@@ -96,7 +105,15 @@ def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozense
         test["label"] = reduced(test["label"], joint, run.space)
     others = run.samples[run.samples["split"] != "test"]
     table = pd.concat([others, test], ignore_index=True).fillna("").astype(str)
-    return dataclasses.replace(bench, run=dataclasses.replace(run, table=table))
+    settled = run.recorded.model_copy(update={"data": elsewhere})
+    return dataclasses.replace(bench, run=dataclasses.replace(run, recorded=settled, table=table))
+
+
+def _as_listed(table: "pd.DataFrame", run: Run) -> "pd.DataFrame":
+    """Predictions in the order and with the ids of a CSV that names the test images, where one does."""
+    data = run.recorded.data
+    location = Path(data.test_location or "")
+    return in_order_of(table, location, data) if location.is_file() else table
 
 
 def _template(settings: InferenceSettings, run: Run) -> Path | None:
@@ -106,7 +123,11 @@ def _template(settings: InferenceSettings, run: Run) -> Path | None:
             raise UsageError(f"--sample-submission {path}: no such file", expected="a CSV file")
         return path
     data = run.recorded.data
-    return find_template(data.data_location, settings.data.test_location or data.test_location)
+    if data.limit is not None:
+        message = "run %s looks at %d images of each set at the most, so no template is filled; %s"
+        logger.warning(message, run.name, data.limit, "--test-location DIR predicts all images of DIR")
+        return None
+    return find_template(data.locations, settings.data.test_location or data.test_location)
 
 
 def _output(settings: InferenceSettings, run_folder: Path | None, what: str) -> Path:

@@ -307,6 +307,8 @@ def _settled_as_recorded(run: Run, settings: CommandSettings, given: Collection[
 
 
 def _same(wanted: Any, recorded: Any) -> bool:
+    if isinstance(wanted, list) and isinstance(recorded, list):
+        return len(wanted) == len(recorded) and all(map(_same, wanted, recorded))
     if isinstance(wanted, str) and isinstance(recorded, str):
         return wanted == recorded or Path(wanted).resolve() == Path(recorded).resolve()
     return wanted == recorded

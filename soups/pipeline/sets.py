@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def image_paths(rows: "pd.DataFrame", run: Run) -> tuple[Path, ...]:
     """The files of rows of the samples table."""
-    root = Path(run.recorded.data.data_location or ".")
+    root = run.recorded.data.root
     return tuple(image_path(image, root) for image in rows["image"])
 
 

@@ -63,7 +63,7 @@ def _training_images(path: Path) -> set[str] | None:
     recorded, table = read_recorded(folder), folder / "samples.csv"
     if recorded is None or not table.exists():
         return None
-    samples, root = read_samples(table), Path(recorded.data.data_location or ".")
+    samples, root = read_samples(table), recorded.data.root
     return {_real(root / image) for image in samples.loc[samples["split"] == "train", "image"]}
 
 

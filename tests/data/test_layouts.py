@@ -26,7 +26,7 @@ def folder(root: Path, **settings: Any) -> list[tuple[str, ...]]:
 
 
 def test_known_layouts() -> None:
-    assert list(LAYOUTS) == ["folder", "csv", "profile"]
+    assert list(LAYOUTS) == ["folder", "csv", "metadata", "profile"]
     with pytest.raises(UsageError, match=r"unknown layout 'profil'(?s:.*)did you mean 'profile'"):
         layout_of(DataSettings(layout="profil"))
 

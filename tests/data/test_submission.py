@@ -101,14 +101,14 @@ def test_find_template(tmp_path: Path) -> None:
     data, test = tmp_path / "data", tmp_path / "eval" / "images"
     for folder in (data / "test", test):
         folder.mkdir(parents=True)
-    assert find_template(data, test) is None and find_template(None, None) is None
+    assert find_template([data], test) is None and find_template([], None) is None
     (data / "info.csv").touch()
-    assert find_template(str(data), None) == data / "info.csv"
+    assert find_template([str(data)], None) == data / "info.csv"
     (data / "test" / "sample_submission.csv").touch()
-    assert find_template(data, None) == data / "test" / "sample_submission.csv"
+    assert find_template([data], None) == data / "test" / "sample_submission.csv"
     (tmp_path / "eval" / "sample_submission.csv").touch()
-    assert find_template(data, test) == tmp_path / "eval" / "sample_submission.csv"
-    assert find_template(None, tmp_path / "none" / "images") is None
+    assert find_template([data], test) == tmp_path / "eval" / "sample_submission.csv"
+    assert find_template([], tmp_path / "none" / "images") is None
 
 
 def test_truth_by_name_or_index_in_the_images_order(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""Joined folders, a first look and a CSV of test images, through the commands that come after."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import finetune
+import inference
+import main
+import validation
+from soups.checkpoints import read_card
+
+ErrorOf = Callable[[], str]
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> Iterator[Path]:
+    """A run on two folders of toys, the second without green ones, looking at twelve images of each set."""
+    folder = tmp_path_factory.mktemp("joined")
+    shutil.copytree(toy_data, folder / "one", ignore=shutil.ignore_patterns("shifts"))
+    for number, name in enumerate(("blue", "red")):
+        for person in range(3):
+            image = toy_data / "test" / name / f"p4_{person}.png"
+            target = folder / "two" / "train" / name / f"p{7 + person}_{number}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Another ending, so that it is another file than the test image.
+            target.write_bytes(image.read_bytes() + bytes([number, person]))
+    flags = ["--data-location", "one", "two", "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5", "--limit", "12"]
+    model = ["--model", f"local-dir:{tiny_clip}", "--precision", "fp32", "--threads", "1", "--epochs", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("SOUPS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        assert finetune.main([*flags, *model, "--i", "0,1", "--batch-size", "8"]) == 0
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _there(joined: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(joined)
+
+
+def test_the_run_is_called_by_its_folders_and_remembers_them(joined: Path) -> None:
+    run = joined / "runs" / "one-two"
+    recorded = yaml.safe_load((run / "settings.yaml").read_text())
+    assert recorded["data_location"] == ["one", "two"] and recorded["limit"] == 12
+    samples = pd.read_csv(run / "samples.csv", dtype=str)
+    assert samples.groupby("split").size().to_dict() == {"test": 12, "train": 12, "val": 12}
+    assert set(samples["source"]) == {"one", "two"}
+    assert all((joined / image).is_file() for image in samples["image"])
+    card = read_card(next((run / "models").glob("*_epochs*")))
+    assert card is not None and card.classes == ("blue", "green", "red") and str(joined) not in card.model_dump_json()
+
+
+def test_the_same_folders_are_the_same_run_and_others_are_not(joined: Path, error_of: ErrorOf) -> None:
+    assert (
+        finetune.main(["--data-location", str(joined / "one"), str(joined / "two"), "--i", "0", "--epochs", "1"]) == 2
+    )
+    assert "was trained with other settings" in error_of()  # The data is the same; only the fine-tune would be another.
+    assert finetune.main(["--data-location", "one", "--name", "one-two"]) == 2
+    error = error_of()
+    assert "--data-location: run 'one-two' was made with another value expected: ['one', 'two'] found: 'one'" in error
+    assert finetune.main(["--limit", "0", "--data-location", "one"]) == 2
+    assert "greater than 0" in error_of()
+
+
+def test_every_later_stage_finds_the_images(joined: Path, error_of: ErrorOf) -> None:
+    assert main.main(["--eval-individual-models", "--uniform-soup"]) == 0
+    assert validation.main(["--model-name", "one-two_uniform_soup"]) == 0
+    assert inference.main(["--soft-voting"]) == 0
+    error_of()
+    table = pd.read_csv(joined / "runs" / "one-two" / "output" / "soft_voting.csv")
+    assert len(table) == 12 and set(table["image"].str.split("/").str[:2].map("/".join)) == {"one/test"}
+
+
+def test_a_limited_run_fills_no_template_but_predicts_all_of_a_folder(joined: Path, error_of: ErrorOf) -> None:
+    images = sorted(path.name for path in (joined / "one" / "test").rglob("*.png"))
+    flat = joined / "flat"
+    flat.mkdir()
+    for path in (joined / "one" / "test").rglob("*.png"):
+        shutil.copy(path, flat / f"{path.parent.name}_{path.name}")
+    names = sorted((path.name for path in flat.iterdir()), reverse=True)
+    template = pd.DataFrame({"id": names, "answer": "blue"})
+    template.to_csv(joined / "one" / "sample_submission.csv", index=False)
+    assert inference.main(["--soft-voting", "--output", "few.csv"]) == 0
+    assert "looks at 12 images of each set at the most, so no template is filled" in error_of()
+    assert len(pd.read_csv("few.csv")) == 12
+    assert inference.main(["--soft-voting", "--test-location", "flat", "--output", "all.csv"]) == 0
+    assert pd.read_csv("all.csv")["id"].tolist() == names and len(names) == len(images)
+    (joined / "one" / "sample_submission.csv").unlink()
+
+
+def test_a_csv_of_paths_gives_predictions_in_its_order(joined: Path, error_of: ErrorOf) -> None:
+    lists = joined / "lists"
+    lists.mkdir()
+    wanted = ["../one/test/red/p5_0.png", str(joined / "one/test/blue/p4_1.png"), "one/test/green/p4_2"]
+    pd.DataFrame({"path": wanted, "label": ["red", "blue", "green"]}).to_csv(lists / "paths.csv", index=False)
+    command = ["--soft-voting", "--test-location", "lists/paths.csv", "--output", "listed.csv"]
+    assert inference.main([*command, "--image-column", "path"]) == 0
+    assert "of 3 right" in error_of()
+    assert pd.read_csv("listed.csv")["image"].tolist() == wanted
+    assert inference.main(command) == 3
+    assert "no column 'image'" in error_of()
+    pd.DataFrame({"image": ["nowhere.png"]}).to_csv(lists / "paths.csv", index=False)
+    assert inference.main(command) == 3
+    assert "1 images are missing: nowhere.png (row 2)" in error_of()
+    assert inference.main(["--soft-voting", "--image-column", "path"]) == 2
+    assert "--image-column: run 'one-two' was made with another value" in error_of()
