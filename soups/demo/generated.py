@@ -1,10 +1,10 @@
 """Real against generated: scikit-learn's handwritten digits, and digits sampled from a model of the same writers.
 
 The generator is scikit-learn's own example ("Kernel Density Estimation": principal components of the digits, and a
-Gaussian kernel density of them, its bandwidth cross-validated), with two changes. Every image is the kernel's centre
-once, so a generated digit has a class and a writer, those of its centre, and both sides of the question are equally
-many of each. And each pixel of the generated images of a class takes the very values that it has in the real ones, in
-the order of what was sampled, so that neither single pixels nor grey levels tell the two apart.
+Gaussian kernel density of them, its bandwidth cross-validated), with two changes. Every image is a kernel's centre
+once, so a generated digit has the class and the writer of its centre, and there are as many of each as there are real
+ones. And each pixel of the generated images takes the very values that it has in the real ones, in the order of what
+was sampled, so that neither grey levels nor single pixels nor sums of them tell the two apart.
 
 Each of the sets train, val and test has writers of its own, and a generator that was fitted on these alone.
 """
@@ -66,9 +66,8 @@ def _write_images(folder: Path, settings: GeneratedDigitsSettings) -> int:
     writers = np.array([writer_of(row) for row in range(len(table.target))])
     for number, (name, own) in enumerate(writers_of_sets(settings).items()):
         rows = np.flatnonzero(np.isin(writers, sorted(own)))
-        rng = np.random.default_rng([settings.seed, number])
-        real = table.images[rows]
-        fake = sample_like(real, table.target[rows], writers[rows], settings.components, rng)
+        real, rng = table.images[rows], np.random.default_rng([settings.seed, number])
+        fake = sample_like(real, writers[rows], settings.components, rng)
         for row, *images in zip(rows, real, fake, strict=True):
             stem = f"w{writers[row]:02d}_{row:04d}"
             for kind, ending, pixels in zip((REAL, FAKE), ("", f"_by_{name}"), images, strict=True):
@@ -80,19 +79,18 @@ def _write_images(folder: Path, settings: GeneratedDigitsSettings) -> int:
 
 
 def sample_like(
-    images: "np.ndarray", classes: "np.ndarray", writers: "np.ndarray", components: int, rng: "np.random.Generator"
+    images: "np.ndarray", writers: "np.ndarray", components: int, rng: "np.random.Generator"
 ) -> "np.ndarray":
     """Images sampled from a kernel density of principal components, one around each that it was fitted on.
 
     Args:
         images: (N, 8, 8) float, whole numbers in [0, 16].
-        classes: (N,) whole numbers; sampled images are of their centres' classes.
         writers: (N,) names; the bandwidth is the one under which writers that were left out are likeliest.
         components: how many principal components there are.
         rng: decides the sample.
 
     Returns:
-        (N, 8, 8) float. Of each class, every pixel has the same values as in `images`, each equally often.
+        (N, 8, 8) float. Every pixel has the same values as in `images`, each equally often.
     """
     import numpy as np
     from sklearn.decomposition import PCA
@@ -103,18 +101,12 @@ def sample_like(
     noise = bandwidth(centres, writers) * rng.standard_normal(centres.shape)
     sampled = space.inverse_transform(centres + noise)
     matched = np.empty_like(flat)
-    for name in np.unique(classes):
-        own = classes == name
-        # Ties are broken by the sample's own order, which is the same every time.
-        order = np.argsort(sampled[own], axis=0, kind="stable")
-        values = np.empty_like(flat[own])
-        np.put_along_axis(values, order, np.sort(flat[own], axis=0), axis=0)
-        matched[own] = values
+    np.put_along_axis(matched, np.argsort(sampled, axis=0, kind="stable"), np.sort(flat, axis=0), axis=0)
     return matched.reshape(images.shape)
 
 
 def bandwidth(centres: "np.ndarray", writers: "np.ndarray") -> float:
-    """The bandwidth, of 20 between 1 and 10, under which the images of a writer left out are likeliest.
+    """The bandwidth, of 11 between 1 and 10, under which the images of a writer left out are likeliest.
 
     Args:
         centres: (N, D) what the kernels stand on.
@@ -124,7 +116,7 @@ def bandwidth(centres: "np.ndarray", writers: "np.ndarray") -> float:
     from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
     from sklearn.neighbors import KernelDensity
 
-    choices = {"bandwidth": np.logspace(0, 1, 20)}
+    choices = {"bandwidth": np.logspace(0, 1, 11)}
     search = GridSearchCV(KernelDensity(), choices, cv=LeaveOneGroupOut(), refit=False)
     search.fit(centres, groups=writers)
     return float(search.best_params_["bandwidth"])

@@ -143,6 +143,8 @@ def _check(settings: CompareSettings, entrants: Sequence[Entrant]) -> None:
 
     if settings.evaluation.metric not in METRICS:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
+    if settings.run.model_location is not None:
+        raise UsageError("--model-location: each network's models are in a run of its own", next_step="leave it out")
     if settings.training.hparams != "fixed":
         problem = f"--hparams {settings.training.hparams}: networks are compared under one budget"
         raise UsageError(problem, expected="fixed", next_step="leave --hparams out")

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from soups.cli import Flag
 from soups.data.settings import CacheSettings, DataSettings
 from soups.evaluation.settings import EvaluationSettings
+from soups.models.model_args import spelled
 from soups.models.settings import ModelSettings
 from soups.runtime import RuntimeSettings
 from soups.training.settings import RandomRanges, TrainingSettings
@@ -305,8 +306,9 @@ def _word(model: Any) -> Any:
         return model
     if not isinstance(model.get("model"), str):
         raise ValueError("expected `model` among the settings of each network")
-    more = model.get("model_args") or []
-    if not isinstance(more, list):
-        raise ValueError("expected model_args to be a list of NAME=VALUE")
+    more = model.get("model_args") or ()
+    if isinstance(more, str):
+        more = more.split()
+    more = spelled(more) if isinstance(more, dict) else map(str, more)
     own = [f"{key}={value}" for key, value in model.items() if key not in ("model", "model_args")]
-    return " ".join([model["model"], *own, *map(str, more)])
+    return " ".join([model["model"], *own, *more])
