@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from soups import cli
-from soups.pipeline.settings import CompareSettings
+from soups.pipeline.compare_settings import CompareSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from soups.demo.digits import WRITER_STARTS, enlarge, writer_of
 from soups.demo.folders import DataSet
 from soups.demo.settings import GeneratedDigitsSettings
+from soups.records import write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +26,11 @@ SETS = ("train", "val", "test")
 MARKER = "generated_digits.json"
 RECIPE = 1  # Raise it when equal settings shall give other images.
 
-_FILES = re.compile(r"(train|val|test)/(REAL/w\d{2}_\d{4}|FAKE/w\d{2}_\d{4}_by_(train|val|test))\.png")
-_EXAMPLES = "images named like REAL/w03_0412.png and FAKE/w03_0412_by_train.png"
+TRUTH = "truth.csv"
+"""Of test/: image, target and group, for `validation.py --ground-truth`."""
+
+_FILES = re.compile(r"(train|val|test)/(REAL/w\d{2}_\d{4}|FAKE/w\d{2}_\d{4}_by_(train|val|test))\.png|truth\.csv")
+_EXAMPLES = "truth.csv and images named like REAL/w03_0412.png and FAKE/w03_0412_by_train.png"
 
 
 def make_generated_digits(settings: GeneratedDigitsSettings) -> Path:
@@ -34,6 +38,7 @@ def make_generated_digits(settings: GeneratedDigitsSettings) -> Path:
 
     Layout: `<set>/REAL/w<writer>_<row>.png` and `<set>/FAKE/w<writer>_<row>_by_<set>.png` for the sets train, val and
     test, 8-bit grey PNG; a generated image is named for its centre and for the generator. No writer is in two sets.
+    `truth.csv` has the test images' classes and groups.
     Equal settings give equal files. The marker `generated_digits.json` is written last.
 
     Returns:
@@ -44,7 +49,7 @@ def make_generated_digits(settings: GeneratedDigitsSettings) -> Path:
         EnvironmentFailure: the disk is full, or the folder may not be written.
     """
     identity = {"recipe": RECIPE, "settings": settings.model_dump(mode="json", exclude={"location"})}
-    data_set = DataSet(MARKER, identity, "*.png", _FILES, _EXAMPLES)
+    data_set = DataSet(MARKER, identity, "*.png", _FILES, _EXAMPLES, tables=(TRUTH,))
     return data_set.make(settings.location, lambda folder: _write_images(folder, settings))
 
 
@@ -62,7 +67,8 @@ def _write_images(folder: Path, settings: GeneratedDigitsSettings) -> int:
     import numpy as np
     from sklearn.datasets import load_digits
 
-    table, count = load_digits(), 0
+    table = load_digits()
+    written: list[tuple[str, str, str]] = []
     writers = np.array([writer_of(row) for row in range(len(table.target))])
     for number, (name, own) in enumerate(writers_of_sets(settings).items()):
         rows = np.flatnonzero(np.isin(writers, sorted(own)))
@@ -74,8 +80,10 @@ def _write_images(folder: Path, settings: GeneratedDigitsSettings) -> int:
                 path = folder / name / kind / f"{stem}{ending}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 enlarge(pixels, settings.image_size).save(path)
-                count += 1
-    return count
+                written.append((path.relative_to(folder).as_posix(), kind, stem.partition("_")[0]))
+    truth = [",".join(row) for row in sorted(written) if row[0].startswith("test/")]
+    write_text(folder / TRUTH, "\n".join(["image,target,group", *truth, ""]))
+    return len(written)
 
 
 def sample_like(

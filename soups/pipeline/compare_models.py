@@ -10,6 +10,7 @@ from soups import cli
 from soups.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.metrics import METRICS
 from soups.models.settings import ModelSettings
+from soups.pipeline.compare_settings import CompareSettings
 from soups.pipeline.costs import costs_of
 from soups.pipeline.creation import create_run, make_start, name_of_data, planned_run
 from soups.pipeline.entrants import TABLE, Entrant, entrants_of
@@ -17,7 +18,6 @@ from soups.pipeline.evaluate import Bench, evaluate_individuals
 from soups.pipeline.finetune import train_all
 from soups.pipeline.plan import Task, plan
 from soups.pipeline.run import Run, existing_run, say_if_flattering
-from soups.pipeline.settings import CompareSettings
 from soups.pipeline.speed import images_per_second
 from soups.records import write_table, write_text
 from soups.report.comparison import Truth

@@ -19,6 +19,7 @@ from soups.runtime import peak_memory
 
 _STEPS, _ROUNDS = 2, 3
 """Steps of training in each round; the first round warms up and does not count."""
+_COSTS = ("parameters", "trainable", "multiply_adds", "seconds_per_epoch", "peak_memory")
 _WITHOUT_EFFECT = {"epochs", "lp_epochs", "random_seed", "lr", "wd", "warmup", "patience", "validate_every", "hparams"}
 """Settings of training that change neither time nor memory of a step."""
 
@@ -43,14 +44,14 @@ def costs_of(task: Task) -> dict[str, Any]:
     log, conditions = run.folder / "logs" / "costs.jsonl", _conditions(task, run)
     for line in reversed(read_records(log)):
         if line.get("conditions") == conditions:
-            return {key: value for key, value in line.items() if key != "conditions"}
+            return {key: line[key] for key in _COSTS}
     # A process of its own: what this one has loaded or trained before is not in its memory.
     with worker_processes(1) as pool:
         found = result_of(pool.submit(caught, _measure, task), "give a smaller --batch-size")
     if isinstance(found, Exception):
         raise found
     append_record(log, {"conditions": conditions, **found})
-    return found
+    return {key: found[key] for key in _COSTS}
 
 
 def _run_of(task: Task) -> Run:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from soups.errors import UsageError
 from soups.models.settings import ModelSettings
-from soups.pipeline.settings import CompareSettings, FinetuneSettings, RunSettings
+from soups.pipeline.compare_settings import CompareSettings
+from soups.pipeline.settings import FinetuneSettings, RunSettings
 from soups.training.settings import TrainingSettings
 
 TABLE = "comparison"

@@ -223,9 +223,13 @@ def draw_frontier(
     known = [row for row in rows if row[cost] is not None]
     if not known:
         raise DataError(f"nothing to draw: {words} of no network is known")
+    from matplotlib.ticker import LogFormatter
+
     figure = new_figure(7.6, 5.0)
     axes = figure.add_subplot()
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(LogFormatter())  # 20 and not 2 × 10¹.
+    axes.xaxis.set_minor_formatter(LogFormatter())
     _draw_line([row for row in known if row["frontier"]], axes, cost)
     for row in known:
         _draw_point(row, axes, row[cost] / unit)

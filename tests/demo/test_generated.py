@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -13,9 +14,9 @@ from soups.data.settings import DataSettings
 from soups.demo.digits import GROUP_PATTERN, enlarge, writer_of
 from soups.demo.generated import (
     FAKE,
-    MARKER,
     REAL,
     SETS,
+    TRUTH,
     bandwidth,
     make_generated_digits,
     sample_like,
@@ -84,7 +85,7 @@ def test_neither_grey_levels_nor_single_pixels_tell_real_from_generated(made: Pa
 
 
 def test_a_generator_knows_its_own_writers_alone(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other sets' writers wrote does not show in a set's files."""
+    """What other sets' writers wrote does not show in a set's files, whose bytes are equal otherwise."""
     import sklearn.datasets
 
     table = load_digits()
@@ -98,16 +99,21 @@ def test_a_generator_knows_its_own_writers_alone(made: Path, tmp_path: Path, mon
         assert (files(made / name) == files(other / name)) == (name == "val")
 
 
-def test_equal_settings_give_equal_bytes_and_another_seed_other_writers(made: Path, tmp_path: Path) -> None:
+def test_what_is_there_is_not_made_again_and_another_seed_has_other_writers(made: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
     assert make_generated_digits(settings(made)) == made
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
-    again = make_generated_digits(settings(tmp_path / "again"))
-    assert files(again) == files(made) and MARKER in files(again)
     drawn = [writers_of_sets(settings(made, seed=seed, val_writers=2, test_writers=6)) for seed in range(20)]
     assert all([len(one[name]) for name in SETS] == [5, 2, 6] for one in drawn)
     assert all(set.union(*one.values()) == set(range(13)) for one in drawn)
     assert set.union(*(one["test"] for one in drawn)) == set(range(13))
+
+
+def test_the_truth_of_the_test_images_is_told(made: Path) -> None:
+    table = pd.read_csv(made / TRUTH, dtype=str)
+    assert set(table["image"]) == {path.relative_to(made).as_posix() for path in made.glob("test/*/*.png")}
+    assert (table["image"].str.split("/").str[1] == table["target"]).all()
+    assert (table["image"].str.extract(GROUP_PATTERN)[0] == table["group"]).all()
 
 
 def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path) -> None:
