@@ -15,18 +15,18 @@ MACHINE=(--precision fp32 --threads 1)
 #    validate, four test, and each of these sets has a generator that saw its own people alone.
 DATA="$(python scripts/make_generated_digits.py)"
 
-# 2. One fine-tune; everything it needs is in the file.
-python finetune.py --name $NAME --i 0 --config $HERE/train.yaml --data-location "$DATA" "${MACHINE[@]}"
+# 2. One fine-tune; all that it is told is in the file.
+python finetune.py --name $NAME --i 0 --config $HERE/train.yaml#digits --data-location "$DATA" "${MACHINE[@]}"
 
 # 3. Three kinds of network under one budget, on at most 1,000 images of each set: a table and a figure.
 python scripts/compare.py --name $NAME --config $HERE/compare.yaml --data-location "$DATA" "${MACHINE[@]}" \
     --limit 1000 --seeds 2 --jobs 2
 
-# 4. Predictions of each model for all test images, and the vote of all of them.
+# 4. Predictions of each model for all test images, and the vote of one of each kind of network.
 for run in $NAME $NAME-vgg $NAME-efficientnet $NAME-vit; do
     python inference.py --name $run --each --test-location "$DATA/test"
 done
-python inference.py --config $HERE/vote.yaml
+python inference.py --name $NAME --config $HERE/vote.yaml
 
 # 5. What the vote gained. Networks are means over their two seeds.
 mean_of() { ls "runs/$NAME-$1/output/$NAME-$1"?_epochs*.csv | paste -sd, -; }
