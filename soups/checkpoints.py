@@ -147,8 +147,19 @@ def read_card(path: Path) -> Card | None:
         DataError: the file is missing, cut short, or its card is not valid.
     """
     text = read_header(path)[0].get("card")
-    if text is None:
-        return None
+    return None if text is None else parse_card(text, path)
+
+
+def parse_card(text: str, path: Path) -> Card:
+    """A card from its text.
+
+    Args:
+        text: as `card_text` gives it.
+        path: the file that it comes from, for messages.
+
+    Raises:
+        DataError: it is not valid, or of another version.
+    """
     try:
         content = json.loads(text)
         compact_json(content)  # Raises for numbers that are not finite.

@@ -5,11 +5,11 @@ here: a flag wins over the file, the file over the environment, that over the de
 """
 
 import atexit
-import difflib
 import gc
 import inspect
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, NoReturn, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Generic, NoReturn, TypeVar, Union, get_args, get_origin
 
 import tyro
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from soups.errors import UsageError, UserError
-from soups.plainyaml import compose, plain
+from soups.configfiles import Config, read_config, take_config
+from soups.errors import UsageError, UserError, did_you_mean
 from soups.records import refusal
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -70,6 +70,8 @@ class Given(Generic[Settings]):
 
     settings: Settings
     names: frozenset[str]
+    config: Config | None = None
+    """What a file gave of them, where one was named; without what flags said instead."""
 
 
 def run(
@@ -99,13 +101,17 @@ def run(
     previous = _raise_when_terminated()
     if argv is None:
         gc.set_threshold(_SELDOM)
+    config = None
     try:
         with _explained_refusals():
-            command(parse(settings_class, arguments, environment or {}))
+            given = parse(settings_class, arguments, environment or {})
+            config = given.config
+            command(given)
     except UserError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        place = config.place_of(error) if config is not None else None
+        print(f"error: {place}: {error}" if place else f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
@@ -174,9 +180,9 @@ def parse(settings_class: type[Settings], arguments: Sequence[str], environment:
     from_environment = {
         name: os.environ[variable] for variable, name in environment.items() if os.environ.get(variable)
     }
-    arguments, config, section = _take_config(arguments)
-    from_file = _read_config(config, section, groups) if config else {}
-    given = {**from_environment, **from_file}
+    arguments, path, section = take_config(arguments)
+    config = read_config(path, section, groups) if path else None
+    given = {**from_environment, **(config.values if config else {})}
     defaults = _build(settings_class, groups, given, config)
     parsed = tyro.cli(
         settings_class,
@@ -187,7 +193,7 @@ def parse(settings_class: type[Settings], arguments: Sequence[str], environment:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     flags = {token[2:].split("=")[0].replace("-", "_") for token in arguments if token.startswith("--")}
-    return Given(parsed, frozenset(set(given) | (flags & set(groups))))
+    return Given(parsed, frozenset(set(given) | (flags & set(groups))), config.without(flags) if config else None)
 
 
 def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:
@@ -202,72 +208,38 @@ def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:
     return fields
 
 
-def _take_config(arguments: Sequence[str]) -> tuple[list[str], Path | None, str | None]:
-    """The other arguments, and file and section that `--config FILE.yaml#SECTION` names."""
-    rest, named, tokens = [], None, iter(arguments)
-    for token in tokens:
-        if token == "--config":
-            value = next(tokens, None)
-            if value is None:
-                raise UsageError("--config lacks its file", expected="--config FILE.yaml")
-            named = value
-        elif token.startswith("--config="):
-            named = token.removeprefix("--config=")
-        else:
-            rest.append(token)
-    if named is None:
-        return rest, None, None
-    file, sign, section = named.rpartition("#")
-    # A file may have the sign in its name.
-    return (rest, Path(named), None) if not sign or Path(named).exists() else (rest, Path(file), section)
-
-
-def _read_config(path: Path, section: str | None, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys and values of a YAML file; those of a section win over those beside it."""
-    document = compose(path, "--config FILE.yaml, or FILE.yaml#SECTION")
-    pairs = list(document.value) if document is not None else []
-    sections = {
-        str(key.value): value
-        for key, value in pairs
-        if isinstance(value, yaml.MappingNode) and _setting(key) not in known
-    }
-    if section is not None and section not in sections:
-        found = f"the sections {', '.join(sections)}" if sections else "no sections"
-        raise UsageError(f"{path}: no section {section!r}", expected=f"--config {path}#SECTION", found=found)
-    values = {}
-    for key, value in [*pairs, *(sections[section].value if section is not None else ())]:
-        name = _setting(key)
-        if section is not None and str(key.value) in sections:
-            continue
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see --help for the settings"
-            if str(key.value) in sections:
-                hint = f"it is a section: --config {path}#{key.value}"
-            problem = f"{path}, line {key.start_mark.line + 1}: unknown setting {key.value!r}"
-            raise UsageError(problem, next_step=hint)
-        values[name] = plain(value)
-    return values
-
-
-def _setting(key: yaml.Node) -> str:
-    return str(key.value).replace("-", "_")
-
-
 def _build(
-    settings_class: type[Settings], groups: Mapping[str, str | None], given: Mapping[str, Any], config: Path | None
+    settings_class: type[Settings], groups: Mapping[str, str | None], given: Mapping[str, Any], config: Config | None
 ) -> Settings:
     nested: dict[str, Any] = {}
     for name, value in given.items():
         group = groups[name]
-        if group is None:
-            nested[name] = value
-        else:
-            nested.setdefault(group, {})[name] = value
+        owner = settings_class if group is None else settings_class.model_fields[group].annotation
+        assert owner is not None
+        if isinstance(value, str) and _takes_any_number(owner.model_fields[name].annotation):
+            value = (value,)  # As a flag does, whose one value needs no brackets either.
+        (nested if group is None else nested.setdefault(group, {}))[name] = value
     try:
         return settings_class.model_validate(nested)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(next((part for part in reversed(first["loc"]) if part in groups), first["loc"][-1]))
-        where = f"{config}: {name}" if config else f"setting {name} from the environment"
-        raise UsageError(where, expected=first["msg"], found=repr(first["input"])) from error
+        raise _explained(error.errors()[0], groups, config) from error
+
+
+def _takes_any_number(annotation: Any) -> bool:
+    """Whether a setting is a list of any length, or None."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return str not in kinds and any(get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis for kind in kinds)
+
+
+def _explained(error: Any, groups: Mapping[str, str | None], config: Config | None) -> UsageError:
+    """What pydantic found wrong first, with the place where it was given."""
+    name = next((str(part) for part in reversed(error["loc"]) if part in groups), None)
+    if name is None:  # Settings that contradict each other; the message names them.
+        where = str(config.path) if config else "settings from the environment"
+        return UsageError(f"{where}: {error['msg'].removeprefix('Value error, ')}")
+    in_file = config is not None and name in config.lines
+    where = f"{config.place(name)}: {name}" if config and in_file else f"setting {name} from the environment"
+    choices = re.findall("'([^']*)'", error.get("ctx", {}).get("expected", ""))
+    hint = did_you_mean(str(error["input"]), choices)
+    expected = error["msg"].removeprefix("Value error, ")
+    return UsageError(where, expected=expected, found=repr(error["input"]), next_step=hint)

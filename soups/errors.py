@@ -64,12 +64,37 @@ class PartialFailure(UserError):
     exit_code = 5
 
 
+class UnknownName(UsageError):
+    """A name that no registry has: lists the known ones, and the nearest first.
+
+    Args:
+        kind: what it should name.
+        name: as it was given.
+        known: all that would have been right.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(known)
+        super().__init__(
+            f"unknown {kind} {name!r}",
+            expected=f"one of {', '.join(self.known)}",
+            next_step=did_you_mean(name, self.known),
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (UnknownName, (self.kind, self.name, self.known))
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that no registry has: lists the known ones, and the nearest first."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    return UsageError(
-        f"unknown {kind} {name!r}",
-        expected=f"one of {', '.join(names)}",
-        next_step=f"did you mean {near[0]!r}?" if near else "",
-    )
+    """The error for a name that no registry has."""
+    return UnknownName(kind, name, known)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The question that names the nearest of the known names; `otherwise` where none is near.
+
+    Near are names that look alike, or that have the one that was given in them (`f1` for `macro_f1`).
+    """
+    names = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), names, n=1) or [each for each in names if name.lower() in each]
+    return f"did you mean {names[near[0]]!r}?" if name and near else otherwise

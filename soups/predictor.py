@@ -1,28 +1,35 @@
-"""`soups.load`: a model from its file alone, ready to predict."""
+"""`soups.load`: a model from its file, its folder or the hub, ready to predict."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from soups.checkpoints import Card
-from soups.data.cache import open_images
+from soups.data.cache import Images
 from soups.data.geometry import evaluation_geometry
+from soups.data.given_images import listed, open_given
 from soups.errors import DataError
-from soups.evaluation.logits import compute_logits
+from soups.evaluation.logits import compute_features, compute_logits
 from soups.metrics import probabilities
-from soups.models.load import load_classifier
+from soups.models.hub_folder import load_anywhere
 from soups.runtime import Runtime, RuntimeSettings, cache_dir, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from soups.data.given_images import Given
     from soups.models.classifier import Classifier
 
 
 class Predictor:
-    """A model, soup or not, with everything that its card says: classes, preprocessing, architecture."""
+    """A model, soup or not, with everything that its card says: classes, preprocessing, architecture.
+
+    Wherever it takes images, it takes one or several: paths, `PIL.Image`s of any mode, arrays (H, W, 3) uint8 (RGB in
+    [0, 255]) and batches of them (N, H, W, 3), in any mixture. One image is a batch of one. A file, the picture that
+    Pillow opens from it and that picture's pixels give the same bits.
+    """
 
     def __init__(self, classifier: "Classifier", card: Card, runtime: Runtime, batch_size: int) -> None:
         self.classifier = classifier.to(runtime.device)
@@ -42,60 +49,93 @@ class Predictor:
         return self.space.names
 
     def to(self, device: str) -> "Predictor":
-        """The same model on another device."""
-        return Predictor(self.classifier, self.card, _runtime(self.card, device), self.batch_size)
-
-    def predict_proba(self, paths: "Sequence[str | Path]") -> np.ndarray:
-        """Probabilities of the classes for image files.
+        """Move the model to another device, as torch's modules do; returns itself.
 
         Args:
-            paths: N image files of any mode and size.
-
-        Returns:
-            (N, C) float32, rows summing to one, columns in the order of `classes`.
+            device: `auto`, `cpu`, or an accelerator's name.
 
         Raises:
-            DataError: images that cannot be read, all of them listed.
+            EnvironmentFailure: the device does not exist here; the model stays where it is.
         """
-        if not len(paths):
+        runtime = _runtime(self.card, device)
+        self.classifier, self.runtime = self.classifier.to(runtime.device), runtime
+        return self
+
+    def predict_proba(self, images: "Given | Iterable[Given]") -> np.ndarray:
+        """Probabilities of the classes.
+
+        Args:
+            images: N images, of any size.
+
+        Returns:
+            (N, C) float32, rows summing to one, columns in the order of `classes`; of one image (1, C).
+
+        Raises:
+            DataError: images that cannot be read; names them.
+        """
+        opened = self._open(images)
+        if not len(opened):
             return np.zeros((0, len(self.space)), dtype=np.float32)
-        files = [Path(path) for path in paths]
-        images = open_images(files, evaluation_geometry(self.card.preprocessing), "off", cache_dir() / "images")
-        logits = compute_logits(self.classifier, images, self.card.preprocessing, self.runtime, self.batch_size)
+        logits = compute_logits(self.classifier, opened, self.card.preprocessing, self.runtime, self.batch_size)
         return probabilities(logits).astype(np.float32)
+
+    def features(self, images: "Given | Iterable[Given]") -> np.ndarray:
+        """What the model sees in images: the features that its head turns into logits.
+
+        Args:
+            images: N images, of any size.
+
+        Returns:
+            (N, D) float32; those of CLIP's towers have length 1. Of one image (1, D).
+
+        Raises:
+            DataError: images that cannot be read; names them.
+        """
+        opened = self._open(images)
+        if not len(opened):
+            return np.zeros((0, self.classifier.head.in_features), dtype=np.float32)
+        return compute_features(self.classifier, opened, self.card.preprocessing, self.runtime, self.batch_size)
 
     def predict(self, frame: "pd.DataFrame") -> "pd.DataFrame":
         """The same rows with two more columns: `target` (class name) and `confidence` (its probability).
 
         Args:
-            frame: has a column `image` with paths of image files.
+            frame: has a column `image` with an image in each row: its path, or the image itself.
 
         Raises:
-            DataError: there is no such column, or images that cannot be read, all of them listed.
+            DataError: there is no such column, or images that cannot be read; names them.
         """
         if "image" not in frame.columns:
             columns = ", ".join(map(str, frame.columns))
             raise DataError("predict: the table lacks a column", expected="image", found=columns)
-        confidences = self.predict_proba(frame["image"].tolist())
+        images = listed(frame["image"].tolist())
+        if len(images) != len(frame):
+            found = f"{len(images)} images in {len(frame)} rows"
+            raise DataError("predict: a batch in one row of the table", expected="an image in each row", found=found)
+        confidences = self.predict_proba(images)
         result = frame.copy()
         result["target"] = self.space.decode(confidences.argmax(axis=1)) if len(frame) else []
         result["confidence"] = confidences.max(axis=1) if len(frame) else []
         return result
 
+    def _open(self, images: "Given | Iterable[Given]") -> Images:
+        return open_given(images, evaluation_geometry(self.card.preprocessing), cache_dir() / "images")
 
-def load(path: str | Path, device: str = "auto", batch_size: int = 64) -> Predictor:
-    """Load a checkpoint that soups wrote.
+
+def load(path_or_hub_name: str | Path, device: str = "auto", batch_size: int = 64) -> Predictor:
+    """Load a model that soups wrote, or one of timm's.
 
     Args:
-        path: the `.safetensors` file.
+        path_or_hub_name: a `.safetensors` file; a folder as `scripts/push_to_hub.py` writes it, or as timm does
+            (`local-dir:DIR` or just `DIR`); or `hf-hub:org/name`, such a folder on the Hugging Face hub.
         device: `auto`, `cpu`, or an accelerator's name.
         batch_size: images in one forward pass.
 
     Raises:
-        DataError: the file is missing, damaged or has no card.
-        EnvironmentFailure: the device does not exist here.
+        DataError: there is neither file nor folder, it is damaged, or it does not say what it holds.
+        EnvironmentFailure: the device does not exist here, or the hub cannot be reached.
     """
-    classifier, card = load_classifier(Path(path))
+    classifier, card = load_anywhere(str(path_or_hub_name))
     return Predictor(classifier, card, _runtime(card, device), batch_size)
 
 

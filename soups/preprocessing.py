@@ -38,6 +38,11 @@ class Preprocessing(BaseModel):
     crop_fraction: float = Field(default=1.0, ge=0.1, le=1)
     """Side of the cut square as a fraction of the resized image (timm's `crop_pct`)."""
 
+    @property
+    def resized(self) -> int:
+        """Pixels of the shorter side after resizing, or of both sides with `squash`; at least `size`."""
+        return max(self.size, round(self.size / self.crop_fraction))
+
 
 def normalise(images: "torch.Tensor", preprocessing: Preprocessing) -> "torch.Tensor":
     """Model inputs from pixels.

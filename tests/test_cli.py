@@ -1,12 +1,13 @@
 import errno
 import logging
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from soups import cli
-from soups.errors import DataError
+from soups.errors import DataError, unknown_name
 
 
 class Group(BaseModel):
@@ -21,6 +22,15 @@ class Group(BaseModel):
     ratio: float | None = 0.2
     """May be None."""
 
+    way: Literal["soft", "hard"] = "soft"
+    """One of two."""
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "Group":
+        if self.strict and self.ratio is None:
+            raise ValueError("strict needs a ratio: give it, or leave strict out")
+        return self
+
 
 class Settings(BaseModel):
     """What this does."""
@@ -32,6 +42,8 @@ class Settings(BaseModel):
     """A name."""
     voters: tuple[str, ...] | None = None
     """Bare or with names."""
+    bounds: tuple[float, float] = (0, 1)
+    """Two numbers."""
 
 
 class Dashed(BaseModel):
@@ -89,9 +101,20 @@ def test_flags_win_over_file_over_environment_over_defaults(tmp_path: Path, monk
 
 def test_yaml_reads_numbers_and_words_as_they_are_meant(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text("lr: 1e-5\nname: no\nratio: null\nvoters: [007, on]\nstrict: true\n")
+    config.write_text("lr: 1e-5\nname: no\nratio: 2\nvoters: [007, on]\nstrict: yes\nbounds: [1e-3, 1]\n")
     settings = parsed("--config", str(config)).settings
-    assert settings == Settings(name="no", voters=("007", "on"), group=Group(lr=1e-5, ratio=None, strict=True))
+    group = Group(lr=1e-5, ratio=2, strict=True)
+    assert settings == Settings(name="no", voters=("007", "on"), group=group, bounds=(1e-3, 1))
+    config.write_text("strict: off\nratio:\nname: 1e-5\nvoters: []\n")
+    assert parsed("--config", str(config)).settings == Settings(name="1e-5", voters=(), group=Group(ratio=None))
+
+
+def test_one_value_of_a_list_needs_no_brackets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("voters: a.csv\n")
+    assert parsed("--config", str(config)).settings.voters == ("a.csv",)
+    monkeypatch.setenv("SM_VOTERS", "b.csv")
+    assert parsed(environment={"SM_VOTERS": "voters"}).settings.voters == ("b.csv",)
 
 
 def test_an_unknown_key_names_file_line_and_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +128,22 @@ def test_an_unknown_key_names_file_line_and_nearest(tmp_path: Path, capsys: pyte
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("lr: fast\n", "lr"), ("- lr\n", "not a list of settings"), ("lr: [\n", "not readable YAML")],
+    [
+        ("name: a\nlr: fast\n", "c.yaml, line 2: lr\n  expected: Input should be a valid number"),
+        ("\n# none\nlr: -1\n", "c.yaml, line 3: lr\n  expected: Input should be greater than 0\n  found:    '-1'"),
+        ("strict: maybe\n", "c.yaml, line 1: strict\n  expected: Input should be a valid boolean"),
+        ("name: [a]\n", "c.yaml, line 1: name\n  expected: Input should be a valid string\n  found:    ['a']"),
+        ("bounds: 1\n", "c.yaml, line 1: bounds\n  expected: Input should be a valid tuple"),
+        ("bounds: [1, b]\n", "c.yaml, line 1: bounds"),
+        (
+            "way: hart\n",
+            "line 1: way\n  expected: Input should be 'soft' or 'hard'\n  found:    'hart'\n  next:     did",
+        ),
+        ("lr: 1\nstrict: on\nratio: null\n", "c.yaml: strict needs a ratio: give it, or leave strict out"),
+        ("lr: 1\ntop_k: 1\n", "c.yaml, line 2: unknown setting 'top_k'\n  next:     see --help"),
+        ("- lr\n", "not a list of settings"),
+        ("lr: [\n", "not readable YAML"),
+    ],
 )
 def test_a_wrong_file_is_one_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, words: str
@@ -160,6 +198,40 @@ def test_sections_that_are_wrong(tmp_path: Path, section: str, words: str, capsy
     config.write_text("lr: 0.5\nage:\n  lrr: 1e-5\n")
     assert cli.run(Settings, lambda given: None, ["--config", f"{config}{section}"]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "place"),
+    [
+        ("lr: 1\nname: adamv\n", (), "c.yaml, line 2: "),
+        ("voters:\n- a\n- adamv\n", (), "c.yaml, line 1: "),
+        ("name: adamv\nvoters: [adamv]\n", (), ""),  # It may be either.
+        ("name: adam\n", (), ""),
+        ("name: adamv\n", ("--name", "adamv"), ""),  # The flag said it.
+    ],
+)
+def test_a_name_that_nobody_knows_is_told_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, flags: tuple[str, ...], place: str
+) -> None:
+    (tmp_path / "c.yaml").write_text(content)
+    error = unknown_name("optimizer", "adamv", ["adamw", "sgd"])
+    arguments = ["--config", str(tmp_path / "c.yaml"), *flags]
+    assert cli.run(Settings, lambda given: _raise(error), arguments) == 2
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert (
+        first == f"error: {tmp_path}/{place}unknown optimizer 'adamv'" if place else "error: unknown optimizer 'adamv'"
+    )
+    assert last == "  next:     did you mean 'adamw'?"
+
+
+def test_what_the_environment_says_wrong_has_no_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.yaml").write_text("name: a\n")
+    monkeypatch.setenv("SM_LR", "fast")
+    arguments = ["--config", str(tmp_path / "c.yaml")]
+    assert cli.run(Settings, lambda given: None, arguments, environment={"SM_LR": "lr"}) == 2
+    assert capsys.readouterr().err.startswith("error: setting lr from the environment\n  expected: ")
 
 
 def test_help_tells_of_flags_and_config(capsys: pytest.CaptureFixture[str]) -> None:

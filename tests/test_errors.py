@@ -2,7 +2,15 @@ import pickle
 
 import pytest
 
-from soups.errors import DataError, EnvironmentFailure, PartialFailure, UsageError, UserError, unknown_name
+from soups.errors import (
+    DataError,
+    EnvironmentFailure,
+    PartialFailure,
+    UsageError,
+    UserError,
+    did_you_mean,
+    unknown_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,3 +41,21 @@ def test_unknown_name_lists_the_known_and_the_nearest() -> None:
     assert "unknown recipe 'gredy'" in str(error)
     assert "uniform, greedy" in str(error)
     assert "did you mean 'greedy'?" in str(error)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.name) == (type(error), str(error), "gredy")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("gredy", "greedy"),
+        ("GREEDY", "greedy"),
+        ("f1", "macro_f1"),
+        ("bce", "BCELoss"),
+        ("quite another", ""),
+        ("", ""),
+    ],
+)
+def test_the_nearest_name_looks_alike_or_has_it_inside(name: str, nearest: str) -> None:
+    told = did_you_mean(name, ["uniform", "greedy", "macro_f1", "BCELoss"], otherwise="see --help")
+    assert told == (f"did you mean {nearest!r}?" if nearest else "see --help")

@@ -9,7 +9,7 @@ import torch
 
 import soups
 from soups.checkpoints import Card, write_checkpoint
-from soups.errors import DataError
+from soups.errors import DataError, EnvironmentFailure
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 
@@ -65,7 +65,10 @@ def test_nothing_to_predict(checkpoint: Path) -> None:
 def test_other_device_same_model(checkpoint: Path) -> None:
     model = soups.load(checkpoint, device="cpu")
     assert model.device == "cpu"
-    assert model.to("cpu").device == "cpu"
+    assert model.to("cpu") is model and model.device == "cpu"
+    with pytest.raises(EnvironmentFailure, match="not usable here"):
+        model.to("nowhere")
+    assert model.device == "cpu"
 
 
 def test_what_cannot_be_predicted(checkpoint: Path, tmp_path: Path) -> None:
@@ -77,6 +80,43 @@ def test_what_cannot_be_predicted(checkpoint: Path, tmp_path: Path) -> None:
         model.predict_proba([tmp_path / "broken.png"])
     with pytest.raises(DataError, match="no such file"):
         soups.load(tmp_path / "none.safetensors")
+
+
+def test_images_of_any_kind_give_the_same(checkpoint: Path, toy_data: Path) -> None:
+    from PIL import Image
+
+    model = soups.load(checkpoint, device="cpu")
+    paths = sorted((toy_data / "test").rglob("*.png"))[:4]
+    arrays = [np.array(Image.open(path)) for path in paths]
+    wanted = model.predict_proba(paths)
+    for given in (
+        [str(path) for path in paths],
+        arrays,
+        np.stack(arrays),
+        [paths[0], np.stack(arrays[1:3]), arrays[3]],
+    ):
+        assert np.array_equal(model.predict_proba(given), wanted)
+    with Image.open(paths[0]) as picture:
+        for one in (picture, paths[0], str(paths[0]), arrays[0]):
+            assert np.array_equal(model.predict_proba(one), model.predict_proba(paths[:1]))
+    mixed = pd.DataFrame({"image": pd.Series([paths[0], arrays[1]], dtype=object)})
+    assert model.predict(mixed)["confidence"].tolist() == wanted[:2].max(axis=1).tolist()
+    with pytest.raises(DataError, match=r"a batch in one row(.|\n)*5 images in 2 rows"):
+        model.predict(pd.DataFrame({"image": pd.Series([paths[0], np.stack(arrays)], dtype=object)}))
+    with pytest.raises(DataError, match=r"images\[1\]: not an array of pixels"):
+        model.predict_proba([paths[0], arrays[0] / 255])
+
+
+def test_features_are_those_that_the_head_sees(checkpoint: Path, toy_data: Path) -> None:
+    model = soups.load(checkpoint, device="cpu", batch_size=2)
+    paths = sorted((toy_data / "test").rglob("*.png"))[:3]
+    features = model.features(paths)
+    assert features.shape == (3, 8) and features.dtype == np.float32
+    assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-2)
+    with torch.no_grad():
+        found = model.classifier.head(torch.from_numpy(features)).softmax(dim=1).numpy()
+    assert np.allclose(found, model.predict_proba(paths), atol=0.02)  # bf16 where the processor has it.
+    assert model.features(paths[0]).shape == (1, 8) and model.features([]).shape == (0, 8)
 
 
 def test_the_table_of_contents_is_lazy() -> None:

@@ -7,7 +7,9 @@ import pytest
 from pydantic import BaseModel
 
 from soups.demo.settings import BaseSettings, DigitsSettings, FacesSettings
+from soups.pipeline.delivery_settings import ExportSettings, PushSettings
 from soups.pipeline.settings import (
+    CurateSettings,
     DisagreementSettings,
     FinetuneSettings,
     InferenceSettings,
@@ -29,6 +31,9 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "scripts/show_batch.py": ShowBatchSettings,
     "scripts/find_label_errors.py": LabelErrorsSettings,
     "scripts/disagreement.py": DisagreementSettings,
+    "scripts/push_to_hub.py": PushSettings,
+    "scripts/export.py": ExportSettings,
+    "scripts/curate.py": CurateSettings,
     "scripts/make_digits.py": DigitsSettings,
     "scripts/make_faces.py": FacesSettings,
     "scripts/make_base.py": BaseSettings,

@@ -85,7 +85,7 @@ def read_pixels(path: Path) -> np.ndarray:
     except Exception as error:
         # Pillow's readers raise nearly anything on damaged files: OSError, SyntaxError, ValueError, TypeError,
         # OverflowError, struct.error, DecompressionBombError, …
-        raise DataError(f"{path}: {_reason(error)}", expected="a whole image file") from error
+        raise DataError(f"{path}: {reason_of(error)}", expected="a whole image file") from error
 
 
 def _threads() -> int:
@@ -113,7 +113,8 @@ def _refuse_special(path: Path) -> None:
         raise DataError(f"{path}: an empty file", expected="an image file")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What a reader's exception means, in a few words."""
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
@@ -131,17 +132,26 @@ def _pixels(path: Path) -> np.ndarray:
 
     Image.init()
     with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
-        opened.load()
-        image = _upright(opened)
-        if image.mode.startswith("I;16"):
-            return _grey(_divided_by_257(np.asarray(image)))
-        if image.mode in {"I", "F"}:
-            wide = opened.format == "PPM" and image.mode == "I"  # The reader has scaled it to 16 bits.
-            values = np.asarray(image)
-            return _grey(_divided_by_257(values) if wide else _judged_by_range(values))
-        if image.mode == "RGB" and not image.has_transparency_data:
-            return np.array(image)
-        return np.array(_on_white(image) if image.has_transparency_data else image.convert("RGB"))
+        return picture_pixels(opened)
+
+
+def picture_pixels(opened: "Image.Image") -> np.ndarray:
+    """The pixels of an opened picture, as `decode` gives those of its file; to be called under `quiet`.
+
+    Raises:
+        Exception: of nearly any kind, where the rest of its file turns out to be damaged.
+    """
+    opened.load()
+    image = _upright(opened)
+    if image.mode.startswith("I;16"):
+        return _grey(_divided_by_257(np.asarray(image)))
+    if image.mode in {"I", "F"}:
+        wide = opened.format == "PPM" and image.mode == "I"  # The reader has scaled it to 16 bits.
+        values = np.asarray(image)
+        return _grey(_divided_by_257(values) if wide else _judged_by_range(values))
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return np.array(image)
+    return np.array(_on_white(image) if image.has_transparency_data else image.convert("RGB"))
 
 
 def _upright(image: "Image.Image") -> "Image.Image":

@@ -36,8 +36,13 @@ class Geometry:
 
 def evaluation_geometry(preprocessing: Preprocessing) -> Geometry:
     """What the model expects of an image that is evaluated."""
-    resize = max(preprocessing.size, round(preprocessing.size / preprocessing.crop_fraction))
-    return Geometry(resize, preprocessing.size, preprocessing.interpolation, preprocessing.resize, preprocessing.cut)
+    return Geometry(
+        preprocessing.resized,
+        preprocessing.size,
+        preprocessing.interpolation,
+        preprocessing.resize,
+        preprocessing.cut,
+    )
 
 
 def training_geometry(preprocessing: Preprocessing, cache_size: int | None = None) -> Geometry:

@@ -55,6 +55,8 @@ class DataSettings(BaseModel):
     """Share of the training groups that validate where there is no `val/`; None: validate on all, which flatters."""
     limit: int | None = Field(default=None, gt=0)
     """For a first look: use at most so many images of each set, classes and groups in their proportions."""
+    allow_duplicates: Flag = False
+    """Go on although training images are in the test set too: its scores flatter."""
     skip_bad_images: Flag = False
     """Train without the images that cannot be read; a test image is never left out."""
 

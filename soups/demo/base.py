@@ -17,7 +17,7 @@ from soups.demo.lessons import LESSONS, Batch, Lessons
 from soups.demo.settings import BaseSettings
 from soups.records import fingerprint, whole_file, write_json
 from soups.runtime import available_cores, cache_dir
-from soups.training.schedule import warmup_cosine
+from soups.training.schedule import factor
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,7 @@ def _train(settings: BaseSettings, lessons: Lessons) -> "dict[str, torch.Tensor]
     model = open_clip.CLIP(**config, init_logit_scale=math.log(lessons.scale))
     optimizer = _optimizer(model, settings)
     steps = math.ceil(settings.images / settings.batch_size) * settings.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, steps, settings.warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, steps, settings.warmup))
     for epoch in range(settings.epochs):
         began, losses = time.perf_counter(), []
         for batch in lessons.batches(settings, epoch):

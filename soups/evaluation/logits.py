@@ -1,6 +1,6 @@
 """Logits of one model on one set of images, computed once and kept."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from soups.runtime import Runtime, autocast
 
 if TYPE_CHECKING:
     import torch
+
+    from soups.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,27 @@ def compute_logits(
         runtime: device and precision of the forward pass, workers of the loader.
         batch_size: images in one forward pass; the last bits of the logits depend on it.
     """
+    return _of_all(classifier, classifier, images, preprocessing, runtime, batch_size)
+
+
+def compute_features(
+    classifier: "Classifier", images: Images, preprocessing: Preprocessing, runtime: Runtime, batch_size: int
+) -> np.ndarray:
+    """(N, D) float32 features that the head sees, of length 1 where the classifier scales them; else as logits are."""
+    return _of_all(classifier, classifier.features, images, preprocessing, runtime, batch_size)
+
+
+def _of_all(
+    classifier: "torch.nn.Module",
+    function: "Callable[[torch.Tensor], torch.Tensor]",
+    images: Images,
+    preprocessing: Preprocessing,
+    runtime: Runtime,
+    batch_size: int,
+) -> np.ndarray:
     with evaluating(classifier, runtime):
         batches = evaluation_batches(images, batch_size, runtime.workers)
-        return np.concatenate([batch_logits(classifier, batch, preprocessing, runtime) for batch in batches])
+        return np.concatenate([_of_batch(function, batch, preprocessing, runtime) for batch in batches])
 
 
 @contextmanager
@@ -71,8 +91,17 @@ def batch_logits(
     classifier: "torch.nn.Module", pixels: "torch.Tensor", preprocessing: Preprocessing, runtime: Runtime
 ) -> np.ndarray:
     """(B, C) float32 logits of (B, S, S, 3) uint8 pixels; to be called while `evaluating`."""
+    return _of_batch(classifier, pixels, preprocessing, runtime)
+
+
+def _of_batch(
+    function: "Callable[[torch.Tensor], torch.Tensor]",
+    pixels: "torch.Tensor",
+    preprocessing: Preprocessing,
+    runtime: Runtime,
+) -> np.ndarray:
     inputs = normalise(pixels.to(runtime.device, non_blocking=True), preprocessing)
-    return classifier(inputs).float().cpu().numpy()
+    return function(inputs).float().cpu().numpy()
 
 
 @contextmanager

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.data.cache import Images
-from soups.data.loader import evaluation_batches
 from soups.errors import DataError
-from soups.evaluation.logits import evaluating, logits_path
-from soups.preprocessing import Preprocessing, normalise
+from soups.evaluation.logits import compute_features, logits_path
+from soups.preprocessing import Preprocessing
 from soups.records import write_array
-from soups.runtime import Runtime, autocast
+from soups.runtime import Runtime
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier
@@ -62,13 +61,7 @@ def features_of(
 def _compute(
     classifier: "Classifier", images: Images, preprocessing: Preprocessing, runtime: Runtime, batch_size: int
 ) -> np.ndarray:
-    classifier.to(runtime.device)
-    with evaluating(classifier, runtime), autocast(runtime):
-        parts = []
-        for pixels in evaluation_batches(images, batch_size, runtime.workers):
-            inputs = normalise(pixels.to(runtime.device, non_blocking=True), preprocessing)
-            parts.append(classifier.features(inputs).float().cpu().numpy())
-    features = np.concatenate(parts)
+    features = compute_features(classifier.to(runtime.device), images, preprocessing, runtime, batch_size)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 

@@ -81,7 +81,7 @@ def _with_text(plan: Plan, seed: int) -> tuple[Any, Any]:
     """The whole CLIP, randomly initialised, and its tokenizer."""
 
     def build() -> tuple[Any, Any]:
-        return _built(plan, _whole_clip, seed).eval(), _tokenizer(plan)
+        return _built(plan, whole_clip, seed).eval(), _tokenizer(plan)
 
     text = plan.config["text_cfg"]
     if "hf_model_name" not in text and "hf_tokenizer_name" not in text and "siglip" not in plan.name.lower():
@@ -167,9 +167,25 @@ def _fitting(weights: Weights, clip: "nn.Module") -> "dict[str, Any]":
     return state
 
 
-def _tower_config(config: dict[str, Any]) -> dict[str, Any]:
+def tower_config(config: dict[str, Any]) -> dict[str, Any]:
+    """An open_clip `model_cfg`'s `vision_cfg`, for a tower by itself."""
     # No base weights of timm's, and one tensor out rather than CoCa's pair.
     return {**config["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
+
+
+def config_of(architecture: Architecture) -> dict[str, Any]:
+    """open_clip's `model_cfg` of a card's architecture, at least `embed_dim` and `vision_cfg`.
+
+    Raises:
+        DataError: the installed open_clip does not know this architecture.
+    """
+    import open_clip
+
+    config = architecture.config if architecture.name == CUSTOM else open_clip.get_model_config(architecture.name)
+    named = architecture.name != CUSTOM
+    if config is None or (named and bool(config.get("quick_gelu")) != architecture.quick_gelu):
+        raise DataError(f"architecture {architecture.name!r}: the installed open_clip does not know it")
+    return config
 
 
 def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
@@ -178,12 +194,7 @@ def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
     Raises:
         DataError: the installed open_clip does not know this architecture, or cannot build it.
     """
-    import open_clip
-
-    config = architecture.config if architecture.name == CUSTOM else open_clip.get_model_config(architecture.name)
-    named = architecture.name != CUSTOM
-    if config is None or (named and bool(config.get("quick_gelu")) != architecture.quick_gelu):
-        raise DataError(f"architecture {architecture.name!r}: the installed open_clip does not know it")
+    config = config_of(architecture)
     _refuse_giant(architecture)
     try:
         return visual_tower({**config, "quick_gelu": architecture.quick_gelu}), config["embed_dim"]
@@ -220,15 +231,15 @@ def visual_tower(config: dict[str, Any]) -> "nn.Module":
     # open_clip has no public name for this; its own model classes call it.
     from open_clip.model import _build_vision_tower
 
-    return _build_vision_tower(config["embed_dim"], _tower_config(config), bool(config.get("quick_gelu")))
+    return _build_vision_tower(config["embed_dim"], tower_config(config), bool(config.get("quick_gelu")))
 
 
-def _whole_clip(config: dict[str, Any]) -> "nn.Module":
+def whole_clip(config: dict[str, Any]) -> "nn.Module":
     """The model class that `open_clip.create_model` would choose, without its downloads and global logging."""
     import open_clip
 
     config = copy.deepcopy(config)
-    config["vision_cfg"] = _tower_config(config)
+    config["vision_cfg"] = tower_config(config)
     custom_text = config.pop("custom_text", False)
     if "hf_model_name" in config["text_cfg"]:
         config["text_cfg"]["hf_model_pretrained"], custom_text = False, True

@@ -18,8 +18,9 @@ class ModelSettings(BaseModel):
     """Any architecture of open_clip (`ViT-B/32`, `ViT-L-14`, …), `timm:NAME`, `hf-hub:ORG/NAME` (timm's hub),
     `local-dir:FOLDER` (open_clip's hub layout; timm's: `timm:local-dir:FOLDER`), or `baseline` (three convolutions)."""
     model_args: tuple[str, ...] | None = None
-    """Build timm's network otherwise: `patch_size=4 img_size=32 embed_dim=128 num_heads=8 depth=6`, or baseline's:
-    `widths=[32,64,128]`. Published weights are taken only where they fit; else start with --pretrained none."""
+    """Build timm's network otherwise: `patch_size=4 img_size=32 embed_dim=128 num_heads=8 depth=6`, a VGG without its
+    hidden layers: `pre_logits=False`, or baseline's: `widths=[32,64,128]`. Published weights are taken only where they
+    fit; else start with --pretrained none."""
     pretrained: str | None = None
     """A tag of open_clip or timm, a file of weights, or `none` for random weights; by default OpenAI's weights, else
     the first tag there is."""
@@ -45,8 +46,8 @@ class ModelSettings(BaseModel):
     @field_validator("model_args")
     @classmethod
     def _readable(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        parse(given or ())
-        return given or None
+        # In one order and one spelling, so that a run knows its own again.
+        return spelled(dict(sorted(parse(given or ()).items()))) or None
 
     @field_validator("model")
     @classmethod

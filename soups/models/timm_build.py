@@ -12,6 +12,10 @@ _NOT_THE_NETWORKS = frozenset(
     {"self", "num_classes", "in_chans", "out_indices", "features_only", "pruned", "device", "dtype", "cfg", "kwargs"}
 )
 
+HIDDEN = "pre_logits"
+"""Our own argument, and timm's module that it is about: `False` leaves a VGG's two hidden layers out of its backbone,
+so that its features are the pooled ones of the last convolution (14.7 M parameters of a VGG16 instead of 134.3 M)."""
+
 
 class NotBuilt(Exception):
     """timm cannot build this network, or it does not run."""
@@ -36,7 +40,7 @@ def build(
         name: timm's, with or without a tag.
         arguments: of its class, beside those that the name stands for.
         config: its `pretrained_cfg`, where the name does not say it.
-        published: load the weights that it names; whatever goes wrong there is raised as it is.
+        published: load the weights that it names, hidden layers included; whatever goes wrong there is raised as it is.
         classes: of the published classifier; 0 for a backbone without.
 
     Raises:
@@ -48,15 +52,30 @@ def build(
     if refused := next((key for key in arguments if key in _reserved()), None):
         raise NotBuilt(f"{refused} is not an argument of the network", refused)
     given = {"pretrained_cfg": dict(config) if config else None, "num_classes": classes, **arguments}
+    hidden = given.pop(HIDDEN, True)
     if published:
         return timm.create_model(name, pretrained=True, **given)
     try:
-        return timm.create_model(name, pretrained=False, **given)
+        return _as_asked(timm.create_model(name, pretrained=False, **given), hidden)
     except _REFUSALS as error:
         if isinstance(error, RuntimeError) and torch.get_default_device().type == "meta":
             raise  # Some networks cannot be built without storage.
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         raise NotBuilt(_told(error), unknown[1] if unknown else "") from error
+
+
+def _as_asked(model: Any, hidden: bool) -> Any:
+    if hidden is True:
+        return model
+    if hidden is not False or not hasattr(model, HIDDEN):
+        raise NotBuilt(
+            f"{HIDDEN}=False is for networks with hidden layers before the classifier, such as vgg16", HIDDEN
+        )
+    from torch import nn
+
+    model.pre_logits = nn.Identity()
+    model.head_hidden_size = model.num_features
+    return model
 
 
 def _reserved() -> frozenset[str]:
@@ -76,7 +95,8 @@ def known_arguments(name: str) -> list[str]:
             model = build(name, {})
     except (RuntimeError, NotImplementedError):
         model = build(name, {})
-    return [key for key in inspect.signature(type(model).__init__).parameters if key not in _reserved()]
+    own = [HIDDEN] if hasattr(model, HIDDEN) else []
+    return [key for key in inspect.signature(type(model).__init__).parameters if key not in _reserved()] + own
 
 
 def features_of(model: Any) -> int:

@@ -13,7 +13,7 @@ from soups.models.model_args import problem_of
 from soups.models.pretrained import load_backbone, load_exactly
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.models.timm_build import NotBuilt, build, check_runs, features_of, known_arguments
+from soups.models.timm_build import HIDDEN, NotBuilt, build, check_runs, features_of, known_arguments
 from soups.models.timm_names import FAMILY, PREFIX, Plan, exact_name, make_plan
 from soups.preprocessing import Preprocessing
 
@@ -140,7 +140,8 @@ def _with_published(plan: Plan, what: str) -> Any:
             ) from error
 
     whole = load() if config.get("source") == "local-dir" else hub.fetched(load, what)
-    unused = tuple(f"{name}." for name in classifier_names(whole))
+    left_out = (HIDDEN,) if plan.arguments.get(HIDDEN) is False else ()
+    unused = tuple(f"{name}." for name in (*classifier_names(whole), *left_out))
     state = {key: tensor for key, tensor in whole.state_dict().items() if not key.startswith(unused)}
     load_exactly(model, state, what, plan.name)
     return model

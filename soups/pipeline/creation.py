@@ -1,12 +1,15 @@
 """Runs made: what is found out before anything is written, and the common start of their models."""
 
+import logging
 import re
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups import cli
 from soups.checkpoints import Card, write_checkpoint
 from soups.data.augment import augmented_preprocessing
+from soups.data.duplicates import duplicates, refuse_leaks, told
 from soups.errors import UsageError
 from soups.pipeline.recorded import RecordedSettings, record_run
 from soups.pipeline.run import Run, check_recorded, existing_run, latest_run
@@ -15,11 +18,17 @@ from soups.pipeline.settings import CommandSettings, FinetuneSettings
 from soups.records import locked, write_table
 from soups.runtime import derived_seed, resolve
 from soups.training.hyperparameters import spelled_out
+from soups.training.optimizers import require_optimizer
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from soups.models.start import Start
+
+logger = logging.getLogger(__name__)
+
+_MOST_LOOKED_AT = 20_000
 
 
 def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
@@ -29,11 +38,10 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
         UsageError: no data location for a new run, or settings that differ from those recorded.
         DataError: the data is not what it should be; nothing is recorded then.
     """
+    if settings.new:
+        return _create_new(settings)
     name = settings.run.name or latest_run(settings.run) or name_of_data(settings)
-    if existing_run(settings.run, name) is None:
-        with locked(Path(settings.run.runs_folder), name):
-            if existing_run(settings.run, name) is None:
-                _make_run(settings, name)
+    _make_where_missing(settings, name)
     run = existing_run(settings.run, name)
     assert run is not None
     if run.recorded.foreign is not None:
@@ -46,18 +54,72 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
     return run
 
 
+def _create_new(settings: FinetuneSettings) -> Run:
+    """A run that is made now, under the first name of `digits`, `digits-2`, `digits-3`, … that is free.
+
+    Whoever looks for a free name holds a lock until the run is there, so two processes never find the same.
+    """
+    wanted, folder = settings.run.name or name_of_data(settings), Path(settings.run.runs_folder)
+    with locked(folder, f"{wanted}.new"):
+        for name in chain([wanted], (f"{wanted}-{serial}" for serial in count(2))):
+            if not (folder / name).exists() and _make_where_missing(settings, name):
+                break
+    if name != wanted:
+        logger.info("run %s: %s is taken", name, wanted)
+    run = existing_run(settings.run, name)
+    assert run is not None
+    return run
+
+
+def _make_where_missing(settings: FinetuneSettings, name: str) -> bool:
+    """Make a run unless it is there, even if others are about to; whether it was made here."""
+    if existing_run(settings.run, name) is not None:
+        return False
+    with locked(Path(settings.run.runs_folder), name):
+        if existing_run(settings.run, name) is not None:
+            return False
+        _make_run(settings, name)
+    return True
+
+
 def _make_run(settings: FinetuneSettings, name: str) -> None:
     """Find out that everything is in order, then write the run's table, start and settings, in this order.
 
     A run exists once its settings are there, so a mistake can be mended by running the command again.
     """
     run = planned_run(settings, name)
+    require_optimizer(settings.training)
     start, card = _build_start(run)
     kind = spelled_out(settings.training).augmentation
     open_all_images(run, augmented_preprocessing(card.preprocessing, kind), settings.cache, kind)
+    found = find_duplicates(run, settings.near_duplicates)
     write_table(run.folder / "samples.csv", run.samples)
+    if len(found):
+        write_table(run.folder / "output" / "duplicates.csv", found)
+        logger.warning("%s; listed in %s", told(found), run.folder / "output" / "duplicates.csv")
     write_checkpoint(run.start, start.state_dict(), card)
     record_run(run.folder, run.recorded)
+
+
+def find_duplicates(run: Run, near: str) -> "pd.DataFrame":
+    """Images that are in two of the run's sets.
+
+    Args:
+        run: with its table; all of its images can be read.
+        near: `on`, `off` or `auto`: as `on` up to `_MOST_LOOKED_AT` images.
+
+    Raises:
+        DataError: training images in the test set, where the run does not allow it.
+    """
+    data, samples = run.recorded.data, run.samples
+    many = len(samples) > _MOST_LOOKED_AT
+    if near == "auto" and many:
+        message = "%s images are many: only equal files are looked for in two sets; --near-duplicates on looks closer"
+        logger.warning(message, f"{len(samples):,}")
+    found = duplicates(samples, data.root, run.image_cache, near == "on" or (near == "auto" and not many))
+    if not data.allow_duplicates:
+        refuse_leaks(found)
+    return found
 
 
 def planned_run(settings: CommandSettings, name: str) -> Run:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from soups import cli
 from soups.checkpoints import SUFFIX, read_card, write_checkpoint
@@ -18,10 +18,8 @@ from soups.pipeline.run import Run, existing_run, say_if_flattering
 from soups.pipeline.sets import evaluation_set, training_set
 from soups.pipeline.settings import FinetuneSettings
 from soups.records import append_record, fingerprint, locked, write_text
+from soups.training.optimizers import require_optimizer
 from soups.training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +37,9 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
     indices = parse_indices(settings.i) if settings.i is not None else None
     run = create_run(settings, given.names)
+    if "metric" not in given.names:
+        recorded = settings.evaluation.model_copy(update={"metric": run.recorded.metric})
+        settings = settings.model_copy(update={"evaluation": recorded})
     say_if_flattering(run)
     runtime = run.runtime(settings.runtime)
     write_text(Path(settings.run.runs_folder) / "latest", run.name + "\n")
@@ -47,6 +48,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     tasks = plan(run, settings, runtime, indices)
     if not tasks:
         return
+    require_optimizer(settings.training)
     if settings.training.freeze:
         _check_freeze(run, settings.training.freeze)
     train_all(tasks, runtime.jobs)
@@ -134,7 +136,7 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
     def on_epoch(line: dict[str, Any]) -> None:
         append_record(log, {"settings": settings_key, **line})
         tracker.log(line)
-        logger.info("%s", _epoch_text(name, line, task.training))
+        logger.info("%s", _epoch_text(name, line, task.training, settings.evaluation.metric))
 
     outcome = Finetune(
         classifier=classifier,
@@ -174,9 +176,10 @@ def _own_start(folder: Path, index: int) -> Path:
     )
 
 
-def _epoch_text(name: str, line: dict[str, Any], training: TrainingSettings) -> str:
+def _epoch_text(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:
     epochs = training.epochs + training.lp_epochs
     text = f"{name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"
     if "val" in line:
         text += f", validation accuracy {100 * line['val']['accuracy']:.1f}%"
+        text += f", {metric.replace('_', ' ')} {line['val'][metric]:.4f}" if metric != "accuracy" else ""
     return f"{text}, {line['images_per_second']:.0f} images/s"

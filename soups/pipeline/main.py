@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups import cli
-from soups.errors import UsageError, unknown_name
+from soups.errors import DataError, UsageError, unknown_name
 from soups.evaluation.settings import EvaluationSettings
 from soups.metrics import METRICS
 from soups.pipeline.adopt import adopt
@@ -63,22 +63,23 @@ def cook(given: cli.Given[MainSettings]) -> None:
     options = parse_options(recipes, settings.soup_options or ())
     own_plot = settings.plot and settings.results is None
     judging = settings.eval_individual_models or settings.report or own_plot
-    wanted = bool(recipes) or settings.inspect or judging
+    wanted = bool(recipes) or settings.inspect or judging or settings.learning_curves
     if not (wanted or settings.plot or settings.download_models or settings.list_recipes or settings.rebuild):
         raise UsageError(
             "nothing to do",
             expected="one or more of --inspect --eval-individual-models --uniform-soup --greedy-soup --soup NAME "
-            "--rebuild SOUP --report --plot",
+            "--rebuild SOUP --report --plot --learning-curves",
             next_step="python main.py --help",
         )
     _without_models_to_judge(given)
     if not wanted:
         return
-    scoring = settings.inspect or judging or settings.scores or not set(recipes) <= set(UNJUDGED)
+    scored = bool(recipes) and (settings.scores or not set(recipes) <= set(UNJUDGED))
+    scoring = settings.inspect or judging or scored
     bench = open_bench(adopt(given), given.names, scoring=scoring)
     if settings.inspect:  # First, because a model that does not belong may be one that cannot be scored.
         _inspect(bench, settings)
-        if not (recipes or judging):
+        if not (recipes or judging or settings.learning_curves):
             return
     if scoring:
         say_if_misordered(bench)
@@ -91,10 +92,24 @@ def cook(given: cli.Given[MainSettings]) -> None:
         from soups.pipeline.compare import print_comparison
 
         print_comparison(bench)
+    if settings.learning_curves or own_plot:
+        _learning_curves(bench, settings)
     if own_plot:
         from soups.pipeline.compare import plot_run
 
         plot_run(bench)
+
+
+def _learning_curves(bench: Bench, settings: MainSettings) -> None:
+    from soups.pipeline.curves import draw_learning_curves
+
+    each = settings.learning_curves
+    if not draw_learning_curves(bench.run, bench.evaluation.metric, each=each) and each:
+        raise DataError(
+            f"run {bench.run.name!r}: no fine-tune has a log of its training",
+            expected=f"{bench.run.folder / 'logs' / 'training'}/<model>.jsonl, which finetune.py writes",
+            next_step="leave --learning-curves out: models that were made elsewhere have none",
+        )
 
 
 def _without_models_to_judge(given: cli.Given[MainSettings]) -> None:

@@ -12,6 +12,7 @@ from soups.pipeline.run import Run
 from soups.pipeline.settings import FinetuneSettings
 from soups.runtime import Runtime
 from soups.training.hyperparameters import hyperparameters
+from soups.training.schedule import PLATEAU
 from soups.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -100,11 +101,12 @@ def training_record(
     run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, Any]:
     """What a fine-tune's card says of its training: everything that its weights depend on."""
+    watched = training.patience is not None or training.scheduler == PLATEAU
     return {
         "index": index,
         **training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "cache_size": settings.cache.cache_size,
-        "metric": settings.evaluation.metric if training.patience else None,
+        "metric": settings.evaluation.metric if watched else None,
         "precision": runtime.precision,
         "threads": runtime.threads,
     }
@@ -113,9 +115,11 @@ def training_record(
 def _differences(
     card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, tuple[Any, Any]]:
-    wanted = training_record(run, settings, training, index, runtime)
-    # A card from before there was a setting was trained as its default does.
-    found = {**TrainingSettings().model_dump(mode="json", exclude=_WITHOUT_EFFECT), **card.training}
+    # A card that does not tell a setting was trained as its default does.
+    fields = TrainingSettings.model_fields.items()
+    defaults = {name: field.default for name, field in fields if name not in _WITHOUT_EFFECT}
+    wanted = {**defaults, **training_record(run, settings, training, index, runtime)}
+    found = {**defaults, **card.training}
     # Where it was trained is told, but a pool may be trained on one machine and looked at on another.
     keys = sorted((wanted.keys() | found.keys()) - {"device"})
     return {key: (found.get(key), wanted.get(key)) for key in keys if found.get(key) != wanted.get(key)}

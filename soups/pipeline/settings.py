@@ -1,8 +1,8 @@
 """What each command can be told; free of torch, so that `--help` is quick."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import Flag
 from soups.data.settings import CacheSettings, DataSettings
@@ -63,6 +63,11 @@ class FinetuneSettings(CommandSettings):
     """Which fine-tunes: `3`, `0-11` or `0,4,7`; by default the one that has these settings, else the next free one."""
     overwrite: Flag = False
     """Train again what is there with other settings."""
+    new: Flag = False
+    """Start a new run; where the name is taken, with a serial: `digits`, `digits-2`, `digits-3`, …"""
+    near_duplicates: Literal["auto", "on", "off"] = "auto"
+    """Before a run begins, look for pictures in two sets that are nearly the same as well as for equal files; `auto` up
+    to 20,000 images."""
     training: TrainingSettings = TrainingSettings()
     ranges: RandomRanges = RandomRanges()
     wandb: str = Field(default="disabled", pattern="^(disabled|offline|online)$")
@@ -139,7 +144,10 @@ class MainSettings(CommandSettings):
     report: Flag = False
     """Print the table: best single model, soups and votes, with intervals."""
     plot: Flag = False
-    """Draw the paper's figure: mean accuracy over shifts against accuracy on the test set."""
+    """Draw the paper's figure: mean accuracy over shifts against accuracy on the test set; and the pool's
+    learning curves."""
+    learning_curves: Flag = False
+    """Draw loss, validation and learning rate of each fine-tune over its epochs, and the whole pool in one figure."""
     results: str | None = None
     """A folder with result files of the original model-soups code to plot instead of the run's."""
     val_set: str = "val"
@@ -204,11 +212,6 @@ class ValidationSettings(CommandSettings):
     random_seed: int | None = None
     """Taken, as the original's command has it, and without effect: the split is the run's."""
 
-    @field_validator("predictions", mode="before")
-    @classmethod
-    def _one_is_some(cls, predictions: Any) -> Any:
-        return (predictions,) if isinstance(predictions, str) else predictions
-
 
 class DisagreementSettings(CommandSettings):
     """List the images on which models disagree, or tables of predictions, the most divided first: as CSV and as a page.
@@ -254,6 +257,39 @@ class LabelErrorsSettings(CommandSettings):
     output: str | None = None
     """The CSV to write, and beside it the page; by default `output/corrections.csv` in the run, or `corrections.csv`
     here where there is no run yet."""
+
+
+class CurateSettings(_Settings):
+    """Pick the images of a large pool that are most like a target set: a table that finetune.py reads, and a page.
+
+    Similarity is the cosine of the model's features to the nearest target image. Images that are nearly the same as one
+    picked before, as one of the target, as one of --leave-out, or as a validation, test or shift image of the run that
+    --name names are left out.
+    """
+
+    run: RunSettings = RunSettings()
+    cache: CacheSettings = CacheSettings()
+    model: ModelSettings = ModelSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    pool: str | None = None
+    """Folder to pick from; where its images lie in folders, those name their classes."""
+    target: str | None = None
+    """Folder of images that the picked ones should be like."""
+    count: int | None = Field(default=None, gt=0)
+    """How many images to pick."""
+    leave_out: tuple[str, ...] = ()
+    """More folders, such as validation and test images, of which no near duplicate is picked."""
+    skip_bad_images: Flag = False
+    """Pick without the images of the pool that cannot be read."""
+    duplicate_similarity: float = Field(default=0.98, gt=0, le=1)
+    """From which similarity two images count as the same."""
+    label: str | None = None
+    """Class of all images of the pool, where its folders do not name it."""
+    images: int = Field(default=60, gt=0)
+    """How many picked images the page shows at the most."""
+    output: str = "curated.csv"
+    """The CSV to write, and beside it the page."""
 
 
 class StudySettings(CommandSettings):

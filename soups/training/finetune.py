@@ -13,17 +13,19 @@ import numpy as np
 from soups.data.augment import Augmentation
 from soups.data.cache import Images
 from soups.data.loader import TrainingLoader
-from soups.errors import UsageError, unknown_name
+from soups.errors import UsageError
 from soups.evaluation.logits import EvaluationSet, compute_logits
-from soups.metrics import METRICS, all_scores, probabilities
+from soups.metrics import all_scores, probabilities
 from soups.models.stages import freeze
 from soups.preprocessing import Preprocessing, normalise
 from soups.progress import track
 from soups.runtime import Runtime, derived_seed, limit_threads, make_accelerator
 from soups.training.losses import LOSSES, LossOptions
 from soups.training.mixup import mix
-from soups.training.schedule import warmup_cosine
+from soups.training.optimizers import make_optimizer, require_optimizer
+from soups.training.schedule import PLATEAU, Decay, factor
 from soups.training.settings import TrainingSettings
+from soups.training.watch import Watch
 
 if TYPE_CHECKING:
     import torch
@@ -75,9 +77,7 @@ class Finetune:
     runtime: Runtime
     eval_batch_size: int
     on_epoch: Callable[[EpochRecord], None]
-    best_value: float = -np.inf
     best_state: "dict[str, torch.Tensor] | None" = None
-    epochs_without_gain: int = 0
     scores: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> Outcome:
@@ -88,6 +88,7 @@ class Finetune:
         """
         import torch
 
+        require_optimizer(self.settings)
         limit_threads(self.runtime.threads)
         self.seed = derived_seed(self.settings.random_seed, self.index)
         self.accelerator = make_accelerator(self.runtime)
@@ -126,10 +127,8 @@ class Finetune:
             self.classifier.backbone.requires_grad_(False)
         freeze(self.classifier.backbone, self.settings.freeze)
         optimizer = make_optimizer(self.classifier, self.settings)
-        steps = epochs * len(self.loader)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_cosine(step, steps, self.settings.warmup)
-        )
+        self.watch, self.left = Watch(self.metric), 1.0
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(epochs))
         model, optimizer = self.accelerator.prepare(self.classifier, optimizer)
         for epoch in range(first, first + epochs):
             self.classifier.train()
@@ -150,7 +149,7 @@ class Finetune:
                 self.scores = self._validate()
                 record |= {"val": self.scores}
             self.on_epoch(record)
-            if (not head_only or self.settings.freeze_backbone) and self._stops_early():
+            if self._watches and self._stops(optimizer, last_phase=not head_only or self.settings.freeze_backbone):
                 break
         # Takes back the precision wrapping of `forward`, so that the next phase does not wrap it again.
         self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -215,8 +214,12 @@ class Finetune:
         """What the head is given, which a loss may ask for; a wrapped model gives its logits alone."""
         self.features = inputs[0].float()
 
+    @property
+    def _watches(self) -> bool:
+        return self.settings.patience is not None or self.settings.scheduler == PLATEAU
+
     def _validates(self, epochs_done: int, last: bool) -> bool:
-        every = 1 if self.settings.patience else self.settings.validate_every
+        every = 1 if self._watches else self.settings.validate_every
         return last or (every > 0 and epochs_done % every == 0)
 
     def _validate(self) -> dict[str, float]:
@@ -225,44 +228,26 @@ class Finetune:
         )
         return all_scores(probabilities(logits), self.validation.labels)
 
-    def _stops_early(self) -> bool:
-        """Keep the best epoch's weights when patience is asked for; whether it has run out."""
-        if self.settings.patience is None:
+    def _stops(self, optimizer: Any, last_phase: bool) -> bool:
+        """Take note of an epoch: the rate falls on a plateau, the best weights are kept; whether patience is out."""
+        settings, gained = self.settings, self.watch.gains(self.scores)
+        waited = self.watch.epochs_without_gain
+        if settings.scheduler == PLATEAU and waited and waited % settings.decay_epochs == 0:
+            self.left *= settings.decay_rate
+            for group in optimizer.param_groups:  # The rate of the next step is set already.
+                group["lr"] *= settings.decay_rate
+        if settings.patience is None or not last_phase:
             return False
-        metric = METRICS[self.metric]
-        value = self.scores[self.metric] if metric.higher_is_better else -self.scores[self.metric]
-        if value > self.best_value:
-            self.best_value, self.best_state, self.epochs_without_gain = value, self._copy_of_state(), 0
-            self.best_scores = self.scores
-        else:
-            self.epochs_without_gain += 1
-        self.scores = self.best_scores
-        return self.epochs_without_gain >= self.settings.patience
+        if gained:
+            self.best_state = self._copy_of_state()
+        self.scores = self.watch.best
+        return waited >= settings.patience
+
+    def _schedule(self, epochs: int) -> Callable[[int], float]:
+        """Step → factor of the peak learning rate, of a phase of so many epochs."""
+        steps, settings = epochs * len(self.loader), self.settings
+        decay = Decay(every=settings.decay_epochs * len(self.loader), rate=settings.decay_rate)
+        return lambda step: self.left * factor(step, steps, settings.warmup, settings.scheduler, decay)
 
     def _copy_of_state(self) -> "dict[str, torch.Tensor]":
         return {key: copy.deepcopy(tensor.detach()) for key, tensor in self.classifier.state_dict().items()}
-
-
-def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) -> "torch.optim.Optimizer":
-    """The optimiser of timm's factory over what is to be trained; one-dimensional tensors are not decayed.
-
-    With `layer_decay` d, the rate of layer i of L (the head the last) is lr · d^(L - 1 - i), in timm's layers (as Bao
-    et al. 2021, BEiT, arXiv:2106.08254, and Clark et al. 2020, ELECTRA, arXiv:2003.10555).
-
-    Raises:
-        UsageError: the factory does not know the name.
-    """
-    from timm.optim import create_optimizer_v2, list_optimizers
-
-    known = [str(name) for name in list_optimizers()]
-    if settings.optimizer not in known:
-        raise unknown_name("optimizer", settings.optimizer, known)
-    options: dict[str, Any] = {"fused": True} if settings.optimizer == "adamw" else {}
-    if settings.layer_decay != 1:
-        options["layer_decay"] = settings.layer_decay
-    optimizer = create_optimizer_v2(
-        classifier, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.wd, filter_bias_and_bn=True, **options
-    )
-    for group in optimizer.param_groups:  # timm leaves it to its own schedules to heed `lr_scale`.
-        group["lr"] *= group.get("lr_scale", 1)
-    return optimizer

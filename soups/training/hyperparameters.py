@@ -12,6 +12,7 @@ from soups.data import rand_augment, transforms
 from soups.data.augment import FLIP, kind_of
 from soups.errors import DataError, UsageError, unknown_name
 from soups.training.losses import LOSSES
+from soups.training.schedule import DECAYING, SCHEDULES
 from soups.training.settings import RandomRanges, TrainingSettings
 
 USUAL_SMOOTHING = 0.1
@@ -41,10 +42,13 @@ def spelled_out(settings: TrainingSettings) -> TrainingSettings:
     are filled in.
 
     Raises:
-        UsageError: an unknown loss or augmentation, or a file that is none.
+        UsageError: an unknown loss, scheduler or augmentation, a file that is none, or a decay that no scheduler uses.
     """
     if settings.loss_fn not in LOSSES:
         raise unknown_name("loss", settings.loss_fn, LOSSES)
+    if settings.scheduler not in SCHEDULES:
+        raise unknown_name("scheduler", settings.scheduler, SCHEDULES)
+    _refuse_idle_decay(settings)
     changes: dict[str, Any] = {"augmentation": _in_full(settings.augmentation)}
     if settings.old_aug:
         changes |= {"old_aug": False, "oversample": ("age=old=2",), "oversample_augment": FLIP}
@@ -55,6 +59,17 @@ def spelled_out(settings: TrainingSettings) -> TrainingSettings:
     if settings.augmentation == "randaugment" and settings.aug is None and settings.hparams == "fixed":
         changes["aug"] = rand_augment.DEFAULT
     return settings.model_copy(update=changes)
+
+
+def _refuse_idle_decay(settings: TrainingSettings) -> None:
+    for name in ("decay_epochs", "decay_rate"):
+        default = TrainingSettings.model_fields[name].default
+        if settings.scheduler not in DECAYING and getattr(settings, name) != default:
+            raise UsageError(
+                f"--{name.replace('_', '-')}: the scheduler {settings.scheduler!r} falls otherwise",
+                expected=f"--scheduler {', '.join(DECAYING[:-1])} or {DECAYING[-1]} with it",
+                next_step="leave it out, or give another --scheduler",
+            )
 
 
 def _in_full(augmentation: str) -> str:

@@ -12,6 +12,8 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # Fields that came when there were cards already have an `exclude_if`: at their defaults, which say how training was
+    # before, they are not recorded, so that equal work keeps equal bytes.
     hparams: str = "fixed"
     """`fixed`: the flags below; `random`: row i drawn from the root seed; or a JSON file with an entry `model_<i>`."""
     random_seed: int = Field(default=0, ge=0)
@@ -25,9 +27,20 @@ class TrainingSettings(BaseModel):
     wd: float = Field(default=0.1, ge=0)
     """Weight decay of tensors with at least two dimensions."""
     optimizer: str = "adamw"
-    """`adamw`, or any name of timm's optimiser factory."""
+    """`adamw`, or any name of timm's optimiser factory: `adam`, `sgd` (Nesterov's momentum), `momentum` (the classical
+    one), `rmsprop`, `lamb`, `muon`, …"""
+    momentum: float = Field(default=0.9, ge=0, lt=1, exclude_if=lambda share: share == 0.9)
+    """Of `sgd`, `momentum`, `rmsprop` and others that have one; `momentum` with 0 is plain gradient descent."""
     warmup: float = Field(default=0.1, ge=0, le=1)
-    """Share of the steps over which the learning rate rises linearly; a cosine to zero follows."""
+    """Share of the steps over which the learning rate rises linearly; what --scheduler says follows."""
+    scheduler: str = Field(default="cosine", exclude_if=lambda name: name == "cosine")
+    """How the learning rate falls after the warm-up: `cosine` or `linear` to zero, `constant`, `step` and `exponential`
+    (by --decay-rate every --decay-epochs), or `plateau` (by --decay-rate after so many epochs without a better
+    validation by --metric)."""
+    decay_epochs: int = Field(default=4, gt=0, exclude_if=lambda epochs: epochs == 4)
+    """Schedulers step, exponential and plateau: epochs to a fall."""
+    decay_rate: float = Field(default=0.1, gt=0, le=1, exclude_if=lambda rate: rate == 0.1)
+    """Schedulers step, exponential and plateau: what is left of the learning rate after a fall."""
     clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 leaves it alone."""
     loss_fn: str = "CrossEntropyLoss"
@@ -61,9 +74,9 @@ class TrainingSettings(BaseModel):
     """Layer-wise decay of the learning rate: it is multiplied with this once for each layer further from the head; 1
     for none."""
     patience: int | None = Field(default=None, gt=0)
-    """Stop after so many epochs without a better validation score, and keep the best epoch's weights."""
+    """Stop after so many epochs without a better validation by --metric, and keep the best epoch's weights."""
     validate_every: int = Field(default=1, ge=0)
-    """Epochs between validations; 0 for one at the end. Early stopping validates after each."""
+    """Epochs between validations; 0 for one at the end. Early stopping and a plateau validate after each."""
     oversample: tuple[str, ...] | None = None
     """Training images to repeat: `CLASS=TIMES …` (or a level of a factor, `old=2`, `age=old=2`), or `auto` to bring
     each class up to the largest."""

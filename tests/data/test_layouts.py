@@ -42,6 +42,19 @@ def test_classes_at_the_root(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("names", [("ai", "real"), ("fake_images", "real_images"), ("FAKE", "REAL")])
+def test_folders_of_real_and_generated_images(tmp_path: Path, names: tuple[str, str]) -> None:
+    fake, real = names
+    touch(tmp_path / "plain", f"{fake}/1.jpg", f"{real}/1.jpg")
+    assert folder(tmp_path / "plain") == [(f"{fake}/1.jpg", fake, ""), (f"{real}/1.jpg", real, "")]
+    touch(tmp_path / "sets", *(f"{split}/{name}/1.JPG" for split in ("train", "test") for name in names))
+    found = [(label, split) for _, label, split in folder(tmp_path / "sets")]
+    assert found == [(fake, "test"), (real, "test"), (fake, ""), (real, "")]
+    touch(tmp_path, "eval/7.jpg", "eval/8.jpg")
+    settings = DataSettings(data_location=str(tmp_path / "plain"), test_location=str(tmp_path / "eval"))
+    assert samples_elsewhere(settings, set(names))["image"].tolist() == ["../eval/7.jpg", "../eval/8.jpg"]
+
+
 def test_all_sets_in_their_folders(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.png", "train/b/2.png", "val/a/3.png", "test/b/4.png", "shifts/blur/a/5.png")
     assert folder(tmp_path) == [

@@ -38,6 +38,7 @@ def test_values_are_yaml() -> None:
 def test_a_mapping_of_a_settings_file_is_the_same() -> None:
     assert small_vit(model_args={"depth": "2", "depths": ["2", "6"]}).arguments == {"depth": 2, "depths": [2, 6]}
     assert small_vit(model_args=()).model_args is None
+    assert small_vit(model_args=("b= [1, 2]", "a=1e-1")) == small_vit(model_args={"a": "0.1", "b": ["1", "2"]})
 
 
 @pytest.mark.parametrize(

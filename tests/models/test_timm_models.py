@@ -1,5 +1,9 @@
 """timm's networks as backbones."""
 
+import functools
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -154,3 +158,102 @@ def test_description_without_weights() -> None:
     architecture, preprocessing = describe(ModelSettings(model="timm:test_vit"))
     assert architecture == Architecture(family="timm", name="test_vit.r160_in1k")
     assert preprocessing.size == 160
+
+
+def test_a_vgg_without_its_hidden_layers(tmp_path: Path) -> None:
+    """Its features are the last convolution's, pooled; published weights of the hidden layers are left out."""
+    from timm.models import save_for_hf
+
+    whole = create_model("vgg11", num_classes=3, mlp_ratio=0.01).eval()
+    save_for_hf(whole, tmp_path)
+    settings = ModelSettings(model=f"timm:local-dir:{tmp_path}", image_size=32, model_args=("pre_logits=False",))
+    start = build_start(settings, CLASSES, seed=0)
+    assert start.architecture.arguments["pre_logits"] is False and start.classifier.head.in_features == 512
+    with torch.no_grad():
+        expected = whole.forward_features(images(32)).mean(dim=(2, 3))
+        torch.testing.assert_close(start.classifier.features(images(32)), expected)
+    build_empty(start.architecture, CLASSES).load_state_dict(start.classifier.state_dict(), strict=True)
+    with pytest.raises(UsageError, match=r"timm:test_vit has no argument 'pre_logits'"):
+        build_start(
+            ModelSettings(model="timm:test_vit", pretrained="none", model_args=("pre_logits=False",)), CLASSES, seed=0
+        )
+
+
+class Hub(SimpleHTTPRequestHandler):
+    """The two requests that the hub's client makes for a file: HEAD for what it is, GET for its content."""
+
+    def translate_path(self, path: str) -> str:
+        return super().translate_path(path.replace("/resolve/main", ""))
+
+    def end_headers(self) -> None:
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", f'"{abs(hash(self.path))}"')
+        super().end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A hub on this machine; what it offers lies in the folder, `ORG/NAME/…`."""
+    offered = tmp_path / "hub"
+    offered.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, directory=str(offered)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield offered
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("prefix", ["hf-hub:", "timm:hf-hub:"])
+def test_a_network_of_the_hub(own_hub: Path, prefix: str) -> None:
+    from timm.models import save_for_hf
+
+    model = create_model("test_vit", num_classes=3, img_size=64, depth=2).eval()
+    save_for_hf(model, own_hub / "someone" / "something")
+    settings = ModelSettings(model=f"{prefix}someone/something")
+    start = build_start(settings, CLASSES, seed=0)
+    assert start.architecture.name == "test_vit" and start.architecture.arguments["depth"] == 2
+    assert start.preprocessing.size == 64
+    with torch.no_grad():
+        expected = model.forward_head(model.forward_features(images(64)), pre_logits=True)
+        torch.testing.assert_close(start.classifier.features(images(64)), expected)
+    build_empty(start.architecture, CLASSES).load_state_dict(start.classifier.state_dict(), strict=True)
+    assert describe(settings) == (start.architecture, start.preprocessing)
+    with pytest.raises(UsageError, match=r"--pretrained in1k: neither a file nor a tag of hf-hub:someone/something"):
+        build_start(settings.model_copy(update={"pretrained": "in1k"}), CLASSES, seed=0)
+
+
+def test_a_network_of_the_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        EnvironmentFailure, match=r"could not fetch the configuration of hf-hub:a/b(.|\n)*--model timm:local-dir:FOLDER"
+    ):
+        build_start(ModelSettings(model="hf-hub:a/b"), CLASSES, seed=0)
+
+
+def test_folders_of_timms_hub(tmp_path: Path) -> None:
+    def refused(content: str | None, said: str) -> None:
+        if content is not None:
+            (tmp_path / "config.json").write_text(content)
+        with pytest.raises(DataError, match=said):
+            build_start(ModelSettings(model=f"timm:local-dir:{tmp_path}"), CLASSES, seed=0)
+
+    refused(None, r"holds no config\.json\n  expected: timm's hub layout")
+    refused("{", r"its config\.json is not timm's")
+    refused("{}", r"its config\.json is not timm's\n  expected: `architecture`")
+    refused('{"architecture": "newer", "pretrained_cfg": {}}', "the installed timm does not know its architecture")
+    with pytest.raises(DataError, match="no such folder"):
+        build_start(ModelSettings(model=f"timm:local-dir:{tmp_path}/nowhere"), CLASSES, seed=0)

@@ -34,7 +34,7 @@ def joined(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SOUPS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        assert finetune.main([*flags, *model, "--i", "0,1", "--batch-size", "8"]) == 0
+        assert finetune.main([*flags, *model, "--i", "0,1", "--batch-size", "8", "--allow-duplicates"]) == 0
         yield folder
 
 
@@ -109,3 +109,23 @@ def test_a_csv_of_paths_gives_predictions_in_its_order(joined: Path, error_of: E
     assert "1 images are missing: nowhere.png (row 2)" in error_of()
     assert inference.main(["--soft-voting", "--image-column", "path"]) == 2
     assert "--image-column: run 'one-two' was made with another value" in error_of()
+
+
+def test_duplicates_are_listed_where_they_are_allowed(joined: Path) -> None:
+    samples = pd.read_csv(joined / "runs" / "one-two" / "samples.csv", dtype=str).set_index("image")["split"]
+    found = pd.read_csv(joined / "runs" / "one-two" / "output" / "duplicates.csv", dtype=str)
+    assert len(found) and set(found["kind"]) == {"pixels"}
+    assert (samples[found["image_a"]].to_numpy() == found["split_a"]).all()
+    assert (samples[found["image_b"]].to_numpy() == found["split_b"]).all()
+
+
+def test_training_images_in_the_test_set_are_refused(joined: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
+    model = ["--model", f"local-dir:{tiny_clip}", "--precision", "fp32", "--threads", "1", "--epochs", "1", "--i", "0"]
+    command = ["--data-location", "one", "two", "--name", "leaky", *model]
+    assert finetune.main(command) == 3
+    error = error_of()
+    assert "5 test images are training images too: two/train/" in error and "--allow-duplicates" in error
+    assert not (joined / "runs" / "leaky").exists()
+    # Their files differ, so who does not look at the pictures does not see it.
+    assert finetune.main([*command, "--near-duplicates", "off"]) == 0
+    assert not (joined / "runs" / "leaky" / "output").exists()

@@ -18,8 +18,10 @@ from soups.models.baseline_network import Baseline
 from soups.models.classifier import Classifier
 from soups.preprocessing import Preprocessing
 from soups.runtime import Runtime
-from soups.training.finetune import Finetune, TrainingSet, make_optimizer
+from soups.training.finetune import Finetune, TrainingSet
 from soups.training.losses import LOSSES
+from soups.training.optimizers import make_optimizer
+from soups.training.schedule import DECAYING
 from soups.training.settings import TrainingSettings
 
 PREPROCESSING = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -50,6 +52,7 @@ def small_classifier() -> Classifier:
 def fine_tune(pictures: tuple[list[Path], np.ndarray], folder: Path, **values: Any) -> tuple[Any, list[dict[str, Any]]]:
     paths, labels = pictures
     runtime = Runtime(precision=values.pop("precision", "fp32"), threads=1)
+    metric = values.pop("metric", "accuracy")
     more = {key: values.pop(key) for key in ("class_weights", "chances") if key in values}
     defaults = {"epochs": 3, "lr": 1e-2, "batch_size": 5, "random_seed": 1}
     settings = TrainingSettings.model_validate({**defaults, **values})
@@ -70,7 +73,7 @@ def fine_tune(pictures: tuple[list[Path], np.ndarray], folder: Path, **values: A
         settings=settings,
         index=0,
         preprocessing=PREPROCESSING,
-        metric="accuracy",
+        metric=metric,
         runtime=runtime,
         eval_batch_size=7,
         on_epoch=lines.append,
@@ -148,13 +151,55 @@ def test_half_precision_trains_the_same_task(pictures: Any, tmp_path: Path) -> N
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in outcome.state.values())
 
 
-def test_optimizers_by_name_decay_no_vectors() -> None:
-    optimizer = make_optimizer(small_classifier(), TrainingSettings(optimizer="sgd", wd=0.3))
-    decayed = {group["weight_decay"]: {tuple(p.shape) for p in group["params"]} for group in optimizer.param_groups}
-    assert decayed[0.3] == {(6, 192), (2, 6)}
-    assert decayed[0.0] == {(6,), (2,)}
-    with pytest.raises(UsageError, match="unknown optimizer 'adamv'"):
-        make_optimizer(small_classifier(), TrainingSettings(optimizer="adamv"))
+@pytest.mark.parametrize(
+    ("scheduler", "rates"),
+    [
+        ("cosine", [0.5 * (1 + math.cos(math.pi * share)) for share in (0.25, 0.5, 0.75, 1)]),
+        ("linear", [0.75, 0.5, 0.25, 0]),
+        ("constant", [1, 1, 1, 1]),
+        ("step", [1, 0.5, 0.5, 0.25]),
+        ("exponential", [0.5**0.5, 0.5, 0.5**1.5, 0.25]),
+    ],
+)
+def test_the_rate_goes_by_the_schedule(pictures: Any, tmp_path: Path, scheduler: str, rates: list[float]) -> None:
+    falls = {"decay_epochs": 2, "decay_rate": 0.5} if scheduler in DECAYING else {}
+    _, lines = fine_tune(pictures, tmp_path, epochs=4, warmup=0, scheduler=scheduler, **falls)
+    assert [line["lr"] for line in lines] == pytest.approx([1e-2 * rate for rate in rates], abs=1e-9)
+
+
+def test_the_usual_schedule_is_the_cosine(pictures: Any, tmp_path: Path) -> None:
+    usual, _ = fine_tune(pictures, tmp_path)
+    named, _ = fine_tune(pictures, tmp_path, scheduler="cosine")
+    other, _ = fine_tune(pictures, tmp_path, scheduler="linear")
+    assert all(torch.equal(usual.state[key], named.state[key]) for key in usual.state)
+    assert any(not torch.equal(usual.state[key], other.state[key]) for key in usual.state)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_on_a_plateau_the_rate_falls(pictures: Any, tmp_path: Path, metric: str) -> None:
+    options = {"decay_epochs": 2, "decay_rate": 0.5, "warmup": 0, "validate_every": 0, "lr": 3e-2}
+    _, lines = fine_tune(pictures, tmp_path, epochs=12, scheduler="plateau", metric=metric, **options)
+    best, waited, rate, expected = math.inf, 0, 3e-2, []
+    for line in lines:
+        expected.append(rate)  # What a whole epoch was trained at; the fall comes after its validation.
+        value = line["val"][metric] * (1 if metric == "log_loss" else -1)
+        waited = 0 if value < best else waited + 1
+        best = min(best, value)
+        rate *= 0.5 if waited and waited % 2 == 0 else 1
+    assert [line["lr"] for line in lines] == pytest.approx(expected, rel=1e-12)
+    assert lines[-1]["lr"] < 3e-2
+
+
+def test_patience_goes_by_the_metric(pictures: Any, tmp_path: Path) -> None:
+    outcome, lines = fine_tune(
+        pictures, tmp_path, epochs=60, patience=2, lr=5e-2, metric="log_loss", scheduler="constant"
+    )
+    values = [line["val"]["log_loss"] for line in lines]
+    best = int(np.argmin(values))
+    assert len(lines) == best + 1 + 2 < 60
+    assert outcome.scores == lines[best]["val"]
+    accuracies = [line["val"]["accuracy"] for line in lines]
+    assert best != int(np.argmax(accuracies))  # Accuracy would have kept another epoch.
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))

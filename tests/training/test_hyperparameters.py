@@ -152,3 +152,23 @@ def test_names_that_are_unknown() -> None:
 def test_settings_that_contradict_each_other(values: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TrainingSettings.model_validate(values)
+    with pytest.raises(UsageError, match=r"unknown scheduler 'linar'(?s:.*)did you mean 'linear'"):
+        chosen(scheduler="linar")
+
+
+@pytest.mark.parametrize("values", [{"decay_rate": 0.5}, {"decay_epochs": 2}])
+def test_a_decay_that_no_scheduler_uses(values: dict[str, object]) -> None:
+    name = next(iter(values)).replace("_", "-")
+    with pytest.raises(
+        UsageError, match=rf"--{name}: the scheduler 'cosine' falls otherwise\n.*step, exponential or plat"
+    ):
+        chosen(**values)
+    assert chosen(scheduler="plateau", **values) == TrainingSettings.model_validate({"scheduler": "plateau", **values})
+
+
+def test_settings_that_came_later_are_recorded_where_they_are_used_alone() -> None:
+    later = {"momentum": 0.5, "scheduler": "step", "decay_epochs": 2, "decay_rate": 0.5}
+    assert not later.keys() & TrainingSettings().model_dump().keys()
+    used = TrainingSettings.model_validate({"optimizer": "sgd", **later})
+    assert later.items() <= used.model_dump().items()
+    assert TrainingSettings.model_validate(used.model_dump()) == used

@@ -137,6 +137,15 @@ def test_binary_cross_entropy(seed: int, smoothing: float, weights: list[float] 
     assert found("BCEWithLogitsLoss", seed, smoothing, weights) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
+def test_binary_cross_entropy_is_that_of_timm(smoothing: float) -> None:
+    from timm.loss import BinaryCrossEntropy
+
+    logits, labels, _ = a_batch(0)
+    expected = BinaryCrossEntropy(smoothing=smoothing)(logits.detach(), labels)
+    assert found("BCEWithLogitsLoss", 0, smoothing, None) == pytest.approx(float(expected), rel=1e-12)
+
+
 def test_known_losses() -> None:
     assert list(LOSSES) == [
         *("CrossEntropyLoss", "LabelSmoothingLoss", "FocalLoss", "F1Loss", "ContrastiveLoss", "BCEWithLogitsLoss")

@@ -1,0 +1,104 @@
+"""Time picking from a pool's features against asking about one pool image after the other."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, TypeVar
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from soups import cli
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Result = TypeVar("Result")
+
+
+class BenchSettings(BaseModel):
+    """Median times of picking from random features, and of the plain loop on a part of the pool."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pool: int = Field(default=20_000, gt=0)
+    """Images of the pool."""
+    target: int = Field(default=5_000, gt=0)
+    """Images of the target set."""
+    features: int = Field(default=512, gt=0)
+    """Numbers that an image's features are."""
+    count: int = Field(default=2_000, gt=0)
+    """Images to pick."""
+    repeats: int = Field(default=5, gt=0)
+    """Times that each is measured; the median counts."""
+    threads: int = Field(default=2, gt=0)
+    """Threads of the matrix products."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, measure, and return the exit code."""
+    return cli.run(BenchSettings, bench, argv)
+
+
+def bench(given: cli.Given[BenchSettings]) -> None:
+    """Print how long each takes; the two must agree."""
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    from soups.data.curate import pick
+
+    settings = given.settings
+    generator = np.random.default_rng(0)
+    # Around common directions, as features of real images are.
+    centres = generator.normal(size=(50, settings.features))
+    pool, target = (
+        _unit(centres[generator.integers(0, 50, rows)] + generator.normal(size=(rows, settings.features)))
+        for rows in (settings.pool, settings.target)
+    )
+    count, duplicate = min(settings.count, settings.pool), 0.9
+    with threadpool_limits(settings.threads):
+        seconds, picked = timed(lambda: pick(pool, target, target, count, duplicate), settings.repeats)
+        print(f"{settings.pool:,} × {settings.target:,} features of {settings.features}, {count:,} picked:")
+        print(f"  soups, blocks of the pool     {seconds:8.3f} s, median of {settings.repeats}")
+        loop, slow = timed(lambda: slowly(pool, target, count, duplicate), 1)
+    print(f"  one pool image after the other {loop:7.3f} s (× {loop / seconds:.1f}), measured once")
+    same = len(set(picked.rows.tolist()) & set(slow))
+    print(f"  the same {same:,} of {len(picked.rows):,} images")
+
+
+def slowly(pool: "np.ndarray", target: "np.ndarray", count: int, duplicate: float) -> list[int]:
+    """What is quickly written: a loop over the pool, then a loop over the candidates."""
+    import numpy as np
+
+    order = np.argsort([-round(float((target @ row).max()), 5) for row in pool], kind="stable")
+    rows: list[int] = []
+    for row in order:
+        if len(rows) == count:
+            break
+        others = (target, pool[rows]) if rows else (target,)
+        if all((other @ pool[row]).max() < duplicate for other in others):
+            rows.append(int(row))
+    return rows
+
+
+def timed(work: Callable[[], Result], repeats: int) -> tuple[float, Result]:
+    """Median seconds, and the result."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = work()
+        times.append(time.perf_counter() - started)
+    return median(times), result
+
+
+def _unit(features: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,26 @@
+"""Pick from a large pool the images most like a target set: `python scripts/curate.py --help`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from soups import cli
+from soups.pipeline.settings import CurateSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, pick, and return the exit code."""
+    return cli.run(CurateSettings, command, argv)
+
+
+def command(given: cli.Given[CurateSettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.pipeline.curate import curate
+
+    curate(given)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,111 @@
+"""A CLIP's image tower and its head in a folder that open_clip alone loads.
+
+`open_clip_config.json` and `open_clip_model.safetensors` are open_clip's hub layout. open_clip has no place for a
+classifier of images, so weight (C, E) and bias (C,) lie beside them in `head.safetensors`:
+
+    logits = model.encode_image(images, normalize=True) @ weight.T + bias
+
+Its models have a text tower in any case. Fine-tuning leaves the text tower behind, so there is the smallest one that
+open_clip builds, all zeros.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soups.checkpoints import Card, read_state
+from soups.models import clip_models, heads
+from soups.models.clip_folder import CONFIG_FILE, WEIGHTS_FILES
+from soups.models.pretrained import part
+from soups.records import whole_file, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from soups.models.classifier import Classifier
+
+WEIGHTS_FILE = WEIGHTS_FILES[0]
+HEAD_FILE = "head.safetensors"
+LIBRARY = "open_clip"
+USAGE = """\
+import open_clip
+from PIL import Image
+from safetensors.torch import load_file
+
+# From the hub: "hf-hub:ORG/NAME", and huggingface_hub.hf_hub_download("ORG/NAME", "head.safetensors").
+model, transform = open_clip.create_model_from_pretrained("local-dir:FOLDER")
+head = load_file("FOLDER/head.safetensors")
+features = model.eval().encode_image(transform(Image.open("IMAGE"))[None], normalize=True)
+logits = features @ head["weight"].T + head["bias"]
+"""
+NO_TEXT = {"context_length": 1, "vocab_size": 2, "width": 8, "heads": 1, "layers": 1}
+
+
+def write(folder: Path, classifier: "Classifier", card: Card) -> None:
+    """Write weights, head and configuration, preprocessing included, into a folder.
+
+    Raises:
+        DataError: the installed open_clip does not know the architecture.
+        EnvironmentFailure: the disk is full or the folder may not be written.
+    """
+    import torch
+
+    config = _model_config(card)
+    whole = heads.seeded_build(lambda: clip_models.whole_clip(config), 0)
+    state = {key: torch.zeros_like(tensor) for key, tensor in whole.state_dict().items()}
+    state |= {f"visual.{key}": tensor for key, tensor in classifier.backbone.state_dict().items()}
+    _save(folder / WEIGHTS_FILE, state)
+    _save(folder / HEAD_FILE, classifier.head.state_dict())
+    preprocessing = card.preprocessing
+    preprocess = {
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "interpolation": preprocessing.interpolation,
+        "resize_mode": preprocessing.resize,
+    }
+    write_json(folder / CONFIG_FILE, {"model_cfg": config, "preprocess_cfg": preprocess})
+
+
+def _model_config(card: Card) -> dict[str, Any]:
+    config = clip_models.config_of(card.architecture)
+    return {
+        "embed_dim": config["embed_dim"],
+        "quick_gelu": card.architecture.quick_gelu,
+        "vision_cfg": clip_models.tower_config(config),
+        "text_cfg": NO_TEXT,
+    }
+
+
+def _save(path: Path, state: "dict[str, torch.Tensor]") -> None:
+    from safetensors.torch import save_file
+
+    with whole_file(path) as temporary:
+        tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
+        save_file(tensors, temporary, {"format": "pt"})
+
+
+def answers(folder: Path, picture: "Image.Image") -> np.ndarray:
+    """(1, C) float32 logits of a picture, computed by open_clip and the head's file alone."""
+    import open_clip
+    import torch
+    from safetensors.torch import load_file
+
+    model, transform = heads.seeded_build(lambda: open_clip.create_model_from_pretrained(f"local-dir:{folder}"), 0)
+    head = load_file(folder / HEAD_FILE)
+    with torch.inference_mode():
+        features = model.eval().encode_image(transform(picture)[None], normalize=True)
+        return (features @ head["weight"].T + head["bias"]).numpy()
+
+
+def read(folder: Path, card: Card) -> "dict[str, torch.Tensor]":
+    """The state of a folder that `write` wrote, under our names.
+
+    Raises:
+        DataError: the folder's files are missing or damaged.
+    """
+    tower, head = part(read_state(folder / WEIGHTS_FILE), "visual."), read_state(folder / HEAD_FILE)
+    return {f"backbone.{key}": tensor for key, tensor in tower.items()} | {
+        f"head.{key}": tensor for key, tensor in head.items()
+    }

@@ -1,0 +1,202 @@
+"""A model in a folder as timm's hub keeps it: `config.json` and `model.safetensors`, loaded by timm alone."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soups.checkpoints import Architecture, Card, read_state
+from soups.errors import DataError
+from soups.models import heads, timm_build, timm_models
+from soups.models.pretrained import check_fit
+from soups.preprocessing import Preprocessing
+from soups.records import whole_file, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from soups.models.classifier import Classifier
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+LIBRARY = "timm"
+USAGE = """\
+import timm
+from PIL import Image
+
+model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()  # From the hub: "hf-hub:ORG/NAME".
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+logits = model(transform(Image.open("IMAGE").convert("RGB"))[None])
+"""
+
+
+def write(folder: Path, classifier: "Classifier", card: Card) -> None:
+    """Write weights and configuration, classes and preprocessing included, into a folder.
+
+    Raises:
+        DataError: timm has no classifier of this form for the network.
+        EnvironmentFailure: the disk is full or the folder may not be written.
+    """
+    from safetensors.torch import save_file
+
+    architecture, where = card.architecture, f"{timm_models.PREFIX}{card.architecture.name}"
+    model = heads.seeded_build(
+        lambda: timm_build.build(architecture.name, architecture.arguments, classes=len(card.classes)), 0
+    )
+    state = _whole(model, classifier, where)
+    check_fit(model, state, where, f"{where} with a classifier")
+    with whole_file(folder / WEIGHTS_FILE) as temporary:
+        save_file({key: tensor.detach().contiguous() for key, tensor in state.items()}, temporary, {"format": "pt"})
+    write_json(folder / CONFIG_FILE, _configuration(model, card))
+
+
+def _whole(model: Any, classifier: "Classifier", where: str) -> "dict[str, torch.Tensor]":
+    """The state of timm's network, the head in the place of its own classifier (in each, where it averages two)."""
+    names, head = timm_models.classifier_names(model), classifier.head.state_dict()
+    own = model.state_dict()
+    places = [key for key in own if key.rpartition(".")[0] in names]
+    if not places or any(own[key].numel() != head[key.rpartition(".")[2]].numel() for key in places):
+        found = ", ".join(f"{key} {tuple(own[key].shape)}" for key in places) or "none"
+        raise DataError(f"{where}: its classifier is not linear", expected="weight (C, D) and bias (C,)", found=found)
+    # A copy each: a safetensors file holds no tensor twice.
+    filled = {key: head[key.rpartition(".")[2]].reshape(own[key].shape).clone() for key in places}
+    return {**classifier.backbone.state_dict(), **filled}
+
+
+def _configuration(model: Any, card: Card) -> dict[str, Any]:
+    # timm has no public name for this; its own `push_to_hf_hub` calls it.
+    from timm.models._hub import save_config_for_hf
+
+    with TemporaryDirectory() as place:
+        path = Path(place) / CONFIG_FILE
+        save_config_for_hf(
+            model,
+            str(path),
+            model_config={"label_names": list(card.classes)},
+            data_config=_data_config(card.preprocessing),
+        )
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for of_the_start in ("license", "origin_url", "paper_ids", "paper_name", "tag"):
+        config["pretrained_cfg"].pop(of_the_start, None)
+    return config
+
+
+def _data_config(preprocessing: Preprocessing) -> dict[str, Any]:
+    size, resized = preprocessing.size, preprocessing.resized
+    fraction = size / resized
+    return {
+        "input_size": (3, size, size),
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "interpolation": preprocessing.interpolation,
+        "crop_mode": "squash" if preprocessing.resize == "squash" else "center",
+        # timm rounds the resized side down.
+        "crop_pct": fraction if math.floor(size / fraction) == resized else size / (resized + 0.5),
+    }
+
+
+def answers(folder: Path, picture: "Image.Image") -> np.ndarray:
+    """(1, C) float32 logits of a picture, computed by timm alone: its preprocessing, its network."""
+    import timm
+    import timm.data
+    import torch
+
+    model = heads.seeded_build(lambda: timm.create_model(f"local-dir:{folder}", pretrained=True), 0).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    with torch.inference_mode():
+        return model(transform(picture.convert("RGB"))[None]).numpy()
+
+
+def read(folder: Path, card: Card) -> "dict[str, torch.Tensor]":
+    """The state of a folder that `write` wrote, under our names.
+
+    Raises:
+        DataError: the folder's files are missing or damaged.
+    """
+    config = _read_config(folder)
+    return _split(read_state(folder / WEIGHTS_FILE), _names(config), str(folder / WEIGHTS_FILE))
+
+
+def read_foreign(folder: Path) -> "tuple[dict[str, torch.Tensor], Card]":
+    """The state of a folder of timm's own, under our names, and a card made of what its configuration says.
+
+    Classes without names are called by their index.
+
+    Raises:
+        DataError: timm cannot load it, or it is no classifier of images as we know them.
+    """
+    import timm
+
+    config = _read_config(folder)
+    try:
+        model = heads.seeded_build(lambda: timm.create_model(f"local-dir:{folder}", pretrained=True), 0)
+    except Exception as error:  # Anything, since anything may stand in the configuration.
+        found = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{folder}: timm cannot load it", found=found) from error
+    state = _split(model.state_dict(), timm_models.classifier_names(model), str(folder))
+    card = Card(
+        kind="fine-tune",
+        architecture=Architecture(family=timm_models.FAMILY, name=config["architecture"], arguments=_arguments(config)),
+        classes=_classes(config, len(state["head.weight"]), folder),
+        preprocessing=timm_models.preprocessing_of(model),
+    )
+    return state, card
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(config["architecture"], str):
+            return config
+        found = repr(config["architecture"])
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file", expected="timm's hub layout") from error
+    except (ValueError, OSError, RecursionError, KeyError, TypeError) as error:
+        found = " ".join(str(error).split())[:200]
+    raise DataError(f"{path}: not timm's", expected="JSON with `architecture` and `pretrained_cfg`", found=found)
+
+
+def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the network is built with; how many classes and channels it has, we decide."""
+    given = config.get("model_args") or {}
+    return {key: value for key, value in given.items() if key not in {"num_classes", "in_chans"}}
+
+
+def _names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    names = (config.get("pretrained_cfg") or config).get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(map(str, names))
+
+
+def _split(state: "Mapping[str, torch.Tensor]", names: Sequence[str], where: str) -> "dict[str, torch.Tensor]":
+    """Our names for a network with its classifier: `backbone.*`, `head.weight` (C, D), `head.bias` (C,)."""
+    import torch
+
+    weights = [state[f"{name}.weight"] for name in names if f"{name}.weight" in state]
+    if not weights:
+        raise DataError(f"{where}: has no classifier", expected="a network that was trained on classes")
+    weight = weights[0].flatten(1)
+    biases = [state.get(f"{name}.bias", torch.zeros(len(weight))) for name in names]
+    if any(not torch.equal(other.flatten(1), weight) for other in weights) or any(
+        not torch.equal(other, biases[0]) for other in biases
+    ):
+        raise DataError(f"{where}: has several classifiers", expected="one linear classifier", found=", ".join(names))
+    backbone = {f"backbone.{k}": tensor for k, tensor in state.items() if k.rpartition(".")[0] not in names}
+    return {**backbone, "head.weight": weight, "head.bias": biases[0]}
+
+
+def _classes(config: Mapping[str, Any], count: int, folder: Path) -> tuple[str, ...]:
+    names = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
+    if isinstance(names, Mapping):
+        names = [names.get(str(index), str(index)) for index in range(count)]
+    if names is None:
+        return tuple(map(str, range(count)))
+    if not isinstance(names, list) or len(names) != count:
+        found = f"{len(names)}" if isinstance(names, list) else repr(names)[:60]
+        raise DataError(f"{folder / CONFIG_FILE}: `label_names`", expected=f"{count} names of classes", found=found)
+    return tuple(map(str, names))

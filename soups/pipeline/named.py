@@ -1,0 +1,54 @@
+"""The one model that a command means, with the run that it belongs to, if any."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soups.checkpoints import SUFFIX, Card, read_card
+from soups.pipeline.main import open_bench
+from soups.pipeline.reading import find_model, load_model, own_run
+from soups.pipeline.run import Run, existing_run
+from soups.pipeline.settings import CommandSettings
+from soups.pipeline.votes import default_model
+
+if TYPE_CHECKING:
+    from soups.models.classifier import Classifier
+
+
+def named_model(settings: CommandSettings, given: Collection[str], name: str | None) -> tuple[Path, Run | None]:
+    """The file of a model, and the run among whose models it lies.
+
+    Args:
+        settings: of the command; say the run.
+        given: names of the settings that the user gave.
+        name: a path, or a model's name; None: the greedy soup, or the best model by validation where there is none.
+
+    Returns:
+        None for the run of a checkpoint that says itself what it is and belongs to none.
+
+    Raises:
+        UsageError: no such run or model.
+    """
+    if name is not None and Path(name).is_file() and Path(name).suffix == SUFFIX and read_card(Path(name)) is not None:
+        return Path(name), _run_of(Path(name), settings)
+    bench = open_bench(settings, given, scoring=False)
+    path = default_model(bench) if name is None else find_model(name, bench.run, settings.run)
+    return path, _run_of(path, settings) or bench.run
+
+
+def _run_of(path: Path, settings: CommandSettings) -> Run | None:
+    folder = own_run(path)
+    if folder is None:
+        return None
+    return existing_run(settings.run.model_copy(update={"runs_folder": str(folder.parent)}), folder.name)
+
+
+def load_named(path: Path, run: Run | None) -> "tuple[Classifier, Card]":
+    """A model, float32, on the CPU, in evaluation mode, and its card.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    from soups.models.load import load_classifier
+
+    return load_classifier(path) if run is None else load_model(run, path)

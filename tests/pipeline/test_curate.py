@@ -1,0 +1,137 @@
+"""Picking from a pool of toys: what is written, that finetune.py reads it, and wrong input."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import finetune
+from soups.data.samples import make_samples
+from soups.data.settings import DataSettings
+from tests.conftest import COLOURS, make_image
+
+ErrorOf = Callable[[], str]
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def script(name: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pool of all colours, and a target of red ones alone."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(5)
+    for name, colour in COLOURS.items():
+        for number in range(10):
+            make_image(tmp_path / "pool" / name / f"{number}.png", colour, generator, noise=25)
+    for number in range(4):
+        make_image(tmp_path / "target" / f"{number}.png", COLOURS["red"], generator, noise=25)
+    return tmp_path
+
+
+def curate(clip: Path, *arguments: str) -> int:
+    model = [
+        "--model",
+        f"local-dir:{clip}",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+        "--duplicate-similarity",
+        "0.9999999",
+    ]
+    code: int = script("curate").main(["--pool", "pool", "--target", "target", *model, *arguments])
+    return code
+
+
+def test_a_table_that_finetune_reads_and_a_page(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
+    assert curate(tiny_clip, "--count", "8") == 0
+    assert "python finetune.py --data-location pool --labels curated.csv" in error_of()
+    table = pd.read_csv("curated.csv", dtype=str)
+    assert list(table.columns) == ["image", "label", "similarity", "nearest"] and len(table) == 8
+    assert (table["image"].str.split("/").str[0] == table["label"]).all()
+    assert table["label"].tolist() == ["red"] * 8
+    assert set(table["nearest"]) <= {f"{number}.png" for number in range(4)}
+    page = Path("curated.html").read_text()
+    assert page.count("data:image/jpeg") == 8 and "8 of the 30 images of pool" in page and "8 red" in page
+    assert curate(tiny_clip, "--count", "20", "--output", "more.csv", "--images", "3") == 0
+    samples = make_samples(DataSettings(data_location="pool", labels="more.csv"))
+    assert len(samples) == 20 and Path("more.html").read_text().count("data:image/jpeg") == 3
+
+
+def test_images_that_a_run_is_scored_on_are_left_out(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
+    for number in range(6):
+        for split, first in (("test", 0), ("train", 4)):
+            copy = folders / "data" / split / "red" / f"{split}{number}.png"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folders / "pool" / "red" / f"{first + number}.png", copy)
+    shutil.copytree(folders / "pool" / "blue", folders / "data" / "train" / "blue")
+    flags = ["--data-location", "data", "--val-ratio", "None", "--name", "seen", "--epochs", "1", "--i", "0"]
+    model = ["--model", f"local-dir:{tiny_clip}", "--precision", "fp32", "--threads", "1", "--allow-duplicates"]
+    assert finetune.main([*flags, *model]) == 0
+    flags = ["--name", "seen", "--leave-out", "more", "--duplicate-similarity", "0.999999"]
+    (folders / "more").mkdir()
+    shutil.copy(folders / "pool" / "green" / "0.png", folders / "more")
+    assert curate(tiny_clip, "--count", "30", *flags) == 0
+    assert "of the 30 images asked for" in error_of()
+    images = set(pd.read_csv("curated.csv")["image"])
+    assert not images & {"green/0.png", *(f"red/{number}.png" for number in range(6))}
+    assert {"green/1.png", "red/7.png", "red/9.png", "blue/3.png"} <= images
+    assert curate(tiny_clip, "--count", "3", "--name", "sen") == 2
+    assert "unknown run 'sen'" in error_of()
+
+
+def test_a_pool_without_class_folders(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
+    for number, path in enumerate(sorted((folders / "pool").rglob("*.png"))):
+        path.rename(folders / "pool" / f"{number}.png")
+    assert curate(tiny_clip, "--count", "3") == 0
+    assert "30 images outside class folders, so the table has no labels; --label NAME" in error_of()
+    assert list(pd.read_csv("curated.csv").columns) == ["image", "similarity", "nearest"]
+    assert curate(tiny_clip, "--count", "3", "--label", "real") == 0
+    assert pd.read_csv("curated.csv")["label"].tolist() == ["real"] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "--count is not given"),
+        (("--count", "0"), 2, "greater than 0"),
+        (("--count", "31"), 2, "at most 30, the images of pool"),
+        (("--count", "3", "--pool", "nowhere"), 3, "--pool nowhere: no such folder"),
+        (("--count", "3", "--target", "empty"), 3, "--target empty: no images in it"),
+        (("--count", "3", "--duplicate-similarity", "2"), 2, "less than or equal to 1"),
+        (("--count", "3", "--model", "ViT-B/33"), 2, "ViT-B/33"),
+    ],
+)
+def test_wrong_input(
+    folders: Path, tiny_clip: Path, arguments: tuple[str, ...], code: int, words: str, error_of: ErrorOf
+) -> None:
+    (folders / "empty").mkdir()
+    assert curate(tiny_clip, *arguments) == code
+    assert words in error_of()
+    assert not Path("curated.csv").exists()
+
+
+def test_images_that_cannot_be_read_are_named_or_left_out(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
+    (folders / "pool" / "red" / "1.png").write_bytes(b"no image")
+    assert curate(tiny_clip, "--count", "3") == 3
+    assert "pool/red/1.png: not an image" in error_of()
+    assert curate(tiny_clip, "--count", "29", "--skip-bad-images") == 0
+    assert "left out: pool/red/1.png" in error_of() and len(pd.read_csv("curated.csv")) == 29
+
+
+def test_the_benchmark_in_its_short_form(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--pool", "300", "--target", "50", "--features", "16", "--count", "20", "--repeats", "1"]
+    assert script("bench_curate").main(arguments) == 0
+    assert "the same 20 of 20 images" in capsys.readouterr().out

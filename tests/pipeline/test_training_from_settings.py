@@ -1,0 +1,247 @@
+"""Training told by a file: all of it, what is wrong with it, runs by serial, learning curves, votes by a file."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import finetune
+import inference
+import main
+from soups import cli
+from soups.checkpoints import read_card
+from soups.pipeline import creation
+from soups.pipeline.settings import FinetuneSettings, InferenceSettings
+
+Desk = Any
+ErrorOf = Callable[[], str]
+EXAMPLES = Path(__file__).parents[2] / "examples" / "fake_or_real"
+EVERYTHING = """
+loss_fn: BCEWithLogitsLoss
+smoothing: 0.1
+optimizer: momentum
+momentum: 0.8
+lr: 1e-2
+scheduler: step
+decay-epochs: 1
+decay_rate: 0.5
+warmup: 0
+epochs: 3
+batch_size: 8
+metric: log_loss
+patience: 2
+augmentation: randaugment
+aug: rand-m3-n1
+i: 7
+"""
+
+
+@pytest.fixture
+def told(copy_of: Desk, tmp_path: Path) -> Callable[..., int]:
+    """Exit code of finetune.py that is told by a file with this content."""
+
+    def run(content: str, *flags: str) -> int:
+        (tmp_path / "train.yaml").write_text(content)
+        return finetune.main(["--config", str(tmp_path / "train.yaml"), *flags])
+
+    return run
+
+
+def test_a_file_carries_everything(copy_of: Desk, told: Callable[..., int]) -> None:
+    assert told(EVERYTHING) == 0
+    card = read_card(copy_of.run / "models" / "toys7_epochs3.safetensors")
+    assert card is not None
+    expected = {"loss_fn": "BCEWithLogitsLoss", "smoothing": 0.1, "optimizer": "momentum", "momentum": 0.8, "lr": 1e-2}
+    expected |= {"scheduler": "step", "decay_epochs": 1, "decay_rate": 0.5, "metric": "log_loss", "patience": 2}
+    expected |= {"augmentation": "randaugment", "aug": "rand-m3-n1", "epochs": 3, "batch_size": 8}
+    assert expected.items() <= card.training.items()
+    lines = copy_of.log("training/toys7.jsonl")
+    assert [line["lr"] for line in lines] == pytest.approx([1e-2 * 0.5**n for n in range(1, 1 + len(lines))])
+    assert card.scores["val"] == min((line["val"] for line in lines), key=lambda scores: scores["log_loss"])
+    before = copy_of.contents()
+    assert told(EVERYTHING) == 0  # Finished.
+    assert copy_of.contents() == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("learning_rat: 1", "line 4: unknown setting 'learning_rat'"),
+        ("optimizr: adam", "line 4: unknown setting 'optimizr' next: did you mean 'optimizer'?"),
+        ("optimizer: adamv", "line 4: unknown optimizer 'adamv' expected: one of adabelief"),
+        ("scheduler: cosin", "line 4: unknown scheduler 'cosin' expected: one of cosine, linear, constant, step"),
+        ("loss_fn: BCE", "line 4: unknown loss 'BCE'"),
+        ("loss_fn: BCE", "next: did you mean 'BCEWithLogitsLoss'?"),
+        ("metric: f1", "next: did you mean 'macro_f1'?"),
+        ("metric: f1", "line 4: unknown metric 'f1'"),
+        ("augmentation: randaugmen", "line 4: unknown augmentation 'randaugmen'"),
+        ("epochs: 2.5", "line 4: epochs expected: Input should be a valid integer"),
+        ("patience: soon", "line 4: patience expected: Input should be a valid integer"),
+        ("sampler: balancd", "line 4: sampler expected: Input should be 'shuffled' or 'balanced' found: 'balancd'"),
+        ("decay_rate: 0.5", "--decay-rate: the scheduler 'cosine' falls otherwise"),
+        ("momentum: 0.5", "--momentum: the optimizer 'adamw' has none to be set"),
+        ("training:\n  lr: 1", "line 4: unknown setting 'training'"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_before_anything_is_written(
+    desk: Desk,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error_of: ErrorOf,
+    wrong: str,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = f"# a\nval_ratio: 0.5\ndata-location: {desk.data}\n{wrong}\nmodel: local-dir:{desk.clip}\n"
+    Path("train.yaml").write_text(content)
+    assert finetune.main(["--config", "train.yaml", "--name", "wrong"]) == 2
+    assert words in error_of()
+    assert not Path("runs/wrong").exists() and not Path("runs/latest").exists()
+
+
+def test_what_is_watched_is_the_metric_that_the_run_recorded(copy_of: Desk) -> None:
+    text = (copy_of.run / "settings.yaml").read_text()
+    (copy_of.run / "settings.yaml").write_text(text.replace("metric: accuracy", "metric: macro_f1"))
+    assert copy_of.finetune("--i", "8", "--epochs", "1", "--patience", "1") == 0
+    assert copy_of.finetune("--i", "9", "--epochs", "1", "--patience", "1", "--metric", "log_loss") == 0
+    cards = [read_card(copy_of.run / "models" / f"toys{index}_epochs1.safetensors") for index in (8, 9)]
+    assert [card.training["metric"] for card in cards if card is not None] == ["macro_f1", "log_loss"]
+
+
+def test_cards_from_before_a_setting_are_finished_and_later_defaults_leave_no_trace(
+    copy_of: Desk, error_of: ErrorOf
+) -> None:
+    card = read_card(next(copy_of.run.glob("models/toys0_epochs*")))
+    assert card is not None
+    assert not {"scheduler", "decay_epochs", "decay_rate", "momentum"} & card.training.keys()
+    drawn = ["--hparams", "random", "--lr-range", "5e-4", "2e-3", "--epochs-range", "2", "3"]
+    assert copy_of.finetune("--i", "0", *drawn) == 0
+    assert "finished already" in error_of()
+    assert copy_of.finetune("--i", "0", *drawn, "--scheduler", "linear") == 2
+    assert "expected: scheduler='cosine' found: scheduler='linear'" in error_of()
+
+
+# New runs by serial
+
+
+def test_a_new_run_takes_the_next_free_name(copy_of: Desk, error_of: ErrorOf) -> None:
+    assert copy_of.finetune("--new", "--epochs", "1") == 0
+    assert "run toys-2: toys is taken" in error_of()
+    assert copy_of.finetune("--new", "--i", "0", "--epochs", "1") == 0
+    runs = copy_of.folder / "runs"
+    assert sorted(path.name for path in runs.glob("toys*")) == ["toys", "toys-2", "toys-3"]
+    assert (runs / "latest").read_text() == "toys-3\n"
+    first, second = (runs / name / "models" / f"{name}0_epochs1.safetensors" for name in ("toys-2", "toys-3"))
+    assert read_card(first) == read_card(second)
+    # Without --new the named run goes on, under its own name; what is finished stays.
+    flags = [flag if flag != "toys" else "toys-2" for flag in copy_of.flags]
+    assert finetune.main([*flags, *copy_of.training, "--i", "0", "--epochs", "1"]) == 0
+    assert "finished already" in error_of()
+
+
+def test_the_name_of_a_new_run_may_come_from_the_data_and_from_a_file(
+    copy_of: Desk, tmp_path: Path, error_of: ErrorOf
+) -> None:
+    settings = f"data_location: {copy_of.data}\nmodel: local-dir:{copy_of.clip}\nval_ratio: 0.5\nepochs: 1\nnew: yes\n"
+    (tmp_path / "new.yaml").write_text(settings)
+    (copy_of.folder / "runs" / "colours").mkdir()
+    assert finetune.main(["--config", str(tmp_path / "new.yaml")]) == 0
+    assert (copy_of.folder / "runs" / "latest").read_text() == "colours-2\n"
+    error_of()
+    assert finetune.main(["--new", "--name", "toys"]) == 2  # Of which data?
+    assert "--data-location is missing" in error_of()
+    assert not (copy_of.folder / "runs" / "toys-2").exists()
+
+
+def test_two_processes_at_once_find_different_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(settings: FinetuneSettings, name: str) -> None:
+        assert name not in made
+        time.sleep(0.05)  # Long enough that both would look in between.
+        made.append(name)
+        (tmp_path / name).mkdir()
+
+    made: list[str] = []
+    monkeypatch.setattr(creation, "_make_run", slowly)
+    monkeypatch.setattr(creation, "existing_run", lambda run, name: name if (tmp_path / name).exists() else None)
+    (tmp_path / "digits-3").mkdir()  # Whatever it is, it is in the way.
+    flags = ["--name", "digits", "--new", "--runs-folder", str(tmp_path)]
+    settings = cli.parse(FinetuneSettings, flags, {}).settings
+    found: list[Any] = []
+    each = [threading.Thread(target=lambda: found.append(creation.create_run(settings, frozenset()))) for _ in range(4)]
+    for thread in each:
+        thread.start()
+    for thread in each:
+        thread.join()
+    assert sorted(found) == sorted(made) == ["digits", "digits-2", "digits-4", "digits-5"]
+
+
+# Learning curves
+
+
+def test_learning_curves_of_each_and_of_the_pool(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = copy_of.run / "figures"
+    assert (figures / "learning_curves.png").exists()  # `--plot` drew it.
+    (figures / "learning_curves.png").unlink()
+    assert main.main(["--learning-curves"]) == 0
+    folder = Path("runs/toys/figures/learning_curves")
+    assert capsys.readouterr().out.split() == [str(folder), f"{folder}.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["toys0.png", "toys1.png", "toys2.png"]
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    (folder / "toys1.png").unlink()
+    assert main.main(["--learning-curves"]) == 0
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert {path: content for path, (content, _) in before.items()} == {path: each[0] for path, each in after.items()}
+    assert [path.name for path in folder.iterdir() if before[path] != after[path]] == ["toys1.png"]
+
+
+def test_models_without_a_log_have_no_curve(copy_of: Desk, error_of: ErrorOf) -> None:
+    logs = copy_of.run / "logs" / "training"
+    (logs / "toys1.jsonl").unlink()
+    assert main.main(["--learning-curves"]) == 0
+    assert "toys1: no log of this training; its curve is left out" in error_of()
+    assert not (copy_of.run / "figures" / "learning_curves" / "toys1.png").exists()
+    shutil.rmtree(logs)
+    assert main.main(["--learning-curves"]) == 3
+    assert "run 'toys': no fine-tune has a log of its training expected: runs/toys/logs/training/" in error_of()
+
+
+# Examples
+
+
+def test_votes_by_a_file(copy_of: Desk, error_of: ErrorOf) -> None:
+    for name, answers in {"a": "xy", "b": "yy", "c": "yx"}.items():
+        pd.DataFrame({"id": ["007", "8"], "answer": list(answers)}).to_csv(f"{name}.csv", index=False)
+    Path("vote.yaml").write_text("hard_voting:\n  - a.csv\n  - b.csv\n  - c.csv\noutput: vote.csv\n")
+    assert inference.main(["--config", "vote.yaml"]) == 0
+    assert Path("vote.csv").read_text().splitlines() == ["id,answer", "007,y", "8,y"]
+    error_of()
+    Path("vote.yaml").write_text("hard_voting: [a.csv, bb.csv]\noutput: other.csv\n")
+    assert inference.main(["--config", "vote.yaml"]) == 3
+    assert "bb.csv: no such file" in error_of()
+    assert not Path("other.csv").exists()
+    Path("vote.yaml").write_text("hard_votin: [a.csv]\n")
+    assert inference.main(["--config", "vote.yaml"]) == 2
+    assert "vote.yaml, line 1: unknown setting 'hard_votin' next: did you mean 'hard_voting'?" in error_of()
+
+
+@pytest.mark.parametrize("section", ["", "#efficientnet", "#swin"])
+def test_the_example_of_training_means_something(section: str, tmp_path: Path) -> None:
+    content = (EXAMPLES / "train.yaml").read_text()
+    if not section:  # Its sections are for --config FILE#SECTION.
+        content = content[: content.index("efficientnet:")]
+    (tmp_path / "train.yaml").write_text(content)
+    settings = cli.parse(FinetuneSettings, ["--config", f"{tmp_path / 'train.yaml'}{section}"], {}).settings
+    assert settings.training.loss_fn == "BCEWithLogitsLoss" and settings.evaluation.metric == "macro_f1"
+    assert settings.training.scheduler == ("step" if section == "#swin" else "cosine")
+    assert settings.training.lr == (1e-4 if section == "#efficientnet" else 1e-5)
+
+
+def test_the_example_of_voting_names_tables() -> None:
+    settings = cli.parse(InferenceSettings, ["--config", str(EXAMPLES / "vote.yaml")], {}).settings
+    assert settings.hard_voting is not None and len(settings.hard_voting) == 3
+    assert all(name.endswith(".csv") for name in settings.hard_voting)
