@@ -23,6 +23,7 @@ from soups.records import write_table, write_text
 from soups.report.comparison import Truth
 from soups.report.frontier import Entry, draw_frontier, flat, format_models, markdown_models, side_by_side
 from soups.training.hyperparameters import spelled_out
+from soups.training.optimizers import require_optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,7 @@ def _check(settings: CompareSettings, entrants: Sequence[Entrant]) -> None:
         raise UsageError(problem, expected="one of them", next_step="leave --jobs out")
     new = [each for each in entrants if existing_run(each.settings.run, each.run_name) is None]
     for entrant in entrants:
+        require_optimizer(entrant.settings.training)
         spelled_out(entrant.settings.training)
     for entrant in new:
         describe(entrant.settings.model)

@@ -3,9 +3,7 @@
 import csv
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -37,17 +35,10 @@ def compare() -> ModuleType:
     return module
 
 
-@contextmanager
-def worker_threads(number: int) -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(number) as pool:
-        yield pool
-
-
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in; costs are measured in this process, because starting one for each network takes seconds."""
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_here: None) -> Path:
+    """A folder to work in."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(costs, "worker_processes", worker_threads)
     return tmp_path
 
 
@@ -151,6 +142,7 @@ def test_equal_minutes_become_epochs(
         (["--models", "baseline", "--minutes", "1", "--jobs", "2"], 2, ["--minutes with --jobs"]),
         (["--models", "baseline", "--metric", "accurracy"], 2, ["accurracy", "'accuracy'"]),
         (["--models", "baseline", "--loss-fn", "Focal"], 2, ["Focal", "FocalLoss"]),
+        (["--models", "baseline optimizer=adamv"], 2, ["adamv", "adam"]),
         (["--models", "baseline", "--model-location", "x"], 2, ["--model-location", "leave it out"]),
         (["--models", "baseline", "--data-location", "nowhere"], 3, ["nowhere"]),
     ],
