@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -169,6 +170,29 @@ def limit_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def peak_memory(device: str) -> int | None:
+    """The most bytes that this process has held at once: on an accelerator its tensors there, else all of its own.
+
+    None where the system does not tell.
+    """
+    if device != "cpu":
+        import torch
+
+        return int(torch.accelerator.max_memory_allocated(device))
+    try:
+        # Linux's `getrusage` counts also what the parent held when it started this process; this line does not.
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows has none.
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def cache_dir() -> Path:

@@ -66,7 +66,7 @@ def _write_images(folder: Path, settings: DigitsSettings) -> int:
     table, testers, count = load_digits(), who_tests(settings), 0
     for row, (pixels, target) in enumerate(zip(table.images, table.target, strict=True)):
         writer, word = writer_of(row), WORDS[int(target)]
-        image = _enlarge(pixels, settings.image_size)
+        image = enlarge(pixels, settings.image_size)
         versions = {"test" if writer in testers else "train": image}
         if writer in testers:
             versions |= shifted(image, row, settings)
@@ -78,8 +78,8 @@ def _write_images(folder: Path, settings: DigitsSettings) -> int:
     return count
 
 
-def _enlarge(pixels: "np.ndarray", size: int) -> "Image.Image":
-    """(8, 8) float, [0, 16] -> grey image of `size` pixels, [0, 255], bicubic."""
+def enlarge(pixels: "np.ndarray", size: int) -> "Image.Image":
+    """Scikit-learn's pixels, (8, 8) float in [0, 16], as a grey image of `size` pixels a side, bicubic."""
     import numpy as np
     from PIL import Image
 

@@ -29,6 +29,25 @@ class DigitsSettings(BaseModel):
     """Distance moved in the shift translate, in pixels of a 32-pixel image; the direction is random."""
 
 
+class GeneratedDigitsSettings(BaseModel):
+    """Real against generated: handwritten digits, and digits sampled from a model that was fitted on their writers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    location: Path = Path("data/fake_or_real")
+    """Folder to make; its parent is made where needed."""
+    image_size: int = Field(32, ge=8, le=512)
+    """Side of the square images, in pixels."""
+    val_writers: int = Field(3, ge=2, le=5)
+    """How many of the thirteen writers go to val/."""
+    test_writers: int = Field(4, ge=2, le=6)
+    """How many go to test/; the others go to train/."""
+    components: int = Field(50, ge=2, le=60)
+    """Principal components of the generator: the more, the more of a digit's detail it has."""
+    seed: int = Field(0, ge=0)
+    """Decides which writers are in which set, and what is sampled."""
+
+
 class FacesSettings(BaseModel):
     """Drawn people as the mask competition has them: seven photos each, labels in the names, some of them wrong."""
 

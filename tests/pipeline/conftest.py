@@ -3,6 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from PIL import Image
 import finetune
 import main
 from soups.checkpoints import read_card
+from soups.pipeline import costs
 from tests.data.people import PHOTOS
 
 
@@ -81,6 +84,18 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
         return " ".join((captured.out + captured.err).split())
 
     return read
+
+
+@contextmanager
+def _worker_threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(number) as pool:
+        yield pool
+
+
+@pytest.fixture
+def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs are measured in this process, because starting one for each network takes seconds."""
+    monkeypatch.setattr(costs, "worker_processes", _worker_threads)
 
 
 # Labels made of factors

@@ -1,0 +1,26 @@
+"""Fine-tune several networks under one budget and put them side by side: `python scripts/compare.py --help`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from soups import cli
+from soups.pipeline.compare_settings import CompareSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, compare, and return the exit code."""
+    return cli.run(CompareSettings, command, argv)
+
+
+def command(given: cli.Given[CompareSettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.pipeline.compare_models import compare_models
+
+    compare_models(given)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

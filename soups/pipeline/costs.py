@@ -1,0 +1,109 @@
+"""What a network of a run costs: size, arithmetic, time and memory of training, measured once and kept."""
+
+import os
+import platform
+import statistics
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from soups.data.augment import augmented_preprocessing
+from soups.data.samples import set_rows
+from soups.launch import caught, result_of, worker_processes
+from soups.pipeline.plan import Task
+from soups.pipeline.run import Run, existing_run
+from soups.pipeline.sets import evaluation_set, training_set
+from soups.records import append_record, fingerprint, read_records
+from soups.runtime import peak_memory
+
+_STEPS, _ROUNDS = 2, 3
+"""Steps of training in each round; the first round warms up and does not count."""
+_COSTS = ("parameters", "trainable", "multiply_adds", "seconds_per_epoch", "peak_memory")
+_WITHOUT_EFFECT = {"epochs", "lp_epochs", "random_seed", "lr", "wd", "warmup", "patience", "validate_every", "hparams"}
+"""Settings of training that change neither time nor memory of a step."""
+
+
+def costs_of(task: Task) -> dict[str, Any]:
+    """Size and costs of what a fine-tune trains.
+
+    What was measured is kept in the run's `logs/costs.jsonl` for each way of training, device, precision, number of
+    threads and machine; delete the file to measure again.
+
+    Args:
+        task: a fine-tune of the run; its run has a start.
+
+    Returns:
+        `parameters`, `trainable`, `multiply_adds` (of one image), `seconds_per_epoch`, `peak_memory` (bytes, or None
+        where the system does not tell).
+
+    Raises:
+        UserError, or whatever the network raises when it is trained.
+    """
+    run = _run_of(task)
+    log, conditions = run.folder / "logs" / "costs.jsonl", _conditions(task, run)
+    for line in reversed(read_records(log)):
+        if line.get("conditions") == conditions:
+            return {key: line[key] for key in _COSTS}
+    # A process of its own: what this one has loaded or trained before is not in its memory.
+    with worker_processes(1) as pool:
+        found = result_of(pool.submit(caught, _measure, task), "give a smaller --batch-size")
+    if isinstance(found, Exception):
+        raise found
+    append_record(log, {"conditions": conditions, **found})
+    return {key: found[key] for key in _COSTS}
+
+
+def _run_of(task: Task) -> Run:
+    run = existing_run(task.settings.run, task.run_name)
+    assert run is not None
+    return run
+
+
+def _conditions(task: Task, run: Run) -> dict[str, Any]:
+    return {
+        "start": run.sha256(run.start),
+        "training": fingerprint(task.training.model_dump(mode="json", exclude=_WITHOUT_EFFECT)),
+        "images": len(set_rows(run.samples, "train")),
+        "device": task.runtime.wanted_device,  # As asked for: finding out what `auto` means would load torch each time.
+        "precision": task.runtime.precision,
+        "threads": task.runtime.threads,
+        "workers": task.runtime.workers,
+        "machine": fingerprint([platform.node(), platform.machine(), os.cpu_count()]),
+    }
+
+
+def _measure(task: Task) -> dict[str, Any]:
+    """Train a few steps as the fine-tune would, and tell what that took; runs in a process of its own."""
+    from soups.models.load import load_classifier
+    from soups.models.multiply_adds import multiply_adds
+    from soups.training.finetune import Finetune
+
+    run = _run_of(task)
+    classifier, card = load_classifier(run.start, classes=run.space.names)
+    preprocessing = augmented_preprocessing(card.preprocessing, task.training.augmentation)
+    found: dict[str, Any] = {"parameters": sum(each.numel() for each in classifier.parameters())}
+    found["multiply_adds"] = multiply_adds(classifier, preprocessing.size)
+    whole = training_set(run, task.training, preprocessing, task.settings.cache)
+    few = min(len(whole.rows), _STEPS * task.training.batch_size)
+    spread = np.linspace(0, len(whole.rows) - 1, few).astype(np.int64)  # The first rows are of one class.
+    rows = set_rows(run.samples, "val").iloc[: task.training.batch_size]
+    speeds: list[float] = []
+    Finetune(
+        classifier=classifier,
+        training=replace(whole, rows=whole.rows[spread], chances=None),
+        validation=evaluation_set("val", rows, run, preprocessing, task.settings.cache),
+        settings=task.training.model_copy(
+            update={"epochs": _ROUNDS, "lp_epochs": 0, "patience": None, "validate_every": 0}
+        ),
+        index=task.index,
+        preprocessing=preprocessing,
+        metric=task.settings.evaluation.metric,
+        runtime=task.runtime.model_copy(update={"jobs": 2}),  # Without a bar of its own.
+        eval_batch_size=task.training.batch_size,
+        on_epoch=lambda line: speeds.append(line["images_per_second"]),
+    ).run()
+    found["trainable"] = sum(each.numel() for each in classifier.parameters() if each.requires_grad)
+    found["seconds_per_epoch"] = round(len(whole.rows) / statistics.median(speeds[1:]), 3)
+    found["peak_memory"] = peak_memory(task.runtime.device)
+    return found
