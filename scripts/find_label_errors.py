@@ -7,7 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from soups import cli
-from soups.pipeline.settings import TRAINING_ENVIRONMENT, LabelErrorsSettings
+from soups.pipeline.script_settings import LabelErrorsSettings
+from soups.pipeline.settings import TRAINING_ENVIRONMENT
 
 
 def main(argv: Sequence[str] | None = None) -> int:

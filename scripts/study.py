@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from soups import cli
-from soups.pipeline.settings import StudySettings
+from soups.pipeline.script_settings import StudySettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,17 +8,14 @@ from pydantic import BaseModel
 
 from soups.demo.settings import BaseSettings, DigitsSettings, FacesSettings
 from soups.pipeline.delivery_settings import ExportSettings, PushSettings
-from soups.pipeline.settings import (
+from soups.pipeline.script_settings import (
     CurateSettings,
     DisagreementSettings,
-    FinetuneSettings,
-    InferenceSettings,
     LabelErrorsSettings,
-    MainSettings,
     ShowBatchSettings,
     StudySettings,
-    ValidationSettings,
 )
+from soups.pipeline.settings import FinetuneSettings, InferenceSettings, MainSettings, ValidationSettings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -16,8 +16,8 @@ from soups.data.geometry import evaluation_geometry
 from soups.errors import DataError, UsageError, unknown_name
 from soups.evaluation.probe import features_of
 from soups.pipeline.run import Run, existing_run, known_runs
+from soups.pipeline.script_settings import CurateSettings
 from soups.pipeline.sets import image_paths
-from soups.pipeline.settings import CurateSettings
 from soups.pipeline.tables import small_picture
 from soups.records import write_table
 from soups.report.pages import Card, Section, write_page

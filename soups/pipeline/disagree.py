@@ -17,8 +17,8 @@ from soups.pipeline.evaluate import pool_paths
 from soups.pipeline.main import open_bench
 from soups.pipeline.reading import find_model
 from soups.pipeline.run import Run
+from soups.pipeline.script_settings import DisagreementSettings
 from soups.pipeline.sets import image_paths
-from soups.pipeline.settings import DisagreementSettings
 from soups.pipeline.tables import pixels_of, plain_space, small_picture, space_of_tables
 from soups.records import write_table
 from soups.report.pages import Card, Section, write_page

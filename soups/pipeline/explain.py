@@ -25,7 +25,7 @@ from soups.pipeline.faithful import measured, tell_faithfulness
 from soups.pipeline.library import Library
 from soups.pipeline.reading import load_model, own_run
 from soups.pipeline.run import existing_run
-from soups.pipeline.settings import ExplainSettings
+from soups.pipeline.script_settings import ExplainSettings
 from soups.pipeline.validate import bench_of_model
 from soups.records import whole_file, write_array, write_table
 from soups.report.overlays import Panel, Strip, draw_sheet, magnified, overlay

@@ -21,8 +21,8 @@ from soups.pipeline.evaluate import Bench, pool_paths
 from soups.pipeline.main import open_bench
 from soups.pipeline.reading import find_model, load_model
 from soups.pipeline.run import Run
+from soups.pipeline.script_settings import LabelErrorsSettings
 from soups.pipeline.sets import image_paths
-from soups.pipeline.settings import LabelErrorsSettings
 from soups.pipeline.tables import small_picture
 from soups.records import read_table, write_table
 from soups.report.comparison import align

@@ -8,8 +8,8 @@ from soups.data.loader import TrainingLoader
 from soups.errors import UsageError
 from soups.pipeline.creation import planned_or_recorded
 from soups.pipeline.run import Run
+from soups.pipeline.script_settings import ShowBatchSettings
 from soups.pipeline.sets import training_set
-from soups.pipeline.settings import ShowBatchSettings
 from soups.preprocessing import Preprocessing
 from soups.report.grid import Tile, draw_grid
 from soups.report.pictures import shortened

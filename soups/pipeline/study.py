@@ -17,7 +17,8 @@ from soups.pipeline.evaluate import Bench
 from soups.pipeline.finetune import train_all
 from soups.pipeline.main import open_bench
 from soups.pipeline.plan import Task, parse_indices, plan
-from soups.pipeline.settings import FinetuneSettings, RunSettings, StudySettings
+from soups.pipeline.script_settings import StudySettings
+from soups.pipeline.settings import FinetuneSettings, RunSettings
 from soups.pipeline.soup import Order, make_soup
 from soups.recipes import RECIPES
 from soups.records import write_table, write_text

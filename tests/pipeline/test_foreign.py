@@ -25,7 +25,8 @@ from soups.checkpoints import read_card
 from soups.cli import Given
 from soups.errors import UsageError
 from soups.pipeline.run import existing_run
-from soups.pipeline.settings import RunSettings, StudySettings
+from soups.pipeline.script_settings import StudySettings
+from soups.pipeline.settings import RunSettings
 from soups.pipeline.study import study
 
 ErrorOf = Callable[[], str]
