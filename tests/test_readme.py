@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from soups.demo.settings import BaseSettings, DigitsSettings, FacesSettings
+from soups.demo.settings import BaseSettings, DigitsSettings, FacesSettings, GeneratedDigitsSettings
+from soups.pipeline.backbone_settings import BackboneSettings
+from soups.pipeline.compare_settings import CompareSettings
 from soups.pipeline.delivery_settings import ExportSettings, PushSettings
 from soups.pipeline.script_settings import (
     CurateSettings,
     DisagreementSettings,
+    ExplainSettings,
     LabelErrorsSettings,
     ShowBatchSettings,
     StudySettings,
@@ -31,6 +34,10 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "scripts/push_to_hub.py": PushSettings,
     "scripts/export.py": ExportSettings,
     "scripts/curate.py": CurateSettings,
+    "scripts/explain.py": ExplainSettings,
+    "scripts/compare.py": CompareSettings,
+    "scripts/try_backbones.py": BackboneSettings,
+    "scripts/make_generated_digits.py": GeneratedDigitsSettings,
     "scripts/make_digits.py": DigitsSettings,
     "scripts/make_faces.py": FacesSettings,
     "scripts/make_base.py": BaseSettings,
@@ -61,7 +68,8 @@ def test_no_line_for_a_file_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "training.sh", "examples/mask/run.sh", "examples/mask/two_models.sh"]
+    "document",
+    ["README.md", "training.sh", "examples/mask/run.sh", "examples/mask/two_models.sh", "examples/fake_or_real/run.sh"],
 )
 def test_commands_are_given_flags_that_they_have(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8").replace("\\\n", " ")
