@@ -42,8 +42,8 @@ class GeneratedDigitsSettings(BaseModel):
     """How many of the thirteen writers go to val/."""
     test_writers: int = Field(4, ge=2, le=6)
     """How many go to test/; the others go to train/."""
-    components: int = Field(50, ge=2, le=60)
-    """Principal components of the generator: the more, the more of a digit's detail it has."""
+    components: int = Field(15, ge=2, le=60)
+    """Principal components of the generator, 15 in scikit-learn's example; more have more detail, and more noise."""
     seed: int = Field(0, ge=0)
     """Decides which writers are in which set, and what is sampled."""
 

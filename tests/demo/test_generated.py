@@ -74,14 +74,15 @@ def test_real_images_are_the_digits_themselves(made: Path) -> None:
             assert stem.startswith(f"w{writer_of(row):02d}_")
 
 
-def test_neither_grey_levels_nor_single_pixels_tell_real_from_generated(made: Path) -> None:
-    """In each set every pixel has the same values in both, so a linear model of pixels has nothing to go by."""
+def test_a_generated_image_has_the_format_of_its_centre(made: Path) -> None:
+    """As many of each writer and digit, of the same grey levels; and yet none is a copy."""
+    levels = {int(value) for image in load_digits().images.astype(int) for value in np.unique(image)}
     for name in SETS:
         real, fake = pixels(made / name / REAL), pixels(made / name / FAKE)
         assert [stem.removesuffix(f"_by_{name}") for stem in fake] == list(real)
         first, second = np.stack(list(real.values())), np.stack(list(fake.values()))
-        assert np.array_equal(np.sort(first, axis=0), np.sort(second, axis=0))
-        assert np.mean((first != second).any(axis=(1, 2))) > 0.98  # And yet hardly one is a copy of its centre.
+        assert len(levels) == 17 and set(np.unique(second)) <= set(np.unique(first))
+        assert np.mean((first != second).any(axis=(1, 2))) > 0.98
 
 
 def test_a_generator_knows_its_own_writers_alone(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +124,8 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     assert set(files(tmp_path)) == {"thesis.txt"}
 
 
-def test_samples_are_the_kernels_in_the_order_of_ranks() -> None:
-    """Against the formulas written out: components by singular values, noise of the bandwidth, then ranks."""
+def test_samples_are_kernels_around_images() -> None:
+    """Against the formulas written out: components by singular values, noise of the bandwidth, whole numbers."""
     rng = np.random.default_rng(5)
     images = rng.integers(0, 17, (40, 8, 8)).astype(float)
     writers = np.arange(40) % 4
@@ -139,9 +140,7 @@ def test_samples_are_the_kernels_in_the_order_of_ranks() -> None:
     signs = np.sign((PCA(5, svd_solver="full").fit(flat).components_ * axes).sum(axis=1))
     noise = bandwidth(centres, writers) * np.random.default_rng(1).standard_normal((40, 5))
     sampled = (centres * signs + noise) @ (axes * signs[:, None]) + mean
-    for pixel in range(64):
-        rank = np.argsort(np.argsort(sampled[:, pixel]))
-        assert np.array_equal(found.reshape(40, 64)[:, pixel], np.sort(flat[:, pixel])[rank])
+    assert np.array_equal(found.reshape(40, 64), np.round(np.minimum(np.maximum(sampled, 0), 16)))
 
 
 def test_the_bandwidth_is_that_of_the_likeliest() -> None:
