@@ -25,6 +25,8 @@ class Descent:
 
     accelerator: Any
     classifier: Any
+    model: Any
+    """The classifier as the accelerator has prepared it, once for all phases: it prepares none a second time."""
     optimizer: "torch.optim.Optimizer"
     scheduler: "torch.optim.lr_scheduler.LRScheduler"
     settings: TrainingSettings
@@ -35,7 +37,7 @@ class Descent:
     """Images that go through the network at once, where they are fewer than a batch."""
 
     def __post_init__(self) -> None:
-        self.model, self._stepper = self.accelerator.prepare(self.classifier, self.optimizer)
+        self._stepper = self.accelerator.prepare(self.optimizer)
         self._hook = self.classifier.head.register_forward_pre_hook(self._keep_features)
 
     def step(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int) -> float:
@@ -67,8 +69,6 @@ class Descent:
 
     def close(self) -> None:
         """End the phase."""
-        # Takes back the precision wrapping of `forward`, so that the next phase does not wrap it again.
-        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
         self._hook.remove()
 

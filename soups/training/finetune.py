@@ -111,11 +111,14 @@ class Finetune:
             stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(self.seed)
             self.loader = stack.enter_context(self._training_loader())
+            self.model = self.accelerator.prepare(self.classifier)
             saved = self._take_up()
             for phase in phases_of(self.settings):
                 if phase.number >= self.position.phase:
                     self._train(phase, saved)
                     saved = None
+        # Takes back the precision wrapping of `forward`.
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         state = self.best_state or self._copy_of_state()
         return Outcome({key: tensor.cpu() for key, tensor in state.items()}, self.position.scores, self.part)
 
@@ -179,6 +182,7 @@ class Finetune:
         return Descent(
             accelerator=self.accelerator,
             classifier=self.classifier,
+            model=self.model,
             optimizer=optimizer,
             scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(phase.end - phase.first)),
             settings=self.settings,
