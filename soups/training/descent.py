@@ -2,6 +2,8 @@
 
 import logging
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,7 +136,8 @@ class Descent:
         for start in range(0, len(labels), size):
             part = slice(start, start + size)
             logits = self.model(inputs[part])
-            loss = sum(share * self._portion(of, part) * self._loss(logits, of[part]) for share, of in targets)
+            losses = [share * self._portion(of, part) * self._loss(logits, of[part]) for share, of in targets]
+            loss = reduce(add, losses)
             self.accelerator.backward(loss)
             total += float(loss.detach())
         return total
