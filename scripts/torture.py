@@ -4,8 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from soups import cli
 from soups.torture.settings import TortureSettings
@@ -20,7 +19,7 @@ def command(given: cli.Given[TortureSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.torture.torture import torture
 
-    torture(given, ROOT)
+    torture(given, Path(__file__).resolve().parent.parent)
 
 
 if __name__ == "__main__":

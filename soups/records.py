@@ -141,7 +141,7 @@ def write_array(path: Path, array: "np.ndarray") -> None:
     """
     import numpy as np
 
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
         stream.write(array.data.cast("B") if array.size else b"")

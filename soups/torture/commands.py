@@ -57,9 +57,13 @@ class Place:
         return self.folder / "runs" / "toys"
 
     @property
-    def errors(self) -> Path:
-        """What the last command said."""
-        return self.folder / "stderr.txt"
+    def said(self) -> Path:
+        """What the last command said, a file beside the working folder."""
+        return self.folder.with_name(f"{self.folder.name}.said.txt")
+
+    def last_words(self) -> str:
+        """The end of it."""
+        return self.said.read_text(encoding="utf-8", errors="replace")[-1500:]
 
     def environment(self) -> Mapping[str, str]:
         """Variables of the processes: one thread, no network, the repository's own code, a cache of their own."""
@@ -113,15 +117,15 @@ def start(command: Command, place: Place, plain: bool) -> Process:
     arguments = [str(place.root / command.script), *command.arguments]
     if not plain:
         return fork(lambda: _become(arguments, place))
-    with place.errors.open("wb") as errors:
+    with place.said.open("wb") as said:
         # Never waited for by subprocess: `Process` does.
         child = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=place.folder,
             env=dict(place.environment()),
             stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
+            stdout=said,
+            stderr=said,
             process_group=0,
         )
     pid, child.returncode = child.pid, 0
@@ -160,9 +164,9 @@ def fork(function: Callable[[], int]) -> Process:
         os._exit(code)
 
 
-def redirect(errors: Path) -> None:
+def redirect(said: Path) -> None:
     """Send what this process says to a file."""
-    with errors.open("wb") as stream, Path(os.devnull).open("rb") as nothing:
+    with said.open("wb") as stream, Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
@@ -172,7 +176,7 @@ def redirect(errors: Path) -> None:
 
 def _become(arguments: list[str], place: Place) -> int:
     """Run a script as `python` would."""
-    redirect(place.errors)
+    redirect(place.said)
     os.chdir(place.folder)
     os.environ.update(place.environment())
     sys.argv = arguments

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,12 +13,14 @@ from soups.records import append_record
 from soups.torture.commands import Command, Place, Process, start
 from soups.torture.settings import TortureSettings
 from soups.torture.sweep import contents, differences
+from soups.torture.tables import text_of
 from soups.torture.watch import LogWatch, held_logs, temporaries
 
 logger = logging.getLogger(__name__)
 
 _POLL = 0.005
 """Seconds between two looks at the logs."""
+_ALL = "all"
 _PATIENCE = 2.0
 """Seconds that an aimed kill waits for a temporary file."""
 
@@ -57,16 +58,26 @@ class Findings:
     lines: int = 0
     """Log lines that the watcher read."""
 
-    def table(self) -> list[tuple[str, ...]]:
-        """Rows of text: stage, kills, of these inside a write, of these in a process with workers, and of `python`."""
-        rows = [("stage", "kills", "inside a write", "with workers", "plain python")]
-        for stage in [*dict.fromkeys(kill.stage for kill in self.kills), "all"]:
-            those = [kill for kill in self.kills if stage in (kill.stage, "all")]
-            counts = Counter[str]()
-            for kill in those:
-                counts.update(write=kill.inside_a_write, pair=kill.pair, plain=kill.plain)
-            rows.append((stage, *(str(n) for n in (len(those), counts["write"], counts["pair"], counts["plain"]))))
-        return rows
+    def facts(self) -> dict[str, Any]:
+        """Numbers: stage → kills, of these inside a write, in a process with workers, and of plain `python`."""
+        stages: dict[str, dict[str, int]] = {}
+        for stage in [*dict.fromkeys(kill.stage for kill in self.kills), _ALL]:
+            those = [kill for kill in self.kills if stage in (kill.stage, _ALL)]
+            stages[stage] = {
+                "kills": len(those),
+                "inside a write": sum(kill.inside_a_write for kill in those),
+                "aimed": sum(kill.aimed for kill in those),
+                "with workers": sum(kill.pair for kill in those),
+                "plain python": sum(kill.plain for kill in those),
+            }
+        return {"stages": stages, "sweeps": self.sweeps, "commands": self.commands, "lines": self.lines}
+
+    def text(self) -> str:
+        """The same as a table."""
+        stages = self.facts()["stages"]
+        rows = [("stage", *stages[_ALL]), *((stage, *map(str, counts.values())) for stage, counts in stages.items())]
+        end = f"{self.sweeps} sweeps, {self.commands} processes, {self.lines:,} log lines watched"
+        return f"{text_of(rows)}\n{end}"
 
 
 class Tormentor:
@@ -113,8 +124,8 @@ class Tormentor:
             if code == 0:
                 return True
             if code is not None:
-                said = place.errors.read_text(encoding="utf-8", errors="replace")[-1500:]
-                self.findings.problems.append(f"{place.folder.name}: {command.stage} ended with {code}:\n{said}")
+                problem = f"{place.folder.name}: {command.stage} ended with {code}:\n{place.last_words()}"
+                self.findings.problems.append(problem)
                 return False
 
     def _attempt(self, command: Command, place: Place, watch: LogWatch, longest: float) -> int | None:
@@ -170,15 +181,14 @@ def _await_write(process: Process, folder: Path, before: set[Path]) -> None:
         pass
 
 
-def undisturbed(root: Path, folder: Path, commands: Sequence[Command]) -> tuple[list[float], list[str]]:
+def undisturbed(place: Place, commands: Sequence[Command]) -> tuple[list[float], list[str]]:
     """Run a sweep that nobody kills: seconds of each command, and what went wrong, in words."""
-    place = Place(root, folder)
-    folder.mkdir(parents=True)
+    place.folder.mkdir(parents=True)
     seconds = []
     for command in commands:
         begun = time.monotonic()
         code = start(command, place, plain=False).wait()
         seconds.append(time.monotonic() - begun)
         if code != 0:
-            return seconds, [f"{command.stage} ended with {code} undisturbed:\n{place.errors.read_text()[-1500:]}"]
+            return seconds, [f"{command.stage} ended with {code} undisturbed:\n{place.last_words()}"]
     return seconds, []

@@ -31,6 +31,8 @@ class TortureSettings(BaseModel):
     system_calls: Flag = True
     """Kill a process at every system call of each kind of save, and refuse each of them with a full disk (needs
     strace)."""
+    saves: tuple[str, ...] | None = None
+    """Kinds of save for that; default: all."""
     full_disk: Flag = True
     """Run a sweep on a disk that has too little room, given more each time (needs the right to mount)."""
     room_step: int = Field(16, ge=1)
@@ -40,4 +42,4 @@ class TortureSettings(BaseModel):
     seed: int = Field(0, ge=0)
     """Decides who is killed when."""
     folder: Path | None = None
-    """An empty or new folder to work in, which is kept, with `kills.jsonl` in it; default: a temporary one."""
+    """An empty or new folder to work in, kept with `report.json` and `kills.jsonl` in it; default: a temporary one."""

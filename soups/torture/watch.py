@@ -1,6 +1,5 @@
 """Who watches a sweep: which log lines could be read, and what a process was writing when it was killed."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,9 +33,15 @@ class LogWatch:
                 size, content = 0, b""
             whole, known = content[: content.rfind(b"\n") + 1], self._known.get(path, b"")
             if not whole.startswith(known):
-                kept = os.path.commonprefix([whole, known])
-                self.lost.append(f"{path}: lines after byte {len(kept)} are gone or changed")
+                self.lost.append(f"{path}: line {_first_difference(known, whole)} is gone or changed")
             self._sizes[path], self._known[path] = size, whole
+
+
+def _first_difference(known: bytes, whole: bytes) -> int:
+    """Number of the first line of `known` that `whole` does not have in its place."""
+    lines = whole.splitlines()
+    differ = (number for number, line in enumerate(known.splitlines()) if lines[number : number + 1] != [line])
+    return next(differ) + 1
 
 
 def temporaries(folder: Path) -> set[Path]:
