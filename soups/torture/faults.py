@@ -161,14 +161,17 @@ def _quietly(save: Save, path: Path, folder: Path) -> int:
 
 def _traced(function: Callable[[], int], folder: Path, trace: Path, inject: str | None) -> Process:
     """Fork a process that calls the function under strace."""
-    ready, go = os.pipe()
+    up, ready = os.pipe()
+    wait, go = os.pipe()
 
     def wait_and_call() -> int:
         redirect(folder / "stderr.txt")
-        os.read(ready, 1)
+        os.write(ready, b"!")
+        os.read(wait, 1)
         return function()
 
     process = fork(wait_and_call)
+    os.read(up, 1)
     calls = ",".join((*_WRITING, *_AROUND))
     fault = [] if inject is None else ["-e", f"inject={inject}"]
     command = ["strace", "-f", "-o", str(trace), "-e", f"trace={calls}", *fault, "-p", str(process.pid)]
@@ -178,6 +181,6 @@ def _traced(function: Callable[[], int], folder: Path, trace: Path, inject: str 
     os.write(go, b"!")
     process.wait()
     tracer.communicate()
-    os.close(ready)
-    os.close(go)
+    for end in (up, ready, wait, go):
+        os.close(end)
     return process
