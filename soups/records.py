@@ -7,10 +7,11 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from soups import strays
 from soups.errors import DataError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SILENT_SECONDS = 1.0
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -53,16 +55,22 @@ def explained_write(path: Path) -> Iterator[None]:
 def locked(folder: Path, name: str) -> Iterator[None]:
     """Hold the lock `name` of a folder, waiting for any other process that does; the kernel frees it with its holder.
 
+    Whoever waits says so.
+
     Raises:
         EnvironmentFailure: the folder may not be written.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     locks = folder / ".locks"
     with explained_write(folder):
-        locks.mkdir(parents=True, exist_ok=True)
+        make_folder(locks)
         lock = FileLock(locks / name)
-        lock.acquire()
+        try:
+            lock.acquire(timeout=_SILENT_SECONDS)
+        except Timeout:
+            logger.info("%s: another process is at work on it; waiting until it is done", folder / name)
+            lock.acquire()
     try:
         yield
     finally:
@@ -77,6 +85,14 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, so that what is synced into it is there after a power cut as well."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _fsync_folder(each.parent)
 
 
 def _umask_mode() -> int:
@@ -96,8 +112,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         EnvironmentFailure: the disk is full or the folder may not be written.
     """
     with explained_write(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        make_folder(path.parent)
+        handle, name = tempfile.mkstemp(prefix=strays.prefix(path.name), suffix=strays.SUFFIX, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -207,7 +223,7 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
 
     line = (compact_json(dict(record)) + "\n").encode()
     with explained_write(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with FileLock(path.with_name(f".{path.name}.lock")):
             existed = path.exists()
             with path.open("ab+") as stream:
@@ -222,6 +238,23 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
                     raise
             if not existed:
                 _fsync_folder(path.parent)
+
+
+def mend_log(path: Path) -> None:
+    """Cut a torn last line off a log, with a notice, so that whoever reads it later need not tell it again.
+
+    A log that is whole is not touched, and one that may not be written is left to its readers.
+    """
+    from filelock import FileLock
+
+    with suppress(OSError), path.open("rb+") as stream:
+        if stream.seek(0, os.SEEK_END) == 0 or stream.seek(-1, os.SEEK_END) < 0 or stream.read(1) == b"\n":
+            return
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            end, line_break = _end_of_last_whole_line(path, stream.seek(0, os.SEEK_END))
+            if not line_break:
+                stream.truncate(end)
+                os.fsync(stream.fileno())
 
 
 def _end_of_last_whole_line(path: Path, size: int) -> tuple[int, bytes]:

@@ -1,25 +1,32 @@
 """What `finetune.py` does: the run and its common start, then each fine-tune that is not finished."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soups import cli
 from soups.checkpoints import SUFFIX, read_card, write_checkpoint
 from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.errors import PartialFailure, UsageError, UserError, unknown_name
+from soups.interruption import held_back
 from soups.launch import run_all
 from soups.metrics import METRICS
 from soups.pipeline.creation import create_run, make_start
-from soups.pipeline.plan import Task, parse_indices, plan, training_record
+from soups.pipeline.plan import Task, asked_for, parse_indices, plan, training_record
 from soups.pipeline.run import Run, existing_run, say_if_flattering
 from soups.pipeline.sets import evaluation_set, training_set
 from soups.pipeline.settings import FinetuneSettings
-from soups.records import append_record, fingerprint, locked, write_text
+from soups.records import append_record, fingerprint, locked, read_records, write_text
+from soups.report.learning_curves import last_training
+from soups.runtime import Runtime, prefer_determinism
 from soups.training.optimizers import require_optimizer
 from soups.training.settings import TrainingSettings
+from soups.training.state import StateFile
+
+if TYPE_CHECKING:
+    from soups.training.finetune import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +40,8 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
         PartialFailure: some of several models failed; the others are kept.
     """
     settings = given.settings
+    if settings.deterministic:
+        prefer_determinism()
     if settings.evaluation.metric not in METRICS:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
     indices = parse_indices(settings.i) if settings.i is not None else None
@@ -41,7 +50,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
         recorded = settings.evaluation.model_copy(update={"metric": run.recorded.metric})
         settings = settings.model_copy(update={"evaluation": recorded})
     say_if_flattering(run)
-    runtime = run.runtime(settings.runtime)
+    runtime = run.runtime(settings.runtime).model_copy(update={"deterministic": settings.deterministic})
     write_text(Path(settings.run.runs_folder) / "latest", run.name + "\n")
     if not run.start.exists():
         make_start(run)
@@ -112,7 +121,7 @@ def train_one(task: Task) -> Path:
 
 def _same_training(path: Path, wanted: dict[str, Any]) -> bool:
     card = read_card(path)
-    return card is not None and {**card.training, "device": ""} == {**wanted, "device": ""}
+    return card is not None and asked_for(card) == wanted
 
 
 def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
@@ -130,14 +139,20 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
         )
     preprocessing = augmented_preprocessing(start.preprocessing, task.training.augmentation)
     validation = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache)
-    log, settings_key = run.folder / "logs" / "training" / f"{name}.jsonl", fingerprint(record)
+    settings_key = fingerprint(record)
     tracker = open_tracker(settings.wandb, run.name, name, record)
+    log = _EpochLog(run.training_log(task.index), settings_key)
 
     def on_epoch(line: dict[str, Any]) -> None:
-        append_record(log, {"settings": settings_key, **line})
+        log.append(line)
         tracker.log(line)
         logger.info("%s", _epoch_text(name, line, task.training, settings.evaluation.metric))
 
+    state_file = StateFile(
+        run.state_path(task.index),
+        fingerprint([settings_key, run.sha256(beginning), *run.fingerprints]),
+        settings.save_minutes,
+    )
     outcome = Finetune(
         classifier=classifier,
         training=training_set(run, task.training, preprocessing, settings.cache),
@@ -149,19 +164,53 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
         runtime=task.runtime,
         eval_batch_size=settings.evaluation.eval_batch_size,
         on_epoch=on_epoch,
+        file=state_file,
     ).run()
-    tracker.close()
     card = start.model_copy(
         update={
             "kind": "fine-tune",
             "preprocessing": preprocessing,
-            "training": {**record, "device": task.runtime.device.split(":")[0]},
+            "training": {**record, **_how_it_went(task.runtime, outcome)},
             "start": run.sha256(beginning),
             "scores": {"val": outcome.scores},
         }
     )
-    write_checkpoint(path, outcome.state, card)
-    logger.info("%s: written", path)
+    with held_back() as interruption:  # It is quicker to finish now.
+        write_checkpoint(path, outcome.state, card)
+        state_file.remove()
+        logger.info("%s: written", path)
+        if interruption.number is not None:
+            raise interruption.exception()
+    tracker.close()
+
+
+def _how_it_went(runtime: Runtime, outcome: "Outcome") -> dict[str, Any]:
+    """What a card tells of a training beside what was asked for."""
+    told: dict[str, Any] = {"device": runtime.device.split(":")[0]}
+    if runtime.deterministic and told["device"] != "cpu":
+        told["deterministic"] = True
+    if outcome.part is not None:
+        told["micro_batch_size"] = outcome.part
+    return told
+
+
+class _EpochLog:
+    """The log of a fine-tune's epochs. One that is trained again, after a crash, is not told again if it went alike."""
+
+    def __init__(self, path: Path, settings: str) -> None:
+        self._path, self._settings = path, settings
+        self._lines = [line for line in read_records(path) if line.get("settings") == settings]
+
+    def append(self, record: dict[str, Any]) -> None:
+        line = {"settings": self._settings, **record}
+        if any(_without_speed(other) == _without_speed(line) for other in last_training(self._lines)):
+            return
+        append_record(self._path, line)
+        self._lines.append(line)
+
+
+def _without_speed(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key != "images_per_second"}
 
 
 def _own_start(folder: Path, index: int) -> Path:
