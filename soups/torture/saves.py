@@ -39,6 +39,20 @@ def _tensors(turn: int) -> dict[str, Any]:
     return {"large": torch.full((300, 100), float(turn)), "small": torch.full((3,), float(turn))}
 
 
+def _state(path: Path, turn: int) -> None:
+    from soups.training.state import StateFile
+
+    StateFile(path, "settings", minutes=0).write({"model": _tensors(turn), "step": turn, "seen": (0.5, None)})
+
+
+def _step(path: Path) -> int:
+    """Of the state that training would go on from, which is all that matters; -1: from none."""
+    from soups.training.state import StateFile
+
+    state = StateFile(path, "settings", minutes=0).read()
+    return -1 if state is None else int(state["step"])
+
+
 def _mean(path: Path, turn: int) -> None:
     from soups.filemeans import write_mean
 
@@ -112,6 +126,7 @@ SAVES = {
     save.name: save
     for save in (
         Save("checkpoint", "model.safetensors", _checkpoint),
+        Save("state", "toys0.state", _state, _step),
         Save("uniform soup", "soup.safetensors", _mean),
         Save("log line", "log.jsonl", _log, _turns),
         Save("CSV", "table.csv", _table),

@@ -38,7 +38,8 @@ def commands_of(images: Path, models: int) -> list[Command]:
     training = ("--batch-size", "4", "--hparams", "random", "--lr-range", "3e-3", "3e-2", "--epochs-range", "3", "4")
     same = ("--precision", "fp32", "--threads", "1")
     name = ("--name", "toys")
-    asked = ("--i", f"0-{models - 1}")
+    # So often that many kills fall into a state that is being saved.
+    asked = ("--i", f"0-{models - 1}", "--save-minutes", "0.001")
     soups = ("--uniform-soup", "--greedy-soup", "--soup", "learned")
     return [
         Command("training", "finetune.py", (*name, *data, *network, *same, *training, *asked)),
