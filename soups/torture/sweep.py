@@ -35,11 +35,11 @@ def commands_of(images: Path, models: int) -> list[Command]:
     """The whole sweep, in order."""
     data = ("--data-location", str(images), "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5")
     network = ("--model", "baseline", "--model-args", "widths=[8,16]", "--image-size", "16")
-    training = ("--batch-size", "4", "--hparams", "random", "--lr-range", "3e-3", "3e-2", "--epochs-range", "3", "4")
+    training = ("--batch-size", "4", "--hparams", "random", "--lr-range", "3e-3", "3e-2", "--epochs-range", "2", "3")
     same = ("--precision", "fp32", "--threads", "1")
     name = ("--name", "toys")
     # So often that many kills fall into a state that is being saved.
-    asked = ("--i", f"0-{models - 1}", "--save-minutes", "0.001")
+    asked = ("--i", f"0-{models - 1}", "--save-minutes", "0.005")
     soups = ("--uniform-soup", "--greedy-soup", "--soup", "learned")
     return [
         Command("training", "finetune.py", (*name, *data, *network, *same, *training, *asked)),

@@ -18,7 +18,7 @@ from soups.torture.tables import text_of
 logger = logging.getLogger(__name__)
 
 REPORT = "report.json"
-_MODELS = 4
+_MODELS = 3
 
 
 @dataclass
