@@ -18,6 +18,8 @@ from soups.torture.watch import LogWatch, temporaries
 _MEBIBYTES = 64
 _MOST_REFUSALS = 400
 _REFUSED = re.compile(r"(\S+): disk full while writing")
+_REFUSAL_CODES = {4, 5}
+"""No room; the same of some or all of several fine-tunes, whose own words are told."""
 _KEPT = {".safetensors", ".csv", ".npy", ".yaml"}
 """Endings of files that nobody changes once they are there."""
 
@@ -84,7 +86,7 @@ def starve(root: Path, folder: Path, commands: Sequence[Command], wanted: dict[s
         for command in commands:
             while (code := _run(command, place, room, refusals)) != 0:
                 watch.look()
-                if code != 4 or refusals.kinds.total() > _MOST_REFUSALS:
+                if code not in _REFUSAL_CODES or refusals.kinds.total() > _MOST_REFUSALS:
                     refusals.problems.append(f"full disk: {command.stage} ended with {code}:\n{place.last_words()}")
                     return refusals
                 room += step
@@ -104,9 +106,9 @@ def _run(command: Command, place: Place, room: int, refusals: Refusals) -> int:
     problems = [f"{name} was changed by a command that was refused" for name in changed]
     problems += [f"{path.name} is left over" for path in temporaries(place.folder)]
     refused = _REFUSED.search(place.last_words())
-    if code == 4 and refused is None:
-        problems.append(f"exit code 4 without saying that the disk is full:\n{place.last_words()}")
-    if code == 4 and refused is not None:
+    if code in _REFUSAL_CODES and refused is None:
+        problems.append(f"exit code {code} without saying that the disk is full:\n{place.last_words()}")
+    if code in _REFUSAL_CODES and refused is not None:
         refusals.kinds[Path(refused[1]).suffix or Path(refused[1]).name] += 1
     refusals.problems += [f"full disk, {command.stage}: {problem}" for problem in problems]
     return code
