@@ -150,11 +150,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_array(path: Path, array: "np.ndarray") -> None:
-    """Write one array as `.npy`, whole or not at all."""
+    """Write one array of numbers as `.npy`, whole or not at all.
+
+    NumPy itself, given a file, writes beside its stream and never hears of a disk that fills with the last bytes: the
+    file would be cut short, and published.
+    """
     import numpy as np
 
+    array = np.asarray(array, order="C")
     with whole_file(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        stream.write(array.data.cast("B") if array.size else b"")
 
 
 def write_table(path: Path, table: "pd.DataFrame") -> None:

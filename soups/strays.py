@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 SUFFIX = ".tmp"
@@ -31,21 +32,21 @@ def _place() -> str:
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
 
 
-def remove_strays(folders: Iterable[Path]) -> int:
-    """Remove temporary files in these folders and below that nobody writes any more; how many.
+def remove_strays(folders: Iterable[Path], *alone: Path) -> int:
+    """Remove temporary files in these folders and below, and in those `alone`, that nobody writes any more; how many.
 
     These are files of our own pattern alone, whose process has ended; of other machines, those of yesterday and before.
     Folders that may not be read or written are left as they are.
     """
     removed = 0
-    for folder in folders:
-        for path in folder.rglob(f".*{SUFFIX}"):
-            try:
-                if _is_stray(path):
-                    path.unlink()
-                    removed += 1
-            except OSError:
-                continue
+    pattern = f".*{SUFFIX}"
+    for path in chain(*(folder.rglob(pattern) for folder in folders), *(folder.glob(pattern) for folder in alone)):
+        try:
+            if _is_stray(path):
+                path.unlink()
+                removed += 1
+        except OSError:
+            continue
     return removed
 
 

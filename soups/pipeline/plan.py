@@ -77,6 +77,7 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
             differences = _differences(card, run, settings, training, index, runtime)
             if not differences:
                 logger.info("%s: finished already", path)
+                run.state_path(index).unlink(missing_ok=True)  # Killed when the model was just written.
                 run.state_path(index).unlink(missing_ok=True)  # Where training was killed right before that.
                 continue
             if not settings.overwrite:

@@ -244,7 +244,7 @@ def open_run(settings: CommandSettings, given: Collection[str], may_differ: Coll
 
 def tidy(run: Run) -> None:
     """Clear away what killed processes have left of their work: temporary files, and torn last lines of logs."""
-    removed = remove_strays({run.folder, run.models, run.image_cache, cache_dir() / "hashes"})
+    removed = remove_strays({run.folder, run.models, run.image_cache, cache_dir() / "hashes"}, run.folder.parent)
     if removed:
         logger.info("run %s: removed what %d interrupted writes had left", run.name, removed)
     for log in sorted((run.folder / "logs").rglob("*.jsonl")):
