@@ -13,7 +13,7 @@ import numpy as np
 from soups.data.augment import Augmentation
 from soups.data.cache import Images
 from soups.data.loader import TrainingLoader
-from soups.errors import UsageError
+from soups.errors import Diverged
 from soups.evaluation.logits import EvaluationSet, compute_logits
 from soups.metrics import all_scores, probabilities
 from soups.models.stages import freeze
@@ -84,7 +84,8 @@ class Finetune:
         """Train through all phases.
 
         Raises:
-            UsageError: the loss is no longer a number, or the optimiser is unknown.
+            Diverged: the loss is no longer a number.
+            UsageError: the optimiser is unknown.
         """
         import torch
 
@@ -164,7 +165,7 @@ class Finetune:
             loss = self._loss(model, inputs, labels.to(self.runtime.device), derived_seed(self.seed, epoch, step))
             value = float(loss.detach())
             if not np.isfinite(value):
-                raise UsageError(
+                raise Diverged(
                     f"the loss became {value} in epoch {epoch + 1}, step {step + 1}",
                     expected="a finite loss",
                     next_step=f"lower the learning rate (now {self.settings.lr}) or use --precision fp32",
