@@ -15,7 +15,7 @@ from soups.pipeline.search_settings import SearchSettings
 from soups.pipeline.settings import FinetuneSettings
 from soups.pipeline.trials import Trials
 from soups.training.hyperparameters import spelled_out
-from soups.training.settings import TrainingSettings
+from soups.training.settings import RandomRanges, TrainingSettings
 from soups.training.space import START_MODEL, Hyperparameter, Space, space_of, start_file
 
 if TYPE_CHECKING:
@@ -108,6 +108,10 @@ def agreed(given: cli.Given[SearchSettings], run: Run, finetuning: FinetuneSetti
 def _planned(given: cli.Given[SearchSettings], finetuning: FinetuneSettings) -> SearchPlan:
     settings, metric = given.settings, finetuning.evaluation.metric
     objective = settings.objective or metric
+    ranges = sorted(name for name in given.names if name in RandomRanges.model_fields)
+    if ranges and settings.space != "paper":
+        flag = ranges[0].replace("_", "-")
+        raise UsageError(f"--{flag}: a range of --space paper", found=f"--space {settings.space}")
     if objective != SOUP and objective not in METRICS:
         raise unknown_name("objective", objective, (*METRICS, SOUP))
     return SearchPlan(
@@ -160,7 +164,7 @@ def _check_same(plan: SearchPlan, given: cli.Given[SearchSettings], finetuning: 
         default = TrainingSettings.model_fields[name].default
         if name != "validate_every" and base.get(name, default) != plan.training.get(name, default):
             raise _differs(name, plan.training.get(name, default), base.get(name, default))
-    if "space" in names or any(name.endswith("_range") for name in names):
+    if "space" in names or names & set(RandomRanges.model_fields):
         wanted_space = space_of(settings.space, settings.ranges, names)
         for name in (*plan.space, *wanted_space):
             if plan.space.get(name) != wanted_space.get(name):

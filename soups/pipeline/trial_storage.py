@@ -73,12 +73,14 @@ def _journal(folder: Path) -> "BaseStorage":
 def _database(url: str) -> "BaseStorage":
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.pool import NullPool
 
     told = f"--storage {_without_password(url)}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls the heartbeat experimental.
-            return RDBStorage(url, heartbeat_interval=HEARTBEAT_SECONDS, engine_kwargs={"pool_pre_ping": True})
+            # A trial takes hours and says little: no connection is kept open between two words.
+            return RDBStorage(url, heartbeat_interval=HEARTBEAT_SECONDS, engine_kwargs={"poolclass": NullPool})
     except ArgumentError as error:
         raise UsageError(
             told, expected="a URL such as postgresql://USER:PASSWORD@HOST/NAME", found=_first(error)

@@ -205,7 +205,7 @@ def open_trials(name: str, folder: Path, url: str | None) -> Trials:
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return Trials(name, folder, open_storage(folder, url), f"{platform.node()}:{_token(folder)}")
 
 

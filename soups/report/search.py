@@ -51,9 +51,11 @@ def draw_figures(study: "Study", folder: Path, title: str) -> list[Path]:
     names = [name for name in FIGURES if len(complete) >= _LEAST_TRIALS.get(name, 1)]
     if "importances" in names and len({trial.value for trial in complete}) == 1:
         names.remove("importances")
+    if "contour" in names and len(complete[0].params) == 1:
+        names.remove("contour")
     if len(names) < len(FIGURES):
-        left = ", ".join(name for name in FIGURES if name not in names)
-        logger.info("no figure of %s: that takes two complete trials that differ", left)
+        left = " and ".join(name for name in FIGURES if name not in names)
+        logger.info("no figure of %s: that takes two complete trials that differ, and two hyperparameters", left)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls half of them experimental.
         pictures = [_picture(study, name, folder / f"{name}.png", title) for name in names]

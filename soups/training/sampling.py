@@ -69,8 +69,8 @@ def _quasi_random(seed: int, number: int) -> "BaseSampler":
 
 
 SAMPLERS: "dict[str, Callable[[int, int], BaseSampler]]" = {"tpe": _tpe, "random": _random, "qmc": _quasi_random}
-"""`--search-sampler` → (seed of the search, number of the trial) → what draws that trial: the tree-structured Parzen estimator
-(Bergstra et al. 2011; its first ten trials are random), uniform, or a scrambled Sobol sequence."""
+"""`--search-sampler` → (seed of the search, number of the trial) → what draws that trial: the tree-structured Parzen
+estimator (Bergstra et al. 2011; its first ten trials are random), uniform, or a scrambled Sobol sequence."""
 
 
 def draw(sampler: str, seed: int, study: "Study", trial: "FrozenTrial", space: Space) -> dict[str, Any]:

@@ -18,6 +18,7 @@ ADDED = (START_MODEL, MAGNITUDE, OPERATIONS)
 numbers of its RandAugment."""
 _NOT_SEARCHED = {"hparams", "start_from", "validate_every"}
 SEARCHED = (*(name for name in TrainingSettings.model_fields if name not in _NOT_SEARCHED), *ADDED)
+_LISTS = ("class_weights", "oversample")
 _ENDINGS = (".yaml", ".yml")
 _FORMS = "{low: 1e-6, high: 1e-3, log: true}, {low: 10, high: 25, step: 5} or {choices: [a, b]}"
 
@@ -202,6 +203,8 @@ def value_of(where: str, name: str, given: Any) -> Any:
         if number < 0:
             raise UsageError(f"{where}: {name}", expected="at least 0", found=str(number))
         return number
+    if isinstance(given, str) and name in _LISTS:
+        given = [given]  # As a flag does, whose one value needs no brackets either.
     try:
         return getattr(TrainingSettings.model_validate({name: given}), name)
     except ValidationError as error:
