@@ -65,7 +65,7 @@ def _row(trial: "FrozenTrial", plan: SearchPlan, run: Run) -> dict[str, Any]:
         "state": _STATES.get(trial.state.name, "running"),
         plan.objective: trial.value,
         **{name: trial.params.get(name) for name in trial.params},
-        "epochs_done": max(trial.intermediate_values, default=None),
+        "epochs_done": max(trial.intermediate_values, default=""),
         "model": model,
         "kept": (run.models / f"{model}{SUFFIX}").exists() if model else False,
         "note": trial.user_attrs.get("note", ""),

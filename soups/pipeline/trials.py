@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from soups.pipeline.trial_storage import HEARTBEAT_SECONDS, open_storage
 from soups.records import explained_write, locked, write_text
@@ -46,7 +46,7 @@ class Trials:
 
         return self.storage if isinstance(self.storage, RDBStorage) else None
 
-    def begin(self, direction: str, settings: dict[str, Any]) -> None:
+    def begin(self, direction: Literal["minimize", "maximize"], settings: dict[str, Any]) -> None:
         """Make the study, unless it is there already, with the settings that it keeps."""
         import optuna
 

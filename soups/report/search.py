@@ -23,6 +23,8 @@ FIGURES = {
     "slice": "plot_slice",
 }
 """Name → Optuna's function, which is there twice: for plotly and for matplotlib."""
+_INCHES = {"contour": (13, 10), "slice": (15, 4)}
+"""Width and height where Optuna's own are too small for its labels."""
 _LEAST_TRIALS = {"importances": 2, "contour": 2}
 _MOST_IN_CONTOUR = 4
 """Hyperparameters in the grid of contours: the first of them; all against all of many is too small to see."""
@@ -86,6 +88,9 @@ def _picture(study: "Study", name: str, path: Path, title: str) -> Path:
         pyplot.switch_backend("agg")
         axes = np.asarray(draw(study, **_options(study, name, title))).flat[0]
         figure = axes.figure
+        if name in _INCHES:
+            figure.set_size_inches(*_INCHES[name])
+            figure.set_layout_engine("constrained")
         save(figure, path)
         pyplot.close(figure)
     return path
@@ -96,7 +101,7 @@ def _page(study: "Study", names: Sequence[str], path: Path, title: str) -> Path:
     import optuna.visualization as interactive
     from jinja2 import Environment
 
-    parts = []
+    parts: list[str] = []
     for name in names:
         figure = getattr(interactive, FIGURES[name])(study, **_options(study, name, title))
         parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts, div_id=name))
