@@ -90,7 +90,7 @@ def _picture(study: "Study", name: str, path: Path, title: str) -> Path:
         figure = axes.figure
         if name in _INCHES:
             figure.set_size_inches(*_INCHES[name])
-            figure.set_layout_engine("constrained")
+            figure.subplots_adjust(wspace=0.45, hspace=0.45)
         save(figure, path)
         pyplot.close(figure)
     return path

@@ -191,7 +191,7 @@ def test_what_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     files = [tmp_path / f"toys{number}_epochs1.safetensors" for number in range(5)]
     for file in files:
         file.touch()
-    bench = SimpleNamespace(run=SimpleNamespace(models=tmp_path))
+    bench = SimpleNamespace(run=SimpleNamespace(models=tmp_path / "without_soups"))
     appraiser = SimpleNamespace(bench=bench, ingredients=lambda paths: frozenset({"toys3_epochs1"}))
     assert drop_surplus(appraiser, files, 5) == []  # type: ignore[arg-type]
     assert drop_surplus(appraiser, files, 3) == [files[2], files[4]]  # type: ignore[arg-type]
