@@ -23,7 +23,7 @@ FIGURES = {
     "slice": "plot_slice",
 }
 """Name → Optuna's function, which is there twice: for plotly and for matplotlib."""
-_INCHES = {"contour": (13, 10), "slice": (15, 4)}
+_INCHES = {"contour": (15, 12), "slice": (15, 4)}
 """Width and height where Optuna's own are too small for its labels."""
 _LEAST_TRIALS = {"importances": 2, "contour": 2}
 _MOST_IN_CONTOUR = 4
@@ -90,7 +90,6 @@ def _picture(study: "Study", name: str, path: Path, title: str) -> Path:
         figure = axes.figure
         if name in _INCHES:
             figure.set_size_inches(*_INCHES[name])
-            figure.subplots_adjust(wspace=0.45, hspace=0.45)
         save(figure, path)
         pyplot.close(figure)
     return path
