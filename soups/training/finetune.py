@@ -13,7 +13,7 @@ import numpy as np
 from soups.data.augment import Augmentation
 from soups.data.cache import Images
 from soups.data.loader import TrainingLoader
-from soups.errors import UsageError
+from soups.errors import Diverged
 from soups.evaluation.logits import EvaluationSet, compute_logits
 from soups.interruption import Interruption, held_back
 from soups.metrics import all_scores, probabilities
@@ -93,7 +93,8 @@ class Finetune:
         """Train through all phases; where an earlier try has left its state, from there.
 
         Raises:
-            UsageError: the loss is no longer a number, or the optimiser is unknown.
+            Diverged: the loss is no longer a number.
+            UsageError: the optimiser is unknown.
             EnvironmentFailure: memory is too small for one image, or the state cannot be written.
             KeyboardInterrupt, SystemExit: somebody asked to leave, and the state is saved.
         """
@@ -199,7 +200,7 @@ class Finetune:
             seed = derived_seed(self.seed, position.epoch, position.step)
             value = self.descent.step(images, labels, seed)
             if not np.isfinite(value):
-                raise UsageError(
+                raise Diverged(
                     f"the loss became {value} in epoch {position.epoch + 1}, step {position.step + 1}",
                     expected="a finite loss",
                     next_step=f"lower the learning rate (now {self.settings.lr}) or use --precision fp32",
