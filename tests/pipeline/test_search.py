@@ -16,6 +16,7 @@ import main
 from soups.checkpoints import read_card
 from soups.errors import Diverged, UsageError
 from soups.pipeline import search as searching
+from soups.pipeline import search_results
 from soups.pipeline.appraisal import drop_surplus
 from soups.training.sampling import PRUNERS
 
@@ -89,9 +90,10 @@ def bench(searched: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> B
 
 
 @pytest.fixture
-def fresh(bench: Bench) -> Bench:
-    """The run as it is before the first trial."""
+def fresh(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """The run as it is before the first trial; no figures, which take longer than the toys."""
     bench.forget()
+    monkeypatch.setattr(search_results, "draw_figures", lambda *arguments: [])
     return bench
 
 
