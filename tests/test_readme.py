@@ -18,6 +18,7 @@ from soups.pipeline.script_settings import (
     ShowBatchSettings,
     StudySettings,
 )
+from soups.pipeline.search_settings import SearchSettings
 from soups.pipeline.settings import FinetuneSettings, InferenceSettings, MainSettings, ValidationSettings
 from soups.torture.settings import TortureSettings
 
@@ -39,6 +40,7 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "scripts/compare.py": CompareSettings,
     "scripts/try_backbones.py": BackboneSettings,
     "scripts/make_generated_digits.py": GeneratedDigitsSettings,
+    "scripts/search.py": SearchSettings,
     "scripts/torture.py": TortureSettings,
     "scripts/make_digits.py": DigitsSettings,
     "scripts/make_faces.py": FacesSettings,

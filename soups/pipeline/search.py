@@ -149,6 +149,9 @@ class _Participant:
             self.trials.finish(trial, TrialState.FAIL, note=" ".join(str(error).split()))
         else:
             self._appraise(trial, path)
+            return
+        # It will not be gone on with.
+        self.work.run.state_path(trial.number).unlink(missing_ok=True)
 
     def _trained(self, trial: "FrozenTrial", training: TrainingSettings) -> Path:
         """The checkpoint of a trial.
