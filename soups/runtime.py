@@ -197,7 +197,7 @@ class RandomState:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether a device or the processor had no memory for something; less at once may do."""
     import torch
-    from accelerate.utils import should_reduce_batch_size
+    from accelerate.utils.memory import should_reduce_batch_size
 
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
 
