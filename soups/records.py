@@ -77,7 +77,8 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _fsync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make sure that what was renamed in a folder stays so after a power cut."""
     if os.name == "nt":  # Windows has no handle for a folder.
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -92,7 +93,7 @@ def make_folder(folder: Path) -> None:
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for each in missing:
-        _fsync_folder(each.parent)
+        sync_folder(each.parent)
 
 
 def _umask_mode() -> int:
@@ -129,7 +130,7 @@ def publish(temporary: Path, path: Path) -> None:
         os.fsync(stream.fileno())
     temporary.chmod(_umask_mode())
     temporary.replace(path)
-    _fsync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -237,7 +238,7 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
                     stream.truncate(end)
                     raise
             if not existed:
-                _fsync_folder(path.parent)
+                sync_folder(path.parent)
 
 
 def mend_log(path: Path) -> None:

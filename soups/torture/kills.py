@@ -97,14 +97,17 @@ class Tormentor:
             durations: seconds of each command, undisturbed and forked.
             waking: seconds that a fresh process needs to import what a forked one has.
         """
-        self.waking = waking
+        self.waking, self.durations = waking, dict(zip(self.commands, durations, strict=True))
         while len(self.findings.kills) < self.settings.kills:
             place = Place(self.root, folder / f"sweep{self.findings.sweeps}")
             place.folder.mkdir(parents=True)
             watch = LogWatch(place.run)
-            for command, seconds in zip(self.commands, durations, strict=True):
-                if not self._until_done(command, place, watch, seconds):
+            for command in self.commands:
+                begun, before = time.monotonic(), len(self.findings.kills)
+                if not self._until_done(command, place, watch):
                     return self.findings
+                if len(self.findings.kills) == before:  # The machine has less else to do than it had.
+                    self.durations[command] = min(self.durations[command], time.monotonic() - begun)
             self.findings.sweeps += 1
             self.findings.lines += watch.lines
             problems = differences(contents(place.run), wanted) + watch.lost
@@ -113,12 +116,12 @@ class Tormentor:
             logger.info("%s: %d kills so far, %d problems", place.folder, len(self.findings.kills), len(problems))
         return self.findings
 
-    def _until_done(self, command: Command, place: Place, watch: LogWatch, seconds: float) -> bool:
+    def _until_done(self, command: Command, place: Place, watch: LogWatch) -> bool:
         """Run a command again and again until it is not killed any more; whether that went well."""
         attempt = 0
         while True:
             # Even a command that makes no progress under kills is left alone in the end.
-            code = self._attempt(command, place, watch, seconds * (1.3 + attempt / 8))
+            code = self._attempt(command, place, watch, self.durations[command] * (1.3 + attempt / 8))
             attempt += 1
             watch.look()
             if code == 0:

@@ -110,10 +110,11 @@ def _cache(path: Path, turn: int) -> None:
     from soups.data.cache import open_images
     from soups.data.geometry import Geometry
 
-    image = path.with_name(f"image{turn}.png")
-    if not image.exists():
-        Image.fromarray(np.full((8, 8, 3), turn, dtype=np.uint8)).save(image)
-    open_images([image], Geometry(64, 64), "on", path.with_name("kept"))
+    images = [path.with_name(f"image{number}.png") for number in range(2)]
+    if turn == 0:  # The images are the user's: no part of what is saved.
+        for number, image in enumerate(images):
+            Image.fromarray(np.full((8, 8, 3), number, dtype=np.uint8)).save(image)
+    open_images([images[turn]], Geometry(64, 64), "on", path.with_name("kept"))
 
 
 def _pixels(path: Path) -> list[int]:

@@ -35,7 +35,7 @@ class TortureSettings(BaseModel):
     """Kinds of save for that; default: all."""
     full_disk: Flag = True
     """Run a sweep on a disk that has too little room, given more each time (needs the right to mount)."""
-    room_step: int = Field(16, ge=1)
+    room_step: int = Field(4, ge=1)
     """KiB more room after each refusal of the full disk."""
     lines: int = Field(10_000, ge=0)
     """Lines that each of eight processes appends to one log; 0: none."""
