@@ -95,7 +95,7 @@ class Process:
 
     def kill(self) -> int:
         """Kill the whole group with SIGKILL; the exit code, which is another than -9 where it ended just before."""
-        with suppress(ProcessLookupError):
+        if not self.ended():  # Else its number may be somebody else's by now.
             os.killpg(self.pid, signal.SIGKILL)
         code = self.wait()
         limit = time.monotonic() + 2  # Killed workers are nobody's children; they end by themselves, soon.

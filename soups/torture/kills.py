@@ -144,9 +144,9 @@ class Tormentor:
         begun = time.monotonic()
         if not _ended_by(process, begun, moment, watch):
             assert moment is not None
-            if aimed:
-                _await_write(process, place.folder, before)
-            appending = held_logs(place.folder)
+            # A file is written in milliseconds: no time to look around once there is one.
+            found = aimed and _await_write(process, place.folder, before)
+            appending = [] if found else held_logs(place.folder)
             seconds = time.monotonic() - begun
             if process.kill() == -9:
                 left = temporaries(place.folder) - before
@@ -177,11 +177,13 @@ def _ended_by(process: Process, begun: float, moment: float | None, watch: LogWa
     return True
 
 
-def _await_write(process: Process, folder: Path, before: set[Path]) -> None:
-    """Wait until a process writes a file, has ended, or there was no write for long."""
+def _await_write(process: Process, folder: Path, before: set[Path]) -> bool:
+    """Wait until a process writes a file (True), has ended, or there was no write for long."""
     limit = time.monotonic() + _PATIENCE
-    while time.monotonic() < limit and not process.ended() and not temporaries(folder) - before:
-        pass
+    while time.monotonic() < limit and not process.ended():
+        if temporaries(folder) - before:
+            return True
+    return False
 
 
 def undisturbed(place: Place, commands: Sequence[Command]) -> tuple[list[float], list[str]]:
