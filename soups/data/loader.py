@@ -1,6 +1,7 @@
 """Batches of pixels, the same whatever the number of worker processes and wherever an epoch is taken up again."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -250,7 +251,9 @@ def _leave_signals_to_parent(worker: int) -> None:
 def _end_workers(loader: Any) -> None:
     # A DataLoader has no public way to do this, and forgetting its iterator fails where a traceback holds on to it.
     if (iterator := getattr(loader, "_iterator", None)) is not None:
-        iterator._shutdown_workers()
+        # One that aborts while it is ended in the middle of an image is gone as wished, though torch's handler tells of it.
+        with suppress(RuntimeError):
+            iterator._shutdown_workers()
         for process in getattr(iterator, "_workers", ()):
             if process.is_alive():  # In the middle of an image, and deaf to the polite signal.
                 process.kill()

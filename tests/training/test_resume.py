@@ -169,6 +169,9 @@ def test_a_signal_saves_and_leaves(
         return forward(self, inputs)
 
     path = tmp_path / "left.state"
+    inherited = signal.getsignal(signal.SIGINT)
+    # What is started in the background by a shell ignores Ctrl-C, and we do not change that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         patch.setattr(Descent, "step", step)
@@ -177,6 +180,7 @@ def test_a_signal_saves_and_leaves(
             train(StateFile(path, "these", 0))
     assert steps == (2 if moment == "step" else 3)
     assert signal.getsignal(signal.SIGINT) is before
+    signal.signal(signal.SIGINT, inherited)
     assert isinstance(caught.value, KeyboardInterrupt) or caught.value.code == 143
     resumed, _ = train(StateFile(path, "these", 0))
     assert same(whole, resumed)
