@@ -251,7 +251,7 @@ def _leave_signals_to_parent(worker: int) -> None:
 def _end_workers(loader: Any) -> None:
     # A DataLoader has no public way to do this, and forgetting its iterator fails where a traceback holds on to it.
     if (iterator := getattr(loader, "_iterator", None)) is not None:
-        # One that aborts while it is ended in the middle of an image is gone as wished, though torch's handler tells of it.
+        # One that aborts while it is ended is gone as wished, though torch's handler tells of it.
         with suppress(RuntimeError):
             iterator._shutdown_workers()
         for process in getattr(iterator, "_workers", ()):
