@@ -2,9 +2,11 @@
 
 import logging
 import os
+import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from soups.errors import EnvironmentFailure, UsageError
 from soups.records import explained_write, locked
@@ -72,7 +74,7 @@ def _journal(folder: Path) -> "BaseStorage":
 
 def _database(url: str) -> "BaseStorage":
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
     told = f"--storage {_without_password(url)}"
@@ -80,7 +82,15 @@ def _database(url: str) -> "BaseStorage":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls the heartbeat experimental.
             # A trial takes hours and says little: no connection is kept open between two words.
-            return RDBStorage(url, heartbeat_interval=HEARTBEAT_SECONDS, engine_kwargs={"poolclass": NullPool})
+            options: dict[str, Any] = {
+                "heartbeat_interval": HEARTBEAT_SECONDS,
+                "engine_kwargs": {"poolclass": NullPool},
+            }
+            for _ in range(5):
+                with suppress(IntegrityError, ProgrammingError):  # Another process makes the tables at this moment.
+                    return RDBStorage(url, **options)
+                time.sleep(0.5)
+            return RDBStorage(url, **options)
     except ArgumentError as error:
         raise UsageError(
             told, expected="a URL such as postgresql://USER:PASSWORD@HOST/NAME", found=_first(error)
