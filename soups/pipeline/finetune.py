@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,22 @@ from soups.checkpoints import SUFFIX, read_card, write_checkpoint
 from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.errors import PartialFailure, UsageError, UserError, unknown_name
-from soups.launch import run_all
+from soups.launch import worker_number
+from soups.launchers import LaunchSettings, launcher_of
 from soups.metrics import METRICS
 from soups.pipeline.creation import create_run, make_start
 from soups.pipeline.plan import Task, parse_indices, plan, training_record
 from soups.pipeline.run import Run, existing_run, say_if_flattering
 from soups.pipeline.sets import evaluation_set, training_set
 from soups.pipeline.settings import FinetuneSettings
-from soups.records import append_record, fingerprint, locked, write_text
+from soups.records import append_record, fingerprint, locked, read_records, write_text
 from soups.training.optimizers import require_optimizer
 from soups.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
+
+_LINES_TOLD = 3
+"""Of the log of a fine-tune that failed."""
 
 
 def finetune(given: cli.Given[FinetuneSettings]) -> None:
@@ -51,7 +56,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     require_optimizer(settings.training)
     if settings.training.freeze:
         _check_freeze(run, settings.training.freeze)
-    train_all(tasks, runtime.jobs)
+    train_all(tasks, settings.launch)
 
 
 def _check_freeze(run: Run, count: int) -> None:
@@ -63,22 +68,27 @@ def _check_freeze(run: Run, count: int) -> None:
     check_stages(build_hollow(card.architecture, card.classes, str(run.start)).backbone, count, card.architecture.name)
 
 
-def train_all(tasks: Sequence[Task], jobs: int) -> None:
+def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     """Train what is asked for, several side by side.
+
+    Args:
+        tasks: of one runtime.
+        launch: where.
 
     Raises:
         PartialFailure: some of several failed; the others are kept.
     """
-    failures = []
-    for task, result in run_all(train_one, tasks, jobs):
+    failures: list[str] = []
+    if not tasks:
+        return
+    for task, result in launcher_of(launch, tasks[0].runtime).run_all(train_one, tasks):
         name = f"{task.run_name}{task.index}"
-        if isinstance(result, UserError):
-            failures.append(f"{name}: {result}")
-            error: Exception = result
-        elif isinstance(result, Exception):
-            logger.error("%s failed", name, exc_info=result)
-            failures.append(f"{name}: {type(result).__name__}: {result}")
-            error = result
+        if isinstance(result, Exception):
+            error, told = result, str(result)
+            if not isinstance(result, UserError):
+                logger.error("%s failed", name, exc_info=result)
+                told = f"{type(result).__name__}: {result}"
+            failures.append(f"{name}: {told}{_last_lines(task)}")
     if failures and len(tasks) == 1:
         raise error
     if failures:
@@ -88,12 +98,31 @@ def train_all(tasks: Sequence[Task], jobs: int) -> None:
         )
 
 
+def _last_lines(task: Task) -> str:
+    """The end of a fine-tune's log, for the message that tells why it failed."""
+    run = existing_run(task.settings.run, task.run_name)
+    assert run is not None
+    log = _log_of(run.folder, task.index)
+    key = fingerprint(training_record(run, task.settings, task.training, task.index, task.runtime))
+    lines = [line for line in read_records(log) if line.get("settings") == key][-_LINES_TOLD:]
+    if not lines:
+        return ""
+    name, metric = f"{task.run_name}{task.index}", task.settings.evaluation.metric
+    told = "".join(f"\n      {_epoch_text(name, line, task.training, metric)}" for line in lines)
+    return f"\n    the last lines of {log}:{told}"
+
+
+def _log_of(folder: Path, index: int) -> Path:
+    return folder / "logs" / "training" / f"{folder.name}{index}.jsonl"
+
+
 def train_one(task: Task) -> Path:
-    """Fine-tune one model and write it; runs in a process of its own where there are several jobs.
+    """Fine-tune one model and write it; runs in a process of its own, on its own device, where there are several jobs.
 
     Returns:
         The checkpoint's path.
     """
+    task = replace(task, runtime=task.runtime.of_worker(worker_number()))
     settings = task.settings
     run = existing_run(settings.run, task.run_name)
     assert run is not None
@@ -130,7 +159,7 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
         )
     preprocessing = augmented_preprocessing(start.preprocessing, task.training.augmentation)
     validation = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache)
-    log, settings_key = run.folder / "logs" / "training" / f"{name}.jsonl", fingerprint(record)
+    log, settings_key = _log_of(run.folder, task.index), fingerprint(record)
     tracker = open_tracker(settings.wandb, run.name, name, record)
 
     def on_epoch(line: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ def open_bench(
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     evaluation = EvaluationSettings.model_validate({**settings.evaluation.model_dump(), "metric": metric})
-    return Bench(run, run.runtime(settings.runtime), evaluation, settings.cache)
+    return Bench(run, run.runtime(settings.runtime), evaluation, settings.cache, settings.launch)
 
 
 def cook(given: cli.Given[MainSettings]) -> None:

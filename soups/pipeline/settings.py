@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from soups.cli import Flag
 from soups.data.settings import CacheSettings, DataSettings
 from soups.evaluation.settings import EvaluationSettings
+from soups.launchers import LaunchSettings
 from soups.models.settings import ModelSettings
 from soups.runtime import RuntimeSettings
 from soups.training.settings import RandomRanges, TrainingSettings
@@ -50,6 +51,7 @@ class CommandSettings(_Settings):
     model: ModelSettings = ModelSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+    launch: LaunchSettings = LaunchSettings()
 
 
 class FinetuneSettings(CommandSettings):

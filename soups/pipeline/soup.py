@@ -30,6 +30,7 @@ from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, pool_
 from soups.pipeline.judging import LazyJudge
 from soups.pipeline.pool import pool_key, pool_of, refuse_unfit
 from soups.pipeline.run import Run
+from soups.launchers import launcher_of
 from soups.pipeline.together import Together, seat_of_run
 from soups.recipes import RECIPES, UNJUDGED
 from soups.recipes.budget import Budgeted
@@ -173,7 +174,7 @@ def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) ->
         judge: Judge = alone
         if order.at_once > 1:
             seat = partial(seat_of_run, bench, order.batchnorm)
-            judge = stack.enter_context(Together(alone, seat, order.at_once))
+            judge = stack.enter_context(Together(alone, seat, order.at_once, launcher_of(bench.launch, bench.runtime)))
         judge = Budgeted(Replay(judge, lines), order.evaluations, order.minutes)
         soup = RECIPES[order.recipe](
             pool, judge, on_decision=lambda line: append_record(trace, {"request": key, **line}), **order.options
