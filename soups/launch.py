@@ -106,17 +106,25 @@ class Crew:
         number = min(range(self.number), key=lambda each: self._seats[each].load() if each in self._seats else 0)
         if number not in self._seats:
             self._seats[number] = self._seat(number)
+        task = (function, item, self._newest.value)
         try:
-            future = self._seats[number].process.submit(_work, function, item)
+            future = self._seats[number].process.submit(work, *task)
         except BrokenProcessPool:  # It died over the work before; whoever waits for that is told.
             self._seats[number] = self._seat(number)
-            future = self._seats[number].process.submit(_work, function, item)
+            future = self._seats[number].process.submit(work, *task)
         self._seats[number].given.append(future)
         return future
 
+    def call_off(self) -> None:
+        """Nobody wants the results of what was submitted so far: it is not begun any more, and may end early."""
+        self._newest.value += 1
+        for seat in self._seats.values():
+            for future in seat.given:
+                future.cancel()
+
     def _seat(self, number: int) -> _Seat:
-        context = multiprocessing.get_context("spawn")
-        return _Seat(ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(number, *self._initial)))
+        context, arguments = multiprocessing.get_context("spawn"), (number, self._newest, *self._initial)
+        return _Seat(ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=arguments))
 
     def __enter__(self) -> "Crew":
         return self

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -44,9 +45,12 @@ class Launcher(Protocol):
     """A way of working through a list."""
 
     def run_all(
-        self, function: Callable[[Item], Result], items: Sequence[Item]
+        self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
     ) -> Iterator[tuple[Item, Result | Exception]]:
-        """Each item with its result or the exception that it raised, as they finish; see `launch.run_all`."""
+        """Each item with its result or the exception that it raised, as they finish; see `launch.run_all`.
+
+        Where `common` is given, it is the function's second argument.
+        """
 
     def crew(
         self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
@@ -61,10 +65,10 @@ class Local:
         self.jobs = jobs
 
     def run_all(
-        self, function: Callable[[Item], Result], items: Sequence[Item]
+        self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
     ) -> Iterator[tuple[Item, Result | Exception]]:
         """In this process if it is one job."""
-        return run_all(function, items, self.jobs)
+        return run_all(function if common is None else partial(function, common=common), items, self.jobs)
 
     def crew(
         self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()

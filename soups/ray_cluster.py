@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import platform
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ Result = TypeVar("Result")
 
 _TRIES = 5
 """How often a piece of work is begun again whose machine was lost."""
+_SECONDS_BETWEEN_LOOKS = 10.0
 _PASSED_ON = ("SOUPS_CACHE", "WANDB_MODE", "HF_HUB_OFFLINE")
 
 
@@ -79,9 +81,14 @@ class OnRay:
         self._desk = _Desk(str(Path.cwd()) if shared else None, environment)
 
     def run_all(
-        self, function: Callable[[Item], Result], items: Sequence[Item]
+        self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
     ) -> Iterator[tuple[Item, Result | Exception]]:
         """Each item with its result or the exception that it raised, as they finish; lost work is begun again.
+
+        Args:
+            function: of an item; or of an item and what is common to all, where something is.
+            items: to work on.
+            common: sent once to each machine, through Ray's object store.
 
         Raises:
             EnvironmentFailure: there is no cluster, or no machine of it is large enough.
@@ -89,11 +96,19 @@ class OnRay:
         with self._connected() as ray:
             # Without a limit on calls a process keeps its imports, and the device its context, for the next piece.
             task = ray.remote(_task).options(**self._needs(ray), max_retries=_TRIES, max_calls=0)
-            waiting = {task.remote(self._desk, function, item): item for item in items}
-            while waiting:
-                (done,), _ = ray.wait(list(waiting), num_returns=1)
-                logger.info("Ray: %d of %d pieces of work ended", len(items) - len(waiting) + 1, len(items))
-                yield waiting.pop(done), _result_of(partial(ray.get, done))
+            sent = () if common is None else (ray.put(common),)
+            to_come, under_way, ended = deque(items), dict[Any, Item](), 0
+            while to_come or under_way:
+                # Items may be large when they are sent, and machines may come and go.
+                places = ray.cluster_resources().get("CPU", 0) / self.runtime.threads
+                while to_come and len(under_way) < 2 * places + 1:
+                    item = to_come.popleft()
+                    under_way[task.remote(self._desk, function, item, *sent)] = item
+                done, _ = ray.wait(list(under_way), num_returns=1, timeout=_SECONDS_BETWEEN_LOOKS)
+                for reference in done:
+                    ended += 1
+                    logger.info("Ray: %d of %d ended", ended, len(items))
+                    yield under_way.pop(reference), _result_of(partial(ray.get, reference))
 
     @contextmanager
     def crew(
@@ -153,10 +168,10 @@ class OnRay:
                 ray.shutdown()  # Ends what is still under way, too.
 
 
-def _task(desk: _Desk, function: Callable[[Item], Result], item: Item) -> Any:
+def _task(desk: _Desk, function: Callable[..., Result], item: Item, *common: Any) -> Any:
     # Ray shows a process the devices that are its own, so it has no number among others.
     take_place(None, _Newest(), None, ())
-    return work(lambda each: (desk.sit_down(), function(each))[1], item)
+    return work(lambda each: (desk.sit_down(), function(each, *common))[1], item)
 
 
 class _Actor:

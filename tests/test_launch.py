@@ -3,8 +3,6 @@ import time
 import traceback
 from pathlib import Path
 
-import pytest
-
 from soups.errors import DataError, EnvironmentFailure
 from soups.launch import run_all, worker_number
 

@@ -1,8 +1,8 @@
 """Logits and scores of the models of a run: computed once, logged, and read back by every later stage."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Bench:
     runtime: Runtime
     evaluation: EvaluationSettings
     cache: CacheSettings
-    launch: LaunchSettings = LaunchSettings()
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
 
     def labels(self, set_name: str, space: LabelSpace | None = None) -> np.ndarray:
         """(N,) int64 class indices of a set in the run's space, or another of its factors; -1 where there is no label.
@@ -191,7 +191,7 @@ def evaluate_individuals(bench: Bench, with_start: bool = True) -> dict[str, dic
     missing = [path for name, path in wanted.items() if not _is_known(known.get(name), run, path)]
     failures = []
     tasks = [(bench, path) for path in missing]
-    for (_, path), result in launcher_of(bench.launch, bench.runtime).run_all(score_model, tasks):
+    for (_, path), result in _spread(bench, tasks):
         if isinstance(result, UserError):
             failures.append(str(result))
         elif isinstance(result, Exception):
@@ -206,6 +206,19 @@ def evaluate_individuals(bench: Bench, with_start: bool = True) -> dict[str, dic
         raise DataError("\n".join(failures))
     known = run.results(run.individual_results)
     return {name: known[name] for name in models}
+
+
+def _spread(
+    bench: Bench, tasks: Sequence[tuple[Bench, Path]]
+) -> Iterator[tuple[tuple[Bench, Path], dict[str, Any] | Exception]]:
+    """The lines of the models, as they are scored, wherever that is done."""
+    launcher = launcher_of(bench.launch, bench.runtime)
+    if not bench.launch.no_shared_storage:
+        yield from launcher.run_all(score_model, tasks)
+        return
+    from soups.pipeline.away import fetched_scores
+
+    yield from fetched_scores(launcher, bench, tasks)
 
 
 def _is_known(line: dict[str, Any] | None, run: Run, path: Path) -> bool:

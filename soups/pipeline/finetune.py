@@ -14,6 +14,7 @@ from soups.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.launch import worker_number
 from soups.launchers import LaunchSettings, launcher_of
 from soups.metrics import METRICS
+from soups.pipeline.away import fetched
 from soups.pipeline.creation import create_run, make_start
 from soups.pipeline.plan import Task, parse_indices, plan, training_record
 from soups.pipeline.run import Run, existing_run, say_if_flattering
@@ -81,7 +82,9 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     failures: list[str] = []
     if not tasks:
         return
-    for task, result in launcher_of(launch, tasks[0].runtime).run_all(train_one, tasks):
+    launcher = launcher_of(launch, tasks[0].runtime)
+    results = fetched(launcher, train_one, tasks) if launch.no_shared_storage else launcher.run_all(train_one, tasks)
+    for task, result in results:
         name = f"{task.run_name}{task.index}"
         if isinstance(result, Exception):
             error, told = result, str(result)

@@ -25,12 +25,12 @@ from soups.evaluation.batchnorm import has_statistics
 from soups.filemeans import NotFinite, has_plain_mean, write_mean
 from soups.hashes import remember
 from soups.headers import Layout, layout_of
+from soups.launchers import launcher_of
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.judging import LazyJudge
 from soups.pipeline.pool import pool_key, pool_of, refuse_unfit
 from soups.pipeline.run import Run
-from soups.launchers import launcher_of
 from soups.pipeline.together import Together, seat_of_run
 from soups.recipes import RECIPES, UNJUDGED
 from soups.recipes.budget import Budgeted
@@ -173,6 +173,8 @@ def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) ->
         alone = LazyJudge(bench, (pool, card), order.batchnorm)
         judge: Judge = alone
         if order.at_once > 1:
+            if bench.launch.no_shared_storage:
+                raise UsageError("--at-once: judging reads the pool's files", next_step="leave --no-shared-storage out")
             seat = partial(seat_of_run, bench, order.batchnorm)
             judge = stack.enter_context(Together(alone, seat, order.at_once, launcher_of(bench.launch, bench.runtime)))
         judge = Budgeted(Replay(judge, lines), order.evaluations, order.minutes)
