@@ -120,7 +120,7 @@ def between_models(folder: Path, data: str, base: str, settings: PoolBenchSettin
         moments.append(("end", time.perf_counter()))
         return path
 
-    TrainingLoader.epoch, training.train_one = first_step, to_the_end  # type: ignore[method-assign]
+    TrainingLoader.epoch, training.train_one = first_step, to_the_end  # type: ignore[method-assign, assignment]
     try:
         flags = [*flags_of(folder / "between", data, base, replaced(settings, models=5, epochs=1)), "--threads", "1"]
         training.finetune(cli.parse(FinetuneSettings, flags, {}))

@@ -106,12 +106,12 @@ class Crew:
         number = min(range(self.number), key=lambda each: self._seats[each].load() if each in self._seats else 0)
         if number not in self._seats:
             self._seats[number] = self._seat(number)
-        task = (function, item, self._newest.value)
+        order = self._newest.value
         try:
-            future = self._seats[number].process.submit(work, *task)
+            future = self._seats[number].process.submit(work, function, item, order)
         except BrokenProcessPool:  # It died over the work before; whoever waits for that is told.
             self._seats[number] = self._seat(number)
-            future = self._seats[number].process.submit(work, *task)
+            future = self._seats[number].process.submit(work, function, item, order)
         self._seats[number].given.append(future)
         return future
 
@@ -193,7 +193,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def work(function: Callable[[Item], Result], item: Item, order: int = 0) -> Any:
+def work(function: Callable[[Any], Any], item: Any, order: int = 0) -> Any:
     """A piece of work in a worker process: its result, or the exception that it raised; None if it was called off."""
     _place.at = order
     return None if called_off() else sendable(caught(function, item))

@@ -1,5 +1,6 @@
 """Where pieces of work are done: in processes here, or on a cluster."""
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -9,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from soups.cli import Flag
-from soups.errors import UsageError, unknown_name
+from soups.errors import EnvironmentFailure, UsageError, unknown_name
 from soups.launch import Crew, run_all
 from soups.runtime import Runtime
 
@@ -78,9 +79,6 @@ class Local:
 
 
 def _local(settings: LaunchSettings, runtime: Runtime) -> Launcher:
-    for flag in ("ray_address", "no_shared_storage"):
-        if getattr(settings, flag):
-            raise UsageError(f"--{flag.replace('_', '-')} is for a Ray cluster", next_step="add --launcher ray")
     return Local(runtime.jobs)
 
 
@@ -93,8 +91,8 @@ def _ray(settings: LaunchSettings, runtime: Runtime) -> Launcher:
 LAUNCHERS: dict[str, Callable[[LaunchSettings, Runtime], Launcher]] = {"local": _local, "ray": _ray}
 
 
-def launcher_of(settings: LaunchSettings, runtime: Runtime) -> Launcher:
-    """Where the settings want the work done.
+def require_launcher(settings: LaunchSettings) -> None:
+    """Raise, before anything is done, where the settings name no launcher that there is here.
 
     Raises:
         UsageError: an unknown launcher, or settings of another one.
@@ -102,4 +100,21 @@ def launcher_of(settings: LaunchSettings, runtime: Runtime) -> Launcher:
     """
     if settings.launcher not in LAUNCHERS:
         raise unknown_name("launcher", settings.launcher, LAUNCHERS)
+    if settings.launcher == "ray":
+        if importlib.util.find_spec("ray") is None:
+            raise EnvironmentFailure("--launcher ray: Ray is not installed", next_step="pip install ray")
+        return
+    for flag in ("ray_address", "no_shared_storage"):
+        if getattr(settings, flag):
+            raise UsageError(f"--{flag.replace('_', '-')} is for a Ray cluster", next_step="add --launcher ray")
+
+
+def launcher_of(settings: LaunchSettings, runtime: Runtime) -> Launcher:
+    """Where the settings want the work done.
+
+    Raises:
+        UsageError: an unknown launcher, or settings of another one.
+        EnvironmentFailure: Ray is not installed.
+    """
+    require_launcher(settings)
     return LAUNCHERS[settings.launcher](settings, runtime)

@@ -4,7 +4,6 @@ Ray runs a task at least once, so whatever is given to it must not mind being do
 there already are left alone, and files appear whole or not at all.
 """
 
-import importlib.util
 import logging
 import os
 import platform
@@ -66,14 +65,9 @@ class OnRay:
         address: of the cluster; None: started here, and ended with the work.
         runtime: of each piece of work; its threads are the cores that a piece takes.
         shared: machines see the driver's working folder under the same path.
-
-    Raises:
-        EnvironmentFailure: Ray is not installed.
     """
 
     def __init__(self, address: str | None, runtime: Runtime, shared: bool = True) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise EnvironmentFailure("--launcher ray: Ray is not installed", next_step="pip install ray")
         self.address, self.runtime = address, runtime
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         if "SOUPS_CACHE" in environment:
@@ -152,7 +146,7 @@ class OnRay:
 
         own = not ray.is_initialized()
         if own:
-            here = {"include_dashboard": False} if self.address is None else {}
+            here: dict[str, Any] = {"include_dashboard": False} if self.address is None else {}
             try:
                 ray.init(self.address or "local", logging_level=logging.ERROR, configure_logging=False, **here)
             except (ConnectionError, ValueError, RuntimeError) as error:
@@ -171,7 +165,12 @@ class OnRay:
 def _task(desk: _Desk, function: Callable[..., Result], item: Item, *common: Any) -> Any:
     # Ray shows a process the devices that are its own, so it has no number among others.
     take_place(None, _Newest(), None, ())
-    return work(lambda each: (desk.sit_down(), function(each, *common))[1], item)
+
+    def seated(each: Item) -> Result:
+        desk.sit_down()
+        return function(each, *common)
+
+    return work(seated, item)
 
 
 class _Actor:

@@ -12,7 +12,7 @@ from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.launch import worker_number
-from soups.launchers import LaunchSettings, launcher_of
+from soups.launchers import LaunchSettings, launcher_of, require_launcher
 from soups.metrics import METRICS
 from soups.pipeline.away import fetched
 from soups.pipeline.creation import create_run, make_start
@@ -42,6 +42,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     if settings.evaluation.metric not in METRICS:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
     indices = parse_indices(settings.i) if settings.i is not None else None
+    require_launcher(settings.launch)
     run = create_run(settings, given.names)
     if "metric" not in given.names:
         recorded = settings.evaluation.model_copy(update={"metric": run.recorded.metric})

@@ -51,10 +51,15 @@ class CommandSettings(_Settings):
     model: ModelSettings = ModelSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+
+
+class PoolSettings(CommandSettings):
+    """What a command that works on many models can be told."""
+
     launch: LaunchSettings = LaunchSettings()
 
 
-class FinetuneSettings(CommandSettings):
+class FinetuneSettings(PoolSettings):
     """Fine-tune one model or several from one start.
 
     Images in folders named after their classes are all it needs: --data-location DIR. What is finished is not
@@ -92,7 +97,7 @@ class ShowBatchSettings(CommandSettings):
     """The PNG to write; by default `figures/batch.png` in the run, or `batch.png` here where there is no run yet."""
 
 
-class MainSettings(CommandSettings):
+class MainSettings(PoolSettings):
     """Evaluate the models of a run, make soups of them, compare and plot: any combination, in this order."""
 
     download_models: Flag = False
@@ -294,7 +299,7 @@ class CurateSettings(_Settings):
     """The CSV to write, and beside it the page."""
 
 
-class StudySettings(CommandSettings):
+class StudySettings(PoolSettings):
     """Repeat a run's whole experiment over other splits of its data, and pool what each soup and vote gained.
 
     Every split is a run of its own, `<name>-s<split seed>`, whose fine-tunes have the hyperparameters that the run's
