@@ -89,7 +89,7 @@ class OnRay:
         """
         with self._connected() as ray:
             # Without a limit on calls a process keeps its imports, and the device its context, for the next piece.
-            task = ray.remote(_task).options(**self._needs(ray), max_retries=_TRIES, max_calls=0)
+            task = ray.remote(**self._needs(ray), max_retries=_TRIES, max_calls=0)(_task)
             sent = () if common is None else (ray.put(common),)
             to_come, under_way, ended = deque(items), dict[Any, Item](), 0
             while to_come or under_way:
@@ -114,9 +114,8 @@ class OnRay:
             EnvironmentFailure: there is no cluster, or no machine of it is large enough.
         """
         with self._connected() as ray:
-            actor = ray.remote(_Actor).options(
-                **self._needs(ray), max_restarts=_TRIES, max_task_retries=_TRIES, concurrency_groups={"word": 1}
-            )
+            options = {"max_restarts": _TRIES, "max_task_retries": _TRIES, "concurrency_groups": {"word": 1}}
+            actor = ray.remote(**self._needs(ray), **options)(_Actor)
             yield _RayCrew([actor.remote(self._desk, each, prepare, arguments) for each in range(number)])
 
     def _needs(self, ray: Any) -> dict[str, float]:

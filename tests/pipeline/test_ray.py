@@ -4,7 +4,6 @@ import importlib.util
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,23 +53,22 @@ def test_a_machine_lost_in_the_middle_does_not_show(copy_of: Desk, cluster: Any)
         path.unlink()
         (copy_of.run / "logs" / "training" / f"{path.stem.split('_')[0]}.jsonl").unlink()
     doomed, lost = cluster.add_node(num_cpus=1, **MEMORY), []
-    processes = processes_of([doomed])
+    processes, over = processes_of([doomed]), threading.Event()
 
     def lose_it() -> None:
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
+        while not over.wait(0.02):
             logs = list((copy_of.run / "logs" / "training").glob("toys[4-7].jsonl"))
             if logs and not all(path.exists() for path in paths):
                 cluster.remove_node(doomed, allow_graceful=False)
                 lost.append(doomed)
                 return
-            time.sleep(0.02)
 
     thread = threading.Thread(target=lose_it)
     thread.start()
     try:
         assert copy_of.finetune(*MODELS, "--launcher", "ray", "--ray-address", cluster.address) == 0
     finally:
+        over.set()
         thread.join()
     for process in processes:
         process.wait(30)
