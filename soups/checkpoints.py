@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from soups import archives
 from soups.errors import DataError
-from soups.headers import Layout, content_of, forbidden, header_bytes, layout_of, read_header
+from soups.headers import Layout, forbidden, header_bytes, layout_of, read_header, write_hashed
 from soups.labels import Factor, LabelSpace
 from soups.pickles import NAMESPACE
 from soups.preprocessing import Preprocessing
@@ -126,16 +126,9 @@ def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card
     """
     metadata = {"card": card if isinstance(card, str) else card_text(card)}
     header, digest = header_bytes(layout_of(state), metadata), hashlib.sha256()
-    # Hashing takes longer than writing and syncing: it goes on beside both, from the same memory.
     with ThreadPoolExecutor(1) as hasher:
         with whole_file(path) as temporary, temporary.open("wb") as stream:
-            stream.write(header)
-            last = hasher.submit(digest.update, header)
-            for content, copied in content_of(state):
-                last = hasher.submit(digest.update, content)
-                stream.write(content)
-                if copied:
-                    last.result()  # Else copies would wait in line, up to a whole model.
+            last = write_hashed(stream, header, state, digest, hasher)
         last.result()
     return digest.hexdigest()
 

@@ -10,7 +10,6 @@ import inspect
 import logging
 import os
 import re
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from soups.configfiles import Config, read_config, take_config
 from soups.errors import UsageError, UserError, did_you_mean
+from soups.interruption import raised
 from soups.records import refusal
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -98,12 +98,11 @@ def run(
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     set_up_logging(debug)
-    previous = _raise_when_terminated()
     if argv is None:
         gc.set_threshold(_SELDOM)
     config = None
     try:
-        with _explained_refusals():
+        with raised(), _explained_refusals():
             given = parse(settings_class, arguments, environment or {})
             config = given.config
             command(given)
@@ -120,9 +119,6 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
     return 0
 
 
@@ -147,17 +143,6 @@ def _explained_refusals() -> Iterator[None]:
         if explained is None:
             raise
         raise explained from error
-
-
-def _raise_when_terminated() -> Any:
-    """Let SIGTERM end the command in good order (143), its processes included; the handler there was before."""
-    if threading.current_thread() is not threading.main_thread():
-        return None  # Only the main thread may set handlers.
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    return signal.signal(signal.SIGTERM, leave)
 
 
 def set_up_logging(debug: bool = False) -> None:

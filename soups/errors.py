@@ -46,6 +46,10 @@ class UsageError(UserError):
     exit_code = 2
 
 
+class Diverged(UsageError):
+    """A loss that is no number any more: these hyperparameters lead nowhere."""
+
+
 class DataError(UserError):
     """Images, labels, tables or checkpoints that are not what they should be."""
 

@@ -3,12 +3,15 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from soups.errors import DataError, EnvironmentFailure
 
 if TYPE_CHECKING:
+    import hashlib
+
     import torch
 
 Layout = dict[str, tuple[tuple[int, ...], str]]
@@ -224,3 +227,28 @@ def content_of(state: "Mapping[str, torch.Tensor]") -> Iterator[tuple[memoryview
         there = tensor.cpu().contiguous()
         # Not every dtype has a buffer, but bytes do.
         yield there.reshape(-1).view(torch.uint8).numpy().data, there.data_ptr() != tensor.data_ptr()
+
+
+def write_hashed(
+    stream: IO[bytes], header: bytes, state: "Mapping[str, torch.Tensor]", digest: "hashlib._Hash", hasher: Executor
+) -> "Future[None]":
+    """Write a file of tensors; what is written is hashed beside, from the same memory, for that takes longer.
+
+    Args:
+        stream: open for writing.
+        header: of these tensors, as `header_bytes` gives it.
+        state: the tensors.
+        digest: takes in all that is written.
+        hasher: of one thread.
+
+    Returns:
+        Done when the digest has taken in all of it.
+    """
+    stream.write(header)
+    last = hasher.submit(digest.update, header)
+    for content, copied in content_of(state):
+        last = hasher.submit(digest.update, content)
+        stream.write(content)
+        if copied:
+            last.result()  # Else copies would wait in line, up to a whole model.
+    return last

@@ -4,10 +4,12 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from soups.cli import set_up_logging
@@ -16,6 +18,9 @@ from soups.records import refusal
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_SECONDS_TO_SAVE = 120.0
+"""What a worker process may take for its step and its state, once it was asked to leave."""
 
 
 def run_all(
@@ -56,9 +61,21 @@ def worker_processes(
             yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
+            _end(multiprocessing.active_children())
             raise
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """Ask processes to leave, which may save the state of their work first, and wait for them, but not for ever."""
+    try:
+        for process in processes:
+            process.terminate()
+        latest = time.monotonic() + _SECONDS_TO_SAVE
+        for process in processes:
+            process.join(max(0.0, latest - time.monotonic()))
+    finally:  # Somebody may not want to wait so long.
+        for process in processes:
+            process.kill()
 
 
 def result_of(future: Future[Result], advice: str) -> Result | EnvironmentFailure:

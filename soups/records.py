@@ -7,10 +7,11 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from soups import strays
 from soups.errors import DataError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SILENT_SECONDS = 1.0
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -53,23 +55,30 @@ def explained_write(path: Path) -> Iterator[None]:
 def locked(folder: Path, name: str) -> Iterator[None]:
     """Hold the lock `name` of a folder, waiting for any other process that does; the kernel frees it with its holder.
 
+    Whoever waits says so.
+
     Raises:
         EnvironmentFailure: the folder may not be written.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     locks = folder / ".locks"
     with explained_write(folder):
-        locks.mkdir(parents=True, exist_ok=True)
+        make_folder(locks)
         lock = FileLock(locks / name)
-        lock.acquire()
+        try:
+            lock.acquire(timeout=_SILENT_SECONDS)
+        except Timeout:
+            logger.info("%s: another process is at work on it; waiting until it is done", folder / name)
+            lock.acquire()
     try:
         yield
     finally:
         lock.release()
 
 
-def _fsync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make sure that what was renamed in a folder stays so after a power cut."""
     if os.name == "nt":  # Windows has no handle for a folder.
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -77,6 +86,14 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, so that what is synced into it is there after a power cut as well."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
 
 
 def _umask_mode() -> int:
@@ -96,8 +113,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         EnvironmentFailure: the disk is full or the folder may not be written.
     """
     with explained_write(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        make_folder(path.parent)
+        handle, name = tempfile.mkstemp(prefix=strays.prefix(path.name), suffix=strays.SUFFIX, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -113,7 +130,7 @@ def publish(temporary: Path, path: Path) -> None:
         os.fsync(stream.fileno())
     temporary.chmod(_umask_mode())
     temporary.replace(path)
-    _fsync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -134,11 +151,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_array(path: Path, array: "np.ndarray") -> None:
-    """Write one array as `.npy`, whole or not at all."""
+    """Write one array of numbers as `.npy`, whole or not at all.
+
+    NumPy itself, given a file, writes beside its stream and never hears of a disk that fills with the last bytes: the
+    file would be cut short, and published.
+    """
     import numpy as np
 
+    array = np.asarray(array, order="C")
     with whole_file(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        stream.write(array.data.cast("B") if array.size else b"")
 
 
 def write_table(path: Path, table: "pd.DataFrame") -> None:
@@ -201,7 +224,7 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
 
     line = (compact_json(dict(record)) + "\n").encode()
     with explained_write(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with FileLock(path.with_name(f".{path.name}.lock")):
             existed = path.exists()
             with path.open("ab+") as stream:
@@ -215,7 +238,24 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
                     stream.truncate(end)
                     raise
             if not existed:
-                _fsync_folder(path.parent)
+                sync_folder(path.parent)
+
+
+def mend_log(path: Path) -> None:
+    """Cut a torn last line off a log, with a notice, so that whoever reads it later need not tell it again.
+
+    A log that is whole is not touched, and one that may not be written is left to its readers.
+    """
+    from filelock import FileLock
+
+    with suppress(OSError), path.open("rb+") as stream:
+        if stream.seek(0, os.SEEK_END) == 0 or stream.seek(-1, os.SEEK_END) < 0 or stream.read(1) == b"\n":
+            return
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            end, line_break = _end_of_last_whole_line(path, stream.seek(0, os.SEEK_END))
+            if not line_break:
+                stream.truncate(end)
+                os.fsync(stream.fileno())
 
 
 def _end_of_last_whole_line(path: Path, size: int) -> tuple[int, bytes]:

@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.errors import EnvironmentFailure
+from soups.errors import EnvironmentFailure, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,8 @@ class Runtime(BaseModel):
     threads: int
     workers: int = 0
     jobs: int = 1
+    deterministic: bool = False
+    """Whether an accelerator may only use algorithms that give the same bits each time."""
 
     @property
     def device(self) -> str:
@@ -163,6 +166,87 @@ def make_accelerator(runtime: Runtime) -> "Accelerator":
     precision = {"fp32": "no"}.get(runtime.precision, runtime.precision)
     # Placement stays ours, so that the second accelerator can be asked for.
     return Accelerator(cpu=runtime.device == "cpu", mixed_precision=precision, device_placement=False)
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """Where torch's global generators are: those that dropout and stochastic depth draw from."""
+
+    processor: "torch.Tensor"
+    accelerator: "torch.Tensor | None" = None
+
+    @classmethod
+    def now(cls, device: str) -> "RandomState":
+        """Those of the processor and of a device."""
+        import torch
+
+        if device == "cpu":
+            return cls(torch.get_rng_state())
+        module, which = torch.get_device_module(torch.device(device)), (device,) if ":" in device else ()
+        return cls(torch.get_rng_state(), module.get_rng_state(*which))
+
+    def restore(self, device: str) -> None:
+        """Draw from here on as from there; a device that it does not tell of is left as it is."""
+        import torch
+
+        torch.set_rng_state(self.processor)
+        if self.accelerator is not None and device != "cpu":
+            module, which = torch.get_device_module(torch.device(device)), (device,) if ":" in device else ()
+            module.set_rng_state(self.accelerator, *which)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device or the processor had no memory for something; less at once may do."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
+
+
+def free_memory() -> None:
+    """Give back what the device holds in reserve."""
+    from accelerate.utils.memory import clear_device_cache
+
+    clear_device_cache(garbage_collection=True)
+
+
+def prefer_determinism() -> None:
+    """To be called before an accelerator is used: cuBLAS looks once how much room its repeatable algorithms have."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+@contextmanager
+def deterministic_algorithms(runtime: Runtime) -> Iterator[None]:
+    """Within the block, an accelerator uses only algorithms that give the same bits each time, where that is wanted.
+
+    The processor's give them anyway, for one number of threads, and are left alone.
+
+    Raises:
+        UsageError: an operation has no such algorithm.
+    """
+    if not runtime.deterministic or runtime.device == "cpu":
+        yield
+        return
+    import torch
+
+    cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+    settings = cudnn.benchmark, cudnn.deterministic
+    prefer_determinism()
+    torch.use_deterministic_algorithms(True)
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise UsageError(
+            "--deterministic: the network needs an operation that has no repeatable algorithm",
+            found=str(error).splitlines()[0],
+            next_step="leave --deterministic out, or train on the CPU",
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before)
+        cudnn.benchmark, cudnn.deterministic = settings
 
 
 def limit_threads(threads: int) -> None:

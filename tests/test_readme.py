@@ -18,7 +18,9 @@ from soups.pipeline.script_settings import (
     ShowBatchSettings,
     StudySettings,
 )
+from soups.pipeline.search_settings import SearchSettings
 from soups.pipeline.settings import FinetuneSettings, InferenceSettings, MainSettings, ValidationSettings
+from soups.torture.settings import TortureSettings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,6 +40,8 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "scripts/compare.py": CompareSettings,
     "scripts/try_backbones.py": BackboneSettings,
     "scripts/make_generated_digits.py": GeneratedDigitsSettings,
+    "scripts/search.py": SearchSettings,
+    "scripts/torture.py": TortureSettings,
     "scripts/make_digits.py": DigitsSettings,
     "scripts/make_faces.py": FacesSettings,
     "scripts/make_base.py": BaseSettings,

@@ -1,6 +1,7 @@
 """Batches of pixels, the same whatever the number of worker processes and wherever an epoch is taken up again."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from soups.data.augment import Augmentation
 from soups.data.cache import Images
 from soups.errors import UserError
+from soups.interruption import leave_signals_to_parent
 from soups.runtime import derived_seed
 
 if TYPE_CHECKING:
@@ -237,10 +239,21 @@ def _data_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[An
         # A fork would copy threads and locks in an unknown state.
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,
+        worker_init_fn=_leave_signals_to_parent if workers else None,
     )
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; this one goes on until training has come to a point to save."""
+    leave_signals_to_parent()
 
 
 def _end_workers(loader: Any) -> None:
     # A DataLoader has no public way to do this, and forgetting its iterator fails where a traceback holds on to it.
     if (iterator := getattr(loader, "_iterator", None)) is not None:
-        iterator._shutdown_workers()
+        # One that aborts while it is ended is gone as wished, though torch's handler tells of it.
+        with suppress(RuntimeError):
+            iterator._shutdown_workers()
+        for process in getattr(iterator, "_workers", ()):
+            if process.is_alive():  # In the middle of an image, and deaf to the polite signal.
+                process.kill()

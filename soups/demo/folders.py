@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soups.errors import DataError
-from soups.records import explained_write, fingerprint, write_json
+from soups.records import explained_write, fingerprint, sync_folder, write_json
 
 
 @contextmanager
@@ -52,6 +52,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             if folder.exists():
                 folder.rename(old)
             making.rename(folder)
+            sync_folder(folder.parent)
         finally:
             for stray in (making, old):
                 shutil.rmtree(stray, ignore_errors=True)

@@ -12,7 +12,7 @@ from soups.data.augment import augmented_preprocessing
 from soups.data.duplicates import duplicates, refuse_leaks, told
 from soups.errors import UsageError
 from soups.pipeline.recorded import RecordedSettings, record_run
-from soups.pipeline.run import Run, check_recorded, existing_run, latest_run
+from soups.pipeline.run import Run, check_recorded, existing_run, latest_run, tidy
 from soups.pipeline.sets import open_all_images
 from soups.pipeline.settings import CommandSettings, FinetuneSettings
 from soups.records import locked, write_table
@@ -51,6 +51,7 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
             next_step="start a run of its own with another --name and --data-location",
         )
     check_recorded(run, settings, given)
+    tidy(run)
     return run
 
 

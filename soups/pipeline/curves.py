@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from soups.checkpoints import Card
+from soups.pipeline.plan import asked_for
 from soups.pipeline.run import Run
 from soups.progress import track
 from soups.records import fingerprint, read_records
@@ -51,8 +52,7 @@ def _course(run: Run, card: Card) -> Course | None:
     """How a fine-tune went, or None, with a notice, where its log does not tell."""
     if "index" not in card.training:
         return None
-    name, training = f"{run.name}{card.training['index']}", dict(card.training)
-    training.pop("device", None)
+    name, training = f"{run.name}{card.training['index']}", asked_for(card)
     settings = fingerprint(training)
     lines = read_records(_log(run, name))
     watched = training.get("metric") if training.get("patience") else None

@@ -1,27 +1,38 @@
 """What `finetune.py` does: the run and its common start, then each fine-tune that is not finished."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soups import cli
 from soups.checkpoints import SUFFIX, read_card, write_checkpoint
 from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
-from soups.errors import PartialFailure, UsageError, UserError, unknown_name
+from soups.errors import PartialFailure, UserError, unknown_name
+from soups.interruption import held_back
 from soups.launch import run_all
 from soups.metrics import METRICS
 from soups.pipeline.creation import create_run, make_start
-from soups.pipeline.plan import Task, parse_indices, plan, training_record
+from soups.pipeline.plan import Task, asked_for, parse_indices, plan, training_record
 from soups.pipeline.run import Run, existing_run, say_if_flattering
 from soups.pipeline.sets import evaluation_set, training_set
 from soups.pipeline.settings import FinetuneSettings
-from soups.records import append_record, fingerprint, locked, write_text
+from soups.records import append_record, fingerprint, locked, read_records, write_text
+from soups.report.learning_curves import last_training
+from soups.runtime import Runtime, prefer_determinism
 from soups.training.optimizers import require_optimizer
 from soups.training.settings import TrainingSettings
+from soups.training.space import start_file
+from soups.training.state import StateFile
+
+if TYPE_CHECKING:
+    from soups.training.finetune import Outcome
 
 logger = logging.getLogger(__name__)
+
+OnEpoch = Callable[[dict[str, Any]], None]
 
 
 def finetune(given: cli.Given[FinetuneSettings]) -> None:
@@ -32,19 +43,8 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
         DataError: images or labels that are not what they should be.
         PartialFailure: some of several models failed; the others are kept.
     """
-    settings = given.settings
-    if settings.evaluation.metric not in METRICS:
-        raise unknown_name("metric", settings.evaluation.metric, METRICS)
-    indices = parse_indices(settings.i) if settings.i is not None else None
-    run = create_run(settings, given.names)
-    if "metric" not in given.names:
-        recorded = settings.evaluation.model_copy(update={"metric": run.recorded.metric})
-        settings = settings.model_copy(update={"evaluation": recorded})
-    say_if_flattering(run)
-    runtime = run.runtime(settings.runtime)
-    write_text(Path(settings.run.runs_folder) / "latest", run.name + "\n")
-    if not run.start.exists():
-        make_start(run)
+    indices = parse_indices(given.settings.i) if given.settings.i is not None else None
+    run, settings, runtime = open_for_training(given.settings, given.names)
     tasks = plan(run, settings, runtime, indices)
     if not tasks:
         return
@@ -52,6 +52,33 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     if settings.training.freeze:
         _check_freeze(run, settings.training.freeze)
     train_all(tasks, runtime.jobs)
+
+
+def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tuple[Run, FinetuneSettings, Runtime]:
+    """The run to train in with its common start, made where they are missing, and the settings as the run has them.
+
+    Args:
+        settings: of the command.
+        given: names of the settings that the user gave.
+
+    Raises:
+        UsageError: settings that make no sense or differ from what the run recorded.
+        DataError: images or labels that are not what they should be.
+    """
+    if settings.deterministic:
+        prefer_determinism()
+    if settings.evaluation.metric not in METRICS:
+        raise unknown_name("metric", settings.evaluation.metric, METRICS)
+    run = create_run(settings, given)
+    if "metric" not in given:
+        recorded = settings.evaluation.model_copy(update={"metric": run.recorded.metric})
+        settings = settings.model_copy(update={"evaluation": recorded})
+    say_if_flattering(run)
+    runtime = run.runtime(settings.runtime).model_copy(update={"deterministic": settings.deterministic})
+    write_text(Path(settings.run.runs_folder) / "latest", run.name + "\n")
+    if not run.start.exists():
+        make_start(run)
+    return run, settings, runtime
 
 
 def _check_freeze(run: Run, count: int) -> None:
@@ -88,8 +115,12 @@ def train_all(tasks: Sequence[Task], jobs: int) -> None:
         )
 
 
-def train_one(task: Task) -> Path:
+def train_one(task: Task, watch: OnEpoch | None = None) -> Path:
     """Fine-tune one model and write it; runs in a process of its own where there are several jobs.
+
+    Args:
+        task: what to train.
+        watch: called with each line of the model's log, once it is there; what it raises ends the training.
 
     Returns:
         The checkpoint's path.
@@ -104,7 +135,7 @@ def train_one(task: Task) -> Path:
         if path != task.replaces and path.exists() and _same_training(path, wanted):
             logger.info("%s: finished meanwhile by another process", path)
             return path
-        _train(task, run, path, wanted)
+        _train(task, run, path, wanted, watch)
         if task.replaces is not None and task.replaces != path:
             task.replaces.unlink(missing_ok=True)
     return path
@@ -112,10 +143,10 @@ def train_one(task: Task) -> Path:
 
 def _same_training(path: Path, wanted: dict[str, Any]) -> bool:
     card = read_card(path)
-    return card is not None and {**card.training, "device": ""} == {**wanted, "device": ""}
+    return card is not None and asked_for(card) == wanted
 
 
-def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
+def _train(task: Task, run: Run, path: Path, record: dict[str, Any], watch: OnEpoch | None) -> None:
     from soups.models.load import load_classifier
     from soups.pipeline.tracking import open_tracker
     from soups.training.finetune import Finetune
@@ -130,50 +161,84 @@ def _train(task: Task, run: Run, path: Path, record: dict[str, Any]) -> None:
         )
     preprocessing = augmented_preprocessing(start.preprocessing, task.training.augmentation)
     validation = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache)
-    log, settings_key = run.folder / "logs" / "training" / f"{name}.jsonl", fingerprint(record)
+    settings_key = fingerprint(record)
     tracker = open_tracker(settings.wandb, run.name, name, record)
+    log = _EpochLog(run.training_log(task.index), settings_key)
 
     def on_epoch(line: dict[str, Any]) -> None:
-        append_record(log, {"settings": settings_key, **line})
+        log.append(line)
         tracker.log(line)
         logger.info("%s", _epoch_text(name, line, task.training, settings.evaluation.metric))
+        if watch is not None:
+            watch(line)
 
-    outcome = Finetune(
-        classifier=classifier,
-        training=training_set(run, task.training, preprocessing, settings.cache),
-        validation=validation,
-        settings=task.training,
-        index=task.index,
-        preprocessing=preprocessing,
-        metric=settings.evaluation.metric,
-        runtime=task.runtime,
-        eval_batch_size=settings.evaluation.eval_batch_size,
-        on_epoch=on_epoch,
-    ).run()
-    tracker.close()
+    state_file = StateFile(
+        run.state_path(task.index),
+        fingerprint([settings_key, run.sha256(beginning), *run.fingerprints]),
+        settings.save_minutes,
+    )
+    with closing(tracker):
+        outcome = Finetune(
+            classifier=classifier,
+            training=training_set(run, task.training, preprocessing, settings.cache),
+            validation=validation,
+            settings=task.training,
+            index=task.index,
+            preprocessing=preprocessing,
+            metric=settings.evaluation.metric,
+            runtime=task.runtime,
+            eval_batch_size=settings.evaluation.eval_batch_size,
+            on_epoch=on_epoch,
+            file=state_file,
+        ).run()
     card = start.model_copy(
         update={
             "kind": "fine-tune",
             "preprocessing": preprocessing,
-            "training": {**record, "device": task.runtime.device.split(":")[0]},
+            "training": {**record, **_how_it_went(task.runtime, outcome)},
             "start": run.sha256(beginning),
             "scores": {"val": outcome.scores},
         }
     )
-    write_checkpoint(path, outcome.state, card)
-    logger.info("%s: written", path)
+    with held_back() as interruption:  # It is quicker to finish now.
+        write_checkpoint(path, outcome.state, card)
+        state_file.remove()
+        logger.info("%s: written", path)
+        if interruption.number is not None:
+            raise interruption.exception()
 
 
-def _own_start(folder: Path, index: int) -> Path:
-    candidates = [folder / f"model_{index}{ending}" for ending in (SUFFIX, ".pt")]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise UsageError(
-        f"--start-from {folder}: no start for fine-tune {index}",
-        expected=" or ".join(candidate.name for candidate in candidates),
-        next_step="fetch the public ones: python main.py --download-models --model-location DIR",
-    )
+def _how_it_went(runtime: Runtime, outcome: "Outcome") -> dict[str, Any]:
+    """What a card tells of a training beside what was asked for."""
+    told: dict[str, Any] = {"device": runtime.device.split(":")[0]}
+    if runtime.deterministic and told["device"] != "cpu":
+        told["deterministic"] = True
+    if outcome.part is not None:
+        told["micro_batch_size"] = outcome.part
+    return told
+
+
+class _EpochLog:
+    """The log of a fine-tune's epochs. One that is trained again, after a crash, is not told again if it went alike."""
+
+    def __init__(self, path: Path, settings: str) -> None:
+        self._path, self._settings = path, settings
+        self._lines = [line for line in read_records(path) if line.get("settings") == settings]
+
+    def append(self, record: dict[str, Any]) -> None:
+        line = {"settings": self._settings, **record}
+        if any(_without_speed(other) == _without_speed(line) for other in last_training(self._lines)):
+            return
+        append_record(self._path, line)
+        self._lines.append(line)
+
+
+def _without_speed(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key != "images_per_second"}
+
+
+def _own_start(place: Path, index: int) -> Path:
+    return place if place.is_file() else start_file(place, index)
 
 
 def _epoch_text(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 # They decide which settings a model gets or what is logged on the way, not what becomes of it.
 # `old_aug` is written in full by then.
 _WITHOUT_EFFECT = {"hparams", "validate_every", "old_aug"}
+# Where and how it came to be is told in a card, but a pool may be trained on one machine and looked at on another.
+_ONLY_TOLD = {"device", "deterministic", "micro_batch_size"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
             differences = _differences(card, run, settings, training, index, runtime)
             if not differences:
                 logger.info("%s: finished already", path)
+                run.state_path(index).unlink(missing_ok=True)  # Killed when the model was just written.
+                run.state_path(index).unlink(missing_ok=True)  # Where training was killed right before that.
                 continue
             if not settings.overwrite:
                 raise UsageError(
@@ -112,6 +116,11 @@ def training_record(
     }
 
 
+def asked_for(card: Card) -> dict[str, Any]:
+    """What a card says of its training, without what only tells where and how it came to be."""
+    return {key: value for key, value in card.training.items() if key not in _ONLY_TOLD}
+
+
 def _differences(
     card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, tuple[Any, Any]]:
@@ -120,6 +129,5 @@ def _differences(
     defaults = {name: field.default for name, field in fields if name not in _WITHOUT_EFFECT}
     wanted = {**defaults, **training_record(run, settings, training, index, runtime)}
     found = {**defaults, **card.training}
-    # Where it was trained is told, but a pool may be trained on one machine and looked at on another.
-    keys = sorted((wanted.keys() | found.keys()) - {"device"})
+    keys = sorted((wanted.keys() | found.keys()) - _ONLY_TOLD)
     return {key: (found.get(key), wanted.get(key)) for key in keys if found.get(key) != wanted.get(key)}

@@ -20,7 +20,7 @@ from soups.pipeline.delivery_settings import PushSettings
 from soups.pipeline.named import load_named, named_model
 from soups.pipeline.run import Run
 from soups.preprocessing import normalise
-from soups.records import explained_write, sha256_of, write_text
+from soups.records import explained_write, sha256_of, sync_folder, write_text
 from soups.report.model_card import model_card
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ def _settle(fresh: Path, folder: Path) -> None:
         with explained_write(folder):
             shutil.rmtree(folder, ignore_errors=True)  # Empty, or not there.
             fresh.rename(folder)
+            sync_folder(folder.parent)
         return
     wanted = {path.name: path for path in fresh.iterdir()}
     others = sorted(set(present) - set(wanted))

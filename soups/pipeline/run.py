@@ -15,8 +15,9 @@ from soups.labels import SEPARATOR, LabelSpace
 from soups.pipeline.foreign import foreign_members
 from soups.pipeline.recorded import RecordedSettings, read_recorded
 from soups.pipeline.settings import CommandSettings, RunSettings
-from soups.records import read_records
+from soups.records import mend_log, read_records
 from soups.runtime import Runtime, RuntimeSettings, cache_dir, resolve
+from soups.strays import remove_strays
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,6 +185,14 @@ class Run:
         """The card of a model of the run, or what it is taken for where its file has none."""
         return (read_card(path) if path.suffix == SUFFIX else None) or self.card_without_file
 
+    def state_path(self, index: int) -> Path:
+        """The state of a fine-tune that is under way."""
+        return self.folder / "states" / f"{self.name}{index}.state"
+
+    def training_log(self, index: int) -> Path:
+        """A line an epoch of a fine-tune."""
+        return self.folder / "logs" / "training" / f"{self.name}{index}.jsonl"
+
     def finetune_name(self, card: Card) -> str:
         """The name of a fine-tune of this run, as its card has it."""
         return f"{self.name}{card.training['index']}_epochs{card.training['epochs']}"
@@ -229,7 +238,17 @@ def open_run(settings: CommandSettings, given: Collection[str], may_differ: Coll
         problem = f"{folder}/{name}: no such run"
         raise UsageError(problem, expected=f"one of the runs: {known}", next_step="train it first with finetune.py")
     check_recorded(run, settings, set(given) - set(may_differ))
+    tidy(run)
     return run
+
+
+def tidy(run: Run) -> None:
+    """Clear away what killed processes have left of their work: temporary files, and torn last lines of logs."""
+    removed = remove_strays({run.folder, run.models, run.image_cache, cache_dir() / "hashes"}, run.folder.parent)
+    if removed:
+        logger.info("run %s: removed what %d interrupted writes had left", run.name, removed)
+    for log in sorted((run.folder / "logs").rglob("*.jsonl")):
+        mend_log(log)
 
 
 def say_if_flattering(run: Run) -> None:

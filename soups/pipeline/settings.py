@@ -72,6 +72,12 @@ class FinetuneSettings(CommandSettings):
     to 20,000 images."""
     training: TrainingSettings = TrainingSettings()
     ranges: RandomRanges = RandomRanges()
+    save_minutes: float = Field(default=10, ge=0)
+    """Minutes between two savings of the state that training goes on from when it was cut off; it is saved at the ends
+    of epochs as well, as far as that takes no more than 3% of the time. 0: only there."""
+    deterministic: Flag = False
+    """On an accelerator, only algorithms of PyTorch that give the same bits each time: slower, and an error where there
+    is none. On the processor it changes nothing."""
     wandb: str = Field(default="disabled", pattern="^(disabled|offline|online)$")
     """Log to Weights & Biases as well: disabled, offline or online; never asks anything."""
 

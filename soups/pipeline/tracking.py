@@ -1,6 +1,9 @@
 """Weights & Biases as an optional second log; our own JSONL stays the truth."""
 
 import os
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any, Protocol
 
 from soups.errors import EnvironmentFailure
@@ -12,6 +15,9 @@ class Tracker(Protocol):
     def log(self, line: dict[str, Any]) -> None:
         """Pass on one epoch."""
 
+    def show(self, files: Sequence[Path]) -> None:
+        """Pass on pictures and pages."""
+
     def close(self) -> None:
         """End this fine-tune."""
 
@@ -21,6 +27,9 @@ class NoTracker:
 
     def log(self, line: dict[str, Any]) -> None:
         """Drop the line."""
+
+    def show(self, files: Sequence[Path]) -> None:
+        """Drop the files."""
 
     def close(self) -> None:
         """Nothing to end."""
@@ -51,6 +60,13 @@ class WandbTracker:
         """Pass on one epoch."""
         self.run.log(line, step=line["epoch"])
 
+    def show(self, files: Sequence[Path]) -> None:
+        """Pass on pictures (PNG) and pages (HTML), each under its file's name."""
+        import wandb
+
+        kinds: dict[str, Any] = {".png": wandb.Image, ".html": wandb.Html}
+        self.run.log({file.stem: kinds[file.suffix](str(file)) for file in files})
+
     def close(self) -> None:
         """End this fine-tune, waiting until its lines are stored."""
         self.run.finish()
@@ -68,6 +84,12 @@ def open_tracker(mode: str, project: str, name: str, settings: dict[str, Any]) -
     if mode == "online":
         _require_key()
     return WandbTracker(mode, project, name, settings)
+
+
+def log_figures(mode: str, project: str, name: str, files: Sequence[Path]) -> None:
+    """Log pictures and pages as a run of their own; see `open_tracker`."""
+    with closing(open_tracker(mode, project, name, {})) as tracker:
+        tracker.show(files)
 
 
 def _require_key() -> None:

@@ -1,6 +1,6 @@
 """Learning curves: what a fine-tune's log says of loss, validation and learning rate, and a whole pool beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,19 @@ class Course:
         return sorted(self.scores)
 
 
+def last_training(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The lines that count of a log of one training: a line takes the place of those of its epoch and of later ones.
+
+    An epoch that was cut off and trained again has a second line only where it went another way.
+    """
+    counting: list[Mapping[str, Any]] = []
+    for line in lines:
+        while counting and counting[-1]["epoch"] >= line["epoch"]:
+            counting.pop()
+        counting.append(line)
+    return counting
+
+
 def course_of(
     lines: Sequence[Mapping[str, Any]], name: str, *, watched: str | None = None, loss_name: str = "CrossEntropyLoss"
 ) -> Course | None:
@@ -49,8 +62,7 @@ def course_of(
         watched: the metric by which the best epoch was kept; None: the last one was.
         loss_name: what was trained by.
     """
-    beginnings = [number for number, line in enumerate(lines) if line["epoch"] == 1]
-    last = lines[beginnings[-1] :] if beginnings else []
+    last = last_training(lines)
     if [line["epoch"] for line in last] != list(range(1, len(last) + 1)) or not last:
         return None
     scores = {int(line["epoch"]): dict(line["val"]) for line in last if "val" in line}

@@ -4,8 +4,8 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,18 +13,21 @@ import numpy as np
 from soups.data.augment import Augmentation
 from soups.data.cache import Images
 from soups.data.loader import TrainingLoader
-from soups.errors import UsageError
+from soups.errors import Diverged
 from soups.evaluation.logits import EvaluationSet, compute_logits
+from soups.interruption import Interruption, held_back
 from soups.metrics import all_scores, probabilities
 from soups.models.stages import freeze
-from soups.preprocessing import Preprocessing, normalise
+from soups.preprocessing import Preprocessing
 from soups.progress import track
-from soups.runtime import Runtime, derived_seed, limit_threads, make_accelerator
-from soups.training.losses import LOSSES, LossOptions
-from soups.training.mixup import mix
+from soups.runtime import RandomState, Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
+from soups.training.descent import Descent
+from soups.training.losses import options_of
 from soups.training.optimizers import make_optimizer, require_optimizer
+from soups.training.phases import Phase, Position, phases_of
 from soups.training.schedule import PLATEAU, Decay, factor
 from soups.training.settings import TrainingSettings
+from soups.training.state import StateFile
 from soups.training.watch import Watch
 
 if TYPE_CHECKING:
@@ -61,6 +64,8 @@ class Outcome:
     state: "dict[str, torch.Tensor]"
     scores: dict[str, float]
     """Metric → value on the validation set."""
+    part: int | None = None
+    """Images that went through the network at once, where memory was too small for a batch."""
 
 
 @dataclass
@@ -77,14 +82,21 @@ class Finetune:
     runtime: Runtime
     eval_batch_size: int
     on_epoch: Callable[[EpochRecord], None]
+    file: StateFile | None = None
+    """Where the state is kept to go on from; None: nowhere, and signals are left alone."""
     best_state: "dict[str, torch.Tensor] | None" = None
-    scores: dict[str, float] = field(default_factory=dict)
+    position: Position = field(default_factory=Position)
+    part: int | None = None
+    """Images that go through the network at once, where they are fewer than a batch."""
 
     def run(self) -> Outcome:
-        """Train through all phases.
+        """Train through all phases; where an earlier try has left its state, from there.
 
         Raises:
-            UsageError: the loss is no longer a number, or the optimiser is unknown.
+            Diverged: the loss is no longer a number.
+            UsageError: the optimiser is unknown.
+            EnvironmentFailure: memory is too small for one image, or the state cannot be written.
+            KeyboardInterrupt, SystemExit: somebody asked to leave, and the state is saved.
         """
         import torch
 
@@ -93,126 +105,163 @@ class Finetune:
         self.seed = derived_seed(self.settings.random_seed, self.index)
         self.accelerator = make_accelerator(self.runtime)
         self.classifier.to(self.runtime.device)
-        self.loss_options = self._loss_options()
-        probe = self.settings.epochs if self.settings.freeze_backbone else self.settings.lp_epochs
         with ExitStack() as stack:
+            self.interruption = stack.enter_context(held_back()) if self.file is not None else Interruption()
+            stack.enter_context(deterministic_algorithms(self.runtime))
             # Dropout and stochastic depth draw from torch's global generator, which is put back afterwards.
             stack.enter_context(torch.random.fork_rng(devices=[]))
-            stack.callback(self.classifier.head.register_forward_pre_hook(self._keep_features).remove)
             torch.manual_seed(self.seed)
-            loader = TrainingLoader(
-                self.training.images,
-                self.training.labels,
-                self.training.rows,
-                self.training.augmentation,
-                batch_size=self.settings.batch_size,
-                seed=self.seed,
-                workers=self.runtime.workers,
-                copies=self.training.copies,
-                chances=self.training.chances,
-            )
-            self.loader = stack.enter_context(loader)
-            if probe:
-                self._phase(first=0, epochs=probe, head_only=True)
-            if not self.settings.freeze_backbone:
-                self._phase(first=probe, epochs=self.settings.epochs, head_only=False)
+            self.loader = stack.enter_context(self._training_loader())
+            self.model = self.accelerator.prepare(self.classifier)
+            saved = self._take_up()
+            for phase in phases_of(self.settings):
+                if phase.number >= self.position.phase:
+                    self._train(phase, saved)
+                    saved = None
+        # Takes back the precision wrapping of `forward`.
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         state = self.best_state or self._copy_of_state()
-        return Outcome({key: tensor.cpu() for key, tensor in state.items()}, self.scores)
+        return Outcome({key: tensor.cpu() for key, tensor in state.items()}, self.position.scores, self.part)
 
-    def _phase(self, first: int, epochs: int, head_only: bool) -> None:
-        import torch
+    def _training_loader(self) -> TrainingLoader:
+        return TrainingLoader(
+            self.training.images,
+            self.training.labels,
+            self.training.rows,
+            self.training.augmentation,
+            batch_size=self.settings.batch_size,
+            seed=self.seed,
+            workers=self.runtime.workers,
+            copies=self.training.copies,
+            chances=self.training.chances,
+        )
 
+    def _take_up(self) -> dict[str, Any] | None:
+        """The state that an earlier try has left; weights and position are taken from it already."""
+        if self.file is None:
+            return None
+        # The weights, and for most optimisers twice as much beside.
+        self.file.begin(3 * sum(parameter.nbytes for parameter in self.classifier.parameters()))
+        saved = self.file.read()
+        if saved is not None:
+            self.position, self.part, self.best_state = Position(**saved["position"]), saved["part"], saved["best"]
+            self.classifier.load_state_dict(saved["model"])
+            text = "%s: going on in epoch %d, after %d of %d steps"
+            logger.info(text, self.file.path, self.position.epoch + 1, self.position.step, len(self.loader))
+        return saved
+
+    def _train(self, phase: Phase, saved: dict[str, Any] | None) -> None:
+        """One phase, or what is left of it after a saved state."""
         self.classifier.requires_grad_(True)
-        if head_only:
+        if phase.head_only:
             self.classifier.backbone.requires_grad_(False)
         freeze(self.classifier.backbone, self.settings.freeze)
-        optimizer = make_optimizer(self.classifier, self.settings)
-        self.watch, self.left = Watch(self.metric), 1.0
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(epochs))
-        model, optimizer = self.accelerator.prepare(self.classifier, optimizer)
-        for epoch in range(first, first + epochs):
+        if saved is None:
+            self.position = Position(phase.number, phase.first, scores=self.position.scores)
+        self.watch = Watch(self.metric)
+        self.descent = self._descent(phase)
+        if saved is not None:
+            self.watch = Watch(**saved["watch"])
+            self.descent.load_state_dict(saved["descent"])
+            RandomState(**saved["random"]).restore(self.runtime.device)
+        elif phase.number:
+            self._keep(phase, end_of_epoch=True)
+        while self.position.epoch < phase.end:
             self.classifier.train()
-            if head_only:
+            if phase.head_only:
                 self.classifier.backbone.eval()
             freeze(self.classifier.backbone, self.settings.freeze)
-            started = time.monotonic()
-            loss = self._epoch(model, optimizer, scheduler, epoch)
-            last = epoch == first + epochs - 1
-            record = {
-                "epoch": epoch + 1,
-                "phase": "head" if head_only else "all",
-                "loss": loss,
-                "lr": max(group["lr"] for group in optimizer.param_groups),
-                "images_per_second": round(len(self.training.rows) / (time.monotonic() - started), 1),
-            }
-            if self._validates(epoch - first + 1, last):
-                self.scores = self._validate()
-                record |= {"val": self.scores}
-            self.on_epoch(record)
-            if self._watches and self._stops(optimizer, last_phase=not head_only or self.settings.freeze_backbone):
-                break
-        # Takes back the precision wrapping of `forward`, so that the next phase does not wrap it again.
-        self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        self.accelerator.free_memory()
+            self._epoch(phase)
+            self._end_epoch(phase)
+        self.part = self.descent.part
+        self.descent.close()
 
-    def _epoch(self, model: Any, optimizer: Any, scheduler: Any, epoch: int) -> float:
-        """Train one epoch; the mean loss of its images."""
+    def _descent(self, phase: Phase) -> Descent:
+        import torch
 
-        total = 0.0
-        for step, (images, labels, _rows) in enumerate(self._shown(epoch)):
-            inputs = normalise(images.to(self.runtime.device, non_blocking=True), self.preprocessing)
-            loss = self._loss(model, inputs, labels.to(self.runtime.device), derived_seed(self.seed, epoch, step))
-            value = float(loss.detach())
+        optimizer = make_optimizer(self.classifier, self.settings)
+        return Descent(
+            accelerator=self.accelerator,
+            classifier=self.classifier,
+            model=self.model,
+            optimizer=optimizer,
+            scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(phase.end - phase.first)),
+            settings=self.settings,
+            preprocessing=self.preprocessing,
+            options=options_of(self.settings, self.training.class_weights, self.runtime.device),
+            device=self.runtime.device,
+            part=self.part,
+        )
+
+    def _epoch(self, phase: Phase) -> None:
+        """The steps of an epoch that are not done."""
+        position, before, started = self.position, self.position.seconds, time.monotonic()
+        for images, labels, _rows in self._shown():
+            seed = derived_seed(self.seed, position.epoch, position.step)
+            value = self.descent.step(images, labels, seed)
             if not np.isfinite(value):
-                raise UsageError(
-                    f"the loss became {value} in epoch {epoch + 1}, step {step + 1}",
+                raise Diverged(
+                    f"the loss became {value} in epoch {position.epoch + 1}, step {position.step + 1}",
                     expected="a finite loss",
                     next_step=f"lower the learning rate (now {self.settings.lr}) or use --precision fp32",
                 )
-            optimizer.zero_grad(set_to_none=True)
-            self.accelerator.backward(loss)
-            if self.settings.clip:
-                parameters = [p for group in optimizer.param_groups for p in group["params"]]
-                self.accelerator.clip_grad_norm_(parameters, self.settings.clip)
-            optimizer.step()
-            if not self.accelerator.optimizer_step_was_skipped:
-                scheduler.step()
-            total += value * len(labels)
-        return total / len(self.training.rows)
+            position.step += 1
+            position.loss += value * len(labels)
+            position.seconds = before + time.monotonic() - started
+            if position.step < len(self.loader):
+                self._keep(phase)
 
-    def _shown(self, epoch: int) -> Iterable[Any]:
+    def _shown(self) -> Iterable[Any]:
         """The batches of an epoch; with progress, unless other processes write to the same terminal."""
-        batches = self.loader.epoch(epoch)
+        epoch, step = self.position.epoch, self.position.step
+        batches = self.loader.epoch(epoch, step)
         if self.runtime.jobs > 1:
             return batches
-        return track(batches, f"epoch {epoch + 1}", total=len(self.loader))
+        return track(batches, f"epoch {epoch + 1}", total=len(self.loader) - step)
 
-    def _loss(self, model: Any, inputs: "torch.Tensor", labels: "torch.Tensor", seed: int) -> "torch.Tensor":
-        loss, options = LOSSES[self.settings.loss_fn], self.loss_options
-        if not self.settings.mix:
-            return loss(model(inputs), labels, self.features, options)
-        inputs, partners, share = mix(inputs, self.settings.mix, seed)
-        logits = model(inputs)
-        first = loss(logits, labels, self.features, options)
-        second = loss(logits, labels[partners], self.features, options)
-        return share * first + (1 - share) * second
+    def _end_epoch(self, phase: Phase) -> None:
+        """Validate, tell, and see how it goes on."""
+        position, rows = self.position, len(self.training.rows)
+        record: EpochRecord = {
+            "epoch": position.epoch + 1,
+            "phase": "head" if phase.head_only else "all",
+            "loss": position.loss / rows,
+            "lr": max(group["lr"] for group in self.descent.optimizer.param_groups),
+            "images_per_second": round(rows / position.seconds, 1),
+        }
+        if self.descent.part is not None:
+            record["micro_batch_size"] = self.descent.part
+        if self._validates(position.epoch - phase.first + 1, last=position.epoch == phase.end - 1):
+            position.scores = self._validate()
+            record |= {"val": position.scores}
+        self.on_epoch(record)
+        stops = self._watches and self._stops(phase.final)
+        position.epoch = phase.end if stops else position.epoch + 1
+        position.step, position.loss, position.seconds = 0, 0.0, 0.0
+        self._keep(phase, end_of_epoch=True)
 
-    def _loss_options(self) -> LossOptions:
-        import torch
+    def _keep(self, phase: Phase, *, end_of_epoch: bool = False) -> None:
+        """Save the state if it is time to, or if somebody asked to leave, who is let go then."""
+        if self.file is None:
+            return
+        leaving = self.interruption.number is not None
+        finished = phase.final and self.position.epoch == phase.end  # The model is written next.
+        if leaving or (not finished and self.file.is_due(end_of_epoch=end_of_epoch)):
+            self._save(self.file)
+        if leaving:
+            raise self.interruption.exception()
 
-        weights = self.training.class_weights
-        return LossOptions(
-            smoothing=self.settings.smoothing,
-            gamma=self.settings.focal_gamma,
-            contrastive_weight=self.settings.contrastive_weight,
-            class_weights=None
-            if weights is None
-            else torch.as_tensor(weights, dtype=torch.float32, device=self.runtime.device),
-        )
-
-    def _keep_features(self, head: Any, inputs: "tuple[torch.Tensor, ...]") -> None:
-        """What the head is given, which a loss may ask for; a wrapped model gives its logits alone."""
-        self.features = inputs[0].float()
+    def _save(self, file: StateFile) -> None:
+        state = {
+            "position": asdict(self.position),
+            "part": self.descent.part,
+            "watch": asdict(self.watch),
+            "random": asdict(RandomState.now(self.runtime.device)),
+            "model": self.classifier.state_dict(),
+            "best": self.best_state,
+            "descent": self.descent.state_dict(),
+        }
+        file.write(state)
 
     @property
     def _watches(self) -> bool:
@@ -223,31 +272,37 @@ class Finetune:
         return last or (every > 0 and epochs_done % every == 0)
 
     def _validate(self) -> dict[str, float]:
-        logits = compute_logits(
-            self.classifier, self.validation.images, self.preprocessing, self.runtime, self.eval_batch_size
-        )
+        try:
+            with self.interruption.at_once() if self.file is not None else nullcontext():
+                logits = compute_logits(
+                    self.classifier, self.validation.images, self.preprocessing, self.runtime, self.eval_batch_size
+                )
+        except (KeyboardInterrupt, SystemExit):
+            if self.file is not None:
+                self._save(self.file)  # After the epoch's last step: the next try begins with the validation.
+            raise
         return all_scores(probabilities(logits), self.validation.labels)
 
-    def _stops(self, optimizer: Any, last_phase: bool) -> bool:
+    def _stops(self, final_phase: bool) -> bool:
         """Take note of an epoch: the rate falls on a plateau, the best weights are kept; whether patience is out."""
-        settings, gained = self.settings, self.watch.gains(self.scores)
+        settings, gained = self.settings, self.watch.gains(self.position.scores)
         waited = self.watch.epochs_without_gain
         if settings.scheduler == PLATEAU and waited and waited % settings.decay_epochs == 0:
-            self.left *= settings.decay_rate
-            for group in optimizer.param_groups:  # The rate of the next step is set already.
+            self.position.left *= settings.decay_rate
+            for group in self.descent.optimizer.param_groups:  # The rate of the next step is set already.
                 group["lr"] *= settings.decay_rate
-        if settings.patience is None or not last_phase:
+        if settings.patience is None or not final_phase:
             return False
         if gained:
             self.best_state = self._copy_of_state()
-        self.scores = self.watch.best
+        self.position.scores = self.watch.best
         return waited >= settings.patience
 
     def _schedule(self, epochs: int) -> Callable[[int], float]:
         """Step → factor of the peak learning rate, of a phase of so many epochs."""
         steps, settings = epochs * len(self.loader), self.settings
         decay = Decay(every=settings.decay_epochs * len(self.loader), rate=settings.decay_rate)
-        return lambda step: self.left * factor(step, steps, settings.warmup, settings.scheduler, decay)
+        return lambda step: self.position.left * factor(step, steps, settings.warmup, settings.scheduler, decay)
 
     def _copy_of_state(self) -> "dict[str, torch.Tensor]":
         return {key: copy.deepcopy(tensor.detach()) for key, tensor in self.classifier.state_dict().items()}

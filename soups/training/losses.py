@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from soups.errors import UsageError
+from soups.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 CONTRASTIVE_MARGIN = 1.0
@@ -25,6 +27,20 @@ class LossOptions:
     """Of the contrast of features beside cross-entropy."""
     class_weights: "torch.Tensor | None" = None
     """(C,) float: how much an image of each class counts."""
+
+
+def options_of(settings: TrainingSettings, class_weights: "np.ndarray | None", device: str) -> LossOptions:
+    """What a fine-tune tells its loss.
+
+    Args:
+        settings: of the fine-tune.
+        class_weights: (C,) or None.
+        device: on which the logits are.
+    """
+    import torch
+
+    weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32, device=device)
+    return LossOptions(settings.smoothing, settings.focal_gamma, settings.contrastive_weight, weights)
 
 
 Loss = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor", LossOptions], "torch.Tensor"]

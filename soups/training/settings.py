@@ -88,7 +88,8 @@ class TrainingSettings(BaseModel):
     sampler: Literal["shuffled", "balanced"] = "shuffled"
     """Every training image once an epoch, or as many drawn so that all classes come alike."""
     start_from: str | None = None
-    """A folder whose `model_<i>.pt` (or .safetensors) fine-tune i begins at, instead of the common start."""
+    """A folder whose `model_<i>.pt` (or .safetensors) fine-tune i begins at, instead of the common start; or one such
+    file."""
 
     @model_validator(mode="after")
     def _one_way_of_training(self) -> "TrainingSettings":

@@ -1,0 +1,26 @@
+"""Try out what the toolkit promises of kills, full disks and many writers: `--help` tells how."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from soups import cli
+from soups.torture.settings import TortureSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, torture, and return the exit code."""
+    return cli.run(TortureSettings, command, argv)
+
+
+def command(given: cli.Given[TortureSettings]) -> None:
+    """Imported late, so that `--help` is quick."""
+    from soups.torture.torture import torture
+
+    torture(given, Path(__file__).resolve().parent.parent)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,119 @@
+"""A sweep on a disk that is too small: refused in words, earlier files kept, and gone on with when there is room."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from soups.torture.commands import Command, Place, start
+from soups.torture.sweep import contents, differences, files_of
+from soups.torture.watch import LogWatch, temporaries
+
+_MEBIBYTES = 64
+_MOST_REFUSALS = 400
+_REFUSED = re.compile(r"(\S+): disk full while writing")
+_REFUSAL_CODES = {4, 5}
+"""No room; the same of some or all of several fine-tunes, whose own words are told."""
+_KEPT = {".safetensors", ".csv", ".npy", ".yaml"}
+"""Endings of files that nobody changes once they are there."""
+
+
+@dataclass
+class Refusals:
+    """What became of a sweep on a disk without room."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Ending of the file that could not be written → how often."""
+    problems: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A disk in memory, mounted at a new folder.
+
+    Raises:
+        subprocess.CalledProcessError: this process may not mount.
+    """
+    folder.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={_MEBIBYTES}m", "tmpfs", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def can_mount(folder: Path) -> bool:
+    """Whether `small_disk` works here; tried with a new folder."""
+    if shutil.which("mount") is None:
+        return False
+    try:
+        with small_disk(folder):
+            return True
+    except subprocess.CalledProcessError:
+        return False
+
+
+def leave_room(disk: Path, room: int) -> None:
+    """Fill a disk up to so many free bytes, or take from the filling where there are fewer."""
+    with (disk / "filling").open("ab") as filling:
+        status = os.statvfs(disk)
+        size = filling.tell() + status.f_bavail * status.f_frsize - room
+        filling.truncate(max(size, 0))
+        if size > 0:
+            os.posix_fallocate(filling.fileno(), 0, size)
+
+
+def starve(root: Path, folder: Path, commands: Sequence[Command], wanted: dict[str, Any], step: int) -> Refusals:
+    """Run a sweep on a disk with no room, with `step` bytes more after each refusal, until it is finished.
+
+    Args:
+        root: of the repository.
+        folder: an existing one, to mount in.
+        commands: the sweep.
+        wanted: contents of the undisturbed sweep.
+        step: bytes.
+    """
+    refusals = Refusals()
+    with small_disk(folder / "disk") as disk:
+        place, watch, room = Place(root, disk), LogWatch(disk), 0
+        for command in commands:
+            while (code := _run(command, place, room, refusals)) != 0:
+                watch.look()
+                if code not in _REFUSAL_CODES or refusals.kinds.total() > _MOST_REFUSALS:
+                    refusals.problems.append(f"full disk: {command.stage} ended with {code}:\n{place.last_words()}")
+                    return refusals
+                room += step
+            watch.look()
+        problems = differences(contents(place.run), wanted) + watch.lost
+        refusals.problems += [f"full disk: {problem}" for problem in problems]
+    return refusals
+
+
+def _run(command: Command, place: Place, room: int, refusals: Refusals) -> int:
+    """Run a command with so much room; its exit code."""
+    leave_room(place.folder, room)
+    before = _kept(place.run)
+    code = start(command, place, plain=False).wait()
+    after = _kept(place.run)
+    changed = [name for name in before if after.get(name) != before[name]]
+    problems = [f"{name} was changed by a command that was refused" for name in changed]
+    problems += [f"{path.name} is left over" for path in temporaries(place.folder)]
+    refused = _REFUSED.search(place.last_words())
+    if code in _REFUSAL_CODES and refused is None:
+        problems.append(f"exit code {code} without saying that the disk is full:\n{place.last_words()}")
+    if code in _REFUSAL_CODES and refused is not None:
+        refusals.kinds[Path(refused[1]).suffix or Path(refused[1]).name] += 1
+    refusals.problems += [f"full disk, {command.stage}: {problem}" for problem in problems]
+    return code
+
+
+def _kept(run: Path) -> dict[str, bytes]:
+    """Name → bytes of the files of a run that are there for good."""
+    return {path.relative_to(run).as_posix(): path.read_bytes() for path in files_of(run) if path.suffix in _KEPT}

@@ -1,0 +1,186 @@
+"""Kills, and full disks, at every single system call of a save: strace makes them happen."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from soups.errors import EnvironmentFailure, UserError
+from soups.torture.commands import Process, fork, redirect
+from soups.torture.saves import SAVES, Save
+from soups.torture.watch import temporaries
+
+_WRITING = ("write", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "ftruncate")
+_AROUND = ("openat", "mkdir", "chmod", "fchmod", "fchmodat", "unlink", "unlinkat")
+_CALL = re.compile(r"^(\d+) +(\w+)\((.*)")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A system call of a save: the `number`th of this `name`."""
+
+    name: str
+    number: int
+    needs_room: bool
+    """Whether a full disk can refuse it."""
+
+
+@dataclass
+class Damage:
+    """What was found by faults at every system call."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    """Save → at how many system calls its process was killed."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """Save → how many of them were refused for want of room."""
+    problems: list[str] = field(default_factory=list)
+
+
+def can_trace() -> bool:
+    """Whether strace is here and may trace."""
+    if shutil.which("strace") is None:
+        return False
+    return subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True).returncode == 0
+
+
+def break_saves(folder: Path, saves: Iterable[Save] = tuple(SAVES.values())) -> Damage:
+    """Kill each save at every system call by which it changes anything, and refuse each that needs room.
+
+    After each kill the old content or the new one must be there, whole; the same save, done again, must leave the new
+    one. After each refusal nothing but the old (or new) one may be there, the message must say so, and the same save
+    must go through.
+
+    Args:
+        folder: an existing one to work in.
+        saves: which.
+    """
+    damage = Damage()
+    for save in saves:
+        untroubled = folder / save.name / "untroubled"
+        for number, (call, kill) in enumerate(_faults(save, untroubled)):
+            place = folder / save.name / str(number)
+            problems = _after_fault(save, place, call, kill, save.read(untroubled / "files" / save.file))
+            (damage.kills if kill else damage.refusals)[save.name] += 1
+            what = f"{save.name}, {'killed at' if kill else 'no room at'} {call.name} {call.number}"
+            damage.problems += [f"{what}: {problem}" for problem in problems]
+    return damage
+
+
+def _faults(save: Save, untroubled: Path) -> Iterator[tuple[Call, bool]]:
+    """Each system call with a kill, then again with a refusal where it needs room."""
+    for call in calls_of(save, untroubled):
+        yield call, True
+        if call.needs_room:
+            yield call, False
+
+
+def calls_of(save: Save, folder: Path) -> list[Call]:
+    """The system calls by which a save changes anything, in order."""
+    path = _old(save, folder)
+    trace = folder / "trace.txt"
+    process = _traced(lambda: _write(save, path), folder, trace, inject=None)
+    if process.wait() != 0:
+        raise EnvironmentFailure(f"{save.name} could not be traced", found=(folder / "stderr.txt").read_text())
+    return list(_parsed(trace.read_text(encoding="utf-8", errors="replace"), process.pid))
+
+
+def _parsed(trace: str, pid: int) -> Iterator[Call]:
+    """Calls of the main thread, numbered by name, as strace's injection counts them."""
+    numbers: Counter[str] = Counter()
+    for match in filter(None, map(_CALL.match, trace.splitlines())):
+        if int(match[1]) != pid:
+            continue
+        name, arguments = match[2], match[3]
+        numbers[name] += 1
+        creates = name == "openat" and "O_CREAT" in arguments
+        if name == "openat" and not creates:
+            continue
+        yield Call(name, numbers[name], needs_room=creates or name in _WRITING or name == "mkdir")
+
+
+def _after_fault(save: Save, folder: Path, call: Call, kill: bool, new: Any) -> list[str]:
+    """Save with a fault, look, save again, look: what is wrong, in words; `new` is what should be there in the end."""
+    path = _old(save, folder)
+    old = save.read(path)
+    fault = "signal=KILL" if kill else "error=ENOSPC"
+    inject = f"{call.name}:{fault}:when={call.number}"
+    code = _traced(lambda: _write(save, path), folder, folder / "trace.txt", inject).wait()
+    said = (folder / "stderr.txt").read_text(encoding="utf-8")
+    found, strays = save.read(path), temporaries(folder)
+    again = fork(lambda: _quietly(save, path, folder)).wait()
+    problems = []
+    if kill and code != -9:
+        problems.append(f"it ended with {code} instead of being killed")
+    if not kill:
+        problems += _of_refusal(code, said, strays)
+    if again != 0 or save.read(path) != new:
+        problems.append("the same save does not go through afterwards")
+    if found not in (old, new):
+        problems.append("neither the old content is there nor the new one")
+    return problems
+
+
+def _of_refusal(code: int, said: str, strays: set[Path]) -> list[str]:
+    # What has only to do with a lock or a memory of hashes may go on without.
+    problems = [f"{stray.name} is left" for stray in strays]
+    if code not in (0, 4):
+        problems.append(f"exit code {code}: {said[-500:]}")
+    if code == 4 and "disk full while writing" not in said:
+        problems.append(f"the message does not say that the disk is full: {said[-500:]}")
+    return problems
+
+
+def _old(save: Save, folder: Path) -> Path:
+    """A folder with the old content of a save; the path of its file."""
+    folder.mkdir(parents=True)
+    path = folder / "files" / save.file
+    path.parent.mkdir()
+    save.write(path, 0)
+    return path
+
+
+def _write(save: Save, path: Path) -> int:
+    """Write the new content; the exit code that a command would end with."""
+    try:
+        save.write(path, 1)
+    except UserError as error:
+        os.write(2, f"{error}\n".encode())
+        return error.exit_code
+    return 0
+
+
+def _quietly(save: Save, path: Path, folder: Path) -> int:
+    redirect(folder / "again.txt")
+    return _write(save, path)
+
+
+def _traced(function: Callable[[], int], folder: Path, trace: Path, inject: str | None) -> Process:
+    """Fork a process that calls the function under strace."""
+    up, ready = os.pipe()
+    wait, go = os.pipe()
+
+    def wait_and_call() -> int:
+        redirect(folder / "stderr.txt")
+        os.write(ready, b"!")
+        os.read(wait, 1)
+        return function()
+
+    process = fork(wait_and_call)
+    os.read(up, 1)
+    calls = ",".join((*_WRITING, *_AROUND))
+    fault = [] if inject is None else ["-e", f"inject={inject}"]
+    command = ["strace", "-f", "-o", str(trace), "-e", f"trace={calls}", *fault, "-p", str(process.pid)]
+    tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert tracer.stderr is not None
+    tracer.stderr.readline()  # It says when it has attached.
+    os.write(go, b"!")
+    process.wait()
+    tracer.communicate()
+    for end in (up, ready, wait, go):
+        os.close(end)
+    return process

@@ -1,0 +1,81 @@
+"""The toy sweep: its images, its commands, and what it must have made in the end."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soups.records import whole_file
+from soups.torture.commands import Command
+
+_COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
+_PEOPLE, _TEST_PEOPLE, _IMAGES, _NOISE = 4, 2, 3, 140
+_TIMED = {"images_per_second", "seconds"}
+"""Fields of log lines that tell how quick a machine was."""
+_NOT_CONTENT = {".lock", ".jsonl"}
+
+
+def make_images(folder: Path) -> None:
+    """Noisy 16 × 16 pictures of three colours, of six people: `train/<colour>/p<person>_<n>.png`, `test/…`."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for name, colour in _COLOURS.items():
+        for person in range(_PEOPLE + _TEST_PEOPLE):
+            for number in range(_IMAGES):
+                pixels = np.array(colour) + generator.integers(-_NOISE, _NOISE, (16, 16, 3))
+                path = folder / ("train" if person < _PEOPLE else "test") / name / f"p{person}_{number}.png"
+                with whole_file(path) as temporary:
+                    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(temporary, format="png")
+
+
+def commands_of(images: Path, models: int) -> list[Command]:
+    """The whole sweep, in order."""
+    data = ("--data-location", str(images), "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5")
+    network = ("--model", "baseline", "--model-args", "widths=[8,16]", "--image-size", "16")
+    training = ("--batch-size", "4", "--hparams", "random", "--lr-range", "3e-3", "3e-2", "--epochs-range", "2", "3")
+    same = ("--precision", "fp32", "--threads", "1")
+    name = ("--name", "toys")
+    # So often that many kills fall into a state that is being saved.
+    asked = ("--i", f"0-{models - 1}", "--save-minutes", "0.005")
+    soups = ("--uniform-soup", "--greedy-soup", "--soup", "learned")
+    return [
+        Command("training", "finetune.py", (*name, *data, *network, *same, *training, *asked)),
+        Command("evaluating", "main.py", (*name, "--eval-individual-models")),
+        Command("souping", "main.py", (*name, *soups)),
+        Command("predicting", "inference.py", name),
+        Command("predicting", "inference.py", (*name, "--soft-voting")),
+    ]
+
+
+def contents(run: Path) -> dict[str, Any]:
+    """What a finished sweep says, of each file: its bytes, or its lines without their order, repetitions and times."""
+    found: dict[str, Any] = {}
+    for path in files_of(run):
+        name = path.relative_to(run).as_posix()
+        if path.suffix == ".jsonl":
+            found[name] = set(_said(path))
+        elif path.suffix not in _NOT_CONTENT and path.parent.name != ".locks":
+            found[name] = path.read_bytes()
+    return found
+
+
+def files_of(folder: Path) -> list[Path]:
+    """All files below a folder that may change meanwhile, in order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _said(log: Path) -> Iterator[str]:
+    for line in log.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        yield json.dumps({key: value for key, value in record.items() if key not in _TIMED}, sort_keys=True)
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What is missing, too much or different in a sweep, in words."""
+    problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
+    problems += [f"{name} is left over" for name in found.keys() - wanted.keys()]
+    problems += [f"{name} is different" for name in wanted.keys() & found.keys() if found[name] != wanted[name]]
+    return sorted(problems)

@@ -1,0 +1,271 @@
+"""What a search chooses from: hyperparameters with their ranges or choices, built in or from a YAML file."""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from soups.errors import UsageError, did_you_mean
+from soups.plainyaml import compose, plain
+from soups.training.settings import RandomRanges, TrainingSettings
+
+START_MODEL, MAGNITUDE, OPERATIONS = "start_model", "magnitude", "operations"
+ADDED = (START_MODEL, MAGNITUDE, OPERATIONS)
+"""Hyperparameters that are no setting of training: which `model_<k>` of --start-from a trial begins at, and the two
+numbers of its RandAugment."""
+_NOT_SEARCHED = {"hparams", "start_from", "validate_every"}
+SEARCHED = (*(name for name in TrainingSettings.model_fields if name not in _NOT_SEARCHED), *ADDED)
+_LISTS = ("class_weights", "oversample")
+_ENDINGS = (".yaml", ".yml")
+_FORMS = "{low: 1e-6, high: 1e-3, log: true}, {low: 10, high: 25, step: 5} or {choices: [a, b]}"
+
+
+class Hyperparameter(BaseModel):
+    """What one hyperparameter is drawn from: a range of numbers, both ends included, or some choices."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    """Uniform in the logarithm."""
+    step: int | float | None = None
+    """Distance of the numbers from each other; whole numbers are 1 apart anyway."""
+    choices: tuple[bool | int | float | str | tuple[str, ...] | None, ...] | None = None
+    otherwise: int | float | None = None
+    """What half of the trials have instead of a number from the range."""
+
+    def labels(self) -> tuple[str, ...]:
+        """The choices as text, which any storage can keep."""
+        return tuple(each if isinstance(each, str) else json.dumps(each) for each in self.choices or ())
+
+    def told(self) -> dict[str, Any]:
+        """As a file would say it."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+Space = dict[str, Hyperparameter]
+"""Name → what it is drawn from; the names are those of `SEARCHED`."""
+
+
+def original(ranges: RandomRanges) -> Space:
+    """The space of the competition code that this toolkit replaces; the start is chosen where there are several."""
+    return {
+        "epochs": Hyperparameter(low=10, high=25),
+        "batch_size": Hyperparameter(low=16, high=512),
+        "lr": Hyperparameter(low=1e-6, high=1e-3, log=True),
+        "random_seed": Hyperparameter(low=34, high=48, step=2),
+        START_MODEL: Hyperparameter(low=0, high=10),
+    }
+
+
+def paper(ranges: RandomRanges) -> Space:
+    """The random search of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1): what --hparams random draws."""
+    return {
+        "lr": Hyperparameter(low=ranges.lr_range[0], high=ranges.lr_range[1], log=True),
+        "wd": Hyperparameter(low=ranges.wd_range[0], high=ranges.wd_range[1], log=True),
+        "epochs": Hyperparameter(low=ranges.epochs_range[0], high=ranges.epochs_range[1]),
+        MAGNITUDE: Hyperparameter(low=ranges.magnitude_range[0], high=ranges.magnitude_range[1]),
+        OPERATIONS: Hyperparameter(low=ranges.operations_range[0], high=ranges.operations_range[1]),
+        "mix": Hyperparameter(low=ranges.mix_range[0], high=ranges.mix_range[1], otherwise=0.0),
+        "smoothing": Hyperparameter(low=ranges.smoothing_range[0], high=ranges.smoothing_range[1], otherwise=0.0),
+    }
+
+
+SPACES: dict[str, Callable[[RandomRanges], Space]] = {"original": original, "paper": paper}
+
+
+def space_of(named: str, ranges: RandomRanges, given: Collection[str]) -> Space:
+    """The space that `--space` names, a built-in one or a file's.
+
+    Args:
+        named: a key of `SPACES`, or a YAML file.
+        ranges: of the paper's space.
+        given: names of the settings that the user gave. They are fixed: a built-in space does without them, a file
+            must.
+
+    Raises:
+        UsageError: neither is there, the file says something that makes no sense, or searches what a flag fixes.
+    """
+    fixed = set(given) | ({MAGNITUDE, OPERATIONS} if "aug" in given else set())
+    fixed |= set() if "start_from" in given else {START_MODEL}
+    if named not in SPACES:
+        return _read(Path(named), set(given))
+    searched = {name: entry for name, entry in SPACES[named](ranges).items() if name not in fixed}
+    if not searched:
+        raise UsageError(f"--space {named}: flags give all that it would search", next_step="leave one of them out")
+    return searched
+
+
+def _read(path: Path, given: set[str]) -> Space:
+    if path.suffix not in _ENDINGS and not path.exists():
+        hint = did_you_mean(str(path), SPACES)
+        raise UsageError(
+            f"--space {path}: no such space", expected=f"{', '.join(SPACES)} or a YAML file", next_step=hint
+        )
+    document = compose(path, f"--space {', '.join(SPACES)} or a YAML file")
+    space: Space = {}
+    for key, node in document.value if document is not None else ():
+        name, where = str(key.value).replace("-", "_"), f"{path}, line {key.start_mark.line + 1}"
+        _check_name(where, name, space, given)
+        space[name] = _entry(where, name, node)
+    if not space:
+        raise UsageError(f"{path}: no hyperparameter", expected=f"lines such as lr: {_FORMS}")
+    if (MAGNITUDE in space) != (OPERATIONS in space) or ("aug" in space and MAGNITUDE in space):
+        raise UsageError(f"{path}: RandAugment", expected=f"{MAGNITUDE} and {OPERATIONS} together, or aug by choices")
+    return space
+
+
+def _check_name(where: str, name: str, space: Space, given: set[str]) -> None:
+    if name in _NOT_SEARCHED:
+        hint = f"search {START_MODEL}: the model_<k> of --start-from DIR" if name == "start_from" else ""
+        raise UsageError(f"{where}: {name} is not to be searched", next_step=hint or "leave it out")
+    if name not in SEARCHED:
+        hint = did_you_mean(name, SEARCHED, otherwise=f"known are {', '.join(SEARCHED)}")
+        raise UsageError(f"{where}: unknown hyperparameter {name!r}", next_step=hint)
+    if name in space:
+        raise UsageError(f"{where}: {name} is given twice", next_step="remove one of the two lines")
+    if name in given or (name in (MAGNITUDE, OPERATIONS) and "aug" in given):
+        flag = f"--{'aug' if name in (MAGNITUDE, OPERATIONS) else name.replace('_', '-')}"
+        raise UsageError(f"{where}: {name} is searched, and {flag} fixes it", next_step="give one of the two")
+    if name == START_MODEL and "start_from" not in given:
+        raise UsageError(f"{where}: {START_MODEL} without a folder of starts", next_step="add --start-from DIR")
+
+
+def _entry(where: str, name: str, node: yaml.Node) -> Hyperparameter:
+    """What stands beside one name.
+
+    Raises:
+        UsageError: it is no range and no choices, or a value is not of the hyperparameter's kind.
+    """
+    if not isinstance(node, yaml.MappingNode):
+        raise UsageError(f"{where}: {name}", expected=_FORMS, found=repr(plain(node)))
+    content = plain(node)
+    unknown = [key for key in content if key not in Hyperparameter.model_fields]
+    if unknown:
+        hint = did_you_mean(unknown[0], Hyperparameter.model_fields)
+        raise UsageError(f"{where}: {name}: unknown word {unknown[0]!r}", expected=_FORMS, next_step=hint)
+    ranged = {"low", "high"} <= set(content) and "choices" not in content
+    if not ranged and set(content) != {"choices"}:
+        raise UsageError(f"{where}: {name}", expected=_FORMS, found=", ".join(content) or "nothing")
+    return _range(where, name, content) if ranged else _choices(where, name, content["choices"])
+
+
+def _choices(where: str, name: str, given: Any) -> Hyperparameter:
+    if not isinstance(given, list) or not given:
+        raise UsageError(f"{where}: {name}: choices", expected="a list such as [adamw, lamb]", found=repr(given))
+    choices = tuple(value_of(where, name, each) for each in given)
+    if len(set(choices)) != len(choices):
+        raise UsageError(f"{where}: {name}: choices", expected="each once", found=repr(given))
+    return Hyperparameter(choices=choices)
+
+
+def _range(where: str, name: str, content: Mapping[str, Any]) -> Hyperparameter:
+    low, high, otherwise = (
+        value_of(where, name, content[key]) if key in content else None for key in ("low", "high", "otherwise")
+    )
+    if isinstance(low, bool) or not isinstance(low, int | float):
+        raise UsageError(f"{where}: {name}: low and high are for numbers", expected="{choices: [a, b]}")
+    assert high is not None
+    log = _parsed(f"{where}: {name}: log", bool, content.get("log", "false"))
+    step = _parsed(f"{where}: {name}: step", type(low), content["step"]) if "step" in content else None
+    entry = Hyperparameter(low=low, high=high, log=log, step=step, otherwise=otherwise)
+    problem = _problem(low, high, log, step)
+    if problem:
+        raise UsageError(f"{where}: {name}", expected=problem, found=json.dumps(entry.told()))
+    return entry
+
+
+def _problem(low: float, high: float, log: bool, step: float | None) -> str:
+    """What a range lacks."""
+    if low > high:
+        return "low at most as high as high"
+    if log and step is not None:
+        return "log or step, not both"
+    if log and low <= 0:
+        return "low above zero, for log"
+    if step is not None and (step <= 0 or abs((high - low) / step - round((high - low) / step)) > 1e-9):
+        return "a whole number of steps from low to high"
+    return ""
+
+
+def value_of(where: str, name: str, given: Any) -> Any:
+    """A value of a hyperparameter, from what a file says.
+
+    Raises:
+        UsageError: it is not of its kind.
+    """
+    if name in ADDED:
+        number = _parsed(f"{where}: {name}", int, given)
+        if number < 0:
+            raise UsageError(f"{where}: {name}", expected="at least 0", found=str(number))
+        return number
+    if isinstance(given, str) and name in _LISTS:
+        given = [given]  # As a flag does, whose one value needs no brackets either.
+    try:
+        return getattr(TrainingSettings.model_validate({name: given}), name)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{where}: {name}", expected=first["msg"], found=repr(given)) from error
+
+
+def _parsed(where: str, kind: type, given: Any) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(given)
+    except ValidationError as error:
+        raise UsageError(where, expected=error.errors()[0]["msg"], found=repr(given)) from error
+
+
+def settings_of(space: Space, drawn: Mapping[str, Any], base: TrainingSettings) -> TrainingSettings:
+    """The settings of a trial: what was drawn for it in place of the base's.
+
+    Args:
+        space: what it was drawn from.
+        drawn: name → number, or the label of a choice; and `<name>_used`, where half of the trials do without.
+        base: what is not searched; its `start_from` is the folder of the starts that `start_model` chooses from.
+
+    Raises:
+        UsageError: settings that contradict each other.
+    """
+    values: dict[str, Any] = {}
+    for name, entry in space.items():
+        value = drawn[name]
+        if entry.choices is not None:
+            value = entry.choices[entry.labels().index(value)]
+        values[name] = value if drawn.get(used(name), True) else entry.otherwise
+    if MAGNITUDE in values:
+        magnitude, operations = values.pop(MAGNITUDE), values.pop(OPERATIONS)
+        values["aug"] = f"rand-m{magnitude}-n{operations}" if operations else None
+    if START_MODEL in values:
+        assert base.start_from is not None
+        values["start_from"] = str(start_file(Path(base.start_from), values.pop(START_MODEL)))
+    try:
+        return TrainingSettings.model_validate({**base.model_dump(), **values})
+    except ValidationError as error:
+        found = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, "), found=found) from error
+
+
+def used(name: str) -> str:
+    """The name of the draw that says whether a trial has a hyperparameter that half of the trials do without."""
+    return f"{name}_used"
+
+
+def start_file(folder: Path, number: int) -> Path:
+    """The start `model_<number>` in a folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    candidates = [folder / f"model_{number}{ending}" for ending in (".safetensors", ".pt")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise UsageError(
+        f"--start-from {folder}: no start {number}",
+        expected=" or ".join(candidate.name for candidate in candidates),
+        next_step="fetch the public ones: python main.py --download-models --model-location DIR",
+    )

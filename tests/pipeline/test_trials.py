@@ -1,0 +1,101 @@
+"""Trials of a search among processes that die: claimed once, repeated as they were, whole in the journal."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from soups.errors import EnvironmentFailure, UsageError
+from soups.pipeline.trials import Trials, open_trials
+
+DIES_WRITING = """
+import sys, time
+from pathlib import Path
+from soups.pipeline.trial_storage import JOURNAL, KernelLock
+from soups.pipeline.trials import open_trials
+from tests.pipeline.test_trials import propose
+folder = Path(sys.argv[1])
+trials = open_trials("toys", folder, None)
+trials.begin("maximize", {"a": 1})
+with trials.claimed(2, propose) as trial:
+    trials.report(trial, 1, 0.5)
+    KernelLock(folder / JOURNAL).acquire()
+    with (folder / JOURNAL).open("ab") as stream:
+        stream.write(b'{"op_code": 7, "worker')
+    print(trial.params["x"], flush=True)
+    time.sleep(60)
+"""
+
+
+def propose(study: Any, trial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"x": 0.25 + trial.number}, {"x": FloatDistribution(0, 99)}
+
+
+def opened(folder: Path) -> Trials:
+    trials = open_trials("toys", folder, None)
+    trials.begin("maximize", {"a": 1})
+    return trials
+
+
+def test_each_trial_is_claimed_once(tmp_path: Path) -> None:
+    trials = opened(tmp_path)
+    with trials.claimed(2, propose) as first, opened(tmp_path).claimed(2, propose) as second:
+        assert first is not None and second is not None
+        assert (first.number, second.number, second.params) == (0, 1, {"x": 1.25})
+        with opened(tmp_path).claimed(2, propose) as third:
+            assert third is None
+        trials.finish(first, TrialState.COMPLETE, 0.5, model="toys0")
+    with trials.claimed(2, propose) as again:  # Nobody told what became of the second.
+        assert again is not None and (again.number, again.params) == (1, {"x": 1.25})
+        trials.finish(again, TrialState.PRUNED, note="slow")
+    trials.finish(first, TrialState.FAIL)
+    assert [trial.state for trial in trials.all()] == [TrialState.COMPLETE, TrialState.PRUNED]
+    assert trials.all()[0].user_attrs["model"] == "toys0" and trials.settings() == {"a": 1}
+
+
+def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    code = [sys.executable, "-c", DIES_WRITING, str(tmp_path)]
+    with subprocess.Popen(code, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None and process.stdout.readline() == "0.25\n"
+        os.kill(process.pid, signal.SIGKILL)
+    started = time.monotonic()
+    trials = open_trials("toys", tmp_path, None)
+    with trials.claimed(2, propose) as trial:
+        assert trial is not None and (trial.number, trial.params, trial.intermediate_values) == (
+            0,
+            {"x": 0.25},
+            {1: 0.5},
+        )
+        trials.finish(trial, TrialState.COMPLETE, 1.0)
+    assert time.monotonic() - started < 15, "Optuna's own lock would wait for half a minute"
+    assert caplog.text.count("the last line was cut off by a crash") == 1
+    assert "trial 0: its process ended before it was finished" in caplog.text
+    lines = (tmp_path / "study.journal").read_text().splitlines()
+    assert all(isinstance(json.loads(line), dict) for line in lines)
+    assert [trial.state for trial in open_trials("toys", tmp_path, None).all()] == [TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "words"),
+    [
+        ("nonsense", UsageError, ["--storage nonsense", "postgresql://USER:PASSWORD@HOST/NAME"]),
+        ("oracle://me:secret@host/name", EnvironmentFailure, ["oracle://me:***@host/name", "driver is not installed"]),
+        ("sqlite:////nowhere/at/all.db", EnvironmentFailure, ["the database does not answer", "unable to open"]),
+    ],
+)
+def test_storages_that_are_not_there(tmp_path: Path, url: str, kind: type[Exception], words: list[str]) -> None:
+    with pytest.raises(kind) as caught:
+        open_trials("toys", tmp_path, url)
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "secret" not in message

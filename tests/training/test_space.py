@@ -1,0 +1,156 @@
+"""Spaces of a search: what files may say, what is wrong with them, and the settings that come out."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import qmc
+
+from soups.errors import UsageError
+from soups.training.sampling import PRUNERS, SAMPLERS, distributions, draw
+from soups.training.settings import RandomRanges, TrainingSettings
+from soups.training.space import SPACES, Space, settings_of, space_of
+
+RANGES = RandomRanges()
+EVERY_KIND = """\
+lr: {low: 1e-6, high: 1e-3, log: true}
+epochs: {low: 10, high: 25, step: 5}
+patience: {choices: [null, 3]}
+optimizer: {choices: [adamw, lamb]}
+freeze-backbone: {choices: [true, false]}
+class_weights: {choices: [null, auto, [red=2, blue=1]]}
+mix: {low: 0, high: 0.5, otherwise: 0}
+magnitude: {low: 0, high: 20}
+operations: {low: 0, high: 2}
+"""
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "space.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_every_kind_of_hyperparameter(tmp_path: Path) -> None:
+    space = space_of(written(tmp_path, EVERY_KIND), RANGES, ())
+    assert (space["lr"].low, space["lr"].log, space["epochs"].step) == (1e-6, True, 5)
+    assert isinstance(space["mix"].low, float) and isinstance(space["epochs"].low, int)
+    drawn = {"lr": 1e-4, "epochs": 15, "patience": "null", "optimizer": "lamb", "freeze_backbone": "true"}
+    drawn |= {"class_weights": '["red=2", "blue=1"]', "mix": 0.3, "mix_used": False, "magnitude": 9, "operations": 2}
+    settings = settings_of(space, drawn, TrainingSettings(wd=0.5))
+    assert (settings.lr, settings.epochs, settings.patience, settings.optimizer) == (1e-4, 15, None, "lamb")
+    assert settings.freeze_backbone is True and settings.class_weights == ("red=2", "blue=1")
+    assert (settings.mix, settings.aug, settings.wd) == (0.0, "rand-m9-n2", 0.5)
+    used = settings_of(space, {**drawn, "mix_used": True, "operations": 0}, TrainingSettings())
+    assert (used.mix, used.aug) == (0.3, None)
+
+
+def test_built_in_spaces() -> None:
+    original = space_of("original", RANGES, ())
+    assert {name: (entry.low, entry.high) for name, entry in original.items()} == {
+        "epochs": (10, 25),
+        "batch_size": (16, 512),
+        "lr": (1e-6, 1e-3),
+        "random_seed": (34, 48),
+    }
+    assert (original["lr"].log, original["random_seed"].step) == (True, 2)
+    starts = space_of("original", RANGES, ("start_from", "lr"))
+    assert (starts["start_model"].low, starts["start_model"].high) == (0, 10) and "lr" not in starts
+    paper = space_of("paper", RandomRanges(epochs_range=(2, 3)), ())
+    assert (paper["epochs"].low, paper["epochs"].high, paper["mix"].otherwise) == (2, 3, 0.0)
+    assert {"magnitude", "operations"} <= set(paper) and "magnitude" not in space_of("paper", RANGES, ("aug",))
+
+
+def test_a_start_is_one_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "model_3.pt").touch()
+    space, base = space_of("original", RANGES, ("start_from",)), TrainingSettings(start_from=str(tmp_path))
+    drawn = {"epochs": 10, "batch_size": 16, "lr": 1e-4, "random_seed": 34}
+    settings = settings_of(space, {**drawn, "start_model": 3}, base)
+    assert settings.start_from == str(tmp_path / "model_3.pt") and settings.random_seed == 34
+    with pytest.raises(UsageError, match="no start 4"):
+        settings_of(space, {**drawn, "start_model": 4}, base)
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "words"),
+    [
+        ("learning_rate: {low: 1, high: 2}", (), ["space.yaml, line 1", "unknown hyperparameter 'learning_rate'"]),
+        ("lr: {low: 1e-6, high: 1e-3}\nepoch: {low: 1, high: 2}", (), ["line 2", "did you mean 'epochs'?"]),
+        ("lr: {low: a, high: 1}", (), ["line 1: lr", "number", "'a'"]),
+        ("lr: {low: 1e-3, high: 1e-6}", (), ["line 1: lr", "low at most as high as high"]),
+        ("lr: {low: 1e-6, high: 1, step: 1e-3, log: true}", (), ["log or step"]),
+        ("mix: {low: 0, high: 1, log: true}", (), ["low above zero"]),
+        ("epochs: {low: 1, high: 10, step: 2}", (), ["whole number of steps"]),
+        ("epochs: {low: 1.5, high: 10}", (), ["line 1: epochs", "integer", "1.5"]),
+        ("epochs: {low: 1, hihg: 10}", (), ["unknown word 'hihg'", "did you mean 'high'?"]),
+        ("epochs: {low: 1}", (), ["line 1: epochs", "{low: 10, high: 25"]),
+        ("lr: 1e-3", (), ["line 1: lr", "{low: 1e-6", "'1e-3'"]),
+        ("optimizer: {low: 1, high: 2}", (), ["for numbers", "choices"]),
+        ("optimizer: {choices: []}", (), ["a list such as"]),
+        ("sampler: {choices: [shuffled, balance]}", (), ["line 1: sampler", "balanced", "'balance'"]),
+        ("optimizer: {choices: [adamw, adamw]}", (), ["each once"]),
+        ("lr: {low: 1, high: 2}\nlr: {low: 1, high: 2}", (), ["line 2", "given twice"]),
+        ("hparams: {choices: [fixed]}", (), ["not to be searched"]),
+        ("start_from: {choices: [a]}", (), ["not to be searched", "start_model"]),
+        ("start_model: {low: 0, high: 1}", (), ["--start-from DIR"]),
+        ("magnitude: {low: 0, high: 1}", (), ["magnitude and operations together"]),
+        ("lr: {low: 1, high: 2}", ("lr",), ["line 1", "lr is searched, and --lr fixes it"]),
+        ("", (), ["no hyperparameter"]),
+        ("- lr", (), ["space.yaml", "not a list of settings"]),
+    ],
+)
+def test_mistakes_in_a_file(tmp_path: Path, text: str, given: tuple[str, ...], words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        space_of(written(tmp_path, text), RANGES, given)
+    message = " ".join(str(caught.value).split())
+    assert all(word in message for word in words), message
+
+
+def test_no_such_space() -> None:
+    with pytest.raises(UsageError, match="did you mean 'paper'"):
+        space_of("papers", RANGES, ())
+    with pytest.raises(UsageError, match="flags give all"):
+        space_of("original", RANGES, ("epochs", "batch_size", "lr", "random_seed"))
+
+
+def test_settings_that_contradict_each_other(tmp_path: Path) -> None:
+    space = space_of(written(tmp_path, "freeze_backbone: {choices: [true, false]}"), RANGES, ())
+    with pytest.raises(UsageError, match="leave lp_epochs out"):
+        settings_of(space, {"freeze_backbone": "true"}, TrainingSettings(lp_epochs=2))
+
+
+def drawn_by(sampler: str, space: Space, number: int, seed: int = 0) -> dict[str, object]:
+    study = optuna.create_study()
+    trial = FrozenTrial(number, TrialState.RUNNING, None, None, None, {}, {}, {}, {}, {}, -1)
+    return draw(sampler, seed, study, trial, space)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_draws_depend_on_seed_and_number_alone(sampler: str) -> None:
+    space = SPACES["paper"](RANGES)
+    first = [drawn_by(sampler, space, number) for number in range(3)]
+    assert first == [drawn_by(sampler, space, number) for number in range(3)]
+    assert len({str(each) for each in first}) == 3 and drawn_by(sampler, space, 0, seed=1) != first[0]
+    for values in first:
+        assert set(values) == set(distributions(space)) and {"mix_used", "smoothing_used"} < set(values)
+        assert 1e-6 <= values["lr"] <= 1e-4 and float(f"{values['lr']:.6g}") == values["lr"]  # type: ignore[operator]
+
+
+def test_the_quasi_random_sampler_goes_through_the_sequence() -> None:
+    space = {name: SPACES["paper"](RANGES)[name] for name in ("mix", "smoothing")}
+    space = {name: entry.model_copy(update={"otherwise": None}) for name, entry in space.items()}
+    points = qmc.Sobol(2, scramble=True, seed=5).random(4)
+    for number, point in enumerate(points):
+        values = drawn_by("qmc", space, number, seed=5)
+        assert [values["mix"], values["smoothing"]] == pytest.approx([0.9 * point[0], 0.25 * point[1]], rel=1e-5)
+
+
+def test_pruners_give_up_what_falls_behind() -> None:
+    study = optuna.create_study(direction="maximize")
+    for value in (0.5, 0.6, 0.7, 0.8, 0.9):
+        study.add_trial(optuna.trial.create_trial(value=value, intermediate_values={1: value, 2: value}))
+    poor = optuna.trial.create_trial(state=TrialState.RUNNING, intermediate_values={1: 0.1})
+    study.add_trial(poor)
+    verdicts = {name: make(9).prune(study, study.trials[-1]) for name, make in PRUNERS.items()}
+    assert verdicts["median"] and not verdicts["none"]
