@@ -2,18 +2,21 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from soups.cli import set_up_logging
-from soups.errors import EnvironmentFailure
+from soups.errors import EnvironmentFailure, UserError
 from soups.records import refusal
 
 Item = TypeVar("Item")
@@ -23,10 +26,34 @@ _SECONDS_TO_SAVE = 120.0
 """What a worker process may take for its step and its state, once it was asked to leave."""
 
 
+@dataclass
+class _Order:
+    """What was last asked for; here it is a plain number, in a process it is one that its parent can change."""
+
+    value: int = 0
+
+
+@dataclass
+class _Place:
+    """Of this process among the workers of its crew."""
+
+    number: int | None = None
+    """From 0; None in a process that is no worker."""
+    newest: Any = field(default_factory=_Order)
+    """The number of the order that was given last."""
+    at: int = 0
+    """The order that the present work is part of."""
+
+
+_place = _Place()
+
+
 def run_all(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """Yield each item with its result, or with the exception that it raised, as they finish.
+
+    A worker process that dies costs the item that it was at, no other.
 
     Args:
         function: importable by name, because processes are spawned afresh; imports stay loaded between items.
@@ -37,32 +64,84 @@ def run_all(
         for item in items:
             yield item, caught(function, item)
         return
-    with worker_processes(min(jobs, len(items))) as pool:
-        futures = {pool.submit(caught, function, item): item for item in items}
-        for future in as_completed(futures):
-            yield futures[future], result_of(future, "give fewer --jobs")
+    with Crew(min(jobs, len(items))) as crew:
+        waiting = deque(items)
+        under_way = {crew.submit(function, item): item for item in [waiting.popleft() for _ in range(crew.number)]}
+        while under_way:
+            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            finished = [(under_way.pop(future), result_of(future, "give fewer --jobs")) for future in done]
+            for _ in range(min(len(done), len(waiting))):  # Nobody is idle while the caller looks at the results.
+                item = waiting.popleft()
+                under_way[crew.submit(function, item)] = item
+            yield from finished
 
 
-@contextmanager
-def worker_processes(
-    number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-) -> Iterator[ProcessPoolExecutor]:
-    """Processes for the block, spawned as work comes in; they end with it, at once if it ends by an exception.
+@dataclass
+class _Seat:
+    """A worker process and the work that it was given."""
+
+    process: ProcessPoolExecutor
+    given: list[Future[Any]] = field(default_factory=list)
+
+    def load(self) -> int:
+        self.given = [future for future in self.given if not future.done()]
+        return len(self.given)
+
+
+class Crew:
+    """Worker processes for a `with` block, spawned as work comes in, which keep what they imported from one piece to
+    the next; they end with the block, at once if it ends by an exception.
 
     Args:
         number: how many at the most.
         prepare: called in each before its first work; importable by name.
         arguments: for it.
     """
-    context = multiprocessing.get_context("spawn")
-    initial = (prepare, arguments)
-    with ProcessPoolExecutor(number, mp_context=context, initializer=_begin, initargs=initial) as pool:
+
+    def __init__(
+        self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+    ) -> None:
+        self.number, self._initial = number, (prepare, arguments)
+        self._newest = multiprocessing.get_context("spawn").Value("q", 0)
+        # One process each: an executor of several ends them all when one of them dies.
+        self._seats: dict[int, _Seat] = {}
+
+    def submit(self, function: Callable[[Item], Result], item: Item) -> "Future[Result | Exception]":
+        """Hand a piece of work to whoever has the least to do; an exception that it raises is its result."""
+        number = min(range(self.number), key=lambda each: self._seats[each].load() if each in self._seats else 0)
+        if number not in self._seats:
+            self._seats[number] = self._seat(number)
+        order = self._newest.value
         try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _end(multiprocessing.active_children())
-            raise
+            future = self._seats[number].process.submit(work, function, item, order)
+        except BrokenProcessPool:  # It died over the work before; whoever waits for that is told.
+            self._seats[number] = self._seat(number)
+            future = self._seats[number].process.submit(work, function, item, order)
+        self._seats[number].given.append(future)
+        return future
+
+    def call_off(self) -> None:
+        """Nobody wants the results of what was submitted so far: it is not begun any more, and may end early."""
+        self._newest.value += 1
+        for seat in self._seats.values():
+            for future in seat.given:
+                future.cancel()
+
+    def _seat(self, number: int) -> _Seat:
+        context, arguments = multiprocessing.get_context("spawn"), (number, self._newest, *self._initial)
+        return _Seat(ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=arguments))
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            with ThreadPoolExecutor(self.number) as threads:  # All at once: leaving takes each a while.
+                list(threads.map(lambda seat: seat.process.shutdown(), self._seats.values()))
+            return
+        for seat in self._seats.values():
+            seat.process.shutdown(wait=False, cancel_futures=True)
+        _end(multiprocessing.active_children())
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
@@ -78,7 +157,7 @@ def _end(processes: Sequence[BaseProcess]) -> None:
             process.kill()
 
 
-def result_of(future: Future[Result], advice: str) -> Result | EnvironmentFailure:
+def result_of(future: "Future[Result | Exception]", advice: str) -> Result | Exception:
     """What a worker process made of its work, waited for; where it died, what may help."""
     try:
         return future.result()
@@ -87,14 +166,40 @@ def result_of(future: Future[Result], advice: str) -> Result | EnvironmentFailur
         return EnvironmentFailure(problem, next_step=f"it may have run out of memory: {advice}")
 
 
-def _begin(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    """What a worker process does first."""
+def worker_number() -> int | None:
+    """Which worker of its crew this process is, from 0; None where it is none."""
+    return _place.number
+
+
+def called_off() -> bool:
+    """Whether nobody wants the result of this process's present work any more."""
+    # A worker that took the place of a dead one may not have heard of the newest order, but none can be ahead of it.
+    return bool(_place.at < _place.newest.value)
+
+
+def take_place(
+    number: int | None, newest: Any, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
+) -> None:
+    """Make this process a worker.
+
+    Args:
+        number: of the worker, from 0; None where each sees its own devices alone.
+        newest: its `value` is the number of the newest order.
+        prepare: called with `arguments`.
+        arguments: for it.
+    """
     set_up_logging()
+    _place.number, _place.newest = number, newest
+    if prepare is not None:
+        prepare(*arguments)
+
+
+def _begin(number: int, newest: Any, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    """What a worker process does first."""
     # Ctrl-C reaches every process of a terminal; the parent decides, and ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if prepare is not None:
-        prepare(*arguments)
+    take_place(number, newest, prepare, arguments)
 
 
 def _end_with_parent() -> None:
@@ -105,6 +210,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def work(function: Callable[[Any], Any], item: Any, order: int = 0) -> Any:
+    """A piece of work in a worker process: its result, or the exception that it raised; None if it was called off."""
+    _place.at = order
+    return None if called_off() else sendable(caught(function, item))
+
+
 def caught(function: Callable[[Item], Result], item: Item) -> Result | Exception:
     """The result, or the exception that was raised; the operating system's refusals in words."""
     try:
@@ -113,3 +224,19 @@ def caught(function: Callable[[Item], Result], item: Item) -> Result | Exception
         return refusal(error, error.filename or "a file") or error
     except Exception as error:
         return error
+
+
+def sendable(result: Any) -> Any:
+    """A result as another process can have it: a fault of ours with its traceback, which pickling leaves behind."""
+    if not isinstance(result, Exception) or isinstance(result, UserError):
+        return result
+    lines = "".join(traceback.format_exception(result)).rstrip()
+    try:
+        copy = pickle.loads(pickle.dumps(result))
+        if not isinstance(copy, Exception):
+            raise TypeError("no exception any more")
+    except Exception:  # Anything may go wrong in a class that somebody else wrote.
+        result = RuntimeError(f"{type(result).__name__}: {result}")
+    result.__traceback__ = None
+    result.add_note(f"in a worker process:\n{lines}")
+    return result

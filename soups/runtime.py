@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,11 +32,13 @@ class RuntimeSettings(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto` takes bf16 where the processor computes in it; resolved once per run and recorded."""
     threads: int | None = Field(default=None, gt=0)
-    """CPU threads of each process (default: the cores divided by `--jobs`); resolved once per run and recorded."""
+    """CPU threads of each process (default: the cores divided by `--jobs`, 1 with `--jobs auto` on the CPU); resolved
+    once per run and recorded."""
     workers: int = Field(default=0, ge=0)
     """Processes that prepare images for each training process; they do not change the result."""
-    jobs: int = Field(default=1, gt=0)
-    """Models trained or evaluated side by side, each in a process of its own."""
+    jobs: Annotated[int, Field(gt=0)] | Literal["auto"] = 1
+    """Models trained or evaluated side by side, each in a process of its own; `auto`: one on each accelerator, or as
+    many as the cores have room for at the run's threads."""
 
 
 class Runtime(BaseModel):
@@ -48,9 +50,27 @@ class Runtime(BaseModel):
     precision: Precision
     threads: int
     workers: int = 0
-    jobs: int = 1
+    wanted_jobs: int | Literal["auto"] = 1
     deterministic: bool = False
     """Whether an accelerator may only use algorithms that give the same bits each time."""
+
+    @property
+    def jobs(self) -> int:
+        """How many models at once.
+
+        Raises:
+            EnvironmentFailure: the device does not exist here.
+        """
+        if self.wanted_jobs != "auto":
+            return self.wanted_jobs
+        places = _accelerators(self.wanted_device)
+        return places or max(1, available_cores() // self.threads)
+
+    def of_worker(self, number: int | None) -> "Runtime":
+        """As one of several worker processes has it: with a device of its own, see `device_of_worker`; None: itself."""
+        if number is None:
+            return self
+        return self.model_copy(update={"wanted_device": device_of_worker(self.wanted_device, number)})
 
     @property
     def device(self) -> str:
@@ -74,10 +94,18 @@ def resolve(settings: RuntimeSettings, precision: Precision | None = None, threa
     return Runtime(
         wanted_device=settings.device,
         precision=precision,
-        threads=threads or settings.threads or max(1, available_cores() // settings.jobs),
+        threads=threads or settings.threads or _own_threads(settings),
         workers=settings.workers,
-        jobs=settings.jobs,
+        wanted_jobs=settings.jobs,
     )
+
+
+def _own_threads(settings: RuntimeSettings) -> int:
+    """Threads of each process, where nobody says how many."""
+    if settings.jobs == "auto":
+        # On the CPU, many processes of one thread finish a pool sooner than few of many.
+        return max(1, available_cores() // (_accelerators(settings.device) or available_cores()))
+    return max(1, available_cores() // settings.jobs)
 
 
 def available_cores() -> int:
@@ -112,6 +140,22 @@ def find_device(name: str) -> str:
     return name
 
 
+def _accelerators(name: str) -> int:
+    """How many accelerators a device's name stands for; 0: the CPU.
+
+    Raises:
+        EnvironmentFailure: the device does not exist here.
+    """
+    device = find_device(name)
+    if device == "cpu":
+        return 0
+    if ":" in device:
+        return 1
+    import torch
+
+    return max(1, torch.accelerator.device_count())
+
+
 def device_of_worker(name: str, number: int) -> str:
     """The device of one of several worker processes: accelerators are dealt out in turn, unless the name says which.
 
@@ -122,12 +166,7 @@ def device_of_worker(name: str, number: int) -> str:
     Raises:
         EnvironmentFailure: the device does not exist here.
     """
-    device = find_device(name)
-    if device == "cpu" or ":" in device:
-        return device
-    import torch
-
-    count = torch.accelerator.device_count()
+    device, count = find_device(name), _accelerators(name)
     return f"{device}:{number % count}" if count > 1 else device
 
 

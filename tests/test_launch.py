@@ -1,9 +1,15 @@
 import os
-
-import pytest
+import time
+import traceback
+from pathlib import Path
 
 from soups.errors import DataError, EnvironmentFailure
-from soups.launch import run_all
+from soups.launch import run_all, worker_number
+
+
+class _Stubborn(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
 
 
 def _half(number: int) -> tuple[int, float]:
@@ -13,7 +19,21 @@ def _half(number: int) -> tuple[int, float]:
         raise PermissionError(13, "Permission denied", "models/.x.lock")
     if number == 4:
         os._exit(9)
+    if number == 7:
+        raise _Stubborn(7, 8)
+    if number == 8:
+        raise KeyError("eight")
     return os.getpid(), number / 2
+
+
+def _number(task: tuple[int, Path]) -> int | None:
+    """Item 0 waits until six others are done."""
+    item, folder = task
+    until = time.monotonic() + 60
+    while item == 0 and len(list(folder.iterdir())) < 6 and time.monotonic() < until:
+        time.sleep(0.01)
+    (folder / str(item)).touch()
+    return worker_number()
 
 
 def test_one_after_the_other_in_this_process() -> None:
@@ -24,14 +44,25 @@ def test_one_after_the_other_in_this_process() -> None:
     assert isinstance(results[2][1], DataError)
 
 
-@pytest.mark.parametrize("items", [[1, 2, 3, 5], [1, 4]])
-def test_side_by_side_in_other_processes(items: list[int]) -> None:
-    results = dict(run_all(_half, items, jobs=2))
-    assert set(results) == set(items)
-    if 4 in items:
-        assert isinstance(results[4], EnvironmentFailure)
-        assert "fewer --jobs" in str(results[4])
-    else:
-        assert str(results[3]) == "three: no half\n  expected: another number"
-        assert results[5][1] == 2.5
-        assert os.getpid() not in {value[0] for value in results.values() if isinstance(value, tuple)}
+def test_side_by_side_and_what_goes_wrong_there_stops_nothing_else() -> None:
+    items = [1, 4, 2, 3, 4, 7, 8, 5]
+    found = list(run_all(_half, items, jobs=2))
+    assert sorted(item for item, _ in found) == sorted(items)
+    results = dict(found)
+    assert isinstance(results[4], EnvironmentFailure)
+    assert "fewer --jobs" in str(results[4])
+    assert str(results[3]) == "three: no half\n  expected: another number"
+    assert results[5][1] == 2.5  # type: ignore[index]
+    assert os.getpid() not in {value[0] for value in results.values() if isinstance(value, tuple)}
+    # Exceptions of other people's classes cross over as well, and all bring their traceback.
+    assert type(results[7]) is RuntimeError and str(results[7]) == "_Stubborn: 7 and 8"
+    assert type(results[8]) is KeyError
+    assert "in _half" in "".join(traceback.format_exception(results[8]))
+
+
+def test_each_worker_has_a_number_and_the_list_is_shared(tmp_path: Path) -> None:
+    assert worker_number() is None
+    assert [number for _, number in run_all(_number, [(1, tmp_path)], jobs=2)] == [None]
+    (tmp_path / "1").unlink()
+    numbers = {item: number for (item, _), number in run_all(_number, [(n, tmp_path) for n in range(7)], jobs=2)}
+    assert numbers == {0: 0, **dict.fromkeys(range(1, 7), 1)}

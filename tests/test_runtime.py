@@ -21,6 +21,24 @@ def test_threads_share_the_cores_among_jobs(monkeypatch: pytest.MonkeyPatch) -> 
     assert runtime.resolve(RuntimeSettings(device="cpu", precision="fp32", jobs=99)).threads == 1
 
 
+def test_as_many_jobs_as_there_are_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(runtime, "available_cores", lambda: 8)
+    auto = RuntimeSettings(device="cpu", precision="fp32", jobs="auto")
+    assert (runtime.resolve(auto).threads, runtime.resolve(auto).jobs) == (1, 8)
+    assert runtime.resolve(auto, threads=3).jobs == 2
+    assert runtime.resolve(auto, threads=16).jobs == 1
+    monkeypatch.setattr(runtime, "find_device", lambda name: "xpu" if name == "auto" else name)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+    resolved = runtime.resolve(auto.model_copy(update={"device": "auto"}))
+    assert (resolved.threads, resolved.jobs) == (2, 4)
+    assert [resolved.of_worker(number).device for number in (None, 0, 5)] == ["xpu", "xpu:0", "xpu:1"]
+    assert runtime.resolve(auto.model_copy(update={"device": "xpu:2"})).jobs == 1
+    with pytest.raises(ValueError, match="greater than 0"):
+        RuntimeSettings(jobs=0)
+
+
 def test_auto_precision_is_one_that_exists() -> None:
     assert runtime.resolve(RuntimeSettings(device="cpu")).precision in ("fp32", "bf16")
 

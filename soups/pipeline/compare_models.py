@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from soups import cli
 from soups.errors import PartialFailure, UsageError, UserError, unknown_name
+from soups.launchers import LaunchSettings, require_launcher
 from soups.metrics import METRICS
 from soups.models.settings import ModelSettings
 from soups.pipeline.compare_settings import CompareSettings
@@ -55,7 +56,7 @@ class _Contest:
         """What scoring its models needs."""
         settings = self.entrant.settings
         evaluation = settings.evaluation.model_copy(update={"metric": self.run.recorded.metric})
-        return Bench(self.run, self.run.runtime(settings.runtime), evaluation, settings.cache)
+        return Bench(self.run, self.run.runtime(settings.runtime), evaluation, settings.cache, settings.launch)
 
     def tasks(self, seeds: int) -> list[Task]:
         """The fine-tunes that are not finished.
@@ -86,7 +87,7 @@ def compare_models(given: cli.Given[CompareSettings]) -> None:
     if settings.minutes is not None:
         contests = [_within(contest, settings.minutes) for contest in contests]
     tasks = {contest.label: contest.tasks(settings.seeds) for contest in contests}  # Refuses before any training.
-    contests = survivors.of(contests, lambda contest: _trained(contest, tasks[contest.label], settings.runtime.jobs))
+    contests = survivors.of(contests, lambda contest: _trained(contest, tasks[contest.label], settings.launch))
     entries = survivors.of(contests, lambda contest: _scored(contest, settings.seeds))
     if entries:
         folder = Path(settings.run.runs_folder) / f"{name}-{TABLE}"
@@ -142,6 +143,7 @@ def _check(settings: CompareSettings, entrants: Sequence[Entrant]) -> None:
     """Find out before anything is written whether settings and data are in order and every network exists."""
     from soups.models.build import describe
 
+    require_launcher(settings.launch)
     if settings.evaluation.metric not in METRICS:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
     if settings.run.model_location is not None:
@@ -149,7 +151,7 @@ def _check(settings: CompareSettings, entrants: Sequence[Entrant]) -> None:
     if settings.training.hparams != "fixed":
         problem = f"--hparams {settings.training.hparams}: networks are compared under one budget"
         raise UsageError(problem, expected="fixed", next_step="leave --hparams out")
-    if settings.minutes is not None and settings.runtime.jobs > 1:
+    if settings.minutes is not None and settings.runtime.jobs != 1:
         problem = "--minutes with --jobs: models that train side by side are slower than the measured speed"
         raise UsageError(problem, expected="one of them", next_step="leave --jobs out")
     new = [each for each in entrants if existing_run(each.settings.run, each.run_name) is None]
@@ -198,8 +200,8 @@ def _within(contest: _Contest, minutes: float) -> _Contest:
     return replace(contest, entrant=contest.entrant.with_epochs(epochs))
 
 
-def _trained(contest: _Contest, tasks: Sequence[Task], jobs: int) -> _Contest:
-    train_all(tasks, jobs)
+def _trained(contest: _Contest, tasks: Sequence[Task], launch: LaunchSettings) -> _Contest:
+    train_all(tasks, launch)
     return contest
 
 

@@ -5,11 +5,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from soups.models.model_args import spelled
-from soups.pipeline.settings import CommandSettings
+from soups.pipeline.settings import PoolSettings
 from soups.training.settings import TrainingSettings
 
 
-class CompareSettings(CommandSettings):
+class CompareSettings(PoolSettings):
     """Fine-tune several networks under one budget, and say which is better, by how much, and at what cost.
 
     Takes the flags of finetune.py. Each network is a run of its own, `<name>-<network>`; what is finished is not

@@ -10,7 +10,7 @@ import numpy as np
 
 from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
-from soups.launch import caught, result_of, worker_processes
+from soups.launch import Crew, result_of
 from soups.pipeline.plan import Task
 from soups.pipeline.run import Run, existing_run
 from soups.pipeline.sets import evaluation_set, training_set
@@ -46,8 +46,8 @@ def costs_of(task: Task) -> dict[str, Any]:
         if line.get("conditions") == conditions:
             return {key: line[key] for key in _COSTS}
     # A process of its own: what this one has loaded or trained before is not in its memory.
-    with worker_processes(1) as pool:
-        found = result_of(pool.submit(caught, _measure, task), "give a smaller --batch-size")
+    with Crew(1) as crew:
+        found = result_of(crew.submit(_measure, task), "give a smaller --batch-size")
     if isinstance(found, Exception):
         raise found
     append_record(log, {"conditions": conditions, **found})
@@ -99,7 +99,7 @@ def _measure(task: Task) -> dict[str, Any]:
         index=task.index,
         preprocessing=preprocessing,
         metric=task.settings.evaluation.metric,
-        runtime=task.runtime.model_copy(update={"jobs": 2}),  # Without a bar of its own.
+        runtime=task.runtime.model_copy(update={"wanted_jobs": 2}),  # Without a bar of its own.
         eval_batch_size=task.training.batch_size,
         on_epoch=lambda line: speeds.append(line["images_per_second"]),
     ).run()

@@ -96,6 +96,7 @@ def _entrant(word: str, settings: CompareSettings, name: str) -> Entrant:
             model=_with(settings.model, own | _part(values, ModelSettings.model_fields), word),
             evaluation=settings.evaluation,
             runtime=settings.runtime,
+            launch=settings.launch,
             training=_with(settings.training, _part(values, TrainingSettings.model_fields), word),
         ),
     )

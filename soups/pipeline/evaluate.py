@@ -1,8 +1,8 @@
 """Logits and scores of the models of a run: computed once, logged, and read back by every later stage."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from soups.errors import DataError, PartialFailure, UserError
 from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
 from soups.evaluation.settings import EvaluationSettings
 from soups.labels import LabelSpace
-from soups.launch import run_all
+from soups.launch import worker_number
+from soups.launchers import LaunchSettings, launcher_of
 from soups.metrics import all_scores, probabilities
 from soups.pipeline.reading import load_model
 from soups.pipeline.run import Run
@@ -35,6 +36,7 @@ class Bench:
     runtime: Runtime
     evaluation: EvaluationSettings
     cache: CacheSettings
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
 
     def labels(self, set_name: str, space: LabelSpace | None = None) -> np.ndarray:
         """(N,) int64 class indices of a set in the run's space, or another of its factors; -1 where there is no label.
@@ -150,6 +152,7 @@ def result_line(bench: Bench, model_name: str, scores: dict[str, dict[str, float
 def score_model(task: tuple[Bench, Path]) -> dict[str, Any]:
     """Score one model on every labelled set, keep its logits, and return its line for the log."""
     bench, path = task
+    bench = replace(bench, runtime=bench.runtime.of_worker(worker_number()))
     names = evaluation_sets(bench.run.samples)
     given = bench.probabilities(path, names)  # Of an unlabelled test set too: the votes want them.
     scores = {name: all_scores(given[name], bench.labels(name)) for name in bench.labelled_sets()}
@@ -188,7 +191,7 @@ def evaluate_individuals(bench: Bench, with_start: bool = True) -> dict[str, dic
     missing = [path for name, path in wanted.items() if not _is_known(known.get(name), run, path)]
     failures = []
     tasks = [(bench, path) for path in missing]
-    for (_, path), result in run_all(score_model, tasks, bench.runtime.jobs):
+    for (_, path), result in _spread(bench, tasks):
         if isinstance(result, UserError):
             failures.append(str(result))
         elif isinstance(result, Exception):
@@ -203,6 +206,19 @@ def evaluate_individuals(bench: Bench, with_start: bool = True) -> dict[str, dic
         raise DataError("\n".join(failures))
     known = run.results(run.individual_results)
     return {name: known[name] for name in models}
+
+
+def _spread(
+    bench: Bench, tasks: Sequence[tuple[Bench, Path]]
+) -> Iterator[tuple[tuple[Bench, Path], dict[str, Any] | Exception]]:
+    """The lines of the models, as they are scored, wherever that is done."""
+    launcher = launcher_of(bench.launch, bench.runtime)
+    if not bench.launch.no_shared_storage:
+        yield from launcher.run_all(score_model, tasks)
+        return
+    from soups.pipeline.away import fetched_scores
+
+    yield from fetched_scores(launcher, bench, tasks)
 
 
 def _is_known(line: dict[str, Any] | None, run: Run, path: Path) -> bool:

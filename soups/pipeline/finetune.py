@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.errors import PartialFailure, UserError, unknown_name
 from soups.interruption import held_back
-from soups.launch import run_all
+from soups.launch import worker_number
+from soups.launchers import LaunchSettings, launcher_of, require_launcher
 from soups.metrics import METRICS
+from soups.pipeline.away import fetched
 from soups.pipeline.creation import create_run, make_start
 from soups.pipeline.plan import Task, asked_for, parse_indices, plan, training_record
 from soups.pipeline.run import Run, existing_run, say_if_flattering
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OnEpoch = Callable[[dict[str, Any]], None]
+_LINES_TOLD = 3
+"""Of the log of a fine-tune that failed."""
 
 
 def finetune(given: cli.Given[FinetuneSettings]) -> None:
@@ -51,7 +56,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     require_optimizer(settings.training)
     if settings.training.freeze:
         _check_freeze(run, settings.training.freeze)
-    train_all(tasks, runtime.jobs)
+    train_all(tasks, settings.launch)
 
 
 def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tuple[Run, FinetuneSettings, Runtime]:
@@ -69,6 +74,7 @@ def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tupl
         prefer_determinism()
     if settings.evaluation.metric not in METRICS:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
+    require_launcher(settings.launch)
     run = create_run(settings, given)
     if "metric" not in given:
         recorded = settings.evaluation.model_copy(update={"metric": run.recorded.metric})
@@ -90,22 +96,29 @@ def _check_freeze(run: Run, count: int) -> None:
     check_stages(build_hollow(card.architecture, card.classes, str(run.start)).backbone, count, card.architecture.name)
 
 
-def train_all(tasks: Sequence[Task], jobs: int) -> None:
+def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     """Train what is asked for, several side by side.
+
+    Args:
+        tasks: of one runtime.
+        launch: where.
 
     Raises:
         PartialFailure: some of several failed; the others are kept.
     """
-    failures = []
-    for task, result in run_all(train_one, tasks, jobs):
+    failures: list[str] = []
+    if not tasks:
+        return
+    launcher = launcher_of(launch, tasks[0].runtime)
+    results = fetched(launcher, train_one, tasks) if launch.no_shared_storage else launcher.run_all(train_one, tasks)
+    for task, result in results:
         name = f"{task.run_name}{task.index}"
-        if isinstance(result, UserError):
-            failures.append(f"{name}: {result}")
-            error: Exception = result
-        elif isinstance(result, Exception):
-            logger.error("%s failed", name, exc_info=result)
-            failures.append(f"{name}: {type(result).__name__}: {result}")
-            error = result
+        if isinstance(result, Exception):
+            error, told = result, str(result)
+            if not isinstance(result, UserError):
+                logger.error("%s failed", name, exc_info=result)
+                told = f"{type(result).__name__}: {result}"
+            failures.append(f"{name}: {told}{_last_lines(task)}")
     if failures and len(tasks) == 1:
         raise error
     if failures:
@@ -115,8 +128,22 @@ def train_all(tasks: Sequence[Task], jobs: int) -> None:
         )
 
 
+def _last_lines(task: Task) -> str:
+    """The end of a fine-tune's log, for the message that tells why it failed."""
+    run = existing_run(task.settings.run, task.run_name)
+    assert run is not None
+    log = run.training_log(task.index)
+    key = fingerprint(training_record(run, task.settings, task.training, task.index, task.runtime))
+    lines = [line for line in read_records(log) if line.get("settings") == key][-_LINES_TOLD:]
+    if not lines:
+        return ""
+    name, metric = f"{task.run_name}{task.index}", task.settings.evaluation.metric
+    told = "".join(f"\n      {_epoch_text(name, line, task.training, metric)}" for line in lines)
+    return f"\n    the last lines of {log}:{told}"
+
+
 def train_one(task: Task, watch: OnEpoch | None = None) -> Path:
-    """Fine-tune one model and write it; runs in a process of its own where there are several jobs.
+    """Fine-tune one model and write it; runs in a process of its own, on its own device, where there are several jobs.
 
     Args:
         task: what to train.
@@ -125,6 +152,7 @@ def train_one(task: Task, watch: OnEpoch | None = None) -> Path:
     Returns:
         The checkpoint's path.
     """
+    task = replace(task, runtime=task.runtime.of_worker(worker_number()))
     settings = task.settings
     run = existing_run(settings.run, task.run_name)
     assert run is not None

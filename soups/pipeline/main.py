@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from soups import cli
 from soups.errors import DataError, UsageError, unknown_name
 from soups.evaluation.settings import EvaluationSettings
+from soups.launchers import LaunchSettings, require_launcher
 from soups.metrics import METRICS
 from soups.pipeline.adopt import adopt
 from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
 from soups.pipeline.run import Run, open_run, say_if_flattering
-from soups.pipeline.settings import CommandSettings, MainSettings
+from soups.pipeline.settings import CommandSettings, MainSettings, PoolSettings
 from soups.pipeline.vetting import say_if_misordered
 from soups.recipes import RECIPES, UNJUDGED
 from soups.recipes.options import list_recipes, parse_options
@@ -40,7 +41,7 @@ def open_bench(
         scoring: something will be scored, so say where that flatters; otherwise the samples table is not read.
 
     Raises:
-        UsageError: no such run, a setting that differs from the recorded one, or an unknown metric.
+        UsageError: no such run, a setting that differs from the recorded one, or an unknown metric or launcher.
     """
     run = open_run(settings, given, may_differ)
     if scoring:
@@ -49,7 +50,9 @@ def open_bench(
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     evaluation = EvaluationSettings.model_validate({**settings.evaluation.model_dump(), "metric": metric})
-    return Bench(run, run.runtime(settings.runtime), evaluation, settings.cache)
+    launch = settings.launch if isinstance(settings, PoolSettings) else LaunchSettings()
+    require_launcher(launch)
+    return Bench(run, run.runtime(settings.runtime), evaluation, settings.cache, launch)
 
 
 def cook(given: cli.Given[MainSettings]) -> None:

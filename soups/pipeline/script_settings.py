@@ -10,7 +10,7 @@ from soups.data.settings import CacheSettings
 from soups.evaluation.settings import EvaluationSettings
 from soups.explain.settings import MapSettings
 from soups.models.settings import ModelSettings
-from soups.pipeline.settings import CommandSettings, FrozenSettings, OneModelSettings, RunSettings
+from soups.pipeline.settings import CommandSettings, FrozenSettings, OneModelSettings, PoolSettings, RunSettings
 from soups.runtime import RuntimeSettings
 from soups.training.settings import RandomRanges, TrainingSettings
 
@@ -130,7 +130,7 @@ class CurateSettings(FrozenSettings):
     """The CSV to write, and beside it the page."""
 
 
-class StudySettings(CommandSettings):
+class StudySettings(PoolSettings):
     """Repeat a run's whole experiment over other splits of its data, and pool what each soup and vote gained.
 
     Every split is a run of its own, `<name>-s<split seed>`, whose fine-tunes have the hyperparameters that the run's

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from soups import cli
 from soups.checkpoints import SUFFIX, read_card
 from soups.errors import DataError, Diverged, PartialFailure, UsageError
-from soups.launch import run_all
+from soups.launch import run_all, worker_number
 from soups.metrics import METRICS
 from soups.pipeline.appraisal import Appraiser, drop_surplus
 from soups.pipeline.evaluate import Bench
@@ -98,6 +98,7 @@ def take_part(work: Work) -> None:
     Raises:
         UserError: what stops the work, such as a full disk; the trial that it came up in will be repeated.
     """
+    work = replace(work, runtime=work.runtime.of_worker(worker_number()))
     participant = _Participant(work, open_trials(work.name, work.run.folder, work.storage), Appraiser(work.bench))
     told = False
     while True:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from soups.cli import Flag
 from soups.data.settings import CacheSettings, DataSettings
 from soups.evaluation.settings import EvaluationSettings
+from soups.launchers import LaunchSettings
 from soups.models.settings import ModelSettings
 from soups.runtime import RuntimeSettings
 from soups.training.settings import RandomRanges, TrainingSettings
@@ -54,7 +55,13 @@ class CommandSettings(FrozenSettings):
     runtime: RuntimeSettings = RuntimeSettings()
 
 
-class FinetuneSettings(CommandSettings):
+class PoolSettings(CommandSettings):
+    """What a command that works on many models can be told."""
+
+    launch: LaunchSettings = LaunchSettings()
+
+
+class FinetuneSettings(PoolSettings):
     """Fine-tune one model or several from one start.
 
     Images in folders named after their classes are all it needs: --data-location DIR. What is finished is not
@@ -82,7 +89,7 @@ class FinetuneSettings(CommandSettings):
     """Log to Weights & Biases as well: disabled, offline or online; never asks anything."""
 
 
-class MainSettings(CommandSettings):
+class MainSettings(PoolSettings):
     """Evaluate the models of a run, make soups of them, compare and plot: any combination, in this order."""
 
     download_models: Flag = False

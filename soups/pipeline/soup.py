@@ -25,6 +25,7 @@ from soups.evaluation.batchnorm import has_statistics
 from soups.filemeans import NotFinite, has_plain_mean, write_mean
 from soups.hashes import remember
 from soups.headers import Layout, layout_of
+from soups.launchers import launcher_of
 from soups.metrics import METRICS
 from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.judging import LazyJudge
@@ -172,8 +173,10 @@ def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) ->
         alone = LazyJudge(bench, (pool, card), order.batchnorm)
         judge: Judge = alone
         if order.at_once > 1:
+            if bench.launch.no_shared_storage:
+                raise UsageError("--at-once: judging reads the pool's files", next_step="leave --no-shared-storage out")
             seat = partial(seat_of_run, bench, order.batchnorm)
-            judge = stack.enter_context(Together(alone, seat, order.at_once))
+            judge = stack.enter_context(Together(alone, seat, order.at_once, launcher_of(bench.launch, bench.runtime)))
         judge = Budgeted(Replay(judge, lines), order.evaluations, order.minutes)
         soup = RECIPES[order.recipe](
             pool, judge, on_decision=lambda line: append_record(trace, {"request": key, **line}), **order.options

@@ -49,7 +49,7 @@ def study(given: cli.Given[StudySettings]) -> None:
             next_step="name one with --name",
         )
     orders, repetitions = _orders(base, settings.soup), _repetitions(base, settings)
-    train_all([task for one in repetitions for task in _tasks(one, base, settings)], settings.runtime.jobs)
+    train_all([task for one in repetitions for task in _tasks(one, base, settings)], settings.launch)
     splits = []
     for one in repetitions:
         for order in orders:

@@ -2,22 +2,20 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from soups.launch import caught, result_of, worker_processes
+from soups.launch import called_off, result_of, worker_number
+from soups.launchers import Launcher, Local
 from soups.pipeline.evaluate import Bench
 from soups.pipeline.judging import LazyJudge
 from soups.pipeline.pool import pool_of
 from soups.recipes.pool import Accept, Ingredient, Judge, Pool, Verdict
 from soups.recipes.running import RunningSum
-from soups.runtime import device_of_worker, limit_threads
-
-if TYPE_CHECKING:
-    from multiprocessing.sharedctypes import Synchronized
+from soups.runtime import limit_threads
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,7 @@ def seat_of_run(bench: Bench, batchnorm: str | None, number: int) -> Seat:
         batchnorm: see `LazyJudge`.
         number: of the worker, from 0.
     """
-    device = device_of_worker(bench.runtime.wanted_device, number)
-    bench = replace(bench, runtime=bench.runtime.model_copy(update={"wanted_device": device}))
+    bench = replace(bench, runtime=bench.runtime.of_worker(number))
     limit_threads(bench.runtime.threads)  # Candidates are averaged before the judge would do it.
     pool, card = pool_of(bench)
     return Seat(pool, LazyJudge(bench, (pool, card), batchnorm))
@@ -53,21 +50,19 @@ class Together:
         open_seat: importable by name (or a `partial` of such); called in each worker, with its number from 0, when its
             first work comes in.
         width: how many candidates at once, each in a process.
+        launcher: where; None: here.
     """
 
-    def __init__(self, alone: Judge, open_seat: Callable[[int], Seat], width: int) -> None:
+    def __init__(
+        self, alone: Judge, open_seat: Callable[[int], Seat], width: int, launcher: Launcher | None = None
+    ) -> None:
         self.alone, self.open_seat, self.width = alone, open_seat, width
+        self.launcher = launcher or Local(width)
         self._stack = ExitStack()
 
     def __enter__(self) -> "Together":
-        import multiprocessing
-
-        context = multiprocessing.get_context("spawn")
-        self._round: Synchronized[int] = context.Value("q", 0)
-        arguments = (self.open_seat, context.Value("q", 0), self._round)
-        self._workers: ProcessPoolExecutor = self._stack.enter_context(
-            worker_processes(self.width, _sit_down, arguments)
-        )
+        crew = self.launcher.crew(self.width, _sit_down, (self.open_seat,))
+        self._workers = self._stack.enter_context(crew)
         return self
 
     def __exit__(self, *problem: Any) -> None:
@@ -99,13 +94,13 @@ class Together:
             EnvironmentFailure: a worker process died.
             UserError: whatever judging this candidate raises.
         """
-        names, round = tuple(ingredient.name for ingredient in kept), self._round.value
-        tasks = (_Task(round, names, candidate.name, accept) for candidate in candidates)
+        names = tuple(ingredient.name for ingredient in kept)
+        tasks = (_Task(names, candidate.name, accept) for candidate in candidates)
         under_way: deque[Future[Verdict | Exception]] = deque()
         try:
             while True:
                 for task in islice(tasks, self.width - len(under_way)):
-                    under_way.append(self._workers.submit(caught, _judge, task))
+                    under_way.append(self._workers.submit(_judge, task))
                 if not under_way:
                     return
                 result = result_of(under_way.popleft(), "judge fewer candidates at once")
@@ -113,15 +108,11 @@ class Together:
                     raise result
                 yield result
         finally:
-            with self._round.get_lock():
-                self._round.value += 1
-            for future in under_way:
-                future.cancel()
+            self._workers.call_off()
 
 
 @dataclass(frozen=True)
 class _Task:
-    round: int
     kept: tuple[str, ...]
     candidate: str
     accept: Accept
@@ -133,8 +124,6 @@ class _Worker:
 
     open_seat: Callable[[int], Seat]
     number: int
-    round: "Synchronized[int]"
-    """The one whose verdicts are still wanted."""
     seat: Seat | None = None
     kept: tuple[str, ...] = ()
     total: RunningSum = field(default_factory=RunningSum)
@@ -153,35 +142,29 @@ class _Worker:
         except BaseException:
             self.kept, self.total = (), RunningSum()  # Nobody knows how far the sum has come.
             raise
-        return self.seat.judge(state, _Wanted(task, self.round))
+        return self.seat.judge(state, _Wanted(task.accept))
 
 
 @dataclass(frozen=True)
 class _Wanted:
     """The rule of a task, until it is called off: then nothing is good enough, and the judge stops."""
 
-    task: _Task
-    round: "Synchronized[int]"
+    accept: Accept
 
     def allows(self, verdict: Verdict) -> bool:
-        return self.round.value == self.task.round and self.task.accept.allows(verdict)
+        return not called_off() and self.accept.allows(verdict)
 
 
 _worker: _Worker | None = None
 """Of a worker process; None in the process that has them."""
 
 
-def _sit_down(open_seat: Callable[[int], Seat], workers: "Synchronized[int]", round: "Synchronized[int]") -> None:
+def _sit_down(open_seat: Callable[[int], Seat]) -> None:
     """What each worker process begins with."""
     global _worker
-    with workers.get_lock():
-        number = workers.value
-        workers.value += 1
-    _worker = _Worker(open_seat, number, round)
+    _worker = _Worker(open_seat, worker_number() or 0)
 
 
 def _judge(task: _Task) -> Verdict:
     assert _worker is not None
-    if _worker.round.value != task.round:
-        return Verdict(float("nan"), 0, 0, complete=False)  # Nobody will look at it.
     return _worker.judge(task)

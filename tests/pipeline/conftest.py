@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from PIL import Image
 import finetune
 import main
 from soups.checkpoints import read_card
+from soups.launch import caught
 from soups.pipeline import costs
 from tests.data.people import PHOTOS
 
@@ -86,16 +86,17 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     return read
 
 
-@contextmanager
-def _worker_threads(number: int) -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(number) as pool:
-        yield pool
+class _Threads(ThreadPoolExecutor):
+    """A `launch.Crew` in this process."""
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
+        return super().submit(caught, function, *arguments, **options)
 
 
 @pytest.fixture
 def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Costs are measured in this process, because starting one for each network takes seconds."""
-    monkeypatch.setattr(costs, "worker_processes", _worker_threads)
+    monkeypatch.setattr(costs, "Crew", _Threads)
 
 
 # Labels made of factors

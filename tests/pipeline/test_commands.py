@@ -153,7 +153,7 @@ def test_workers_and_jobs_do_not_show_in_the_bytes(copy_of: Desk) -> None:
     assert copy_of.finetune("--i", "7", "--aug", "rand-m5-n1", "--mix", "0.3", "--workers", "2") == 0
     assert (models / "toys7_epochs2.safetensors").read_bytes() == first
     (models / "toys7_epochs2.safetensors").unlink()
-    assert copy_of.finetune("--i", "7,8", "--aug", "rand-m5-n1", "--mix", "0.3", "--jobs", "2") == 0
+    assert copy_of.finetune("--i", "7,8", "--aug", "rand-m5-n1", "--mix", "0.3", "--jobs", "auto") == 0
     assert (models / "toys7_epochs2.safetensors").read_bytes() == first
     assert (models / "toys8_epochs2.safetensors").read_bytes() != first
 

@@ -13,7 +13,7 @@ import pytest
 
 from soups.checkpoints import read_card
 from soups.data.settings import DataSettings
-from soups.launch import worker_processes
+from soups.launch import Crew
 from soups.metrics import accuracy, probabilities
 from soups.pipeline import costs
 from soups.pipeline.compare_settings import CompareSettings
@@ -165,7 +165,7 @@ def test_mistakes_are_found_before_any_training(
 def test_costs_are_measured_in_a_process_of_its_own_and_other_settings_are_refused(
     compare: ModuleType, place: Path, flags: list[str], error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "worker_processes", worker_processes)
+    monkeypatch.setattr(costs, "Crew", Crew)
     ballast = np.ones(2**27)  # 1 GiB in this process
     assert compare.main([*flags, "--models", NARROW, "--seeds", "1"]) == 0
     assert float(table(place)["narrow"]["peak_memory"]) < 0.9 * 2**30 + 2**28 and ballast.nbytes == 2**30

@@ -1,0 +1,157 @@
+"""Time a pool of demo models side by side against one after the other, and what it costs to go on to the next model."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from soups import cli
+from soups.errors import DataError
+from soups.pipeline.settings import FinetuneSettings
+from soups.records import sha256_of
+
+ROOT = Path(__file__).resolve().parent.parent
+TOGETHER, WIDE = "two jobs of one thread", "one after the other, two threads"
+ALONE = "one after the other, one thread"
+"""There for its bytes, once."""
+WAYS = {
+    TOGETHER: ("--jobs", "2", "--threads", "1"),
+    WIDE: ("--jobs", "1", "--threads", "2"),
+    ALONE: ("--jobs", "1", "--threads", "1"),
+}
+
+
+class PoolBenchSettings(BaseModel):
+    """Time a pool of demo models by whole commands: side by side, and one after the other.
+
+    Ways take turns, and each ratio comes from one turn. The models of two jobs of one thread must have the bytes of
+    those made one after the other with one thread, or the script fails.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: int = Field(default=12, gt=1)
+    """How many are trained."""
+    epochs: int = Field(default=16, gt=0)
+    """Of each."""
+    repeats: int = Field(default=3, gt=0)
+    """Turns."""
+    base: str | None = None
+    """Folder of the CLIP to begin from; by default the demo's, which is made once."""
+    limit: int | None = Field(default=None, gt=0)
+    """At most so many images of each set."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    return cli.run(PoolBenchSettings, command, argv)
+
+
+def command(given: cli.Given[PoolBenchSettings]) -> None:
+    """Measure and print."""
+    settings = given.settings
+    data, base = made_by("make_digits.py"), settings.base or made_by("make_base.py")
+    with tempfile.TemporaryDirectory() as folder:
+        turns = []
+        for turn in range(settings.repeats):
+            ways = [way for way in WAYS if turn == 0 or way != ALONE]
+            made = {way: pool(Path(folder) / str(turn), way, data, base, settings) for way in ways}
+            turns.append({way: seconds for way, (seconds, _) in made.items()})
+            if turn == 0:
+                check_bytes({way: hashes for way, (_, hashes) in made.items()})
+        gap = between_models(Path(folder), data, base, settings)
+    tell(turns)
+    print(f"from the end of a model to the first step of the next: {gap:.2f} s")
+
+
+def made_by(script: str) -> str:
+    """What a script of the demo prints: where its data is."""
+    done = subprocess.run([sys.executable, ROOT / "scripts" / script], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def flags_of(runs: Path, data: str, base: str, settings: PoolBenchSettings) -> list[str]:
+    """Of finetune.py, for a pool in a new run."""
+    flags = ["--name", "digits", "--runs-folder", str(runs), "--precision", "fp32", "--device", "cpu"]
+    flags += ["--data-location", data, "--model", f"local-dir:{base}", "--templates", "a photo of the digit {}"]
+    flags += ["--limit", str(settings.limit)] if settings.limit else []
+    flags += ["--i", f"0-{settings.models - 1}", "--epochs", str(settings.epochs), "--validate-every", "0"]
+    return [*flags, "--aug", "rand-m5-n1", "--batch-size", "64"]
+
+
+def pool(folder: Path, way: str, data: str, base: str, settings: PoolBenchSettings) -> tuple[float, dict[str, str]]:
+    """Train a pool in a new run: seconds of the whole command, and name → hash of each model."""
+    runs = folder / way.replace(" ", "-").replace(",", "")
+    arguments = [sys.executable, str(ROOT / "finetune.py"), *flags_of(runs, data, base, settings), *WAYS[way]]
+    began = time.perf_counter()
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise DataError(f"finetune.py ended with {done.returncode}", found=done.stderr[-2000:])
+    hashes = {path.name: sha256_of(path) for path in sorted((runs / "digits" / "models").glob("*_epochs*"))}
+    shutil.rmtree(runs)
+    return seconds, hashes
+
+
+def between_models(folder: Path, data: str, base: str, settings: PoolBenchSettings) -> float:
+    """Seconds from the end of a model to the first step of the next in one process: the median of a few."""
+    from soups.data.loader import TrainingLoader
+    from soups.pipeline import finetune as training
+
+    moments: list[tuple[str, float]] = []
+    epoch, train_one = TrainingLoader.epoch, training.train_one
+
+    def first_step(self: TrainingLoader, number: int, *rest: int) -> Iterator[Any]:
+        moments.append(("step", time.perf_counter()))
+        yield from epoch(self, number, *rest)
+
+    def to_the_end(task: Any) -> Path:
+        path = train_one(task)
+        moments.append(("end", time.perf_counter()))
+        return path
+
+    TrainingLoader.epoch, training.train_one = first_step, to_the_end  # type: ignore[method-assign, assignment]
+    try:
+        flags = [*flags_of(folder / "between", data, base, replaced(settings, models=5, epochs=1)), "--threads", "1"]
+        training.finetune(cli.parse(FinetuneSettings, flags, {}))
+    finally:
+        TrainingLoader.epoch, training.train_one = epoch, train_one  # type: ignore[method-assign]
+    pairs = pairwise(moments)
+    return median(after[1] - before[1] for before, after in pairs if (before[0], after[0]) == ("end", "step"))
+
+
+def replaced(settings: PoolBenchSettings, **changes: int) -> PoolBenchSettings:
+    """The settings with some changed."""
+    return settings.model_copy(update=changes)
+
+
+def check_bytes(made: dict[str, dict[str, str]]) -> None:
+    """Raise where models made side by side differ from those made alone."""
+    together, serial = made[TOGETHER], made[ALONE]
+    if together != serial:
+        differing = ", ".join(name for name in serial if together.get(name) != serial[name])
+        raise DataError(f"models made side by side differ from those made one after the other: {differing}")
+    print(f"{len(serial)} models, the same bytes side by side as one after the other")
+
+
+def tell(turns: list[dict[str, float]]) -> None:
+    """Seconds of each way, and the ratio of the first to the second: median and range."""
+    for way in WAYS:
+        taken = [turn[way] for turn in turns if way in turn]
+        print(f"{way}: {median(taken):.1f} s ({min(taken):.1f} to {max(taken):.1f})")
+    ratios = [turn[TOGETHER] / turn[WIDE] for turn in turns]
+    print(f"{TOGETHER} / {WIDE}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

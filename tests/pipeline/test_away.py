@@ -1,0 +1,69 @@
+"""Work on machines that don't see the run's folder: everything comes back as if it had been made here."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import finetune
+import main
+from soups.launchers import LAUNCHERS, Local
+from tests.pipeline.conftest import Desk
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine stands for the others: what is sent and fetched is the same."""
+    monkeypatch.setitem(LAUNCHERS, "ray", lambda settings, runtime: Local(1))
+
+
+AWAY = ("--launcher", "ray", "--no-shared-storage")
+
+
+def without_speed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
+
+
+def test_fine_tunes_come_back_as_they_are_made_here(copy_of: Desk, elsewhere: None) -> None:
+    path, log = copy_of.run / "models" / "toys7_epochs2.safetensors", copy_of.run / "logs" / "training" / "toys7.jsonl"
+    assert copy_of.finetune("--i", "7") == 0
+    content, lines = path.read_bytes(), copy_of.log("training/toys7.jsonl")
+    path.unlink()
+    log.unlink()
+    before = copy_of.contents()
+    assert copy_of.finetune("--i", "7", *AWAY) == 0
+    assert path.read_bytes() == content
+    assert without_speed(copy_of.log("training/toys7.jsonl")) == without_speed(lines)
+    added = {name for name in copy_of.contents() if name not in before}
+    assert added == {f"runs/toys/models/{path.name}", "runs/toys/logs/training/toys7.jsonl"}
+    assert copy_of.finetune("--i", "7", "--lr", "1e-4", "--epochs", "3", "--overwrite", *AWAY) == 0
+    assert not path.exists() and path.with_name("toys7_epochs3.safetensors").exists()
+
+
+def test_scores_and_logits_come_back(copy_of: Desk, elsewhere: None) -> None:
+    lines = copy_of.log("individual_results.jsonl")
+    logits = {path.name: path.read_bytes() for path in (copy_of.run / "logits").rglob("*.npy")}
+    assert logits
+    (copy_of.run / "logs" / "individual_results.jsonl").unlink()
+    for path in (copy_of.run / "logits").rglob("*.npy"):
+        path.unlink()
+    assert main.main(["--eval-individual-models", *AWAY]) == 0
+    assert sorted(copy_of.log("individual_results.jsonl"), key=str) == sorted(lines, key=str)
+    back = {path.name: path.read_bytes() for path in (copy_of.run / "logits").rglob("*.npy")}
+    assert back.items() <= logits.items() and len(back) >= 3
+
+
+def test_what_cannot_be_sent_is_refused(
+    copy_of: Desk, error_of: Callable[[], str], elsewhere: None, toy_data: Path
+) -> None:
+    assert copy_of.finetune("--i", "8", "--no-shared-storage") == 2
+    assert "--no-shared-storage is for a Ray cluster next: add --launcher ray" in error_of()
+    assert copy_of.finetune("--i", "8", "--launcher", "slurm") == 2
+    assert "slurm" in (told := error_of()) and "local, ray" in told
+    settings = copy_of.run / "settings.yaml"
+    settings.write_text(settings.read_text().replace(str(toy_data), "toys"))
+    (copy_of.folder / "toys").symlink_to(toy_data)
+    flags = ["--name", "toys", "--i", "8", "--epochs", "1", *AWAY]
+    assert finetune.main(flags) == 2
+    assert "the run names its images by toys" in error_of()

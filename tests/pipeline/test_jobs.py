@@ -1,0 +1,35 @@
+"""Many models at once: what fails stops nothing else, and nothing of it shows in the bytes."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import soups.pipeline.finetune as training
+from tests.pipeline.conftest import Desk
+
+
+def test_a_failed_model_is_told_with_the_end_of_its_log(
+    copy_of: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
+) -> None:
+    write = training.write_checkpoint
+
+    def fails_for_seven(path: Any, state: Any, card: Any) -> None:
+        if path.name.startswith("toys7"):
+            raise OSError(28, "No space left on device", str(path))
+        write(path, state, card)
+
+    monkeypatch.setattr(training, "write_checkpoint", fails_for_seven)
+    assert copy_of.finetune("--i", "6-8", "--epochs", "4") == 5
+    told = error_of()
+    assert re.search(r"1 of 3 fine-tunes failed; the others are kept toys7: \S+toys7_epochs4\S+: disk full", told)
+    assert re.search(r"the last lines of \S+toys7.jsonl: toys7: epoch 2 of 4, .*toys7: epoch 4 of 4, loss", told)
+    assert "toys7: epoch 1" not in told[told.index("fine-tunes failed") :]
+    assert "run the same command again" in told
+    assert len(list((copy_of.run / "models").glob("toys[68]_epochs4.safetensors"))) == 2
+
+
+def test_a_wrong_number_of_jobs_is_refused(copy_of: Desk, error_of: Callable[[], str]) -> None:
+    assert copy_of.finetune("--i", "5", "--jobs", "many") == 2
+    assert "--jobs" in error_of()

@@ -1,0 +1,96 @@
+"""A pool on a Ray cluster of several machines, one of which is lost in the middle: the bytes of a serial run."""
+
+import importlib.util
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import main
+from tests.pipeline.conftest import Desk
+
+if importlib.util.find_spec("ray") is None and not os.environ.get("CI"):
+    pytest.skip("Ray is not installed", allow_module_level=True)
+
+MEMORY = {"object_store_memory": 100 * 2**20}
+MODELS = ("--i", "4-7", "--epochs", "3")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head that works at nothing, and a machine of two cores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_raylet_start_wait_time_s", "120")  # The tests' machine may be busy.
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **MEMORY})
+        processes: list[Any] = []
+        try:
+            cluster.add_node(num_cpus=2, **MEMORY)
+            processes += processes_of(cluster.list_all_nodes())
+            yield cluster
+        finally:
+            cluster.shutdown()
+            for process in processes:
+                process.wait(30)
+
+
+def processes_of(nodes: list[Any]) -> list[Any]:
+    """Ray leaves them unwaited for, of which Python warns."""
+    return [told.process for node in nodes for each in node.all_processes.values() for told in each]
+
+
+def test_a_machine_lost_in_the_middle_does_not_show(copy_of: Desk, cluster: Any) -> None:
+    models = copy_of.run / "models"
+    assert copy_of.finetune(*MODELS) == 0
+    paths = [models / f"toys{index}_epochs3.safetensors" for index in range(4, 8)]
+    serial = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
+        (copy_of.run / "logs" / "training" / f"{path.stem.split('_')[0]}.jsonl").unlink()
+    doomed, lost = cluster.add_node(num_cpus=1, **MEMORY), []
+    processes, over = processes_of([doomed]), threading.Event()
+
+    def lose_it() -> None:
+        while not over.wait(0.02):
+            logs = list((copy_of.run / "logs" / "training").glob("toys[4-7].jsonl"))
+            if logs and not all(path.exists() for path in paths):
+                cluster.remove_node(doomed, allow_graceful=False)
+                lost.append(doomed)
+                return
+
+    thread = threading.Thread(target=lose_it)
+    thread.start()
+    try:
+        assert copy_of.finetune(*MODELS, "--launcher", "ray", "--ray-address", cluster.address) == 0
+    finally:
+        over.set()
+        thread.join()
+    for process in processes:
+        process.wait(30)
+    assert lost, "it was lost while there was work"
+    assert [path.read_bytes() for path in paths] == serial
+
+
+def test_scores_come_back_and_candidates_are_judged_at_once(copy_of: Desk, cluster: Any) -> None:
+    there = ("--launcher", "ray", "--ray-address", cluster.address)
+    lines = sorted(copy_of.log("individual_results.jsonl"), key=str)
+    soup = copy_of.run / "models" / "toys_greedy_soup.safetensors"
+    content = soup.read_bytes()
+    for path in (soup, *(copy_of.run / "logs" / f"{name}.jsonl" for name in ("individual_results", "greedy_soup"))):
+        path.unlink()
+    shutil.rmtree(copy_of.run / "logits")
+    assert main.main(["--eval-individual-models", *there, "--no-shared-storage"]) == 0
+    assert sorted(copy_of.log("individual_results.jsonl"), key=str) == lines
+    assert main.main(["--greedy-soup", "--at-once", "2", *there]) == 0
+    assert soup.read_bytes() == content
+
+
+def test_what_is_not_there_is_told(copy_of: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert copy_of.finetune(*MODELS, "--launcher", "ray") == 4
+    assert "--launcher ray: Ray is not installed next: pip install ray" in error_of()
