@@ -33,8 +33,9 @@ from soups.preprocessing import normalise
 from soups.progress import track
 from soups.records import compact_json, write_json, write_text
 from soups.runtime import Precision, Runtime, RuntimeSettings, available_cores, limit_threads, resolve
-from soups.training.finetune import Finetune, TrainingSet
+from soups.training.finetune import Finetune
 from soups.training.settings import TrainingSettings
+from soups.training.trainingset import TrainingSet
 
 CLASSES = tuple("abcdefghij")
 QUICK = {"model": "tiny", "images": 20, "repeats": 2, "batch_size": 5}

@@ -41,8 +41,10 @@ class Interruption:
 
     def exception(self) -> BaseException:
         """What ends the command with the signal's exit code: 130 or 143."""
-        assert self.number is not None
-        return KeyboardInterrupt() if self.number == signal.SIGINT else SystemExit(128 + self.number)
+        # Without a number, another process of the group was asked.
+        return (
+            KeyboardInterrupt() if self.number == signal.SIGINT else SystemExit(128 + (self.number or signal.SIGTERM))
+        )
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from soups.data.augment import Augmentation
 from soups.data.cache import Images
 from soups.errors import UserError
 from soups.interruption import leave_signals_to_parent
+from soups.process_group import ALONE, ProcessGroup
 from soups.runtime import derived_seed
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class TrainingLoader:
         *,
         copies: Augmentation | None = None,
         chances: np.ndarray | None = None,
+        group: ProcessGroup = ALONE,
     ) -> None:
         """
         Args:
@@ -57,8 +59,9 @@ class TrainingLoader:
             copies: what is done to all but the first of repeated rows, where that is something else.
             chances: (K,) with which each entry of `rows` is drawn, K times an epoch, with replacement; None: each
                 once an epoch.
+            group: processes among which each batch is shared; one for which nothing is left has its first image.
         """
-        self._order = _Order(np.asarray(rows, dtype=np.int64), batch_size, seed, chances)
+        self._order = _Order(np.asarray(rows, dtype=np.int64), batch_size, seed, chances, group)
         self._images, self._labels, self._augmentation = images, labels, augmentation
         self._copies = copies or augmentation
         self._workers = workers
@@ -67,6 +70,10 @@ class TrainingLoader:
     def __len__(self) -> int:
         """Batches in an epoch."""
         return self._order.batches
+
+    def batch_length(self, step: int) -> int:
+        """Images in a batch of an epoch, those of all processes together."""
+        return min(self._order.batch_size, len(self._order.rows) - step * self._order.batch_size)
 
     def epoch(self, epoch: int, start_step: int = 0) -> "Iterator[Batch]":
         """The batches of one epoch.
@@ -121,8 +128,10 @@ def evaluation_batches(images: Images, batch_size: int, workers: int = 0) -> "It
 class _Order:
     """The batches of samples of one epoch: what a DataLoader calls a batch sampler."""
 
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, chances: np.ndarray | None) -> None:
-        self.rows, self.batch_size, self.seed, self.chances = rows, batch_size, seed, chances
+    def __init__(
+        self, rows: np.ndarray, batch_size: int, seed: int, chances: np.ndarray | None, group: ProcessGroup
+    ) -> None:
+        self.rows, self.batch_size, self.seed, self.chances, self.group = rows, batch_size, seed, chances, group
         self.batches = -(-len(rows) // batch_size)
         self.epoch = self.start = 0
         self._copies = _copy_numbers(rows)
@@ -141,8 +150,9 @@ class _Order:
         rows = self.rows[order]
         for start in range(self.start * self.batch_size, size, self.batch_size):
             part = slice(start, start + self.batch_size)
-            samples = zip(rows[part].tolist(), copies[part].tolist(), strict=True)
-            yield [(epoch, row, copy) for row, copy in samples]
+            batch = list(zip(rows[part].tolist(), copies[part].tolist(), strict=True))
+            own = batch[self.group.share(len(batch))] or batch[:1]
+            yield [(epoch, row, copy) for row, copy in own]
 
 
 def _copy_numbers(rows: np.ndarray) -> np.ndarray:

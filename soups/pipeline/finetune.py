@@ -1,14 +1,14 @@
 """What `finetune.py` does: the run and its common start, then each fine-tune that is not finished."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups import cli
-from soups.checkpoints import SUFFIX, read_card, write_checkpoint
+from soups.checkpoints import SUFFIX, Card, read_card, write_checkpoint
 from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.errors import PartialFailure, UserError, unknown_name
@@ -18,26 +18,24 @@ from soups.launchers import LaunchSettings, launcher_of, require_launcher
 from soups.metrics import METRICS
 from soups.pipeline.away import fetched
 from soups.pipeline.creation import create_run, make_start
+from soups.pipeline.epoch_log import EpochLog, epoch_text, last_lines
 from soups.pipeline.plan import Task, asked_for, parse_indices, plan, training_record
 from soups.pipeline.run import Run, existing_run, say_if_flattering
 from soups.pipeline.sets import evaluation_set, training_set
 from soups.pipeline.settings import FinetuneSettings
-from soups.records import append_record, fingerprint, locked, read_records, write_text
-from soups.report.learning_curves import last_training
+from soups.process_group import ALONE, ProcessGroup, joined
+from soups.records import fingerprint, locked, write_text
 from soups.runtime import Runtime, prefer_determinism
 from soups.training.optimizers import require_optimizer
-from soups.training.settings import TrainingSettings
 from soups.training.space import start_file
 from soups.training.state import StateFile
 
 if TYPE_CHECKING:
-    from soups.training.finetune import Outcome
+    from soups.training.finetune import Finetune, Outcome
 
 logger = logging.getLogger(__name__)
 
 OnEpoch = Callable[[dict[str, Any]], None]
-_LINES_TOLD = 3
-"""Of the log of a fine-tune that failed."""
 
 
 def finetune(given: cli.Given[FinetuneSettings]) -> None:
@@ -48,15 +46,25 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
         DataError: images or labels that are not what they should be.
         PartialFailure: some of several models failed; the others are kept.
     """
+    with joined(given.settings.runtime.device) as group:
+        if group.size == 1:
+            train_all(_planned(given), given.settings.launch)
+        else:
+            from soups.pipeline.in_group import train_in_group
+
+            train_in_group(_planned, given, group)
+
+
+def _planned(given: cli.Given[FinetuneSettings]) -> list[Task]:
+    """The fine-tunes that are to be trained, in a run that is there."""
     indices = parse_indices(given.settings.i) if given.settings.i is not None else None
     run, settings, runtime = open_for_training(given.settings, given.names)
     tasks = plan(run, settings, runtime, indices)
-    if not tasks:
-        return
-    require_optimizer(settings.training)
-    if settings.training.freeze:
-        _check_freeze(run, settings.training.freeze)
-    train_all(tasks, settings.launch)
+    if tasks:
+        require_optimizer(settings.training)
+        if settings.training.freeze:
+            _check_freeze(run, settings.training.freeze)
+    return tasks
 
 
 def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tuple[Run, FinetuneSettings, Runtime]:
@@ -118,7 +126,7 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
             if not isinstance(result, UserError):
                 logger.error("%s failed", name, exc_info=result)
                 told = f"{type(result).__name__}: {result}"
-            failures.append(f"{name}: {told}{_last_lines(task)}")
+            failures.append(f"{name}: {told}{last_lines(task)}")
     if failures and len(tasks) == 1:
         raise error
     if failures:
@@ -128,26 +136,13 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
         )
 
 
-def _last_lines(task: Task) -> str:
-    """The end of a fine-tune's log, for the message that tells why it failed."""
-    run = existing_run(task.settings.run, task.run_name)
-    assert run is not None
-    log = run.training_log(task.index)
-    key = fingerprint(training_record(run, task.settings, task.training, task.index, task.runtime))
-    lines = [line for line in read_records(log) if line.get("settings") == key][-_LINES_TOLD:]
-    if not lines:
-        return ""
-    name, metric = f"{task.run_name}{task.index}", task.settings.evaluation.metric
-    told = "".join(f"\n      {_epoch_text(name, line, task.training, metric)}" for line in lines)
-    return f"\n    the last lines of {log}:{told}"
-
-
-def train_one(task: Task, watch: OnEpoch | None = None) -> Path:
+def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = ALONE) -> Path:
     """Fine-tune one model and write it; runs in a process of its own, on its own device, where there are several jobs.
 
     Args:
         task: what to train.
         watch: called with each line of the model's log, once it is there; what it raises ends the training.
+        group: processes that train it together, of which this is the first; the others `follow`.
 
     Returns:
         The checkpoint's path.
@@ -162,8 +157,10 @@ def train_one(task: Task, watch: OnEpoch | None = None) -> Path:
         wanted = training_record(run, settings, task.training, task.index, task.runtime)
         if path != task.replaces and path.exists() and _same_training(path, wanted):
             logger.info("%s: finished meanwhile by another process", path)
+            group.of_leader(False)
             return path
-        _train(task, run, path, wanted, watch)
+        group.of_leader(True)
+        _train(task, run, path, wanted, watch, group)
         if task.replaces is not None and task.replaces != path:
             task.replaces.unlink(missing_ok=True)
     return path
@@ -174,105 +171,110 @@ def _same_training(path: Path, wanted: dict[str, Any]) -> bool:
     return card is not None and asked_for(card) == wanted
 
 
-def _train(task: Task, run: Run, path: Path, record: dict[str, Any], watch: OnEpoch | None) -> None:
-    from soups.models.load import load_classifier
+def follow(task: Task, group: ProcessGroup) -> None:
+    """Take part in a fine-tune that the first process of the group trains; ends when it is trained or finished."""
+    if group.of_leader(None):
+        run = existing_run(task.settings.run, task.run_name)
+        assert run is not None
+        wanted = training_record(run, task.settings, task.training, task.index, task.runtime)
+        _prepared(task, run, wanted, group, lambda line: None).finetune.run()
+
+
+def _train(
+    task: Task, run: Run, path: Path, record: dict[str, Any], watch: OnEpoch | None, group: ProcessGroup
+) -> None:
     from soups.pipeline.tracking import open_tracker
-    from soups.training.finetune import Finetune
 
     settings, name = task.settings, f"{run.name}{task.index}"
+    tracker = open_tracker(settings.wandb, run.name, name, record)
+    log = EpochLog(run.training_log(task.index), fingerprint(record))
+
+    def on_epoch(line: dict[str, Any]) -> None:
+        log.append(line)
+        tracker.log(line)
+        logger.info("%s", epoch_text(name, line, task.training, settings.evaluation.metric))
+        if watch is not None:
+            watch(line)
+
+    with closing(tracker):
+        prepared = _prepared(task, run, record, group, on_epoch)
+        outcome = prepared.finetune.run()
+    card = prepared.start.model_copy(
+        update={
+            "kind": "fine-tune",
+            "preprocessing": prepared.finetune.preprocessing,
+            "training": {**record, **_how_it_went(task.runtime, outcome, group)},
+            "start": run.sha256(prepared.beginning),
+            "scores": {"val": outcome.scores},
+        }
+    )
+    with held_back() as interruption:  # It is quicker to finish now.
+        write_checkpoint(path, outcome.state, card)
+        run.state_path(task.index).unlink(missing_ok=True)  # The way to it is not needed any more.
+        logger.info("%s: written", path)
+        if interruption.number is not None:
+            raise interruption.exception()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A fine-tune that can begin."""
+
+    finetune: "Finetune"
+    start: Card
+    """Of the run's start."""
+    beginning: Path
+    """The weights that this one begins with."""
+
+
+def _prepared(task: Task, run: Run, record: dict[str, Any], group: ProcessGroup, on_epoch: OnEpoch) -> _Prepared:
+    from soups.models.load import load_classifier
+    from soups.training.finetune import Finetune
+
+    settings, beginning = task.settings, run.start
     classifier, start = load_classifier(run.start, classes=run.space.names)
-    beginning = run.start
     if task.training.start_from is not None:
         beginning = _own_start(Path(task.training.start_from), task.index)
         classifier, _ = load_classifier(
             beginning, architecture=start.architecture, classes=run.space.names, preprocessing=start.preprocessing
         )
     preprocessing = augmented_preprocessing(start.preprocessing, task.training.augmentation)
-    validation = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache)
-    settings_key = fingerprint(record)
-    tracker = open_tracker(settings.wandb, run.name, name, record)
-    log = _EpochLog(run.training_log(task.index), settings_key)
-
-    def on_epoch(line: dict[str, Any]) -> None:
-        log.append(line)
-        tracker.log(line)
-        logger.info("%s", _epoch_text(name, line, task.training, settings.evaluation.metric))
-        if watch is not None:
-            watch(line)
-
-    state_file = StateFile(
-        run.state_path(task.index),
-        fingerprint([settings_key, run.sha256(beginning), *run.fingerprints]),
-        settings.save_minutes,
+    depends_on = [
+        fingerprint(record),
+        run.sha256(beginning),
+        *run.fingerprints,
+        *(["sharded"] if group.sharded else []),
+    ]
+    finetune = Finetune(
+        classifier=classifier,
+        training=training_set(run, task.training, preprocessing, settings.cache),
+        validation=evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache),
+        settings=task.training,
+        index=task.index,
+        preprocessing=preprocessing,
+        metric=settings.evaluation.metric,
+        runtime=task.runtime,
+        eval_batch_size=settings.evaluation.eval_batch_size,
+        on_epoch=on_epoch,
+        file=StateFile(run.state_path(task.index), fingerprint(depends_on), settings.save_minutes),
+        group=group,
     )
-    with closing(tracker):
-        outcome = Finetune(
-            classifier=classifier,
-            training=training_set(run, task.training, preprocessing, settings.cache),
-            validation=validation,
-            settings=task.training,
-            index=task.index,
-            preprocessing=preprocessing,
-            metric=settings.evaluation.metric,
-            runtime=task.runtime,
-            eval_batch_size=settings.evaluation.eval_batch_size,
-            on_epoch=on_epoch,
-            file=state_file,
-        ).run()
-    card = start.model_copy(
-        update={
-            "kind": "fine-tune",
-            "preprocessing": preprocessing,
-            "training": {**record, **_how_it_went(task.runtime, outcome)},
-            "start": run.sha256(beginning),
-            "scores": {"val": outcome.scores},
-        }
-    )
-    with held_back() as interruption:  # It is quicker to finish now.
-        write_checkpoint(path, outcome.state, card)
-        state_file.remove()
-        logger.info("%s: written", path)
-        if interruption.number is not None:
-            raise interruption.exception()
+    return _Prepared(finetune, start, beginning)
 
 
-def _how_it_went(runtime: Runtime, outcome: "Outcome") -> dict[str, Any]:
+def _how_it_went(runtime: Runtime, outcome: "Outcome", group: ProcessGroup) -> dict[str, Any]:
     """What a card tells of a training beside what was asked for."""
     told: dict[str, Any] = {"device": runtime.device.split(":")[0]}
     if runtime.deterministic and told["device"] != "cpu":
         told["deterministic"] = True
     if outcome.part is not None:
         told["micro_batch_size"] = outcome.part
+    if group.size > 1:
+        told["processes"] = group.size
+    if group.sharded:
+        told["sharded"] = True
     return told
-
-
-class _EpochLog:
-    """The log of a fine-tune's epochs. One that is trained again, after a crash, is not told again if it went alike."""
-
-    def __init__(self, path: Path, settings: str) -> None:
-        self._path, self._settings = path, settings
-        self._lines = [line for line in read_records(path) if line.get("settings") == settings]
-
-    def append(self, record: dict[str, Any]) -> None:
-        line = {"settings": self._settings, **record}
-        if any(_without_speed(other) == _without_speed(line) for other in last_training(self._lines)):
-            return
-        append_record(self._path, line)
-        self._lines.append(line)
-
-
-def _without_speed(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in line.items() if key != "images_per_second"}
 
 
 def _own_start(place: Path, index: int) -> Path:
     return place if place.is_file() else start_file(place, index)
-
-
-def _epoch_text(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:
-    epochs = training.epochs + training.lp_epochs
-    text = f"{name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"
-    if "val" in line:
-        text += f", validation accuracy {100 * line['val']['accuracy']:.1f}%"
-        text += f", {metric.replace('_', ' ')} {line['val'][metric]:.4f}" if metric != "accuracy" else ""
-    return f"{text}, {line['images_per_second']:.0f} images/s"

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # `old_aug` is written in full by then.
 _WITHOUT_EFFECT = {"hparams", "validate_every", "old_aug"}
 # Where and how it came to be is told in a card, but a pool may be trained on one machine and looked at on another.
-_ONLY_TOLD = {"device", "deterministic", "micro_batch_size"}
+_ONLY_TOLD = {"device", "deterministic", "micro_batch_size", "processes", "sharded"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,6 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
             if not differences:
                 logger.info("%s: finished already", path)
                 run.state_path(index).unlink(missing_ok=True)  # Killed when the model was just written.
-                run.state_path(index).unlink(missing_ok=True)  # Where training was killed right before that.
                 continue
             if not settings.overwrite:
                 raise UsageError(

@@ -19,8 +19,8 @@ from soups.evaluation.logits import EvaluationSet
 from soups.labels import LabelSpace
 from soups.pipeline.run import Run
 from soups.preprocessing import Preprocessing
-from soups.training.finetune import TrainingSet
 from soups.training.settings import TrainingSettings
+from soups.training.trainingset import TrainingSet
 
 if TYPE_CHECKING:
     import pandas as pd

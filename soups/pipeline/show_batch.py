@@ -14,9 +14,9 @@ from soups.preprocessing import Preprocessing
 from soups.report.grid import Tile, draw_grid
 from soups.report.pictures import shortened
 from soups.runtime import derived_seed
-from soups.training.finetune import TrainingSet
 from soups.training.hyperparameters import hyperparameters
 from soups.training.settings import TrainingSettings
+from soups.training.trainingset import TrainingSet
 
 _TITLE_SETTINGS = ("augmentation", "aug", "mix", "oversample", "oversample_augment", "sampler", "class_weights")
 _LONGEST, _LONGEST_NAME = 40, 20

@@ -1,6 +1,7 @@
 """Steps of gradient descent: one batch each, in smaller parts where the device has no memory for the whole."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -10,10 +11,12 @@ import numpy as np
 
 from soups.errors import EnvironmentFailure
 from soups.preprocessing import Preprocessing, normalise
+from soups.process_group import ProcessGroup
 from soups.runtime import RandomState, free_memory, is_out_of_memory
 from soups.training.losses import LOSSES, LossOptions
 from soups.training.mixup import mix
 from soups.training.settings import TrainingSettings
+from soups.training.spread import load_optimizer, optimizer_state
 
 if TYPE_CHECKING:
     import torch
@@ -37,20 +40,23 @@ class Descent:
     device: str
     part: int | None
     """Images that go through the network at once, where they are fewer than a batch."""
+    group: ProcessGroup
+    """The processes that share each batch."""
 
     def __post_init__(self) -> None:
         self._stepper = self.accelerator.prepare(self.optimizer)
         self._hook = self.classifier.head.register_forward_pre_hook(self._keep_features)
 
-    def step(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int) -> float:
+    def step(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
         """Change the weights by what one batch says.
 
         Where memory runs out, the parts are halved from then on, and their gradients summed to those of the batch.
 
         Args:
-            images: (B, S, S, 3) uint8.
+            images: (B, S, S, 3) uint8; of several processes, this one's share of the batch (with mixup, all of it).
             labels: (B,) int64.
             seed: of mixup.
+            count: images in the batch.
 
         Returns:
             The mean loss of the images; where it is not finite, the weights are as they were.
@@ -58,7 +64,7 @@ class Descent:
         Raises:
             EnvironmentFailure: there is no memory for a single image.
         """
-        value = self._gradients(images, labels, seed)
+        value = self._gradients(images, labels, seed, count)
         if not np.isfinite(value):
             return value
         if self.settings.clip:
@@ -72,13 +78,14 @@ class Descent:
     def close(self) -> None:
         """End the phase."""
         self.accelerator.free_memory()
+        self.model = None  # Its hooks on the weights would go on working beside those of the next phase.
         self._hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
         """All but the weights."""
         scaler = self.accelerator.scaler
         return {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.classifier, self.optimizer, self.group),
             "scheduler": self.scheduler.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
@@ -86,18 +93,18 @@ class Descent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same settings."""
         self.scheduler.load_state_dict(state["scheduler"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.classifier, self.optimizer, state["optimizer"], self.group)
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
-    def _gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int) -> float:
+    def _gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
         """Compute those of a batch, again in smaller parts if need be; its mean loss."""
         randomness = RandomState.now(self.device)
         statistics = [buffer.clone() for buffer in self.classifier.buffers()]
         while True:
             self._stepper.zero_grad(set_to_none=True)
             try:
-                return self._sum_of_gradients(images, labels, seed)
+                return self._sum_of_gradients(images, labels, seed, count)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -111,6 +118,12 @@ class Descent:
 
     def _halve(self, batch: int, error: Exception) -> None:
         told, size = self.part is not None, min(self.part or batch, batch)
+        if self.group.size > 1:  # The others wait for gradients that will not come.
+            raise EnvironmentFailure(
+                f"{self.device}: out of memory with {batch} images at once on each device",
+                found=str(error).splitlines()[0][:200],
+                next_step="give a smaller --batch-size or more processes, or accelerate launch --use_fsdp",
+            ) from None
         if size == 1:
             raise EnvironmentFailure(
                 f"{self.device}: out of memory, even for one image at a time",
@@ -125,13 +138,15 @@ class Descent:
             )
             logger.warning(text, size)
 
-    def _sum_of_gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int) -> float:
+    def _sum_of_gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
         inputs = normalise(images.to(self.device, non_blocking=True), self.preprocessing)
         labels = labels.to(self.device)
         targets = [(1.0, labels)]
         if self.settings.mix:
             inputs, partners, share = mix(inputs, self.settings.mix, seed)
             targets = [(share, labels), (1 - share, labels[partners])]
+        if self.group.size > 1:
+            return self._shared_gradients(inputs, targets, count)
         size, total = min(self.part or len(labels), len(labels)), 0.0
         for start in range(0, len(labels), size):
             part = slice(start, start + size)
@@ -141,6 +156,28 @@ class Descent:
             self.accelerator.backward(loss)
             total += float(loss.detach())
         return total
+
+    def _shared_gradients(
+        self, inputs: "torch.Tensor", targets: "Sequence[tuple[float, torch.Tensor]]", count: int
+    ) -> float:
+        """Compute those of a batch of which each process of the group has a share; its mean loss."""
+        if self.settings.mix:  # Partners are drawn from the whole batch, so each process has all of it.
+            own = self.group.share(count) if self.group.rank < count else slice(1)
+            inputs, targets = inputs[own], [(share, of[own]) for share, of in targets]
+        logits = self.model(inputs)
+        # Whoever got nothing computes something that counts nothing, for the others wait for its gradients.
+        counts = float(self.group.rank < count)
+        losses = [share * counts * self._share(of, counts, count) * self._loss(logits, of) for share, of in targets]
+        loss = reduce(add, losses)
+        self.accelerator.backward(loss * self.group.size)  # Gradients come to their mean over the processes.
+        return self.group.total(float(loss.detach()))
+
+    def _share(self, labels: "torch.Tensor", counts: float, count: int) -> float:
+        """What this process's mean counts in the batch's: by its images, or by their class weights."""
+        if self.options.class_weights is None:
+            return len(labels) / count
+        weight = float(self.options.class_weights[labels].sum())
+        return weight / self.group.total(counts * weight)
 
     def _portion(self, labels: "torch.Tensor", part: slice) -> "float | torch.Tensor":
         """What a part's mean counts in the batch's: by its images, or by their class weights."""

@@ -1,6 +1,5 @@
 """One fine-tune: from a classifier and images to weights. Knows nothing of runs, files or names."""
 
-import copy
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -10,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.data.augment import Augmentation
-from soups.data.cache import Images
 from soups.data.loader import TrainingLoader
 from soups.errors import Diverged
-from soups.evaluation.logits import EvaluationSet, compute_logits
+from soups.evaluation.logits import EvaluationSet
 from soups.interruption import Interruption, held_back
 from soups.metrics import all_scores, probabilities
 from soups.models.stages import freeze
 from soups.preprocessing import Preprocessing
+from soups.process_group import ALONE, ProcessGroup
 from soups.progress import track
 from soups.runtime import RandomState, Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
 from soups.training.descent import Descent
@@ -27,7 +25,9 @@ from soups.training.optimizers import make_optimizer, require_optimizer
 from soups.training.phases import Phase, Position, phases_of
 from soups.training.schedule import PLATEAU, Decay, factor
 from soups.training.settings import TrainingSettings
+from soups.training.spread import check_group, load_weights, shard, shared_logits, spread, weights_of
 from soups.training.state import StateFile
+from soups.training.trainingset import TrainingSet
 from soups.training.watch import Watch
 
 if TYPE_CHECKING:
@@ -36,25 +36,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EpochRecord = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Images to train on."""
-
-    images: Images
-    """Pixels at the training geometry."""
-    labels: np.ndarray
-    """(N,) int64 class indices."""
-    rows: np.ndarray
-    """(M,) positions in [0, N) that make an epoch; a position may come more than once (oversampling)."""
-    augmentation: Augmentation
-    copies: Augmentation | None = None
-    """What is done to all but the first of a position that comes more than once, where that is something else."""
-    chances: np.ndarray | None = None
-    """(M,) with which each entry of `rows` is drawn, with replacement; None: each once an epoch."""
-    class_weights: np.ndarray | None = None
-    """(C,) how much an image of each class counts in the loss; None: all alike."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +65,8 @@ class Finetune:
     on_epoch: Callable[[EpochRecord], None]
     file: StateFile | None = None
     """Where the state is kept to go on from; None: nowhere, and signals are left alone."""
+    group: ProcessGroup = ALONE
+    """The processes that train this model together; the first one writes the state and has the weights in the end."""
     best_state: "dict[str, torch.Tensor] | None" = None
     position: Position = field(default_factory=Position)
     part: int | None = None
@@ -101,6 +84,7 @@ class Finetune:
         import torch
 
         require_optimizer(self.settings)
+        check_group(self.group, self.runtime)
         limit_threads(self.runtime.threads)
         self.seed = derived_seed(self.settings.random_seed, self.index)
         self.accelerator = make_accelerator(self.runtime)
@@ -110,9 +94,11 @@ class Finetune:
             stack.enter_context(deterministic_algorithms(self.runtime))
             # Dropout and stochastic depth draw from torch's global generator, which is put back afterwards.
             stack.enter_context(torch.random.fork_rng(devices=[]))
-            torch.manual_seed(self.seed)
+            torch.manual_seed(derived_seed(self.seed, self.group.rank) if self.group.rank else self.seed)
             self.loader = stack.enter_context(self._training_loader())
-            self.model = self.accelerator.prepare(self.classifier)
+            shard(self.classifier, self.group)
+            # Without accelerate's wrapping for several processes, which would outlast a phase.
+            self.model = self.accelerator.prepare_model(self.classifier, evaluation_mode=True)
             saved = self._take_up()
             for phase in phases_of(self.settings):
                 if phase.number >= self.position.phase:
@@ -120,7 +106,7 @@ class Finetune:
                     saved = None
         # Takes back the precision wrapping of `forward`.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        state = self.best_state or self._copy_of_state()
+        state = weights_of(self.classifier, self.group) if self.best_state is None else self.best_state
         return Outcome({key: tensor.cpu() for key, tensor in state.items()}, self.position.scores, self.part)
 
     def _training_loader(self) -> TrainingLoader:
@@ -134,6 +120,7 @@ class Finetune:
             workers=self.runtime.workers,
             copies=self.training.copies,
             chances=self.training.chances,
+            group=ALONE if self.settings.mix else self.group,
         )
 
     def _take_up(self) -> dict[str, Any] | None:
@@ -145,7 +132,7 @@ class Finetune:
         saved = self.file.read()
         if saved is not None:
             self.position, self.part, self.best_state = Position(**saved["position"]), saved["part"], saved["best"]
-            self.classifier.load_state_dict(saved["model"])
+            load_weights(self.classifier, saved["model"], self.group)
             text = "%s: going on in epoch %d, after %d of %d steps"
             logger.info(text, self.file.path, self.position.epoch + 1, self.position.step, len(self.loader))
         return saved
@@ -163,7 +150,7 @@ class Finetune:
         if saved is not None:
             self.watch = Watch(**saved["watch"])
             self.descent.load_state_dict(saved["descent"])
-            RandomState(**saved["random"]).restore(self.runtime.device)
+            self._restore_randomness(saved["random"])
         elif phase.number:
             self._keep(phase, end_of_epoch=True)
         while self.position.epoch < phase.end:
@@ -183,7 +170,7 @@ class Finetune:
         return Descent(
             accelerator=self.accelerator,
             classifier=self.classifier,
-            model=self.model,
+            model=spread(self.model, self.group),
             optimizer=optimizer,
             scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(phase.end - phase.first)),
             settings=self.settings,
@@ -191,6 +178,7 @@ class Finetune:
             options=options_of(self.settings, self.training.class_weights, self.runtime.device),
             device=self.runtime.device,
             part=self.part,
+            group=self.group,
         )
 
     def _epoch(self, phase: Phase) -> None:
@@ -198,7 +186,8 @@ class Finetune:
         position, before, started = self.position, self.position.seconds, time.monotonic()
         for images, labels, _rows in self._shown():
             seed = derived_seed(self.seed, position.epoch, position.step)
-            value = self.descent.step(images, labels, seed)
+            count = self.loader.batch_length(position.step)
+            value = self.descent.step(images, labels, seed, count)
             if not np.isfinite(value):
                 raise Diverged(
                     f"the loss became {value} in epoch {position.epoch + 1}, step {position.step + 1}",
@@ -206,7 +195,7 @@ class Finetune:
                     next_step=f"lower the learning rate (now {self.settings.lr}) or use --precision fp32",
                 )
             position.step += 1
-            position.loss += value * len(labels)
+            position.loss += value * count
             position.seconds = before + time.monotonic() - started
             if position.step < len(self.loader):
                 self._keep(phase)
@@ -215,7 +204,7 @@ class Finetune:
         """The batches of an epoch; with progress, unless other processes write to the same terminal."""
         epoch, step = self.position.epoch, self.position.step
         batches = self.loader.epoch(epoch, step)
-        if self.runtime.jobs > 1:
+        if self.runtime.jobs > 1 or not self.group.leads:
             return batches
         return track(batches, f"epoch {epoch + 1}", total=len(self.loader) - step)
 
@@ -244,9 +233,10 @@ class Finetune:
         """Save the state if it is time to, or if somebody asked to leave, who is let go then."""
         if self.file is None:
             return
-        leaving = self.interruption.number is not None
         finished = phase.final and self.position.epoch == phase.end  # The model is written next.
-        if leaving or (not finished and self.file.is_due(end_of_epoch=end_of_epoch)):
+        due = self.group.leads and not finished and self.file.is_due(end_of_epoch=end_of_epoch)
+        leaving, due = self.group.any(self.interruption.number is not None, due)
+        if leaving or due:
             self._save(self.file)
         if leaving:
             raise self.interruption.exception()
@@ -256,12 +246,14 @@ class Finetune:
             "position": asdict(self.position),
             "part": self.descent.part,
             "watch": asdict(self.watch),
-            "random": asdict(RandomState.now(self.runtime.device)),
-            "model": self.classifier.state_dict(),
+            "random": self.group.of_all(asdict(RandomState.now(self.runtime.device))),
+            "model": weights_of(self.classifier, self.group) if self.group.sharded else self.classifier.state_dict(),
             "best": self.best_state,
             "descent": self.descent.state_dict(),
         }
-        file.write(state)
+        if self.group.leads:
+            file.write(state)
+        self.group.any(False)  # Who ends while the first one writes would end that one, too.
 
     @property
     def _watches(self) -> bool:
@@ -273,15 +265,26 @@ class Finetune:
 
     def _validate(self) -> dict[str, float]:
         try:
-            with self.interruption.at_once() if self.file is not None else nullcontext():
-                logits = compute_logits(
-                    self.classifier, self.validation.images, self.preprocessing, self.runtime, self.eval_batch_size
+            alone = self.file is not None and self.group.size == 1
+            with self.interruption.at_once() if alone else nullcontext():
+                logits = shared_logits(
+                    self.classifier,
+                    self.validation.images,
+                    self.preprocessing,
+                    self.runtime,
+                    self.eval_batch_size,
+                    self.group,
                 )
         except (KeyboardInterrupt, SystemExit):
             if self.file is not None:
                 self._save(self.file)  # After the epoch's last step: the next try begins with the validation.
             raise
         return all_scores(probabilities(logits), self.validation.labels)
+
+    def _restore_randomness(self, states: list[dict[str, Any]]) -> None:
+        """Draw on as this process of the group did; one that was not there then draws as at the beginning."""
+        if self.group.rank < len(states):
+            RandomState(**states[self.group.rank]).restore(self.runtime.device)
 
     def _stops(self, final_phase: bool) -> bool:
         """Take note of an epoch: the rate falls on a plateau, the best weights are kept; whether patience is out."""
@@ -294,7 +297,7 @@ class Finetune:
         if settings.patience is None or not final_phase:
             return False
         if gained:
-            self.best_state = self._copy_of_state()
+            self.best_state = weights_of(self.classifier, self.group)
         self.position.scores = self.watch.best
         return waited >= settings.patience
 
@@ -303,6 +306,3 @@ class Finetune:
         steps, settings = epochs * len(self.loader), self.settings
         decay = Decay(every=settings.decay_epochs * len(self.loader), rate=settings.decay_rate)
         return lambda step: self.position.left * factor(step, steps, settings.warmup, settings.scheduler, decay)
-
-    def _copy_of_state(self) -> "dict[str, torch.Tensor]":
-        return {key: copy.deepcopy(tensor.detach()) for key, tensor in self.classifier.state_dict().items()}

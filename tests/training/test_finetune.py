@@ -18,11 +18,12 @@ from soups.models.baseline_network import Baseline
 from soups.models.classifier import Classifier
 from soups.preprocessing import Preprocessing
 from soups.runtime import Runtime
-from soups.training.finetune import Finetune, TrainingSet
+from soups.training.finetune import Finetune
 from soups.training.losses import LOSSES
 from soups.training.optimizers import make_optimizer
 from soups.training.schedule import DECAYING
 from soups.training.settings import TrainingSettings
+from soups.training.trainingset import TrainingSet
 
 PREPROCESSING = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 

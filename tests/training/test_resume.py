@@ -22,9 +22,10 @@ from soups.models.classifier import Classifier
 from soups.preprocessing import Preprocessing
 from soups.runtime import Runtime
 from soups.training.descent import Descent
-from soups.training.finetune import Finetune, Outcome, TrainingSet
+from soups.training.finetune import Finetune, Outcome
 from soups.training.settings import TrainingSettings
 from soups.training.state import StateFile
+from soups.training.trainingset import TrainingSet
 
 PREPROCESSING = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 LABELS = np.arange(12) % 2

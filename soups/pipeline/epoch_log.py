@@ -1,0 +1,58 @@
+"""The log of a fine-tune's epochs: its lines, for machines and for people."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from soups.pipeline.plan import Task, training_record
+from soups.pipeline.run import existing_run
+from soups.records import append_record, fingerprint, read_records
+from soups.report.learning_curves import last_training
+from soups.training.settings import TrainingSettings
+
+_LINES_TOLD = 3
+"""Of the log of a fine-tune that failed."""
+
+
+class EpochLog:
+    """The log of a fine-tune's epochs. One that is trained again, after a crash, is not told again if it went alike."""
+
+    def __init__(self, path: Path, settings: str) -> None:
+        self._path, self._settings = path, settings
+        self._lines = [line for line in read_records(path) if line.get("settings") == settings]
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write an epoch's line, unless it is there."""
+        line = {"settings": self._settings, **record}
+        if any(_without_speed(other) == _without_speed(line) for other in last_training(self._lines)):
+            return
+        append_record(self._path, line)
+        self._lines.append(line)
+
+
+def _without_speed(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key != "images_per_second"}
+
+
+def last_lines(task: Task) -> str:
+    """The end of a fine-tune's log, for the message that tells why it failed."""
+    run = existing_run(task.settings.run, task.run_name)
+    assert run is not None
+    log = run.training_log(task.index)
+    key = fingerprint(training_record(run, task.settings, task.training, task.index, task.runtime))
+    lines = [line for line in read_records(log) if line.get("settings") == key][-_LINES_TOLD:]
+    if not lines:
+        return ""
+    name, metric = f"{task.run_name}{task.index}", task.settings.evaluation.metric
+    told = "".join(f"\n      {epoch_text(name, line, task.training, metric)}" for line in lines)
+    return f"\n    the last lines of {log}:{told}"
+
+
+def epoch_text(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:
+    """An epoch in words."""
+    epochs = training.epochs + training.lp_epochs
+    text = f"{name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"
+    if "val" in line:
+        text += f", validation accuracy {100 * line['val']['accuracy']:.1f}%"
+        text += f", {metric.replace('_', ' ')} {line['val'][metric]:.4f}" if metric != "accuracy" else ""
+    return f"{text}, {line['images_per_second']:.0f} images/s"

@@ -1,0 +1,70 @@
+"""One model after the other, each trained by all processes that `accelerate launch` started."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from soups import cli
+from soups.errors import Diverged, UsageError, UserError
+from soups.launch import caught
+from soups.pipeline.finetune import follow, train_one
+from soups.pipeline.plan import Task
+from soups.pipeline.settings import FinetuneSettings
+from soups.process_group import ProcessGroup
+
+logger = logging.getLogger(__name__)
+
+Planned = Callable[[cli.Given[FinetuneSettings]], list[Task]]
+
+
+def train_in_group(planned: Planned, given: cli.Given[FinetuneSettings], group: ProcessGroup) -> None:
+    """Train what is asked for; the first process finds out what that is, and speaks.
+
+    Args:
+        planned: what is to be trained.
+        given: the command's settings.
+        group: of more than one process.
+
+    Raises:
+        UserError: one model failed; those before it are kept.
+    """
+    if not group.leads:
+        logging.getLogger("soups").setLevel(logging.WARNING)
+    tasks = group.of_leader(caught(_checked(planned, group), given) if group.leads else None)
+    if isinstance(tasks, Exception):
+        if group.leads:
+            raise tasks
+        raise SystemExit(tasks.exit_code if isinstance(tasks, UserError) else 1)
+    assert tasks is not None
+    for task in tasks:
+        own = replace(task, runtime=task.runtime.of_worker(group.number_here))
+        if group.leads:
+            train_one(own, group=group)
+            continue
+        try:
+            follow(own, group)
+        except Diverged as error:  # So it did in all processes, and the first one tells.
+            raise SystemExit(error.exit_code) from None
+
+
+def _checked(planned: Planned, group: ProcessGroup) -> Planned:
+    def plan(given: cli.Given[FinetuneSettings]) -> list[Task]:
+        settings = given.settings
+        for flag, wanted in (
+            ("--jobs", settings.runtime.jobs != 1),
+            ("--launcher", settings.launch.launcher != "local"),
+        ):
+            if wanted:
+                raise UsageError(
+                    f"{flag} under accelerate launch: its {group.size} processes train each model together",
+                    next_step=f"leave {flag} out, or call python finetune.py for one model on each device",
+                )
+        tasks = planned(given)
+        asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        for precision in {task.runtime.precision for task in tasks} - {asked.replace("no", "fp32")}:
+            if asked != "no":
+                logger.warning("accelerate's --mixed_precision %s: the run's precision is %s", asked, precision)
+        return tasks
+
+    return plan

@@ -1,0 +1,135 @@
+"""One model on two devices: `accelerate launch finetune.py`, here with two processes of the CPU."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from soups import cli
+from soups.checkpoints import read_card
+from soups.errors import UsageError
+from soups.pipeline import in_group
+from soups.pipeline.settings import FinetuneSettings
+from soups.process_group import ProcessGroup
+from tests.pipeline.conftest import Desk
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = [
+    *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"),
+    *("--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"),
+]
+
+
+def launch(desk: Desk, *arguments: str, sharded: bool = False) -> "subprocess.Popen[str]":
+    """The command with the toy run's flags, on two processes."""
+    words = [
+        *LAUNCH,
+        "--use_fsdp" if sharded else "--multi_gpu",
+        str(ROOT / "finetune.py"),
+        *desk.flags,
+        *desk.training,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*words, "--device", "cpu", *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def lines_of(desk: Desk, index: int) -> list[dict[str, Any]]:
+    return [
+        {"loss": line["loss"], "log_loss": line["val"]["log_loss"], "lr": line["lr"]}
+        for line in desk.log(f"training/toys{index}.jsonl")
+    ]
+
+
+def trained_alone(desk: Desk, *flags: str) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Weights and log of fine-tune 7 as one process makes them; then they are gone."""
+    assert desk.finetune("--i", "7", *flags) == 0
+    (path,) = (desk.run / "models").glob("toys7_*")
+    weights, told = load_file(path), lines_of(desk, 7)
+    path.unlink()
+    (desk.run / "logs" / "training" / "toys7.jsonl").unlink()
+    return weights, told
+
+
+def assert_close(desk: Desk, alone: dict[str, np.ndarray], told: list[dict[str, Any]]) -> None:
+    """Fine-tune 7 is what one process made of it, but for the last digits."""
+    (path,) = (desk.run / "models").glob("toys7_*")
+    together = load_file(path)
+    assert together.keys() == alone.keys()
+    for key, tensor in together.items():
+        np.testing.assert_allclose(tensor, alone[key], atol=3e-4, err_msg=key)
+    lines = lines_of(desk, 7)
+    assert len(lines) == len(told)
+    assert all(line == pytest.approx(other, rel=1e-4) for line, other in zip(lines, told, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("sharded", "flags"),
+    # The last batch of the 18 images is smaller than the group: somebody has no share of it.
+    [
+        (False, ["--lp-epochs", "1", "--class-weights", "auto", "--batch-size", "17"]),
+        (True, ["--lp-epochs", "1", "--mix", "0.3", "--clip", "0.5", "--batch-size", "17"]),
+    ],
+    ids=["ddp", "fsdp"],
+)
+def test_two_processes_train_as_one_does(copy_of: Desk, sharded: bool, flags: list[str]) -> None:
+    alone, told = trained_alone(copy_of, *flags)
+    with launch(copy_of, "--i", "7", *flags, sharded=sharded) as process:
+        assert process.wait() == 0, process.communicate()[1]
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert_close(copy_of, alone, told)
+    card = read_card(copy_of.run / "models" / "toys7_epochs2.safetensors")
+    assert card is not None and card.training["processes"] == 2 and card.training.get("sharded", False) == sharded
+    assert said.count("toys7: epoch 2 of 3") == 1
+    assert copy_of.finetune("--i", "7", *flags) == 0  # It is the same work: nothing is left to do.
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp"])
+def test_a_group_that_is_asked_to_leave_goes_on_later(copy_of: Desk, sharded: bool) -> None:
+    flags = ("--epochs", "25", "--lr", "1e-5", "--optimizer", "adamw")
+    alone, told = trained_alone(copy_of, *flags)
+    log, state = copy_of.run / "logs" / "training" / "toys7.jsonl", copy_of.run / "states" / "toys7.state"
+    with launch(copy_of, "--i", "7", *flags, sharded=sharded) as process:
+        while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 3):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate()[1]
+    assert process.returncode != 0
+    assert state.exists(), said
+    if sharded:
+        with launch(copy_of, "--i", "7", *flags, sharded=True) as process:
+            assert process.wait() == 0, process.communicate()[1]
+            assert process.stderr is not None and "going on in epoch" in process.stderr.read()
+    else:  # What two have begun, one can end.
+        assert copy_of.finetune("--i", "7", *flags) == 0
+    assert not state.exists()
+    assert_close(copy_of, alone, told)
+
+
+@pytest.mark.parametrize("flags", [("--jobs", "2"), ("--launcher", "ray")])
+def test_what_makes_no_sense_is_refused(desk: Desk, flags: tuple[str, str]) -> None:
+    given = cli.parse(FinetuneSettings, [*desk.flags, *flags], {})
+    with pytest.raises(UsageError, match=f"{flags[0]} under accelerate launch: its 2 processes train each model"):
+        in_group._checked(lambda given: [], ProcessGroup(size=2))(given)
+
+
+def test_rows_of_all_processes_come_into_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.arange(14).reshape(7, 2)
+    shares = [whole[rank::3] for rank in range(3)]
+    shares[1], shares[2] = (np.vstack([share, share[-1:]]) for share in shares[1:])
+    monkeypatch.setattr(ProcessGroup, "of_all", lambda group, part: shares)
+    assert np.array_equal(ProcessGroup(rank=1, size=3).interleaved(shares[1], 7), whole)
