@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from soups.errors import DataError
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "bench.py"
 
@@ -116,3 +119,31 @@ assert not {{"torch", "open_clip", "timm", "PIL", "pandas"}} & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "--quick" in done.stdout
+
+
+def test_state_and_device_are_measured_in_short(tmp_path: Path) -> None:
+    for script, flags in (
+        ("bench_state", ["--repeats", "2", "--batch-size", "1", "--folder", str(tmp_path)]),
+        ("bench_device", ["--batch-size", "2", "--steps", "1", "--repeats", "2", "--classes", "3"]),
+    ):
+        command = [sys.executable, str(SCRIPT.with_name(f"{script}.py")), "--model", "timm:test_vit", *flags]
+        done = subprocess.run([*command, "--threads", "1", "--device", "cpu"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        words = {
+            "bench_state": r"a state of \d\.\d+ GB\nsaving: \d+\.\d+ s .*; reading: .*\nby the clock, every 10 ",
+            "bench_device": r"batches of 2\ntraining: \d+ images/s \(\d+ to \d+\)\nevaluation: \d+ images/s",
+        }
+        assert re.search(words[script], done.stdout), done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pool_bench_refuses_models_that_differ() -> None:
+    specification = importlib.util.spec_from_file_location("bench_pool", SCRIPT.with_name("bench_pool.py"))
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    made = {way: {"a": "1", "b": "2"} for way in module.WAYS}
+    module.check_bytes(made)
+    made[module.TOGETHER] = {"a": "1", "b": "3"}
+    with pytest.raises(DataError, match="differ from those made one after the other: b"):
+        module.check_bytes(made)

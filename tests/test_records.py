@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import stat
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,64 @@ def test_a_lock_keeps_other_processes_waiting(tmp_path: Path) -> None:
         assert not (tmp_path / "written").exists()
     other.join()
     assert (tmp_path / "written").exists()
+
+
+def test_whoever_waits_for_a_lock_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(records, "_SILENT_SECONDS", 0.05)
+    begun = threading.Event()
+
+    def hold() -> None:
+        with records.locked(tmp_path, "toys3"):
+            begun.set()
+            time.sleep(0.3)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    begun.wait()
+    with caplog.at_level("INFO", logger="soups"), records.locked(tmp_path, "toys3"):
+        holder.join()
+    assert caplog.messages == [f"{tmp_path / 'toys3'}: another process is at work on it; waiting until it is done"]
+
+
+def test_mending_cuts_a_torn_tail_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = tmp_path / "log.jsonl"
+    for content, mended in (
+        (b'{"a": 1}\n{"b"', b'{"a": 1}\n'),
+        (b'{"a": 1}\n{"b": 2}', b'{"a": 1}\n{"b": 2}'),
+        (b'{"a": 1}\n', b'{"a": 1}\n'),
+        (b'{"torn', b""),
+        (b"", b""),
+    ):
+        log.write_bytes(content)
+        records.mend_log(log)
+        assert log.read_bytes() == mended
+    assert len(caplog.messages) == 2 and all("cut off by a crash" in message for message in caplog.messages)
+    records.mend_log(tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux what a handle stands for")
+def test_folders_are_synced_after_what_was_renamed_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, str]] = []
+    replace, fsync = Path.replace, os.fsync
+
+    def noted_replace(self: Path, target: Path) -> Path:
+        calls.append(("rename", Path(target).name))
+        return replace(self, target)
+
+    def noted_fsync(handle: int) -> None:
+        calls.append(("sync", Path(f"/proc/self/fd/{handle}").readlink().name))
+        fsync(handle)
+
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    records.write_text(tmp_path / "one" / "two" / "a.txt", "text")
+    # The folders that are new are synced into those above them, the content before the name, the name after that.
+    assert {name for _, name in calls[:2]} == {"one", tmp_path.name}
+    assert [kind for kind, _ in calls[2:]] == ["sync", "rename", "sync"]
+    assert calls[-2:] == [("rename", "a.txt"), ("sync", "two")]
 
 
 def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:

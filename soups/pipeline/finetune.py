@@ -11,7 +11,7 @@ from soups import cli
 from soups.checkpoints import SUFFIX, Card, read_card, write_checkpoint
 from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
-from soups.errors import PartialFailure, UserError, unknown_name
+from soups.errors import EnvironmentFailure, PartialFailure, UserError, unknown_name
 from soups.interruption import held_back
 from soups.launch import worker_number
 from soups.launchers import LaunchSettings, launcher_of, require_launcher
@@ -114,7 +114,7 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     Raises:
         PartialFailure: some of several failed; the others are kept.
     """
-    failures: list[str] = []
+    failures, errors = list[str](), list[Exception]()
     if not tasks:
         return
     launcher = launcher_of(launch, tasks[0].runtime)
@@ -122,16 +122,20 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     for task, result in results:
         name = f"{task.run_name}{task.index}"
         if isinstance(result, Exception):
-            error, told = result, str(result)
+            told = str(result)
             if not isinstance(result, UserError):
                 logger.error("%s failed", name, exc_info=result)
                 told = f"{type(result).__name__}: {result}"
+            errors.append(result)
             failures.append(f"{name}: {told}{last_lines(task)}")
-    if failures and len(tasks) == 1:
-        raise error
+    if len(failures) == len(tasks) == 1:
+        raise errors[0]
     if failures:
-        raise PartialFailure(
-            f"{len(failures)} of {len(tasks)} fine-tunes failed; the others are kept\n  " + "\n  ".join(failures),
+        # Where none could be made and the machine is why, such as a full disk, that is what the exit code says.
+        machine = len(failures) == len(tasks) and all(isinstance(error, EnvironmentFailure) for error in errors)
+        kept = "" if len(failures) == len(tasks) else "; the others are kept"
+        raise (EnvironmentFailure if machine else PartialFailure)(
+            f"{len(failures)} of {len(tasks)} fine-tunes failed{kept}\n  " + "\n  ".join(failures),
             next_step="mend the cause and run the same command again: it trains only what is missing",
         )
 

@@ -30,6 +30,31 @@ def test_a_failed_model_is_told_with_the_end_of_its_log(
     assert len(list((copy_of.run / "models").glob("toys[68]_epochs4.safetensors"))) == 2
 
 
+def test_a_disk_without_room_for_any_model_is_the_machine_s_fault(
+    copy_of: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
+) -> None:
+    def full(path: Any, state: Any, card: Any) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_checkpoint", full)
+        assert copy_of.finetune("--i", "6,7", "--epochs", "1") == 4
+    told = error_of()
+    assert "2 of 2 fine-tunes failed toys6:" in told and told.count("disk full") == 2
+    assert copy_of.finetune("--i", "6,7", "--epochs", "1") == 0
+
+
+def test_two_jobs_make_the_bytes_of_one(copy_of: Desk) -> None:
+    models = copy_of.run / "models"
+    paths = [models / f"toys{index}_epochs2.safetensors" for index in (6, 7, 8)]
+    assert copy_of.finetune("--i", "6-8") == 0
+    serial = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
+    assert copy_of.finetune("--i", "6-8", "--jobs", "2") == 0
+    assert [path.read_bytes() for path in paths] == serial
+
+
 def test_a_wrong_number_of_jobs_is_refused(copy_of: Desk, error_of: Callable[[], str]) -> None:
     assert copy_of.finetune("--i", "5", "--jobs", "many") == 2
     assert "--jobs" in error_of()

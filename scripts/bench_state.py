@@ -1,0 +1,127 @@
+"""Time the saving of a fine-tune's state, and going on from it; docs/benchmarks.md shows results."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from soups import cli
+from soups.data.augment import augmentation_of
+from soups.data.cache import Images
+from soups.data.geometry import evaluation_geometry, training_geometry
+from soups.evaluation.logits import EvaluationSet
+from soups.models.build import build_start
+from soups.models.settings import ModelSettings
+from soups.models.start import Start
+from soups.pipeline.settings import FinetuneSettings
+from soups.runtime import RuntimeSettings, resolve
+from soups.training.finetune import Finetune
+from soups.training.settings import TrainingSettings
+from soups.training.state import SHARE, StateFile
+from soups.training.trainingset import TrainingSet
+
+MINUTES: float = FinetuneSettings.model_fields["save_minutes"].default
+
+
+class StateBenchSettings(BaseModel):
+    """Time the saving of a fine-tune's state, and reading it again, in a real training of a few steps.
+
+    The weights are random, the images grey; what is saved is what a fine-tune saves, from the device to the disk,
+    written and synced.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "ViT-B/32"
+    """Any architecture of open_clip, or timm:NAME."""
+    repeats: int = Field(default=5, gt=1)
+    """Savings."""
+    batch_size: int = Field(default=8, gt=0)
+    """Images in a step."""
+    folder: str | None = None
+    """Where the state is written: on the disk that runs are on; by default the system's temporary folder."""
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+class EveryStep(StateFile):
+    """Saves after every step, and takes the time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "bench", 0)
+        self.saving: list[float] = []
+
+    def is_due(self, *, end_of_epoch: bool) -> bool:
+        """At any time."""
+        return True
+
+    def write(self, state: dict[str, Any]) -> None:
+        """As ever, timed."""
+        started = time.perf_counter()
+        super().write(state)
+        self.saving.append(time.perf_counter() - started)
+
+
+def train(start: Start, folder: Path, settings: StateBenchSettings, file: StateFile) -> None:
+    """One epoch of one more step than is to be saved."""
+    from PIL import Image
+
+    path, count = folder / "grey.png", settings.batch_size * (settings.repeats + 1)
+    Image.new("RGB", (256, 256), "grey").save(path)
+    values, labels = start.preprocessing, np.zeros(count, dtype=np.int64)
+    images, one = Images([path] * count, training_geometry(values)), Images([path], evaluation_geometry(values))
+    Finetune(
+        classifier=start.classifier,
+        training=TrainingSet(images, labels, np.arange(count), augmentation_of(values)),
+        validation=EvaluationSet("val", one, labels[:1], np.array(["one"]), (path,)),
+        settings=TrainingSettings(epochs=1, batch_size=settings.batch_size),
+        index=0,
+        preprocessing=values,
+        metric="accuracy",
+        runtime=resolve(settings.runtime),
+        eval_batch_size=1,
+        on_epoch=lambda line: None,
+        file=file,
+    ).run()
+
+
+def command(given: cli.Given[StateBenchSettings]) -> None:
+    """Measure and print."""
+    settings = given.settings
+    with tempfile.TemporaryDirectory(dir=settings.folder) as name:
+        folder = Path(name)
+        start = build_start(
+            ModelSettings(model=settings.model, pretrained="none", head="random"), ("one", "two"), seed=0
+        )
+        file = EveryStep(folder / "fine-tune.state")
+        train(start, folder, settings, file)
+        size, reading = file.path.stat().st_size, list[float]()
+        for _ in range(settings.repeats):
+            began = time.perf_counter()
+            assert StateFile(file.path, "bench", 0).read() is not None
+            reading.append(time.perf_counter() - began)
+    saving = file.saving[: settings.repeats]
+    print(f"{settings.model} on {resolve(settings.runtime).device}: a state of {size / 1e9:.2f} GB")
+    print(f"saving: {told(saving)}; reading: {told(reading)}")
+    print(f"by the clock, every {MINUTES:g} minutes: {100 * median(saving) / 60 / MINUTES:.2f}% of the time")
+    print(f"at ends of epochs: where an epoch takes {median(saving) / SHARE:.0f} s or more, at most {100 * SHARE:g}%")
+
+
+def told(seconds: list[float]) -> str:
+    """Median and range."""
+    return f"{median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    return cli.run(StateBenchSettings, command, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
