@@ -1,4 +1,4 @@
-"""Time a pool of demo models side by side against one after the other, and what it costs to go on to the next model."""
+"""Time a pool of demo models side by side, on Ray and one after the other, and how soon the next model begins."""
 
 import shutil
 import subprocess
@@ -24,18 +24,21 @@ ROOT = Path(__file__).resolve().parent.parent
 TOGETHER, WIDE = "two jobs of one thread", "one after the other, two threads"
 ALONE = "one after the other, one thread"
 """There for its bytes, once."""
+RAY = "on a Ray cluster of this machine, one thread each"
+"""With as many at once as there are cores."""
 WAYS = {
     TOGETHER: ("--jobs", "2", "--threads", "1"),
     WIDE: ("--jobs", "1", "--threads", "2"),
     ALONE: ("--jobs", "1", "--threads", "1"),
+    RAY: ("--launcher", "ray", "--threads", "1"),
 }
 
 
 class PoolBenchSettings(BaseModel):
     """Time a pool of demo models by whole commands: side by side, and one after the other.
 
-    Ways take turns, and each ratio comes from one turn. The models of two jobs of one thread must have the bytes of
-    those made one after the other with one thread, or the script fails.
+    Ways take turns, and each ratio comes from one turn. The models of two jobs of one thread, and those of Ray, must
+    have the bytes of those made one after the other with one thread, or the script fails.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +49,8 @@ class PoolBenchSettings(BaseModel):
     """Of each."""
     repeats: int = Field(default=3, gt=0)
     """Turns."""
+    ray: cli.Flag = False
+    """On a Ray cluster, too, which each command starts and ends."""
     base: str | None = None
     """Folder of the CLIP to begin from; by default the demo's, which is made once."""
     limit: int | None = Field(default=None, gt=0)
@@ -64,13 +69,13 @@ def command(given: cli.Given[PoolBenchSettings]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         turns = []
         for turn in range(settings.repeats):
-            ways = [way for way in WAYS if turn == 0 or way != ALONE]
+            ways = [way for way in WAYS if (turn == 0 or way != ALONE) and (settings.ray or way != RAY)]
             made = {way: pool(Path(folder) / str(turn), way, data, base, settings) for way in ways}
             turns.append({way: seconds for way, (seconds, _) in made.items()})
             if turn == 0:
                 check_bytes({way: hashes for way, (_, hashes) in made.items()})
         gap = between_models(Path(folder), data, base, settings)
-    tell(turns)
+    tell(turns, settings.models)
     print(f"from the end of a model to the first step of the next: {gap:.2f} s")
 
 
@@ -137,20 +142,26 @@ def replaced(settings: PoolBenchSettings, **changes: int) -> PoolBenchSettings:
 
 def check_bytes(made: dict[str, dict[str, str]]) -> None:
     """Raise where models made side by side differ from those made alone."""
-    together, serial = made[TOGETHER], made[ALONE]
-    if together != serial:
-        differing = ", ".join(name for name in serial if together.get(name) != serial[name])
-        raise DataError(f"models made side by side differ from those made one after the other: {differing}")
-    print(f"{len(serial)} models, the same bytes side by side as one after the other")
+    serial = made[ALONE]
+    for way in (TOGETHER, RAY):
+        other = made.get(way, serial)
+        if other != serial:
+            differing = ", ".join(name for name in serial if other.get(name) != serial[name])
+            raise DataError(f"models made {way} differ from those made one after the other: {differing}")
+    print(f"{len(serial)} models, the same bytes in all ways of one thread")
 
 
-def tell(turns: list[dict[str, float]]) -> None:
+def tell(turns: list[dict[str, float]], models: int) -> None:
     """Seconds of each way, and the ratio of the first to the second: median and range."""
     for way in WAYS:
-        taken = [turn[way] for turn in turns if way in turn]
+        if not (taken := [turn[way] for turn in turns if way in turn]):
+            continue
         print(f"{way}: {median(taken):.1f} s ({min(taken):.1f} to {max(taken):.1f})")
     ratios = [turn[TOGETHER] / turn[WIDE] for turn in turns]
     print(f"{TOGETHER} / {WIDE}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    if extra := [2 * (turn[RAY] - turn[TOGETHER]) / models for turn in turns if RAY in turn]:
+        text = f"{median(extra):.2f} s ({min(extra):.2f} to {max(extra):.2f})"
+        print(f"Ray, its own start and end shared out, costs a model that is one of two at once: {text}")
 
 
 if __name__ == "__main__":
