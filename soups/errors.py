@@ -62,6 +62,10 @@ class EnvironmentFailure(UserError):
     exit_code = 4
 
 
+class AtWork(EnvironmentFailure):
+    """Another process is at the same piece of work."""
+
+
 class PartialFailure(UserError):
     """Some of several pieces of work failed; the others are kept."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups import strays
-from soups.errors import DataError, EnvironmentFailure
+from soups.errors import AtWork, DataError, EnvironmentFailure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,13 +52,14 @@ def explained_write(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path, name: str) -> Iterator[None]:
+def locked(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock `name` of a folder, waiting for any other process that does; the kernel frees it with its holder.
 
     Whoever waits says so.
 
     Raises:
         EnvironmentFailure: the folder may not be written.
+        AtWork: another process holds it, and nobody wants to `wait`.
     """
     from filelock import FileLock, Timeout
 
@@ -67,8 +68,10 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         make_folder(locks)
         lock = FileLock(locks / name)
         try:
-            lock.acquire(timeout=_SILENT_SECONDS)
+            lock.acquire(timeout=_SILENT_SECONDS if wait else 0)
         except Timeout:
+            if not wait:
+                raise AtWork(f"{folder / name}: another process is at work on it") from None
             logger.info("%s: another process is at work on it; waiting until it is done", folder / name)
             lock.acquire()
     try:

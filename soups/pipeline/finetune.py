@@ -1,7 +1,7 @@
 """What `finetune.py` does: the run and its common start, then each fine-tune that is not finished."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from soups import cli
 from soups.checkpoints import SUFFIX, Card, read_card, write_checkpoint
 from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
-from soups.errors import EnvironmentFailure, PartialFailure, UserError, unknown_name
+from soups.errors import AtWork, EnvironmentFailure, PartialFailure, UserError, unknown_name
 from soups.interruption import held_back
 from soups.launch import worker_number
 from soups.launchers import LaunchSettings, launcher_of, require_launcher
@@ -117,9 +117,7 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     failures, errors = list[str](), list[Exception]()
     if not tasks:
         return
-    launcher = launcher_of(launch, tasks[0].runtime)
-    results = fetched(launcher, train_one, tasks) if launch.no_shared_storage else launcher.run_all(train_one, tasks)
-    for task, result in results:
+    for task, result in _trained(tasks, launch):
         name = f"{task.run_name}{task.index}"
         if isinstance(result, Exception):
             told = str(result)
@@ -140,6 +138,21 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
         )
 
 
+def _trained(tasks: Sequence[Task], launch: LaunchSettings) -> Iterator[tuple[Task, Path | Exception]]:
+    """Each fine-tune with its path or what went wrong; what another process is at is left to it until the end."""
+    launcher, later = launcher_of(launch, tasks[0].runtime), list[Task]()
+
+    def results(some: Sequence[Task]) -> Iterator[tuple[Task, Path | Exception]]:
+        return fetched(launcher, train_one, some) if launch.no_shared_storage else launcher.run_all(train_one, some)
+
+    for task, result in results([replace(task, waits=len(tasks) == 1) for task in tasks]):
+        if isinstance(result, AtWork):
+            later.append(replace(task, waits=True))
+        else:
+            yield task, result
+    yield from results(later)
+
+
 def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = ALONE) -> Path:
     """Fine-tune one model and write it; runs in a process of its own, on its own device, where there are several jobs.
 
@@ -157,7 +170,7 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = AL
     assert run is not None
     name = f"{run.name}{task.index}"
     path = run.models / f"{name}_epochs{task.training.epochs}{SUFFIX}"
-    with locked(run.models, name):
+    with locked(run.models, name, wait=task.waits):
         wanted = training_record(run, settings, task.training, task.index, task.runtime)
         if path != task.replaces and path.exists() and _same_training(path, wanted):
             logger.info("%s: finished meanwhile by another process", path)

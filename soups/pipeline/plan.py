@@ -34,6 +34,8 @@ class Task:
     run_name: str
     runtime: Runtime
     replaces: Path | None = None
+    waits: bool = True
+    """For another process that trains the same; else that is an error."""
 
 
 def parse_indices(text: str, flag: str = "--i") -> list[int]:

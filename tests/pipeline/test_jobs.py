@@ -1,12 +1,15 @@
 """Many models at once: what fails stops nothing else, and nothing of it shows in the bytes."""
 
 import re
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import soups.pipeline.finetune as training
+from soups import records
 from tests.pipeline.conftest import Desk
 
 
@@ -42,6 +45,33 @@ def test_a_disk_without_room_for_any_model_is_the_machine_s_fault(
     told = error_of()
     assert "2 of 2 fine-tunes failed toys6:" in told and told.count("disk full") == 2
     assert copy_of.finetune("--i", "6,7", "--epochs", "1") == 0
+
+
+def test_what_another_process_is_at_is_left_to_it_until_the_end(
+    copy_of: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_SILENT_SECONDS", 0.05)
+    models, begun, over = copy_of.run / "models", threading.Event(), threading.Event()
+
+    def be_at_work() -> None:
+        with records.locked(models, "toys6"):
+            begun.set()
+            while not (models / "toys8_epochs1.safetensors").exists() and not over.wait(0.01):
+                pass
+            time.sleep(0.2)
+
+    other = threading.Thread(target=be_at_work)
+    other.start()
+    begun.wait()
+    try:
+        assert copy_of.finetune("--i", "6-8", "--epochs", "1") == 0
+    finally:
+        over.set()
+        other.join()
+    said = capsys.readouterr().err
+    places = [said.index(f"toys{index}_epochs1.safetensors: written") for index in (7, 8, 6)]
+    assert places == sorted(places)
+    assert "toys6: another process is at work on it; waiting until it is done" in said
 
 
 def test_two_jobs_make_the_bytes_of_one(copy_of: Desk) -> None:
