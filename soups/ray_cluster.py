@@ -28,7 +28,9 @@ Result = TypeVar("Result")
 _TRIES = 5
 """How often a piece of work is begun again whose machine was lost."""
 _SECONDS_BETWEEN_LOOKS = 10.0
-_PASSED_ON = ("SOUPS_CACHE", "WANDB_MODE", "HF_HUB_OFFLINE")
+_SECONDS_TO_SAVE = 120.0
+"""What pieces of work may take for their step and their state, once they were asked to leave."""
+_PASSED_ON = ("SOUPS_CACHE", "WANDB_MODE", "HF_HUB_OFFLINE", "CUBLAS_WORKSPACE_CONFIG")
 
 
 @dataclass
@@ -92,17 +94,21 @@ class OnRay:
             task = ray.remote(**self._needs(ray), max_retries=_TRIES, max_calls=0)(_task)
             sent = () if common is None else (ray.put(common),)
             to_come, under_way, ended = deque(items), dict[Any, Item](), 0
-            while to_come or under_way:
-                # Items may be large when they are sent, and machines may come and go.
-                places = ray.cluster_resources().get("CPU", 0) / self.runtime.threads
-                while to_come and len(under_way) < 2 * places + 1:
-                    item = to_come.popleft()
-                    under_way[task.remote(self._desk, function, item, *sent)] = item
-                done, _ = ray.wait(list(under_way), num_returns=1, timeout=_SECONDS_BETWEEN_LOOKS)
-                for reference in done:
-                    ended += 1
-                    logger.info("Ray: %d of %d ended", ended, len(items))
-                    yield under_way.pop(reference), _result_of(partial(ray.get, reference))
+            try:
+                while to_come or under_way:
+                    # Items may be large when they are sent, and machines may come and go.
+                    places = ray.cluster_resources().get("CPU", 0) / self.runtime.threads
+                    while to_come and len(under_way) < 2 * places + 1:
+                        item = to_come.popleft()
+                        under_way[task.remote(self._desk, function, item, *sent)] = item
+                    done, _ = ray.wait(list(under_way), num_returns=1, timeout=_SECONDS_BETWEEN_LOOKS)
+                    for reference in done:
+                        ended += 1
+                        logger.info("Ray: %d of %d ended", ended, len(items))
+                        yield under_way.pop(reference), _result_of(partial(ray.get, reference))
+            except (KeyboardInterrupt, SystemExit):
+                _ask_to_leave(ray, list(under_way))
+                raise
 
     @contextmanager
     def crew(
@@ -159,6 +165,14 @@ class OnRay:
         finally:
             if own:
                 ray.shutdown()  # Ends what is still under way, too.
+
+
+def _ask_to_leave(ray: Any, references: list[Any]) -> None:
+    """Interrupt pieces of work, which may save the state of theirs first, and wait for them, but not for ever."""
+    for reference in references:
+        ray.cancel(reference, force=False)
+    if references:
+        ray.wait(references, num_returns=len(references), timeout=_SECONDS_TO_SAVE)
 
 
 def _task(desk: _Desk, function: Callable[..., Result], item: Item, *common: Any) -> Any:
