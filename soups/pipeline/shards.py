@@ -1,6 +1,7 @@
 """Test images cut into shards: each is a piece of work for each model, done wherever there is room, and kept."""
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from soups.checkpoints import Card
-from soups.data.cache import Images
+from soups.data.cache import Images, open_images
 from soups.data.folders import listing
 from soups.data.geometry import evaluation_geometry
 from soups.data.samples import set_rows
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 SET = "test"
 """Whose images are predicted."""
+_FREE = 0.1
+"""Of a disk: pixels of a large set fill it no further, so that logits have room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +78,20 @@ class Shard(Bench):
         return np.array(whole[self.rows])
 
     def _images(self, name: str, card: Card) -> Images:
-        kept = self.cache.cache == "on" or (self.cache.cache == "auto" and not self.alone)
-        if self.of == 1 or kept:
+        if self.of == 1:
             return super()._images(name, card)
-        return StreamedImages(image_paths(self.run.samples, self.run), evaluation_geometry(card.preprocessing))
+        paths, geometry = image_paths(self.run.samples, self.run), evaluation_geometry(card.preprocessing)
+        if not self._keeps_pixels(3 * len(paths) * geometry.crop**2):
+            return StreamedImages(paths, geometry)
+        # In a folder of its own: what is known of the files of all shards would be read and written for each of them.
+        return open_images(paths, geometry, self.cache.cache, self.run.image_cache / self.stamp)
+
+    def _keeps_pixels(self, size: int) -> bool:
+        if self.cache.cache != "auto":
+            return self.cache.cache == "on"
+        folder = self.run.image_cache
+        disk = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists()))
+        return not self.alone and disk.free - size > _FREE * disk.total
 
 
 @dataclass(frozen=True)
