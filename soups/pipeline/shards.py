@@ -156,9 +156,10 @@ def compute_missing(shards: Sequence[Shard], models: Mapping[Path, LabelSpace]) 
     pieces = [Piece(shard, path, space) for path, space in models.items() for shard in shards]
     missing = [piece for piece in pieces if not piece.shard.has_logits(piece.path, piece.space)]
     if len(shards) > 1:
-        size, there = len(shards[0].run.samples), len(pieces) - len(missing)
-        message = "%d images in %d shards of %d, %d models: %d of %d pieces of work are done already"
-        logger.info(message, shards[0].images, len(shards), size, len(models), there, len(pieces))
+        cut_up = f"{shards[0].images} images in {len(shards)} shards of {len(shards[0].run.samples)}"
+        many = f"{len(models)} model{'s' * (len(models) > 1)}"
+        there = len(pieces) - len(missing)
+        logger.info("%s, %s: %d of %d pieces of work are done already", cut_up, many, there, len(pieces))
     failed = []
     for ended, (piece, result) in enumerate(_spread(missing), start=1):
         if isinstance(result, UserError):
@@ -194,15 +195,17 @@ def _spread(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Exception | None]]
 def failure_of(failed: Sequence[Failed], pieces: int) -> UserError:
     """What to tell of pieces that could not be done, of so many; the reason alone where it is the same for all."""
     reasons: dict[str, list[str]] = {}
-    for each in failed:
-        reasons.setdefault(str(each.error), []).append(str(each.piece))
+    for piece, error in ((each.piece, each.error) for each in failed):
+        reason = error.problem + (f"\n  found: {error.found}" if error.found else "")
+        reasons.setdefault(reason, []).append(str(piece))
     if len(reasons) == 1 and len(failed) == pieces:
         return failed[0].error
-    lines = "".join(f"\n{listing(names, 4)}: {reason}" for reason, names in reasons.items())
+    told = "".join(f"\n{listing(names, 4)}: {reason}" for reason, names in reasons.items())
+    mend = dict.fromkeys(each.error.next_step for each in failed if each.error.next_step)
     return PartialFailure(
         f"{len(failed)} of {pieces} pieces of work failed, so their predictions are not written"
-        + lines.replace("\n", "\n  "),
-        next_step="mend what is wrong and run the same command again: what is done is kept",
+        + told.replace("\n", "\n  "),
+        next_step="; ".join([*mend, "then the same command goes on: what is done is kept"]),
     )
 
 
