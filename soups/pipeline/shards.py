@@ -226,5 +226,5 @@ def rearranged(blocks: Iterable[np.ndarray], order: np.ndarray, folder: Path, ro
         stream.flush()
         # Written, and only then mapped: a full disk would end a process that writes through a map.
         table = np.memmap(stream, dtype=np.float64, mode="r").reshape(-1, width)
-        for start in range(0, len(order), rows):
+        for start in range(0, max(1, len(order)), rows):  # A page without rows still has its columns.
             yield np.array(table[order[start : start + rows]])

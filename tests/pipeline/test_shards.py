@@ -137,6 +137,10 @@ def test_order_and_ids_are_those_of_who_names_the_images(
     pd.testing.assert_frame_equal(pd.read_csv("filled.csv"), alike)
     pd.DataFrame({"id": mixed[:9], "answer": 0}).to_csv("template.csv", index=False)
     assert inference.main(["--soft-voting", *filled, *SHARDS, "--output", "filled.csv"]) == 0
+    Path("empty.csv").write_text("id,answer\n")
+    nobody = ("--test-location", str(elsewhere), "--sample-submission", "empty.csv")
+    assert inference.main(["--soft-voting", *nobody, *SHARDS, "--output", "none.csv"]) == 0
+    assert Path("none.csv").read_text() == "id,answer\n"
     best = table[["blue", "green", "red"]].to_numpy()[:9].argmax(axis=1)
     assert pd.read_csv("filled.csv")["answer"].tolist() == best.tolist()
 
@@ -248,4 +252,6 @@ def test_rows_are_rearranged_through_a_file(tmp_path: Path) -> None:
     pages = list(rearranged(blocks, order, tmp_path, 4))
     assert [len(page) for page in pages] == [4, 4, 3]
     assert np.array_equal(np.concatenate(pages), table[order])
+    (empty,) = rearranged(iter([table]), order[:0], tmp_path, 4)
+    assert empty.shape == (0, 3)
     assert list(tmp_path.iterdir()) == []
