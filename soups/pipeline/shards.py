@@ -15,7 +15,7 @@ from soups.data.folders import listing
 from soups.data.geometry import evaluation_geometry
 from soups.data.samples import set_rows
 from soups.data.streamed import StreamedImages
-from soups.errors import PartialFailure, UserError
+from soups.errors import EnvironmentFailure, PartialFailure, UserError
 from soups.evaluation.logits import kept_logits, stamped_path, stamps
 from soups.labels import LabelSpace
 from soups.launch import worker_number
@@ -111,7 +111,15 @@ class Failed:
     """A piece that could not be done."""
 
     piece: Piece
-    error: UserError
+    error: Exception
+    """Of the user, of the machine, or a fault of ours."""
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+        if not isinstance(self.error, UserError):
+            return f"{type(self.error).__name__}: {self.error}"
+        return self.error.problem + (f"\n  found: {self.error.found}" if self.error.found else "")
 
 
 def cut(bench: Bench, size: int, models: int) -> list[Shard]:
@@ -162,11 +170,10 @@ def compute_missing(shards: Sequence[Shard], models: Mapping[Path, LabelSpace]) 
         logger.info("%s, %s: %d of %d pieces of work are done already", cut_up, many, there, len(pieces))
     failed = []
     for ended, (piece, result) in enumerate(_spread(missing), start=1):
-        if isinstance(result, UserError):
+        if isinstance(result, Exception):
             failed.append(Failed(piece, result))
-            logger.warning("%s: failed (%d of %d)", piece, ended, len(missing))
-        elif isinstance(result, Exception):
-            raise result
+            trace = None if isinstance(result, UserError) else result
+            logger.warning("%s: failed (%d of %d)", piece, ended, len(missing), exc_info=trace)
         elif len(shards) > 1:
             logger.info("%s: done (%d of %d)", piece, ended, len(missing))
     return failed
@@ -192,17 +199,21 @@ def _spread(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Exception | None]]
     yield from fetched_logits(launcher, compute, pieces)
 
 
-def failure_of(failed: Sequence[Failed], pieces: int) -> UserError:
-    """What to tell of pieces that could not be done, of so many; the reason alone where it is the same for all."""
+def failure_of(failed: Sequence[Failed], pieces: int) -> Exception:
+    """What to raise for pieces that could not be done, of so many: the reason alone where all have the same.
+
+    Where none could be done and the machine is why, such as a full disk, that is what the exit code says.
+    """
     reasons: dict[str, list[str]] = {}
-    for piece, error in ((each.piece, each.error) for each in failed):
-        reason = error.problem + (f"\n  found: {error.found}" if error.found else "")
-        reasons.setdefault(reason, []).append(str(piece))
+    for each in failed:
+        reasons.setdefault(each.reason, []).append(str(each.piece))
     if len(reasons) == 1 and len(failed) == pieces:
         return failed[0].error
     told = "".join(f"\n{listing(names, 4)}: {reason}" for reason, names in reasons.items())
-    mend = dict.fromkeys(each.error.next_step for each in failed if each.error.next_step)
-    return PartialFailure(
+    errors = [each.error for each in failed]
+    mend = dict.fromkeys(error.next_step for error in errors if isinstance(error, UserError) and error.next_step)
+    machine = len(failed) == pieces and all(isinstance(error, EnvironmentFailure) for error in errors)
+    return (EnvironmentFailure if machine else PartialFailure)(
         f"{len(failed)} of {pieces} pieces of work failed, so their predictions are not written"
         + told.replace("\n", "\n  "),
         next_step="; ".join([*mend, "then the same command goes on: what is done is kept"]),

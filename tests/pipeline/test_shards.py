@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ import pytest
 
 import inference
 from soups.checkpoints import read_card, read_state, write_checkpoint
-from soups.pipeline.shards import rearranged
+from soups.errors import EnvironmentFailure, PartialFailure
+from soups.pipeline import evaluate
+from soups.pipeline.shards import Failed, Piece, failure_of, rearranged
 from tests.pipeline.conftest import Desk
 
 ErrorOf = Callable[[], str]
@@ -190,6 +193,43 @@ def test_a_folder_full_of_shards_of_which_none_can_be_done(copy_of: Desk, elsewh
     assert "9 of 9 pieces" in (told := error_of())
     # Each reason is told once, with those that it stopped.
     assert told.count("also-red.png") == 1 and "shard 1 of 3 by toys0_epochs" in told
+
+
+def test_what_is_told_of_faults() -> None:
+    def failed(*errors: Exception) -> list[Failed]:
+        return [
+            Failed(Piece(SimpleNamespace(number=number, of=9), Path("m.safetensors"), None), error)  # type: ignore[arg-type]
+            for number, error in enumerate(errors, start=1)
+        ]
+
+    full = [EnvironmentFailure(f"{name}: disk full", next_step="free some space") for name in "ab"]
+    told = failure_of(failed(*full), 2)
+    assert isinstance(told, EnvironmentFailure) and str(told).count("free some space") == 1
+    told = failure_of(failed(*full), 3)
+    assert isinstance(told, PartialFailure) and "shard 2 of 9 by m: b: disk full" in str(told)
+    ours = RuntimeError("out of memory")
+    assert failure_of(failed(ours), 1) is ours
+    assert "shard 1 of 9 by m: RuntimeError: out of memory" in str(failure_of(failed(ours), 9))
+
+
+def test_a_fault_of_ours_keeps_its_traceback_and_stops_no_other(
+    copy_of: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep, asked = evaluate.keep_logits, list[Path]()
+
+    def out_of_memory(path: Path, logits: np.ndarray) -> None:
+        asked.append(path)
+        if len(asked) == 2:
+            raise RuntimeError("out of memory")
+        keep(path, logits)
+
+    forget(copy_of)
+    monkeypatch.setattr(evaluate, "keep_logits", out_of_memory)
+    assert inference.main([*WAYS["single"], *SHARDS]) == 5
+    told = capsys.readouterr().err
+    assert "1 of 3 pieces of work failed" in told and "Traceback" in told and "RuntimeError: out of memory" in told
+    assert len(shards_of(copy_of)) == 2
+    assert inference.main([*WAYS["single"], *SHARDS]) == 0
 
 
 @pytest.mark.skipif(
