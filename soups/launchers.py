@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class LaunchSettings(BaseModel):
-    """Where models are trained, evaluated and judged."""
+    """Where models are trained, evaluated and judged, and where they predict."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,6 +1,7 @@
 """Durable files: whole or not at all, logs that survive a crash, hashes that notice a flipped byte."""
 
 import errno
+import filecmp
 import hashlib
 import json
 import logging
@@ -107,10 +108,14 @@ def _umask_mode() -> int:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, keep_equal: bool = False) -> Iterator[Path]:
     """Yield a temporary path; when the block ends well, it becomes `path` at once, synced to disk.
 
     If the block raises, nothing of it is left and an earlier `path` is untouched.
+
+    Args:
+        path: the file.
+        keep_equal: one that has the same bytes already is left as it is.
 
     Raises:
         EnvironmentFailure: the disk is full or the folder may not be written.
@@ -122,7 +127,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            publish(temporary, path)
+            if not (keep_equal and path.is_file() and filecmp.cmp(temporary, path, shallow=False)):
+                publish(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 

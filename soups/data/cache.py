@@ -187,7 +187,7 @@ def _refuse_full_disk(file: Path, size: int) -> None:
 def _build(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:
     bad: list[tuple[Path, str]] = []
     with quiet(), whole_file(file) as temporary, temporary.open("wb", buffering=2**20) as stream:
-        prepared = in_threads(partial(_try, geometry), paths)
+        prepared = in_threads(partial(try_image, geometry), paths)
         for path, pixels in zip(paths, track(prepared, "preparing images", total=len(paths)), strict=True):
             if isinstance(pixels, DataError):
                 bad.append((path, pixels.problem.removeprefix(f"{path}: ")))
@@ -202,7 +202,8 @@ def _prepare(geometry: Geometry, path: Path) -> np.ndarray:
         return apply(read_pixels(path), geometry)
 
 
-def _try(geometry: Geometry, path: Path) -> np.ndarray | DataError:
+def try_image(geometry: Geometry, path: Path) -> np.ndarray | DataError:
+    """The pixels of an image at a size, (S, S, 3) uint8, or what is wrong with it; for threads under one `quiet`."""
     try:
         return apply(read_pixels(path), geometry)
     except DataError as error:

@@ -2,7 +2,9 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,87 +41,120 @@ def find_template(data_locations: Sequence[str | Path], test_location: str | Pat
     return next((path for path in candidates if path.is_file()), None)
 
 
-def fill_template(
-    template_path: Path, images: Sequence[str], probabilities: np.ndarray, space: LabelSpace
-) -> "pd.DataFrame":
-    """The template's table with its answer filled in: its columns, its rows, its order.
+@dataclass(frozen=True)
+class Sheet:
+    """The table that predictions go into, a page of rows at a time."""
+
+    ids: Sequence[str]
+    """R names of images, as the table has them."""
+    order: np.ndarray | None = None
+    """(R,) int64, the place of each row's image among those predicted; None: their own order, R = N."""
+    template: "pd.DataFrame | None" = None
+    """Its R rows are taken over with the answer filled in; None: our own columns."""
+    all_probabilities: bool = False
+    """Whether our own columns have one for each class."""
+
+    def wide(self, space: LabelSpace) -> bool:
+        """Whether it has the probability of each class."""
+        return self.all_probabilities if self.template is None else self._asks_for_each(space)
+
+    def condensed(self, probabilities: np.ndarray, space: LabelSpace) -> np.ndarray:
+        """What a page needs of probabilities (B, C): the best class and its probability, then all where it is wide.
+
+        Returns:
+            (B, 2) or (B, 2 + C) float64.
+        """
+        best = probabilities.argmax(axis=1)
+        columns = [best, probabilities[np.arange(len(best)), best], *([probabilities] if self.wide(space) else [])]
+        return np.column_stack(columns).astype(np.float64, copy=False)
+
+    def pages(self, blocks: Iterable[np.ndarray], space: LabelSpace) -> "Iterator[pd.DataFrame]":
+        """All its rows, from `condensed` answers (B, …) in their order."""
+        start = 0
+        for answers in blocks:
+            yield self._page(start, answers, space)
+            start += len(answers)
+
+    def _page(self, start: int, answers: np.ndarray, space: LabelSpace) -> "pd.DataFrame":
+        rows = slice(start, start + len(answers))
+        best = answers[:, 0].astype(np.int64)
+        if self.template is None:
+            return _own_columns(self.ids[rows], best, answers[:, 1], answers[:, 2:], space)
+        table = self.template.iloc[rows].reset_index(drop=True)
+        if self._asks_for_each(space):
+            return table.assign(**{name: answers[:, 2 + index] for index, name in enumerate(space.names)})
+        answer = table.columns[-1] if ANSWER not in table.columns[1:] else ANSWER
+        table[answer] = best if _are_indices(self._placeholders, space) else space.decode(best)
+        return table
+
+    def _asks_for_each(self, space: LabelSpace) -> bool:
+        return self.template is not None and set(self.template.columns[1:]) == set(space.names)
+
+    @cached_property
+    def _placeholders(self) -> frozenset[str]:
+        assert self.template is not None
+        answer = self.template.columns[-1] if ANSWER not in self.template.columns[1:] else ANSWER
+        return frozenset(str(value).strip() for value in self.template[answer])
+
+
+def template_sheet(path: Path, images: Sequence[str]) -> Sheet:
+    """The template's table with its answer to be filled in: its columns, its rows, its order.
 
     The first column holds the ids: an image's path or file name, with or without ending. A template with one column
     for each class gets probabilities; otherwise the answer is its last column, and is the class index where the
     template's own answers are whole numbers, else the class name.
 
     Args:
-        template_path: a CSV; its answers are placeholders and never truth.
+        path: a CSV; its answers are placeholders and never truth.
         images: N paths as the samples table has them.
-        probabilities: (N, C) float.
-        space: C classes.
 
     Raises:
         DataError: the template has one column only, or an id that is doubled, empty, or of no image or of several.
     """
-    table = read_table(template_path)
+    table = read_table(path)
     if len(table.columns) < 2:
-        raise DataError(f"{template_path}: one column only", expected="an id column and an answer column")
-    rows = align(list(table.iloc[:, 0]), images, template_path)
+        raise DataError(f"{path}: one column only", expected="an id column and an answer column")
+    ids = list(table.iloc[:, 0])
+    rows = align(ids, images, path)
     if unasked := len(images) - len(set(rows.tolist())):
-        logger.warning("%s: does not ask for %d of the %d images", template_path, unasked, len(images))
-    if set(table.columns[1:]) == set(space.names):
-        for index, name in enumerate(space.names):
-            table[name] = probabilities[rows, index]
-        return table
-    best = probabilities.argmax(axis=1)[rows]
-    answer = table.columns[-1] if ANSWER not in table.columns[1:] else ANSWER
-    placeholders = [str(value).strip() for value in table[answer]]
-    if _are_indices(placeholders, space):
-        table[answer] = best.astype(np.int64)
-    else:
-        table[answer] = space.decode(best)
-    return table
+        logger.warning("%s: does not ask for %d of the %d images", path, unasked, len(images))
+    return Sheet(ids, rows, table)
 
 
-def default_table(
-    images: Sequence[str], probabilities: np.ndarray, space: LabelSpace, all_probabilities: bool = False
-) -> "pd.DataFrame":
-    """`image`, `target` (class name), `confidence` in [0, 1]; then one column for each class where asked for.
+def listed_sheet(path: Path, images: Sequence[str], settings: DataSettings, all_probabilities: bool = False) -> Sheet:
+    """Our own columns in the order of the CSV that named the test images, called as it calls them.
 
     Args:
-        images: N paths as the samples table has them.
-        probabilities: (N, C) float.
-        space: C classes.
-        all_probabilities: whether to add the columns of the classes, in the space's order.
-    """
-    import pandas as pd
-
-    best = probabilities.argmax(axis=1)
-    confidence = probabilities[np.arange(len(best)), best]
-    table = pd.DataFrame({ID: list(images), ANSWER: space.decode(best), CONFIDENCE: confidence})
-    if not all_probabilities:
-        return table
-    classes = pd.DataFrame(probabilities, columns=list(space.names))
-    return pd.concat([table, classes], axis=1)
-
-
-def in_order_of(predictions: "pd.DataFrame", path: Path, settings: DataSettings) -> "pd.DataFrame":
-    """Predictions in the order of the CSV that named the test images, called as it calls them.
-
-    Args:
-        predictions: column `image`, with paths as the samples table has them.
         path: the CSV.
+        images: N paths as the samples table has them.
         settings: name its column and the data location.
+        all_probabilities: whether to add the columns of the classes, in the space's order.
 
     Raises:
         DataError: the CSV names an image that is not among them.
     """
-    ids, images = listed_images(path, settings)
-    place = {image: row for row, image in enumerate(predictions[ID])}
+    ids, named = listed_images(path, settings)
+    place = {image: row for row, image in enumerate(images)}
     if settings.limit is not None:  # A first look has some of them alone.
-        ids = [name for name, image in zip(ids, images, strict=True) if image in place]
-        images = [image for image in images if image in place]
-    if missing := [image for image in images if image not in place]:
+        ids = [name for name, image in zip(ids, named, strict=True) if image in place]
+        named = [image for image in named if image in place]
+    if missing := [image for image in named if image not in place]:
         raise DataError(
             f"{path}: images that the run does not have: {listing(missing, 5)}", next_step="restore the CSV"
         )
-    return predictions.iloc[[place[image] for image in images]].assign(**{ID: ids}).reset_index(drop=True)
+    return Sheet(ids, np.array([place[image] for image in named], dtype=np.int64), all_probabilities=all_probabilities)
+
+
+def _own_columns(
+    ids: Sequence[str], best: np.ndarray, confidence: np.ndarray, probabilities: np.ndarray, space: LabelSpace
+) -> "pd.DataFrame":
+    """`image`, `target` (class name), `confidence` in [0, 1]; then one column for each class where there are any."""
+    import pandas as pd
+
+    table = pd.DataFrame({ID: list(ids), ANSWER: space.decode(best), CONFIDENCE: confidence})
+    if not probabilities.shape[1]:
+        return table
+    return pd.concat([table, pd.DataFrame(probabilities, columns=list(space.names))], axis=1)
 
 
 def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str]:
@@ -181,7 +216,7 @@ def align(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarray:
     return np.array([positions[name][0] for name in ids], dtype=np.int64)
 
 
-def _are_indices(placeholders: Sequence[str], space: LabelSpace) -> bool:
+def _are_indices(placeholders: Collection[str], space: LabelSpace) -> bool:
     """Whether a template wants class indices: its own answers are whole numbers that are no class names.
 
     Where labels are made of factors, an empty column wants them too.

@@ -1,5 +1,6 @@
 """Logits of one model on one set of images, computed once and kept."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from soups.data.cache import Images
 from soups.data.loader import evaluation_batches
 from soups.errors import DataError
 from soups.preprocessing import Preprocessing, normalise
-from soups.records import fingerprint, write_array
+from soups.records import compact_json, write_array
 from soups.runtime import Runtime, autocast
 
 if TYPE_CHECKING:
@@ -131,8 +132,28 @@ def _positions_first(classifier: "torch.nn.Module", runtime: Runtime) -> Iterato
 
 def logits_path(folder: Path, sha256: str, set_name: str, images: Sequence[Path], runtime: Runtime) -> Path:
     """Where the logits of a checkpoint on a set are kept: another file for other weights, images or precision."""
-    files = [[path.as_posix(), *_size_and_time(path)] for path in images]
-    return folder / f"{sha256[:16]}-{set_name}-{fingerprint(files)[:8]}-{runtime.precision}.npy"
+    return stamped_path(folder, sha256, set_name, stamps(images, max(1, len(images)))[0], runtime)
+
+
+def stamped_path(folder: Path, sha256: str, set_name: str, stamp: str, runtime: Runtime) -> Path:
+    """As `logits_path`, of images whose stamp is known."""
+    return folder / f"{sha256[:16]}-{set_name}-{stamp}-{runtime.precision}.npy"
+
+
+def stamps(images: Sequence[Path], size: int) -> tuple[str, list[str]]:
+    """What stands for the names, sizes and times of image files: of all, and of each `size` of them in a row.
+
+    Raises:
+        DataError: an image is gone.
+    """
+    whole, parts = hashlib.sha256(b"["), []
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        text = ",".join(compact_json([path.as_posix(), *_size_and_time(path)]) for path in part)
+        whole.update(("," + text if start else text).encode())
+        parts.append(hashlib.sha256(f"[{text}]".encode()).hexdigest()[:8])
+    whole.update(b"]")
+    return whole.hexdigest()[:8], parts
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
@@ -143,10 +164,17 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def kept_logits(path: Path, images: int, classes: int) -> np.ndarray | None:
-    """Logits kept earlier, or None where there are none that fit."""
+def kept_logits(path: Path, images: int, classes: int, mapped: bool = False) -> np.ndarray | None:
+    """Logits kept earlier, or None where there are none that fit.
+
+    Args:
+        path: their file.
+        images: N that they must be of.
+        classes: C that they must be of.
+        mapped: a view of the file, which takes no memory.
+    """
     try:
-        logits = np.load(path, allow_pickle=False)
+        logits = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return logits if logits.shape == (images, classes) and logits.dtype == np.float32 else None

@@ -15,6 +15,7 @@ from soups.pipeline.plan import Task
 from soups.pipeline.recorded import FILE, record_run
 from soups.pipeline.run import Run, existing_run
 from soups.pipeline.settings import RunSettings
+from soups.pipeline.shards import Piece
 from soups.records import append_record, whole_file
 
 Files = Mapping[str, bytes]
@@ -74,6 +75,27 @@ def fetched_scores(
             continue
         _unpack(parcel.files, run)
         yield by_name[item.file], parcel.result
+
+
+def fetched_logits(
+    launcher: Launcher, compute: Callable[[Piece], None], pieces: Sequence[Piece]
+) -> Iterator[tuple[Piece, Exception | None]]:
+    """Logits computed elsewhere, kept here as they come; a model is sent to each machine once.
+
+    Raises:
+        UsageError: the images are not named by an absolute path, or the run's models were made elsewhere.
+    """
+    run = pieces[0].shard.run
+    luggage = _luggage(run, [run.start])
+    for path in dict.fromkeys(piece.path for piece in pieces):
+        common = {**luggage, f"models/{path.name}": path.read_bytes()}
+        own = [piece for piece in pieces if piece.path == path]
+        for piece, parcel in launcher.run_all(partial(_computed, compute), own, common):
+            if isinstance(parcel, Exception):
+                yield piece, parcel
+                continue
+            _unpack(parcel.files, run)
+            yield piece, None
 
 
 @dataclass(frozen=True)
@@ -148,6 +170,18 @@ def _scored(work: _Scoring, common: Files) -> Parcel:
         assert run is not None
         line = score_model((replace(work.bench, run=run), run.models / work.file))
         return Parcel(line, _made(here, files))
+
+
+def _computed(compute: Callable[[Piece], None], piece: Piece, common: Files) -> Parcel:
+    with TemporaryDirectory() as folder:
+        sent = piece.shard.run
+        here = Path(folder) / sent.name
+        _lay_out(common, here)
+        run = existing_run(RunSettings(runs_folder=folder), here.name)
+        assert run is not None
+        shard = replace(piece.shard, run=replace(run, table=sent.table, classes=sent.classes))
+        compute(replace(piece, shard=shard, path=run.models / piece.path.name))
+        return Parcel(None, _made(here, common))
 
 
 def _lay_out(files: Files, folder: Path) -> None:

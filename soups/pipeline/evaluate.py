@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from soups.checkpoints import Card
+from soups.data.cache import Images
 from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import CacheSettings
 from soups.errors import DataError, PartialFailure, UserError
@@ -93,8 +94,7 @@ class Bench:
         """
         space = space or self.run.space
         places = {name: self._place(path, name) for name in set_names}
-        sizes = {name: len(set_rows(self.run.samples, name)) for name in set_names}
-        kept = {name: kept_logits(place, sizes[name], len(space)) for name, place in places.items()}
+        kept = {name: self._kept(place, path, name, len(space)) for name, place in places.items()}
         missing = [name for name, logits in kept.items() if logits is None]
         fresh = self._compute(path, missing, space) if missing else {}
         for name, logits in fresh.items():
@@ -106,6 +106,9 @@ class Bench:
         paths = image_paths(set_rows(self.run.samples, set_name), self.run)
         return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
 
+    def _kept(self, place: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
+        return kept_logits(place, len(set_rows(self.run.samples, set_name)), classes)
+
     def _compute(self, path: Path, set_names: Sequence[str], space: LabelSpace) -> dict[str, np.ndarray]:
         limit_threads(self.runtime.threads)
         classifier, card = load_model(self.run, path)
@@ -114,12 +117,15 @@ class Bench:
         logits = {}
         shown = track(set_names, f"{path.stem}: scoring") if self.runtime.jobs == 1 else set_names
         for name in shown:
-            images = self.set(name, card).images
+            images = self._images(name, card)
             values = compute_logits(
                 classifier, images, card.preprocessing, self.runtime, self.evaluation.eval_batch_size
             )
             logits[name] = np.ascontiguousarray(values[:, order])
         return logits
+
+    def _images(self, name: str, card: Card) -> Images:
+        return self.set(name, card).images
 
     def set(self, name: str, card: Card) -> EvaluationSet:
         """A set's images at the geometry of a model."""

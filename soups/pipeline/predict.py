@@ -1,9 +1,9 @@
-"""What `inference.py` does: predictions of one model or of a vote on the test images, as CSV."""
+"""What `inference.py` does: predictions of one model or of a vote on the test images, as one table."""
 
 import dataclasses
 import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,20 +11,19 @@ from soups import cli
 from soups.data.description import is_described
 from soups.data.layouts import samples_elsewhere
 from soups.data.samples import reduced, set_rows
-from soups.data.submission import default_table, fill_template, find_template, in_order_of, read_truth
+from soups.data.submission import Sheet, find_template, listed_sheet, read_truth, template_sheet
 from soups.ensembles import vote_tables
 from soups.errors import DataError, UsageError
 from soups.labels import LabelSpace
-from soups.pipeline.ballots import ballot_of, ballots_of_each
+from soups.launchers import require_launcher
+from soups.pipeline.ballots import Ballot, ballot_of, ballots_of_each
 from soups.pipeline.evaluate import Bench
 from soups.pipeline.main import open_bench
 from soups.pipeline.run import Run, existing_run, latest_run
 from soups.pipeline.settings import InferenceSettings
+from soups.pipeline.shards import SET, Shard, compute_missing, cut, failure_of, rearranged
 from soups.pipeline.tables import space_of_tables
-from soups.records import write_table
-
-if TYPE_CHECKING:
-    import pandas as pd
+from soups.tablefiles import require_writer, write_pages
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +33,17 @@ _WAYS = ("soft_voting", "weighted_ensemble", "hard_voting")
 
 
 def predict(given: cli.Given[InferenceSettings]) -> None:
-    """Write the predictions; prints the path of the CSV.
+    """Write the predictions; prints the path of the table.
 
     Raises:
         UsageError: settings that contradict each other, or a name that is no model.
         DataError: a test image or a table that is not what it should be; nothing is written then.
+        PartialFailure: some pieces of work failed; what was done is kept.
     """
     settings = given.settings
+    if settings.output is not None:
+        require_writer(_output(settings, None, ""))
+    require_launcher(settings.launch)
     way = _way_of_voting(settings)
     if way == "hard_voting" and any(name.lower().endswith(".csv") for name in settings.hard_voting or ()):
         _vote_of_tables(settings)
@@ -48,26 +51,46 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
     bench = open_bench(settings, given.names, may_differ=_OF_TEST if "test_location" in given.names else ())
     ballots = ballots_of_each(settings, bench) if settings.each else [ballot_of(settings, bench, way)]
     bench = _with_test_images(bench, settings, given.names)
-    rows = set_rows(bench.run.samples, "test")
+    rows = set_rows(bench.run.samples, SET)
     if rows.empty:
         raise DataError(
             f"run {bench.run.name!r} has no test images",
             expected="a folder `test` in the data location",
             next_step="give the images: --test-location DIR",
         )
-    images, template = rows["image"].tolist(), _template(settings, bench.run)
-    for ballot in ballots:
-        result, space = ballot.count(bench, "test"), ballot.space
-        if template is None:
-            table = default_table(images, result, space, settings.probabilities)
-            table = _as_listed(table, bench.run)
-        else:
-            table = fill_template(template, images, result, space)
-            logger.info("in the columns and order of %s", template)
-        path = _output(settings, bench.run.folder, ballot.name)
-        write_table(path, table)
-        _tell_accuracy(settings, bench, space, images, result)
-        print(path)
+    images = rows["image"].tolist()
+    sheet = _sheet(settings, bench.run, images)
+    truths = [_truth(settings, bench, ballot.space, images) for ballot in ballots]
+    models = {path: expert.space for ballot in ballots for expert in ballot.experts for path in expert.paths}
+    shards = cut(bench, settings.shard_size, len(models))
+    failed = compute_missing(shards, models)
+    lost = {each.piece.path for each in failed}
+    for ballot, truth in zip(ballots, truths, strict=True):
+        if lost.isdisjoint(path for expert in ballot.experts for path in expert.paths):
+            path = _output(settings, bench.run.folder, ballot.name)
+            _write(path, ballot, shards, sheet, truth)
+            print(path, flush=True)
+    if failed:
+        raise failure_of(failed, len(models) * len(shards))
+
+
+def _write(path: Path, ballot: Ballot, shards: Sequence[Shard], sheet: Sheet, truth: np.ndarray) -> None:
+    """The predictions of all shards as one table, one shard in memory at a time."""
+    right = 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal right
+        for shard in shards:
+            result = ballot.count(shard, SET)
+            right += int(np.count_nonzero(result.argmax(axis=1) == truth[shard.rows])) if len(truth) else 0
+            yield sheet.condensed(result, ballot.space)
+
+    blocks: Iterable[np.ndarray] = counted()
+    if sheet.order is not None:
+        blocks = rearranged(blocks, sheet.order, path.parent, len(shards[0].run.samples))
+    write_pages(path, sheet.pages(blocks, ballot.space))
+    if len(truth):
+        logger.info("%d of %d right (%.1f%%)", right, len(truth), 100 * right / len(truth))
 
 
 def _way_of_voting(settings: InferenceSettings) -> str | None:
@@ -109,11 +132,18 @@ def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozense
     return dataclasses.replace(bench, run=dataclasses.replace(run, recorded=settled, table=table))
 
 
-def _as_listed(table: "pd.DataFrame", run: Run) -> "pd.DataFrame":
-    """Predictions in the order and with the ids of a CSV that names the test images, where one does."""
+def _sheet(settings: InferenceSettings, run: Run, images: list[str]) -> Sheet:
+    """In the columns and order of a template; else of the CSV that names the test images, else as they come."""
+    template = _template(settings, run)
+    if template is not None:
+        sheet = template_sheet(template, images)
+        logger.info("in the columns and order of %s", template)
+        return sheet
     data = run.recorded.data
     location = Path(data.test_location or "")
-    return in_order_of(table, location, data) if location.is_file() else table
+    if location.is_file():
+        return listed_sheet(location, images, data, settings.probabilities)
+    return Sheet(images, all_probabilities=settings.probabilities)
 
 
 def _template(settings: InferenceSettings, run: Run) -> Path | None:
@@ -143,6 +173,9 @@ def _output(settings: InferenceSettings, run_folder: Path | None, what: str) -> 
 
 def _vote_of_tables(settings: InferenceSettings) -> None:
     """Hard voting over prediction CSVs alone: no model and no image is read."""
+    if settings.launch.launcher != "local":
+        problem = f"--launcher {settings.launch.launcher}: a vote over tables has no work for a cluster"
+        raise UsageError(problem, next_step="leave it out")
     members = (*(settings.model_name or ()), *(settings.hard_voting or ()))
     others = [name for name in members if not name.lower().endswith(".csv")]
     if others:
@@ -164,21 +197,16 @@ def _vote_of_tables(settings: InferenceSettings) -> None:
             expected="tables of a run whose labels have several (--name), or their layout (--layout profile)",
             found=str(space) if space is not None else "answers that nobody tells the factors of",
         )
-    write_table(path, vote_tables([Path(member) for member in members], space, split=settings.split))
+    write_pages(path, [vote_tables([Path(member) for member in members], space, split=settings.split)])
     print(path)
 
 
-def _tell_accuracy(
-    settings: InferenceSettings, bench: Bench, space: LabelSpace, images: list[str], result: np.ndarray
-) -> None:
-    """Say how many predictions are right, where the truth is known."""
-    labels = bench.labels("test", space)
+def _truth(settings: InferenceSettings, bench: Bench, space: LabelSpace, images: list[str]) -> np.ndarray:
+    """(N,) int64, the true classes; none where not all are known."""
+    labels = bench.labels(SET, space)
     if settings.ground_truth is not None:
-        truth = read_truth(only_table(Path(settings.ground_truth), "--ground-truth"), images, space)
-        labels = space.encode(truth)
-    if len(labels) and (labels >= 0).all():
-        right = int(np.count_nonzero(result.argmax(axis=1) == labels))
-        logger.info("%d of %d right (%.1f%%)", right, len(labels), 100 * right / len(labels))
+        labels = space.encode(read_truth(only_table(Path(settings.ground_truth), "--ground-truth"), images, space))
+    return labels if (labels >= 0).all() else labels[:0]
 
 
 def only_table(path: Path, flag: str) -> Path:

@@ -36,6 +36,8 @@ class Run:
     recorded: RecordedSettings
     table: "pd.DataFrame | None" = None
     """Samples to take instead of the recorded ones (another test set)."""
+    classes: LabelSpace | None = None
+    """The classes, where `table` may lack some of them (a part of a test set)."""
     only: frozenset[str] | None = None
     """Names of the fine-tunes that count; None: all."""
 
@@ -85,6 +87,8 @@ class Run:
         """The classes, in the order of the logits."""
         from soups.data.samples import label_space, target_space
 
+        if self.classes is not None:
+            return self.classes
         order = self.recorded.data.class_order
         declared = target_space(self.recorded.data, self.recorded.joint_space)
         if declared is None:

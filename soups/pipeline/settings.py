@@ -155,8 +155,8 @@ class MainSettings(PoolSettings):
     """Name of the test set in the result files (the original's: ImageNet)."""
 
 
-class InferenceSettings(CommandSettings):
-    """Predict the classes of the test images and write them as CSV.
+class InferenceSettings(PoolSettings):
+    """Predict the classes of the test images and write them as CSV or Parquet.
 
     Without a model or a way of voting, the greedy soup predicts, or the best model by validation where there is none.
     """
@@ -180,7 +180,10 @@ class InferenceSettings(CommandSettings):
     each: Flag = False
     """Write a CSV for each model named, or for each fine-tune of the run: what hard voting over tables takes."""
     output: str | None = None
-    """The CSV to write; by default `output/<what>.csv` in the run."""
+    """The table to write, `.csv` or `.parquet`; by default `output/<what>.csv` in the run."""
+    shard_size: int = Field(default=10_000, gt=0)
+    """Images that a model is given at a time (rounded up to whole batches): pieces of work that are done side by side
+    and kept, so that the same command goes on where it was cut off. The predictions do not depend on it."""
     output_folder: str | None = None
     """Folder of the CSV, where --output gives none."""
     probabilities: Flag = False

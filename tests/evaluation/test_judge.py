@@ -1,6 +1,6 @@
 """Logits and verdicts against the obvious: one image at a time, in plain torch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,12 @@ from soups.data.cache import open_images
 from soups.data.geometry import evaluation_geometry
 from soups.errors import DataError
 from soups.evaluation.judge import ValidationJudge
-from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
+from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path, stamps
 from soups.models.classifier import Classifier
 from soups.preprocessing import Preprocessing
 from soups.recipes.acceptance import at_least, more_than
 from soups.recipes.pool import Accept
+from soups.records import fingerprint
 from soups.runtime import Runtime
 
 PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -116,6 +117,17 @@ def test_kept_logits_come_back_only_for_the_same_weights_images_and_precision(
     validation.paths[0].unlink()
     with pytest.raises(DataError, match="the image is gone"):
         logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
+
+
+def test_stamps_of_images_and_of_parts_of_them(validation: EvaluationSet) -> None:
+    def slowly(paths: Sequence[Path]) -> str:
+        return fingerprint([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths])[:8]
+
+    paths = validation.paths
+    for size in (1, 4, 11, 20):
+        parts = [slowly(paths[start : start + size]) for start in range(0, 11, size)]
+        assert stamps(paths, size) == (slowly(paths), parts)
+    assert stamps([], 1) == (slowly([]), [])
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error"])

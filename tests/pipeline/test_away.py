@@ -1,5 +1,6 @@
 """Work on machines that don't see the run's folder: everything comes back as if it had been made here."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 import finetune
+import inference
 import main
 from soups.launchers import LAUNCHERS, Local
 from tests.pipeline.conftest import Desk
@@ -52,6 +54,22 @@ def test_scores_and_logits_come_back(copy_of: Desk, elsewhere: None) -> None:
     assert sorted(copy_of.log("individual_results.jsonl"), key=str) == sorted(lines, key=str)
     back = {path.name: path.read_bytes() for path in (copy_of.run / "logits").rglob("*.npy")}
     assert back.items() <= logits.items() and len(back) >= 3
+
+
+def test_shards_come_back(copy_of: Desk, elsewhere: None, error_of: Callable[[], str]) -> None:
+    command = ["--soft-voting", "--eval-batch-size", "4", "--shard-size", "8", "--output"]
+    logits = copy_of.run / "logits"
+    shutil.rmtree(logits)
+    assert inference.main([*command, "here.csv"]) == 0
+    made = {path.name: path.read_bytes() for path in logits.iterdir()}
+    shutil.rmtree(logits)
+    assert inference.main([*command, "away.csv", *AWAY]) == 0
+    assert {path.name: path.read_bytes() for path in logits.iterdir()} == made and len(made) == 9
+    assert Path("away.csv").read_bytes() == Path("here.csv").read_bytes()
+    next(logits.iterdir()).unlink()
+    error_of()
+    assert inference.main([*command, "away.csv", *AWAY]) == 0
+    assert "8 of 9 pieces of work are done already" in error_of()
 
 
 def test_what_cannot_be_sent_is_refused(

@@ -1,14 +1,16 @@
-"""A pool on a Ray cluster of several machines, one of which is lost in the middle: the bytes of a serial run."""
+"""A pool, and a test set, on a Ray cluster of several machines, one of which is lost: the bytes of a serial run."""
 
 import importlib.util
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import inference
 import main
 from tests.pipeline.conftest import Desk
 
@@ -88,6 +90,21 @@ def test_scores_come_back_and_candidates_are_judged_at_once(copy_of: Desk, clust
     assert sorted(copy_of.log("individual_results.jsonl"), key=str) == lines
     assert main.main(["--greedy-soup", "--at-once", "2", *there]) == 0
     assert soup.read_bytes() == content
+
+
+def test_shards_are_predicted_on_the_cluster(copy_of: Desk, cluster: Any, error_of: Callable[[], str]) -> None:
+    there = ("--launcher", "ray", "--ray-address", cluster.address)
+    command = ["--soft-voting", "--eval-batch-size", "4", "--shard-size", "8", "--probabilities", "--output"]
+    shutil.rmtree(copy_of.run / "logits")
+    assert inference.main([*command, "here.csv"]) == 0
+    (first, *_) = (copy_of.run / "logits").iterdir()
+    for path in (copy_of.run / "logits").iterdir():
+        if path != first:
+            path.unlink()
+    error_of()
+    assert inference.main([*command, "there.csv", *there]) == 0
+    assert "1 of 9 pieces of work are done already" in (told := error_of()) and "(8 of 8)" in told
+    assert Path("there.csv").read_bytes() == Path("here.csv").read_bytes()
 
 
 def test_what_is_not_there_is_told(copy_of: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]) -> None:

@@ -1,0 +1,297 @@
+"""Test sets in shards: the predictions of one piece, whatever was done before, and wherever it was cut off."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import inference
+from soups.checkpoints import read_card, read_state, write_checkpoint
+from soups.errors import EnvironmentFailure, PartialFailure
+from soups.pipeline import evaluate
+from soups.pipeline.shards import Failed, Piece, failure_of, rearranged
+from tests.pipeline.conftest import Desk
+
+ErrorOf = Callable[[], str]
+BATCH = ("--eval-batch-size", "4", "--probabilities")
+SHARDS = (*BATCH, "--shard-size", "7")  # Rounded up to whole batches: 8, 8 and 2 of the 18 images.
+WAYS = {
+    "single": ["--model-name", "toys_uniform_soup"],
+    "soft": ["--soft-voting"],
+    "minmax": ["--soft-voting", "--normalise", "minmax"],
+    "weighted": ["--weighted-ensemble", "toys_start=1", "toys_uniform_soup=3"],
+    "hard": ["--hard-voting"],
+}
+
+
+def forget(desk: Desk) -> None:
+    """No logits are kept."""
+    shutil.rmtree(desk.run / "logits", ignore_errors=True)
+
+
+def shards_of(desk: Desk) -> dict[str, tuple[int, bytes]]:
+    """Every file of logits with its time and content."""
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (desk.run / "logits").iterdir()}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_shards_do_not_show(copy_of: Desk, way: str, error_of: ErrorOf) -> None:
+    forget(copy_of)
+    assert inference.main([*WAYS[way], *BATCH, "--output", "whole.csv"]) == 0
+    right = error_of().split(" right")[0].split()[-3:]
+    whole = shards_of(copy_of)
+    assert inference.main([*WAYS[way], *SHARDS, "--output", "kept.csv"]) == 0
+    # What was found out of the whole set is not found out again.
+    assert shards_of(copy_of) == whole and "pieces of work are done already" in error_of()
+    forget(copy_of)
+    assert inference.main([*WAYS[way], *SHARDS, "--output", "shards.csv"]) == 0
+    told = error_of()
+    assert "18 images in 3 shards of 8" in told and "shard 3 of 3 by toys" in told
+    assert told.split(" right")[0].split()[-3:] == right
+    assert len(shards_of(copy_of)) == 3 * len(whole)
+    assert Path("shards.csv").read_bytes() == Path("whole.csv").read_bytes() == Path("kept.csv").read_bytes()
+
+
+def test_only_what_is_missing_is_computed_again(copy_of: Desk, error_of: ErrorOf) -> None:
+    forget(copy_of)
+    assert inference.main(["--soft-voting", *SHARDS, "--jobs", "2", "--output", "vote.csv"]) == 0
+    there, table = shards_of(copy_of), Path("vote.csv").stat().st_mtime_ns
+    lost = sorted(there)[4]
+    (copy_of.run / "logits" / lost).unlink()
+    error_of()
+    assert inference.main(["--soft-voting", *SHARDS, "--output", "vote.csv"]) == 0
+    assert "8 of 9 pieces of work are done already" in (told := error_of()) and "(1 of 1)" in told
+    again = shards_of(copy_of)
+    assert again[lost][1] == there[lost][1] and again[lost][0] != there[lost][0]
+    assert {name: file for name, file in again.items() if name != lost} == {
+        name: file for name, file in there.items() if name != lost
+    }
+    assert Path("vote.csv").stat().st_mtime_ns == table, "a table that says the same is left as it is"
+
+
+def test_a_killed_command_is_gone_on_with(copy_of: Desk, error_of: ErrorOf) -> None:
+    assert inference.main([*WAYS["single"], *BATCH, "--output", "whole.csv"]) == 0
+    forget(copy_of)
+    arguments = [*WAYS["single"], *SHARDS, "--output", "vote.csv"]
+    killed = f"""
+import os, signal, inference
+from soups.pipeline import evaluate
+keep, kept = evaluate.keep_logits, []
+def until_the_third(path, logits):
+    kept.append(path)
+    os.kill(os.getpid(), signal.SIGKILL) if len(kept) == 3 else keep(path, logits)
+evaluate.keep_logits = until_the_third
+inference.main({arguments!r})
+"""
+    path = {"PYTHONPATH": str(Path(inference.__file__).parent)}
+    ended = subprocess.run([sys.executable, "-c", killed], env={**os.environ, **path}, check=False, timeout=120)
+    assert ended.returncode == -signal.SIGKILL
+    assert len(shards_of(copy_of)) == 2 and not Path("vote.csv").exists()
+    error_of()
+    assert inference.main(arguments) == 0
+    assert "2 of 3 pieces of work are done already" in error_of()
+    assert Path("vote.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+@pytest.fixture
+def elsewhere(copy_of: Desk, tmp_path: Path) -> Path:
+    """Unlabelled test images in one folder, two of them the same picture."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for path in (copy_of.data / "test").rglob("*.png"):
+        shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
+    shutil.copy(folder / "red-p4_0.png", folder / "also-red.png")
+    return folder
+
+
+def test_order_and_ids_are_those_of_who_names_the_images(
+    copy_of: Desk, elsewhere: Path, tmp_path: Path, error_of: ErrorOf
+) -> None:
+    names = sorted(path.name for path in elsewhere.glob("*.png"))
+    mixed = [names[place] for place in np.random.default_rng(0).permutation(len(names))]
+    pd.DataFrame({"image": [Path(name).stem for name in mixed]}).to_csv(elsewhere / "asked.csv", index=False)
+    for asked, expected in ((elsewhere, names), (elsewhere / "asked.csv", [Path(name).stem for name in mixed])):
+        forget(copy_of)
+        location = ("--test-location", str(asked))
+        assert inference.main(["--soft-voting", *location, *BATCH, "--output", "whole.csv"]) == 0
+        assert inference.main(["--soft-voting", *location, *SHARDS, "--output", "kept.csv"]) == 0
+        forget(copy_of)
+        assert inference.main(["--soft-voting", *location, *SHARDS, "--output", "shards.csv"]) == 0
+        assert Path("shards.csv").read_bytes() == Path("whole.csv").read_bytes() == Path("kept.csv").read_bytes()
+        table = pd.read_csv("shards.csv")
+        assert [name.rpartition("/")[2] for name in table["image"]] == expected
+        twins = table[table["image"].str.contains("also-red|red-p4_0")]
+        assert np.allclose(*twins[["blue", "green", "red"]].to_numpy(), atol=1e-6)
+        assert " right (" not in error_of()
+    pd.DataFrame({"id": mixed[:9], "blue": 0, "green": 0, "red": 0}).to_csv("template.csv", index=False)
+    filled = ("--test-location", str(elsewhere), "--sample-submission", "template.csv")
+    assert inference.main(["--soft-voting", *filled, *SHARDS, "--output", "filled.csv"]) == 0
+    alike = table.assign(id=table["image"] + ".png")[["id", "blue", "green", "red"]].head(9)
+    pd.testing.assert_frame_equal(pd.read_csv("filled.csv"), alike)
+    pd.DataFrame({"id": mixed[:9], "answer": 0}).to_csv("template.csv", index=False)
+    assert inference.main(["--soft-voting", *filled, *SHARDS, "--output", "filled.csv"]) == 0
+    Path("empty.csv").write_text("id,answer\n")
+    nobody = ("--test-location", str(elsewhere), "--sample-submission", "empty.csv")
+    assert inference.main(["--soft-voting", *nobody, *SHARDS, "--output", "none.csv"]) == 0
+    assert Path("none.csv").read_text() == "id,answer\n"
+    best = table[["blue", "green", "red"]].to_numpy()[:9].argmax(axis=1)
+    assert pd.read_csv("filled.csv")["answer"].tolist() == best.tolist()
+
+
+@pytest.mark.parametrize("cache", ["auto", "on", "off"])
+def test_a_shard_that_fails_does_not_stop_the_others(
+    copy_of: Desk, elsewhere: Path, cache: str, error_of: ErrorOf
+) -> None:
+    names = sorted(path.name for path in elsewhere.glob("*.png"))
+    picture = elsewhere / names[9]
+    content = picture.read_bytes()
+    for bad in (names[9], names[11]):
+        (elsewhere / bad).write_bytes(content[:60])
+    command = [*WAYS["single"], "--test-location", str(elsewhere), *SHARDS, "--output", "out.csv", "--cache", cache]
+    assert inference.main(command) == 5
+    told = error_of()
+    assert "1 of 3 pieces of work failed, so their predictions are not written" in told
+    assert "shard 2 of 3 by toys_uniform_soup: 2 images cannot be read" in told
+    assert names[9] in told and names[11] in told and not Path("out.csv").exists()
+    for bad in (names[9], names[11]):
+        (elsewhere / bad).write_bytes(content)
+    assert inference.main(command) == 0
+    assert "2 of 3 pieces of work are done already" in error_of()
+    assert len(pd.read_csv("out.csv")) == len(names)
+
+
+def test_a_model_that_fails_does_not_stop_the_others(copy_of: Desk, error_of: ErrorOf) -> None:
+    sound = copy_of.run / "models" / "toys_uniform_soup.safetensors"
+    state, card = read_state(sound), read_card(sound)
+    assert card is not None
+    write_checkpoint(sound.with_name("damaged.safetensors"), {"head.bias": state["head.bias"]}, card)
+    forget(copy_of)
+    assert inference.main(["--each", "--model-name", "damaged", sound.stem, *SHARDS]) == 5
+    told = error_of()
+    assert "3 of 6 pieces of work failed" in told and "shard 1 of 3 by damaged, shard 2 of 3 by damaged" in told
+    assert len(pd.read_csv(copy_of.run / "output" / f"{sound.stem}.csv")) == 18
+    assert not (copy_of.run / "output" / "damaged.csv").exists()
+
+
+def test_a_folder_full_of_shards_of_which_none_can_be_done(copy_of: Desk, elsewhere: Path, error_of: ErrorOf) -> None:
+    for path in elsewhere.glob("*.png"):
+        path.write_bytes(b"no picture")
+    command = ["--soft-voting", "--test-location", str(elsewhere), "--output", "out.csv"]
+    assert inference.main(command) == 3, "one reason, and nothing was done"
+    assert "19 images cannot be read" in error_of()
+    assert inference.main([*command, *SHARDS]) == 5
+    assert "9 of 9 pieces" in (told := error_of())
+    # Each reason is told once, with those that it stopped.
+    assert told.count("also-red.png") == 1 and "shard 1 of 3 by toys0_epochs" in told
+
+
+def test_what_is_told_of_faults() -> None:
+    def failed(*errors: Exception) -> list[Failed]:
+        return [
+            Failed(Piece(SimpleNamespace(number=number, of=9), Path("m.safetensors"), None), error)  # type: ignore[arg-type]
+            for number, error in enumerate(errors, start=1)
+        ]
+
+    full = [EnvironmentFailure(f"{name}: disk full", next_step="free some space") for name in "ab"]
+    told = failure_of(failed(*full), 2)
+    assert isinstance(told, EnvironmentFailure) and str(told).count("free some space") == 1
+    told = failure_of(failed(*full), 3)
+    assert isinstance(told, PartialFailure) and "shard 2 of 9 by m: b: disk full" in str(told)
+    ours = RuntimeError("out of memory")
+    assert failure_of(failed(ours), 1) is ours
+    assert "shard 1 of 9 by m: RuntimeError: out of memory" in str(failure_of(failed(ours), 9))
+
+
+def test_a_fault_of_ours_keeps_its_traceback_and_stops_no_other(
+    copy_of: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep, asked = evaluate.keep_logits, list[Path]()
+
+    def out_of_memory(path: Path, logits: np.ndarray) -> None:
+        asked.append(path)
+        if len(asked) == 2:
+            raise RuntimeError("out of memory")
+        keep(path, logits)
+
+    forget(copy_of)
+    monkeypatch.setattr(evaluate, "keep_logits", out_of_memory)
+    assert inference.main([*WAYS["single"], *SHARDS]) == 5
+    told = capsys.readouterr().err
+    assert "1 of 3 pieces of work failed" in told and "Traceback" in told and "RuntimeError: out of memory" in told
+    assert len(shards_of(copy_of)) == 2
+    assert inference.main([*WAYS["single"], *SHARDS]) == 0
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("pyarrow") is None and not os.environ.get("CI"), reason="pyarrow is not installed"
+)
+def test_parquet_says_what_csv_says(copy_of: Desk, elsewhere: Path) -> None:
+    location = ["--soft-voting", "--test-location", str(elsewhere)]
+    for more in (location, [*location, *SHARDS]):
+        for ending in ("csv", "parquet"):
+            assert inference.main([*more, "--output", f"out.{ending}"]) == 0
+        table = pd.read_parquet("out.parquet")
+        pd.testing.assert_frame_equal(table, pd.read_csv("out.csv"), check_dtype=False)
+        assert table["confidence"].dtype == np.float64
+    content = Path("out.parquet").read_bytes()
+    assert inference.main([*location, *SHARDS, "--output", "again.parquet"]) == 0
+    assert Path("again.parquet").read_bytes() == content
+    for name, answers in {"a": "xy", "b": "yy"}.items():
+        pd.DataFrame({"id": ["007", "8"], "answer": list(answers)}).to_csv(f"{name}.csv", index=False)
+    assert inference.main(["--hard-voting", "a.csv", "b.csv", "--output", "vote.parquet"]) == 0
+    assert pd.read_parquet("vote.parquet")["id"].tolist() == ["007", "8"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--shard-size", "0"], 2, "greater than 0"),
+        (["--ray-address", "auto"], 2, "--ray-address is for a Ray cluster next: add --launcher ray"),
+        (["--no-shared-storage"], 2, "--no-shared-storage is for a Ray cluster"),
+        (["--launcher", "rya"], 2, "did you mean 'ray'?"),
+        (["--output", "x.parq"], 2, "x.parq: unknown kind of table '.parq' expected: a name that ends in .csv or"),
+        (["--output", "x.parquet"], 4, "x.parquet: Parquet needs pyarrow, which is not installed next: pip install"),
+        (["--launcher", "ray"], 4, "--launcher ray: Ray is not installed next: pip install ray"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_is(
+    copy_of: Desk, arguments: list[str], code: int, words: str, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = importlib.util.find_spec
+
+    def without(name: str, *more: Any) -> Any:
+        return None if name in ("pyarrow", "ray") else there(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    before = copy_of.contents()
+    assert inference.main(arguments) == code
+    assert words in error_of()
+    assert copy_of.contents() == before
+
+
+def test_tables_are_voted_on_here(copy_of: Desk, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert inference.main(["--hard-voting", "a.csv", "--launcher", "ray"]) == 2
+    assert "--launcher ray: a vote over tables has no work for a cluster" in error_of()
+
+
+def test_rows_are_rearranged_through_a_file(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).random((17, 3))
+    order = np.random.default_rng(1).permutation(17)[:11]
+    blocks = (table[start : start + 5] for start in range(0, 17, 5))
+    pages = list(rearranged(blocks, order, tmp_path, 4))
+    assert [len(page) for page in pages] == [4, 4, 3]
+    assert np.array_equal(np.concatenate(pages), table[order])
+    (empty,) = rearranged(iter([table]), order[:0], tmp_path, 4)
+    assert empty.shape == (0, 3)
+    assert list(tmp_path.iterdir()) == []
