@@ -123,10 +123,10 @@ class _Participant:
     trials: Trials
     appraiser: Appraiser
 
-    def propose(self, study: "Study", trial: "FrozenTrial") -> tuple[dict[str, Any], Mapping[str, Any]]:
+    def propose(self, study: "Study", number: int) -> tuple[dict[str, Any], Mapping[str, Any]]:
         """What to try next."""
         plan_ = self.work.plan
-        return draw(plan_.search_sampler, plan_.search_seed, study, trial, plan_.space), distributions(plan_.space)
+        return draw(plan_.search_sampler, plan_.search_seed, study, number, plan_.space), distributions(plan_.space)
 
     def work_at(self, trial: "FrozenTrial") -> None:
         """Train a trial, as far as it is not trained, and tell what became of it."""

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 _STUDY_LOCK = "study"
 
-Propose = Callable[["Study", "FrozenTrial"], tuple[dict[str, Any], Mapping[str, Any]]]
-"""What to try next: parameters and their distributions, given the study and a trial that has its number."""
+Propose = Callable[["Study", int], tuple[dict[str, Any], Mapping[str, Any]]]
+"""What to try next: parameters and their distributions, given the study and the trial's number."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,9 @@ class Trials:
 
     def _new_trial(self, propose: Propose) -> "FrozenTrial":
         """A new trial with all of its parameters, stored at once: nobody ever sees half of them."""
-        from optuna.trial import FrozenTrial, TrialState, create_trial
+        from optuna.trial import TrialState, create_trial
 
-        number = len(self.all())
-        asked = FrozenTrial(number, TrialState.RUNNING, None, None, None, {}, {}, {}, {}, {}, -1)
-        parameters, distributions = propose(self.study(), asked)
+        parameters, distributions = propose(self.study(), len(self.all()))
         template = create_trial(
             state=TrialState.RUNNING,
             params=parameters,
