@@ -75,7 +75,7 @@ def _wanted(study: "Study", complete: "Sequence[FrozenTrial]", title: str) -> di
         for name, value in trial.params.items():
             values.setdefault(name, set()).add(value)
     varied = [name for name, found in values.items() if len(found) > 1]
-    wanted = {name: {"target_name": title} for name in FIGURES}
+    wanted: dict[str, dict[str, Any]] = {name: {"target_name": title} for name in FIGURES}
     if not varied or len({trial.value for trial in complete}) == 1:
         del wanted["importances"], wanted["contour"]
         return wanted

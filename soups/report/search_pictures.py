@@ -72,12 +72,13 @@ class _Kinds:
 
     def mark(self, axis: "Axis", name: str) -> None:
         """Give the axis of a hyperparameter ticks that its values can have, and labels that do not touch."""
+        from matplotlib.axis import XAxis
         from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
+        below = isinstance(axis, XAxis)
         if axis.get_scale() == "log":
             low, high = axis.get_view_interval()
-            most = 10 if axis.axis_name == "x" else 1000
-            axis.set_major_locator(LogLocator(subs=(1,) if high > most * low else (1, 2, 5)))
+            axis.set_major_locator(LogLocator(subs=(1,) if high > (10 if below else 1000) * low else (1, 2, 5)))
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_formatter(NullFormatter())
         elif name in self.whole:
@@ -86,7 +87,7 @@ class _Kinds:
             words = [label.get_text().strip("'") for label in axis.get_ticklabels()]
             texts = [plain(shortened(word, _LONGEST_CHOICE)) for word in words]
             axis.set_ticks(list(axis.get_majorticklocs()), texts)
-        if axis.axis_name == "x" and (axis.get_scale() == "log" or name in self.chosen):
+        if below and (axis.get_scale() == "log" or name in self.chosen):
             _slant(axis)
 
 
