@@ -27,16 +27,9 @@ optimizer: {choices: [adamw, sgd]}
 mix: {low: 0, high: 0.5, otherwise: 0}
 """
 ONE_RATE = "lr: {low: 1e-4, high: 1e-2, log: true}\n"
-LOADED_ONCE = [
-    "open_clip",
-    "timm",
-    "optuna",
-    "psycopg",
-    "sqlalchemy",
-    "soups.pipeline.search",
-    "soups.pipeline.judging",
-]
-LOADED_ONCE += ["soups.training.finetune", "soups.models.load", "tests.pipeline.searching"]
+LOADED_ONCE = ["open_clip", "timm.optim", "accelerate", "optuna.storages", "alembic.command", "psycopg", "typeguard"]
+LOADED_ONCE += ["sqlalchemy.dialects.postgresql.psycopg", "soups.pipeline.search", "soups.training.finetune"]
+LOADED_ONCE += ["soups.models.load", "tests.pipeline.searching", "tests.pipeline.frozen"]
 
 
 class SearchBench:

@@ -162,23 +162,23 @@ def test_trials_begin_at_starts_of_a_folder(fresh: SearchBench) -> None:
     assert main.main(["--greedy-soup", "--name", "toys"]) == 0
 
 
-def test_figures_and_trials_go_to_wandb(fresh: SearchBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_and_a_trial_go_to_wandb(fresh: SearchBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_results, "draw_figures", draw_figures)
     fresh.write_space(ONE_RATE)
     with socket.create_server(("127.0.0.1", 0)) as service:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{service.getsockname()[1]}")
         monkeypatch.setenv("WANDB_MODE", "offline")
-        assert fresh.search("--trials", "2", "--epochs", "1") == 0
+        assert fresh.search("--trials", "1", "--epochs", "1") == 0
         service.setblocking(False)
         with pytest.raises(BlockingIOError):
             service.accept()  # Nobody called.
     runs = [path.read_bytes() for path in fresh.folder.glob("wandb/offline-run-*/run-*.wandb")]
-    assert len(runs) == 3  # Two trials, and the figures.
-    for name in (b"toys0", b"toys1", b"toys-search"):
+    assert len(runs) == 2  # The trial, and the figures.
+    for name in (b"toys0", b"toys-search"):
         assert sum(name in content for content in runs) == 1
     media = [path.name.split("_0_")[0] for path in fresh.folder.glob("wandb/offline-run-*/files/media/*/*")]
     drawn = [path.stem for path in fresh.run.glob("figures/search/*")]
-    assert sorted(media) == sorted(drawn) == ["history", "importances", "parallel_coordinates", "search", "slice"]
+    assert sorted(media) == sorted(drawn) == ["history", "parallel_coordinates", "search", "slice"]
     page = (fresh.run / "figures" / "search" / "search.html").read_text(encoding="utf-8")
     assert "validation log loss" in page
     wandb.teardown()

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -65,6 +66,7 @@ def database() -> Iterator[str]:
         make = [str(folder / "initdb"), "-D", str(data), "-U", "soups", "--auth=trust", "--no-sync", "-E", "UTF8"]
         subprocess.run(make, check=True, user=user, cwd=home, capture_output=True, timeout=300)
         start = [str(folder / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", home, "-F"]
+        start += ["-c", "autovacuum=off", "-c", "jit=off"]
         with subprocess.Popen(start, user=user, cwd=home, stderr=subprocess.DEVNULL) as server:
             try:
                 url = f"postgresql+psycopg://soups@127.0.0.1:{port}/postgres"
@@ -96,7 +98,7 @@ def work(name: str, folder: Path, url: str) -> None:
     """A machine's whole work."""
     mine = opened(name, folder, url)
     while True:
-        with mine.claimed(6, propose) as trial:
+        with mine.claimed(4, propose) as trial:
             if trial is None:
                 return
             mine.report(trial, 1, 0.1)
@@ -112,7 +114,7 @@ def test_machines_share_the_trials(database: str, tmp_path: Path, processes: For
     trials = found.all()
     assert other.exitcode == 0 and found.settings() == {"a": 1}
     # Two machines may both see one trial missing at the same moment.
-    assert 6 <= len(trials) <= 7 and {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert 4 <= len(trials) <= 5 and {trial.state for trial in trials} == {TrialState.COMPLETE}
     assert len({trial.number for trial in trials}) == len(trials)
 
 
@@ -146,7 +148,7 @@ def test_the_command_from_two_processes_at_once(
     database: str, fresh: SearchBench, processes: ForkServerContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(fresh.run)  # Both want to make it.
-    flags = ("--storage", database, "--trials", "4")
+    flags = ("--storage", database, "--trials", "3")
     with ThreadPoolExecutor(2) as both:
         first = both.submit(started, processes, fresh, *flags, stopped="terminated")
         second = both.submit(started, processes, fresh, *flags)
@@ -156,11 +158,11 @@ def test_the_command_from_two_processes_at_once(
     assert [end.exitcode for end in ends] == [143, 0]
     assert fresh.search(*flags) == 0
     told = capsys.readouterr()
-    assert "search toys: 4 complete" in told.out and "trial 0" not in told.err  # There was nothing left to do.
+    assert "search toys: 3 complete" in told.out and "trial 0" not in told.err  # There was nothing left to do.
     trials_ = open_trials("toys", fresh.run, database).all()
-    assert [(trial.number, trial.state) for trial in trials_] == [(n, TrialState.COMPLETE) for n in range(4)]
+    assert [(trial.number, trial.state) for trial in trials_] == [(n, TrialState.COMPLETE) for n in range(3)]
     rows = fresh.rows()
-    assert sorted(row["model"] for row in rows) == sorted(fresh.models()) and len(rows) == len(fresh.models()) == 4
+    assert sorted(row["model"] for row in rows) == sorted(fresh.models()) and len(rows) == len(fresh.models()) == 3
     for number, row in enumerate(rows):
         assert fresh.epochs(number) == int(row["epochs"])
     assert not (fresh.run / "study.journal").exists()
@@ -179,19 +181,19 @@ def test_a_database_that_stops_answering(
         with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(text)
 
-    order("CREATE DATABASE stops")
+    storage = trial_storage.open_storage(fresh.run, database)
+    with suppress(KeyError):  # Another test's.
+        storage.delete_study(storage.get_study_id_from_name("toys"))
     order("CREATE ROLE guest SUPERUSER LOGIN PASSWORD 'secret'")
     train_one = searching.train_one
 
     def train(task: Any, watch: Any) -> Path:
         path = train_one(task, watch)
-        if task.index == 1:
-            order("ALTER ROLE guest NOLOGIN")
+        order("ALTER ROLE guest NOLOGIN")
         return path
 
     fresh.write_space(ONE_RATE)
-    url = database.replace("soups@", "guest:secret@").replace("/postgres", "/stops")
-    flags = ("--storage", url, "--epochs", "1", "--trials", "2")
+    flags = ("--storage", database.replace("soups@", "guest:secret@"), "--epochs", "1", "--trials", "1")
     with monkeypatch.context() as patch:
         patch.setattr(searching, "train_one", train)
         assert fresh.search(*flags) == 4
@@ -200,5 +202,5 @@ def test_a_database_that_stops_answering(
     assert "Traceback" not in error and "secret" not in error
     order("ALTER ROLE guest LOGIN")
     before = fresh.models()
-    assert len(before) == 2 and fresh.search(*flags) == 0
-    assert fresh.models() == before and [row["state"] for row in fresh.rows()] == ["complete"] * 2
+    assert len(before) == 1 and fresh.search(*flags) == 0
+    assert fresh.models() == before and [row["state"] for row in fresh.rows()] == ["complete"]

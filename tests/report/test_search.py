@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from soups.report import search_pictures
+from soups.report import search, search_pictures
 from soups.report.search import FIGURES, draw_figures
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -56,6 +56,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Fig
     before = dict(matplotlib.rcParams)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_pictures, "save", remember)
+        patch.setattr(search_pictures, "DOTS_PER_INCH", 60)
         files = draw_figures(study_of([0.5, 0.7, None, 0.6, 0.9, 0.8]), folder, "validation accuracy")
     assert [path.name for path in files] == [*(f"{name}.png" for name in FIGURES), "search.html"]
     assert dict(matplotlib.rcParams) == before
@@ -96,15 +97,41 @@ def test_the_page_needs_no_network(drawn: tuple[Path, dict[str, Figure]], tmp_pa
     assert page.count('"showSendToCloud": false') == len(FIGURES)
 
 
-def test_what_there_is_too_little_for_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("values", "names", "left_out"),
+    [
+        ([0.5, 0.5], ("lr", "epochs"), "importances and contour"),
+        ([0.5, None], ("lr", "epochs"), "importances and contour"),
+        ([0.5, 0.6], ("frozen",), "importances and contour"),
+        ([0.5, 0.6], ("lr", "frozen"), "contour"),
+        ([0.5, 0.6], ("lr", "epochs"), ""),
+    ],
+)
+def test_what_there_is_too_little_for_is_left_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    values: list[float | None],
+    names: tuple[str, ...],
+    left_out: str,
+) -> None:
     caplog.set_level(logging.INFO)
-    assert draw_figures(study_of([None]), tmp_path, "validation accuracy") == []
-    assert "no trial is complete: no figures" in caplog.text
-    few = draw_figures(study_of([0.5, 0.5]), tmp_path / "equal", "validation accuracy")
-    assert [path.stem for path in few] == ["history", "parallel_coordinates", "slice", "search"]
-    assert "no figure of importances and contour: that takes two complete trials that differ" in caplog.text
-    values: list[float | None] = [0.5, 0.6]
-    one = draw_figures(study_of(values, ("lr",)), tmp_path / "one", "validation accuracy")
-    again = draw_figures(study_of(values, ("lr",)), tmp_path / "again", "validation accuracy")
-    assert [path.stem for path in one] == ["history", "importances", "parallel_coordinates", "slice", "search"]
-    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in again]
+    monkeypatch.setattr(search, "draw_picture", lambda study, name, path, *rest: path)
+    monkeypatch.setattr(search, "_page", lambda study, wanted, path, title: path)
+    files = draw_figures(study_of(values, names), tmp_path, "validation accuracy")
+    assert {path.stem for path in files} == {*FIGURES, "search"} - set(left_out.split(" and "))
+    assert (f"no figure of {left_out}: that takes two complete trials that differ" in caplog.text) == bool(left_out)
+
+
+def test_without_a_complete_trial_there_are_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert draw_figures(study_of([None]), tmp_path / "none", "validation accuracy") == []
+    assert "no trial is complete: no figures" in caplog.text and not (tmp_path / "none").exists()
+
+
+def test_the_same_trials_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_pictures, "DOTS_PER_INCH", 60)
+    study = study_of([0.5, 0.5], ("lr", "optimizer"))
+    first = [path.read_bytes() for path in draw_figures(study, tmp_path / "first", "validation accuracy")]
+    again = [path.read_bytes() for path in draw_figures(study, tmp_path / "again", "validation accuracy")]
+    assert first == again
