@@ -102,7 +102,8 @@ def started(context: ForkServerContext, bench: SearchBench, *arguments: str, sto
         context: of the processes.
         bench: where.
         arguments: of its search.
-        stopped: what happens to it after an epoch of its first trial, "hangs" or "terminated"; nothing by default.
+        stopped: what happens to it after an epoch of its first trial: it "hangs", is "terminated", or "waits" until
+            another process is in its first trial; nothing by default.
     """
     process = context.Process(target=_from_a_shell, args=(bench, arguments, stopped))
     process.start()
@@ -128,6 +129,9 @@ def _from_a_shell(bench: SearchBench, arguments: tuple[str, ...], stopped: str) 
             _sign(bench, os.getpid()).touch()
             if stopped == "hangs":
                 time.sleep(600)
+            elif stopped == "waits":
+                while len(list(bench.folder.glob("*.at-work"))) < 2:
+                    time.sleep(0.02)
             elif stopped == "terminated":
                 os.kill(os.getpid(), signal.SIGTERM)
 

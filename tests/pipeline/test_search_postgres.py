@@ -151,7 +151,7 @@ def test_the_command_from_two_processes_at_once(
     flags = ("--storage", database, "--trials", "3")
     with ThreadPoolExecutor(2) as both:
         first = both.submit(started, processes, fresh, *flags, stopped="terminated")
-        second = both.submit(started, processes, fresh, *flags)
+        second = both.submit(started, processes, fresh, *flags, stopped="waits")
         ends = [first.result(), second.result()]
     for end in ends:
         end.join(120)

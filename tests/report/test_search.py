@@ -65,16 +65,16 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Fig
 
 def test_labels_do_not_lie_on_each_other(drawn: tuple[Path, dict[str, Figure]]) -> None:
     main, bar, *others = drawn[1]["parallel_coordinates"].axes
-    canvas = FigureCanvasAgg(main.figure)  # type: ignore[arg-type]
-    canvas.draw()
-    edge = max(each.get_tightbbox(canvas.get_renderer()).x1 for each in others)  # type: ignore[union-attr]
-    assert edge < bar.get_window_extent().x0
+    renderer = FigureCanvasAgg(main.figure).get_renderer()  # type: ignore[arg-type]
+    edge = max(each.get_tightbbox(renderer).x1 for each in others)  # type: ignore[union-attr]
+    assert edge < bar.get_window_extent(renderer).x0
     for name, figure in drawn[1].items():
-        FigureCanvasAgg(figure).draw()
+        renderer = FigureCanvasAgg(figure).get_renderer()
         for axes in figure.axes:
             for axis in (axes.xaxis, axes.yaxis):
-                boxes = [each.get_window_extent() for each in axis.get_ticklabels() if each.get_text()]
-                turned = any(each.get_rotation() for each in axis.get_ticklabels())
+                labels = [each for each in axis.get_ticklabels() if each.get_visible() and each.get_text()]
+                boxes = [each.get_window_extent(renderer) for each in labels]
+                turned = any(each.get_rotation() for each in labels)
                 touching = [one.overlaps(other) for one, other in pairwise(boxes)]
                 assert turned or not any(touching), (name, axis.get_label_text())
 
