@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.records import write_text
-from soups.report.search_pictures import BACKGROUND, draw_picture
+from soups.report.search_pictures import draw_picture
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -98,8 +98,6 @@ def _page(study: "Study", wanted: Mapping[str, Mapping[str, Any]], path: Path, t
         figure = getattr(interactive, FIGURES[name])(study, **options)
         if name == "history":  # The best value does not improve before the trial that is better.
             figure.update_traces(line_shape="hv", selector={"mode": "lines"})
-        if name == "parallel_coordinates":
-            figure.update_layout(paper_bgcolor=BACKGROUND)
         if name == "contour":
             figure.update_layout(height=_PIXELS * len(options["params"]))
         parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts, div_id=name, config=_PLOTLY))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 _LONGEST_CHOICE = 13
-BACKGROUND = "#EBEBEB"
+_BACKGROUND = "#EBEBEB"
 """Behind lines of which the worst are nearly white."""
 
 
@@ -119,7 +119,7 @@ def _tidy_importances(figure: "Figure", axes: "np.ndarray[Any, Any]", kinds: _Ki
 def _tidy_parallel(figure: "Figure", axes: "np.ndarray[Any, Any]", kinds: _Kinds) -> None:
     main, bar, *others = figure.axes
     figure.set_size_inches(2 + 1.5 * len(others), 5.5)
-    main.set_facecolor(BACKGROUND)
+    main.set_facecolor(_BACKGROUND)
     names = [label.get_text() for label in main.get_xticklabels()]
     for other, name in zip(others, names[1:], strict=True):
         kinds.mark(other.yaxis, name)
