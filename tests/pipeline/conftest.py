@@ -1,6 +1,5 @@
 """The desk: a working folder with a finished toy run, and what tests ask of it."""
 
-import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -188,7 +187,7 @@ def copied(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 @pytest.fixture(scope="session")
-def searched(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> Iterator[SearchBench]:
+def searched(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> SearchBench:
     """A search of three trials by log-loss, without figures; not to be changed."""
     folder = tmp_path_factory.mktemp("searched")
     flags = [
@@ -202,10 +201,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip
         patch.setenv("SOUPS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         without_figures(patch)
         assert bench.search() == 0
-    # Accelerate looks for rubbish after each fine-tune; among all that is loaded that takes longer than toys.
-    gc.freeze()
-    yield bench
-    gc.unfreeze()
+    return bench
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_a_machine_that_is_gone_is_noticed(database: str, tmp_path: Path, monkey
     deadline = time.monotonic() + 30
     while taken is None and time.monotonic() < deadline:
         with here.claimed(1, propose) as taken:
-            time.sleep(0.2)
+            time.sleep(0.5)
     assert taken is not None and (taken.number, taken.params) == (0, trial.params)
     with replace(here, folder=tmp_path / "there").claimed(1, propose) as free:
         assert free is None  # Its new owner says that it lives.
