@@ -1,5 +1,6 @@
 """Toys shared by all tests: tiny images whose classes are colours, and a tiny CLIP in open_clip's folder format."""
 
+import gc
 import json
 import logging
 from collections.abc import Iterator
@@ -82,4 +83,7 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     save_file(
         {key: value.contiguous() for key, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
     )
+    # Accelerate looks for rubbish after each fine-tune; among all that is loaded that takes longer than toys.
+    gc.freeze()
     yield folder
+    gc.unfreeze()

@@ -19,10 +19,11 @@ from soups.pipeline.evaluate import Bench
 from soups.pipeline.finetune import open_for_training, train_one
 from soups.pipeline.plan import plan
 from soups.pipeline.run import Run
-from soups.pipeline.search_plan import SOUP, SearchPlan, agreed
+from soups.pipeline.search_plan import SOUP, SearchPlan, agreed, check_words
 from soups.pipeline.search_results import show_results
 from soups.pipeline.search_settings import SearchSettings
 from soups.pipeline.settings import FinetuneSettings
+from soups.pipeline.trial_storage import explained_database, open_storage
 from soups.pipeline.trials import Trials, open_trials
 from soups.records import locked
 from soups.runtime import Runtime
@@ -47,8 +48,17 @@ def search(given: cli.Given[SearchSettings]) -> None:
 
     Raises:
         UsageError: settings that make no sense, or differ from those that the search was begun with.
+        EnvironmentFailure: the database does not answer.
         PartialFailure: some trials failed; the others are kept.
     """
+    check_words(given)
+    if given.settings.storage is not None:
+        open_storage(Path(), given.settings.storage)  # Before a run is made, which takes longer.
+    with explained_database(given.settings.storage):
+        _search(given)
+
+
+def _search(given: cli.Given[SearchSettings]) -> None:
     settings = given.settings
     wanted = FinetuneSettings(**{name: getattr(settings, name) for name in _SHARED})
     run, finetuning, runtime = open_for_training(wanted, given.names)
@@ -100,9 +110,14 @@ def take_part(work: Work) -> None:
     """
     work = replace(work, runtime=work.runtime.of_worker(worker_number()))
     participant = _Participant(work, open_trials(work.name, work.run.folder, work.storage), Appraiser(work.bench))
+    with explained_database(work.storage):
+        _work_until_none_is_left(participant, work.total)
+
+
+def _work_until_none_is_left(participant: "_Participant", total: int) -> None:
     told = False
     while True:
-        with participant.trials.claimed(work.total, participant.propose) as trial:
+        with participant.trials.claimed(total, participant.propose) as trial:
             if trial is not None:
                 participant.work_at(trial)
                 told = False
@@ -124,10 +139,10 @@ class _Participant:
     trials: Trials
     appraiser: Appraiser
 
-    def propose(self, study: "Study", trial: "FrozenTrial") -> tuple[dict[str, Any], Mapping[str, Any]]:
+    def propose(self, study: "Study", number: int) -> tuple[dict[str, Any], Mapping[str, Any]]:
         """What to try next."""
         plan_ = self.work.plan
-        return draw(plan_.search_sampler, plan_.search_seed, study, trial, plan_.space), distributions(plan_.space)
+        return draw(plan_.search_sampler, plan_.search_seed, study, number, plan_.space), distributions(plan_.space)
 
     def work_at(self, trial: "FrozenTrial") -> None:
         """Train a trial, as far as it is not trained, and tell what became of it."""

@@ -75,6 +75,19 @@ def _highest(entry: Hyperparameter | None, fixed: int) -> int:
     return max(int(each) for each in entry.choices or (entry.high,))  # type: ignore[arg-type]
 
 
+def check_words(given: cli.Given[SearchSettings]) -> None:
+    """Look at what can be told to be wrong before there is a run.
+
+    Raises:
+        UsageError: an objective or a space that is not there, or that makes no sense.
+    """
+    settings = given.settings
+    if settings.objective is not None and settings.objective not in (*METRICS, SOUP):
+        raise unknown_name("objective", settings.objective, (*METRICS, SOUP))
+    if "space" in given.names:
+        space_of(settings.space, settings.ranges, given.names)
+
+
 def agreed(given: cli.Given[SearchSettings], run: Run, finetuning: FinetuneSettings, trials: Trials) -> SearchPlan:
     """The plan of a search: as it was begun, or begun now.
 
@@ -112,8 +125,6 @@ def _planned(given: cli.Given[SearchSettings], finetuning: FinetuneSettings) -> 
     if ranges and settings.space != "paper":
         flag = ranges[0].replace("_", "-")
         raise UsageError(f"--{flag}: a range of --space paper", found=f"--space {settings.space}")
-    if objective != SOUP and objective not in METRICS:
-        raise unknown_name("objective", objective, (*METRICS, SOUP))
     return SearchPlan(
         space=space_of(settings.space, settings.ranges, given.names),
         search_sampler=settings.search_sampler,

@@ -4,7 +4,8 @@ import logging
 import os
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 30
 """Between two signs of life of a trial in a database; after two that are missing, somebody else takes the trial."""
+_SECONDS_TO_CONNECT = 20
+"""PostgreSQL's own patience with a machine that is not there is two minutes."""
 JOURNAL = "study.journal"
 
 
@@ -82,10 +85,10 @@ def _database(url: str) -> "BaseStorage":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls the heartbeat experimental.
             # A trial takes hours and says little: no connection is kept open between two words.
-            options: dict[str, Any] = {
-                "heartbeat_interval": HEARTBEAT_SECONDS,
-                "engine_kwargs": {"poolclass": NullPool},
-            }
+            engine: dict[str, Any] = {"poolclass": NullPool}
+            if url.startswith("postgresql") and "connect_timeout" not in url:
+                engine["connect_args"] = {"connect_timeout": _SECONDS_TO_CONNECT}
+            options: dict[str, Any] = {"heartbeat_interval": HEARTBEAT_SECONDS, "engine_kwargs": engine}
             for _ in range(5):
                 with suppress(IntegrityError, ProgrammingError):  # Another process makes the tables at this moment.
                     return RDBStorage(url, **options)
@@ -106,6 +109,29 @@ def _database(url: str) -> "BaseStorage":
         raise EnvironmentFailure(
             f"{told}: the database does not answer", found=_first(error), next_step="see that it runs, and the URL"
         ) from None
+
+
+@contextmanager
+def explained_database(url: str | None) -> Iterator[None]:
+    """A database that stops answering within the block is the user's to mend.
+
+    Raises:
+        EnvironmentFailure: it does not answer any more.
+    """
+    if url is None:
+        yield
+        return
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise EnvironmentFailure(
+            f"--storage {_without_password(url)}: the database does not answer any more",
+            found=_first(error.__cause__ or error),
+            next_step="run the same command again when it does: trials go on where they were",
+        ) from error
 
 
 def _first(error: BaseException) -> str:

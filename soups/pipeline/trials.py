@@ -4,9 +4,10 @@ import logging
 import platform
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 _STUDY_LOCK = "study"
 
-Propose = Callable[["Study", "FrozenTrial"], tuple[dict[str, Any], Mapping[str, Any]]]
-"""What to try next: parameters and their distributions, given the study and a trial that has its number."""
+Propose = Callable[["Study", int], tuple[dict[str, Any], Mapping[str, Any]]]
+"""What to try next: parameters and their distributions, given the study and the trial's number."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Trials:
         """Every trial, by number."""
         return self.storage.get_all_trials(self._study_id, deepcopy=False)
 
-    @property
+    @cached_property
     def _study_id(self) -> int:
         return self.storage.get_study_id_from_name(self.name)
 
@@ -88,9 +89,10 @@ class Trials:
             EnvironmentFailure: the folder may not be written.
         """
         with locked(self.folder, _STUDY_LOCK):
-            found, lock = self._dead_trial()
-            if found is None and len(self.all()) < total:
-                found = self._new_trial(propose)
+            everything = self.all()
+            found, lock = self._dead_trial(everything)
+            if found is None and len(everything) < total:
+                found = self._new_trial(propose, len(everything))
                 lock = _try_lock(self.folder, found.number)
             if found is not None and self._beating is not None:
                 self._beating.record_heartbeat(found._trial_id)
@@ -104,11 +106,11 @@ class Trials:
             if lock is not None:
                 lock.release()
 
-    def _dead_trial(self) -> "tuple[FrozenTrial | None, BaseFileLock | None]":
+    def _dead_trial(self, everything: "Sequence[FrozenTrial]") -> "tuple[FrozenTrial | None, BaseFileLock | None]":
         """A trial that is said to run although nobody works at it, and the lock that says so to others."""
         from optuna.trial import TrialState
 
-        running = [trial for trial in self.all() if trial.state == TrialState.RUNNING]
+        running = [trial for trial in everything if trial.state == TrialState.RUNNING]
         silent = self._beating._get_stale_trial_ids(self._study_id) if self._beating and running else []
         for trial in running:
             here = self._beating is None or trial.user_attrs.get("place") == self.place
@@ -120,13 +122,11 @@ class Trials:
                 return trial, lock
         return None, None
 
-    def _new_trial(self, propose: Propose) -> "FrozenTrial":
+    def _new_trial(self, propose: Propose, number: int) -> "FrozenTrial":
         """A new trial with all of its parameters, stored at once: nobody ever sees half of them."""
-        from optuna.trial import FrozenTrial, TrialState, create_trial
+        from optuna.trial import TrialState, create_trial
 
-        number = len(self.all())
-        asked = FrozenTrial(number, TrialState.RUNNING, None, None, None, {}, {}, {}, {}, {}, -1)
-        parameters, distributions = propose(self.study(), asked)
+        parameters, distributions = propose(self.study(), number)
         template = create_trial(
             state=TrialState.RUNNING,
             params=parameters,

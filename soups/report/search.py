@@ -2,15 +2,16 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.records import write_text
-from soups.report.pictures import save
+from soups.report.search_pictures import draw_picture
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.trial import FrozenTrial
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +24,12 @@ FIGURES = {
     "slice": "plot_slice",
 }
 """Name → Optuna's function, which is there twice: for plotly and for matplotlib."""
-_INCHES = {"contour": (15, 12), "slice": (15, 4)}
-"""Width and height where Optuna's own are too small for its labels."""
-_LEAST_TRIALS = {"importances": 2, "contour": 2}
 _MOST_IN_CONTOUR = 4
-"""Hyperparameters in the grid of contours: the first of them; all against all of many is too small to see."""
+"""Hyperparameters in the grid of contours: the most important; all against all of many is too small to see."""
+_PIXELS = 220
+"""Height of a row of contours in the page."""
+_PLOTLY = {"responsive": True, "displaylogo": False, "showSendToCloud": False}
+"""No button sends what is private to plotly's makers."""
 
 
 def draw_figures(study: "Study", folder: Path, title: str) -> list[Path]:
@@ -50,60 +52,55 @@ def draw_figures(study: "Study", folder: Path, title: str) -> list[Path]:
     if not complete:
         logger.info("no trial is complete: no figures")
         return []
-    names = [name for name in FIGURES if len(complete) >= _LEAST_TRIALS.get(name, 1)]
-    if "importances" in names and len({trial.value for trial in complete}) == 1:
-        names.remove("importances")
-    if "contour" in names and len(complete[0].params) == 1:
-        names.remove("contour")
-    if len(names) < len(FIGURES):
-        left = " and ".join(name for name in FIGURES if name not in names)
-        logger.info("no figure of %s: that takes two complete trials that differ, and two hyperparameters", left)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls half of them experimental.
-        pictures = [_picture(study, name, folder / f"{name}.png", title) for name in names]
-        page = _page(study, names, folder / "search.html", title)
+        wanted = _wanted(study, complete, title)
+        if len(wanted) < len(FIGURES):
+            left = " and ".join(name for name in FIGURES if name not in wanted)
+            logger.info("no figure of %s: that takes two complete trials that differ, and two hyperparameters", left)
+        pictures = [
+            draw_picture(study, name, folder / f"{name}.png", FIGURES[name], options)
+            for name, options in wanted.items()
+        ]
+        page = _page(study, wanted, folder / "search.html", title)
     return [*pictures, page]
 
 
-def _options(study: "Study", name: str, title: str) -> dict[str, Any]:
-    from optuna.importance import FanovaImportanceEvaluator
+def _wanted(study: "Study", complete: "Sequence[FrozenTrial]", title: str) -> dict[str, dict[str, Any]]:
+    """Name → options of each figure that there is something in."""
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    if name == "importances":
-        return {"evaluator": FanovaImportanceEvaluator(seed=_SEED), "target_name": title}
-    if name == "contour":
-        parameters = list(dict.fromkeys(each for trial in study.trials for each in trial.params))
-        return {"params": parameters[:_MOST_IN_CONTOUR], "target_name": title}
-    return {"target_name": title}
-
-
-def _picture(study: "Study", name: str, path: Path, title: str) -> Path:
-    import matplotlib
-    import numpy as np
-    from matplotlib import pyplot
-    from optuna.visualization import matplotlib as drawn
-
-    draw: Callable[..., Any] = getattr(drawn, FIGURES[name])
-    # Optuna draws by pyplot and changes its style; both are put back.
-    with matplotlib.rc_context({"figure.max_open_warning": 0}):
-        pyplot.switch_backend("agg")
-        axes = np.asarray(draw(study, **_options(study, name, title))).flat[0]
-        figure = axes.figure
-        if name in _INCHES:
-            figure.set_size_inches(*_INCHES[name])
-        save(figure, path)
-        pyplot.close(figure)
-    return path
+    values: dict[str, set[Any]] = {}
+    for trial in complete:
+        for name, value in trial.params.items():
+            values.setdefault(name, set()).add(value)
+    varied = [name for name, found in values.items() if len(found) > 1]
+    wanted: dict[str, dict[str, Any]] = {name: {"target_name": title} for name in FIGURES}
+    if not varied or len({trial.value for trial in complete}) == 1:
+        del wanted["importances"], wanted["contour"]
+        return wanted
+    weighing: dict[str, Any] = {"evaluator": FanovaImportanceEvaluator(seed=_SEED), "params": varied}
+    wanted["importances"].update(weighing)
+    if len(varied) == 1:
+        del wanted["contour"]
+    else:
+        wanted["contour"]["params"] = list(get_param_importances(study, **weighing))[:_MOST_IN_CONTOUR]
+    return wanted
 
 
-def _page(study: "Study", names: Sequence[str], path: Path, title: str) -> Path:
+def _page(study: "Study", wanted: Mapping[str, Mapping[str, Any]], path: Path, title: str) -> Path:
     """All figures in one file, with the one copy of plotly that they need."""
     import optuna.visualization as interactive
     from jinja2 import Environment
 
     parts: list[str] = []
-    for name in names:
-        figure = getattr(interactive, FIGURES[name])(study, **_options(study, name, title))
-        parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts, div_id=name))
+    for name, options in wanted.items():
+        figure = getattr(interactive, FIGURES[name])(study, **options)
+        if name == "history":  # The best value does not improve before the trial that is better.
+            figure.update_traces(line_shape="hv", selector={"mode": "lines"})
+        if name == "contour":
+            figure.update_layout(height=_PIXELS * len(options["params"]))
+        parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts, div_id=name, config=_PLOTLY))
     page = Environment(autoescape=True).from_string(_PAGE)
     write_text(path, page.render(title=title, parts=parts))
     return path
@@ -113,7 +110,7 @@ _PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{{ title }}</title></head>
 <body>
-{% for part in parts %}{{ part | safe }}
+{% for part in parts %}<div style="overflow-x: auto">{{ part | safe }}</div>
 {% endfor %}</body>
 </html>
 """

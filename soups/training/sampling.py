@@ -73,26 +73,39 @@ SAMPLERS: "dict[str, Callable[[int, int], BaseSampler]]" = {"tpe": _tpe, "random
 estimator (Bergstra et al. 2011; its first ten trials are random), uniform, or a scrambled Sobol sequence."""
 
 
-def draw(sampler: str, seed: int, study: "Study", trial: "FrozenTrial", space: Space) -> dict[str, Any]:
+def draw(sampler: str, seed: int, study: "Study", number: int, space: Space) -> dict[str, Any]:
     """Name → value for one trial, without storing anything.
 
     Args:
         sampler: a key of `SAMPLERS`.
         seed: of the search.
         study: with the trials before, freshly loaded.
-        trial: its number is the one that is drawn for.
+        number: of the trial that is drawn for.
         space: what to draw from.
     """
     wanted = distributions(space)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls the quasi-random sampler experimental each time.
-        source = SAMPLERS[sampler](seed, trial.number)
-        together = wanted if sampler == "qmc" else source.infer_relative_search_space(study, trial)
-        drawn = source.sample_relative(study, trial, together)
+        source, (draft, trial) = SAMPLERS[sampler](seed, number), _draft(study)
+        together = wanted if sampler == "qmc" else source.infer_relative_search_space(draft, trial)
+        drawn = source.sample_relative(draft, trial, together)
         for name, distribution in wanted.items():
             if name not in drawn:
-                drawn[name] = source.sample_independent(study, trial, name, distribution)
+                drawn[name] = source.sample_independent(draft, trial, name, distribution)
     return {name: _readable(drawn[name], space.get(name)) for name in wanted}
+
+
+def _draft(study: "Study") -> "tuple[Study, FrozenTrial]":
+    """A copy of a study in memory, with the trial that is drawn for, for the notes that samplers store with a trial.
+
+    In the study itself there is no such trial yet: it comes with all of its parameters at once.
+    """
+    import optuna
+
+    draft = optuna.create_study(direction=study.direction, sampler=optuna.samplers.RandomSampler())
+    draft.add_trials(study.get_trials(deepcopy=False))
+    draft.ask()
+    return draft, draft.trials[-1]
 
 
 def _readable(value: Any, entry: Hyperparameter | None) -> Any:

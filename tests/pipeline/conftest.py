@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from soups.checkpoints import read_card
 from soups.launch import caught
 from soups.pipeline import costs
 from tests.data.people import PHOTOS
+from tests.pipeline.searching import SPACE, SearchBench, quick_processes, without_figures
 
 
 class Desk:
@@ -180,3 +182,46 @@ def copied(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     shutil.copytree(studio.folder, tmp_path / "studio")
     monkeypatch.chdir(tmp_path / "studio")
     return Studio(tmp_path / "studio", studio.data, studio.clip)
+
+
+# A search
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> SearchBench:
+    """A search of three trials by log-loss, without figures; not to be changed."""
+    folder = tmp_path_factory.mktemp("searched")
+    flags = [
+        *("--name", "toys", "--data-location", str(toy_data), "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5"),
+        *("--model", f"local-dir:{tiny_clip}", "--precision", "fp32", "--threads", "1", "--batch-size", "8"),
+    ]
+    bench = SearchBench(folder, flags)
+    bench.write_space(SPACE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("SOUPS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        without_figures(patch)
+        assert bench.search() == 0
+    return bench
+
+
+@pytest.fixture
+def bench(searched: SearchBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchBench:
+    """A copy that a test may change; no figures."""
+    shutil.copytree(searched.folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    without_figures(monkeypatch)
+    return SearchBench(tmp_path / "copy", searched.flags)
+
+
+@pytest.fixture
+def fresh(bench: SearchBench) -> SearchBench:
+    """The run as it is before the first trial."""
+    bench.forget()
+    return bench
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> ForkServerContext:
+    """Processes that find loaded what takes seconds to load."""
+    return quick_processes(tmp_path_factory.getbasetemp() / "cache")

@@ -36,8 +36,8 @@ with trials.claimed(2, propose) as trial:
 """
 
 
-def propose(study: Any, trial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {"x": 0.25 + trial.number}, {"x": FloatDistribution(0, 99)}
+def propose(study: Any, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"x": 0.25 + number}, {"x": FloatDistribution(0, 99)}
 
 
 def opened(folder: Path) -> Trials:

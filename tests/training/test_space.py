@@ -1,16 +1,17 @@
 """Spaces of a search: what files may say, what is wrong with them, and the settings that come out."""
 
+import math
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState, create_trial
 from scipy.stats import qmc
 
 from soups.errors import UsageError
 from soups.training.sampling import PRUNERS, SAMPLERS, distributions, draw
 from soups.training.settings import RandomRanges, TrainingSettings
-from soups.training.space import SPACES, Space, settings_of, space_of
+from soups.training.space import SPACES, Hyperparameter, Space, settings_of, space_of
 
 RANGES = RandomRanges()
 EVERY_KIND = """\
@@ -121,9 +122,7 @@ def test_settings_that_contradict_each_other(tmp_path: Path) -> None:
 
 
 def drawn_by(sampler: str, space: Space, number: int, seed: int = 0) -> dict[str, object]:
-    study = optuna.create_study()
-    trial = FrozenTrial(number, TrialState.RUNNING, None, None, None, {}, {}, {}, {}, {}, -1)
-    return draw(sampler, seed, study, trial, space)
+    return draw(sampler, seed, optuna.create_study(), number, space)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -135,6 +134,22 @@ def test_draws_depend_on_seed_and_number_alone(sampler: str) -> None:
     for values in first:
         assert set(values) == set(distributions(space)) and {"mix_used", "smoothing_used"} < set(values)
         assert 1e-6 <= values["lr"] <= 1e-4 and float(f"{values['lr']:.6g}") == values["lr"]  # type: ignore[operator]
+
+
+def test_the_estimator_learns_and_stores_nothing() -> None:
+    space = {"lr": Hyperparameter(low=1e-6, high=1e-2, log=True), "optimizer": Hyperparameter(choices=("adamw", "sgd"))}
+    study = optuna.create_study(direction="maximize")
+    for number in range(30):  # Good is what is near 1e-4.
+        values = draw("random", 0, study, number, space)
+        value = -abs(math.log10(values["lr"]) + 4)
+        study.add_trial(create_trial(params=values, distributions=distributions(space), value=value))
+    study.add_trial(create_trial(state=TrialState.RUNNING, params=values, distributions=distributions(space)))
+    before = [(trial.number, trial.params, trial.system_attrs) for trial in study.trials]
+    drawn = [draw("tpe", 0, study, number, space) for number in range(31, 41)]
+    assert drawn == [draw("tpe", 0, study, number, space) for number in range(31, 41)]
+    assert before == [(trial.number, trial.params, trial.system_attrs) for trial in study.trials]
+    misses = [abs(math.log10(values["lr"]) + 4) for values in drawn]
+    assert sum(misses) / len(misses) < 0.5, "chance would be off by 1 on average"
 
 
 def test_the_quasi_random_sampler_goes_through_the_sequence() -> None:
@@ -149,8 +164,8 @@ def test_the_quasi_random_sampler_goes_through_the_sequence() -> None:
 def test_pruners_give_up_what_falls_behind() -> None:
     study = optuna.create_study(direction="maximize")
     for value in (0.5, 0.6, 0.7, 0.8, 0.9):
-        study.add_trial(optuna.trial.create_trial(value=value, intermediate_values={1: value, 2: value}))
-    poor = optuna.trial.create_trial(state=TrialState.RUNNING, intermediate_values={1: 0.1})
+        study.add_trial(create_trial(value=value, intermediate_values={1: value, 2: value}))
+    poor = create_trial(state=TrialState.RUNNING, intermediate_values={1: 0.1})
     study.add_trial(poor)
     verdicts = {name: make(9).prune(study, study.trials[-1]) for name, make in PRUNERS.items()}
     assert verdicts["median"] and not verdicts["none"]

@@ -1,0 +1,74 @@
+"""Searches that are stopped in the middle, and several processes at one search: every trial is there once, the same."""
+
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from soups import launch
+from soups.pipeline import search as searching
+from tests.pipeline.searching import SearchBench, started
+
+ErrorOf = Callable[[], str]
+
+
+@pytest.mark.parametrize("moment", ["training", "telling"])
+def test_going_on_after_an_interruption_gives_the_same(
+    searched: SearchBench, fresh: SearchBench, moment: str, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
+) -> None:
+    with monkeypatch.context() as patch:
+        train_one = searching.train_one
+
+        def interrupted(task: Any, watch: Any) -> Path:
+            def stop(line: dict[str, Any]) -> None:
+                raise KeyboardInterrupt
+
+            path = train_one(task, stop if moment == "training" and task.index == 1 else watch)
+            if moment == "telling" and task.index == 1:
+                raise KeyboardInterrupt
+            return path
+
+        patch.setattr(searching, "train_one", interrupted)
+        assert fresh.search() == 130
+        assert len(fresh.models()) == (1 if moment == "training" else 2)
+    # Flags that are left out are as recorded.
+    assert fresh.script("--name", "toys", "--trials", "3") == 0
+    assert "trial 1: its process ended before it was finished" in error_of()
+    assert fresh.models() == searched.models() and fresh.rows() == searched.rows()
+
+
+def test_another_process_goes_on_with_the_trial_of_one_that_is_killed(
+    searched: SearchBench,
+    fresh: SearchBench,
+    processes: ForkServerContext,
+    monkeypatch: pytest.MonkeyPatch,
+    error_of: ErrorOf,
+) -> None:
+    other = started(processes, fresh, stopped="hangs")
+    killed = []
+
+    def kill_instead(seconds: float) -> None:
+        killed.append(other.pid)
+        other.kill()
+        other.join()
+
+    monkeypatch.setattr(searching, "time", SimpleNamespace(sleep=kill_instead))
+    assert fresh.search() == 0
+    assert killed == [other.pid] and other.exitcode == -9
+    told = error_of()
+    assert "trial 1 of 3" in told and "trial 2 of 3" in told
+    waiting = told.index("waiting for other processes to finish trials 0")
+    assert told.index("trial 0: its process ended before it was finished; going on with it") > waiting
+    assert fresh.models() == searched.models() and fresh.rows() == searched.rows()
+
+
+def test_several_processes(
+    searched: SearchBench, fresh: SearchBench, processes: ForkServerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch.multiprocessing, "get_context", lambda method: processes)
+    assert fresh.search("--jobs", "2", "--search-sampler", "random") == 0
+    # The first ten trials of the estimator are random too, whoever comes first.
+    assert fresh.models() == searched.models()
