@@ -40,6 +40,8 @@ class SearchPlan(BaseModel):
     training: dict[str, Any]
     """What is not searched, where it is not at its default."""
     cache_size: int | None
+    split: str
+    """Fingerprint of the images, their labels and who validates."""
 
     @property
     def higher_is_better(self) -> bool:
@@ -103,6 +105,11 @@ def agreed(given: cli.Given[SearchSettings], run: Run, finetuning: FinetuneSetti
     recorded = trials.settings()
     if recorded is not None:
         plan = SearchPlan.model_validate(recorded)
+        if plan.split != run.fingerprints[1]:
+            raise UsageError(
+                f"the search {run.name!r} in this storage has other images, labels or splits than the run here",
+                next_step="choose another --name: in a database it is the search's name",
+            )
         _check_same(plan, given, finetuning)
         return plan
     if run.finetunes():
@@ -111,14 +118,14 @@ def agreed(given: cli.Given[SearchSettings], run: Run, finetuning: FinetuneSetti
             expected="a run of its own: trial 0 is fine-tune 0",
             next_step="give another --name, or the --storage that the search was begun with",
         )
-    plan = _planned(given, finetuning)
+    plan = _planned(given, finetuning, run)
     _check(plan, given.settings, finetuning.training)
     trials.begin("maximize" if plan.higher_is_better else "minimize", plan.model_dump(mode="json"))
     # Another machine may have begun it at the same moment.
     return agreed(given, run, finetuning, trials)
 
 
-def _planned(given: cli.Given[SearchSettings], finetuning: FinetuneSettings) -> SearchPlan:
+def _planned(given: cli.Given[SearchSettings], finetuning: FinetuneSettings, run: Run) -> SearchPlan:
     settings, metric = given.settings, finetuning.evaluation.metric
     objective = settings.objective or metric
     ranges = sorted(name for name in given.names if name in RandomRanges.model_fields)
@@ -134,6 +141,7 @@ def _planned(given: cli.Given[SearchSettings], finetuning: FinetuneSettings) -> 
         metric=metric,
         training=_base(settings.training),
         cache_size=finetuning.cache.cache_size,
+        split=run.fingerprints[1],
     )
 
 

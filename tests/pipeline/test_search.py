@@ -20,6 +20,7 @@ from soups.errors import Diverged, UsageError
 from soups.pipeline import search as searching
 from soups.pipeline import search_results
 from soups.pipeline.appraisal import drop_surplus
+from soups.pipeline.run import Run
 from soups.report.search import draw_figures
 from soups.training.sampling import PRUNERS
 from tests.pipeline.searching import ONE_RATE, SPACE, SearchBench
@@ -203,6 +204,14 @@ def test_a_search_goes_on_as_it_was_begun(
     assert bench.script("--name", "toys", *arguments) == 2
     error = error_of()
     assert all(word in error for word in words), error
+
+
+def test_a_search_of_other_images_under_the_same_name_is_none_of_ours(
+    bench: SearchBench, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "fingerprints", property(lambda run: ("these", "others")))
+    assert bench.script("--name", "toys") == 2
+    assert "the search 'toys' in this storage has other images, labels or splits than the run here" in error_of()
 
 
 @pytest.mark.parametrize(
