@@ -42,9 +42,9 @@ def test_class_names_head_and_card_follow_the_target(there: Studio) -> None:
     assert (known["label"] == known["age"]).all() and (samples.groupby("group")["split"].nunique() == 1).all()
 
 
-def test_other_words_for_the_same_data_are_the_same_run(there: Studio, error_of: ErrorOf) -> None:
+def test_other_words_for_the_same_data_are_the_same_run(copied: Studio, error_of: ErrorOf) -> None:
     for place in ("", "train", "train/images"):
-        assert finetune.main(["--name", "age", "--data-location", str(there.data / place), "--i", "0", *SAME]) == 0
+        assert finetune.main(["--name", "age", "--data-location", str(copied.data / place), "--i", "0", *SAME]) == 0
     assert finetune.main(["--name", "age", "--age-bands", "29", "59", "--layout", "profile", "--i", "0", *SAME]) == 0
     error_of()
     assert finetune.main(["--name", "age", "--age-bands", "29", "57", "--i", "0"]) == 2
