@@ -173,6 +173,7 @@ def test_figures_and_a_trial_go_to_wandb(fresh: SearchBench, monkeypatch: pytest
         service.setblocking(False)
         with pytest.raises(BlockingIOError):
             service.accept()  # Nobody called.
+    wandb.teardown()  # Its service writes behind our back until then.
     runs = [path.read_bytes() for path in fresh.folder.glob("wandb/offline-run-*/run-*.wandb")]
     assert len(runs) == 2  # The trial, and the figures.
     for name in (b"toys0", b"toys-search"):
@@ -182,7 +183,6 @@ def test_figures_and_a_trial_go_to_wandb(fresh: SearchBench, monkeypatch: pytest
     assert sorted(media) == sorted(drawn) == ["history", "parallel_coordinates", "search", "slice"]
     page = (fresh.run / "figures" / "search" / "search.html").read_text(encoding="utf-8")
     assert "validation log loss" in page
-    wandb.teardown()
 
 
 @pytest.mark.parametrize(
