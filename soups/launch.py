@@ -1,9 +1,11 @@
 """Running a callable on many items: one after the other, or side by side in processes of their own."""
 
+import atexit
 import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -11,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -49,7 +52,7 @@ _place = _Place()
 
 
 def run_all(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, crew: "Crew | None" = None
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """Yield each item with its result, or with the exception that it raised, as they finish.
 
@@ -59,14 +62,16 @@ def run_all(
         function: importable by name, because processes are spawned afresh; imports stay loaded between items.
         items: what to run it on; taken from a shared list, so a slow item does not hold up the others.
         jobs: how many processes; 1 runs in this one.
+        crew: processes that are there already, to be used instead of new ones.
     """
     if min(jobs, len(items)) <= 1:
         for item in items:
             yield item, caught(function, item)
         return
-    with Crew(min(jobs, len(items))) as crew:
+    with Crew(min(jobs, len(items))) if crew is None else nullcontext(crew) as crew:
         waiting = deque(items)
-        under_way = {crew.submit(function, item): item for item in [waiting.popleft() for _ in range(crew.number)]}
+        first = [waiting.popleft() for _ in range(min(crew.number, len(items)))]
+        under_way = {crew.submit(function, item): item for item in first}
         while under_way:
             done, _ = wait(under_way, return_when=FIRST_COMPLETED)
             finished = [(under_way.pop(future), result_of(future, "give fewer --jobs")) for future in done]
@@ -199,7 +204,16 @@ def _begin(number: int, newest: Any, prepare: Callable[..., None] | None, argume
     # Ctrl-C reaches every process of a terminal; the parent decides, and ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    atexit.register(_leave)  # The first to be registered runs last.
     take_place(number, newest, prepare, arguments)
+
+
+def _leave() -> None:
+    """End without taking apart what is loaded, which costs torch a second."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(0)
 
 
 def _end_with_parent() -> None:

@@ -60,16 +60,16 @@ class Launcher(Protocol):
 
 
 class Local:
-    """Processes of this machine."""
+    """Processes of this machine; a crew that is there already is used instead of new ones."""
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: int, crew: Crew | None = None) -> None:
+        self.jobs, self._crew = jobs, crew
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
     ) -> Iterator[tuple[Item, Result | Exception]]:
         """In this process if it is one job."""
-        return run_all(function if common is None else partial(function, common=common), items, self.jobs)
+        return run_all(function if common is None else partial(function, common=common), items, self.jobs, self._crew)
 
     def crew(
         self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()

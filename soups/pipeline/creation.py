@@ -40,7 +40,7 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
     """
     if settings.new:
         return _create_new(settings)
-    name = settings.run.name or latest_run(settings.run) or name_of_data(settings)
+    name = _name_of_run(settings)
     _make_where_missing(settings, name)
     run = existing_run(settings.run, name)
     assert run is not None
@@ -53,6 +53,15 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
     check_recorded(run, settings, given)
     tidy(run)
     return run
+
+
+def is_new(settings: FinetuneSettings) -> bool:
+    """Whether `create_run` would make a run."""
+    return settings.new or existing_run(settings.run, _name_of_run(settings)) is None
+
+
+def _name_of_run(settings: CommandSettings) -> str:
+    return settings.run.name or latest_run(settings.run) or name_of_data(settings)
 
 
 def _create_new(settings: FinetuneSettings) -> Run:
@@ -164,7 +173,7 @@ def planned_or_recorded(given: cli.Given[Any]) -> tuple[Run, bool]:
         DataError: the data is not what it should be.
     """
     settings = given.settings
-    name = settings.run.name or latest_run(settings.run) or name_of_data(settings)
+    name = _name_of_run(settings)
     run = existing_run(settings.run, name)
     if run is None:
         return planned_run(settings, name), False

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ from soups.data.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.errors import AtWork, EnvironmentFailure, PartialFailure, UserError, unknown_name
 from soups.interruption import held_back
-from soups.launch import worker_number
-from soups.launchers import LaunchSettings, launcher_of, require_launcher
+from soups.launch import Crew, worker_number
+from soups.launchers import Launcher, LaunchSettings, Local, launcher_of, require_launcher
 from soups.metrics import METRICS
 from soups.pipeline.away import fetched
-from soups.pipeline.creation import create_run, make_start
+from soups.pipeline.creation import create_run, is_new, make_start
 from soups.pipeline.epoch_log import EpochLog, epoch_text, last_lines
 from soups.pipeline.plan import Task, asked_for, parse_indices, plan, training_record
 from soups.pipeline.run import Run, existing_run, say_if_flattering
@@ -48,11 +48,34 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     """
     with joined(given.settings.runtime.device) as group:
         if group.size == 1:
-            train_all(_planned(given), given.settings.launch)
+            with _early_workers(given.settings) as crew:
+                train_all(_planned(given), given.settings.launch, crew)
         else:
             from soups.pipeline.in_group import train_in_group
 
             train_in_group(_planned, given, group)
+
+
+@contextmanager
+def _early_workers(settings: FinetuneSettings) -> Iterator[Crew | None]:
+    """Worker processes that load their libraries while the run is made; only where they will surely be needed."""
+    jobs, wanted = settings.runtime.jobs, len(parse_indices(settings.i)) if settings.i is not None else 1
+    needed = isinstance(jobs, int) and min(jobs, wanted) > 1 and settings.launch.launcher == "local"
+    if not needed or not is_new(settings):
+        yield None
+        return
+    with Crew(min(int(jobs), wanted)) as crew:
+        for _ in range(crew.number):
+            crew.submit(_load_libraries, settings.model.model)
+        yield crew
+
+
+def _load_libraries(model: str) -> None:
+    import accelerate  # noqa: F401
+    import timm  # noqa: F401
+
+    if not model.startswith("timm:"):
+        import open_clip  # noqa: F401
 
 
 def _planned(given: cli.Given[FinetuneSettings]) -> list[Task]:
@@ -104,12 +127,13 @@ def _check_freeze(run: Run, count: int) -> None:
     check_stages(build_hollow(card.architecture, card.classes, str(run.start)).backbone, count, card.architecture.name)
 
 
-def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
+def train_all(tasks: Sequence[Task], launch: LaunchSettings, crew: Crew | None = None) -> None:
     """Train what is asked for, several side by side.
 
     Args:
         tasks: of one runtime.
         launch: where.
+        crew: processes that are there already.
 
     Raises:
         PartialFailure: some of several failed; the others are kept.
@@ -117,7 +141,8 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     failures, errors = list[str](), list[Exception]()
     if not tasks:
         return
-    for task, result in _trained(tasks, launch):
+    launcher = launcher_of(launch, tasks[0].runtime) if crew is None else Local(crew.number, crew)
+    for task, result in _trained(tasks, launch, launcher):
         name = f"{task.run_name}{task.index}"
         if isinstance(result, Exception):
             told = str(result)
@@ -138,9 +163,11 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
         )
 
 
-def _trained(tasks: Sequence[Task], launch: LaunchSettings) -> Iterator[tuple[Task, Path | Exception]]:
+def _trained(
+    tasks: Sequence[Task], launch: LaunchSettings, launcher: Launcher
+) -> Iterator[tuple[Task, Path | Exception]]:
     """Each fine-tune with its path or what went wrong; what another process is at is left to it until the end."""
-    launcher, later = launcher_of(launch, tasks[0].runtime), list[Task]()
+    later: list[Task] = []
 
     def results(some: Sequence[Task]) -> Iterator[tuple[Task, Path | Exception]]:
         return fetched(launcher, train_one, some) if launch.no_shared_storage else launcher.run_all(train_one, some)
