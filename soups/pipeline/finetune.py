@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ from soups.launch import Crew, worker_number
 from soups.launchers import Launcher, LaunchSettings, Local, launcher_of, require_launcher
 from soups.metrics import METRICS
 from soups.pipeline.away import fetched
-from soups.pipeline.creation import create_run, is_new, make_start
+from soups.pipeline.creation import create_run, make_start
+from soups.pipeline.early_workers import early_workers
 from soups.pipeline.epoch_log import EpochLog, epoch_text, last_lines
 from soups.pipeline.plan import Task, asked_for, parse_indices, plan, training_record
 from soups.pipeline.run import Run, existing_run, say_if_flattering
@@ -48,34 +49,12 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
     """
     with joined(given.settings.runtime.device) as group:
         if group.size == 1:
-            with _early_workers(given.settings) as crew:
+            with early_workers(given.settings) as crew:
                 train_all(_planned(given), given.settings.launch, crew)
         else:
             from soups.pipeline.in_group import train_in_group
 
             train_in_group(_planned, given, group)
-
-
-@contextmanager
-def _early_workers(settings: FinetuneSettings) -> Iterator[Crew | None]:
-    """Worker processes that load their libraries while the run is made; only where they will surely be needed."""
-    jobs, wanted = settings.runtime.jobs, len(parse_indices(settings.i)) if settings.i is not None else 1
-    needed = isinstance(jobs, int) and min(jobs, wanted) > 1 and settings.launch.launcher == "local"
-    if not needed or not is_new(settings):
-        yield None
-        return
-    with Crew(min(int(jobs), wanted)) as crew:
-        for _ in range(crew.number):
-            crew.submit(_load_libraries, settings.model.model)
-        yield crew
-
-
-def _load_libraries(model: str) -> None:
-    import accelerate  # noqa: F401
-    import timm  # noqa: F401
-
-    if not model.startswith("timm:"):
-        import open_clip  # noqa: F401
 
 
 def _planned(given: cli.Given[FinetuneSettings]) -> list[Task]:

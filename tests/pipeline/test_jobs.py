@@ -1,13 +1,18 @@
 """Many models at once: what fails stops nothing else, and nothing of it shows in the bytes."""
 
+import multiprocessing
 import re
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+import finetune
 import soups.pipeline.finetune as training
 from soups import records
 from tests.pipeline.conftest import Desk
@@ -72,6 +77,20 @@ def test_what_another_process_is_at_is_left_to_it_until_the_end(
     places = [said.index(f"toys{index}_epochs1.safetensors: written") for index in (7, 8, 6)]
     assert places == sorted(places)
     assert "toys6: another process is at work on it; waiting until it is done" in said
+
+
+def test_a_new_run_has_its_workers_early(desk: Desk, tmp_path: Path, error_of: Callable[[], str]) -> None:
+    flags = ["--runs-folder", str(tmp_path), *desk.flags[2:], *desk.training, "--device", "cpu"]
+    assert finetune.main(["--name", "two", *flags, "--i", "0,1", "--jobs", "2"]) == 0
+    assert finetune.main(["--name", "one", *flags, "--i", "0,1"]) == 0
+    for index in (0, 1):
+        one, two = (
+            load_file(tmp_path / name / "models" / f"{name}{index}_epochs2.safetensors") for name in ("one", "two")
+        )
+        assert all(np.array_equal(one[key], two[key]) for key in one)
+    assert finetune.main(["--name", "three", *flags, "--i", "0-3", "--jobs", "2", "--metric", "luck"]) == 2
+    assert "luck" in error_of()
+    assert not (tmp_path / "three").exists() and multiprocessing.active_children() == []
 
 
 def test_two_jobs_make_the_bytes_of_one(copy_of: Desk) -> None:

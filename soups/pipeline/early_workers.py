@@ -1,0 +1,32 @@
+"""Worker processes that load their libraries while a new run is made."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from soups.launch import Crew
+from soups.pipeline.creation import is_new
+from soups.pipeline.plan import parse_indices
+from soups.pipeline.settings import FinetuneSettings
+
+
+@contextmanager
+def early_workers(settings: FinetuneSettings) -> Iterator[Crew | None]:
+    """Workers for the block, where they will surely be needed: several models are asked for, of a run that is new."""
+    jobs, wanted = settings.runtime.jobs, len(parse_indices(settings.i)) if settings.i is not None else 1
+    needed = isinstance(jobs, int) and min(jobs, wanted) > 1 and settings.launch.launcher == "local"
+    if not needed or not is_new(settings):
+        yield None
+        return
+    with Crew(min(int(jobs), wanted)) as crew:
+        for _ in range(crew.number):
+            crew.submit(_load_libraries, settings.model.model)
+        yield crew
+
+
+def _load_libraries(model: str) -> None:
+    """What takes seconds before a first step."""
+    import accelerate  # noqa: F401
+    import timm  # noqa: F401
+
+    if not model.startswith("timm:"):
+        import open_clip  # noqa: F401
