@@ -5,7 +5,6 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -205,33 +204,6 @@ def make_accelerator(runtime: Runtime) -> "Accelerator":
     precision = {"fp32": "no"}.get(runtime.precision, runtime.precision)
     # Placement stays ours, so that the second accelerator can be asked for.
     return Accelerator(cpu=runtime.device == "cpu", mixed_precision=precision, device_placement=False)
-
-
-@dataclass(frozen=True)
-class RandomState:
-    """Where torch's global generators are: those that dropout and stochastic depth draw from."""
-
-    processor: "torch.Tensor"
-    accelerator: "torch.Tensor | None" = None
-
-    @classmethod
-    def now(cls, device: str) -> "RandomState":
-        """Those of the processor and of a device."""
-        import torch
-
-        if device == "cpu":
-            return cls(torch.get_rng_state())
-        module, which = torch.get_device_module(torch.device(device)), (device,) if ":" in device else ()
-        return cls(torch.get_rng_state(), module.get_rng_state(*which))
-
-    def restore(self, device: str) -> None:
-        """Draw from here on as from there; a device that it does not tell of is left as it is."""
-        import torch
-
-        torch.set_rng_state(self.processor)
-        if self.accelerator is not None and device != "cpu":
-            module, which = torch.get_device_module(torch.device(device)), (device,) if ":" in device else ()
-            module.set_rng_state(self.accelerator, *which)
 
 
 def is_out_of_memory(error: Exception) -> bool:

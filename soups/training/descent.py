@@ -12,9 +12,10 @@ import numpy as np
 from soups.errors import EnvironmentFailure
 from soups.preprocessing import Preprocessing, normalise
 from soups.process_group import ProcessGroup
-from soups.runtime import RandomState, free_memory, is_out_of_memory
+from soups.runtime import free_memory, is_out_of_memory
 from soups.training.losses import LOSSES, LossOptions
 from soups.training.mixup import mix
+from soups.training.random_state import RandomState
 from soups.training.settings import TrainingSettings
 from soups.training.spread import load_optimizer, optimizer_state
 

@@ -18,11 +18,12 @@ from soups.models.stages import freeze
 from soups.preprocessing import Preprocessing
 from soups.process_group import ALONE, ProcessGroup
 from soups.progress import track
-from soups.runtime import RandomState, Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
+from soups.runtime import Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
 from soups.training.descent import Descent
 from soups.training.losses import options_of
 from soups.training.optimizers import make_optimizer, require_optimizer
 from soups.training.phases import Phase, Position, phases_of
+from soups.training.random_state import RandomState
 from soups.training.schedule import PLATEAU, Decay, factor
 from soups.training.settings import TrainingSettings
 from soups.training.spread import check_group, load_weights, shard, shared_logits, spread, weights_of
