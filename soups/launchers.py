@@ -1,6 +1,7 @@
 """Where pieces of work are done: in processes here, or on a cluster."""
 
 import importlib.util
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -16,6 +17,9 @@ from soups.runtime import Runtime
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_SECONDS_TO_ANSWER = 10.0
+"""For a cluster that is asked whether it is there."""
 
 
 class LaunchSettings(BaseModel):
@@ -96,17 +100,35 @@ def require_launcher(settings: LaunchSettings) -> None:
 
     Raises:
         UsageError: an unknown launcher, or settings of another one.
-        EnvironmentFailure: Ray is not installed.
+        EnvironmentFailure: Ray is not installed, or nothing answers at the address.
     """
     if settings.launcher not in LAUNCHERS:
         raise unknown_name("launcher", settings.launcher, LAUNCHERS)
     if settings.launcher == "ray":
         if importlib.util.find_spec("ray") is None:
             raise EnvironmentFailure("--launcher ray: Ray is not installed", next_step="pip install ray")
+        if settings.ray_address not in (None, "auto", "local"):
+            _require_answer(str(settings.ray_address))
         return
     for flag in ("ray_address", "no_shared_storage"):
         if getattr(settings, flag):
             raise UsageError(f"--{flag.replace('_', '-')} is for a Ray cluster", next_step="add --launcher ray")
+
+
+def _require_answer(address: str) -> None:
+    """Raise where nothing listens at a cluster's address: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"--ray-address {address}", expected="auto, HOST:PORT or ray://HOST:PORT")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER):
+            pass
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"--ray-address {address}: no Ray cluster answers",
+            found=str(error),
+            next_step="start one: ray start --head, or leave --ray-address out",
+        ) from error
 
 
 def launcher_of(settings: LaunchSettings, runtime: Runtime) -> Launcher:

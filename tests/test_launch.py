@@ -1,10 +1,14 @@
 import os
+import socket
 import time
 import traceback
 from pathlib import Path
 
-from soups.errors import DataError, EnvironmentFailure
+import pytest
+
+from soups.errors import DataError, EnvironmentFailure, UsageError
 from soups.launch import run_all, worker_number
+from soups.launchers import LaunchSettings, require_launcher
 
 
 class _Stubborn(Exception):
@@ -66,3 +70,21 @@ def test_each_worker_has_a_number_and_the_list_is_shared(tmp_path: Path) -> None
     (tmp_path / "1").unlink()
     numbers = {item: number for (item, _), number in run_all(_number, [(n, tmp_path) for n in range(7)], jobs=2)}
     assert numbers == {0: 0, **dict.fromkeys(range(1, 7), 1)}
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "words"),
+    [
+        ("there", UsageError, "expected: auto, HOST:PORT or ray://HOST:PORT"),
+        ("there:port", UsageError, "--ray-address there:port"),
+        ("127.0.0.1:{}", EnvironmentFailure, "no Ray cluster answers"),
+        ("ray://127.0.0.1:{}", EnvironmentFailure, "ray start --head"),
+    ],
+)
+def test_an_address_where_nobody_is_is_told_at_once(address: str, kind: type[Exception], words: str) -> None:
+    with socket.socket() as probe:  # Bound, but nobody listens.
+        probe.bind(("127.0.0.1", 0))
+        settings = LaunchSettings(launcher="ray", ray_address=address.format(probe.getsockname()[1]))
+        with pytest.raises(kind) as raised:
+            require_launcher(settings)
+    assert words in str(raised.value)
