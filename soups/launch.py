@@ -25,15 +25,16 @@ from soups.records import refusal
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_SECONDS_TO_SAVE = 120.0
-"""What a worker process may take for its step and its state, once it was asked to leave."""
+SECONDS_TO_SAVE = 120.0
+"""What a worker may take for its step and its state, once it was asked to leave."""
 
 
 @dataclass
-class _Order:
+class Order:
     """What was last asked for; here it is a plain number, in a process it is one that its parent can change."""
 
     value: int = 0
+    """Of orders that were called off."""
 
 
 @dataclass
@@ -42,7 +43,7 @@ class _Place:
 
     number: int | None = None
     """From 0; None in a process that is no worker."""
-    newest: Any = field(default_factory=_Order)
+    newest: Any = field(default_factory=Order)
     """The number of the order that was given last."""
     at: int = 0
     """The order that the present work is part of."""
@@ -154,7 +155,7 @@ def _end(processes: Sequence[BaseProcess]) -> None:
     try:
         for process in processes:
             process.terminate()
-        latest = time.monotonic() + _SECONDS_TO_SAVE
+        latest = time.monotonic() + SECONDS_TO_SAVE
         for process in processes:
             process.join(max(0.0, latest - time.monotonic()))
     finally:  # Somebody may not want to wait so long.

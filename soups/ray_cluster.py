@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from soups.errors import EnvironmentFailure
-from soups.launch import take_place, work
+from soups.launch import SECONDS_TO_SAVE, Order, take_place, work
 from soups.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -28,14 +28,7 @@ Result = TypeVar("Result")
 _TRIES = 5
 """How often a piece of work is begun again whose machine was lost."""
 _SECONDS_BETWEEN_LOOKS = 10.0
-_SECONDS_TO_SAVE = 120.0
-"""What pieces of work may take for their step and their state, once they were asked to leave."""
 _PASSED_ON = ("SOUPS_CACHE", "WANDB_MODE", "HF_HUB_OFFLINE", "CUBLAS_WORKSPACE_CONFIG")
-
-
-@dataclass
-class _Newest:
-    value: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,12 +165,12 @@ def _ask_to_leave(ray: Any, references: list[Any]) -> None:
     for reference in references:
         ray.cancel(reference, force=False)
     if references:
-        ray.wait(references, num_returns=len(references), timeout=_SECONDS_TO_SAVE)
+        ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_SAVE)
 
 
 def _task(desk: _Desk, function: Callable[..., Result], item: Item, *common: Any) -> Any:
     # Ray shows a process the devices that are its own, so it has no number among others.
-    take_place(None, _Newest(), None, ())
+    take_place(None, Order(), None, ())
 
     def seated(each: Item) -> Result:
         desk.sit_down()
@@ -192,7 +185,7 @@ class _Actor:
     def __init__(
         self, desk: _Desk, number: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
     ) -> None:
-        self.newest = _Newest()
+        self.newest = Order()
         desk.sit_down()
         take_place(number, self.newest, prepare, arguments)
 

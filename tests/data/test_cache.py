@@ -302,3 +302,37 @@ def test_a_part_reads_the_same_pixels(paths: list[Path], folder: Path, cache: st
     assert np.array_equal(part.take([0, 1, 2]), images.take([3, 5, 0]))
     assert np.array_equal(part[1], images[5])
     assert np.array_equal(HeldImages(part).take([2, 0, 2]), images.take([0, 3, 0]))
+
+
+READER = """
+import pickle, sys
+from pathlib import Path
+
+def held(kind):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(kind))
+
+images = pickle.loads(sys.stdin.buffer.read())
+images[0]
+before = held("RssAnon:"), held("RssFile:")
+total = sum(int(images[index].sum()) for index in range(len(images)))
+print(total, held("RssAnon:") - before[0], held("RssFile:") - before[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+def test_processes_read_one_cache_without_copies(tmp_path: Path) -> None:
+    side, count = 400, 64
+    pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    (tmp_path / "pixels.u8").write_bytes(pixels.tobytes())
+    images = Images([Path(str(index)) for index in range(count)], Geometry(side, side), tmp_path / "pixels.u8")
+    content, readers = pickle.dumps(images), []
+    assert len(content) < 10_000  # Pixels don't travel.
+    for _ in range(2):
+        readers.append(subprocess.Popen([sys.executable, "-c", READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+    for reader in readers:
+        said, _ = reader.communicate(content)
+        total, private, mapped = map(int, said.split())
+        assert total == int(pixels.sum())
+        # Of 31 MB, next to nothing is a process's own: it looks at the pages of the file that all share.
+        assert private < pixels.nbytes / 10 and mapped > pixels.nbytes / 2
