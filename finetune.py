@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from soups import cli
-from soups.pipeline.settings import TRAINING_ENVIRONMENT, FinetuneSettings
+from soups.cli import flags as cli
+from soups.pipeline.settings.commands import TRAINING_ENVIRONMENT, FinetuneSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.Given[FinetuneSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.finetune import finetune
+    from soups.pipeline.train.finetune import finetune
 
     finetune(given)
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from soups import cli
-from soups.pipeline.settings import INFERENCE_ENVIRONMENT, InferenceSettings
+from soups.cli import flags as cli
+from soups.pipeline.settings.commands import INFERENCE_ENVIRONMENT, InferenceSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.Given[InferenceSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.predict import predict
+    from soups.pipeline.commands.predict import predict
 
     predict(given)
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from soups import cli
-from soups.pipeline.settings import VALIDATION_ENVIRONMENT, ValidationSettings
+from soups.cli import flags as cli
+from soups.pipeline.settings.commands import VALIDATION_ENVIRONMENT, ValidationSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.Given[ValidationSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.validate import validate
+    from soups.pipeline.commands.validate import validate
 
     validate(given)
 

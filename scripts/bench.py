@@ -20,22 +20,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups import cli
-from soups.data.augment import augmentation_of
-from soups.data.cache import Images, open_images
-from soups.data.geometry import evaluation_geometry, training_geometry
+from soups.cli import flags as cli
+from soups.core.preprocessing import normalise
+from soups.core.progress import track
+from soups.data.augment.augment import augmentation_of
+from soups.data.images.cache import Images, open_images
+from soups.data.images.geometry import evaluation_geometry, training_geometry
 from soups.data.loader import TrainingLoader
 from soups.evaluation.logits import EvaluationSet, compute_logits
+from soups.files.atomic import compact_json, write_json, write_text
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.preprocessing import normalise
-from soups.progress import track
-from soups.records import compact_json, write_json, write_text
-from soups.runtime import Precision, Runtime, RuntimeSettings, available_cores, limit_threads, resolve
+from soups.runtime.devices import Precision, Runtime, RuntimeSettings, available_cores, limit_threads, resolve
 from soups.training.finetune import Finetune
 from soups.training.settings import TrainingSettings
-from soups.training.trainingset import TrainingSet
+from soups.training.training_set import TrainingSet
 
 CLASSES = tuple("abcdefghij")
 QUICK = {"model": "tiny", "images": 20, "repeats": 2, "batch_size": 5}

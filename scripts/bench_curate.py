@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups import cli
+from soups.cli import flags as cli
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,11 +10,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups import cli
+from soups.cli import flags as cli
+from soups.core.preprocessing import normalise
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
-from soups.preprocessing import normalise
-from soups.runtime import RuntimeSettings, autocast, limit_threads, peak_memory, resolve
+from soups.runtime.devices import RuntimeSettings, autocast, limit_threads, peak_memory, resolve
 
 
 class DeviceBenchSettings(BaseModel):

@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups import cli
-from soups.errors import DataError
-from soups.pipeline.settings import FinetuneSettings
-from soups.records import sha256_of
+from soups.cli import flags as cli
+from soups.core.errors import DataError
+from soups.files.atomic import sha256_of
+from soups.pipeline.settings.commands import FinetuneSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 TOGETHER, WIDE = "two jobs of one thread", "one after the other, two threads"
@@ -111,7 +111,7 @@ def pool(folder: Path, way: str, data: str, base: str, settings: PoolBenchSettin
 def between_models(folder: Path, data: str, base: str, settings: PoolBenchSettings) -> float:
     """Seconds from the end of a model to the first step of the next in one process: the median of a few."""
     from soups.data.loader import TrainingLoader
-    from soups.pipeline import finetune as training
+    from soups.pipeline.train import finetune as training
 
     moments: list[tuple[str, float]] = []
     epoch, train_one = TrainingLoader.epoch, training.train_one

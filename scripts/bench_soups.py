@@ -16,21 +16,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pydantic import Field
 
 import soups
-from soups import cli
+from soups.cli import flags as cli
+from soups.core.errors import DataError
 from soups.data.settings import DataSettings
-from soups.errors import DataError
 from soups.models.settings import ModelSettings
-from soups.pipeline.judging import LazyJudge
-from soups.pipeline.main import open_bench
-from soups.pipeline.pool import pool_of
-from soups.pipeline.recorded import RecordedSettings, record_run
-from soups.pipeline.settings import CommandSettings
-from soups.recipes import RECIPES
-from soups.recipes.pool import Accept, Judge, Pool, Soup, Verdict
-from soups.runtime import available_cores
+from soups.pipeline.commands.main import open_bench
+from soups.pipeline.run.run_settings import RecordedSettings, record_run
+from soups.pipeline.settings.commands import CommandSettings
+from soups.pipeline.soup.judge import LazyJudge
+from soups.pipeline.soup.pool import pool_of
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.pool import Accept, Judge, Pool, Soup, Verdict
+from soups.runtime.devices import available_cores
 
 if TYPE_CHECKING:
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -94,7 +94,7 @@ def make_checkpoints(folder: Path, settings: BenchSettings) -> list[Path]:
     """A run's folder with files as fine-tunes of one start would be: its weights, each with its own noise."""
     import torch
 
-    from soups.checkpoints import Card, write_checkpoint
+    from soups.checkpoints.checkpoint import Card, write_checkpoint
     from soups.models.build import build_start
 
     model = ModelSettings(model=settings.architecture, pretrained="none")

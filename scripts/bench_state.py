@@ -12,20 +12,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups import cli
-from soups.data.augment import augmentation_of
-from soups.data.cache import Images
-from soups.data.geometry import evaluation_geometry, training_geometry
+from soups.cli import flags as cli
+from soups.data.augment.augment import augmentation_of
+from soups.data.images.cache import Images
+from soups.data.images.geometry import evaluation_geometry, training_geometry
 from soups.evaluation.logits import EvaluationSet
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.pipeline.settings import FinetuneSettings
-from soups.runtime import RuntimeSettings, resolve
+from soups.pipeline.settings.commands import FinetuneSettings
+from soups.runtime.devices import RuntimeSettings, resolve
 from soups.training.finetune import Finetune
 from soups.training.settings import TrainingSettings
 from soups.training.state import SHARE, StateFile
-from soups.training.trainingset import TrainingSet
+from soups.training.training_set import TrainingSet
 
 MINUTES: float = FinetuneSettings.model_fields["save_minutes"].default
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.pipeline.compare_settings import CompareSettings
+from soups.cli import flags as cli
+from soups.pipeline.settings.compare import CompareSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.Given[CompareSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.compare_models import compare_models
+    from soups.pipeline.compare.networks import compare_models
 
     compare_models(given)
 

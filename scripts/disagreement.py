@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.pipeline.script_settings import DisagreementSettings
+from soups.cli import flags as cli
+from soups.pipeline.settings.tools import DisagreementSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.Given[DisagreementSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.disagree import disagree
+    from soups.pipeline.commands.disagreement import disagree
 
     disagree(given)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.pipeline.script_settings import LabelErrorsSettings
-from soups.pipeline.settings import TRAINING_ENVIRONMENT
+from soups.cli import flags as cli
+from soups.pipeline.settings.commands import TRAINING_ENVIRONMENT
+from soups.pipeline.settings.tools import LabelErrorsSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.Given[LabelErrorsSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.label_errors import find_label_errors
+    from soups.pipeline.commands.label_errors import find_label_errors
 
     find_label_errors(given)
 

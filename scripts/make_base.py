@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.demo.base import make_base
-from soups.demo.settings import BaseSettings
+from soups.cli import flags as cli
+from tools.demo_data.base import make_base
+from tools.demo_data.settings import BaseSettings
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.demo.digits import make_digits
-from soups.demo.settings import DigitsSettings
+from soups.cli import flags as cli
+from tools.demo_data.digits import make_digits
+from tools.demo_data.settings import DigitsSettings
 
 
 def main(argv: list[str] | None = None) -> int:

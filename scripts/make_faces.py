@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.demo.faces import make_faces
-from soups.demo.settings import FacesSettings
+from soups.cli import flags as cli
+from tools.demo_data.faces import make_faces
+from tools.demo_data.settings import FacesSettings
 
 
 def main(argv: list[str] | None = None) -> int:

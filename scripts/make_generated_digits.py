@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.demo.generated import make_generated_digits
-from soups.demo.settings import GeneratedDigitsSettings
+from soups.cli import flags as cli
+from tools.demo_data.generated import make_generated_digits
+from tools.demo_data.settings import GeneratedDigitsSettings
 
 
 def main(argv: list[str] | None = None) -> int:

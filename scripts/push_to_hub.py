@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.pipeline.delivery_settings import PushSettings
+from soups.cli import flags as cli
+from soups.pipeline.settings.delivery import PushSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.Given[PushSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.push import push_to_hub
+    from soups.pipeline.commands.push import push_to_hub
 
     push_to_hub(given)
 

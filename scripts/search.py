@@ -6,9 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.pipeline.search_settings import SearchSettings
-from soups.pipeline.settings import TRAINING_ENVIRONMENT
+from soups.cli import flags as cli
+from soups.pipeline.settings.commands import TRAINING_ENVIRONMENT
+from soups.pipeline.settings.search import SearchSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.Given[SearchSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.search import search
+    from soups.pipeline.search.search import search
 
     search(given)
 

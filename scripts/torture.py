@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.torture.settings import TortureSettings
+from soups.cli import flags as cli
+from tools.stress.settings import TortureSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.Given[TortureSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.torture.torture import torture
+    from tools.stress.run import torture
 
     torture(given, Path(__file__).resolve().parent.parent)
 

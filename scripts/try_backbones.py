@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups import cli
-from soups.pipeline.backbone_settings import BackboneSettings
+from soups.cli import flags as cli
+from tools.backbones.settings import BackboneSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.Given[BackboneSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.backbones import try_backbones
+    from tools.backbones.run import try_backbones
 
     try_backbones(given)
 

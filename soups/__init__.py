@@ -9,13 +9,13 @@ A table of contents; each name is imported when it is first used:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from soups.averaging import average as average
+    from soups.checkpoints.average import average as average
     from soups.predictor import load as load
 
 __version__ = "0.1.0"
 __all__ = ["average", "load"]
 
-_HOMES = {"average": "soups.averaging", "load": "soups.predictor"}
+_HOMES = {"average": "soups.checkpoints.average", "load": "soups.predictor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.checkpoints import Card
-from soups.data.cache import Images
-from soups.data.geometry import apply, evaluation_geometry
-from soups.data.given_images import listed, open_given, read_given
-from soups.errors import DataError, unknown_name
+from soups.checkpoints.checkpoint import Card
+from soups.core.errors import DataError, unknown_name
+from soups.core.metrics import probabilities
+from soups.data.images.cache import Images
+from soups.data.images.geometry import apply, evaluation_geometry
+from soups.data.images.inputs import listed, open_given, read_given
 from soups.evaluation.logits import batch_logits, compute_features, compute_logits, evaluating
-from soups.metrics import probabilities
 from soups.models.hub_folder import load_anywhere
-from soups.runtime import Runtime, RuntimeSettings, cache_dir, resolve
+from soups.runtime.devices import Runtime, RuntimeSettings, cache_dir, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from soups.data.given_images import Given
+    from soups.data.images.inputs import Given
     from soups.models.classifier import Classifier
 
 
@@ -129,7 +129,7 @@ class Predictor:
 
         Returns:
             (S, S) float32 in [0, 1] with S = `card.preprocessing.size`, in the frame of the model's input: the image
-            resized, and its middle cut out, as the card says (`soups.data.geometry.seen_box` tells which part that is).
+            resized, and its middle cut out, as the card says (`soups.data.images.geometry.seen_box`: which part).
             All 0 where nothing speaks for the class.
 
         Raises:

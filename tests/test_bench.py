@@ -13,9 +13,9 @@ from types import ModuleType
 
 import pytest
 
-from soups.errors import DataError
+from soups.core.errors import DataError
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "bench.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "bench.py"
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_plain_and_own_way_see_the_same_images(bench: ModuleType, tmp_path: Path
     import numpy as np
     import torch
 
-    from soups.preprocessing import normalise
+    from soups.core.preprocessing import normalise
 
     settings = bench.BenchSettings(quick=True, images=23, batch_size=4, runtime={"threads": torch.get_num_threads()})
     workbench = bench.set_up(settings, tmp_path)

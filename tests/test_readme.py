@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from soups.demo.settings import BaseSettings, DigitsSettings, FacesSettings, GeneratedDigitsSettings
-from soups.pipeline.backbone_settings import BackboneSettings
-from soups.pipeline.compare_settings import CompareSettings
-from soups.pipeline.delivery_settings import ExportSettings, PushSettings
-from soups.pipeline.script_settings import (
+from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings, MainSettings, ValidationSettings
+from soups.pipeline.settings.compare import CompareSettings
+from soups.pipeline.settings.delivery import ExportSettings, PushSettings
+from soups.pipeline.settings.search import SearchSettings
+from soups.pipeline.settings.tools import (
     CurateSettings,
     DisagreementSettings,
     ExplainSettings,
@@ -18,11 +18,11 @@ from soups.pipeline.script_settings import (
     ShowBatchSettings,
     StudySettings,
 )
-from soups.pipeline.search_settings import SearchSettings
-from soups.pipeline.settings import FinetuneSettings, InferenceSettings, MainSettings, ValidationSettings
-from soups.torture.settings import TortureSettings
+from tools.backbones.settings import BackboneSettings
+from tools.demo_data.settings import BaseSettings, DigitsSettings, FacesSettings, GeneratedDigitsSettings
+from tools.stress.settings import TortureSettings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS: dict[str, type[BaseModel]] = {
     "finetune.py": FinetuneSettings,

@@ -8,14 +8,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints import Card, IngredientCard, SoupCard, read_card, read_layout, read_state, write_checkpoint
-from soups.errors import DataError, UsageError
-from soups.hashes import hashes_of
-from soups.headers import layout_of
-from soups.preflight import check_duplicates, check_layouts, odd_ones, others_too, strip_prefix
-from soups.records import compact_json
-from soups.runtime import cache_dir
-from soups.weights import average_mapped, integer_rule
+from soups.checkpoints.checkpoint import (
+    Card,
+    IngredientCard,
+    SoupCard,
+    read_card,
+    read_layout,
+    read_state,
+    write_checkpoint,
+)
+from soups.checkpoints.compatibility import check_duplicates, check_layouts, odd_ones, others_too, strip_prefix
+from soups.core.errors import DataError, UsageError
+from soups.files.atomic import compact_json
+from soups.files.file_hashes import hashes_of
+from soups.runtime.devices import cache_dir
+from soups.weights.safetensors_header import layout_of
+from soups.weights.state_dict import average_mapped, integer_rule
 
 if TYPE_CHECKING:
     import torch

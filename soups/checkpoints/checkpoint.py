@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from soups import archives
-from soups.errors import DataError
-from soups.headers import Layout, forbidden, header_bytes, layout_of, read_header, write_hashed
-from soups.labels import Factor, LabelSpace
-from soups.pickles import NAMESPACE
-from soups.preprocessing import Preprocessing
-from soups.records import compact_json, sha256_of, whole_file
+from soups.checkpoints import torch_archive as archives
+from soups.checkpoints.safe_unpickle import NAMESPACE
+from soups.core.errors import DataError
+from soups.core.labels import Factor, LabelSpace
+from soups.core.preprocessing import Preprocessing
+from soups.files.atomic import compact_json, sha256_of, whole_file
+from soups.weights.safetensors_header import Layout, forbidden, header_bytes, layout_of, read_header, write_hashed
 
 if TYPE_CHECKING:
     import torch

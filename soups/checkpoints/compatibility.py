@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
-from soups.errors import DataError
-from soups.headers import Difference, Layout, difference
+from soups.core.errors import DataError
+from soups.weights.safetensors_header import Difference, Layout, difference
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What data-parallel training and `torch.compile` put before the names of all tensors."""

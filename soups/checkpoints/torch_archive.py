@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from soups.errors import DataError
-from soups.pickles import SCRIPTED, Bounded, Refused, Storage, Tensor, check_opcodes, inert
+from soups.checkpoints.safe_unpickle import SCRIPTED, Bounded, Refused, Storage, Tensor, check_opcodes, inert
+from soups.core.errors import DataError
 
 if TYPE_CHECKING:
     import torch

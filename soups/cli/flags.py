@@ -22,10 +22,10 @@ from typing import Annotated, Any, Generic, NoReturn, TypeVar, Union, get_args, 
 import tyro
 from pydantic import BaseModel, ValidationError
 
-from soups.configfiles import Config, read_config, take_config
-from soups.errors import UsageError, UserError, did_you_mean
-from soups.interruption import raised
-from soups.records import refusal
+from soups.core.errors import UsageError, UserError, did_you_mean
+from soups.core.signals import raised
+from soups.files.atomic import refusal
+from soups.files.config_files import Config, read_config, take_config
 
 Settings = TypeVar("Settings", bound=BaseModel)
 

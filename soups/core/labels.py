@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from soups.errors import DataError, UsageError, unknown_name
+from soups.core.errors import DataError, UsageError, unknown_name
 
 SEPARATOR = "/"
 """Between the levels in a class name: `mask/female/old`."""

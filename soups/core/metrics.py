@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soups.errors import DataError
+from soups.core.errors import DataError
 
 CALIBRATION_BINS = 15
 

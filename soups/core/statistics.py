@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soups.errors import DataError
+from soups.core.errors import DataError
 
 _CELLS_AT_ONCE = 4_000_000  # Resampled counts held in memory at a time: 32 MB.
 

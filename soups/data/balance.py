@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.data.description import RESERVED_COLUMNS
-from soups.errors import UsageError, unknown_name
-from soups.labels import LabelSpace
+from soups.core.errors import UsageError, unknown_name
+from soups.core.labels import LabelSpace
+from soups.data.layouts.schema import RESERVED_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.data.cache import open_images
-from soups.data.decode import decode
-from soups.data.folders import listing
-from soups.data.geometry import Geometry
-from soups.errors import DataError
-from soups.hashes import hashes_of
+from soups.core.errors import DataError
+from soups.data.images.cache import open_images
+from soups.data.images.decode import decode
+from soups.data.images.geometry import Geometry
+from soups.data.layouts.folders import listing
+from soups.files.file_hashes import hashes_of
 
 if TYPE_CHECKING:
     import pandas as pd

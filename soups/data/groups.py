@@ -4,11 +4,11 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from soups.data.folders import listing, name_keys
+from soups.core.errors import DataError, UsageError
+from soups.data.layouts.folders import listing, name_keys
+from soups.data.layouts.tables import column, located, refuse_doubled
 from soups.data.settings import DataSettings
-from soups.data.tables import column, located, refuse_doubled
-from soups.errors import DataError, UsageError
-from soups.records import read_table
+from soups.files.atomic import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.data.augment import Augmentation
-from soups.data.cache import Images
-from soups.errors import UserError
-from soups.interruption import leave_signals_to_parent
-from soups.process_group import ALONE, ProcessGroup
-from soups.runtime import derived_seed
+from soups.core.errors import UserError
+from soups.core.signals import leave_signals_to_parent
+from soups.data.augment.augment import Augmentation
+from soups.data.images.cache import Images
+from soups.runtime.devices import derived_seed
+from soups.runtime.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
     import torch

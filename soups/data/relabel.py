@@ -7,11 +7,11 @@ from fnmatch import translate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from soups.data.folders import name_keys
-from soups.data.tables import column
-from soups.errors import DataError
-from soups.labels import SEPARATOR, Factor
-from soups.records import read_table
+from soups.core.errors import DataError
+from soups.core.labels import SEPARATOR, Factor
+from soups.data.layouts.folders import name_keys
+from soups.data.layouts.tables import column
+from soups.files.atomic import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,20 +5,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.data.description import is_described, read_description
-from soups.data.folders import image_path, listing, table_name
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import LabelSpace
 from soups.data.groups import add_groups
-from soups.data.joined import SOURCE, joined_samples
-from soups.data.layouts import COLUMNS, layout_of, samples_elsewhere
+from soups.data.layouts.concat import SOURCE, joined_samples
+from soups.data.layouts.folders import image_path, listing, table_name
+from soups.data.layouts.layouts import COLUMNS, layout_of, samples_elsewhere
+from soups.data.layouts.locate import AUTO, settled
+from soups.data.layouts.schema import is_described, read_description
+from soups.data.layouts.tables import located
 from soups.data.limit import kept_rows
-from soups.data.places import AUTO, settled
 from soups.data.relabel import relabel
 from soups.data.settings import DataSettings
 from soups.data.split import split_samples
-from soups.data.tables import located
-from soups.errors import DataError, UsageError
-from soups.labels import LabelSpace
-from soups.records import fingerprint, read_table
+from soups.files.atomic import fingerprint, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +170,7 @@ def _classes(samples: "pd.DataFrame") -> set[str]:
 
 def _without_bad_images(samples: "pd.DataFrame", root: Path) -> "pd.DataFrame":
     """The table without unreadable training images; a set that is only evaluated is left as it is."""
-    from soups.data.decode import bad_images
+    from soups.data.images.decode import bad_images
 
     candidates = samples.loc[samples["split"].isin(["", "train"]), "image"]
     bad = bad_images([image_path(name, root) for name in candidates])

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from soups.cli import Flag
+from soups.cli.flags import Flag
 
 
 class DataSettings(BaseModel):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.data.folders import listing
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.data.layouts.folders import listing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.answertables import USUAL_ANSWERS
-from soups.data.folders import TEMPLATE_NAMES, listing, name_keys
+from soups.core.errors import DataError
+from soups.core.labels import LabelSpace
+from soups.data.layouts.folders import TEMPLATE_NAMES, listing, name_keys
+from soups.data.layouts.tables import listed_images, refuse_doubled
 from soups.data.settings import DataSettings
-from soups.data.tables import listed_images, refuse_doubled
-from soups.errors import DataError
-from soups.labels import LabelSpace
-from soups.records import read_table
+from soups.files.atomic import read_table
+from soups.files.prediction_tables import USUAL_ANSWERS
 
 if TYPE_CHECKING:
     import pandas as pd

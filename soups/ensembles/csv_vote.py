@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from soups.answertables import CONFIDENCE, answer_column, confidences_of
-from soups.errors import DataError, UsageError
-from soups.labels import SEPARATOR, LabelSpace
-from soups.records import read_table
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import SEPARATOR, LabelSpace
+from soups.files.atomic import read_table
+from soups.files.prediction_tables import CONFIDENCE, answer_column, confidences_of
 
 if TYPE_CHECKING:
     import pandas as pd

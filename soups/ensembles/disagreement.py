@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from soups.labels import LabelSpace
+from soups.core.labels import LabelSpace
 
 
 def vote_entropy(codes: np.ndarray, classes: int) -> np.ndarray:

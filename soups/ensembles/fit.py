@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from soups.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError
 
 TOLERANCE = 1e-6
 """How far, in nats, the fitted weights' log-loss may be from the best possible."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from soups.errors import DataError, UsageError
-from soups.labels import LabelSpace
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import LabelSpace
 
 LEAST = 1e-12
 """A probability below counts as this: no expert alone can rule a class out."""

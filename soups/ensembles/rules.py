@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import LabelSpace
 from soups.ensembles.joint import join
-from soups.errors import DataError, UsageError
-from soups.labels import LabelSpace
 
 Rule = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]
 """`rule(probabilities (M, N, C), weights (M,) or None) -> (N, C) float64`, rows summing to one."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from soups.errors import DataError
-from soups.metrics import CALIBRATION_BINS, Metric
+from soups.core.errors import DataError
+from soups.core.metrics import CALIBRATION_BINS, Metric
 
 ROUNDS = 50
 """Models added after the start; with replacement, so weights come in steps of about 2%."""
@@ -173,8 +173,8 @@ def _calibration_error(predicted: np.ndarray, labels: np.ndarray, confidence: np
     return -float(np.abs(gap).sum() / len(labels))
 
 
-# The metrics of `soups.metrics` from predictions and confidences: a vote is scored thousands of times, and building
-# its (N, C) table each time would cost more than all the rest. The tests hold them against each other.
+# The metrics of `soups.core.metrics` from predictions and confidences: a vote is scored thousands of times, and
+# building its (N, C) table each time would cost more than all the rest. The tests hold them against each other.
 _SCORES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.data.cache import Images
+from soups.core.preprocessing import Preprocessing
+from soups.data.images.cache import Images
 from soups.evaluation.logits import batch_logits, evaluating
-from soups.preprocessing import Preprocessing
-from soups.runtime import Runtime
+from soups.runtime.devices import Runtime
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from soups import metrics
+from soups.core import metrics
 
 ROUNDING = 1e-9
 """Share of a sum of losses that rounding may be off by; a stop needs more than that."""

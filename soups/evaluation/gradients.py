@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.core.preprocessing import Preprocessing, normalise
 from soups.evaluation.logits import EvaluationSet
-from soups.preprocessing import Preprocessing, normalise
-from soups.runtime import Runtime, autocast, derived_seed
+from soups.runtime.devices import Runtime, autocast, derived_seed
 
 if TYPE_CHECKING:
     import torch

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.core.metrics import METRICS, Metric, log_loss, predictions, probabilities
+from soups.core.preprocessing import Preprocessing
 from soups.evaluation import gradients
 from soups.evaluation.batchnorm import Settler
+from soups.evaluation.bounds import TALLIES, LogLossTally, Tally
 from soups.evaluation.logits import EvaluationSet, batch_logits, evaluating
-from soups.evaluation.tallies import TALLIES, LogLossTally, Tally
-from soups.metrics import METRICS, Metric, log_loss, predictions, probabilities
-from soups.preprocessing import Preprocessing
-from soups.recipes.pool import Accept, Verdict
-from soups.runtime import Runtime
+from soups.recipes.shared.pool import Accept, Verdict
+from soups.runtime.devices import Runtime
 
 if TYPE_CHECKING:
     import torch

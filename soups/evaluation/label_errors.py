@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soups.errors import DataError
+from soups.core.errors import DataError
 
 
 @dataclass(frozen=True)

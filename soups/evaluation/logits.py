@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.data.cache import Images
+from soups.core.errors import DataError
+from soups.core.preprocessing import Preprocessing, normalise
+from soups.data.images.cache import Images
 from soups.data.loader import evaluation_batches
-from soups.errors import DataError
-from soups.preprocessing import Preprocessing, normalise
-from soups.records import compact_json, write_array
-from soups.runtime import Runtime, autocast
+from soups.files.atomic import compact_json, write_array
+from soups.runtime.devices import Runtime, autocast
 
 if TYPE_CHECKING:
     import torch

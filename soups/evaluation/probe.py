@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.data.cache import Images
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.core.preprocessing import Preprocessing
+from soups.data.images.cache import Images
 from soups.evaluation.logits import compute_features, logits_path
-from soups.preprocessing import Preprocessing
-from soups.records import write_array
-from soups.runtime import Runtime
+from soups.files.atomic import write_array
+from soups.runtime.devices import Runtime
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from soups.explain.methods import enlarged, undisturbed
-from soups.runtime import derived_seed
+from soups.runtime.devices import derived_seed
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 
 if TYPE_CHECKING:
     import torch

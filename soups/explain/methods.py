@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
+from soups.core.preprocessing import Preprocessing, normalise
+from soups.core.progress import track
 from soups.explain.attention import relevance, rollout
 from soups.explain.layers import Layer, Unsuited, find_layer, named_layer
 from soups.explain.settings import AUTO, MapSettings, check_method
-from soups.preprocessing import Preprocessing, normalise
-from soups.progress import track
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier

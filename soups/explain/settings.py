@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.errors import unknown_name
+from soups.core.errors import unknown_name
 
 AUTO = "auto"
 NAMES = ("cam", "gradcam", "gradcam++", "layercam", "rollout", "relevance")

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups import strays
-from soups.errors import AtWork, DataError, EnvironmentFailure
+from soups.core.errors import AtWork, DataError, EnvironmentFailure
+from soups.files import temp_files as strays
 
 if TYPE_CHECKING:
     import numpy as np

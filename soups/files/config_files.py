@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from soups.errors import UnknownName, UsageError, did_you_mean
-from soups.plainyaml import compose, plain
+from soups.core.errors import UnknownName, UsageError, did_you_mean
+from soups.files.yaml_text import compose, plain
 
 
 @dataclass(frozen=True)

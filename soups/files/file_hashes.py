@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from soups.errors import EnvironmentFailure
-from soups.records import compact_json, sha256_of, write_text
-from soups.runtime import available_cores
+from soups.core.errors import EnvironmentFailure
+from soups.files.atomic import compact_json, sha256_of, write_text
+from soups.runtime.devices import available_cores
 
 logger = logging.getLogger(__name__)
 

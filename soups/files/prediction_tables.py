@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.errors import DataError
-from soups.labels import LabelSpace
-from soups.records import read_table
+from soups.core.errors import DataError
+from soups.core.labels import LabelSpace
+from soups.files.atomic import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.errors import EnvironmentFailure, UsageError, did_you_mean
-from soups.records import whole_file
+from soups.core.errors import EnvironmentFailure, UsageError, did_you_mean
+from soups.files.atomic import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd

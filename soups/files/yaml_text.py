@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 
 
 def compose(path: Path, missing: str) -> yaml.MappingNode | None:

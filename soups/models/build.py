@@ -4,13 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from soups.checkpoints import Architecture
-from soups.errors import DataError
-from soups.models import baseline, clip_models, clip_names, heads, timm_models, timm_names
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError
+from soups.core.preprocessing import Preprocessing
+from soups.models import heads
+from soups.models.baseline import build as baseline
+from soups.models.open_clip import build as clip_models
+from soups.models.open_clip import names as clip_names
 from soups.models.pretrained import check_fit, load_exactly
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.preprocessing import Preprocessing
+from soups.models.timm import build as timm_models
+from soups.models.timm import names as timm_names
 
 if TYPE_CHECKING:
     import torch

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
-from soups import records
-from soups.errors import EnvironmentFailure, UsageError
-from soups.progress import track
+from soups.core.errors import EnvironmentFailure, UsageError
+from soups.core.progress import track
+from soups.files import atomic as records
 
 logger = logging.getLogger(__name__)
 

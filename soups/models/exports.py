@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.errors import EnvironmentFailure
+from soups.core.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
     import torch

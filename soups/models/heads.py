@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from soups.labels import SEPARATOR
+from soups.core.labels import SEPARATOR
 
 if TYPE_CHECKING:
     from torch import nn

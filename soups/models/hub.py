@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from soups.errors import EnvironmentFailure, UserError
+from soups.core.errors import EnvironmentFailure, UserError
 
 Result = TypeVar("Result")
 SECONDS_TO_ANSWER = 5.0

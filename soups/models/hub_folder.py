@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.checkpoints import Card, card_text, parse_card
-from soups.errors import DataError, EnvironmentFailure
-from soups.models import clip_names, hub, hub_folder_clip, hub_folder_timm, timm_models
+from soups.checkpoints.checkpoint import Card, card_text, parse_card
+from soups.core.errors import DataError, EnvironmentFailure
+from soups.files.atomic import write_text
+from soups.models import hub
 from soups.models.build import build_filled
-from soups.models.clip_folder import CONFIG_FILE as CLIP_CONFIG
 from soups.models.load import load_classifier
-from soups.records import write_text
+from soups.models.open_clip import hub_folder as hub_folder_clip
+from soups.models.open_clip import names as clip_names
+from soups.models.open_clip.folder import CONFIG_FILE as CLIP_CONFIG
+from soups.models.timm import build as timm_models
+from soups.models.timm import hub_folder as hub_folder_timm
 
 if TYPE_CHECKING:
     import torch

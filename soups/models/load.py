@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups import checkpoints
-from soups.checkpoints import Architecture, Card
-from soups.errors import DataError
+from soups.checkpoints import checkpoint as checkpoints
+from soups.checkpoints.checkpoint import Architecture, Card
+from soups.core.errors import DataError
+from soups.core.preprocessing import Preprocessing
+from soups.files.atomic import sha256_of
 from soups.models import model_args
 from soups.models.build import build_filled
-from soups.models.foreign import network_of, translate
-from soups.models.foreign_files import read_foreign
-from soups.preprocessing import Preprocessing
-from soups.records import sha256_of
+from soups.models.foreign.files import read_foreign
+from soups.models.foreign.state_dict import network_of, translate
 
 if TYPE_CHECKING:
     import torch

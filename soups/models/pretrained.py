@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups import checkpoints
-from soups.errors import DataError, UsageError
+from soups.checkpoints import checkpoint as checkpoints
+from soups.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import torch

@@ -3,7 +3,7 @@
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn

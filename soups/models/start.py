@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from soups.checkpoints import Architecture
-from soups.preprocessing import Preprocessing
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier

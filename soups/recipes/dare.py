@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from soups.errors import unknown_name
-from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup
-from soups.recipes.sweep import SCALES, in_range, swept_values
-from soups.recipes.task_vectors import TaskVectors, mean_task
+from soups.core.errors import unknown_name
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup
+from soups.recipes.shared.sweep import SCALES, in_range, swept_values
+from soups.recipes.shared.task_vectors import TaskVectors, mean_task
 from soups.recipes.ties import elected_mean
 
 if TYPE_CHECKING:

@@ -3,15 +3,15 @@
 import math
 from typing import TYPE_CHECKING
 
-from soups.errors import UsageError
-from soups.recipes.pool import Ingredient, OnDecision, Pool, Soup, Teacher, canonical_order
-from soups.recipes.sweep import in_range, judged_once
-from soups.weights import check_compatible, refuse_not_finite
+from soups.core.errors import UsageError
+from soups.recipes.shared.pool import Ingredient, OnDecision, Pool, Soup, Teacher, canonical_order
+from soups.recipes.shared.sweep import in_range, judged_once
+from soups.weights.state_dict import check_compatible, refuse_not_finite
 
 if TYPE_CHECKING:
     import torch
 
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 
 def fisher(

@@ -6,14 +6,24 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Literal
 
-from soups.errors import UsageError
-from soups.recipes.acceptance import AtLeast, LowerLoss, Significant
-from soups.recipes.budget import spent, untried_option, untried_words
-from soups.recipes.pool import Accept, Ingredient, Judge, OnDecision, Pool, Soup, Verdict, canonical_order, mean_of
-from soups.recipes.reasons import why
-from soups.recipes.resume import recalled, verdict_of
-from soups.recipes.running import RunningSum, same_numbers
-from soups.recipes.sweep import Trace, best_first, in_range
+from soups.core.errors import UsageError
+from soups.recipes.shared.acceptance import AtLeast, LowerLoss, Significant
+from soups.recipes.shared.budget import spent, untried_option, untried_words
+from soups.recipes.shared.pool import (
+    Accept,
+    Ingredient,
+    Judge,
+    OnDecision,
+    Pool,
+    Soup,
+    Verdict,
+    canonical_order,
+    mean_of,
+)
+from soups.recipes.shared.reasons import why
+from soups.recipes.shared.resume import recalled, verdict_of
+from soups.recipes.shared.running_mean import RunningSum, same_numbers
+from soups.recipes.shared.sweep import Trace, best_first, in_range
 
 
 def greedy(

@@ -1,8 +1,8 @@
 """The greedy soup on log-loss: models join one by one, each only if the soup's log-loss does not rise by it."""
 
-from soups.recipes.acceptance import LossAtMost
 from soups.recipes.greedy import Rule, grown
-from soups.recipes.pool import Judge, OnDecision, Pool, Soup
+from soups.recipes.shared.acceptance import LossAtMost
+from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
 
 
 def greedy_log_loss(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None) -> Soup:

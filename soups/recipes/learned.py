@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from soups.errors import UsageError, unknown_name
-from soups.recipes.acceptance import LossAtMost
-from soups.recipes.budget import spent
-from soups.recipes.descent import Descent
-from soups.recipes.mixing import Mixture, blocks_of, mean_shares, mixed, side_by_side
-from soups.recipes.pool import Ingredient, OnDecision, Pool, Soup, Teacher, Verdict, canonical_order
-from soups.recipes.resume import recalled, verdict_of
-from soups.recipes.sweep import Trace, in_range
+from soups.core.errors import UsageError, unknown_name
+from soups.recipes.shared.acceptance import LossAtMost
+from soups.recipes.shared.budget import spent
+from soups.recipes.shared.coefficient_descent import Descent
+from soups.recipes.shared.mixing import Mixture, blocks_of, mean_shares, mixed, side_by_side
+from soups.recipes.shared.pool import Ingredient, OnDecision, Pool, Soup, Teacher, Verdict, canonical_order
+from soups.recipes.shared.resume import recalled, verdict_of
+from soups.recipes.shared.sweep import Trace, in_range
 
 if TYPE_CHECKING:
     import torch
 
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 BEGINNINGS = ("between", "greedy", "uniform")
 """Where the coefficients begin; see `learned`."""

@@ -2,10 +2,10 @@
 
 import math
 
-from soups.errors import DataError
-from soups.recipes.pool import Judge, OnDecision, Pool, Soup
-from soups.recipes.sweep import judged_once
-from soups.recipes.task_vectors import TaskVectors, mean_task
+from soups.core.errors import DataError
+from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
+from soups.recipes.shared.sweep import judged_once
+from soups.recipes.shared.task_vectors import TaskVectors, mean_task
 
 
 def model_stock(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = None) -> Soup:

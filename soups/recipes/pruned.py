@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from soups.errors import UsageError
-from soups.recipes.acceptance import AtLeast, LowerLoss
-from soups.recipes.budget import spent, untried_option, untried_words
-from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, Verdict, canonical_order, mean_of
-from soups.recipes.reasons import out_of_reach
-from soups.recipes.resume import recalled, verdict_of
-from soups.recipes.running import RunningSum, same_numbers
-from soups.recipes.sweep import Trace, best_first
+from soups.core.errors import UsageError
+from soups.recipes.shared.acceptance import AtLeast, LowerLoss
+from soups.recipes.shared.budget import spent, untried_option, untried_words
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, Verdict, canonical_order, mean_of
+from soups.recipes.shared.reasons import out_of_reach
+from soups.recipes.shared.resume import recalled, verdict_of
+from soups.recipes.shared.running_mean import RunningSum, same_numbers
+from soups.recipes.shared.sweep import Trace, best_first
 
 
 def pruned(

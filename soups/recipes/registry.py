@@ -6,8 +6,8 @@ from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
 from soups.recipes.learned import learned
 from soups.recipes.model_stock import model_stock
-from soups.recipes.pool import Recipe
 from soups.recipes.pruned import pruned
+from soups.recipes.shared.pool import Recipe
 from soups.recipes.slerp import slerp
 from soups.recipes.task_arithmetic import task_arithmetic
 from soups.recipes.ties import ties

@@ -3,11 +3,11 @@
 import math
 from typing import TYPE_CHECKING
 
-from soups.errors import DataError
-from soups.recipes.columns import at_hand, pieces_of
-from soups.recipes.pool import Judge, OnDecision, Pool, Soup, canonical_order
-from soups.recipes.sweep import in_range, judged_once
-from soups.weights import check_compatible, refuse_not_finite
+from soups.core.errors import DataError
+from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup, canonical_order
+from soups.recipes.shared.sweep import in_range, judged_once
+from soups.recipes.shared.tensor_chunks import at_hand, pieces_of
+from soups.weights.state_dict import check_compatible, refuse_not_finite
 
 if TYPE_CHECKING:
     import torch

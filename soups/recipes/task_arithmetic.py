@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from soups.recipes.pool import Judge, OnDecision, Pool, Soup
-from soups.recipes.sweep import SCALES, swept_values
-from soups.recipes.task_vectors import TaskVectors, mean_task
+from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
+from soups.recipes.shared.sweep import SCALES, swept_values
+from soups.recipes.shared.task_vectors import TaskVectors, mean_task
 
 
 def task_arithmetic(

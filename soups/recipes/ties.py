@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.recipes.pool import Judge, OnDecision, Pool, Soup
-from soups.recipes.sweep import SCALES, in_range, swept_values
-from soups.recipes.task_vectors import TaskVectors
+from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
+from soups.recipes.shared.sweep import SCALES, in_range, swept_values
+from soups.recipes.shared.task_vectors import TaskVectors
 
 if TYPE_CHECKING:
     import torch

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from soups.errors import UsageError
-from soups.recipes.budget import untried_option, untried_words
-from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_of
-from soups.recipes.running import RunningSum, same_numbers
-from soups.recipes.sweep import Best, best_first, judged_once, sweep
+from soups.core.errors import UsageError
+from soups.recipes.shared.budget import untried_option, untried_words
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_of
+from soups.recipes.shared.running_mean import RunningSum, same_numbers
+from soups.recipes.shared.sweep import Best, best_first, judged_once, sweep
 
 if TYPE_CHECKING:
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 
 def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k: int | None = None) -> Soup:

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_of
-from soups.recipes.sweep import judged_once
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_of
+from soups.recipes.shared.sweep import judged_once
 
 
 def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = None) -> Soup:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from soups.recipes.pool import Judge, OnDecision, Pool, Soup
-from soups.recipes.sweep import in_range, swept_values
-from soups.recipes.task_vectors import TaskVectors, mean_task
+from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
+from soups.recipes.shared.sweep import in_range, swept_values
+from soups.recipes.shared.task_vectors import TaskVectors, mean_task
 
 ALPHAS = tuple(step / 10 for step in range(10, -1, -1))
 """1, 0.9 … 0, in the order in which they are tried."""

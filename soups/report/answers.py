@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soups.labels import LabelSpace
+from soups.core.labels import LabelSpace
+from soups.core.statistics import class_sums
 from soups.report.per_class import confusion
-from soups.statistics import class_sums
 
 JOINT = "class"
 """What the answers to all factors together are called, beside the factors' names."""

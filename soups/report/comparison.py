@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from soups.core.errors import DataError
+from soups.core.metrics import calibration_error, correct, log_loss
+from soups.core.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 from soups.ensembles.temperature import as_logits, fit_temperature, scaled
-from soups.errors import DataError
-from soups.metrics import calibration_error, correct, log_loss
-from soups.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 
 NOTHING = "–"
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.errors import DataError
-from soups.metrics import calibration_error, correct, macro_f1, predictions
+from soups.core.errors import DataError
+from soups.core.metrics import calibration_error, correct, macro_f1, predictions
+from soups.core.statistics import bootstrap_interval
 from soups.report.comparison import NOTHING, Truth, align, markdown
+from soups.report.figures.style import BLUE, GREY, VERMILION, new_figure, plain, save, shortened
 from soups.report.per_class import class_scores, confusion
-from soups.report.pictures import BLUE, GREY, VERMILION, new_figure, plain, save, shortened
-from soups.statistics import bootstrap_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

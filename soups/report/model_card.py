@@ -3,8 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from soups.checkpoints import Card
-from soups.metrics import METRICS
+from soups.checkpoints.checkpoint import Card
+from soups.core.metrics import METRICS
 from soups.report.comparison import markdown
 
 

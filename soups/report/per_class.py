@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.errors import DataError
+from soups.core.errors import DataError
 from soups.report.comparison import NOTHING, align
-from soups.report.pictures import new_figure, plain, save, short_names
+from soups.report.figures.style import new_figure, plain, save, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

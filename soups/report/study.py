@@ -5,9 +5,9 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.core.statistics import paired_gain
 from soups.report.comparison import NOTHING, align, markdown, p_value_text
-from soups.statistics import paired_gain
 
 MEASURES = ("test", "shift", "test_log_loss")
 """Keys of a comparison's rows that are pooled."""

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from soups.core.statistics import accuracy_of, bootstrap_sums_interval, macro_f1_of, mcnemar
 from soups.report.answers import JOINT, Answers
 from soups.report.comparison import NOTHING, align, p_value_text
 from soups.report.per_class import class_scores, class_table, confusion_text
-from soups.statistics import accuracy_of, bootstrap_sums_interval, macro_f1_of, mcnemar
 
 _SCORES = {"accuracy": accuracy_of, "macro_f1": macro_f1_of}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.errors import EnvironmentFailure, UsageError
+from soups.core.errors import EnvironmentFailure, UsageError
 
 if TYPE_CHECKING:
     import torch

@@ -10,10 +10,10 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from soups.cli import Flag
-from soups.errors import EnvironmentFailure, UsageError, unknown_name
-from soups.launch import Crew, run_all
-from soups.runtime import Runtime
+from soups.cli.flags import Flag
+from soups.core.errors import EnvironmentFailure, UsageError, unknown_name
+from soups.runtime.devices import Runtime
+from soups.runtime.workers import Crew, run_all
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -87,7 +87,7 @@ def _local(settings: LaunchSettings, runtime: Runtime) -> Launcher:
 
 
 def _ray(settings: LaunchSettings, runtime: Runtime) -> Launcher:
-    from soups.ray_cluster import OnRay
+    from soups.runtime.ray_launcher import OnRay
 
     return OnRay(settings.ray_address, runtime, shared=not settings.no_shared_storage)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from soups.errors import EnvironmentFailure, UserError
-from soups.runtime import device_of_worker
+from soups.core.errors import EnvironmentFailure, UserError
+from soups.runtime.devices import device_of_worker
 
 if TYPE_CHECKING:
     import torch

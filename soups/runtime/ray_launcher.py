@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from soups.errors import EnvironmentFailure
-from soups.launch import SECONDS_TO_SAVE, Order, take_place, work
-from soups.runtime import Runtime
+from soups.core.errors import EnvironmentFailure
+from soups.runtime.devices import Runtime
+from soups.runtime.workers import SECONDS_TO_SAVE, Order, take_place, work
 
 logger = logging.getLogger(__name__)
 

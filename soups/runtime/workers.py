@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from soups.cli import set_up_logging
-from soups.errors import EnvironmentFailure, UserError
-from soups.records import refusal
+from soups.cli.flags import set_up_logging
+from soups.core.errors import EnvironmentFailure, UserError
+from soups.files.atomic import refusal
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.data.cache import Images
-from soups.errors import UsageError
+from soups.core.errors import UsageError
+from soups.core.preprocessing import Preprocessing
+from soups.data.images.cache import Images
 from soups.evaluation.logits import compute_logits
-from soups.preprocessing import Preprocessing
-from soups.process_group import ProcessGroup
-from soups.runtime import Runtime
+from soups.runtime.devices import Runtime
+from soups.runtime.process_group import ProcessGroup
 
 if TYPE_CHECKING:
     import torch

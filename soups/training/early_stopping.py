@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from soups.metrics import METRICS
+from soups.core.metrics import METRICS
 
 
 @dataclass

@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from soups.core.errors import Diverged
+from soups.core.metrics import all_scores, probabilities
+from soups.core.preprocessing import Preprocessing
+from soups.core.progress import track
+from soups.core.signals import Interruption, held_back
 from soups.data.loader import TrainingLoader
-from soups.errors import Diverged
 from soups.evaluation.logits import EvaluationSet
-from soups.interruption import Interruption, held_back
-from soups.metrics import all_scores, probabilities
 from soups.models.stages import freeze
-from soups.preprocessing import Preprocessing
-from soups.process_group import ALONE, ProcessGroup
-from soups.progress import track
-from soups.runtime import Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
-from soups.training.descent import Descent
+from soups.runtime.devices import Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
+from soups.runtime.process_group import ALONE, ProcessGroup
+from soups.training.distributed import check_group, load_weights, shard, shared_logits, spread, weights_of
+from soups.training.early_stopping import Watch
 from soups.training.losses import options_of
 from soups.training.optimizers import make_optimizer, require_optimizer
 from soups.training.phases import Phase, Position, phases_of
-from soups.training.random_state import RandomState
+from soups.training.rng_state import RandomState
 from soups.training.schedule import PLATEAU, Decay, factor
 from soups.training.settings import TrainingSettings
-from soups.training.spread import check_group, load_weights, shard, shared_logits, spread, weights_of
 from soups.training.state import StateFile
-from soups.training.trainingset import TrainingSet
-from soups.training.watch import Watch
+from soups.training.step import Descent
+from soups.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     import torch

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from soups.data import rand_augment, transforms
-from soups.data.augment import FLIP, kind_of
-from soups.errors import DataError, UsageError, unknown_name
+from soups.core.errors import DataError, UsageError, unknown_name
+from soups.data.augment import rand_augment, transforms
+from soups.data.augment.augment import FLIP, kind_of
 from soups.training.losses import LOSSES
 from soups.training.schedule import DECAYING, SCHEDULES
 from soups.training.settings import RandomRanges, TrainingSettings

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 from soups.training.settings import TrainingSettings
 
 if TYPE_CHECKING:

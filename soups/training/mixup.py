@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.runtime import derived_seed
+from soups.runtime.devices import derived_seed
 
 if TYPE_CHECKING:
     import torch

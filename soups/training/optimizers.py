@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from soups.errors import UsageError, unknown_name
+from soups.core.errors import UsageError, unknown_name
 from soups.training.settings import TrainingSettings
 
 if TYPE_CHECKING:

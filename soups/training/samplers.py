@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from soups.runtime import derived_seed
-from soups.training.space import Hyperparameter, Space, used
+from soups.runtime.devices import derived_seed
+from soups.training.search_space import Hyperparameter, Space, used
 
 if TYPE_CHECKING:
     from optuna import Study

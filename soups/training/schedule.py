@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from soups.errors import unknown_name
+from soups.core.errors import unknown_name
 
 
 @dataclass(frozen=True)

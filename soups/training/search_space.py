@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from soups.errors import UsageError, did_you_mean
-from soups.plainyaml import compose, plain
+from soups.core.errors import UsageError, did_you_mean
+from soups.files.yaml_text import compose, plain
 from soups.training.settings import RandomRanges, TrainingSettings
 
 START_MODEL, MAGNITUDE, OPERATIONS = "start_model", "magnitude", "operations"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from soups.cli import Flag
+from soups.cli.flags import Flag
 
 
 class TrainingSettings(BaseModel):

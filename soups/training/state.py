@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.errors import DataError
-from soups.headers import header_bytes, layout_of, read_header, write_hashed
-from soups.records import whole_file
+from soups.core.errors import DataError
+from soups.files.atomic import whole_file
+from soups.weights.safetensors_header import header_bytes, layout_of, read_header, write_hashed
 
 if TYPE_CHECKING:
     import torch

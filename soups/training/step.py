@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.errors import EnvironmentFailure
-from soups.preprocessing import Preprocessing, normalise
-from soups.process_group import ProcessGroup
-from soups.runtime import free_memory, is_out_of_memory
+from soups.core.errors import EnvironmentFailure
+from soups.core.preprocessing import Preprocessing, normalise
+from soups.runtime.devices import free_memory, is_out_of_memory
+from soups.runtime.process_group import ProcessGroup
+from soups.training.distributed import load_optimizer, optimizer_state
 from soups.training.losses import LOSSES, LossOptions
 from soups.training.mixup import mix
-from soups.training.random_state import RandomState
+from soups.training.rng_state import RandomState
 from soups.training.settings import TrainingSettings
-from soups.training.spread import load_optimizer, optimizer_state
 
 if TYPE_CHECKING:
     import torch

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soups.data.augment import Augmentation
-from soups.data.cache import Images
+from soups.data.augment.augment import Augmentation
+from soups.data.images.cache import Images
 
 
 @dataclass(frozen=True)

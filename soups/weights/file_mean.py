@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.headers import Layout, Segment, header_bytes, lies_in_order, read_header, segments_of
-from soups.records import whole_file
+from soups.files.atomic import whole_file
+from soups.weights.safetensors_header import Layout, Segment, header_bytes, lies_in_order, read_header, segments_of
 
 _PIECE = 1 << 18
 """Elements summed at a time: 2 MiB in float64."""

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from soups.errors import DataError, EnvironmentFailure
+from soups.core.errors import DataError, EnvironmentFailure
 
 if TYPE_CHECKING:
     import hashlib

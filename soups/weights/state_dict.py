@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from soups.errors import DataError, UsageError
-from soups.headers import Layout, difference, is_floating, layout_of
-from soups.pieces import means
+from soups.core.errors import DataError, UsageError
+from soups.weights.chunked_mean import means
+from soups.weights.safetensors_header import Layout, difference, is_floating, layout_of
 
 if TYPE_CHECKING:
     import torch

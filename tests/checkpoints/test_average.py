@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import soups
-from soups.averaging import card_misfits, check_cards
-from soups.checkpoints import Architecture, Card, read_card, read_state, write_checkpoint
-from soups.errors import DataError, UsageError
-from soups.preprocessing import Preprocessing
-from soups.records import sha256_of
+from soups.checkpoints.average import card_misfits, check_cards
+from soups.checkpoints.checkpoint import Architecture, Card, read_card, read_state, write_checkpoint
+from soups.core.errors import DataError, UsageError
+from soups.core.preprocessing import Preprocessing
+from soups.files.atomic import sha256_of
 
 
 def card(**changes: object) -> Card:
@@ -172,7 +172,7 @@ MEMORY_SCRIPT = """
 import re, sys, threading
 from pathlib import Path
 import soups
-import soups.averaging
+import soups.checkpoints.average
 
 def private() -> int:
     return 1024 * int(re.search(r"Anonymous: *([0-9]+)", Path("/proc/self/smaps_rollup").read_text())[1])
@@ -192,8 +192,8 @@ def most_in_use() -> int:
 
 soups.average(sys.argv[1:3])  # Libraries that are loaded on the way are no part of what is measured.
 print(most_in_use())
-mapped = soups.averaging.read_state
-soups.averaging.read_state = lambda path: {key: tensor.clone() for key, tensor in mapped(path).items()}
+mapped = soups.checkpoints.average.read_state
+soups.checkpoints.average.read_state = lambda path: {key: tensor.clone() for key, tensor in mapped(path).items()}
 print(most_in_use())
 """
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from soups.checkpoints import (
+from soups.checkpoints.checkpoint import (
     Architecture,
     Card,
     IngredientCard,
@@ -22,8 +22,8 @@ from soups.checkpoints import (
     read_state,
     write_checkpoint,
 )
-from soups.errors import DataError, EnvironmentFailure
-from soups.preprocessing import Preprocessing
+from soups.core.errors import DataError, EnvironmentFailure
+from soups.core.preprocessing import Preprocessing
 
 
 def a_card(**changes: object) -> Card:
@@ -87,8 +87,8 @@ def test_the_file_has_one_metadata_key(tmp_path: Path) -> None:
 def test_equal_work_gives_equal_bytes_in_every_process(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib, torch\n"
-        "from soups.checkpoints import *\n"
-        "from soups.preprocessing import Preprocessing\n"
+        "from soups.checkpoints.checkpoint import *\n"
+        "from soups.core.preprocessing import Preprocessing\n"
         "names = [f'k{i}' for i in range(30)]\n"
         "card = Card(kind='start', architecture=Architecture(family='f', name='n', config={n: 1 for n in set(names)}),"
         " classes=('a',), preprocessing=Preprocessing(size=1, mean=(0, 0, 0), std=(1, 1, 1)),"
@@ -284,7 +284,7 @@ def test_a_layout_is_read_without_torch_or_data(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_checkpoint(path, a_state(), a_card())
     script = (
-        "import sys, pathlib; from soups.checkpoints import read_layout, read_card\n"
+        "import sys, pathlib; from soups.checkpoints.checkpoint import read_layout, read_card\n"
         "assert read_card(pathlib.Path(sys.argv[1])) is not None\n"
         "print(len(read_layout(pathlib.Path(sys.argv[1]))), 'torch' in sys.modules)"
     )

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from soups.errors import DataError
-from soups.headers import layout_of
-from soups.preflight import check_duplicates, check_layouts, misfits, odd_ones, strip_prefix
+from soups.checkpoints.compatibility import check_duplicates, check_layouts, misfits, odd_ones, strip_prefix
+from soups.core.errors import DataError
+from soups.weights.safetensors_header import layout_of
 
 GOOD = {"a": ((2, 3), "float32"), "b": ((3,), "float32"), "n": ((), "int64")}
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from soups import archives
-from soups.checkpoints import read_state
-from soups.errors import DataError
+from soups.checkpoints import torch_archive as archives
+from soups.checkpoints.checkpoint import read_state
+from soups.core.errors import DataError
 
 
 class Evil:

@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from soups import cli
-from soups.errors import DataError, unknown_name
+from soups.cli import flags as cli
+from soups.core.errors import DataError, unknown_name
 
 
 class Group(BaseModel):

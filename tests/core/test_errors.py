@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from soups.errors import (
+from soups.core.errors import (
     DataError,
     EnvironmentFailure,
     PartialFailure,

@@ -5,8 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from soups.errors import DataError, UsageError
-from soups.labels import Factor, LabelSpace
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import Factor, LabelSpace
 
 
 def test_string_order_by_default_and_any_order_by_wish() -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from soups import metrics
-from soups.errors import DataError
-from soups.metrics import METRICS, Metric
+from soups.core import metrics
+from soups.core.errors import DataError
+from soups.core.metrics import METRICS, Metric
 
 
 def random_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +113,8 @@ def test_scores_import_no_scikit_learn() -> None:
     import sys
 
     code = (
-        "import sys, numpy as np; from soups.metrics import *; all_scores(probabilities(np.eye(2)), np.array([0, 1])); "
+        "import sys, numpy as np; from soups.core.metrics import *;"
+        "all_scores(probabilities(np.eye(2)), np.array([0, 1])); "
         "assert not {'sklearn', 'scipy', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

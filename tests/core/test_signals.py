@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from soups import interruption
-from soups.interruption import held_back, leave_signals_to_parent, raised
+from soups.core import signals as interruption
+from soups.core.signals import held_back, leave_signals_to_parent, raised
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +82,8 @@ def test_a_process_without_a_say_ignores_both() -> None:
 WORKERS = """
 import sys, time
 from pathlib import Path
-from soups.interruption import held_back
-from soups.launch import run_all
+from soups.core.signals import held_back
+from soups.runtime.workers import run_all
 
 def work(name):
     with held_back() as found:
@@ -95,7 +95,7 @@ def work(name):
         raise found.exception()
 
 if __name__ == "__main__":
-    from soups.interruption import raised
+    from soups.core.signals import raised
     with raised():
         list(run_all(work, sys.argv[1:], jobs=2))
 """

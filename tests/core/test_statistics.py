@@ -5,8 +5,8 @@ from math import comb
 import numpy as np
 import pytest
 
-from soups.errors import DataError
-from soups.statistics import (
+from soups.core.errors import DataError
+from soups.core.statistics import (
     Gain,
     accuracy_of,
     bootstrap_interval,
@@ -173,7 +173,7 @@ def test_a_paired_gain_of_equal_or_single_differences() -> None:
 
 
 def test_sums_give_the_scores_of_the_metrics() -> None:
-    from soups.metrics import accuracy, macro_f1
+    from soups.core.metrics import accuracy, macro_f1
 
     for seed in range(30):
         rng = np.random.default_rng(seed)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from soups.core.errors import UsageError
+from soups.core.labels import Factor, LabelSpace
 from soups.data.balance import class_weights, draw_weights, oversample
-from soups.errors import UsageError
-from soups.labels import Factor, LabelSpace
 from tests.data.test_samples import rows_of
 
 SPACE = LabelSpace.product([Factor("sort", ("cat", "dog")), Factor("age", ("young", "old"))])

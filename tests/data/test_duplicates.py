@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageFilter
 
+from soups.core.errors import DataError
 from soups.data.duplicates import COLUMNS, NEAR, duplicates, most_similar, refuse_leaks, told
-from soups.errors import DataError
 
 
 def picture(seed: int, side: int = 48) -> Image.Image:

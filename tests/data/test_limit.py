@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from soups.core.errors import UsageError
 from soups.data.limit import kept_rows, shares
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
-from soups.errors import UsageError
 
 
 def table(rows: dict[tuple[str, str], int], groups: int = 0) -> pd.DataFrame:

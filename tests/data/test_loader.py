@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from soups.data.augment import Augmentation
-from soups.data.cache import Images
-from soups.data.crops import Flip, RandomCrop
-from soups.data.geometry import Geometry
+from soups.core.errors import DataError
+from soups.data.augment.augment import Augmentation
+from soups.data.augment.crops import Flip, RandomCrop
+from soups.data.augment.rand_augment import RandAugment
+from soups.data.images.cache import Images
+from soups.data.images.geometry import Geometry
 from soups.data.loader import TrainingLoader, evaluation_batches
-from soups.data.rand_augment import RandAugment
-from soups.errors import DataError
-from soups.runtime import derived_seed
+from soups.runtime.devices import derived_seed
 
 COUNT, SIZE = 23, 8
 AUGMENTATION = Augmentation(SIZE, (RandomCrop(SIZE),))

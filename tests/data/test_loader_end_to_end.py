@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from soups.data.augment import augmentation_of
+from soups.core.preprocessing import Preprocessing
+from soups.data.augment.augment import augmentation_of
 from soups.data.balance import oversample
-from soups.data.cache import open_images
-from soups.data.decode import decode
-from soups.data.folders import image_path
-from soups.data.geometry import apply, evaluation_geometry, training_geometry
+from soups.data.images.cache import open_images
+from soups.data.images.decode import decode
+from soups.data.images.geometry import apply, evaluation_geometry, training_geometry
+from soups.data.layouts.folders import image_path
 from soups.data.loader import TrainingLoader, evaluation_batches
 from soups.data.samples import evaluation_sets, label_space, make_samples, set_rows
 from soups.data.settings import DataSettings
-from soups.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(size=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 

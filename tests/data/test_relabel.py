@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from soups.core.errors import DataError
 from soups.data.relabel import relabel
 from soups.data.samples import declared_space, make_samples
 from soups.data.settings import DataSettings
-from soups.errors import DataError
 from tests.data.people import make_people
 
 PROFILE = declared_space(DataSettings(layout="profile"))

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from soups.core.errors import DataError, UsageError
 from soups.data.samples import (
     evaluation_sets,
     fingerprints,
@@ -17,8 +18,7 @@ from soups.data.samples import (
     validation_rows,
 )
 from soups.data.settings import DataSettings
-from soups.errors import DataError, UsageError
-from soups.records import write_table
+from soups.files.atomic import write_table
 
 
 def make_images(root: Path, groups: int = 6, classes: str = "ab") -> Path:

@@ -6,7 +6,7 @@ import sys
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from soups import cli
+from soups.cli import flags as cli
 from soups.data.settings import CacheSettings, DataSettings
 
 
@@ -54,8 +54,8 @@ def test_importing_the_room_loads_nothing_heavy() -> None:
     code = """
 import importlib, pkgutil, sys
 import soups.data
-for module in pkgutil.iter_modules(soups.data.__path__):
-    importlib.import_module(f"soups.data.{module.name}")
+for module in pkgutil.walk_packages(soups.data.__path__, "soups.data."):
+    importlib.import_module(module.name)
 heavy = {"torch", "torchvision", "timm", "open_clip", "pandas", "sklearn", "scipy", "PIL", "albumentations"}
 print(sorted(heavy & set(sys.modules)))
 """

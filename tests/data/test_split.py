@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from soups.core.errors import DataError
 from soups.data.split import choose_groups, split_samples
-from soups.errors import DataError
 
 
 def table(groups: list[str], labels: list[str], split: str = "") -> pd.DataFrame:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from soups.core.errors import DataError
+from soups.core.labels import LabelSpace
 from soups.data.submission import Sheet, find_template, read_truth, template_sheet
-from soups.errors import DataError
-from soups.labels import LabelSpace
 
 SPACE = LabelSpace(("cat", "dog", "eel"))
 IMAGES = ["test/1.png", "test/2.png", "test/03.png"]

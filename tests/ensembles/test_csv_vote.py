@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import Factor, LabelSpace
 from soups.ensembles import vote_tables
-from soups.errors import DataError, UsageError
-from soups.labels import Factor, LabelSpace
 
 Write = Callable[[str, str], Path]
 SPACE = LabelSpace(("cat", "dog", "owl"))

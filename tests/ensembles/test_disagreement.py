@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from soups.core.labels import Factor, LabelSpace
 from soups.ensembles.disagreement import divergence, divided, vote_entropy, votes_text
-from soups.labels import Factor, LabelSpace
 
 SPACE = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "middle", "old"))])
 

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from soups.core.errors import DataError, UsageError
+from soups.core.metrics import log_loss
 from soups.ensembles import fit_weights, parse_members
-from soups.errors import DataError, UsageError
-from soups.metrics import log_loss
 
 
 def loss(weights: np.ndarray, tables: np.ndarray, labels: np.ndarray) -> float:

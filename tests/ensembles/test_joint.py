@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import Factor, LabelSpace
+from soups.core.metrics import log_loss
 from soups.ensembles import fit_exponents, join_originally, lift
 from soups.ensembles.joint import join
-from soups.errors import DataError, UsageError
-from soups.labels import Factor, LabelSpace
-from soups.metrics import log_loss
 
 JOINT = LabelSpace.product(
     [Factor("mask", ("on", "off")), Factor("gender", ("male", "female")), Factor("age", ("young", "middle", "old"))]

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import Factor, LabelSpace
 from soups.ensembles import RULES, normalised, split_hard
-from soups.errors import DataError, UsageError
-from soups.labels import Factor, LabelSpace
 
 
 def random_tables(seed: int) -> np.ndarray:

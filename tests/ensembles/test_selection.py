@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from soups.core.errors import DataError
+from soups.core.metrics import METRICS, Metric, log_loss
 from soups.ensembles.selection import select_models
-from soups.errors import DataError
-from soups.metrics import METRICS, Metric, log_loss
 
 
 def random_case(seed: int, models: int, images: int = 60, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from soups.core.errors import DataError
+from soups.core.metrics import calibration_error, log_loss, predictions, probabilities
 from soups.ensembles.temperature import HIGHEST, LOWEST, as_logits, fit_temperature, scaled
-from soups.errors import DataError
-from soups.metrics import calibration_error, log_loss, predictions, probabilities
 
 
 def overconfident(seed: int, factor: float, images: int = 2000) -> tuple[np.ndarray, np.ndarray]:

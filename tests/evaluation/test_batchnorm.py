@@ -8,14 +8,14 @@ import timm
 import torch
 from torch import nn
 
-from soups.data.cache import Images, open_images
-from soups.data.geometry import evaluation_geometry
+from soups.core.preprocessing import Preprocessing
+from soups.data.images.cache import Images, open_images
+from soups.data.images.geometry import evaluation_geometry
 from soups.evaluation.batchnorm import Settler, batchnorm_layers, drawn, has_statistics, print_of
 from soups.evaluation.judge import ValidationJudge
 from soups.evaluation.logits import EvaluationSet
-from soups.preprocessing import Preprocessing
-from soups.runtime import Runtime
-from soups.weights import average
+from soups.runtime.devices import Runtime
+from soups.weights.state_dict import average
 
 PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 RUNTIME = Runtime(precision="fp32", threads=1)

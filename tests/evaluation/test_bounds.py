@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from soups.evaluation.tallies import TALLIES
-from soups.metrics import METRICS
+from soups.core.metrics import METRICS
+from soups.evaluation.bounds import TALLIES
 
 EXACT = ["accuracy", "balanced_accuracy", "macro_f1"]
 

@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import nn
 
+from soups.core.metrics import METRICS, log_loss, predictions, probabilities
+from soups.core.preprocessing import Preprocessing
 from soups.evaluation.judge import ValidationJudge
 from soups.evaluation.logits import EvaluationSet
-from soups.metrics import METRICS, log_loss, predictions, probabilities
-from soups.preprocessing import Preprocessing
-from soups.recipes.acceptance import chance_of
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
-from soups.recipes.pool import Ingredient, Pool, Soup, Verdict
 from soups.recipes.pruned import pruned
+from soups.recipes.shared.acceptance import chance_of
+from soups.recipes.shared.pool import Ingredient, Pool, Soup, Verdict
 from soups.recipes.top_k import top_k
-from soups.runtime import Runtime
+from soups.runtime.devices import Runtime
 
 IMAGES, CLASSES = 30, 4
 PREPROCESSING = Preprocessing(size=2, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from soups.data.cache import open_images
-from soups.data.geometry import evaluation_geometry
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.core.preprocessing import Preprocessing, normalise
+from soups.data.images.cache import open_images
+from soups.data.images.geometry import evaluation_geometry
 from soups.evaluation import gradients
 from soups.evaluation.judge import ValidationJudge
 from soups.evaluation.logits import EvaluationSet
 from soups.models.classifier import Classifier
-from soups.preprocessing import Preprocessing, normalise
-from soups.runtime import Runtime, derived_seed
+from soups.runtime.devices import Runtime, derived_seed
 
 PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 RUNTIME = Runtime(precision="fp32", threads=1)

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from soups.data.cache import open_images
-from soups.data.geometry import evaluation_geometry
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.core.preprocessing import Preprocessing
+from soups.data.images.cache import open_images
+from soups.data.images.geometry import evaluation_geometry
 from soups.evaluation.judge import ValidationJudge
 from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path, stamps
+from soups.files.atomic import fingerprint
 from soups.models.classifier import Classifier
-from soups.preprocessing import Preprocessing
-from soups.recipes.acceptance import at_least, more_than
-from soups.recipes.pool import Accept
-from soups.records import fingerprint
-from soups.runtime import Runtime
+from soups.recipes.shared.acceptance import at_least, more_than
+from soups.recipes.shared.pool import Accept
+from soups.runtime.devices import Runtime
 
 PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 RUNTIME = Runtime(precision="fp32", threads=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from soups.errors import DataError
+from soups.core.errors import DataError
 from soups.evaluation.label_errors import belongs_to_groups, propose
 from soups.evaluation.probe import out_of_fold
 

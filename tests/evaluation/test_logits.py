@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from soups.data.cache import Images
-from soups.data.geometry import evaluation_geometry
+from soups.core.preprocessing import normalise
+from soups.data.images.cache import Images
+from soups.data.images.geometry import evaluation_geometry
 from soups.evaluation.logits import compute_logits
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.preprocessing import normalise
-from soups.runtime import Precision, Runtime, autocast
+from soups.runtime.devices import Precision, Runtime, autocast
 
 COUNT = 7
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 from soups.explain.layers import FINDERS, Layer, Unsuited, find_layer, named_layer, patch_grid
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings

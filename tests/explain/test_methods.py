@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 from soups.explain.methods import METHODS, coarse_maps, enlarged, explain
 from soups.explain.settings import NAMES
 from soups.models.classifier import Classifier

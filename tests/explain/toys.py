@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from soups.core.preprocessing import Preprocessing
 from soups.models.classifier import Classifier
-from soups.preprocessing import Preprocessing
 
 SIDE, SPOT = 32, 11
 PREPROCESSING = Preprocessing(size=SIDE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

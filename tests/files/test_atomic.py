@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soups import records
-from soups.errors import DataError, EnvironmentFailure
+from soups.core.errors import DataError, EnvironmentFailure
+from soups.files import atomic as records
 
 
 def test_whole_file_appears_with_the_umask_s_mode(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from soups.configfiles import read_config, take_config
-from soups.errors import UsageError
+from soups.core.errors import UsageError
+from soups.files.config_files import read_config, take_config
 
 KNOWN = ("lr", "top_k", "name")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from soups import hashes
-from soups.hashes import hashes_of, remember
+from soups.files import file_hashes as hashes
+from soups.files.file_hashes import hashes_of, remember
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from soups.errors import EnvironmentFailure, UsageError
-from soups.tablefiles import require_writer, write_pages
+from soups.core.errors import EnvironmentFailure, UsageError
+from soups.files.table_writers import require_writer, write_pages
 
 TABLE = pd.DataFrame(
     {"image": ["007", "ä,b.png", 'q"uote', "NA", ""], "target": [1, 0, 2, 1, 0], "confidence": [0.1, 1 / 3, 1, 0, 1e-9]}

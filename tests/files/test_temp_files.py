@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from soups import strays
-from soups.records import whole_file
-from soups.strays import prefix, remove_strays
+from soups.files import temp_files as strays
+from soups.files.atomic import whole_file
+from soups.files.temp_files import prefix, remove_strays
 
 LEAVES = """
 import os, sys
 from pathlib import Path
-from soups.records import whole_file
+from soups.files.atomic import whole_file
 with whole_file(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os._exit(9)
@@ -24,7 +24,7 @@ with whole_file(Path(sys.argv[1])) as temporary:
 
 def test_what_a_killed_process_leaves_is_removed(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "model.safetensors"
-    assert subprocess.run([sys.executable, "-c", LEAVES, str(target)], cwd=Path(__file__).parent.parent).returncode == 9
+    assert subprocess.run([sys.executable, "-c", LEAVES, str(target)], cwd=Path(__file__).parents[2]).returncode == 9
     (left,) = target.parent.iterdir()
     assert left.name.startswith(".model.safetensors.") and not target.exists()
     assert remove_strays([tmp_path]) == 1

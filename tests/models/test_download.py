@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from soups.errors import EnvironmentFailure, UsageError
+from soups.core.errors import EnvironmentFailure, UsageError
 from soups.models.download import DEFAULT_URL, MODEL_NAMES, download_models
 
 CONTENT = os.urandom(3_500_000)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from soups.models.multiply_adds import multiply_adds
+from soups.models.flops import multiply_adds
 
 
 def test_convolutions_and_a_linear_layer() -> None:

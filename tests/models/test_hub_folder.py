@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from soups.checkpoints import Card
-from soups.data.geometry import apply, evaluation_geometry
-from soups.errors import DataError, EnvironmentFailure
+from soups.checkpoints.checkpoint import Card
+from soups.core.errors import DataError, EnvironmentFailure
+from soups.core.preprocessing import normalise
+from soups.data.images.geometry import apply, evaluation_geometry
 from soups.models import hub_folder
 from soups.models.build import build_start
 from soups.models.classifier import Classifier
 from soups.models.hub_folder import CARD_FILE, form_of, load_anywhere, load_folder, write_folder
 from soups.models.settings import ModelSettings
-from soups.preprocessing import normalise
 
 CLASSES = ("cat", "dog/old", "bird")
 TIMM = ("test_vit", "test_resnet", "test_convnext", "test_efficientnet", "deit_tiny_distilled_patch16_224")

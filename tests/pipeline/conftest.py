@@ -15,9 +15,9 @@ from PIL import Image
 
 import finetune
 import main
-from soups.checkpoints import read_card
-from soups.launch import caught
-from soups.pipeline import costs
+from soups.checkpoints.checkpoint import read_card
+from soups.pipeline.train import costs
+from soups.runtime.workers import caught
 from tests.data.people import PHOTOS
 from tests.pipeline.searching import SPACE, SearchBench, quick_processes, without_figures
 

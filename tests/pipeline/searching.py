@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from soups.pipeline import search as searching
-from soups.pipeline import search_results
+from soups.pipeline.search import results as search_results
+from soups.pipeline.search import search as searching
 
 ROOT = Path(__file__).parents[2]
 SPACE = """\
@@ -28,7 +28,7 @@ mix: {low: 0, high: 0.5, otherwise: 0}
 """
 ONE_RATE = "lr: {low: 1e-4, high: 1e-2, log: true}\n"
 LOADED_ONCE = ["open_clip", "timm.optim", "accelerate", "optuna.storages", "alembic.command", "psycopg", "typeguard"]
-LOADED_ONCE += ["sqlalchemy.dialects.postgresql.psycopg", "soups.pipeline.search", "soups.training.finetune"]
+LOADED_ONCE += ["sqlalchemy.dialects.postgresql.psycopg", "soups.pipeline.search.search", "soups.training.finetune"]
 LOADED_ONCE += ["soups.models.load", "tests.pipeline.searching", "tests.pipeline.frozen"]
 
 

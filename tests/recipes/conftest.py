@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from soups.recipes.pool import Accept, Ingredient, Pool, Verdict
+from soups.recipes.shared.pool import Accept, Ingredient, Pool, Verdict
 
 State = dict[str, torch.Tensor]
 IMAGES = 6

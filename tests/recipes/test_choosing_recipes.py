@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from soups.errors import DataError, UsageError
-from soups.recipes.pool import Accept, Ingredient, Pool, Soup, Verdict
+from soups.core.errors import DataError, UsageError
 from soups.recipes.pruned import pruned
+from soups.recipes.shared.pool import Accept, Ingredient, Pool, Soup, Verdict
 from soups.recipes.slerp import slerp
 from soups.recipes.top_k import top_k
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from soups.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError
 from soups.recipes.fisher import fisher
-from soups.recipes.pool import Ingredient, Pool, Verdict
+from soups.recipes.shared.pool import Ingredient, Pool, Verdict
 
 State = Mapping[str, torch.Tensor]
 

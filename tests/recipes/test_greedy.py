@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from soups.recipes.budget import Budgeted
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
-from soups.recipes.pool import Accept, Ingredient, Pool, Soup, Verdict, packed
-from soups.weights import WeightedSum
+from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.pool import Accept, Ingredient, Pool, Soup, Verdict, packed
+from soups.weights.state_dict import WeightedSum
 
 State = dict[str, torch.Tensor]
 

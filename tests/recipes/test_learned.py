@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from soups.errors import DataError, UsageError
-from soups.recipes.budget import Budgeted
+from soups.core.errors import DataError, UsageError
 from soups.recipes.learned import learned
-from soups.recipes.mixing import Mixture, block_of, blocks_of, mean_shares, mixed, slopes
-from soups.recipes.pool import Ingredient, Pool, Verdict
-from soups.recipes.resume import Replay
+from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.mixing import Mixture, block_of, blocks_of, mean_shares, mixed, slopes
+from soups.recipes.shared.pool import Ingredient, Pool, Verdict
+from soups.recipes.shared.resume import Replay
 
 State = Mapping[str, torch.Tensor]
 
@@ -369,8 +369,8 @@ from torch import nn
 from safetensors.torch import load_file
 from soups.evaluation.gradients import put_in
 from soups.recipes.learned import learned
-from soups.recipes.pool import Ingredient, Pool, Verdict
-from soups.recipes.resume import Replay
+from soups.recipes.shared.pool import Ingredient, Pool, Verdict
+from soups.recipes.shared.resume import Replay
 torch.set_num_threads(1)
 class Judge:
     def __init__(self, state):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from soups.errors import DataError
-from soups.recipes import RECIPES
+from soups.core.errors import DataError
 from soups.recipes.greedy import greedy
-from soups.recipes.pool import Ingredient, Pool, Soup
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.pool import Ingredient, Pool, Soup
 from soups.recipes.uniform import uniform
 
 State = dict[str, torch.Tensor]

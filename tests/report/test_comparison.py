@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from soups.core.errors import DataError
+from soups.core.metrics import calibration_error, probabilities
+from soups.core.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 from soups.ensembles.temperature import fit_temperature
-from soups.errors import DataError
-from soups.metrics import calibration_error, probabilities
 from soups.report.comparison import Contender, Truth, compare, format_table, markdown_table
-from soups.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 
 CLASSES = 3
 

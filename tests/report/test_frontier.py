@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soups.errors import DataError
+from soups.core.errors import DataError
 from soups.report.comparison import Truth
 from soups.report.frontier import (
     COSTS,

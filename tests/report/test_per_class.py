@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soups.errors import DataError
+from soups.core.errors import DataError
 from soups.report.per_class import class_scores, class_table, confusion, confusion_text, draw_confusion
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.core.statistics import paired_gain
 from soups.report.study import format_study, markdown_study, pooled
-from soups.statistics import paired_gain
 
 RESULTS = {
     "best single": [(0.90, 0.70, 0.30), (0.92, 0.71, 0.28), (0.91, 0.69, 0.33)],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from soups.labels import Factor, LabelSpace
+from soups.core.labels import Factor, LabelSpace
 from soups.report.answers import Answers
 from soups.report.validation import (
     class_rows,

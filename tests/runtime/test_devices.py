@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soups import runtime
-from soups.errors import EnvironmentFailure
-from soups.runtime import RuntimeSettings
+from soups.core.errors import EnvironmentFailure
+from soups.runtime import devices as runtime
+from soups.runtime.devices import RuntimeSettings
 
 
 def test_what_the_run_recorded_wins() -> None:

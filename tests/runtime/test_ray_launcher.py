@@ -1,4 +1,4 @@
-"""What `OnRay` does without a cluster; tests/pipeline/test_ray.py has one."""
+"""What `OnRay` does without a cluster; tests/pipeline/end_to_end/test_ray.py has one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from soups.launch import SECONDS_TO_SAVE
-from soups.ray_cluster import OnRay
-from soups.runtime import Runtime
+from soups.runtime.devices import Runtime
+from soups.runtime.ray_launcher import OnRay
+from soups.runtime.workers import SECONDS_TO_SAVE
 
 
 class AskedToLeave:

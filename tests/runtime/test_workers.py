@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from soups.errors import DataError, EnvironmentFailure, UsageError
-from soups.launch import run_all, worker_number
-from soups.launchers import LaunchSettings, require_launcher
+from soups.core.errors import DataError, EnvironmentFailure, UsageError
+from soups.runtime.launchers import LaunchSettings, require_launcher
+from soups.runtime.workers import run_all, worker_number
 
 
 class _Stubborn(Exception):

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from soups.data.augment import augmentation_of
-from soups.data.cache import open_images
-from soups.data.geometry import evaluation_geometry, training_geometry
+from soups.data.augment.augment import augmentation_of
+from soups.data.images.cache import open_images
+from soups.data.images.geometry import evaluation_geometry, training_geometry
 from soups.evaluation.logits import EvaluationSet, compute_logits
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
-from soups.runtime import Runtime, prefer_determinism
+from soups.runtime.devices import Runtime, prefer_determinism
 from soups.training.finetune import Finetune, Outcome
 from soups.training.settings import TrainingSettings
 from soups.training.state import StateFile
-from soups.training.trainingset import TrainingSet
-from tests.training.test_resume import AnyStep, same
+from soups.training.training_set import TrainingSet
+from tests.training.test_state import AnyStep, same
 
 if not torch.accelerator.is_available():
     pytest.skip("no accelerator here", allow_module_level=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from soups.training.watch import Watch
+from soups.training.early_stopping import Watch
 
 
 @pytest.mark.parametrize(

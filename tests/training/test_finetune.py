@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch import nn
 
-from soups.data.augment import augmentation_of
-from soups.data.cache import Images, open_images
-from soups.data.geometry import evaluation_geometry, training_geometry
-from soups.errors import UsageError
+from soups.core.errors import UsageError
+from soups.core.preprocessing import Preprocessing
+from soups.data.augment.augment import augmentation_of
+from soups.data.images.cache import Images, open_images
+from soups.data.images.geometry import evaluation_geometry, training_geometry
 from soups.evaluation.logits import EvaluationSet
-from soups.models.baseline_network import Baseline
+from soups.models.baseline.network import Baseline
 from soups.models.classifier import Classifier
-from soups.preprocessing import Preprocessing
-from soups.runtime import Runtime
+from soups.runtime.devices import Runtime
 from soups.training.finetune import Finetune
 from soups.training.losses import LOSSES
 from soups.training.optimizers import make_optimizer
 from soups.training.schedule import DECAYING
 from soups.training.settings import TrainingSettings
-from soups.training.trainingset import TrainingSet
+from soups.training.training_set import TrainingSet
 
 PREPROCESSING = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from soups.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError
 from soups.training.hyperparameters import draw, hyperparameters
 from soups.training.settings import RandomRanges, TrainingSettings
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 from soups.training.losses import LOSSES, LossOptions
 
 IMAGES, CLASSES, FEATURES = 7, 4, 5

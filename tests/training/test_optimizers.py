@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 from soups.training.optimizers import make_optimizer, require_optimizer
 from soups.training.settings import TrainingSettings
 

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 from soups.training.schedule import DECAYING, SCHEDULES, Decay, factor
 
 FALLS = Decay(every=20, rate=0.5)

@@ -8,10 +8,10 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from scipy.stats import qmc
 
-from soups.errors import UsageError
-from soups.training.sampling import PRUNERS, SAMPLERS, distributions, draw
+from soups.core.errors import UsageError
+from soups.training.samplers import PRUNERS, SAMPLERS, distributions, draw
+from soups.training.search_space import SPACES, Hyperparameter, Space, settings_of, space_of
 from soups.training.settings import RandomRanges, TrainingSettings
-from soups.training.space import SPACES, Hyperparameter, Space, settings_of, space_of
 
 RANGES = RandomRanges()
 EVERY_KIND = """\

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from soups.pieces import means
+from soups.weights.chunked_mean import means
 
 
 def columns(dtype: torch.dtype) -> dict[str, list[torch.Tensor]]:
@@ -23,7 +23,7 @@ def columns(dtype: torch.dtype) -> dict[str, list[torch.Tensor]]:
 def test_pieces_give_the_bits_of_whole_tensors(
     threads: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soups.pieces._PIECE", 7)
+    monkeypatch.setattr("soups.weights.chunked_mean._PIECE", 7)
     given, shares = columns(dtype), [0.3, 2.0, -0.5, 1.0]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

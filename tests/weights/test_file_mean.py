@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from soups import filemeans
-from soups.checkpoints import Card, card_text, write_checkpoint
-from soups.filemeans import NotFinite, has_plain_mean, write_mean
-from soups.weights import average_mapped
+from soups.checkpoints.checkpoint import Card, card_text, write_checkpoint
+from soups.weights import file_mean as filemeans
+from soups.weights.file_mean import NotFinite, has_plain_mean, write_mean
+from soups.weights.state_dict import average_mapped
 
 CARD = Card.model_validate(
     {
@@ -87,12 +87,12 @@ def test_other_files_are_left_to_torch(tmp_path: Path) -> None:
 def test_torch_is_not_loaded(tmp_path: Path) -> None:
     files = files_of(tmp_path, [state_of(seed) for seed in range(3)])
     code = (
-        "import sys; from pathlib import Path; from soups.filemeans import has_plain_mean, write_mean\n"
+        "import sys; from pathlib import Path; from soups.weights.file_mean import has_plain_mean, write_mean\n"
         "paths = [Path(name) for name in sys.argv[2:]]\n"
         "assert has_plain_mean(paths); write_mean(Path(sys.argv[1]), paths, '{}', 2)\n"
         "assert 'torch' not in sys.modules\n"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "mean.safetensors"), *map(str, files)], cwd=root, check=True
     )

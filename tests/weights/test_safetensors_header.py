@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from soups.errors import DataError
-from soups.headers import content_of, file_order, header_bytes, layout_of, read_header
+from soups.core.errors import DataError
+from soups.weights.safetensors_header import content_of, file_order, header_bytes, layout_of, read_header
 
 DTYPES = [
     *(torch.uint64, torch.int64, torch.float64, torch.complex64, torch.float32, torch.uint32, torch.int32),

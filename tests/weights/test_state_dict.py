@@ -7,9 +7,9 @@ from fractions import Fraction
 import pytest
 import torch
 
-from soups.errors import DataError, UsageError
-from soups.headers import layout_of
-from soups.weights import (
+from soups.core.errors import DataError, UsageError
+from soups.weights.safetensors_header import layout_of
+from soups.weights.state_dict import (
     INTEGER_RULE,
     WeightedSum,
     average,
@@ -138,7 +138,9 @@ def test_no_ingredients() -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_mapped_states_give_the_bits_of_one_after_the_other(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("soups.pieces._PIECE", 7)  # Pieces that end within, at and beyond the end of a tensor.
+    monkeypatch.setattr(
+        "soups.weights.chunked_mean._PIECE", 7
+    )  # Pieces that end within, at and beyond the end of a tensor.
     generator = torch.Generator().manual_seed(0)
     shapes = {"a": (3, 5), "b": (7,), "c": (), "d": (0, 4), "e": (2, 7)}
     for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):

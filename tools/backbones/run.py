@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from soups import cli
-from soups.checkpoints import read_state
+from soups.checkpoints.checkpoint import read_state
+from soups.cli import flags as cli
+from soups.core.errors import DataError, PartialFailure, UsageError, UserError
 from soups.data.settings import DataSettings
-from soups.errors import DataError, PartialFailure, UsageError, UserError
+from soups.files.atomic import append_record, fingerprint, read_records, read_table, write_table
 from soups.models.settings import ModelSettings
-from soups.pipeline.backbone_settings import BackboneSettings
-from soups.pipeline.finetune import finetune
-from soups.pipeline.main import cook
-from soups.pipeline.predict import predict
-from soups.pipeline.run import Run, existing_run
-from soups.pipeline.settings import FinetuneSettings, InferenceSettings, MainSettings, RunSettings
-from soups.records import append_record, fingerprint, read_records, read_table, write_table
+from soups.pipeline.commands.main import cook
+from soups.pipeline.commands.predict import predict
+from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings, MainSettings, RunSettings
+from soups.pipeline.train.finetune import finetune
 from soups.report.comparison import align
-from soups.runtime import RuntimeSettings
+from soups.runtime.devices import RuntimeSettings
 from soups.training.settings import TrainingSettings
+from tools.backbones.settings import BackboneSettings
 
 logger = logging.getLogger(__name__)
 

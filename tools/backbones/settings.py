@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from soups.runtime import RuntimeSettings
+from soups.runtime.devices import RuntimeSettings
 
 BACKBONES = (
     "baseline",

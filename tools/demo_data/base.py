@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.demo.folders import alone, whole_folder
-from soups.demo.lessons import LESSONS, Batch, Lessons
-from soups.demo.settings import BaseSettings
-from soups.records import fingerprint, whole_file, write_json
-from soups.runtime import available_cores, cache_dir
+from soups.files.atomic import fingerprint, whole_file, write_json
+from soups.runtime.devices import available_cores, cache_dir
 from soups.training.schedule import factor
+from tools.demo_data.folders import alone, whole_folder
+from tools.demo_data.lessons import LESSONS, Batch, Lessons
+from tools.demo_data.settings import BaseSettings
 
 if TYPE_CHECKING:
     import torch

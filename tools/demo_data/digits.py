@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.demo.folders import DataSet
-from soups.demo.settings import DigitsSettings
+from tools.demo_data.folders import DataSet
+from tools.demo_data.settings import DigitsSettings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from soups.demo.folders import DataSet
-from soups.demo.people import MASKS, Look, Shot, draw_look, draw_shot
-from soups.demo.portraits import portrait
-from soups.demo.settings import FacesSettings
-from soups.launch import run_all
-from soups.records import write_table
-from soups.runtime import available_cores
+from soups.files.atomic import write_table
+from soups.runtime.devices import available_cores
+from soups.runtime.workers import run_all
+from tools.demo_data.folders import DataSet
+from tools.demo_data.people import MASKS, Look, Shot, draw_look, draw_shot
+from tools.demo_data.portraits import portrait
+from tools.demo_data.settings import FacesSettings
 
 if TYPE_CHECKING:
     import numpy as np

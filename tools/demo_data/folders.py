@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soups.errors import DataError
-from soups.records import explained_write, fingerprint, sync_folder, write_json
+from soups.core.errors import DataError
+from soups.files.atomic import explained_write, fingerprint, sync_folder, write_json
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.demo.digits import WRITER_STARTS, enlarge, writer_of
-from soups.demo.folders import DataSet
-from soups.demo.settings import GeneratedDigitsSettings
-from soups.records import write_text
+from soups.files.atomic import write_text
+from tools.demo_data.digits import WRITER_STARTS, enlarge, writer_of
+from tools.demo_data.folders import DataSet
+from tools.demo_data.settings import GeneratedDigitsSettings
 
 if TYPE_CHECKING:
     import numpy as np

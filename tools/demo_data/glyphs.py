@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.errors import EnvironmentFailure
+from soups.core.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from soups.demo.colours import Colour, any_of, mixed, rounded, shaded
+from tools.demo_data.colours import Colour, any_of, mixed, rounded, shaded
 
 if TYPE_CHECKING:
     import numpy as np

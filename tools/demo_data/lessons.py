@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
-from soups.demo import glyphs, icons
-from soups.demo.settings import BaseSettings
+from tools.demo_data import glyphs, icons
+from tools.demo_data.settings import BaseSettings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ could wear, a mask whose edge is at the nose's tip, a mask under the chin that c
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from soups.demo.colours import Colour, any_of, mixed, near
+from tools.demo_data.colours import Colour, any_of, mixed, near
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from soups.demo.colours import Colour, rounded, shaded
-from soups.demo.people import Look, Mask, Shot
+from tools.demo_data.colours import Colour, rounded, shaded
+from tools.demo_data.people import Look, Mask, Shot
 
 if TYPE_CHECKING:
     import numpy as np

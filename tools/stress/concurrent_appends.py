@@ -4,8 +4,8 @@ import json
 import time
 from pathlib import Path
 
-from soups.records import append_record
-from soups.torture.commands import fork
+from soups.files.atomic import append_record
+from tools.stress.commands import fork
 
 WRITERS = 8
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soups.torture.commands import Command, Place, start
-from soups.torture.sweep import contents, differences, files_of
-from soups.torture.watch import LogWatch, temporaries
+from tools.stress.commands import Command, Place, start
+from tools.stress.sweep import contents, differences, files_of
+from tools.stress.watch import LogWatch, temporaries
 
 _MEBIBYTES = 64
 _MOST_REFUSALS = 400

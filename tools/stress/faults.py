@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soups.errors import EnvironmentFailure, UserError
-from soups.torture.commands import Process, fork, redirect
-from soups.torture.saves import SAVES, Save
-from soups.torture.watch import temporaries
+from soups.core.errors import EnvironmentFailure, UserError
+from tools.stress.commands import Process, fork, redirect
+from tools.stress.saves import SAVES, Save
+from tools.stress.watch import temporaries
 
 _WRITING = ("write", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "ftruncate")
 _AROUND = ("openat", "mkdir", "chmod", "fchmod", "fchmodat", "unlink", "unlinkat")

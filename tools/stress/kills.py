@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from soups.records import append_record
-from soups.torture.commands import Command, Place, Process, start
-from soups.torture.settings import TortureSettings
-from soups.torture.sweep import contents, differences
-from soups.torture.tables import text_of
-from soups.torture.watch import LogWatch, held_logs, temporaries
+from soups.files.atomic import append_record
+from tools.stress.commands import Command, Place, Process, start
+from tools.stress.settings import TortureSettings
+from tools.stress.sweep import contents, differences
+from tools.stress.tables import text_of
+from tools.stress.watch import LogWatch, held_logs, temporaries
 
 logger = logging.getLogger(__name__)
 

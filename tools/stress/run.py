@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soups import cli
-from soups.errors import EnvironmentFailure, PartialFailure, UsageError, unknown_name
-from soups.records import write_json
-from soups.torture.settings import TortureSettings
-from soups.torture.tables import text_of
+from soups.cli import flags as cli
+from soups.core.errors import EnvironmentFailure, PartialFailure, UsageError, unknown_name
+from soups.files.atomic import write_json
+from tools.stress.settings import TortureSettings
+from tools.stress.tables import text_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ def torture(given: cli.Given[TortureSettings], root: Path) -> None:
 
 
 def _break_saves(settings: TortureSettings, folder: Path, report: Report) -> None:
-    from soups.torture.faults import break_saves, can_trace
-    from soups.torture.saves import SAVES
+    from tools.stress.faults import break_saves, can_trace
+    from tools.stress.saves import SAVES
 
     names = SAVES if settings.saves is None else settings.saves
     for name in names:
@@ -88,7 +88,7 @@ def _break_saves(settings: TortureSettings, folder: Path, report: Report) -> Non
 
 
 def _crowd(settings: TortureSettings, folder: Path, report: Report) -> None:
-    from soups.torture.crowd import WRITERS, crowd
+    from tools.stress.concurrent_appends import WRITERS, crowd
 
     seconds, problems = crowd(folder / "crowd.jsonl", settings.lines)
     text = f"{WRITERS} processes appended {settings.lines:,} lines each in {seconds:.0f} s"
@@ -96,9 +96,9 @@ def _crowd(settings: TortureSettings, folder: Path, report: Report) -> None:
 
 
 def _disturb_sweeps(settings: TortureSettings, root: Path, folder: Path, report: Report) -> None:
-    from soups.torture.commands import Place, prepare
-    from soups.torture.kills import undisturbed
-    from soups.torture.sweep import commands_of, contents, make_images
+    from tools.stress.commands import Place, prepare
+    from tools.stress.kills import undisturbed
+    from tools.stress.sweep import commands_of, contents, make_images
 
     begun = time.monotonic()
     prepare()
@@ -116,7 +116,7 @@ def _disturb_sweeps(settings: TortureSettings, root: Path, folder: Path, report:
     if settings.full_disk:
         _starve(settings, root, folder, wanted, report)
     if settings.kills:
-        from soups.torture.kills import Tormentor
+        from tools.stress.kills import Tormentor
 
         tormentor = Tormentor(settings, root, commands, folder / "kills.jsonl")
         findings = tormentor.torment(folder / "sweeps", wanted, durations, waking)
@@ -124,8 +124,8 @@ def _disturb_sweeps(settings: TortureSettings, root: Path, folder: Path, report:
 
 
 def _starve(settings: TortureSettings, root: Path, folder: Path, wanted: dict[str, Any], report: Report) -> None:
-    from soups.torture.disk import can_mount, starve
-    from soups.torture.sweep import commands_of
+    from tools.stress.disk import can_mount, starve
+    from tools.stress.sweep import commands_of
 
     if not can_mount(folder / "tried"):
         logger.warning("no full disk: a disk in memory cannot be mounted here")

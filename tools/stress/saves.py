@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soups.records import append_record, read_records, write_array, write_table, write_text
+from soups.files.atomic import append_record, read_records, write_array, write_table, write_text
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Save:
 
 
 def _checkpoint(path: Path, turn: int) -> None:
-    from soups.checkpoints import Architecture, Card, write_checkpoint
-    from soups.preprocessing import Preprocessing
+    from soups.checkpoints.checkpoint import Architecture, Card, write_checkpoint
+    from soups.core.preprocessing import Preprocessing
 
     preprocessing = Preprocessing(size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
     architecture = Architecture(family="baseline", name="baseline")
@@ -54,7 +54,7 @@ def _step(path: Path) -> int:
 
 
 def _mean(path: Path, turn: int) -> None:
-    from soups.filemeans import write_mean
+    from soups.weights.file_mean import write_mean
 
     parts = [path.with_name(f"part{number}-{turn}.safetensors") for number in range(2)]
     for number, part in enumerate(parts):
@@ -89,7 +89,7 @@ def _logits(path: Path, turn: int) -> None:
 
 
 def _picture(path: Path, turn: int) -> None:
-    from soups.report.pictures import new_figure, save
+    from soups.report.figures.style import new_figure, save
 
     figure = new_figure(1, 1)
     figure.add_subplot().plot([0, turn])
@@ -97,7 +97,7 @@ def _picture(path: Path, turn: int) -> None:
 
 
 def _page(path: Path, turn: int) -> None:
-    from soups.report.pages import write_page
+    from soups.report.html.pages import write_page
 
     write_page(path, f"turn {turn}", intro=[], sections=[])
 
@@ -107,8 +107,8 @@ def _cache(path: Path, turn: int) -> None:
     import numpy as np
     from PIL import Image
 
-    from soups.data.cache import open_images
-    from soups.data.geometry import Geometry
+    from soups.data.images.cache import open_images
+    from soups.data.images.geometry import Geometry
 
     images = [path.with_name(f"image{number}.png") for number in range(2)]
     if turn == 0:  # The images are the user's: no part of what is saved.

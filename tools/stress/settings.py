@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.cli import Flag
+from soups.cli.flags import Flag
 
 
 class TortureSettings(BaseModel):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from soups.records import whole_file
-from soups.torture.commands import Command
+from soups.files.atomic import whole_file
+from tools.stress.commands import Command
 
 _COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 _PEOPLE, _TEST_PEOPLE, _IMAGES, _NOISE = 4, 2, 3, 140

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.data.crops import Flip, RandomCrop
-from soups.data.geometry import Geometry, evaluation_geometry, training_geometry
-from soups.data.rand_augment import RandAugment
-from soups.data.transforms import Transform, jitter_and_noise
-from soups.errors import unknown_name
-from soups.preprocessing import Preprocessing
-from soups.runtime import seeded_globals
+from soups.core.errors import unknown_name
+from soups.core.preprocessing import Preprocessing
+from soups.data.augment.crops import Flip, RandomCrop
+from soups.data.augment.rand_augment import RandAugment
+from soups.data.augment.transforms import Transform, jitter_and_noise
+from soups.data.images.geometry import Geometry, evaluation_geometry, training_geometry
+from soups.runtime.devices import seeded_globals
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.errors import UsageError
-from soups.preprocessing import Preprocessing
-from soups.records import compact_json
+from soups.core.errors import UsageError
+from soups.core.preprocessing import Preprocessing
+from soups.files.atomic import compact_json
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.errors import DataError
-from soups.progress import track
-from soups.runtime import available_cores
+from soups.core.errors import DataError
+from soups.core.progress import track
+from soups.runtime.devices import available_cores
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from soups.errors import UsageError
-from soups.preprocessing import Preprocessing
+from soups.core.errors import UsageError
+from soups.core.preprocessing import Preprocessing
 
 CACHE_ROOM = 1.15
 

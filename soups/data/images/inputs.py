@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from soups.data.cache import Images, open_images
-from soups.data.decode import decode, picture_pixels, quiet, reason_of
-from soups.data.geometry import Geometry, apply
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.data.images.cache import Images, open_images
+from soups.data.images.decode import decode, picture_pixels, quiet, reason_of
+from soups.data.images.geometry import Geometry, apply
 
 if TYPE_CHECKING:
     from PIL import Image

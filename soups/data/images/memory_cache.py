@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from soups.data.cache import Images
+from soups.data.images.cache import Images
 
 LIMIT_BYTES = 2**31
 """What is held at the most; images beyond it are decoded each time."""

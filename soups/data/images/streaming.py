@@ -5,9 +5,9 @@ from functools import partial
 
 import numpy as np
 
-from soups.data.cache import Images, in_threads, try_image
-from soups.data.decode import bad_images, quiet, unreadable
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.data.images.cache import Images, in_threads, try_image
+from soups.data.images.decode import bad_images, quiet, unreadable
 
 
 class StreamedImages(Images):

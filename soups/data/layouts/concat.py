@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.data.folders import table_name
-from soups.data.layouts import folder_classes, folder_samples, layout_of
+from soups.data.layouts.folders import table_name
+from soups.data.layouts.layouts import folder_classes, folder_samples, layout_of
 from soups.data.settings import DataSettings
 
 if TYPE_CHECKING:

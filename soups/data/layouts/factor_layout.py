@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from soups.data.description import Description, read_description
-from soups.data.folders import Folder, existing_folder, table_name
+from soups.core.errors import DataError
+from soups.core.labels import SEPARATOR
+from soups.data.layouts.folders import Folder, existing_folder, table_name
+from soups.data.layouts.schema import Description, read_description
+from soups.data.layouts.tables import column, find_images, located, refuse_doubled
 from soups.data.settings import DataSettings
-from soups.data.tables import column, find_images, located, refuse_doubled
-from soups.errors import DataError
-from soups.labels import SEPARATOR
-from soups.records import read_table
+from soups.files.atomic import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

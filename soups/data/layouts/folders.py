@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from soups.errors import DataError, EnvironmentFailure, UsageError
+from soups.core.errors import DataError, EnvironmentFailure, UsageError
 
 logger = logging.getLogger(__name__)
 

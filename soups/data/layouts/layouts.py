@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.data.described import described_samples, described_test_samples
-from soups.data.description import ENDINGS, is_described
-from soups.data.folders import Folder, existing_folder, images_below, listing, table_name
-from soups.data.metadata import has_metadata, metadata_file, metadata_samples, metadata_test_samples
+from soups.core.errors import DataError, unknown_name
+from soups.data.layouts.factor_layout import described_samples, described_test_samples
+from soups.data.layouts.folders import Folder, existing_folder, images_below, listing, table_name
+from soups.data.layouts.metadata import has_metadata, metadata_file, metadata_samples, metadata_test_samples
+from soups.data.layouts.schema import ENDINGS, is_described
+from soups.data.layouts.tables import csv_samples, csv_test_samples
 from soups.data.settings import DataSettings
-from soups.data.tables import csv_samples, csv_test_samples
-from soups.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd

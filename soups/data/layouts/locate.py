@@ -6,11 +6,11 @@ from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
 
-from soups.data.described import fits, images_folder
-from soups.data.description import BUILTIN, Description, is_described, read_description
-from soups.data.metadata import has_metadata
+from soups.core.errors import DataError, UsageError, UserError
+from soups.data.layouts.factor_layout import fits, images_folder
+from soups.data.layouts.metadata import has_metadata
+from soups.data.layouts.schema import BUILTIN, Description, is_described, read_description
 from soups.data.settings import DataSettings
-from soups.errors import DataError, UsageError, UserError
 
 logger = logging.getLogger(__name__)
 

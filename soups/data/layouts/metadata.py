@@ -4,11 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.data.folders import Folder, existing_folder
+from soups.core.errors import DataError
+from soups.data.layouts.folders import Folder, existing_folder
+from soups.data.layouts.tables import (
+    column,
+    find_images,
+    named_groups,
+    named_splits,
+    refuse_doubled,
+    refuse_empty_labels,
+)
 from soups.data.settings import DataSettings
-from soups.data.tables import column, find_images, named_groups, named_splits, refuse_doubled, refuse_empty_labels
-from soups.errors import DataError
-from soups.records import read_records, read_table
+from soups.files.atomic import read_records, read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from soups.errors import DataError, UsageError
-from soups.labels import Factor
-from soups.plainyaml import compose, plain
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import Factor
+from soups.files.yaml_text import compose, plain
 
 ENDINGS = (".yaml", ".yml")
 RESERVED_COLUMNS = ("image", "label", "group", "split", "label_before", "corrected_by", "source")

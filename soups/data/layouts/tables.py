@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.data.folders import existing_folder, images_below, listing, name_keys, table_name
+from soups.core.errors import DataError
+from soups.data.layouts.folders import existing_folder, images_below, listing, name_keys, table_name
 from soups.data.settings import DataSettings
-from soups.errors import DataError
-from soups.records import read_table
+from soups.files.atomic import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints import Architecture
-from soups.errors import DataError, UsageError, unknown_name
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError, UsageError, unknown_name
+from soups.core.preprocessing import Preprocessing
 from soups.models import heads
 from soups.models.pretrained import file_of, load_backbone
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,7 +74,7 @@ def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
     Raises:
         DataError: an architecture of this family that there is not.
     """
-    from soups.models.baseline_network import Baseline
+    from soups.models.baseline.network import Baseline
 
     try:
         if architecture.name != NAME or architecture.arguments.keys() - {"widths"}:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups import archives, checkpoints
-from soups.errors import DataError
-from soups.headers import forbidden
+from soups.checkpoints import checkpoint as checkpoints
+from soups.checkpoints import torch_archive as archives
+from soups.core.errors import DataError
+from soups.weights.safetensors_header import forbidden
 
 if TYPE_CHECKING:
     import torch

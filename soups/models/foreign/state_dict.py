@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from soups.checkpoints import Architecture
-from soups.errors import DataError
-from soups.models import clip_names, timm_models, timm_names
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError
 from soups.models.build import build_hollow
+from soups.models.open_clip import names as clip_names
+from soups.models.timm import build as timm_models
+from soups.models.timm import names as timm_names
 
 if TYPE_CHECKING:
     import torch

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints import Architecture
-from soups.errors import DataError, UsageError
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError, UsageError
 from soups.models import heads, hub
-from soups.models.clip_folder import CONFIG_FILE
-from soups.models.clip_names import CUSTOM, FOLDER_PREFIX, QUICK, RANDOM, Plan, make_plan, preprocessing_of
+from soups.models.open_clip.folder import CONFIG_FILE
+from soups.models.open_clip.names import CUSTOM, FOLDER_PREFIX, QUICK, RANDOM, Plan, make_plan, preprocessing_of
 from soups.models.pretrained import Weights, load_exactly, part, read_weights
 from soups.models.settings import ModelSettings
 from soups.models.start import Start

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from soups.errors import DataError
+from soups.core.errors import DataError
 
 CONFIG_FILE = "open_clip_config.json"
 # In open_clip's order of preference; no other file of the folder is taken for weights.

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints import Card, read_state
-from soups.models import clip_models, heads
-from soups.models.clip_folder import CONFIG_FILE, WEIGHTS_FILES
+from soups.checkpoints.checkpoint import Card, read_state
+from soups.files.atomic import whole_file, write_json
+from soups.models import heads
+from soups.models.open_clip import build as clip_models
+from soups.models.open_clip.folder import CONFIG_FILE, WEIGHTS_FILES
 from soups.models.pretrained import part
-from soups.records import whole_file, write_json
 
 if TYPE_CHECKING:
     import torch

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soups.checkpoints import Architecture
-from soups.errors import DataError, UsageError
-from soups.models.clip_folder import CONFIG_FILE, read_folder
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError, UsageError
+from soups.core.preprocessing import Preprocessing
+from soups.models.open_clip.folder import CONFIG_FILE, read_folder
 from soups.models.settings import ModelSettings
-from soups.preprocessing import Preprocessing
 
 logger = logging.getLogger(__name__)
 

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints import Architecture
-from soups.errors import DataError, UsageError
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError, UsageError
+from soups.core.preprocessing import Preprocessing
 from soups.models import heads, hub
 from soups.models.model_args import problem_of
 from soups.models.pretrained import load_backbone, load_exactly
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.models.timm_build import HIDDEN, NotBuilt, build, check_runs, features_of, known_arguments
-from soups.models.timm_names import FAMILY, PREFIX, Plan, exact_name, make_plan
-from soups.preprocessing import Preprocessing
+from soups.models.timm.constructor import HIDDEN, NotBuilt, build, check_runs, features_of, known_arguments
+from soups.models.timm.names import FAMILY, PREFIX, Plan, exact_name, make_plan
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints import Architecture, Card, read_state
-from soups.errors import DataError
-from soups.models import heads, timm_build, timm_models
+from soups.checkpoints.checkpoint import Architecture, Card, read_state
+from soups.core.errors import DataError
+from soups.core.preprocessing import Preprocessing
+from soups.files.atomic import whole_file, write_json
+from soups.models import heads
 from soups.models.pretrained import check_fit
-from soups.preprocessing import Preprocessing
-from soups.records import whole_file, write_json
+from soups.models.timm import build as timm_models
+from soups.models.timm import constructor as timm_build
 
 if TYPE_CHECKING:
     import torch

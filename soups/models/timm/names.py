@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soups.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError
 from soups.models import hub
 from soups.models.pretrained import file_of
 from soups.models.settings import ModelSettings

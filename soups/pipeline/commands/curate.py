@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups import cli
-from soups.data.cache import open_images
+from soups.cli import flags as cli
+from soups.core.errors import DataError, UsageError, unknown_name
 from soups.data.curate import Picked, pick
-from soups.data.decode import bad_images
-from soups.data.folders import Folder, existing_folder, images_below, table_name
-from soups.data.geometry import evaluation_geometry
-from soups.errors import DataError, UsageError, unknown_name
+from soups.data.images.cache import open_images
+from soups.data.images.decode import bad_images
+from soups.data.images.geometry import evaluation_geometry
+from soups.data.layouts.folders import Folder, existing_folder, images_below, table_name
 from soups.evaluation.probe import features_of
-from soups.pipeline.run import Run, existing_run, known_runs
-from soups.pipeline.script_settings import CurateSettings
-from soups.pipeline.sets import image_paths
-from soups.pipeline.tables import small_picture
-from soups.records import write_table
-from soups.report.pages import Card, Section, write_page
-from soups.runtime import cache_dir, derived_seed, limit_threads, resolve
+from soups.files.atomic import write_table
+from soups.pipeline.run.images import image_paths
+from soups.pipeline.run.prediction_space import small_picture
+from soups.pipeline.run.run import Run, existing_run, known_runs
+from soups.pipeline.settings.tools import CurateSettings
+from soups.report.html.pages import Card, Section, write_page
+from soups.runtime.devices import cache_dir, derived_seed, limit_threads, resolve
 
 if TYPE_CHECKING:
     from soups.models.start import Start

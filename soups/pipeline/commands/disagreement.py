@@ -6,22 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from soups import cli
-from soups.answertables import read_answers
+from soups.cli import flags as cli
+from soups.core.errors import UsageError
+from soups.core.labels import LabelSpace
 from soups.data.samples import evaluation_sets, set_rows
 from soups.ensembles.disagreement import divergence, divided, votes_text
-from soups.errors import UsageError
-from soups.labels import LabelSpace
-from soups.pipeline.ballots import common_space
-from soups.pipeline.evaluate import pool_paths
-from soups.pipeline.main import open_bench
-from soups.pipeline.reading import find_model
-from soups.pipeline.run import Run
-from soups.pipeline.script_settings import DisagreementSettings
-from soups.pipeline.sets import image_paths
-from soups.pipeline.tables import pixels_of, plain_space, small_picture, space_of_tables
-from soups.records import write_table
-from soups.report.pages import Card, Section, write_page
+from soups.files.atomic import write_table
+from soups.files.prediction_tables import read_answers
+from soups.pipeline.commands.main import open_bench
+from soups.pipeline.run.images import image_paths
+from soups.pipeline.run.model_files import find_model
+from soups.pipeline.run.prediction_space import pixels_of, plain_space, small_picture, space_of_tables
+from soups.pipeline.run.run import Run
+from soups.pipeline.score.evaluate import pool_paths
+from soups.pipeline.settings.tools import DisagreementSettings
+from soups.pipeline.vote.ensemble_spec import common_space
+from soups.report.html.pages import Card, Section, write_page
 
 
 @dataclass(frozen=True)

@@ -8,31 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups import cli
-from soups.checkpoints import Card
-from soups.data.decode import decode
-from soups.data.geometry import evaluation_geometry, seen_box
-from soups.errors import DataError, unknown_name
+from soups.checkpoints.checkpoint import Card
+from soups.cli import flags as cli
+from soups.core.errors import DataError, unknown_name
+from soups.core.labels import LabelSpace
+from soups.core.metrics import probabilities
+from soups.data.images.decode import decode
+from soups.data.images.geometry import evaluation_geometry, seen_box
 from soups.evaluation.logits import compute_logits
 from soups.explain.methods import METHODS, chosen_method, reads
 from soups.explain.methods import explain as explained
 from soups.explain.settings import MapSettings, check_method
-from soups.labels import LabelSpace
-from soups.metrics import probabilities
-from soups.pipeline.cases import Case, Shown, all_of, of_files, of_set, spread, telling
-from soups.pipeline.evaluate import Bench, class_order
-from soups.pipeline.faithful import measured, tell_faithfulness
-from soups.pipeline.library import Library
-from soups.pipeline.reading import load_model, own_run
-from soups.pipeline.run import existing_run
-from soups.pipeline.script_settings import ExplainSettings
-from soups.pipeline.validate import bench_of_model
-from soups.records import whole_file, write_array, write_table
-from soups.report.overlays import Panel, Strip, draw_sheet, magnified, overlay
-from soups.report.pages import Card as Picture
-from soups.report.pages import Section, write_page
-from soups.report.pictures import BLACK, GREEN, VERMILION, shortened
-from soups.runtime import limit_threads
+from soups.files.atomic import whole_file, write_array, write_table
+from soups.pipeline.commands.validate import bench_of_model
+from soups.pipeline.explain.faithfulness import measured, tell_faithfulness
+from soups.pipeline.explain.images import Case, Shown, all_of, of_files, of_set, spread, telling
+from soups.pipeline.run.model_files import load_model, own_run
+from soups.pipeline.run.run import existing_run
+from soups.pipeline.score.evaluate import Bench, class_order
+from soups.pipeline.settings.tools import ExplainSettings
+from soups.pipeline.soup.ingredient_index import Library
+from soups.report.figures.overlays import Panel, Strip, draw_sheet, magnified, overlay
+from soups.report.figures.style import BLACK, GREEN, VERMILION, shortened
+from soups.report.html.pages import Card as Picture
+from soups.report.html.pages import Section, write_page
+from soups.runtime.devices import limit_threads
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier

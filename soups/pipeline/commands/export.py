@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups import cli
-from soups.checkpoints import Card, card_text
-from soups.data.decode import decode
-from soups.data.geometry import apply, evaluation_geometry
-from soups.errors import DataError, UsageError
+from soups.checkpoints.checkpoint import Card, card_text
+from soups.cli import flags as cli
+from soups.core.errors import DataError, UsageError
+from soups.core.preprocessing import normalise
+from soups.data.images.decode import decode
+from soups.data.images.geometry import apply, evaluation_geometry
+from soups.files.atomic import compact_json, whole_file
 from soups.models.exports import EXPORTERS, require
-from soups.pipeline.delivery_settings import ExportSettings
-from soups.pipeline.named import load_named, named_model
-from soups.pipeline.run import Run
-from soups.pipeline.sets import image_paths
-from soups.preprocessing import normalise
-from soups.records import compact_json, whole_file
+from soups.pipeline.run.images import image_paths
+from soups.pipeline.run.run import Run
+from soups.pipeline.score.select_model import load_named, named_model
+from soups.pipeline.settings.delivery import ExportSettings
 
 if TYPE_CHECKING:
     import torch

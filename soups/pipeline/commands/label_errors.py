@@ -7,33 +7,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups import cli
-from soups.data.cache import open_images
-from soups.data.geometry import evaluation_geometry
+from soups.cli import flags as cli
+from soups.core.errors import DataError, UsageError, unknown_name
+from soups.core.labels import Factor, LabelSpace
+from soups.data.images.cache import open_images
+from soups.data.images.geometry import evaluation_geometry
+from soups.data.layouts.tables import column
 from soups.data.samples import set_rows
-from soups.data.tables import column
-from soups.errors import DataError, UsageError, unknown_name
 from soups.evaluation.label_errors import Proposal, belongs_to_groups, propose
 from soups.evaluation.probe import features_of, out_of_fold
-from soups.labels import Factor, LabelSpace
-from soups.pipeline.creation import built_start, planned_or_recorded
-from soups.pipeline.evaluate import Bench, pool_paths
-from soups.pipeline.main import open_bench
-from soups.pipeline.reading import find_model, load_model
-from soups.pipeline.run import Run
-from soups.pipeline.script_settings import LabelErrorsSettings
-from soups.pipeline.sets import image_paths
-from soups.pipeline.tables import small_picture
-from soups.records import read_table, write_table
+from soups.files.atomic import read_table, write_table
+from soups.pipeline.commands.main import open_bench
+from soups.pipeline.run.create import built_start, planned_or_recorded
+from soups.pipeline.run.images import image_paths
+from soups.pipeline.run.model_files import find_model, load_model
+from soups.pipeline.run.prediction_space import small_picture
+from soups.pipeline.run.run import Run
+from soups.pipeline.score.evaluate import Bench, pool_paths
+from soups.pipeline.settings.tools import LabelErrorsSettings
 from soups.report.comparison import align
-from soups.report.pages import Card, Section, write_page
-from soups.runtime import cache_dir, limit_threads
+from soups.report.html.pages import Card, Section, write_page
+from soups.runtime.devices import cache_dir, limit_threads
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from soups.core.preprocessing import Preprocessing
     from soups.models.classifier import Classifier
-    from soups.preprocessing import Preprocessing
 
 logger = logging.getLogger(__name__)
 

@@ -6,21 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups import cli
-from soups.errors import DataError, UsageError, unknown_name
+from soups.cli import flags as cli
+from soups.core.errors import DataError, UsageError, unknown_name
+from soups.core.metrics import METRICS
 from soups.evaluation.settings import EvaluationSettings
-from soups.launchers import LaunchSettings, require_launcher
-from soups.metrics import METRICS
-from soups.pipeline.adopt import adopt
-from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
-from soups.pipeline.run import Run, open_run, say_if_flattering
-from soups.pipeline.settings import CommandSettings, MainSettings, PoolSettings
-from soups.pipeline.vetting import say_if_misordered
-from soups.recipes import RECIPES, UNJUDGED
-from soups.recipes.options import list_recipes, parse_options
+from soups.pipeline.run.import_pool import adopt
+from soups.pipeline.run.run import Run, open_run, say_if_flattering
+from soups.pipeline.score.check_foreign import say_if_misordered
+from soups.pipeline.score.evaluate import Bench, evaluate_individuals, pool_paths
+from soups.pipeline.settings.commands import CommandSettings, MainSettings, PoolSettings
+from soups.recipes.registry import RECIPES, UNJUDGED
+from soups.recipes.shared.options import list_recipes, parse_options
+from soups.runtime.launchers import LaunchSettings, require_launcher
 
 if TYPE_CHECKING:
-    from soups.pipeline.soup import Order
+    from soups.pipeline.soup.make import Order
 
 logger = logging.getLogger(__name__)
 
@@ -92,19 +92,19 @@ def cook(given: cli.Given[MainSettings]) -> None:
     if recipes:
         _make_soups(bench, settings, options)
     if settings.report:
-        from soups.pipeline.compare import print_comparison
+        from soups.pipeline.compare.report import print_comparison
 
         print_comparison(bench)
     if settings.learning_curves or own_plot:
         _learning_curves(bench, settings)
     if own_plot:
-        from soups.pipeline.compare import plot_run
+        from soups.pipeline.compare.report import plot_run
 
         plot_run(bench)
 
 
 def _learning_curves(bench: Bench, settings: MainSettings) -> None:
-    from soups.pipeline.curves import draw_learning_curves
+    from soups.pipeline.train.learning_curves import draw_learning_curves
 
     each = settings.learning_curves
     if not draw_learning_curves(bench.run, bench.evaluation.metric, each=each) and each:
@@ -125,14 +125,14 @@ def _without_models_to_judge(given: cli.Given[MainSettings]) -> None:
     if settings.rebuild:
         _rebuild(given)
     if settings.plot and settings.results is not None:
-        from soups.pipeline.compare import plot_original
+        from soups.pipeline.compare.report import plot_original
 
         plot_original(Path(settings.results), settings.val_set, settings.test_set)
 
 
 def _make_soups(bench: Bench, settings: MainSettings, options: Mapping[str, dict[str, Any]]) -> None:
     """A soup by each recipe, told its options."""
-    from soups.pipeline.soup import make_soup
+    from soups.pipeline.soup.make import make_soup
 
     bench, start = _chosen(bench, settings)
     for recipe, told in options.items():
@@ -158,8 +158,8 @@ def _recipes(settings: MainSettings) -> list[str]:
 
 def _chosen(bench: Bench, settings: MainSettings) -> tuple[Bench, Path | None]:
     """The bench with the ingredients that the user names alone, and the start where one is named."""
-    from soups.pipeline.choice import chosen
-    from soups.pipeline.reading import find_model
+    from soups.pipeline.run.model_files import find_model
+    from soups.pipeline.soup.ingredients import chosen
 
     run = bench.run
     start = None if settings.start is None else find_model(settings.start, run, settings.run)
@@ -170,7 +170,7 @@ def _chosen(bench: Bench, settings: MainSettings) -> tuple[Bench, Path | None]:
 
 
 def _order(settings: MainSettings, recipe: str, options: dict[str, Any], start: Path | None) -> "Order":
-    from soups.pipeline.soup import Order
+    from soups.pipeline.soup.make import Order
 
     if recipe == "greedy":
         accept = "better" if settings.strict else settings.accept
@@ -190,7 +190,7 @@ def _order(settings: MainSettings, recipe: str, options: dict[str, Any], start: 
 
 
 def _rebuild(given: cli.Given[MainSettings]) -> None:
-    from soups.pipeline.rebuild import rebuild
+    from soups.pipeline.soup.rebuild import rebuild
 
     def bench_of(run: Run) -> Bench:
         run_settings = given.settings.run.model_copy(update={"name": run.name, "runs_folder": str(run.folder.parent)})
@@ -200,8 +200,8 @@ def _rebuild(given: cli.Given[MainSettings]) -> None:
 
 
 def _inspect(bench: Bench, settings: MainSettings) -> None:
-    from soups.pipeline.inspection import inspect
-    from soups.pipeline.reading import find_model
+    from soups.pipeline.run.model_files import find_model
+    from soups.pipeline.soup.inspect import inspect
 
     inspect(bench, None if settings.start is None else find_model(settings.start, bench.run, settings.run))
 

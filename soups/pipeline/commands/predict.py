@@ -7,23 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from soups import cli
-from soups.data.description import is_described
-from soups.data.layouts import samples_elsewhere
+from soups.cli import flags as cli
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import LabelSpace
+from soups.data.layouts.layouts import samples_elsewhere
+from soups.data.layouts.schema import is_described
 from soups.data.samples import reduced, set_rows
 from soups.data.submission import Sheet, find_template, listed_sheet, read_truth, template_sheet
 from soups.ensembles import vote_tables
-from soups.errors import DataError, UsageError
-from soups.labels import LabelSpace
-from soups.launchers import require_launcher
-from soups.pipeline.ballots import Ballot, ballot_of, ballots_of_each
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.main import open_bench
-from soups.pipeline.run import Run, existing_run, latest_run
-from soups.pipeline.settings import InferenceSettings
-from soups.pipeline.shards import SET, Shard, compute_missing, cut, failure_of, rearranged
-from soups.pipeline.tables import space_of_tables
-from soups.tablefiles import require_writer, write_pages
+from soups.files.table_writers import require_writer, write_pages
+from soups.pipeline.commands.main import open_bench
+from soups.pipeline.run.prediction_space import space_of_tables
+from soups.pipeline.run.run import Run, existing_run, latest_run
+from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.shards import SET, Shard, compute_missing, cut, failure_of, rearranged
+from soups.pipeline.settings.commands import InferenceSettings
+from soups.pipeline.vote.ensemble_spec import Ballot, ballot_of, ballots_of_each
+from soups.runtime.launchers import require_launcher
 
 logger = logging.getLogger(__name__)
 

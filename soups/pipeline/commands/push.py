@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups import cli
-from soups.checkpoints import Card
-from soups.data.geometry import apply, evaluation_geometry
-from soups.errors import DataError, EnvironmentFailure, UsageError
+from soups.checkpoints.checkpoint import Card
+from soups.cli import flags as cli
+from soups.core.errors import DataError, EnvironmentFailure, UsageError
+from soups.core.preprocessing import normalise
+from soups.data.images.geometry import apply, evaluation_geometry
+from soups.files.atomic import explained_write, sha256_of, sync_folder, write_text
 from soups.models.hub_folder import HUB_PREFIX, form_of, write_folder
-from soups.pipeline.delivery_settings import PushSettings
-from soups.pipeline.named import load_named, named_model
-from soups.pipeline.run import Run
-from soups.preprocessing import normalise
-from soups.records import explained_write, sha256_of, sync_folder, write_text
+from soups.pipeline.run.run import Run
+from soups.pipeline.score.select_model import load_named, named_model
+from soups.pipeline.settings.delivery import PushSettings
 from soups.report.model_card import model_card
 
 if TYPE_CHECKING:

@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from soups import cli
-from soups.data.augment import augmented_preprocessing
+from soups.cli import flags as cli
+from soups.core.errors import UsageError
+from soups.core.preprocessing import Preprocessing
+from soups.data.augment.augment import augmented_preprocessing
 from soups.data.loader import TrainingLoader
-from soups.errors import UsageError
-from soups.pipeline.creation import planned_or_recorded
-from soups.pipeline.run import Run
-from soups.pipeline.script_settings import ShowBatchSettings
-from soups.pipeline.sets import training_set
-from soups.preprocessing import Preprocessing
-from soups.report.grid import Tile, draw_grid
-from soups.report.pictures import shortened
-from soups.runtime import derived_seed
+from soups.pipeline.run.create import planned_or_recorded
+from soups.pipeline.run.images import training_set
+from soups.pipeline.run.run import Run
+from soups.pipeline.settings.tools import ShowBatchSettings
+from soups.report.figures.grid import Tile, draw_grid
+from soups.report.figures.style import shortened
+from soups.runtime.devices import derived_seed
 from soups.training.hyperparameters import hyperparameters
 from soups.training.settings import TrainingSettings
-from soups.training.trainingset import TrainingSet
+from soups.training.training_set import TrainingSet
 
 _TITLE_SETTINGS = ("augmentation", "aug", "mix", "oversample", "oversample_augment", "sampler", "class_weights")
 _LONGEST, _LONGEST_NAME = 40, 20

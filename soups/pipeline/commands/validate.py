@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from soups import cli
+from soups.cli import flags as cli
+from soups.core.errors import DataError, UsageError
 from soups.data.samples import set_rows
-from soups.errors import DataError, UsageError
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.main import open_bench
-from soups.pipeline.reading import find_model, own_run
-from soups.pipeline.sets import evaluation_set
-from soups.pipeline.settings import OneModelSettings, ValidationSettings
-from soups.pipeline.votes import default_model
-from soups.pipeline.wrong_maps import method_of, wrong_maps
-from soups.records import write_table
+from soups.files.atomic import write_table
+from soups.pipeline.commands.main import open_bench
+from soups.pipeline.explain.wrong_maps import method_of, wrong_maps
+from soups.pipeline.run.images import evaluation_set
+from soups.pipeline.run.model_files import find_model, own_run
+from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.votes import default_model
+from soups.pipeline.settings.commands import OneModelSettings, ValidationSettings
 from soups.report.answers import JOINT, Answers
+from soups.report.figures.wrong_images import draw_wrong_images
 from soups.report.per_class import draw_confusion
 from soups.report.validation import class_rows, validation_text
-from soups.report.wrong_images import draw_wrong_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ def validate(given: cli.Given[ValidationSettings]) -> None:
     if _means_tables(given.settings):
         if method is not None:
             raise UsageError("--explain: tables have no model to explain", next_step="give --model-name")
-        from soups.pipeline.validate_tables import validate_tables
+        from soups.pipeline.commands.validate_tables import validate_tables
 
         validate_tables(given)
     else:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups import cli
-from soups.answertables import AnswerTable, read_answers
-from soups.errors import UsageError
-from soups.labels import LabelSpace
-from soups.pipeline.predict import only_table
-from soups.pipeline.settings import ValidationSettings
-from soups.pipeline.tables import pixels_of, plain_space, space_of_tables
-from soups.pipeline.validate import class_table_of, draw_pictures
-from soups.records import write_table
+from soups.cli import flags as cli
+from soups.core.errors import UsageError
+from soups.core.labels import LabelSpace
+from soups.files.atomic import write_table
+from soups.files.prediction_tables import AnswerTable, read_answers
+from soups.pipeline.commands.predict import only_table
+from soups.pipeline.commands.validate import class_table_of, draw_pictures
+from soups.pipeline.run.prediction_space import pixels_of, plain_space, space_of_tables
+from soups.pipeline.settings.commands import ValidationSettings
 from soups.report.answers import Answers
 from soups.report.validation import comparison_rows, comparison_text, validation_text
 

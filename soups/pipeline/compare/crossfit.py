@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints import Card
-from soups.data.held import HeldImages
+from soups.checkpoints.checkpoint import Card
+from soups.core.errors import DataError
+from soups.core.metrics import METRICS, all_scores, log_loss, predictions, probabilities
+from soups.data.images.memory_cache import HeldImages
 from soups.data.split import choose_groups
 from soups.ensembles.selection import select_models
-from soups.errors import DataError
-from soups.metrics import METRICS, all_scores, log_loss, predictions, probabilities
-from soups.pipeline.evaluate import Bench, pool_paths
-from soups.pipeline.pool import pool_key, pool_of
-from soups.pipeline.settling import settle
-from soups.pipeline.soup import Order
-from soups.recipes import RECIPES
-from soups.recipes.pool import Ingredient, Pool, Soup, Verdict
-from soups.records import append_record, fingerprint, read_records
-from soups.runtime import limit_threads
+from soups.files.atomic import append_record, fingerprint, read_records
+from soups.pipeline.score.evaluate import Bench, pool_paths
+from soups.pipeline.soup.batchnorm import settle
+from soups.pipeline.soup.make import Order
+from soups.pipeline.soup.pool import pool_key, pool_of
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.pool import Ingredient, Pool, Soup, Verdict
+from soups.runtime.devices import limit_threads
 
 if TYPE_CHECKING:
     from soups.evaluation.judge import ValidationJudge

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 from soups.models.settings import ModelSettings
-from soups.pipeline.compare_settings import CompareSettings
-from soups.pipeline.settings import FinetuneSettings, RunSettings
+from soups.pipeline.settings.commands import FinetuneSettings, RunSettings
+from soups.pipeline.settings.compare import CompareSettings
 from soups.training.settings import TrainingSettings
 
 TABLE = "comparison"

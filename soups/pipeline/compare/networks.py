@@ -6,23 +6,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from soups import cli
-from soups.errors import PartialFailure, UsageError, UserError, unknown_name
-from soups.launchers import LaunchSettings, require_launcher
-from soups.metrics import METRICS
+from soups.cli import flags as cli
+from soups.core.errors import PartialFailure, UsageError, UserError, unknown_name
+from soups.core.metrics import METRICS
+from soups.files.atomic import write_table, write_text
 from soups.models.settings import ModelSettings
-from soups.pipeline.compare_settings import CompareSettings
-from soups.pipeline.costs import costs_of
-from soups.pipeline.creation import create_run, make_start, name_of_data, planned_run
-from soups.pipeline.entrants import TABLE, Entrant, entrants_of
-from soups.pipeline.evaluate import Bench, evaluate_individuals
-from soups.pipeline.finetune import train_all
-from soups.pipeline.plan import Task, plan
-from soups.pipeline.run import Run, existing_run, say_if_flattering
-from soups.pipeline.speed import images_per_second
-from soups.records import write_table, write_text
+from soups.pipeline.compare.network_specs import TABLE, Entrant, entrants_of
+from soups.pipeline.run.create import create_run, make_start, name_of_data, planned_run
+from soups.pipeline.run.run import Run, existing_run, say_if_flattering
+from soups.pipeline.score.evaluate import Bench, evaluate_individuals
+from soups.pipeline.score.throughput import images_per_second
+from soups.pipeline.settings.compare import CompareSettings
+from soups.pipeline.train.costs import costs_of
+from soups.pipeline.train.finetune import train_all
+from soups.pipeline.train.plan import Task, plan
 from soups.report.comparison import Truth
 from soups.report.frontier import Entry, draw_frontier, flat, format_models, markdown_models, side_by_side
+from soups.runtime.launchers import LaunchSettings, require_launcher
 from soups.training.hyperparameters import spelled_out
 from soups.training.optimizers import require_optimizer
 

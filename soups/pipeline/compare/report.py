@@ -4,17 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from soups.checkpoints import SUFFIX
-from soups.errors import DataError
-from soups.pipeline.contenders import Ballot, contenders_of, count_votes, order_of, soups_of
-from soups.pipeline.crossfit import crossfitted
-from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
-from soups.pipeline.pool import pool_key
-from soups.pipeline.soup import Order
-from soups.pipeline.speed import images_per_second
-from soups.pipeline.votes import best_single
-from soups.records import read_records, write_table, write_text
-from soups.report import alpha_curve, comparison, scatter
+from soups.checkpoints.checkpoint import SUFFIX
+from soups.core.errors import DataError
+from soups.files.atomic import read_records, write_table, write_text
+from soups.pipeline.compare.crossfit import crossfitted
+from soups.pipeline.compare.rows import Ballot, contenders_of, count_votes, order_of, soups_of
+from soups.pipeline.score.evaluate import Bench, evaluate_individuals, pool_paths
+from soups.pipeline.score.throughput import images_per_second
+from soups.pipeline.score.votes import best_single
+from soups.pipeline.soup.make import Order
+from soups.pipeline.soup.pool import pool_key
+from soups.report import comparison
+from soups.report.figures import alpha_curve, scatter
 
 _CROSSFITTED = ("greedy", "learned")
 """Recipes whose soups are chosen anew on each half of the validation images, which takes as long as making one."""

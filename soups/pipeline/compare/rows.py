@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from soups.checkpoints import Card, read_card
+from soups.checkpoints.checkpoint import Card, read_card
+from soups.core.metrics import METRICS, all_scores
 from soups.ensembles.selection import select_models
-from soups.metrics import METRICS, all_scores
-from soups.pipeline.evaluate import Bench, append_if_new, pool_paths, result_line
-from soups.pipeline.pool import pool_key
-from soups.pipeline.soup import Order
-from soups.pipeline.votes import best_single, vote
-from soups.recipes import RECIPES
+from soups.pipeline.score.evaluate import Bench, append_if_new, pool_paths, result_line
+from soups.pipeline.score.votes import best_single, vote
+from soups.pipeline.soup.make import Order
+from soups.pipeline.soup.pool import pool_key
+from soups.recipes.registry import RECIPES
 from soups.report.comparison import Contender
 
 SOUP_VOTED = "greedy"

@@ -6,22 +6,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from soups import cli
+from soups.cli import flags as cli
+from soups.core.errors import UsageError, unknown_name
 from soups.data.settings import DataSettings
-from soups.errors import UsageError, unknown_name
+from soups.files.atomic import write_table, write_text
 from soups.models.settings import ModelSettings
-from soups.pipeline.compare import shift_sets
-from soups.pipeline.contenders import SOUP_VOTED, contenders_of, order_of, soups_of
-from soups.pipeline.creation import create_run
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.finetune import train_all
-from soups.pipeline.main import open_bench
-from soups.pipeline.plan import Task, parse_indices, plan
-from soups.pipeline.script_settings import StudySettings
-from soups.pipeline.settings import FinetuneSettings, RunSettings
-from soups.pipeline.soup import Order, make_soup
-from soups.recipes import RECIPES
-from soups.records import write_table, write_text
+from soups.pipeline.commands.main import open_bench
+from soups.pipeline.compare.report import shift_sets
+from soups.pipeline.compare.rows import SOUP_VOTED, contenders_of, order_of, soups_of
+from soups.pipeline.run.create import create_run
+from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.settings.commands import FinetuneSettings, RunSettings
+from soups.pipeline.settings.tools import StudySettings
+from soups.pipeline.soup.make import Order, make_soup
+from soups.pipeline.train.finetune import train_all
+from soups.pipeline.train.plan import Task, parse_indices, plan
+from soups.recipes.registry import RECIPES
 from soups.report import comparison
 from soups.report.study import MEASURES, format_study, markdown_study, pooled
 from soups.training.settings import TrainingSettings

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints import Card
+from soups.checkpoints.checkpoint import Card
+from soups.core.progress import track
+from soups.core.statistics import bootstrap_interval
 from soups.explain.faithfulness import Curves, area, curves
 from soups.explain.methods import coarse_maps, model_inputs
 from soups.explain.settings import MapSettings
-from soups.pipeline.cases import Shown
-from soups.progress import track
-from soups.records import write_table
+from soups.files.atomic import write_table
+from soups.pipeline.explain.images import Shown
 from soups.report.comparison import align
-from soups.report.overlays import draw_curves
-from soups.statistics import bootstrap_interval
+from soups.report.figures.overlays import draw_curves
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier

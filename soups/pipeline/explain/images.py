@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.checkpoints import Card
-from soups.data.cache import Images, open_images
-from soups.data.folders import images_below
-from soups.data.geometry import evaluation_geometry
+from soups.checkpoints.checkpoint import Card
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import LabelSpace
+from soups.core.metrics import probabilities
+from soups.data.images.cache import Images, open_images
+from soups.data.images.geometry import evaluation_geometry
+from soups.data.layouts.folders import images_below
 from soups.data.samples import evaluation_sets
-from soups.errors import DataError, UsageError
 from soups.evaluation.logits import compute_logits
-from soups.labels import LabelSpace
-from soups.metrics import probabilities
-from soups.pipeline.evaluate import Bench, class_order
-from soups.pipeline.sets import encode, image_paths
+from soups.pipeline.run.images import encode, image_paths
+from soups.pipeline.score.evaluate import Bench, class_order
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.data.cache import Images
-from soups.errors import UsageError
+from soups.core.errors import UsageError
+from soups.data.images.cache import Images
 from soups.explain.settings import AUTO, MapSettings, check_method
-from soups.pipeline.evaluate import Bench, class_order
-from soups.pipeline.reading import load_model
+from soups.pipeline.run.model_files import load_model
+from soups.pipeline.score.evaluate import Bench, class_order
 from soups.report.answers import Answers
-from soups.report.overlays import overlay
-from soups.report.wrong_images import wrong_rows
-from soups.runtime import limit_threads
+from soups.report.figures.overlays import overlay
+from soups.report.figures.wrong_images import wrong_rows
+from soups.runtime.devices import limit_threads
 
 
 def method_of(explain: Sequence[str] | None) -> str | None:

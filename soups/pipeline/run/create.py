@@ -6,17 +6,17 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups import cli
-from soups.checkpoints import Card, write_checkpoint
-from soups.data.augment import augmented_preprocessing
+from soups.checkpoints.checkpoint import Card, write_checkpoint
+from soups.cli import flags as cli
+from soups.core.errors import UsageError
+from soups.data.augment.augment import augmented_preprocessing
 from soups.data.duplicates import duplicates, refuse_leaks, told
-from soups.errors import UsageError
-from soups.pipeline.recorded import RecordedSettings, record_run
-from soups.pipeline.run import Run, check_recorded, existing_run, latest_run, tidy
-from soups.pipeline.sets import open_all_images
-from soups.pipeline.settings import CommandSettings, FinetuneSettings
-from soups.records import locked, write_table
-from soups.runtime import derived_seed, resolve
+from soups.files.atomic import locked, write_table
+from soups.pipeline.run.images import open_all_images
+from soups.pipeline.run.run import Run, check_recorded, existing_run, latest_run, tidy
+from soups.pipeline.run.run_settings import RecordedSettings, record_run
+from soups.pipeline.settings.commands import CommandSettings, FinetuneSettings
+from soups.runtime.devices import derived_seed, resolve
 from soups.training.hyperparameters import spelled_out
 from soups.training.optimizers import require_optimizer
 
@@ -139,7 +139,7 @@ def planned_run(settings: CommandSettings, name: str) -> Run:
         UsageError: no data location, or settings that contradict each other.
         DataError: the data is not what it should be.
     """
-    from soups.data.places import settled
+    from soups.data.layouts.locate import settled
     from soups.data.samples import declared_space, make_samples
 
     data = settled(settings.data)

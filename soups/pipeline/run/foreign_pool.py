@@ -4,8 +4,8 @@ import logging
 import re
 from pathlib import Path
 
-from soups.checkpoints import SUFFIX, Card, read_card
-from soups.errors import DataError
+from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
+from soups.core.errors import DataError
 
 logger = logging.getLogger(__name__)
 

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.data.augment import augmentation_of, augmented_geometry, copies_augmentation
+from soups.core.errors import DataError
+from soups.core.labels import LabelSpace
+from soups.core.preprocessing import Preprocessing
+from soups.data.augment.augment import augmentation_of, augmented_geometry, copies_augmentation
 from soups.data.balance import class_weights, draw_weights, oversample
-from soups.data.cache import open_images
-from soups.data.decode import bad_images, unreadable
-from soups.data.folders import image_path
-from soups.data.geometry import evaluation_geometry
+from soups.data.images.cache import open_images
+from soups.data.images.decode import bad_images, unreadable
+from soups.data.images.geometry import evaluation_geometry
+from soups.data.layouts.folders import image_path
 from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import CacheSettings
-from soups.errors import DataError
 from soups.evaluation.logits import EvaluationSet
-from soups.labels import LabelSpace
-from soups.pipeline.run import Run
-from soups.preprocessing import Preprocessing
+from soups.pipeline.run.run import Run
 from soups.training.settings import TrainingSettings
-from soups.training.trainingset import TrainingSet
+from soups.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,19 +6,19 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups import cli
-from soups.checkpoints import Architecture, Card
+from soups.checkpoints.checkpoint import Architecture, Card
+from soups.cli import flags as cli
+from soups.core.errors import DataError, UsageError, unknown_name
+from soups.core.metrics import METRICS
+from soups.core.preprocessing import Preprocessing
 from soups.data.settings import DataSettings
-from soups.errors import DataError, UsageError, unknown_name
-from soups.metrics import METRICS
-from soups.pipeline.foreign import foreign_members
-from soups.pipeline.recorded import ForeignPool, RecordedSettings, read_recorded, record_run
-from soups.pipeline.run import Run, existing_run, known_runs, latest_run
-from soups.pipeline.settings import MainSettings
-from soups.pipeline.vetting import check_any_member, check_members
-from soups.preprocessing import Preprocessing
-from soups.records import locked, write_table, write_text
-from soups.runtime import resolve
+from soups.files.atomic import locked, write_table, write_text
+from soups.pipeline.run.foreign_pool import foreign_members
+from soups.pipeline.run.run import Run, existing_run, known_runs, latest_run
+from soups.pipeline.run.run_settings import ForeignPool, RecordedSettings, read_recorded, record_run
+from soups.pipeline.score.check_foreign import check_any_member, check_members
+from soups.pipeline.settings.commands import MainSettings
+from soups.runtime.devices import resolve
 
 if TYPE_CHECKING:
     pass
@@ -135,7 +135,7 @@ def _new_name(settings: MainSettings) -> str:
 
 def _record(settings: MainSettings, given: Collection[str], name: str) -> Run:
     """Find out that everything is in order, then write the run's table and settings, in this order."""
-    from soups.data.places import settled
+    from soups.data.layouts.locate import settled
     from soups.data.samples import declared_space, label_space, make_samples, target_space
 
     if settings.evaluation.metric not in METRICS:

@@ -3,20 +3,20 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups import archives
-from soups.checkpoints import SUFFIX, Card, read_card, read_state
-from soups.errors import UsageError
-from soups.pipeline.foreign import ENDINGS
-from soups.pipeline.recorded import FILE
-from soups.pipeline.run import Run
-from soups.pipeline.settings import RunSettings
-from soups.records import fingerprint, whole_file
+from soups.checkpoints import torch_archive as archives
+from soups.checkpoints.checkpoint import SUFFIX, Card, read_card, read_state
+from soups.core.errors import UsageError
+from soups.files.atomic import fingerprint, whole_file
+from soups.pipeline.run.foreign_pool import ENDINGS
+from soups.pipeline.run.run import Run
+from soups.pipeline.run.run_settings import FILE
+from soups.pipeline.settings.commands import RunSettings
 
 if TYPE_CHECKING:
     import torch
 
     from soups.models.classifier import Classifier
-    from soups.models.foreign import Translated
+    from soups.models.foreign.state_dict import Translated
 
 
 def read_model(run: Run, path: Path) -> "dict[str, torch.Tensor]":
@@ -61,8 +61,8 @@ def read_translated(run: Run, path: Path) -> "Translated":
     """
     from safetensors.torch import load_file
 
-    from soups.models.foreign import lacks_head, translate
-    from soups.models.foreign_files import read_foreign
+    from soups.models.foreign.files import read_foreign
+    from soups.models.foreign.state_dict import lacks_head, translate
 
     card, foreign = run.card_of(path), run.recorded.foreign
     given, network = read_foreign(path, ema=foreign is not None and foreign.ema), run.network
@@ -79,8 +79,8 @@ def read_translated(run: Run, path: Path) -> "Translated":
 def _write_zero_shot_head(run: Run, path: Path, given: "dict[str, torch.Tensor]", place: Path) -> None:
     from safetensors.torch import save
 
-    from soups.models import clip_models
-    from soups.models.foreign import whole_clip
+    from soups.models.foreign.state_dict import whole_clip
+    from soups.models.open_clip import build as clip_models
 
     card = run.card_of(path)
     towers = whole_clip(given, run.network, str(path))

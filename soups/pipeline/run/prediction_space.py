@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.answertables import AnswerTable, read_answers
-from soups.data.decode import decode
-from soups.data.folders import images_below, name_keys
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import LabelSpace
+from soups.data.images.decode import decode
+from soups.data.layouts.folders import images_below, name_keys
 from soups.data.samples import declared_space
 from soups.data.settings import DataSettings
-from soups.errors import DataError, UsageError
-from soups.labels import LabelSpace
-from soups.pipeline.run import Run, existing_run, latest_run
-from soups.pipeline.sets import image_paths
-from soups.pipeline.settings import CommandSettings
+from soups.files.prediction_tables import AnswerTable, read_answers
+from soups.pipeline.run.images import image_paths
+from soups.pipeline.run.run import Run, existing_run, latest_run
+from soups.pipeline.settings.commands import CommandSettings
 
 logger = logging.getLogger(__name__)
 

@@ -7,22 +7,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints import SUFFIX, Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import SEPARATOR, LabelSpace
 from soups.data.settings import DataSettings
-from soups.errors import DataError, UsageError
-from soups.hashes import hashes_of
-from soups.labels import SEPARATOR, LabelSpace
-from soups.pipeline.foreign import foreign_members
-from soups.pipeline.recorded import RecordedSettings, read_recorded
-from soups.pipeline.settings import CommandSettings, RunSettings
-from soups.records import mend_log, read_records
-from soups.runtime import Runtime, RuntimeSettings, cache_dir, resolve
-from soups.strays import remove_strays
+from soups.files.atomic import mend_log, read_records
+from soups.files.file_hashes import hashes_of
+from soups.files.temp_files import remove_strays
+from soups.pipeline.run.foreign_pool import foreign_members
+from soups.pipeline.run.run_settings import RecordedSettings, read_recorded
+from soups.pipeline.settings.commands import CommandSettings, RunSettings
+from soups.runtime.devices import Runtime, RuntimeSettings, cache_dir, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from soups.models.foreign import Network
+    from soups.models.foreign.state_dict import Network
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class Run:
     @cached_property
     def network(self) -> "Network":
         """What a checkpoint without a card must hold."""
-        from soups.models.foreign import network_of
+        from soups.models.foreign.state_dict import network_of
 
         return network_of(self.card_without_file.architecture)
 
@@ -321,7 +321,7 @@ def check_recorded(run: Run, settings: CommandSettings, given: Collection[str]) 
 
 def _settled_as_recorded(run: Run, settings: CommandSettings, given: Collection[str]) -> DataSettings:
     """The data that the user means, in the words of the record: one data set can be named by several of its folders."""
-    from soups.data.places import settled
+    from soups.data.layouts.locate import settled
 
     named = {key: getattr(settings.data, key) for key in DataSettings.model_fields if key in given}
     if not named.keys() & {"data_location", "layout", "age_bands"}:

@@ -8,14 +8,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from soups.checkpoints import Architecture
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError
+from soups.core.labels import Factor, LabelSpace
+from soups.core.preprocessing import Preprocessing
 from soups.data.settings import DataSettings
-from soups.errors import DataError
-from soups.labels import Factor, LabelSpace
+from soups.files.atomic import write_text
 from soups.models.settings import ModelSettings
-from soups.preprocessing import Preprocessing
-from soups.records import write_text
-from soups.runtime import Precision
+from soups.runtime.devices import Precision
 
 FILE = "settings.yaml"
 _VERSIONED = ("soups", "torch", "torchvision", "open_clip_torch", "timm", "albumentations", "numpy", "pillow")

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.averaging import check_cards
-from soups.checkpoints import read_layout
-from soups.errors import DataError
-from soups.headers import Layout, layout_of
-from soups.metrics import predictions
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.reading import read_translated
-from soups.pipeline.recorded import FILE
-from soups.pipeline.run import Run
-from soups.pipeline.votes import best_single
-from soups.preflight import check_duplicates, check_layouts
-from soups.records import append_record, read_records
+from soups.checkpoints.average import check_cards
+from soups.checkpoints.checkpoint import read_layout
+from soups.checkpoints.compatibility import check_duplicates, check_layouts
+from soups.core.errors import DataError
+from soups.core.metrics import predictions
+from soups.files.atomic import append_record, read_records
+from soups.pipeline.run.model_files import read_translated
+from soups.pipeline.run.run import Run
+from soups.pipeline.run.run_settings import FILE
+from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.votes import best_single
+from soups.weights.safetensors_header import Layout, layout_of
 
 logger = logging.getLogger(__name__)
 

@@ -8,23 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from soups.checkpoints import Card
-from soups.data.cache import Images
+from soups.checkpoints.checkpoint import Card
+from soups.core.errors import DataError, PartialFailure, UserError
+from soups.core.labels import LabelSpace
+from soups.core.metrics import all_scores, probabilities
+from soups.core.progress import track
+from soups.data.images.cache import Images
 from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import CacheSettings
-from soups.errors import DataError, PartialFailure, UserError
 from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
 from soups.evaluation.settings import EvaluationSettings
-from soups.labels import LabelSpace
-from soups.launch import worker_number
-from soups.launchers import LaunchSettings, launcher_of
-from soups.metrics import all_scores, probabilities
-from soups.pipeline.reading import load_model
-from soups.pipeline.run import Run
-from soups.pipeline.sets import encode, evaluation_set, image_paths
-from soups.progress import track
-from soups.records import append_record
-from soups.runtime import Runtime, limit_threads
+from soups.files.atomic import append_record
+from soups.pipeline.run.images import encode, evaluation_set, image_paths
+from soups.pipeline.run.model_files import load_model
+from soups.pipeline.run.run import Run
+from soups.runtime.devices import Runtime, limit_threads
+from soups.runtime.launchers import LaunchSettings, launcher_of
+from soups.runtime.workers import worker_number
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ def _spread(
     if not bench.launch.no_shared_storage:
         yield from launcher.run_all(score_model, tasks)
         return
-    from soups.pipeline.away import fetched_scores
+    from soups.pipeline.score.transfer import fetched_scores
 
     yield from fetched_scores(launcher, bench, tasks)
 

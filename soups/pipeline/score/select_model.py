@@ -4,12 +4,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.checkpoints import SUFFIX, Card, read_card
-from soups.pipeline.main import open_bench
-from soups.pipeline.reading import find_model, load_model, own_run
-from soups.pipeline.run import Run, existing_run
-from soups.pipeline.settings import CommandSettings
-from soups.pipeline.votes import default_model
+from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
+from soups.pipeline.commands.main import open_bench
+from soups.pipeline.run.model_files import find_model, load_model, own_run
+from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.score.votes import default_model
+from soups.pipeline.settings.commands import CommandSettings
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.checkpoints import Card
-from soups.data.cache import Images, open_images
-from soups.data.folders import listing
-from soups.data.geometry import evaluation_geometry
+from soups.checkpoints.checkpoint import Card
+from soups.core.errors import EnvironmentFailure, PartialFailure, UserError
+from soups.core.labels import LabelSpace
+from soups.data.images.cache import Images, open_images
+from soups.data.images.geometry import evaluation_geometry
+from soups.data.images.streaming import StreamedImages
+from soups.data.layouts.folders import listing
 from soups.data.samples import set_rows
-from soups.data.streamed import StreamedImages
-from soups.errors import EnvironmentFailure, PartialFailure, UserError
 from soups.evaluation.logits import kept_logits, stamped_path, stamps
-from soups.labels import LabelSpace
-from soups.launch import worker_number
-from soups.launchers import launcher_of
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.sets import image_paths
+from soups.pipeline.run.images import image_paths
+from soups.pipeline.score.evaluate import Bench
+from soups.runtime.launchers import launcher_of
+from soups.runtime.workers import worker_number
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ def _spread(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Exception | None]]
     if not shard.launch.no_shared_storage:
         yield from launcher.run_all(compute, pieces)
         return
-    from soups.pipeline.away import fetched_logits
+    from soups.pipeline.score.transfer import fetched_logits
 
     yield from fetched_logits(launcher, compute, pieces)
 

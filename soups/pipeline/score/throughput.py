@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from soups.data.samples import set_rows
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.reading import load_model
-from soups.records import append_record, fingerprint, read_records
-from soups.runtime import limit_threads
+from soups.files.atomic import append_record, fingerprint, read_records
+from soups.pipeline.run.model_files import load_model
+from soups.pipeline.score.evaluate import Bench
+from soups.runtime.devices import limit_threads
 
 _BATCH = 64
 _MOST_BATCHES, _MOST_SECONDS = 10, 1.0

@@ -8,15 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from soups.errors import UsageError
-from soups.launchers import Launcher
-from soups.pipeline.evaluate import Bench, score_model
-from soups.pipeline.plan import Task
-from soups.pipeline.recorded import FILE, record_run
-from soups.pipeline.run import Run, existing_run
-from soups.pipeline.settings import RunSettings
-from soups.pipeline.shards import Piece
-from soups.records import append_record, whole_file
+from soups.core.errors import UsageError
+from soups.files.atomic import append_record, whole_file
+from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.run.run_settings import FILE, record_run
+from soups.pipeline.score.evaluate import Bench, score_model
+from soups.pipeline.score.shards import Piece
+from soups.pipeline.settings.commands import RunSettings
+from soups.pipeline.train.plan import Task
+from soups.runtime.launchers import Launcher
 
 Files = Mapping[str, bytes]
 """Place in a run's folder → content."""

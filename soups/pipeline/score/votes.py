@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from soups.core.labels import LabelSpace
+from soups.core.metrics import METRICS
 from soups.ensembles import RULES, split_hard
-from soups.labels import LabelSpace
-from soups.metrics import METRICS
-from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
+from soups.pipeline.score.evaluate import Bench, evaluate_individuals, pool_paths
 
 SPLIT = "split"
 """The rule that votes on each factor by itself."""

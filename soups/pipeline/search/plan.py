@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from soups import cli
-from soups.errors import UsageError, unknown_name
-from soups.metrics import METRICS
-from soups.pipeline.run import Run
-from soups.pipeline.search_settings import SearchSettings
-from soups.pipeline.settings import FinetuneSettings
-from soups.pipeline.trials import Trials
+from soups.cli import flags as cli
+from soups.core.errors import UsageError, unknown_name
+from soups.core.metrics import METRICS
+from soups.pipeline.run.run import Run
+from soups.pipeline.search.trials import Trials
+from soups.pipeline.settings.commands import FinetuneSettings
+from soups.pipeline.settings.search import SearchSettings
 from soups.training.hyperparameters import spelled_out
+from soups.training.search_space import START_MODEL, Hyperparameter, Space, space_of, start_file
 from soups.training.settings import RandomRanges, TrainingSettings
-from soups.training.space import START_MODEL, Hyperparameter, Space, space_of, start_file
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

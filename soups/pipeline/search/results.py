@@ -3,14 +3,14 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints import SUFFIX
-from soups.pipeline.run import Run
-from soups.pipeline.search_plan import SearchPlan
-from soups.pipeline.tracking import log_figures
-from soups.pipeline.trials import Trials
-from soups.records import write_table
+from soups.checkpoints.checkpoint import SUFFIX
+from soups.files.atomic import write_table
+from soups.pipeline.run.run import Run
+from soups.pipeline.search.plan import SearchPlan
+from soups.pipeline.search.trials import Trials
+from soups.pipeline.train.trackers import log_figures
 from soups.report.comparison import align
-from soups.report.search import draw_figures
+from soups.report.figures.search import draw_figures
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -9,27 +9,27 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups import cli
-from soups.checkpoints import SUFFIX, read_card
-from soups.errors import DataError, Diverged, PartialFailure, UsageError
-from soups.launch import run_all, worker_number
-from soups.metrics import METRICS
-from soups.pipeline.appraisal import Appraiser, drop_surplus
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.finetune import open_for_training, train_one
-from soups.pipeline.plan import plan
-from soups.pipeline.run import Run
-from soups.pipeline.search_plan import SOUP, SearchPlan, agreed, check_words
-from soups.pipeline.search_results import show_results
-from soups.pipeline.search_settings import SearchSettings
-from soups.pipeline.settings import FinetuneSettings
-from soups.pipeline.trial_storage import explained_database, open_storage
-from soups.pipeline.trials import Trials, open_trials
-from soups.records import locked
-from soups.runtime import Runtime
-from soups.training.sampling import PRUNERS, distributions, draw
+from soups.checkpoints.checkpoint import SUFFIX, read_card
+from soups.cli import flags as cli
+from soups.core.errors import DataError, Diverged, PartialFailure, UsageError
+from soups.core.metrics import METRICS
+from soups.files.atomic import locked
+from soups.pipeline.run.run import Run
+from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.search.plan import SOUP, SearchPlan, agreed, check_words
+from soups.pipeline.search.results import show_results
+from soups.pipeline.search.soup_gain import Appraiser, drop_surplus
+from soups.pipeline.search.storage import explained_database, open_storage
+from soups.pipeline.search.trials import Trials, open_trials
+from soups.pipeline.settings.commands import FinetuneSettings
+from soups.pipeline.settings.search import SearchSettings
+from soups.pipeline.train.finetune import open_for_training, train_one
+from soups.pipeline.train.plan import plan
+from soups.runtime.devices import Runtime
+from soups.runtime.workers import run_all, worker_number
+from soups.training.samplers import PRUNERS, distributions, draw
+from soups.training.search_space import settings_of
 from soups.training.settings import TrainingSettings
-from soups.training.space import settings_of
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from soups.checkpoints import SUFFIX, read_card
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.judging import LazyJudge
-from soups.pipeline.pool import pool_of
-from soups.recipes import RECIPES
-from soups.recipes.pool import Soup
-from soups.recipes.resume import Replay
-from soups.recipes.sweep import best_first
+from soups.checkpoints.checkpoint import SUFFIX, read_card
+from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.soup.judge import LazyJudge
+from soups.pipeline.soup.pool import pool_of
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.pool import Soup
+from soups.recipes.shared.resume import Replay
+from soups.recipes.shared.sweep import best_first
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.errors import EnvironmentFailure, UsageError
-from soups.records import explained_write, locked
+from soups.core.errors import EnvironmentFailure, UsageError
+from soups.files.atomic import explained_write, locked
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

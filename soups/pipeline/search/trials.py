@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from soups.pipeline.trial_storage import HEARTBEAT_SECONDS, open_storage
-from soups.records import explained_write, locked, write_text
+from soups.files.atomic import explained_write, locked, write_text
+from soups.pipeline.search.storage import HEARTBEAT_SECONDS, open_storage
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

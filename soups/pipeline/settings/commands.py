@@ -4,12 +4,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.cli import Flag
+from soups.cli.flags import Flag
 from soups.data.settings import CacheSettings, DataSettings
 from soups.evaluation.settings import EvaluationSettings
-from soups.launchers import LaunchSettings
 from soups.models.settings import ModelSettings
-from soups.runtime import RuntimeSettings
+from soups.runtime.devices import RuntimeSettings
+from soups.runtime.launchers import LaunchSettings
 from soups.training.settings import RandomRanges, TrainingSettings
 
 TRAINING_ENVIRONMENT = {"SM_CHANNEL_TRAIN": "data_location", "SM_MODEL_DIR": "model_location"}

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from soups.models.model_args import spelled
-from soups.pipeline.settings import PoolSettings
+from soups.pipeline.settings.commands import PoolSettings
 from soups.training.settings import TrainingSettings
 
 

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from soups.cli import Flag
-from soups.pipeline.settings import CommandSettings
+from soups.cli.flags import Flag
+from soups.pipeline.settings.commands import CommandSettings
 
 
 class PushSettings(CommandSettings):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from soups.pipeline.settings import CommandSettings
+from soups.pipeline.settings.commands import CommandSettings
 from soups.training.settings import RandomRanges, TrainingSettings
 
 

@@ -5,13 +5,19 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
-from soups.cli import Flag
+from soups.cli.flags import Flag
 from soups.data.settings import CacheSettings
 from soups.evaluation.settings import EvaluationSettings
 from soups.explain.settings import MapSettings
 from soups.models.settings import ModelSettings
-from soups.pipeline.settings import CommandSettings, FrozenSettings, OneModelSettings, PoolSettings, RunSettings
-from soups.runtime import RuntimeSettings
+from soups.pipeline.settings.commands import (
+    CommandSettings,
+    FrozenSettings,
+    OneModelSettings,
+    PoolSettings,
+    RunSettings,
+)
+from soups.runtime.devices import RuntimeSettings
 from soups.training.settings import RandomRanges, TrainingSettings
 
 

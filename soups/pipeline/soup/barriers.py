@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soups.checkpoints import Card
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.judging import LazyJudge
-from soups.progress import track
-from soups.recipes.pool import Ingredient, Pool, mean_of
-from soups.recipes.sweep import best_first
-from soups.statistics import bootstrap_interval
+from soups.checkpoints.checkpoint import Card
+from soups.core.progress import track
+from soups.core.statistics import bootstrap_interval
+from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.soup.judge import LazyJudge
+from soups.recipes.shared.pool import Ingredient, Pool, mean_of
+from soups.recipes.shared.sweep import best_first
 
 logger = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints import Card, read_state
-from soups.errors import UsageError
+from soups.checkpoints.checkpoint import Card, read_state
+from soups.core.errors import UsageError
 from soups.evaluation.batchnorm import SEED, Settler, batchnorm_layers, drawn, print_of
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.sets import evaluation_set
-from soups.recipes.pool import Pool, canonical_order, mean_of
-from soups.records import append_record, fingerprint, read_records
+from soups.files.atomic import append_record, fingerprint, read_records
+from soups.pipeline.run.images import evaluation_set
+from soups.pipeline.score.evaluate import Bench
+from soups.recipes.shared.pool import Pool, canonical_order, mean_of
 
 if TYPE_CHECKING:
     from soups.evaluation.judge import ValidationJudge

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soups.checkpoints import SUFFIX, IngredientCard, read_card, read_state
-from soups.errors import DataError
-from soups.hashes import hashes_of
-from soups.pipeline.foreign import ENDINGS
-from soups.pipeline.run import Run
-from soups.pipeline.settings import CommandSettings
-from soups.preflight import strip_prefix
-from soups.recipes.pool import Ingredient
-from soups.runtime import cache_dir
+from soups.checkpoints.checkpoint import SUFFIX, IngredientCard, read_card, read_state
+from soups.checkpoints.compatibility import strip_prefix
+from soups.core.errors import DataError
+from soups.files.file_hashes import hashes_of
+from soups.pipeline.run.foreign_pool import ENDINGS
+from soups.pipeline.run.run import Run
+from soups.pipeline.settings.commands import CommandSettings
+from soups.recipes.shared.pool import Ingredient
+from soups.runtime.devices import cache_dir
 
 
 @dataclass
@@ -66,12 +66,12 @@ class Library:
         return self._ingredient(path.stem, digest, path)
 
     def _ingredient(self, name: str, sha256: str, path: Path) -> Ingredient:
-        from soups.pipeline.reading import is_mapped
+        from soups.pipeline.run.model_files import is_mapped
 
         return Ingredient(name, sha256, math.nan, math.nan, lambda: self._read(path), is_mapped(path))
 
     def _read(self, path: Path) -> Any:
-        from soups.pipeline.reading import read_model
+        from soups.pipeline.run.model_files import read_model
 
         if path.suffix == SUFFIX and read_card(path) is not None:
             return strip_prefix(read_state(path))[0]

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from soups.checkpoints import SUFFIX, Card
-from soups.errors import DataError, UsageError
-from soups.pipeline.evaluate import pool_paths
-from soups.pipeline.foreign import ENDINGS
-from soups.pipeline.reading import find_model
-from soups.pipeline.run import Run
-from soups.pipeline.settings import RunSettings
+from soups.checkpoints.checkpoint import SUFFIX, Card
+from soups.core.errors import DataError, UsageError
+from soups.pipeline.run.foreign_pool import ENDINGS
+from soups.pipeline.run.model_files import find_model
+from soups.pipeline.run.run import Run
+from soups.pipeline.score.evaluate import pool_paths
+from soups.pipeline.settings.commands import RunSettings
 
 logger = logging.getLogger(__name__)
 

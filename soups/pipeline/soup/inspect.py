@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.averaging import card_misfits
-from soups.checkpoints import SUFFIX, Card, read_card
-from soups.errors import DataError, UserError
-from soups.headers import Layout, layout_of
-from soups.pipeline.barriers import accuracy_of, barriers_of
-from soups.pipeline.evaluate import Bench, score_model
-from soups.pipeline.pool import ingredient_of, pool_key
-from soups.pipeline.reading import read_model
-from soups.pipeline.run import Run
-from soups.preflight import misfits
-from soups.recipes.angles import angles, gram, lengths, spread
-from soups.recipes.columns import at_hand
-from soups.records import append_record, read_records, write_table
+from soups.checkpoints.average import card_misfits
+from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
+from soups.checkpoints.compatibility import misfits
+from soups.core.errors import DataError, UserError
+from soups.files.atomic import append_record, read_records, write_table
+from soups.pipeline.run.model_files import read_model
+from soups.pipeline.run.run import Run
+from soups.pipeline.score.evaluate import Bench, score_model
+from soups.pipeline.soup.barriers import accuracy_of, barriers_of
+from soups.pipeline.soup.pool import ingredient_of, pool_key
+from soups.recipes.shared.angles import angles, gram, lengths, spread
+from soups.recipes.shared.tensor_chunks import at_hand
 from soups.report import inspection as report
-from soups.weights import first_not_finite
+from soups.weights.safetensors_header import Layout, layout_of
+from soups.weights.state_dict import first_not_finite
 
 if TYPE_CHECKING:
     import torch

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints import Card
-from soups.data.held import HeldImages
+from soups.checkpoints.checkpoint import Card
+from soups.data.images.memory_cache import HeldImages
 from soups.data.samples import set_rows
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.pool import pool_of
-from soups.pipeline.sets import evaluation_set
-from soups.recipes.pool import Accept, Pool, Verdict
-from soups.runtime import limit_threads
+from soups.pipeline.run.images import evaluation_set
+from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.soup.pool import pool_of
+from soups.recipes.shared.pool import Accept, Pool, Verdict
+from soups.runtime.devices import limit_threads
 
 if TYPE_CHECKING:
     from soups.evaluation.judge import ValidationJudge
@@ -60,7 +60,7 @@ class LazyJudge:
     def _build(self) -> "ValidationJudge":
         from soups.evaluation.judge import ValidationJudge
         from soups.models.build import build_empty
-        from soups.pipeline.settling import settle
+        from soups.pipeline.soup.batchnorm import settle
 
         bench = self.bench
         limit_threads(bench.runtime.threads)

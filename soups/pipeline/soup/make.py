@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from soups.averaging import soup_card
-from soups.checkpoints import (
+from soups.checkpoints.average import soup_card
+from soups.checkpoints.checkpoint import (
     SUFFIX,
     Card,
     IngredientCard,
@@ -20,27 +20,27 @@ from soups.checkpoints import (
     read_layout,
     write_checkpoint,
 )
-from soups.errors import UsageError, unknown_name
+from soups.core.errors import UsageError, unknown_name
+from soups.core.metrics import METRICS
 from soups.evaluation.batchnorm import has_statistics
-from soups.filemeans import NotFinite, has_plain_mean, write_mean
-from soups.hashes import remember
-from soups.headers import Layout, layout_of
-from soups.launchers import launcher_of
-from soups.metrics import METRICS
-from soups.pipeline.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
-from soups.pipeline.judging import LazyJudge
-from soups.pipeline.pool import pool_key, pool_of, refuse_unfit
-from soups.pipeline.run import Run
-from soups.pipeline.together import Together, seat_of_run
-from soups.recipes import RECIPES, UNJUDGED
-from soups.recipes.budget import Budgeted
-from soups.recipes.options import all_options
-from soups.recipes.pool import Judge, Soup, canonical_order
-from soups.recipes.resume import Replay
+from soups.files.atomic import append_record, fingerprint, read_records
+from soups.files.file_hashes import remember
+from soups.pipeline.run.run import Run
+from soups.pipeline.score.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
+from soups.pipeline.soup.judge import LazyJudge
+from soups.pipeline.soup.parallel_judge import Together, seat_of_run
+from soups.pipeline.soup.pool import pool_key, pool_of, refuse_unfit
+from soups.recipes.registry import RECIPES, UNJUDGED
+from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.options import all_options
+from soups.recipes.shared.pool import Judge, Soup, canonical_order
+from soups.recipes.shared.resume import Replay
 from soups.recipes.uniform import uniform_soup
-from soups.records import append_record, fingerprint, read_records
-from soups.runtime import cache_dir, limit_threads
-from soups.weights import integer_rule
+from soups.runtime.devices import cache_dir, limit_threads
+from soups.runtime.launchers import launcher_of
+from soups.weights.file_mean import NotFinite, has_plain_mean, write_mean
+from soups.weights.safetensors_header import Layout, layout_of
+from soups.weights.state_dict import integer_rule
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from soups.launch import called_off, result_of, worker_number
-from soups.launchers import Launcher, Local
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.judging import LazyJudge
-from soups.pipeline.pool import pool_of
-from soups.recipes.pool import Accept, Ingredient, Judge, Pool, Verdict
-from soups.recipes.running import RunningSum
-from soups.runtime import limit_threads
+from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.soup.judge import LazyJudge
+from soups.pipeline.soup.pool import pool_of
+from soups.recipes.shared.pool import Accept, Ingredient, Judge, Pool, Verdict
+from soups.recipes.shared.running_mean import RunningSum
+from soups.runtime.devices import limit_threads
+from soups.runtime.launchers import Launcher, Local
+from soups.runtime.workers import called_off, result_of, worker_number
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from soups.averaging import check_cards
-from soups.checkpoints import SUFFIX, Card, read_card, read_layout
-from soups.errors import DataError
-from soups.headers import Layout, layout_of
-from soups.metrics import METRICS, predictions
-from soups.pipeline.choice import start_of
-from soups.pipeline.evaluate import Bench, evaluate_individuals, pool_paths
-from soups.pipeline.reading import is_mapped, read_model
-from soups.preflight import check_duplicates, check_layouts
-from soups.recipes.pool import Ingredient, Pool, Verdict
-from soups.records import fingerprint
-from soups.weights import refuse_not_finite
+from soups.checkpoints.average import check_cards
+from soups.checkpoints.checkpoint import SUFFIX, Card, read_card, read_layout
+from soups.checkpoints.compatibility import check_duplicates, check_layouts
+from soups.core.errors import DataError
+from soups.core.metrics import METRICS, predictions
+from soups.files.atomic import fingerprint
+from soups.pipeline.run.model_files import is_mapped, read_model
+from soups.pipeline.score.evaluate import Bench, evaluate_individuals, pool_paths
+from soups.pipeline.soup.ingredients import start_of
+from soups.recipes.shared.pool import Ingredient, Pool, Verdict
+from soups.weights.safetensors_header import Layout, layout_of
+from soups.weights.state_dict import refuse_not_finite
 
 
 def pool_key(hashes: Iterable[str]) -> str:

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from soups.checkpoints import FORMAT_VERSION, SUFFIX, Card, SoupCard, read_card, write_checkpoint
-from soups.errors import DataError, PartialFailure, UsageError, UserError
-from soups.pipeline.library import Library
-from soups.pipeline.reading import find_model
-from soups.pipeline.run import Run, existing_run, latest_run, open_run
-from soups.pipeline.settings import MainSettings, RunSettings
-from soups.recipes.pool import Pool
-from soups.records import publish, sha256_of, whole_file
+from soups.checkpoints.checkpoint import FORMAT_VERSION, SUFFIX, Card, SoupCard, read_card, write_checkpoint
+from soups.core.errors import DataError, PartialFailure, UsageError, UserError
+from soups.files.atomic import publish, sha256_of, whole_file
+from soups.pipeline.run.model_files import find_model
+from soups.pipeline.run.run import Run, existing_run, latest_run, open_run
+from soups.pipeline.settings.commands import MainSettings, RunSettings
+from soups.pipeline.soup.ingredient_index import Library
+from soups.recipes.shared.pool import Pool
 
 if TYPE_CHECKING:
-    from soups.pipeline.evaluate import Bench
-    from soups.pipeline.judging import LazyJudge
+    from soups.pipeline.score.evaluate import Bench
+    from soups.pipeline.soup.judge import LazyJudge
 
     BenchOf = Callable[[Run], Bench]
 
@@ -76,7 +76,7 @@ def _soup_of(name: str, settings: MainSettings, given: Collection[str]) -> tuple
 
 def _rebuilt(path: Path, run: Run | None, settings: MainSettings, bench_of: "BenchOf") -> str:
     """Make one soup again; what became of it, in words."""
-    from soups.recipes.remake import NEEDS_JUDGE, NEEDS_START, remake
+    from soups.recipes.shared.remake import NEEDS_JUDGE, NEEDS_START, remake
 
     card, text = _card_of(path)
     soup = card.soup
@@ -104,7 +104,7 @@ def _has_own_statistics(soup: SoupCard) -> bool:
 
 def _judge_of(path: Path, run: Run | None, bench_of: "BenchOf", pool: Pool, soup: SoupCard) -> "LazyJudge":
     """The judge of the soup's run."""
-    from soups.pipeline.judging import LazyJudge
+    from soups.pipeline.soup.judge import LazyJudge
 
     if run is None:
         raise UsageError(

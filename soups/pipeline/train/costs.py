@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from soups.data.augment import augmented_preprocessing
+from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
-from soups.launch import Crew, result_of
-from soups.pipeline.plan import Task
-from soups.pipeline.run import Run, existing_run
-from soups.pipeline.sets import evaluation_set, training_set
-from soups.records import append_record, fingerprint, read_records
-from soups.runtime import peak_memory
+from soups.files.atomic import append_record, fingerprint, read_records
+from soups.pipeline.run.images import evaluation_set, training_set
+from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.train.plan import Task
+from soups.runtime.devices import peak_memory
+from soups.runtime.workers import Crew, result_of
 
 _STEPS, _ROUNDS = 2, 3
 """Steps of training in each round; the first round warms up and does not count."""
@@ -75,8 +75,8 @@ def _conditions(task: Task, run: Run) -> dict[str, Any]:
 
 def _measure(task: Task) -> dict[str, Any]:
     """Train a few steps as the fine-tune would, and tell what that took; runs in a process of its own."""
+    from soups.models.flops import multiply_adds
     from soups.models.load import load_classifier
-    from soups.models.multiply_adds import multiply_adds
     from soups.training.finetune import Finetune
 
     run = _run_of(task)

@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from soups import cli
-from soups.errors import Diverged, UsageError, UserError
-from soups.launch import caught
-from soups.pipeline.finetune import follow, train_one
-from soups.pipeline.plan import Task
-from soups.pipeline.settings import FinetuneSettings
-from soups.process_group import ProcessGroup
+from soups.cli import flags as cli
+from soups.core.errors import Diverged, UsageError, UserError
+from soups.pipeline.settings.commands import FinetuneSettings
+from soups.pipeline.train.finetune import follow, train_one
+from soups.pipeline.train.plan import Task
+from soups.runtime.process_group import ProcessGroup
+from soups.runtime.workers import caught
 
 logger = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from soups.launch import Crew
-from soups.pipeline.creation import is_new
-from soups.pipeline.plan import parse_indices
-from soups.pipeline.settings import FinetuneSettings
+from soups.pipeline.run.create import is_new
+from soups.pipeline.settings.commands import FinetuneSettings
+from soups.pipeline.train.plan import parse_indices
+from soups.runtime.workers import Crew
 
 
 @contextmanager

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from soups.pipeline.plan import Task, training_record
-from soups.pipeline.run import existing_run
-from soups.records import append_record, fingerprint, read_records
-from soups.report.learning_curves import last_training
+from soups.files.atomic import append_record, fingerprint, read_records
+from soups.pipeline.run.run import existing_run
+from soups.pipeline.train.plan import Task, training_record
+from soups.report.figures.learning_curves import last_training
 from soups.training.settings import TrainingSettings
 
 _LINES_TOLD = 3

@@ -7,28 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups import cli
-from soups.checkpoints import SUFFIX, Card, read_card, write_checkpoint
-from soups.data.augment import augmented_preprocessing
+from soups.checkpoints.checkpoint import SUFFIX, Card, read_card, write_checkpoint
+from soups.cli import flags as cli
+from soups.core.errors import AtWork, EnvironmentFailure, PartialFailure, UserError, unknown_name
+from soups.core.metrics import METRICS
+from soups.core.signals import held_back
+from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
-from soups.errors import AtWork, EnvironmentFailure, PartialFailure, UserError, unknown_name
-from soups.interruption import held_back
-from soups.launch import Crew, worker_number
-from soups.launchers import Launcher, LaunchSettings, Local, launcher_of, require_launcher
-from soups.metrics import METRICS
-from soups.pipeline.away import fetched
-from soups.pipeline.creation import create_run, make_start
-from soups.pipeline.early_workers import early_workers
-from soups.pipeline.epoch_log import EpochLog, epoch_text, last_lines
-from soups.pipeline.plan import Task, asked_for, parse_indices, plan, training_record
-from soups.pipeline.run import Run, existing_run, say_if_flattering
-from soups.pipeline.sets import evaluation_set, training_set
-from soups.pipeline.settings import FinetuneSettings
-from soups.process_group import ALONE, ProcessGroup, joined
-from soups.records import fingerprint, locked, write_text
-from soups.runtime import Runtime, prefer_determinism
+from soups.files.atomic import fingerprint, locked, write_text
+from soups.pipeline.run.create import create_run, make_start
+from soups.pipeline.run.images import evaluation_set, training_set
+from soups.pipeline.run.run import Run, existing_run, say_if_flattering
+from soups.pipeline.score.transfer import fetched
+from soups.pipeline.settings.commands import FinetuneSettings
+from soups.pipeline.train.early_workers import early_workers
+from soups.pipeline.train.epoch_log import EpochLog, epoch_text, last_lines
+from soups.pipeline.train.plan import Task, asked_for, parse_indices, plan, training_record
+from soups.runtime.devices import Runtime, prefer_determinism
+from soups.runtime.launchers import Launcher, LaunchSettings, Local, launcher_of, require_launcher
+from soups.runtime.process_group import ALONE, ProcessGroup, joined
+from soups.runtime.workers import Crew, worker_number
 from soups.training.optimizers import require_optimizer
-from soups.training.space import start_file
+from soups.training.search_space import start_file
 from soups.training.state import StateFile
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
             with early_workers(given.settings) as crew:
                 train_all(_planned(given), given.settings.launch, crew)
         else:
-            from soups.pipeline.in_group import train_in_group
+            from soups.pipeline.train.distributed import train_in_group
 
             train_in_group(_planned, given, group)
 
@@ -206,7 +206,7 @@ def follow(task: Task, group: ProcessGroup) -> None:
 def _train(
     task: Task, run: Run, path: Path, record: dict[str, Any], watch: OnEpoch | None, group: ProcessGroup
 ) -> None:
-    from soups.pipeline.tracking import open_tracker
+    from soups.pipeline.train.trackers import open_tracker
 
     settings, name = task.settings, f"{run.name}{task.index}"
     tracker = open_tracker(settings.wandb, run.name, name, record)

@@ -3,12 +3,12 @@
 import logging
 from pathlib import Path
 
-from soups.checkpoints import Card
-from soups.pipeline.plan import asked_for
-from soups.pipeline.run import Run
-from soups.progress import track
-from soups.records import fingerprint, read_records
-from soups.report.learning_curves import Course, course_of, draw_course, draw_pool
+from soups.checkpoints.checkpoint import Card
+from soups.core.progress import track
+from soups.files.atomic import fingerprint, read_records
+from soups.pipeline.run.run import Run
+from soups.pipeline.train.plan import asked_for
+from soups.report.figures.learning_curves import Course, course_of, draw_course, draw_pool
 
 logger = logging.getLogger(__name__)
 

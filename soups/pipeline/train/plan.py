@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soups.checkpoints import Card
-from soups.errors import UsageError
-from soups.pipeline.run import Run
-from soups.pipeline.settings import FinetuneSettings
-from soups.runtime import Runtime
+from soups.checkpoints.checkpoint import Card
+from soups.core.errors import UsageError
+from soups.pipeline.run.run import Run
+from soups.pipeline.settings.commands import FinetuneSettings
+from soups.runtime.devices import Runtime
 from soups.training.hyperparameters import hyperparameters
 from soups.training.schedule import PLATEAU
 from soups.training.settings import TrainingSettings

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
-from soups.errors import EnvironmentFailure
+from soups.core.errors import EnvironmentFailure
 
 
 class Tracker(Protocol):

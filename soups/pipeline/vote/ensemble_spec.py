@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from soups.core.errors import DataError, UsageError
+from soups.core.labels import LabelSpace
+from soups.core.metrics import probabilities
 from soups.ensembles import RULES, fit_exponents, fit_weights, join_originally, lift, parse_members
-from soups.errors import DataError, UsageError
-from soups.labels import LabelSpace
-from soups.metrics import probabilities
-from soups.pipeline.evaluate import Bench, pool_paths
-from soups.pipeline.reading import find_model
-from soups.pipeline.settings import InferenceSettings
-from soups.pipeline.unseen import unseen_rows
-from soups.pipeline.votes import SPLIT, default_model, vote
+from soups.pipeline.run.model_files import find_model
+from soups.pipeline.score.evaluate import Bench, pool_paths
+from soups.pipeline.score.votes import SPLIT, default_model, vote
+from soups.pipeline.settings.commands import InferenceSettings
+from soups.pipeline.vote.heldout import unseen_rows
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from soups.data.samples import read_samples, set_rows
-from soups.pipeline.evaluate import Bench
-from soups.pipeline.recorded import read_recorded
-from soups.pipeline.sets import image_paths
+from soups.pipeline.run.images import image_paths
+from soups.pipeline.run.run_settings import read_recorded
+from soups.pipeline.score.evaluate import Bench
 
 logger = logging.getLogger(__name__)
 

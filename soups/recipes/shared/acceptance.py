@@ -7,7 +7,7 @@ turn a verdict down that it would accept after more images came out right.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from soups.recipes.pool import Verdict
+from soups.recipes.shared.pool import Verdict
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from soups.errors import UsageError
-from soups.recipes.pool import Accept, Ingredient, Judge, Verdict
+from soups.core.errors import UsageError
+from soups.recipes.shared.pool import Accept, Ingredient, Judge, Verdict
 
 if TYPE_CHECKING:
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 
 class Budgeted:

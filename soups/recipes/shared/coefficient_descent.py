@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.recipes.budget import spent
-from soups.recipes.mixing import Mixture, slopes
-from soups.recipes.pool import MEMORY, Teacher, Verdict
-from soups.recipes.resume import recalled
-from soups.recipes.sweep import Trace
+from soups.recipes.shared.budget import spent
+from soups.recipes.shared.mixing import Mixture, slopes
+from soups.recipes.shared.pool import MEMORY, Teacher, Verdict
+from soups.recipes.shared.resume import recalled
+from soups.recipes.shared.sweep import Trace
 
 if TYPE_CHECKING:
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 _MOMENTA = (0.9, 0.95)
 """Adam's; the second is shorter than usual, as there are few steps."""

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.errors import UsageError, unknown_name
-from soups.recipes.columns import at_hand
-from soups.recipes.pool import Ingredient
-from soups.weights import check_compatible, refuse_not_finite
+from soups.core.errors import UsageError, unknown_name
+from soups.recipes.shared.pool import Ingredient
+from soups.recipes.shared.tensor_chunks import at_hand
+from soups.weights.state_dict import check_compatible, refuse_not_finite
 
 if TYPE_CHECKING:
     import torch
 
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 KINDS = ("model", "block", "tensor")
 """What has coefficients of its own: the whole network, each block of it, each tensor."""

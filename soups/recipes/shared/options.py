@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from soups.errors import UsageError, unknown_name
-from soups.recipes import RECIPES
+from soups.core.errors import UsageError, unknown_name
+from soups.recipes.registry import RECIPES
 
 _OWN = ("on_decision",)
 """Keywords that are no options: they are the caller's."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from soups.errors import DataError
-from soups.weights import average, average_mapped
+from soups.core.errors import DataError
+from soups.weights.state_dict import average, average_mapped
 
 if TYPE_CHECKING:
     import numpy as np

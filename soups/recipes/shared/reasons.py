@@ -2,8 +2,8 @@
 
 import math
 
-from soups.recipes.acceptance import LossAtMost, LowerLoss, Significant, chance_of, gains_and_losses
-from soups.recipes.pool import Accept, Verdict
+from soups.recipes.shared.acceptance import LossAtMost, LowerLoss, Significant, chance_of, gains_and_losses
+from soups.recipes.shared.pool import Accept, Verdict
 
 
 def why(verdict: Verdict, incumbent: Verdict, accept: Accept, accepted: bool) -> str:

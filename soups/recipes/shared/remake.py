@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from soups.averaging import summed_shares
-from soups.errors import DataError
-from soups.recipes import RECIPES
-from soups.recipes.options import options_of
-from soups.recipes.pool import Ingredient, Judge, Pool, mean_of
-from soups.weights import average, average_mapped
+from soups.checkpoints.average import summed_shares
+from soups.core.errors import DataError
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.options import options_of
+from soups.recipes.shared.pool import Ingredient, Judge, Pool, mean_of
+from soups.weights.state_dict import average, average_mapped
 
 if TYPE_CHECKING:
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 NEEDS_START = ("wise_ft", "model_stock", "task_arithmetic", "ties", "dare")
 """Recipes that interpolate with the start."""
@@ -70,7 +70,7 @@ def _weighted(ingredients: Sequence[Ingredient], coefficients: Sequence[float], 
 
 
 def _learned(ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]) -> "State":
-    from soups.recipes.mixing import mixed
+    from soups.recipes.shared.mixing import mixed
 
     return mixed(ingredients, options)
 

@@ -5,10 +5,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from soups.recipes.pool import DECISION_KEYS, MEMORY, Accept, Judge, Verdict, unpacked
+from soups.recipes.shared.pool import DECISION_KEYS, MEMORY, Accept, Judge, Verdict, unpacked
 
 if TYPE_CHECKING:
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 logger = logging.getLogger(__name__)
 

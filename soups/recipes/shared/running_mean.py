@@ -3,13 +3,13 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from soups.recipes.pool import Ingredient
-from soups.weights import WeightedSum
+from soups.recipes.shared.pool import Ingredient
+from soups.weights.state_dict import WeightedSum
 
 if TYPE_CHECKING:
     import torch
 
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 _PAGE = 4096
 """Bytes; touching one of each page brings a mapped file into memory."""

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from soups.errors import UsageError
-from soups.recipes.acceptance import AtLeast
-from soups.recipes.budget import spent
-from soups.recipes.pool import MEMORY, Ingredient, Judge, OnDecision, Verdict, decision
-from soups.recipes.reasons import gains, out_of_reach
-from soups.recipes.resume import recalled, verdict_of
+from soups.core.errors import UsageError
+from soups.recipes.shared.acceptance import AtLeast
+from soups.recipes.shared.budget import spent
+from soups.recipes.shared.pool import MEMORY, Ingredient, Judge, OnDecision, Verdict, decision
+from soups.recipes.shared.reasons import gains, out_of_reach
+from soups.recipes.shared.resume import recalled, verdict_of
 
 if TYPE_CHECKING:
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 SCALES = (1.0, 0.75, 1.25, 0.5, 1.5, 0.25, 1.75, 2.0, 0.0)
 """How far to go along a direction in which 1 is the plain mean; nearest to 1 first, as the first wins ties."""

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from soups.errors import DataError
-from soups.recipes.budget import untried_option, untried_words
-from soups.recipes.columns import at_hand, pieces_of
-from soups.recipes.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order
-from soups.recipes.sweep import sweep, swept_values
-from soups.weights import check_compatible, refuse_not_finite
+from soups.core.errors import DataError
+from soups.recipes.shared.budget import untried_option, untried_words
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order
+from soups.recipes.shared.sweep import sweep, swept_values
+from soups.recipes.shared.tensor_chunks import at_hand, pieces_of
+from soups.weights.state_dict import check_compatible, refuse_not_finite
 
 if TYPE_CHECKING:
     import torch
 
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
     Change = Callable[[Ingredient, str], Callable[[torch.Tensor], torch.Tensor]]
     Merge = Callable[[list[torch.Tensor]], torch.Tensor]

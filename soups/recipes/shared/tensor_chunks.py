@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.headers import content_of, header_bytes, layout_of
-from soups.recipes.pool import Ingredient
-from soups.records import explained_write
+from soups.files.atomic import explained_write
+from soups.recipes.shared.pool import Ingredient
+from soups.weights.safetensors_header import content_of, header_bytes, layout_of
 
 if TYPE_CHECKING:
     import torch
 
-    from soups.recipes.pool import State
+    from soups.recipes.shared.pool import State
 
 _PIECE = 1 << 16
 """Numbers taken at a time: 0.5 MiB in float64, of each model."""

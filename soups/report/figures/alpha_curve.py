@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soups.metrics import METRICS
-from soups.report.pictures import BLACK, BLUE, ORANGE, VERMILION, new_figure, plain, save
+from soups.core.metrics import METRICS
+from soups.report.figures.style import BLACK, BLUE, ORANGE, VERMILION, new_figure, plain, save
 
 _PREFIX = "alpha="
 

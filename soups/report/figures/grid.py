@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.report.pictures import BLACK, new_figure, plain, save
+from soups.report.figures.style import BLACK, new_figure, plain, save
 
 _MOST_COLUMNS = 8
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.metrics import METRICS
-from soups.report.pictures import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, new_figure, plain, save
+from soups.core.metrics import METRICS
+from soups.report.figures.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, new_figure, plain, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

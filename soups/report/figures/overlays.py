@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.report.pictures import BLACK, BLUE, GREY, VERMILION, new_figure, plain, save
+from soups.report.figures.style import BLACK, BLUE, GREY, VERMILION, new_figure, plain, save
 
 _COLOURS = "inferno"
 """Bright where there is evidence: of rising lightness, so that it reads the same with every kind of colour vision."""

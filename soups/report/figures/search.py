@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.records import write_text
-from soups.report.search_pictures import draw_picture
+from soups.files.atomic import write_text
+from soups.report.figures.search_figures import draw_picture
 
 if TYPE_CHECKING:
     from optuna import Study

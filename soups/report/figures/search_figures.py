@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.report.pictures import DOTS_PER_INCH, plain, save, shortened
+from soups.report.figures.style import DOTS_PER_INCH, plain, save, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.records import whole_file
+from soups.files.atomic import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.labels import SEPARATOR, LabelSpace
+from soups.core.labels import SEPARATOR, LabelSpace
 from soups.report.answers import Answers
-from soups.report.grid import Tile, draw_grid
-from soups.report.overlays import magnified
-from soups.report.pictures import GREEN, VERMILION, short_names
+from soups.report.figures.grid import Tile, draw_grid
+from soups.report.figures.overlays import magnified
+from soups.report.figures.style import GREEN, VERMILION, short_names
 
 _NAME_LENGTH = 15
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.records import write_text
+from soups.files.atomic import write_text
 
 _TEMPLATE = "page.html"
 _QUALITY = 85

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soups.data.augment import (
+from soups.core.errors import UsageError
+from soups.core.preprocessing import Preprocessing
+from soups.data.augment.augment import (
     AUGMENTATIONS,
     Augmentation,
     augmentation_of,
@@ -18,12 +20,10 @@ from soups.data.augment import (
     copies_augmentation,
     kind_of,
 )
-from soups.data.crops import Flip, RandomCrop, crop_box
-from soups.data.geometry import Geometry, apply
-from soups.data.rand_augment import RandAugment, check_rand_augment
-from soups.data.transforms import Transform, read_transform
-from soups.errors import UsageError
-from soups.preprocessing import Preprocessing
+from soups.data.augment.crops import Flip, RandomCrop, crop_box
+from soups.data.augment.rand_augment import RandAugment, check_rand_augment
+from soups.data.augment.transforms import Transform, read_transform
+from soups.data.images.geometry import Geometry, apply
 
 PREPROCESSING = Preprocessing(size=16, mean=(0.5, 0.25, 1.0), std=(0.2, 0.3, 0.1), interpolation="bilinear")
 
@@ -149,7 +149,7 @@ def test_other_strings_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["base", "none"])
 def test_without_chance_a_model_is_trained_on_what_it_is_evaluated_on(name: str) -> None:
-    from soups.data.geometry import evaluation_geometry
+    from soups.data.images.geometry import evaluation_geometry
 
     assert augmented_geometry(PREPROCESSING, name) == evaluation_geometry(PREPROCESSING)
     assert augmented_preprocessing(PREPROCESSING, name) == PREPROCESSING

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import soups.data.cache as module
-from soups.data.cache import Images, in_threads, open_images
-from soups.data.decode import decode
-from soups.data.geometry import Geometry, apply
-from soups.data.held import HeldImages
-from soups.errors import DataError, EnvironmentFailure
-from soups.hashes import hashes_of
-from soups.records import sha256_of
+import soups.data.images.cache as module
+from soups.core.errors import DataError, EnvironmentFailure
+from soups.data.images.cache import Images, in_threads, open_images
+from soups.data.images.decode import decode
+from soups.data.images.geometry import Geometry, apply
+from soups.data.images.memory_cache import HeldImages
+from soups.files.atomic import sha256_of
+from soups.files.file_hashes import hashes_of
 
 GEOMETRY = Geometry(10, 8)
 
@@ -71,7 +71,7 @@ def test_opening_again_neither_hashes_nor_decodes(
 ) -> None:
     first = open_images(paths, GEOMETRY, "auto", folder)
     monkeypatch.setattr(module, "read_pixels", never)
-    monkeypatch.setattr("soups.hashes.sha256_of", never)
+    monkeypatch.setattr("soups.files.file_hashes.sha256_of", never)
     again = open_images(paths, GEOMETRY, "auto", folder)
     assert again.file == first.file and np.array_equal(again[5], first[5])
 
@@ -174,9 +174,9 @@ def test_a_disk_that_fills_up_while_building(paths: list[Path], folder: Path) ->
     code = """
 import resource, sys
 from pathlib import Path
-from soups.data.cache import open_images
-from soups.data.geometry import Geometry
-from soups.errors import EnvironmentFailure
+from soups.data.images.cache import open_images
+from soups.data.images.geometry import Geometry
+from soups.core.errors import EnvironmentFailure
 paths = sorted(Path(sys.argv[1]).rglob("*.png"))
 open_images(paths, Geometry(10, 8), "off", Path(sys.argv[2]))  # Remembers the hashes, so that the map is what fails.
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
@@ -199,8 +199,8 @@ def test_no_images_at_all(folder: Path) -> None:
 BUILD = """
 import sys, time
 from pathlib import Path
-import soups.data.cache as cache
-from soups.data.geometry import Geometry
+import soups.data.images.cache as cache
+from soups.data.images.geometry import Geometry
 
 inner = cache.read_pixels
 def slow(path):
@@ -245,8 +245,8 @@ def test_opening_1800_images_is_quick_and_needs_no_torch(tmp_path: Path) -> None
     code = """
 import sys, time
 from pathlib import Path
-from soups.data.cache import open_images
-from soups.data.geometry import Geometry
+from soups.data.images.cache import open_images
+from soups.data.images.geometry import Geometry
 paths = sorted(Path(sys.argv[1]).rglob("*.png"))
 open_images(paths, Geometry(10, 8), "auto", Path(sys.argv[2]))
 times = []

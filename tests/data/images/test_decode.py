@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soups.data.decode import bad_images, decode, unreadable
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.data.images.decode import bad_images, decode, unreadable
 
 
 def gradient(height: int = 6, width: int = 8) -> np.ndarray:

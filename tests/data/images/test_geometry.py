@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soups.data.geometry import Geometry, apply, evaluation_geometry, seen_box, training_geometry
-from soups.errors import UsageError
-from soups.preprocessing import Preprocessing
+from soups.core.errors import UsageError
+from soups.core.preprocessing import Preprocessing
+from soups.data.images.geometry import Geometry, apply, evaluation_geometry, seen_box, training_geometry
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 SIZES = [(32, 32), (33, 32), (31, 77), (100, 50), (7, 5), (500, 333), (32, 45), (1, 60), (64, 64)]
@@ -57,7 +57,7 @@ def test_a_line_of_pixels_does_not_fill_the_memory() -> None:
 
 
 def test_long_images_are_cut_as_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    import soups.data.geometry as module
+    import soups.data.images.geometry as module
 
     image = noise(400, 50)
     plain = apply(image, Geometry(32, 32))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soups.data.decode import decode
-from soups.data.geometry import Geometry, apply
-from soups.data.given_images import GivenImages, listed, open_given, read_given
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.data.images.decode import decode
+from soups.data.images.geometry import Geometry, apply
+from soups.data.images.inputs import GivenImages, listed, open_given, read_given
 
 GEOMETRY = Geometry(12, 10)
 GENERATOR = np.random.default_rng(0)

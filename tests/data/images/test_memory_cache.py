@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soups.data import cache
-from soups.data.cache import open_images
-from soups.data.geometry import evaluation_geometry
-from soups.data.held import HeldImages
-from soups.preprocessing import Preprocessing
+from soups.core.preprocessing import Preprocessing
+from soups.data.images import cache
+from soups.data.images.cache import open_images
+from soups.data.images.geometry import evaluation_geometry
+from soups.data.images.memory_cache import HeldImages
 
 PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soups.data.cache import open_images
-from soups.data.geometry import Geometry
-from soups.data.streamed import StreamedImages
-from soups.errors import DataError
+from soups.core.errors import DataError
+from soups.data.images.cache import open_images
+from soups.data.images.geometry import Geometry
+from soups.data.images.streaming import StreamedImages
 from tests.conftest import make_image
 
 GEOMETRY = Geometry(resize=18, crop=16, interpolation="bicubic")

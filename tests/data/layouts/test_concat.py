@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from soups.data.places import settled
+from soups.core.errors import DataError, UsageError
+from soups.data.layouts.locate import settled
 from soups.data.samples import fingerprints, make_samples
 from soups.data.settings import DataSettings
-from soups.errors import DataError, UsageError
 from tests.data.people import PEOPLE, make_people
 
 

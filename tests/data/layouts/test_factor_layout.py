@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from soups.data.described import described_samples
-from soups.data.layouts import samples_elsewhere
-from soups.data.places import settled
+from soups.core.errors import DataError, UsageError
+from soups.data.layouts.factor_layout import described_samples
+from soups.data.layouts.layouts import samples_elsewhere
+from soups.data.layouts.locate import settled
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
-from soups.errors import DataError, UsageError
 from tests.data.people import PEOPLE, PHOTOS, make_people
 
 

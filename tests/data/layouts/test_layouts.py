@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from soups.data.layouts import LAYOUTS, folder_samples, layout_of, samples_elsewhere
+from soups.core.errors import DataError, UsageError
+from soups.data.layouts.layouts import LAYOUTS, folder_samples, layout_of, samples_elsewhere
+from soups.data.layouts.tables import csv_samples
 from soups.data.settings import DataSettings
-from soups.data.tables import csv_samples
-from soups.errors import DataError, UsageError
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from soups.data.places import settled
+from soups.core.errors import UsageError
+from soups.data.layouts.locate import settled
 from soups.data.settings import DataSettings
-from soups.errors import UsageError
 from tests.data.people import make_people
 
 

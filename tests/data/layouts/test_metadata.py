@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from soups.data.layouts import samples_elsewhere
-from soups.data.metadata import metadata_samples
-from soups.data.places import settled
+from soups.core.errors import DataError
+from soups.data.layouts.layouts import samples_elsewhere
+from soups.data.layouts.locate import settled
+from soups.data.layouts.metadata import metadata_samples
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
-from soups.errors import DataError
 
 
 def touch(root: Path, *names: str) -> Path:

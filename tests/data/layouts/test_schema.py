@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from soups.data.description import is_described, read_description
-from soups.errors import UsageError
+from soups.core.errors import UsageError
+from soups.data.layouts.schema import is_described, read_description
 
 OWN = """
 path: "{split}-{kind}/{name}-{size}cm"

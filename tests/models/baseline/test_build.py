@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from soups.checkpoints import Architecture
-from soups.errors import DataError, UsageError
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError, UsageError
 from soups.models.build import build_empty, build_start, describe
-from soups.models.foreign import network_of
+from soups.models.foreign.state_dict import network_of
 from soups.models.settings import ModelSettings
 
 CLASSES = ("cat", "dog")

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from timm.utils import CheckpointSaver, ModelEmaV3
 from torch import nn
 
-from soups.checkpoints import Card
-from soups.errors import DataError
-from soups.models import clip_models
+from soups.checkpoints.checkpoint import Card
+from soups.core.errors import DataError
 from soups.models.build import build_filled, describe
-from soups.models.foreign import lacks_head, network_of, translate, whole_clip
-from soups.models.foreign_files import read_foreign
+from soups.models.foreign.files import read_foreign
+from soups.models.foreign.state_dict import lacks_head, network_of, translate, whole_clip
 from soups.models.load import load_classifier
+from soups.models.open_clip import build as clip_models
 from soups.models.settings import ModelSettings
 
 CLASSES = ("a", "b", "c", "d")

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from soups.checkpoints import Architecture
-from soups.errors import DataError, EnvironmentFailure, UsageError
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.models import hub
 from soups.models.build import build_empty, build_start, describe
 from soups.models.settings import ModelSettings

@@ -6,10 +6,10 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from soups.errors import EnvironmentFailure, UsageError
+from soups.core.errors import EnvironmentFailure, UsageError
 from soups.models import hub
 from soups.models.build import build_start
-from soups.models.clip_names import exact_name, make_plan, preprocessing_of
+from soups.models.open_clip.names import exact_name, make_plan, preprocessing_of
 from soups.models.settings import ModelSettings
 
 CLASSES = ("cat", "polar_bear", "zero {}")

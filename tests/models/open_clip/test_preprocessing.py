@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from soups.checkpoints import Architecture
-from soups.errors import DataError, UsageError
-from soups.models import clip_names
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError, UsageError
+from soups.core.preprocessing import Preprocessing, normalise
 from soups.models.build import build_empty, describe
-from soups.models.clip_names import make_plan, preprocessing_of
+from soups.models.open_clip import names as clip_names
+from soups.models.open_clip.names import make_plan, preprocessing_of
 from soups.models.settings import ModelSettings
-from soups.preprocessing import Preprocessing, normalise
 
 CLASSES = ("cat", "polar_bear", "zero {}")
 

@@ -12,12 +12,13 @@ import timm.data
 import torch
 from timm.models import create_model
 
-from soups.checkpoints import Architecture
-from soups.errors import DataError, EnvironmentFailure, UsageError
-from soups.models import timm_models, timm_names
+from soups.checkpoints.checkpoint import Architecture
+from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.models.build import build_empty, build_start, describe
 from soups.models.settings import ModelSettings
-from soups.models.timm_names import Plan
+from soups.models.timm import build as timm_models
+from soups.models.timm import names as timm_names
+from soups.models.timm.names import Plan
 
 CLASSES = ("cat", "dog")
 

@@ -16,7 +16,7 @@ from soups.data.settings import DataSettings
 from tests.conftest import COLOURS, make_image
 
 ErrorOf = Callable[[], str]
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[3] / "scripts"
 
 
 def script(name: str) -> ModuleType:

@@ -12,7 +12,7 @@ import pytest
 
 import soups
 import validation
-from soups.checkpoints import read_card
+from soups.checkpoints.checkpoint import read_card
 
 Desk = Any
 QUICK = ["--count", "1", "--faithfulness", "3", "--steps", "4", "--random-maps", "1"]
@@ -20,7 +20,7 @@ QUICK = ["--count", "1", "--faithfulness", "3", "--steps", "4", "--random-maps",
 
 @pytest.fixture(scope="module")
 def explain() -> Any:
-    place = Path(__file__).parents[2] / "scripts" / "explain.py"
+    place = Path(__file__).parents[3] / "scripts" / "explain.py"
     spec = importlib.util.spec_from_file_location("explain_script", place)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

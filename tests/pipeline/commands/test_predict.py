@@ -13,8 +13,8 @@ import torch
 import inference
 import soups
 import validation
-from soups.checkpoints import read_card
-from soups.records import sha256_of
+from soups.checkpoints.checkpoint import read_card
+from soups.files.atomic import sha256_of
 
 Desk = Any
 ErrorOf = Callable[[], str]

@@ -14,11 +14,11 @@ import torch
 import soups
 from scripts import export as export_script
 from scripts import push_to_hub as push_script
-from soups.checkpoints import Card, IngredientCard, SoupCard, write_checkpoint
+from soups.checkpoints.checkpoint import Card, IngredientCard, SoupCard, write_checkpoint
 from soups.models import exports
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
-from soups.pipeline import push
+from soups.pipeline.commands import push
 from tests.pipeline.conftest import Desk
 from tests.pipeline.fake_hub import FakeHub
 
@@ -233,5 +233,5 @@ def test_of_a_run(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, e
 
 def test_help_is_quick_and_torch_free() -> None:
     loaded = set(sys.modules)
-    assert importlib.import_module("soups.pipeline.delivery_settings").PushSettings().push is False
+    assert importlib.import_module("soups.pipeline.settings.delivery").PushSettings().push is False
     assert not {name for name in set(sys.modules) - loaded if name == "torch"}

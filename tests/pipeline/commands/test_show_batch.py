@@ -21,7 +21,7 @@ Studio = Any
 
 def script(name: str) -> ModuleType:
     """A file of scripts/ as a module."""
-    path = Path(__file__).parents[2] / "scripts" / f"{name}.py"
+    path = Path(__file__).parents[3] / "scripts" / f"{name}.py"
     specification = importlib.util.spec_from_file_location(f"script_{name}", path)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)

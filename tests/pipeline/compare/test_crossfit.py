@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import main
-from soups import cli
-from soups.metrics import accuracy, log_loss, probabilities
-from soups.pipeline.crossfit import crossfitted, halves
-from soups.pipeline.evaluate import Bench, pool_paths
-from soups.pipeline.main import open_bench
-from soups.pipeline.settings import MainSettings
-from soups.pipeline.soup import Order
+from soups.cli import flags as cli
+from soups.core.metrics import accuracy, log_loss, probabilities
+from soups.pipeline.commands.main import open_bench
+from soups.pipeline.compare.crossfit import crossfitted, halves
+from soups.pipeline.score.evaluate import Bench, pool_paths
+from soups.pipeline.settings.commands import MainSettings
+from soups.pipeline.soup.make import Order
 
 Desk = Any
 
@@ -79,7 +79,7 @@ def test_the_greedy_soup_of_each_half_is_scored_on_the_other(bench: Bench, desk:
     """The soups are made again by hand from what the log says was chosen."""
     import torch
 
-    from soups.checkpoints import read_state
+    from soups.checkpoints.checkpoint import read_state
     from soups.evaluation.logits import compute_logits
     from soups.models.load import load_classifier
 

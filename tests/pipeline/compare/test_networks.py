@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soups.checkpoints import read_card
+from soups.checkpoints.checkpoint import read_card
+from soups.core.metrics import accuracy, probabilities
 from soups.data.settings import DataSettings
-from soups.launch import Crew
-from soups.metrics import accuracy, probabilities
-from soups.pipeline import costs
-from soups.pipeline.compare_settings import CompareSettings
-from soups.pipeline.entrants import entrants_of
+from soups.pipeline.compare.network_specs import entrants_of
+from soups.pipeline.settings.compare import CompareSettings
+from soups.pipeline.train import costs
+from soups.runtime.workers import Crew
 
 ErrorOf = Callable[[], str]
-SCRIPT = Path(__file__).parents[2] / "scripts" / "compare.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "compare.py"
 WIDE, NARROW = "baseline widths=[8,8,8] name=wide", "baseline widths=[4,4,4] lr=3e-3 name=narrow"
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import main
-from soups import cli
-from soups.checkpoints import read_card
-from soups.pipeline.contenders import contenders_of
-from soups.pipeline.evaluate import Bench, pool_paths
-from soups.pipeline.main import open_bench
-from soups.pipeline.settings import MainSettings
-from soups.pipeline.speed import images_per_second
+from soups.checkpoints.checkpoint import read_card
+from soups.cli import flags as cli
+from soups.pipeline.commands.main import open_bench
+from soups.pipeline.compare.rows import contenders_of
+from soups.pipeline.score.evaluate import Bench, pool_paths
+from soups.pipeline.score.throughput import images_per_second
+from soups.pipeline.settings.commands import MainSettings
 
 Desk = Any
 

@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from soups.checkpoints import read_card
+from soups.checkpoints.checkpoint import read_card
 from soups.data.split import split_samples
 
 Desk = Any
 ErrorOf = Callable[[], str]
-SCRIPT = Path(__file__).parents[2] / "scripts" / "study.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "study.py"
 
 
 @pytest.fixture

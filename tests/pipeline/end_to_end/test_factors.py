@@ -207,7 +207,7 @@ def test_what_cannot_be_joined_is_named(
 ) -> None:
     from safetensors.torch import load_file
 
-    from soups.checkpoints import write_checkpoint
+    from soups.checkpoints.checkpoint import write_checkpoint
 
     models = Path("runs/age/models")
     card, state = copied.card("age0_epochs6"), load_file(models / "age0_epochs6.safetensors")

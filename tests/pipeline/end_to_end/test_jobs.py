@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import finetune
-import soups.pipeline.finetune as training
-from soups import records
+import soups.pipeline.train.finetune as training
+from soups.files import atomic as records
 from tests.pipeline.conftest import Desk
 
 

@@ -12,7 +12,7 @@ import finetune
 import inference
 import main
 import validation
-from soups.data.decode import decode
+from soups.data.images.decode import decode
 
 SIZES = ((30, 300), (300, 30), (64, 64), (17, 19), (1, 1))
 

@@ -13,14 +13,14 @@ import pytest
 import finetune
 import inference
 import main
-from soups import cli
-from soups.checkpoints import read_card
-from soups.pipeline import creation
-from soups.pipeline.settings import FinetuneSettings, InferenceSettings
+from soups.checkpoints.checkpoint import read_card
+from soups.cli import flags as cli
+from soups.pipeline.run import create as creation
+from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings
 
 Desk = Any
 ErrorOf = Callable[[], str]
-EXAMPLES = Path(__file__).parents[2] / "examples" / "fake_or_real"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "fake_or_real"
 EVERYTHING = """
 loss_fn: BCEWithLogitsLoss
 smoothing: 0.1

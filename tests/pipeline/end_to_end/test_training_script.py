@@ -11,7 +11,7 @@ import inference
 import main
 import validation
 
-SCRIPT = Path(__file__).parents[2] / "training.sh"
+SCRIPT = Path(__file__).parents[3] / "training.sh"
 COMMANDS = {"finetune": finetune.main, "main": main.main, "inference": inference.main, "validation": validation.main}
 SMALLER = {"--i": ["0-1"], "--epochs-range": ["1", "2"], "--class-order": ["blue", "green", "red"], "--jobs": ["1"]}
 

@@ -21,13 +21,13 @@ import inference
 import main
 import soups
 import validation
-from soups.checkpoints import read_card
-from soups.cli import Given
-from soups.errors import UsageError
-from soups.pipeline.run import existing_run
-from soups.pipeline.script_settings import StudySettings
-from soups.pipeline.settings import RunSettings
-from soups.pipeline.study import study
+from soups.checkpoints.checkpoint import read_card
+from soups.cli.flags import Given
+from soups.core.errors import UsageError
+from soups.pipeline.compare.study import study
+from soups.pipeline.run.run import existing_run
+from soups.pipeline.settings.commands import RunSettings
+from soups.pipeline.settings.tools import StudySettings
 
 ErrorOf = Callable[[], str]
 CLASSES = ["blue", "green", "red"]

@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 
 import inference
-from soups.checkpoints import read_card, read_state, write_checkpoint
-from soups.errors import EnvironmentFailure, PartialFailure
-from soups.pipeline import evaluate
-from soups.pipeline.shards import Failed, Piece, failure_of, rearranged
+from soups.checkpoints.checkpoint import read_card, read_state, write_checkpoint
+from soups.core.errors import EnvironmentFailure, PartialFailure
+from soups.pipeline.score import evaluate
+from soups.pipeline.score.shards import Failed, Piece, failure_of, rearranged
 from tests.pipeline.conftest import Desk
 
 ErrorOf = Callable[[], str]

@@ -10,7 +10,7 @@ import pytest
 import finetune
 import inference
 import main
-from soups.launchers import LAUNCHERS, Local
+from soups.runtime.launchers import LAUNCHERS, Local
 from tests.pipeline.conftest import Desk
 
 

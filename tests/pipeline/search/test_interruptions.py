@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from soups import launch
-from soups.pipeline import search as searching
+from soups.pipeline.search import search as searching
+from soups.runtime import workers as launch
 from tests.pipeline.searching import SearchBench, started
 
 ErrorOf = Callable[[], str]

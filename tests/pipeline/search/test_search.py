@@ -15,14 +15,14 @@ import wandb
 from safetensors.torch import load_file
 
 import main
-from soups.checkpoints import read_card, write_checkpoint
-from soups.errors import Diverged, UsageError
-from soups.pipeline import search as searching
-from soups.pipeline import search_results
-from soups.pipeline.appraisal import drop_surplus
-from soups.pipeline.run import Run
-from soups.report.search import draw_figures
-from soups.training.sampling import PRUNERS
+from soups.checkpoints.checkpoint import read_card, write_checkpoint
+from soups.core.errors import Diverged, UsageError
+from soups.pipeline.run.run import Run
+from soups.pipeline.search import results as search_results
+from soups.pipeline.search import search as searching
+from soups.pipeline.search.soup_gain import drop_surplus
+from soups.report.figures.search import draw_figures
+from soups.training.samplers import PRUNERS
 from tests.pipeline.searching import ONE_RATE, SPACE, SearchBench
 
 ErrorOf = Callable[[], str]

@@ -20,12 +20,13 @@ import pytest
 from optuna.trial import TrialState
 
 import main
-from soups.checkpoints import read_card
-from soups.pipeline import search as searching
-from soups.pipeline import trial_storage, trials
-from soups.pipeline.trials import Trials, open_trials
+from soups.checkpoints.checkpoint import read_card
+from soups.pipeline.search import search as searching
+from soups.pipeline.search import storage as trial_storage
+from soups.pipeline.search import trials
+from soups.pipeline.search.trials import Trials, open_trials
+from tests.pipeline.search.test_trials import propose
 from tests.pipeline.searching import ONE_RATE, SearchBench, started
-from tests.pipeline.test_trials import propose
 
 PLACES = ("/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb", "/opt/homebrew/opt/postgresql*/bin/initdb")
 

@@ -14,15 +14,15 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from soups.errors import EnvironmentFailure, UsageError
-from soups.pipeline.trials import Trials, open_trials
+from soups.core.errors import EnvironmentFailure, UsageError
+from soups.pipeline.search.trials import Trials, open_trials
 
 DIES_WRITING = """
 import sys, time
 from pathlib import Path
-from soups.pipeline.trial_storage import JOURNAL, KernelLock
-from soups.pipeline.trials import open_trials
-from tests.pipeline.test_trials import propose
+from soups.pipeline.search.storage import JOURNAL, KernelLock
+from soups.pipeline.search.trials import open_trials
+from tests.pipeline.search.test_trials import propose
 folder = Path(sys.argv[1])
 trials = open_trials("toys", folder, None)
 trials.begin("maximize", {"a": 1})
@@ -65,7 +65,7 @@ def test_each_trial_is_claimed_once(tmp_path: Path) -> None:
 def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     code = [sys.executable, "-c", DIES_WRITING, str(tmp_path)]
-    with subprocess.Popen(code, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+    with subprocess.Popen(code, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as process:
         assert process.stdout is not None and process.stdout.readline() == "0.25\n"
         os.kill(process.pid, signal.SIGKILL)
     started = time.monotonic()

@@ -11,16 +11,16 @@ import torch
 
 import finetune
 import main
-from soups.averaging import average
-from soups.checkpoints import read_card, read_state
-from soups.errors import UsageError
+from soups.checkpoints.average import average
+from soups.checkpoints.checkpoint import read_card, read_state
+from soups.core.errors import UsageError
 from soups.evaluation.batchnorm import has_statistics
 from soups.evaluation.settings import EvaluationSettings
-from soups.pipeline import settling
-from soups.pipeline.judging import LazyJudge
-from soups.pipeline.main import open_bench
-from soups.pipeline.pool import pool_of
-from soups.pipeline.settings import MainSettings
+from soups.pipeline.commands.main import open_bench
+from soups.pipeline.settings.commands import MainSettings
+from soups.pipeline.soup import batchnorm as settling
+from soups.pipeline.soup.judge import LazyJudge
+from soups.pipeline.soup.pool import pool_of
 
 RN = {
     "embed_dim": 8,

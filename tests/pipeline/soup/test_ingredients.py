@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from soups.checkpoints import Architecture, Card, write_checkpoint
+from soups.checkpoints.checkpoint import Architecture, Card, write_checkpoint
+from soups.core.errors import DataError, UsageError
+from soups.core.preprocessing import Preprocessing
 from soups.data.settings import DataSettings
-from soups.errors import DataError, UsageError
 from soups.models.settings import ModelSettings
-from soups.pipeline.choice import chosen, start_of
-from soups.pipeline.recorded import RecordedSettings
-from soups.pipeline.run import Run
-from soups.pipeline.settings import RunSettings
-from soups.preprocessing import Preprocessing
+from soups.pipeline.run.run import Run
+from soups.pipeline.run.run_settings import RecordedSettings
+from soups.pipeline.settings.commands import RunSettings
+from soups.pipeline.soup.ingredients import chosen, start_of
 
 CARD = Card(
     kind="start",

@@ -14,10 +14,10 @@ import torch
 import finetune
 import main
 import soups
-from soups.checkpoints import Card, read_card, read_state, write_checkpoint
-from soups.pipeline import barriers
-from soups.pipeline.barriers import Barrier, barriers_of
-from soups.recipes.pool import Ingredient
+from soups.checkpoints.checkpoint import Card, read_card, read_state, write_checkpoint
+from soups.pipeline.soup import barriers
+from soups.pipeline.soup.barriers import Barrier, barriers_of
+from soups.recipes.shared.pool import Ingredient
 
 
 class Desk:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import main
-from soups.checkpoints import read_card, read_state, write_checkpoint
-from soups.pipeline import soup
+from soups.checkpoints.checkpoint import read_card, read_state, write_checkpoint
+from soups.pipeline.soup import make as soup
 
 ErrorOf = Callable[[], str]
 
@@ -50,7 +50,7 @@ def test_a_killed_souping_leaves_no_partial_soup_and_goes_on_where_its_record_en
     whole = copy_of.log("greedy_soup.jsonl")
     trace.unlink()
     files = set((copy_of.run / "models").iterdir())
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(decisions)],
         env={**os.environ, "PYTHONPATH": str(root)},

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from soups.errors import DataError, EnvironmentFailure
-from soups.pipeline.together import Seat, Together
-from soups.recipes.budget import Budgeted
+from soups.core.errors import DataError, EnvironmentFailure
+from soups.pipeline.soup.parallel_judge import Seat, Together
 from soups.recipes.greedy import greedy
-from soups.recipes.pool import Ingredient, Pool, Verdict
+from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.pool import Ingredient, Pool, Verdict
 
 IMAGES = 40
 State = dict[str, torch.Tensor]

@@ -8,12 +8,12 @@ import torch
 
 import main
 import soups
-from soups.averaging import soup_card
-from soups.checkpoints import Architecture, Card, IngredientCard, SoupCard, write_checkpoint
-from soups.preprocessing import Preprocessing
-from soups.recipes import RECIPES
-from soups.recipes.pool import Ingredient, Pool, Verdict
-from soups.records import sha256_of
+from soups.checkpoints.average import soup_card
+from soups.checkpoints.checkpoint import Architecture, Card, IngredientCard, SoupCard, write_checkpoint
+from soups.core.preprocessing import Preprocessing
+from soups.files.atomic import sha256_of
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.pool import Ingredient, Pool, Verdict
 
 ErrorOf = Callable[[], str]
 
@@ -43,7 +43,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def make(recipe: str, models: list[Path], path: Path, **options: object) -> bytes:
     """A soup's bytes, its file as the pipeline writes it."""
-    states = {path: soups.checkpoints.read_state(path) for path in models}
+    states = {path: soups.checkpoints.checkpoint.read_state(path) for path in models}
     start, *parts = [Ingredient(p.stem, sha256_of(p), 0.5, 1.0, lambda p=p: states[p], True) for p in models]
 
     def judge(state: dict[str, torch.Tensor], accept: object = None) -> Verdict:
@@ -54,7 +54,7 @@ def make(recipe: str, models: list[Path], path: Path, **options: object) -> byte
         IngredientCard(name=part.name, sha256=part.sha256, coefficient=share)
         for part, share in zip(soup.ingredients, soup.coefficients, strict=True)
     )
-    ingredient = soups.checkpoints.read_card(models[1])
+    ingredient = soups.checkpoints.checkpoint.read_card(models[1])
     assert ingredient is not None
     card = soup_card(ingredient, SoupCard(recipe=recipe, ingredients=told, options=soup.options))
     write_checkpoint(path, soup.state, card)

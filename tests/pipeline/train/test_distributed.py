@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from soups import cli
-from soups.checkpoints import read_card
-from soups.errors import UsageError
-from soups.pipeline import in_group
-from soups.pipeline.settings import FinetuneSettings
-from soups.process_group import ProcessGroup
+from soups.checkpoints.checkpoint import read_card
+from soups.cli import flags as cli
+from soups.core.errors import UsageError
+from soups.pipeline.settings.commands import FinetuneSettings
+from soups.pipeline.train import distributed as in_group
+from soups.runtime.process_group import ProcessGroup
 from tests.pipeline.conftest import Desk
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LAUNCH = [
     *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"),
     *("--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"),

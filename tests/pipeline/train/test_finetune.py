@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import finetune
-from soups.runtime import Runtime, deterministic_algorithms
-from soups.training.descent import Descent
+from soups.runtime.devices import Runtime, deterministic_algorithms
+from soups.training.step import Descent
 
 
 def test_leaves_when_asked_and_goes_on(
@@ -74,8 +74,8 @@ def test_leaves_when_asked_and_goes_on(
 def test_deterministic_is_for_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from soups import runtime
-    from soups.errors import UsageError
+    from soups.core.errors import UsageError
+    from soups.runtime import devices as runtime
 
     wanted = Runtime(precision="fp32", threads=1, deterministic=True)
     with deterministic_algorithms(wanted):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from soups.recipes import angles as module
-from soups.recipes.angles import angles, gram, lengths, spread
+from soups.recipes.shared import angles as module
+from soups.recipes.shared.angles import angles, gram, lengths, spread
 
 
 def state(seed: int, scale: float = 1.0) -> dict[str, torch.Tensor]:

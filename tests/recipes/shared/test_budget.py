@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from soups.errors import UsageError
-from soups.recipes import RECIPES
-from soups.recipes.budget import Budgeted, spent
-from soups.recipes.pool import Pool, Verdict
+from soups.core.errors import UsageError
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.budget import Budgeted, spent
+from soups.recipes.shared.pool import Pool, Verdict
 
 
 class Counting:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from soups.errors import UsageError
-from soups.recipes import RECIPES
-from soups.recipes.options import all_options, list_recipes, options_of, parse_options
+from soups.core.errors import UsageError
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.options import all_options, list_recipes, options_of, parse_options
 
 
 def test_each_word_goes_to_the_recipes_that_have_it() -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from soups.errors import UsageError
+from soups.core.errors import UsageError
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
-from soups.recipes.pool import Pool, packed, unpacked
+from soups.recipes.shared.pool import Pool, packed, unpacked
 
 
 def test_outcomes_as_text() -> None:

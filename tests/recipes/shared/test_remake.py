@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from soups.errors import DataError
-from soups.recipes import RECIPES
-from soups.recipes.pool import Accept, Ingredient, Pool, Verdict
-from soups.recipes.remake import NEEDS_JUDGE, remake
+from soups.core.errors import DataError
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.pool import Accept, Ingredient, Pool, Verdict
+from soups.recipes.shared.remake import NEEDS_JUDGE, remake
 
 State = dict[str, torch.Tensor]
 GOAL = 0.4

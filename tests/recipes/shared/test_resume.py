@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from soups.recipes import RECIPES
-from soups.recipes.budget import Budgeted
-from soups.recipes.pool import Pool, Soup, Verdict
-from soups.recipes.resume import Replay
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.pool import Pool, Soup, Verdict
+from soups.recipes.shared.resume import Replay
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "greedy": {"accept": "significant", "level": 0.6},

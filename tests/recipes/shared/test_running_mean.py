@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from soups.errors import DataError
+from soups.core.errors import DataError
 from soups.recipes.greedy import greedy
-from soups.recipes.pool import Ingredient, Pool, Verdict
-from soups.recipes.running import RunningSum, same_numbers
-from soups.weights import WeightedSum
+from soups.recipes.shared.pool import Ingredient, Pool, Verdict
+from soups.recipes.shared.running_mean import RunningSum, same_numbers
+from soups.weights.state_dict import WeightedSum
 
 
 class Shelf:

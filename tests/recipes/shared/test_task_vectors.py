@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from soups.errors import DataError, UsageError
-from soups.recipes import RECIPES
+from soups.core.errors import DataError, UsageError
 from soups.recipes.dare import numbers_for
-from soups.recipes.pool import Ingredient, Pool, Soup, Verdict
+from soups.recipes.registry import RECIPES
+from soups.recipes.shared.pool import Ingredient, Pool, Soup, Verdict
 
 State = dict[str, torch.Tensor]
 Arrays = dict[str, np.ndarray]

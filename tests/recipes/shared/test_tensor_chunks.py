@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from soups.recipes.columns import at_hand, pieces_of
-from soups.recipes.pool import Ingredient
+from soups.recipes.shared.pool import Ingredient
+from soups.recipes.shared.tensor_chunks import at_hand, pieces_of
 from soups.recipes.ties import nth_largest
 
 MEBIBYTES = 8
@@ -27,7 +27,7 @@ SCRIPT = """
 import ctypes, gc, sys, pathlib, torch
 from safetensors.torch import load_file
 from soups.recipes import RECIPES
-from soups.recipes.pool import Ingredient, Pool, Verdict
+from soups.recipes.shared.pool import Ingredient, Pool, Verdict
 torch.set_num_threads(1)
 def ingredient(path):
     return Ingredient(path.stem, path.stem, 0.5, 1.0, lambda: load_file(path), mapped=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from soups.report.alpha_curve import Curve, curve_of, draw_curve
+from soups.report.figures.alpha_curve import Curve, curve_of, draw_curve
 
 
 def line(alpha: float, score: float | None, accepted: bool = False, request: str = "b", **more: Any) -> dict[str, Any]:

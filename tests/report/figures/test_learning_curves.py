@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from soups.report.learning_curves import Course, course_of, draw_course, draw_pool
+from soups.report.figures.learning_curves import Course, course_of, draw_course, draw_pool
 
 
 def line(epoch: int, value: float | None = 0.5, phase: str = "all", **more: Any) -> dict[str, Any]:

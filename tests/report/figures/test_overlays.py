@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.report.overlays import Panel, Strip, draw_curves, draw_sheet, overlay
+from soups.report.figures.overlays import Panel, Strip, draw_curves, draw_sheet, overlay
 
 
 def test_an_overlay_shows_the_image_and_gets_lighter_with_the_map() -> None:

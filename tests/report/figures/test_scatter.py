@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from soups.errors import DataError
-from soups.report.scatter import (
+from soups.core.errors import DataError
+from soups.report.figures.scatter import (
     ORIGINAL_SHIFTS,
     ORIGINAL_TEST,
     ORIGINAL_VAL,
@@ -105,7 +105,7 @@ def test_pictures_have_equal_bytes_and_show_every_kind(tmp_path: Path) -> None:
 
 def test_a_distant_start_is_told_and_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr("soups.report.scatter.save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("soups.report.figures.scatter.save", lambda figure, path: figures.append(figure))
     near = [Point("a", "individual", 0.90, 0.70), Point("b", "individual", 0.92, 0.72)]
     for start in (Point("s", "start", 0.5, 0.3), Point("s", "start", 0.89, 0.69)):
         draw_scatter([*near, start], tmp_path / "unused.png")
@@ -120,7 +120,7 @@ def test_drawing_leaves_no_global_state() -> None:
 
     code = (
         "import sys, tempfile, pathlib\n"
-        "from soups.report.scatter import Point, draw_scatter\n"
+        "from soups.report.figures.scatter import Point, draw_scatter\n"
         "assert 'matplotlib' not in sys.modules\n"
         "draw_scatter([Point('a', 'individual', 0.5, 0.5)], pathlib.Path(tempfile.mkdtemp()) / 'a.png')\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"

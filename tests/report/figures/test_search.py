@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from soups.report import search, search_pictures
-from soups.report.search import FIGURES, draw_figures
+from soups.report.figures import search
+from soups.report.figures import search_figures as search_pictures
+from soups.report.figures.search import FIGURES, draw_figures
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-6, 1e-3, log=True),

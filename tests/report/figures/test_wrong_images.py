@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soups.labels import Factor, LabelSpace
+from soups.core.labels import Factor, LabelSpace
 from soups.report.answers import Answers
-from soups.report.wrong_images import draw_wrong_images, wrong_rows
+from soups.report.figures.wrong_images import draw_wrong_images, wrong_rows
 
 NAMES = ["cat", "dog", "owl"]
 
@@ -51,7 +51,7 @@ def test_only_the_worst_are_asked_for_and_drawn(tmp_path: Path) -> None:
 
 def test_worst_stands_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr("soups.report.grid.save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("soups.report.figures.grid.save", lambda figure, path: figures.append(figure))
     table = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.0, 0.1, 0.9]])
     answers = answers_of(table, np.array([1, 1, 0]))
     draw_wrong_images(lambda row: np.zeros((4, 6, 3), np.uint8), answers, tmp_path / "x.png")
@@ -78,7 +78,7 @@ def test_odd_names_and_one_image_that_fails_leave_no_torn_file(tmp_path: Path) -
 
 def test_of_factors_what_is_wrong_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr("soups.report.grid.save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("soups.report.figures.grid.save", lambda figure, path: figures.append(figure))
     space = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "old"))])
     answers = Answers(np.array([0, 1, 3]), np.array([3, 1, 2]), np.array(["a", "b", "c"]), space)
     assert draw_wrong_images(lambda row: np.zeros((4, 6, 3), np.uint8), answers, tmp_path / "x.png") == 2

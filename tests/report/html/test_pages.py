@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.report.pages import Card, Section, write_page
+from soups.report.html.pages import Card, Section, write_page
 
 
 def test_a_page_holds_its_pictures_and_escapes_its_words(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import finetune
 import inference
 import soups
 from scripts import try_backbones
-from soups.checkpoints import read_card, read_state
-from soups.errors import UsageError
-from soups.models import clip_names, timm_names
-from soups.pipeline import backbones
-from soups.pipeline.backbone_settings import BACKBONES
-from soups.records import read_records, read_table
+from soups.checkpoints.checkpoint import read_card, read_state
+from soups.core.errors import UsageError
+from soups.files.atomic import read_records, read_table
+from soups.models.open_clip import names as clip_names
+from soups.models.timm import names as timm_names
+from tools.backbones import run as backbones
+from tools.backbones.settings import BACKBONES
 
 SMALL = {
     "baseline": "baseline widths=[4,6,8]",

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from soups.demo import base, glyphs
-from soups.demo.lessons import LESSONS, draw_entries
-from soups.demo.settings import BaseSettings
+from tools.demo_data import base, glyphs
+from tools.demo_data.lessons import LESSONS, draw_entries
+from tools.demo_data.settings import BaseSettings
 
 TINY = BaseSettings(
     epochs=2, glyphs=96, batch_size=32, layers=1, width=32, embed_dim=16, text_layers=1, text_width=32, threads=1
@@ -59,7 +59,7 @@ def test_it_is_where_its_settings_say(made: Path, cache: Path) -> None:
 def test_a_second_call_finds_it_without_torch(made: Path) -> None:
     before = (made / base.WEIGHTS).stat().st_mtime_ns
     code = (
-        "import sys; from soups.demo.base import make_base; from soups.demo.settings import BaseSettings;"
+        "import sys; from tools.demo_data.base import make_base; from tools.demo_data.settings import BaseSettings;"
         "print(make_base(BaseSettings.model_validate_json(sys.argv[1])));"
         "assert not {'torch', 'open_clip', 'matplotlib'} & set(sys.modules)"
     )
@@ -89,7 +89,7 @@ def test_nothing_is_left_when_training_fails(tmp_path: Path, monkeypatch: pytest
 
 def test_each_epoch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("SOUPS_CACHE", str(tmp_path))
-    with caplog.at_level(logging.INFO, logger="soups.demo.base"):
+    with caplog.at_level(logging.INFO, logger="tools.demo_data.base"):
         base.make_base(TINY)
     assert [record.getMessage()[:20] for record in caplog.records] == ["base: epoch 1 of 2, ", "base: epoch 2 of 2, "]
 

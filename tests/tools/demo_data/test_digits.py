@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soups.demo.digits import GROUP_PATTERN, MARKER, WORDS, make_digits, shifted, who_tests, writer_of
-from soups.demo.settings import DigitsSettings
-from soups.errors import DataError, EnvironmentFailure
+from soups.core.errors import DataError, EnvironmentFailure
+from tools.demo_data.digits import GROUP_PATTERN, MARKER, WORDS, make_digits, shifted, who_tests, writer_of
+from tools.demo_data.settings import DigitsSettings
 
 SHIFTS = {"rotate_left", "rotate_right", "noise", "blur", "translate"}
 
@@ -74,7 +74,8 @@ def test_writers_come_in_blocks() -> None:
 def test_a_second_call_changes_nothing_and_imports_nothing_heavy(digits: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in digits.rglob("*")}
     code = (
-        "import sys; from soups.demo.digits import make_digits; from soups.demo.settings import DigitsSettings;"
+        "import sys; from tools.demo_data.digits import make_digits;"
+        "from tools.demo_data.settings import DigitsSettings;"
         "make_digits(DigitsSettings(location=sys.argv[1], image_size=8));"
         "assert not {'sklearn', 'torch', 'PIL'} & set(sys.modules)"
     )

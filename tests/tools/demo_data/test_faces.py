@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from soups.core.errors import DataError
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
-from soups.demo import faces
-from soups.demo.people import draw_look, draw_mask
-from soups.demo.settings import FacesSettings
-from soups.errors import DataError
+from tools.demo_data import faces
+from tools.demo_data.people import draw_look, draw_mask
+from tools.demo_data.settings import FacesSettings
 
 # Many errors of each kind among few people.
 FEW = FacesSettings(train_people=12, test_people=4, wrong_gender=0.2, wrong_masks=0.25, wrong_age=0.2, jobs=1)

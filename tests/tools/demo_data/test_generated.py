@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from soups.core.errors import DataError
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
-from soups.demo.digits import GROUP_PATTERN, enlarge, writer_of
-from soups.demo.generated import (
+from tools.demo_data.digits import GROUP_PATTERN, enlarge, writer_of
+from tools.demo_data.generated import (
     FAKE,
     REAL,
     SETS,
@@ -22,8 +23,7 @@ from soups.demo.generated import (
     sample_like,
     writers_of_sets,
 )
-from soups.demo.settings import GeneratedDigitsSettings
-from soups.errors import DataError
+from tools.demo_data.settings import GeneratedDigitsSettings
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from soups.demo import glyphs
-from soups.errors import EnvironmentFailure
+from soups.core.errors import EnvironmentFailure
+from tools.demo_data import glyphs
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soups.demo import icons
-from soups.demo.base import CONFIG, make_base
-from soups.demo.lessons import LESSONS
-from soups.demo.settings import BaseSettings
+from tools.demo_data import icons
+from tools.demo_data.base import CONFIG, make_base
+from tools.demo_data.lessons import LESSONS
+from tools.demo_data.settings import BaseSettings
 
 TINY = BaseSettings(
     subject="faces",

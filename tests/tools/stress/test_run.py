@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from soups.torture.faults import Call, _parsed, can_trace
-from soups.torture.saves import SAVES
-from soups.torture.settings import TortureSettings
+from tools.stress.faults import Call, _parsed, can_trace
+from tools.stress.saves import SAVES
+from tools.stress.settings import TortureSettings
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -64,8 +64,8 @@ def test_a_save_survives_a_kill_and_a_full_disk_at_every_system_call(tmp_path: P
 
 NAIVE = """
 from pathlib import Path
-from soups.torture.faults import break_saves
-from soups.torture.saves import Save
+from tools.stress.faults import break_saves
+from tools.stress.saves import Save
 
 def in_place(path, turn):
     with path.open("wb") as stream:

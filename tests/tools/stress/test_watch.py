@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from soups.torture import watch
-from soups.torture.crowd import damage_of
-from soups.torture.sweep import contents, differences
+from tools.stress import watch
+from tools.stress.concurrent_appends import damage_of
+from tools.stress.sweep import contents, differences
 
 
 def test_lines_that_are_added_are_no_loss(tmp_path: Path) -> None:

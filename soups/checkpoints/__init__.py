@@ -1,0 +1,1 @@
+"""Checkpoint files: weights with a card, safe reading of others' files, averages."""

@@ -1,0 +1,1 @@
+"""Settings classes to command-line flags, exceptions to messages and exit codes."""

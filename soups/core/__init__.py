@@ -1,0 +1,1 @@
+"""Errors, labels, preprocessing, metrics and statistics; no files, no torch."""

@@ -1,0 +1,1 @@
+"""How a data set's folders and tables are read into the table of samples."""

@@ -1,0 +1,1 @@
+"""The small convolutional baseline network."""

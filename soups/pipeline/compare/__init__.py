@@ -1,0 +1,1 @@
+"""Comparison tables of a run, and studies over runs."""

@@ -1,0 +1,1 @@
+"""Maps for images of a run."""

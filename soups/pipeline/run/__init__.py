@@ -1,0 +1,1 @@
+"""A run's folder: creating, opening and reading it."""

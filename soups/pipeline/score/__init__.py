@@ -1,0 +1,1 @@
+"""Logits, scores and votes of models on a run's sets."""

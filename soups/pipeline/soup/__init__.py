@@ -1,0 +1,1 @@
+"""Soups of a run."""

@@ -1,0 +1,1 @@
+"""What recipes have in common: the pool, acceptance, budgets, task vectors, means."""

@@ -1,0 +1,1 @@
+"""Figures, drawn with matplotlib and plotly from arrays and files."""

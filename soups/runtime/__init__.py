@@ -1,0 +1,1 @@
+"""Devices, seeds, worker processes, Ray and process groups."""

@@ -1,0 +1,1 @@
+"""Weighted means of state dicts and of weight files."""

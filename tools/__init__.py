@@ -1,0 +1,1 @@
+"""Code for scripts and tests that is not installed with the package."""

@@ -1,0 +1,1 @@
+"""A trial of every backbone: build, train, load, soup, vote, explain."""
