@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import flags as cli
 from soups.core.preprocessing import normalise
+from soups.core.processors import available_cores
 from soups.core.progress import track
 from soups.data.augment.augment import augmentation_of
 from soups.data.images.cache import Images, open_images
@@ -32,7 +33,7 @@ from soups.files.atomic import compact_json, write_json, write_text
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.runtime.devices import Precision, Runtime, RuntimeSettings, available_cores, limit_threads, resolve
+from soups.runtime.devices import Precision, Runtime, RuntimeSettings, limit_threads, resolve
 from soups.training.finetune import Finetune
 from soups.training.settings import TrainingSettings
 from soups.training.training_set import TrainingSet

@@ -18,16 +18,16 @@ from pydantic import Field
 import soups
 from soups.cli import flags as cli
 from soups.core.errors import DataError
+from soups.core.processors import available_cores
 from soups.data.settings import DataSettings
 from soups.models.settings import ModelSettings
-from soups.pipeline.commands.main import open_bench
 from soups.pipeline.run.run_settings import RecordedSettings, record_run
+from soups.pipeline.score.context import open_bench
 from soups.pipeline.settings.commands import CommandSettings
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.pool import pool_of
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.pool import Accept, Judge, Pool, Soup, Verdict
-from soups.runtime.devices import available_cores
 
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State

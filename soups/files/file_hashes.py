@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from soups.core.errors import EnvironmentFailure
+from soups.core.processors import available_cores
 from soups.files.atomic import compact_json, sha256_of, write_text
-from soups.runtime.devices import available_cores
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.core.errors import EnvironmentFailure, UsageError
+from soups.core.processors import available_cores
 
 if TYPE_CHECKING:
     import torch
@@ -105,13 +106,6 @@ def _own_threads(settings: RuntimeSettings) -> int:
         # On the CPU, many processes of one thread finish a pool sooner than few of many.
         return max(1, available_cores() // (_accelerators(settings.device) or available_cores()))
     return max(1, available_cores() // settings.jobs)
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @cache

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from soups.core.processors import available_cores
 from soups.files.atomic import fingerprint, whole_file, write_json
-from soups.runtime.devices import available_cores, cache_dir
+from soups.runtime.devices import cache_dir
 from soups.training.schedule import factor
 from tools.demo_data.folders import alone, whole_folder
 from tools.demo_data.lessons import LESSONS, Batch, Lessons

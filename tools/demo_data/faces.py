@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from soups.core.processors import available_cores
 from soups.files.atomic import write_table
-from soups.runtime.devices import available_cores
 from soups.runtime.workers import run_all
 from tools.demo_data.folders import DataSet
 from tools.demo_data.people import MASKS, Look, Shot, draw_look, draw_shot

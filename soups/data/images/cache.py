@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from soups.core.errors import DataError, EnvironmentFailure
+from soups.core.processors import available_cores
 from soups.core.progress import track
 from soups.data.images.decode import bad_images, quiet, read_pixels, unreadable
 from soups.data.images.geometry import Geometry, apply
 from soups.files.atomic import compact_json, explained_write, whole_file, write_text
 from soups.files.file_hashes import hashes_of
-from soups.runtime.devices import available_cores
 
 logger = logging.getLogger(__name__)
 

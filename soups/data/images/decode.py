@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.core.errors import DataError
+from soups.core.processors import available_cores
 from soups.core.progress import track
-from soups.runtime.devices import available_cores
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,11 +13,11 @@ from soups.data.samples import evaluation_sets, set_rows
 from soups.ensembles.disagreement import divergence, divided, votes_text
 from soups.files.atomic import write_table
 from soups.files.prediction_tables import read_answers
-from soups.pipeline.commands.main import open_bench
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.model_files import find_model
 from soups.pipeline.run.prediction_space import pixels_of, plain_space, small_picture, space_of_tables
 from soups.pipeline.run.run import Run
+from soups.pipeline.score.context import open_bench
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.tools import DisagreementSettings
 from soups.pipeline.vote.ensemble_spec import common_space

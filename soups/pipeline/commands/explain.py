@@ -25,7 +25,7 @@ from soups.pipeline.explain.faithfulness import measured, tell_faithfulness
 from soups.pipeline.explain.images import Case, Shown, all_of, of_files, of_set, spread, telling
 from soups.pipeline.run.model_files import load_model, own_run
 from soups.pipeline.run.run import existing_run
-from soups.pipeline.score.evaluate import Bench, class_order
+from soups.pipeline.score.context import Bench, class_order
 from soups.pipeline.settings.tools import ExplainSettings
 from soups.pipeline.soup.ingredient_index import Library
 from soups.report.figures.overlays import Panel, Strip, draw_sheet, magnified, overlay

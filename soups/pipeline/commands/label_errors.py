@@ -17,13 +17,13 @@ from soups.data.samples import set_rows
 from soups.evaluation.label_errors import Proposal, belongs_to_groups, propose
 from soups.evaluation.probe import features_of, out_of_fold
 from soups.files.atomic import read_table, write_table
-from soups.pipeline.commands.main import open_bench
 from soups.pipeline.run.create import built_start, planned_or_recorded
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.model_files import find_model, load_model
 from soups.pipeline.run.prediction_space import small_picture
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.evaluate import Bench, pool_paths
+from soups.pipeline.score.context import Bench, open_bench
+from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.tools import LabelErrorsSettings
 from soups.report.comparison import align
 from soups.report.html.pages import Card, Section, write_page

@@ -1,58 +1,26 @@
 """What `main.py` does: inspect, evaluate, make soups, compare and plot, as asked for, in this order."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError, unknown_name
-from soups.core.metrics import METRICS
-from soups.evaluation.settings import EvaluationSettings
 from soups.pipeline.run.import_pool import adopt
-from soups.pipeline.run.run import Run, open_run, say_if_flattering
-from soups.pipeline.score.check_foreign import say_if_misordered
-from soups.pipeline.score.evaluate import Bench, evaluate_individuals, pool_paths
-from soups.pipeline.settings.commands import CommandSettings, MainSettings, PoolSettings
+from soups.pipeline.run.run import Run
+from soups.pipeline.score.class_order import say_if_misordered
+from soups.pipeline.score.context import Bench, open_bench
+from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
+from soups.pipeline.settings.commands import MainSettings
 from soups.recipes.registry import RECIPES, UNJUDGED
 from soups.recipes.shared.options import list_recipes, parse_options
-from soups.runtime.launchers import LaunchSettings, require_launcher
 
 if TYPE_CHECKING:
     from soups.pipeline.soup.make import Order
 
 logger = logging.getLogger(__name__)
-
-
-def open_bench(
-    settings: CommandSettings,
-    given: Collection[str],
-    may_differ: Collection[str] = (),
-    *,
-    scoring: bool = True,
-) -> Bench:
-    """The run that a command means, with all that scoring its models needs.
-
-    Args:
-        settings: of the command.
-        given: names of the settings that the user gave.
-        may_differ: settings that mean something else in this command.
-        scoring: something will be scored, so say where that flatters; otherwise the samples table is not read.
-
-    Raises:
-        UsageError: no such run, a setting that differs from the recorded one, or an unknown metric or launcher.
-    """
-    run = open_run(settings, given, may_differ)
-    if scoring:
-        say_if_flattering(run)
-    metric = settings.evaluation.metric if "metric" in given else run.recorded.metric
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS)
-    evaluation = EvaluationSettings.model_validate({**settings.evaluation.model_dump(), "metric": metric})
-    launch = settings.launch if isinstance(settings, PoolSettings) else LaunchSettings()
-    require_launcher(launch)
-    return Bench(run, run.runtime(settings.runtime), evaluation, settings.cache, launch)
 
 
 def cook(given: cli.Given[MainSettings]) -> None:

@@ -16,10 +16,9 @@ from soups.data.samples import reduced, set_rows
 from soups.data.submission import Sheet, find_template, listed_sheet, read_truth, template_sheet
 from soups.ensembles import vote_tables
 from soups.files.table_writers import require_writer, write_pages
-from soups.pipeline.commands.main import open_bench
 from soups.pipeline.run.prediction_space import space_of_tables
 from soups.pipeline.run.run import Run, existing_run, latest_run
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench, open_bench
 from soups.pipeline.score.shards import SET, Shard, compute_missing, cut, failure_of, rearranged
 from soups.pipeline.settings.commands import InferenceSettings
 from soups.pipeline.vote.ensemble_spec import Ballot, ballot_of, ballots_of_each

@@ -11,11 +11,10 @@ from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError
 from soups.data.samples import set_rows
 from soups.files.atomic import write_table
-from soups.pipeline.commands.main import open_bench
 from soups.pipeline.explain.wrong_maps import method_of, wrong_maps
 from soups.pipeline.run.images import evaluation_set
 from soups.pipeline.run.model_files import find_model, own_run
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench, open_bench
 from soups.pipeline.score.votes import default_model
 from soups.pipeline.settings.commands import OneModelSettings, ValidationSettings
 from soups.report.answers import JOINT, Answers

@@ -16,7 +16,8 @@ from soups.data.images.memory_cache import HeldImages
 from soups.data.split import choose_groups
 from soups.ensembles.selection import select_models
 from soups.files.atomic import append_record, fingerprint, read_records
-from soups.pipeline.score.evaluate import Bench, pool_paths
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.soup.batchnorm import settle
 from soups.pipeline.soup.make import Order
 from soups.pipeline.soup.pool import pool_key, pool_of

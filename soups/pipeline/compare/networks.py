@@ -14,7 +14,8 @@ from soups.models.settings import ModelSettings
 from soups.pipeline.compare.network_specs import TABLE, Entrant, entrants_of
 from soups.pipeline.run.create import create_run, make_start, name_of_data, planned_run
 from soups.pipeline.run.run import Run, existing_run, say_if_flattering
-from soups.pipeline.score.evaluate import Bench, evaluate_individuals
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.evaluate import evaluate_individuals
 from soups.pipeline.score.throughput import images_per_second
 from soups.pipeline.settings.compare import CompareSettings
 from soups.pipeline.train.costs import costs_of

@@ -9,7 +9,8 @@ from soups.core.errors import DataError
 from soups.files.atomic import read_records, write_table, write_text
 from soups.pipeline.compare.crossfit import crossfitted
 from soups.pipeline.compare.rows import Ballot, contenders_of, count_votes, order_of, soups_of
-from soups.pipeline.score.evaluate import Bench, evaluate_individuals, pool_paths
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
 from soups.pipeline.score.throughput import images_per_second
 from soups.pipeline.score.votes import best_single
 from soups.pipeline.soup.make import Order

@@ -11,7 +11,8 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card, read_card
 from soups.core.metrics import METRICS, all_scores
 from soups.ensembles.selection import select_models
-from soups.pipeline.score.evaluate import Bench, append_if_new, pool_paths, result_line
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.evaluate import append_if_new, pool_paths, result_line
 from soups.pipeline.score.votes import best_single, vote
 from soups.pipeline.soup.make import Order
 from soups.pipeline.soup.pool import pool_key

@@ -11,11 +11,10 @@ from soups.core.errors import UsageError, unknown_name
 from soups.data.settings import DataSettings
 from soups.files.atomic import write_table, write_text
 from soups.models.settings import ModelSettings
-from soups.pipeline.commands.main import open_bench
 from soups.pipeline.compare.report import shift_sets
 from soups.pipeline.compare.rows import SOUP_VOTED, contenders_of, order_of, soups_of
 from soups.pipeline.run.create import create_run
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench, open_bench
 from soups.pipeline.settings.commands import FinetuneSettings, RunSettings
 from soups.pipeline.settings.tools import StudySettings
 from soups.pipeline.soup.make import Order, make_soup

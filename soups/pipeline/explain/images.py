@@ -18,7 +18,7 @@ from soups.data.layouts.folders import images_below
 from soups.data.samples import evaluation_sets
 from soups.evaluation.logits import compute_logits
 from soups.pipeline.run.images import encode, image_paths
-from soups.pipeline.score.evaluate import Bench, class_order
+from soups.pipeline.score.context import Bench, class_order
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier

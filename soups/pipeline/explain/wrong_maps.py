@@ -9,7 +9,7 @@ from soups.core.errors import UsageError
 from soups.data.images.cache import Images
 from soups.explain.settings import AUTO, MapSettings, check_method
 from soups.pipeline.run.model_files import load_model
-from soups.pipeline.score.evaluate import Bench, class_order
+from soups.pipeline.score.context import Bench, class_order
 from soups.report.answers import Answers
 from soups.report.figures.overlays import overlay
 from soups.report.figures.wrong_images import wrong_rows

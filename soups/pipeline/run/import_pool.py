@@ -13,10 +13,10 @@ from soups.core.metrics import METRICS
 from soups.core.preprocessing import Preprocessing
 from soups.data.settings import DataSettings
 from soups.files.atomic import locked, write_table, write_text
+from soups.pipeline.run.check_foreign import check_any_member, check_members
 from soups.pipeline.run.foreign_pool import foreign_members
 from soups.pipeline.run.run import Run, existing_run, known_runs, latest_run
 from soups.pipeline.run.run_settings import ForeignPool, RecordedSettings, read_recorded, record_run
-from soups.pipeline.score.check_foreign import check_any_member, check_members
 from soups.pipeline.settings.commands import MainSettings
 from soups.runtime.devices import resolve
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
-from soups.pipeline.commands.main import open_bench
 from soups.pipeline.run.model_files import find_model, load_model, own_run
 from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.score.context import open_bench
 from soups.pipeline.score.votes import default_model
 from soups.pipeline.settings.commands import CommandSettings
 

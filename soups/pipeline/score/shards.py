@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from soups.data.layouts.folders import listing
 from soups.data.samples import set_rows
 from soups.evaluation.logits import kept_logits, stamped_path, stamps
 from soups.pipeline.run.images import image_paths
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.transfer import Files, RemoteResult, collect_new_files, pack_run, store_files, unpack_run
 from soups.runtime.launchers import launcher_of
 from soups.runtime.workers import worker_number
 
@@ -194,9 +196,27 @@ def _spread(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Exception | None]]
     if not shard.launch.no_shared_storage:
         yield from launcher.run_all(compute, pieces)
         return
-    from soups.pipeline.score.transfer import fetched_logits
+    run = shard.run
+    packed = pack_run(run)
+    for path in dict.fromkeys(piece.path for piece in pieces):  # A model is sent to each machine once.
+        with_model = {**packed, f"models/{path.name}": path.read_bytes()}
+        for piece, remote in launcher.run_all(
+            _compute_unpacked, [piece for piece in pieces if piece.path == path], with_model
+        ):
+            if isinstance(remote, Exception):
+                yield piece, remote
+                continue
+            store_files(remote.files, run)
+            yield piece, None
 
-    yield from fetched_logits(launcher, compute, pieces)
+
+def _compute_unpacked(piece: Piece, packed: Files) -> RemoteResult:
+    with TemporaryDirectory() as folder:
+        sent = piece.shard.run
+        run = unpack_run(packed, Path(folder), sent.name)
+        shard = replace(piece.shard, run=replace(run, table=sent.table, classes=sent.classes))
+        compute(replace(piece, shard=shard, path=run.models / piece.path.name))
+        return RemoteResult(None, collect_new_files(run.folder, packed))
 
 
 def failure_of(failed: Sequence[Failed], pieces: int) -> Exception:

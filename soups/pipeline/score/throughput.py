@@ -11,7 +11,7 @@ import numpy as np
 from soups.data.samples import set_rows
 from soups.files.atomic import append_record, fingerprint, read_records
 from soups.pipeline.run.model_files import load_model
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench
 from soups.runtime.devices import limit_threads
 
 _BATCH = 64

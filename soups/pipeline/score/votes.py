@@ -8,7 +8,8 @@ import numpy as np
 from soups.core.labels import LabelSpace
 from soups.core.metrics import METRICS
 from soups.ensembles import RULES, split_hard
-from soups.pipeline.score.evaluate import Bench, evaluate_individuals, pool_paths
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
 
 SPLIT = "split"
 """The rule that votes on each factor by itself."""

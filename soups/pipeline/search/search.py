@@ -15,7 +15,7 @@ from soups.core.errors import DataError, Diverged, PartialFailure, UsageError
 from soups.core.metrics import METRICS
 from soups.files.atomic import locked
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench
 from soups.pipeline.search.plan import SOUP, SearchPlan, agreed, check_words
 from soups.pipeline.search.results import show_results
 from soups.pipeline.search.soup_gain import Appraiser, drop_surplus

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from soups.checkpoints.checkpoint import SUFFIX, read_card
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.pool import pool_of
 from soups.recipes.registry import RECIPES

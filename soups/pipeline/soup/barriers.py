@@ -9,7 +9,7 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card
 from soups.core.progress import track
 from soups.core.statistics import bootstrap_interval
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench
 from soups.pipeline.soup.judge import LazyJudge
 from soups.recipes.shared.pool import Ingredient, Pool, mean_of
 from soups.recipes.shared.sweep import best_first

@@ -10,7 +10,7 @@ from soups.core.errors import UsageError
 from soups.evaluation.batchnorm import SEED, Settler, batchnorm_layers, drawn, print_of
 from soups.files.atomic import append_record, fingerprint, read_records
 from soups.pipeline.run.images import evaluation_set
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench
 from soups.recipes.shared.pool import Pool, canonical_order, mean_of
 
 if TYPE_CHECKING:

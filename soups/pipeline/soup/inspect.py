@@ -16,7 +16,8 @@ from soups.core.errors import DataError, UserError
 from soups.files.atomic import append_record, read_records, write_table
 from soups.pipeline.run.model_files import read_model
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.evaluate import Bench, score_model
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.evaluate import score_model
 from soups.pipeline.soup.barriers import accuracy_of, barriers_of
 from soups.pipeline.soup.pool import ingredient_of, pool_key
 from soups.recipes.shared.angles import angles, gram, lengths, spread

@@ -9,7 +9,7 @@ from soups.checkpoints.checkpoint import Card
 from soups.data.images.memory_cache import HeldImages
 from soups.data.samples import set_rows
 from soups.pipeline.run.images import evaluation_set
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench
 from soups.pipeline.soup.pool import pool_of
 from soups.recipes.shared.pool import Accept, Pool, Verdict
 from soups.runtime.devices import limit_threads

@@ -26,7 +26,8 @@ from soups.evaluation.batchnorm import has_statistics
 from soups.files.atomic import append_record, fingerprint, read_records
 from soups.files.file_hashes import remember
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.evaluate import Bench, accuracies_text, append_if_new, pool_paths, score_model
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.evaluate import accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.parallel_judge import Together, seat_of_run
 from soups.pipeline.soup.pool import pool_key, pool_of, refuse_unfit

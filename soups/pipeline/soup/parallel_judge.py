@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.pool import pool_of
 from soups.recipes.shared.pool import Accept, Ingredient, Judge, Pool, Verdict

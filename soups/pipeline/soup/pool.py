@@ -14,7 +14,8 @@ from soups.core.errors import DataError
 from soups.core.metrics import METRICS, predictions
 from soups.files.atomic import fingerprint
 from soups.pipeline.run.model_files import is_mapped, read_model
-from soups.pipeline.score.evaluate import Bench, evaluate_individuals, pool_paths
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
 from soups.pipeline.soup.ingredients import start_of
 from soups.recipes.shared.pool import Ingredient, Pool, Verdict
 from soups.weights.safetensors_header import Layout, layout_of

@@ -18,7 +18,7 @@ from soups.pipeline.soup.ingredient_index import Library
 from soups.recipes.shared.pool import Pool
 
 if TYPE_CHECKING:
-    from soups.pipeline.score.evaluate import Bench
+    from soups.pipeline.score.context import Bench
     from soups.pipeline.soup.judge import LazyJudge
 
     BenchOf = Callable[[Run], Bench]

@@ -18,11 +18,11 @@ from soups.files.atomic import fingerprint, locked, write_text
 from soups.pipeline.run.create import create_run, make_start
 from soups.pipeline.run.images import evaluation_set, training_set
 from soups.pipeline.run.run import Run, existing_run, say_if_flattering
-from soups.pipeline.score.transfer import fetched
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.early_workers import early_workers
 from soups.pipeline.train.epoch_log import EpochLog, epoch_text, last_lines
 from soups.pipeline.train.plan import Task, asked_for, parse_indices, plan, training_record
+from soups.pipeline.train.remote import train_remotely
 from soups.runtime.devices import Runtime, prefer_determinism
 from soups.runtime.launchers import Launcher, LaunchSettings, Local, launcher_of, require_launcher
 from soups.runtime.process_group import ALONE, ProcessGroup, joined
@@ -149,7 +149,9 @@ def _trained(
     later: list[Task] = []
 
     def results(some: Sequence[Task]) -> Iterator[tuple[Task, Path | Exception]]:
-        return fetched(launcher, train_one, some) if launch.no_shared_storage else launcher.run_all(train_one, some)
+        return (
+            train_remotely(launcher, train_one, some) if launch.no_shared_storage else launcher.run_all(train_one, some)
+        )
 
     for task, result in results([replace(task, waits=len(tasks) == 1) for task in tasks]):
         if isinstance(result, AtWork):

@@ -12,7 +12,8 @@ from soups.core.labels import LabelSpace
 from soups.core.metrics import probabilities
 from soups.ensembles import RULES, fit_exponents, fit_weights, join_originally, lift, parse_members
 from soups.pipeline.run.model_files import find_model
-from soups.pipeline.score.evaluate import Bench, pool_paths
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.score.votes import SPLIT, default_model, vote
 from soups.pipeline.settings.commands import InferenceSettings
 from soups.pipeline.vote.heldout import unseen_rows

@@ -10,7 +10,7 @@ import numpy as np
 from soups.data.samples import read_samples, set_rows
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.run_settings import read_recorded
-from soups.pipeline.score.evaluate import Bench
+from soups.pipeline.score.context import Bench
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import pytest
 import main
 from soups.cli import flags as cli
 from soups.core.metrics import accuracy, log_loss, probabilities
-from soups.pipeline.commands.main import open_bench
 from soups.pipeline.compare.crossfit import crossfitted, halves
-from soups.pipeline.score.evaluate import Bench, pool_paths
+from soups.pipeline.score.context import Bench, open_bench
+from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.commands import MainSettings
 from soups.pipeline.soup.make import Order
 

@@ -10,9 +10,9 @@ import pytest
 import main
 from soups.checkpoints.checkpoint import read_card
 from soups.cli import flags as cli
-from soups.pipeline.commands.main import open_bench
 from soups.pipeline.compare.rows import contenders_of
-from soups.pipeline.score.evaluate import Bench, pool_paths
+from soups.pipeline.score.context import Bench, open_bench
+from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.score.throughput import images_per_second
 from soups.pipeline.settings.commands import MainSettings
 

@@ -16,7 +16,7 @@ from soups.checkpoints.checkpoint import read_card, read_state
 from soups.core.errors import UsageError
 from soups.evaluation.batchnorm import has_statistics
 from soups.evaluation.settings import EvaluationSettings
-from soups.pipeline.commands.main import open_bench
+from soups.pipeline.score.context import open_bench
 from soups.pipeline.settings.commands import MainSettings
 from soups.pipeline.soup import batchnorm as settling
 from soups.pipeline.soup.judge import LazyJudge

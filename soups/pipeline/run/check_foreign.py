@@ -4,19 +4,14 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from soups.checkpoints.average import check_cards
 from soups.checkpoints.checkpoint import read_layout
 from soups.checkpoints.compatibility import check_duplicates, check_layouts
 from soups.core.errors import DataError
-from soups.core.metrics import predictions
 from soups.files.atomic import append_record, read_records
 from soups.pipeline.run.model_files import read_translated
 from soups.pipeline.run.run import Run
 from soups.pipeline.run.run_settings import FILE
-from soups.pipeline.score.evaluate import Bench
-from soups.pipeline.score.votes import best_single
 from soups.weights.safetensors_header import Layout, layout_of
 
 logger = logging.getLogger(__name__)
@@ -104,28 +99,3 @@ def _look(run: Run, path: Path) -> Look:
         return (), read_layout(path)
     translated = read_translated(run, path)
     return translated.notes, layout_of(translated.state)
-
-
-def say_if_misordered(bench: Bench) -> None:
-    """Warn where the best foreign model's logits fit the classes far better in another order than the one recorded."""
-    if bench.run.recorded.foreign is None:
-        return
-    best = best_single(bench)
-    labels, names = bench.labels("val"), bench.run.space.names
-    found = predictions(bench.probabilities(best, ["val"])["val"])
-    right = int((found == labels).sum())
-    if 2 * right >= len(labels):
-        return
-    from scipy.optimize import linear_sum_assignment
-
-    matrix = np.zeros((len(names), len(names)), dtype=np.int64)
-    np.add.at(matrix, (labels, found), 1)
-    _, logit_of = linear_sum_assignment(matrix, maximize=True)
-    reordered = int(matrix[np.arange(len(names)), logit_of].sum())
-    if reordered < max(2 * right, len(labels) / 2):
-        return
-    logger.warning(
-        "%s: %d of %d validation images right, but %d if its logits are the classes in another order; if so, start "
-        "anew with another --name and --class-names %s",
-        *(best.stem, right, len(labels), reordered, " ".join(names[index] for index in np.argsort(logit_of))),
-    )

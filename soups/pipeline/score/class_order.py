@@ -1,0 +1,36 @@
+"""Warns where a foreign pool's classes are probably recorded in another order than its logits have."""
+
+import logging
+
+import numpy as np
+
+from soups.core.metrics import predictions
+from soups.pipeline.score.context import Bench
+from soups.pipeline.score.votes import best_single
+
+logger = logging.getLogger(__name__)
+
+
+def say_if_misordered(bench: Bench) -> None:
+    """Warn where the best foreign model's logits fit the classes far better in another order than the one recorded."""
+    if bench.run.recorded.foreign is None:
+        return
+    best = best_single(bench)
+    labels, names = bench.labels("val"), bench.run.space.names
+    found = predictions(bench.probabilities(best, ["val"])["val"])
+    right = int((found == labels).sum())
+    if 2 * right >= len(labels):
+        return
+    from scipy.optimize import linear_sum_assignment
+
+    matrix = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(matrix, (labels, found), 1)
+    _, logit_of = linear_sum_assignment(matrix, maximize=True)
+    reordered = int(matrix[np.arange(len(names)), logit_of].sum())
+    if reordered < max(2 * right, len(labels) / 2):
+        return
+    logger.warning(
+        "%s: %d of %d validation images right, but %d if its logits are the classes in another order; if so, start "
+        "anew with another --name and --class-names %s",
+        *(best.stem, right, len(labels), reordered, " ".join(names[index] for index in np.argsort(logit_of))),
+    )

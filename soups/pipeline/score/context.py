@@ -1,0 +1,177 @@
+"""The run that a command works on, with everything that scoring its models needs."""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from soups.checkpoints.checkpoint import Card
+from soups.core.errors import DataError, unknown_name
+from soups.core.labels import LabelSpace
+from soups.core.metrics import METRICS, probabilities
+from soups.core.progress import track
+from soups.data.images.cache import Images
+from soups.data.samples import evaluation_sets, set_rows
+from soups.data.settings import CacheSettings
+from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
+from soups.evaluation.settings import EvaluationSettings
+from soups.pipeline.run.images import encode, evaluation_set, image_paths
+from soups.pipeline.run.model_files import load_model
+from soups.pipeline.run.run import Run, open_run, say_if_flattering
+from soups.pipeline.settings.commands import CommandSettings, PoolSettings
+from soups.runtime.devices import Runtime, limit_threads
+from soups.runtime.launchers import LaunchSettings, require_launcher
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that scoring a model of a run needs; small enough to be sent to another process."""
+
+    run: Run
+    runtime: Runtime
+    evaluation: EvaluationSettings
+    cache: CacheSettings
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
+
+    def labels(self, set_name: str, space: LabelSpace | None = None) -> np.ndarray:
+        """(N,) int64 class indices of a set in the run's space, or another of its factors; -1 where there is no label.
+
+        Raises:
+            DataError: the run's table does not tell the factors of that space.
+        """
+        rows = set_rows(self.run.samples, set_name)
+        return encode(self.run.labels_in(rows, space or self.run.space), space or self.run.space)
+
+    def groups(self, set_name: str) -> np.ndarray:
+        """(N,) text, the group of each image of a set."""
+        return set_rows(self.run.samples, set_name)["group"].to_numpy(str)
+
+    def labelled_sets(self) -> list[str]:
+        """The sets that can be scored: `val`, `test` if its labels are known, and the shifts."""
+        return [name for name in evaluation_sets(self.run.samples) if (self.labels(name) >= 0).all()]
+
+    def probabilities(
+        self, path: Path, set_names: Sequence[str], space: LabelSpace | None = None
+    ) -> dict[str, np.ndarray]:
+        """Set → (N, C) float64 probabilities of a model, in the order of the run's classes, or as `logits`."""
+        return {name: probabilities(logits) for name, logits in self.logits(path, set_names, space).items()}
+
+    def space_of(self, path: Path) -> LabelSpace:
+        """The classes that a model tells apart: the run's, in its order, or other factors of the same labels.
+
+        Raises:
+            DataError: the model has classes of something else.
+        """
+        own, run = self.run.card_of(path).space, self.run
+        if set(own.names) == set(run.space.names):
+            return run.space
+        joint = run.recorded.joint_space
+        if joint is None or not own.factors or not set(own.factors) <= set(joint.factors):
+            raise DataError(
+                f"{path}: a model of another space than the data of run {run.name!r}",
+                expected=str(joint or run.space),
+                found=str(own),
+                next_step="use models of this run's labels, or name the run that it belongs to: --name",
+            )
+        return own
+
+    def logits(self, path: Path, set_names: Sequence[str], space: LabelSpace | None = None) -> dict[str, np.ndarray]:
+        """Set → (N, C) float32 logits of a model, kept ones where there are any.
+
+        Args:
+            path: the model.
+            set_names: sets of the run.
+            space: the model's classes in the order that is wanted; None: the run's.
+
+        Raises:
+            DataError: the model has other classes, or an image cannot be read.
+        """
+        space = space or self.run.space
+        places = {name: self._place(path, name) for name in set_names}
+        kept = {name: self._kept(place, path, name, len(space)) for name, place in places.items()}
+        missing = [name for name, logits in kept.items() if logits is None]
+        fresh = self._compute(path, missing, space) if missing else {}
+        for name, logits in fresh.items():
+            keep_logits(places[name], logits)
+        return {name: fresh[name] if name in fresh else kept[name] for name in set_names}  # type: ignore[misc]
+
+    def _place(self, path: Path, set_name: str) -> Path:
+        digest = self.run.sha256(path)
+        paths = image_paths(set_rows(self.run.samples, set_name), self.run)
+        return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
+
+    def _kept(self, place: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
+        return kept_logits(place, len(set_rows(self.run.samples, set_name)), classes)
+
+    def _compute(self, path: Path, set_names: Sequence[str], space: LabelSpace) -> dict[str, np.ndarray]:
+        limit_threads(self.runtime.threads)
+        classifier, card = load_model(self.run, path)
+        order = class_order(card, space, path, self.run.name)
+        classifier.to(self.runtime.device)
+        logits = {}
+        shown = track(set_names, f"{path.stem}: scoring") if self.runtime.jobs == 1 else set_names
+        for name in shown:
+            images = self._images(name, card)
+            values = compute_logits(
+                classifier, images, card.preprocessing, self.runtime, self.evaluation.eval_batch_size
+            )
+            logits[name] = np.ascontiguousarray(values[:, order])
+        return logits
+
+    def _images(self, name: str, card: Card) -> Images:
+        return self.set(name, card).images
+
+    def set(self, name: str, card: Card) -> EvaluationSet:
+        """A set's images at the geometry of a model."""
+        return evaluation_set(name, set_rows(self.run.samples, name), self.run, card.preprocessing, self.cache)
+
+
+def class_order(card: Card, space: LabelSpace, path: Path, run_name: str) -> np.ndarray:
+    """Where each class is among a model's logits, (C,) int64.
+
+    Raises:
+        DataError: the model's classes are others.
+    """
+    if set(card.classes) != set(space.names):
+        raise DataError(
+            f"{path}: a model of other classes",
+            expected=", ".join(space.names),
+            found=", ".join(card.classes),
+            next_step=f"use models that were trained on the classes of run {run_name!r}; models of some factors join "
+            "others with --weighted-ensemble",
+        )
+    return np.array([card.classes.index(name) for name in space.names], dtype=np.int64)
+
+
+def open_bench(
+    settings: CommandSettings,
+    given: Collection[str],
+    may_differ: Collection[str] = (),
+    *,
+    scoring: bool = True,
+) -> Bench:
+    """The run that a command means, with all that scoring its models needs.
+
+    Args:
+        settings: of the command.
+        given: names of the settings that the user gave.
+        may_differ: settings that mean something else in this command.
+        scoring: something will be scored, so say where that flatters; otherwise the samples table is not read.
+
+    Raises:
+        UsageError: no such run, a setting that differs from the recorded one, or an unknown metric or launcher.
+    """
+    run = open_run(settings, given, may_differ)
+    if scoring:
+        say_if_flattering(run)
+    metric = settings.evaluation.metric if "metric" in given else run.recorded.metric
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    evaluation = EvaluationSettings.model_validate({**settings.evaluation.model_dump(), "metric": metric})
+    launch = settings.launch if isinstance(settings, PoolSettings) else LaunchSettings()
+    require_launcher(launch)
+    return Bench(run, run.runtime(settings.runtime), evaluation, settings.cache, launch)
