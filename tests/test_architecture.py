@@ -1,6 +1,8 @@
-"""What import-linter cannot hold: the scripts stand on the package and never on each other."""
+"""Rules that import-linter does not check: no import cycle between files, small folders, scripts on top."""
 
 import ast
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,29 @@ def test_accelerators_are_named_in_one_place() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("cuda")
     ]
     assert set(naming) <= {"soups/runtime/devices.py"}
+
+
+def graph_of_files() -> dict[str, set[str]]:
+    """Module → the modules that it imports, anywhere in it, for annotations too; of the package and the tools."""
+    paths = [*ROOT.glob("soups/**/*.py"), *ROOT.glob("tools/**/*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= inner & set(modules) or {node.module}
+        graph[module] = found & set(modules) - {module}
+    return graph
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    TopologicalSorter(graph_of_files()).prepare()  # CycleError names the files.
+
+
+def test_folders_are_small() -> None:
+    sizes = Counter(path.parent for path in ROOT.glob("soups/**/*.py") if path.name != "__init__.py")
+    assert {folder.as_posix(): size for folder, size in sizes.items() if size > 16} == {}

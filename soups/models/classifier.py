@@ -37,4 +37,4 @@ class Classifier(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """Name of a parameter → its layer, as timm's optimisers ask for it to let the learning rate decay by layer."""
-        return layers_of(self).__getitem__
+        return layers_of(self.backbone).__getitem__

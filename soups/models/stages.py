@@ -8,8 +8,6 @@ from soups.core.errors import UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-    from soups.models.classifier import Classifier
-
 _WITH_THE_LAST = (99999,)
 """timm's mark of what belongs to the group before."""
 _UNMATCHED = "\0"
@@ -65,13 +63,13 @@ def freeze(backbone: "nn.Module", count: int) -> None:
             module.eval()
 
 
-def layers_of(classifier: "Classifier") -> dict[str, int]:
-    """Name of each parameter of a classifier → its layer, 0 the nearest to the images, the head's the last.
+def layers_of(backbone: "nn.Module") -> dict[str, int]:
+    """Name of each parameter of a classifier with this backbone → its layer, 0 the nearest to the images, the head's the last.
 
     Layers are finer than stages: those of timm's fine `group_matcher`, on which its layer-wise decay goes. What no rule
     matches is the head's, as there.
     """
-    groups = _grouped(classifier.backbone, coarse=False)
+    groups = _grouped(backbone, coarse=False)
     layers = {f"backbone.{name}": layer for layer, names in enumerate(groups) for name in names}
     return {**layers, "head.weight": len(groups) - 1, "head.bias": len(groups) - 1}
 

@@ -101,7 +101,7 @@ def test_layers_are_timms(name: str) -> None:
     expected = {key: scales[id(p)] for key, p in model.named_parameters()}
     head = next(iter(model.pretrained_cfg["classifier"].split(" ")))
     backbone = create_model(name, num_classes=0)
-    layers = layers_of(Classifier(backbone, torch.nn.Linear(4, 2), normalise_features=False))
+    layers = layers_of(backbone)
     last = layers["head.weight"]
     assert expected[f"{head}.weight"] == 1
     for key, _ in backbone.named_parameters():

@@ -1,29 +1,25 @@
 """What `validation.py` does: which classes and images a model gets wrong on its run's validation set."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-import numpy as np
 
 from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError
 from soups.data.samples import set_rows
 from soups.files.atomic import write_table
+from soups.pipeline.commands.validation_figures import class_table_of, draw_pictures
 from soups.pipeline.explain.wrong_maps import method_of, wrong_maps
 from soups.pipeline.run.images import evaluation_set
 from soups.pipeline.run.model_files import find_model, own_run
 from soups.pipeline.score.context import Bench, open_bench
 from soups.pipeline.score.votes import default_model
 from soups.pipeline.settings.commands import OneModelSettings, ValidationSettings
-from soups.report.answers import JOINT, Answers
-from soups.report.figures.wrong_images import draw_wrong_images
-from soups.report.per_class import draw_confusion
-from soups.report.validation import class_rows, validation_text
+from soups.report.answers import Answers
+from soups.report.validation import validation_text
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -78,47 +74,6 @@ def _validate_model(given: cli.Given[ValidationSettings], method: str | None) ->
     maps = wrong_maps(bench, path, answers, images, method, settings.images) if method is not None else ({}, "")
     figures = run.folder / "figures"
     draw_pictures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images, maps)
-
-
-def draw_pictures(
-    answers: Answers,
-    folder: Path,
-    stem: str,
-    what: str,
-    image: Callable[[int], np.ndarray] | None,
-    most: int,
-    maps: tuple[Mapping[int, Sequence[np.ndarray]], str] = ({}, ""),
-) -> None:
-    """Draw the confusion matrices, and the wrong images where images are at hand; prints the pictures' paths.
-
-    Args:
-        answers: N predictions and the truth.
-        folder: for the pictures, `<stem>_confusion.png`, `<stem>_confusion_<factor>.png`, `<stem>_wrong.png`.
-        stem: the model's name, or the table's.
-        what: the images in words, for titles.
-        image: row → (H, W, 3) uint8 pixels.
-        most: how many wrong images are shown at the most.
-        maps: row → pictures of its maps, for the rows that are shown, and what they are.
-    """
-    print()
-    for of, part in answers.parts().items():
-        path = folder / (f"{stem}_confusion.png" if of == JOINT else f"{stem}_confusion_{of}.png")
-        title = f"{stem}: {what}" if of == JOINT else f"{stem}: {of}, {what}"
-        draw_confusion(part.matrix, part.space.names, path, title=title)
-        print(path)
-    if image is not None:
-        surest = ", the surest first" if answers.confidences is not None else ""
-        path = folder / f"{stem}_wrong.png"
-        title = f"{stem}: wrong {what}{surest}"
-        draw_wrong_images(image, answers, path, title=title, most=most, maps=maps[0], told=maps[1])
-        print(path)
-
-
-def class_table_of(answers: Answers) -> "pd.DataFrame":
-    """The scores of each class and level as a table: `of`, `class`, `precision`, `recall`, `f1`, `support`."""
-    import pandas as pd
-
-    return pd.DataFrame(class_rows(answers))
 
 
 def bench_of_model(given: cli.Given[OneModel]) -> tuple[Bench, Path]:

@@ -12,7 +12,7 @@ from soups.core.labels import LabelSpace
 from soups.files.atomic import write_table
 from soups.files.prediction_tables import AnswerTable, read_answers
 from soups.pipeline.commands.predict import only_table
-from soups.pipeline.commands.validate import class_table_of, draw_pictures
+from soups.pipeline.commands.validation_figures import class_table_of, draw_pictures
 from soups.pipeline.run.prediction_space import pixels_of, plain_space, space_of_tables
 from soups.pipeline.settings.commands import ValidationSettings
 from soups.report.answers import Answers

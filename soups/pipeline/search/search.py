@@ -23,7 +23,8 @@ from soups.pipeline.search.storage import explained_database, open_storage
 from soups.pipeline.search.trials import Trials, open_trials
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.settings.search import SearchSettings
-from soups.pipeline.train.finetune import open_for_training, train_one
+from soups.pipeline.train.finetune import open_for_training
+from soups.pipeline.train.one_model import train_one
 from soups.pipeline.train.plan import plan
 from soups.runtime.devices import Runtime
 from soups.runtime.workers import run_all, worker_number

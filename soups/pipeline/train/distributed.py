@@ -8,7 +8,7 @@ from dataclasses import replace
 from soups.cli import flags as cli
 from soups.core.errors import Diverged, UsageError, UserError
 from soups.pipeline.settings.commands import FinetuneSettings
-from soups.pipeline.train.finetune import follow, train_one
+from soups.pipeline.train.one_model import follow, train_one
 from soups.pipeline.train.plan import Task
 from soups.runtime.process_group import ProcessGroup
 from soups.runtime.workers import caught
