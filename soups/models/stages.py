@@ -64,7 +64,7 @@ def freeze(backbone: "nn.Module", count: int) -> None:
 
 
 def layers_of(backbone: "nn.Module") -> dict[str, int]:
-    """Name of each parameter of a classifier with this backbone → its layer, 0 the nearest to the images, the head's the last.
+    """Name of each parameter of a classifier with this backbone → its layer, from 0 at the images to the head.
 
     Layers are finer than stages: those of timm's fine `group_matcher`, on which its layer-wise decay goes. What no rule
     matches is the head's, as there.

@@ -8,7 +8,6 @@ from timm.optim import param_groups_layer_decay
 
 from soups.core.errors import UsageError
 from soups.models.baseline.network import Baseline
-from soups.models.classifier import Classifier
 from soups.models.open_clip.build import visual_tower
 from soups.models.stages import check_stages, freeze, layers_of, stages
 from tests.conftest import TINY_CLIP
