@@ -11,7 +11,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(FinetuneSettings, command, argv, environment=TRAINING_ENVIRONMENT)
 
 
-def command(given: cli.Given[FinetuneSettings]) -> None:
+def command(given: cli.ParsedSettings[FinetuneSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.train.finetune import finetune
 

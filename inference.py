@@ -11,7 +11,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(InferenceSettings, command, argv, environment=INFERENCE_ENVIRONMENT)
 
 
-def command(given: cli.Given[InferenceSettings]) -> None:
+def command(given: cli.ParsedSettings[InferenceSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.commands.predict import predict
 

@@ -11,11 +11,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(MainSettings, command, argv, environment=TRAINING_ENVIRONMENT)
 
 
-def command(given: cli.Given[MainSettings]) -> None:
+def command(given: cli.ParsedSettings[MainSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.commands.main import cook
+    from soups.pipeline.commands.main import run_main
 
-    cook(given)
+    run_main(given)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(ValidationSettings, command, argv, environment=VALIDATION_ENVIRONMENT)
 
 
-def command(given: cli.Given[ValidationSettings]) -> None:
+def command(given: cli.ParsedSettings[ValidationSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.commands.validate import validate
 

@@ -24,7 +24,7 @@ from soups.cli import flags as cli
 from soups.core.preprocessing import normalise
 from soups.core.processors import available_cores
 from soups.core.progress import track
-from soups.data.augment.augment import augmentation_of
+from soups.data.augment.augment import build_augmentation
 from soups.data.images.cache import Images, open_images
 from soups.data.images.geometry import evaluation_geometry, training_geometry
 from soups.data.loader import TrainingLoader
@@ -135,7 +135,7 @@ def our_training(bench: Bench, runtime: Runtime) -> float:
     """The second epoch of a fine-tune from the cache, as its own log tells it."""
     values, images, epochs = bench.start.preprocessing, bench.images(True), list[dict[str, Any]]()
     model, rows = copy.deepcopy(bench.start.classifier), np.arange(len(images))
-    training = TrainingSet(images, bench.labels, rows, augmentation_of(values))
+    training = TrainingSet(images, bench.labels, rows, build_augmentation(values))
     one = Images(images.paths[:1], bench.images(False).geometry)
     validation = EvaluationSet("val", one, bench.labels[:1], np.array(["one"]), tuple(one.paths))
     settings = TrainingSettings(epochs=2, batch_size=bench.settings.batch_size, validate_every=0)
@@ -186,7 +186,7 @@ def loading_part(bench: Bench) -> Rows:
         return second_epoch(partial(lambda loader, number: loader, bench.loader(True)))
 
     def ours(images: Images) -> float:
-        what = images, bench.labels, np.arange(len(images)), augmentation_of(values), size
+        what = images, bench.labels, np.arange(len(images)), build_augmentation(values), size
         with TrainingLoader(*what, seed=0, workers=bench.runtime.workers) as loader:
             return second_epoch(lambda number: (normalise(pixels, values) for pixels, _, _ in loader.epoch(number)))
 
@@ -275,7 +275,7 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def bench(given: cli.Given[BenchSettings]) -> None:
+def bench(given: cli.ParsedSettings[BenchSettings]) -> None:
     """Measure, print, and write what was asked for."""
     settings = given.settings
     if settings.quick:

@@ -43,12 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(BenchSettings, bench, argv)
 
 
-def bench(given: cli.Given[BenchSettings]) -> None:
+def bench(given: cli.ParsedSettings[BenchSettings]) -> None:
     """Print how long each takes; the two must agree."""
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    from soups.data.curate import pick
+    from soups.data.curate import select_similar
 
     settings = given.settings
     generator = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def bench(given: cli.Given[BenchSettings]) -> None:
     )
     count, duplicate = min(settings.count, settings.pool), 0.9
     with threadpool_limits(settings.threads):
-        seconds, picked = timed(lambda: pick(pool, target, target, count, duplicate), settings.repeats)
+        seconds, picked = timed(lambda: select_similar(pool, target, target, count, duplicate), settings.repeats)
         print(f"{settings.pool:,} × {settings.target:,} features of {settings.features}, {count:,} picked:")
         print(f"  soups, blocks of the pool     {seconds:8.3f} s, median of {settings.repeats}")
         loop, slow = timed(lambda: slowly(pool, target, count, duplicate), 1)

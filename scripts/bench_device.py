@@ -39,7 +39,7 @@ class DeviceBenchSettings(BaseModel):
     runtime: RuntimeSettings = RuntimeSettings()
 
 
-def command(given: cli.Given[DeviceBenchSettings]) -> None:
+def command(given: cli.ParsedSettings[DeviceBenchSettings]) -> None:
     """Measure and print."""
     import torch
 

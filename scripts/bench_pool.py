@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(PoolBenchSettings, command, argv)
 
 
-def command(given: cli.Given[PoolBenchSettings]) -> None:
+def command(given: cli.ParsedSettings[PoolBenchSettings]) -> None:
     """Measure and print."""
     settings = given.settings
     data, base = made_by("make_digits.py"), settings.base or made_by("make_base.py")

@@ -22,7 +22,7 @@ from soups.core.processors import available_cores
 from soups.data.settings import DataSettings
 from soups.models.settings import ModelSettings
 from soups.pipeline.run.run_settings import RecordedSettings, record_run
-from soups.pipeline.score.context import open_bench
+from soups.pipeline.score.context import open_context
 from soups.pipeline.settings.commands import CommandSettings
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.pool import pool_of
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(BenchSettings, command, argv)
 
 
-def command(given: cli.Given[BenchSettings]) -> None:
+def command(given: cli.ParsedSettings[BenchSettings]) -> None:
     """Measure and print."""
     settings = given.settings
     if {"averaging", "process"} & set(settings.parts):
@@ -246,9 +246,9 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def time_greedy(given: cli.Given[BenchSettings]) -> None:
+def time_greedy(given: cli.ParsedSettings[BenchSettings]) -> None:
     """Greedy that looks at everything, greedy that stops, and the learned soup of a run, in turns."""
-    bench = open_bench(given.settings, given.names)
+    bench = open_context(given.settings, given.names)
     pool, card = pool_of(bench)
     judge = LazyJudge(bench, (pool, card))
     # As the original code has it: every candidate is judged on all images, the best single model too.

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import flags as cli
-from soups.data.augment.augment import augmentation_of
+from soups.data.augment.augment import build_augmentation
 from soups.data.images.cache import Images
 from soups.data.images.geometry import evaluation_geometry, training_geometry
 from soups.evaluation.logits import EvaluationSet
@@ -78,7 +78,7 @@ def train(start: Start, folder: Path, settings: StateBenchSettings, file: StateF
     images, one = Images([path] * count, training_geometry(values)), Images([path], evaluation_geometry(values))
     Finetune(
         classifier=start.classifier,
-        training=TrainingSet(images, labels, np.arange(count), augmentation_of(values)),
+        training=TrainingSet(images, labels, np.arange(count), build_augmentation(values)),
         validation=EvaluationSet("val", one, labels[:1], np.array(["one"]), (path,)),
         settings=TrainingSettings(epochs=1, batch_size=settings.batch_size),
         index=0,
@@ -91,7 +91,7 @@ def train(start: Start, folder: Path, settings: StateBenchSettings, file: StateF
     ).run()
 
 
-def command(given: cli.Given[StateBenchSettings]) -> None:
+def command(given: cli.ParsedSettings[StateBenchSettings]) -> None:
     """Measure and print."""
     settings = given.settings
     with tempfile.TemporaryDirectory(dir=settings.folder) as name:

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(BenchSettings, command, argv)
 
 
-def command(given: cli.Given[BenchSettings]) -> None:
+def command(given: cli.ParsedSettings[BenchSettings]) -> None:
     """Measure and print."""
     settings = given.settings
     with tempfile.TemporaryDirectory() as folder:

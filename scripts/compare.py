@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(CompareSettings, command, argv)
 
 
-def command(given: cli.Given[CompareSettings]) -> None:
+def command(given: cli.ParsedSettings[CompareSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.compare.networks import compare_models
 

@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(CurateSettings, command, argv)
 
 
-def command(given: cli.Given[CurateSettings]) -> None:
+def command(given: cli.ParsedSettings[CurateSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.commands.curate import curate
 

@@ -15,11 +15,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(DisagreementSettings, command, argv)
 
 
-def command(given: cli.Given[DisagreementSettings]) -> None:
+def command(given: cli.ParsedSettings[DisagreementSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from soups.pipeline.commands.disagreement import disagree
+    from soups.pipeline.commands.disagreement import list_disagreement
 
-    disagree(given)
+    list_disagreement(given)
 
 
 if __name__ == "__main__":

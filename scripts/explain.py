@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(ExplainSettings, command, argv)
 
 
-def command(given: cli.Given[ExplainSettings]) -> None:
+def command(given: cli.ParsedSettings[ExplainSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.commands.explain import explain
 

@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(ExportSettings, command, argv)
 
 
-def command(given: cli.Given[ExportSettings]) -> None:
+def command(given: cli.ParsedSettings[ExportSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.commands.export import export
 

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(LabelErrorsSettings, command, argv, environment=TRAINING_ENVIRONMENT)
 
 
-def command(given: cli.Given[LabelErrorsSettings]) -> None:
+def command(given: cli.ParsedSettings[LabelErrorsSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.commands.label_errors import find_label_errors
 

@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(PushSettings, command, argv)
 
 
-def command(given: cli.Given[PushSettings]) -> None:
+def command(given: cli.ParsedSettings[PushSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.commands.push import push_to_hub
 

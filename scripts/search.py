@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(SearchSettings, command, argv, environment=TRAINING_ENVIRONMENT)
 
 
-def command(given: cli.Given[SearchSettings]) -> None:
+def command(given: cli.ParsedSettings[SearchSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.search.search import search
 

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(ShowBatchSettings, command, argv, environment=TRAINING_ENVIRONMENT)
 
 
-def command(given: cli.Given[ShowBatchSettings]) -> None:
+def command(given: cli.ParsedSettings[ShowBatchSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.commands.show_batch import show_batch
 

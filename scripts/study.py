@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(StudySettings, command, argv)
 
 
-def command(given: cli.Given[StudySettings]) -> None:
+def command(given: cli.ParsedSettings[StudySettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from soups.pipeline.compare.study import study
 

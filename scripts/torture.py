@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(TortureSettings, command, argv)
 
 
-def command(given: cli.Given[TortureSettings]) -> None:
+def command(given: cli.ParsedSettings[TortureSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from tools.stress.run import torture
 

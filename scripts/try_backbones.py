@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(BackboneSettings, command, argv)
 
 
-def command(given: cli.Given[BackboneSettings]) -> None:
+def command(given: cli.ParsedSettings[BackboneSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from tools.backbones.run import try_backbones
 

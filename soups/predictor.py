@@ -10,9 +10,9 @@ from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError, unknown_name
 from soups.core.metrics import probabilities
 from soups.data.images.cache import Images
-from soups.data.images.geometry import apply, evaluation_geometry
-from soups.data.images.inputs import listed, open_given, read_given
-from soups.evaluation.logits import batch_logits, compute_features, compute_logits, evaluating
+from soups.data.images.geometry import evaluation_geometry, resize_and_crop
+from soups.data.images.inputs import as_list, open_inputs, read_input
+from soups.evaluation.logits import batch_logits, compute_features, compute_logits, inference_mode_at
 from soups.models.hub_folder import load_anywhere
 from soups.runtime.devices import Runtime, RuntimeSettings, cache_dir, resolve
 
@@ -108,7 +108,7 @@ class Predictor:
         if "image" not in frame.columns:
             columns = ", ".join(map(str, frame.columns))
             raise DataError("predict: the table lacks a column", expected="image", found=columns)
-        images = listed(frame["image"].tolist())
+        images = as_list(frame["image"].tolist())
         if len(images) != len(frame):
             found = f"{len(images)} images in {len(frame)} rows"
             raise DataError("predict: a batch in one row of the table", expected="an image in each row", found=found)
@@ -129,7 +129,7 @@ class Predictor:
 
         Returns:
             (S, S) float32 in [0, 1] with S = `card.preprocessing.size`, in the frame of the model's input: the image
-            resized, and its middle cut out, as the card says (`soups.data.images.geometry.seen_box`: which part).
+            resized, and its middle cut out, as the card says (`soups.data.images.geometry.visible_box`: which part).
             All 0 where nothing speaks for the class.
 
         Raises:
@@ -138,22 +138,22 @@ class Predictor:
         """
         from torch import from_numpy
 
-        from soups.explain.methods import chosen_method, explain
+        from soups.explain.methods import explain, resolve_method
         from soups.explain.settings import MapSettings, check_method
 
         check_method(method)
         if target is not None and target not in self.classes:
             raise unknown_name("class", target, self.classes)
         preprocessing = self.card.preprocessing
-        pixels = apply(read_given(image), evaluation_geometry(preprocessing))[None]
-        with evaluating(self.classifier, self.runtime):
+        pixels = resize_and_crop(read_input(image), evaluation_geometry(preprocessing))[None]
+        with inference_mode_at(self.classifier, self.runtime):
             logits = batch_logits(self.classifier, from_numpy(pixels), preprocessing, self.runtime)
         label = int(logits.argmax()) if target is None else self.classes.index(target)
-        method = chosen_method(self.classifier, pixels, preprocessing, MapSettings(method=method))
+        method = resolve_method(self.classifier, pixels, preprocessing, MapSettings(method=method))
         return explain(self.classifier, pixels, np.array([label]), preprocessing, method)[0]
 
     def _open(self, images: "Given | Iterable[Given]") -> Images:
-        return open_given(images, evaluation_geometry(self.card.preprocessing), cache_dir() / "images")
+        return open_inputs(images, evaluation_geometry(self.card.preprocessing), cache_dir() / "images")
 
 
 def load(path_or_hub_name: str | Path, device: str = "auto", batch_size: int = 64) -> Predictor:

@@ -17,13 +17,19 @@ from soups.checkpoints.checkpoint import (
     read_state,
     write_checkpoint,
 )
-from soups.checkpoints.compatibility import check_duplicates, check_layouts, odd_ones, others_too, strip_prefix
+from soups.checkpoints.compatibility import (
+    check_duplicates,
+    check_layouts,
+    find_outliers,
+    other_outliers_text,
+    strip_prefix,
+)
 from soups.core.errors import DataError, UsageError
 from soups.files.atomic import compact_json
-from soups.files.file_hashes import hashes_of
+from soups.files.file_hashes import hash_files
 from soups.runtime.devices import cache_dir
 from soups.weights.safetensors_header import layout_of
-from soups.weights.state_dict import average_mapped, integer_rule
+from soups.weights.state_dict import average_mapped_states, integer_rule
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +79,7 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
     members = sorted(zip(digests, files, coefficients, strict=True))
     states = [(str(file), _without_prefix(file)) for _, file, _ in members]
     shares = [coefficient / total_weight for _, _, coefficient in members]
-    state = average_mapped(states, summed_shares(shares))
+    state = average_mapped_states(states, sum_coefficients(shares))
     ingredients = tuple(
         IngredientCard(name=file.stem, sha256=digest, coefficient=share)
         for (digest, file, _), share in zip(members, shares, strict=True)
@@ -84,7 +90,7 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
     return AveragedModel(state, soup_card(card, soup))
 
 
-def summed_shares(shares: Sequence[float]) -> list[float]:
+def sum_coefficients(shares: Sequence[float]) -> list[float]:
     """What ingredients are multiplied with before they are summed, given their shares as a card has them: the shares,
     or where all are equal 1, so that the bits are those of the plain mean."""
     return [1.0] * len(shares) if len(set(shares)) == 1 else list(shares)
@@ -104,7 +110,7 @@ def _checked(files: Sequence[Path]) -> Card:
 def _hashes(files: Sequence[Path]) -> list[str]:
     """The files' hashes, while torch is loaded: it takes a second and a core, and hashing can use the others."""
     with ThreadPoolExecutor(1) as pool:
-        digests = pool.submit(hashes_of, files, cache_dir() / "hashes")
+        digests = pool.submit(hash_files, files, cache_dir() / "hashes")
         import_module("torch")
         return digests.result()
 
@@ -126,14 +132,14 @@ def check_cards(cards: Sequence[Card], names: Sequence[str]) -> None:
     reference, odd = _odd_cards(cards, names)
     for name, (what, expected, found) in odd.items():
         raise DataError(
-            f"{name}: another {what} than {reference}{others_too(len(odd) - 1)}",
+            f"{name}: another {what} than {reference}{other_outliers_text(len(odd) - 1)}",
             expected=expected,
             found=found,
             next_step="leave it out: only fine-tunes of one start can be averaged",
         )
 
 
-def card_misfits(cards: Sequence[Card], names: Sequence[str]) -> dict[str, str]:
+def find_card_mismatches(cards: Sequence[Card], names: Sequence[str]) -> dict[str, str]:
     """The models whose cards differ from those of most, in the order given: name → what is wrong, in one sentence."""
     reference, odd = _odd_cards(cards, names)
     return {
@@ -150,7 +156,7 @@ def _odd_cards(cards: Sequence[Card], names: Sequence[str]) -> tuple[str, dict[s
     if not cards:
         return "", {}
     known = dict(zip(names, cards, strict=True))
-    reference, odd = odd_ones(
+    reference, odd = find_outliers(
         {name: compact_json(card.model_dump(mode="json", include=set(_COMPARED))) for name, card in known.items()}
     )
     told = {}

@@ -14,8 +14,15 @@ from soups.checkpoints.safe_unpickle import NAMESPACE
 from soups.core.errors import DataError
 from soups.core.labels import Factor, LabelSpace
 from soups.core.preprocessing import Preprocessing
-from soups.files.atomic import compact_json, sha256_of, whole_file
-from soups.weights.safetensors_header import Layout, forbidden, header_bytes, layout_of, read_header, write_hashed
+from soups.files.atomic import atomic_write, compact_json, sha256_of
+from soups.weights.safetensors_header import (
+    Layout,
+    header_bytes,
+    layout_of,
+    read_header,
+    unreadable_file_error,
+    write_hashed,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +134,7 @@ def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card
     metadata = {"card": card if isinstance(card, str) else card_text(card)}
     header, digest = header_bytes(layout_of(state), metadata), hashlib.sha256()
     with ThreadPoolExecutor(1) as hasher:
-        with whole_file(path) as temporary, temporary.open("wb") as stream:
+        with atomic_write(path) as temporary, temporary.open("wb") as stream:
             last = write_hashed(stream, header, state, digest, hasher)
         last.result()
     return digest.hexdigest()
@@ -207,7 +214,7 @@ def read_state(path: Path, sha256: str | None = None) -> "dict[str, torch.Tensor
             return _read_safetensors(path)
         return archives.read_torchscript(path) if archives.is_torchscript(path) else _read_pickle(path)
     except PermissionError as error:
-        raise forbidden(path) from error
+        raise unreadable_file_error(path) from error
 
 
 def _read_safetensors(path: Path) -> "dict[str, torch.Tensor]":

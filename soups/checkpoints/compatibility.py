@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 from soups.core.errors import DataError
-from soups.weights.safetensors_header import Difference, Layout, difference
+from soups.weights.safetensors_header import Layout, LayoutDifference, find_difference
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What data-parallel training and `torch.compile` put before the names of all tensors."""
@@ -28,27 +28,27 @@ def strip_prefix(state: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
     return {key.removeprefix(prefix): value for key, value in state.items()}, prefix
 
 
-def odd_ones(values: Mapping[str, Hashable]) -> tuple[str, list[str]]:
+def find_outliers(values: Mapping[str, Hashable]) -> tuple[str, list[str]]:
     """The first model that is like most others (the very first among equals), and those that are not like it."""
     most = Counter(values.values()).most_common(1)[0][0]
     return next(name for name in values if values[name] == most), [name for name in values if values[name] != most]
 
 
-def misfits(layouts: Mapping[str, Layout]) -> dict[str, str]:
+def find_layout_mismatches(layouts: Mapping[str, Layout]) -> dict[str, str]:
     """The models whose tensors differ from those of most, in the order given: name → what is wrong, in one sentence."""
     reference, odd = _misfits(layouts)
     return {name: _sentence(found, reference) for name, found in odd.items()}
 
 
-def _misfits(layouts: Mapping[str, Layout]) -> tuple[str, dict[str, Difference]]:
+def _misfits(layouts: Mapping[str, Layout]) -> tuple[str, dict[str, LayoutDifference]]:
     if not layouts:
         return "", {}
-    reference, odd = odd_ones({name: tuple(sorted(layout.items())) for name, layout in layouts.items()})
-    found = {name: difference(layouts[reference], layouts[name]) for name in odd}
+    reference, odd = find_outliers({name: tuple(sorted(layout.items())) for name, layout in layouts.items()})
+    found = {name: find_difference(layouts[reference], layouts[name]) for name in odd}
     return reference, {name: each for name, each in found.items() if each is not None}
 
 
-def _sentence(found: Difference, reference: str) -> str:
+def _sentence(found: LayoutDifference, reference: str) -> str:
     if not found.found:
         return f"it {found.problem(reference)} that {reference} has: {found.expected}"
     if not found.expected:
@@ -66,14 +66,14 @@ def check_layouts(layouts: Mapping[str, Layout]) -> None:
     reference, odd = _misfits(layouts)
     for name, found in odd.items():
         raise DataError(
-            f"{name}: {found.problem(reference)}{others_too(len(odd) - 1)}",
+            f"{name}: {found.problem(reference)}{other_outliers_text(len(odd) - 1)}",
             expected=found.expected or f"the tensors of {reference}",
             found=found.found,
             next_step="leave it out: only fine-tunes of one model with one list of classes can be averaged",
         )
 
 
-def others_too(number: int) -> str:
+def other_outliers_text(number: int) -> str:
     """The end of a message on the first of several models that do not fit."""
     if number == 0:
         return ""

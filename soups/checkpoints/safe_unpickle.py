@@ -45,12 +45,12 @@ SCRIPTED = "Scripted"
 _DTYPE = re.compile(r"torch\.(bool|(u?int|b?float|complex)[0-9]+[a-z0-9_]*)")
 
 
-class Refused(Exception):
+class UnsafePickle(Exception):
     """A pickle that holds more than tensors and plain values."""
 
 
 # Named tuples, because a pickle's BUILD instruction cannot change them.
-class Storage(NamedTuple):
+class ClaimedStorage(NamedTuple):
     """A storage as the pickle claims it: `elements` of a dtype, kept under `key`."""
 
     kind: str
@@ -68,10 +68,10 @@ class Storage(NamedTuple):
         return self.elements * _STORAGES[self.kind][1]
 
 
-class Tensor(NamedTuple):
+class ClaimedTensor(NamedTuple):
     """A tensor as the pickle claims it; offset and strides count elements."""
 
-    storage: Storage
+    storage: ClaimedStorage
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -89,7 +89,7 @@ class Tensor(NamedTuple):
         return self.offset + 1 + sum((side - 1) * step for side, step in zip(self.shape, self.stride, strict=True))
 
 
-class Bounded:
+class BoundedStream:
     """A stream that makes room only for what is there: `read(10**12)` of a small file costs nothing.
 
     It has what pickletools asks of a stream.
@@ -112,16 +112,16 @@ class Bounded:
 
 
 def check_opcodes(stream: Any, size: int) -> None:
-    """Read one pickle of a stream, up to its end, and raise `Refused` for instructions that no checkpoint needs."""
+    """Read one pickle of a stream, up to its end, and raise `UnsafePickle` for instructions that no checkpoint needs."""
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name not in _OPCODES:
-            raise Refused(f"the pickle instruction {opcode.name}")
+            raise UnsafePickle(f"the pickle instruction {opcode.name}")
         # The memo is a table as long as its largest index.
         if opcode.name == "LONG_BINPUT" and isinstance(argument, int) and argument > size:
-            raise Refused(f"a pickle memo of {argument} entries")
+            raise UnsafePickle(f"a pickle memo of {argument} entries")
 
 
-def inert(data: bytes) -> tuple[Any, set[Storage], list[Tensor]]:
+def read_without_executing(data: bytes) -> tuple[Any, set[ClaimedStorage], list[ClaimedTensor]]:
     """What a pickle says, in plain values and stand-ins, with the storages and tensors in it.
 
     Raises:
@@ -129,13 +129,13 @@ def inert(data: bytes) -> tuple[Any, set[Storage], list[Tensor]]:
         Exception: of nearly any kind, where the pickle is broken.
     """
     check_opcodes(io.BytesIO(data), len(data))
-    storages: set[Storage] = set()
-    tensors: list[Tensor] = []
+    storages: set[ClaimedStorage] = set()
+    tensors: list[ClaimedTensor] = []
 
-    def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
-        if not isinstance(storage, Storage):
-            raise Refused("a tensor without storage")
-        made = Tensor(storage, _whole(offset), tuple(map(_whole, shape)), tuple(map(_whole, stride)))
+    def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> ClaimedTensor:
+        if not isinstance(storage, ClaimedStorage):
+            raise UnsafePickle("a tensor without storage")
+        made = ClaimedTensor(storage, _whole(offset), tuple(map(_whole, shape)), tuple(map(_whole, stride)))
         tensors.append(made)
         return made
 
@@ -146,8 +146,8 @@ def inert(data: bytes) -> tuple[Any, set[Storage], list[Tensor]]:
         def persistent_load(self, identity: Any) -> Any:
             kind, storage_kind, key, _, count = identity[:5]
             if _text(kind) != "storage" or not isinstance(storage_kind, _Mark) or storage_kind.name not in _STORAGES:
-                raise Refused(f"a reference to {_text(kind)[:60]}")
-            storage = Storage(storage_kind.name, _text(key), _whole(count))
+                raise UnsafePickle(f"a reference to {_text(kind)[:60]}")
+            storage = ClaimedStorage(storage_kind.name, _text(key), _whole(count))
             storages.add(storage)
             return storage
 
@@ -179,7 +179,7 @@ def _stand_in(name: str, tensor: Any) -> Any:
     last = name.removeprefix("torch.").removeprefix("storage.")
     if (name.startswith("torch.") and last in _STORAGES) or _DTYPE.fullmatch(name):
         return _Mark(last)
-    raise Refused(f"{name}, which is no tensor")
+    raise UnsafePickle(f"{name}, which is no tensor")
 
 
 class _Call:
@@ -200,5 +200,5 @@ def _text(value: Any) -> str:
 
 def _whole(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Refused(f"{value!r:.40} where a size should be")
+        raise UnsafePickle(f"{value!r:.40} where a size should be")
     return value

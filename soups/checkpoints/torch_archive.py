@@ -6,7 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from soups.checkpoints.safe_unpickle import SCRIPTED, Bounded, Refused, Storage, Tensor, check_opcodes, inert
+from soups.checkpoints.safe_unpickle import (
+    SCRIPTED,
+    BoundedStream,
+    ClaimedStorage,
+    ClaimedTensor,
+    UnsafePickle,
+    check_opcodes,
+    read_without_executing,
+)
 from soups.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -72,7 +80,7 @@ def read_torchscript(path: Path) -> "dict[str, torch.Tensor]":
 
     with _explained(path), zipfile.ZipFile(path) as archive:
         content, prefix = _check_archive(path, archive)
-        blobs: dict[Storage, torch.Tensor] = {}
+        blobs: dict[ClaimedStorage, torch.Tensor] = {}
         state = {}
         for name, tensor in _walk(content, ""):
             storage = tensor.storage
@@ -91,7 +99,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (DataError, PermissionError):
         raise
-    except Refused as error:
+    except UnsafePickle as error:
         raise DataError(f"{path}: not a safe checkpoint", found=f"it holds {error}", next_step=ADVICE) from error
     except Exception as error:
         # A broken pickle can raise nearly anything; none of it is our fault.
@@ -104,7 +112,7 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> tuple[Any, str]:
     size = path.stat().st_size
     sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     if len(sizes) < len(archive.infolist()):
-        raise Refused("two entries of one name")
+        raise UnsafePickle("two entries of one name")
     claimed = sum(sizes.values())
     if claimed > size + _COMPRESSED_ROOM:
         raise DataError(
@@ -113,13 +121,13 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> tuple[Any, str]:
         )
     data = [name for name in sizes if name.endswith("/data.pkl")]
     if len(data) != 1:
-        raise Refused(f"{len(data)} pickles instead of one")
+        raise UnsafePickle(f"{len(data)} pickles instead of one")
     prefix = data[0].removesuffix("data.pkl")
-    content, storages, tensors = inert(archive.read(data[0]))
+    content, storages, tensors = read_without_executing(archive.read(data[0]))
     for storage in storages:
         there = sizes.get(f"{prefix}data/{storage.key}", -1)
         if storage.size > there:
-            raise Refused(f"a storage that claims {storage.size} bytes and has {max(there, 0)}")
+            raise UnsafePickle(f"a storage that claims {storage.size} bytes and has {max(there, 0)}")
     _check_tensors(tensors, size)
     return content, prefix
 
@@ -127,43 +135,43 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> tuple[Any, str]:
 def _check_legacy(path: Path, stream: BinaryIO) -> None:
     """The format of torch before 1.6: pickles one after the other, then the raw storages."""
     size = path.stat().st_size
-    bounded = Bounded(stream, size)
-    storages: set[Storage] = set()
-    tensors: list[Tensor] = []
+    bounded = BoundedStream(stream, size)
+    storages: set[ClaimedStorage] = set()
+    tensors: list[ClaimedTensor] = []
     for number in range(_LEGACY_PARTS):
         begin = stream.tell()
         check_opcodes(bounded, size)
         end = stream.tell()
         stream.seek(begin)
-        content, found, made = inert(stream.read(end - begin))
+        content, found, made = read_without_executing(stream.read(end - begin))
         if number == 0 and content != _LEGACY_MARK:
-            raise Refused("no checkpoint of torch")
+            raise UnsafePickle("no checkpoint of torch")
         storages |= found
         tensors += made
     largest: dict[str, int] = {}
     for storage in storages:
         largest[storage.key] = max(storage.size, largest.get(storage.key, 0))
     if sum(largest.values()) > size - stream.tell():
-        raise Refused(f"storages that claim {sum(largest.values())} bytes in a file of {size}")
+        raise UnsafePickle(f"storages that claim {sum(largest.values())} bytes in a file of {size}")
     _check_tensors(tensors, size)
 
 
-def _check_tensors(tensors: list[Tensor], size: int) -> None:
+def _check_tensors(tensors: list[ClaimedTensor], size: int) -> None:
     for tensor in tensors:
         if tensor.end > tensor.storage.elements:
-            raise Refused(f"a tensor of shape {tensor.shape} that reaches beyond its storage")
+            raise UnsafePickle(f"a tensor of shape {tensor.shape} that reaches beyond its storage")
     # A tensor expanded from one number, or one storage under many names, is a bomb that goes off when copied.
     claimed = sum(tensor.size for tensor in tensors)
     if claimed > _TIED * size + 2**20:
-        raise Refused(f"tensors that claim {claimed} bytes in a file of {size}")
+        raise UnsafePickle(f"tensors that claim {claimed} bytes in a file of {size}")
 
 
-def _walk(value: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+def _walk(value: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, ClaimedTensor]]:
     """The tensors among the attributes of scripted objects, under their dotted names."""
     if depth > _DEEPEST:
-        raise Refused(f"modules nested more than {_DEEPEST} deep")
+        raise UnsafePickle(f"modules nested more than {_DEEPEST} deep")
     for name, item in vars(value).items() if hasattr(value, "__dict__") else ():
-        if isinstance(item, Tensor):
+        if isinstance(item, ClaimedTensor):
             yield f"{prefix}{name}", item
         elif type(item).__name__ == SCRIPTED:
             yield from _walk(item, f"{prefix}{name}.", depth + 1)

@@ -23,8 +23,8 @@ import tyro
 from pydantic import BaseModel, ValidationError
 
 from soups.core.errors import UsageError, UserError, did_you_mean
-from soups.core.signals import raised
-from soups.files.atomic import refusal
+from soups.core.signals import raise_interruption
+from soups.files.atomic import explain_os_error
 from soups.files.config_files import Config, read_config, take_config
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -65,7 +65,7 @@ Flag = tyro.conf.FlagConversionOff[
 
 
 @dataclass(frozen=True)
-class Given(Generic[Settings]):
+class ParsedSettings(Generic[Settings]):
     """Validated settings, and the names of those that the user gave (by flag, file or environment)."""
 
     settings: Settings
@@ -76,7 +76,7 @@ class Given(Generic[Settings]):
 
 def run(
     settings_class: type[Settings],
-    command: Callable[[Given[Settings]], None],
+    command: Callable[[ParsedSettings[Settings]], None],
     argv: Sequence[str] | None = None,
     *,
     environment: Mapping[str, str] | None = None,
@@ -102,7 +102,7 @@ def run(
         gc.set_threshold(_SELDOM)
     config = None
     try:
-        with raised(), _explained_refusals():
+        with raise_interruption(), _explained_refusals():
             given = parse(settings_class, arguments, environment or {})
             config = given.config
             command(given)
@@ -139,7 +139,9 @@ def _explained_refusals() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        explained = refusal(error, error.filename or "a file") if not isinstance(error, BrokenPipeError) else None
+        explained = (
+            explain_os_error(error, error.filename or "a file") if not isinstance(error, BrokenPipeError) else None
+        )
         if explained is None:
             raise
         raise explained from error
@@ -154,7 +156,9 @@ def set_up_logging(debug: bool = False) -> None:
     logger.handlers = [handler]
 
 
-def parse(settings_class: type[Settings], arguments: Sequence[str], environment: Mapping[str, str]) -> Given[Settings]:
+def parse(
+    settings_class: type[Settings], arguments: Sequence[str], environment: Mapping[str, str]
+) -> ParsedSettings[Settings]:
     """Settings from flags, file, environment and defaults, in this order of precedence.
 
     Raises:
@@ -178,7 +182,9 @@ def parse(settings_class: type[Settings], arguments: Sequence[str], environment:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     flags = {token[2:].split("=")[0].replace("-", "_") for token in arguments if token.startswith("--")}
-    return Given(parsed, frozenset(set(given) | (flags & set(groups))), config.without(flags) if config else None)
+    return ParsedSettings(
+        parsed, frozenset(set(given) | (flags & set(groups))), config.without(flags) if config else None
+    )
 
 
 def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:

@@ -46,7 +46,7 @@ class UsageError(UserError):
     exit_code = 2
 
 
-class Diverged(UsageError):
+class TrainingDiverged(UsageError):
     """A loss that is no number any more: these hyperparameters lead nowhere."""
 
 
@@ -62,7 +62,7 @@ class EnvironmentFailure(UserError):
     exit_code = 4
 
 
-class AtWork(EnvironmentFailure):
+class AlreadyInProgress(EnvironmentFailure):
     """Another process is at the same piece of work."""
 
 

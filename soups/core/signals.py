@@ -64,7 +64,7 @@ def _in_worker() -> bool:
 
 
 @contextmanager
-def held_back() -> Iterator[Interruption]:
+def defer_interruption() -> Iterator[Interruption]:
     """Within the block, the first request to leave is only noted; the block looks for it and ends itself.
 
     A worker process ends with the block then, for its pool would go on waiting for it.
@@ -80,7 +80,7 @@ def held_back() -> Iterator[Interruption]:
 
 
 @contextmanager
-def raised() -> Iterator[None]:
+def raise_interruption() -> Iterator[None]:
     """Within the block, a request to leave is an exception, once however often it is made in half a second."""
     found = Interruption()
     found._at_once = True

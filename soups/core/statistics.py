@@ -159,13 +159,13 @@ def class_sums(labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray, 
     return np.hstack([count(right, labels), count(everything, labels), count(everything, predictions)])
 
 
-def accuracy_of(sums: np.ndarray) -> np.ndarray:
+def accuracy_from_sums(sums: np.ndarray) -> np.ndarray:
     """Accuracy in [0, 1] from sums as `class_sums` gives them: (R, 3C) to (R,)."""
     hits, images, _ = np.split(sums, 3, axis=-1)
     return hits.sum(axis=-1) / images.sum(axis=-1)
 
 
-def macro_f1_of(sums: np.ndarray) -> np.ndarray:
+def macro_f1_from_sums(sums: np.ndarray) -> np.ndarray:
     """Mean F1 in [0, 1] of the classes that occur or are predicted, from sums as `class_sums` gives them."""
     hits, images, predicted = np.split(sums, 3, axis=-1)
     involved = images + predicted > 0

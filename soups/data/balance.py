@@ -78,7 +78,7 @@ def class_weights(spec: Sequence[str], labels: np.ndarray, space: LabelSpace) ->
     return weights
 
 
-def draw_weights(labels: np.ndarray) -> np.ndarray:
+def sampling_probabilities(labels: np.ndarray) -> np.ndarray:
     """(N,) float64 chances, summing to one, with which each training image is drawn so that all classes come alike."""
     counts = np.bincount(labels)
     chances = 1.0 / counts[labels]

@@ -11,7 +11,7 @@ _DIGITS = 5
 
 
 @dataclass(frozen=True)
-class Picked:
+class Selection:
     """K images of a pool, the most similar first."""
 
     rows: np.ndarray
@@ -24,7 +24,9 @@ class Picked:
     """Images that would have come before the last one, but are nearly the same as another."""
 
 
-def pick(pool: np.ndarray, target: np.ndarray, avoided: np.ndarray, count: int, duplicate: float) -> Picked:
+def select_similar(
+    pool: np.ndarray, target: np.ndarray, avoided: np.ndarray, count: int, duplicate: float
+) -> Selection:
     """The images of a pool that are most like some target image, without near duplicates.
 
     In the order of their similarity to the nearest target image (of equal ones the first), each image is taken unless
@@ -61,7 +63,7 @@ def pick(pool: np.ndarray, target: np.ndarray, avoided: np.ndarray, count: int, 
     else:
         seen = len(order)
     found = np.array(rows, dtype=np.int64)
-    return Picked(found, similarity[found], nearest[found], seen - len(found))
+    return Selection(found, similarity[found], nearest[found], seen - len(found))
 
 
 def _nearest(features: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

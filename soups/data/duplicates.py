@@ -11,8 +11,8 @@ from soups.core.errors import DataError
 from soups.data.images.cache import open_images
 from soups.data.images.decode import decode
 from soups.data.images.geometry import Geometry
-from soups.data.layouts.folders import listing
-from soups.files.file_hashes import hashes_of
+from soups.data.layouts.folders import format_list
+from soups.files.file_hashes import hash_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ COLUMNS = ("image_a", "split_a", "image_b", "split_b", "kind", "similarity")
 BYTES, PIXELS, NEARLY = "bytes", "pixels", "near"
 
 
-def duplicates(samples: "pd.DataFrame", root: Path, folder: Path, near: bool) -> "pd.DataFrame":
+def find_duplicates(samples: "pd.DataFrame", root: Path, folder: Path, near: bool) -> "pd.DataFrame":
     """Images of validation, test and shift sets that are in training too, and those of test and shift in validation.
 
     Shift sets may be made of the test images, so those are not held against each other; and only files of theirs that
@@ -63,7 +63,7 @@ def duplicates(samples: "pd.DataFrame", root: Path, folder: Path, near: bool) ->
 
 def _equal_files(files: Sequence[Sequence[Path]], folder: Path) -> dict[int, tuple[int, str, float]]:
     """Position among the second files → position of the first equal one among the first, kind, similarity."""
-    ones, others = (hashes_of(paths, folder) for paths in files)
+    ones, others = (hash_files(paths, folder) for paths in files)
     known = {sha256: row for row, sha256 in reversed(list(enumerate(ones)))}
     return {row: (known[sha256], BYTES, 1.0) for row, sha256 in enumerate(others) if sha256 in known}
 
@@ -101,13 +101,13 @@ def refuse_leaks(found: "pd.DataFrame") -> None:
     if len(leaks):
         pairs = [f"{one} = {other}" for one, other in zip(leaks["image_a"], leaks["image_b"], strict=True)]
         raise DataError(
-            f"{len(leaks)} test images are training images too: {listing(pairs, _SHOWN)}",
+            f"{len(leaks)} test images are training images too: {format_list(pairs, _SHOWN)}",
             expected="test images that no model has seen",
             next_step="remove them from one side; --allow-duplicates goes on, and lists them in output/duplicates.csv",
         )
 
 
-def told(found: "pd.DataFrame") -> str:
+def format_counts(found: "pd.DataFrame") -> str:
     """How many there are between which sets, in one line."""
     pairs = found.groupby(["split_a", "split_b"])["kind"]
     parts = []

@@ -5,8 +5,8 @@ import re
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError, UsageError
-from soups.data.layouts.folders import listing, name_keys
-from soups.data.layouts.tables import column, located, refuse_doubled
+from soups.data.layouts.folders import format_list, lookup_keys
+from soups.data.layouts.tables import check_unique_ids, locate_table, table_column
 from soups.data.settings import DataSettings
 from soups.files.atomic import read_table
 
@@ -53,16 +53,16 @@ def add_groups(samples: "pd.DataFrame", settings: DataSettings) -> "pd.DataFrame
 
 
 def _from_table(images: list[str], settings: DataSettings) -> list[str]:
-    path = located(settings.groups or "", settings.root)
+    path = locate_table(settings.groups or "", settings.root)
     table = read_table(path)
-    ids = column(table, settings.image_column, path, "--image-column")
-    groups = column(table, settings.group_column or "group", path, "--group-column")
-    refuse_doubled(ids, path)
+    ids = table_column(table, settings.image_column, path, "--image-column")
+    groups = table_column(table, settings.group_column or "group", path, "--group-column")
+    check_unique_ids(ids, path)
     for row, group in enumerate(groups, start=2):
         if not group:
             raise DataError(f"{path}, row {row}: the group is empty", expected="the name of the group")
     group_of = {name.removeprefix("./"): group for name, group in zip(ids, groups, strict=True)}
-    return [next((group_of[key] for key in name_keys(image) if key in group_of), "") for image in images]
+    return [next((group_of[key] for key in lookup_keys(image) if key in group_of), "") for image in images]
 
 
 def _from_pattern(images: list[str], pattern: str) -> list[str]:
@@ -78,7 +78,7 @@ def _refuse_unknown(samples: "pd.DataFrame", groups: list[str], flag: str) -> No
     both = list(zip(samples["image"], samples["split"], groups, strict=True))
     if unknown := [image for image, split, group in both if not group and split in {"", "train", "val"}]:
         raise DataError(
-            f"{flag} says nothing of {len(unknown)} images: {listing(unknown, 5)}",
+            f"{flag} says nothing of {len(unknown)} images: {format_list(unknown, 5)}",
             expected="a group for each training and validation image",
         )
     if count := sum(not group for _, _, group in both):
@@ -91,4 +91,4 @@ def _notice_groups_on_both_sides(samples: "pd.DataFrame") -> None:
     learned = by_split.get("train", set()) | by_split.get("", set())
     for split in ("val", "test"):
         if shared := sorted(learned & by_split.get(split, set())):
-            logger.warning("groups both in train and in %s, which flatters: %s", split, listing(shared, 5))
+            logger.warning("groups both in train and in %s, which flatters: %s", split, format_list(shared, 5))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def kept_rows(samples: "pd.DataFrame", limit: int, seed: int) -> np.ndarray:
+def select_limited_rows(samples: "pd.DataFrame", limit: int, seed: int) -> np.ndarray:
     """Which rows of the table a limited run uses: (R,) bool.
 
     Of each set with more than `limit` images so many are drawn: each class gives its share, to the nearest image but at
@@ -56,7 +56,7 @@ def _drawn(labels: np.ndarray, groups: np.ndarray, count: int, random: np.random
     """`count` of N rows: (N,) bool."""
     classes, class_of = np.unique(labels, return_inverse=True)
     drawn = np.zeros(len(labels), dtype=bool)
-    for index, take in enumerate(shares(np.bincount(class_of, minlength=len(classes)), count)):
+    for index, take in enumerate(proportional_counts(np.bincount(class_of, minlength=len(classes)), count)):
         rows = np.flatnonzero(class_of == index)
         drawn[rows[np.argsort(_turns(groups[rows], random), kind="stable")[:take]]] = True
     return drawn
@@ -75,7 +75,7 @@ def _turns(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return (place + random.random(len(sizes))[group_of]) / sizes[group_of]
 
 
-def shares(sizes: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
+def proportional_counts(sizes: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     """`count` dealt out in proportion to sizes, in whole numbers: (C,) int64, summing to `count`.
 
     Nobody gets more than its size. Where there are enough, everybody gets at least one; largest remainders get the

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from soups.core.errors import DataError
 from soups.core.labels import SEPARATOR, Factor
-from soups.data.layouts.folders import name_keys
-from soups.data.layouts.tables import column
+from soups.data.layouts.folders import lookup_keys
+from soups.data.layouts.tables import table_column
 from soups.files.atomic import read_table
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def relabel(samples: "pd.DataFrame", path: Path, factors: Sequence[Factor], clas
 
 def _read(path: Path) -> list[_Row]:
     table = read_table(path)
-    cells = [column(table, name, path, "the corrections' header") for name in COLUMNS]
+    cells = [table_column(table, name, path, "the corrections' header") for name in COLUMNS]
     return [
         _Row(number, match, factor or WHOLE, before, after)
         for number, (match, factor, before, after) in enumerate(zip(*cells, strict=True), start=2)
@@ -154,7 +154,7 @@ class _Finder:
 
     def __init__(self, images: list[str], groups: list[str]) -> None:
         # Not the bare file name: where everyone has a `normal.jpg`, it would be everyone's.
-        self.keys = [[key for key in name_keys(image) if "/" in key or "/" not in image] for image in images]
+        self.keys = [[key for key in lookup_keys(image) if "/" in key or "/" not in image] for image in images]
         self.by_name: defaultdict[str, list[int]] = defaultdict(list)
         for place, (keys, group) in enumerate(zip(self.keys, groups, strict=True)):
             for key in {*keys, group}:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 from soups.data.groups import add_groups
-from soups.data.layouts.concat import SOURCE, joined_samples
-from soups.data.layouts.folders import image_path, listing, table_name
-from soups.data.layouts.layouts import COLUMNS, layout_of, samples_elsewhere
-from soups.data.layouts.locate import AUTO, settled
-from soups.data.layouts.schema import is_described, read_description
-from soups.data.layouts.tables import located
-from soups.data.limit import kept_rows
+from soups.data.layouts.concat import SOURCE, concat_samples
+from soups.data.layouts.folders import format_list, image_path, table_name
+from soups.data.layouts.layouts import COLUMNS, find_layout, separate_test_samples
+from soups.data.layouts.locate import AUTO, resolve_locations
+from soups.data.layouts.schema import is_schema, read_schema
+from soups.data.layouts.tables import locate_table
+from soups.data.limit import select_limited_rows
 from soups.data.relabel import relabel
 from soups.data.settings import DataSettings
 from soups.data.split import split_samples
@@ -33,7 +33,7 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
     some of the factors, and runs with corrections, have the same one.
 
     Args:
-        settings: best `settled` before, so that what is recorded is what was read.
+        settings: best `resolve_locations` before, so that what is recorded is what was read.
 
     Returns:
         Text columns `image` (posix path from the data location), `label` (class name, "" in an unlabelled test set),
@@ -48,13 +48,13 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
     import pandas as pd
 
     if settings.layout == AUTO:
-        settings = settled(settings)
-    samples = joined_samples(settings) if len(settings.locations) > 1 else layout_of(settings)(settings)
+        settings = resolve_locations(settings)
+    samples = concat_samples(settings) if len(settings.locations) > 1 else find_layout(settings)(settings)
     joint = declared_space(settings)
     target = target_space(settings, joint)
     if settings.test_location is not None:
         known = set(joint.names) if joint is not None else _classes(samples)
-        test = samples_elsewhere(settings, known)
+        test = separate_test_samples(settings, known)
         if SOURCE in samples:
             test[SOURCE] = table_name(Path(settings.test_location), settings.root)
         samples = pd.concat([samples, test], ignore_index=True).fillna("")
@@ -62,15 +62,15 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
     if settings.skip_bad_images:
         samples = _without_bad_images(samples, settings.root)
     samples = split_samples(add_groups(samples, settings), settings.val_ratio, settings.split_seed)
-    kept = kept_rows(samples, settings.limit, settings.split_seed) if settings.limit is not None else None
+    kept = select_limited_rows(samples, settings.limit, settings.split_seed) if settings.limit is not None else None
     if settings.relabel is not None:
         factors = joint.factors if joint is not None else ()
         classes = joint.names if joint is not None else sorted(_classes(samples))
-        samples = relabel(samples, located(settings.relabel, settings.root), factors, classes)
+        samples = relabel(samples, locate_table(settings.relabel, settings.root), factors, classes)
     if kept is not None:  # Corrections may be of images that the limit leaves out.
         samples = samples[kept].reset_index(drop=True)
     if joint is not None and target is not None:
-        samples["label"] = reduced(samples["label"], joint, target)
+        samples["label"] = project_labels(samples["label"], joint, target)
     _check(samples, target)
     return samples.astype(str)
 
@@ -81,9 +81,9 @@ def declared_space(settings: DataSettings) -> LabelSpace | None:
     Raises:
         UsageError: the layout's description is not there, or bands that do not fit it.
     """
-    if not is_described(settings.layout):
+    if not is_schema(settings.layout):
         return None
-    return LabelSpace.product(read_description(settings.layout, settings.age_bands).label_factors)
+    return LabelSpace.product(read_schema(settings.layout, settings.age_bands).label_factors)
 
 
 def target_space(settings: DataSettings, joint: LabelSpace | None) -> LabelSpace | None:
@@ -103,7 +103,7 @@ def target_space(settings: DataSettings, joint: LabelSpace | None) -> LabelSpace
     return joint.part(settings.target_factors)
 
 
-def reduced(labels: Iterable[str], joint: LabelSpace, target: LabelSpace) -> list[str]:
+def project_labels(labels: Iterable[str], joint: LabelSpace, target: LabelSpace) -> list[str]:
     """Labels of the joint space as labels of some of its factors; "" stays "".
 
     Raises:
@@ -112,7 +112,7 @@ def reduced(labels: Iterable[str], joint: LabelSpace, target: LabelSpace) -> lis
     part_of = dict(zip(joint.names, target.decode(joint.projection(target)), strict=True)) | {"": ""}
     labels = list(labels)
     if unknown := sorted(set(labels) - set(part_of)):
-        raise DataError(f"labels of no class: {listing(unknown, 5)}", expected=f"one of {', '.join(joint.names)}")
+        raise DataError(f"labels of no class: {format_list(unknown, 5)}", expected=f"one of {', '.join(joint.names)}")
     return [part_of[label] for label in labels]
 
 
@@ -125,14 +125,14 @@ def read_samples(path: Path) -> "pd.DataFrame":
     samples = read_table(path)
     if missing := [name for name in COLUMNS if name not in samples]:
         raise DataError(
-            f"{path}: lacks {listing(missing)}",
+            f"{path}: lacks {format_list(missing)}",
             expected=f"the columns {', '.join(COLUMNS)}",
             found=", ".join(map(str, samples.columns)),
         )
     return samples
 
 
-def fingerprints(samples: "pd.DataFrame") -> tuple[str, str]:
+def data_fingerprints(samples: "pd.DataFrame") -> tuple[str, str]:
     """Sixteen hexadecimal digits for the data (images, labels, groups) and for who is in which split.
 
     The order of the rows does not show in them.
@@ -170,10 +170,10 @@ def _classes(samples: "pd.DataFrame") -> set[str]:
 
 def _without_bad_images(samples: "pd.DataFrame", root: Path) -> "pd.DataFrame":
     """The table without unreadable training images; a set that is only evaluated is left as it is."""
-    from soups.data.images.decode import bad_images
+    from soups.data.images.decode import find_unreadable
 
     candidates = samples.loc[samples["split"].isin(["", "train"]), "image"]
-    bad = bad_images([image_path(name, root) for name in candidates])
+    bad = find_unreadable([image_path(name, root) for name in candidates])
     for path, reason in bad:
         logger.warning("left out: %s: %s", path, reason)
     unreadable = {str(path) for path, _ in bad}
@@ -185,7 +185,7 @@ def _check(samples: "pd.DataFrame", space: LabelSpace | None) -> None:
     """What every stage relies on, whatever the layout; `space` has the declared classes, where they are declared."""
     classes = _classes(samples)
     if space is not None and (absent := [name for name in space.names if name not in classes]):
-        logger.warning("no training images of: %s", listing(absent, 20))
+        logger.warning("no training images of: %s", format_list(absent, 20))
     if len(classes) < 2:
         raise DataError(
             f"the training images have {'only the class ' + classes.pop() if classes else 'no class'}",
@@ -196,15 +196,15 @@ def _check(samples: "pd.DataFrame", space: LabelSpace | None) -> None:
         labels = set(rows["label"]) - {""}
         if foreign := sorted(labels - (classes if space is None else set(space.names))):
             raise DataError(
-                f"{split}: classes that train lacks: {listing(foreign)}",
-                expected=f"some of {listing(sorted(classes), 20)}",
+                f"{split}: classes that train lacks: {format_list(foreign)}",
+                expected=f"some of {format_list(sorted(classes), 20)}",
                 next_step="add them to train, or remove them here",
             )
         if labels and (rows["label"] == "").any():
             bare = rows.loc[rows["label"] == "", "image"].tolist()
             raise DataError(
-                f"{split}: {len(bare)} of {len(rows)} images have no label: {listing(bare, 5)}",
+                f"{split}: {len(bare)} of {len(rows)} images have no label: {format_list(bare, 5)}",
                 expected="a label for each of them, or for none",
             )
     if doubled := samples.loc[samples["image"].duplicated(), "image"].tolist():
-        raise DataError(f"the same image in two sets: {listing(doubled, 5)}", expected="each image once")
+        raise DataError(f"the same image in two sets: {format_list(doubled, 5)}", expected="each image once")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.data.layouts.folders import listing
+from soups.data.layouts.folders import format_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ def split_samples(samples: "pd.DataFrame", val_ratio: float | None, seed: int) -
     np.add.at(counts, (group_of, class_of), 1)
     validates = choose_groups(counts, _wanted_groups(len(names), val_ratio), seed, list(classes))
     if absent := [str(name) for name, count in zip(classes, counts[validates].sum(axis=0), strict=True) if not count]:
-        logger.warning("no validation images of: %s (their groups all train)", listing(absent))
+        logger.warning("no validation images of: %s (their groups all train)", format_list(absent))
     samples.loc[undecided, "split"] = np.where(validates[group_of], "val", "train")
     return samples
 
@@ -97,7 +97,7 @@ def choose_groups(counts: np.ndarray, wanted: int, seed: int, classes: list[str]
         raise DataError(
             "no group can validate: each holds a class that no other group has",
             expected="classes that occur in at least two groups",
-            found=f"in one group only: {listing(lone)}",
+            found=f"in one group only: {format_list(lone)}",
             next_step="give a val/ folder, or --val-ratio None",
         )
     return _improve(counts, best) if len(counts) in _GROUPS_TO_IMPROVE else best

@@ -12,8 +12,8 @@ import numpy as np
 
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
-from soups.data.layouts.folders import TEMPLATE_NAMES, listing, name_keys
-from soups.data.layouts.tables import listed_images, refuse_doubled
+from soups.data.layouts.folders import TEMPLATE_NAMES, format_list, lookup_keys
+from soups.data.layouts.tables import check_unique_ids, read_test_ids
 from soups.data.settings import DataSettings
 from soups.files.atomic import read_table
 from soups.files.prediction_tables import USUAL_ANSWERS
@@ -42,7 +42,7 @@ def find_template(data_locations: Sequence[str | Path], test_location: str | Pat
 
 
 @dataclass(frozen=True)
-class Sheet:
+class SubmissionTable:
     """The table that predictions go into, a page of rows at a time."""
 
     ids: Sequence[str]
@@ -97,7 +97,7 @@ class Sheet:
         return frozenset(str(value).strip() for value in self.template[answer])
 
 
-def template_sheet(path: Path, images: Sequence[str]) -> Sheet:
+def fill_template(path: Path, images: Sequence[str]) -> SubmissionTable:
     """The template's table with its answer to be filled in: its columns, its rows, its order.
 
     The first column holds the ids: an image's path or file name, with or without ending. A template with one column
@@ -115,13 +115,15 @@ def template_sheet(path: Path, images: Sequence[str]) -> Sheet:
     if len(table.columns) < 2:
         raise DataError(f"{path}: one column only", expected="an id column and an answer column")
     ids = list(table.iloc[:, 0])
-    rows = align(ids, images, path)
+    rows = match_ids(ids, images, path)
     if unasked := len(images) - len(set(rows.tolist())):
         logger.warning("%s: does not ask for %d of the %d images", path, unasked, len(images))
-    return Sheet(ids, rows, table)
+    return SubmissionTable(ids, rows, table)
 
 
-def listed_sheet(path: Path, images: Sequence[str], settings: DataSettings, all_probabilities: bool = False) -> Sheet:
+def fill_listing(
+    path: Path, images: Sequence[str], settings: DataSettings, all_probabilities: bool = False
+) -> SubmissionTable:
     """Our own columns in the order of the CSV that named the test images, called as it calls them.
 
     Args:
@@ -133,16 +135,18 @@ def listed_sheet(path: Path, images: Sequence[str], settings: DataSettings, all_
     Raises:
         DataError: the CSV names an image that is not among them.
     """
-    ids, named = listed_images(path, settings)
+    ids, named = read_test_ids(path, settings)
     place = {image: row for row, image in enumerate(images)}
     if settings.limit is not None:  # A first look has some of them alone.
         ids = [name for name, image in zip(ids, named, strict=True) if image in place]
         named = [image for image in named if image in place]
     if missing := [image for image in named if image not in place]:
         raise DataError(
-            f"{path}: images that the run does not have: {listing(missing, 5)}", next_step="restore the CSV"
+            f"{path}: images that the run does not have: {format_list(missing, 5)}", next_step="restore the CSV"
         )
-    return Sheet(ids, np.array([place[image] for image in named], dtype=np.int64), all_probabilities=all_probabilities)
+    return SubmissionTable(
+        ids, np.array([place[image] for image in named], dtype=np.int64), all_probabilities=all_probabilities
+    )
 
 
 def _own_columns(
@@ -169,7 +173,7 @@ def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str
     if len(table.columns) < 2:
         raise DataError(f"{path}: one column only", expected="an id column and a label column")
     ids = [str(value).strip() for value in table.iloc[:, 0]]
-    refuse_doubled(ids, path)
+    check_unique_ids(ids, path)
     named = [name for name in USUAL_ANSWERS if name in table.columns[1:]]
     column = named[0] if named else table.columns[-1]
     try:
@@ -177,30 +181,30 @@ def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str
     except DataError as error:
         raise DataError(f"{path}, column {column!r}: {error.problem}", expected=error.expected) from error
     label_of = dict(zip(ids, labels, strict=True))
-    found = [next((label_of[key] for key in name_keys(image) if key in label_of), None) for image in images]
+    found = [next((label_of[key] for key in lookup_keys(image) if key in label_of), None) for image in images]
     if missing := [image for image, label in zip(images, found, strict=True) if label is None]:
         raise DataError(
-            f"{path}: no row for {len(missing)} images: {listing(missing, 5)}",
+            f"{path}: no row for {len(missing)} images: {format_list(missing, 5)}",
             expected="a row for each test image, named by path or file name, with or without ending",
         )
     return [label for label in found if label is not None]
 
 
-def align(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarray:
+def match_ids(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarray:
     """For each id of a table the position of its image: (R,) int64.
 
     Raises:
         DataError: an id is empty, doubled, of no image, or of several.
     """
     ids = [str(name).strip() for name in ids]
-    refuse_doubled(ids, path)
+    check_unique_ids(ids, path)
     positions: defaultdict[str, list[int]] = defaultdict(list)
     for position, image in enumerate(images):
-        for key in name_keys(image):
+        for key in lookup_keys(image):
             positions[key].append(position)
     if missing := [f"{name!r} (row {row})" for row, name in enumerate(ids, start=2) if name not in positions]:
         raise DataError(
-            f"{path}: ids without an image: {listing(missing, 5)}",
+            f"{path}: ids without an image: {format_list(missing, 5)}",
             expected=f"ids of the {len(images)} images, by path or file name, with or without ending",
             next_step="check --test-location, or leave the rows out",
         )
@@ -208,7 +212,7 @@ def align(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarray:
     for row, name in enumerate(ids, start=2):
         hits = positions[name]
         if len(hits) > 1:
-            several = listing([images[hit] for hit in hits], 5)
+            several = format_list([images[hit] for hit in hits], 5)
             raise DataError(f"{path}, row {row}: {name!r} could be {len(hits)} images", found=several)
         if hits[0] in taken:
             raise DataError(f"{path}, rows {taken[hits[0]]} and {row}: both are {images[hits[0]]}")

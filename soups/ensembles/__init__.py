@@ -2,17 +2,17 @@
 
 from soups.ensembles.csv_vote import vote_tables
 from soups.ensembles.fit import fit_weights, parse_members
-from soups.ensembles.joint import fit_exponents, join_originally, lift
-from soups.ensembles.rules import RULES, Rule, normalised, split_hard
+from soups.ensembles.joint import fit_exponents, lift_to_joint, original_formula
+from soups.ensembles.rules import RULES, Rule, normalize_weights, split_hard
 
 __all__ = [
     "RULES",
     "Rule",
     "fit_exponents",
     "fit_weights",
-    "join_originally",
-    "lift",
-    "normalised",
+    "lift_to_joint",
+    "normalize_weights",
+    "original_formula",
     "parse_members",
     "split_hard",
     "vote_tables",

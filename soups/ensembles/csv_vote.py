@@ -11,7 +11,7 @@ import numpy as np
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import SEPARATOR, LabelSpace
 from soups.files.atomic import read_table
-from soups.files.prediction_tables import CONFIDENCE, answer_column, confidences_of
+from soups.files.prediction_tables import CONFIDENCE, find_label_column, read_confidences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def vote_tables(
     if space is None:
         _refuse_mixture(ballots, paths)
     outcome = _elect(ballots) if not split else _elect_by_factor(ballots, space)
-    return _fill(first, answer_column(first, paths[0], answer, space), outcome, space)
+    return _fill(first, find_label_column(first, paths[0], answer, space), outcome, space)
 
 
 def _read(path: Path) -> "pd.DataFrame":
@@ -128,7 +128,7 @@ def _ballot(
     """One table's answers and confidences, its rows taken in the order `rows`."""
     import pandas as pd
 
-    codes, distinct = pd.factorize(table[answer_column(table, path, answer, space)])
+    codes, distinct = pd.factorize(table[find_label_column(table, path, answer, space)])
     empty = np.flatnonzero(np.array([not str(text).strip() for text in distinct])[codes])
     if len(empty):
         raise DataError(
@@ -142,7 +142,7 @@ def _ballot(
         raise DataError(
             f"{path}: {error.problem}", expected=error.expected, found=error.found, next_step=error.next_step
         ) from error
-    return _Ballot(codes[rows], answers, _in_order(confidences_of(table, path), rows))
+    return _Ballot(codes[rows], answers, _in_order(read_confidences(table, path), rows))
 
 
 def _in_order(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

@@ -37,7 +37,7 @@ def _entropy(table: np.ndarray) -> np.ndarray:
     return -(table * np.log(np.where(table > 0, table, 1.0))).sum(axis=-1)
 
 
-def divided(codes: np.ndarray, space: LabelSpace) -> dict[str, np.ndarray]:
+def disagreement_by_factor(codes: np.ndarray, space: LabelSpace) -> dict[str, np.ndarray]:
     """The entropy of the votes on the class, and on each factor where classes are made of several.
 
     Args:

@@ -12,7 +12,7 @@ MOST_WEIGHT = 2.0
 _TOLERANCE = 1e-10
 
 
-def lift(probabilities: np.ndarray, joint: LabelSpace, part: LabelSpace) -> np.ndarray:
+def lift_to_joint(probabilities: np.ndarray, joint: LabelSpace, part: LabelSpace) -> np.ndarray:
     """What a model of some factors says of each joint class: the probability of the class's levels of these factors.
 
     Args:
@@ -29,14 +29,14 @@ def lift(probabilities: np.ndarray, joint: LabelSpace, part: LabelSpace) -> np.n
     return probabilities[:, joint.projection(part)]
 
 
-def join(likelihoods: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+def log_linear_pool(likelihoods: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """The log-linear pool of experts: each class's score is prod_m max(p_m, 1e-12)^w_m, divided by the sum.
 
     Hinton 2002, "Training products of experts by minimizing contrastive divergence" (Neural Computation 14), equation
     1, with exponents (Genest and Zidek 1986). Unlike the mean, it does not need every expert to know every factor.
 
     Args:
-        likelihoods: (M, N, C) floats, as `lift` gives them.
+        likelihoods: (M, N, C) floats, as `lift_to_joint` gives them.
         weights: (M,) from 0 up; None: all 1.
 
     Returns:
@@ -58,7 +58,7 @@ def join(likelihoods: np.ndarray, weights: np.ndarray | None = None) -> np.ndarr
 
 
 def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The exponents of `join`, each in [0, 2], that minimise the log-loss.
+    """The exponents of `log_linear_pool`, each in [0, 2], that minimise the log-loss.
 
     The log-loss is convex in the exponents (a log-sum-exp of linear functions), so the minimum found from 1 is the
     least; L-BFGS-B keeps the bounds. Equal input gives equal output.
@@ -105,7 +105,7 @@ def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.clip(found.x, 0.0, MOST_WEIGHT)
 
 
-def join_originally(logits: np.ndarray, likelihoods: np.ndarray) -> np.ndarray:
+def original_formula(logits: np.ndarray, likelihoods: np.ndarray) -> np.ndarray:
     """As the mask competition's code joined them: logit × (1 + probability that the factor model gives its level).
 
     It strengthens logits above zero and weakens nothing: a negative logit gets lower the likelier its level is.

@@ -6,7 +6,7 @@ import numpy as np
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
-from soups.ensembles.joint import join
+from soups.ensembles.joint import log_linear_pool
 
 Rule = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]
 """`rule(probabilities (M, N, C), weights (M,) or None) -> (N, C) float64`, rows summing to one."""
@@ -45,13 +45,13 @@ def weighted(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np
     _check(probabilities)
     result = np.zeros(probabilities.shape[1:])
     # One model after the other: (M, N, C) in float64 may not fit a second time.
-    for weight, table in zip(normalised(weights, len(probabilities)), probabilities, strict=True):
+    for weight, table in zip(normalize_weights(weights, len(probabilities)), probabilities, strict=True):
         result += weight * table
     return result
 
 
 def joint(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The product of experts; see `joint.join`.
+    """The product of experts; see `joint.log_linear_pool`.
 
     Args:
         probabilities: (M, N, C) floats, models of some factors lifted to all (their rows need not sum to one).
@@ -61,7 +61,7 @@ def joint(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.nd
         (N, C) float64 probabilities.
     """
     _check(probabilities)
-    return join(probabilities, weights)
+    return log_linear_pool(probabilities, weights)
 
 
 def minmax(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -151,7 +151,7 @@ def _shares(answers: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return shares
 
 
-def normalised(weights: "np.ndarray | None", models: int) -> np.ndarray:
+def normalize_weights(weights: "np.ndarray | None", models: int) -> np.ndarray:
     """Weights (M,) float64 that sum to one; None: all equal.
 
     Raises:

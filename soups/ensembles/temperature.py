@@ -49,7 +49,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return 1 / float(brentq(slope, 1 / HIGHEST, 1 / LOWEST, xtol=1e-9))
 
 
-def scaled(table: np.ndarray, temperature: float) -> np.ndarray:
+def scale_by_temperature(table: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities at another temperature: softmax(log(table) / T).
 
     Args:
@@ -59,9 +59,9 @@ def scaled(table: np.ndarray, temperature: float) -> np.ndarray:
     Returns:
         (N, C) float64 probabilities, rows summing to one.
     """
-    return probabilities(as_logits(table) / temperature)
+    return probabilities(to_log_probabilities(table) / temperature)
 
 
-def as_logits(table: np.ndarray) -> np.ndarray:
+def to_log_probabilities(table: np.ndarray) -> np.ndarray:
     """The logarithm of (N, C) probabilities; a zero counts as the smallest number there is."""
     return np.log(np.maximum(table, np.finfo(np.float64).tiny))

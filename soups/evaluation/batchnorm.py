@@ -9,7 +9,7 @@ import numpy as np
 
 from soups.core.preprocessing import Preprocessing
 from soups.data.images.cache import Images
-from soups.evaluation.logits import batch_logits, evaluating
+from soups.evaluation.logits import batch_logits, inference_mode_at
 from soups.runtime.devices import Runtime
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _BATCH = 64
 _STATISTICS = ("running_mean", "running_var")
 
 
-def drawn(images: int) -> np.ndarray:
+def select_images(images: int) -> np.ndarray:
     """Which of so many training images the statistics are taken of, (K,) int64 in the order in which they are seen.
 
     Shuffled, because batches of one class each would understate the variance.
@@ -52,7 +52,7 @@ def batchnorm_layers(network: "nn.Module") -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Settler:
+class BatchNormRecomputer:
     """Gives averaged weights the running statistics that they would have had.
 
     The statistics of an average are not the average of the statistics: features of averaged weights vary less (Jordan
@@ -64,13 +64,13 @@ class Settler:
     """
 
     images: Images
-    """The training images drawn, in the order of `drawn`, at the geometry of evaluation; at least two."""
+    """The training images drawn, in the order of `select_images`, at the geometry of evaluation; at least two."""
     preprocessing: Preprocessing
     """Mean and std."""
     runtime: Runtime
     """Device and precision."""
     single: frozenset[str] = frozenset()
-    """The `print_of` the models of the pool and their start."""
+    """The `statistics_fingerprint` the models of the pool and their start."""
 
     def settle(self, network: "nn.Module", state: "State") -> None:
         """Compute the statistics of a network anew, in place; counters of batches stay as they are.
@@ -80,10 +80,10 @@ class Settler:
             state: what was put in.
         """
         layers = batchnorm_layers(network)
-        if not layers or print_of(state, layers) in self.single:
+        if not layers or statistics_fingerprint(state, layers) in self.single:
             return
         kept = {name: (layer.momentum, layer.num_batches_tracked.clone()) for name, layer in layers.items()}
-        with evaluating(network, self.runtime):
+        with inference_mode_at(network, self.runtime):
             for layer in layers.values():
                 layer.reset_running_stats()
                 layer.momentum = None  # To torch, that is the plain mean over batches.
@@ -113,7 +113,7 @@ class Settler:
         batch_logits(network, torch.from_numpy(self.images.take(rows)), self.preprocessing, self.runtime)
 
 
-def print_of(state: "State", layers: Iterable[str]) -> str:
+def statistics_fingerprint(state: "State", layers: Iterable[str]) -> str:
     """What stands for the statistics of these layers: equal for equal bits."""
     import torch
 

@@ -17,7 +17,7 @@ ROUNDING = 1e-9
 """Share of a sum of losses that rounding may be off by; a stop needs more than that."""
 
 
-class Tally(Protocol):
+class ScoreBound(Protocol):
     """Takes in predictions, in any order, and knows the best score still possible."""
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
@@ -47,7 +47,7 @@ class _Counts:
         self.predicted += np.bincount(predictions[wrong], minlength=self.classes) - missed
 
 
-class AccuracyTally(_Counts):
+class AccuracyBound(_Counts):
     """Exact: errors are counted."""
 
     def best_possible(self) -> float:
@@ -55,7 +55,7 @@ class AccuracyTally(_Counts):
         return int(self.hits.sum()) / len(self.labels)
 
 
-class BalancedAccuracyTally(_Counts):
+class BalancedAccuracyBound(_Counts):
     """Exact: errors are counted by class."""
 
     def best_possible(self) -> float:
@@ -64,7 +64,7 @@ class BalancedAccuracyTally(_Counts):
         return float(np.mean(self.hits[occurring] / self.support[occurring]))
 
 
-class MacroF1Tally(_Counts):
+class MacroF1Bound(_Counts):
     """Exact: a further error can only lower the F1 of its two classes.
 
     A class that nobody has and nobody predicts does not count; the first false prediction of it adds a class with an F1
@@ -77,7 +77,7 @@ class MacroF1Tally(_Counts):
         return float(np.mean(2 * self.hits[involved] / (self.support + self.predicted)[involved]))
 
 
-class LogLossTally:
+class LogLossBound:
     """Exact beyond rounding: losses are never negative, so their sum only grows."""
 
     def __init__(self, labels: np.ndarray, classes: int) -> None:
@@ -92,7 +92,7 @@ class LogLossTally:
         return -self.total * (1 - ROUNDING) / len(self.labels)
 
 
-class NoTally:
+class NoBound:
     """For metrics without a bound: nothing is ever certain before the end."""
 
     def __init__(self, labels: np.ndarray, classes: int) -> None:
@@ -106,11 +106,11 @@ class NoTally:
         return float("inf")
 
 
-TALLIES: dict[str, Callable[[np.ndarray, int], Tally]] = {
-    "accuracy": AccuracyTally,
-    "balanced_accuracy": BalancedAccuracyTally,
-    "macro_f1": MacroF1Tally,
-    "log_loss": LogLossTally,
-    "calibration_error": NoTally,
+BOUNDS: dict[str, Callable[[np.ndarray, int], ScoreBound]] = {
+    "accuracy": AccuracyBound,
+    "balanced_accuracy": BalancedAccuracyBound,
+    "macro_f1": MacroF1Bound,
+    "log_loss": LogLossBound,
+    "calibration_error": NoBound,
 }
 """Metric → `(labels (N,) int64, number of classes) -> Tally`."""

@@ -28,7 +28,7 @@ _ROOM = 2**28
 """Bytes that one backward pass may always keep of its forward pass; for larger models, as many as they have."""
 
 
-def put_in(network: "nn.Module", state: "State") -> None:
+def assign_weights(network: "nn.Module", state: "State") -> None:
     """Put a state in the place of a network's weights, a tensor at a time: the state may make each when it is asked.
 
     Raises:
@@ -49,7 +49,7 @@ def put_in(network: "nn.Module", state: "State") -> None:
             place.copy_(tensor)
 
 
-def part_of(images: int, seed: int) -> np.ndarray:
+def sample_images(images: int, seed: int) -> np.ndarray:
     """Which images a gradient is taken of: (B,) int64, sorted.
 
     Seeds that follow one another go through all images before one comes again: seed s takes part s mod P of the

@@ -9,9 +9,9 @@ from soups.core.errors import DataError
 from soups.core.metrics import METRICS, Metric, log_loss, predictions, probabilities
 from soups.core.preprocessing import Preprocessing
 from soups.evaluation import gradients
-from soups.evaluation.batchnorm import Settler
-from soups.evaluation.bounds import TALLIES, LogLossTally, Tally
-from soups.evaluation.logits import EvaluationSet, batch_logits, evaluating
+from soups.evaluation.batchnorm import BatchNormRecomputer
+from soups.evaluation.bounds import BOUNDS, LogLossBound, ScoreBound
+from soups.evaluation.logits import EvaluationSet, batch_logits, inference_mode_at
 from soups.recipes.shared.pool import Accept, Verdict
 from soups.runtime.devices import Runtime
 
@@ -49,7 +49,7 @@ class ValidationJudge:
         runtime: Runtime,
         batch_size: int,
         mistakes: np.ndarray | None = None,
-        settler: Settler | None = None,
+        settler: BatchNormRecomputer | None = None,
     ) -> None:
         if not validation.labelled:
             raise DataError(f"{validation.name}: images without labels", expected="labelled validation images")
@@ -71,7 +71,7 @@ class ValidationJudge:
         """
         self._put_in(state)
         verdicts = _Verdicts(self.validation.labels, self.metric)
-        with evaluating(self.classifier, self.runtime):
+        with inference_mode_at(self.classifier, self.runtime):
             for rows in sorted(self.batches, key=self._promise):
                 part = probabilities(self._logits(rows))
                 self.mistakes[rows] += verdicts.add(rows, part)
@@ -89,7 +89,7 @@ class ValidationJudge:
     def gradient(self, state: "Mapping[str, torch.Tensor]", seed: int) -> "tuple[float, dict[str, torch.Tensor]]":
         """Mean log-loss in nats on the validation images drawn by `seed`, and its gradient; see `gradients`."""
         self._take_in(state)
-        rows = gradients.part_of(len(self.validation.labels), seed)
+        rows = gradients.sample_images(len(self.validation.labels), seed)
         return gradients.log_loss_gradient(
             self.classifier, self.validation, rows, self.preprocessing, self.runtime, self.batch_size
         )
@@ -101,7 +101,7 @@ class ValidationJudge:
 
     def _take_in(self, state: "Mapping[str, torch.Tensor]") -> None:
         """Put in a state that may compute its tensors as they are asked for, without another copy of it."""
-        gradients.put_in(self.classifier, state)
+        gradients.assign_weights(self.classifier, state)
         if self.settler is not None:
             self.settler.settle(self.classifier, state)
 
@@ -129,8 +129,8 @@ class _Verdicts:
         self.table = np.empty((len(labels), 0))
         self.outcome = np.full(len(labels), -1, dtype=np.int8)
         self.seen = self.errors = 0
-        self.tally: Tally | None = None
-        self.losses = LogLossTally(labels, 0)
+        self.tally: ScoreBound | None = None
+        self.losses = LogLossBound(labels, 0)
 
     @property
     def complete(self) -> bool:
@@ -141,7 +141,7 @@ class _Verdicts:
         """Take in (B, C) probabilities of the images `rows`; which of them are wrong, (B,) bool."""
         if self.tally is None:
             self.table = np.empty((len(self.labels), part.shape[1]))
-            self.tally = TALLIES[self.metric.name](self.labels, part.shape[1])
+            self.tally = BOUNDS[self.metric.name](self.labels, part.shape[1])
         self.table[rows] = part
         wrong = predictions(part) != self.labels[rows]
         self.outcome[rows] = ~wrong

@@ -10,7 +10,7 @@ from soups.core.errors import DataError
 
 
 @dataclass(frozen=True)
-class Proposal:
+class ProposedCorrection:
     """A correction, to be decided by a person."""
 
     match: str
@@ -30,14 +30,14 @@ class Proposal:
     """Positions of its images."""
 
 
-def propose(
+def propose_corrections(
     factor: str,
     levels: Sequence[str],
     labels: np.ndarray,
     probabilities: np.ndarray,
     images: Sequence[str],
     groups: np.ndarray,
-) -> list[Proposal]:
+) -> list[ProposedCorrection]:
     """Corrections of one factor, the most doubtful first: every label that is not the most probable level.
 
     Where the factor is the same for all images of every group (a person's age), a group is judged by the mean of its
@@ -73,7 +73,7 @@ def propose(
         suggested = int(told[place].argmax())
         if suggested != given[place]:
             found.append(
-                Proposal(
+                ProposedCorrection(
                     matches[place],
                     factor,
                     levels[given[place]],
@@ -88,7 +88,7 @@ def propose(
     return found
 
 
-def belongs_to_groups(labels: np.ndarray, groups: np.ndarray) -> bool:
+def is_group_label(labels: np.ndarray, groups: np.ndarray) -> bool:
     """Whether a label is that of whole groups: the same for all images of each, and some have several."""
     _, owner = np.unique(groups, return_inverse=True)
     size = int(owner.max()) + 1
@@ -102,7 +102,7 @@ def _judged_together(
     labels: np.ndarray, probabilities: np.ndarray, images: Sequence[str], groups: np.ndarray
 ) -> tuple[list[str], np.ndarray, np.ndarray, list[tuple[int, ...]]]:
     """What is judged as one: its name, label (K,), probabilities (K, C), and the positions of its images."""
-    if not belongs_to_groups(labels, groups):
+    if not is_group_label(labels, groups):
         return list(images), labels, probabilities, [(row,) for row in range(len(labels))]
     names, owner = np.unique(groups, return_inverse=True)
     sums, counts = np.zeros((len(names), probabilities.shape[1])), np.bincount(owner)

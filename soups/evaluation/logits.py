@@ -73,13 +73,13 @@ def _of_all(
     runtime: Runtime,
     batch_size: int,
 ) -> np.ndarray:
-    with evaluating(classifier, runtime):
+    with inference_mode_at(classifier, runtime):
         batches = evaluation_batches(images, batch_size, runtime.workers)
         return np.concatenate([_of_batch(function, batch, preprocessing, runtime) for batch in batches])
 
 
 @contextmanager
-def evaluating(classifier: "torch.nn.Module", runtime: Runtime) -> Iterator[None]:
+def inference_mode_at(classifier: "torch.nn.Module", runtime: Runtime) -> Iterator[None]:
     """Evaluation mode, no gradients and the runtime's precision within the block."""
     import torch
 
@@ -91,7 +91,7 @@ def evaluating(classifier: "torch.nn.Module", runtime: Runtime) -> Iterator[None
 def batch_logits(
     classifier: "torch.nn.Module", pixels: "torch.Tensor", preprocessing: Preprocessing, runtime: Runtime
 ) -> np.ndarray:
-    """(B, C) float32 logits of (B, S, S, 3) uint8 pixels; to be called while `evaluating`."""
+    """(B, C) float32 logits of (B, S, S, 3) uint8 pixels; to be called while `inference_mode_at`."""
     return _of_batch(classifier, pixels, preprocessing, runtime)
 
 
@@ -132,7 +132,7 @@ def _positions_first(classifier: "torch.nn.Module", runtime: Runtime) -> Iterato
 
 def logits_path(folder: Path, sha256: str, set_name: str, images: Sequence[Path], runtime: Runtime) -> Path:
     """Where the logits of a checkpoint on a set are kept: another file for other weights, images or precision."""
-    return stamped_path(folder, sha256, set_name, stamps(images, max(1, len(images)))[0], runtime)
+    return stamped_path(folder, sha256, set_name, image_stamps(images, max(1, len(images)))[0], runtime)
 
 
 def stamped_path(folder: Path, sha256: str, set_name: str, stamp: str, runtime: Runtime) -> Path:
@@ -140,7 +140,7 @@ def stamped_path(folder: Path, sha256: str, set_name: str, stamp: str, runtime: 
     return folder / f"{sha256[:16]}-{set_name}-{stamp}-{runtime.precision}.npy"
 
 
-def stamps(images: Sequence[Path], size: int) -> tuple[str, list[str]]:
+def image_stamps(images: Sequence[Path], size: int) -> tuple[str, list[str]]:
     """What stands for the names, sizes and times of image files: of all, and of each `size` of them in a row.
 
     Raises:
@@ -164,7 +164,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def kept_logits(path: Path, images: int, classes: int, mapped: bool = False) -> np.ndarray | None:
+def read_logits(path: Path, images: int, classes: int, mapped: bool = False) -> np.ndarray | None:
     """Logits kept earlier, or None where there are none that fit.
 
     Args:
@@ -180,6 +180,6 @@ def kept_logits(path: Path, images: int, classes: int, mapped: bool = False) -> 
     return logits if logits.shape == (images, classes) and logits.dtype == np.float32 else None
 
 
-def keep_logits(path: Path, logits: np.ndarray) -> None:
+def store_logits(path: Path, logits: np.ndarray) -> None:
     """Keep logits for later, whole or not at all."""
     write_array(path, logits)

@@ -24,7 +24,7 @@ REGULARISATION = 0.1
 _MOST_STEPS = 2000
 
 
-def features_of(
+def load_or_compute_features(
     classifier: "Classifier",
     images: Images,
     preprocessing: Preprocessing,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from soups.explain.layers import Unsuited, patch_grid, pooled_by_token, prefix_tokens
+from soups.explain.layers import UnsuitableMethod, count_prefix_tokens, patch_grid, pools_first_token
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier
@@ -46,7 +46,7 @@ class _Recorder(TorchFunctionMode):
     ) -> torch.Tensor:
         """As the fused function: softmax(query · keyᵀ / √d + mask) · value; a bool mask is True where to look."""
         if is_causal or enable_gqa:
-            raise Unsuited("its attention is of a kind whose matrices are not read")
+            raise UnsuitableMethod("its attention is of a kind whose matrices are not read")
         scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
         if attn_mask is not None and attn_mask.dtype == torch.bool:
             scores = scores.masked_fill(~attn_mask, -math.inf)
@@ -99,7 +99,7 @@ def attention_matrices(
     shapes = {tuple(matrix.shape) for matrix in matrices}
     images, _, rows, columns = next(iter(shapes), (0, 0, 0, 1))
     if len(shapes) != 1 or images != len(inputs) or rows != columns:
-        raise Unsuited("its layers are not all blocks in which each patch attends to every other")
+        raise UnsuitableMethod("its layers are not all blocks in which each patch attends to every other")
     return logits, matrices, pool
 
 
@@ -156,10 +156,10 @@ def relevance(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Ten
 
 def _of_patches(classifier: "Classifier", flow: torch.Tensor, pool: torch.Tensor | None) -> torch.Tensor:
     """From what all tokens are made of, (N, T, T), what the features are made of, at the patches: (N, h, w)."""
-    prefix, side = patch_grid(flow.shape[-1], prefix_tokens(classifier))
+    prefix, side = patch_grid(flow.shape[-1], count_prefix_tokens(classifier))
     if pool is not None:
         rows = (pool @ flow)[:, 0]
-    elif pooled_by_token(classifier, prefix):
+    elif pools_first_token(classifier, prefix):
         rows = flow[:, 0]
     else:
         rows = flow[:, prefix:].mean(dim=1)

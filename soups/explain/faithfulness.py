@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from soups.explain.methods import enlarged, undisturbed
+from soups.explain.methods import frozen_evaluation, upsample_maps
 from soups.runtime.devices import derived_seed
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ class Curves:
     """(N, R, K + 1) float64, by the same."""
 
 
-def area(curve: np.ndarray) -> np.ndarray:
+def area_under_curve(curve: np.ndarray) -> np.ndarray:
     """Area under curves (…, K + 1) over [0, 1], by trapezoids."""
     return np.asarray(np.trapezoid(curve, dx=1 / (curve.shape[-1] - 1), axis=-1))
 
 
-def curves(
+def deletion_and_insertion(
     classifier: "Classifier",
     inputs: torch.Tensor,
     classes: torch.Tensor,
@@ -63,11 +63,11 @@ def curves(
     """
     side = inputs.shape[-1]
     parts: list[list[np.ndarray]] = []
-    with undisturbed(classifier), torch.inference_mode():
+    with frozen_evaluation(classifier), torch.inference_mode():
         for row in range(len(inputs)):
             rng = np.random.default_rng(derived_seed(seed + row))
             noise = rng.random((randoms, *maps.shape[1:]), dtype=np.float32)
-            orders = enlarged(torch.cat([maps[row : row + 1], torch.from_numpy(noise)]), side)
+            orders = upsample_maps(torch.cat([maps[row : row + 1], torch.from_numpy(noise)]), side)
             parts.append([_both(classifier, inputs[row], int(classes[row]), order, steps) for order in orders])
     both = np.array(parts)  # (N, 1 + R, 2, K + 1)
     return Curves(both[:, 0, 0], both[:, 0, 1], both[:, 1:, 0], both[:, 1:, 1])
@@ -81,12 +81,12 @@ def _both(classifier: "Classifier", image: torch.Tensor, label: int, order: np.n
     counts = np.round(np.linspace(0, side**2, steps + 1)).astype(np.int64)
     touched = torch.from_numpy((ranks[None] < counts[:, None]).reshape(-1, 1, side, side)).to(image.device)
     deleted = torch.where(touched, torch.zeros_like(image), image)
-    inserted = torch.where(touched, image, blurred(image))
+    inserted = torch.where(touched, image, blur(image))
     chances = [classifier(inputs).float().softmax(dim=1)[:, label] for inputs in (deleted, inserted)]
     return torch.stack(chances).double().cpu().numpy()
 
 
-def blurred(image: torch.Tensor) -> torch.Tensor:
+def blur(image: torch.Tensor) -> torch.Tensor:
     """A (3, S, S) image without its details."""
     from torchvision.transforms.v2.functional import gaussian_blur
 

@@ -18,7 +18,7 @@ _BACKBONE = "backbone."
 _SHOWN = 8
 
 
-class Unsuited(Exception):
+class UnsuitableMethod(Exception):
     """A method or a layer that does not suit the network; its text is the reason, in a few words."""
 
 
@@ -47,7 +47,7 @@ class Layer:
 
         if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
             found = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-            raise Unsuited(f"layer {self.name} gives no map of the image ({found})")
+            raise UnsuitableMethod(f"layer {self.name} gives no map of the image ({found})")
         if output.ndim == 3:
             prefix, side = patch_grid(output.shape[1], self.prefix)
             return output[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
@@ -69,11 +69,11 @@ def patch_grid(tokens: int, prefix: int | None = None) -> tuple[int, int]:
     side = math.isqrt(tokens if prefix is None else max(0, tokens - prefix))
     prefix = tokens - side**2 if prefix is None else prefix
     if side == 0 or prefix + side**2 != tokens:
-        raise Unsuited(f"its {tokens} tokens are not a square of patches")
+        raise UnsuitableMethod(f"its {tokens} tokens are not a square of patches")
     return prefix, side
 
 
-def prefix_tokens(classifier: "Classifier") -> int | None:
+def count_prefix_tokens(classifier: "Classifier") -> int | None:
     """The number of tokens before the patches, where the network says it."""
     tower, _ = _tower(classifier)
     number = getattr(tower, "num_prefix_tokens", None)
@@ -82,7 +82,7 @@ def prefix_tokens(classifier: "Classifier") -> int | None:
     return number
 
 
-def pooled_by_token(classifier: "Classifier", prefix: int) -> bool:
+def pools_first_token(classifier: "Classifier", prefix: int) -> bool:
     """Whether a transformer's first token alone is what its features are made of."""
     tower, _ = _tower(classifier)
     kind = getattr(tower, "pool_type", None) or getattr(tower, "global_pool", None)
@@ -164,7 +164,7 @@ def named_layer(classifier: "Classifier", name: str) -> Layer:
 
 def _layer(classifier: "Classifier", name: str) -> Layer:
     last = getattr(_tower(classifier)[0], "output_fmt", "") == "NHWC"
-    return Layer(name, classifier.get_submodule(name), prefix_tokens(classifier), last)
+    return Layer(name, classifier.get_submodule(name), count_prefix_tokens(classifier), last)
 
 
 def _last_map(classifier: "Classifier", example: "torch.Tensor") -> str:
@@ -192,5 +192,5 @@ def _last_map(classifier: "Classifier", example: "torch.Tensor") -> str:
         for handle in handles:
             handle.remove()
     if not found:
-        raise Unsuited("no layer of it gives a map of the image")
+        raise UnsuitableMethod("no layer of it gives a map of the image")
     return found[-1]

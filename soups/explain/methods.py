@@ -13,7 +13,7 @@ from soups.core.errors import UsageError
 from soups.core.preprocessing import Preprocessing, normalise
 from soups.core.progress import track
 from soups.explain.attention import relevance, rollout
-from soups.explain.layers import Layer, Unsuited, find_layer, named_layer
+from soups.explain.layers import Layer, UnsuitableMethod, find_layer, named_layer
 from soups.explain.settings import AUTO, MapSettings, check_method
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _class_activation(
             head(kept.mean(dim=(2, 3))), logits, rtol=1e-3, atol=1e-4 * (1 + float(logits.abs().max()))
         )
         if not fits:
-            raise Unsuited(f"its head does not directly follow the mean over places of layer {layer.name}")
+            raise UnsuitableMethod(f"its head does not directly follow the mean over places of layer {layer.name}")
         return torch.einsum("nk,nkhw->nhw", head.weight[classes], kept)
 
 
@@ -107,17 +107,19 @@ def activations_and_gradients(
     finally:
         handle.remove()
     if not kept:
-        raise Unsuited(f"layer {layer.name} is not run")
+        raise UnsuitableMethod(f"layer {layer.name} is not run")
     score = logits.gather(1, classes[:, None]).sum()
     slope = torch.autograd.grad(score, kept[-1], allow_unused=True)[0] if score.requires_grad else None
     slopes = None if slope is None else layer.to_maps(slope)
     if slopes is None or not bool(slopes.any()):
-        raise Unsuited(f"nothing that layer {layer.name} says of places reaches the logits; an earlier one may do")
+        raise UnsuitableMethod(
+            f"nothing that layer {layer.name} says of places reaches the logits; an earlier one may do"
+        )
     return layer.to_maps(kept[-1].detach()), slopes
 
 
 @contextmanager
-def undisturbed(classifier: "Classifier") -> Iterator[None]:
+def frozen_evaluation(classifier: "Classifier") -> Iterator[None]:
     """Evaluation mode and fixed weights within the block; afterwards all is as it was."""
     modes = {module: module.training for module in classifier.modules()}
     learning = [weight for weight in classifier.parameters() if weight.requires_grad]
@@ -158,10 +160,10 @@ def coarse_maps(
     check_method(method)
     if target_layer is not None and not METHODS[method].layered:
         raise UsageError(f"method {method} has no target layer", found=target_layer, next_step="leave it out")
-    with undisturbed(classifier):
+    with frozen_evaluation(classifier):
         try:
             return _maps_of(classifier, inputs, classes, method, target_layer)
-        except Unsuited as reason:
+        except UnsuitableMethod as reason:
             suited = [name for name in METHODS if _suits(classifier, inputs[:1], classes[:1], name)]
             raise UsageError(
                 f"method {method} does not suit this model: {reason}",
@@ -184,12 +186,12 @@ def _maps_of(
 def _suits(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, method: str) -> bool:
     try:
         _maps_of(classifier, inputs, classes, method, None)
-    except Unsuited:
+    except UnsuitableMethod:
         return False
     return True
 
 
-def chosen_method(
+def resolve_method(
     classifier: "Classifier", pixels: np.ndarray, preprocessing: Preprocessing, settings: MapSettings
 ) -> str:
     """The method that is meant; `auto`: relevance where a network's attention can be read, gradcam++ elsewhere.
@@ -200,12 +202,12 @@ def chosen_method(
         return settings.method
     if settings.target_layer is not None:
         return "gradcam++"
-    with undisturbed(classifier):
+    with frozen_evaluation(classifier):
         inputs, classes = model_inputs(classifier, pixels[:1], np.zeros(1), preprocessing)
         return "relevance" if _suits(classifier, inputs, classes, "relevance") else "gradcam++"
 
 
-def enlarged(maps: torch.Tensor, side: int) -> np.ndarray:
+def upsample_maps(maps: torch.Tensor, side: int) -> np.ndarray:
     """Coarse maps at the size of the input, each from 0 to 1: (N, h, w) → (N, side, side) float32.
 
     What speaks against the class is left out, as Grad-CAM does; bilinear between the places; the least becomes 0 and
@@ -248,7 +250,7 @@ def explain(
     for begin in track(range(0, len(pixels), batch_size), "explaining"):
         part = slice(begin, begin + batch_size)
         inputs, targets = model_inputs(classifier, pixels[part], classes[part], preprocessing)
-        maps[part] = enlarged(coarse_maps(classifier, inputs, targets, method, target_layer), pixels.shape[1])
+        maps[part] = upsample_maps(coarse_maps(classifier, inputs, targets, method, target_layer), pixels.shape[1])
     return maps
 
 
@@ -261,7 +263,7 @@ def model_inputs(
     return inputs, torch.from_numpy(np.asarray(classes, dtype=np.int64)).to(device)
 
 
-def reads(
+def describe_layers(
     classifier: "Classifier", pixels: np.ndarray, preprocessing: Preprocessing, method: str, target_layer: str | None
 ) -> str:
     """What a method reads in this network, in words; `pixels` are some images to find it with."""
@@ -269,6 +271,6 @@ def reads(
         return "the attention of all blocks"
     if target_layer is not None:
         return f"layer {named_layer(classifier, target_layer).name}"
-    with undisturbed(classifier):
+    with frozen_evaluation(classifier):
         inputs, _ = model_inputs(classifier, pixels[:1], np.zeros(1), preprocessing)
         return f"layer {find_layer(classifier, inputs).name}"

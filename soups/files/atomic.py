@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.core.errors import AtWork, DataError, EnvironmentFailure
+from soups.core.errors import AlreadyInProgress, DataError, EnvironmentFailure
 from soups.files import temp_files as strays
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SILENT_SECONDS = 1.0
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def refusal(error: OSError, path: Path | str) -> EnvironmentFailure | None:
+def explain_os_error(error: OSError, path: Path | str) -> EnvironmentFailure | None:
     """The operating system's refusal to write `path` as one message (exit code 4); None where it is no refusal."""
     if error.errno in _DISK_FULL:
         next_step = "free some space and run the same command again"
@@ -41,19 +41,19 @@ def refusal(error: OSError, path: Path | str) -> EnvironmentFailure | None:
 
 
 @contextmanager
-def explained_write(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals while writing `path` into one message (exit code 4)."""
     try:
         yield
     except OSError as error:
-        explained = refusal(error, path)
+        explained = explain_os_error(error, path)
         if explained is None:
             raise
         raise explained from error
 
 
 @contextmanager
-def locked(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
+def hold_lock(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock `name` of a folder, waiting for any other process that does; the kernel frees it with its holder.
 
     Whoever waits says so.
@@ -65,14 +65,14 @@ def locked(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     locks = folder / ".locks"
-    with explained_write(folder):
+    with explain_write_errors(folder):
         make_folder(locks)
         lock = FileLock(locks / name)
         try:
             lock.acquire(timeout=_SILENT_SECONDS if wait else 0)
         except Timeout:
             if not wait:
-                raise AtWork(f"{folder / name}: another process is at work on it") from None
+                raise AlreadyInProgress(f"{folder / name}: another process is at work on it") from None
             logger.info("%s: another process is at work on it; waiting until it is done", folder / name)
             lock.acquire()
     try:
@@ -108,7 +108,7 @@ def _umask_mode() -> int:
 
 
 @contextmanager
-def whole_file(path: Path, keep_equal: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, keep_equal: bool = False) -> Iterator[Path]:
     """Yield a temporary path; when the block ends well, it becomes `path` at once, synced to disk.
 
     If the block raises, nothing of it is left and an earlier `path` is untouched.
@@ -120,20 +120,22 @@ def whole_file(path: Path, keep_equal: bool = False) -> Iterator[Path]:
     Raises:
         EnvironmentFailure: the disk is full or the folder may not be written.
     """
-    with explained_write(path):
+    with explain_write_errors(path):
         make_folder(path.parent)
-        handle, name = tempfile.mkstemp(prefix=strays.prefix(path.name), suffix=strays.SUFFIX, dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=strays.temporary_prefix(path.name), suffix=strays.SUFFIX, dir=path.parent
+        )
         os.close(handle)
         temporary = Path(name)
         try:
             yield temporary
             if not (keep_equal and path.is_file() and filecmp.cmp(temporary, path, shallow=False)):
-                publish(temporary, path)
+                replace_atomically(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def publish(temporary: Path, path: Path) -> None:
+def replace_atomically(temporary: Path, path: Path) -> None:
     """Make a finished file of the same folder be `path`, at once and synced to disk, with the mode of the umask."""
     with temporary.open("rb+") as stream:
         os.fsync(stream.fileno())
@@ -150,7 +152,7 @@ def write_text(path: Path, text: str) -> None:
             return
     except OSError:
         pass
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -168,7 +170,7 @@ def write_array(path: Path, array: "np.ndarray") -> None:
     import numpy as np
 
     array = np.asarray(array, order="C")
-    with whole_file(path) as temporary, temporary.open("wb") as stream:
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
         stream.write(array.data.cast("B") if array.size else b"")
 
@@ -232,7 +234,7 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
     from filelock import FileLock
 
     line = (compact_json(dict(record)) + "\n").encode()
-    with explained_write(path):
+    with explain_write_errors(path):
         make_folder(path.parent)
         with FileLock(path.with_name(f".{path.name}.lock")):
             existed = path.exists()
@@ -250,7 +252,7 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
                 sync_folder(path.parent)
 
 
-def mend_log(path: Path) -> None:
+def truncate_torn_line(path: Path) -> None:
     """Cut a torn last line off a log, with a notice, so that whoever reads it later need not tell it again.
 
     A log that is whole is not touched, and one that may not be written is left to its readers.

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from soups.core.errors import UnknownName, UsageError, did_you_mean
-from soups.files.yaml_text import compose, plain
+from soups.files.yaml_text import parse_with_lines, to_plain_value
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_config(path: Path, section: str | None, known: Collection[str]) -> Conf
     Raises:
         UsageError: the file is not readable, or has no such section, an unknown key or one that is given twice.
     """
-    document = compose(path, "--config FILE.yaml, or FILE.yaml#SECTION")
+    document = parse_with_lines(path, "--config FILE.yaml, or FILE.yaml#SECTION")
     pairs = list(document.value) if document is not None else []
     sections = {
         str(key.value): value
@@ -100,7 +100,7 @@ def read_config(path: Path, section: str | None, known: Collection[str]) -> Conf
                 problem = f"{path}, line {line}: {name} is given in line {lines[name]} already"
                 raise UsageError(problem, next_step="remove one of the two lines")
             lines[name] = line
-            config.values[name] = plain(value)
+            config.values[name] = to_plain_value(value)
         config.lines.update(lines)
     return config
 

@@ -21,7 +21,7 @@ Entry = list[int | str]
 _ABSENT = "absent"
 
 
-def hashes_of(paths: Sequence[Path], folder: Path) -> list[str]:
+def hash_files(paths: Sequence[Path], folder: Path) -> list[str]:
     """The SHA-256 of each file, in hexadecimal, in the order given.
 
     What is known of a folder's files is kept in one file in `folder`; where that cannot be written, files are hashed
@@ -40,8 +40,8 @@ def hashes_of(paths: Sequence[Path], folder: Path) -> list[str]:
     return [str(known[name][3]) if stamps[name] is not None else _ABSENT for name in names]
 
 
-def remember(path: Path, sha256: str, folder: Path) -> None:
-    """Keep the SHA-256 of a file that was just written and hashed, so that `hashes_of` need not read it again."""
+def remember_hash(path: Path, sha256: str, folder: Path) -> None:
+    """Keep the SHA-256 of a file that was just written and hashed, so that `hash_files` need not read it again."""
     name = os.path.abspath(path)  # noqa: PTH100 -- as above.
     memory = _memory([name], folder)
     if (stamp := _stamp(name)) is not None:

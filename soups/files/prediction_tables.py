@@ -21,7 +21,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class AnswerTable:
+class PredictionTable:
     """One table, in its own order."""
 
     path: Path
@@ -34,7 +34,7 @@ class AnswerTable:
     confidences: np.ndarray | None
     """(N,) float64."""
 
-    def order_of(self, others: "AnswerTable") -> np.ndarray:
+    def order_of(self, others: "PredictionTable") -> np.ndarray:
         """For each row of another table the row here that is about the same image: (N,) int64.
 
         Raises:
@@ -54,7 +54,7 @@ class AnswerTable:
         return np.array([place[name] for name in others.ids], dtype=np.int64)
 
 
-def read_answers(path: Path, space: LabelSpace | None = None) -> AnswerTable:
+def read_predictions(path: Path, space: LabelSpace | None = None) -> PredictionTable:
     """A table of predictions, or of the truth.
 
     Args:
@@ -72,7 +72,7 @@ def read_answers(path: Path, space: LabelSpace | None = None) -> AnswerTable:
         raise DataError(f"{path}: no answers", expected=expected, found=found)
     ids = [str(name).strip() for name in table.iloc[:, 0]]
     _refuse_doubled(ids, path)
-    cells = [str(cell).strip() for cell in table[answer_column(table, path, None, space, leave_out=(GROUP,))]]
+    cells = [str(cell).strip() for cell in table[find_label_column(table, path, None, space, leave_out=(GROUP,))]]
     if "" in cells:
         line = cells.index("") + 2
         raise DataError(
@@ -83,7 +83,7 @@ def read_answers(path: Path, space: LabelSpace | None = None) -> AnswerTable:
     except DataError as error:
         raise DataError(f"{path}: {error.problem}", expected=error.expected, found=error.found) from error
     groups = [str(cell).strip() for cell in table[GROUP]] if GROUP in table.columns[1:] else None
-    return AnswerTable(path, ids, answers, groups, confidences_of(table, path))
+    return PredictionTable(path, ids, answers, groups, read_confidences(table, path))
 
 
 def _refuse_doubled(ids: Sequence[str], path: Path) -> None:
@@ -101,7 +101,7 @@ def _refuse_doubled(ids: Sequence[str], path: Path) -> None:
         lines[name] = line
 
 
-def answer_column(
+def find_label_column(
     table: "pd.DataFrame",
     path: Path,
     answer: str | None,
@@ -132,7 +132,7 @@ def answer_column(
     return candidates[0]
 
 
-def confidences_of(table: "pd.DataFrame", path: Path) -> np.ndarray | None:
+def read_confidences(table: "pd.DataFrame", path: Path) -> np.ndarray | None:
     """(N,) float64, the column `confidence`; None where there is none.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.core.errors import EnvironmentFailure, UsageError, did_you_mean
-from soups.files.atomic import whole_file
+from soups.files.atomic import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def write_pages(path: Path, pages: "Iterable[pd.DataFrame]") -> None:
         EnvironmentFailure: what writes it is not installed, the disk is full or the folder may not be written.
     """
     require_writer(path)
-    with whole_file(path, keep_equal=True) as temporary:
+    with atomic_write(path, keep_equal=True) as temporary:
         WRITERS[path.suffix.lower()](temporary, pages)
 
 

@@ -17,7 +17,7 @@ _OLD = 24 * 3600.0
 """Seconds after which a temporary file of another machine, or of another start of this one, is a stray."""
 
 
-def prefix(name: str) -> str:
+def temporary_prefix(name: str) -> str:
     """What the name of a temporary file begins with that this process makes for a file called `name`."""
     return f".{name}.{os.getpid()}-{_place()}."
 
@@ -32,7 +32,7 @@ def _place() -> str:
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
 
 
-def remove_strays(folders: Iterable[Path], *alone: Path) -> int:
+def remove_leftover_files(folders: Iterable[Path], *alone: Path) -> int:
     """Remove temporary files in these folders and below, and in those `alone`, that nobody writes any more; how many.
 
     These are files of our own pattern alone, whose process has ended; of other machines, those of yesterday and before.

@@ -8,7 +8,7 @@ import yaml
 from soups.core.errors import UsageError
 
 
-def compose(path: Path, missing: str) -> yaml.MappingNode | None:
+def parse_with_lines(path: Path, missing: str) -> yaml.MappingNode | None:
     """The mapping in a file, with the lines that its keys stand in; None where the file is empty.
 
     Args:
@@ -29,11 +29,11 @@ def compose(path: Path, missing: str) -> yaml.MappingNode | None:
     return document
 
 
-def plain(node: yaml.Node) -> Any:
+def to_plain_value(node: yaml.Node) -> Any:
     """A node as dicts, lists and text; what is empty or `null` is None."""
     if isinstance(node, yaml.SequenceNode):
-        return [plain(item) for item in node.value]
+        return [to_plain_value(item) for item in node.value]
     if isinstance(node, yaml.MappingNode):
-        return {str(key.value): plain(value) for key, value in node.value}
+        return {str(key.value): to_plain_value(value) for key, value in node.value}
     quoted = getattr(node, "style", None) in {"'", '"'}
     return None if not quoted and node.value in {"", "null", "~", "None"} else node.value

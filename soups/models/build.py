@@ -11,7 +11,7 @@ from soups.models import heads
 from soups.models.baseline import build as baseline
 from soups.models.open_clip import build as clip_models
 from soups.models.open_clip import names as clip_names
-from soups.models.pretrained import check_fit, load_exactly
+from soups.models.pretrained import check_fit, load_strictly
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
 from soups.models.timm import build as timm_models
@@ -104,7 +104,7 @@ def build_empty(architecture: Architecture, classes: Sequence[str]) -> "Classifi
     return Classifier(backbone, heads.empty_head(built[0], len(classes)), family.normalise_features).eval()
 
 
-def build_hollow(architecture: Architecture, classes: Sequence[str], where: str) -> "Classifier":
+def build_without_storage(architecture: Architecture, classes: Sequence[str], where: str) -> "Classifier":
     """`build_empty` without storage: names, shapes and types alone, where the network can be built so.
 
     Args:
@@ -126,7 +126,7 @@ def build_hollow(architecture: Architecture, classes: Sequence[str], where: str)
             raise DataError(f"{where}: its architecture cannot be built", found=found) from error
 
 
-def build_filled(
+def build_with_weights(
     architecture: Architecture, classes: Sequence[str], state: "Mapping[str, torch.Tensor]", where: str
 ) -> "Classifier":
     """`build_empty` with the weights of a state, copied, as float32.
@@ -140,11 +140,11 @@ def build_filled(
     Raises:
         DataError: as `build_empty`, or the state does not fit the architecture; names the keys.
     """
-    classifier = build_hollow(architecture, classes, where)
+    classifier = build_without_storage(architecture, classes, where)
     check_fit(classifier, state, where, architecture.name)
     saved = classifier.state_dict().keys()
     if any(buffer.is_meta for name, buffer in classifier.named_buffers() if name not in saved):
         # What no checkpoint holds must be computed.
         classifier = build_empty(architecture, classes)
-    load_exactly(classifier, state, where, architecture.name)
+    load_strictly(classifier, state, where, architecture.name)
     return classifier

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from soups.models.stages import layers_of
+from soups.models.stages import parameter_layers
 
 
 class Classifier(nn.Module):
@@ -37,4 +37,4 @@ class Classifier(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """Name of a parameter → its layer, as timm's optimisers ask for it to let the learning rate decay by layer."""
-        return layers_of(self.backbone).__getitem__
+        return parameter_layers(self.backbone).__getitem__

@@ -81,7 +81,7 @@ def download_models(
     paths = []
     for number, name in enumerate(names, start=1):
         path = destination / name
-        with records.explained_write(path):
+        with records.explain_write_errors(path):
             destination.mkdir(parents=True, exist_ok=True)
             with FileLock(destination / f".{name}.lock"):
                 _complete(f"{base_url.rstrip('/')}/{name}", path, f"{name} ({number} of {len(names)})", pause)
@@ -104,7 +104,7 @@ def _complete(url: str, path: Path, description: str, pause: float) -> None:
                 raise _failure(url, path, str(error)) from error
             logger.info("%s: %s; trying again", path.name, error)
             time.sleep(pause * 2 ** (attempt - 1))
-    records.publish(part, path)
+    records.replace_atomically(part, path)
     _write_notes(notes, {"finished": path.stat().st_size})
 
 

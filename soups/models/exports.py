@@ -31,7 +31,7 @@ class Exporter:
     """(path, images): the file's logits (N, C) float32, computed on the processor."""
 
 
-def require(kind: str) -> None:
+def require_packages(kind: str) -> None:
     """Make sure that what an exporter needs is installed.
 
     Raises:

@@ -14,7 +14,7 @@ SECONDS_TO_ANSWER = 5.0
 _GIVE_A_FILE = "give a file with --pretrained FILE, or --pretrained none for random weights"
 
 
-def fetched(fetch: Callable[[], Result], what: str, next_step: str = _GIVE_A_FILE) -> Result:
+def fetch_from_hub(fetch: Callable[[], Result], what: str, next_step: str = _GIVE_A_FILE) -> Result:
     """What `fetch` returns; where the hub is out of reach (or `HF_HUB_OFFLINE` is set), only its cache is used.
 
     Args:

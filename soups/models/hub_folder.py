@@ -11,7 +11,7 @@ from soups.checkpoints.checkpoint import Card, card_text, parse_card
 from soups.core.errors import DataError, EnvironmentFailure
 from soups.files.atomic import write_text
 from soups.models import hub
-from soups.models.build import build_filled
+from soups.models.build import build_with_weights
 from soups.models.load import load_classifier
 from soups.models.open_clip import hub_folder as hub_folder_clip
 from soups.models.open_clip import names as clip_names
@@ -35,7 +35,7 @@ _FILES = (
 
 
 @dataclass(frozen=True)
-class Form:
+class HubFormat:
     """How a library's hub keeps a model."""
 
     library: str
@@ -50,42 +50,42 @@ class Form:
     """Python that does so, of FOLDER and IMAGE."""
 
 
-FORMS: dict[str, Form] = {
-    timm_models.FAMILY: Form(
+FORMATS: dict[str, HubFormat] = {
+    timm_models.FAMILY: HubFormat(
         hub_folder_timm.LIBRARY,
         hub_folder_timm.write,
         hub_folder_timm.read,
-        hub_folder_timm.answers,
+        hub_folder_timm.reference_logits,
         hub_folder_timm.USAGE,
     ),
-    clip_names.FAMILY: Form(
+    clip_names.FAMILY: HubFormat(
         hub_folder_clip.LIBRARY,
         hub_folder_clip.write,
         hub_folder_clip.read,
-        hub_folder_clip.answers,
+        hub_folder_clip.reference_logits,
         hub_folder_clip.USAGE,
     ),
 }
 
 
-def form_of(card: Card, where: str) -> Form:
+def find_format(card: Card, where: str) -> HubFormat:
     """how a model can be kept.
 
     Raises:
         DataError: no library has networks of its family.
     """
     family = card.architecture.family
-    if family not in FORMS:
+    if family not in FORMATS:
         raise DataError(
             f"{where}: no library beside this one builds {card.architecture.name!r}",
-            expected=f"a network of {' or '.join(FORMS)}",
+            expected=f"a network of {' or '.join(FORMATS)}",
             found=family,
             next_step="scripts/export.py writes a file that runs without its code",
         )
-    return FORMS[family]
+    return FORMATS[family]
 
 
-def write_folder(folder: Path, classifier: "Classifier", card: Card, where: str) -> None:
+def write_hub_folder(folder: Path, classifier: "Classifier", card: Card, where: str) -> None:
     """Write a model into a folder that is there: what its library loads, and our own card.
 
     Args:
@@ -98,7 +98,7 @@ def write_folder(folder: Path, classifier: "Classifier", card: Card, where: str)
         DataError: no library has such a network, or has it with another classifier.
         EnvironmentFailure: the disk is full or the folder may not be written.
     """
-    form_of(card, where).write(folder, classifier, card)
+    find_format(card, where).write(folder, classifier, card)
     write_text(folder / CARD_FILE, card_text(card))
 
 
@@ -113,10 +113,10 @@ def load_anywhere(name: str) -> "tuple[Classifier, Card]":
         EnvironmentFailure: the hub cannot be reached.
     """
     if name.startswith(HUB_PREFIX):
-        return load_folder(_downloaded(name), name)
+        return load_hub_folder(_downloaded(name), name)
     path = Path(name.removeprefix(FOLDER_PREFIX)).expanduser()
     if path.is_dir():
-        return load_folder(path, str(path))
+        return load_hub_folder(path, str(path))
     if path.is_file():
         return load_classifier(path)
     raise DataError(
@@ -126,7 +126,7 @@ def load_anywhere(name: str) -> "tuple[Classifier, Card]":
     )
 
 
-def load_folder(folder: Path, where: str) -> "tuple[Classifier, Card]":
+def load_hub_folder(folder: Path, where: str) -> "tuple[Classifier, Card]":
     """The model of a hub folder; one of timm's without our card, as far as its configuration says what it is.
 
     Raises:
@@ -135,7 +135,7 @@ def load_folder(folder: Path, where: str) -> "tuple[Classifier, Card]":
     path = folder / CARD_FILE
     if path.is_file():
         card = parse_card(path.read_text(encoding="utf-8", errors="replace"), path)
-        state = form_of(card, where).read(folder, card)
+        state = find_format(card, where).read(folder, card)
     elif (folder / hub_folder_timm.CONFIG_FILE).is_file() and not (folder / CLIP_CONFIG).is_file():
         state, card = hub_folder_timm.read_foreign(folder)
     else:
@@ -146,7 +146,7 @@ def load_folder(folder: Path, where: str) -> "tuple[Classifier, Card]":
             found="a CLIP, which has no classes of its own" if clip else ", ".join(_some(folder)) or "nothing",
             next_step=f"fine-tune it: --model {FOLDER_PREFIX}FOLDER" if clip else "",
         )
-    return build_filled(card.architecture, card.classes, state, where), card
+    return build_with_weights(card.architecture, card.classes, state, where), card
 
 
 def _some(folder: Path) -> list[str]:
@@ -164,7 +164,7 @@ def _downloaded(name: str) -> Path:
 
     repository, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
     try:
-        found = hub.fetched(
+        found = hub.fetch_from_hub(
             lambda: snapshot_download(repository, revision=revision or None, allow_patterns=list(_FILES)),
             name,
             f"check the name {HUB_PREFIX}org/name, log in (hf auth login) where it is private, or load a folder",

@@ -10,9 +10,9 @@ from soups.core.errors import DataError
 from soups.core.preprocessing import Preprocessing
 from soups.files.atomic import sha256_of
 from soups.models import model_args
-from soups.models.build import build_filled
+from soups.models.build import build_with_weights
 from soups.models.foreign.files import read_foreign
-from soups.models.foreign.state_dict import network_of, translate
+from soups.models.foreign.state_dict import expected_tensors, translate_state
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ def load_classifier(
         _check(path, card, architecture, classes)
         state = checkpoints.read_state(path, sha256)
         _check_head(path, state, card.classes)
-        return build_filled(card.architecture, card.classes, state, str(path)), card
+        return build_with_weights(card.architecture, card.classes, state, str(path)), card
     if architecture is None or preprocessing is None:
         raise DataError(
             f"{path}: has no card that says its architecture",
@@ -55,10 +55,10 @@ def load_classifier(
         )
     if sha256 is not None:
         _check_hash(path, sha256)
-    state = translate(read_foreign(path), network_of(architecture), str(path), classes=classes).state
+    state = translate_state(read_foreign(path), expected_tensors(architecture), str(path), classes=classes).state
     names = tuple(classes) if classes is not None else tuple(map(str, range(len(state["head.weight"]))))
     card = Card(kind="fine-tune", architecture=architecture, classes=names, preprocessing=preprocessing)
-    return build_filled(architecture, names, state, str(path)), card
+    return build_with_weights(architecture, names, state, str(path)), card
 
 
 def _check_hash(path: Path, sha256: str) -> None:
@@ -95,7 +95,7 @@ def _described(architecture: Architecture) -> str:
         words.append("with quick-GELU")
     if architecture.config is not None:
         words.append(checkpoints.compact_json(architecture.config))
-    words += model_args.spelled(architecture.arguments)
+    words += model_args.format_model_args(architecture.arguments)
     return " ".join(words)
 
 

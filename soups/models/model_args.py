@@ -12,7 +12,7 @@ LARGEST_NUMBER = 65_536
 _EXPECTED = "expected NAME=VALUE, such as patch_size=4 or depths=[2,2,6,2]"
 
 
-def parse(given: Sequence[str]) -> Arguments:
+def parse_model_args(given: Sequence[str]) -> Arguments:
     """The arguments that `patch_size=4 act_layer=gelu depths=[2,2,6,2]` mean; values are read as YAML.
 
     Raises:
@@ -31,7 +31,7 @@ def parse(given: Sequence[str]) -> Arguments:
     return arguments
 
 
-def spelled(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+def format_model_args(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """Arguments from a settings file's mapping, as they are written on the command line."""
 
     def written(value: Any) -> str:
@@ -45,7 +45,7 @@ def _value(text: str, value: str) -> Any:
         read = _with_numbers(yaml.safe_load(value))
     except yaml.YAMLError as error:
         raise ValueError(f"{text!r}: {' '.join(str(error).split())}") from error
-    if problem := problem_of(read):
+    if problem := find_problem(read):
         raise ValueError(f"{text!r}: {problem}")
     return read
 
@@ -62,10 +62,10 @@ def _with_numbers(value: Any) -> Any:
     return value
 
 
-def problem_of(value: Any) -> str:
+def find_problem(value: Any) -> str:
     """Why a value can be no argument, or nothing."""
     if isinstance(value, list | tuple):
-        return next((problem for problem in map(problem_of, value) if problem), "")
+        return next((problem for problem in map(find_problem, value) if problem), "")
     if isinstance(value, bool | str):
         return ""
     if not isinstance(value, int | float):

@@ -37,12 +37,12 @@ def read_weights(path: Path) -> Weights:
     Raises:
         DataError: the file is missing, cut short, hostile, or holds no tensors.
     """
-    state = without_wrappers(checkpoints.read_state(path))
+    state = strip_wrapper_prefixes(checkpoints.read_state(path))
     openai = state.keys() >= _OPENAI_MARKS
     return Weights(path, {key: tensor for key, tensor in state.items() if key not in _OPENAI_MARKS}, openai)
 
 
-def without_wrappers(state: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+def strip_wrapper_prefixes(state: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
     """The state without prefixes that wrap every key (`module.` of parallel training, `_orig_mod.`, `model.`)."""
     state = dict(state)
     while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), None):
@@ -50,12 +50,12 @@ def without_wrappers(state: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Te
     return state
 
 
-def part(state: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":
+def select_prefix(state: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":
     """The tensors whose keys begin with `prefix`, without it."""
     return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
 
 
-def file_of(pretrained: str | None, model: str, tags: Sequence[str]) -> Path | None:
+def find_weights_file(pretrained: str | None, model: str, tags: Sequence[str]) -> Path | None:
     """The file that `--pretrained` names where it is no tag; None where it says nothing or `none`.
 
     Args:
@@ -92,12 +92,14 @@ def load_backbone(backbone: "nn.Module", file: Path, what: str, unused: Sequence
         DataError: the file is damaged or does not fit.
     """
     weights = read_weights(file)
-    own = part(weights.state, "backbone.") or weights.state
+    own = select_prefix(weights.state, "backbone.") or weights.state
     dropped = tuple(f"{name}." for name in unused)
-    load_exactly(backbone, {key: tensor for key, tensor in own.items() if not key.startswith(dropped)}, str(file), what)
+    load_strictly(
+        backbone, {key: tensor for key, tensor in own.items() if not key.startswith(dropped)}, str(file), what
+    )
 
 
-def load_exactly(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where: str, expected: str) -> None:
+def load_strictly(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where: str, expected: str) -> None:
     """Fill a module (on the CPU or without storage) with copies of a state that is exactly its own, in its dtypes.
 
     Raises:

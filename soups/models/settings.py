@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from soups.models.model_args import Arguments, parse, spelled
+from soups.models.model_args import Arguments, format_model_args, parse_model_args
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
@@ -36,18 +36,18 @@ class ModelSettings(BaseModel):
     @property
     def arguments(self) -> Arguments:
         """`model_args`, read."""
-        return parse(self.model_args or ())
+        return parse_model_args(self.model_args or ())
 
     @field_validator("model_args", mode="before")
     @classmethod
     def _mapping_too(cls, given: Any) -> Any:
-        return spelled(given) if isinstance(given, dict) else given
+        return format_model_args(given) if isinstance(given, dict) else given
 
     @field_validator("model_args")
     @classmethod
     def _readable(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
         # In one order and one spelling, so that a run knows its own again.
-        return spelled(dict(sorted(parse(given or ()).items()))) or None
+        return format_model_args(dict(sorted(parse_model_args(given or ()).items()))) or None
 
     @field_validator("model")
     @classmethod

@@ -63,7 +63,7 @@ def freeze(backbone: "nn.Module", count: int) -> None:
             module.eval()
 
 
-def layers_of(backbone: "nn.Module") -> dict[str, int]:
+def parameter_layers(backbone: "nn.Module") -> dict[str, int]:
     """Name of each parameter of a classifier with this backbone → its layer, from 0 at the images to the head.
 
     Layers are finer than stages: those of timm's fine `group_matcher`, on which its layer-wise decay goes. What no rule

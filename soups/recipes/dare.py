@@ -8,9 +8,9 @@ import numpy as np
 
 from soups.core.errors import unknown_name
 from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup
-from soups.recipes.shared.sweep import SCALES, in_range, swept_values
+from soups.recipes.shared.sweep import SCALES, check_range, swept_values
 from soups.recipes.shared.task_vectors import TaskVectors, mean_task
-from soups.recipes.ties import elected_mean
+from soups.recipes.ties import elect_and_average
 
 if TYPE_CHECKING:
     import torch
@@ -55,14 +55,14 @@ def dare(
         UsageError: drop, density or scale out of range, or an unknown way to combine.
         DataError: the pool has no start, or models do not fit or hold NaN or infinity; names model and tensor.
     """
-    in_range("dare: drop", drop, 0, 1, below=True)
-    in_range("dare: density", density, 0, 1, low_open=True)
+    check_range("dare: drop", drop, 0, 1, below=True)
+    check_range("dare: density", density, 0, 1, low_open=True)
     if combine not in ("linear", "ties"):
         raise unknown_name("way to combine", combine, ("linear", "ties"))
     tried = swept_values("dare: scale", scale, scales)
 
     def dropping(ingredient: Ingredient, key: str) -> "Callable[[torch.Tensor], torch.Tensor]":
-        numbers = numbers_for(seed, ingredient.sha256, key)
+        numbers = random_generator(seed, ingredient.sha256, key)
 
         def dropped(piece: "torch.Tensor") -> "torch.Tensor":
             import torch
@@ -72,12 +72,12 @@ def dare(
         return dropped
 
     vectors = TaskVectors(pool, "dare", dropping)
-    direction = vectors.merged(mean_task) if combine == "linear" else elected_mean(vectors, density)
+    direction = vectors.merged(mean_task) if combine == "linear" else elect_and_average(vectors, density)
     options = {"drop": drop, "combine": combine, "density": density, "seed": seed}
     return vectors.soup_along("dare", "scale", tried, direction, judge, on_decision, options=options)
 
 
-def numbers_for(seed: int, sha256: str, key: str) -> np.random.Generator:
+def random_generator(seed: int, sha256: str, key: str) -> np.random.Generator:
     """Where the random numbers of one tensor of one ingredient come from: the same for the same arguments, always."""
     digest = hashlib.sha256(f"{seed}\n{sha256}\n{key}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest))

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from soups.core.errors import UsageError
 from soups.recipes.shared.pool import Ingredient, OnDecision, Pool, Soup, Teacher, canonical_order
-from soups.recipes.shared.sweep import in_range, judged_once
-from soups.weights.state_dict import check_compatible, refuse_not_finite
+from soups.recipes.shared.sweep import check_range, judge_once
+from soups.weights.state_dict import check_compatible, check_finite
 
 if TYPE_CHECKING:
     import torch
@@ -51,14 +51,14 @@ def fisher(
         UsageError: an option out of range.
         DataError: an ingredient does not fit the first, or holds NaN or infinity; names the ingredient and the tensor.
     """
-    in_range("fisher: floor", floor, 0, math.inf, low_open=True, below=True)
+    check_range("fisher: floor", floor, 0, math.inf, low_open=True, below=True)
     if seed < 0 or int(seed) != seed:
         raise UsageError("fisher: seed", expected="a whole number from 0 on", found=str(seed))
     ingredients = canonical_order(pool.ingredients)
     number = len(ingredients)
     state = _merged(ingredients, judge, floor, seed)
     best_single = max(ingredient.score for ingredient in ingredients)
-    once = judged_once("all", state, judge, on_decision, best_single)
+    once = judge_once("all", state, judge, on_decision, best_single)
     return Soup(
         recipe="fisher",
         state=state,
@@ -80,7 +80,7 @@ def _merged(ingredients: tuple[Ingredient, ...], judge: Teacher, floor: float, s
     first: State = {}
     for ingredient in ingredients:
         state = ingredient.load()
-        refuse_not_finite(state, ingredient.name)
+        check_finite(state, ingredient.name)
         if not numerator:
             first = {key: _hollow_or_own(tensor) for key, tensor in state.items()}
             for key, tensor in state.items():

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from soups.core.errors import UsageError
 from soups.recipes.shared.acceptance import AtLeast, LowerLoss, Significant
-from soups.recipes.shared.budget import spent, untried_option, untried_words
+from soups.recipes.shared.budget import is_spent, untried_option, untried_text
 from soups.recipes.shared.pool import (
     Accept,
     Ingredient,
@@ -18,12 +18,12 @@ from soups.recipes.shared.pool import (
     Soup,
     Verdict,
     canonical_order,
-    mean_of,
+    mean_state,
 )
-from soups.recipes.shared.reasons import why
-from soups.recipes.shared.resume import recalled, verdict_of
-from soups.recipes.shared.running_mean import RunningSum, same_numbers
-from soups.recipes.shared.sweep import Trace, best_first, in_range
+from soups.recipes.shared.reasons import explain_decision
+from soups.recipes.shared.resume import recall_decision, verdict_of
+from soups.recipes.shared.running_mean import RunningSum, equal_tensors
+from soups.recipes.shared.sweep import DecisionLog, best_first, check_range
 
 
 def greedy(
@@ -64,7 +64,7 @@ def greedy(
     """
     options: dict[str, Any] = {"accept": accept, "ties": ties}
     if accept == "significant":
-        in_range("greedy: level", level, 0, 1, low_open=True, below=True)
+        check_range("greedy: level", level, 0, 1, low_open=True, below=True)
         options["level"] = level
     rules: dict[tuple[str, str], Callable[[Verdict], Accept]] = {
         ("equal", "accept"): lambda incumbent: AtLeast(incumbent.score),
@@ -76,12 +76,12 @@ def greedy(
         known = ", ".join(f"{one} with ties={other}" for one, other in rules)
         raise UsageError("greedy: accept", expected=f"one of {known}", found=f"{accept} with ties={ties}")
     short = {"equal": "fell short of", "better": "did not improve on"}.get(accept, "was not surely better than")
-    rule = Rule(rules[accept, ties], f"{short} its score")
-    return grown("greedy", pool, judge, on_decision, rule, options)
+    rule = AcceptanceRule(rules[accept, ties], f"{short} its score")
+    return grow_soup("greedy", pool, judge, on_decision, rule, options)
 
 
 @dataclass(frozen=True)
-class Rule:
+class AcceptanceRule:
     """When a candidate joins a soup that grows."""
 
     accept: Callable[[Verdict], Accept]
@@ -90,8 +90,8 @@ class Rule:
     """What is said of candidates that did not: "fell short of its score"."""
 
 
-def grown(
-    recipe: str, pool: Pool, judge: Judge, on_decision: OnDecision | None, rule: Rule, options: dict[str, Any]
+def grow_soup(
+    recipe: str, pool: Pool, judge: Judge, on_decision: OnDecision | None, rule: AcceptanceRule, options: dict[str, Any]
 ) -> Soup:
     """The soup that begins with the best ingredient and takes in, best first, whatever the rule accepts; see `greedy`.
 
@@ -104,7 +104,7 @@ def grown(
         options: the recipe's settings, for the soup.
     """
     with RunningSum() as total:
-        growth = _Growth(judge, rule, Trace(on_decision), total)
+        growth = _Growth(judge, rule, DecisionLog(on_decision), total)
         growth.begin(*best_first(pool.ingredients))
         while growth.step():
             pass
@@ -112,17 +112,17 @@ def grown(
         ingredients = canonical_order(kept)
         judged = total.mean()
     # A sum in the order of joining is the canonical one where the orders are the same.
-    final = judged if list(ingredients) == kept else mean_of(ingredients)
+    final = judged if list(ingredients) == kept else mean_state(ingredients)
     assert growth.incumbent is not None
     return Soup(
         recipe=recipe,
         state=final,
         ingredients=ingredients,
         coefficients=(1 / len(kept),) * len(kept),
-        score=growth.incumbent.score if same_numbers(final, judged) else judge(final).score,
+        score=growth.incumbent.score if equal_tensors(final, judged) else judge(final).score,
         decisions=tuple(growth.trace.decisions),
         options={**options, **untried_option(untried)},
-        summary=_summary(growth.trace.decisions, rule) + untried_words(untried),
+        summary=_summary(growth.trace.decisions, rule) + untried_text(untried),
     )
 
 
@@ -131,8 +131,8 @@ class _Growth:
     """A soup under way."""
 
     judge: Judge
-    rule: Rule
-    trace: Trace
+    rule: AcceptanceRule
+    trace: DecisionLog
     total: RunningSum
     kept: list[Ingredient] = field(default_factory=list)
     rest: list[Ingredient] = field(default_factory=list)
@@ -142,7 +142,7 @@ class _Growth:
         """Take the best single model as it is."""
         self.rest = list(rest)
         self._keep(first)
-        line = recalled(self.judge, first.name)
+        line = recall_decision(self.judge, first.name)
         if line is not None:
             self.trace.recall(line)
             self.incumbent = verdict_of(line)
@@ -155,7 +155,7 @@ class _Growth:
         """Decide on the next candidates until one joins; whether to go on."""
         if not self.rest:
             return False
-        line = recalled(self.judge, self.rest[0].name)
+        line = recall_decision(self.judge, self.rest[0].name)
         if line is not None:
             self._recall(line)
             return True
@@ -175,14 +175,14 @@ class _Growth:
                 yield from verdicts
             return
         for candidate, following in zip_longest(rest, rest[1:]):
-            if spent(self.judge):
+            if is_spent(self.judge):
                 return
             yield self.judge(self.total.mean_with(candidate, following=following), accept)
 
     def _decide(self, candidate: Ingredient, verdict: Verdict, accept: Accept) -> bool:
         assert self.incumbent is not None
         accepted = verdict.complete and accept.allows(verdict)
-        reason = why(verdict, self.incumbent, accept, accepted)
+        reason = explain_decision(verdict, self.incumbent, accept, accepted)
         self.trace.add(candidate.name, accepted, verdict, self.incumbent.score, reason, self.incumbent)
         if accepted:
             self._keep(candidate)
@@ -201,7 +201,7 @@ class _Growth:
         self.total.add(ingredient)
 
 
-def _summary(decisions: list[dict[str, Any]], rule: Rule) -> str:
+def _summary(decisions: list[dict[str, Any]], rule: AcceptanceRule) -> str:
     """What was kept, and where one model was kept, why: the same words however early the judge stopped."""
     kept = sum(decision["accepted"] for decision in decisions)
     text = f"kept {kept} of {len(decisions)}"

@@ -1,6 +1,6 @@
 """The greedy soup on log-loss: models join one by one, each only if the soup's log-loss does not rise by it."""
 
-from soups.recipes.greedy import Rule, grown
+from soups.recipes.greedy import AcceptanceRule, grow_soup
 from soups.recipes.shared.acceptance import LossAtMost
 from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
 
@@ -22,5 +22,5 @@ def greedy_log_loss(pool: Pool, judge: Judge, *, on_decision: OnDecision | None 
     Raises:
         DataError: an ingredient does not fit the first, or holds NaN; names the ingredient and the tensor.
     """
-    rule = Rule(lambda incumbent: LossAtMost(incumbent.log_loss), "raised its log-loss")
-    return grown("greedy_log_loss", pool, judge, on_decision, rule, {})
+    rule = AcceptanceRule(lambda incumbent: LossAtMost(incumbent.log_loss), "raised its log-loss")
+    return grow_soup("greedy_log_loss", pool, judge, on_decision, rule, {})

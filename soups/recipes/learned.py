@@ -9,12 +9,12 @@ import numpy as np
 
 from soups.core.errors import UsageError, unknown_name
 from soups.recipes.shared.acceptance import LossAtMost
-from soups.recipes.shared.budget import spent
-from soups.recipes.shared.coefficient_descent import Descent
-from soups.recipes.shared.mixing import Mixture, blocks_of, mean_shares, mixed, side_by_side
+from soups.recipes.shared.budget import is_spent
+from soups.recipes.shared.coefficient_descent import CoefficientDescent
+from soups.recipes.shared.mixing import Mixture, map_blocks, mapped_states, mean_shares, mix_states
 from soups.recipes.shared.pool import Ingredient, OnDecision, Pool, Soup, Teacher, Verdict, canonical_order
-from soups.recipes.shared.resume import recalled, verdict_of
-from soups.recipes.shared.sweep import Trace, in_range
+from soups.recipes.shared.resume import recall_decision, verdict_of
+from soups.recipes.shared.sweep import DecisionLog, check_range
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ def learned(
         seed: which images share a batch.
 
     Returns:
-        The soup. `options` holds `per` and `coefficients` (block → one number per ingredient), of which `mixing.mixed`
+        The soup. `options` holds `per` and `coefficients` (block → one number per ingredient), of which `mixing.mix_states`
         makes the same bits again; `coefficients` are the means over all numbers of the network.
 
     Raises:
@@ -75,16 +75,16 @@ def learned(
     """
     _check(begin, steps, rate, seed)
     ingredients = canonical_order(pool.ingredients)
-    states = side_by_side(ingredients)
-    blocks, trace = blocks_of(states[0], per), Trace(on_decision)
+    states = mapped_states(ingredients)
+    blocks, trace = map_blocks(states[0], per), DecisionLog(on_decision)
     start = _Beginning(ingredients, states, judge, trace).found(begin)
     shares, verdict = dict.fromkeys(blocks.values(), start.best.shares), start.best.verdict
     outcome = "; nothing was left to learn"
-    if len(ingredients) == 1 or spent(judge):
+    if len(ingredients) == 1 or is_spent(judge):
         steps = 0
     if steps:
         begun = dict.fromkeys(blocks.values(), start.shares)
-        descent = Descent(judge, states, blocks, begun, rate / math.sqrt(len(states)))
+        descent = CoefficientDescent(judge, states, blocks, begun, rate / math.sqrt(len(states)))
         moved = descent.run(steps, seed << 32, trace, verdict.score)
         found, better = _outcome(judge, lambda: dict(Mixture(states, blocks, moved)), start.best, trace)
         change = f"log-loss {found.log_loss:.4f} against {verdict.log_loss:.4f} of {start.best.name}"
@@ -95,7 +95,7 @@ def learned(
     how = f"coefficients for each {per} learned in {steps} steps from {start.name}"
     return Soup(
         recipe="learned",
-        state=mixed(ingredients, options),
+        state=mix_states(ingredients, options),
         ingredients=ingredients,
         coefficients=mean_shares(states[0], blocks, told),
         score=verdict.score,
@@ -105,9 +105,9 @@ def learned(
     )
 
 
-def _outcome(judge: Teacher, soup: "Callable[[], State]", best: "_Judged", trace: Trace) -> tuple[Verdict, bool]:
+def _outcome(judge: Teacher, soup: "Callable[[], State]", best: "_Judged", trace: DecisionLog) -> tuple[Verdict, bool]:
     """The verdict on what was learned, and whether it is better than the best without learning."""
-    line = recalled(judge, "learned")
+    line = recall_decision(judge, "learned")
     if line is not None:
         trace.recall(line)
         return verdict_of(line), line["accepted"]
@@ -121,7 +121,7 @@ def _outcome(judge: Teacher, soup: "Callable[[], State]", best: "_Judged", trace
 def _check(begin: str, steps: int, rate: float, seed: int) -> None:
     if begin not in BEGINNINGS:
         raise unknown_name("beginning", begin, BEGINNINGS)
-    in_range("learned: rate", rate, 0, math.inf, low_open=True, below=True)
+    check_range("learned: rate", rate, 0, math.inf, low_open=True, below=True)
     for name, value in (("steps", steps), ("seed", seed)):
         if value < 0 or int(value) != value:
             raise UsageError(f"learned: {name}", expected="a whole number from 0 on", found=str(value))
@@ -154,7 +154,7 @@ class _Beginning:
     """In canonical order."""
     states: "Sequence[State]"
     judge: Teacher
-    trace: Trace
+    trace: DecisionLog
 
     def found(self, begin: str) -> _Start:
         """What `learned` says of `begin`."""
@@ -167,7 +167,7 @@ class _Beginning:
             return _Start(best.name, uniform, best)
         kept, verdict = self._grown()
         best = _Judged(f"the mean of {len(kept)}", self._shares(kept), verdict)
-        if spent(self.judge):
+        if is_spent(self.judge):
             return _Start(best.name, best.shares, best)
         between = f"half-way between {best.name} and the uniform soup", (best.shares + uniform) / 2
         best = self._better(best, "all", "the uniform soup", uniform)
@@ -177,7 +177,7 @@ class _Beginning:
 
     def _better(self, best: _Judged, candidate: str, name: str, shares: np.ndarray) -> _Judged:
         """The one with the lower log-loss; the first where they are equal."""
-        line = recalled(self.judge, candidate)
+        line = recall_decision(self.judge, candidate)
         if line is not None:
             self.trace.recall(line)
             return _Judged(name, shares, verdict_of(line)) if line["accepted"] else best
@@ -193,13 +193,13 @@ class _Beginning:
         incumbent: Verdict | None = None
         for index in self._order()[: max(2, len(self.states) // 2)]:
             joined = (*kept, index)
-            line = recalled(self.judge, self.ingredients[index].name)
+            line = recall_decision(self.judge, self.ingredients[index].name)
             if line is not None:
                 self.trace.recall(line)
                 kept, incumbent = (joined, verdict_of(line)) if line["accepted"] else (kept, incumbent)
             elif incumbent is None:
                 kept, incumbent = joined, self._first(index)
-            elif spent(self.judge):
+            elif is_spent(self.judge):
                 break
             else:
                 verdict = self._joined(joined, incumbent)
@@ -238,5 +238,5 @@ class _Beginning:
         return shares
 
     def _soup(self, shares: np.ndarray) -> "dict[str, torch.Tensor]":
-        blocks, members = blocks_of(self.states[0], "model"), np.flatnonzero(shares).tolist()
+        blocks, members = map_blocks(self.states[0], "model"), np.flatnonzero(shares).tolist()
         return dict(Mixture([self.states[member] for member in members], blocks, {"all": shares[members]}))

@@ -4,7 +4,7 @@ import math
 
 from soups.core.errors import DataError
 from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
-from soups.recipes.shared.sweep import judged_once
+from soups.recipes.shared.sweep import judge_once
 from soups.recipes.shared.task_vectors import TaskVectors, mean_task
 
 
@@ -47,7 +47,7 @@ def model_stock(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | No
         tensor.mul_(ratios[key])
     state = vectors.moved(direction)
     best_single = max(ingredient.score for ingredient in vectors.ingredients)
-    once = judged_once("all", state, judge, on_decision, best_single)
+    once = judge_once("all", state, judge, on_decision, best_single)
     return Soup(
         recipe="model_stock",
         state=state,

@@ -5,12 +5,12 @@ from typing import Literal
 
 from soups.core.errors import UsageError
 from soups.recipes.shared.acceptance import AtLeast, LowerLoss
-from soups.recipes.shared.budget import spent, untried_option, untried_words
-from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, Verdict, canonical_order, mean_of
-from soups.recipes.shared.reasons import out_of_reach
-from soups.recipes.shared.resume import recalled, verdict_of
-from soups.recipes.shared.running_mean import RunningSum, same_numbers
-from soups.recipes.shared.sweep import Trace, best_first
+from soups.recipes.shared.budget import is_spent, untried_option, untried_text
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, Verdict, canonical_order, mean_state
+from soups.recipes.shared.reasons import explain_stop
+from soups.recipes.shared.resume import recall_decision, verdict_of
+from soups.recipes.shared.running_mean import RunningSum, equal_tensors
+from soups.recipes.shared.sweep import DecisionLog, best_first
 
 
 def pruned(
@@ -48,13 +48,13 @@ def pruned(
     if ties not in ("log_loss", "accept"):
         raise UsageError("pruned: ties", expected="log_loss or accept", found=str(ties))
     with RunningSum() as total:
-        shrinking = _Shrinking(judge, ties == "log_loss", Trace(on_decision), total)
+        shrinking = _Shrinking(judge, ties == "log_loss", DecisionLog(on_decision), total)
         shrinking.begin(pool)
         while shrinking.another_pass():
             pass
         ingredients = canonical_order(shrinking.left)
         judged = total.mean()
-    final = mean_of(ingredients)
+    final = mean_state(ingredients)
     number, untried = len(ingredients), shrinking.untried()
     dropped = len(pool.ingredients) - number
     assert shrinking.incumbent is not None
@@ -63,7 +63,7 @@ def pruned(
         score = known().score
     else:
         # A sum from which others were taken away may differ in the last bit from the one summed anew.
-        score = shrinking.incumbent.score if same_numbers(final, judged) else judge(final).score
+        score = shrinking.incumbent.score if equal_tensors(final, judged) else judge(final).score
     return Soup(
         recipe="pruned",
         state=final,
@@ -72,7 +72,7 @@ def pruned(
         score=score,
         decisions=tuple(shrinking.trace.decisions),
         options={"ties": ties, **untried_option(untried)},
-        summary=f"kept {number} of {len(pool.ingredients)}, dropped {dropped}{untried_words(untried)}",
+        summary=f"kept {number} of {len(pool.ingredients)}, dropped {dropped}{untried_text(untried)}",
     )
 
 
@@ -82,7 +82,7 @@ class _Shrinking:
 
     judge: Judge
     by_loss: bool
-    trace: Trace
+    trace: DecisionLog
     total: RunningSum
     left: list[Ingredient] = field(default_factory=list)
     tried: set[frozenset[str]] = field(default_factory=set)
@@ -93,7 +93,7 @@ class _Shrinking:
         for ingredient in canonical_order(pool.ingredients):
             self.total.add(ingredient)
         self.left = best_first(pool.ingredients)[::-1]
-        line = recalled(self.judge, "all")
+        line = recall_decision(self.judge, "all")
         if line is not None:
             self.trace.recall(line)
             self.incumbent = verdict_of(line)
@@ -127,13 +127,13 @@ class _Shrinking:
         """Judge the soup without it, and drop it if that is better; False where the budget is spent."""
         assert self.incumbent is not None
         name, others = f"without {ingredient.name}", self._others(ingredient)
-        line = recalled(self.judge, name)
+        line = recall_decision(self.judge, name)
         if line is not None:
             self.trace.recall(line)
             verdict, drops = verdict_of(line), line["accepted"]
         else:
             known = others[0].known if len(others) == 1 else None
-            if known is None and spent(self.judge):
+            if known is None and is_spent(self.judge):
                 return False
             score, loss = self.incumbent.score, self.incumbent.log_loss
             accept = LowerLoss(score, loss) if self.by_loss else AtLeast(score)
@@ -150,7 +150,7 @@ class _Shrinking:
 
 def _why(verdict: Verdict, incumbent: Verdict, drops: bool) -> str:
     if not verdict.complete:
-        return out_of_reach(verdict)
+        return explain_stop(verdict)
     if verdict.score != incumbent.score:
         return f"{'better' if drops else 'worse'} without it"
     return "as good without it" if drops else "as good without it, but the log-loss is higher"

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
 from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup, canonical_order
-from soups.recipes.shared.sweep import in_range, judged_once
-from soups.recipes.shared.tensor_chunks import at_hand, pieces_of
-from soups.weights.state_dict import check_compatible, refuse_not_finite
+from soups.recipes.shared.sweep import check_range, judge_once
+from soups.recipes.shared.tensor_chunks import iterate_chunks, mapped_view
+from soups.weights.state_dict import check_compatible, check_finite
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def slerp(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = N
         UsageError: the fraction is out of range.
         DataError: not two models, or they do not fit each other or hold NaN or infinity; names model and tensor.
     """
-    in_range("slerp: fraction", fraction, 0, 1)
+    check_range("slerp: fraction", fraction, 0, 1)
     number = len(pool.ingredients)
     if number != 2:
         raise DataError(
@@ -46,16 +46,16 @@ def slerp(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = N
             next_step="name two of them with --ingredients, or use uniform, greedy, pruned or top_k",
         )
     ingredients = canonical_order(pool.ingredients)
-    one, other = (at_hand(ingredient) for ingredient in ingredients)
+    one, other = (mapped_view(ingredient) for ingredient in ingredients)
     for ingredient, state in zip(ingredients, (one, other), strict=True):
-        refuse_not_finite(state, ingredient.name)
+        check_finite(state, ingredient.name)
     check_compatible(one, other, ingredients[0].name, ingredients[1].name)
     final = {
         key: _between(tensor, other[key], fraction) if tensor.is_floating_point() else tensor.clone()
         for key, tensor in one.items()
     }
     best_single = max(ingredient.score for ingredient in ingredients)
-    once = judged_once(f"fraction={fraction:g}", final, judge, on_decision, best_single)
+    once = judge_once(f"fraction={fraction:g}", final, judge, on_decision, best_single)
     return Soup(
         recipe="slerp",
         state=final,
@@ -73,7 +73,7 @@ def _between(one: "torch.Tensor", other: "torch.Tensor", fraction: float) -> "to
     import torch
 
     squares, products = [0.0, 0.0], 0.0
-    for _, (a, b) in pieces_of([one, other]):
+    for _, (a, b) in iterate_chunks([one, other]):
         products += float((a * b).sum())
         squares = [square + float(piece.square_().sum()) for square, piece in zip(squares, (a, b), strict=True)]
     lengths = math.sqrt(squares[0]) * math.sqrt(squares[1])
@@ -84,6 +84,6 @@ def _between(one: "torch.Tensor", other: "torch.Tensor", fraction: float) -> "to
         shares = (math.sin(shares[0] * angle) / math.sin(angle), math.sin(shares[1] * angle) / math.sin(angle))
     result = torch.empty(one.shape, dtype=one.dtype)
     flat = result.view(-1)
-    for place, (a, b) in pieces_of([one, other]):
+    for place, (a, b) in iterate_chunks([one, other]):
         flat[place] = a.mul_(shares[0]).add_(b, alpha=shares[1])
     return result

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
-from soups.recipes.shared.sweep import SCALES, in_range, swept_values
+from soups.recipes.shared.sweep import SCALES, check_range, swept_values
 from soups.recipes.shared.task_vectors import TaskVectors
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ def ties(
         UsageError: density or scale out of range.
         DataError: the pool has no start, or models do not fit or hold NaN or infinity; names model and tensor.
     """
-    in_range("ties: density", density, 0, 1, low_open=True)
+    check_range("ties: density", density, 0, 1, low_open=True)
     tried = swept_values("ties: scale", scale, scales)
     vectors = TaskVectors(pool, "ties")
-    direction = elected_mean(vectors, density)
+    direction = elect_and_average(vectors, density)
     return vectors.soup_along("ties", "scale", tried, direction, judge, on_decision, options={"density": density})
 
 
-def elected_mean(vectors: TaskVectors, density: float) -> "dict[str, torch.Tensor]":
+def elect_and_average(vectors: TaskVectors, density: float) -> "dict[str, torch.Tensor]":
     """The merged task vector of TIES: trimmed, with an elected sign, averaged over those that have it."""
     import torch
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from soups.core.errors import UsageError
-from soups.recipes.shared.budget import untried_option, untried_words
-from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_of
-from soups.recipes.shared.running_mean import RunningSum, same_numbers
-from soups.recipes.shared.sweep import Best, best_first, judged_once, sweep
+from soups.recipes.shared.budget import untried_option, untried_text
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_state
+from soups.recipes.shared.running_mean import RunningSum, equal_tensors
+from soups.recipes.shared.sweep import SweepResult, best_first, judge_once, sweep
 
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
@@ -43,12 +43,12 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
     chosen = k if best is None else int(best.value)
     assert chosen is not None
     ingredients = canonical_order(order[:chosen])
-    final = mean_of(ingredients)
+    final = mean_state(ingredients)
     if best is None:
-        best = judged_once(f"k={chosen}", final, judge, on_decision, order[0].score)
+        best = judge_once(f"k={chosen}", final, judge, on_decision, order[0].score)
         score = best.score
     else:
-        score = best.score if same_numbers(final, _summed(order[:chosen])) else judge(final).score
+        score = best.score if equal_tensors(final, _summed(order[:chosen])) else judge(final).score
     how = "as given" if k is not None else f"the best of {number} by validation"
     return Soup(
         recipe="top_k",
@@ -58,11 +58,11 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
         score=score,
         decisions=best.decisions,
         options={"k": chosen, **untried_option(best.untried)},
-        summary=f"the mean of the best {chosen} of {number}: k {how}{untried_words(best.untried)}",
+        summary=f"the mean of the best {chosen} of {number}: k {how}{untried_text(best.untried)}",
     )
 
 
-def _swept(order: list[Ingredient], judge: Judge, on_decision: OnDecision | None) -> Best:
+def _swept(order: list[Ingredient], judge: Judge, on_decision: OnDecision | None) -> SweepResult:
     known = {} if order[0].known is None else {1.0: order[0].known}
     with RunningSum() as total:
         return sweep("k", _prefixes(order, total), judge, on_decision, later_wins_ties=True, known=known)

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_of
-from soups.recipes.shared.sweep import judged_once
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_state
+from soups.recipes.shared.sweep import judge_once
 
 
 def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = None) -> Soup:
@@ -21,11 +21,11 @@ def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None =
         DataError: two ingredients do not fit each other, or one holds NaN; names the ingredient and the tensor.
     """
     soup = uniform_soup(canonical_order(pool.ingredients))
-    soup = replace(soup, state=mean_of(soup.ingredients))
+    soup = replace(soup, state=mean_state(soup.ingredients))
     if judge is None:
         return soup
     best_single = max(ingredient.score for ingredient in soup.ingredients)
-    once = judged_once("all", soup.state, judge, on_decision, best_single)
+    once = judge_once("all", soup.state, judge, on_decision, best_single)
     return replace(soup, score=once.score, decisions=once.decisions)
 
 

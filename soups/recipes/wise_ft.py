@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
-from soups.recipes.shared.sweep import in_range, swept_values
+from soups.recipes.shared.sweep import check_range, swept_values
 from soups.recipes.shared.task_vectors import TaskVectors, mean_task
 
 ALPHAS = tuple(step / 10 for step in range(10, -1, -1))
@@ -39,7 +39,7 @@ def wise_ft(
     """
     tried = swept_values("wise_ft: alpha", alpha, alphas)
     for value in tried:
-        in_range("wise_ft: alpha", value, 0, 1)
+        check_range("wise_ft: alpha", value, 0, 1)
     vectors = TaskVectors(pool, "wise_ft")
     direction = vectors.merged(mean_task)
     # On all images: the scores are points of a curve that is drawn.

@@ -13,7 +13,7 @@ JOINT = "class"
 
 
 @dataclass(frozen=True)
-class Answers:
+class LabelledPredictions:
     """The truth about images, and what was predicted."""
 
     labels: np.ndarray
@@ -27,14 +27,14 @@ class Answers:
     confidences: np.ndarray | None = None
     """(N,) float in [0, 1], where they are known."""
 
-    def parts(self) -> "dict[str, Answers]":
+    def parts(self) -> "dict[str, LabelledPredictions]":
         """These answers as `class`, and where classes are made of several factors, those about each of them."""
         found = {JOINT: self}
         if len(self.space.factors) > 1:
             for name in self.space.factor_names:
                 part = self.space.part([name])
                 owner = self.space.projection(part)
-                found[name] = Answers(owner[self.labels], owner[self.predictions], self.groups, part)
+                found[name] = LabelledPredictions(owner[self.labels], owner[self.predictions], self.groups, part)
         return found
 
     @property

@@ -9,13 +9,13 @@ import numpy as np
 from soups.core.errors import DataError
 from soups.core.metrics import calibration_error, correct, log_loss
 from soups.core.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
-from soups.ensembles.temperature import as_logits, fit_temperature, scaled
+from soups.ensembles.temperature import fit_temperature, scale_by_temperature, to_log_probabilities
 
 NOTHING = "–"
 
 
 @dataclass(frozen=True)
-class Truth:
+class SetTruth:
     """The truth about one set of images."""
 
     labels: np.ndarray
@@ -25,7 +25,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparisonRow:
     """One row of the comparison: a model or a vote."""
 
     name: str
@@ -42,8 +42,8 @@ class Contender:
 
 
 def compare(
-    contenders: Sequence[Contender],
-    sets: Mapping[str, Truth],
+    contenders: Sequence[ComparisonRow],
+    sets: Mapping[str, SetTruth],
     *,
     val: str = "val",
     test: str = "test",
@@ -101,19 +101,21 @@ def compare(
     return rows
 
 
-def _of_probabilities(contender: Contender, sets: Mapping[str, Truth], val: str, test: str) -> dict[str, float]:
+def _of_probabilities(contender: ComparisonRow, sets: Mapping[str, SetTruth], val: str, test: str) -> dict[str, float]:
     """What vote shares cannot be asked: log-loss, and calibration once the validation set has set the temperature."""
     if contender.shares:
         return {}
     outputs, labels = contender.outputs, sets[test].labels
     found = {"test_log_loss": log_loss(outputs[test], labels)}
     if val in sets:
-        found["temperature"] = fit_temperature(as_logits(outputs[val]), sets[val].labels)
-        found["test_calibration_error"] = calibration_error(scaled(outputs[test], found["temperature"]), labels)
+        found["temperature"] = fit_temperature(to_log_probabilities(outputs[val]), sets[val].labels)
+        found["test_calibration_error"] = calibration_error(
+            scale_by_temperature(outputs[test], found["temperature"]), labels
+        )
     return found
 
 
-def _hits(contender: Contender, name: str, truth: Truth) -> np.ndarray:
+def _hits(contender: ComparisonRow, name: str, truth: SetTruth) -> np.ndarray:
     outputs = contender.outputs.get(name)
     if outputs is None or len(outputs) != len(truth.labels):
         raise DataError(
@@ -135,7 +137,7 @@ def _with_interval(row: Mapping[str, Any], key: str) -> str:
     return f"{_percent(row[key])} [{_percent(row[f'{key}_low'])}, {_percent(row[f'{key}_high'])}]"
 
 
-def p_value_text(value: float | None) -> str:
+def format_p_value(value: float | None) -> str:
     """A p-value with as many digits as are worth reading."""
     if value is None:
         return NOTHING
@@ -159,7 +161,7 @@ def _columns(level: float) -> dict[str, Callable[[Mapping[str, Any]], str]]:
         "log-loss": lambda row: NOTHING if row["test_log_loss"] is None else f"{row['test_log_loss']:.3f}",
         "calibration": lambda row: _percent(row["test_calibration_error"]),
         "images/s": lambda row: _speed(row["images_per_second"]),
-        "p": lambda row: p_value_text(row["p"]),
+        "p": lambda row: format_p_value(row["p"]),
     }
 
 
@@ -187,7 +189,7 @@ def _notes(rows: Sequence[Mapping[str, Any]], level: float) -> list[str]:
     return legend + [f"{row['name']}: {row['note']}" for row in rows if row.get("note")]
 
 
-def align(cells: Sequence[Sequence[str]]) -> str:
+def align_columns(cells: Sequence[Sequence[str]]) -> str:
     """Aligned text of a header and rows: the first column to the left, the others to the right."""
     widths = [max(len(row[index]) for row in cells) for index in range(len(cells[0]))]
     lines = [
@@ -204,17 +206,17 @@ def format_table(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
     """The rows of `compare` as aligned text for a terminal, notes below; accuracies in per cent."""
     if not rows:
         return "nothing to compare"
-    return "\n".join([align(_cells(rows, level)), *_notes(rows, level)])
+    return "\n".join([align_columns(_cells(rows, level)), *_notes(rows, level)])
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
     """The rows of `compare` as a Markdown table, notes below; accuracies in per cent."""
     if not rows:
         return "nothing to compare"
-    return markdown(_cells(rows, level), _notes(rows, level))
+    return markdown_columns(_cells(rows, level), _notes(rows, level))
 
 
-def markdown(cells: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+def markdown_columns(cells: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     """A Markdown table of a header and rows, the first column to the left, the others to the right, notes below."""
     header, *body = [[cell.replace("|", r"\|") for cell in row] for row in cells]
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]

@@ -12,7 +12,7 @@ import numpy as np
 from soups.core.errors import DataError
 from soups.core.metrics import calibration_error, correct, macro_f1, predictions
 from soups.core.statistics import bootstrap_interval
-from soups.report.comparison import NOTHING, Truth, align, markdown
+from soups.report.comparison import NOTHING, SetTruth, align_columns, markdown_columns
 from soups.report.figures.style import BLUE, GREY, VERMILION, new_figure, plain, save, shortened
 from soups.report.per_class import class_scores, confusion
 
@@ -33,7 +33,7 @@ _CLASSES_SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Entry:
+class NetworkResult:
     """One network, fine-tuned with several seeds."""
 
     name: str
@@ -44,8 +44,8 @@ class Entry:
     (bytes); None where one is not known."""
 
 
-def side_by_side(
-    entries: Sequence[Entry], truth: Truth, classes: Sequence[str], cost: str = "multiply_adds"
+def network_rows(
+    entries: Sequence[NetworkResult], truth: SetTruth, classes: Sequence[str], cost: str = "multiply_adds"
 ) -> list[dict[str, Any]]:
     """Scores and costs of networks, the most accurate first; among equals, the cheapest.
 
@@ -59,18 +59,18 @@ def side_by_side(
         A dict per entry: `name`, `seeds`, `accuracy`, `accuracy_low`, `accuracy_high` (mean over the seeds, and its 95%
         interval, resampling groups), `accuracy_worst`, `accuracy_best` (of the seeds), `macro_f1`, `f1` (class → F1;
         None where a class neither occurs nor is predicted) and `calibration_error`, all means over the seeds, in
-        [0, 1]; the entry's costs; and `frontier`.
+        [0, 1]; the entry's costs; and `pareto_frontier`.
 
     Raises:
         DataError: probabilities of other images than the truth is about.
     """
     rows = [_row(entry, truth, classes) for entry in entries]
-    marks = frontier([row["accuracy"] for row in rows], [row[cost] for row in rows])
+    marks = pareto_frontier([row["accuracy"] for row in rows], [row[cost] for row in rows])
     rows = [row | {"frontier": mark} for row, mark in zip(rows, marks, strict=True)]
     return sorted(rows, key=lambda row: (-row["accuracy"], _or_infinite(row[cost]), row["name"]))
 
 
-def _row(entry: Entry, truth: Truth, classes: Sequence[str]) -> dict[str, Any]:
+def _row(entry: NetworkResult, truth: SetTruth, classes: Sequence[str]) -> dict[str, Any]:
     hits = np.stack([correct(output, truth.labels) for output in entry.outputs]).astype(np.float64)
     low, high = bootstrap_interval(hits.mean(axis=0), truth.groups)
     each = hits.mean(axis=1)
@@ -99,7 +99,7 @@ def _or_infinite(cost: float | None) -> float:
     return float("inf") if cost is None else cost
 
 
-def frontier(scores: Sequence[float], costs: Sequence[float | None]) -> list[bool]:
+def pareto_frontier(scores: Sequence[float], costs: Sequence[float | None]) -> list[bool]:
     """Which are on the Pareto frontier: no other is at least as good and at most as expensive, and better in one.
 
     An entry whose cost is not known is on no frontier.
@@ -115,8 +115,8 @@ def frontier(scores: Sequence[float], costs: Sequence[float | None]) -> list[boo
     return marks
 
 
-def flat(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of `side_by_side` for a CSV: a column `f1_<class>` for each class."""
+def flatten_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `network_rows` for a CSV: a column `f1_<class>` for each class."""
     return [
         {key: value for key, value in row.items() if key != "f1"} | {f"f1_{name}": f1 for name, f1 in row["f1"].items()}
         for row in rows
@@ -191,13 +191,13 @@ def _notes(cost: str) -> list[str]:
 
 
 def format_models(rows: Sequence[Mapping[str, Any]], cost: str = "multiply_adds") -> str:
-    """The rows of `side_by_side` as aligned text for a terminal, notes below."""
-    return "\n".join([align(_cells(rows)), *_notes(cost)])
+    """The rows of `network_rows` as aligned text for a terminal, notes below."""
+    return "\n".join([align_columns(_cells(rows)), *_notes(cost)])
 
 
 def markdown_models(rows: Sequence[Mapping[str, Any]], cost: str = "multiply_adds") -> str:
-    """The rows of `side_by_side` as a Markdown table, notes below."""
-    return markdown(_cells(rows), _notes(cost))
+    """The rows of `network_rows` as a Markdown table, notes below."""
+    return markdown_columns(_cells(rows), _notes(cost))
 
 
 # The figure
@@ -209,7 +209,7 @@ def draw_frontier(
     """Draw accuracy against cost as PNG, with intervals; the frontier is a step line through its filled points.
 
     Args:
-        rows: as `side_by_side` gives them.
+        rows: as `network_rows` gives them.
         path: the PNG file.
         title: above the figure.
         images: what the accuracy is of, in words, such as `accuracy on 560 test images`.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from soups.report.comparison import NOTHING, align
+from soups.report.comparison import NOTHING, align_columns
 
 NUMBERS = ("val", "distance", "angle", "midpoint", "drop", "drop_low", "drop_high")
 """Columns of a row: accuracy on validation in [0, 1]; distance from the start; angle to the mean of the others' task
@@ -25,10 +25,10 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
         numbers = [_number(row["distance"], ".3g"), _number(row["angle"], ".0f"), _percent(row["midpoint"])]
         cells.append([row["name"], _percent(row["val"]), *numbers, drop, "no" if row["why"] else "yes"])
     below = [f"{row['name']}: {text}" for row in rows for text in (*row["why"], *row["notes"])]
-    return "\n".join([align(cells), *below, verdict(rows)])
+    return "\n".join([align_columns(cells), *below, format_verdict(rows)])
 
 
-def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+def format_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     """The sentence that says how many can be souped, and who is to be left out."""
     odd = [row["name"] for row in rows if row["why"]]
     good = len(rows) - len(odd)

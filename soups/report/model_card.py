@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from soups.checkpoints.checkpoint import Card
 from soups.core.metrics import METRICS
-from soups.report.comparison import markdown
+from soups.report.comparison import markdown_columns
 
 
 def model_card(
@@ -35,7 +35,7 @@ def model_card(
         _opening(card, sha256),
         f"## How to load\n\nWith {library} alone (FOLDER is this folder, IMAGE an image):\n\n```python\n{usage}```\n\n"
         'With the toolkit that made it: `soups.load("FOLDER").predict_proba("IMAGE")`. `soups_card.json` is its.',
-        "## Classes\n\n" + markdown([("logit", "class"), *_numbered(card.classes)], []) + _factors(card),
+        "## Classes\n\n" + markdown_columns([("logit", "class"), *_numbered(card.classes)], []) + _factors(card),
         f"## Preprocessing\n\n{_preprocessing(card)}",
         f"## Scores\n\n{_scores(scores, images)}",
         _made_of(card),
@@ -98,7 +98,7 @@ def _scores(scores: Mapping[str, Mapping[str, float]], images: Mapping[str, int]
         (of, str(images.get(of, "")) or "–", *(_number(name, values.get(name)) for name in names))
         for of, values in scores.items()
     ]
-    table = markdown([("set", "images", *names), *rows], [])
+    table = markdown_columns([("set", "images", *names), *rows], [])
     return f"{table}\n\nWhat was chosen by its score on `val` looks too good there."
 
 
@@ -116,7 +116,7 @@ def _made_of(card: Card) -> str:
     told = ", ".join(f"{name} = {json.dumps(value)}" for name, value in sorted(soup.options.items()))
     rows = [(part.name, f"`{part.sha256}`", f"{part.coefficient:.6g}") for part in soup.ingredients]
     notes = [text for text in (soup.summary, soup.integers) if text]
-    table = markdown([("ingredient", "SHA-256", "coefficient"), *rows], [])
+    table = markdown_columns([("ingredient", "SHA-256", "coefficient"), *rows], [])
     lines = [f"Recipe: `{soup.recipe}`" + (f" ({told})" if told else "") + ".", *notes]
     return "## Ingredients\n\n" + "\n".join(lines) + f"\n\n{table}"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.report.comparison import NOTHING, align
+from soups.report.comparison import NOTHING, align_columns
 from soups.report.figures.style import new_figure, plain, save, short_names
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def class_table(matrix: np.ndarray, names: Sequence[str]) -> str:
     known = {key: [row[key] for row in rows if row[key] is not None] for key in keys}
     means = [_percent(float(np.mean(known[key])) if known[key] else None) for key in keys]
     cells.append(["mean of classes", *means, str(int(matrix.sum()))])
-    return align(cells)
+    return align_columns(cells)
 
 
 def _percent(value: float | None) -> str:
@@ -98,7 +98,7 @@ def confusion_text(matrix: np.ndarray, names: Sequence[str], most: int = _TEXT_C
     cells = [["truth ↓  predicted →", *heads]]
     for label, row in zip(labels, matrix[np.ix_(shown, shown)], strict=True):
         cells.append([label, *(str(count) if count else "·" for count in row)])
-    text = align(cells)
+    text = align_columns(cells)
     return f"{text}\n({note})" if note else text
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from soups.core.errors import DataError
 from soups.core.statistics import paired_gain
-from soups.report.comparison import NOTHING, align, markdown, p_value_text
+from soups.report.comparison import NOTHING, align_columns, format_p_value, markdown_columns
 
 MEASURES = ("test", "shift", "test_log_loss")
 """Keys of a comparison's rows that are pooled."""
@@ -19,7 +19,7 @@ _SHOWN = (
 """Key, title, unit, factor and digits of each in the table."""
 
 
-def pooled(splits: Sequence[Sequence[Mapping[str, Any]]], level: float = 0.95) -> list[dict[str, Any]]:
+def pool_splits(splits: Sequence[Sequence[Mapping[str, Any]]], level: float = 0.95) -> list[dict[str, Any]]:
     """Mean results and paired gains of every contender that is in all splits.
 
     Args:
@@ -71,7 +71,7 @@ def _mean(row: Mapping[str, Any], key: str, factor: float, digits: int) -> str:
 
 
 def _p(row: Mapping[str, Any], key: str) -> str:
-    return p_value_text(row[f"{key}_p"])
+    return format_p_value(row[f"{key}_p"])
 
 
 def _gain(row: Mapping[str, Any], key: str, factor: float, digits: int) -> str:
@@ -107,10 +107,10 @@ def _notes(rows: Sequence[Mapping[str, Any]], level: float) -> list[str]:
 
 
 def format_study(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
-    """The rows of `pooled` as aligned text for a terminal, notes below; accuracies in per cent."""
-    return "\n".join([align(_cells(rows, level)), *_notes(rows, level)])
+    """The rows of `pool_splits` as aligned text for a terminal, notes below; accuracies in per cent."""
+    return "\n".join([align_columns(_cells(rows, level)), *_notes(rows, level)])
 
 
 def markdown_study(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
-    """The rows of `pooled` as a Markdown table, notes below; accuracies in per cent."""
-    return markdown(_cells(rows, level), _notes(rows, level))
+    """The rows of `pool_splits` as a Markdown table, notes below; accuracies in per cent."""
+    return markdown_columns(_cells(rows, level), _notes(rows, level))

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from soups.core.statistics import accuracy_of, bootstrap_sums_interval, macro_f1_of, mcnemar
-from soups.report.answers import JOINT, Answers
-from soups.report.comparison import NOTHING, align, p_value_text
+from soups.core.statistics import accuracy_from_sums, bootstrap_sums_interval, macro_f1_from_sums, mcnemar
+from soups.report.answers import JOINT, LabelledPredictions
+from soups.report.comparison import NOTHING, align_columns, format_p_value
 from soups.report.per_class import class_scores, class_table, confusion_text
 
-_SCORES = {"accuracy": accuracy_of, "macro_f1": macro_f1_of}
+_SCORES = {"accuracy": accuracy_from_sums, "macro_f1": macro_f1_from_sums}
 
 
-def score_rows(answers: Answers, level: float = 0.95) -> list[dict[str, Any]]:
+def score_rows(answers: LabelledPredictions, level: float = 0.95) -> list[dict[str, Any]]:
     """Accuracy and macro-F1 with their intervals, of the class and of each factor.
 
     Returns:
@@ -36,10 +36,10 @@ def score_table(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
     for row in rows:
         scores = [_with_interval(row, key) for key in _SCORES]
         cells.append([row["of"], *scores, str(row["images"]), str(row["groups"])])
-    return align(cells)
+    return align_columns(cells)
 
 
-def class_rows(answers: Answers) -> list[dict[str, Any]]:
+def class_rows(answers: LabelledPredictions) -> list[dict[str, Any]]:
     """Precision, recall, F1 and support of every class and every level, for machines: dicts with `of` and `class`."""
     return [
         {"of": name, **row}
@@ -48,7 +48,7 @@ def class_rows(answers: Answers) -> list[dict[str, Any]]:
     ]
 
 
-def mistakes(answers: Answers, most: int = 10) -> list[tuple[str, str, int, int]]:
+def mistakes(answers: LabelledPredictions, most: int = 10) -> list[tuple[str, str, int, int]]:
     """Which classes go wrong and into what, the most frequent first: truth, prediction, images, all of that truth."""
     matrix, names = answers.matrix, answers.space.names
     wrong = matrix.copy()
@@ -62,7 +62,7 @@ def mistakes(answers: Answers, most: int = 10) -> list[tuple[str, str, int, int]
     ]
 
 
-def validation_text(name: str, answers: Answers, images: str = "validation images") -> str:
+def validation_text(name: str, answers: LabelledPredictions, images: str = "validation images") -> str:
     """Everything that is said of one model or table, as text."""
     right = int((answers.labels == answers.predictions).sum())
     share = f"{100 * right / len(answers.labels):.1f}%"
@@ -79,15 +79,15 @@ def validation_text(name: str, answers: Answers, images: str = "validation image
     return "\n\n".join(blocks)
 
 
-def _mistakes_text(answers: Answers) -> str:
+def _mistakes_text(answers: LabelledPredictions) -> str:
     cells = [["truth → prediction", "images", "of", "%"]]
     for truth, prediction, count, images in mistakes(answers):
         share = f"{100 * count / images:.1f}" if images else NOTHING
         cells.append([f"{truth} → {prediction}", str(count), str(images), share])
-    return align(cells)
+    return align_columns(cells)
 
 
-def comparison_rows(named: Mapping[str, Sequence[Answers]], level: float = 0.95) -> list[dict[str, Any]]:
+def comparison_rows(named: Mapping[str, Sequence[LabelledPredictions]], level: float = 0.95) -> list[dict[str, Any]]:
     """Predictions of the same images side by side, each against the first.
 
     Where a row has several (of models that differ in their seed alone), its scores are their means: what is due to the
@@ -132,7 +132,7 @@ def _interval(
 
 def comparison_text(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
     """The rows of `comparison_rows` as aligned text, in per cent and points."""
-    return "\n".join([align(comparison_cells(rows, level)), *_comparison_notes(rows)])
+    return "\n".join([align_columns(comparison_cells(rows, level)), *_comparison_notes(rows)])
 
 
 def comparison_cells(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> list[list[str]]:
@@ -145,7 +145,7 @@ def comparison_cells(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> 
         gain = _points(row, "class_macro_f1_gain") if row["class_macro_f1_gain"] is not None else NOTHING
         scores = [_with_interval(row, f"{JOINT}_{key}") for key in _SCORES]
         own = [f"{100 * row[f'{factor}_macro_f1']:.1f}" for factor in factors]
-        cells.append([row["name"], *scores, gain, *own, p_value_text(row["p"])])
+        cells.append([row["name"], *scores, gain, *own, format_p_value(row["p"])])
     return cells
 
 

@@ -79,7 +79,7 @@ class Runtime(BaseModel):
         Raises:
             EnvironmentFailure: it does not exist here.
         """
-        return find_device(self.wanted_device)
+        return select_device(self.wanted_device)
 
 
 def resolve(settings: RuntimeSettings, precision: Precision | None = None, threads: int | None = None) -> Runtime:
@@ -90,7 +90,7 @@ def resolve(settings: RuntimeSettings, precision: Precision | None = None, threa
     """
     if precision is None:
         wanted = settings.precision
-        precision = _fastest_precision(find_device(settings.device)) if wanted == "auto" else wanted
+        precision = _fastest_precision(select_device(settings.device)) if wanted == "auto" else wanted
     return Runtime(
         wanted_device=settings.device,
         precision=precision,
@@ -109,7 +109,7 @@ def _own_threads(settings: RuntimeSettings) -> int:
 
 
 @cache
-def find_device(name: str) -> str:
+def select_device(name: str) -> str:
     """The device that a name means; `auto` is an accelerator where there is one, else the CPU.
 
     Raises:
@@ -139,7 +139,7 @@ def _accelerators(name: str) -> int:
     Raises:
         EnvironmentFailure: the device does not exist here.
     """
-    device = find_device(name)
+    device = select_device(name)
     if device == "cpu":
         return 0
     if ":" in device:
@@ -153,13 +153,13 @@ def device_of_worker(name: str, number: int) -> str:
     """The device of one of several worker processes: accelerators are dealt out in turn, unless the name says which.
 
     Args:
-        name: as in `find_device`.
+        name: as in `select_device`.
         number: of the worker, from 0.
 
     Raises:
         EnvironmentFailure: the device does not exist here.
     """
-    device, count = find_device(name), _accelerators(name)
+    device, count = select_device(name), _accelerators(name)
     return f"{device}:{number % count}" if count > 1 else device
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from soups.cli.flags import Flag
 from soups.core.errors import EnvironmentFailure, UsageError, unknown_name
 from soups.runtime.devices import Runtime
-from soups.runtime.workers import Crew, run_all
+from soups.runtime.workers import WorkerPool, run_all
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,13 +36,13 @@ class LaunchSettings(BaseModel):
     images are at the same (absolute) path everywhere."""
 
 
-class Workers(Protocol):
+class WorkerPoolProtocol(Protocol):
     """Workers that keep what they have loaded from one piece of work to the next."""
 
     def submit(self, function: Callable[[Item], Result], item: Item) -> "Future[Any]":
         """The result to come, or the exception that it will have raised."""
 
-    def call_off(self) -> None:
+    def cancel_all(self) -> None:
         """Nobody wants what was submitted so far."""
 
 
@@ -59,14 +59,14 @@ class Launcher(Protocol):
 
     def crew(
         self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> AbstractContextManager[Workers]:
-        """Workers for a `with` block; see `launch.Crew`."""
+    ) -> AbstractContextManager[WorkerPoolProtocol]:
+        """Workers for a `with` block; see `launch.WorkerPool`."""
 
 
 class Local:
     """Processes of this machine; a crew that is there already is used instead of new ones."""
 
-    def __init__(self, jobs: int, crew: Crew | None = None) -> None:
+    def __init__(self, jobs: int, crew: WorkerPool | None = None) -> None:
         self.jobs, self._crew = jobs, crew
 
     def run_all(
@@ -77,9 +77,9 @@ class Local:
 
     def crew(
         self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> AbstractContextManager[Workers]:
+    ) -> AbstractContextManager[WorkerPoolProtocol]:
         """Processes spawned as work comes in."""
-        return Crew(number, prepare, arguments)
+        return WorkerPool(number, prepare, arguments)
 
 
 def _local(settings: LaunchSettings, runtime: Runtime) -> Launcher:
@@ -131,7 +131,7 @@ def _require_answer(address: str) -> None:
         ) from error
 
 
-def launcher_of(settings: LaunchSettings, runtime: Runtime) -> Launcher:
+def make_launcher(settings: LaunchSettings, runtime: Runtime) -> Launcher:
     """Where the settings want the work done.
 
     Raises:

@@ -57,7 +57,7 @@ class ProcessGroup:
             facts if self.size == 1 else tuple(number > 0 for number in self._reduced(list(map(float, facts)), "MAX"))
         )
 
-    def of_leader(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """What the first process has."""
         if self.size == 1:
             return value
@@ -67,7 +67,7 @@ class ProcessGroup:
         dist.broadcast_object_list(carried, device=self._device())
         return carried[0]
 
-    def of_all(self, value: Value) -> list[Value]:
+    def gather(self, value: Value) -> list[Value]:
         """What each process has, by rank."""
         if self.size == 1:
             return [value]
@@ -88,7 +88,7 @@ class ProcessGroup:
             (N, …)
         """
         whole = np.empty((count, *part.shape[1:]), part.dtype)
-        for rank, rows in enumerate(self.of_all(part)):
+        for rank, rows in enumerate(self.gather(part)):
             target = whole[rank :: self.size]
             target[:] = rows[: len(target)]
         return whole
@@ -116,7 +116,7 @@ def launched() -> bool:
 
 
 @contextmanager
-def joined(wanted_device: str) -> Iterator[ProcessGroup]:
+def join_group(wanted_device: str) -> Iterator[ProcessGroup]:
     """The group of this process for the block; the process is its own where no launcher started several.
 
     Args:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from soups.core.errors import EnvironmentFailure
 from soups.runtime.devices import Runtime
-from soups.runtime.workers import SECONDS_TO_SAVE, Order, take_place, work
+from soups.runtime.workers import SECONDS_TO_SAVE, CancelToken, run_item, start_worker
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class _Desk:
     """The driver's working folder; None: machines don't share it."""
     environment: dict[str, str]
 
-    def sit_down(self) -> None:
+    def apply(self) -> None:
         os.environ.update(self.environment)
         if self.folder is None:
             return
@@ -170,13 +170,13 @@ def _ask_to_leave(ray: Any, references: list[Any]) -> None:
 
 def _task(desk: _Desk, function: Callable[..., Result], item: Item, *common: Any) -> Any:
     # Ray shows a process the devices that are its own, so it has no number among others.
-    take_place(None, Order(), None, ())
+    start_worker(None, CancelToken(), None, ())
 
     def seated(each: Item) -> Result:
-        desk.sit_down()
+        desk.apply()
         return function(each, *common)
 
-    return work(seated, item)
+    return run_item(seated, item)
 
 
 class _Actor:
@@ -185,14 +185,14 @@ class _Actor:
     def __init__(
         self, desk: _Desk, number: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
     ) -> None:
-        self.newest = Order()
-        desk.sit_down()
-        take_place(number, self.newest, prepare, arguments)
+        self.newest = CancelToken()
+        desk.apply()
+        start_worker(number, self.newest, prepare, arguments)
 
     def work(self, function: Callable[[Item], Result], item: Item, order: int) -> Any:
-        return work(function, item, order)
+        return run_item(function, item, order)
 
-    def call_off(self, newest: int) -> None:
+    def cancel_all(self, newest: int) -> None:
         self.newest.value = newest
 
 
@@ -212,11 +212,11 @@ class _RayCrew:
         self._given[place].append(future)
         return future
 
-    def call_off(self) -> None:
+    def cancel_all(self) -> None:
         """Nobody wants what was submitted so far: it is not begun any more, and may end early."""
         self._order += 1
         for actor in self._actors:
-            actor.call_off.options(concurrency_group="word").remote(self._order)
+            actor.cancel_all.options(concurrency_group="word").remote(self._order)
 
 
 def _result_of(wait: Callable[[], Any]) -> Any:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from soups.cli.flags import set_up_logging
 from soups.core.errors import EnvironmentFailure, UserError
-from soups.files.atomic import refusal
+from soups.files.atomic import explain_os_error
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,7 +30,7 @@ SECONDS_TO_SAVE = 120.0
 
 
 @dataclass
-class Order:
+class CancelToken:
     """What was last asked for; here it is a plain number, in a process it is one that its parent can change."""
 
     value: int = 0
@@ -43,7 +43,7 @@ class _Place:
 
     number: int | None = None
     """From 0; None in a process that is no worker."""
-    newest: Any = field(default_factory=Order)
+    newest: Any = field(default_factory=CancelToken)
     """The number of the order that was given last."""
     at: int = 0
     """The order that the present work is part of."""
@@ -53,7 +53,7 @@ _place = _Place()
 
 
 def run_all(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, crew: "Crew | None" = None
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, crew: "WorkerPool | None" = None
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """Yield each item with its result, or with the exception that it raised, as they finish.
 
@@ -67,15 +67,15 @@ def run_all(
     """
     if min(jobs, len(items)) <= 1:
         for item in items:
-            yield item, caught(function, item)
+            yield item, call_catching(function, item)
         return
-    with Crew(min(jobs, len(items))) if crew is None else nullcontext(crew) as crew:
+    with WorkerPool(min(jobs, len(items))) if crew is None else nullcontext(crew) as crew:
         waiting = deque(items)
         first = [waiting.popleft() for _ in range(min(crew.number, len(items)))]
         under_way = {crew.submit(function, item): item for item in first}
         while under_way:
             done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            finished = [(under_way.pop(future), result_of(future, "give fewer --jobs")) for future in done]
+            finished = [(under_way.pop(future), wait_for_result(future, "give fewer --jobs")) for future in done]
             for _ in range(min(len(done), len(waiting))):  # Nobody is idle while the caller looks at the results.
                 item = waiting.popleft()
                 under_way[crew.submit(function, item)] = item
@@ -94,7 +94,7 @@ class _Seat:
         return len(self.given)
 
 
-class Crew:
+class WorkerPool:
     """Worker processes for a `with` block, spawned as work comes in, which keep what they imported from one piece to
     the next; they end with the block, at once if it ends by an exception.
 
@@ -119,14 +119,14 @@ class Crew:
             self._seats[number] = self._seat(number)
         order = self._newest.value
         try:
-            future = self._seats[number].process.submit(work, function, item, order)
+            future = self._seats[number].process.submit(run_item, function, item, order)
         except BrokenProcessPool:  # It died over the work before; whoever waits for that is told.
             self._seats[number] = self._seat(number)
-            future = self._seats[number].process.submit(work, function, item, order)
+            future = self._seats[number].process.submit(run_item, function, item, order)
         self._seats[number].given.append(future)
         return future
 
-    def call_off(self) -> None:
+    def cancel_all(self) -> None:
         """Nobody wants the results of what was submitted so far: it is not begun any more, and may end early."""
         self._newest.value += 1
         for seat in self._seats.values():
@@ -137,7 +137,7 @@ class Crew:
         context, arguments = multiprocessing.get_context("spawn"), (number, self._newest, *self._initial)
         return _Seat(ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=arguments))
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -163,7 +163,7 @@ def _end(processes: Sequence[BaseProcess]) -> None:
             process.kill()
 
 
-def result_of(future: "Future[Result | Exception]", advice: str) -> Result | Exception:
+def wait_for_result(future: "Future[Result | Exception]", advice: str) -> Result | Exception:
     """What a worker process made of its work, waited for; where it died, what may help."""
     try:
         return future.result()
@@ -177,13 +177,13 @@ def worker_number() -> int | None:
     return _place.number
 
 
-def called_off() -> bool:
+def is_cancelled() -> bool:
     """Whether nobody wants the result of this process's present work any more."""
     # A worker that took the place of a dead one may not have heard of the newest order, but none can be ahead of it.
     return bool(_place.at < _place.newest.value)
 
 
-def take_place(
+def start_worker(
     number: int | None, newest: Any, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
 ) -> None:
     """Make this process a worker.
@@ -206,7 +206,7 @@ def _begin(number: int, newest: Any, prepare: Callable[..., None] | None, argume
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     atexit.register(_leave)  # The first to be registered runs last.
-    take_place(number, newest, prepare, arguments)
+    start_worker(number, newest, prepare, arguments)
 
 
 def _leave() -> None:
@@ -225,23 +225,23 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def work(function: Callable[[Any], Any], item: Any, order: int = 0) -> Any:
+def run_item(function: Callable[[Any], Any], item: Any, order: int = 0) -> Any:
     """A piece of work in a worker process: its result, or the exception that it raised; None if it was called off."""
     _place.at = order
-    return None if called_off() else sendable(caught(function, item))
+    return None if is_cancelled() else make_picklable(call_catching(function, item))
 
 
-def caught(function: Callable[[Item], Result], item: Item) -> Result | Exception:
+def call_catching(function: Callable[[Item], Result], item: Item) -> Result | Exception:
     """The result, or the exception that was raised; the operating system's refusals in words."""
     try:
         return function(item)
     except OSError as error:
-        return refusal(error, error.filename or "a file") or error
+        return explain_os_error(error, error.filename or "a file") or error
     except Exception as error:
         return error
 
 
-def sendable(result: Any) -> Any:
+def make_picklable(result: Any) -> Any:
     """A result as another process can have it: a fault of ours with its traceback, which pickling leaves behind."""
     if not isinstance(result, Exception) or isinstance(result, UserError):
         return result

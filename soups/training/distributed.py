@@ -39,7 +39,7 @@ def check_group(group: ProcessGroup, runtime: Runtime) -> None:
         )
 
 
-def shard(classifier: "Classifier", group: ProcessGroup) -> None:
+def shard_classifier(classifier: "Classifier", group: ProcessGroup) -> None:
     """Split a classifier's weights between the processes of a group, block by block; only where it shares them."""
     if not group.sharded:
         return
@@ -64,7 +64,7 @@ def _blocks(network: "nn.Module") -> "Iterator[nn.Module]":
         yield from _blocks(child)
 
 
-def spread(model: Any, group: ProcessGroup) -> Any:
+def wrap_for_group(model: Any, group: ProcessGroup) -> Any:
     """A prepared classifier as it is called in training: its gradients come to their mean over the processes.
 
     For one phase: which of its parameters are trained must not change afterwards.
@@ -77,7 +77,7 @@ def spread(model: Any, group: ProcessGroup) -> Any:
     return DistributedDataParallel(model, static_graph=True)
 
 
-def shared_logits(
+def gather_logits(
     classifier: "Classifier",
     images: Images,
     preprocessing: Preprocessing,
@@ -94,7 +94,7 @@ def shared_logits(
     return group.interleaved(compute_logits(classifier, part, preprocessing, runtime, batch_size), len(images))
 
 
-def weights_of(classifier: "Classifier", group: ProcessGroup) -> "dict[str, torch.Tensor]":
+def gather_weights(classifier: "Classifier", group: ProcessGroup) -> "dict[str, torch.Tensor]":
     """A copy of all weights, gathered where they are sharded; then for the first process alone, on the processor."""
     if not group.sharded:
         return {key: copy.deepcopy(tensor.detach()) for key, tensor in classifier.state_dict().items()}
@@ -105,7 +105,7 @@ def weights_of(classifier: "Classifier", group: ProcessGroup) -> "dict[str, torc
 
 
 def load_weights(classifier: "Classifier", weights: "dict[str, torch.Tensor]", group: ProcessGroup) -> None:
-    """Take weights that `weights_of` gave; each process has all of them."""
+    """Take weights that `gather_weights` gave; each process has all of them."""
     if not group.sharded:
         classifier.load_state_dict(weights)
         return
@@ -114,7 +114,7 @@ def load_weights(classifier: "Classifier", weights: "dict[str, torch.Tensor]", g
     set_model_state_dict(classifier, dict[str, Any](weights), options=StateDictOptions(full_state_dict=True))
 
 
-def optimizer_state(classifier: "Classifier", optimizer: "torch.optim.Optimizer", group: ProcessGroup) -> Any:
+def gather_optimizer_state(classifier: "Classifier", optimizer: "torch.optim.Optimizer", group: ProcessGroup) -> Any:
     """The state of an optimiser, gathered where weights are sharded; then for the first process alone."""
     if not group.sharded:
         return optimizer.state_dict()
@@ -123,10 +123,10 @@ def optimizer_state(classifier: "Classifier", optimizer: "torch.optim.Optimizer"
     return get_optimizer_state_dict(classifier, optimizer, options=_gathered())
 
 
-def load_optimizer(
+def load_optimizer_state(
     classifier: "Classifier", optimizer: "torch.optim.Optimizer", state: Any, group: ProcessGroup
 ) -> None:
-    """Take a state that `optimizer_state` gave; each process has all of it."""
+    """Take a state that `gather_optimizer_state` gave; each process has all of it."""
     if not group.sharded:
         optimizer.load_state_dict(state)
         return

@@ -6,7 +6,7 @@ from soups.core.metrics import METRICS
 
 
 @dataclass
-class Watch:
+class EarlyStopping:
     """The best validation so far by one metric, and for how long there was no better one."""
 
     metric: str

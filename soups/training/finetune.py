@@ -9,26 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.core.errors import Diverged
+from soups.core.errors import TrainingDiverged
 from soups.core.metrics import all_scores, probabilities
 from soups.core.preprocessing import Preprocessing
 from soups.core.progress import track
-from soups.core.signals import Interruption, held_back
+from soups.core.signals import Interruption, defer_interruption
 from soups.data.loader import TrainingLoader
 from soups.evaluation.logits import EvaluationSet
 from soups.models.stages import freeze
 from soups.runtime.devices import Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
 from soups.runtime.process_group import ALONE, ProcessGroup
-from soups.training.distributed import check_group, load_weights, shard, shared_logits, spread, weights_of
-from soups.training.early_stopping import Watch
-from soups.training.losses import options_of
+from soups.training.distributed import (
+    check_group,
+    gather_logits,
+    gather_weights,
+    load_weights,
+    shard_classifier,
+    wrap_for_group,
+)
+from soups.training.early_stopping import EarlyStopping
+from soups.training.losses import loss_options
 from soups.training.optimizers import make_optimizer, require_optimizer
-from soups.training.phases import Phase, Position, phases_of
+from soups.training.phases import Phase, Position, make_phases
 from soups.training.rng_state import RandomState
-from soups.training.schedule import PLATEAU, Decay, factor
+from soups.training.schedule import PLATEAU, Decay, lr_factor
 from soups.training.settings import TrainingSettings
 from soups.training.state import StateFile
-from soups.training.step import Descent
+from soups.training.step import OptimizerStep
 from soups.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -91,23 +98,23 @@ class Finetune:
         self.accelerator = make_accelerator(self.runtime)
         self.classifier.to(self.runtime.device)
         with ExitStack() as stack:
-            self.interruption = stack.enter_context(held_back()) if self.file is not None else Interruption()
+            self.interruption = stack.enter_context(defer_interruption()) if self.file is not None else Interruption()
             stack.enter_context(deterministic_algorithms(self.runtime))
             # Dropout and stochastic depth draw from torch's global generator, which is put back afterwards.
             stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(derived_seed(self.seed, self.group.rank) if self.group.rank else self.seed)
             self.loader = stack.enter_context(self._training_loader())
-            shard(self.classifier, self.group)
+            shard_classifier(self.classifier, self.group)
             # Without accelerate's wrapping for several processes, which would outlast a phase.
             self.model = self.accelerator.prepare_model(self.classifier, evaluation_mode=True)
             saved = self._take_up()
-            for phase in phases_of(self.settings):
+            for phase in make_phases(self.settings):
                 if phase.number >= self.position.phase:
                     self._train(phase, saved)
                     saved = None
         # Takes back the precision wrapping of `forward`.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        state = weights_of(self.classifier, self.group) if self.best_state is None else self.best_state
+        state = gather_weights(self.classifier, self.group) if self.best_state is None else self.best_state
         return Outcome({key: tensor.cpu() for key, tensor in state.items()}, self.position.scores, self.part)
 
     def _training_loader(self) -> TrainingLoader:
@@ -146,10 +153,10 @@ class Finetune:
         freeze(self.classifier.backbone, self.settings.freeze)
         if saved is None:
             self.position = Position(phase.number, phase.first, scores=self.position.scores)
-        self.watch = Watch(self.metric)
+        self.watch = EarlyStopping(self.metric)
         self.descent = self._descent(phase)
         if saved is not None:
-            self.watch = Watch(**saved["watch"])
+            self.watch = EarlyStopping(**saved["watch"])
             self.descent.load_state_dict(saved["descent"])
             self._restore_randomness(saved["random"])
         elif phase.number:
@@ -164,19 +171,19 @@ class Finetune:
         self.part = self.descent.part
         self.descent.close()
 
-    def _descent(self, phase: Phase) -> Descent:
+    def _descent(self, phase: Phase) -> OptimizerStep:
         import torch
 
         optimizer = make_optimizer(self.classifier, self.settings)
-        return Descent(
+        return OptimizerStep(
             accelerator=self.accelerator,
             classifier=self.classifier,
-            model=spread(self.model, self.group),
+            model=wrap_for_group(self.model, self.group),
             optimizer=optimizer,
             scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(phase.end - phase.first)),
             settings=self.settings,
             preprocessing=self.preprocessing,
-            options=options_of(self.settings, self.training.class_weights, self.runtime.device),
+            options=loss_options(self.settings, self.training.class_weights, self.runtime.device),
             device=self.runtime.device,
             part=self.part,
             group=self.group,
@@ -190,7 +197,7 @@ class Finetune:
             count = self.loader.batch_length(position.step)
             value = self.descent.step(images, labels, seed, count)
             if not np.isfinite(value):
-                raise Diverged(
+                raise TrainingDiverged(
                     f"the loss became {value} in epoch {position.epoch + 1}, step {position.step + 1}",
                     expected="a finite loss",
                     next_step=f"lower the learning rate (now {self.settings.lr}) or use --precision fp32",
@@ -247,8 +254,10 @@ class Finetune:
             "position": asdict(self.position),
             "part": self.descent.part,
             "watch": asdict(self.watch),
-            "random": self.group.of_all(asdict(RandomState.now(self.runtime.device))),
-            "model": weights_of(self.classifier, self.group) if self.group.sharded else self.classifier.state_dict(),
+            "random": self.group.gather(asdict(RandomState.now(self.runtime.device))),
+            "model": gather_weights(self.classifier, self.group)
+            if self.group.sharded
+            else self.classifier.state_dict(),
             "best": self.best_state,
             "descent": self.descent.state_dict(),
         }
@@ -268,7 +277,7 @@ class Finetune:
         try:
             alone = self.file is not None and self.group.size == 1
             with self.interruption.at_once() if alone else nullcontext():
-                logits = shared_logits(
+                logits = gather_logits(
                     self.classifier,
                     self.validation.images,
                     self.preprocessing,
@@ -298,7 +307,7 @@ class Finetune:
         if settings.patience is None or not final_phase:
             return False
         if gained:
-            self.best_state = weights_of(self.classifier, self.group)
+            self.best_state = gather_weights(self.classifier, self.group)
         self.position.scores = self.watch.best
         return waited >= settings.patience
 
@@ -306,4 +315,4 @@ class Finetune:
         """Step → factor of the peak learning rate, of a phase of so many epochs."""
         steps, settings = epochs * len(self.loader), self.settings
         decay = Decay(every=settings.decay_epochs * len(self.loader), rate=settings.decay_rate)
-        return lambda step: self.position.left * factor(step, steps, settings.warmup, settings.scheduler, decay)
+        return lambda step: self.position.left * lr_factor(step, steps, settings.warmup, settings.scheduler, decay)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.data.augment import rand_augment, transforms
-from soups.data.augment.augment import FLIP, kind_of
+from soups.data.augment.augment import FLIP, find_augmentation
 from soups.training.losses import LOSSES
 from soups.training.schedule import DECAYING, SCHEDULES
 from soups.training.settings import RandomRanges, TrainingSettings
@@ -28,14 +28,14 @@ def hyperparameters(settings: TrainingSettings, ranges: RandomRanges, index: int
         UsageError: `--hparams` is neither a word that is known nor a file, or an unknown loss or augmentation.
         DataError: the file is damaged, lacks the entry or gives a value that makes no sense.
     """
-    settings = spelled_out(settings)
+    settings = canonicalize(settings)
     chosen = _chosen(settings, ranges, index)
     if chosen is not None and chosen.augmentation == "none" and chosen.aug is not None:
         return chosen.model_copy(update={"aug": None})  # One that was drawn.
     return chosen
 
 
-def spelled_out(settings: TrainingSettings) -> TrainingSettings:
+def canonicalize(settings: TrainingSettings) -> TrainingSettings:
     """The settings with short forms written in full, so that equal work has equal settings.
 
     `old_aug` becomes what it is short for, an augmentation's file its content, and defaults that hang on other settings
@@ -75,7 +75,7 @@ def _refuse_idle_decay(settings: TrainingSettings) -> None:
 def _in_full(augmentation: str) -> str:
     if augmentation.endswith(transforms.ENDINGS):
         return transforms.read_transform(Path(augmentation))
-    kind_of(augmentation)
+    find_augmentation(augmentation)
     return augmentation
 
 
@@ -83,7 +83,7 @@ def _chosen(settings: TrainingSettings, ranges: RandomRanges, index: int) -> Tra
     if settings.hparams == "fixed":
         return settings
     if settings.hparams == "random":
-        return settings.model_copy(update=draw(ranges, settings.random_seed, index))
+        return settings.model_copy(update=draw_hyperparameters(ranges, settings.random_seed, index))
     entry = _entry_of_file(Path(settings.hparams), index)
     if entry.get("lr") is None:
         return None
@@ -104,7 +104,7 @@ def _absent(key: str) -> Any:
     return {"mix": 0.0, "smoothing": 0.0, "wd": 0.0}.get(key)
 
 
-def draw(ranges: RandomRanges, random_seed: int, index: int) -> dict[str, Any]:
+def draw_hyperparameters(ranges: RandomRanges, random_seed: int, index: int) -> dict[str, Any]:
     """Row `index` of the random search of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1).
 
     Every column has a generator of its own, so that changing one range leaves the other columns alone.

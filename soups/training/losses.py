@@ -29,7 +29,7 @@ class LossOptions:
     """(C,) float: how much an image of each class counts."""
 
 
-def options_of(settings: TrainingSettings, class_weights: "np.ndarray | None", device: str) -> LossOptions:
+def loss_options(settings: TrainingSettings, class_weights: "np.ndarray | None", device: str) -> LossOptions:
     """What a fine-tune tells its loss.
 
     Args:

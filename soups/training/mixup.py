@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def mix(inputs: "torch.Tensor", alpha: float, seed: int) -> "tuple[torch.Tensor, torch.Tensor, float]":
+def mix_batch(inputs: "torch.Tensor", alpha: float, seed: int) -> "tuple[torch.Tensor, torch.Tensor, float]":
     """Mix each input of a batch with another one of it.
 
     Args:

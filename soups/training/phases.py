@@ -37,7 +37,7 @@ class Phase:
     final: bool
 
 
-def phases_of(settings: TrainingSettings) -> list[Phase]:
+def make_phases(settings: TrainingSettings) -> list[Phase]:
     """The head alone, then everything; or one of both."""
     probe, epochs = settings.lp_epochs, settings.epochs
     if settings.freeze_backbone:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from soups.runtime.devices import derived_seed
-from soups.training.search_space import Hyperparameter, Space, used
+from soups.training.search_space import Hyperparameter, Space, used_name
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -29,7 +29,7 @@ def distributions(space: Space) -> "dict[str, BaseDistribution]":
     for name, entry in space.items():
         found[name] = _distribution(entry)
         if entry.otherwise is not None:
-            found[used(name)] = CategoricalDistribution((True, False))
+            found[used_name(name)] = CategoricalDistribution((True, False))
     return found
 
 
@@ -73,7 +73,7 @@ SAMPLERS: "dict[str, Callable[[int, int], BaseSampler]]" = {"tpe": _tpe, "random
 estimator (Bergstra et al. 2011; its first ten trials are random), uniform, or a scrambled Sobol sequence."""
 
 
-def draw(sampler: str, seed: int, study: "Study", number: int, space: Space) -> dict[str, Any]:
+def draw_trial(sampler: str, seed: int, study: "Study", number: int, space: Space) -> dict[str, Any]:
     """Name → value for one trial, without storing anything.
 
     Args:

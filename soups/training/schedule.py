@@ -62,7 +62,7 @@ DECAYING = ("step", "exponential", PLATEAU)
 """Those that are told how fast they fall."""
 
 
-def factor(at: int, steps: int, warmup: float, schedule: str = "cosine", decay: Decay | None = None) -> float:
+def lr_factor(at: int, steps: int, warmup: float, schedule: str = "cosine", decay: Decay | None = None) -> float:
     """The factor of the peak learning rate at a step: a linear rise, then what a schedule says.
 
     Args:

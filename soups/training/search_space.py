@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from soups.core.errors import UsageError, did_you_mean
-from soups.files.yaml_text import compose, plain
+from soups.files.yaml_text import parse_with_lines, to_plain_value
 from soups.training.settings import RandomRanges, TrainingSettings
 
 START_MODEL, MAGNITUDE, OPERATIONS = "start_model", "magnitude", "operations"
@@ -51,7 +51,7 @@ Space = dict[str, Hyperparameter]
 """Name → what it is drawn from; the names are those of `SEARCHED`."""
 
 
-def original(ranges: RandomRanges) -> Space:
+def original_space(ranges: RandomRanges) -> Space:
     """The space of the competition code that this toolkit replaces; the start is chosen where there are several."""
     return {
         "epochs": Hyperparameter(low=10, high=25),
@@ -62,7 +62,7 @@ def original(ranges: RandomRanges) -> Space:
     }
 
 
-def paper(ranges: RandomRanges) -> Space:
+def paper_space(ranges: RandomRanges) -> Space:
     """The random search of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1): what --hparams random draws."""
     return {
         "lr": Hyperparameter(low=ranges.lr_range[0], high=ranges.lr_range[1], log=True),
@@ -75,10 +75,10 @@ def paper(ranges: RandomRanges) -> Space:
     }
 
 
-SPACES: dict[str, Callable[[RandomRanges], Space]] = {"original": original, "paper": paper}
+SPACES: dict[str, Callable[[RandomRanges], Space]] = {"original": original_space, "paper": paper_space}
 
 
-def space_of(named: str, ranges: RandomRanges, given: Collection[str]) -> Space:
+def read_space(named: str, ranges: RandomRanges, given: Collection[str]) -> Space:
     """The space that `--space` names, a built-in one or a file's.
 
     Args:
@@ -106,7 +106,7 @@ def _read(path: Path, given: set[str]) -> Space:
         raise UsageError(
             f"--space {path}: no such space", expected=f"{', '.join(SPACES)} or a YAML file", next_step=hint
         )
-    document = compose(path, f"--space {', '.join(SPACES)} or a YAML file")
+    document = parse_with_lines(path, f"--space {', '.join(SPACES)} or a YAML file")
     space: Space = {}
     for key, node in document.value if document is not None else ():
         name, where = str(key.value).replace("-", "_"), f"{path}, line {key.start_mark.line + 1}"
@@ -142,8 +142,8 @@ def _entry(where: str, name: str, node: yaml.Node) -> Hyperparameter:
         UsageError: it is no range and no choices, or a value is not of the hyperparameter's kind.
     """
     if not isinstance(node, yaml.MappingNode):
-        raise UsageError(f"{where}: {name}", expected=_FORMS, found=repr(plain(node)))
-    content = plain(node)
+        raise UsageError(f"{where}: {name}", expected=_FORMS, found=repr(to_plain_value(node)))
+    content = to_plain_value(node)
     unknown = [key for key in content if key not in Hyperparameter.model_fields]
     if unknown:
         hint = did_you_mean(unknown[0], Hyperparameter.model_fields)
@@ -157,7 +157,7 @@ def _entry(where: str, name: str, node: yaml.Node) -> Hyperparameter:
 def _choices(where: str, name: str, given: Any) -> Hyperparameter:
     if not isinstance(given, list) or not given:
         raise UsageError(f"{where}: {name}: choices", expected="a list such as [adamw, lamb]", found=repr(given))
-    choices = tuple(value_of(where, name, each) for each in given)
+    choices = tuple(parse_value(where, name, each) for each in given)
     if len(set(choices)) != len(choices):
         raise UsageError(f"{where}: {name}: choices", expected="each once", found=repr(given))
     return Hyperparameter(choices=choices)
@@ -165,7 +165,7 @@ def _choices(where: str, name: str, given: Any) -> Hyperparameter:
 
 def _range(where: str, name: str, content: Mapping[str, Any]) -> Hyperparameter:
     low, high, otherwise = (
-        value_of(where, name, content[key]) if key in content else None for key in ("low", "high", "otherwise")
+        parse_value(where, name, content[key]) if key in content else None for key in ("low", "high", "otherwise")
     )
     if isinstance(low, bool) or not isinstance(low, int | float):
         raise UsageError(f"{where}: {name}: low and high are for numbers", expected="{choices: [a, b]}")
@@ -192,7 +192,7 @@ def _problem(low: float, high: float, log: bool, step: float | None) -> str:
     return ""
 
 
-def value_of(where: str, name: str, given: Any) -> Any:
+def parse_value(where: str, name: str, given: Any) -> Any:
     """A value of a hyperparameter, from what a file says.
 
     Raises:
@@ -219,7 +219,7 @@ def _parsed(where: str, kind: type, given: Any) -> Any:
         raise UsageError(where, expected=error.errors()[0]["msg"], found=repr(given)) from error
 
 
-def settings_of(space: Space, drawn: Mapping[str, Any], base: TrainingSettings) -> TrainingSettings:
+def apply_trial(space: Space, drawn: Mapping[str, Any], base: TrainingSettings) -> TrainingSettings:
     """The settings of a trial: what was drawn for it in place of the base's.
 
     Args:
@@ -235,7 +235,7 @@ def settings_of(space: Space, drawn: Mapping[str, Any], base: TrainingSettings) 
         value = drawn[name]
         if entry.choices is not None:
             value = entry.choices[entry.labels().index(value)]
-        values[name] = value if drawn.get(used(name), True) else entry.otherwise
+        values[name] = value if drawn.get(used_name(name), True) else entry.otherwise
     if MAGNITUDE in values:
         magnitude, operations = values.pop(MAGNITUDE), values.pop(OPERATIONS)
         values["aug"] = f"rand-m{magnitude}-n{operations}" if operations else None
@@ -249,7 +249,7 @@ def settings_of(space: Space, drawn: Mapping[str, Any], base: TrainingSettings) 
         raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, "), found=found) from error
 
 
-def used(name: str) -> str:
+def used_name(name: str) -> str:
     """The name of the draw that says whether a trial has a hyperparameter that half of the trials do without."""
     return f"{name}_used"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.core.errors import DataError
-from soups.files.atomic import whole_file
+from soups.files.atomic import atomic_write
 from soups.weights.safetensors_header import header_bytes, layout_of, read_header, write_hashed
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _write(path: Path, state: dict[str, Any], settings: str) -> None:
     text = json.dumps(_packed(state, tensors))
     metadata = {"format": _FORMAT, "settings": settings, "sha256": _UNKNOWN, "state": text}
     header, digest = header_bytes(layout_of(tensors), metadata), hashlib.sha256()
-    with whole_file(path) as temporary, temporary.open("wb") as stream:
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
         with ThreadPoolExecutor(1) as hasher:
             write_hashed(stream, header, tensors, digest, hasher)
         stream.seek(0)  # The hash is known last, and its place is in front.

@@ -13,9 +13,9 @@ from soups.core.errors import EnvironmentFailure
 from soups.core.preprocessing import Preprocessing, normalise
 from soups.runtime.devices import free_memory, is_out_of_memory
 from soups.runtime.process_group import ProcessGroup
-from soups.training.distributed import load_optimizer, optimizer_state
+from soups.training.distributed import gather_optimizer_state, load_optimizer_state
 from soups.training.losses import LOSSES, LossOptions
-from soups.training.mixup import mix
+from soups.training.mixup import mix_batch
 from soups.training.rng_state import RandomState
 from soups.training.settings import TrainingSettings
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Descent:
+class OptimizerStep:
     """A classifier with its optimiser and schedule, within one phase of training."""
 
     accelerator: Any
@@ -86,7 +86,7 @@ class Descent:
         """All but the weights."""
         scaler = self.accelerator.scaler
         return {
-            "optimizer": optimizer_state(self.classifier, self.optimizer, self.group),
+            "optimizer": gather_optimizer_state(self.classifier, self.optimizer, self.group),
             "scheduler": self.scheduler.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
@@ -94,7 +94,7 @@ class Descent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same settings."""
         self.scheduler.load_state_dict(state["scheduler"])
-        load_optimizer(self.classifier, self.optimizer, state["optimizer"], self.group)
+        load_optimizer_state(self.classifier, self.optimizer, state["optimizer"], self.group)
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
@@ -144,7 +144,7 @@ class Descent:
         labels = labels.to(self.device)
         targets = [(1.0, labels)]
         if self.settings.mix:
-            inputs, partners, share = mix(inputs, self.settings.mix, seed)
+            inputs, partners, share = mix_batch(inputs, self.settings.mix, seed)
             targets = [(share, labels), (1 - share, labels[partners])]
         if self.group.size > 1:
             return self._shared_gradients(inputs, targets, count)

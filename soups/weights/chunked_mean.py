@@ -24,7 +24,7 @@ class _Job:
     parts: "Sequence[torch.Tensor]"
 
 
-def means(
+def chunked_means(
     columns: "Mapping[str, Sequence[torch.Tensor]]", shares: Sequence[float], divisor: float
 ) -> "dict[str, torch.Tensor]":
     """The sums of shares times tensors over a divisor, each rounded once.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.files.atomic import whole_file
+from soups.files.atomic import atomic_write
 from soups.weights.safetensors_header import Layout, Segment, header_bytes, lies_in_order, read_header, segments_of
 
 _PIECE = 1 << 18
@@ -24,7 +24,7 @@ class NotFinite(Exception):
     """A mean is no number: so is one of the ingredients', or their sum in their own type."""
 
 
-def has_plain_mean(files: Sequence[Path]) -> bool:
+def can_average_files(files: Sequence[Path]) -> bool:
     """Whether these files lie alike, tensor by tensor, in types that NumPy can average."""
     layouts = [read_header(file)[1] for file in files]
     alike = all(layout == layouts[0] for layout in layouts) and all(lies_in_order(file) for file in files)
@@ -32,7 +32,7 @@ def has_plain_mean(files: Sequence[Path]) -> bool:
 
 
 def write_mean(path: Path, files: Sequence[Path], card: str, threads: int) -> str:
-    """Write the mean of files for which `has_plain_mean`; the same bytes as averaging them and writing the result.
+    """Write the mean of files for which `can_average_files`; the same bytes as averaging them and writing the result.
 
     In float64, summed in the order given, each number rounded once; tensors that are no floating-point numbers are
     those of the first file. Beside the mapped files the memory is some MiB for each thread.
@@ -55,7 +55,7 @@ def write_mean(path: Path, files: Sequence[Path], card: str, threads: int) -> st
     with ExitStack() as stack:
         contents = [_content(file) for file in files]
         pool = stack.enter_context(ThreadPoolExecutor(threads))
-        stream = stack.enter_context(stack.enter_context(whole_file(path)).open("wb"))
+        stream = stack.enter_context(stack.enter_context(atomic_write(path)).open("wb"))
         for part in _parts(layout, contents, card, pool, 2 * threads):
             digest.update(part)
             stream.write(part)

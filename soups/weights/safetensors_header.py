@@ -55,7 +55,7 @@ def layout_of(state: "Mapping[str, torch.Tensor]") -> Layout:
     return {key: (tuple(tensor.shape), dtype_name(tensor.dtype)) for key, tensor in state.items()}
 
 
-class Difference(NamedTuple):
+class LayoutDifference(NamedTuple):
     """The first tensor in which a layout is not the expected one."""
 
     tensor: str
@@ -75,11 +75,11 @@ class Difference(NamedTuple):
         )
 
 
-def difference(expected: Layout, found: Layout) -> Difference | None:
+def find_difference(expected: Layout, found: Layout) -> LayoutDifference | None:
     """The first difference of two layouts by the tensors' names; None where they are the same."""
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
-            return Difference(key, _in_words(expected.get(key)), _in_words(found.get(key)))
+            return LayoutDifference(key, _in_words(expected.get(key)), _in_words(found.get(key)))
     return None
 
 
@@ -109,7 +109,7 @@ def read_header(path: Path) -> tuple[dict[str, str], Layout]:
         if not isinstance(metadata, dict):
             raise TypeError("metadata")
     except PermissionError as error:
-        raise forbidden(path) from error
+        raise unreadable_file_error(path) from error
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file", expected="a checkpoint") from error
     except IsADirectoryError as error:
@@ -128,7 +128,7 @@ def _described(entry: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
     return shape, _NAMES.get(code, code)
 
 
-def forbidden(path: Path) -> EnvironmentFailure:
+def unreadable_file_error(path: Path) -> EnvironmentFailure:
     """The error for a file that may not be read."""
     return EnvironmentFailure(f"{path}: no permission to read", next_step="change the file's permissions")
 
@@ -217,7 +217,7 @@ def header_bytes(layout: Layout, metadata: Mapping[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def content_of(state: "Mapping[str, torch.Tensor]") -> Iterator[tuple[memoryview, bool]]:
+def tensor_contents(state: "Mapping[str, torch.Tensor]") -> Iterator[tuple[memoryview, bool]]:
     """The bytes of each tensor in the order of the file, and whether they are a copy: the tensor was not contiguous or
     not in the processor's memory. Tensors that share memory come once for each name."""
     import torch
@@ -246,7 +246,7 @@ def write_hashed(
     """
     stream.write(header)
     last = hasher.submit(digest.update, header)
-    for content, copied in content_of(state):
+    for content, copied in tensor_contents(state):
         last = hasher.submit(digest.update, content)
         stream.write(content)
         if copied:

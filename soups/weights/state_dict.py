@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError, UsageError
-from soups.weights.chunked_mean import means
-from soups.weights.safetensors_header import Layout, difference, is_floating, layout_of
+from soups.weights.chunked_mean import chunked_means
+from soups.weights.safetensors_header import Layout, find_difference, is_floating, layout_of
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ def check_compatible(reference: "State", state: "State", reference_name: str, na
 
 
 def _check_layout(expected: Layout, state: "State", reference_name: str, name: str) -> None:
-    if (odd := difference(expected, layout_of(state))) is not None:
+    if (odd := find_difference(expected, layout_of(state))) is not None:
         raise DataError(
             f"{name}: {odd.problem(reference_name)}",
             expected=odd.expected or f"the tensors of {reference_name}",
@@ -61,7 +61,7 @@ def first_not_finite(state: "State") -> str | None:
     return None
 
 
-def refuse_not_finite(state: "State", name: str) -> None:
+def check_finite(state: "State", name: str) -> None:
     """Raise where a floating-point tensor holds NaN or infinity.
 
     Raises:
@@ -85,7 +85,7 @@ def _refuse_overflow(mean: "State") -> None:
         )
 
 
-def tied(state: "State") -> dict[str, str]:
+def tied_groups(state: "State") -> dict[str, str]:
     """Each name with the first name, in the state's order, of the very same numbers in memory: itself where not tied.
 
     Tied tensors begin at one address and have one shape, stride and dtype, such as an embedding that is also the
@@ -100,8 +100,8 @@ def tied(state: "State") -> dict[str, str]:
     }
 
 
-def tied_in_both(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
-    """What `tied` would say of names that are tied in two states of the same names, in the order of the first."""
+def common_tied_groups(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    """What `tied_groups` would say of names that are tied in two states of the same names, in the order of the first."""
     first: dict[tuple[str, str], str] = {}
     return {key: first.setdefault((one[key], other[key]), key) for key in one}
 
@@ -139,9 +139,9 @@ class WeightedSum:
         """
         import torch
 
-        refuse_not_finite(state, name)
+        check_finite(state, name)
         if not self.total:
-            self.first_name, self.ties = name, tied(state)
+            self.first_name, self.ties = name, tied_groups(state)
             self.dtypes, self.layout = {key: tensor.dtype for key, tensor in state.items()}, layout_of(state)
             for key, first in self.ties.items():
                 tensor = state[key]
@@ -152,7 +152,7 @@ class WeightedSum:
                     self.total[key] = tensor.to(torch.float64) * weight if summed else tensor.clone()
         else:
             _check_layout(self.layout, state, self.first_name, name)
-            self._untie(tied_in_both(self.ties, tied(state)))
+            self._untie(common_tied_groups(self.ties, tied_groups(state)))
             for key, first in self.ties.items():
                 if key == first and state[key].is_floating_point():
                     self.total[key].add_(state[key].to(torch.float64), alpha=weight)
@@ -177,10 +177,10 @@ class WeightedSum:
             other = WeightedSum()
             other.add(state, weight, name)
             return other.mean()
-        refuse_not_finite(state, name)
+        check_finite(state, name)
         _check_layout(self.layout, state, self.first_name, name)
         result: dict[str, torch.Tensor] = {}
-        for key, first in tied_in_both(self.ties, tied(state)).items():
+        for key, first in common_tied_groups(self.ties, tied_groups(state)).items():
             if key != first:
                 result[key] = result[first]
                 continue
@@ -204,7 +204,9 @@ class WeightedSum:
         self.ties = ties
 
 
-def average(states: "Iterable[tuple[str, State]]", weights: Sequence[float] | None = None) -> "dict[str, torch.Tensor]":
+def average_states(
+    states: "Iterable[tuple[str, State]]", weights: Sequence[float] | None = None
+) -> "dict[str, torch.Tensor]":
     """The mean of named states, one in memory at a time beside the float64 sum.
 
     Args:
@@ -233,10 +235,10 @@ def average(states: "Iterable[tuple[str, State]]", weights: Sequence[float] | No
     return mean
 
 
-def average_mapped(
+def average_mapped_states(
     states: "Sequence[tuple[str, State]]", weights: Sequence[float] | None = None
 ) -> "dict[str, torch.Tensor]":
-    """The same bits as `average`, several times sooner, of states that are all at hand (such as mapped files).
+    """The same bits as `average_states`, several times sooner, of states that are all at hand (such as mapped files).
 
     Piece by piece of each tensor, so that the float64 sum stays in the processor's cache and each ingredient's byte is
     read once; beside the states themselves, the memory is that of the result. Tensors that are tied in all states are
@@ -261,18 +263,18 @@ def average_mapped(
     (first_name, first), *others = states
     for name, state in others:
         check_compatible(first, state, first_name, name)
-    ties = tied(first)
+    ties = tied_groups(first)
     for _, state in others:
-        ties = tied_in_both(ties, tied(state))
+        ties = common_tied_groups(ties, tied_groups(state))
     columns = {
         key: [state[key] for _, state in states]
         for key, tensor in first.items()
         if ties[key] == key and tensor.is_floating_point()
     }
-    summed = means(columns, shares, divisor)
+    summed = chunked_means(columns, shares, divisor)
     if (key := first_not_finite(summed)) is not None:  # As it is whenever an ingredient is not.
         for name, state in states:
-            refuse_not_finite({key: state[key]}, name)
+            check_finite({key: state[key]}, name)
         _refuse_overflow(summed)
     own = {key: first[key].clone() for key in first if ties[key] == key and key not in summed}
     return {key: (summed if ties[key] in summed else own)[ties[key]] for key in first}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import soups
-from soups.checkpoints.average import card_misfits, check_cards
+from soups.checkpoints.average import check_cards, find_card_mismatches
 from soups.checkpoints.checkpoint import Architecture, Card, read_card, read_state, write_checkpoint
 from soups.core.errors import DataError, UsageError
 from soups.core.preprocessing import Preprocessing
@@ -107,7 +107,7 @@ def test_cards_are_compared_with_those_of_most() -> None:
     wide = Preprocessing(size=5, mean=(0, 0, 0), std=(1, 1, 1))
     cards = [card(classes=("cat", "cow")), card(), card(preprocessing=wide), card(training={"index": 7})]
     names = ["cows", "good", "wide", "also good"]
-    assert card_misfits(cards, names) == {
+    assert find_card_mismatches(cards, names) == {
         "cows": "it has another list of classes than good: expected 2 classes: cat, dog, found 2 classes: cat, cow",
         "wide": "it has another preprocessing than good: expected size 4, found size 5",
     }
@@ -119,12 +119,12 @@ def test_cards_are_compared_with_those_of_most() -> None:
         "  found:    2 classes: cat, cow\n"
     )
     check_cards(cards[1::2], names[1::2])
-    assert card_misfits([], []) == {}
+    assert find_card_mismatches([], []) == {}
 
 
 def test_many_classes_are_cut_short() -> None:
     many = tuple(f"class{number}" for number in range(1000))
-    (sentence,) = card_misfits([card(classes=many), card(classes=many[:-1])], ["a", "b"]).values()
+    (sentence,) = find_card_mismatches([card(classes=many), card(classes=many[:-1])], ["a", "b"]).values()
     assert "expected 1000 classes: class0, class1, " in sentence and "found 999 classes: class0" in sentence
     assert len(sentence) < 500
 

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from soups.checkpoints.compatibility import check_duplicates, check_layouts, misfits, odd_ones, strip_prefix
+from soups.checkpoints.compatibility import (
+    check_duplicates,
+    check_layouts,
+    find_layout_mismatches,
+    find_outliers,
+    strip_prefix,
+)
 from soups.core.errors import DataError
 from soups.weights.safetensors_header import layout_of
 
@@ -33,9 +39,9 @@ def test_a_prefix_of_all_names_is_left_out(names: list[str], stripped: list[str]
 
 
 def test_the_most_common_is_right_and_the_first_among_equals() -> None:
-    assert odd_ones({"a": 1, "b": 2, "c": 2, "d": 3}) == ("b", ["a", "d"])
-    assert odd_ones({"a": 1, "b": 2}) == ("a", ["b"])
-    assert odd_ones({"a": 1}) == ("a", [])
+    assert find_outliers({"a": 1, "b": 2, "c": 2, "d": 3}) == ("b", ["a", "d"])
+    assert find_outliers({"a": 1, "b": 2}) == ("a", ["b"])
+    assert find_outliers({"a": 1}) == ("a", [])
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,7 @@ def test_the_most_common_is_right_and_the_first_among_equals() -> None:
 def test_the_odd_one_is_named(change: dict, message: str, sentence: str) -> None:
     odd = {key: entry for key, entry in (GOOD | change).items() if entry is not None}
     layouts = {"odd": odd, "m1": dict(GOOD), "m2": dict(GOOD)}
-    assert misfits(layouts) == {"odd": sentence}
+    assert find_layout_mismatches(layouts) == {"odd": sentence}
     with pytest.raises(DataError) as caught:
         check_layouts(layouts)
     assert str(caught.value).startswith(message)
@@ -76,14 +82,14 @@ def test_the_odd_one_is_named(change: dict, message: str, sentence: str) -> None
 def test_others_that_do_not_fit_are_counted(number: int, words: str) -> None:
     layouts = {f"good{index}": dict(GOOD) for index in range(5)}
     layouts |= {f"odd{index}": GOOD | {"b": ((index + 9,), "float32")} for index in range(number)}
-    assert list(misfits(layouts)) == [f"odd{index}" for index in range(number)]
+    assert list(find_layout_mismatches(layouts)) == [f"odd{index}" for index in range(number)]
     with pytest.raises(DataError, match=rf"^odd0: tensor 'b' does not fit good0{words}"):
         check_layouts(layouts)
 
 
 def test_the_order_of_names_is_no_difference() -> None:
     layouts = {"one": dict(GOOD), "two": dict(reversed(GOOD.items()))}
-    assert misfits(layouts) == {} and misfits({}) == {}
+    assert find_layout_mismatches(layouts) == {} and find_layout_mismatches({}) == {}
     check_layouts(layouts)
     check_layouts({})
 

@@ -52,7 +52,7 @@ class Dashed(BaseModel):
     top_k: int = 1
 
 
-def parsed(*arguments: str, environment: dict[str, str] | None = None) -> cli.Given[Settings]:
+def parsed(*arguments: str, environment: dict[str, str] | None = None) -> cli.ParsedSettings[Settings]:
     return cli.parse(Settings, arguments, environment or {})
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from soups.core import signals as interruption
-from soups.core.signals import held_back, leave_signals_to_parent, raised
+from soups.core.signals import defer_interruption, leave_signals_to_parent, raise_interruption
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def test_the_first_request_is_noted_and_the_second_raises(
 ) -> None:
     monkeypatch.setattr(interruption, "_ONE_REQUEST", 0.0)
     went_on = False
-    with pytest.raises(KeyboardInterrupt if code is None else SystemExit) as raised_, held_back() as found:
+    with pytest.raises(KeyboardInterrupt if code is None else SystemExit) as raised_, defer_interruption() as found:
         assert found.number is None
         ask(number)
         went_on = found.number == number
@@ -47,18 +47,18 @@ def test_the_first_request_is_noted_and_the_second_raises(
 
 
 def test_two_within_a_moment_are_one_request() -> None:
-    with held_back() as found:
+    with defer_interruption() as found:
         ask(signal.SIGTERM)
         ask(signal.SIGTERM)
     assert found.number == signal.SIGTERM
-    with pytest.raises(SystemExit, match="143"), raised():
+    with pytest.raises(SystemExit, match="143"), raise_interruption():
         ask(signal.SIGTERM)
 
 
 def test_at_once_raises_and_tells_what_came_before() -> None:
-    with pytest.raises(SystemExit), held_back() as found, found.at_once():
+    with pytest.raises(SystemExit), defer_interruption() as found, found.at_once():
         ask(signal.SIGTERM)
-    with held_back() as found:
+    with defer_interruption() as found:
         ask(signal.SIGTERM)
         with pytest.raises(SystemExit, match="143"), found.at_once():
             raise AssertionError("never begun")
@@ -67,7 +67,7 @@ def test_at_once_raises_and_tells_what_came_before() -> None:
 def test_handlers_come_back_and_what_was_ignored_stays_so() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     before = signal.getsignal(signal.SIGTERM)
-    with held_back() as found:
+    with defer_interruption() as found:
         ask(signal.SIGINT)
     assert found.number is None
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == (signal.SIG_IGN, before)

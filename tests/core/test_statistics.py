@@ -8,12 +8,12 @@ import pytest
 from soups.core.errors import DataError
 from soups.core.statistics import (
     Gain,
-    accuracy_of,
+    accuracy_from_sums,
     bootstrap_interval,
     bootstrap_mean_interval,
     bootstrap_sums_interval,
     class_sums,
-    macro_f1_of,
+    macro_f1_from_sums,
     mcnemar,
     paired_gain,
 )
@@ -181,8 +181,8 @@ def test_sums_give_the_scores_of_the_metrics() -> None:
         sums = class_sums(labels, predictions, groups, 6)
         assert sums.shape == (len(set(groups.tolist())), 18)
         table = np.eye(6)[predictions]
-        assert accuracy_of(sums.sum(axis=0)) == pytest.approx(accuracy(table, labels))
-        assert macro_f1_of(sums.sum(axis=0)) == pytest.approx(macro_f1(table, labels))
+        assert accuracy_from_sums(sums.sum(axis=0)) == pytest.approx(accuracy(table, labels))
+        assert macro_f1_from_sums(sums.sum(axis=0)) == pytest.approx(macro_f1(table, labels))
 
 
 def test_an_interval_of_a_mean_is_that_of_its_sums() -> None:
@@ -190,9 +190,11 @@ def test_an_interval_of_a_mean_is_that_of_its_sums() -> None:
     labels, groups = rng.integers(0, 3, 300), rng.integers(0, 40, 300)
     predictions = np.where(rng.random(300) < 0.8, labels, (labels + 1) % 3)
     expected = bootstrap_interval((labels == predictions).astype(float), groups, repeats=8000)
-    found = bootstrap_sums_interval(class_sums(labels, predictions, groups, 3), accuracy_of, repeats=8000)
+    found = bootstrap_sums_interval(class_sums(labels, predictions, groups, 3), accuracy_from_sums, repeats=8000)
     assert found == pytest.approx(expected, abs=0.006)
-    assert found == bootstrap_sums_interval(class_sums(labels, predictions, groups, 3), accuracy_of, repeats=8000)
+    assert found == bootstrap_sums_interval(
+        class_sums(labels, predictions, groups, 3), accuracy_from_sums, repeats=8000
+    )
 
 
 def test_intervals_of_f1_cover_the_truth_as_often_as_they_say() -> None:
@@ -205,9 +207,9 @@ def test_intervals_of_f1_cover_the_truth_as_often_as_they_say() -> None:
         labels = rng.choice(3, 400, p=shares)
         predictions = (rng.random(400)[:, None] > matrix[labels].cumsum(axis=1)).sum(axis=1)
         low, high = bootstrap_sums_interval(
-            class_sums(labels, predictions, np.arange(400), 3), macro_f1_of, repeats=400, seed=seed
+            class_sums(labels, predictions, np.arange(400), 3), macro_f1_from_sums, repeats=400, seed=seed
         )
         covered += low <= truth <= high
     assert 180 <= covered <= 199
     with pytest.raises(DataError, match="no groups to take an interval of"):
-        bootstrap_sums_interval(np.zeros((0, 3)), accuracy_of)
+        bootstrap_sums_interval(np.zeros((0, 3)), accuracy_from_sums)

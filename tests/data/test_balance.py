@@ -6,7 +6,7 @@ import pytest
 
 from soups.core.errors import UsageError
 from soups.core.labels import Factor, LabelSpace
-from soups.data.balance import class_weights, draw_weights, oversample
+from soups.data.balance import class_weights, oversample, sampling_probabilities
 from tests.data.test_samples import rows_of
 
 SPACE = LabelSpace.product([Factor("sort", ("cat", "dog")), Factor("age", ("young", "old"))])
@@ -116,5 +116,5 @@ def test_weights_of_classes_and_levels() -> None:
 
 def test_chances_of_being_drawn_are_the_same_for_every_class() -> None:
     labels = np.array([0, 0, 0, 2, 2, 5])
-    chances = draw_weights(labels)
+    chances = sampling_probabilities(labels)
     assert np.allclose(np.bincount(labels, weights=chances)[[0, 2, 5]], 1 / 3)

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from soups.data.curate import pick
+from soups.data.curate import select_similar
 
 
 def unit(rows: int, size: int, seed: int, centres: int = 5, spread: float = 0.25) -> np.ndarray:
@@ -31,7 +31,7 @@ def slow(pool: np.ndarray, target: np.ndarray, avoided: np.ndarray, count: int, 
 def test_the_same_as_one_after_the_other(duplicate: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("soups.data.curate._BLOCK", block)
     pool, target, avoided = unit(150, 16, 1), unit(30, 16, 2), unit(20, 16, 3)
-    picked = pick(pool, target, avoided, 40, duplicate)
+    picked = select_similar(pool, target, avoided, 40, duplicate)
     assert picked.rows.tolist() == slow(pool, target, avoided, 40, duplicate)
     cosines = pool[picked.rows] @ target.T
     np.testing.assert_allclose(picked.similarity, cosines.max(axis=1), atol=1e-6)
@@ -42,16 +42,16 @@ def test_the_same_as_one_after_the_other(duplicate: float, block: int, monkeypat
 def test_nothing_is_taken_twice_nor_what_is_to_be_scored_on() -> None:
     target = unit(10, 32, 1)
     pool = np.concatenate([target[:3], unit(20, 32, 2, spread=1.0), unit(20, 32, 2, spread=1.0)])
-    picked = pick(pool, target, target, 100, 0.999)
+    picked = select_similar(pool, target, target, 100, 0.999)
     assert len(picked.rows) == 20 and picked.left_out == 23
     assert set(picked.rows.tolist()) == set(range(3, 23))
     nothing = np.empty((0, 32), dtype=np.float32)
-    assert picked.rows.tolist() == pick(pool, target, target, 20, 0.999).rows.tolist()
-    assert set(pick(pool, target, nothing, 3, 0.999).rows.tolist()) == {0, 1, 2}
+    assert picked.rows.tolist() == select_similar(pool, target, target, 20, 0.999).rows.tolist()
+    assert set(select_similar(pool, target, nothing, 3, 0.999).rows.tolist()) == {0, 1, 2}
 
 
 def test_a_pool_of_thousands_takes_no_minute() -> None:
     pool, target = unit(4000, 256, 1, spread=1.0), unit(1000, 256, 2, spread=1.0)
     started = time.perf_counter()
-    assert len(pick(pool, target, target, 500, 0.99).rows) == 500
+    assert len(select_similar(pool, target, target, 500, 0.99).rows) == 500
     assert time.perf_counter() - started < 5

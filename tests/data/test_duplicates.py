@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from soups.core.errors import DataError
-from soups.data.duplicates import COLUMNS, NEAR, duplicates, most_similar, refuse_leaks, told
+from soups.data.duplicates import COLUMNS, NEAR, find_duplicates, format_counts, most_similar, refuse_leaks
 
 
 def picture(seed: int, side: int = 48) -> Image.Image:
@@ -34,14 +34,14 @@ def data(tmp_path: Path) -> pd.DataFrame:
 
 
 def find(data: pd.DataFrame, root: Path, near: bool = True) -> list[tuple[str, str, str]]:
-    found = duplicates(data, root, root / "cache", near)
+    found = find_duplicates(data, root, root / "cache", near)
     assert list(found.columns) == list(COLUMNS)
     return list(found[["image_a", "image_b", "kind"]].itertuples(index=False, name=None))
 
 
 def test_different_pictures_are_no_duplicates(data: pd.DataFrame, tmp_path: Path) -> None:
     assert find(data, tmp_path) == []
-    refuse_leaks(duplicates(data, tmp_path, tmp_path / "cache", True))
+    refuse_leaks(find_duplicates(data, tmp_path, tmp_path / "cache", True))
 
 
 def test_equal_files_equal_pixels_and_near_ones(data: pd.DataFrame, tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_equal_files_equal_pixels_and_near_ones(data: pd.DataFrame, tmp_path: Pa
         ("train/1.png", "blur/0.png", "bytes"),
         ("train/1.png", "test/5.png", "bytes"),
     ]
-    found = duplicates(data, tmp_path, tmp_path / "cache", True)
-    assert told(found) == (
+    found = find_duplicates(data, tmp_path, tmp_path / "cache", True)
+    assert format_counts(found) == (
         "the same image in two sets: train and blur 1 equal, 0 nearly; train and test 1 equal, 0 nearly; "
         "train and val 1 equal, 0 nearly; val and test 0 equal, 1 nearly"
     )

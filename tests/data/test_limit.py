@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from soups.core.errors import UsageError
-from soups.data.limit import kept_rows, shares
+from soups.data.limit import proportional_counts, select_limited_rows
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
 
@@ -27,7 +27,7 @@ def table(rows: dict[tuple[str, str], int], groups: int = 0) -> pd.DataFrame:
 
 
 def counted(samples: pd.DataFrame, limit: int, *columns: str, seed: int = 0) -> dict[Any, int]:
-    kept = samples[kept_rows(samples, limit, seed)]
+    kept = samples[select_limited_rows(samples, limit, seed)]
     return dict(Counter(kept[list(columns)].itertuples(index=False, name=None)))
 
 
@@ -40,7 +40,7 @@ def test_each_set_has_at_most_so_many_and_its_classes_keep_their_shares() -> Non
 
 def test_a_limit_above_every_size_changes_nothing() -> None:
     samples = table({("train", "a"): 6, ("train", "b"): 3, ("val", "a"): 2, ("blur", "a"): 9})
-    assert kept_rows(samples, 9, 0).all()
+    assert select_limited_rows(samples, 9, 0).all()
 
 
 def test_groups_keep_their_shares() -> None:
@@ -53,16 +53,16 @@ def test_groups_keep_their_shares() -> None:
 
 def test_every_image_has_the_same_chance() -> None:
     samples = table({("train", "a"): 8, ("train", "b"): 4}, groups=3)
-    times = sum(kept_rows(samples, 6, seed).astype(int) for seed in range(600))
+    times = sum(select_limited_rows(samples, 6, seed).astype(int) for seed in range(600))
     assert np.abs(times / 600 - 0.5).max() < 0.08  # Four standard deviations.
 
 
 def test_the_seed_draws_but_not_the_order_of_the_rows_nor_the_other_sets() -> None:
     samples = table({("train", "a"): 50, ("train", "b"): 50, ("test", "a"): 30, ("val", "a"): 30})
-    one = samples[kept_rows(samples, 20, 0)]
+    one = samples[select_limited_rows(samples, 20, 0)]
     turned = samples.iloc[::-1].reset_index(drop=True)
-    assert set(turned[kept_rows(turned, 20, 0)]["image"]) == set(one["image"])
-    other = samples[kept_rows(samples, 20, 1)]
+    assert set(turned[select_limited_rows(turned, 20, 0)]["image"]) == set(one["image"])
+    other = samples[select_limited_rows(samples, 20, 1)]
     same = {
         split: set(rows["image"]) == set(one[one["split"] == split]["image"]) for split, rows in other.groupby("split")
     }
@@ -73,7 +73,7 @@ def test_a_shift_of_the_test_images_keeps_the_same_ones() -> None:
     test = table({("test", "a"): 40, ("test", "b"): 20}, groups=5)
     blur = test.assign(split="blur", image=test["image"].str.replace("test/", "shifts/blur/"))
     both = pd.concat([test, blur], ignore_index=True)
-    kept = both[kept_rows(both, 15, 3)]
+    kept = both[select_limited_rows(both, 15, 3)]
     names = {
         split: [name.split("/", 1 + (split == "blur"))[-1] for name in rows["image"]]
         for split, rows in kept.groupby("split")
@@ -84,7 +84,7 @@ def test_a_shift_of_the_test_images_keeps_the_same_ones() -> None:
 def test_fewer_images_than_classes() -> None:
     samples = table({("train", "a"): 5, ("train", "b"): 5, ("train", "c"): 5})
     with pytest.raises(UsageError, match=r"--limit 2: too few training images\n  expected: 3, one of each class"):
-        kept_rows(samples, 2, 0)
+        select_limited_rows(samples, 2, 0)
     assert counted(samples, 3, "label") == {("a",): 1, ("b",): 1, ("c",): 1}
     with pytest.raises(ValidationError, match="greater than 0"):
         DataSettings(limit=0)
@@ -93,7 +93,7 @@ def test_fewer_images_than_classes() -> None:
 @pytest.mark.parametrize("count", range(11))
 def test_shares_are_whole_and_nobody_gets_more_than_there_is(count: int) -> None:
     sizes = [6, 1, 3]
-    dealt = shares(sizes, count)
+    dealt = proportional_counts(sizes, count)
     assert dealt.sum() == count and (dealt <= sizes).all()
     assert count < 3 or (dealt >= 1).all()
 

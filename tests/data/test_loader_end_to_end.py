@@ -7,11 +7,11 @@ import numpy as np
 from PIL import Image
 
 from soups.core.preprocessing import Preprocessing
-from soups.data.augment.augment import augmentation_of
+from soups.data.augment.augment import build_augmentation
 from soups.data.balance import oversample
 from soups.data.images.cache import open_images
 from soups.data.images.decode import decode
-from soups.data.images.geometry import apply, evaluation_geometry, training_geometry
+from soups.data.images.geometry import evaluation_geometry, resize_and_crop, training_geometry
 from soups.data.layouts.folders import image_path
 from soups.data.loader import TrainingLoader, evaluation_batches
 from soups.data.samples import evaluation_sets, label_space, make_samples, set_rows
@@ -53,7 +53,9 @@ def test_odd_images_reach_the_batches(tmp_path: Path) -> None:
         paths = [image_path(name, data) for name in train["image"]]
         images = open_images(paths, training_geometry(PREPROCESSING), cache, tmp_path / "cache")
         rows = oversample(train, ("007=2",))
-        loader = TrainingLoader(images, space.encode(train["label"]), rows, augmentation_of(PREPROCESSING), 8, seed=5)
+        loader = TrainingLoader(
+            images, space.encode(train["label"]), rows, build_augmentation(PREPROCESSING), 8, seed=5
+        )
         digest, seen = hashlib.sha256(), 0
         for epoch in range(2):
             for pixels, labels, positions in loader.epoch(epoch):
@@ -66,6 +68,6 @@ def test_odd_images_reach_the_batches(tmp_path: Path) -> None:
         evaluated = np.concatenate(
             [batch.numpy() for batch in evaluation_batches(open_images(paths, geometry, cache, tmp_path / "cache"), 4)]
         )
-        assert np.array_equal(evaluated, np.stack([apply(decode(path), geometry) for path in paths]))
+        assert np.array_equal(evaluated, np.stack([resize_and_crop(decode(path), geometry) for path in paths]))
         digests.add(digest.hexdigest())
     assert len(digests) == 1

@@ -9,8 +9,8 @@ from PIL import Image
 
 from soups.core.errors import DataError, UsageError
 from soups.data.samples import (
+    data_fingerprints,
     evaluation_sets,
-    fingerprints,
     label_space,
     make_samples,
     read_samples,
@@ -170,7 +170,7 @@ def test_the_table_survives_its_file(tmp_path: Path) -> None:
     samples = make(make_images(tmp_path / "data"), val_ratio=0.5)
     write_table(tmp_path / "samples.csv", samples)
     again = read_samples(tmp_path / "samples.csv")
-    assert again.equals(samples) and fingerprints(again) == fingerprints(samples)
+    assert again.equals(samples) and data_fingerprints(again) == data_fingerprints(samples)
     write_table(tmp_path / "samples.csv", samples.drop(columns=["group", "split"]))
     with pytest.raises(DataError, match=r"samples\.csv: lacks group, split"):
         read_samples(tmp_path / "samples.csv")
@@ -190,13 +190,13 @@ def test_odd_names_survive_the_file(tmp_path: Path) -> None:
 
 def test_fingerprints_tell_data_from_split() -> None:
     samples = rows_of(["a", "b", "a"])
-    data, split = fingerprints(samples)
+    data, split = data_fingerprints(samples)
     assert len(data) == len(split) == 16
-    assert fingerprints(samples.iloc[::-1]) == (data, split)
+    assert data_fingerprints(samples.iloc[::-1]) == (data, split)
     moved = samples.assign(split=["val", "train", "train"])
-    assert fingerprints(moved)[0] == data and fingerprints(moved)[1] != split
-    assert fingerprints(samples.assign(group="g"))[0] != data
-    assert fingerprints(samples.assign(label=["b", "b", "a"]))[0] != data
+    assert data_fingerprints(moved)[0] == data and data_fingerprints(moved)[1] != split
+    assert data_fingerprints(samples.assign(group="g"))[0] != data
+    assert data_fingerprints(samples.assign(label=["b", "b", "a"]))[0] != data
 
 
 def test_label_space_of_the_training_rows() -> None:

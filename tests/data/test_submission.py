@@ -8,7 +8,7 @@ import pytest
 
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
-from soups.data.submission import Sheet, find_template, read_truth, template_sheet
+from soups.data.submission import SubmissionTable, fill_template, find_template, read_truth
 
 SPACE = LabelSpace(("cat", "dog", "eel"))
 IMAGES = ["test/1.png", "test/2.png", "test/03.png"]
@@ -21,7 +21,7 @@ def template(folder: Path, text: str) -> Path:
     return path
 
 
-def written(sheet: Sheet, space: LabelSpace = SPACE, size: int = 2) -> pd.DataFrame:
+def written(sheet: SubmissionTable, space: LabelSpace = SPACE, size: int = 2) -> pd.DataFrame:
     """The pages of a sheet, some rows each, one below the other."""
     answers = sheet.condensed(PROBABILITIES, space)
     answers = answers if sheet.order is None else answers[sheet.order]
@@ -30,7 +30,7 @@ def written(sheet: Sheet, space: LabelSpace = SPACE, size: int = 2) -> pd.DataFr
 
 
 def filled(folder: Path, text: str, images: list[str] = IMAGES) -> str:
-    return written(template_sheet(template(folder, text), images)).to_csv(index=False)
+    return written(fill_template(template(folder, text), images)).to_csv(index=False)
 
 
 @pytest.mark.parametrize("form", ["test/{}.png", "{}.png", "{}", "test/{}"])
@@ -48,7 +48,7 @@ def test_whole_numbers_ask_for_the_index(tmp_path: Path) -> None:
 def test_empty_answers_and_classes_called_numbers_ask_for_names(tmp_path: Path) -> None:
     assert filled(tmp_path, "id,ans\n1,\n2,\n03,\n").splitlines()[1:] == ["1,cat", "2,eel", "03,dog"]
     numbers = LabelSpace(("7", "8", "9"))
-    table = written(template_sheet(template(tmp_path, "id,ans\n1,7\n2,7\n03,7\n"), IMAGES), numbers)
+    table = written(fill_template(template(tmp_path, "id,ans\n1,7\n2,7\n03,7\n"), IMAGES), numbers)
     assert table["ans"].tolist() == ["7", "9", "8"]
 
 
@@ -58,7 +58,7 @@ def test_other_columns_stay_and_target_is_the_answer(tmp_path: Path) -> None:
 
 
 def test_a_column_for_each_class_asks_for_probabilities(tmp_path: Path) -> None:
-    table = written(template_sheet(template(tmp_path, "id,eel,cat,dog\n2,0,0,0\n1,0,0,0\n"), IMAGES))
+    table = written(fill_template(template(tmp_path, "id,eel,cat,dog\n2,0,0,0\n1,0,0,0\n"), IMAGES))
     assert list(table.columns) == ["id", "eel", "cat", "dog"]
     assert table.iloc[0, 1:].tolist() == [0.8, 0.1, 0.1]
 
@@ -91,18 +91,20 @@ def test_a_name_that_fits_two_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_our_own_columns() -> None:
-    table = written(Sheet(IMAGES))
+    table = written(SubmissionTable(IMAGES))
     assert table.to_csv(index=False) == (
         "image,target,confidence\ntest/1.png,cat,0.7\ntest/2.png,eel,0.8\ntest/03.png,dog,0.5\n"
     )
-    wide = written(Sheet(IMAGES, all_probabilities=True))
+    wide = written(SubmissionTable(IMAGES, all_probabilities=True))
     assert list(wide.columns) == ["image", "target", "confidence", "cat", "dog", "eel"]
     assert np.array_equal(wide[["cat", "dog", "eel"]].to_numpy(), PROBABILITIES)
 
 
 def test_a_class_may_be_called_as_a_column() -> None:
     space = LabelSpace(("image", "target", "confidence"))
-    table = next(Sheet(IMAGES, all_probabilities=True).pages([np.hstack([PROBABILITIES[:, :2], PROBABILITIES])], space))
+    table = next(
+        SubmissionTable(IMAGES, all_probabilities=True).pages([np.hstack([PROBABILITIES[:, :2], PROBABILITIES])], space)
+    )
     assert list(table.columns) == ["image", "target", "confidence"] * 2
 
 

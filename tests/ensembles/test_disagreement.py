@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from soups.core.labels import Factor, LabelSpace
-from soups.ensembles.disagreement import divergence, divided, vote_entropy, votes_text
+from soups.ensembles.disagreement import disagreement_by_factor, divergence, vote_entropy, votes_text
 
 SPACE = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "middle", "old"))])
 
@@ -26,12 +26,12 @@ def test_entropy_of_votes(seed: int) -> None:
 def test_each_factor_is_divided_by_itself() -> None:
     names = [["on/young", "off/young"], ["on/old", "off/young"], ["on/old", "on/young"]]
     codes = np.array([[SPACE.names.index(name) for name in row] for row in names])
-    found = divided(codes, SPACE)
+    found = disagreement_by_factor(codes, SPACE)
     assert list(found) == ["class", "mask", "age"]
     third = entropy([0, 1, 1])
     assert found["class"] == pytest.approx([third, third])
     assert found["mask"] == pytest.approx([0, third]) and found["age"] == pytest.approx([third, 0])
-    assert list(divided(codes, LabelSpace(tuple("abcdef")))) == ["class"]
+    assert list(disagreement_by_factor(codes, LabelSpace(tuple("abcdef")))) == ["class"]
 
 
 def test_divergence_is_zero_where_all_agree_and_log_m_where_none_does() -> None:

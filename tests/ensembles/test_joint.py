@@ -9,8 +9,8 @@ import pytest
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor, LabelSpace
 from soups.core.metrics import log_loss
-from soups.ensembles import fit_exponents, join_originally, lift
-from soups.ensembles.joint import join
+from soups.ensembles import fit_exponents, lift_to_joint, original_formula
+from soups.ensembles.joint import log_linear_pool
 
 JOINT = LabelSpace.product(
     [Factor("mask", ("on", "off")), Factor("gender", ("male", "female")), Factor("age", ("young", "middle", "old"))]
@@ -28,15 +28,15 @@ def test_a_factor_s_probability_is_that_of_each_class_with_its_level() -> None:
     _, rest, age = tables(0)
     for index, name in enumerate(JOINT.names):
         mask, gender, years = name.split("/")
-        assert np.array_equal(lift(age, JOINT, AGE)[:, index], age[:, AGE.names.index(years)])
-        assert np.array_equal(lift(rest, JOINT, REST)[:, index], rest[:, REST.names.index(f"{mask}/{gender}")])
+        assert np.array_equal(lift_to_joint(age, JOINT, AGE)[:, index], age[:, AGE.names.index(years)])
+        assert np.array_equal(lift_to_joint(rest, JOINT, REST)[:, index], rest[:, REST.names.index(f"{mask}/{gender}")])
     with pytest.raises(DataError, match=r"classes of other factors(?s:.*)age \(child, adult\)"):
-        lift(age[:, :2], JOINT, LabelSpace.product([Factor("age", ("child", "adult"))]))
+        lift_to_joint(age[:, :2], JOINT, LabelSpace.product([Factor("age", ("child", "adult"))]))
 
 
 def test_two_parallel_models_are_independent_beliefs() -> None:
     _, rest, age = tables(1)
-    joined = join(np.stack([lift(rest, JOINT, REST), lift(age, JOINT, AGE)]))
+    joined = log_linear_pool(np.stack([lift_to_joint(rest, JOINT, REST), lift_to_joint(age, JOINT, AGE)]))
     expected = np.einsum("nr,na->nra", rest, age).reshape(9, 12)  # Age changes fastest.
     np.testing.assert_allclose(joined, expected, atol=1e-12)
     np.testing.assert_allclose(JOINT.marginal(joined, AGE), age, atol=1e-9)
@@ -47,8 +47,8 @@ def test_the_product_of_powers_as_written() -> None:
         joint, rest, age = tables(seed)
         age[0, 1] = 0.0  # Counts as 1e-12.
         weights = np.random.default_rng(seed).uniform(0, 2, 3)
-        experts = np.stack([joint, lift(rest, JOINT, REST), lift(age, JOINT, AGE)])
-        found = join(experts, weights)
+        experts = np.stack([joint, lift_to_joint(rest, JOINT, REST), lift_to_joint(age, JOINT, AGE)])
+        found = log_linear_pool(experts, weights)
         for image in range(9):
             scores = [
                 math.exp(
@@ -61,14 +61,14 @@ def test_the_product_of_powers_as_written() -> None:
 
 def test_one_expert_of_weight_one_is_itself() -> None:
     joint, _, _ = tables(3)
-    np.testing.assert_allclose(join(joint[None]), joint, atol=1e-12)
-    np.testing.assert_allclose(join(joint[None], np.zeros(1)), 1 / 12)
+    np.testing.assert_allclose(log_linear_pool(joint[None]), joint, atol=1e-12)
+    np.testing.assert_allclose(log_linear_pool(joint[None], np.zeros(1)), 1 / 12)
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -0.5], [np.nan, 1.0]])
 def test_weights_that_make_no_sense(weights: list[float]) -> None:
     with pytest.raises(UsageError, match="weights"):
-        join(np.ones((2, 3, 4)) / 4, np.array(weights))
+        log_linear_pool(np.ones((2, 3, 4)) / 4, np.array(weights))
 
 
 def noisy(seed: int, images: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +79,7 @@ def noisy(seed: int, images: int = 400) -> tuple[np.ndarray, np.ndarray]:
     logits += 3 * (REST.projection(REST)[JOINT.projection(REST)] == JOINT.projection(REST)[labels][:, None])
     years = rng.normal(0, 1, (images, 3)) + 2 * np.eye(3)[JOINT.projection(AGE)[labels]]
     joint, age = (np.exp(z) / np.exp(z).sum(axis=1, keepdims=True) for z in (logits, years))
-    return np.stack([joint, lift(age, JOINT, AGE)]), labels
+    return np.stack([joint, lift_to_joint(age, JOINT, AGE)]), labels
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -87,9 +87,9 @@ def test_fitted_exponents_are_the_best_of_a_grid(seed: int) -> None:
     experts, labels = noisy(seed)
     fitted = fit_exponents(experts, labels)
     assert ((fitted >= 0) & (fitted <= 2)).all()
-    best = log_loss(join(experts, fitted), labels)
+    best = log_loss(log_linear_pool(experts, fitted), labels)
     grid = itertools.product(np.linspace(0, 2, 21), repeat=2)
-    assert best <= min(log_loss(join(experts, np.array(weights)), labels) for weights in grid) + 1e-9
+    assert best <= min(log_loss(log_linear_pool(experts, np.array(weights)), labels) for weights in grid) + 1e-9
     assert best < log_loss(experts[0], labels)
     assert np.array_equal(fit_exponents(experts, labels), fitted)
 
@@ -106,7 +106,7 @@ def test_exponents_stay_within_their_bounds() -> None:
 def test_the_original_s_formula() -> None:
     rng = np.random.default_rng(5)
     logits, (_, _, age) = rng.normal(0, 2, (9, 12)), tables(5)
-    found = join_originally(logits, lift(age, JOINT, AGE)[None])
+    found = original_formula(logits, lift_to_joint(age, JOINT, AGE)[None])
     for image in range(9):
         scores = [logits[image, c] * (1 + age[image, AGE.names.index(JOINT.names[c].split("/")[2])]) for c in range(12)]
         shares = np.exp(scores) / np.exp(scores).sum()

@@ -7,7 +7,7 @@ import pytest
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor, LabelSpace
-from soups.ensembles import RULES, normalised, split_hard
+from soups.ensembles import RULES, normalize_weights, split_hard
 
 
 def random_tables(seed: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_one_model_is_its_own_ensemble() -> None:
 @pytest.mark.parametrize("weights", [[1, 2, 3], [1, -1], [0, 0], [np.nan, 1], [np.inf, 1]])
 def test_weights_that_make_no_sense(weights: list[float]) -> None:
     with pytest.raises(UsageError, match="weights"):
-        normalised(np.array(weights), 2)
+        normalize_weights(np.array(weights), 2)
 
 
 @pytest.mark.parametrize("name", sorted(RULES))

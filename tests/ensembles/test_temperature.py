@@ -5,7 +5,7 @@ import pytest
 
 from soups.core.errors import DataError
 from soups.core.metrics import calibration_error, log_loss, predictions, probabilities
-from soups.ensembles.temperature import HIGHEST, LOWEST, as_logits, fit_temperature, scaled
+from soups.ensembles.temperature import HIGHEST, LOWEST, fit_temperature, scale_by_temperature, to_log_probabilities
 
 
 def overconfident(seed: int, factor: float, images: int = 2000) -> tuple[np.ndarray, np.ndarray]:
@@ -31,7 +31,7 @@ def test_no_temperature_of_a_grid_is_better(seed: int, factor: float) -> None:
 def test_scaling_mends_the_calibration_and_leaves_the_predictions() -> None:
     logits, labels = overconfident(4, 4.0)
     table = probabilities(logits)
-    mended = scaled(table, fit_temperature(as_logits(table), labels))
+    mended = scale_by_temperature(table, fit_temperature(to_log_probabilities(table), labels))
     assert calibration_error(mended, labels) < 0.04 < 0.15 < calibration_error(table, labels)
     assert np.array_equal(predictions(mended), predictions(table))
     np.testing.assert_allclose(mended.sum(axis=1), 1)
@@ -42,8 +42,10 @@ def test_probabilities_and_logits_give_the_same_temperature() -> None:
     shifted = logits + np.arange(len(logits))[:, None]
     expected = fit_temperature(logits, labels)
     assert fit_temperature(shifted, labels) == pytest.approx(expected, rel=1e-6)
-    assert fit_temperature(as_logits(probabilities(logits)), labels) == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_allclose(scaled(probabilities(logits), 2.5), probabilities(logits / 2.5), atol=1e-12)
+    assert fit_temperature(to_log_probabilities(probabilities(logits)), labels) == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(
+        scale_by_temperature(probabilities(logits), 2.5), probabilities(logits / 2.5), atol=1e-12
+    )
 
 
 def test_where_no_temperature_is_low_or_high_enough() -> None:
@@ -52,7 +54,10 @@ def test_where_no_temperature_is_low_or_high_enough() -> None:
     assert fit_temperature(right, labels) == LOWEST
     assert fit_temperature(right, (labels + 1) % 3) == HIGHEST
     assert fit_temperature(np.zeros((12, 3)), labels) in (LOWEST, HIGHEST)
-    assert np.isfinite(scaled(right, LOWEST)).all() and np.isfinite(scaled(right, HIGHEST)).all()
+    assert (
+        np.isfinite(scale_by_temperature(right, LOWEST)).all()
+        and np.isfinite(scale_by_temperature(right, HIGHEST)).all()
+    )
 
 
 def test_it_needs_images_with_labels() -> None:

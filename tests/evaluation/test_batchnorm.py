@@ -11,11 +11,17 @@ from torch import nn
 from soups.core.preprocessing import Preprocessing
 from soups.data.images.cache import Images, open_images
 from soups.data.images.geometry import evaluation_geometry
-from soups.evaluation.batchnorm import Settler, batchnorm_layers, drawn, has_statistics, print_of
+from soups.evaluation.batchnorm import (
+    BatchNormRecomputer,
+    batchnorm_layers,
+    has_statistics,
+    select_images,
+    statistics_fingerprint,
+)
 from soups.evaluation.judge import ValidationJudge
 from soups.evaluation.logits import EvaluationSet
 from soups.runtime.devices import Runtime
-from soups.weights.state_dict import average
+from soups.weights.state_dict import average_states
 
 PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 RUNTIME = Runtime(precision="fp32", threads=1)
@@ -82,8 +88,8 @@ def slow_statistics(state: State, images: Images) -> dict[str, np.ndarray]:
     return {key: np.mean(parts, axis=0) for key, parts in found.items()}
 
 
-def settler_of(images: Images, single: frozenset[str] = frozenset()) -> Settler:
-    return Settler(images, PREPROCESSING, RUNTIME, single)
+def settler_of(images: Images, single: frozenset[str] = frozenset()) -> BatchNormRecomputer:
+    return BatchNormRecomputer(images, PREPROCESSING, RUNTIME, single)
 
 
 def test_statistics_are_the_plain_mean_over_batches(pictures: tuple[Images, np.ndarray]) -> None:
@@ -110,11 +116,11 @@ def test_a_single_model_keeps_its_statistics(pictures: tuple[Images, np.ndarray]
     model = network()
     state = {key: value.clone() for key, value in model.state_dict().items()}
     layers = tuple(batchnorm_layers(model))
-    settled = settler_of(images, frozenset({print_of(state, layers)})).settled(model, state)
+    settled = settler_of(images, frozenset({statistics_fingerprint(state, layers)})).settled(model, state)
     assert all(torch.equal(settled[key], state[key]) for key in state)
     other = {**state, "1.running_var": state["1.running_var"].nextafter(torch.tensor(2.0))}
     model.load_state_dict(other)
-    settled = settler_of(images, frozenset({print_of(state, layers)})).settled(model, other)
+    settled = settler_of(images, frozenset({statistics_fingerprint(state, layers)})).settled(model, other)
     assert not torch.equal(settled["1.running_var"], other["1.running_var"])
 
 
@@ -140,10 +146,10 @@ def test_which_layers_count() -> None:
 
 
 def test_images_are_drawn_once_and_shuffled() -> None:
-    rows = drawn(3000)
+    rows = select_images(3000)
     assert len(rows) == len(set(rows.tolist())) == 1024
-    assert (drawn(3000) == rows).all() and (np.diff(rows) < 0).sum() > 400
-    assert sorted(drawn(5).tolist()) == [0, 1, 2, 3, 4]
+    assert (select_images(3000) == rows).all() and (np.diff(rows) < 0).sum() > 400
+    assert sorted(select_images(5).tolist()) == [0, 1, 2, 3, 4]
 
 
 def fine_tuned(start: State, seed: int, images: Images, labels: np.ndarray) -> dict[str, torch.Tensor]:
@@ -166,9 +172,9 @@ def test_a_soup_that_collapses_with_averaged_statistics(pictures: tuple[Images, 
     validation = EvaluationSet("val", images, labels, labels.astype(str), tuple(images.paths))
     start = network(16, 4).state_dict()
     states = [fine_tuned(start, seed, images, labels) for seed in (1, 2)]
-    mean = average([(str(number), state) for number, state in enumerate(states)])
+    mean = average_states([(str(number), state) for number, state in enumerate(states)])
 
-    def judge_with(settler: Settler | None) -> ValidationJudge:
+    def judge_with(settler: BatchNormRecomputer | None) -> ValidationJudge:
         return ValidationJudge(network(16, 4), validation, PREPROCESSING, "accuracy", RUNTIME, 64, settler=settler)
 
     averaged, recomputing = judge_with(None), judge_with(settler_of(images))

@@ -18,7 +18,7 @@ from soups.evaluation.logits import EvaluationSet
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
 from soups.recipes.pruned import pruned
-from soups.recipes.shared.acceptance import chance_of
+from soups.recipes.shared.acceptance import sign_test
 from soups.recipes.shared.pool import Ingredient, Pool, Soup, Verdict
 from soups.recipes.top_k import top_k
 from soups.runtime.devices import Runtime
@@ -101,7 +101,7 @@ class Task:
             accepted = {
                 "equal": new_score >= score,
                 "better": new_score > score,
-                "significant": new_score > score and chance_of(gained, lost) <= 0.3,
+                "significant": new_score > score and sign_test(gained, lost) <= 0.3,
                 "ties": new_score > score or (new_score == score and new_loss <= loss),
                 "loss": new_loss <= loss,
             }[rule]

@@ -78,7 +78,7 @@ def test_the_gradient_is_that_of_all_images_at_once(validation: EvaluationSet, b
     state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     for seed in (0, 5):
         loss, found = judge.gradient(state, seed)
-        rows = gradients.part_of(IMAGES, seed)
+        rows = gradients.sample_images(IMAGES, seed)
         expected_loss, expected = slow_gradient(model, validation, rows)
         model.float()
         assert loss == pytest.approx(expected_loss, rel=1e-5)
@@ -107,7 +107,7 @@ def test_equal_questions_get_equal_bits_and_verdicts_do_not_change(validation: E
 def test_under_bf16_gradients_come_in_float32(validation: EvaluationSet) -> None:
     model, judge = classifier(), judge_of(validation, precision="bf16")
     loss, found = judge.gradient(model.state_dict(), 0)
-    expected_loss, expected = slow_gradient(model, validation, gradients.part_of(IMAGES, 0))
+    expected_loss, expected = slow_gradient(model, validation, gradients.sample_images(IMAGES, 0))
     assert loss == pytest.approx(expected_loss, rel=0.02) and loss != pytest.approx(expected_loss, rel=1e-6)
     for key in ("head.weight", "backbone.0.weight"):
         assert found[key].dtype == torch.float32
@@ -148,11 +148,11 @@ def test_few_images_at_a_time_where_the_forward_pass_is_large(
 def test_seeds_in_a_row_go_through_all_images_once(images: int) -> None:
     parts = min(images, max(8, -(-images // 1024)))
     for first in (0, parts, 7 * parts):
-        drawn = [gradients.part_of(images, first + step) for step in range(parts)]
+        drawn = [gradients.sample_images(images, first + step) for step in range(parts)]
         assert Counter(np.concatenate(drawn).tolist()) == Counter(range(images))
         assert max(map(len, drawn)) <= 1024 and max(map(len, drawn)) - min(map(len, drawn)) <= 1
     if images > 8:
-        assert not np.array_equal(gradients.part_of(images, 0), gradients.part_of(images, parts))
+        assert not np.array_equal(gradients.sample_images(images, 0), gradients.sample_images(images, parts))
 
 
 def test_the_fisher_is_the_mean_square_of_single_gradients(validation: EvaluationSet) -> None:

@@ -13,7 +13,7 @@ from soups.core.preprocessing import Preprocessing
 from soups.data.images.cache import open_images
 from soups.data.images.geometry import evaluation_geometry
 from soups.evaluation.judge import ValidationJudge
-from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path, stamps
+from soups.evaluation.logits import EvaluationSet, compute_logits, image_stamps, logits_path, read_logits, store_logits
 from soups.files.atomic import fingerprint
 from soups.models.classifier import Classifier
 from soups.recipes.shared.acceptance import at_least, more_than
@@ -100,11 +100,11 @@ def test_kept_logits_come_back_only_for_the_same_weights_images_and_precision(
 ) -> None:
     place = logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
     logits = np.ones((11, 3), dtype=np.float32)
-    assert kept_logits(place, 11, 3) is None
-    keep_logits(place, logits)
-    found = kept_logits(place, 11, 3)
+    assert read_logits(place, 11, 3) is None
+    store_logits(place, logits)
+    found = read_logits(place, 11, 3)
     assert found is not None and np.array_equal(found, logits)
-    assert kept_logits(place, 12, 3) is None
+    assert read_logits(place, 12, 3) is None
     others = {
         logits_path(tmp_path, "cd" * 32, "val", validation.paths, RUNTIME),
         logits_path(tmp_path, "ab" * 32, "test", validation.paths, RUNTIME),
@@ -113,7 +113,7 @@ def test_kept_logits_come_back_only_for_the_same_weights_images_and_precision(
     }
     assert len(others | {place}) == 5
     place.write_bytes(place.read_bytes()[:50])
-    assert kept_logits(place, 11, 3) is None
+    assert read_logits(place, 11, 3) is None
     validation.paths[0].unlink()
     with pytest.raises(DataError, match="the image is gone"):
         logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
@@ -126,8 +126,8 @@ def test_stamps_of_images_and_of_parts_of_them(validation: EvaluationSet) -> Non
     paths = validation.paths
     for size in (1, 4, 11, 20):
         parts = [slowly(paths[start : start + size]) for start in range(0, 11, size)]
-        assert stamps(paths, size) == (slowly(paths), parts)
-    assert stamps([], 1) == (slowly([]), [])
+        assert image_stamps(paths, size) == (slowly(paths), parts)
+    assert image_stamps([], 1) == (slowly([]), [])
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error"])

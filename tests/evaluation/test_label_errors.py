@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soups.core.errors import DataError
-from soups.evaluation.label_errors import belongs_to_groups, propose
+from soups.evaluation.label_errors import is_group_label, propose_corrections
 from soups.evaluation.probe import out_of_fold
 
 LEVELS = ("young", "middle", "old")
@@ -26,7 +26,7 @@ def test_planted_errors_stand_first_and_a_group_is_one_row(seed: int) -> None:
     for person in ("p03", "p17", "p28"):
         given[groups == person] = (given[groups == person] + 1) % 3
     table = out_of_fold(features, given, groups, 3, folds=5, seed=0)
-    found = propose("age", LEVELS, given, table, [f"{n}.png" for n in range(160)], groups)
+    found = propose_corrections("age", LEVELS, given, table, [f"{n}.png" for n in range(160)], groups)
     assert {each.match for each in found[:3]} == {"p03", "p17", "p28"}
     for each in found[:3]:
         rows = np.flatnonzero(groups == each.match)
@@ -44,14 +44,14 @@ def test_images_are_judged_one_by_one_where_groups_hold_several_levels() -> None
     given = mixed.copy()
     given[[10, 77]] = (given[[10, 77]] + 1) % 3
     table = out_of_fold(features, given, groups, 3, folds=5, seed=0)
-    found = propose("mask", LEVELS, given, table, [f"{n}.png" for n in range(160)], groups)
+    found = propose_corrections("mask", LEVELS, given, table, [f"{n}.png" for n in range(160)], groups)
     assert {each.match for each in found[:2]} == {"10.png", "77.png"} and found[0].rows in [(10,), (77,)]
 
 
 def test_doubt_and_probabilities_are_those_of_the_table() -> None:
     table = np.array([[0.1, 0.9], [0.8, 0.2], [0.45, 0.55], [0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
     labels, groups = np.array([0, 0, 0, 0, 1, 1]), np.array(list("abcdef"))
-    found = propose("sort", ("cat", "dog"), labels, table, list("uvwxyz"), groups)
+    found = propose_corrections("sort", ("cat", "dog"), labels, table, list("uvwxyz"), groups)
     assert [(each.match, each.before, each.after) for each in found] == [
         *(("u", "cat", "dog"), ("z", "dog", "cat"), ("w", "cat", "dog"))
     ]
@@ -61,9 +61,9 @@ def test_doubt_and_probabilities_are_those_of_the_table() -> None:
 
 def test_when_a_label_belongs_to_groups() -> None:
     groups = np.array(["a", "a", "b", "b"])
-    assert belongs_to_groups(np.array([1, 1, 0, 0]), groups)
-    assert not belongs_to_groups(np.array([1, 0, 0, 0]), groups)
-    assert not belongs_to_groups(np.array([1, 0, 0, 1]), np.array(list("abcd")))
+    assert is_group_label(np.array([1, 1, 0, 0]), groups)
+    assert not is_group_label(np.array([1, 0, 0, 0]), groups)
+    assert not is_group_label(np.array([1, 0, 0, 1]), np.array(list("abcd")))
 
 
 def test_nobody_of_a_group_was_trained_on_when_it_is_asked() -> None:
@@ -82,4 +82,4 @@ def test_too_little_to_cross_validate() -> None:
     with pytest.raises(DataError, match="too little to cross-validate"):
         out_of_fold(np.zeros((4, 2)), np.array([0, 1, 0, 1]), np.array(list("aaaa")), 2, 5, 0)
     with pytest.raises(DataError, match="no labelled images"):
-        propose("age", LEVELS, np.zeros(0, dtype=np.int64), np.zeros((0, 3)), [], np.zeros(0))
+        propose_corrections("age", LEVELS, np.zeros(0, dtype=np.int64), np.zeros((0, 3)), [], np.zeros(0))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from soups.explain.attention import attention_matrices
-from soups.explain.layers import Unsuited
+from soups.explain.layers import UnsuitableMethod
 from soups.explain.methods import coarse_maps
 from soups.models.build import build_start
 from soups.models.classifier import Classifier
@@ -81,5 +81,5 @@ def test_recording_changes_no_logits(tiny_clip: Path) -> None:
 
 def test_windows_and_convolutions_have_no_such_matrices() -> None:
     for classifier in (windowed(), convolutional()):
-        with pytest.raises(Unsuited, match="not all blocks in which each patch attends to every other"):
+        with pytest.raises(UnsuitableMethod, match="not all blocks in which each patch attends to every other"):
             attention_matrices(classifier, inputs_of(2)[0])

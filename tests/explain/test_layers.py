@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from soups.core.errors import UsageError
-from soups.explain.layers import FINDERS, Layer, Unsuited, find_layer, named_layer, patch_grid
+from soups.explain.layers import FINDERS, Layer, UnsuitableMethod, find_layer, named_layer, patch_grid
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 from tests.explain.toys import convolutional, inputs_of, transformer, windowed
@@ -42,7 +42,7 @@ def test_outputs_become_maps() -> None:
     tokens = torch.cat([torch.full((2, 1, 3), -1), first.flatten(2).transpose(1, 2)], dim=1)
     assert torch.equal(layer.to_maps(tokens), first)
     for output, words in ((torch.zeros(2, 5), r"no map of the image \(shape \(2, 5\)\)"), ([1], "list")):
-        with pytest.raises(Unsuited, match=words):
+        with pytest.raises(UnsuitableMethod, match=words):
             layer.to_maps(output)
 
 
@@ -52,7 +52,7 @@ def test_patches_are_a_square(tokens: int, prefix: int | None, expected: tuple[i
 
 
 def test_patches_that_are_no_square() -> None:
-    with pytest.raises(Unsuited, match="its 12 tokens are not a square of patches"):
+    with pytest.raises(UnsuitableMethod, match="its 12 tokens are not a square of patches"):
         patch_grid(12, 1)
 
 

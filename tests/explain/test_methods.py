@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from soups.core.errors import UsageError
-from soups.explain.methods import METHODS, coarse_maps, enlarged, explain
+from soups.explain.methods import METHODS, coarse_maps, explain, upsample_maps
 from soups.explain.settings import NAMES
 from soups.models.classifier import Classifier
 from tests.explain.toys import (
@@ -162,7 +162,7 @@ def test_the_names_in_the_settings_are_the_methods() -> None:
 
 def test_enlarged_maps_go_from_zero_to_one() -> None:
     maps = torch.tensor([[[-5.0, 1.0], [2.0, 4.0]], [[3.0, 3.0], [3.0, 3.0]], [[-1.0, -2.0], [-1.0, -3.0]]])
-    large = enlarged(maps, 6)
+    large = upsample_maps(maps, 6)
     assert large.shape == (3, 6, 6) and large[0].min() == 0 and large[0].max() == 1
     assert large[0, 0, 0] == 0 and large[0, 5, 5] == 1 and large[0, 5, 0] == pytest.approx(0.5)
     assert not large[1:].any()

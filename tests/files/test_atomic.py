@@ -32,7 +32,7 @@ def test_whole_file_appears_with_the_umask_s_mode(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_stray(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="halfway"), records.whole_file(path) as temporary:
+    with pytest.raises(RuntimeError, match="halfway"), records.atomic_write(path) as temporary:
         temporary.write_text("new, but")
         raise RuntimeError("halfway")
     assert path.read_text() == "old"
@@ -44,7 +44,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_stray(tmp_path: Path) -> None
 )
 def test_refusals_of_the_system_are_one_message(tmp_path: Path, number: int, words: str) -> None:
     path = tmp_path / "file.txt"
-    with pytest.raises(EnvironmentFailure) as caught, records.whole_file(path):
+    with pytest.raises(EnvironmentFailure) as caught, records.atomic_write(path):
         raise OSError(number, os.strerror(number))
     assert str(path) in str(caught.value)
     assert words in str(caught.value)
@@ -134,13 +134,13 @@ def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
 
 
 def _write_when_free(folder: Path) -> None:
-    with records.locked(folder, "name"):
+    with records.hold_lock(folder, "name"):
         (folder / "written").write_text("")
 
 
 def test_a_lock_keeps_other_processes_waiting(tmp_path: Path) -> None:
     other = multiprocessing.get_context("spawn").Process(target=_write_when_free, args=(tmp_path,))
-    with records.locked(tmp_path, "name"):
+    with records.hold_lock(tmp_path, "name"):
         other.start()
         other.join(timeout=2)
         assert other.is_alive()
@@ -156,14 +156,14 @@ def test_whoever_waits_for_a_lock_says_so(
     begun = threading.Event()
 
     def hold() -> None:
-        with records.locked(tmp_path, "toys3"):
+        with records.hold_lock(tmp_path, "toys3"):
             begun.set()
             time.sleep(0.3)
 
     holder = threading.Thread(target=hold)
     holder.start()
     begun.wait()
-    with caplog.at_level("INFO", logger="soups"), records.locked(tmp_path, "toys3"):
+    with caplog.at_level("INFO", logger="soups"), records.hold_lock(tmp_path, "toys3"):
         holder.join()
     assert caplog.messages == [f"{tmp_path / 'toys3'}: another process is at work on it; waiting until it is done"]
 
@@ -178,10 +178,10 @@ def test_mending_cuts_a_torn_tail_and_nothing_else(tmp_path: Path, caplog: pytes
         (b"", b""),
     ):
         log.write_bytes(content)
-        records.mend_log(log)
+        records.truncate_torn_line(log)
         assert log.read_bytes() == mended
     assert len(caplog.messages) == 2 and all("cut off by a crash" in message for message in caplog.messages)
-    records.mend_log(tmp_path / "none.jsonl")
+    records.truncate_torn_line(tmp_path / "none.jsonl")
     assert not (tmp_path / "none.jsonl").exists()
 
 

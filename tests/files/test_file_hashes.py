@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from soups.files import file_hashes as hashes
-from soups.files.file_hashes import hashes_of, remember
+from soups.files.file_hashes import hash_files, remember_hash
 
 
 @pytest.fixture
@@ -26,24 +26,24 @@ def test_what_was_hashed_when_written_is_not_read_again(tmp_path: Path, read_fil
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(b"1")
     other.write_bytes(b"2")
-    remember(one, hashlib.sha256(b"1").hexdigest(), tmp_path / "memory")
+    remember_hash(one, hashlib.sha256(b"1").hexdigest(), tmp_path / "memory")
     expected = [hashlib.sha256(content).hexdigest() for content in (b"1", b"2")]
-    assert hashes_of([one, other], tmp_path / "memory") == expected
+    assert hash_files([one, other], tmp_path / "memory") == expected
     assert read_files == ["other"]
-    remember(one, hashlib.sha256(b"1").hexdigest(), tmp_path / "memory")
-    assert hashes_of([one, other], tmp_path / "memory") == expected
+    remember_hash(one, hashlib.sha256(b"1").hexdigest(), tmp_path / "memory")
+    assert hash_files([one, other], tmp_path / "memory") == expected
     assert read_files == ["other"]  # What was known of the folder's other files stays known.
 
 
 def test_a_remembered_file_that_changes_is_read(tmp_path: Path, read_files: list[str]) -> None:
     one = tmp_path / "one"
     one.write_bytes(b"1")
-    remember(one, hashlib.sha256(b"1").hexdigest(), tmp_path / "memory")
+    remember_hash(one, hashlib.sha256(b"1").hexdigest(), tmp_path / "memory")
     one.write_bytes(b"33")
-    assert hashes_of([one], tmp_path / "memory") == [hashlib.sha256(b"33").hexdigest()]
+    assert hash_files([one], tmp_path / "memory") == [hashlib.sha256(b"33").hexdigest()]
     assert read_files == ["one"]
 
 
 def test_a_file_that_is_gone_is_not_remembered(tmp_path: Path) -> None:
-    remember(tmp_path / "none", "0" * 64, tmp_path / "memory")
+    remember_hash(tmp_path / "none", "0" * 64, tmp_path / "memory")
     assert not (tmp_path / "memory").exists()

@@ -14,11 +14,11 @@ from PIL import Image
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError, EnvironmentFailure
 from soups.core.preprocessing import normalise
-from soups.data.images.geometry import apply, evaluation_geometry
+from soups.data.images.geometry import evaluation_geometry, resize_and_crop
 from soups.models import hub_folder
 from soups.models.build import build_start
 from soups.models.classifier import Classifier
-from soups.models.hub_folder import CARD_FILE, form_of, load_anywhere, load_folder, write_folder
+from soups.models.hub_folder import CARD_FILE, find_format, load_anywhere, load_hub_folder, write_hub_folder
 from soups.models.settings import ModelSettings
 
 CLASSES = ("cat", "dog/old", "bird")
@@ -47,7 +47,7 @@ def built(model: str, **more: object) -> tuple[Classifier, Card]:
 def logits_of(classifier: Classifier, card: Card, paths: list[Path]) -> np.ndarray:
     """Our own way, from image files on."""
     geometry = evaluation_geometry(card.preprocessing)
-    pixels = np.stack([apply(np.array(Image.open(path).convert("RGB")), geometry) for path in paths])
+    pixels = np.stack([resize_and_crop(np.array(Image.open(path).convert("RGB")), geometry) for path in paths])
     with torch.inference_mode():
         return classifier(normalise(torch.from_numpy(pixels), card.preprocessing)).numpy()
 
@@ -65,7 +65,7 @@ def assert_loads_alone(classifier: Classifier, card: Card, folder: Path, picture
     wanted = logits_of(classifier, card, pictures)
     for row, path in zip(wanted, pictures, strict=True):
         with Image.open(path) as picture:
-            found = form_of(card, "it").answers(folder, picture)
+            found = find_format(card, "it").answers(folder, picture)
         assert found.shape == (1, 3) and found.dtype == np.float32
         np.testing.assert_allclose(found[0], row, atol=1e-5 * max(1.0, np.abs(wanted).max()))
 
@@ -73,9 +73,9 @@ def assert_loads_alone(classifier: Classifier, card: Card, folder: Path, picture
 @pytest.mark.parametrize("name", TIMM)
 def test_timm_alone_gives_the_same_logits(name: str, tmp_path: Path, pictures: list[Path]) -> None:
     classifier, card = built(f"timm:{name}")
-    write_folder(tmp_path, classifier, card, name)
+    write_hub_folder(tmp_path, classifier, card, name)
     assert_loads_alone(classifier, card, tmp_path, pictures)
-    again, same = load_folder(tmp_path, "here")
+    again, same = load_hub_folder(tmp_path, "here")
     assert same == card
     assert np.array_equal(logits_of(again, same, pictures), logits_of(classifier, card, pictures))
     config = json.loads((tmp_path / "config.json").read_text())
@@ -87,7 +87,7 @@ def test_timm_alone_gives_the_same_logits(name: str, tmp_path: Path, pictures: l
 def test_an_image_size_of_one_s_own_is_in_the_configuration(tmp_path: Path, pictures: list[Path]) -> None:
     classifier, card = built("timm:test_resnet", image_size=93)
     assert card.preprocessing.size == 93
-    write_folder(tmp_path, classifier, card, "it")
+    write_hub_folder(tmp_path, classifier, card, "it")
     assert_loads_alone(classifier, card, tmp_path, pictures)
 
 
@@ -101,10 +101,10 @@ def test_an_image_size_of_one_s_own_is_in_the_configuration(tmp_path: Path, pict
 def test_arguments_are_in_the_configuration(more: dict[str, object], tmp_path: Path, pictures: list[Path]) -> None:
     classifier, card = built("timm:vit_tiny_patch16_224", **more)
     assert card.architecture.arguments
-    write_folder(tmp_path, classifier, card, "it")
+    write_hub_folder(tmp_path, classifier, card, "it")
     assert_loads_alone(classifier, card, tmp_path, pictures)
     (tmp_path / CARD_FILE).unlink()
-    again, made = load_folder(tmp_path, "here")
+    again, made = load_hub_folder(tmp_path, "here")
     assert made.preprocessing == card.preprocessing
     assert np.array_equal(logits_of(again, made, pictures), logits_of(classifier, card, pictures))
 
@@ -114,13 +114,13 @@ def test_timm_resizes_to_the_same_side(fraction: float, tmp_path: Path, pictures
     classifier, card = built("timm:test_resnet", image_size=93)
     changed = {"crop_fraction": fraction, "resize": "squash", "interpolation": "bilinear"}
     card = card.model_copy(update={"preprocessing": card.preprocessing.model_copy(update=changed)})
-    write_folder(tmp_path, classifier, card, "it")
+    write_hub_folder(tmp_path, classifier, card, "it")
     assert_loads_alone(classifier, card, tmp_path, pictures)
 
 
 def test_open_clip_alone_gives_the_same_logits(tiny_clip: Path, tmp_path: Path, pictures: list[Path]) -> None:
     classifier, card = built(f"local-dir:{tiny_clip}")
-    write_folder(tmp_path, classifier, card, "it")
+    write_hub_folder(tmp_path, classifier, card, "it")
     assert_loads_alone(classifier, card, tmp_path, pictures)
     with torch.inference_mode():
         features = classifier.features(torch.randn(2, 3, 16, 16))
@@ -144,7 +144,7 @@ def test_quick_gelu_and_resnet_towers(tmp_path: Path, pictures: list[Path]) -> N
     assert start.architecture.quick_gelu
     card = Card(kind="start", architecture=start.architecture, classes=CLASSES, preprocessing=start.preprocessing)
     (tmp_path / "out").mkdir()
-    write_folder(tmp_path / "out", start.classifier, card, "it")
+    write_hub_folder(tmp_path / "out", start.classifier, card, "it")
     assert_loads_alone(start.classifier, card, tmp_path / "out", pictures)
 
 
@@ -154,8 +154,8 @@ def test_the_usage_runs_without_this_project(tiny_clip: Path, tmp_path: Path, pi
     for number, (classifier, card) in enumerate(models.values()):
         folder = tmp_path / str(number)
         folder.mkdir()
-        write_folder(folder, classifier, card, "it")
-        program += form_of(card, "it").usage.replace("FOLDER", str(folder)).replace("IMAGE", str(pictures[0]))
+        write_hub_folder(folder, classifier, card, "it")
+        program += find_format(card, "it").usage.replace("FOLDER", str(folder)).replace("IMAGE", str(pictures[0]))
         program += "print(json.dumps(logits.tolist()))\n"
     program += "assert 'soups' not in sys.modules\n"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -168,37 +168,37 @@ def test_the_usage_runs_without_this_project(tiny_clip: Path, tmp_path: Path, pi
 
 def test_a_folder_of_timm_s_own(tmp_path: Path, pictures: list[Path]) -> None:
     classifier, card = built("timm:test_convnext")
-    write_folder(tmp_path, classifier, card, "it")
+    write_hub_folder(tmp_path, classifier, card, "it")
     (tmp_path / CARD_FILE).unlink()
-    again, made = load_folder(tmp_path, "here")
+    again, made = load_hub_folder(tmp_path, "here")
     assert made.classes == CLASSES and made.preprocessing == card.preprocessing
     assert np.array_equal(logits_of(again, made, pictures), logits_of(classifier, card, pictures))
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
     del config["label_names"]
     path.write_text(json.dumps(config))
-    assert load_folder(tmp_path, "here")[1].classes == ("0", "1", "2")
+    assert load_hub_folder(tmp_path, "here")[1].classes == ("0", "1", "2")
     path.write_text(json.dumps(config | {"label_names": ["a"]}))
     with pytest.raises(DataError, match=r"`label_names`(.|\n)*3 names of classes(.|\n)*1"):
-        load_folder(tmp_path, "here")
+        load_hub_folder(tmp_path, "here")
     path.write_text(json.dumps(config | {"architecture": "test_stew"}))
     with pytest.raises(DataError, match=r"timm cannot load it(.|\n)*test_stew"):
-        load_folder(tmp_path, "here")
+        load_hub_folder(tmp_path, "here")
     path.write_text("[]")
     with pytest.raises(DataError, match=r"config\.json: not timm's"):
-        load_folder(tmp_path, "here")
+        load_hub_folder(tmp_path, "here")
 
 
 def test_two_different_heads_are_not_guessed_at(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     classifier, card = built("timm:deit_tiny_distilled_patch16_224")
-    write_folder(tmp_path, classifier, card, "it")
+    write_hub_folder(tmp_path, classifier, card, "it")
     state = load_file(tmp_path / "model.safetensors")
     state["head_dist.bias"] += 1
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(DataError, match=r"has several classifiers(.|\n)*head, head_dist"):
-        load_folder(tmp_path, "here")
+        load_hub_folder(tmp_path, "here")
 
 
 def test_what_holds_no_model(tmp_path: Path, tiny_clip: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_network_that_no_library_has(tmp_path: Path) -> None:
     classifier, card = built("timm:test_vit")
     other = card.model_copy(update={"architecture": card.architecture.model_copy(update={"family": "home-made"})})
     with pytest.raises(DataError, match=r"no library beside this one builds(.|\n)*home-made"):
-        write_folder(tmp_path, classifier, other, "it")
+        write_hub_folder(tmp_path, classifier, other, "it")
     assert not list(tmp_path.iterdir())
 
 

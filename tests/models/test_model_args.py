@@ -11,7 +11,7 @@ from soups.checkpoints.checkpoint import Architecture, Card, card_text, read_car
 from soups.core.errors import DataError, UsageError
 from soups.models.build import build_empty, build_start
 from soups.models.load import load_classifier
-from soups.models.model_args import parse, spelled
+from soups.models.model_args import format_model_args, parse_model_args
 from soups.models.settings import ModelSettings
 
 CLASSES = ("cat", "dog")
@@ -25,14 +25,14 @@ def small_vit(**changes: object) -> ModelSettings:
 
 def test_values_are_yaml() -> None:
     given = ("patch_size=4", "drop_path_rate=1e-1", "qk_norm=True", "depths=[2, 2,6,2]", "act_layer=gelu_tanh")
-    assert parse(given) == {
+    assert parse_model_args(given) == {
         "patch_size": 4,
         "drop_path_rate": 0.1,
         "qk_norm": True,
         "depths": [2, 2, 6, 2],
         "act_layer": "gelu_tanh",
     }
-    assert parse(spelled(parse(given))) == parse(given)
+    assert parse_model_args(format_model_args(parse_model_args(given))) == parse_model_args(given)
 
 
 def test_a_mapping_of_a_settings_file_is_the_same() -> None:

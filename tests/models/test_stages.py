@@ -9,7 +9,7 @@ from timm.optim import param_groups_layer_decay
 from soups.core.errors import UsageError
 from soups.models.baseline.network import Baseline
 from soups.models.open_clip.build import visual_tower
-from soups.models.stages import check_stages, freeze, layers_of, stages
+from soups.models.stages import check_stages, freeze, parameter_layers, stages
 from tests.conftest import TINY_CLIP
 
 RESNET = {**TINY_CLIP, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}}
@@ -100,7 +100,7 @@ def test_layers_are_timms(name: str) -> None:
     expected = {key: scales[id(p)] for key, p in model.named_parameters()}
     head = next(iter(model.pretrained_cfg["classifier"].split(" ")))
     backbone = create_model(name, num_classes=0)
-    layers = layers_of(backbone)
+    layers = parameter_layers(backbone)
     last = layers["head.weight"]
     assert expected[f"{head}.weight"] == 1
     for key, _ in backbone.named_parameters():

@@ -17,7 +17,7 @@ import finetune
 import main
 from soups.checkpoints.checkpoint import read_card
 from soups.pipeline.train import costs
-from soups.runtime.workers import caught
+from soups.runtime.workers import call_catching
 from tests.data.people import PHOTOS
 from tests.pipeline.searching import SPACE, SearchBench, quick_processes, without_figures
 
@@ -92,7 +92,7 @@ class _Threads(ThreadPoolExecutor):
     """A `launch.Crew` in this process."""
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
-        return super().submit(caught, function, *arguments, **options)
+        return super().submit(call_catching, function, *arguments, **options)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import torch
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
 from soups.recipes.shared.budget import Budgeted
-from soups.recipes.shared.pool import Accept, Ingredient, Pool, Soup, Verdict, packed
+from soups.recipes.shared.pool import Accept, Ingredient, Pool, Soup, Verdict, pack_outcome
 from soups.weights.state_dict import WeightedSum
 
 State = dict[str, torch.Tensor]
@@ -143,7 +143,7 @@ def test_decisions_tell_what_happened_as_it_happens(toys: Any) -> None:
             "lost": None,
             "log_loss": 1 / 6,
             "why": "the best single model by validation, taken as it is",
-            "outcome": packed(np.array([1, 1, 1, 1, 1, 0])),
+            "outcome": pack_outcome(np.array([1, 1, 1, 1, 1, 0])),
         },
         {
             "candidate": "three",
@@ -157,7 +157,7 @@ def test_decisions_tell_what_happened_as_it_happens(toys: Any) -> None:
             "lost": 0,
             "log_loss": 0.0,
             "why": "better with it by 1 image",
-            "outcome": packed(np.ones(6)),
+            "outcome": pack_outcome(np.ones(6)),
         },
         {
             "candidate": "two",

@@ -7,26 +7,26 @@ from soups.core.errors import DataError
 from soups.core.metrics import calibration_error, probabilities
 from soups.core.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 from soups.ensembles.temperature import fit_temperature
-from soups.report.comparison import Contender, Truth, compare, format_table, markdown_table
+from soups.report.comparison import ComparisonRow, SetTruth, compare, format_table, markdown_table
 
 CLASSES = 3
 
 
-def truth(seed: int, images: int = 60) -> Truth:
+def truth(seed: int, images: int = 60) -> SetTruth:
     rng = np.random.default_rng(seed)
-    return Truth(rng.integers(0, CLASSES, images), np.repeat(list("abcdef"), images // 6))
+    return SetTruth(rng.integers(0, CLASSES, images), np.repeat(list("abcdef"), images // 6))
 
 
 SETS = {"val": truth(0), "test": truth(1), "noise": truth(2), "blur": truth(3)}
 
 
-def contender(name: str, seed: int, help_: float, **options: object) -> Contender:
+def contender(name: str, seed: int, help_: float, **options: object) -> ComparisonRow:
     rng = np.random.default_rng(seed)
     outputs = {}
     for key, part in SETS.items():
         table = rng.dirichlet(np.ones(CLASSES), len(part.labels)) + help_ * np.eye(CLASSES)[part.labels]
         outputs[key] = table / table.sum(axis=1, keepdims=True)
-    return Contender(name, outputs, **options)  # type: ignore[arg-type]
+    return ComparisonRow(name, outputs, **options)  # type: ignore[arg-type]
 
 
 CONTENDERS = [
@@ -36,7 +36,7 @@ CONTENDERS = [
 ]
 
 
-def hits(one: Contender, name: str) -> np.ndarray:
+def hits(one: ComparisonRow, name: str) -> np.ndarray:
     return (one.outputs[name].argmax(axis=1) == SETS[name].labels).astype(float)
 
 
@@ -152,7 +152,7 @@ def test_p_values_have_sensible_digits(value: float, text: str) -> None:
 
 
 def test_sets_that_are_not_there_leave_their_columns_empty() -> None:
-    only = [Contender(one.name, {"val": one.outputs["val"]}, note=one.note) for one in CONTENDERS]
+    only = [ComparisonRow(one.name, {"val": one.outputs["val"]}, note=one.note) for one in CONTENDERS]
     rows = compare(only, {"val": SETS["val"]}, shifts=("noise",))
     assert all(row["test"] is None and row["shift"] is None and row["p"] is None for row in rows)
     line = format_table(rows).splitlines()[2]
@@ -163,8 +163,8 @@ def test_sets_that_are_not_there_leave_their_columns_empty() -> None:
 
 
 def test_results_that_do_not_fit_the_set_are_named() -> None:
-    short = Contender("soup", CONTENDERS[0].outputs | {"noise": np.ones((5, CLASSES)) / CLASSES})
+    short = ComparisonRow("soup", CONTENDERS[0].outputs | {"noise": np.ones((5, CLASSES)) / CLASSES})
     with pytest.raises(DataError, match=r"soup: no results that fit the set 'noise'(?s:.*)60 images(?s:.*)5 images"):
         compare([short], SETS, shifts=("noise",))
     with pytest.raises(DataError, match=r"soup: no results that fit the set 'val'(?s:.*)none"):
-        compare([Contender("soup", {})], SETS)
+        compare([ComparisonRow("soup", {})], SETS)

@@ -8,16 +8,16 @@ import pytest
 from PIL import Image
 
 from soups.core.errors import DataError
-from soups.report.comparison import Truth
+from soups.report.comparison import SetTruth
 from soups.report.frontier import (
     COSTS,
-    Entry,
+    NetworkResult,
     draw_frontier,
-    flat,
+    flatten_rows,
     format_models,
-    frontier,
     markdown_models,
-    side_by_side,
+    network_rows,
+    pareto_frontier,
 )
 
 COST: dict[str, Any] = {
@@ -40,13 +40,13 @@ def sure(classes: list[int], confidence: float = 0.9) -> np.ndarray:
     return table
 
 
-def entry(name: str, *predictions: list[int], **costs: Any) -> Entry:
-    return Entry(name, tuple(map(sure, predictions)), {**COST, **costs})
+def entry(name: str, *predictions: list[int], **costs: Any) -> NetworkResult:
+    return NetworkResult(name, tuple(map(sure, predictions)), {**COST, **costs})
 
 
 def test_scores_by_hand() -> None:
     first, second = [0, 0, 0, 1, 1, 0], [0, 1, 1, 1, 1, 1]  # five right, four right
-    (row,) = side_by_side([entry("net", first, second)], Truth(LABELS, GROUPS), ["no", "yes"])
+    (row,) = network_rows([entry("net", first, second)], SetTruth(LABELS, GROUPS), ["no", "yes"])
     assert row["accuracy"] == pytest.approx((5 / 6 + 4 / 6) / 2)
     assert (row["accuracy_worst"], row["accuracy_best"]) == (pytest.approx(4 / 6), pytest.approx(5 / 6))
     # F1 = 2 TP / (2 TP + FP + FN): no 6/7 and 2/4, yes 4/5 and 6/8.
@@ -62,7 +62,7 @@ def test_scores_by_hand() -> None:
 
 def test_the_interval_resamples_groups() -> None:
     predicted = [0, 0, 1, 0, 1, 1]  # group b is all wrong
-    (row,) = side_by_side([entry("net", predicted)], Truth(LABELS, GROUPS), ["no", "yes"])
+    (row,) = network_rows([entry("net", predicted)], SetTruth(LABELS, GROUPS), ["no", "yes"])
     assert row["accuracy_low"] == 0.0 and row["accuracy_high"] == 1.0
     assert row["accuracy"] == pytest.approx(4 / 6)
 
@@ -75,16 +75,16 @@ def test_sorted_by_accuracy_then_cost() -> None:
         entry("cheap", right, multiply_adds=5),
         entry("unknown", right, multiply_adds=None),
     ]
-    rows = side_by_side(entries, Truth(LABELS, GROUPS), ["no", "yes"])
+    rows = network_rows(entries, SetTruth(LABELS, GROUPS), ["no", "yes"])
     assert [(row["name"], row["frontier"]) for row in rows] == [
         ("cheap", True),
         ("dear", False),
         ("unknown", False),
         ("worse", True),
     ]
-    by_time = side_by_side(
+    by_time = network_rows(
         [entry("a", right, seconds_per_epoch=2), entry("b", worse, seconds_per_epoch=3)],
-        Truth(LABELS, GROUPS),
+        SetTruth(LABELS, GROUPS),
         ["no", "yes"],
         "seconds_per_epoch",
     )
@@ -107,13 +107,13 @@ def test_the_frontier_is_what_nothing_dominates() -> None:
                 for score, cost in zip(scores, costs, strict=True)
             )
 
-        assert frontier(scores, costs) == [not dominated(index) for index in range(number)]
+        assert pareto_frontier(scores, costs) == [not dominated(index) for index in range(number)]
 
 
 def test_the_table_in_words() -> None:
-    rows = side_by_side(
+    rows = network_rows(
         [entry("big", [0, 0, 0, 1, 1, 0]), entry("small", [0, 1, 1, 1, 1, 0], multiply_adds=500_000, peak_memory=None)],
-        Truth(LABELS, GROUPS),
+        SetTruth(LABELS, GROUPS),
         ["no", "yes"],
     )
     lines = format_models(rows).splitlines()
@@ -124,13 +124,13 @@ def test_the_table_in_words() -> None:
     assert cells[-7:] == ["1.50", "0.00", "2.0", "3", "1.2", "1,234", "512"]
     assert lines[3].rstrip().endswith("–") and "frontier" in lines[4]
     assert markdown_models(rows).splitlines()[0].startswith("|  | frontier | accuracy % [95%] |")
-    assert {"f1_no", "f1_yes", "multiply_adds", "frontier"} <= set(flat(rows)[0])
+    assert {"f1_no", "f1_yes", "multiply_adds", "frontier"} <= set(flatten_rows(rows)[0])
 
 
 def test_many_classes_have_the_mean_and_the_worst() -> None:
     labels = np.arange(6)
     outputs = np.eye(6)[[0, 1, 2, 3, 4, 4]]
-    (row,) = side_by_side([Entry("net", (outputs,), COST)], Truth(labels), list("abcdef"))
+    (row,) = network_rows([NetworkResult("net", (outputs,), COST)], SetTruth(labels), list("abcdef"))
     text = format_models([row])
     assert "macro-F1 %" in text and "0.0 (f)" in text and "F1 a %" not in text
     assert row["macro_f1"] == pytest.approx((4 + 2 / 3) / 6)
@@ -138,13 +138,13 @@ def test_many_classes_have_the_mean_and_the_worst() -> None:
 
 def test_other_images_are_refused() -> None:
     with pytest.raises(DataError, match="do not fit each other"):
-        side_by_side([entry("net", [0, 1])], Truth(LABELS, GROUPS), ["no", "yes"])
+        network_rows([entry("net", [0, 1])], SetTruth(LABELS, GROUPS), ["no", "yes"])
 
 
 @pytest.mark.parametrize("cost", COSTS)
 def test_the_figure_is_a_picture_with_the_same_bytes(tmp_path: Path, cost: str) -> None:
     entries = [entry("$a$", [0, 0, 0, 1, 1, 0]), entry("b" * 50, [0, 1, 1, 1, 1, 0], multiply_adds=None)]
-    rows = side_by_side(entries, Truth(LABELS, GROUPS), ["no", "yes"], cost)
+    rows = network_rows(entries, SetTruth(LABELS, GROUPS), ["no", "yes"], cost)
     for name in ("one.png", "two.png"):
         draw_frontier(rows, tmp_path / name, title="toys", images="accuracy on 6 test images", cost=cost)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
@@ -153,6 +153,6 @@ def test_the_figure_is_a_picture_with_the_same_bytes(tmp_path: Path, cost: str) 
 
 
 def test_a_figure_of_unknown_costs_is_refused(tmp_path: Path) -> None:
-    rows = side_by_side([entry("net", [0, 0, 0, 1, 1, 0], peak_memory=None)], Truth(LABELS, GROUPS), ["no", "yes"])
+    rows = network_rows([entry("net", [0, 0, 0, 1, 1, 0], peak_memory=None)], SetTruth(LABELS, GROUPS), ["no", "yes"])
     with pytest.raises(DataError, match="peak memory"):
         draw_frontier(rows, tmp_path / "x.png", title="toys", images="accuracy", cost="peak_memory")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from soups.report.inspection import NUMBERS, format_table, verdict
+from soups.report.inspection import NUMBERS, format_table, format_verdict
 
 
 def row(name: str, why: tuple[str, ...] = (), notes: tuple[str, ...] = (), **numbers: float) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def test_numbers_reasons_and_the_last_word() -> None:
 
 
 def test_last_words() -> None:
-    assert verdict([GOOD, BEST]) == "all 2 can be souped"
-    assert verdict([GOOD]) == "there is only one model: nothing to soup"
-    assert verdict([GOOD, ODD]) == "none of the 2 can be souped with another"
-    assert verdict([ODD]) == "the only model cannot be souped"
+    assert format_verdict([GOOD, BEST]) == "all 2 can be souped"
+    assert format_verdict([GOOD]) == "there is only one model: nothing to soup"
+    assert format_verdict([GOOD, ODD]) == "none of the 2 can be souped with another"
+    assert format_verdict([ODD]) == "the only model cannot be souped"

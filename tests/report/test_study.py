@@ -6,7 +6,7 @@ import pytest
 
 from soups.core.errors import DataError
 from soups.core.statistics import paired_gain
-from soups.report.study import format_study, markdown_study, pooled
+from soups.report.study import format_study, markdown_study, pool_splits
 
 RESULTS = {
     "best single": [(0.90, 0.70, 0.30), (0.92, 0.71, 0.28), (0.91, 0.69, 0.33)],
@@ -23,7 +23,7 @@ SPLITS = [[row(name, results[number]) for name, results in RESULTS.items()] for 
 
 
 def test_gains_are_over_the_best_single_model_of_the_same_split() -> None:
-    best, soup, vote = pooled(SPLITS)
+    best, soup, vote = pool_splits(SPLITS)
     assert best["test"] == pytest.approx(0.91) and best["splits"] == 3
     assert best["test_gain"] is best["shift_p"] is None
     for key, differences in (
@@ -40,16 +40,16 @@ def test_gains_are_over_the_best_single_model_of_the_same_split() -> None:
 
 def test_only_what_is_in_all_splits_is_pooled() -> None:
     without = [SPLITS[0], SPLITS[1][:2], SPLITS[2]]
-    assert [one["name"] for one in pooled(without)] == ["best single", "soup"]
+    assert [one["name"] for one in pool_splits(without)] == ["best single", "soup"]
     no_shift = [[one | {"shift": None} for one in rows] for rows in SPLITS]
-    assert pooled(no_shift)[1]["shift"] is pooled(no_shift)[1]["shift_gain"] is None
+    assert pool_splits(no_shift)[1]["shift"] is pool_splits(no_shift)[1]["shift_gain"] is None
     for nothing in ([], [SPLITS[0], []]):
         with pytest.raises(DataError, match="nothing to pool"):
-            pooled(nothing)
+            pool_splits(nothing)
 
 
 def test_text_and_markdown() -> None:
-    rows = pooled(SPLITS)
+    rows = pool_splits(SPLITS)
     lines = format_study(rows).splitlines()
     assert lines[0].split("  ")[0] == "" and lines[0].split()[:2] == ["test", "%"]
     cells = lines[3].split()
@@ -63,5 +63,5 @@ def test_text_and_markdown() -> None:
 
 
 def test_one_split_has_gains_without_intervals() -> None:
-    soup = format_study(pooled(SPLITS[:1])).splitlines()[3]
+    soup = format_study(pool_splits(SPLITS[:1])).splitlines()[3]
     assert soup.split() == ["soup", "93.0", "+3.0", "–", "72.0", "+2.0", "–", "0.250", "-0.050", "–"]

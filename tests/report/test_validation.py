@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soups.core.labels import Factor, LabelSpace
-from soups.report.answers import Answers
+from soups.report.answers import LabelledPredictions
 from soups.report.validation import (
     class_rows,
     comparison_cells,
@@ -19,12 +19,12 @@ from soups.report.validation import (
 SPACE = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "middle", "old"))])
 
 
-def answers(seed: int, share: float = 0.7, images: int = 120, space: LabelSpace = SPACE) -> Answers:
+def answers(seed: int, share: float = 0.7, images: int = 120, space: LabelSpace = SPACE) -> LabelledPredictions:
     """Answers about persons with four photos each, right with this probability; the truth is the same for all."""
     truth = np.random.default_rng(99).integers(0, len(space), images)
     rng = np.random.default_rng(seed)
     predictions = np.where(rng.random(images) < share, truth, rng.integers(0, len(space), images))
-    return Answers(truth, predictions, np.repeat(np.arange(images // 4), 4).astype(str), space)
+    return LabelledPredictions(truth, predictions, np.repeat(np.arange(images // 4), 4).astype(str), space)
 
 
 def test_each_factor_is_scored_on_its_levels() -> None:

@@ -29,7 +29,7 @@ def test_as_many_jobs_as_there_are_places(monkeypatch: pytest.MonkeyPatch) -> No
     assert (runtime.resolve(auto).threads, runtime.resolve(auto).jobs) == (1, 8)
     assert runtime.resolve(auto, threads=3).jobs == 2
     assert runtime.resolve(auto, threads=16).jobs == 1
-    monkeypatch.setattr(runtime, "find_device", lambda name: "xpu" if name == "auto" else name)
+    monkeypatch.setattr(runtime, "select_device", lambda name: "xpu" if name == "auto" else name)
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
     resolved = runtime.resolve(auto.model_copy(update={"device": "auto"}))
     assert (resolved.threads, resolved.jobs) == (2, 4)
@@ -52,7 +52,7 @@ def test_workers_share_out_the_accelerators(monkeypatch: pytest.MonkeyPatch) -> 
     import torch
 
     assert [runtime.device_of_worker("cpu", number) for number in range(3)] == ["cpu"] * 3
-    monkeypatch.setattr(runtime, "find_device", lambda name: "xpu" if name == "auto" else name)
+    monkeypatch.setattr(runtime, "select_device", lambda name: "xpu" if name == "auto" else name)
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     assert [runtime.device_of_worker("auto", number) for number in range(3)] == ["xpu:0", "xpu:1", "xpu:0"]
     assert runtime.device_of_worker("xpu:1", 0) == "xpu:1"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from soups.data.augment.augment import augmentation_of
+from soups.data.augment.augment import build_augmentation
 from soups.data.images.cache import open_images
 from soups.data.images.geometry import evaluation_geometry, training_geometry
 from soups.evaluation.logits import EvaluationSet, compute_logits
@@ -61,7 +61,7 @@ def train(pictures: list[Path], tmp_path: Path) -> Callable[..., Outcome]:
         given = {"epochs": 2, "batch_size": 16, "lr": 1e-3, "mix": 0.2, "random_seed": 1} | values
         return Finetune(
             classifier=start.classifier,
-            training=TrainingSet(train_images, LABELS, np.arange(len(LABELS)), augmentation_of(values_of)),
+            training=TrainingSet(train_images, LABELS, np.arange(len(LABELS)), build_augmentation(values_of)),
             validation=EvaluationSet("val", images, LABELS, LABELS.astype(str), tuple(pictures)),
             settings=TrainingSettings.model_validate(given),
             index=0,

@@ -1,6 +1,6 @@
 import pytest
 
-from soups.training.early_stopping import Watch
+from soups.training.early_stopping import EarlyStopping
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from soups.training.early_stopping import Watch
     ],
 )
 def test_what_is_a_gain_hangs_on_the_metric(metric: str, values: list[float], gains: list[bool]) -> None:
-    watch, waited = Watch(metric), 0
+    watch, waited = EarlyStopping(metric), 0
     for value, gain in zip(values, gains, strict=True):
         scores = {"accuracy": 0.0, metric: value}
         assert watch.gains(scores) is gain

@@ -11,7 +11,7 @@ from torch import nn
 
 from soups.core.errors import UsageError
 from soups.core.preprocessing import Preprocessing
-from soups.data.augment.augment import augmentation_of
+from soups.data.augment.augment import build_augmentation
 from soups.data.images.cache import Images, open_images
 from soups.data.images.geometry import evaluation_geometry, training_geometry
 from soups.evaluation.logits import EvaluationSet
@@ -62,7 +62,7 @@ def fine_tune(pictures: tuple[list[Path], np.ndarray], folder: Path, **values: A
     outcome = Finetune(
         classifier=small_classifier(),
         training=TrainingSet(
-            images, labels, np.arange(24), augmentation_of(PREPROCESSING, rand_augment=settings.aug), **more
+            images, labels, np.arange(24), build_augmentation(PREPROCESSING, rand_augment=settings.aug), **more
         ),
         validation=EvaluationSet(
             "val",

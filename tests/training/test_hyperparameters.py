@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from soups.core.errors import DataError, UsageError
-from soups.training.hyperparameters import draw, hyperparameters
+from soups.training.hyperparameters import draw_hyperparameters, hyperparameters
 from soups.training.settings import RandomRanges, TrainingSettings
 
 
@@ -16,14 +16,14 @@ def test_fixed_is_what_the_flags_say() -> None:
 
 
 def test_rows_are_drawn_from_seed_and_index_alone() -> None:
-    rows = [draw(RandomRanges(), 7, index) for index in range(20)]
-    assert rows == [draw(RandomRanges(), 7, index) for index in range(20)]
+    rows = [draw_hyperparameters(RandomRanges(), 7, index) for index in range(20)]
+    assert rows == [draw_hyperparameters(RandomRanges(), 7, index) for index in range(20)]
     assert len({row["lr"] for row in rows}) == 20
-    assert rows[0] != draw(RandomRanges(), 8, 0)
+    assert rows[0] != draw_hyperparameters(RandomRanges(), 8, 0)
 
 
 def test_rows_lie_in_the_paper_s_ranges_and_use_all_of_them() -> None:
-    rows = [draw(RandomRanges(), 0, index) for index in range(400)]
+    rows = [draw_hyperparameters(RandomRanges(), 0, index) for index in range(400)]
     assert all(1e-6 <= row["lr"] <= 1e-4 and 1e-4 <= row["wd"] <= 10**-0.2 for row in rows)
     # Log-uniform: each decade of the learning rate gets its share.
     assert 0.4 < sum(row["lr"] < 1e-5 for row in rows) / len(rows) < 0.6
@@ -40,7 +40,10 @@ def test_rows_lie_in_the_paper_s_ranges_and_use_all_of_them() -> None:
 
 
 def test_changing_one_range_leaves_the_other_columns_alone() -> None:
-    one, other = draw(RandomRanges(), 0, 0), draw(RandomRanges(operations_range=(0, 0), epochs_range=(3, 3)), 0, 0)
+    one, other = (
+        draw_hyperparameters(RandomRanges(), 0, 0),
+        draw_hyperparameters(RandomRanges(operations_range=(0, 0), epochs_range=(3, 3)), 0, 0),
+    )
     assert other.pop("epochs") == 3 and other.pop("aug") is None
     assert other == {key: one[key] for key in other}
 
@@ -86,7 +89,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 
 def test_the_draw_is_log_uniform_at_both_ends() -> None:
-    values = [draw(RandomRanges(lr_range=(1e-4, 1e-4)), 0, index)["lr"] for index in range(3)]
+    values = [draw_hyperparameters(RandomRanges(lr_range=(1e-4, 1e-4)), 0, index)["lr"] for index in range(3)]
     assert all(math.isclose(value, 1e-4) for value in values)
 
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from soups.core.errors import UsageError
-from soups.training.schedule import DECAYING, SCHEDULES, Decay, factor
+from soups.training.schedule import DECAYING, SCHEDULES, Decay, lr_factor
 
 FALLS = Decay(every=20, rate=0.5)
 
 
 def test_rises_to_one_and_falls_to_zero() -> None:
-    factors = [factor(step, 100, 0.1) for step in range(101)]
+    factors = [lr_factor(step, 100, 0.1) for step in range(101)]
     assert factors[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert factors[10] == 1.0
     assert all(later <= earlier for earlier, later in itertools.pairwise(factors[10:]))
@@ -24,18 +24,18 @@ def test_the_usual_one_is_bit_for_bit_what_it_was_before_there_were_others() -> 
         rising = warmup * steps
         for step in range(steps):
             before = 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
-            assert factor(step, steps, warmup) == ((step + 1) / (rising + 1) if step < rising else before)
+            assert lr_factor(step, steps, warmup) == ((step + 1) / (rising + 1) if step < rising else before)
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.1), (1, 0.0), (2, 1.0), (3, 0.5)])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_no_step_is_wasted_even_in_the_shortest_run(steps: int, warmup: float, schedule: str) -> None:
-    assert all(factor(step, steps, warmup, schedule, FALLS) > 0 for step in range(steps))
+    assert all(lr_factor(step, steps, warmup, schedule, FALLS) > 0 for step in range(steps))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_all_rise_alike_to_the_peak(schedule: str) -> None:
-    assert [factor(step, 100, 0.1, schedule, FALLS) for step in range(11)] == [(step + 1) / 11 for step in range(11)]
+    assert [lr_factor(step, 100, 0.1, schedule, FALLS) for step in range(11)] == [(step + 1) / 11 for step in range(11)]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant", "step", "exponential"])
@@ -51,17 +51,17 @@ def test_without_a_warm_up_they_are_those_of_torch(schedule: str) -> None:
         "exponential": lambda: lr_scheduler.ExponentialLR(optimizer, gamma=0.5 ** (1 / 20)),
     }[schedule]()
     for step in range(90):
-        assert factor(step, 90, 0.0, schedule, FALLS) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        assert lr_factor(step, 90, 0.0, schedule, FALLS) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
         optimizer.step()
         theirs.step()
 
 
 def test_falls_count_from_the_end_of_the_warm_up() -> None:
-    assert [factor(step, 100, 0.1, "step", FALLS) for step in (10, 29, 30, 49, 50)] == [1, 1, 0.5, 0.5, 0.25]
+    assert [lr_factor(step, 100, 0.1, "step", FALLS) for step in (10, 29, 30, 49, 50)] == [1, 1, 0.5, 0.5, 0.25]
 
 
 def test_names() -> None:
     assert list(SCHEDULES) == ["cosine", "linear", "constant", "step", "exponential", "plateau"]
     assert set(DECAYING) < set(SCHEDULES)
     with pytest.raises(UsageError, match=r"unknown scheduler 'cosin'\n.*plateau\n.*did you mean 'cosine'\?"):
-        factor(0, 10, 0.0, "cosin")
+        lr_factor(0, 10, 0.0, "cosin")

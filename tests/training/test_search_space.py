@@ -9,8 +9,8 @@ from optuna.trial import TrialState, create_trial
 from scipy.stats import qmc
 
 from soups.core.errors import UsageError
-from soups.training.samplers import PRUNERS, SAMPLERS, distributions, draw
-from soups.training.search_space import SPACES, Hyperparameter, Space, settings_of, space_of
+from soups.training.samplers import PRUNERS, SAMPLERS, distributions, draw_trial
+from soups.training.search_space import SPACES, Hyperparameter, Space, apply_trial, read_space
 from soups.training.settings import RandomRanges, TrainingSettings
 
 RANGES = RandomRanges()
@@ -34,21 +34,21 @@ def written(folder: Path, text: str) -> str:
 
 
 def test_every_kind_of_hyperparameter(tmp_path: Path) -> None:
-    space = space_of(written(tmp_path, EVERY_KIND), RANGES, ())
+    space = read_space(written(tmp_path, EVERY_KIND), RANGES, ())
     assert (space["lr"].low, space["lr"].log, space["epochs"].step) == (1e-6, True, 5)
     assert isinstance(space["mix"].low, float) and isinstance(space["epochs"].low, int)
     drawn = {"lr": 1e-4, "epochs": 15, "patience": "null", "optimizer": "lamb", "freeze_backbone": "true"}
     drawn |= {"class_weights": '["red=2", "blue=1"]', "mix": 0.3, "mix_used": False, "magnitude": 9, "operations": 2}
-    settings = settings_of(space, drawn, TrainingSettings(wd=0.5))
+    settings = apply_trial(space, drawn, TrainingSettings(wd=0.5))
     assert (settings.lr, settings.epochs, settings.patience, settings.optimizer) == (1e-4, 15, None, "lamb")
     assert settings.freeze_backbone is True and settings.class_weights == ("red=2", "blue=1")
     assert (settings.mix, settings.aug, settings.wd) == (0.0, "rand-m9-n2", 0.5)
-    used = settings_of(space, {**drawn, "mix_used": True, "operations": 0}, TrainingSettings())
+    used = apply_trial(space, {**drawn, "mix_used": True, "operations": 0}, TrainingSettings())
     assert (used.mix, used.aug) == (0.3, None)
 
 
 def test_built_in_spaces() -> None:
-    original = space_of("original", RANGES, ())
+    original = read_space("original", RANGES, ())
     assert {name: (entry.low, entry.high) for name, entry in original.items()} == {
         "epochs": (10, 25),
         "batch_size": (16, 512),
@@ -56,21 +56,21 @@ def test_built_in_spaces() -> None:
         "random_seed": (34, 48),
     }
     assert (original["lr"].log, original["random_seed"].step) == (True, 2)
-    starts = space_of("original", RANGES, ("start_from", "lr"))
+    starts = read_space("original", RANGES, ("start_from", "lr"))
     assert (starts["start_model"].low, starts["start_model"].high) == (0, 10) and "lr" not in starts
-    paper = space_of("paper", RandomRanges(epochs_range=(2, 3)), ())
+    paper = read_space("paper", RandomRanges(epochs_range=(2, 3)), ())
     assert (paper["epochs"].low, paper["epochs"].high, paper["mix"].otherwise) == (2, 3, 0.0)
-    assert {"magnitude", "operations"} <= set(paper) and "magnitude" not in space_of("paper", RANGES, ("aug",))
+    assert {"magnitude", "operations"} <= set(paper) and "magnitude" not in read_space("paper", RANGES, ("aug",))
 
 
 def test_a_start_is_one_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "model_3.pt").touch()
-    space, base = space_of("original", RANGES, ("start_from",)), TrainingSettings(start_from=str(tmp_path))
+    space, base = read_space("original", RANGES, ("start_from",)), TrainingSettings(start_from=str(tmp_path))
     drawn = {"epochs": 10, "batch_size": 16, "lr": 1e-4, "random_seed": 34}
-    settings = settings_of(space, {**drawn, "start_model": 3}, base)
+    settings = apply_trial(space, {**drawn, "start_model": 3}, base)
     assert settings.start_from == str(tmp_path / "model_3.pt") and settings.random_seed == 34
     with pytest.raises(UsageError, match="no start 4"):
-        settings_of(space, {**drawn, "start_model": 4}, base)
+        apply_trial(space, {**drawn, "start_model": 4}, base)
 
 
 @pytest.mark.parametrize(
@@ -103,26 +103,26 @@ def test_a_start_is_one_of_the_folder(tmp_path: Path) -> None:
 )
 def test_mistakes_in_a_file(tmp_path: Path, text: str, given: tuple[str, ...], words: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
-        space_of(written(tmp_path, text), RANGES, given)
+        read_space(written(tmp_path, text), RANGES, given)
     message = " ".join(str(caught.value).split())
     assert all(word in message for word in words), message
 
 
 def test_no_such_space() -> None:
     with pytest.raises(UsageError, match="did you mean 'paper'"):
-        space_of("papers", RANGES, ())
+        read_space("papers", RANGES, ())
     with pytest.raises(UsageError, match="flags give all"):
-        space_of("original", RANGES, ("epochs", "batch_size", "lr", "random_seed"))
+        read_space("original", RANGES, ("epochs", "batch_size", "lr", "random_seed"))
 
 
 def test_settings_that_contradict_each_other(tmp_path: Path) -> None:
-    space = space_of(written(tmp_path, "freeze_backbone: {choices: [true, false]}"), RANGES, ())
+    space = read_space(written(tmp_path, "freeze_backbone: {choices: [true, false]}"), RANGES, ())
     with pytest.raises(UsageError, match="leave lp_epochs out"):
-        settings_of(space, {"freeze_backbone": "true"}, TrainingSettings(lp_epochs=2))
+        apply_trial(space, {"freeze_backbone": "true"}, TrainingSettings(lp_epochs=2))
 
 
 def drawn_by(sampler: str, space: Space, number: int, seed: int = 0) -> dict[str, object]:
-    return draw(sampler, seed, optuna.create_study(), number, space)
+    return draw_trial(sampler, seed, optuna.create_study(), number, space)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -140,13 +140,13 @@ def test_the_estimator_learns_and_stores_nothing() -> None:
     space = {"lr": Hyperparameter(low=1e-6, high=1e-2, log=True), "optimizer": Hyperparameter(choices=("adamw", "sgd"))}
     study = optuna.create_study(direction="maximize")
     for number in range(30):  # Good is what is near 1e-4.
-        values = draw("random", 0, study, number, space)
+        values = draw_trial("random", 0, study, number, space)
         value = -abs(math.log10(values["lr"]) + 4)
         study.add_trial(create_trial(params=values, distributions=distributions(space), value=value))
     study.add_trial(create_trial(state=TrialState.RUNNING, params=values, distributions=distributions(space)))
     before = [(trial.number, trial.params, trial.system_attrs) for trial in study.trials]
-    drawn = [draw("tpe", 0, study, number, space) for number in range(31, 41)]
-    assert drawn == [draw("tpe", 0, study, number, space) for number in range(31, 41)]
+    drawn = [draw_trial("tpe", 0, study, number, space) for number in range(31, 41)]
+    assert drawn == [draw_trial("tpe", 0, study, number, space) for number in range(31, 41)]
     assert before == [(trial.number, trial.params, trial.system_attrs) for trial in study.trials]
     misses = [abs(math.log10(values["lr"]) + 4) for values in drawn]
     assert sum(misses) / len(misses) < 0.5, "chance would be off by 1 on average"

@@ -15,7 +15,7 @@ from torch import nn
 
 from soups.core.errors import EnvironmentFailure
 from soups.core.preprocessing import Preprocessing
-from soups.data.augment.augment import augmentation_of
+from soups.data.augment.augment import build_augmentation
 from soups.data.images.cache import Images, open_images
 from soups.data.images.geometry import evaluation_geometry, training_geometry
 from soups.evaluation.logits import EvaluationSet
@@ -24,7 +24,7 @@ from soups.runtime.devices import Runtime
 from soups.training.finetune import Finetune, Outcome
 from soups.training.settings import TrainingSettings
 from soups.training.state import StateFile
-from soups.training.step import Descent
+from soups.training.step import OptimizerStep
 from soups.training.training_set import TrainingSet
 
 PREPROCESSING = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -103,7 +103,7 @@ GEOMETRIES = training_geometry, evaluation_geometry
 
 
 def training_set(images: Images, weights: np.ndarray | None) -> TrainingSet:
-    return TrainingSet(images, LABELS, np.arange(len(LABELS)), augmentation_of(PREPROCESSING), class_weights=weights)
+    return TrainingSet(images, LABELS, np.arange(len(LABELS)), build_augmentation(PREPROCESSING), class_weights=weights)
 
 
 def same(first: Outcome, second: Outcome) -> bool:
@@ -155,9 +155,9 @@ def test_a_signal_saves_and_leaves(
 ) -> None:
     whole, _ = train()
     steps = 0
-    ordinary, forward = Descent.step, Classifier.forward
+    ordinary, forward = OptimizerStep.step, Classifier.forward
 
-    def step(self: Descent, *arguments: Any) -> float:
+    def step(self: OptimizerStep, *arguments: Any) -> float:
         nonlocal steps
         steps += 1
         if moment == "step" and steps == 2:
@@ -175,7 +175,7 @@ def test_a_signal_saves_and_leaves(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(Descent, "step", step)
+        patch.setattr(OptimizerStep, "step", step)
         patch.setattr(Classifier, "forward", validating)
         with pytest.raises((KeyboardInterrupt, SystemExit)) as caught:
             train(StateFile(path, "these", 0))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from soups.weights.chunked_mean import means
+from soups.weights.chunked_mean import chunked_means
 
 
 def columns(dtype: torch.dtype) -> dict[str, list[torch.Tensor]]:
@@ -28,7 +28,7 @@ def test_pieces_give_the_bits_of_whole_tensors(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = means(given, shares, 2.8)
+        found = chunked_means(given, shares, 2.8)
         assert torch.get_num_threads() == threads  # As the caller left it.
     finally:
         torch.set_num_threads(before)
@@ -45,9 +45,9 @@ def test_pieces_give_the_bits_of_whole_tensors(
 def test_the_number_of_threads_is_given_back_after_an_error() -> None:
     before = torch.get_num_threads()
     with pytest.raises(RuntimeError):
-        means({"a": [torch.ones(2), torch.ones(3)]}, [1.0, 1.0], 2.0)
+        chunked_means({"a": [torch.ones(2), torch.ones(3)]}, [1.0, 1.0], 2.0)
     assert torch.get_num_threads() == before
 
 
 def test_nothing_to_average() -> None:
-    assert means({}, [1.0], 1.0) == {}
+    assert chunked_means({}, [1.0], 1.0) == {}

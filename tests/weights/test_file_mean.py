@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from soups.checkpoints.checkpoint import Card, card_text, write_checkpoint
 from soups.weights import file_mean as filemeans
-from soups.weights.file_mean import NotFinite, has_plain_mean, write_mean
-from soups.weights.state_dict import average_mapped
+from soups.weights.file_mean import NotFinite, can_average_files, write_mean
+from soups.weights.state_dict import average_mapped_states
 
 CARD = Card.model_validate(
     {
@@ -50,9 +50,9 @@ def test_the_bytes_are_those_of_averaging_and_writing(
     monkeypatch.setattr(filemeans, "_PIECE", piece)
     states = [state_of(seed) for seed in range(number)]
     files = files_of(tmp_path, states)
-    assert has_plain_mean(files)
+    assert can_average_files(files)
     sha256 = write_mean(tmp_path / "mean.safetensors", files, card_text(CARD), threads)
-    mean = average_mapped([(str(seed), state) for seed, state in enumerate(states)])
+    mean = average_mapped_states([(str(seed), state) for seed, state in enumerate(states)])
     assert write_checkpoint(tmp_path / "expected.safetensors", mean, CARD) == sha256
     assert (tmp_path / "mean.safetensors").read_bytes() == (tmp_path / "expected.safetensors").read_bytes()
 
@@ -72,8 +72,8 @@ def test_other_files_are_left_to_torch(tmp_path: Path) -> None:
     same, wide, brain = files_of(
         tmp_path, [state, {**state, "z": torch.ones(8, 5)}, {**state, "z": torch.ones(7, 5, dtype=torch.bfloat16)}]
     )
-    assert has_plain_mean([same, same]) and not has_plain_mean([same, wide])
-    assert not has_plain_mean([brain, brain])
+    assert can_average_files([same, same]) and not can_average_files([same, wide])
+    assert not can_average_files([brain, brain])
     # Another tool may lay tensors out in another order: the same names at other places.
     moved = tmp_path / "moved.safetensors"
     save_file({"b": torch.ones(2), "a": torch.ones(2)}, moved)
@@ -81,7 +81,7 @@ def test_other_files_are_left_to_torch(tmp_path: Path) -> None:
     swapped = text.replace(b"[0,8]", b"[x,y]").replace(b"[8,16]", b"[0,8]").replace(b"[x,y]", b"[8,16]")
     assert swapped != text and len(swapped) == len(text)
     moved.write_bytes(swapped)
-    assert not has_plain_mean([moved, moved])
+    assert not can_average_files([moved, moved])
 
 
 def test_torch_is_not_loaded(tmp_path: Path) -> None:

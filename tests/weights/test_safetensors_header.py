@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from soups.core.errors import DataError
-from soups.weights.safetensors_header import content_of, file_order, header_bytes, layout_of, read_header
+from soups.weights.safetensors_header import file_order, header_bytes, layout_of, read_header, tensor_contents
 
 DTYPES = [
     *(torch.uint64, torch.int64, torch.float64, torch.complex64, torch.float32, torch.uint32, torch.int32),
@@ -33,7 +33,9 @@ def a_state() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("metadata", [{"card": '{"a":"müsli \\u00e9 \\" \n"}'}, {"card": ""}])
 @pytest.mark.parametrize("state", [a_state(), {}, {"one": torch.ones(2)}])
 def test_bytes_are_those_of_safetensors(state: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    written = header_bytes(layout_of(state), metadata) + b"".join(bytes(content) for content, _ in content_of(state))
+    written = header_bytes(layout_of(state), metadata) + b"".join(
+        bytes(content) for content, _ in tensor_contents(state)
+    )
     assert written == save(state, metadata)
 
 
@@ -55,7 +57,7 @@ def test_a_dtype_that_has_no_name_here_keeps_its_code(tmp_path: Path) -> None:
 def test_only_what_cannot_be_written_as_it_lies_is_copied() -> None:
     whole = torch.arange(12.0).view(3, 4)
     parts = {"a": whole, "b": whole, "c": whole[1:], "d": whole.T, "e": whole[:, 1]}
-    found = dict(zip(file_order(layout_of(parts)), content_of(parts), strict=True))
+    found = dict(zip(file_order(layout_of(parts)), tensor_contents(parts), strict=True))
     assert [copied for _, copied in found.values()] == [False, False, False, True, True]
     for key, (content, _) in found.items():
         assert bytes(content) == parts[key].contiguous().numpy().tobytes()

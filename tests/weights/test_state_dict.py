@@ -12,13 +12,13 @@ from soups.weights.safetensors_header import layout_of
 from soups.weights.state_dict import (
     INTEGER_RULE,
     WeightedSum,
-    average,
-    average_mapped,
+    average_mapped_states,
+    average_states,
     check_compatible,
+    check_finite,
     first_not_finite,
     integer_rule,
-    refuse_not_finite,
-    tied,
+    tied_groups,
 )
 
 
@@ -36,7 +36,7 @@ def random_state(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, tor
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
 def test_mean_is_the_exact_mean_rounded_once(dtype: torch.dtype, number: int) -> None:
     states = [random_state(seed, dtype) for seed in range(number)]
-    mean = average((str(index), state) for index, state in enumerate(states))
+    mean = average_states((str(index), state) for index, state in enumerate(states))
     for index in range(12):
         exact = sum(Fraction(state["weight"].flatten()[index].item()) for state in states) / number
         expected = torch.tensor(float(exact), dtype=torch.float64).to(dtype)
@@ -47,32 +47,32 @@ def test_mean_is_the_exact_mean_rounded_once(dtype: torch.dtype, number: int) ->
 def test_low_precision_ingredients_are_not_summed_in_low_precision() -> None:
     big, small = torch.tensor([256.0], dtype=torch.bfloat16), torch.tensor([1.0], dtype=torch.bfloat16)
     states = [("big", {"w": big})] + [(f"small{index}", {"w": small}) for index in range(63)]
-    assert average(states)["w"].item() == 5.0  # (256 + 63) / 64 = 4.98; added in bfloat16 it would be 4.
+    assert average_states(states)["w"].item() == 5.0  # (256 + 63) / 64 = 4.98; added in bfloat16 it would be 4.
 
 
 def test_every_order_gives_the_same_bits() -> None:
     states = [(str(seed), random_state(seed)) for seed in range(5)]
-    reference = average(states)
+    reference = average_states(states)
     for order in itertools.permutations(states):
-        assert torch.equal(average(order)["weight"], reference["weight"])
+        assert torch.equal(average_states(order)["weight"], reference["weight"])
 
 
 def test_counters_come_from_the_first() -> None:
-    mean = average([("a", random_state(7)), ("b", random_state(9))])
+    mean = average_states([("a", random_state(7)), ("b", random_state(9))])
     assert mean["counter"].item() == 7 and mean["mask"].tolist() == [True, False]
 
 
 def test_weights_are_divided_by_their_sum() -> None:
     states = [("a", {"w": torch.tensor([1.0])}), ("b", {"w": torch.tensor([5.0])})]
-    assert average(states, weights=[3, 1])["w"].item() == 2.0
-    assert average(states, weights=[0.5, 0.5])["w"].item() == 3.0
+    assert average_states(states, weights=[3, 1])["w"].item() == 2.0
+    assert average_states(states, weights=[0.5, 0.5])["w"].item() == 3.0
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, 1.0, 1.0], [1.0, -1.0]])
 def test_weights_that_do_not_fit(weights: list[float]) -> None:
     states = [("a", {"w": torch.tensor([1.0])}), ("b", {"w": torch.tensor([5.0])})]
     with pytest.raises(UsageError, match="weights"):
-        average(states, weights=weights)
+        average_states(states, weights=weights)
 
 
 def test_ingredients_are_left_alone() -> None:
@@ -118,7 +118,7 @@ def test_mean_with_is_add_then_mean_and_changes_nothing() -> None:
 def test_tensors_that_do_not_fit_are_named(change: dict, words: str) -> None:
     odd = {key: value for key, value in (random_state(1) | change).items() if value is not None}
     with pytest.raises(DataError, match=words):
-        average([("first", random_state(0)), ("odd", odd)])
+        average_states([("first", random_state(0)), ("odd", odd)])
     total = WeightedSum()
     total.add(random_state(0), name="first")
     with pytest.raises(DataError, match=words):
@@ -133,7 +133,7 @@ def test_the_first_misfit_by_name_is_reported() -> None:
 
 def test_no_ingredients() -> None:
     with pytest.raises(DataError, match="no ingredients"):
-        average([])
+        average_states([])
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -153,7 +153,7 @@ def test_mapped_states_give_the_bits_of_one_after_the_other(weighted: bool, monk
             for number in range(5)
         ]
         weights = [0.3, 2.0, 0.0, 1.0, 0.7] if weighted else None
-        one_by_one, mapped = average(states, weights), average_mapped(states, weights)
+        one_by_one, mapped = average_states(states, weights), average_mapped_states(states, weights)
         assert one_by_one.keys() == mapped.keys()
         for key, tensor in one_by_one.items():
             assert tensor.dtype == mapped[key].dtype
@@ -163,15 +163,15 @@ def test_mapped_states_give_the_bits_of_one_after_the_other(weighted: bool, monk
 def test_mapped_states_that_cannot_be_averaged() -> None:
     good = {"w": torch.ones(3)}
     with pytest.raises(DataError, match="a soup of no ingredients"):
-        average_mapped([])
+        average_mapped_states([])
     with pytest.raises(DataError, match="m1: tensor 'w' does not fit m0"):
-        average_mapped([("m0", good), ("m1", {"w": torch.ones(4)})])
+        average_mapped_states([("m0", good), ("m1", {"w": torch.ones(4)})])
     with pytest.raises(DataError, match="m1: tensor 'w' holds NaN"):
-        average_mapped([("m0", good), ("m1", {"w": torch.tensor([0.0, float("nan"), 0.0])})])
+        average_mapped_states([("m0", good), ("m1", {"w": torch.tensor([0.0, float("nan"), 0.0])})])
     with pytest.raises(UsageError, match="as many weights as models"):
-        average_mapped([("m0", good)], [1.0, 2.0])
+        average_mapped_states([("m0", good)], [1.0, 2.0])
     with pytest.raises(UsageError, match="sum to zero"):
-        average_mapped([("m0", good), ("m1", good)], [1.0, -1.0])
+        average_mapped_states([("m0", good), ("m1", good)], [1.0, -1.0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e5m2])
@@ -179,21 +179,21 @@ def test_mapped_states_that_cannot_be_averaged() -> None:
 def test_what_is_not_finite_is_named(dtype: torch.dtype, value: float, word: str) -> None:
     good = {"n": torch.tensor(5), "a": torch.ones(9).to(dtype), "b": torch.ones(3, 4).to(dtype), "e": torch.ones(0)}
     assert first_not_finite(good) is None
-    refuse_not_finite(good, "m")
+    check_finite(good, "m")
     wrong = good | {
         "b": torch.ones(4, 3).index_put((torch.tensor(2), torch.tensor(1)), torch.tensor(value)).T.to(dtype)
     }
     assert first_not_finite(wrong | {"c": wrong["b"]}) == "b"
     with pytest.raises(DataError, match=rf"m: tensor 'b' holds {word}\n  expected: finite numbers\n.*diverged"):
-        refuse_not_finite(wrong, "m")
-    for way in average, average_mapped:
+        check_finite(wrong, "m")
+    for way in average_states, average_mapped_states:
         with pytest.raises(DataError, match=rf"wrong: tensor 'b' holds {word}"):
             way([("good", good), ("wrong", wrong), ("good too", good)])
 
 
 def test_infinities_that_cancel_or_weigh_nothing_are_found() -> None:
     states = [("plus", {"w": torch.tensor([math.inf])}), ("minus", {"w": torch.tensor([-math.inf])})]
-    for way in average, average_mapped:
+    for way in average_states, average_mapped_states:
         with pytest.raises(DataError, match="plus: tensor 'w' holds infinity"):
             way(states)
         with pytest.raises(DataError, match="minus: tensor 'w' holds infinity"):
@@ -204,7 +204,7 @@ def test_largest_numbers_are_averaged_and_an_overflow_is_no_fault_of_a_model() -
     for dtype in torch.float16, torch.bfloat16, torch.float32:
         largest = torch.full((5,), torch.finfo(dtype).max, dtype=dtype)
         states = [("a", {"w": largest}), ("b", {"w": largest}), ("c", {"w": -largest})]
-        for way in average, average_mapped:
+        for way in average_states, average_mapped_states:
             assert torch.equal(way(states[:2])["w"], largest)
             with pytest.raises(DataError, match=rf"the average of tensor 'w' is too large for {dtype}(?s:.*)weights"):
                 way(states[1:], [2.0, -1.0])
@@ -233,13 +233,13 @@ def tied_state(seed: int, *groups: str) -> dict[str, torch.Tensor]:
 def test_what_is_tied_in_all_stays_tied(groups: list[list[str]], together: list[list[str]]) -> None:
     states = [(f"m{seed}", tied_state(seed, *each)) for seed, each in enumerate(groups)]
     alone = [(name, {key: tensor.clone() for key, tensor in state.items()}) for name, state in states]
-    expected = average(alone)
+    expected = average_states(alone)
     total = WeightedSum()
     for name, state in states[:-1]:
         total.add(state, name=name)
     ahead = total.copy().mean_with(states[-1][1])
     total.add(states[-1][1])
-    for mean in average(states), average_mapped(states), ahead, total.mean(), total.copy().mean():
+    for mean in average_states(states), average_mapped_states(states), ahead, total.mean(), total.copy().mean():
         assert list(mean) == list(expected)
         assert all(torch.equal(mean[key], expected[key]) for key in expected)
         places: dict[int, list[str]] = {}
@@ -252,7 +252,7 @@ def test_views_of_one_storage_are_tied_only_where_they_are_the_same() -> None:
     whole = torch.arange(6.0)
     state = {"whole": whole, "same": whole, "part": whole[:3], "shaped": whole.view(2, 3), "empty": whole[:0]}
     state |= {"bits": whole.view(torch.int32), "empty too": whole[:0]}
-    assert tied(state) == {key: "whole" if key == "same" else key for key in state}
+    assert tied_groups(state) == {key: "whole" if key == "same" else key for key in state}
 
 
 def test_tied_tensors_take_the_room_of_one() -> None:

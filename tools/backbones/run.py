@@ -19,12 +19,12 @@ from soups.core.errors import DataError, PartialFailure, UsageError, UserError
 from soups.data.settings import DataSettings
 from soups.files.atomic import append_record, fingerprint, read_records, read_table, write_table
 from soups.models.settings import ModelSettings
-from soups.pipeline.commands.main import cook
+from soups.pipeline.commands.main import run_main
 from soups.pipeline.commands.predict import predict
 from soups.pipeline.run.run import Run, existing_run
 from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings, MainSettings, RunSettings
 from soups.pipeline.train.finetune import finetune
-from soups.report.comparison import align
+from soups.report.comparison import align_columns
 from soups.runtime.devices import RuntimeSettings
 from soups.training.settings import TrainingSettings
 from tools.backbones.settings import BackboneSettings
@@ -63,7 +63,7 @@ class Trial:
         return run
 
 
-def try_backbones(given: cli.Given[BackboneSettings]) -> None:
+def try_backbones(given: cli.ParsedSettings[BackboneSettings]) -> None:
     """Try what was not tried with these versions; print the table of all that is asked for.
 
     Raises:
@@ -166,7 +166,7 @@ def _train(trial: Trial) -> None:
         i="0,1",
         training=TrainingSettings(epochs=1, batch_size=images, lr=1e-3, warmup=0),
     )
-    finetune(cli.Given(settings, frozenset({"i"})))
+    finetune(cli.ParsedSettings(settings, frozenset({"i"})))
     run = trial.run
     speeds = [
         line["images_per_second"] for log in (run.folder / "logs/training").iterdir() for line in read_records(log)
@@ -195,7 +195,7 @@ def _load(trial: Trial) -> None:
 def _soup(trial: Trial) -> None:
     """The uniform soup of the two, and how far it is from their mean; BatchNorm's statistics are its own."""
     settings = MainSettings(run=trial.place, runtime=trial.runtime, uniform_soup=True)
-    cook(cli.Given(settings, frozenset()))
+    run_main(cli.ParsedSettings(settings, frozenset()))
     first, second = (read_state(path) for path in trial.run.finetunes())
     soup = read_state(trial.run.soup_path("uniform"))
     differences = [
@@ -215,7 +215,7 @@ def _vote(trial: Trial) -> None:
     output = trial.folder / "vote.csv"
     settings = InferenceSettings(run=trial.place, runtime=trial.runtime, soft_voting=members, output=str(output))
     with contextlib.redirect_stdout(io.StringIO()):  # It prints the path.
-        predict(cli.Given(settings, frozenset({"soft_voting", "output"})))
+        predict(cli.ParsedSettings(settings, frozenset({"soft_voting", "output"})))
     if len(read_table(output)) != len(_COLOURS) * _IMAGES["test"]:
         raise DataError("the vote does not answer for each image", found=f"{len(read_table(output))} rows")
 
@@ -266,7 +266,7 @@ def format_trials(lines: Sequence[Mapping[str, Any]]) -> str:
             ]
         )
     reasons = [f"{line['backbone']}: {line['failed']}: {line['reason']}" for line in lines if line["failed"]]
-    return "\n".join([align(cells), *reasons])
+    return "\n".join([align_columns(cells), *reasons])
 
 
 def _number(value: float | None, form: str) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.core.processors import available_cores
-from soups.files.atomic import fingerprint, whole_file, write_json
+from soups.files.atomic import atomic_write, fingerprint, write_json
 from soups.runtime.devices import cache_dir
-from soups.training.schedule import factor
+from soups.training.schedule import lr_factor
 from tools.demo_data.folders import alone, whole_folder
 from tools.demo_data.lessons import LESSONS, Batch, Lessons
 from tools.demo_data.settings import BaseSettings
@@ -85,7 +85,7 @@ def _train_and_save(folder: Path, settings: BaseSettings) -> None:
             weights = _train(settings, LESSONS[settings.subject])
     finally:
         torch.set_num_threads(threads)
-    with whole_file(folder / WEIGHTS) as temporary:
+    with atomic_write(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
     lessons = LESSONS[settings.subject]
     preprocess: dict[str, Any] = {"mean": list(lessons.mean), "std": list(lessons.std)}
@@ -103,7 +103,7 @@ def _train(settings: BaseSettings, lessons: Lessons) -> "dict[str, torch.Tensor]
     model = open_clip.CLIP(**config, init_logit_scale=math.log(lessons.scale))
     optimizer = _optimizer(model, settings)
     steps = math.ceil(settings.images / settings.batch_size) * settings.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, steps, settings.warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, steps, settings.warmup))
     for epoch in range(settings.epochs):
         began, losses = time.perf_counter(), []
         for batch in lessons.batches(settings, epoch):

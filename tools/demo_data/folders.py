@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soups.core.errors import DataError
-from soups.files.atomic import explained_write, fingerprint, sync_folder, write_json
+from soups.files.atomic import explain_write_errors, fingerprint, sync_folder, write_json
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def alone(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock
 
-    with explained_write(folder):
+    with explain_write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f".{folder.name}.lock"))
         lock.acquire()
@@ -43,7 +43,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         EnvironmentFailure: the disk is full or the folder may not be written.
     """
     making, old = (folder.with_name(f".{folder.name}.{word}") for word in ("making", "old"))
-    with explained_write(folder):
+    with explain_write_errors(folder):
         for stray in (making, old):
             shutil.rmtree(stray, ignore_errors=True)
         making.mkdir()

@@ -36,7 +36,7 @@ class Report:
         self.problems += problems
 
 
-def torture(given: cli.Given[TortureSettings], root: Path) -> None:
+def torture(given: cli.ParsedSettings[TortureSettings], root: Path) -> None:
     """Do what was asked for and print what was found.
 
     Args:

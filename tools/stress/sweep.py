@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from soups.files.atomic import whole_file
+from soups.files.atomic import atomic_write
 from tools.stress.commands import Command
 
 _COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
@@ -27,7 +27,7 @@ def make_images(folder: Path) -> None:
             for number in range(_IMAGES):
                 pixels = np.array(colour) + generator.integers(-_NOISE, _NOISE, (16, 16, 3))
                 path = folder / ("train" if person < _PEOPLE else "test") / name / f"p{person}_{number}.png"
-                with whole_file(path) as temporary:
+                with atomic_write(path) as temporary:
                     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(temporary, format="png")
 
 

@@ -12,7 +12,7 @@ from soups.core.errors import unknown_name
 from soups.core.preprocessing import Preprocessing
 from soups.data.augment.crops import Flip, RandomCrop
 from soups.data.augment.rand_augment import RandAugment
-from soups.data.augment.transforms import Transform, jitter_and_noise
+from soups.data.augment.transforms import Transform, colour_jitter_and_noise
 from soups.data.images.geometry import Geometry, evaluation_geometry, training_geometry
 from soups.runtime.devices import seeded_globals
 
@@ -78,7 +78,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Kind:
+class AugmentationKind:
     """A kind of augmentation."""
 
     steps: Callable[[Preprocessing], tuple[Step, ...]]
@@ -97,16 +97,18 @@ def _nothing(preprocessing: Preprocessing) -> tuple[Step, ...]:
     return ()
 
 
-AUGMENTATIONS: dict[str, Kind] = {
-    "crop": Kind(_random_crop, room=True),
-    "randaugment": Kind(_random_crop, room=True),  # With a RandAugment by default; any other kind can have one as well.
-    "base": Kind(_nothing),
-    "none": Kind(_nothing),  # And never a RandAugment.
-    "custom": Kind(jitter_and_noise, cut=(320, 256)),
+AUGMENTATIONS: dict[str, AugmentationKind] = {
+    "crop": AugmentationKind(_random_crop, room=True),
+    "randaugment": AugmentationKind(
+        _random_crop, room=True
+    ),  # With a RandAugment by default; any other kind can have one as well.
+    "base": AugmentationKind(_nothing),
+    "none": AugmentationKind(_nothing),  # And never a RandAugment.
+    "custom": AugmentationKind(colour_jitter_and_noise, cut=(320, 256)),
 }
 
 
-def kind_of(name: str) -> Kind:
+def find_augmentation(name: str) -> AugmentationKind:
     """A kind by its name, or the one that a transform of albumentations makes.
 
     Args:
@@ -116,15 +118,17 @@ def kind_of(name: str) -> Kind:
         UsageError: there is no such kind.
     """
     if name.startswith("{"):
-        return Kind(lambda _: (Transform(name),), room=True)
+        return AugmentationKind(lambda _: (Transform(name),), room=True)
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, [*AUGMENTATIONS, "a YAML file of albumentations"])
     return AUGMENTATIONS[name]
 
 
-def augmentation_of(preprocessing: Preprocessing, name: str = "crop", rand_augment: str | None = None) -> Augmentation:
+def build_augmentation(
+    preprocessing: Preprocessing, name: str = "crop", rand_augment: str | None = None
+) -> Augmentation:
     """What is done to a model's training images: a kind, then RandAugment where a string says so."""
-    steps = kind_of(name).steps(preprocessing)
+    steps = find_augmentation(name).steps(preprocessing)
     if rand_augment is not None:
         red, green, blue = (round(255 * mean) for mean in preprocessing.mean)
         steps += (RandAugment(rand_augment, preprocessing.size, (red, green, blue)),)
@@ -137,15 +141,19 @@ def copies_augmentation(
     """What is done to the copies of oversampled images: the same as to others, the same mirrored, or another kind."""
     if name == "same":
         return own
-    return own.after(Flip()) if name == FLIP else augmentation_of(preprocessing, name, rand_augment)
+    return own.after(Flip()) if name == FLIP else build_augmentation(preprocessing, name, rand_augment)
 
 
 def augmented_geometry(preprocessing: Preprocessing, name: str, cache_size: int | None = None) -> Geometry:
     """How images come to an augmentation: as the model evaluates them, or with room around."""
-    return training_geometry(preprocessing, cache_size) if kind_of(name).room else evaluation_geometry(preprocessing)
+    return (
+        training_geometry(preprocessing, cache_size)
+        if find_augmentation(name).room
+        else evaluation_geometry(preprocessing)
+    )
 
 
 def augmented_preprocessing(preprocessing: Preprocessing, name: str) -> Preprocessing:
     """How a model that was trained with a kind of augmentation wants its images ever after."""
-    cut = kind_of(name).cut
+    cut = find_augmentation(name).cut
     return preprocessing if cut is None else preprocessing.model_copy(update={"cut": cut, "resize": "squash"})

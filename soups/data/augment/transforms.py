@@ -70,7 +70,7 @@ class Transform:
         return {"content": self.content}
 
 
-def jitter_and_noise(preprocessing: Preprocessing) -> tuple[Transform, ...]:
+def colour_jitter_and_noise(preprocessing: Preprocessing) -> tuple[Transform, ...]:
     """Colours changed by up to a tenth, and Gaussian noise of one standard deviation of the normalised input.
 
     The noise is added to pixels, so black and white clip it; the original added it after normalising.

@@ -21,10 +21,10 @@ import numpy as np
 from soups.core.errors import DataError, EnvironmentFailure
 from soups.core.processors import available_cores
 from soups.core.progress import track
-from soups.data.images.decode import bad_images, quiet, read_pixels, unreadable
-from soups.data.images.geometry import Geometry, apply
-from soups.files.atomic import compact_json, explained_write, whole_file, write_text
-from soups.files.file_hashes import hashes_of
+from soups.data.images.decode import find_unreadable, read_pixels, suppress_pillow_warnings, unreadable_error
+from soups.data.images.geometry import Geometry, resize_and_crop
+from soups.files.atomic import atomic_write, compact_json, explain_write_errors, write_text
+from soups.files.file_hashes import hash_files
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _key(paths: Sequence[Path], geometry: Geometry, folder: Path) -> str:
 
     identity = {"format": FORMAT, "pillow": PIL.__version__, "geometry": _identity(geometry)}
     digest = hashlib.sha256(compact_json(identity).encode())
-    for sha256 in hashes_of(paths, folder):
+    for sha256 in hash_files(paths, folder):
         digest.update(sha256.encode())
     return digest.hexdigest()[:32]
 
@@ -151,7 +151,7 @@ def _build_once(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:
     size = len(paths) * geometry.crop**2 * 3
     if _is_complete(file, size):
         return
-    with explained_write(file):
+    with explain_write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file.with_name(f".{file.name}.lock"))
         lock.acquire()
@@ -186,31 +186,31 @@ def _refuse_full_disk(file: Path, size: int) -> None:
 
 def _build(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:
     bad: list[tuple[Path, str]] = []
-    with quiet(), whole_file(file) as temporary, temporary.open("wb", buffering=2**20) as stream:
-        prepared = in_threads(partial(try_image, geometry), paths)
+    with suppress_pillow_warnings(), atomic_write(file) as temporary, temporary.open("wb", buffering=2**20) as stream:
+        prepared = map_in_threads(partial(try_image, geometry), paths)
         for path, pixels in zip(paths, track(prepared, "preparing images", total=len(paths)), strict=True):
             if isinstance(pixels, DataError):
                 bad.append((path, pixels.problem.removeprefix(f"{path}: ")))
             elif not bad:
                 stream.write(pixels.tobytes())
         if bad:
-            raise unreadable(bad)
+            raise unreadable_error(bad)
 
 
 def _prepare(geometry: Geometry, path: Path) -> np.ndarray:
-    with quiet():
-        return apply(read_pixels(path), geometry)
+    with suppress_pillow_warnings():
+        return resize_and_crop(read_pixels(path), geometry)
 
 
 def try_image(geometry: Geometry, path: Path) -> np.ndarray | DataError:
-    """The pixels of an image at a size, (S, S, 3) uint8, or what is wrong with it; for threads under one `quiet`."""
+    """The pixels of an image at a size, (S, S, 3) uint8, or what is wrong with it; for threads under one `suppress_pillow_warnings`."""
     try:
-        return apply(read_pixels(path), geometry)
+        return resize_and_crop(read_pixels(path), geometry)
     except DataError as error:
         return error
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """Results in the order of the items, computed a little ahead, so that memory does not grow with their number."""
     threads = min(16, available_cores())
     ahead: deque[Future[Result]] = deque()
@@ -231,8 +231,8 @@ def _check_once(paths: Sequence[Path], marker: Path) -> None:
     """Decode each image once, to list all bad ones before the work starts; remembered by a marker file."""
     if marker.exists():
         return
-    if bad := bad_images(paths):
-        raise unreadable(bad)
+    if bad := find_unreadable(paths):
+        raise unreadable_error(bad)
     try:
         write_text(marker, f"{len(paths)} images of this content can be read.{os.linesep}")
     except EnvironmentFailure:

@@ -40,16 +40,16 @@ def decode(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, no regular file, empty, no image, cut short, damaged or over 178 million pixels.
     """
-    with quiet():
+    with suppress_pillow_warnings():
         return read_pixels(path)
 
 
-def bad_images(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+def find_unreadable(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     """The paths that `decode` refuses, each with the reason in a few words, in the order given.
 
     Every file is decoded in full, in threads, since a file that opens may still be cut short.
     """
-    with quiet(), ThreadPoolExecutor(_threads()) as pool:
+    with suppress_pillow_warnings(), ThreadPoolExecutor(_threads()) as pool:
         reasons = pool.map(_reason_against, paths)
         return [
             (path, reason)
@@ -58,7 +58,7 @@ def bad_images(paths: Sequence[Path]) -> list[tuple[Path, str]]:
         ]
 
 
-def unreadable(bad: Sequence[tuple[Path, str]]) -> DataError:
+def unreadable_error(bad: Sequence[tuple[Path, str]]) -> DataError:
     """One error that lists all bad images."""
     lines = "".join(f"\n  {path}: {reason}" for path, reason in bad)
     return DataError(
@@ -69,7 +69,7 @@ def unreadable(bad: Sequence[tuple[Path, str]]) -> DataError:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_pillow_warnings() -> Iterator[None]:
     """Keep Pillow's warnings (odd EXIF, palettes, big images) from the user; for all threads started within."""
     # Python's warning filters belong to the process, so threads must not set them one by one.
     with warnings.catch_warnings():
@@ -78,14 +78,14 @@ def quiet() -> Iterator[None]:
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """As `decode`, for use in threads under one `quiet`."""
+    """As `decode`, for use in threads under one `suppress_pillow_warnings`."""
     _refuse_special(path)
     try:
         return _pixels(path)
     except Exception as error:
         # Pillow's readers raise nearly anything on damaged files: OSError, SyntaxError, ValueError, TypeError,
         # OverflowError, struct.error, DecompressionBombError, …
-        raise DataError(f"{path}: {reason_of(error)}", expected="a whole image file") from error
+        raise DataError(f"{path}: {failure_reason(error)}", expected="a whole image file") from error
 
 
 def _threads() -> int:
@@ -113,7 +113,7 @@ def _refuse_special(path: Path) -> None:
         raise DataError(f"{path}: an empty file", expected="an image file")
 
 
-def reason_of(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """What a reader's exception means, in a few words."""
     from PIL import Image, UnidentifiedImageError
 
@@ -132,11 +132,11 @@ def _pixels(path: Path) -> np.ndarray:
 
     Image.init()
     with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
-        return picture_pixels(opened)
+        return pil_to_array(opened)
 
 
-def picture_pixels(opened: "Image.Image") -> np.ndarray:
-    """The pixels of an opened picture, as `decode` gives those of its file; to be called under `quiet`.
+def pil_to_array(opened: "Image.Image") -> np.ndarray:
+    """The pixels of an opened picture, as `decode` gives those of its file; to be called under `suppress_pillow_warnings`.
 
     Raises:
         Exception: of nearly any kind, where the rest of its file turns out to be damaged.

@@ -61,7 +61,7 @@ def training_geometry(preprocessing: Preprocessing, cache_size: int | None = Non
     return Geometry(side, side, preprocessing.interpolation, preprocessing.resize, preprocessing.cut)
 
 
-def apply(image: np.ndarray, geometry: Geometry) -> np.ndarray:
+def resize_and_crop(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Resize and cut, bit for bit as open_clip's evaluation transform before `ToTensor`.
 
     Args:
@@ -84,8 +84,8 @@ def apply(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.array(picture.crop((left, top, left + side, top + side)))
 
 
-def seen_box(width: int, height: int, geometry: Geometry) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the part of an image that `apply` keeps, in the image's own pixels.
+def visible_box(width: int, height: int, geometry: Geometry) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the part of an image that `resize_and_crop` keeps, in the image's own pixels.
 
     Pixel (row, column) of the S × S result shows the place (left + (column + ½) · (right - left) / S, top + (row + ½) ·
     (bottom - top) / S) of the image.

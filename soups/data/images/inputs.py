@@ -9,8 +9,8 @@ import numpy as np
 
 from soups.core.errors import DataError
 from soups.data.images.cache import Images, open_images
-from soups.data.images.decode import decode, picture_pixels, quiet, reason_of
-from soups.data.images.geometry import Geometry, apply
+from soups.data.images.decode import decode, failure_reason, pil_to_array, suppress_pillow_warnings
+from soups.data.images.geometry import Geometry, resize_and_crop
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,7 +21,7 @@ KINDS = "a path, a PIL.Image, or an array (H, W, 3) uint8, RGB in [0, 255]"
 """What one image may be."""
 
 
-def listed(images: "Given | Iterable[Given]") -> "list[Given]":
+def as_list(images: "Given | Iterable[Given]") -> "list[Given]":
     """One image or several as a list of single images, in order; a batch (N, H, W, 3) becomes N of them.
 
     Raises:
@@ -42,7 +42,7 @@ def listed(images: "Given | Iterable[Given]") -> "list[Given]":
     return found
 
 
-def read_given(image: "Given", name: str = "the image") -> np.ndarray:
+def read_input(image: "Given", name: str = "the image") -> np.ndarray:
     """The pixels of one image; those of a file and of the picture that Pillow opens from it are the same.
 
     Args:
@@ -62,10 +62,10 @@ def read_given(image: "Given", name: str = "the image") -> np.ndarray:
         return decode(Path(image))
     if isinstance(image, Image.Image):
         try:
-            with quiet():
-                return picture_pixels(image)
+            with suppress_pillow_warnings():
+                return pil_to_array(image)
         except Exception as error:  # As when files are read.
-            raise DataError(f"{name}: {reason_of(error)}", expected="a whole picture") from error
+            raise DataError(f"{name}: {failure_reason(error)}", expected="a whole picture") from error
     if not isinstance(image, np.ndarray):
         raise DataError(f"{name}: not an image", expected=KINDS, found=_kind(image))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -79,7 +79,7 @@ def read_given(image: "Given", name: str = "the image") -> np.ndarray:
     return image
 
 
-class GivenImages(Images):
+class InputImages(Images):
     """Images that were brought to one size when they were given, and are held in memory."""
 
     def __init__(self, pixels: Sequence[np.ndarray], geometry: Geometry) -> None:
@@ -100,20 +100,20 @@ class GivenImages(Images):
         return True
 
 
-def open_given(images: "Given | Iterable[Given]", geometry: Geometry, folder: Path) -> Images:
+def open_inputs(images: "Given | Iterable[Given]", geometry: Geometry, folder: Path) -> Images:
     """Images of any kind, ready to be read.
 
     Files alone are decoded when they are needed; else all images are brought to the geometry's size and held.
 
     Args:
-        images: one, or several in any mixture; see `listed`.
+        images: one, or several in any mixture; see `as_list`.
         geometry: what is done to each.
         folder: where it is kept which files are known to be readable.
 
     Raises:
         DataError: images that cannot be read; names them, by their place where they have no path.
     """
-    singles = listed(images)
+    singles = as_list(images)
     paths = [Path(image) for image in singles if isinstance(image, str | os.PathLike)]
     if len(paths) == len(singles):
         return open_images(paths, geometry, "off", folder)
@@ -121,13 +121,13 @@ def open_given(images: "Given | Iterable[Given]", geometry: Geometry, folder: Pa
     for index, image in enumerate(singles):
         try:
             name = f"images[{index}]" if len(singles) > 1 else "the image"
-            ready.append(apply(read_given(image, name), geometry))
+            ready.append(resize_and_crop(read_input(image, name), geometry))
         except DataError as error:
             bad.append(error)
     if bad:
         first, more = bad[0], f" (and {len(bad) - 1} more images)" if len(bad) > 1 else ""
         raise DataError(first.problem + more, expected=first.expected, found=first.found, next_step=first.next_step)
-    return GivenImages(ready, geometry)
+    return InputImages(ready, geometry)
 
 
 def _kind(value: object) -> str:

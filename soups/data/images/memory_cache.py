@@ -10,7 +10,7 @@ LIMIT_BYTES = 2**31
 """What is held at the most; images beyond it are decoded each time."""
 
 
-class HeldImages(Images):
+class MemoryCachedImages(Images):
     """The same pixels as the images given; those without a cache file stay in memory once they have been asked for."""
 
     def __init__(self, images: Images, limit_bytes: int = LIMIT_BYTES) -> None:

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.data.images.cache import Images, in_threads, try_image
-from soups.data.images.decode import bad_images, quiet, unreadable
+from soups.data.images.cache import Images, map_in_threads, try_image
+from soups.data.images.decode import find_unreadable, suppress_pillow_warnings, unreadable_error
 
 
 class StreamedImages(Images):
@@ -21,10 +21,10 @@ class StreamedImages(Images):
         """
         side = self.geometry.crop
         taken = np.empty((len(indices), side, side, 3), dtype=np.uint8)
-        with quiet():
+        with suppress_pillow_warnings():
             paths = [self.paths[int(index)] for index in indices]
-            for place, pixels in enumerate(in_threads(partial(try_image, self.geometry), paths)):
+            for place, pixels in enumerate(map_in_threads(partial(try_image, self.geometry), paths)):
                 if isinstance(pixels, DataError):
-                    raise unreadable(bad_images(self.paths)) from pixels
+                    raise unreadable_error(find_unreadable(self.paths)) from pixels
                 taken[place] = pixels
         return taken

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.data.layouts.folders import table_name
-from soups.data.layouts.layouts import folder_classes, folder_samples, layout_of
+from soups.data.layouts.layouts import find_layout, folder_classes, folder_samples
 from soups.data.settings import DataSettings
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ SOURCE = "source"
 """Column of the samples table that names an image's data location, as seen from the folder that all lie in."""
 
 
-def joined_samples(settings: DataSettings) -> "pd.DataFrame":
+def concat_samples(settings: DataSettings) -> "pd.DataFrame":
     """The tables of all data locations, one below the other, with the column `source`.
 
     Images are called by their paths from `settings.root`, so two of one name are two images. A class of one folder may
@@ -29,7 +29,7 @@ def joined_samples(settings: DataSettings) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    layout, root = layout_of(settings), settings.root
+    layout, root = find_layout(settings), settings.root
     classes = set().union(*map(folder_classes, settings.locations)) if layout is folder_samples else set()
     tables = []
     for location in settings.locations:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from soups.core.errors import DataError
 from soups.core.labels import SEPARATOR
-from soups.data.layouts.folders import Folder, existing_folder, table_name
-from soups.data.layouts.schema import Description, read_description
-from soups.data.layouts.tables import column, find_images, located, refuse_doubled
+from soups.data.layouts.folders import FolderListing, existing_folder, table_name
+from soups.data.layouts.schema import LayoutSchema, read_schema
+from soups.data.layouts.tables import check_unique_ids, find_images, locate_table, table_column
 from soups.data.settings import DataSettings
 from soups.files.atomic import read_table
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _SHOWN_PROBLEMS = 10
 
 
-def described_samples(settings: DataSettings) -> "pd.DataFrame":
+def factor_samples(settings: DataSettings) -> "pd.DataFrame":
     """The table of a data set that a description fits: with a column of levels for each factor beside the label.
 
     Raises:
@@ -31,7 +31,7 @@ def described_samples(settings: DataSettings) -> "pd.DataFrame":
         DataError: a folder that does not fit the pattern, a field that means no level, an image that is missing or
             there twice; names all of them.
     """
-    description = read_description(settings.layout, settings.age_bands)
+    description = read_schema(settings.layout, settings.age_bands)
     root = existing_folder(settings.data_location, "--data-location", f"images laid out as {settings.layout} says")
     if description.table is not None:
         return _table(_of_rows(description, settings, root), description)
@@ -45,21 +45,21 @@ def described_samples(settings: DataSettings) -> "pd.DataFrame":
     return _table(_of_paths(description, images, root, settings.skip_bad_images), description)
 
 
-def described_test_samples(settings: DataSettings) -> "pd.DataFrame | None":
+def factor_test_samples(settings: DataSettings) -> "pd.DataFrame | None":
     """The table of labelled test images at `--test-location`, where they are laid out in the same way; None elsewhere.
 
     Raises:
-        DataError: as `described_samples`.
+        DataError: as `factor_samples`.
     """
-    description, location = read_description(settings.layout, settings.age_bands), Path(settings.test_location or "")
+    description, location = read_schema(settings.layout, settings.age_bands), Path(settings.test_location or "")
     images = images_folder(location, description) if description.path is not None and location.is_dir() else None
-    if images is None or not fits(images, description):
+    if images is None or not matches_schema(images, description):
         return None
     rows = _of_paths(description, images, settings.root, settings.skip_bad_images)
     return _table(rows, description).assign(split="test")
 
 
-def images_folder(root: Path, description: Description) -> Path | None:
+def images_folder(root: Path, description: LayoutSchema) -> Path | None:
     """The folder in which the description's pattern begins.
 
     `root/train/<images>`, `root/<images>` or `root` itself: the first that holds something of the pattern, else the
@@ -68,15 +68,15 @@ def images_folder(root: Path, description: Description) -> Path | None:
     name = description.images or "."
     places = [place for place in (root / "train" / name, root / name) if place.is_dir()]
     places += [root] if root not in places else []
-    fitting = [place for place in places if fits(place, description)]
+    fitting = [place for place in places if matches_schema(place, description)]
     if fitting:
         return fitting[0]
     return places[0] if places[0] != root or description.images is None else None
 
 
-def fits(folder: Path, description: Description) -> bool:
+def matches_schema(folder: Path, description: LayoutSchema) -> bool:
     """Whether anything in a folder is named as the pattern's first part says."""
-    content, first = Folder(folder), description.expressions[0]
+    content, first = FolderListing(folder), description.expressions[0]
     if len(description.parts) > 1:
         return any(first.fullmatch(child.name) for child in content.folders)
     return any(first.fullmatch(image.stem) for image in content.images)
@@ -104,7 +104,7 @@ class _Walk:
     skipped: int = 0
 
 
-def _of_paths(description: Description, images: Path, root: Path, without_missing: bool) -> list[tuple[str, _Told]]:
+def _of_paths(description: LayoutSchema, images: Path, root: Path, without_missing: bool) -> list[tuple[str, _Told]]:
     """The name of each image whose path fits, and what it tells."""
     walk, rows = _Walk(), []
     for folder, told in _folders(description, images, walk):
@@ -130,9 +130,9 @@ def _of_paths(description: Description, images: Path, root: Path, without_missin
     return rows
 
 
-def _folders(description: Description, images: Path, walk: _Walk) -> Iterator[tuple[Folder, _Told]]:
+def _folders(description: LayoutSchema, images: Path, walk: _Walk) -> Iterator[tuple[FolderListing, _Told]]:
     """The folders that hold images, and what their names tell."""
-    level = [(Folder(images), _Told({}, {}))]
+    level = [(FolderListing(images), _Told({}, {}))]
     for part, expression in zip(description.parts[:-1], description.expressions[:-1], strict=True):
         below = []
         for folder, told in level:
@@ -145,12 +145,12 @@ def _folders(description: Description, images: Path, walk: _Walk) -> Iterator[tu
                 own, unknown = _told(description, match.groupdict())
                 walk.problems += [f"{name}: {problem}" for problem in unknown]
                 if not unknown:
-                    below.append((Folder(child), told.and_of(own)))
+                    below.append((FolderListing(child), told.and_of(own)))
         level = below
     yield from level
 
 
-def _told(description: Description, fields: dict[str, str]) -> tuple[_Told, list[str]]:
+def _told(description: LayoutSchema, fields: dict[str, str]) -> tuple[_Told, list[str]]:
     """What fields tell, and the problems with those that mean no level."""
     levels, problems = {}, []
     for name, factor in description.factors.items():
@@ -163,7 +163,7 @@ def _told(description: Description, fields: dict[str, str]) -> tuple[_Told, list
     return _Told(fields, levels), problems
 
 
-def _tell_incomplete(description: Description, where: str, values: Counter[str], walk: _Walk) -> None:
+def _tell_incomplete(description: LayoutSchema, where: str, values: Counter[str], walk: _Walk) -> None:
     if description.complete is None:
         return
     wanted = description.values_of(description.complete)
@@ -173,7 +173,7 @@ def _tell_incomplete(description: Description, where: str, values: Counter[str],
         walk.problems.append(f"{where}: {values[doubled[0]]} images {doubled[0]}")
 
 
-def _refuse(description: Description, where: Path, problems: list[str]) -> None:
+def _refuse(description: LayoutSchema, where: Path, problems: list[str]) -> None:
     if not problems:
         raise DataError(f"{where}: no images in it", expected=f"{where}/{description.path}")
     shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN_PROBLEMS])
@@ -185,15 +185,15 @@ def _refuse(description: Description, where: Path, problems: list[str]) -> None:
     )
 
 
-def _of_rows(description: Description, settings: DataSettings, root: Path) -> list[tuple[str, _Told]]:
+def _of_rows(description: LayoutSchema, settings: DataSettings, root: Path) -> list[tuple[str, _Told]]:
     """The image of each row of the description's table, and what the row tells."""
-    path = located(description.table or "", root)
+    path = locate_table(description.table or "", root)
     table = read_table(path)
     asked = f"the layout {settings.layout}"
-    ids = column(table, description.image, path, asked)
-    refuse_doubled(ids, path)
+    ids = table_column(table, description.image, path, asked)
+    check_unique_ids(ids, path)
     wanted = dict.fromkeys([*(factor.field for factor in description.factors.values()), description.group or ""])
-    columns = {name: column(table, name, path, asked) for name in wanted if name}
+    columns = {name: table_column(table, name, path, asked) for name in wanted if name}
     problems, rows = [], []
     for number, image in enumerate(find_images(ids, path, [root], root)):
         told, unknown = _told(description, {name: cells[number] for name, cells in columns.items()})
@@ -204,7 +204,7 @@ def _of_rows(description: Description, settings: DataSettings, root: Path) -> li
     return rows
 
 
-def _table(rows: list[tuple[str, _Told]], description: Description) -> "pd.DataFrame":
+def _table(rows: list[tuple[str, _Told]], description: LayoutSchema) -> "pd.DataFrame":
     import pandas as pd
 
     names, group = list(description.factors), description.group

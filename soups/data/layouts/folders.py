@@ -39,7 +39,7 @@ TEMPLATE_NAMES = ("sample_submission.csv", "info.csv")
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__", "icon\r"}
 
 
-class Folder:
+class FolderListing:
     """One folder's visible content, each list in string order.
 
     Attributes:
@@ -92,21 +92,21 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS  # noqa: PTH122 -- a Path per file costs ten times more.
 
 
-def walk(path: Path, above: frozenset[str] = frozenset()) -> Iterator[Folder]:
+def walk_folders(path: Path, above: frozenset[str] = frozenset()) -> Iterator[FolderListing]:
     """`path` and all folders below it, links followed; a link to a folder above is not entered again."""
     real = os.path.realpath(path)
     if real in above:
         return
-    folder = Folder(path)
+    folder = FolderListing(path)
     yield folder
     for child in folder.folders:
-        yield from walk(child, above | {real})
+        yield from walk_folders(child, above | {real})
 
 
 def images_below(path: Path) -> tuple[list[Path], int]:
     """All image files at any depth, in string order of their paths, and the count of other files."""
     images, others = [], 0
-    for folder in walk(path):
+    for folder in walk_folders(path):
         images += folder.images
         others += len(folder.others)
     return sorted(images, key=lambda image: image.as_posix()), others
@@ -150,7 +150,7 @@ def image_path(name: str, data_location: Path) -> Path:
     return data_location / name
 
 
-def name_keys(image: str) -> list[str]:
+def lookup_keys(image: str) -> list[str]:
     """All names that an id may use for an image, the most telling first.
 
     `train/cat/a.png` → itself, `train/cat/a`, `cat/a.png`, `cat/a`, `a.png`, `a`.
@@ -163,7 +163,7 @@ def name_keys(image: str) -> list[str]:
     return keys
 
 
-def listing(items: list[str], limit: int = 10) -> str:
+def format_list(items: list[str], limit: int = 10) -> str:
     """The items in one text, cut after `limit` with a count of the rest."""
     more = f", … and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError, unknown_name
-from soups.data.layouts.factor_layout import described_samples, described_test_samples
-from soups.data.layouts.folders import Folder, existing_folder, images_below, listing, table_name
+from soups.data.layouts.factor_layout import factor_samples, factor_test_samples
+from soups.data.layouts.folders import FolderListing, existing_folder, format_list, images_below, table_name
 from soups.data.layouts.metadata import has_metadata, metadata_file, metadata_samples, metadata_test_samples
-from soups.data.layouts.schema import ENDINGS, is_described
+from soups.data.layouts.schema import ENDINGS, is_schema
 from soups.data.layouts.tables import csv_samples, csv_test_samples
 from soups.data.settings import DataSettings
 
@@ -46,7 +46,7 @@ def folder_samples(settings: DataSettings, elsewhere: Collection[str] = ()) -> "
             train lacks.
     """
     root = existing_folder(settings.data_location, "--data-location", EXPECTED_FOLDERS)
-    top = Folder(root)
+    top = FolderListing(root)
     names = {path.name: path for path in top.folders}
     if "train" not in names:
         if held := [name for name in _RESERVED if name in names]:
@@ -59,7 +59,7 @@ def folder_samples(settings: DataSettings, elsewhere: Collection[str] = ()) -> "
     if "test" in names and settings.test_location is None:
         rows += _test_folder(names["test"], root, classes)
     if "shifts" in names:
-        for shift in Folder(names["shifts"]).folders:
+        for shift in FolderListing(names["shifts"]).folders:
             if shift.name in _RESERVED:
                 raise DataError(f"{shift}: a shift set cannot be called {shift.name}", next_step="rename the folder")
             rows += _labelled(shift, shift.name, root, classes)
@@ -68,11 +68,11 @@ def folder_samples(settings: DataSettings, elsewhere: Collection[str] = ()) -> "
 
 def folder_classes(location: str) -> set[str]:
     """The classes that a folder's training images have by the names of their folders."""
-    names = {path.name: path for path in Folder(Path(location)).folders} if Path(location).is_dir() else {}
-    return {path.name for path in Folder(names["train"]).folders} if "train" in names else set(names)
+    names = {path.name: path for path in FolderListing(Path(location)).folders} if Path(location).is_dir() else {}
+    return {path.name for path in FolderListing(names["train"]).folders} if "train" in names else set(names)
 
 
-def samples_elsewhere(settings: DataSettings, classes: set[str]) -> "pd.DataFrame":
+def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.DataFrame":
     """The table of the test images at `--test-location`: a folder (by class, flat, or with `images/`), or a table.
 
     Raises:
@@ -80,7 +80,7 @@ def samples_elsewhere(settings: DataSettings, classes: set[str]) -> "pd.DataFram
     """
     root = settings.root
     location = Path(settings.test_location or "")
-    if is_described(settings.layout) and (labelled := described_test_samples(settings)) is not None:
+    if is_schema(settings.layout) and (labelled := factor_test_samples(settings)) is not None:
         return labelled
     if location.is_file():
         return csv_test_samples(location, settings, classes)
@@ -99,7 +99,7 @@ def as_table(rows: list[Row]) -> "pd.DataFrame":
 
 def _labelled(folder: Path, split: str, root: Path, classes: set[str] | None = None) -> list[Row]:
     """Rows of `folder/<class>/…`; `classes` are those of train, where another set is read."""
-    content = Folder(folder)
+    content = FolderListing(folder)
     found = {path.name: images_below(path) for path in content.folders}
     if not found:
         flat = f"{len(content.images)} images outside class folders" if content.images else "no class folders"
@@ -111,14 +111,14 @@ def _labelled(folder: Path, split: str, root: Path, classes: set[str] | None = N
         )
     if empty := [name for name, (images, _) in found.items() if not images]:
         raise DataError(
-            f"{folder}: class folders without images: {listing(empty)}",
+            f"{folder}: class folders without images: {format_list(empty)}",
             expected="at least one image in each",
             next_step="fill or remove them",
         )
     if classes is not None and (foreign := [name for name in found if name not in classes]):
         raise DataError(
-            f"{folder}: classes that train lacks: {listing(foreign)}",
-            expected=f"some of {listing(sorted(classes), 20)}",
+            f"{folder}: classes that train lacks: {format_list(foreign)}",
+            expected=f"some of {format_list(sorted(classes), 20)}",
             next_step="add them to train, or remove them here",
         )
     _notice_left_out(folder, len(content.images), sum(others for _, others in found.values()))
@@ -126,13 +126,13 @@ def _labelled(folder: Path, split: str, root: Path, classes: set[str] | None = N
 
 
 def _test_folder(folder: Path, root: Path, classes: set[str]) -> list[Row]:
-    content = Folder(folder)
+    content = FolderListing(folder)
     names = [path.name for path in content.folders]
     if not content.images and names == ["images"] and "images" not in classes:
         return _test_folder(folder / "images", root, classes)
     if content.images and names:
         raise DataError(
-            f"{folder}: {len(content.images)} images beside folders ({listing(names)})",
+            f"{folder}: {len(content.images)} images beside folders ({format_list(names)})",
             expected="images in class folders (labelled), or all directly in it (unlabelled)",
         )
     if names:
@@ -150,7 +150,7 @@ def _notice_left_out(folder: Path, outside: int, others: int) -> None:
         logger.info("%s: %d files that are no images by their ending are left out", folder, others)
 
 
-def layout_of(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFrame"]:
+def find_layout(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFrame"]:
     """The function of a layout.
 
     Raises:
@@ -159,7 +159,7 @@ def layout_of(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFrame"
     if settings.layout in LAYOUTS:
         return LAYOUTS[settings.layout]
     if settings.layout.endswith(ENDINGS):
-        return described_samples
+        return factor_samples
     raise unknown_name("layout", settings.layout, [*LAYOUTS, "auto", "a file that ends in .yaml"])
 
 
@@ -167,5 +167,5 @@ LAYOUTS: dict[str, Callable[[DataSettings], "pd.DataFrame"]] = {
     "folder": folder_samples,
     "csv": csv_samples,
     "metadata": metadata_samples,
-    "profile": described_samples,
+    "profile": factor_samples,
 }

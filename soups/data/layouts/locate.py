@@ -7,9 +7,9 @@ from itertools import permutations
 from pathlib import Path
 
 from soups.core.errors import DataError, UsageError, UserError
-from soups.data.layouts.factor_layout import fits, images_folder
+from soups.data.layouts.factor_layout import images_folder, matches_schema
 from soups.data.layouts.metadata import has_metadata
-from soups.data.layouts.schema import BUILTIN, Description, is_described, read_description
+from soups.data.layouts.schema import BUILTIN, LayoutSchema, is_schema, read_schema
 from soups.data.settings import DataSettings
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ DATA_PLACES = (".", "data", "input/data", "/opt/ml/input/data")
 """Where a described layout is looked for when no data location is given; the last one is SageMaker's."""
 
 
-def settled(settings: DataSettings) -> DataSettings:
+def resolve_locations(settings: DataSettings) -> DataSettings:
     """The settings with nothing left to be found: data location, layout, test set and bands.
 
     A data location that is not given is looked for in `DATA_PLACES`, among described layouts alone, and said. Of a
@@ -35,13 +35,13 @@ def settled(settings: DataSettings) -> DataSettings:
         settings = _found(settings)
     if settings.layout == AUTO:
         settings = settings.model_copy(update={"layout": _layout(settings)})
-    if not is_described(settings.layout):
+    if not is_schema(settings.layout):
         if settings.age_bands is not None:
             raise UsageError(
                 "--age-bands: not for this layout", expected="profile, or a description", found=settings.layout
             )
         return settings
-    description = read_description(settings.layout, settings.age_bands)
+    description = read_schema(settings.layout, settings.age_bands)
     found: dict[str, object] = {}
     if len(description.banded) == 1:
         found["age_bands"] = tuple(map(int, description.factors[description.banded[0]].bands or ()))
@@ -61,7 +61,9 @@ def _all_settled(settings: DataSettings) -> DataSettings:
         DataError: they have different layouts.
     """
     _refuse_overlap(settings.locations)
-    parts = [settled(settings.model_copy(update={"data_location": location})) for location in settings.locations]
+    parts = [
+        resolve_locations(settings.model_copy(update={"data_location": location})) for location in settings.locations
+    ]
     if len({part.layout for part in parts}) > 1:
         raise DataError(
             "--data-location: folders of different layouts",
@@ -86,7 +88,7 @@ def _refuse_overlap(locations: Sequence[str]) -> None:
             raise UsageError(f"--data-location: {locations[second]} {where}", expected="each image once")
 
 
-def canonical_location(location: Path, description: Description) -> Path:
+def canonical_location(location: Path, description: LayoutSchema) -> Path:
     """The folder above that of the images, whether that, the images' own or the one above `train/` was named."""
     images = images_folder(location, description) if location.is_dir() else None
     if images is None:
@@ -98,7 +100,7 @@ def _found(settings: DataSettings) -> DataSettings:
     names = [name for name in BUILTIN if settings.layout in (AUTO, name)]
     for place in map(Path, DATA_PLACES):
         for name in names:
-            description = read_description(name)
+            description = read_schema(name)
             images = None
             if description.images is not None and place.is_dir():
                 with suppress(UserError):  # Nobody said that this folder is about images.
@@ -115,7 +117,7 @@ def _layout(settings: DataSettings) -> str:
     location = settings.root
     if settings.data_location is not None and location.is_dir():
         for name in BUILTIN:
-            if (images := _fitting(location, read_description(name))) is not None:
+            if (images := _fitting(location, read_schema(name))) is not None:
                 logger.info("layout %s: %s", name, images)
                 return name
         if has_metadata(location):
@@ -124,13 +126,13 @@ def _layout(settings: DataSettings) -> str:
     return "folder"
 
 
-def _fitting(location: Path, description: Description) -> Path | None:
+def _fitting(location: Path, description: LayoutSchema) -> Path | None:
     """The folder of images, if something in it is named as the description says."""
     images = images_folder(location, description)
-    return images if images is not None and fits(images, description) else None
+    return images if images is not None and matches_schema(images, description) else None
 
 
-def _test_beside(root: Path, description: Description) -> Path | None:
+def _test_beside(root: Path, description: LayoutSchema) -> Path | None:
     if description.test is None:
         return None
     places = [root / description.test, *([root.parent / description.test] if root.name == "train" else [])]

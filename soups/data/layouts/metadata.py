@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
-from soups.data.layouts.folders import Folder, existing_folder
+from soups.data.layouts.folders import FolderListing, existing_folder
 from soups.data.layouts.tables import (
-    column,
+    canonical_splits,
+    check_labels_present,
+    check_unique_ids,
     find_images,
-    named_groups,
-    named_splits,
-    refuse_doubled,
-    refuse_empty_labels,
+    read_groups,
+    table_column,
 )
 from soups.data.settings import DataSettings
 from soups.files.atomic import read_records, read_table
@@ -84,7 +84,7 @@ def metadata_samples(settings: DataSettings) -> "pd.DataFrame":
     samples = pd.concat(tables, ignore_index=True)
     if settings.test_location is not None:
         samples = samples[samples["split"] != "test"]
-    samples["split"] = named_splits(samples["split"])
+    samples["split"] = canonical_splits(samples["split"])
     return samples.sort_values("image", ignore_index=True)
 
 
@@ -105,7 +105,7 @@ def _counts(split: str, settings: DataSettings) -> bool:
 
 def _split_folders(location: Path) -> Iterator[tuple[Path, str]]:
     if location.is_dir():
-        yield from ((path, _SPLITS[path.name]) for path in Folder(location).folders if path.name in _SPLITS)
+        yield from ((path, _SPLITS[path.name]) for path in FolderListing(location).folders if path.name in _SPLITS)
 
 
 def _names_files(path: Path) -> bool:
@@ -138,23 +138,23 @@ def _read(path: Path, settings: DataSettings, root: Path, split: str | None) -> 
     table = _table(path)
     # The default of the flag is the name that other tables have.
     name = FILE_NAME if settings.image_column == "image" else settings.image_column
-    ids = column(table, name, path, "--image-column")
-    refuse_doubled(ids, path)
+    ids = table_column(table, name, path, "--image-column")
+    check_unique_ids(ids, path)
     if split is not None:
         splits = [split] * len(ids)
     elif settings.split_column is not None:
-        splits = named_splits(column(table, settings.split_column, path, "--split-column"))
+        splits = canonical_splits(table_column(table, settings.split_column, path, "--split-column"))
     else:
         splits = [_SPLITS.get(each.removeprefix("./").partition("/")[0], "") for each in ids]
     if settings.label_column in table or set(splits) != {"test"}:
-        labels = column(table, settings.label_column, path, "--label-column")
+        labels = table_column(table, settings.label_column, path, "--label-column")
     else:
         labels = [""] * len(ids)
-    refuse_empty_labels(labels, splits, path)
+    check_labels_present(labels, splits, path)
     content = {
         "image": find_images(ids, path, [path.parent], root),
         "label": labels,
-        "group": named_groups(table, settings, path),
+        "group": read_groups(table, settings, path),
         "split": splits,
     }
     return pd.DataFrame(content, dtype=str)

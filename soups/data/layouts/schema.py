@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor
-from soups.files.yaml_text import compose, plain
+from soups.files.yaml_text import parse_with_lines, to_plain_value
 
 ENDINGS = (".yaml", ".yml")
 RESERVED_COLUMNS = ("image", "label", "group", "split", "label_before", "corrected_by", "source")
@@ -25,7 +25,7 @@ BUILTIN = {"profile": Path(__file__).parent / "profile.yaml"}
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
-class FactorDescription(BaseModel):
+class FactorSchema(BaseModel):
     """How a field of the path or row becomes a level of a factor."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +38,7 @@ class FactorDescription(BaseModel):
     """Of a number: the greatest value of each level but the last."""
 
     @model_validator(mode="after")
-    def _bands_fit(self) -> "FactorDescription":
+    def _bands_fit(self) -> "FactorSchema":
         if self.bands is None:
             return self
         if isinstance(self.levels, dict):
@@ -75,7 +75,7 @@ class FactorDescription(BaseModel):
         return "a number" if self.bands is not None else f"one of {', '.join(self.level_of_value)}"
 
 
-class Description(BaseModel):
+class LayoutSchema(BaseModel):
     """A layout: what the names of the images, or the rows of a table, say of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,11 +94,11 @@ class Description(BaseModel):
     """A field of the file's name of which every folder has each value once."""
     test: str | None = None
     """Folder of the test set: beside `train/`, or beside the images."""
-    factors: dict[str, FactorDescription] = Field(min_length=1)
+    factors: dict[str, FactorSchema] = Field(min_length=1)
     """In the order of the class names."""
 
     @model_validator(mode="after")
-    def _fields_exist(self) -> "Description":
+    def _fields_exist(self) -> "LayoutSchema":
         if (self.path is None) == (self.table is None):
             raise ValueError("either `path` (a pattern) or `table` (a CSV) tells the fields")
         if self.path is None:
@@ -120,7 +120,7 @@ class Description(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _factors_have_names(self) -> "Description":
+    def _factors_have_names(self) -> "LayoutSchema":
         for name in self.factors:
             if name in RESERVED_COLUMNS:
                 raise ValueError(f"factors: none can be called {name}")
@@ -158,7 +158,7 @@ class Description(BaseModel):
         found = [f.level_of_value for f in self.factors.values() if f.field == field and f.bands is None]
         return tuple(dict.fromkeys(value for values in found for value in values))
 
-    def with_bands(self, bands: tuple[int, ...] | None) -> "Description":
+    def with_bands(self, bands: tuple[int, ...] | None) -> "LayoutSchema":
         """The description with other upper ends for its banded factor.
 
         Raises:
@@ -172,7 +172,7 @@ class Description(BaseModel):
         name = self.banded[0]
         changed = {**self.factors[name].model_dump(), "bands": bands}
         try:
-            factor = FactorDescription.model_validate(changed)
+            factor = FactorSchema.model_validate(changed)
         except ValidationError as error:
             reason = error.errors()[0]["msg"].removeprefix("Value error, bands: ")
             found = " ".join(map(str, bands))
@@ -191,12 +191,12 @@ def _expression(part: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
-def is_described(layout: str) -> bool:
+def is_schema(layout: str) -> bool:
     """Whether a layout is told by a description."""
     return layout.endswith(ENDINGS) or layout in BUILTIN
 
 
-def read_description(layout: str, bands: tuple[int, ...] | None = None) -> Description:
+def read_schema(layout: str, bands: tuple[int, ...] | None = None) -> LayoutSchema:
     """The description of a layout.
 
     Args:
@@ -207,9 +207,9 @@ def read_description(layout: str, bands: tuple[int, ...] | None = None) -> Descr
         UsageError: there is no such file, or it describes no layout; or bands that do not fit.
     """
     path = BUILTIN.get(layout, Path(layout))
-    document = compose(path, f"the file of --layout {layout}")
+    document = parse_with_lines(path, f"the file of --layout {layout}")
     try:
-        return Description.model_validate(plain(document) if document is not None else {}).with_bands(bands)
+        return LayoutSchema.model_validate(to_plain_value(document) if document is not None else {}).with_bands(bands)
     except ValidationError as error:
         first = error.errors()[0]
         where = ": ".join(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
-from soups.data.layouts.folders import existing_folder, images_below, listing, name_keys, table_name
+from soups.data.layouts.folders import existing_folder, format_list, images_below, lookup_keys, table_name
 from soups.data.settings import DataSettings
 from soups.files.atomic import read_table
 
@@ -30,12 +30,12 @@ def csv_samples(settings: DataSettings) -> "pd.DataFrame":
     root = existing_folder(settings.data_location, "--data-location", expected)
     path = _labels_file(settings, root)
     table = read_table(path)
-    ids = column(table, settings.image_column, path, "--image-column")
-    labels = column(table, settings.label_column, path, "--label-column")
+    ids = table_column(table, settings.image_column, path, "--image-column")
+    labels = table_column(table, settings.label_column, path, "--label-column")
     splits = _splits(table, settings, path)
-    refuse_doubled(ids, path)
-    refuse_empty_labels(labels, splits, path)
-    groups = named_groups(table, settings, path)
+    check_unique_ids(ids, path)
+    check_labels_present(labels, splits, path)
+    groups = read_groups(table, settings, path)
     samples = pd.DataFrame(
         {"image": find_images(ids, path, [root], root), "label": labels, "group": groups, "split": splits}, dtype=str
     )
@@ -55,33 +55,35 @@ def csv_test_samples(path: Path, settings: DataSettings, classes: set[str]) -> "
     import pandas as pd
 
     table = read_table(path)
-    _, images = listed_images(path, settings)
+    _, images = read_test_ids(path, settings)
     labels = list(table[settings.label_column]) if settings.label_column in table else [""] * len(images)
     if foreign := sorted(set(labels) - classes - {""}):
-        raise DataError(f"{path}: classes that train lacks: {listing(foreign)}", expected=listing(sorted(classes), 20))
+        raise DataError(
+            f"{path}: classes that train lacks: {format_list(foreign)}", expected=format_list(sorted(classes), 20)
+        )
     groups = list(table[settings.group_column]) if settings.group_column in table else [""] * len(images)
     samples = pd.DataFrame({"image": images, "label": labels, "group": groups, "split": "test"}, dtype=str)
     return samples.sort_values("image", ignore_index=True)
 
 
-def listed_images(path: Path, settings: DataSettings) -> tuple[list[str], list[str]]:
+def read_test_ids(path: Path, settings: DataSettings) -> tuple[list[str], list[str]]:
     """The ids in a CSV of test images, and the table names of the images that they stand for, in its order.
 
     Raises:
         DataError: the column is missing, or an image is missing, could be several or is named twice.
     """
-    ids = column(read_table(path), settings.image_column, path, "--image-column")
-    refuse_doubled(ids, path)
+    ids = table_column(read_table(path), settings.image_column, path, "--image-column")
+    check_unique_ids(ids, path)
     return ids, find_images(ids, path, [path.parent, settings.root], settings.root)
 
 
-def located(name: str, root: Path) -> Path:
+def locate_table(name: str, root: Path) -> Path:
     """A file named by a flag: in the data location, else as the path stands."""
     inside = root / name
     return inside if inside.exists() else Path(name)
 
 
-def column(table: "pd.DataFrame", name: str, path: Path, asked_by: str) -> list[str]:
+def table_column(table: "pd.DataFrame", name: str, path: Path, asked_by: str) -> list[str]:
     """A column's cells, without spaces around them.
 
     Raises:
@@ -97,7 +99,7 @@ def column(table: "pd.DataFrame", name: str, path: Path, asked_by: str) -> list[
     return [str(value).strip() for value in table[name]]
 
 
-def refuse_doubled(ids: Iterable[str], path: Path) -> None:
+def check_unique_ids(ids: Iterable[str], path: Path) -> None:
     """Refuse an empty or doubled id; rows count as a spreadsheet shows them, the header being row 1."""
     seen: dict[str, int] = {}
     for row, name in enumerate(ids, start=2):
@@ -115,7 +117,7 @@ def refuse_doubled(ids: Iterable[str], path: Path) -> None:
 
 def _labels_file(settings: DataSettings, root: Path) -> Path:
     if settings.labels is not None:
-        return located(settings.labels, root)
+        return locate_table(settings.labels, root)
     found = [root / name for name in DEFAULT_LABELS if (root / name).is_file()]
     if len(found) != 1:
         raise DataError(
@@ -130,10 +132,10 @@ def _labels_file(settings: DataSettings, root: Path) -> Path:
 def _splits(table: "pd.DataFrame", settings: DataSettings, path: Path) -> list[str]:
     if settings.split_column is None:
         return [""] * len(table)
-    return named_splits(column(table, settings.split_column, path, "--split-column"))
+    return canonical_splits(table_column(table, settings.split_column, path, "--split-column"))
 
 
-def named_splits(words: Iterable[str]) -> list[str]:
+def canonical_splits(words: Iterable[str]) -> list[str]:
     """What words such as `validation` mean in the samples table.
 
     "train" without any "val" means that the validation set is still to be taken from it: "".
@@ -143,14 +145,14 @@ def named_splits(words: Iterable[str]) -> list[str]:
     return [undecided if split in {"", "train"} else split for split in splits]
 
 
-def refuse_empty_labels(labels: list[str], splits: list[str], path: Path) -> None:
+def check_labels_present(labels: list[str], splits: list[str], path: Path) -> None:
     """Refuse an image without a label that is no test image."""
     for row, (label, split) in enumerate(zip(labels, splits, strict=True), start=2):
         if not label and split != "test":
             raise DataError(f"{path}, row {row}: the label is empty", expected="a class name")
 
 
-def named_groups(table: "pd.DataFrame", settings: DataSettings, path: Path) -> list[str]:
+def read_groups(table: "pd.DataFrame", settings: DataSettings, path: Path) -> list[str]:
     """The groups that a table of labels names; "" where none are asked for.
 
     Raises:
@@ -158,7 +160,7 @@ def named_groups(table: "pd.DataFrame", settings: DataSettings, path: Path) -> l
     """
     if not settings.group_column or settings.groups:  # With --groups it names a column of that CSV.
         return [""] * len(table)
-    groups = column(table, settings.group_column, path, "--group-column")
+    groups = table_column(table, settings.group_column, path, "--group-column")
     _refuse_empty(groups, settings.group_column, path)
     return groups
 
@@ -187,7 +189,7 @@ def find_images(ids: list[str], path: Path, folders: list[Path], root: Path) -> 
     missing = [f"{name} (row {row})" for row, (name, hit) in enumerate(zip(ids, found, strict=True), 2) if hit is None]
     if missing:
         raise DataError(
-            f"{path}: {len(missing)} images are missing: {listing(missing)}",
+            f"{path}: {len(missing)} images are missing: {format_list(missing)}",
             expected=f"files below {' or '.join(map(str, folders))}, named by path or name, with or without ending",
             next_step="add the files or remove the rows",
         )
@@ -213,7 +215,7 @@ def _search(ids: list[str], found: list[Path | None], path: Path, folders: list[
     for folder in folders:
         known: defaultdict[str, list[Path]] = defaultdict(list)
         for image in images_below(folder)[0]:
-            for key in name_keys(image.relative_to(folder).as_posix()):
+            for key in lookup_keys(image.relative_to(folder).as_posix()):
                 known[key].append(image)
         for row, name in enumerate(ids, start=2):
             hits = known.get(name.removeprefix("./"), []) if found[row - 2] is None else []
@@ -221,7 +223,7 @@ def _search(ids: list[str], found: list[Path | None], path: Path, folders: list[
                 raise DataError(
                     f"{path}, row {row}: {name!r} could be {len(hits)} images",
                     expected="an id that fits one file",
-                    found=listing([str(hit) for hit in hits]),
+                    found=format_list([str(hit) for hit in hits]),
                     next_step="write the path from the data location into the table",
                 )
             if hits:

@@ -7,7 +7,7 @@ from soups.checkpoints.checkpoint import Architecture
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.preprocessing import Preprocessing
 from soups.models import heads
-from soups.models.pretrained import file_of, load_backbone
+from soups.models.pretrained import find_weights_file, load_backbone
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
 
@@ -37,7 +37,7 @@ def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
     if settings.head == "zero-shot":
         raise UsageError(f"--head zero-shot: {NAME} has no text tower", next_step="leave --head out")
     architecture, preprocessing = describe(settings)
-    file = file_of(settings.pretrained, NAME, ())
+    file = find_weights_file(settings.pretrained, NAME, ())
     backbone, features = heads.seeded_build(lambda: empty(architecture), seed)
     if file is not None:
         load_backbone(backbone, file, NAME)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from soups.checkpoints import checkpoint as checkpoints
 from soups.checkpoints import torch_archive as archives
 from soups.core.errors import DataError
-from soups.weights.safetensors_header import forbidden
+from soups.weights.safetensors_header import unreadable_file_error
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ def read_foreign(path: Path, *, ema: bool = False) -> "dict[str, torch.Tensor]":
         has_wrappings = path.suffix != checkpoints.SUFFIX and not archives.is_torchscript(path)
         content: Any = checkpoints.read_pickled(path) if has_wrappings else checkpoints.read_state(path)
     except PermissionError as error:
-        raise forbidden(path) from error
+        raise unreadable_file_error(path) from error
     if not isinstance(content, Mapping):
         raise _no_weights(path, type(content).__name__)
     state = _averaged(path, content) if ema else _plain(path, content)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from soups.checkpoints.checkpoint import Architecture
 from soups.core.errors import DataError
-from soups.models.build import build_hollow
+from soups.models.build import build_without_storage
 from soups.models.open_clip import names as clip_names
 from soups.models.timm import build as timm_models
 from soups.models.timm import names as timm_names
@@ -34,7 +34,7 @@ _SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Network:
+class ExpectedTensors:
     """What a checkpoint of an architecture must hold; small, and free of weights."""
 
     name: str
@@ -51,7 +51,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Translated:
+class TranslatedState:
     """A state under our names, and what was done to it, in words."""
 
     state: "dict[str, torch.Tensor]"
@@ -59,16 +59,16 @@ class Translated:
     notes: tuple[str, ...]
 
 
-def network_of(architecture: Architecture) -> Network:
+def expected_tensors(architecture: Architecture) -> ExpectedTensors:
     """What a checkpoint of this architecture must hold; nothing of its size is made.
 
     Raises:
         DataError: the installed libraries do not know the architecture.
     """
-    classifier = build_hollow(architecture, ("0", "1"), architecture.name)
+    classifier = build_without_storage(architecture, ("0", "1"), architecture.name)
     own = classifier.backbone.state_dict()
     is_timm = architecture.family == timm_names.FAMILY
-    return Network(
+    return ExpectedTensors(
         name=architecture.name,
         shapes={key: tuple(tensor.shape) for key, tensor in own.items()},
         counters={key: tensor.dtype for key, tensor in own.items() if not tensor.is_floating_point()},
@@ -78,14 +78,14 @@ def network_of(architecture: Architecture) -> Network:
     )
 
 
-def translate(
+def translate_state(
     state: "State",
-    network: Network,
+    network: ExpectedTensors,
     where: str,
     *,
     classes: Sequence[str] | None = None,
     head: "State | None" = None,
-) -> Translated:
+) -> TranslatedState:
     """A foreign state under our names.
 
     A text tower and left-over counters are dropped, absent counters and an absent bias are zero; the notes say so.
@@ -110,15 +110,15 @@ def translate(
     rest = {key: tensor for key, tensor in rest.items() if key not in text}
     name = _head_name(rest, network, prefix, where)
     if name is None and head is None:
-        raise headless(where, network, bool(text))
+        raise missing_head_error(where, network, bool(text))
     weight = rest.pop(f"{name}.weight") if name is not None else (head or {})["weight"]
     bias = rest.pop(f"{name}.bias", None) if name is not None else (head or {})["bias"]
     result |= _head(weight, bias, network, f"{where}: its head", classes)
     notes += ["a head without bias: zero"] * (bias is None)
-    return Translated(result, (*notes, *_drop_counters(rest, network, where)))
+    return TranslatedState(result, (*notes, *_drop_counters(rest, network, where)))
 
 
-def _drop_counters(rest: "State", network: Network, where: str) -> list[str]:
+def _drop_counters(rest: "State", network: ExpectedTensors, where: str) -> list[str]:
     """What to say of the tensors that are left: counters may be dropped, nothing else."""
     counters = [key for key, tensor in rest.items() if not tensor.is_floating_point()]
     if unknown := [key for key in rest if key not in counters]:
@@ -130,7 +130,7 @@ def _drop_counters(rest: "State", network: Network, where: str) -> list[str]:
     return [f"whole numbers dropped: {_listed(counters)}"] * bool(counters)
 
 
-def backbone_prefix(state: "State", network: Network, where: str) -> str:
+def backbone_prefix(state: "State", network: ExpectedTensors, where: str) -> str:
     """What the names of the backbone's tensors begin with in this state.
 
     Raises:
@@ -156,12 +156,12 @@ def backbone_prefix(state: "State", network: Network, where: str) -> str:
     return prefix
 
 
-def text_root(prefix: str) -> str:
+def text_tower_prefix(prefix: str) -> str:
     """What the names of a whole CLIP begin with where those of its image tower begin with `prefix`."""
     return prefix.removesuffix(_TOWER)
 
 
-def lacks_head(state: "State", network: Network, where: str) -> bool:
+def lacks_head(state: "State", network: ExpectedTensors, where: str) -> bool:
     """Whether the state is one of this network, but without a classifier.
 
     Raises:
@@ -173,31 +173,37 @@ def lacks_head(state: "State", network: Network, where: str) -> bool:
     return _head_name(rest, network, prefix, where) is None
 
 
-def whole_clip(state: "State", network: Network, where: str) -> "dict[str, torch.Tensor]":
+def whole_clip(state: "State", network: ExpectedTensors, where: str) -> "dict[str, torch.Tensor]":
     """The tensors of both towers under open_clip's names, from a state without classifier.
 
     Raises:
         DataError: there is no text tower beside the image tower.
     """
     prefix = backbone_prefix(state, network, where)
-    root, text = text_root(prefix), _text_prefixes(network, prefix)
+    root, text = text_tower_prefix(prefix), _text_prefixes(network, prefix)
     towers = {key.removeprefix(root): tensor for key, tensor in state.items() if key.startswith((prefix, *text))}
     if not any("token_embedding." in key or key.startswith("text.") for key in towers):
-        raise headless(where, network, False)
+        raise missing_head_error(where, network, False)
     return towers
 
 
-def _rest(state: "State", network: Network, prefix: str) -> "dict[str, torch.Tensor]":
+def _rest(state: "State", network: ExpectedTensors, prefix: str) -> "dict[str, torch.Tensor]":
     """What is not of the backbone."""
     own = {f"{prefix}{key}" for key in network.shapes}
     return {key: tensor for key, tensor in state.items() if key not in own}
 
 
-def _text_prefixes(network: Network, prefix: str) -> tuple[str, ...]:
-    return tuple(f"{text_root(prefix)}{part}" for part in _TEXT) if network.has_text and prefix.endswith(_TOWER) else ()
+def _text_prefixes(network: ExpectedTensors, prefix: str) -> tuple[str, ...]:
+    return (
+        tuple(f"{text_tower_prefix(prefix)}{part}" for part in _TEXT)
+        if network.has_text and prefix.endswith(_TOWER)
+        else ()
+    )
 
 
-def _backbone(state: "State", network: Network, prefix: str, where: str) -> "tuple[dict[str, torch.Tensor], list[str]]":
+def _backbone(
+    state: "State", network: ExpectedTensors, prefix: str, where: str
+) -> "tuple[dict[str, torch.Tensor], list[str]]":
     """The backbone under our names, and the counters that were absent."""
     import torch
 
@@ -226,7 +232,7 @@ def _backbone(state: "State", network: Network, prefix: str, where: str) -> "tup
     return result, absent
 
 
-def _head_name(rest: "State", network: Network, prefix: str, where: str) -> str | None:
+def _head_name(rest: "State", network: ExpectedTensors, prefix: str, where: str) -> str | None:
     """The module among the other tensors that is the classifier; None where there is none."""
     found = []
     for key in rest:
@@ -238,7 +244,7 @@ def _head_name(rest: "State", network: Network, prefix: str, where: str) -> str 
     return found[0] if found else None
 
 
-def headless(where: str, network: Network, has_text: bool) -> DataError:
+def missing_head_error(where: str, network: ExpectedTensors, has_text: bool) -> DataError:
     """The error for a state without classifier."""
     advice = "a whole CLIP gets its zero-shot head as a member of a pool: python main.py --model-location FOLDER"
     return DataError(
@@ -251,7 +257,7 @@ def headless(where: str, network: Network, has_text: bool) -> DataError:
 def _head(
     weight: "torch.Tensor",
     bias: "torch.Tensor | None",
-    network: Network,
+    network: ExpectedTensors,
     where: str,
     classes: Sequence[str] | None,
 ) -> "dict[str, torch.Tensor]":

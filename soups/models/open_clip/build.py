@@ -12,7 +12,7 @@ from soups.core.errors import DataError, UsageError
 from soups.models import heads, hub
 from soups.models.open_clip.folder import CONFIG_FILE
 from soups.models.open_clip.names import CUSTOM, FOLDER_PREFIX, QUICK, RANDOM, Plan, make_plan, preprocessing_of
-from soups.models.pretrained import Weights, load_exactly, part, read_weights
+from soups.models.pretrained import Weights, load_strictly, read_weights, select_prefix
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
 
@@ -44,19 +44,21 @@ def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
     backbone: nn.Module
     if _wants_zero_shot(settings, weights) and weights is not None:
         clip, tokenizer = _with_text(plan, seed)
-        load_exactly(clip, _fitting(weights, clip), str(weights.path), str(plan))
+        load_strictly(clip, _fitting(weights, clip), str(weights.path), str(plan))
         backbone = clip.visual
         head = heads.zero_shot_head(clip, tokenizer, classes, settings.templates)
     else:
         backbone = _built(plan, visual_tower, seed)
         if weights is not None:
-            load_exactly(backbone, part(weights.state, "visual."), str(weights.path), f"the image tower of {plan}")
+            load_strictly(
+                backbone, select_prefix(weights.state, "visual."), str(weights.path), f"the image tower of {plan}"
+            )
         head = heads.random_head(plan.config["embed_dim"], len(classes), seed)
     classifier = Classifier(backbone, head, normalise_features=True).eval()
     return Start(classifier, plan.architecture, preprocessing_of(plan))
 
 
-def zero_shot(
+def zero_shot_from_text_tower(
     settings: ModelSettings, state: "Mapping[str, torch.Tensor]", where: str, classes: Sequence[str]
 ) -> "nn.Linear":
     """The zero-shot head of a whole CLIP's own text tower, as a fine-tuned CLIP's checkpoint has it.
@@ -73,7 +75,7 @@ def zero_shot(
     """
     plan = make_plan(settings)
     clip, tokenizer = _with_text(plan, 0)
-    load_exactly(clip, _fitting(Weights(Path(where), dict(state)), clip), where, str(plan))
+    load_strictly(clip, _fitting(Weights(Path(where), dict(state)), clip), where, str(plan))
     return heads.zero_shot_head(clip, tokenizer, classes, settings.templates)
 
 
@@ -87,7 +89,7 @@ def _with_text(plan: Plan, seed: int) -> tuple[Any, Any]:
     if "hf_model_name" not in text and "hf_tokenizer_name" not in text and "siglip" not in plan.name.lower():
         return build()
     next_step = "give --head random, which needs no text tower"
-    return hub.fetched(build, f"the text tower or tokenizer of {plan}", next_step)
+    return hub.fetch_from_hub(build, f"the text tower or tokenizer of {plan}", next_step)
 
 
 def _built(plan: Plan, build: "Callable[[dict[str, Any]], nn.Module]", seed: int) -> Any:
@@ -106,7 +108,7 @@ def _weights(plan: Plan) -> Weights | None:
     file = plan.file
     if plan.tag is not None:
         source = open_clip.get_pretrained_cfg(plan.name, plan.tag)
-        found = hub.fetched(lambda: open_clip.download_pretrained(source), f"the weights of {plan}")
+        found = hub.fetch_from_hub(lambda: open_clip.download_pretrained(source), f"the weights of {plan}")
         file = Path(found)
     if file is None:
         return None
@@ -114,7 +116,7 @@ def _weights(plan: Plan) -> Weights | None:
     if any(key.startswith(("visual.", "image_encoder.")) for key in weights.state):
         return weights
     # One of our own checkpoints, or a visual tower by itself.
-    tower = part(weights.state, "backbone.") or weights.state
+    tower = select_prefix(weights.state, "backbone.") or weights.state
     return replace(weights, state={f"visual.{key}": tensor for key, tensor in tower.items()})
 
 

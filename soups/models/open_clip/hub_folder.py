@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.checkpoints.checkpoint import Card, read_state
-from soups.files.atomic import whole_file, write_json
+from soups.files.atomic import atomic_write, write_json
 from soups.models import heads
 from soups.models.open_clip import build as clip_models
 from soups.models.open_clip.folder import CONFIG_FILE, WEIGHTS_FILES
-from soups.models.pretrained import part
+from soups.models.pretrained import select_prefix
 
 if TYPE_CHECKING:
     import torch
@@ -82,12 +82,12 @@ def _model_config(card: Card) -> dict[str, Any]:
 def _save(path: Path, state: "dict[str, torch.Tensor]") -> None:
     from safetensors.torch import save_file
 
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
         save_file(tensors, temporary, {"format": "pt"})
 
 
-def answers(folder: Path, picture: "Image.Image") -> np.ndarray:
+def reference_logits(folder: Path, picture: "Image.Image") -> np.ndarray:
     """(1, C) float32 logits of a picture, computed by open_clip and the head's file alone."""
     import open_clip
     import torch
@@ -106,7 +106,7 @@ def read(folder: Path, card: Card) -> "dict[str, torch.Tensor]":
     Raises:
         DataError: the folder's files are missing or damaged.
     """
-    tower, head = part(read_state(folder / WEIGHTS_FILE), "visual."), read_state(folder / HEAD_FILE)
+    tower, head = select_prefix(read_state(folder / WEIGHTS_FILE), "visual."), read_state(folder / HEAD_FILE)
     return {f"backbone.{key}": tensor for key, tensor in tower.items()} | {
         f"head.{key}": tensor for key, tensor in head.items()
     }

@@ -125,10 +125,10 @@ def _tag_or_file(name: str, pretrained: str | None) -> tuple[str | None, Path | 
         return pretrained.lower().replace("-", "_"), None
     if Path(pretrained).expanduser().is_file():
         return None, Path(pretrained).expanduser()
-    raise not_a_source(pretrained, name, tags)
+    raise unknown_weights_error(pretrained, name, tags)
 
 
-def not_a_source(pretrained: str, name: str, tags: Sequence[str]) -> UsageError:
+def unknown_weights_error(pretrained: str, name: str, tags: Sequence[str]) -> UsageError:
     """The error for a `--pretrained` that is neither a tag nor a file."""
     near = difflib.get_close_matches(pretrained, tags, n=1)
     listed = ", ".join(tags) if tags else f"{name} has no tags"
@@ -146,7 +146,7 @@ def _folder_plan(settings: ModelSettings) -> Plan:
     if settings.pretrained is not None:
         file = None if settings.pretrained == RANDOM else Path(settings.pretrained).expanduser()
         if file is not None and not file.is_file():
-            raise not_a_source(settings.pretrained, f"{FOLDER_PREFIX}{folder}", [])
+            raise unknown_weights_error(settings.pretrained, f"{FOLDER_PREFIX}{folder}", [])
     elif weights is None:
         raise DataError(
             f"{folder}: holds no weights",

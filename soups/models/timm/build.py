@@ -10,11 +10,11 @@ from soups.checkpoints.checkpoint import Architecture
 from soups.core.errors import DataError, UsageError
 from soups.core.preprocessing import Preprocessing
 from soups.models import heads, hub
-from soups.models.model_args import problem_of
-from soups.models.pretrained import load_backbone, load_exactly
+from soups.models.model_args import find_problem
+from soups.models.pretrained import load_backbone, load_strictly
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.models.timm.constructor import HIDDEN, NotBuilt, build, check_runs, features_of, known_arguments
+from soups.models.timm.constructor import HIDDEN, CannotBuild, build, check_runs, count_features, known_arguments
 from soups.models.timm.names import FAMILY, PREFIX, Plan, exact_name, make_plan
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
     shown = f"{PREFIX}{plan.name}"
     if plan.file is not None:
         load_backbone(model, plan.file, shown, classifier_names(model))
-    head = heads.random_head(features_of(model), len(classes), seed)
+    head = heads.random_head(count_features(model), len(classes), seed)
     return Start(Classifier(model, head, normalise_features=False).eval(), _architecture(plan), preprocessing)
 
 
@@ -63,13 +63,13 @@ def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
         exact_name(name)
     except UsageError as error:
         raise DataError(f"architecture {name!r}: the installed timm does not know it") from error
-    if problem := problem_of(list(arguments.values())):
+    if problem := find_problem(list(arguments.values())):
         raise DataError(f"architecture {name!r}: its arguments make no sense", expected=problem, found=str(arguments))
     try:
         model = build(name, arguments)
-    except NotBuilt as error:
+    except CannotBuild as error:
         raise DataError(f"architecture {name!r}: timm cannot build it", found=str(error)) from error
-    return model, features_of(model)
+    return model, count_features(model)
 
 
 def classifier_names(model: Any) -> tuple[str, ...]:
@@ -111,9 +111,9 @@ def _built(settings: ModelSettings, plan: Plan) -> Any:
             return build(plan.name, plan.arguments, plan.config)
         what = f"the weights of {settings.model if plan.config else f'{PREFIX}{plan.name}'}"
         if plan.config is None and not plan.arguments:
-            return hub.fetched(lambda: build(plan.name, {}, published=True), what)
+            return hub.fetch_from_hub(lambda: build(plan.name, {}, published=True), what)
         return _with_published(plan, what)
-    except NotBuilt as error:
+    except CannotBuild as error:
         raise _cannot(settings, plan, error) from error
 
 
@@ -139,22 +139,22 @@ def _with_published(plan: Plan, what: str) -> Any:
                 next_step="start from random weights with --pretrained none, or leave --model-args out",
             ) from error
 
-    whole = load() if config.get("source") == "local-dir" else hub.fetched(load, what)
+    whole = load() if config.get("source") == "local-dir" else hub.fetch_from_hub(load, what)
     left_out = (HIDDEN,) if plan.arguments.get(HIDDEN) is False else ()
     unused = tuple(f"{name}." for name in (*classifier_names(whole), *left_out))
     state = {key: tensor for key, tensor in whole.state_dict().items() if not key.startswith(unused)}
-    load_exactly(model, state, what, plan.name)
+    load_strictly(model, state, what, plan.name)
     return model
 
 
 def _check_runs(settings: ModelSettings, plan: Plan, model: Any, size: int) -> None:
     try:
         check_runs(model, size)
-    except NotBuilt as error:
+    except CannotBuild as error:
         raise _cannot(settings, plan, error) from error
 
 
-def _cannot(settings: ModelSettings, plan: Plan, error: NotBuilt) -> UsageError:
+def _cannot(settings: ModelSettings, plan: Plan, error: CannotBuild) -> UsageError:
     """The error for a network that cannot be built as it was asked for, or does not run."""
     shown = f"{PREFIX}{plan.name}"
     if error.unknown in settings.arguments:

@@ -17,7 +17,7 @@ HIDDEN = "pre_logits"
 so that its features are the pooled ones of the last convolution (14.7 M parameters of a VGG16 instead of 134.3 M)."""
 
 
-class NotBuilt(Exception):
+class CannotBuild(Exception):
     """timm cannot build this network, or it does not run."""
 
     def __init__(self, found: str, unknown: str = "") -> None:
@@ -50,7 +50,7 @@ def build(
     import torch
 
     if refused := next((key for key in arguments if key in _reserved()), None):
-        raise NotBuilt(f"{refused} is not an argument of the network", refused)
+        raise CannotBuild(f"{refused} is not an argument of the network", refused)
     given = {"pretrained_cfg": dict(config) if config else None, "num_classes": classes, **arguments}
     hidden = given.pop(HIDDEN, True)
     if published:
@@ -61,14 +61,14 @@ def build(
         if isinstance(error, RuntimeError) and torch.get_default_device().type == "meta":
             raise  # Some networks cannot be built without storage.
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        raise NotBuilt(_told(error), unknown[1] if unknown else "") from error
+        raise CannotBuild(_told(error), unknown[1] if unknown else "") from error
 
 
 def _as_asked(model: Any, hidden: bool) -> Any:
     if hidden is True:
         return model
     if hidden is not False or not hasattr(model, HIDDEN):
-        raise NotBuilt(
+        raise CannotBuild(
             f"{HIDDEN}=False is for networks with hidden layers before the classifier, such as vgg16", HIDDEN
         )
     from torch import nn
@@ -99,7 +99,7 @@ def known_arguments(name: str) -> list[str]:
     return [key for key in inspect.signature(type(model).__init__).parameters if key not in _reserved()] + own
 
 
-def features_of(model: Any) -> int:
+def count_features(model: Any) -> int:
     """How many features the model gives where it has no classifier."""
     return int(getattr(model, "head_hidden_size", None) or model.num_features)
 
@@ -117,11 +117,11 @@ def check_runs(model: Any, size: int) -> None:
         with torch.no_grad():
             shape = tuple(model.eval()(torch.zeros(1, 3, size, size)).shape)
     except _REFUSALS as error:
-        raise NotBuilt(_told(error)) from error
+        raise CannotBuild(_told(error)) from error
     finally:
         model.train(training)
-    if shape != (1, features_of(model)):
-        raise NotBuilt(f"features of shape {shape} instead of {(1, features_of(model))}")
+    if shape != (1, count_features(model)):
+        raise CannotBuild(f"features of shape {shape} instead of {(1, count_features(model))}")
 
 
 def _told(error: Exception) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from soups.checkpoints.checkpoint import Architecture, Card, read_state
 from soups.core.errors import DataError
 from soups.core.preprocessing import Preprocessing
-from soups.files.atomic import whole_file, write_json
+from soups.files.atomic import atomic_write, write_json
 from soups.models import heads
 from soups.models.pretrained import check_fit
 from soups.models.timm import build as timm_models
@@ -52,7 +52,7 @@ def write(folder: Path, classifier: "Classifier", card: Card) -> None:
     )
     state = _whole(model, classifier, where)
     check_fit(model, state, where, f"{where} with a classifier")
-    with whole_file(folder / WEIGHTS_FILE) as temporary:
+    with atomic_write(folder / WEIGHTS_FILE) as temporary:
         save_file({key: tensor.detach().contiguous() for key, tensor in state.items()}, temporary, {"format": "pt"})
     write_json(folder / CONFIG_FILE, _configuration(model, card))
 
@@ -102,7 +102,7 @@ def _data_config(preprocessing: Preprocessing) -> dict[str, Any]:
     }
 
 
-def answers(folder: Path, picture: "Image.Image") -> np.ndarray:
+def reference_logits(folder: Path, picture: "Image.Image") -> np.ndarray:
     """(1, C) float32 logits of a picture, computed by timm alone: its preprocessing, its network."""
     import timm
     import timm.data

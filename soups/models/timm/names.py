@@ -9,7 +9,7 @@ from typing import Any
 
 from soups.core.errors import DataError, UsageError
 from soups.models import hub
-from soups.models.pretrained import file_of
+from soups.models.pretrained import find_weights_file
 from soups.models.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def make_plan(settings: ModelSettings) -> Plan:
         return Plan(name if tag or not tags else f"{base}.{tags[0]}", published=bool(tags))
     if settings.pretrained in tags:
         return Plan(f"{base}.{settings.pretrained}", published=True)
-    return Plan(name, published=False, file=file_of(settings.pretrained, base, tags))
+    return Plan(name, published=False, file=find_weights_file(settings.pretrained, base, tags))
 
 
 def _configured_plan(settings: ModelSettings, source: str, found: Configuration) -> Plan:
@@ -130,7 +130,7 @@ def _configured_plan(settings: ModelSettings, source: str, found: Configuration)
     return Plan(
         name,
         published=settings.pretrained is None,
-        file=file_of(settings.pretrained, source, ()),
+        file=find_weights_file(settings.pretrained, source, ()),
         config=config,
         arguments=arguments,
     )
@@ -140,7 +140,9 @@ def _from_hub(name: str) -> Configuration:
     from timm.models import load_model_config_from_hf
 
     next_step = f"fetch the repository elsewhere and give its folder: --model {PREFIX}{FOLDER}FOLDER"
-    return hub.fetched(lambda: _read(load_model_config_from_hf, name), f"the configuration of {HUB}{name}", next_step)
+    return hub.fetch_from_hub(
+        lambda: _read(load_model_config_from_hf, name), f"the configuration of {HUB}{name}", next_step
+    )
 
 
 def _from_folder(name: str) -> Configuration:

@@ -9,18 +9,18 @@ import numpy as np
 
 from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError, unknown_name
-from soups.data.curate import Picked, pick
+from soups.data.curate import Selection, select_similar
 from soups.data.images.cache import open_images
-from soups.data.images.decode import bad_images
+from soups.data.images.decode import find_unreadable
 from soups.data.images.geometry import evaluation_geometry
-from soups.data.layouts.folders import Folder, existing_folder, images_below, table_name
-from soups.evaluation.probe import features_of
+from soups.data.layouts.folders import FolderListing, existing_folder, images_below, table_name
+from soups.evaluation.probe import load_or_compute_features
 from soups.files.atomic import write_table
 from soups.pipeline.run.images import image_paths
-from soups.pipeline.run.prediction_space import small_picture
+from soups.pipeline.run.prediction_space import thumbnail
 from soups.pipeline.run.run import Run, existing_run, known_runs
 from soups.pipeline.settings.tools import CurateSettings
-from soups.report.html.pages import Card, Section, write_page
+from soups.report.html.pages import ImageCard, Section, write_page
 from soups.runtime.devices import cache_dir, derived_seed, limit_threads, resolve
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def curate(given: cli.Given[CurateSettings]) -> None:
+def curate(given: cli.ParsedSettings[CurateSettings]) -> None:
     """Write the table and the page; prints their paths.
 
     Raises:
@@ -50,7 +50,9 @@ def curate(given: cli.Given[CurateSettings]) -> None:
     avoided += [path for folder in settings.leave_out for path in _images(Path(folder), "--leave-out")]
     parts = _features([files, wanted, avoided], _start(run, settings), settings)
     # The target is often a test or validation set itself.
-    picked = pick(parts[0], parts[1], np.concatenate(parts[1:]), settings.count, settings.duplicate_similarity)
+    picked = select_similar(
+        parts[0], parts[1], np.concatenate(parts[1:]), settings.count, settings.duplicate_similarity
+    )
     if len(picked.rows) < settings.count:
         message = "%d of the %d images asked for: the others are nearly the same as these, or as images to be scored on"
         logger.warning(message, len(picked.rows), settings.count)
@@ -65,13 +67,13 @@ def _pool_images(pool: Path, settings: CurateSettings) -> tuple[list[Path], list
     """
     files = _images(pool, "--pool")
     if settings.skip_bad_images:
-        bad = bad_images(files)
+        bad = find_unreadable(files)
         for path, reason in bad:
             logger.warning("left out: %s: %s", path, reason)
         files = [path for path in files if path not in {path for path, _ in bad}]
     if settings.label is not None:
         return files, [settings.label] * len(files)
-    if loose := Folder(pool).images:
+    if loose := FolderListing(pool).images:
         logger.warning(
             "%s: %d images outside class folders, so the table has no labels; --label NAME gives all the same",
             *(pool, len(loose)),
@@ -131,12 +133,14 @@ def _features(files: Sequence[list[Path]], start: "Start", settings: CurateSetti
             parts.append(np.empty((0, parts[0].shape[1]), dtype=np.float32))
             continue
         images = open_images(paths, geometry, settings.cache.cache, folder / "images")
-        parts.append(features_of(start.classifier, images, start.preprocessing, runtime, size, folder / "features"))
+        parts.append(
+            load_or_compute_features(start.classifier, images, start.preprocessing, runtime, size, folder / "features")
+        )
     return parts
 
 
 def _write(
-    picked: Picked,
+    picked: Selection,
     files: list[Path],
     labels: list[str] | None,
     target: list[Path],
@@ -155,9 +159,9 @@ def _write(
     table = pd.DataFrame(columns)
     write_table(path, table)
     cards = [
-        Card(
+        ImageCard(
             str(row.image),
-            small_picture(files[index]),
+            thumbnail(files[index]),
             first=str(row.label) if labels is not None else "",
             note=f"{row.similarity:.3f} like {row.nearest}",
         )
@@ -173,6 +177,6 @@ def _write(
         logger.info("to train on them: python finetune.py --data-location %s --labels %s", pool, path)
     note = f"{len(rows)} images" if len(rows) == len(cards) else f"the first {len(cards)} of {len(rows)}"
     page = path.with_suffix(".html")
-    write_page(page, "Picked from a pool", intro, [Section("Most like the target first", cards, note)])
+    write_page(page, "Selection from a pool", intro, [Section("Most like the target first", cards, note)])
     print(path)
     print(page)

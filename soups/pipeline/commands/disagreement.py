@@ -10,22 +10,22 @@ from soups.cli import flags as cli
 from soups.core.errors import UsageError
 from soups.core.labels import LabelSpace
 from soups.data.samples import evaluation_sets, set_rows
-from soups.ensembles.disagreement import divergence, divided, votes_text
+from soups.ensembles.disagreement import disagreement_by_factor, divergence, votes_text
 from soups.files.atomic import write_table
-from soups.files.prediction_tables import read_answers
+from soups.files.prediction_tables import read_predictions
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.model_files import find_model
-from soups.pipeline.run.prediction_space import pixels_of, plain_space, small_picture, space_of_tables
+from soups.pipeline.run.prediction_space import picture_reader, plain_space, space_of_tables, thumbnail
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.context import open_bench
+from soups.pipeline.score.context import open_context
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.tools import DisagreementSettings
 from soups.pipeline.vote.ensemble_spec import common_space
-from soups.report.html.pages import Card, Section, write_page
+from soups.report.html.pages import ImageCard, Section, write_page
 
 
 @dataclass(frozen=True)
-class Votes:
+class MemberVotes:
     """What M members say of N images."""
 
     what: str
@@ -43,7 +43,7 @@ class Votes:
     run: Run | None
 
 
-def disagree(given: cli.Given[DisagreementSettings]) -> None:
+def list_disagreement(given: cli.ParsedSettings[DisagreementSettings]) -> None:
     """Write the table and the page; prints their paths.
 
     Raises:
@@ -67,9 +67,9 @@ def disagree(given: cli.Given[DisagreementSettings]) -> None:
     _write(votes, path, settings.images)
 
 
-def _of_models(given: cli.Given[DisagreementSettings]) -> Votes:
+def _of_models(given: cli.ParsedSettings[DisagreementSettings]) -> MemberVotes:
     settings = given.settings
-    bench = open_bench(settings, given.names)
+    bench = open_context(settings, given.names)
     run = bench.run
     if settings.on not in evaluation_sets(run.samples):
         known = ", ".join(evaluation_sets(run.samples))
@@ -80,7 +80,7 @@ def _of_models(given: cli.Given[DisagreementSettings]) -> Votes:
     tables = np.stack([bench.probabilities(path, [settings.on], space)[settings.on] for path in paths])
     rows = set_rows(run.samples, settings.on)
     files = image_paths(rows, run)
-    return Votes(
+    return MemberVotes(
         "models",
         _short_names(paths),
         tables.argmax(axis=2),
@@ -88,20 +88,22 @@ def _of_models(given: cli.Given[DisagreementSettings]) -> Votes:
         rows["image"].tolist(),
         bench.labels(settings.on, space),
         divergence(tables),
-        lambda row: small_picture(files[row]),
+        lambda row: thumbnail(files[row]),
         run,
     )
 
 
-def _of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> Votes:
+def _of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> MemberVotes:
     run, space = space_of_tables(settings, paths[0])
-    tables = [read_answers(path, space) for path in paths]
+    tables = [read_predictions(path, space) for path in paths]
     space = space or plain_space(tables)
     first = tables[0]
     codes = np.stack([space.encode(table.answers)[table.order_of(first)] for table in tables])
     unknown = np.full(len(first.ids), -1, dtype=np.int64)
-    pixels = pixels_of(first.ids, run, settings.data)
-    return Votes("tables", _short_names(paths), codes, space, first.ids, unknown, np.zeros(len(unknown)), pixels, run)
+    pixels = picture_reader(first.ids, run, settings.data)
+    return MemberVotes(
+        "tables", _short_names(paths), codes, space, first.ids, unknown, np.zeros(len(unknown)), pixels, run
+    )
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
@@ -109,11 +111,11 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return [stem if stems.count(stem) == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
 
 
-def _write(votes: Votes, path: Path, most: int) -> None:
+def _write(votes: MemberVotes, path: Path, most: int) -> None:
     import pandas as pd
 
     names = votes.space.names
-    entropies = divided(votes.codes, votes.space)
+    entropies = disagreement_by_factor(votes.codes, votes.space)
     order = _order(entropies["class"], votes.apart)
     columns: dict[str, list[object]] = {"image": [votes.images[row] for row in order]}
     for of, values in entropies.items():
@@ -144,13 +146,13 @@ def _order(entropy: np.ndarray, apart: np.ndarray) -> np.ndarray:
     return np.lexsort((np.arange(len(entropy)), -apart, -np.round(entropy, 9)))
 
 
-def _section(votes: Votes, of: str, entropy: np.ndarray, most: int) -> Section:
+def _section(votes: MemberVotes, of: str, entropy: np.ndarray, most: int) -> Section:
     """The most divided images of the class or of a factor."""
     part = votes.space if of == "class" else votes.space.part([of])
     owner = votes.space.projection(part) if of != "class" else np.arange(len(votes.space))
     rows = [int(row) for row in _order(entropy, votes.apart) if entropy[row] > 0]
     cards = [
-        Card(
+        ImageCard(
             votes.images[row],
             votes.pixels(row) if votes.pixels is not None else None,
             first=f"is {part.names[owner[votes.labels[row]]]}" if votes.labels[row] >= 0 else "",

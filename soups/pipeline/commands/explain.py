@@ -14,23 +14,31 @@ from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
 from soups.core.metrics import probabilities
 from soups.data.images.decode import decode
-from soups.data.images.geometry import evaluation_geometry, seen_box
+from soups.data.images.geometry import evaluation_geometry, visible_box
 from soups.evaluation.logits import compute_logits
-from soups.explain.methods import METHODS, chosen_method, reads
+from soups.explain.methods import METHODS, describe_layers, resolve_method
 from soups.explain.methods import explain as explained
 from soups.explain.settings import MapSettings, check_method
-from soups.files.atomic import whole_file, write_array, write_table
-from soups.pipeline.commands.validate import bench_of_model
-from soups.pipeline.explain.faithfulness import measured, tell_faithfulness
-from soups.pipeline.explain.images import Case, Shown, all_of, of_files, of_set, spread, telling
-from soups.pipeline.run.model_files import load_model, own_run
+from soups.files.atomic import atomic_write, write_array, write_table
+from soups.pipeline.commands.validate import open_context_of_model
+from soups.pipeline.explain.faithfulness import measure_curves, print_faithfulness
+from soups.pipeline.explain.images import (
+    ExplainedImage,
+    PredictedImages,
+    evenly_spaced_rows,
+    images_of_files,
+    images_of_set,
+    select_all,
+    select_informative,
+)
+from soups.pipeline.run.model_files import load_model, run_folder_of
 from soups.pipeline.run.run import existing_run
-from soups.pipeline.score.context import Bench, class_order
+from soups.pipeline.score.context import RunContext, class_order
 from soups.pipeline.settings.tools import ExplainSettings
-from soups.pipeline.soup.ingredient_index import Library
+from soups.pipeline.soup.ingredient_index import IngredientIndex
 from soups.report.figures.overlays import Panel, Strip, draw_sheet, magnified, overlay
 from soups.report.figures.style import BLACK, GREEN, VERMILION, shortened
-from soups.report.html.pages import Card as Picture
+from soups.report.html.pages import ImageCard as Picture
 from soups.report.html.pages import Section, write_page
 from soups.runtime.devices import limit_threads
 
@@ -44,7 +52,7 @@ _ROLES = {"predicted": "for the prediction", "truth": "for the truth", "asked": 
 
 
 @dataclass(frozen=True)
-class Model:
+class ExplainedModel:
     """A model that explains, and how its classes stand to the run's."""
 
     path: Path
@@ -56,10 +64,10 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Map:
+class ExplanationMap:
     """A map of one case."""
 
-    case: Case
+    case: ExplainedImage
     role: str
     """Whose it is: `predicted`, `truth`, `asked` (a class that the user named), or an ingredient's name."""
     label: int
@@ -70,7 +78,7 @@ class Map:
     """(S, S) float32 in [0, 1]."""
 
 
-def explain(given: cli.Given[ExplainSettings]) -> None:
+def explain(given: cli.ParsedSettings[ExplainSettings]) -> None:
     """Write maps, overlays, sheet, page and tables; prints how faithful the maps are, and the paths.
 
     Raises:
@@ -79,25 +87,25 @@ def explain(given: cli.Given[ExplainSettings]) -> None:
     """
     settings = given.settings
     check_method(settings.maps.method)
-    bench, path = bench_of_model(given)
+    bench, path = open_context_of_model(given)
     limit_threads(bench.runtime.threads)
     classifier, card = load_model(bench.run, path)
     space = bench.space_of(path)
     if settings.class_name is not None and settings.class_name not in space.names:
         raise unknown_name("class", settings.class_name, space.names)
     classifier.to(bench.runtime.device)
-    model = Model(path, classifier, card, space, class_order(card, space, path, bench.run.name))
+    model = ExplainedModel(path, classifier, card, space, class_order(card, space, path, bench.run.name))
     if settings.images:
-        shown = of_files(bench, path, settings.images, space, (classifier, card))
-        cases = all_of(shown)
+        shown = images_of_files(bench, path, settings.images, space, (classifier, card))
+        cases = select_all(shown)
     else:
-        shown = of_set(bench, path, settings.on, space)
-        cases = telling(shown, settings.count)
+        shown = images_of_set(bench, path, settings.on, space)
+        cases = select_informative(shown, settings.count)
     pixels = shown.images.take([case.row for case in cases])
     told = settings.maps.model_copy(
-        update={"method": chosen_method(classifier, pixels, card.preprocessing, settings.maps)}
+        update={"method": resolve_method(classifier, pixels, card.preprocessing, settings.maps)}
     )
-    read = reads(classifier, pixels, card.preprocessing, told.method, told.target_layer)
+    read = describe_layers(classifier, pixels, card.preprocessing, told.method, told.target_layer)
     own = _own_maps(model, shown, cases, settings.class_name, told)
     maps = list(own)
     for name, ingredient in _ingredients(model, bench, settings):
@@ -106,21 +114,25 @@ def explain(given: cli.Given[ExplainSettings]) -> None:
     heading = f"{path.stem}: {told.method} of {shown.what}, from {read}"
     files = _write(model, shown, cases, maps, folder, heading)
     if told.faithfulness:
-        rows = spread(shown, told.faithfulness)
+        rows = evenly_spaced_rows(shown, told.faithfulness)
         asked = None if settings.class_name is None else space.names.index(settings.class_name)
         labels = shown.predictions[rows] if asked is None else np.full(len(rows), asked)
-        found = measured(classifier, card, shown, rows, model.order[labels], told)
+        found = measure_curves(classifier, card, shown, rows, model.order[labels], told)
         print(heading)
-        files += tell_faithfulness(found, shown, rows, folder, heading)
+        files += print_faithfulness(found, shown, rows, folder, heading)
     for file in files:
         print(file)
 
 
 def _own_maps(
-    model: Model, shown: Shown, cases: Sequence[Case], class_name: str | None, told: MapSettings
-) -> list[Map]:
+    model: ExplainedModel,
+    shown: PredictedImages,
+    cases: Sequence[ExplainedImage],
+    class_name: str | None,
+    told: MapSettings,
+) -> list[ExplanationMap]:
     """Of each case for the class that was asked for, else for the predicted one and the true one."""
-    wanted: list[tuple[Case, str, int]] = []
+    wanted: list[tuple[ExplainedImage, str, int]] = []
     for case in cases:
         predicted, truth = int(shown.predictions[case.row]), int(shown.labels[case.row])
         if class_name is not None:
@@ -132,42 +144,55 @@ def _own_maps(
     labels = np.array([label for _, _, label in wanted])
     heats = _heats(model, shown, [case for case, _, _ in wanted], labels, told)
     return [
-        Map(case, role, label, float(shown.probabilities[case.row, label]), heat)
+        ExplanationMap(case, role, label, float(shown.probabilities[case.row, label]), heat)
         for (case, role, label), heat in zip(wanted, heats, strict=True)
     ]
 
 
-def _heats(model: Model, shown: Shown, cases: Sequence[Case], labels: np.ndarray, told: MapSettings) -> np.ndarray:
+def _heats(
+    model: ExplainedModel,
+    shown: PredictedImages,
+    cases: Sequence[ExplainedImage],
+    labels: np.ndarray,
+    told: MapSettings,
+) -> np.ndarray:
     pixels, preprocessing = shown.images.take([case.row for case in cases]), model.card.preprocessing
     return explained(model.classifier, pixels, model.order[labels], preprocessing, told.method, told.target_layer)
 
 
-def _ingredients(model: Model, bench: Bench, settings: ExplainSettings) -> Iterator[tuple[str, Model]]:
+def _ingredients(
+    model: ExplainedModel, bench: RunContext, settings: ExplainSettings
+) -> Iterator[tuple[str, ExplainedModel]]:
     """Those of a soup of several with the greatest coefficients, one after the other; missing files are told of."""
-    from soups.models.build import build_filled
+    from soups.models.build import build_with_weights
 
     card = model.card
     parts = [part for part in card.soup.ingredients if part.coefficient] if card.soup is not None else []
     if len(parts) < 2:
         return
-    folder = own_run(model.path)
+    folder = run_folder_of(model.path)
     run_settings = settings.run.model_copy(update={"runs_folder": str(folder.parent)}) if folder else settings.run
     run = existing_run(run_settings, folder.name) if folder else bench.run
-    library = Library(model.path, run, settings)
+    library = IngredientIndex(model.path, run, settings)
     for part in sorted(parts, key=lambda part: (-part.coefficient, part.name))[: settings.ingredients]:
         try:
             ingredient = library.ingredients([part])[0]
         except DataError as error:
             logger.warning("without the maps of an ingredient: %s", error.problem)
             continue
-        classifier = build_filled(card.architecture, card.classes, ingredient.load(), part.name)
+        classifier = build_with_weights(card.architecture, card.classes, ingredient.load(), part.name)
         classifier.to(bench.runtime.device)
         yield part.name, replace(model, classifier=classifier)
 
 
 def _ingredient_maps(
-    name: str, model: Model, own: Sequence[Map], shown: Shown, bench: Bench, told: MapSettings
-) -> list[Map]:
+    name: str,
+    model: ExplainedModel,
+    own: Sequence[ExplanationMap],
+    shown: PredictedImages,
+    bench: RunContext,
+    told: MapSettings,
+) -> list[ExplanationMap]:
     """An ingredient's maps for the class that the soup's first map of each case is of."""
     maps = [map for map in own if map.role != "truth"]
     cases, labels = [map.case for map in maps], np.array([map.label for map in maps])
@@ -175,11 +200,16 @@ def _ingredient_maps(
     logits = compute_logits(model.classifier, images, model.card.preprocessing, bench.runtime, batch)
     chances = probabilities(logits[:, model.order])[np.arange(len(cases)), labels]
     parts = zip(cases, labels, chances, _heats(model, shown, cases, labels, told), strict=True)
-    return [Map(case, name, int(label), float(chance), heat) for case, label, chance, heat in parts]
+    return [ExplanationMap(case, name, int(label), float(chance), heat) for case, label, chance, heat in parts]
 
 
 def _write(
-    model: Model, shown: Shown, cases: Sequence[Case], maps: Sequence[Map], folder: Path, heading: str
+    model: ExplainedModel,
+    shown: PredictedImages,
+    cases: Sequence[ExplainedImage],
+    maps: Sequence[ExplanationMap],
+    folder: Path,
+    heading: str,
 ) -> list[Path]:
     """Write everything but the faithfulness; returns the files that are for people, and the table."""
     import pandas as pd
@@ -213,7 +243,11 @@ def _write(
 
 
 def _pictures_of(
-    space: LabelSpace, shown: Shown, case: Case, own: Sequence[Map], laid: Sequence[np.ndarray]
+    space: LabelSpace,
+    shown: PredictedImages,
+    case: ExplainedImage,
+    own: Sequence[ExplanationMap],
+    laid: Sequence[np.ndarray],
 ) -> tuple[list[Panel | None], list[Picture]]:
     """Of one case: what the sheet shows, and what the page shows."""
     label, path, image = int(shown.labels[case.row]), shown.images.paths[case.row], shown.images[case.row]
@@ -242,24 +276,26 @@ def _without(panels: Sequence[Panel | None], strips: Sequence[Strip]) -> list[Pa
     return [*panels[:2], *panels[3:]]
 
 
-def _said(model: Model, shown: Shown, case: Case) -> str:
+def _said(model: ExplainedModel, shown: PredictedImages, case: ExplainedImage) -> str:
     order = np.argsort(-shown.probabilities[case.row], kind="stable")[:3]
     return "The model says " + ", ".join(
         f"{model.space.names[label]} {100 * shown.probabilities[case.row, label]:.1f}%" for label in order
     )
 
 
-def _write_map(model: Model, shown: Shown, map: Map, picture: np.ndarray, folder: Path) -> dict[str, Any]:
+def _write_map(
+    model: ExplainedModel, shown: PredictedImages, map: ExplanationMap, picture: np.ndarray, folder: Path
+) -> dict[str, Any]:
     """Write a map and its overlay; returns its line of the table."""
     from PIL import Image
 
     stem = f"{map.case.name}_{map.role}"
     write_array(folder / f"{stem}.npy", map.heat)
-    with whole_file(folder / f"{stem}.png") as temporary:
+    with atomic_write(folder / f"{stem}.png") as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
     path, label, names = shown.images.paths[map.case.row], int(shown.labels[map.case.row]), model.space.names
     height, width = decode(path).shape[:2]
-    box = seen_box(width, height, evaluation_geometry(model.card.preprocessing))
+    box = visible_box(width, height, evaluation_geometry(model.card.preprocessing))
     return {
         "map": f"{stem}.npy",
         "overlay": f"{stem}.png",

@@ -13,9 +13,9 @@ from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError
 from soups.core.preprocessing import normalise
 from soups.data.images.decode import decode
-from soups.data.images.geometry import apply, evaluation_geometry
-from soups.files.atomic import compact_json, whole_file
-from soups.models.exports import EXPORTERS, require
+from soups.data.images.geometry import evaluation_geometry, resize_and_crop
+from soups.files.atomic import atomic_write, compact_json
+from soups.models.exports import EXPORTERS, require_packages
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.select_model import load_named, named_model
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 CHECKED_IMAGES = 8
 
 
-def export(given: cli.Given[ExportSettings]) -> None:
+def export(given: cli.ParsedSettings[ExportSettings]) -> None:
     """Write the file or both; prints their paths.
 
     Raises:
@@ -40,7 +40,7 @@ def export(given: cli.Given[ExportSettings]) -> None:
     settings = given.settings
     kinds = list(EXPORTERS) if settings.format == "both" else [settings.format]
     for kind in kinds:
-        require(kind)
+        require_packages(kind)
     path, run = named_model(settings, given.names, settings.model_name)
     outputs = _outputs(settings, kinds, path, run)
     files = _images(settings, run)
@@ -49,7 +49,7 @@ def export(given: cli.Given[ExportSettings]) -> None:
     texts = _texts(card)
     with ExitStack() as stack:  # Either all files appear or none.
         for kind, output in outputs.items():
-            temporary = stack.enter_context(whole_file(output))
+            temporary = stack.enter_context(atomic_write(output))
             _write(kind, classifier, card, temporary, texts, path)
             _check(kind, classifier, inputs, temporary, settings.tolerance, path)
     for output in outputs.values():
@@ -105,7 +105,7 @@ def _inputs(files: Sequence[Path], card: Card) -> "torch.Tensor":
     import torch
 
     geometry = evaluation_geometry(card.preprocessing)
-    pixels = np.stack([apply(decode(file), geometry) for file in files])
+    pixels = np.stack([resize_and_crop(decode(file), geometry) for file in files])
     return normalise(torch.from_numpy(pixels), card.preprocessing)
 
 

@@ -12,21 +12,21 @@ from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.labels import Factor, LabelSpace
 from soups.data.images.cache import open_images
 from soups.data.images.geometry import evaluation_geometry
-from soups.data.layouts.tables import column
+from soups.data.layouts.tables import table_column
 from soups.data.samples import set_rows
-from soups.evaluation.label_errors import Proposal, belongs_to_groups, propose
-from soups.evaluation.probe import features_of, out_of_fold
+from soups.evaluation.label_errors import ProposedCorrection, is_group_label, propose_corrections
+from soups.evaluation.probe import load_or_compute_features, out_of_fold
 from soups.files.atomic import read_table, write_table
-from soups.pipeline.run.create import built_start, planned_or_recorded
+from soups.pipeline.run.create import build_run_start, planned_or_recorded
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.model_files import find_model, load_model
-from soups.pipeline.run.prediction_space import small_picture
+from soups.pipeline.run.prediction_space import thumbnail
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.context import Bench, open_bench
+from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.tools import LabelErrorsSettings
-from soups.report.comparison import align
-from soups.report.html.pages import Card, Section, write_page
+from soups.report.comparison import align_columns
+from soups.report.html.pages import ImageCard, Section, write_page
 from soups.runtime.devices import cache_dir, limit_threads
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _SHOWN_TOGETHER = 4
 
 
 @dataclass(frozen=True)
-class Evidence:
+class LabelEvidence:
     """What is known of N images besides their labels."""
 
     rows: "pd.DataFrame"
@@ -52,7 +52,7 @@ class Evidence:
     """Factor → (N, C) float64, from models that were not trained on the image."""
 
 
-def find_label_errors(given: cli.Given[LabelErrorsSettings]) -> None:
+def find_label_errors(given: cli.ParsedSettings[LabelErrorsSettings]) -> None:
     """Write the corrections file and the page; prints a table of how many there are, and the files' paths.
 
     Raises:
@@ -69,12 +69,12 @@ def find_label_errors(given: cli.Given[LabelErrorsSettings]) -> None:
     for factor in factors:
         labels = _labels(evidence.rows, factor)
         table = evidence.probabilities[factor.name]
-        own = propose(factor.name, factor.levels, labels, table, images, groups)
+        own = propose_corrections(factor.name, factor.levels, labels, table, images, groups)
         right = f"{100 * float(np.mean(table.argmax(axis=1) == labels)):.1f}"
         told.append([factor.name, str(len(labels)), right, str(len(own)), str(sum(each.issue for each in own))])
         proposals += [each for each in own if each.doubt >= settings.least_doubt]
     proposals.sort(key=lambda each: -each.doubt)
-    print(align(told))
+    print(align_columns(told))
     print(
         "(right: images whose given level is the most probable one out of fold; issues: as confident learning has it)"
     )
@@ -90,11 +90,13 @@ def find_label_errors(given: cli.Given[LabelErrorsSettings]) -> None:
 def _planted(path: Path) -> set[tuple[str, str]]:
     """(image, factor) of each label that is known to be wrong."""
     table = read_table(path)
-    images, factors = (column(table, name, path, "--planted's header") for name in ("image", "factor"))
+    images, factors = (table_column(table, name, path, "--planted's header") for name in ("image", "factor"))
     return set(zip(images, factors, strict=True))
 
 
-def _practice(wrong: set[tuple[str, str]], proposals: list[Proposal], evidence: Evidence, factors: list[Factor]) -> str:
+def _practice(
+    wrong: set[tuple[str, str]], proposals: list[ProposedCorrection], evidence: LabelEvidence, factors: list[Factor]
+) -> str:
     """How good the proposals are, where the wrong labels are known.
 
     What is corrected as one is one error: an image, or where a label belongs to a group, the group. Found is what is
@@ -107,7 +109,7 @@ def _practice(wrong: set[tuple[str, str]], proposals: list[Proposal], evidence: 
     clean = ~np.isin(groups, groups[bad])
     matches = {}
     for factor in factors:
-        whole = belongs_to_groups(_labels(rows, factor), groups)
+        whole = is_group_label(_labels(rows, factor), groups)
         own = [row for row, image in enumerate(images) if (image, factor.name) in wrong]
         matches[factor.name] = {groups[row] if whole else images[row] for row in own}
     cells = [["", "planted", "in the first rows", "found", "right % of clean groups"]]
@@ -120,7 +122,7 @@ def _practice(wrong: set[tuple[str, str]], proposals: list[Proposal], evidence: 
         truths = [_labels(rows, factor) for factor in factors if factor.name in own_factors]
         right = np.all([share == truth for share, truth in zip(shares, truths, strict=True)], axis=0)[clean]
         cells.append([name, str(len(errors)), str(2 * len(errors)), str(found), f"{100 * float(right.mean()):.1f}"])
-    return align(cells)
+    return align_columns(cells)
 
 
 def _factors(run: Run, wanted: tuple[str, ...] | None) -> list[Factor]:
@@ -138,7 +140,7 @@ def _labels(rows: "pd.DataFrame", factor: Factor) -> np.ndarray:
     return LabelSpace(factor.levels).encode(rows["label" if factor.name == WHOLE else factor.name])
 
 
-def _of_a_head(run: Run, there: bool, settings: LabelErrorsSettings, factors: list[Factor]) -> Evidence:
+def _of_a_head(run: Run, there: bool, settings: LabelErrorsSettings, factors: list[Factor]) -> LabelEvidence:
     """Cross-validated, by group, on features of the start, or of the model that is named."""
     rows = run.samples[run.samples["split"].isin(["train", "val"])]
     classifier, preprocessing = _model(run, there, settings)
@@ -147,18 +149,18 @@ def _of_a_head(run: Run, there: bool, settings: LabelErrorsSettings, factors: li
     paths = image_paths(rows, run)
     images = open_images(paths, evaluation_geometry(preprocessing), settings.cache.cache, run.image_cache)
     size = settings.evaluation.eval_batch_size
-    features = features_of(classifier, images, preprocessing, runtime, size, cache_dir() / "features")
+    features = load_or_compute_features(classifier, images, preprocessing, runtime, size, cache_dir() / "features")
     groups = rows["group"].to_numpy(str)
     tables = {}
     for factor in factors:
         labels, classes = _labels(rows, factor), len(factor.levels)
         tables[factor.name] = out_of_fold(features, labels, groups, classes, settings.folds, settings.fold_seed)
-    return Evidence(rows, tables)
+    return LabelEvidence(rows, tables)
 
 
 def _model(run: Run, there: bool, settings: LabelErrorsSettings) -> "tuple[Classifier, Preprocessing]":
     if settings.model_name is None and not there:
-        start = built_start(run)
+        start = build_run_start(run)
         return start.classifier, start.preprocessing
     if not there:
         raise UsageError(f"--model-name {settings.model_name}: there is no run {run.name!r} yet")
@@ -170,19 +172,19 @@ def _model(run: Run, there: bool, settings: LabelErrorsSettings) -> "tuple[Class
     return classifier, card.preprocessing
 
 
-def _of_the_pool(given: cli.Given[LabelErrorsSettings], factors: list[Factor]) -> Evidence:
+def _of_the_pool(given: cli.ParsedSettings[LabelErrorsSettings], factors: list[Factor]) -> LabelEvidence:
     """The mean of the fine-tunes' probabilities, on validation images alone: the others were trained on."""
-    bench = open_bench(given.settings, given.names)
+    bench = open_context(given.settings, given.names)
     rows = set_rows(bench.run.samples, "val")
     if set(rows["split"]) != {"val"}:
         raise DataError(
             f"run {bench.run.name!r} has no validation images: its models were trained on all others",
             next_step="leave --from-pool out for a cross-validated head",
         )
-    return Evidence(rows, {factor.name: _pool_says(bench, factor) for factor in factors})
+    return LabelEvidence(rows, {factor.name: _pool_says(bench, factor) for factor in factors})
 
 
-def _pool_says(bench: Bench, factor: Factor) -> np.ndarray:
+def _pool_says(bench: RunContext, factor: Factor) -> np.ndarray:
     space = bench.run.space
     tables = [bench.probabilities(path, ["val"])["val"] for path in pool_paths(bench.run).values()]
     mean = np.mean(tables, axis=0)
@@ -203,7 +205,7 @@ def _output(settings: LabelErrorsSettings, run: Run, there: bool) -> Path:
     return run.folder / "output" / "corrections.csv" if there else Path("corrections.csv")
 
 
-def _corrections(proposals: list[Proposal]) -> "pd.DataFrame":
+def _corrections(proposals: list[ProposedCorrection]) -> "pd.DataFrame":
     """A table that `--relabel` reads; columns that it does not know help to decide."""
     import pandas as pd
 
@@ -226,7 +228,7 @@ def _corrections(proposals: list[Proposal]) -> "pd.DataFrame":
 
 def _write_page(
     path: Path,
-    proposals: list[Proposal],
+    proposals: list[ProposedCorrection],
     factors: list[Factor],
     rows: "pd.DataFrame",
     run: Run,
@@ -237,7 +239,7 @@ def _write_page(
     for factor in factors:
         own = [each for each in proposals if each.factor == factor.name]
         shown = [
-            Card(
+            ImageCard(
                 each.match,
                 _together([files[row] for row in each.rows[:_SHOWN_TOGETHER]]),
                 first=f"given: {each.before}",
@@ -258,9 +260,9 @@ def _write_page(
 
 def _together(files: list[Path]) -> np.ndarray:
     """Up to four images side by side, in two rows where there are more than two."""
-    pictures = [_square(small_picture(file)) for file in files]
+    pictures = [_square(thumbnail(file)) for file in files]
     if len(pictures) == 1:
-        return small_picture(files[0])
+        return thumbnail(files[0])
     blank = np.full_like(pictures[0], 255)
     pictures += [blank] * (len(pictures) % 2)
     lines = [np.hstack(pictures[start : start + 2]) for start in range(0, len(pictures), 2)]

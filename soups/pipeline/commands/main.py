@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError, unknown_name
-from soups.pipeline.run.import_pool import adopt
+from soups.pipeline.run.import_pool import open_or_import_pool
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.class_order import say_if_misordered
-from soups.pipeline.score.context import Bench, open_bench
+from soups.pipeline.score.class_order import warn_if_misordered
+from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
 from soups.pipeline.settings.commands import MainSettings
 from soups.recipes.registry import RECIPES, UNJUDGED
 from soups.recipes.shared.options import list_recipes, parse_options
 
 if TYPE_CHECKING:
-    from soups.pipeline.soup.make import Order
+    from soups.pipeline.soup.make import SoupRequest
 
 logger = logging.getLogger(__name__)
 
 
-def cook(given: cli.Given[MainSettings]) -> None:
+def run_main(given: cli.ParsedSettings[MainSettings]) -> None:
     """Do everything that was asked for.
 
     Raises:
@@ -47,13 +47,13 @@ def cook(given: cli.Given[MainSettings]) -> None:
         return
     scored = bool(recipes) and (settings.scores or not set(recipes) <= set(UNJUDGED))
     scoring = settings.inspect or judging or scored
-    bench = open_bench(adopt(given), given.names, scoring=scoring)
+    bench = open_context(open_or_import_pool(given), given.names, scoring=scoring)
     if settings.inspect:  # First, because a model that does not belong may be one that cannot be scored.
         _inspect(bench, settings)
         if not (recipes or judging or settings.learning_curves):
             return
     if scoring:
-        say_if_misordered(bench)
+        warn_if_misordered(bench)
     if settings.eval_individual_models:
         lines = evaluate_individuals(bench)
         logger.info("%s: %d fine-tunes", bench.run.individual_results, len(lines))
@@ -71,7 +71,7 @@ def cook(given: cli.Given[MainSettings]) -> None:
         plot_run(bench)
 
 
-def _learning_curves(bench: Bench, settings: MainSettings) -> None:
+def _learning_curves(bench: RunContext, settings: MainSettings) -> None:
     from soups.pipeline.train.learning_curves import draw_learning_curves
 
     each = settings.learning_curves
@@ -83,7 +83,7 @@ def _learning_curves(bench: Bench, settings: MainSettings) -> None:
         )
 
 
-def _without_models_to_judge(given: cli.Given[MainSettings]) -> None:
+def _without_models_to_judge(given: cli.ParsedSettings[MainSettings]) -> None:
     """What needs no models, or finds its own."""
     settings = given.settings
     if settings.list_recipes:
@@ -98,7 +98,7 @@ def _without_models_to_judge(given: cli.Given[MainSettings]) -> None:
         plot_original(Path(settings.results), settings.val_set, settings.test_set)
 
 
-def _make_soups(bench: Bench, settings: MainSettings, options: Mapping[str, dict[str, Any]]) -> None:
+def _make_soups(bench: RunContext, settings: MainSettings, options: Mapping[str, dict[str, Any]]) -> None:
     """A soup by each recipe, told its options."""
     from soups.pipeline.soup.make import make_soup
 
@@ -124,27 +124,27 @@ def _recipes(settings: MainSettings) -> list[str]:
     return recipes
 
 
-def _chosen(bench: Bench, settings: MainSettings) -> tuple[Bench, Path | None]:
+def _chosen(bench: RunContext, settings: MainSettings) -> tuple[RunContext, Path | None]:
     """The bench with the ingredients that the user names alone, and the start where one is named."""
     from soups.pipeline.run.model_files import find_model
-    from soups.pipeline.soup.ingredients import chosen
+    from soups.pipeline.soup.ingredients import select_ingredients
 
     run = bench.run
     start = None if settings.start is None else find_model(settings.start, run, settings.run)
-    names = chosen(run, settings.run, settings.ingredients, start)
+    names = select_ingredients(run, settings.run, settings.ingredients, start)
     if settings.ingredients is None and len(names) == len(pool_paths(run)):
         return bench, start
     return replace(bench, run=replace(run, only=frozenset(names))), start
 
 
-def _order(settings: MainSettings, recipe: str, options: dict[str, Any], start: Path | None) -> "Order":
-    from soups.pipeline.soup.make import Order
+def _order(settings: MainSettings, recipe: str, options: dict[str, Any], start: Path | None) -> "SoupRequest":
+    from soups.pipeline.soup.make import SoupRequest
 
     if recipe == "greedy":
         accept = "better" if settings.strict else settings.accept
         level = {"level": settings.significance} if accept == "significant" else {}
         options = {"accept": accept, **level, **options}
-    return Order(
+    return SoupRequest(
         recipe,
         options,
         scores=settings.scores,
@@ -157,17 +157,17 @@ def _order(settings: MainSettings, recipe: str, options: dict[str, Any], start: 
     )
 
 
-def _rebuild(given: cli.Given[MainSettings]) -> None:
+def _rebuild(given: cli.ParsedSettings[MainSettings]) -> None:
     from soups.pipeline.soup.rebuild import rebuild
 
-    def bench_of(run: Run) -> Bench:
+    def bench_of(run: Run) -> RunContext:
         run_settings = given.settings.run.model_copy(update={"name": run.name, "runs_folder": str(run.folder.parent)})
-        return open_bench(given.settings.model_copy(update={"run": run_settings}), given.names, scoring=False)
+        return open_context(given.settings.model_copy(update={"run": run_settings}), given.names, scoring=False)
 
     rebuild(given.settings, given.names, bench_of)
 
 
-def _inspect(bench: Bench, settings: MainSettings) -> None:
+def _inspect(bench: RunContext, settings: MainSettings) -> None:
     from soups.pipeline.run.model_files import find_model
     from soups.pipeline.soup.inspect import inspect
 

@@ -10,18 +10,25 @@ import numpy as np
 from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
-from soups.data.layouts.layouts import samples_elsewhere
-from soups.data.layouts.schema import is_described
-from soups.data.samples import reduced, set_rows
-from soups.data.submission import Sheet, find_template, listed_sheet, read_truth, template_sheet
+from soups.data.layouts.layouts import separate_test_samples
+from soups.data.layouts.schema import is_schema
+from soups.data.samples import project_labels, set_rows
+from soups.data.submission import SubmissionTable, fill_listing, fill_template, find_template, read_truth
 from soups.ensembles import vote_tables
 from soups.files.table_writers import require_writer, write_pages
 from soups.pipeline.run.prediction_space import space_of_tables
 from soups.pipeline.run.run import Run, existing_run, latest_run
-from soups.pipeline.score.context import Bench, open_bench
-from soups.pipeline.score.shards import SET, Shard, compute_missing, cut, failure_of, rearranged
+from soups.pipeline.score.context import RunContext, open_context
+from soups.pipeline.score.shards import (
+    SET,
+    ShardContext,
+    compute_missing,
+    error_of_failures,
+    reorder_rows,
+    split_into_shards,
+)
 from soups.pipeline.settings.commands import InferenceSettings
-from soups.pipeline.vote.ensemble_spec import Ballot, ballot_of, ballots_of_each
+from soups.pipeline.vote.ensemble_spec import Ensemble, build_ensemble, build_single_model_ensembles
 from soups.runtime.launchers import require_launcher
 
 logger = logging.getLogger(__name__)
@@ -31,7 +38,7 @@ _OF_TEST = ("test_location", "image_column", "label_column")
 _WAYS = ("soft_voting", "weighted_ensemble", "hard_voting")
 
 
-def predict(given: cli.Given[InferenceSettings]) -> None:
+def predict(given: cli.ParsedSettings[InferenceSettings]) -> None:
     """Write the predictions; prints the path of the table.
 
     Raises:
@@ -47,8 +54,8 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
     if way == "hard_voting" and any(name.lower().endswith(".csv") for name in settings.hard_voting or ()):
         _vote_of_tables(settings)
         return
-    bench = open_bench(settings, given.names, may_differ=_OF_TEST if "test_location" in given.names else ())
-    ballots = ballots_of_each(settings, bench) if settings.each else [ballot_of(settings, bench, way)]
+    bench = open_context(settings, given.names, may_differ=_OF_TEST if "test_location" in given.names else ())
+    ballots = build_single_model_ensembles(settings, bench) if settings.each else [build_ensemble(settings, bench, way)]
     bench = _with_test_images(bench, settings, given.names)
     rows = set_rows(bench.run.samples, SET)
     if rows.empty:
@@ -61,7 +68,7 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
     sheet = _sheet(settings, bench.run, images)
     truths = [_truth(settings, bench, ballot.space, images) for ballot in ballots]
     models = {path: expert.space for ballot in ballots for expert in ballot.experts for path in expert.paths}
-    shards = cut(bench, settings.shard_size, len(models))
+    shards = split_into_shards(bench, settings.shard_size, len(models))
     failed = compute_missing(shards, models)
     lost = {each.piece.path for each in failed}
     for ballot, truth in zip(ballots, truths, strict=True):
@@ -70,10 +77,12 @@ def predict(given: cli.Given[InferenceSettings]) -> None:
             _write(path, ballot, shards, sheet, truth)
             print(path, flush=True)
     if failed:
-        raise failure_of(failed, len(models) * len(shards))
+        raise error_of_failures(failed, len(models) * len(shards))
 
 
-def _write(path: Path, ballot: Ballot, shards: Sequence[Shard], sheet: Sheet, truth: np.ndarray) -> None:
+def _write(
+    path: Path, ballot: Ensemble, shards: Sequence[ShardContext], sheet: SubmissionTable, truth: np.ndarray
+) -> None:
     """The predictions of all shards as one table, one shard in memory at a time."""
     right = 0
 
@@ -86,7 +95,7 @@ def _write(path: Path, ballot: Ballot, shards: Sequence[Shard], sheet: Sheet, tr
 
     blocks: Iterable[np.ndarray] = counted()
     if sheet.order is not None:
-        blocks = rearranged(blocks, sheet.order, path.parent, len(shards[0].run.samples))
+        blocks = reorder_rows(blocks, sheet.order, path.parent, len(shards[0].run.samples))
     write_pages(path, sheet.pages(blocks, ballot.space))
     if len(truth):
         logger.info("%d of %d right (%.1f%%)", right, len(truth), 100 * right / len(truth))
@@ -109,7 +118,7 @@ def _way_of_voting(settings: InferenceSettings) -> str | None:
     return ways[0] if ways else None
 
 
-def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozenset[str]) -> Bench:
+def _with_test_images(bench: RunContext, settings: InferenceSettings, given: frozenset[str]) -> RunContext:
     """The bench with the test images of --test-location, where that is given."""
     location, recorded = settings.data.test_location, bench.run.recorded.data
     whole = recorded.limit is None  # Else the run's table has some of the images alone; who names them wants all.
@@ -121,28 +130,28 @@ def _with_test_images(bench: Bench, settings: InferenceSettings, given: frozense
     named = {name: getattr(settings.data, name) for name in _OF_TEST if name in given}
     elsewhere = recorded.model_copy(update={**named, "limit": None})
     joint = run.recorded.joint_space
-    test = samples_elsewhere(elsewhere, set((joint or run.space).names))
+    test = separate_test_samples(elsewhere, set((joint or run.space).names))
     test["group"] = test["group"].where(test["group"] != "", test["image"])
     if joint is not None:
-        test["label"] = reduced(test["label"], joint, run.space)
+        test["label"] = project_labels(test["label"], joint, run.space)
     others = run.samples[run.samples["split"] != "test"]
     table = pd.concat([others, test], ignore_index=True).fillna("").astype(str)
     settled = run.recorded.model_copy(update={"data": elsewhere})
     return dataclasses.replace(bench, run=dataclasses.replace(run, recorded=settled, table=table))
 
 
-def _sheet(settings: InferenceSettings, run: Run, images: list[str]) -> Sheet:
+def _sheet(settings: InferenceSettings, run: Run, images: list[str]) -> SubmissionTable:
     """In the columns and order of a template; else of the CSV that names the test images, else as they come."""
     template = _template(settings, run)
     if template is not None:
-        sheet = template_sheet(template, images)
+        sheet = fill_template(template, images)
         logger.info("in the columns and order of %s", template)
         return sheet
     data = run.recorded.data
     location = Path(data.test_location or "")
     if location.is_file():
-        return listed_sheet(location, images, data, settings.probabilities)
-    return Sheet(images, all_probabilities=settings.probabilities)
+        return fill_listing(location, images, data, settings.probabilities)
+    return SubmissionTable(images, all_probabilities=settings.probabilities)
 
 
 def _template(settings: InferenceSettings, run: Run) -> Path | None:
@@ -188,7 +197,7 @@ def _vote_of_tables(settings: InferenceSettings) -> None:
     path = _output(settings, run.folder if run else None, "hard_voting")
     space = None
     # A run that nobody named may have nothing to do with the tables; but their factors it alone can tell.
-    if settings.run.name or settings.split or is_described(settings.data.layout):
+    if settings.run.name or settings.split or is_schema(settings.data.layout):
         space = space_of_tables(settings, Path(members[0]))[1]
     if settings.split and (space is None or len(space.factors) < 2):
         raise UsageError(
@@ -200,15 +209,15 @@ def _vote_of_tables(settings: InferenceSettings) -> None:
     print(path)
 
 
-def _truth(settings: InferenceSettings, bench: Bench, space: LabelSpace, images: list[str]) -> np.ndarray:
+def _truth(settings: InferenceSettings, bench: RunContext, space: LabelSpace, images: list[str]) -> np.ndarray:
     """(N,) int64, the true classes; none where not all are known."""
     labels = bench.labels(SET, space)
     if settings.ground_truth is not None:
-        labels = space.encode(read_truth(only_table(Path(settings.ground_truth), "--ground-truth"), images, space))
+        labels = space.encode(read_truth(find_table(Path(settings.ground_truth), "--ground-truth"), images, space))
     return labels if (labels >= 0).all() else labels[:0]
 
 
-def only_table(path: Path, flag: str) -> Path:
+def find_table(path: Path, flag: str) -> Path:
     """A CSV, or the only one in a folder.
 
     Raises:

@@ -15,9 +15,9 @@ from soups.checkpoints.checkpoint import Card
 from soups.cli import flags as cli
 from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.core.preprocessing import normalise
-from soups.data.images.geometry import apply, evaluation_geometry
-from soups.files.atomic import explained_write, sha256_of, sync_folder, write_text
-from soups.models.hub_folder import HUB_PREFIX, form_of, write_folder
+from soups.data.images.geometry import evaluation_geometry, resize_and_crop
+from soups.files.atomic import explain_write_errors, sha256_of, sync_folder, write_text
+from soups.models.hub_folder import HUB_PREFIX, find_format, write_hub_folder
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.select_model import load_named, named_model
 from soups.pipeline.settings.delivery import PushSettings
@@ -33,7 +33,7 @@ TOLERANCE = 1e-5
 """The largest difference of a logit that is allowed, as a part of the largest logit, or of 1 if that is smaller."""
 
 
-def push_to_hub(given: cli.Given[PushSettings]) -> None:
+def push_to_hub(given: cli.ParsedSettings[PushSettings]) -> None:
     """Write the folder, and push it where that is asked for; prints the folder, or where it was pushed to.
 
     Raises:
@@ -56,7 +56,7 @@ def push_to_hub(given: cli.Given[PushSettings]) -> None:
         )
     folder = Path(settings.folder)
     with _fresh(folder) as fresh:
-        write_folder(fresh, classifier, card, str(path))
+        write_hub_folder(fresh, classifier, card, str(path))
         _check(fresh, classifier, card, str(path))
         write_text(fresh / README, _readme(path, card, run))
         _settle(fresh, folder)
@@ -91,10 +91,10 @@ def _check(folder: Path, classifier: "Classifier", card: Card, where: str) -> No
     import torch
     from PIL import Image
 
-    form, preprocessing = form_of(card, where), card.preprocessing.model_copy(update={"cut": None})
+    form, preprocessing = find_format(card, where), card.preprocessing.model_copy(update={"cut": None})
     sides = (round(1.4 * preprocessing.resized), round(1.7 * preprocessing.resized), 3)
     pixels = np.random.default_rng(0).integers(0, 256, sides, dtype=np.uint8)
-    inputs = torch.from_numpy(apply(pixels, evaluation_geometry(preprocessing)))[None]
+    inputs = torch.from_numpy(resize_and_crop(pixels, evaluation_geometry(preprocessing)))[None]
     with torch.inference_mode():
         wanted = classifier(normalise(inputs, preprocessing)).numpy()
     try:
@@ -116,7 +116,7 @@ def _check(folder: Path, classifier: "Classifier", card: Card, where: str) -> No
 
 
 def _readme(path: Path, card: Card, run: Run | None) -> str:
-    form, sha256 = form_of(card, str(path)), sha256_of(path)
+    form, sha256 = find_format(card, str(path)), sha256_of(path)
     scores, images = dict(card.scores), {}
     if run is not None:
         for log in (run.individual_results, run.soup_results):
@@ -131,7 +131,7 @@ def _readme(path: Path, card: Card, run: Run | None) -> str:
 def _fresh(folder: Path) -> Iterator[Path]:
     """A new folder beside the one that is to be written, which is gone when the block ends."""
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with explained_write(folder):
+    with explain_write_errors(folder):
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
     try:
@@ -150,7 +150,7 @@ def _settle(fresh: Path, folder: Path) -> None:
         raise UsageError(f"--folder {folder}: a file", expected="a folder, or a name that is not taken")
     present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
     if not present:
-        with explained_write(folder):
+        with explain_write_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)  # Empty, or not there.
             fresh.rename(folder)
             sync_folder(folder.parent)

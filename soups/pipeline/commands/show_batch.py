@@ -22,7 +22,7 @@ _TITLE_SETTINGS = ("augmentation", "aug", "mix", "oversample", "oversample_augme
 _LONGEST, _LONGEST_NAME = 40, 20
 
 
-def show_batch(given: cli.Given[ShowBatchSettings]) -> None:
+def show_batch(given: cli.ParsedSettings[ShowBatchSettings]) -> None:
     """Draw the images and print the picture's path.
 
     Raises:

@@ -8,14 +8,14 @@ from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError
 from soups.data.samples import set_rows
 from soups.files.atomic import write_table
-from soups.pipeline.commands.validation_figures import class_table_of, draw_pictures
-from soups.pipeline.explain.wrong_maps import method_of, wrong_maps
+from soups.pipeline.commands.validation_figures import class_table_frame, draw_validation_figures
+from soups.pipeline.explain.wrong_maps import draw_wrong_maps, parse_method
 from soups.pipeline.run.images import evaluation_set
-from soups.pipeline.run.model_files import find_model, own_run
-from soups.pipeline.score.context import Bench, open_bench
+from soups.pipeline.run.model_files import find_model, run_folder_of
+from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.votes import default_model
 from soups.pipeline.settings.commands import OneModelSettings, ValidationSettings
-from soups.report.answers import Answers
+from soups.report.answers import LabelledPredictions
 from soups.report.validation import validation_text
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 OneModel = TypeVar("OneModel", bound=OneModelSettings)
 
 
-def validate(given: cli.Given[ValidationSettings]) -> None:
+def validate(given: cli.ParsedSettings[ValidationSettings]) -> None:
     """Print scores and confusion matrices of the class and of each factor, and draw them and the wrong images.
 
     Raises:
@@ -34,7 +34,7 @@ def validate(given: cli.Given[ValidationSettings]) -> None:
         DataError: the validation images have no labels, the model has other classes, or a table is not what it should
             be.
     """
-    method = method_of(given.settings.explain)
+    method = parse_method(given.settings.explain)
     if _means_tables(given.settings):
         if method is not None:
             raise UsageError("--explain: tables have no model to explain", next_step="give --model-name")
@@ -58,25 +58,25 @@ def _means_tables(settings: ValidationSettings) -> bool:
     return bool(tables) and settings.ground_truth is not None
 
 
-def _validate_model(given: cli.Given[ValidationSettings], method: str | None) -> None:
+def _validate_model(given: cli.ParsedSettings[ValidationSettings], method: str | None) -> None:
     settings = given.settings
-    bench, path = bench_of_model(given)
+    bench, path = open_context_of_model(given)
     _tell_without_effect(given, bench)
     run, space = bench.run, bench.space_of(path)
     outputs, labels = bench.probabilities(path, ["val"], space)["val"], bench.labels("val", space)
     if (labels < 0).any():
         raise DataError(f"run {run.name!r}: validation images without a label", expected="labels to validate against")
-    answers = Answers(labels, outputs.argmax(axis=1), bench.groups("val"), space, outputs.max(axis=1))
+    answers = LabelledPredictions(labels, outputs.argmax(axis=1), bench.groups("val"), space, outputs.max(axis=1))
     print(validation_text(path.stem, answers))
-    write_table(run.folder / "output" / f"{path.stem}_classes.csv", class_table_of(answers))
+    write_table(run.folder / "output" / f"{path.stem}_classes.csv", class_table_frame(answers))
     preprocessing = run.card_of(path).preprocessing
     images = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache).images
-    maps = wrong_maps(bench, path, answers, images, method, settings.images) if method is not None else ({}, "")
+    maps = draw_wrong_maps(bench, path, answers, images, method, settings.images) if method is not None else ({}, "")
     figures = run.folder / "figures"
-    draw_pictures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images, maps)
+    draw_validation_figures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images, maps)
 
 
-def bench_of_model(given: cli.Given[OneModel]) -> tuple[Bench, Path]:
+def open_context_of_model(given: cli.ParsedSettings[OneModel]) -> tuple[RunContext, Path]:
     """The model, and the run that it belongs to: it is validated on that run's split, whichever is the latest.
 
     Raises:
@@ -84,24 +84,24 @@ def bench_of_model(given: cli.Given[OneModel]) -> tuple[Bench, Path]:
     """
     settings = given.settings
     if settings.model_name is not None and Path(settings.model_name).is_file():
-        folder = own_run(Path(settings.model_name))
+        folder = run_folder_of(Path(settings.model_name))
         if folder is not None:
             return _bench_in(given, folder), Path(settings.model_name)
-    bench = open_bench(settings, given.names, may_differ={"split_seed"})
+    bench = open_context(settings, given.names, may_differ={"split_seed"})
     path = find_model(settings.model_name, bench.run, settings.run) if settings.model_name else default_model(bench)
-    folder = own_run(path)
+    folder = run_folder_of(path)
     if folder is not None and folder != bench.run.folder.resolve():
         bench = _bench_in(given, folder)
     return bench, path
 
 
-def _bench_in(given: cli.Given[OneModel], folder: Path) -> Bench:
+def _bench_in(given: cli.ParsedSettings[OneModel], folder: Path) -> RunContext:
     where = {"name": folder.name, "runs_folder": str(folder.parent)}
     settings = given.settings.model_copy(update={"run": given.settings.run.model_copy(update=where)})
-    return open_bench(settings, given.names, may_differ={"split_seed"})
+    return open_context(settings, given.names, may_differ={"split_seed"})
 
 
-def _tell_without_effect(given: cli.Given[ValidationSettings], bench: Bench) -> None:
+def _tell_without_effect(given: cli.ParsedSettings[ValidationSettings], bench: RunContext) -> None:
     own, seed = bench.run.recorded.data.split_seed, given.settings.data.split_seed
     if ("split_seed" in given.names and seed != own) or given.settings.random_seed is not None:
         logger.info("seeds have no effect here: a model is validated on its run's own split (--split-seed %d)", own)

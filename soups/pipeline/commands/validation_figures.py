@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.report.answers import JOINT, Answers
+from soups.report.answers import JOINT, LabelledPredictions
 from soups.report.figures.wrong_images import draw_wrong_images
 from soups.report.per_class import draw_confusion
 from soups.report.validation import class_rows
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def draw_pictures(
-    answers: Answers,
+def draw_validation_figures(
+    answers: LabelledPredictions,
     folder: Path,
     stem: str,
     what: str,
@@ -49,7 +49,7 @@ def draw_pictures(
         print(path)
 
 
-def class_table_of(answers: Answers) -> "pd.DataFrame":
+def class_table_frame(answers: LabelledPredictions) -> "pd.DataFrame":
     """The scores of each class and level as a table: `of`, `class`, `precision`, `recall`, `f1`, `support`."""
     import pandas as pd
 

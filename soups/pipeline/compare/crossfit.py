@@ -12,14 +12,14 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError
 from soups.core.metrics import METRICS, all_scores, log_loss, predictions, probabilities
-from soups.data.images.memory_cache import HeldImages
+from soups.data.images.memory_cache import MemoryCachedImages
 from soups.data.split import choose_groups
 from soups.ensembles.selection import select_models
 from soups.files.atomic import append_record, fingerprint, read_records
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import pool_paths
-from soups.pipeline.soup.batchnorm import settle
-from soups.pipeline.soup.make import Order
+from soups.pipeline.soup.batchnorm import choose_batchnorm
+from soups.pipeline.soup.make import SoupRequest
 from soups.pipeline.soup.pool import pool_key, pool_of
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.pool import Ingredient, Pool, Soup, Verdict
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _SEED = 0  # Of the halves.
 
 
-def crossfitted(bench: Bench, orders: Sequence[Order]) -> dict[str, float]:
+def cross_fitted_scores(bench: RunContext, orders: Sequence[SoupRequest]) -> dict[str, float]:
     """Validation accuracies in [0, 1] that did not choose what they score.
 
     The validation images are halved, groups kept whole. The best single model, the soup of each recipe, its vote with
@@ -73,7 +73,7 @@ def crossfitted(bench: Bench, orders: Sequence[Order]) -> dict[str, float]:
     return {name: scores["accuracy"] for name, scores in line["scores"].items()}
 
 
-def halves(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[np.ndarray, bool]:
+def split_in_halves(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[np.ndarray, bool]:
     """Two halves of a set of images with about equal shares of each class, groups kept whole where that can be.
 
     Args:
@@ -102,9 +102,9 @@ def halves(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[np.nd
     return second, len(names) == len(labels)
 
 
-def _measure(bench: Bench, orders: Sequence[Order]) -> dict[str, Any]:
+def _measure(bench: RunContext, orders: Sequence[SoupRequest]) -> dict[str, Any]:
     labels, groups = bench.labels("val"), bench.groups("val")
-    second, whole = halves(labels, groups, _SEED)
+    second, whole = split_in_halves(labels, groups, _SEED)
     if not whole:
         logger.warning("cross-fitting: the validation images cannot be halved by group; halved by image")
     parts: dict[str, np.ndarray] = {}
@@ -128,14 +128,14 @@ def _measure(bench: Bench, orders: Sequence[Order]) -> dict[str, Any]:
 class _Half:
     """Chooses on some of the validation images, predicts others."""
 
-    bench: Bench
+    bench: RunContext
     labels: np.ndarray
     paths: Mapping[str, Path]
     pool: Pool
     card: Card
 
     def outcomes(
-        self, rows: np.ndarray, others: np.ndarray, orders: Sequence[Order]
+        self, rows: np.ndarray, others: np.ndarray, orders: Sequence[SoupRequest]
     ) -> dict[str, tuple[Any, np.ndarray]]:
         """Name → what the images `rows` chose, and its (K, C) probabilities of the images `others`."""
         metric = METRICS[self.bench.evaluation.metric]
@@ -181,7 +181,7 @@ class _Half:
         whole = self.bench.set("val", self.card)
         part = replace(
             whole,
-            images=HeldImages(whole.images.part(rows)),
+            images=MemoryCachedImages(whole.images.part(rows)),
             labels=whole.labels[rows],
             groups=whole.groups[rows],
             paths=tuple(whole.paths[row] for row in rows),
@@ -196,7 +196,7 @@ class _Half:
             self.bench.evaluation.eval_batch_size,
             np.sum([verdict.outcome == 0 for verdict in verdicts], axis=0),
         )
-        settle(judge, self.bench, pool, self.card, batchnorm)
+        choose_batchnorm(judge, self.bench, pool, self.card, batchnorm)
         return judge
 
     def _predict(self, soup: Soup, judge: "ValidationJudge", rows: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ _OF_ALL = {"model", "model_args", "epochs", "lp_epochs", "random_seed", "hparams
 
 
 @dataclass(frozen=True)
-class Entrant:
+class NetworkSpec:
     """One network of a comparison."""
 
     label: str
@@ -32,13 +32,13 @@ class Entrant:
         """Of the run that its fine-tunes are in."""
         return str(self.settings.run.name)
 
-    def with_epochs(self, epochs: int) -> "Entrant":
+    def with_epochs(self, epochs: int) -> "NetworkSpec":
         """The same with another number of epochs."""
         training = self.settings.training.model_copy(update={"epochs": epochs})
         return replace(self, settings=self.settings.model_copy(update={"training": training}))
 
 
-def entrants_of(settings: CompareSettings, name: str) -> list[Entrant]:
+def parse_network_specs(settings: CompareSettings, name: str) -> list[NetworkSpec]:
     """The networks that `--models` names, each with the settings of its fine-tunes.
 
     Args:
@@ -66,7 +66,7 @@ def entrants_of(settings: CompareSettings, name: str) -> list[Entrant]:
     return entrants
 
 
-def _entrant(word: str, settings: CompareSettings, name: str) -> Entrant:
+def _entrant(word: str, settings: CompareSettings, name: str) -> NetworkSpec:
     model, *pairs = word.split() or [""]
     values, arguments, label = {}, [], model
     for pair in pairs:
@@ -87,7 +87,7 @@ def _entrant(word: str, settings: CompareSettings, name: str) -> Entrant:
     own: dict[str, Any] = {"model": model}
     if arguments:
         own["model_args"] = (*(settings.model.model_args or ()), *arguments)
-    return Entrant(
+    return NetworkSpec(
         label,
         FinetuneSettings(
             run=RunSettings(name=f"{name}-{_run_part(label)}", runs_folder=settings.run.runs_folder),

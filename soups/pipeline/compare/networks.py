@@ -11,20 +11,27 @@ from soups.core.errors import PartialFailure, UsageError, UserError, unknown_nam
 from soups.core.metrics import METRICS
 from soups.files.atomic import write_table, write_text
 from soups.models.settings import ModelSettings
-from soups.pipeline.compare.network_specs import TABLE, Entrant, entrants_of
-from soups.pipeline.run.create import create_run, make_start, name_of_data, planned_run
-from soups.pipeline.run.run import Run, existing_run, say_if_flattering
-from soups.pipeline.score.context import Bench
+from soups.pipeline.compare.network_specs import TABLE, NetworkSpec, parse_network_specs
+from soups.pipeline.run.create import create_run, name_of_data, planned_run, write_run_start
+from soups.pipeline.run.run import Run, existing_run, warn_if_validation_flatters
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import evaluate_individuals
 from soups.pipeline.score.throughput import images_per_second
 from soups.pipeline.settings.compare import CompareSettings
-from soups.pipeline.train.costs import costs_of
+from soups.pipeline.train.costs import measure_costs
 from soups.pipeline.train.finetune import train_all
 from soups.pipeline.train.plan import Task, plan
-from soups.report.comparison import Truth
-from soups.report.frontier import Entry, draw_frontier, flat, format_models, markdown_models, side_by_side
+from soups.report.comparison import SetTruth
+from soups.report.frontier import (
+    NetworkResult,
+    draw_frontier,
+    flatten_rows,
+    format_models,
+    markdown_models,
+    network_rows,
+)
 from soups.runtime.launchers import LaunchSettings, require_launcher
-from soups.training.hyperparameters import spelled_out
+from soups.training.hyperparameters import canonicalize
 from soups.training.optimizers import require_optimizer
 
 logger = logging.getLogger(__name__)
@@ -43,7 +50,7 @@ Result = TypeVar("Result")
 class _Contest:
     """One network with its run."""
 
-    entrant: Entrant
+    entrant: NetworkSpec
     run: Run
     costs: Mapping[str, Any] = field(default_factory=dict)
 
@@ -53,11 +60,11 @@ class _Contest:
         return self.entrant.label
 
     @property
-    def bench(self) -> Bench:
+    def bench(self) -> RunContext:
         """What scoring its models needs."""
         settings = self.entrant.settings
         evaluation = settings.evaluation.model_copy(update={"metric": self.run.recorded.metric})
-        return Bench(self.run, self.run.runtime(settings.runtime), evaluation, settings.cache, settings.launch)
+        return RunContext(self.run, self.run.runtime(settings.runtime), evaluation, settings.cache, settings.launch)
 
     def tasks(self, seeds: int) -> list[Task]:
         """The fine-tunes that are not finished.
@@ -68,7 +75,7 @@ class _Contest:
         return plan(self.run, self.entrant.settings, self.bench.runtime, list(range(seeds)))
 
 
-def compare_models(given: cli.Given[CompareSettings]) -> None:
+def compare_models(given: cli.ParsedSettings[CompareSettings]) -> None:
     """Train what is not finished, then print the table and draw the figure.
 
     Raises:
@@ -79,7 +86,7 @@ def compare_models(given: cli.Given[CompareSettings]) -> None:
     """
     settings = given.settings
     name = settings.run.name or name_of_data(settings)
-    entrants = entrants_of(settings, name)
+    entrants = parse_network_specs(settings, name)
     _check(settings, entrants)
     survivors = _Survivors(len(entrants))
     contests = survivors.of(entrants, lambda entrant: _entered(entrant, given.names), stop_at=UsageError)
@@ -140,7 +147,7 @@ def _told(error: Exception) -> str:
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
-def _check(settings: CompareSettings, entrants: Sequence[Entrant]) -> None:
+def _check(settings: CompareSettings, entrants: Sequence[NetworkSpec]) -> None:
     """Find out before anything is written whether settings and data are in order and every network exists."""
     from soups.models.build import describe
 
@@ -158,18 +165,18 @@ def _check(settings: CompareSettings, entrants: Sequence[Entrant]) -> None:
     new = [each for each in entrants if existing_run(each.settings.run, each.run_name) is None]
     for entrant in entrants:
         require_optimizer(entrant.settings.training)
-        spelled_out(entrant.settings.training)
+        canonicalize(entrant.settings.training)
     for entrant in new:
         describe(entrant.settings.model)
     if new:
         planned_run(new[0].settings, new[0].run_name)
 
 
-def _entered(entrant: Entrant, given: frozenset[str]) -> _Contest:
+def _entered(entrant: NetworkSpec, given: frozenset[str]) -> _Contest:
     """A network with its run, which is made where it is not there."""
     run = create_run(entrant.settings, given | set(ModelSettings.model_fields))
     if not run.start.exists():
-        make_start(run)
+        write_run_start(run)
     return _Contest(entrant, run)
 
 
@@ -182,14 +189,14 @@ def _refuse_other_images(contests: Sequence[_Contest]) -> None:
                 next_step="compare them under another --name",
             )
     if contests:
-        say_if_flattering(contests[0].run)
+        warn_if_validation_flatters(contests[0].run)
 
 
 def _measured(contest: _Contest) -> _Contest:
     """A network with its size and costs."""
     settings = contest.entrant.settings
     logger.info("%s: measuring its costs", contest.label)
-    costs = costs_of(Task(0, spelled_out(settings.training), settings, contest.run.name, contest.bench.runtime))
+    costs = measure_costs(Task(0, canonicalize(settings.training), settings, contest.run.name, contest.bench.runtime))
     return replace(contest, costs=costs)
 
 
@@ -206,12 +213,12 @@ def _trained(contest: _Contest, tasks: Sequence[Task], launch: LaunchSettings) -
     return contest
 
 
-def _shown_set(bench: Bench) -> str:
+def _shown_set(bench: RunContext) -> str:
     """Where accuracy is taken: the test set where its labels are known, else validation."""
     return "test" if "test" in bench.labelled_sets() else "val"
 
 
-def _scored(contest: _Contest, seeds: int) -> Entry:
+def _scored(contest: _Contest, seeds: int) -> NetworkResult:
     """A network's row: what its fine-tunes say of the images, and its costs."""
     bench, epochs = contest.bench, contest.entrant.settings.training.epochs
     paths = {card.training["index"]: path for path, card in bench.run.finetunes().items()}
@@ -220,18 +227,18 @@ def _scored(contest: _Contest, seeds: int) -> Entry:
     name = _shown_set(bench)
     outputs = tuple(bench.probabilities(path, [name])[name] for path in chosen)
     speed = images_per_second(bench, chosen[0])
-    return Entry(contest.label, outputs, {**contest.costs, "epochs": epochs, "images_per_second": speed})
+    return NetworkResult(contest.label, outputs, {**contest.costs, "epochs": epochs, "images_per_second": speed})
 
 
-def _show(entries: Sequence[Entry], bench: Bench, cost: str, folder: Path, name: str) -> None:
+def _show(entries: Sequence[NetworkResult], bench: RunContext, cost: str, folder: Path, name: str) -> None:
     """Print the table, keep it as CSV and Markdown, and draw the figure."""
     import pandas as pd
 
     shown = _shown_set(bench)
-    truth = Truth(bench.labels(shown), bench.groups(shown))
-    rows = side_by_side(entries, truth, bench.run.space.names, cost)
+    truth = SetTruth(bench.labels(shown), bench.groups(shown))
+    rows = network_rows(entries, truth, bench.run.space.names, cost)
     words = f"{len(truth.labels)} {'test' if shown == 'test' else 'validation'} images"
-    write_table(folder / "models.csv", pd.DataFrame(flat(rows)))
+    write_table(folder / "models.csv", pd.DataFrame(flatten_rows(rows)))
     write_text(folder / "models.md", markdown_models(rows, cost) + "\n")
     draw_frontier(
         rows, folder / "frontier.png", title=f"{name}: accuracy and cost", images=f"accuracy on {words}", cost=cost

@@ -7,13 +7,13 @@ from typing import Any
 from soups.checkpoints.checkpoint import SUFFIX
 from soups.core.errors import DataError
 from soups.files.atomic import read_records, write_table, write_text
-from soups.pipeline.compare.crossfit import crossfitted
-from soups.pipeline.compare.rows import Ballot, contenders_of, count_votes, order_of, soups_of
-from soups.pipeline.score.context import Bench
+from soups.pipeline.compare.crossfit import cross_fitted_scores
+from soups.pipeline.compare.rows import VoteSpec, evaluate_vote, find_soups, request_of_soup, rows_of_run
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
 from soups.pipeline.score.throughput import images_per_second
 from soups.pipeline.score.votes import best_single
-from soups.pipeline.soup.make import Order
+from soups.pipeline.soup.make import SoupRequest
 from soups.pipeline.soup.pool import pool_key
 from soups.report import comparison
 from soups.report.figures import alpha_curve, scatter
@@ -23,10 +23,10 @@ _CROSSFITTED = ("greedy", "learned")
 _ORIGINAL_FILES = ("individual_model_results.jsonl", "uniform_soup_results.jsonl", "greedy_soup_results.jsonl")
 
 
-def print_comparison(bench: Bench) -> None:
+def print_comparison(bench: RunContext) -> None:
     """Print the table and keep it in the run's output as CSV and Markdown."""
-    contenders = contenders_of(bench, crossfitted(bench, _to_crossfit(bench)))
-    sets = {name: comparison.Truth(bench.labels(name), bench.groups(name)) for name in bench.labelled_sets()}
+    contenders = rows_of_run(bench, cross_fitted_scores(bench, _to_crossfit(bench)))
+    sets = {name: comparison.SetTruth(bench.labels(name), bench.groups(name)) for name in bench.labelled_sets()}
     shifts = shift_sets(bench)
     speed = images_per_second(bench, best_single(bench))
     rows = comparison.compare(contenders, sets, shifts=shifts, speed=speed)
@@ -35,25 +35,25 @@ def print_comparison(bench: Bench) -> None:
     print(comparison.format_table(rows))
 
 
-def shift_sets(bench: Bench) -> list[str]:
+def shift_sets(bench: RunContext) -> list[str]:
     """The sets whose accuracies are averaged."""
     return [name for name in bench.labelled_sets() if name not in ("val", "test")]
 
 
-def _to_crossfit(bench: Bench) -> list[Order]:
+def _to_crossfit(bench: RunContext) -> list[SoupRequest]:
     """The soups that are cross-fitted, as they were asked for, with the BatchNorm statistics that they have."""
-    pool, soups = pool_key(bench.run.hashes(pool_paths(bench.run).values())), soups_of(bench)
+    pool, soups = pool_key(bench.run.hashes(pool_paths(bench.run).values())), find_soups(bench)
     wanted = {"pool": pool, "metric": bench.evaluation.metric}
     orders = []
     for recipe in _CROSSFITTED:
         card = soups[recipe][1] if recipe in soups else None
         if card is not None and card.soup is not None and wanted.items() <= card.soup.request.items():
             settled = card.soup.options.get("batchnorm", {}).get("statistics")
-            orders.append(replace(order_of(recipe, card), batchnorm=settled))
+            orders.append(replace(request_of_soup(recipe, card), batchnorm=settled))
     return orders
 
 
-def _heading(bench: Bench, shifts: list[str]) -> str:
+def _heading(bench: RunContext, shifts: list[str]) -> str:
     run = bench.run
     groups = len(set(bench.groups("test"))) if "test" in bench.labelled_sets() else 0
     images = len(bench.labels("test")) if groups else 0
@@ -63,7 +63,7 @@ def _heading(bench: Bench, shifts: list[str]) -> str:
     return ", ".join(parts)
 
 
-def _keep(bench: Bench, rows: list[dict[str, Any]]) -> None:
+def _keep(bench: RunContext, rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
     folder = bench.run.folder / "output"
@@ -71,13 +71,13 @@ def _keep(bench: Bench, rows: list[dict[str, Any]]) -> None:
     write_text(folder / "comparison.md", comparison.markdown_table(rows) + "\n")
 
 
-def plot_run(bench: Bench) -> None:
+def plot_run(bench: RunContext) -> None:
     """Draw the paper's figure from the run's results, and WiSE-FT's where there is one; prints the pictures' paths."""
     run = bench.run
     _plot_alphas(bench)
     evaluate_individuals(bench)
-    ensemble = Ballot("soft_vote", "soft vote", "soft", tuple(pool_paths(run).values()))
-    count_votes(bench, ensemble)
+    ensemble = VoteSpec("soft_vote", "soft vote", "soft", tuple(pool_paths(run).values()))
+    evaluate_vote(bench, ensemble)
     names, shifts = bench.labelled_sets(), shift_sets(bench)
     if "test" not in names or not shifts:
         raise DataError(
@@ -97,7 +97,7 @@ def plot_run(bench: Bench) -> None:
     print(path)
 
 
-def _plot_alphas(bench: Bench) -> None:
+def _plot_alphas(bench: RunContext) -> None:
     """WiSE-FT's figure, if the run's models were interpolated with their start."""
     run, metric = bench.run, bench.evaluation.metric
     curve = alpha_curve.curve_of(read_records(run.folder / "logs" / "wise_ft_soup.jsonl"), metric)

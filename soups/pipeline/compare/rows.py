@@ -11,13 +11,13 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card, read_card
 from soups.core.metrics import METRICS, all_scores
 from soups.ensembles.selection import select_models
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import append_if_new, pool_paths, result_line
 from soups.pipeline.score.votes import best_single, vote
-from soups.pipeline.soup.make import Order
+from soups.pipeline.soup.make import SoupRequest
 from soups.pipeline.soup.pool import pool_key
 from soups.recipes.registry import RECIPES
-from soups.report.comparison import Contender
+from soups.report.comparison import ComparisonRow
 
 SOUP_VOTED = "greedy"
 """The recipe whose soup votes together with the best single model."""
@@ -26,7 +26,7 @@ _SHOWN_VOTERS = 5
 
 
 @dataclass(frozen=True)
-class Ballot:
+class VoteSpec:
     """One vote: who, by which rule, and how often each."""
 
     key: str
@@ -40,7 +40,7 @@ class Ballot:
     """For `weighted`."""
 
 
-def contenders_of(bench: Bench, crossfitted: Mapping[str, float] | None = None) -> list[Contender]:
+def rows_of_run(bench: RunContext, crossfitted: Mapping[str, float] | None = None) -> list[ComparisonRow]:
     """The best single model first, then every soup of the run that was made, then the votes, which are logged.
 
     Args:
@@ -51,17 +51,17 @@ def contenders_of(bench: Bench, crossfitted: Mapping[str, float] | None = None) 
     names, best = bench.labelled_sets(), best_single(bench)
     pool = pool_key(bench.run.hashes(pool_paths(bench.run).values()))
     found = [
-        Contender(
+        ComparisonRow(
             f"best single ({best.stem})",
             bench.probabilities(best, names),
             crossfitted=crossfitted.get("best_single"),
         )
     ]
-    for recipe, (path, card) in soups_of(bench).items():
+    for recipe, (path, card) in find_soups(bench).items():
         current = is_current(card, pool)
         note = card.soup.summary if card.soup else ""
         found.append(
-            Contender(
+            ComparisonRow(
                 f"{recipe} soup",
                 bench.probabilities(path, names),
                 note=note if current else f"{note}; made of an earlier pool, make it again",
@@ -69,9 +69,9 @@ def contenders_of(bench: Bench, crossfitted: Mapping[str, float] | None = None) 
             )
         )
     for ballot in _ballots(bench, best, pool):
-        outputs = count_votes(bench, ballot)
+        outputs = evaluate_vote(bench, ballot)
         found.append(
-            Contender(
+            ComparisonRow(
                 ballot.label,
                 outputs,
                 shares=ballot.rule == "hard",
@@ -83,7 +83,7 @@ def contenders_of(bench: Bench, crossfitted: Mapping[str, float] | None = None) 
     return found
 
 
-def soups_of(bench: Bench) -> dict[str, tuple[Path, Card]]:
+def find_soups(bench: RunContext) -> dict[str, tuple[Path, Card]]:
     """Recipe → file and card of each soup that was made."""
     found = {}
     for recipe in RECIPES:
@@ -94,12 +94,12 @@ def soups_of(bench: Bench) -> dict[str, tuple[Path, Card]]:
     return found
 
 
-def order_of(recipe: str, card: Card) -> Order:
+def request_of_soup(recipe: str, card: Card) -> SoupRequest:
     """What was asked for when a soup was made; options that its recipe no longer has are left out."""
     request = dict(card.soup.request) if card.soup is not None else {}
     limits = {key: request.pop(key, None) for key in ("batchnorm", "evaluations", "minutes")}
     known = {each.name for each in signature(RECIPES[recipe]).parameters.values() if each.kind is each.KEYWORD_ONLY}
-    return Order(recipe, {key: value for key, value in request.items() if key in known}, **limits)
+    return SoupRequest(recipe, {key: value for key, value in request.items() if key in known}, **limits)
 
 
 def is_current(card: Card, pool: str) -> bool:
@@ -107,14 +107,14 @@ def is_current(card: Card, pool: str) -> bool:
     return card.soup is None or card.soup.request.get("pool") == pool
 
 
-def _ballots(bench: Bench, best: Path, pool: str) -> list[Ballot]:
+def _ballots(bench: RunContext, best: Path, pool: str) -> list[VoteSpec]:
     paths = tuple(pool_paths(bench.run).values())
     counts = _selected(bench, paths, pool)
     chosen = [(path, count) for path, count in zip(paths, counts, strict=True) if count]
     ballots = [
-        Ballot("soft_vote", "soft vote", "soft", paths),
-        Ballot("hard_vote", "hard vote", "hard", paths),
-        Ballot(
+        VoteSpec("soft_vote", "soft vote", "soft", paths),
+        VoteSpec("hard_vote", "hard vote", "hard", paths),
+        VoteSpec(
             "ensemble_selection",
             "ensemble selection",
             "weighted",
@@ -124,19 +124,19 @@ def _ballots(bench: Bench, best: Path, pool: str) -> list[Ballot]:
     ]
     if (soup := _soup_to_vote(bench, best, pool)) is not None:
         key, label = f"{SOUP_VOTED}_soup_and_best_single", f"{SOUP_VOTED} soup + best single"
-        ballots.append(Ballot(key, label, "soft", (soup, best)))
+        ballots.append(VoteSpec(key, label, "soft", (soup, best)))
     return ballots
 
 
-def _soup_to_vote(bench: Bench, best: Path, pool: str) -> Path | None:
+def _soup_to_vote(bench: RunContext, best: Path, pool: str) -> Path | None:
     """The greedy soup, where it is of this pool and something else than the best single model."""
-    path, card = soups_of(bench).get(SOUP_VOTED, (None, None))
+    path, card = find_soups(bench).get(SOUP_VOTED, (None, None))
     if card is None or card.soup is None or not is_current(card, pool):
         return None
     return path if [part.name for part in card.soup.ingredients] != [best.stem] else None
 
 
-def _selected(bench: Bench, paths: tuple[Path, ...], pool: str) -> list[int]:
+def _selected(bench: RunContext, paths: tuple[Path, ...], pool: str) -> list[int]:
     """How often each model is in the ensemble selection; from the log where that pool's is known."""
     hashes, metric = bench.run.hashes(paths), bench.evaluation.metric
     known = bench.run.results(bench.run.soup_results).get("ensemble_selection", {})
@@ -147,7 +147,7 @@ def _selected(bench: Bench, paths: tuple[Path, ...], pool: str) -> list[int]:
     return [int(count) for count in select_models(tables, bench.labels("val"), METRICS[metric])]
 
 
-def count_votes(bench: Bench, ballot: Ballot) -> dict[str, np.ndarray]:
+def evaluate_vote(bench: RunContext, ballot: VoteSpec) -> dict[str, np.ndarray]:
     """Set → (N, C) what the voters say together; kept in the run's log of results."""
     weights = None if ballot.counts is None else np.array(ballot.counts, dtype=np.float64)
     outcome = vote(bench, ballot.rule, ballot.paths, bench.labelled_sets(), weights)
@@ -158,7 +158,7 @@ def count_votes(bench: Bench, ballot: Ballot) -> dict[str, np.ndarray]:
     return outcome
 
 
-def _members(bench: Bench, ballot: Ballot) -> dict[str, Any]:
+def _members(bench: RunContext, ballot: VoteSpec) -> dict[str, Any]:
     hashes = bench.run.hashes(ballot.paths)
     if ballot.counts is None:
         return {"members": sorted(hashes)}
@@ -175,7 +175,7 @@ def _without_probabilities(scores: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if name not in ("log_loss", "calibration_error")}
 
 
-def _ballot_note(ballot: Ballot, models: int) -> str:
+def _ballot_note(ballot: VoteSpec, models: int) -> str:
     if ballot.counts is None:
         return ""
     parts = sorted(zip(ballot.counts, [path.stem for path in ballot.paths], strict=True), key=lambda part: -part[0])

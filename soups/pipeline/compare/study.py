@@ -12,17 +12,17 @@ from soups.data.settings import DataSettings
 from soups.files.atomic import write_table, write_text
 from soups.models.settings import ModelSettings
 from soups.pipeline.compare.report import shift_sets
-from soups.pipeline.compare.rows import SOUP_VOTED, contenders_of, order_of, soups_of
+from soups.pipeline.compare.rows import SOUP_VOTED, find_soups, request_of_soup, rows_of_run
 from soups.pipeline.run.create import create_run
-from soups.pipeline.score.context import Bench, open_bench
+from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.settings.commands import FinetuneSettings, RunSettings
 from soups.pipeline.settings.tools import StudySettings
-from soups.pipeline.soup.make import Order, make_soup
+from soups.pipeline.soup.make import SoupRequest, make_soup
 from soups.pipeline.train.finetune import train_all
 from soups.pipeline.train.plan import Task, parse_indices, plan
 from soups.recipes.registry import RECIPES
 from soups.report import comparison
-from soups.report.study import MEASURES, format_study, markdown_study, pooled
+from soups.report.study import MEASURES, format_study, markdown_study, pool_splits
 from soups.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _PAIR = f"{SOUP_VOTED} soup + best single"
 _RECORDED = frozenset(DataSettings.model_fields) | frozenset(ModelSettings.model_fields) | {"precision", "threads"}
 
 
-def study(given: cli.Given[StudySettings]) -> None:
+def study(given: cli.ParsedSettings[StudySettings]) -> None:
     """Train, soup and compare on every split; print the pooled table and keep it beside the runs.
 
     Raises:
@@ -40,7 +40,7 @@ def study(given: cli.Given[StudySettings]) -> None:
         PartialFailure: some fine-tunes failed; the others are kept.
     """
     settings = given.settings
-    base = open_bench(settings, given.names)
+    base = open_context(settings, given.names)
     if base.run.recorded.foreign is not None:
         raise UsageError(
             f"run {base.run.name!r} is a pool of checkpoints made elsewhere: a study would have to train them again",
@@ -54,7 +54,7 @@ def study(given: cli.Given[StudySettings]) -> None:
         for order in orders:
             make_soup(one.bench, order)
         splits.append(_rows(one.bench, [order.recipe for order in orders]))
-    rows = pooled(splits)
+    rows = pool_splits(splits)
     names = [one.bench.run.name for one in repetitions]
     _keep(Path(settings.run.runs_folder) / f"{base.run.name}-study", names, splits, rows)
     print(f"study of run {base.run.name}: {', '.join(names)}")
@@ -65,22 +65,22 @@ def study(given: cli.Given[StudySettings]) -> None:
 class _Repetition:
     """The experiment on one split."""
 
-    bench: Bench
+    bench: RunContext
     random_seed: int | None
     """Root seed of training; None: the original's plus the split seed."""
 
 
-def _orders(base: Bench, wanted: Sequence[str] | None) -> list[Order]:
+def _orders(base: RunContext, wanted: Sequence[str] | None) -> list[SoupRequest]:
     """The soups to make, with the options that the original's were made with."""
-    made = soups_of(base)
+    made = find_soups(base)
     recipes = list(dict.fromkeys(wanted if wanted is not None else made or ("uniform", "greedy")))
     for recipe in recipes:
         if recipe not in RECIPES:
             raise unknown_name("recipe", recipe, RECIPES)
-    return [order_of(recipe, made[recipe][1]) if recipe in made else Order(recipe) for recipe in recipes]
+    return [request_of_soup(recipe, made[recipe][1]) if recipe in made else SoupRequest(recipe) for recipe in recipes]
 
 
-def _repetitions(base: Bench, settings: StudySettings) -> list[_Repetition]:
+def _repetitions(base: RunContext, settings: StudySettings) -> list[_Repetition]:
     """A run for each split seed: the original where it has that seed, else one beside it, made where it is not there.
 
     Raises:
@@ -108,7 +108,7 @@ def _say_what_coincides(repetitions: Sequence[_Repetition]) -> None:
             logger.warning("%s: the same split; they differ in the seed of training alone", ", ".join(names))
 
 
-def _repetition(base: Bench, settings: StudySettings, split_seed: int, random_seed: int | None) -> _Repetition:
+def _repetition(base: RunContext, settings: StudySettings, split_seed: int, random_seed: int | None) -> _Repetition:
     recorded = base.run.recorded
     if split_seed == recorded.data.split_seed and random_seed is None:
         return _Repetition(base, None)
@@ -118,7 +118,7 @@ def _repetition(base: Bench, settings: StudySettings, split_seed: int, random_se
     return _Repetition(replace(base, run=run), random_seed)
 
 
-def _finetuning(base: Bench, settings: StudySettings, run: RunSettings, split_seed: int) -> FinetuneSettings:
+def _finetuning(base: RunContext, settings: StudySettings, run: RunSettings, split_seed: int) -> FinetuneSettings:
     """Settings of the original's run with another split."""
     recorded = base.run.recorded
     return FinetuneSettings(
@@ -131,7 +131,7 @@ def _finetuning(base: Bench, settings: StudySettings, run: RunSettings, split_se
     )
 
 
-def _tasks(one: _Repetition, base: Bench, settings: StudySettings) -> list[Task]:
+def _tasks(one: _Repetition, base: RunContext, settings: StudySettings) -> list[Task]:
     """The fine-tunes of a repetition that are not finished: the original's with its split, another seed of training."""
     run = one.bench.run
     if run is base.run:
@@ -153,14 +153,14 @@ def _tasks(one: _Repetition, base: Bench, settings: StudySettings) -> list[Task]
     return tasks
 
 
-def _rows(bench: Bench, recipes: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(bench: RunContext, recipes: Sequence[str]) -> list[dict[str, Any]]:
     """The comparison of one split, under names that all splits share."""
     others = {f"{recipe} soup" for recipe in RECIPES} - {f"{recipe} soup" for recipe in recipes}
-    contenders = [one for one in contenders_of(bench) if one.name not in others]
+    contenders = [one for one in rows_of_run(bench) if one.name not in others]
     contenders[0] = replace(contenders[0], name=_BEST)
     if f"{SOUP_VOTED} soup" in (names := [one.name for one in contenders]) and _PAIR not in names:
         contenders.append(replace(contenders[0], name=_PAIR))  # There the soup is the best single model.
-    sets = {name: comparison.Truth(bench.labels(name)) for name in bench.labelled_sets()}
+    sets = {name: comparison.SetTruth(bench.labels(name)) for name in bench.labelled_sets()}
     return comparison.compare(contenders, sets, shifts=shift_sets(bench), repeats=1)
 
 

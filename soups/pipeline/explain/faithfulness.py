@@ -9,12 +9,12 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card
 from soups.core.progress import track
 from soups.core.statistics import bootstrap_interval
-from soups.explain.faithfulness import Curves, area, curves
+from soups.explain.faithfulness import Curves, area_under_curve, deletion_and_insertion
 from soups.explain.methods import coarse_maps, model_inputs
 from soups.explain.settings import MapSettings
 from soups.files.atomic import write_table
-from soups.pipeline.explain.images import Shown
-from soups.report.comparison import align
+from soups.pipeline.explain.images import PredictedImages
+from soups.report.comparison import align_columns
 from soups.report.figures.overlays import draw_curves
 
 if TYPE_CHECKING:
@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 _SEED = 0
 
 
-def measured(
-    classifier: "Classifier", card: Card, shown: Shown, rows: np.ndarray, targets: np.ndarray, settings: MapSettings
+def measure_curves(
+    classifier: "Classifier",
+    card: Card,
+    shown: PredictedImages,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    settings: MapSettings,
 ) -> Curves:
     """Deletion and insertion curves of some of the images, one image after the other.
 
@@ -43,7 +48,7 @@ def measured(
         maps = coarse_maps(classifier, inputs, classes, settings.method, settings.target_layer)
         seed = _SEED + number
         told = {"steps": settings.steps, "randoms": settings.random_maps, "seed": seed}
-        found.append(curves(classifier, inputs, classes, maps, **told))
+        found.append(deletion_and_insertion(classifier, inputs, classes, maps, **told))
 
     def joined(part: Callable[[Curves], np.ndarray]) -> np.ndarray:
         return np.concatenate([part(each) for each in found])
@@ -56,7 +61,9 @@ def measured(
     )
 
 
-def tell_faithfulness(found: Curves, shown: Shown, rows: np.ndarray, folder: Path, heading: str) -> list[Path]:
+def print_faithfulness(
+    found: Curves, shown: PredictedImages, rows: np.ndarray, folder: Path, heading: str
+) -> list[Path]:
     """Print the table; write it, a line for each image, and the mean curves. Returns the files."""
     import pandas as pd
 
@@ -67,7 +74,7 @@ def tell_faithfulness(found: Curves, shown: Shown, rows: np.ndarray, folder: Pat
     lines: list[dict[str, Any]] = []
     images: dict[str, Any] = {"image": [shown.images.paths[int(row)].as_posix() for row in rows]}
     for kind, (own, chance, sign) in pairs.items():
-        areas, randoms = area(own), area(chance).mean(axis=1)
+        areas, randoms = area_under_curve(own), area_under_curve(chance).mean(axis=1)
         gains = sign * (areas - randoms)
         low, high = bootstrap_interval(gains, shown.groups[rows])
         values = (areas.mean(), randoms.mean(), gains.mean(), low, high)
@@ -80,7 +87,7 @@ def tell_faithfulness(found: Curves, shown: Shown, rows: np.ndarray, folder: Pat
         cells.append(
             [line["curve"], f"{line['map']:.3f}", f"{line['random']:.3f}", f"{line['better_by']:+.3f}", interval]
         )
-    print(align(cells))
+    print(align_columns(cells))
     print(
         f"{len(rows)} images. Deletion: the probability of the class while the map's pixels go, the lower the better;\n"
         "insertion: while they come, the higher the better. The interval resamples groups of images."

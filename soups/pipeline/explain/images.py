@@ -17,8 +17,8 @@ from soups.data.images.geometry import evaluation_geometry
 from soups.data.layouts.folders import images_below
 from soups.data.samples import evaluation_sets
 from soups.evaluation.logits import compute_logits
-from soups.pipeline.run.images import encode, image_paths
-from soups.pipeline.score.context import Bench, class_order
+from soups.pipeline.run.images import encode_labels, image_paths
+from soups.pipeline.score.context import RunContext, class_order
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier
@@ -28,7 +28,7 @@ RIGHT, WRONG, UNCERTAIN, NAMED = "surest right", "surest wrong", "most uncertain
 
 
 @dataclass(frozen=True)
-class Shown:
+class PredictedImages:
     """The N images that some are taken from, and what the model says of them."""
 
     what: str
@@ -49,7 +49,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Case:
+class ExplainedImage:
     """One image that is explained."""
 
     name: str
@@ -60,7 +60,7 @@ class Case:
     """Its position among those shown."""
 
 
-def of_set(bench: Bench, path: Path, name: str, space: LabelSpace) -> Shown:
+def images_of_set(bench: RunContext, path: Path, name: str, space: LabelSpace) -> PredictedImages:
     """All images of a labelled set.
 
     Raises:
@@ -77,12 +77,14 @@ def of_set(bench: Bench, path: Path, name: str, space: LabelSpace) -> Shown:
             next_step="name the images: python scripts/explain.py IMAGE …",
         )
     outputs = bench.probabilities(path, [name], space)[name]
-    return Shown(f"{name} images", bench.set(name, bench.run.card_of(path)).images, labels, outputs, bench.groups(name))
+    return PredictedImages(
+        f"{name} images", bench.set(name, bench.run.card_of(path)).images, labels, outputs, bench.groups(name)
+    )
 
 
-def of_files(
-    bench: Bench, path: Path, named: Sequence[str], space: LabelSpace, model: "tuple[Classifier, Card]"
-) -> Shown:
+def images_of_files(
+    bench: RunContext, path: Path, named: Sequence[str], space: LabelSpace, model: "tuple[Classifier, Card]"
+) -> PredictedImages:
     """Images, and all images of folders, that the user names; of the run's own among them the truth is known.
 
     Raises:
@@ -96,10 +98,10 @@ def of_files(
     logits = compute_logits(classifier, images, card.preprocessing, bench.runtime, batch)
     outputs = probabilities(logits[:, class_order(card, space, path, bench.run.name)])
     samples = bench.run.samples
-    labels = encode(bench.run.labels_in(samples, space), space)
+    labels = encode_labels(bench.run.labels_in(samples, space), space)
     known = {file.resolve(): label for file, label in zip(image_paths(samples, bench.run), labels, strict=True)}
     truth = np.array([known.get(file.resolve(), -1) for file in files], dtype=np.int64)
-    return Shown("the named images", images, truth, outputs, np.array([str(file) for file in files]))
+    return PredictedImages("the named images", images, truth, outputs, np.array([str(file) for file in files]))
 
 
 def _files(path: Path) -> list[Path]:
@@ -111,7 +113,7 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def telling(shown: Shown, count: int) -> list[Case]:
+def select_informative(shown: PredictedImages, count: int) -> list[ExplainedImage]:
     """The surest right, the surest wrong and the most uncertain images, each once; equal ones in their own order.
 
     Uncertain is one whose most probable class leads the second by little.
@@ -122,7 +124,7 @@ def telling(shown: Shown, count: int) -> list[Case]:
     right = shown.predictions == shown.labels
     surest = np.argsort(-confidences, kind="stable")
     orders = {RIGHT: surest[right[surest]], WRONG: surest[~right[surest]], UNCERTAIN: np.argsort(leads, kind="stable")}
-    cases: list[Case] = []
+    cases: list[ExplainedImage] = []
     for why, order in orders.items():
         taken = {case.row for case in cases}
         rows = [int(row) for row in order if int(row) not in taken][:count]
@@ -130,18 +132,20 @@ def telling(shown: Shown, count: int) -> list[Case]:
     return cases
 
 
-def all_of(shown: Shown) -> list[Case]:
+def select_all(shown: PredictedImages) -> list[ExplainedImage]:
     """Every image."""
     return _cases(shown, NAMED, range(len(shown.labels)))
 
 
-def spread(shown: Shown, count: int) -> np.ndarray:
+def evenly_spaced_rows(shown: PredictedImages, count: int) -> np.ndarray:
     """Positions of so many images, evenly over all of them, (K,) int64."""
     images = len(shown.labels)
     return np.unique(np.linspace(0, images - 1, min(count, images)).round().astype(np.int64))
 
 
-def _cases(shown: Shown, why: str, rows: Sequence[int]) -> list[Case]:
+def _cases(shown: PredictedImages, why: str, rows: Sequence[int]) -> list[ExplainedImage]:
     short = why.split()[-1]
     stems = [re.sub(r"[^\w.-]+", "_", shown.images.paths[row].stem)[-_LONGEST_NAME:] for row in rows]
-    return [Case(f"{short}{n}_{stem}", why, row) for n, (row, stem) in enumerate(zip(rows, stems, strict=True), 1)]
+    return [
+        ExplainedImage(f"{short}{n}_{stem}", why, row) for n, (row, stem) in enumerate(zip(rows, stems, strict=True), 1)
+    ]

@@ -9,14 +9,14 @@ from soups.core.errors import UsageError
 from soups.data.images.cache import Images
 from soups.explain.settings import AUTO, MapSettings, check_method
 from soups.pipeline.run.model_files import load_model
-from soups.pipeline.score.context import Bench, class_order
-from soups.report.answers import Answers
+from soups.pipeline.score.context import RunContext, class_order
+from soups.report.answers import LabelledPredictions
 from soups.report.figures.overlays import overlay
 from soups.report.figures.wrong_images import wrong_rows
 from soups.runtime.devices import limit_threads
 
 
-def method_of(explain: Sequence[str] | None) -> str | None:
+def parse_method(explain: Sequence[str] | None) -> str | None:
     """The method that `--explain` asks for; None without it.
 
     Raises:
@@ -31,8 +31,8 @@ def method_of(explain: Sequence[str] | None) -> str | None:
     return method
 
 
-def wrong_maps(
-    bench: Bench, path: Path, answers: Answers, images: Images, method: str, most: int
+def draw_wrong_maps(
+    bench: RunContext, path: Path, answers: LabelledPredictions, images: Images, method: str, most: int
 ) -> tuple[dict[int, list[np.ndarray]], str]:
     """Overlays of the wrong images that are shown, by row, and what they are, in words.
 
@@ -42,13 +42,13 @@ def wrong_maps(
     rows = wrong_rows(answers)[:most]
     if not len(rows):
         return {}, ""
-    from soups.explain.methods import METHODS, chosen_method, explain
+    from soups.explain.methods import METHODS, explain, resolve_method
 
     limit_threads(bench.runtime.threads)
     classifier, card = load_model(bench.run, path)
     classifier.to(bench.runtime.device)
     order, pixels = class_order(card, answers.space, path, bench.run.name), images.take(rows)
-    method = chosen_method(classifier, pixels, card.preprocessing, MapSettings(method=method))
+    method = resolve_method(classifier, pixels, card.preprocessing, MapSettings(method=method))
     asked, told = [answers.predictions], f"maps: {method} for the prediction"
     if METHODS[method].of_class:
         asked, told = [*asked, answers.labels], f"{told}, then for the truth"

@@ -10,14 +10,14 @@ from soups.checkpoints.checkpoint import Card, write_checkpoint
 from soups.cli import flags as cli
 from soups.core.errors import UsageError
 from soups.data.augment.augment import augmented_preprocessing
-from soups.data.duplicates import duplicates, refuse_leaks, told
-from soups.files.atomic import locked, write_table
-from soups.pipeline.run.images import open_all_images
-from soups.pipeline.run.run import Run, check_recorded, existing_run, latest_run, tidy
+from soups.data.duplicates import find_duplicates, format_counts, refuse_leaks
+from soups.files.atomic import hold_lock, write_table
+from soups.pipeline.run.images import prepare_images
+from soups.pipeline.run.run import Run, check_recorded, existing_run, latest_run, remove_leftovers
 from soups.pipeline.run.run_settings import RecordedSettings, record_run
 from soups.pipeline.settings.commands import CommandSettings, FinetuneSettings
 from soups.runtime.devices import derived_seed, resolve
-from soups.training.hyperparameters import spelled_out
+from soups.training.hyperparameters import canonicalize
 from soups.training.optimizers import require_optimizer
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
             next_step="start a run of its own with another --name and --data-location",
         )
     check_recorded(run, settings, given)
-    tidy(run)
+    remove_leftovers(run)
     return run
 
 
@@ -70,7 +70,7 @@ def _create_new(settings: FinetuneSettings) -> Run:
     Whoever looks for a free name holds a lock until the run is there, so two processes never find the same.
     """
     wanted, folder = settings.run.name or name_of_data(settings), Path(settings.run.runs_folder)
-    with locked(folder, f"{wanted}.new"):
+    with hold_lock(folder, f"{wanted}.new"):
         for name in chain([wanted], (f"{wanted}-{serial}" for serial in count(2))):
             if not (folder / name).exists() and _make_where_missing(settings, name):
                 break
@@ -85,7 +85,7 @@ def _make_where_missing(settings: FinetuneSettings, name: str) -> bool:
     """Make a run unless it is there, even if others are about to; whether it was made here."""
     if existing_run(settings.run, name) is not None:
         return False
-    with locked(Path(settings.run.runs_folder), name):
+    with hold_lock(Path(settings.run.runs_folder), name):
         if existing_run(settings.run, name) is not None:
             return False
         _make_run(settings, name)
@@ -100,18 +100,18 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
     run = planned_run(settings, name)
     require_optimizer(settings.training)
     start, card = _build_start(run)
-    kind = spelled_out(settings.training).augmentation
-    open_all_images(run, augmented_preprocessing(card.preprocessing, kind), settings.cache, kind)
-    found = find_duplicates(run, settings.near_duplicates)
+    kind = canonicalize(settings.training).augmentation
+    prepare_images(run, augmented_preprocessing(card.preprocessing, kind), settings.cache, kind)
+    found = find_run_duplicates(run, settings.near_duplicates)
     write_table(run.folder / "samples.csv", run.samples)
     if len(found):
         write_table(run.folder / "output" / "duplicates.csv", found)
-        logger.warning("%s; listed in %s", told(found), run.folder / "output" / "duplicates.csv")
+        logger.warning("%s; listed in %s", format_counts(found), run.folder / "output" / "duplicates.csv")
     write_checkpoint(run.start, start.state_dict(), card)
     record_run(run.folder, run.recorded)
 
 
-def find_duplicates(run: Run, near: str) -> "pd.DataFrame":
+def find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
     """Images that are in two of the run's sets.
 
     Args:
@@ -126,7 +126,7 @@ def find_duplicates(run: Run, near: str) -> "pd.DataFrame":
     if near == "auto" and many:
         message = "%s images are many: only equal files are looked for in two sets; --near-duplicates on looks closer"
         logger.warning(message, f"{len(samples):,}")
-    found = duplicates(samples, data.root, run.image_cache, near == "on" or (near == "auto" and not many))
+    found = find_duplicates(samples, data.root, run.image_cache, near == "on" or (near == "auto" and not many))
     if not data.allow_duplicates:
         refuse_leaks(found)
     return found
@@ -139,10 +139,10 @@ def planned_run(settings: CommandSettings, name: str) -> Run:
         UsageError: no data location, or settings that contradict each other.
         DataError: the data is not what it should be.
     """
-    from soups.data.layouts.locate import settled
+    from soups.data.layouts.locate import resolve_locations
     from soups.data.samples import declared_space, make_samples
 
-    data = settled(settings.data)
+    data = resolve_locations(settings.data)
     if data.data_location is None:
         raise UsageError(
             "--data-location is missing",
@@ -165,7 +165,7 @@ def planned_run(settings: CommandSettings, name: str) -> Run:
     return Run(folder, models, recorded, table=samples)
 
 
-def planned_or_recorded(given: cli.Given[Any]) -> tuple[Run, bool]:
+def planned_or_recorded(given: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
     """The run that a command means, as it is or as it would be recorded, and whether it is there already.
 
     Raises:
@@ -189,7 +189,7 @@ def name_of_data(settings: CommandSettings) -> str:
 
 def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
     """The common start of the pool, with its card."""
-    start = built_start(run)
+    start = build_run_start(run)
     card = Card(
         kind="start",
         architecture=start.architecture,
@@ -202,7 +202,7 @@ def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
     return start.classifier, card
 
 
-def built_start(run: Run) -> "Start":
+def build_run_start(run: Run) -> "Start":
     """The common start of the pool, built anew.
 
     Raises:
@@ -214,9 +214,9 @@ def built_start(run: Run) -> "Start":
     return build_start(run.recorded.model, run.space.names, seed=derived_seed(0))
 
 
-def make_start(run: Run) -> None:
+def write_run_start(run: Run) -> None:
     """Write the common start where it is missing (another --model-location), once, whichever process comes first."""
-    with locked(run.models, run.start.stem):
+    with hold_lock(run.models, run.start.stem):
         if not run.start.exists():
             start, card = _build_start(run)
             write_checkpoint(run.start, start.state_dict(), card)

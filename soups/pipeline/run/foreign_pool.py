@@ -13,7 +13,7 @@ ENDINGS = (SUFFIX, ".pt", ".pth", ".pth.tar", ".bin")
 """The last but one is what timm's training writes."""
 
 
-def foreign_members(folder: Path) -> dict[Path, Card | None]:
+def find_checkpoints(folder: Path) -> dict[Path, Card | None]:
     """The checkpoints directly in a folder, in the natural order of their names, with the cards of those that have one.
 
     Hidden files and our own soups and starts are passed over; of several links to one file (such as timm's

@@ -9,10 +9,10 @@ import numpy as np
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
 from soups.core.preprocessing import Preprocessing
-from soups.data.augment.augment import augmentation_of, augmented_geometry, copies_augmentation
-from soups.data.balance import class_weights, draw_weights, oversample
+from soups.data.augment.augment import augmented_geometry, build_augmentation, copies_augmentation
+from soups.data.balance import class_weights, oversample, sampling_probabilities
 from soups.data.images.cache import open_images
-from soups.data.images.decode import bad_images, unreadable
+from soups.data.images.decode import find_unreadable, unreadable_error
 from soups.data.images.geometry import evaluation_geometry
 from soups.data.layouts.folders import image_path
 from soups.data.samples import evaluation_sets, set_rows
@@ -42,10 +42,10 @@ def evaluation_set(
     """
     paths = image_paths(rows, run)
     images = open_images(paths, evaluation_geometry(preprocessing), cache.cache, run.image_cache)
-    return EvaluationSet(name, images, encode(rows["label"], run.space), rows["group"].to_numpy(str), paths)
+    return EvaluationSet(name, images, encode_labels(rows["label"], run.space), rows["group"].to_numpy(str), paths)
 
 
-def encode(labels: Iterable[str], space: LabelSpace) -> np.ndarray:
+def encode_labels(labels: Iterable[str], space: LabelSpace) -> np.ndarray:
     """(N,) int64 class indices, -1 where there is no label."""
     labels = list(labels)
     known = np.array([label != "" for label in labels], dtype=bool)
@@ -70,19 +70,19 @@ def training_set(
     counted = class_weights(weights, labels[positions], run.space) if weights else None
     geometry = augmented_geometry(preprocessing, settings.augmentation, cache.cache_size)
     images = open_images(image_paths(rows, run), geometry, cache.cache, run.image_cache)
-    augmentation = augmentation_of(preprocessing, settings.augmentation, settings.aug)
+    augmentation = build_augmentation(preprocessing, settings.augmentation, settings.aug)
     return TrainingSet(
         images,
         labels,
         positions,
         augmentation,
         copies=copies_augmentation(preprocessing, augmentation, settings.oversample_augment, settings.aug),
-        chances=draw_weights(labels) if settings.sampler == "balanced" else None,
+        chances=sampling_probabilities(labels) if settings.sampler == "balanced" else None,
         class_weights=counted,
     )
 
 
-def open_all_images(run: Run, preprocessing: Preprocessing, cache: CacheSettings, augmentation: str) -> None:
+def prepare_images(run: Run, preprocessing: Preprocessing, cache: CacheSettings, augmentation: str) -> None:
     """Prepare the images of every set, so that training begins only if all of them can be read.
 
     Args:
@@ -100,6 +100,6 @@ def open_all_images(run: Run, preprocessing: Preprocessing, cache: CacheSettings
         for name in evaluation_sets(samples):
             evaluation_set(name, set_rows(samples, name), run, preprocessing, cache)
     except DataError:
-        if bad := bad_images(image_paths(samples, run)):
-            raise unreadable(bad) from None
+        if bad := find_unreadable(image_paths(samples, run)):
+            raise unreadable_error(bad) from None
         raise

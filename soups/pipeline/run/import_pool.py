@@ -12,9 +12,9 @@ from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.metrics import METRICS
 from soups.core.preprocessing import Preprocessing
 from soups.data.settings import DataSettings
-from soups.files.atomic import locked, write_table, write_text
+from soups.files.atomic import hold_lock, write_table, write_text
 from soups.pipeline.run.check_foreign import check_any_member, check_members
-from soups.pipeline.run.foreign_pool import foreign_members
+from soups.pipeline.run.foreign_pool import find_checkpoints
 from soups.pipeline.run.run import Run, existing_run, known_runs, latest_run
 from soups.pipeline.run.run_settings import ForeignPool, RecordedSettings, read_recorded, record_run
 from soups.pipeline.settings.commands import MainSettings
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _FLAGS = ("class_names", "ema")
 
 
-def adopt(given: cli.Given[MainSettings]) -> MainSettings:
+def open_or_import_pool(given: cli.ParsedSettings[MainSettings]) -> MainSettings:
     """The settings with the name of the run that they mean; a run of foreign checkpoints is recorded where it is new.
 
     It is one where --model-location and --data-location are given and no run of that name exists, or, without a name,
@@ -46,7 +46,7 @@ def adopt(given: cli.Given[MainSettings]) -> MainSettings:
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"name": name})})
     run = existing_run(settings.run, name)
     if run is None:
-        with locked(Path(settings.run.runs_folder), name):
+        with hold_lock(Path(settings.run.runs_folder), name):
             run = existing_run(settings.run, name) or _record(settings, given.names, name)
     if run.recorded.foreign is None:
         _refuse_flags(given.names, f"the models of run {name!r} say it themselves")
@@ -135,14 +135,14 @@ def _new_name(settings: MainSettings) -> str:
 
 def _record(settings: MainSettings, given: Collection[str], name: str) -> Run:
     """Find out that everything is in order, then write the run's table and settings, in this order."""
-    from soups.data.layouts.locate import settled
+    from soups.data.layouts.locate import resolve_locations
     from soups.data.samples import declared_space, label_space, make_samples, target_space
 
     if settings.evaluation.metric not in METRICS:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
     location = settings.run.model_location or ""
-    members = foreign_members(Path(location))
-    data = settled(settings.data)
+    members = find_checkpoints(Path(location))
+    data = resolve_locations(settings.data)
     samples, joint = make_samples(data), declared_space(data)
     card = next((card for card in members.values() if card is not None), None)
     architecture, preprocessing = _network(settings, given, card)

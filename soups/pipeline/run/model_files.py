@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from soups.checkpoints import torch_archive as archives
 from soups.checkpoints.checkpoint import SUFFIX, Card, read_card, read_state
 from soups.core.errors import UsageError
-from soups.files.atomic import fingerprint, whole_file
+from soups.files.atomic import atomic_write, fingerprint
 from soups.pipeline.run.foreign_pool import ENDINGS
 from soups.pipeline.run.run import Run
 from soups.pipeline.run.run_settings import FILE
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from soups.models.classifier import Classifier
-    from soups.models.foreign.state_dict import Translated
+    from soups.models.foreign.state_dict import TranslatedState
 
 
 def read_model(run: Run, path: Path) -> "dict[str, torch.Tensor]":
@@ -41,16 +41,16 @@ def load_model(run: Run, path: Path) -> "tuple[Classifier, Card]":
     Raises:
         DataError: as `read_model`.
     """
-    from soups.models.build import build_filled
+    from soups.models.build import build_with_weights
     from soups.models.load import load_classifier
 
     if path.suffix == SUFFIX and read_card(path) is not None:
         return load_classifier(path, sha256=run.sha256(path))
     card = run.card_of(path)
-    return build_filled(card.architecture, card.classes, read_model(run, path), str(path)), card
+    return build_with_weights(card.architecture, card.classes, read_model(run, path), str(path)), card
 
 
-def read_translated(run: Run, path: Path) -> "Translated":
+def read_translated(run: Run, path: Path) -> "TranslatedState":
     """A checkpoint without a card under our names, and what was done to it.
 
     A whole CLIP gets the zero-shot head of its own text tower for the run's classes and templates; it is kept in the
@@ -62,7 +62,7 @@ def read_translated(run: Run, path: Path) -> "Translated":
     from safetensors.torch import load_file
 
     from soups.models.foreign.files import read_foreign
-    from soups.models.foreign.state_dict import lacks_head, translate
+    from soups.models.foreign.state_dict import lacks_head, translate_state
 
     card, foreign = run.card_of(path), run.recorded.foreign
     given, network = read_foreign(path, ema=foreign is not None and foreign.ema), run.network
@@ -73,7 +73,7 @@ def read_translated(run: Run, path: Path) -> "Translated":
         if not place.exists():
             _write_zero_shot_head(run, path, given, place)
         head = load_file(place)
-    return translate(given, network, str(path), classes=card.classes, head=head)
+    return translate_state(given, network, str(path), classes=card.classes, head=head)
 
 
 def _write_zero_shot_head(run: Run, path: Path, given: "dict[str, torch.Tensor]", place: Path) -> None:
@@ -84,12 +84,12 @@ def _write_zero_shot_head(run: Run, path: Path, given: "dict[str, torch.Tensor]"
 
     card = run.card_of(path)
     towers = whole_clip(given, run.network, str(path))
-    head = clip_models.zero_shot(run.recorded.model, towers, str(path), card.classes)
-    with whole_file(place) as temporary:
+    head = clip_models.zero_shot_from_text_tower(run.recorded.model, towers, str(path), card.classes)
+    with atomic_write(place) as temporary:
         temporary.write_bytes(save({key: tensor.contiguous() for key, tensor in head.state_dict().items()}))
 
 
-def own_run(path: Path) -> Path | None:
+def run_folder_of(path: Path) -> Path | None:
     """The folder of the run whose models a checkpoint lies among; None where it lies elsewhere."""
     models = path.resolve().parent
     return models.parent if models.name == "models" and (models.parent / FILE).exists() else None

@@ -9,10 +9,10 @@ import numpy as np
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 from soups.data.images.decode import decode
-from soups.data.layouts.folders import images_below, name_keys
+from soups.data.layouts.folders import images_below, lookup_keys
 from soups.data.samples import declared_space
 from soups.data.settings import DataSettings
-from soups.files.prediction_tables import AnswerTable, read_answers
+from soups.files.prediction_tables import PredictionTable, read_predictions
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.run import Run, existing_run, latest_run
 from soups.pipeline.settings.commands import CommandSettings
@@ -59,14 +59,14 @@ def _fitting(run: Run, table: Path) -> LabelSpace | None:
     """The run's classes, or all that its data has, whichever a table is told in; None where it is neither."""
     for space in dict.fromkeys([run.space, run.recorded.joint_space or run.space]):
         try:
-            read_answers(table, space)
+            read_predictions(table, space)
         except DataError:
             continue
         return space
     return None
 
 
-def plain_space(tables: Sequence[AnswerTable]) -> LabelSpace:
+def plain_space(tables: Sequence[PredictionTable]) -> LabelSpace:
     """The classes that occur in tables; numbers in their order.
 
     Raises:
@@ -85,7 +85,7 @@ def plain_space(tables: Sequence[AnswerTable]) -> LabelSpace:
     return LabelSpace(tuple(sorted(names, key=int) if numbers[0] else sorted(names)))
 
 
-def pixels_of(ids: list[str], run: Run | None, data: DataSettings) -> Callable[[int], np.ndarray] | None:
+def picture_reader(ids: list[str], run: Run | None, data: DataSettings) -> Callable[[int], np.ndarray] | None:
     """Row → (H, W, 3) uint8, a small picture of the image that an id names; None, with a notice, where some have none.
 
     Images are looked for below --test-location, else among the run's.
@@ -97,14 +97,14 @@ def pixels_of(ids: list[str], run: Run | None, data: DataSettings) -> Callable[[
     else:
         paths = list(image_paths(run.samples, run)) if run is not None else []
         names = run.samples["image"].tolist() if run is not None else []
-    files = {key: path for name, path in zip(names, paths, strict=True) for key in name_keys(name)}
+    files = {key: path for name, path in zip(names, paths, strict=True) for key in lookup_keys(name)}
     if not all(name in files for name in ids):
         logger.info("no pictures of the images: they are neither a run's nor below --test-location")
         return None
-    return lambda row: small_picture(files[ids[row]])
+    return lambda row: thumbnail(files[ids[row]])
 
 
-def small_picture(path: Path) -> np.ndarray:
+def thumbnail(path: Path) -> np.ndarray:
     """An image at no more than 256 pixels a side: (H, W, 3) uint8."""
     from PIL import Image
 

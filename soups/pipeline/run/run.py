@@ -11,10 +11,10 @@ from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import SEPARATOR, LabelSpace
 from soups.data.settings import DataSettings
-from soups.files.atomic import mend_log, read_records
-from soups.files.file_hashes import hashes_of
-from soups.files.temp_files import remove_strays
-from soups.pipeline.run.foreign_pool import foreign_members
+from soups.files.atomic import read_records, truncate_torn_line
+from soups.files.file_hashes import hash_files
+from soups.files.temp_files import remove_leftover_files
+from soups.pipeline.run.foreign_pool import find_checkpoints
 from soups.pipeline.run.run_settings import RecordedSettings, read_recorded
 from soups.pipeline.settings.commands import CommandSettings, RunSettings
 from soups.runtime.devices import Runtime, RuntimeSettings, cache_dir, resolve
@@ -22,7 +22,7 @@ from soups.runtime.devices import Runtime, RuntimeSettings, cache_dir, resolve
 if TYPE_CHECKING:
     import pandas as pd
 
-    from soups.models.foreign.state_dict import Network
+    from soups.models.foreign.state_dict import ExpectedTensors
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +78,9 @@ class Run:
     @cached_property
     def fingerprints(self) -> tuple[str, str]:
         """Of the data and of the split."""
-        from soups.data.samples import fingerprints
+        from soups.data.samples import data_fingerprints
 
-        return fingerprints(self.samples)
+        return data_fingerprints(self.samples)
 
     @cached_property
     def space(self) -> LabelSpace:
@@ -128,7 +128,7 @@ class Run:
         for path in paths:
             if not path.is_file():
                 raise DataError(f"{path}: no such file", expected="a checkpoint")
-        return hashes_of(paths, cache_dir() / "hashes")
+        return hash_files(paths, cache_dir() / "hashes")
 
     def soup_path(self, recipe: str) -> Path:
         """The checkpoint of a soup."""
@@ -142,7 +142,7 @@ class Run:
         """
         found: dict[Path, Card] = {}
         if self.recorded.foreign is not None:
-            members = foreign_members(Path(self.recorded.foreign.foreign_location))
+            members = find_checkpoints(Path(self.recorded.foreign.foreign_location))
             return {path: card or self.card_without_file for path, card in members.items() if self._counts(path)}
         for path in sorted(self.models.glob(f"{self.name}*_epochs*{SUFFIX}"), key=_by_index):
             card = read_card(path)
@@ -179,11 +179,11 @@ class Run:
         )
 
     @cached_property
-    def network(self) -> "Network":
+    def network(self) -> "ExpectedTensors":
         """What a checkpoint without a card must hold."""
-        from soups.models.foreign.state_dict import network_of
+        from soups.models.foreign.state_dict import expected_tensors
 
-        return network_of(self.card_without_file.architecture)
+        return expected_tensors(self.card_without_file.architecture)
 
     def card_of(self, path: Path) -> Card:
         """The card of a model of the run, or what it is taken for where its file has none."""
@@ -242,20 +242,22 @@ def open_run(settings: CommandSettings, given: Collection[str], may_differ: Coll
         problem = f"{folder}/{name}: no such run"
         raise UsageError(problem, expected=f"one of the runs: {known}", next_step="train it first with finetune.py")
     check_recorded(run, settings, set(given) - set(may_differ))
-    tidy(run)
+    remove_leftovers(run)
     return run
 
 
-def tidy(run: Run) -> None:
+def remove_leftovers(run: Run) -> None:
     """Clear away what killed processes have left of their work: temporary files, and torn last lines of logs."""
-    removed = remove_strays({run.folder, run.models, run.image_cache, cache_dir() / "hashes"}, run.folder.parent)
+    removed = remove_leftover_files(
+        {run.folder, run.models, run.image_cache, cache_dir() / "hashes"}, run.folder.parent
+    )
     if removed:
         logger.info("run %s: removed what %d interrupted writes had left", run.name, removed)
     for log in sorted((run.folder / "logs").rglob("*.jsonl")):
-        mend_log(log)
+        truncate_torn_line(log)
 
 
-def say_if_flattering(run: Run) -> None:
+def warn_if_validation_flatters(run: Run) -> None:
     """Say, once for each command, that validation means nothing where it is done on the training images."""
     if "val" in set(run.samples["split"]):
         return
@@ -321,12 +323,12 @@ def check_recorded(run: Run, settings: CommandSettings, given: Collection[str]) 
 
 def _settled_as_recorded(run: Run, settings: CommandSettings, given: Collection[str]) -> DataSettings:
     """The data that the user means, in the words of the record: one data set can be named by several of its folders."""
-    from soups.data.layouts.locate import settled
+    from soups.data.layouts.locate import resolve_locations
 
     named = {key: getattr(settings.data, key) for key in DataSettings.model_fields if key in given}
     if not named.keys() & {"data_location", "layout", "age_bands"}:
         return settings.data
-    return settled(run.recorded.data.model_copy(update=named))
+    return resolve_locations(run.recorded.data.model_copy(update=named))
 
 
 def _same(wanted: Any, recorded: Any) -> bool:

@@ -5,13 +5,13 @@ import logging
 import numpy as np
 
 from soups.core.metrics import predictions
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.votes import best_single
 
 logger = logging.getLogger(__name__)
 
 
-def say_if_misordered(bench: Bench) -> None:
+def warn_if_misordered(bench: RunContext) -> None:
     """Warn where the best foreign model's logits fit the classes far better in another order than the one recorded."""
     if bench.run.recorded.foreign is None:
         return

@@ -15,11 +15,11 @@ from soups.core.progress import track
 from soups.data.images.cache import Images
 from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import CacheSettings
-from soups.evaluation.logits import EvaluationSet, compute_logits, keep_logits, kept_logits, logits_path
+from soups.evaluation.logits import EvaluationSet, compute_logits, logits_path, read_logits, store_logits
 from soups.evaluation.settings import EvaluationSettings
-from soups.pipeline.run.images import encode, evaluation_set, image_paths
+from soups.pipeline.run.images import encode_labels, evaluation_set, image_paths
 from soups.pipeline.run.model_files import load_model
-from soups.pipeline.run.run import Run, open_run, say_if_flattering
+from soups.pipeline.run.run import Run, open_run, warn_if_validation_flatters
 from soups.pipeline.settings.commands import CommandSettings, PoolSettings
 from soups.runtime.devices import Runtime, limit_threads
 from soups.runtime.launchers import LaunchSettings, require_launcher
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Bench:
+class RunContext:
     """Everything that scoring a model of a run needs; small enough to be sent to another process."""
 
     run: Run
@@ -44,7 +44,7 @@ class Bench:
             DataError: the run's table does not tell the factors of that space.
         """
         rows = set_rows(self.run.samples, set_name)
-        return encode(self.run.labels_in(rows, space or self.run.space), space or self.run.space)
+        return encode_labels(self.run.labels_in(rows, space or self.run.space), space or self.run.space)
 
     def groups(self, set_name: str) -> np.ndarray:
         """(N,) text, the group of each image of a set."""
@@ -96,7 +96,7 @@ class Bench:
         missing = [name for name, logits in kept.items() if logits is None]
         fresh = self._compute(path, missing, space) if missing else {}
         for name, logits in fresh.items():
-            keep_logits(places[name], logits)
+            store_logits(places[name], logits)
         return {name: fresh[name] if name in fresh else kept[name] for name in set_names}  # type: ignore[misc]
 
     def _place(self, path: Path, set_name: str) -> Path:
@@ -105,7 +105,7 @@ class Bench:
         return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
 
     def _kept(self, place: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
-        return kept_logits(place, len(set_rows(self.run.samples, set_name)), classes)
+        return read_logits(place, len(set_rows(self.run.samples, set_name)), classes)
 
     def _compute(self, path: Path, set_names: Sequence[str], space: LabelSpace) -> dict[str, np.ndarray]:
         limit_threads(self.runtime.threads)
@@ -147,13 +147,13 @@ def class_order(card: Card, space: LabelSpace, path: Path, run_name: str) -> np.
     return np.array([card.classes.index(name) for name in space.names], dtype=np.int64)
 
 
-def open_bench(
+def open_context(
     settings: CommandSettings,
     given: Collection[str],
     may_differ: Collection[str] = (),
     *,
     scoring: bool = True,
-) -> Bench:
+) -> RunContext:
     """The run that a command means, with all that scoring its models needs.
 
     Args:
@@ -167,11 +167,11 @@ def open_bench(
     """
     run = open_run(settings, given, may_differ)
     if scoring:
-        say_if_flattering(run)
+        warn_if_validation_flatters(run)
     metric = settings.evaluation.metric if "metric" in given else run.recorded.metric
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     evaluation = EvaluationSettings.model_validate({**settings.evaluation.model_dump(), "metric": metric})
     launch = settings.launch if isinstance(settings, PoolSettings) else LaunchSettings()
     require_launcher(launch)
-    return Bench(run, run.runtime(settings.runtime), evaluation, settings.cache, launch)
+    return RunContext(run, run.runtime(settings.runtime), evaluation, settings.cache, launch)

@@ -12,7 +12,7 @@ from soups.core.metrics import all_scores
 from soups.data.samples import evaluation_sets
 from soups.files.atomic import append_record
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.transfer import (
     Files,
     LazyFile,
@@ -22,19 +22,19 @@ from soups.pipeline.score.transfer import (
     store_files,
     unpack_run,
 )
-from soups.runtime.launchers import launcher_of
+from soups.runtime.launchers import make_launcher
 from soups.runtime.workers import worker_number
 
 logger = logging.getLogger(__name__)
 
 
-def result_line(bench: Bench, model_name: str, scores: dict[str, dict[str, float]], **more: Any) -> dict[str, Any]:
+def result_line(bench: RunContext, model_name: str, scores: dict[str, dict[str, float]], **more: Any) -> dict[str, Any]:
     """A line of a results log: accuracies at the top level under the names of their sets, all metrics below."""
     accuracies = {name: values["accuracy"] for name, values in scores.items()}
     return {"model_name": model_name, **accuracies, "metrics": scores, "split": bench.run.fingerprints[1], **more}
 
 
-def score_model(task: tuple[Bench, Path]) -> dict[str, Any]:
+def score_model(task: tuple[RunContext, Path]) -> dict[str, Any]:
     """Score one model on every labelled set, keep its logits, and return its line for the log."""
     bench, path = task
     bench = replace(bench, runtime=bench.runtime.of_worker(worker_number()))
@@ -60,7 +60,7 @@ def pool_paths(run: Run) -> dict[str, Path]:
     return paths
 
 
-def evaluate_individuals(bench: Bench, with_start: bool = True) -> dict[str, dict[str, Any]]:
+def evaluate_individuals(bench: RunContext, with_start: bool = True) -> dict[str, dict[str, Any]]:
     """Score every fine-tune of the run (and its start) that the log does not know yet.
 
     Returns:
@@ -94,10 +94,10 @@ def evaluate_individuals(bench: Bench, with_start: bool = True) -> dict[str, dic
 
 
 def _spread(
-    bench: Bench, tasks: Sequence[tuple[Bench, Path]]
-) -> Iterator[tuple[tuple[Bench, Path], dict[str, Any] | Exception]]:
+    bench: RunContext, tasks: Sequence[tuple[RunContext, Path]]
+) -> Iterator[tuple[tuple[RunContext, Path], dict[str, Any] | Exception]]:
     """The lines of the models, as they are scored, wherever that is done."""
-    launcher = launcher_of(bench.launch, bench.runtime)
+    launcher = make_launcher(bench.launch, bench.runtime)
     if not bench.launch.no_shared_storage:
         yield from launcher.run_all(score_model, tasks)
         return
@@ -115,7 +115,7 @@ def _spread(
 @dataclass(frozen=True)
 class _RemoteScoring:
     run_name: str
-    bench: Bench
+    bench: RunContext
     """Its run is None; the remote machine unpacks it."""
     file: str
     content: LazyFile

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
-from soups.pipeline.run.model_files import find_model, load_model, own_run
+from soups.pipeline.run.model_files import find_model, load_model, run_folder_of
 from soups.pipeline.run.run import Run, existing_run
-from soups.pipeline.score.context import open_bench
+from soups.pipeline.score.context import open_context
 from soups.pipeline.score.votes import default_model
 from soups.pipeline.settings.commands import CommandSettings
 
@@ -31,13 +31,13 @@ def named_model(settings: CommandSettings, given: Collection[str], name: str | N
     """
     if name is not None and Path(name).is_file() and Path(name).suffix == SUFFIX and read_card(Path(name)) is not None:
         return Path(name), _run_of(Path(name), settings)
-    bench = open_bench(settings, given, scoring=False)
+    bench = open_context(settings, given, scoring=False)
     path = default_model(bench) if name is None else find_model(name, bench.run, settings.run)
     return path, _run_of(path, settings) or bench.run
 
 
 def _run_of(path: Path, settings: CommandSettings) -> Run | None:
-    folder = own_run(path)
+    folder = run_folder_of(path)
     if folder is None:
         return None
     return existing_run(settings.run.model_copy(update={"runs_folder": str(folder.parent)}), folder.name)

@@ -16,13 +16,13 @@ from soups.core.labels import LabelSpace
 from soups.data.images.cache import Images, open_images
 from soups.data.images.geometry import evaluation_geometry
 from soups.data.images.streaming import StreamedImages
-from soups.data.layouts.folders import listing
+from soups.data.layouts.folders import format_list
 from soups.data.samples import set_rows
-from soups.evaluation.logits import kept_logits, stamped_path, stamps
+from soups.evaluation.logits import image_stamps, read_logits, stamped_path
 from soups.pipeline.run.images import image_paths
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.transfer import Files, RemoteResult, collect_new_files, pack_run, store_files, unpack_run
-from soups.runtime.launchers import launcher_of
+from soups.runtime.launchers import make_launcher
 from soups.runtime.workers import worker_number
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _FREE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shard(Bench):
+class ShardContext(RunContext):
     """A bench whose run has some of the test images alone, and nothing else."""
 
     number: int
@@ -60,7 +60,7 @@ class Shard(Bench):
     def has_logits(self, path: Path, space: LabelSpace) -> bool:
         """Whether a model's logits are kept, of the shard or of all test images."""
         size = len(self.run.samples)
-        if kept_logits(self._place(path, SET), size, len(space), mapped=True) is not None:
+        if read_logits(self._place(path, SET), size, len(space), mapped=True) is not None:
             return True
         return self._of_all(path, len(space)) is not None
 
@@ -71,7 +71,7 @@ class Shard(Bench):
         return stamped_path(self.run.folder / "logits", self.run.sha256(path), SET, stamp, self.runtime)
 
     def _of_all(self, path: Path, classes: int) -> np.ndarray | None:
-        return kept_logits(self._stamped(path, self.whole_stamp), self.images, classes, mapped=True)
+        return read_logits(self._stamped(path, self.whole_stamp), self.images, classes, mapped=True)
 
     def _kept(self, place: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
         own = super()._kept(place, path, set_name, classes)
@@ -97,10 +97,10 @@ class Shard(Bench):
 
 
 @dataclass(frozen=True)
-class Piece:
+class ShardTask:
     """A model and a shard."""
 
-    shard: Shard
+    shard: ShardContext
     path: Path
     space: LabelSpace
 
@@ -109,10 +109,10 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailedTask:
     """A piece that could not be done."""
 
-    piece: Piece
+    piece: ShardTask
     error: Exception
     """Of the user, of the machine, or a fault of ours."""
 
@@ -124,7 +124,7 @@ class Failed:
         return self.error.problem + (f"\n  found: {self.error.found}" if self.error.found else "")
 
 
-def cut(bench: Bench, size: int, models: int) -> list[Shard]:
+def split_into_shards(bench: RunContext, size: int, models: int) -> list[ShardContext]:
     """The test images of a run in shards, in their order.
 
     Args:
@@ -138,10 +138,10 @@ def cut(bench: Bench, size: int, models: int) -> list[Shard]:
     rows, batch = set_rows(bench.run.samples, SET).reset_index(drop=True), bench.evaluation.eval_batch_size
     size = -(-size // batch) * batch
     starts = range(0, len(rows), size)
-    whole_stamp, own_stamps = stamps(image_paths(rows, bench.run), size)
-    common = {field.name: getattr(bench, field.name) for field in fields(Bench) if field.name != "run"}
+    whole_stamp, own_stamps = image_stamps(image_paths(rows, bench.run), size)
+    common = {field.name: getattr(bench, field.name) for field in fields(RunContext) if field.name != "run"}
     return [
-        Shard(
+        ShardContext(
             run=replace(bench.run, table=rows.iloc[start : start + size], classes=bench.run.space),
             **common,
             number=number,
@@ -156,14 +156,14 @@ def cut(bench: Bench, size: int, models: int) -> list[Shard]:
     ]
 
 
-def compute_missing(shards: Sequence[Shard], models: Mapping[Path, LabelSpace]) -> list[Failed]:
+def compute_missing(shards: Sequence[ShardContext], models: Mapping[Path, LabelSpace]) -> list[FailedTask]:
     """Compute the logits of models on shards that are not kept yet, and keep them; the pieces that could not be done.
 
     Args:
         shards: all of a run.
         models: file → the classes in the order that is wanted.
     """
-    pieces = [Piece(shard, path, space) for path, space in models.items() for shard in shards]
+    pieces = [ShardTask(shard, path, space) for path, space in models.items() for shard in shards]
     missing = [piece for piece in pieces if not piece.shard.has_logits(piece.path, piece.space)]
     if len(shards) > 1:
         cut_up = f"{shards[0].images} images in {len(shards)} shards of {len(shards[0].run.samples)}"
@@ -173,7 +173,7 @@ def compute_missing(shards: Sequence[Shard], models: Mapping[Path, LabelSpace]) 
     failed = []
     for ended, (piece, result) in enumerate(_spread(missing), start=1):
         if isinstance(result, Exception):
-            failed.append(Failed(piece, result))
+            failed.append(FailedTask(piece, result))
             trace = None if isinstance(result, UserError) else result
             logger.warning("%s: failed (%d of %d)", piece, ended, len(missing), exc_info=trace)
         elif len(shards) > 1:
@@ -181,20 +181,20 @@ def compute_missing(shards: Sequence[Shard], models: Mapping[Path, LabelSpace]) 
     return failed
 
 
-def compute(piece: Piece) -> None:
+def compute_shard(piece: ShardTask) -> None:
     """Compute the logits of a piece and keep them, whole or not at all."""
     shard = replace(piece.shard, runtime=piece.shard.runtime.of_worker(worker_number()))
     shard.logits(piece.path, [SET], piece.space)
 
 
-def _spread(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Exception | None]]:
+def _spread(pieces: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Exception | None]]:
     """The pieces, as they end, wherever they are done."""
     if not pieces:  # A cluster would be looked for in vain.
         return
     shard = pieces[0].shard
-    launcher = launcher_of(shard.launch, shard.runtime)
+    launcher = make_launcher(shard.launch, shard.runtime)
     if not shard.launch.no_shared_storage:
-        yield from launcher.run_all(compute, pieces)
+        yield from launcher.run_all(compute_shard, pieces)
         return
     run = shard.run
     packed = pack_run(run)
@@ -210,16 +210,16 @@ def _spread(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Exception | None]]
             yield piece, None
 
 
-def _compute_unpacked(piece: Piece, packed: Files) -> RemoteResult:
+def _compute_unpacked(piece: ShardTask, packed: Files) -> RemoteResult:
     with TemporaryDirectory() as folder:
         sent = piece.shard.run
         run = unpack_run(packed, Path(folder), sent.name)
         shard = replace(piece.shard, run=replace(run, table=sent.table, classes=sent.classes))
-        compute(replace(piece, shard=shard, path=run.models / piece.path.name))
+        compute_shard(replace(piece, shard=shard, path=run.models / piece.path.name))
         return RemoteResult(None, collect_new_files(run.folder, packed))
 
 
-def failure_of(failed: Sequence[Failed], pieces: int) -> Exception:
+def error_of_failures(failed: Sequence[FailedTask], pieces: int) -> Exception:
     """What to raise for pieces that could not be done, of so many: the reason alone where all have the same.
 
     Where none could be done and the machine is why, such as a full disk, that is what the exit code says.
@@ -229,7 +229,7 @@ def failure_of(failed: Sequence[Failed], pieces: int) -> Exception:
         reasons.setdefault(each.reason, []).append(str(each.piece))
     if len(reasons) == 1 and len(failed) == pieces:
         return failed[0].error
-    told = "".join(f"\n{listing(names, 4)}: {reason}" for reason, names in reasons.items())
+    told = "".join(f"\n{format_list(names, 4)}: {reason}" for reason, names in reasons.items())
     errors = [each.error for each in failed]
     mend = dict.fromkeys(error.next_step for error in errors if isinstance(error, UserError) and error.next_step)
     machine = len(failed) == pieces and all(isinstance(error, EnvironmentFailure) for error in errors)
@@ -240,7 +240,7 @@ def failure_of(failed: Sequence[Failed], pieces: int) -> Exception:
     )
 
 
-def rearranged(blocks: Iterable[np.ndarray], order: np.ndarray, folder: Path, rows: int) -> Iterator[np.ndarray]:
+def reorder_rows(blocks: Iterable[np.ndarray], order: np.ndarray, folder: Path, rows: int) -> Iterator[np.ndarray]:
     """The same rows in another order, through a temporary file, so that memory does not grow with their number.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from soups.data.samples import set_rows
 from soups.files.atomic import append_record, fingerprint, read_records
 from soups.pipeline.run.model_files import load_model
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.runtime.devices import limit_threads
 
 _BATCH = 64
@@ -19,7 +19,7 @@ _MOST_BATCHES, _MOST_SECONDS = 10, 1.0
 """Timed batches after a first one that does not count; at least two, even where they take longer."""
 
 
-def images_per_second(bench: Bench, path: Path) -> float:
+def images_per_second(bench: RunContext, path: Path) -> float:
     """Images a second from pixels in memory to logits through one model: the median over a few batches.
 
     What was measured is kept in the run's `logs/speed.jsonl` for each architecture, device, precision, number of
@@ -47,10 +47,10 @@ def images_per_second(bench: Bench, path: Path) -> float:
     return speed
 
 
-def _measure(bench: Bench, path: Path) -> float:
+def _measure(bench: RunContext, path: Path) -> float:
     import torch
 
-    from soups.evaluation.logits import batch_logits, evaluating
+    from soups.evaluation.logits import batch_logits, inference_mode_at
 
     limit_threads(bench.runtime.threads)
     classifier, card = load_model(bench.run, path)
@@ -58,7 +58,7 @@ def _measure(bench: Bench, path: Path) -> float:
     rows = np.arange(min(_BATCH, len(set_rows(bench.run.samples, "val"))))
     pixels = torch.from_numpy(bench.set("val", card).images.take(rows))
     seconds: list[float] = []
-    with evaluating(classifier, bench.runtime):
+    with inference_mode_at(classifier, bench.runtime):
         batch_logits(classifier, pixels, card.preprocessing, bench.runtime)
         while len(seconds) < 2 or (len(seconds) < _MOST_BATCHES and sum(seconds) < _MOST_SECONDS):
             begin = time.perf_counter()

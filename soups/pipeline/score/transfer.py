@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from soups.core.errors import UsageError
-from soups.files.atomic import append_record, whole_file
+from soups.files.atomic import append_record, atomic_write
 from soups.pipeline.run.run import Run, existing_run
 from soups.pipeline.run.run_settings import FILE, record_run
 from soups.pipeline.settings.commands import RunSettings
@@ -94,5 +94,5 @@ def store_files(files: Files, run: Run) -> None:
                 append_record(run.folder / place, json.loads(line))
             continue
         path = run.models / Path(place).name if place.startswith("models/") else run.folder / place
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)

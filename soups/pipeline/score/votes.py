@@ -8,7 +8,7 @@ import numpy as np
 from soups.core.labels import LabelSpace
 from soups.core.metrics import METRICS
 from soups.ensembles import RULES, split_hard
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
 
 SPLIT = "split"
@@ -16,7 +16,7 @@ SPLIT = "split"
 
 
 def vote(
-    bench: Bench,
+    bench: RunContext,
     rule: str,
     paths: Sequence[Path],
     set_names: Sequence[str],
@@ -40,7 +40,7 @@ def vote(
     return {name: RULES[rule](stack, weights) for name, stack in stacks.items()}
 
 
-def best_single(bench: Bench) -> Path:
+def best_single(bench: RunContext) -> Path:
     """The fine-tune with the best validation score; ties go to the lower log-loss, then to the name."""
     metric = METRICS[bench.evaluation.metric]
     lines = evaluate_individuals(bench)
@@ -54,7 +54,7 @@ def best_single(bench: Bench) -> Path:
     return paths[min(lines, key=merit)]
 
 
-def default_model(bench: Bench) -> Path:
+def default_model(bench: RunContext) -> Path:
     """The greedy soup if there is one, else the best model by validation."""
     soup = bench.run.soup_path("greedy")
     return soup if soup.exists() else best_single(bench)

@@ -14,8 +14,8 @@ from soups.pipeline.run.run import Run
 from soups.pipeline.search.trials import Trials
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.settings.search import SearchSettings
-from soups.training.hyperparameters import spelled_out
-from soups.training.search_space import START_MODEL, Hyperparameter, Space, space_of, start_file
+from soups.training.hyperparameters import canonicalize
+from soups.training.search_space import START_MODEL, Hyperparameter, Space, read_space, start_file
 from soups.training.settings import RandomRanges, TrainingSettings
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _highest(entry: Hyperparameter | None, fixed: int) -> int:
     return max(int(each) for each in entry.choices or (entry.high,))  # type: ignore[arg-type]
 
 
-def check_words(given: cli.Given[SearchSettings]) -> None:
+def check_settings(given: cli.ParsedSettings[SearchSettings]) -> None:
     """Look at what can be told to be wrong before there is a run.
 
     Raises:
@@ -87,10 +87,12 @@ def check_words(given: cli.Given[SearchSettings]) -> None:
     if settings.objective is not None and settings.objective not in (*METRICS, SOUP):
         raise unknown_name("objective", settings.objective, (*METRICS, SOUP))
     if "space" in given.names:
-        space_of(settings.space, settings.ranges, given.names)
+        read_space(settings.space, settings.ranges, given.names)
 
 
-def agreed(given: cli.Given[SearchSettings], run: Run, finetuning: FinetuneSettings, trials: Trials) -> SearchPlan:
+def open_plan(
+    given: cli.ParsedSettings[SearchSettings], run: Run, finetuning: FinetuneSettings, trials: Trials
+) -> SearchPlan:
     """The plan of a search: as it was begun, or begun now.
 
     Args:
@@ -122,10 +124,10 @@ def agreed(given: cli.Given[SearchSettings], run: Run, finetuning: FinetuneSetti
     _check(plan, given.settings, finetuning.training)
     trials.begin("maximize" if plan.higher_is_better else "minimize", plan.model_dump(mode="json"))
     # Another machine may have begun it at the same moment.
-    return agreed(given, run, finetuning, trials)
+    return open_plan(given, run, finetuning, trials)
 
 
-def _planned(given: cli.Given[SearchSettings], finetuning: FinetuneSettings, run: Run) -> SearchPlan:
+def _planned(given: cli.ParsedSettings[SearchSettings], finetuning: FinetuneSettings, run: Run) -> SearchPlan:
     settings, metric = given.settings, finetuning.evaluation.metric
     objective = settings.objective or metric
     ranges = sorted(name for name in given.names if name in RandomRanges.model_fields)
@@ -133,7 +135,7 @@ def _planned(given: cli.Given[SearchSettings], finetuning: FinetuneSettings, run
         flag = ranges[0].replace("_", "-")
         raise UsageError(f"--{flag}: a range of --space paper", found=f"--space {settings.space}")
     return SearchPlan(
-        space=space_of(settings.space, settings.ranges, given.names),
+        space=read_space(settings.space, settings.ranges, given.names),
         search_sampler=settings.search_sampler,
         pruning=settings.pruning,
         objective=objective,
@@ -146,7 +148,7 @@ def _planned(given: cli.Given[SearchSettings], finetuning: FinetuneSettings, run
 
 
 def _base(training: TrainingSettings) -> dict[str, Any]:
-    return spelled_out(training).model_dump(mode="json", exclude_defaults=True, exclude={"validate_every"})
+    return canonicalize(training).model_dump(mode="json", exclude_defaults=True, exclude={"validate_every"})
 
 
 def _check(plan: SearchPlan, settings: SearchSettings, base: TrainingSettings) -> None:
@@ -170,7 +172,7 @@ def _check(plan: SearchPlan, settings: SearchSettings, base: TrainingSettings) -
             start_file(Path(base.start_from), int(number))  # type: ignore[arg-type]
 
 
-def _check_same(plan: SearchPlan, given: cli.Given[SearchSettings], finetuning: FinetuneSettings) -> None:
+def _check_same(plan: SearchPlan, given: cli.ParsedSettings[SearchSettings], finetuning: FinetuneSettings) -> None:
     """Raise where something that the user gave differs from what the search was begun with."""
     names, settings = given.names, given.settings
     for name in ("search_sampler", "pruning", "objective", "search_seed", "metric", "cache_size"):
@@ -184,7 +186,7 @@ def _check_same(plan: SearchPlan, given: cli.Given[SearchSettings], finetuning: 
         if name != "validate_every" and base.get(name, default) != plan.training.get(name, default):
             raise _differs(name, plan.training.get(name, default), base.get(name, default))
     if "space" in names or names & set(RandomRanges.model_fields):
-        wanted_space = space_of(settings.space, settings.ranges, names)
+        wanted_space = read_space(settings.space, settings.ranges, names)
         for name in (*plan.space, *wanted_space):
             if plan.space.get(name) != wanted_space.get(name):
                 raise _differs(f"space: {name}", _told(plan.space.get(name)), _told(wanted_space.get(name)))

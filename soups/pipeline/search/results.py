@@ -9,7 +9,7 @@ from soups.pipeline.run.run import Run
 from soups.pipeline.search.plan import SearchPlan
 from soups.pipeline.search.trials import Trials
 from soups.pipeline.train.trackers import log_figures
-from soups.report.comparison import align
+from soups.report.comparison import align_columns
 from soups.report.figures.search import draw_figures
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def show_results(trials: Trials, plan: SearchPlan, run: Run, wandb: str) -> list
     counts = {word: sum(row["state"] == word for row in rows) for word in _STATES.values()}
     print(f"search {run.name}: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count))
     if ranked:
-        print(align(_cells([rows[trial.number] for trial in ranked[:_SHOWN]], plan)))
+        print(align_columns(_cells([rows[trial.number] for trial in ranked[:_SHOWN]], plan)))
         print(f"by {_words(plan)}; all trials in {run.folder / 'output' / 'search.csv'}")
     files = draw_figures(trials.study(), run.folder / "figures" / "search", _words(plan))
     if files:

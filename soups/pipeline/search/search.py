@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.checkpoint import SUFFIX, read_card
 from soups.cli import flags as cli
-from soups.core.errors import DataError, Diverged, PartialFailure, UsageError
+from soups.core.errors import DataError, PartialFailure, TrainingDiverged, UsageError
 from soups.core.metrics import METRICS
-from soups.files.atomic import locked
+from soups.files.atomic import hold_lock
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.context import Bench
-from soups.pipeline.search.plan import SOUP, SearchPlan, agreed, check_words
+from soups.pipeline.score.context import RunContext
+from soups.pipeline.search.plan import SOUP, SearchPlan, check_settings, open_plan
 from soups.pipeline.search.results import show_results
-from soups.pipeline.search.soup_gain import Appraiser, drop_surplus
-from soups.pipeline.search.storage import explained_database, open_storage
+from soups.pipeline.search.soup_gain import SoupGain, remove_surplus_checkpoints
+from soups.pipeline.search.storage import explain_database_errors, open_storage
 from soups.pipeline.search.trials import Trials, open_trials
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.settings.search import SearchSettings
@@ -28,8 +28,8 @@ from soups.pipeline.train.one_model import train_one
 from soups.pipeline.train.plan import plan
 from soups.runtime.devices import Runtime
 from soups.runtime.workers import run_all, worker_number
-from soups.training.samplers import PRUNERS, distributions, draw
-from soups.training.search_space import settings_of
+from soups.training.samplers import PRUNERS, distributions, draw_trial
+from soups.training.search_space import apply_trial
 from soups.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _SHARED = ("run", "data", "cache", "model", "evaluation", "runtime", "near_dupli
 """Fields that the settings of a search and of a fine-tune have in common."""
 
 
-def search(given: cli.Given[SearchSettings]) -> None:
+def search(given: cli.ParsedSettings[SearchSettings]) -> None:
     """Work at the search until it has all of its trials, then show what came out.
 
     Raises:
@@ -52,23 +52,23 @@ def search(given: cli.Given[SearchSettings]) -> None:
         EnvironmentFailure: the database does not answer.
         PartialFailure: some trials failed; the others are kept.
     """
-    check_words(given)
+    check_settings(given)
     if given.settings.storage is not None:
         open_storage(Path(), given.settings.storage)  # Before a run is made, which takes longer.
-    with explained_database(given.settings.storage):
+    with explain_database_errors(given.settings.storage):
         _search(given)
 
 
-def _search(given: cli.Given[SearchSettings]) -> None:
+def _search(given: cli.ParsedSettings[SearchSettings]) -> None:
     settings = given.settings
     wanted = FinetuneSettings(**{name: getattr(settings, name) for name in _SHARED})
     run, finetuning, runtime = open_for_training(wanted, given.names)
     trials = open_trials(run.name, run.folder, settings.storage)
-    plan_ = agreed(given, run, finetuning, trials)
+    plan_ = open_plan(given, run, finetuning, trials)
     finetuning = plan_.obeyed(finetuning)
-    work = Work(run.name, settings.trials, settings.keep, settings.storage, plan_, finetuning, runtime, run)
+    work = WorkerTask(run.name, settings.trials, settings.keep, settings.storage, plan_, finetuning, runtime, run)
     jobs = min(runtime.jobs, max(1, settings.trials - sum(trial.state.is_finished() for trial in trials.all())))
-    for _, result in run_all(take_part, [work] * jobs, jobs):
+    for _, result in run_all(run_worker, [work] * jobs, jobs):
         if isinstance(result, Exception):
             raise result
     failed = show_results(trials, plan_, run, finetuning.wandb)
@@ -80,7 +80,7 @@ def _search(given: cli.Given[SearchSettings]) -> None:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerTask:
     """A search as it is sent to each process that works at it."""
 
     name: str
@@ -93,9 +93,9 @@ class Work:
     run: Run
 
     @property
-    def bench(self) -> Bench:
+    def bench(self) -> RunContext:
         """What scores trials."""
-        return Bench(self.run, self.runtime, self.finetuning.evaluation, self.finetuning.cache)
+        return RunContext(self.run, self.runtime, self.finetuning.evaluation, self.finetuning.cache)
 
     @property
     def sign(self) -> int:
@@ -103,15 +103,15 @@ class Work:
         return 1 if self.plan.objective != SOUP or METRICS[self.plan.metric].higher_is_better else -1
 
 
-def take_part(work: Work) -> None:
+def run_worker(work: WorkerTask) -> None:
     """Work at a search's trials, one after the other, until none is left; in a process of its own or beside others.
 
     Raises:
         UserError: what stops the work, such as a full disk; the trial that it came up in will be repeated.
     """
     work = replace(work, runtime=work.runtime.of_worker(worker_number()))
-    participant = _Participant(work, open_trials(work.name, work.run.folder, work.storage), Appraiser(work.bench))
-    with explained_database(work.storage):
+    participant = _Participant(work, open_trials(work.name, work.run.folder, work.storage), SoupGain(work.bench))
+    with explain_database_errors(work.storage):
         _work_until_none_is_left(participant, work.total)
 
 
@@ -136,14 +136,16 @@ def _work_until_none_is_left(participant: "_Participant", total: int) -> None:
 class _Participant:
     """One process at work."""
 
-    work: Work
+    work: WorkerTask
     trials: Trials
-    appraiser: Appraiser
+    appraiser: SoupGain
 
     def propose(self, study: "Study", number: int) -> tuple[dict[str, Any], Mapping[str, Any]]:
         """What to try next."""
         plan_ = self.work.plan
-        return draw(plan_.search_sampler, plan_.search_seed, study, number, plan_.space), distributions(plan_.space)
+        return draw_trial(plan_.search_sampler, plan_.search_seed, study, number, plan_.space), distributions(
+            plan_.space
+        )
 
     def work_at(self, trial: "FrozenTrial") -> None:
         """Train a trial, as far as it is not trained, and tell what became of it."""
@@ -153,12 +155,12 @@ class _Participant:
         told = ", ".join(f"{name}={value}" for name, value in trial.params.items())
         logger.info("trial %d of %d: %s", trial.number, self.work.total, told)
         try:
-            training = settings_of(self.work.plan.space, trial.params, self.work.finetuning.training)
+            training = apply_trial(self.work.plan.space, trial.params, self.work.finetuning.training)
             path = self._trained(trial, training)
         except TrialPruned:
             logger.info("trial %d: given up", trial.number)
             self.trials.finish(trial, TrialState.PRUNED)
-        except Diverged as error:
+        except TrainingDiverged as error:
             logger.info("trial %d: %s", trial.number, error.problem)
             self.trials.finish(trial, TrialState.PRUNED, note=error.problem)
         except (UsageError, DataError) as error:
@@ -210,7 +212,7 @@ class _Participant:
         plan_, card = self.work.plan, read_card(path)
         assert card is not None
         # One at a time: the gain of a trial is over all that are finished, and none of them may vanish meanwhile.
-        with locked(self.work.run.folder, _APPRAISAL_LOCK):
+        with hold_lock(self.work.run.folder, _APPRAISAL_LOCK):
             if plan_.objective == SOUP:
                 value = self.appraiser.gain(path, self._finished().values())
             else:
@@ -218,7 +220,7 @@ class _Participant:
             self.trials.finish(trial, TrialState.COMPLETE, value, model=path.stem)
             logger.info("trial %d: %s %.4f", trial.number, plan_.objective.replace("_", " "), value)
             if self.work.keep is not None:
-                drop_surplus(self.appraiser, list(self._finished().values()), self.work.keep)
+                remove_surplus_checkpoints(self.appraiser, list(self._finished().values()), self.work.keep)
 
     def _finished(self) -> dict[int, Path]:
         """Number → checkpoint of the complete trials whose file is there, the best first."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from soups.checkpoints.checkpoint import SUFFIX, read_card
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.pool import pool_of
 from soups.recipes.registry import RECIPES
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Appraiser:
+class SoupGain:
     """Makes the greedy soup of some trials, in memory alone; what it has found out it does not find out again."""
 
-    bench: Bench
+    bench: RunContext
     known: dict[frozenset[Path], tuple[float, frozenset[str]]] = field(default_factory=dict)
     """Checkpoints → score and ingredients of their greedy soup."""
     decided: list[dict[str, Any]] = field(default_factory=list)
@@ -75,7 +75,7 @@ def _common(decisions: Sequence[dict[str, Any]], order: Sequence[str]) -> list[d
     return found
 
 
-def drop_surplus(appraiser: Appraiser, ranked: Sequence[Path], keep: int) -> list[Path]:
+def remove_surplus_checkpoints(appraiser: SoupGain, ranked: Sequence[Path], keep: int) -> list[Path]:
     """Remove the checkpoints of trials that neither a soup nor the best need; those that were removed.
 
     Args:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.core.errors import EnvironmentFailure, UsageError
-from soups.files.atomic import explained_write, locked
+from soups.files.atomic import explain_write_errors, hold_lock
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -49,7 +49,7 @@ class KernelLock:
 
     def acquire(self) -> bool:
         """Hold the lock, waiting for any other process that does."""
-        self.held = locked(self.path.parent, self.path.name)
+        self.held = hold_lock(self.path.parent, self.path.name)
         self.held.__enter__()
         _cut_torn_tail(self.path)
         return True
@@ -64,7 +64,7 @@ def _journal(folder: Path) -> "BaseStorage":
     from optuna.storages.journal import JournalFileBackend
 
     path = folder / JOURNAL
-    with explained_write(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = KernelLock(path)
         lock.acquire()
@@ -112,7 +112,7 @@ def _database(url: str) -> "BaseStorage":
 
 
 @contextmanager
-def explained_database(url: str | None) -> Iterator[None]:
+def explain_database_errors(url: str | None) -> Iterator[None]:
     """A database that stops answering within the block is the user's to mend.
 
     Raises:

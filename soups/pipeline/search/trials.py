@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from soups.files.atomic import explained_write, locked, write_text
+from soups.files.atomic import explain_write_errors, hold_lock, write_text
 from soups.pipeline.search.storage import HEARTBEAT_SECONDS, open_storage
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Trials:
         """Make the study, unless it is there already, with the settings that it keeps."""
         import optuna
 
-        with locked(self.folder, _STUDY_LOCK):
+        with hold_lock(self.folder, _STUDY_LOCK):
             study = optuna.create_study(
                 storage=self.storage, study_name=self.name, direction=direction, load_if_exists=True
             )
@@ -88,7 +88,7 @@ class Trials:
         Raises:
             EnvironmentFailure: the folder may not be written.
         """
-        with locked(self.folder, _STUDY_LOCK):
+        with hold_lock(self.folder, _STUDY_LOCK):
             everything = self.all()
             found, lock = self._dead_trial(everything)
             if found is None and len(everything) < total:
@@ -182,7 +182,7 @@ def _try_lock(folder: Path, number: int) -> "BaseFileLock | None":
     from filelock import FileLock, Timeout
 
     path = folder / ".locks" / f"trial{number}"
-    with explained_write(path):
+    with explain_write_errors(path):
         lock = FileLock(path)
         try:
             lock.acquire(blocking=False)
@@ -211,7 +211,7 @@ def open_trials(name: str, folder: Path, url: str | None) -> Trials:
 
 def _token(folder: Path) -> str:
     path = folder / ".locks" / "place"
-    with locked(folder, _STUDY_LOCK):
+    with hold_lock(folder, _STUDY_LOCK):
         if not path.exists():
             write_text(path, uuid.uuid4().hex)
         return path.read_text(encoding="utf-8")

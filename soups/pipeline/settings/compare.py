@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from soups.models.model_args import spelled
+from soups.models.model_args import format_model_args
 from soups.pipeline.settings.commands import PoolSettings
 from soups.training.settings import TrainingSettings
 
@@ -45,6 +45,6 @@ def _word(model: Any) -> Any:
     more = model.get("model_args") or ()
     if isinstance(more, str):
         more = more.split()
-    more = spelled(more) if isinstance(more, dict) else map(str, more)
+    more = format_model_args(more) if isinstance(more, dict) else map(str, more)
     own = [f"{key}={value}" for key, value in model.items() if key not in ("model", "model_args")]
     return " ".join([model["model"], *own, *more])

@@ -9,9 +9,9 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card
 from soups.core.progress import track
 from soups.core.statistics import bootstrap_interval
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.soup.judge import LazyJudge
-from soups.recipes.shared.pool import Ingredient, Pool, mean_of
+from soups.recipes.shared.pool import Ingredient, Pool, mean_state
 from soups.recipes.shared.sweep import best_first
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ class Barrier:
         return self.high <= LARGEST
 
 
-def barriers_of(
-    bench: Bench, ingredients: Sequence[Ingredient], card: Card, doubtful: Collection[str] = ()
+def measure_barriers(
+    bench: RunContext, ingredients: Sequence[Ingredient], card: Card, doubtful: Collection[str] = ()
 ) -> tuple[Ingredient, dict[str, Barrier]]:
     """The linear barrier between each model and the best by validation (Frankle et al. 2020, arXiv:1912.05671, in
     accuracy and at the midpoint alone; Neyshabur et al. 2020, arXiv:2008.11687, for fine-tunes of one start).
@@ -79,17 +79,17 @@ def barriers_of(
     return reference, barriers
 
 
-def accuracy_of(ingredient: Ingredient) -> float:
+def validation_accuracy(ingredient: Ingredient) -> float:
     """Share of the validation images that it gets right, in [0, 1], from its known verdict."""
     assert ingredient.known is not None
     verdict = ingredient.known()
     return 1 - verdict.errors / verdict.images
 
 
-def barrier_between(bench: Bench, judge: LazyJudge, one: Ingredient, other: Ingredient) -> Barrier:
+def barrier_between(bench: RunContext, judge: LazyJudge, one: Ingredient, other: Ingredient) -> Barrier:
     """The barrier at the midpoint, with an interval from the outcomes of all three models on the same images."""
     assert one.known is not None and other.known is not None
-    verdict = judge(mean_of([one, other]))
+    verdict = judge(mean_state([one, other]))
     ends = [ingredient.known().outcome for ingredient in (one, other) if ingredient.known is not None]
     assert verdict.outcome is not None
     lost = np.mean([outcome == 1 for outcome in ends], axis=0) - (verdict.outcome == 1)

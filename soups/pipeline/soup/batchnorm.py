@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.checkpoint import Card, read_state
 from soups.core.errors import UsageError
-from soups.evaluation.batchnorm import SEED, Settler, batchnorm_layers, drawn, print_of
+from soups.evaluation.batchnorm import (
+    SEED,
+    BatchNormRecomputer,
+    batchnorm_layers,
+    select_images,
+    statistics_fingerprint,
+)
 from soups.files.atomic import append_record, fingerprint, read_records
 from soups.pipeline.run.images import evaluation_set
-from soups.pipeline.score.context import Bench
-from soups.recipes.shared.pool import Pool, canonical_order, mean_of
+from soups.pipeline.score.context import RunContext
+from soups.recipes.shared.pool import Pool, canonical_order, mean_state
 
 if TYPE_CHECKING:
     from soups.evaluation.judge import ValidationJudge
@@ -21,7 +27,9 @@ logger = logging.getLogger(__name__)
 RECOMPUTE, AVERAGE = "recompute", "average"
 
 
-def settle(judge: "ValidationJudge", bench: Bench, pool: Pool, card: Card, asked: str | None) -> dict[str, Any]:
+def choose_batchnorm(
+    judge: "ValidationJudge", bench: RunContext, pool: Pool, card: Card, asked: str | None
+) -> dict[str, Any]:
     """Give a judge the settler that the pool's soups need.
 
     Networks without BatchNorm need none; then no training image is opened, and neither for a pool of one model, which
@@ -58,8 +66,10 @@ def settle(judge: "ValidationJudge", bench: Bench, pool: Pool, card: Card, asked
         return {"statistics": AVERAGE}
     if asked == AVERAGE:
         return {"statistics": AVERAGE}
-    images = evaluation_set("train", rows.iloc[drawn(len(rows))], bench.run, card.preprocessing, bench.cache).images
-    settler = Settler(images, card.preprocessing, bench.runtime, _prints(bench, pool, tuple(layers)))
+    images = evaluation_set(
+        "train", rows.iloc[select_images(len(rows))], bench.run, card.preprocessing, bench.cache
+    ).images
+    settler = BatchNormRecomputer(images, card.preprocessing, bench.runtime, _prints(bench, pool, tuple(layers)))
     told = {"statistics": RECOMPUTE, "images": len(images), "seed": SEED}
     if asked is None and not _helps(judge, settler, bench, pool, told):
         return {"statistics": AVERAGE}
@@ -67,18 +77,20 @@ def settle(judge: "ValidationJudge", bench: Bench, pool: Pool, card: Card, asked
     return told
 
 
-def _prints(bench: Bench, pool: Pool, layers: tuple[str, ...]) -> frozenset[str]:
+def _prints(bench: RunContext, pool: Pool, layers: tuple[str, ...]) -> frozenset[str]:
     """The statistics of single models."""
     states = (ingredient.load() for ingredient in pool.ingredients)
-    prints = {print_of(state, layers) for state in states}
+    prints = {statistics_fingerprint(state, layers) for state in states}
     if pool.start is not None:
-        prints.add(print_of(pool.start.load(), layers))
+        prints.add(statistics_fingerprint(pool.start.load(), layers))
     elif bench.run.start.exists():
-        prints.add(print_of(read_state(bench.run.start), layers))
+        prints.add(statistics_fingerprint(read_state(bench.run.start), layers))
     return frozenset(prints)
 
 
-def _helps(judge: "ValidationJudge", settler: Settler, bench: Bench, pool: Pool, told: dict[str, Any]) -> bool:
+def _helps(
+    judge: "ValidationJudge", settler: BatchNormRecomputer, bench: RunContext, pool: Pool, told: dict[str, Any]
+) -> bool:
     """Whether the pool's uniform mean scores better with statistics of its own; asked once for a pool, and logged."""
     log = bench.run.folder / "logs" / "batchnorm.jsonl"
     ingredients = canonical_order(pool.ingredients)
@@ -92,7 +104,7 @@ def _helps(judge: "ValidationJudge", settler: Settler, bench: Bench, pool: Pool,
     for line in reversed(read_records(log)):
         if identity.items() <= line.items():
             return _better(line)
-    state = mean_of(ingredients)
+    state = mean_state(ingredients)
     scores: dict[str, float | None] = {}
     for name, used in ((AVERAGE, None), (RECOMPUTE, settler)):
         judge.settler = used

@@ -9,7 +9,7 @@ from typing import Any
 from soups.checkpoints.checkpoint import SUFFIX, IngredientCard, read_card, read_state
 from soups.checkpoints.compatibility import strip_prefix
 from soups.core.errors import DataError
-from soups.files.file_hashes import hashes_of
+from soups.files.file_hashes import hash_files
 from soups.pipeline.run.foreign_pool import ENDINGS
 from soups.pipeline.run.run import Run
 from soups.pipeline.settings.commands import CommandSettings
@@ -18,7 +18,7 @@ from soups.runtime.devices import cache_dir
 
 
 @dataclass
-class Library:
+class IngredientIndex:
     """The folders where a soup's ingredients are looked for: --model-location, the soup's own, its run's, all runs'."""
 
     soup: Path
@@ -141,4 +141,4 @@ class Library:
 
 
 def _hashes(paths: Iterable[Path]) -> list[str]:
-    return hashes_of(list(paths), cache_dir() / "hashes")
+    return hash_files(list(paths), cache_dir() / "hashes")

@@ -18,7 +18,9 @@ _SHOWN = 12
 """Digits of a hash that tell one from another."""
 
 
-def chosen(run: Run, settings: RunSettings, names: Sequence[str] | None, start: Path | None = None) -> dict[str, Path]:
+def select_ingredients(
+    run: Run, settings: RunSettings, names: Sequence[str] | None, start: Path | None = None
+) -> dict[str, Path]:
     """Name → file of the models that a soup may be made of, in the run's order.
 
     Args:
@@ -69,7 +71,7 @@ def _model(name: str, paths: Mapping[str, Path], run: Run, settings: RunSettings
     return models[0]
 
 
-def start_of(run: Run, cards: Mapping[str, Card], given: Path | None = None) -> tuple[Path | None, str]:
+def find_start(run: Run, cards: Mapping[str, Card], given: Path | None = None) -> tuple[Path | None, str]:
     """The file of the start that models share.
 
     Without `given` it is the file that the models' cards name by its hash: the run's start, or one that lies beside

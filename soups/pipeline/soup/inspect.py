@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints.average import card_misfits
+from soups.checkpoints.average import find_card_mismatches
 from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
-from soups.checkpoints.compatibility import misfits
+from soups.checkpoints.compatibility import find_layout_mismatches
 from soups.core.errors import DataError, UserError
 from soups.files.atomic import append_record, read_records, write_table
 from soups.pipeline.run.model_files import read_model
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import score_model
-from soups.pipeline.soup.barriers import accuracy_of, barriers_of
+from soups.pipeline.soup.barriers import measure_barriers, validation_accuracy
 from soups.pipeline.soup.pool import ingredient_of, pool_key
-from soups.recipes.shared.angles import angles, gram, lengths, spread
-from soups.recipes.shared.tensor_chunks import at_hand
+from soups.recipes.shared.angles import angles_to_rest, distances_to_rest, gram_matrix, task_vector_lengths
+from soups.recipes.shared.tensor_chunks import mapped_view
 from soups.report import inspection as report
 from soups.weights.safetensors_header import Layout, layout_of
 from soups.weights.state_dict import first_not_finite
@@ -38,7 +38,7 @@ were at 40 to 50 on the demo, models from elsewhere at 87 and 88."""
 
 
 @dataclass
-class Model:
+class InspectedModel:
     """A checkpoint that may or may not belong, and what was found out about it."""
 
     name: str
@@ -53,7 +53,7 @@ class Model:
     """Numbers by column, see `report.inspection`."""
 
 
-def inspect(bench: Bench, given_start: Path | None = None) -> None:
+def inspect(bench: RunContext, given_start: Path | None = None) -> None:
     """Print whether the models can be souped; kept in `logs/inspection.jsonl` and `output/inspection.csv`.
 
     What cannot be averaged at all (unreadable, the same file twice, another network, classes, preprocessing or tensors,
@@ -86,20 +86,20 @@ def inspect(bench: Bench, given_start: Path | None = None) -> None:
     print(report.format_table(rows))
 
 
-def _compare(bench: Bench, models: Sequence[Model], given_start: Path | None) -> str:
+def _compare(bench: RunContext, models: Sequence[InspectedModel], given_start: Path | None) -> str:
     """Measure models that could be averaged, and turn away those that should not be; says what was measured from."""
     ingredients = [ingredient_of(bench, model.path, _line(bench, model)) for model in models]
-    states = [at_hand(ingredient) for ingredient in ingredients]
+    states = [mapped_view(ingredient) for ingredient in ingredients]
     place = given_start or _start_of(bench.run, models)
     start = _start(bench.run, place, layout_of(states[0]))
-    products = gram(states, states[0] if start is None else start)
+    products = gram_matrix(states, states[0] if start is None else start)
     del states
     _put_geometry(models, products, np.ones(len(models), dtype=bool), start is not None)
     doubtful = {model.name for model in models if _seems_strange(model, models)}
-    best, barriers = barriers_of(bench, ingredients, models[0].card, doubtful)
+    best, barriers = measure_barriers(bench, ingredients, models[0].card, doubtful)
     away = []
     for model, ingredient in zip(models, ingredients, strict=True):
-        model.found["val"] = accuracy_of(ingredient)
+        model.found["val"] = validation_accuracy(ingredient)
         if (barrier := barriers.get(model.name)) is not None:
             model.found |= {"midpoint": barrier.midpoint, "drop": barrier.drop}
             model.found |= {"drop_low": barrier.low, "drop_high": barrier.high}
@@ -115,7 +115,7 @@ def _compare(bench: Bench, models: Sequence[Model], given_start: Path | None) ->
     return f"distances from {origin}, drops at the midpoint between each and {best.name}"
 
 
-def _models(run: Run) -> list[Model]:
+def _models(run: Run) -> list[InspectedModel]:
     """The pool, and the files beside it that may be meant to be in it."""
     if run.recorded.foreign is not None:
         looked_at = {path: (card, "") for path, card in run.finetunes().items()}
@@ -135,7 +135,7 @@ def _models(run: Run) -> list[Model]:
         if (twin := seen.setdefault(hashes[path], path.stem)) != path.stem:
             problems[path] = f"it is the same file as {twin}, which would count twice"
     return [
-        Model(path.stem, path, card, hashes[path], [problems[path]] if problems[path] else [])
+        InspectedModel(path.stem, path, card, hashes[path], [problems[path]] if problems[path] else [])
         for path, (card, _) in looked_at.items()
     ]
 
@@ -166,10 +166,10 @@ def _brief(error: UserError, path: Path) -> str:
     return error.problem.removeprefix(f"{path}: ") + (f" ({details})" if details else "")
 
 
-def _refuse_misfits(run: Run, models: Sequence[Model]) -> None:
+def _refuse_misfits(run: Run, models: Sequence[InspectedModel]) -> None:
     """Say of each model that cannot be averaged with most others why, one reason each."""
     left = [model for model in models if not model.why]
-    odd = card_misfits([model.card for model in left], [model.name for model in left])
+    odd = find_card_mismatches([model.card for model in left], [model.name for model in left])
     for model in left:
         if model.name in odd:
             model.why.append(odd[model.name])
@@ -187,13 +187,13 @@ def _refuse_misfits(run: Run, models: Sequence[Model]) -> None:
         layouts[model.name] = layout_of(state)
         if (tensor := first_not_finite(state)) is not None:
             model.why.append(f"its tensor {tensor!r} holds NaN or infinity: its training has diverged")
-    strange = misfits(layouts)
+    strange = find_layout_mismatches(layouts)
     for model in left:
         if model.name in strange:
             model.why = [strange[model.name]]
 
 
-def _line(bench: Bench, model: Model) -> dict[str, Any]:
+def _line(bench: RunContext, model: InspectedModel) -> dict[str, Any]:
     """Its line in the log of individual results; scored now where the log does not know it."""
     line = bench.run.results(bench.run.individual_results).get(model.name)
     if line is None or line.get("sha256") != model.sha256:
@@ -202,16 +202,18 @@ def _line(bench: Bench, model: Model) -> dict[str, Any]:
     return line
 
 
-def _put_geometry(models: Sequence[Model], products: np.ndarray, members: np.ndarray, from_start: bool) -> None:
+def _put_geometry(
+    models: Sequence[InspectedModel], products: np.ndarray, members: np.ndarray, from_start: bool
+) -> None:
     """Put distances, and angles to the members' mean where there is a start, into what was found."""
-    columns = {"distance": lengths(products) if from_start else spread(products, members)}
-    columns["angle"] = angles(products, members) if from_start else np.full(len(models), np.nan)
+    columns = {"distance": task_vector_lengths(products) if from_start else distances_to_rest(products, members)}
+    columns["angle"] = angles_to_rest(products, members) if from_start else np.full(len(models), np.nan)
     for name, values in columns.items():
         for model, value in zip(models, values.tolist(), strict=True):
             model.found[name] = value if np.isfinite(value) else None
 
 
-def _start_of(run: Run, models: Sequence[Model]) -> Path | None:
+def _start_of(run: Run, models: Sequence[InspectedModel]) -> Path | None:
     """The run's start, if most of the models say that they come from it."""
     return run.start if run.start.exists() and _usual_start(models) == run.sha256(run.start) else None
 
@@ -224,11 +226,11 @@ def _start(run: Run, place: Path | None, layout: Layout) -> "dict[str, torch.Ten
     return state if layout_of(state) == layout and first_not_finite(state) is None else None
 
 
-def _usual_start(models: Sequence[Model]) -> str:
+def _usual_start(models: Sequence[InspectedModel]) -> str:
     return Counter(model.card.start for model in models).most_common(1)[0][0]
 
 
-def _times_farther(model: Model, models: Sequence[Model]) -> float:
+def _times_farther(model: InspectedModel, models: Sequence[InspectedModel]) -> float:
     """Its distance over the median of the others."""
     distance = model.found.get("distance")
     others = [other.found.get("distance") for other in models if other is not model]
@@ -236,13 +238,13 @@ def _times_farther(model: Model, models: Sequence[Model]) -> float:
     return distance / float(np.median(known)) if distance is not None and known and np.median(known) > 0 else 1.0
 
 
-def _seems_strange(model: Model, models: Sequence[Model]) -> bool:
+def _seems_strange(model: InspectedModel, models: Sequence[InspectedModel]) -> bool:
     """Whether distance and direction are those of a model from another start."""
     angle = model.found.get("angle")
     return angle is not None and angle > SQUARE and _times_farther(model, models) > FAR
 
 
-def _explained(model: Model, models: Sequence[Model], best: str) -> str:
+def _explained(model: InspectedModel, models: Sequence[InspectedModel], best: str) -> str:
     """Why there is a barrier, as far as can be told."""
     drop, times = model.found["drop"], _times_farther(model, models)
     assert drop is not None
@@ -255,7 +257,7 @@ def _explained(model: Model, models: Sequence[Model], best: str) -> str:
     return f"it has gone too far ({far}): {lost}" if far else f"it does not mix: {lost}"
 
 
-def _note(models: Sequence[Model]) -> None:
+def _note(models: Sequence[InspectedModel]) -> None:
     """What is worth knowing of those that belong."""
     kept = [model for model in models if not model.why]
     for model in kept:
@@ -269,7 +271,7 @@ def _note(models: Sequence[Model]) -> None:
             model.notes.append(f"it is {times:.1f} times as far away as the others, but mixes well")
 
 
-def _keep(run: Run, models: Sequence[Model], rows: Sequence[dict[str, Any]]) -> None:
+def _keep(run: Run, models: Sequence[InspectedModel], rows: Sequence[dict[str, Any]]) -> None:
     """As a table, and as lines in the log unless it says the same already."""
     import pandas as pd
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.checkpoints.checkpoint import Card
-from soups.data.images.memory_cache import HeldImages
+from soups.data.images.memory_cache import MemoryCachedImages
 from soups.data.samples import set_rows
 from soups.pipeline.run.images import evaluation_set
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.soup.pool import pool_of
 from soups.recipes.shared.pool import Accept, Pool, Verdict
 from soups.runtime.devices import limit_threads
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class LazyJudge:
     """The judge of a run's validation set, built when the first verdict is asked for."""
 
-    bench: Bench
+    bench: RunContext
     pool: tuple[Pool, Card] | None = None
     """The ingredients that its soups are made of, and the card of one of them; None: those of the run, scored."""
     batchnorm: str | None = None
     """`recompute` or `average` the statistics of BatchNorm in soups; None: what is better on validation."""
     judge: "ValidationJudge | None" = None
     told: dict[str, Any] = field(default_factory=dict)
-    """What a soup's card is to tell of its BatchNorm statistics, once the judge is built; see `settling.settle`."""
+    """What a soup's card is to tell of its BatchNorm statistics, once the judge is built; see `settling.choose_batchnorm`."""
 
     def __call__(self, state: Any, accept: Accept | None = None) -> Verdict:
         """The verdict on these weights."""
@@ -60,7 +60,7 @@ class LazyJudge:
     def _build(self) -> "ValidationJudge":
         from soups.evaluation.judge import ValidationJudge
         from soups.models.build import build_empty
-        from soups.pipeline.soup.batchnorm import settle
+        from soups.pipeline.soup.batchnorm import choose_batchnorm
 
         bench = self.bench
         limit_threads(bench.runtime.threads)
@@ -70,14 +70,14 @@ class LazyJudge:
         )
         judge = ValidationJudge(
             build_empty(card.architecture, card.classes),
-            replace(validation, images=HeldImages(validation.images)),
+            replace(validation, images=MemoryCachedImages(validation.images)),
             card.preprocessing,
             bench.evaluation.metric,
             bench.runtime,
             bench.evaluation.eval_batch_size,
             _known_mistakes(pool),
         )
-        self.told = settle(judge, bench, pool, card, self.batchnorm)
+        self.told = choose_batchnorm(judge, bench, pool, card, self.batchnorm)
         return judge
 
 

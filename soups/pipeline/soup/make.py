@@ -24,13 +24,13 @@ from soups.core.errors import UsageError, unknown_name
 from soups.core.metrics import METRICS
 from soups.evaluation.batchnorm import has_statistics
 from soups.files.atomic import append_record, fingerprint, read_records
-from soups.files.file_hashes import remember
+from soups.files.file_hashes import remember_hash
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.soup.judge import LazyJudge
-from soups.pipeline.soup.parallel_judge import Together, seat_of_run
-from soups.pipeline.soup.pool import pool_key, pool_of, refuse_unfit
+from soups.pipeline.soup.parallel_judge import ParallelJudge, worker_env_of_run
+from soups.pipeline.soup.pool import check_pool, pool_key, pool_of
 from soups.recipes.registry import RECIPES, UNJUDGED
 from soups.recipes.shared.budget import Budgeted
 from soups.recipes.shared.options import all_options
@@ -38,8 +38,8 @@ from soups.recipes.shared.pool import Judge, Soup, canonical_order
 from soups.recipes.shared.resume import Replay
 from soups.recipes.uniform import uniform_soup
 from soups.runtime.devices import cache_dir, limit_threads
-from soups.runtime.launchers import launcher_of
-from soups.weights.file_mean import NotFinite, has_plain_mean, write_mean
+from soups.runtime.launchers import make_launcher
+from soups.weights.file_mean import NotFinite, can_average_files, write_mean
 from soups.weights.safetensors_header import Layout, layout_of
 from soups.weights.state_dict import integer_rule
 
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Order:
+class SoupRequest:
     """Which soup is wanted."""
 
     recipe: str
@@ -69,7 +69,7 @@ class Order:
     name: str | None = None
     """Of the soup's file, without its ending; None: `<run>_<recipe>_soup`."""
 
-    def request(self, bench: Bench) -> dict[str, Any]:
+    def request(self, bench: RunContext) -> dict[str, Any]:
         """What decides about the soup, as its card records it."""
         run = bench.run
         limits = {"batchnorm": self.batchnorm, "evaluations": self.evaluations, "minutes": self.minutes}
@@ -82,7 +82,7 @@ class Order:
         return {"metric": bench.evaluation.metric, "pool": pool, **chosen, **given, **options}
 
 
-def make_soup(bench: Bench, order: Order) -> Path:
+def make_soup(bench: RunContext, order: SoupRequest) -> Path:
     """Make a soup of the models of the run that count, unless it is there already; score it and log it.
 
     Every decision is on record as soon as it has fallen: a run that was killed goes on where its record ends.
@@ -108,7 +108,7 @@ def make_soup(bench: Bench, order: Order) -> Path:
             soup, card = _cooked(bench, order, request, bench.run.folder / "logs" / f"{_short_name(run, path)}.jsonl")
             done = write_checkpoint(path, soup.state, card), soup.summary
         # The hash is known: whoever asks for it next need not read the file again.
-        remember(path, done[0], cache_dir() / "hashes")
+        remember_hash(path, done[0], cache_dir() / "hashes")
         logger.info("%s: %s", path, done[1])
     if order.scores:
         _log_scores(bench, path)
@@ -131,7 +131,9 @@ def _refuse_overwriting(path: Path) -> None:
         )
 
 
-def _straight_to_disk(bench: Bench, order: Order, request: dict[str, Any], path: Path) -> tuple[str, str] | None:
+def _straight_to_disk(
+    bench: RunContext, order: SoupRequest, request: dict[str, Any], path: Path
+) -> tuple[str, str] | None:
     """Write a uniform soup that nobody asks scores of, without loading torch: its SHA-256 and summary.
 
     None where that cannot be: other recipes, files that do not lie alike, types that NumPy does not know, statistics
@@ -141,7 +143,7 @@ def _straight_to_disk(bench: Bench, order: Order, request: dict[str, Any], path:
         return None
     files = pool_paths(bench.run)
     own = all(file.suffix == SUFFIX and read_card(file) is not None for file in files.values())
-    if not own or not has_plain_mean(list(files.values())):
+    if not own or not can_average_files(list(files.values())):
         return None
     pool, card = pool_of(bench, scored=False)
     layout = read_layout(next(iter(files.values())))
@@ -157,7 +159,7 @@ def _straight_to_disk(bench: Bench, order: Order, request: dict[str, Any], path:
         return None
 
 
-def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) -> tuple[Soup, Card]:
+def _cooked(bench: RunContext, order: SoupRequest, request: dict[str, Any], trace: Path) -> tuple[Soup, Card]:
     """The soup and its card."""
     limit_threads(bench.runtime.threads)
     if not order.scores and order.recipe in UNJUDGED and order.batchnorm != "recompute":
@@ -166,7 +168,7 @@ def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) ->
         told = {"statistics": order.batchnorm} if has_statistics(soup.state) else {}
         if not told or order.batchnorm == "average":
             return soup, _card_of(soup, card, bench, request, told, layout_of(soup.state))
-    refuse_unfit(bench)
+    check_pool(bench)
     pool, card = pool_of(bench, start=order.start)
     key = fingerprint([request, bench.run.fingerprints[1], bench.runtime.precision, bench.runtime.threads])
     lines = [line for line in read_records(trace) if line.get("request") == key]
@@ -176,8 +178,10 @@ def _cooked(bench: Bench, order: Order, request: dict[str, Any], trace: Path) ->
         if order.at_once > 1:
             if bench.launch.no_shared_storage:
                 raise UsageError("--at-once: judging reads the pool's files", next_step="leave --no-shared-storage out")
-            seat = partial(seat_of_run, bench, order.batchnorm)
-            judge = stack.enter_context(Together(alone, seat, order.at_once, launcher_of(bench.launch, bench.runtime)))
+            seat = partial(worker_env_of_run, bench, order.batchnorm)
+            judge = stack.enter_context(
+                ParallelJudge(alone, seat, order.at_once, make_launcher(bench.launch, bench.runtime))
+            )
         judge = Budgeted(Replay(judge, lines), order.evaluations, order.minutes)
         soup = RECIPES[order.recipe](
             pool, judge, on_decision=lambda line: append_record(trace, {"request": key, **line}), **order.options
@@ -197,7 +201,7 @@ def _is_made(path: Path, request: dict[str, Any]) -> bool:
 def _card_of(
     soup: Soup,
     ingredient: Card,
-    bench: Bench,
+    bench: RunContext,
     request: dict[str, Any],
     batchnorm: Mapping[str, Any],
     layout: Layout,
@@ -222,7 +226,7 @@ def _card_of(
     return card.model_copy(update={"scores": {"val": {metric.name: value}}})
 
 
-def _log_scores(bench: Bench, path: Path) -> None:
+def _log_scores(bench: RunContext, path: Path) -> None:
     run = bench.run
     known = run.results(run.soup_results).get(path.stem)
     if known is not None and known.get("sha256") == run.sha256(path):

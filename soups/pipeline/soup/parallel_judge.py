@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.pool import pool_of
 from soups.recipes.shared.pool import Accept, Ingredient, Judge, Pool, Verdict
 from soups.recipes.shared.running_mean import RunningSum
 from soups.runtime.devices import limit_threads
 from soups.runtime.launchers import Launcher, Local
-from soups.runtime.workers import called_off, result_of, worker_number
+from soups.runtime.workers import is_cancelled, wait_for_result, worker_number
 
 
 @dataclass(frozen=True)
-class Seat:
+class WorkerEnv:
     """What a worker process judges with."""
 
     pool: Pool
@@ -28,7 +28,7 @@ class Seat:
     """Gives equal states the verdicts that the recipe's own judge gives them."""
 
 
-def seat_of_run(bench: Bench, batchnorm: str | None, number: int) -> Seat:
+def worker_env_of_run(bench: RunContext, batchnorm: str | None, number: int) -> WorkerEnv:
     """A seat at a run's own pool; where there are several accelerators, each worker has one.
 
     Args:
@@ -39,10 +39,10 @@ def seat_of_run(bench: Bench, batchnorm: str | None, number: int) -> Seat:
     bench = replace(bench, runtime=bench.runtime.of_worker(number))
     limit_threads(bench.runtime.threads)  # Candidates are averaged before the judge would do it.
     pool, card = pool_of(bench)
-    return Seat(pool, LazyJudge(bench, (pool, card), batchnorm))
+    return WorkerEnv(pool, LazyJudge(bench, (pool, card), batchnorm))
 
 
-class Together:
+class ParallelJudge:
     """A judge that can also weigh several candidates at once against the same incumbent; to be used in a `with` block.
 
     Args:
@@ -54,13 +54,13 @@ class Together:
     """
 
     def __init__(
-        self, alone: Judge, open_seat: Callable[[int], Seat], width: int, launcher: Launcher | None = None
+        self, alone: Judge, open_seat: Callable[[int], WorkerEnv], width: int, launcher: Launcher | None = None
     ) -> None:
         self.alone, self.open_seat, self.width = alone, open_seat, width
         self.launcher = launcher or Local(width)
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Together":
+    def __enter__(self) -> "ParallelJudge":
         crew = self.launcher.crew(self.width, _sit_down, (self.open_seat,))
         self._workers = self._stack.enter_context(crew)
         return self
@@ -103,12 +103,12 @@ class Together:
                     under_way.append(self._workers.submit(_judge, task))
                 if not under_way:
                     return
-                result = result_of(under_way.popleft(), "judge fewer candidates at once")
+                result = wait_for_result(under_way.popleft(), "judge fewer candidates at once")
                 if isinstance(result, Exception):
                     raise result
                 yield result
         finally:
-            self._workers.call_off()
+            self._workers.cancel_all()
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class _Task:
 class _Worker:
     """What a worker process keeps from one candidate to the next."""
 
-    open_seat: Callable[[int], Seat]
+    open_seat: Callable[[int], WorkerEnv]
     number: int
-    seat: Seat | None = None
+    seat: WorkerEnv | None = None
     kept: tuple[str, ...] = ()
     total: RunningSum = field(default_factory=RunningSum)
 
@@ -152,14 +152,14 @@ class _Wanted:
     accept: Accept
 
     def allows(self, verdict: Verdict) -> bool:
-        return not called_off() and self.accept.allows(verdict)
+        return not is_cancelled() and self.accept.allows(verdict)
 
 
 _worker: _Worker | None = None
 """Of a worker process; None in the process that has them."""
 
 
-def _sit_down(open_seat: Callable[[int], Seat]) -> None:
+def _sit_down(open_seat: Callable[[int], WorkerEnv]) -> None:
     """What each worker process begins with."""
     global _worker
     _worker = _Worker(open_seat, worker_number() or 0)

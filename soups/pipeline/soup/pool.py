@@ -14,12 +14,12 @@ from soups.core.errors import DataError
 from soups.core.metrics import METRICS, predictions
 from soups.files.atomic import fingerprint
 from soups.pipeline.run.model_files import is_mapped, read_model
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
-from soups.pipeline.soup.ingredients import start_of
+from soups.pipeline.soup.ingredients import find_start
 from soups.recipes.shared.pool import Ingredient, Pool, Verdict
 from soups.weights.safetensors_header import Layout, layout_of
-from soups.weights.state_dict import refuse_not_finite
+from soups.weights.state_dict import check_finite
 
 
 def pool_key(hashes: Iterable[str]) -> str:
@@ -28,7 +28,7 @@ def pool_key(hashes: Iterable[str]) -> str:
 
 
 def pool_of(
-    bench: Bench,
+    bench: RunContext,
     *,
     scored: bool = True,
     start: Path | None = None,
@@ -56,11 +56,11 @@ def pool_of(
     else:
         ingredients = tuple(_unscored(bench, *part) for part in zip(paths.values(), hashes, strict=True))
     # Recipes that need no scores need no start, and hashing its file takes time.
-    place, problem = start_of(bench.run, cards, start) if scored else (None, "")
+    place, problem = find_start(bench.run, cards, start) if scored else (None, "")
     return Pool(ingredients, _start(bench, place), problem), next(iter(cards.values()))
 
 
-def refuse_unfit(bench: Bench) -> None:
+def check_pool(bench: RunContext) -> None:
     """Raise where the models of a run do not belong together or hold NaN or infinity, before anything is judged.
 
     Raises:
@@ -68,16 +68,16 @@ def refuse_unfit(bench: Bench) -> None:
     """
     pool, _ = pool_of(bench, scored=False)
     for ingredient in pool.ingredients:
-        refuse_not_finite(ingredient.load(), ingredient.name)
+        check_finite(ingredient.load(), ingredient.name)
 
 
-def _layout(bench: Bench, path: Path) -> Layout:
+def _layout(bench: RunContext, path: Path) -> Layout:
     """The names, shapes and dtypes of a model's tensors, of our own files from the header alone."""
     own = path.suffix == SUFFIX and read_card(path) is not None
     return read_layout(path) if own else layout_of(read_model(bench.run, path))
 
 
-def ingredient_of(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
+def ingredient_of(bench: RunContext, path: Path, line: dict[str, Any]) -> Ingredient:
     """A model as an ingredient, with its verdict from its line in the log of individual results."""
     values = line["metrics"]["val"]
     score = _score(bench, values)
@@ -92,27 +92,27 @@ def ingredient_of(bench: Bench, path: Path, line: dict[str, Any]) -> Ingredient:
     )
 
 
-def _unscored(bench: Bench, path: Path, sha256: str) -> Ingredient:
+def _unscored(bench: RunContext, path: Path, sha256: str) -> Ingredient:
     return Ingredient(path.stem, sha256, math.nan, math.nan, _reader(bench, path, sha256), is_mapped(path))
 
 
-def _score(bench: Bench, values: Mapping[str, float]) -> float:
+def _score(bench: RunContext, values: Mapping[str, float]) -> float:
     metric = METRICS[bench.evaluation.metric]
     return values[metric.name] if metric.higher_is_better else -values[metric.name]
 
 
-def _known_verdict(bench: Bench, path: Path, score: float, log_loss: float) -> Verdict:
+def _known_verdict(bench: RunContext, path: Path, score: float, log_loss: float) -> Verdict:
     """A model's verdict from its kept logits: the same as if it were judged now."""
     right = predictions(bench.probabilities(path, ["val"])["val"]) == bench.labels("val")
     return Verdict(score, int((~right).sum()), len(right), True, log_loss, right.astype(np.int8))
 
 
-def _start(bench: Bench, path: Path | None) -> Ingredient | None:
+def _start(bench: RunContext, path: Path | None) -> Ingredient | None:
     """The start; nobody needs its scores."""
     return None if path is None else _unscored(bench, path, bench.run.sha256(path))
 
 
-def _reader(bench: Bench, path: Path, sha256: str) -> Callable[[], Any]:
+def _reader(bench: RunContext, path: Path, sha256: str) -> Callable[[], Any]:
     def read() -> Any:
         # The hash is remembered with the file's size and times: asking costs nothing while they stay.
         if (found := bench.run.sha256(path)) != sha256:

@@ -10,18 +10,18 @@ from pydantic import ValidationError
 
 from soups.checkpoints.checkpoint import FORMAT_VERSION, SUFFIX, Card, SoupCard, read_card, write_checkpoint
 from soups.core.errors import DataError, PartialFailure, UsageError, UserError
-from soups.files.atomic import publish, sha256_of, whole_file
+from soups.files.atomic import atomic_write, replace_atomically, sha256_of
 from soups.pipeline.run.model_files import find_model
 from soups.pipeline.run.run import Run, existing_run, latest_run, open_run
 from soups.pipeline.settings.commands import MainSettings, RunSettings
-from soups.pipeline.soup.ingredient_index import Library
+from soups.pipeline.soup.ingredient_index import IngredientIndex
 from soups.recipes.shared.pool import Pool
 
 if TYPE_CHECKING:
-    from soups.pipeline.score.context import Bench
+    from soups.pipeline.score.context import RunContext
     from soups.pipeline.soup.judge import LazyJudge
 
-    BenchOf = Callable[[Run], Bench]
+    BenchOf = Callable[[Run], RunContext]
 
 _OLD = ".old"
 
@@ -82,7 +82,7 @@ def _rebuilt(path: Path, run: Run | None, settings: MainSettings, bench_of: "Ben
     soup = card.soup
     if soup is None:
         raise DataError(f"{path}: not a soup", expected="a soup's checkpoint", found=f"a {card.kind}")
-    library = Library(path, run, settings)
+    library = IngredientIndex(path, run, settings)
     ingredients = library.ingredients(soup.ingredients)
     # Models that were made elsewhere name no start: the user did.
     origin = card.start or str(soup.request.get("start", ""))
@@ -148,9 +148,9 @@ def _put(path: Path, state: Any, card: str) -> str:
         if digest == sha256_of(path):
             return f"identical (SHA-256 {digest})"
         old = path.with_name(path.name + _OLD)
-        with whole_file(old) as copy:
+        with atomic_write(old) as copy:
             shutil.copyfile(path, copy)
-        publish(fresh, path)
+        replace_atomically(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
     return f"had other bytes; made again (SHA-256 {digest}), the old ones are in {old}"

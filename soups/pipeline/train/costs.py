@@ -15,7 +15,7 @@ from soups.pipeline.run.images import evaluation_set, training_set
 from soups.pipeline.run.run import Run, existing_run
 from soups.pipeline.train.plan import Task
 from soups.runtime.devices import peak_memory
-from soups.runtime.workers import Crew, result_of
+from soups.runtime.workers import WorkerPool, wait_for_result
 
 _STEPS, _ROUNDS = 2, 3
 """Steps of training in each round; the first round warms up and does not count."""
@@ -24,7 +24,7 @@ _WITHOUT_EFFECT = {"epochs", "lp_epochs", "random_seed", "lr", "wd", "warmup", "
 """Settings of training that change neither time nor memory of a step."""
 
 
-def costs_of(task: Task) -> dict[str, Any]:
+def measure_costs(task: Task) -> dict[str, Any]:
     """Size and costs of what a fine-tune trains.
 
     What was measured is kept in the run's `logs/costs.jsonl` for each way of training, device, precision, number of
@@ -46,8 +46,8 @@ def costs_of(task: Task) -> dict[str, Any]:
         if line.get("conditions") == conditions:
             return {key: line[key] for key in _COSTS}
     # A process of its own: what this one has loaded or trained before is not in its memory.
-    with Crew(1) as crew:
-        found = result_of(crew.submit(_measure, task), "give a smaller --batch-size")
+    with WorkerPool(1) as crew:
+        found = wait_for_result(crew.submit(_measure, task), "give a smaller --batch-size")
     if isinstance(found, Exception):
         raise found
     append_record(log, {"conditions": conditions, **found})

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from soups.cli import flags as cli
-from soups.core.errors import Diverged, UsageError, UserError
+from soups.core.errors import TrainingDiverged, UsageError, UserError
 from soups.pipeline.settings.commands import FinetuneSettings
-from soups.pipeline.train.one_model import follow, train_one
+from soups.pipeline.train.one_model import train_as_follower, train_one
 from soups.pipeline.train.plan import Task
 from soups.runtime.process_group import ProcessGroup
-from soups.runtime.workers import caught
+from soups.runtime.workers import call_catching
 
 logger = logging.getLogger(__name__)
 
-Planned = Callable[[cli.Given[FinetuneSettings]], list[Task]]
+Planned = Callable[[cli.ParsedSettings[FinetuneSettings]], list[Task]]
 
 
-def train_in_group(planned: Planned, given: cli.Given[FinetuneSettings], group: ProcessGroup) -> None:
+def train_in_group(planned: Planned, given: cli.ParsedSettings[FinetuneSettings], group: ProcessGroup) -> None:
     """Train what is asked for; the first process finds out what that is, and speaks.
 
     Args:
@@ -31,7 +31,7 @@ def train_in_group(planned: Planned, given: cli.Given[FinetuneSettings], group: 
     """
     if not group.leads:
         logging.getLogger("soups").setLevel(logging.WARNING)
-    tasks = group.of_leader(caught(_checked(planned, group), given) if group.leads else None)
+    tasks = group.broadcast(call_catching(_checked(planned, group), given) if group.leads else None)
     if isinstance(tasks, Exception):
         if group.leads:
             raise tasks
@@ -43,13 +43,13 @@ def train_in_group(planned: Planned, given: cli.Given[FinetuneSettings], group: 
             train_one(own, group=group)
             continue
         try:
-            follow(own, group)
-        except Diverged as error:  # So it did in all processes, and the first one tells.
+            train_as_follower(own, group)
+        except TrainingDiverged as error:  # So it did in all processes, and the first one tells.
             raise SystemExit(error.exit_code) from None
 
 
 def _checked(planned: Planned, group: ProcessGroup) -> Planned:
-    def plan(given: cli.Given[FinetuneSettings]) -> list[Task]:
+    def plan(given: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
         settings = given.settings
         for flag, wanted in (
             ("--jobs", settings.runtime.jobs != 1),

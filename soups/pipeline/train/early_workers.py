@@ -6,18 +6,18 @@ from contextlib import contextmanager
 from soups.pipeline.run.create import is_new
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.plan import parse_indices
-from soups.runtime.workers import Crew
+from soups.runtime.workers import WorkerPool
 
 
 @contextmanager
-def early_workers(settings: FinetuneSettings) -> Iterator[Crew | None]:
+def early_workers(settings: FinetuneSettings) -> Iterator[WorkerPool | None]:
     """Workers for the block, where they will surely be needed: several models are asked for, of a run that is new."""
     jobs, wanted = settings.runtime.jobs, len(parse_indices(settings.i)) if settings.i is not None else 1
     needed = isinstance(jobs, int) and min(jobs, wanted) > 1 and settings.launch.launcher == "local"
     if not needed or not is_new(settings):
         yield None
         return
-    with Crew(min(int(jobs), wanted)) as crew:
+    with WorkerPool(min(int(jobs), wanted)) as crew:
         for _ in range(crew.number):
             crew.submit(_load_libraries, settings.model.model)
         yield crew

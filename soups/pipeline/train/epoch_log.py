@@ -34,7 +34,7 @@ def _without_speed(line: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in line.items() if key != "images_per_second"}
 
 
-def last_lines(task: Task) -> str:
+def tail_of_log(task: Task) -> str:
     """The end of a fine-tune's log, for the message that tells why it failed."""
     run = existing_run(task.settings.run, task.run_name)
     assert run is not None
@@ -44,11 +44,11 @@ def last_lines(task: Task) -> str:
     if not lines:
         return ""
     name, metric = f"{task.run_name}{task.index}", task.settings.evaluation.metric
-    told = "".join(f"\n      {epoch_text(name, line, task.training, metric)}" for line in lines)
+    told = "".join(f"\n      {format_epoch(name, line, task.training, metric)}" for line in lines)
     return f"\n    the last lines of {log}:{told}"
 
 
-def epoch_text(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:
+def format_epoch(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:
     """An epoch in words."""
     epochs = training.epochs + training.lp_epochs
     text = f"{name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"

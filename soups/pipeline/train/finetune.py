@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.cli import flags as cli
-from soups.core.errors import AtWork, EnvironmentFailure, PartialFailure, UserError, unknown_name
+from soups.core.errors import AlreadyInProgress, EnvironmentFailure, PartialFailure, UserError, unknown_name
 from soups.core.metrics import METRICS
 from soups.files.atomic import write_text
-from soups.pipeline.run.create import create_run, make_start
-from soups.pipeline.run.run import Run, say_if_flattering
+from soups.pipeline.run.create import create_run, write_run_start
+from soups.pipeline.run.run import Run, warn_if_validation_flatters
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.distributed import train_in_group
 from soups.pipeline.train.early_workers import early_workers
-from soups.pipeline.train.epoch_log import last_lines
+from soups.pipeline.train.epoch_log import tail_of_log
 from soups.pipeline.train.one_model import train_one
 from soups.pipeline.train.plan import Task, parse_indices, plan
 from soups.pipeline.train.remote import train_remotely
 from soups.runtime.devices import Runtime, prefer_determinism
-from soups.runtime.launchers import Launcher, LaunchSettings, Local, launcher_of, require_launcher
-from soups.runtime.process_group import joined
-from soups.runtime.workers import Crew
+from soups.runtime.launchers import Launcher, LaunchSettings, Local, make_launcher, require_launcher
+from soups.runtime.process_group import join_group
+from soups.runtime.workers import WorkerPool
 from soups.training.optimizers import require_optimizer
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def finetune(given: cli.Given[FinetuneSettings]) -> None:
+def finetune(given: cli.ParsedSettings[FinetuneSettings]) -> None:
     """Train the models that the settings ask for, as far as they are not finished.
 
     Raises:
@@ -39,7 +39,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
         DataError: images or labels that are not what they should be.
         PartialFailure: some of several models failed; the others are kept.
     """
-    with joined(given.settings.runtime.device) as group:
+    with join_group(given.settings.runtime.device) as group:
         if group.size == 1:
             with early_workers(given.settings) as crew:
                 train_all(_planned(given), given.settings.launch, crew)
@@ -47,7 +47,7 @@ def finetune(given: cli.Given[FinetuneSettings]) -> None:
             train_in_group(_planned, given, group)
 
 
-def _planned(given: cli.Given[FinetuneSettings]) -> list[Task]:
+def _planned(given: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
     """The fine-tunes that are to be trained, in a run that is there."""
     indices = parse_indices(given.settings.i) if given.settings.i is not None else None
     run, settings, runtime = open_for_training(given.settings, given.names)
@@ -79,24 +79,26 @@ def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tupl
     if "metric" not in given:
         recorded = settings.evaluation.model_copy(update={"metric": run.recorded.metric})
         settings = settings.model_copy(update={"evaluation": recorded})
-    say_if_flattering(run)
+    warn_if_validation_flatters(run)
     runtime = run.runtime(settings.runtime).model_copy(update={"deterministic": settings.deterministic})
     write_text(Path(settings.run.runs_folder) / "latest", run.name + "\n")
     if not run.start.exists():
-        make_start(run)
+        write_run_start(run)
     return run, settings, runtime
 
 
 def _check_freeze(run: Run, count: int) -> None:
     """Raise before anything is trained where the network has fewer stages than are to be frozen."""
-    from soups.models.build import build_hollow
+    from soups.models.build import build_without_storage
     from soups.models.stages import check_stages
 
     card = run.card_of(run.start)
-    check_stages(build_hollow(card.architecture, card.classes, str(run.start)).backbone, count, card.architecture.name)
+    check_stages(
+        build_without_storage(card.architecture, card.classes, str(run.start)).backbone, count, card.architecture.name
+    )
 
 
-def train_all(tasks: Sequence[Task], launch: LaunchSettings, crew: Crew | None = None) -> None:
+def train_all(tasks: Sequence[Task], launch: LaunchSettings, crew: WorkerPool | None = None) -> None:
     """Train what is asked for, several side by side.
 
     Args:
@@ -110,7 +112,7 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings, crew: Crew | None =
     failures, errors = list[str](), list[Exception]()
     if not tasks:
         return
-    launcher = launcher_of(launch, tasks[0].runtime) if crew is None else Local(crew.number, crew)
+    launcher = make_launcher(launch, tasks[0].runtime) if crew is None else Local(crew.number, crew)
     for task, result in _trained(tasks, launch, launcher):
         name = f"{task.run_name}{task.index}"
         if isinstance(result, Exception):
@@ -119,7 +121,7 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings, crew: Crew | None =
                 logger.error("%s failed", name, exc_info=result)
                 told = f"{type(result).__name__}: {result}"
             errors.append(result)
-            failures.append(f"{name}: {told}{last_lines(task)}")
+            failures.append(f"{name}: {told}{tail_of_log(task)}")
     if len(failures) == len(tasks) == 1:
         raise errors[0]
     if failures:
@@ -144,7 +146,7 @@ def _trained(
         )
 
     for task, result in results([replace(task, waits=len(tasks) == 1) for task in tasks]):
-        if isinstance(result, AtWork):
+        if isinstance(result, AlreadyInProgress):
             later.append(replace(task, waits=True))
         else:
             yield task, result

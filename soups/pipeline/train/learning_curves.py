@@ -7,7 +7,7 @@ from soups.checkpoints.checkpoint import Card
 from soups.core.progress import track
 from soups.files.atomic import fingerprint, read_records
 from soups.pipeline.run.run import Run
-from soups.pipeline.train.plan import asked_for
+from soups.pipeline.train.plan import requested_settings
 from soups.report.figures.learning_curves import Course, course_of, draw_course, draw_pool
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def _course(run: Run, card: Card) -> Course | None:
     """How a fine-tune went, or None, with a notice, where its log does not tell."""
     if "index" not in card.training:
         return None
-    name, training = f"{run.name}{card.training['index']}", asked_for(card)
+    name, training = f"{run.name}{card.training['index']}", requested_settings(card)
     settings = fingerprint(training)
     lines = read_records(_log(run, name))
     watched = training.get("metric") if training.get("patience") else None

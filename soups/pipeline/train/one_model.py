@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.checkpoint import SUFFIX, Card, read_card, write_checkpoint
-from soups.core.signals import held_back
+from soups.core.signals import defer_interruption
 from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
-from soups.files.atomic import fingerprint, locked
+from soups.files.atomic import fingerprint, hold_lock
 from soups.pipeline.run.images import evaluation_set, training_set
 from soups.pipeline.run.run import Run, existing_run
-from soups.pipeline.train.epoch_log import EpochLog, epoch_text
-from soups.pipeline.train.plan import Task, asked_for, training_record
+from soups.pipeline.train.epoch_log import EpochLog, format_epoch
+from soups.pipeline.train.plan import Task, requested_settings, training_record
 from soups.runtime.devices import Runtime
 from soups.runtime.process_group import ALONE, ProcessGroup
 from soups.runtime.workers import worker_number
@@ -36,7 +36,7 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = AL
     Args:
         task: what to train.
         watch: called with each line of the model's log, once it is there; what it raises ends the training.
-        group: processes that train it together, of which this is the first; the others `follow`.
+        group: processes that train it together, of which this is the first; the others `train_as_follower`.
 
     Returns:
         The checkpoint's path.
@@ -47,13 +47,13 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = AL
     assert run is not None
     name = f"{run.name}{task.index}"
     path = run.models / f"{name}_epochs{task.training.epochs}{SUFFIX}"
-    with locked(run.models, name, wait=task.waits):
+    with hold_lock(run.models, name, wait=task.waits):
         wanted = training_record(run, settings, task.training, task.index, task.runtime)
         if path != task.replaces and path.exists() and _same_training(path, wanted):
             logger.info("%s: finished meanwhile by another process", path)
-            group.of_leader(False)
+            group.broadcast(False)
             return path
-        group.of_leader(True)
+        group.broadcast(True)
         _train(task, run, path, wanted, watch, group)
         if task.replaces is not None and task.replaces != path:
             task.replaces.unlink(missing_ok=True)
@@ -62,12 +62,12 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = AL
 
 def _same_training(path: Path, wanted: dict[str, Any]) -> bool:
     card = read_card(path)
-    return card is not None and asked_for(card) == wanted
+    return card is not None and requested_settings(card) == wanted
 
 
-def follow(task: Task, group: ProcessGroup) -> None:
+def train_as_follower(task: Task, group: ProcessGroup) -> None:
     """Take part in a fine-tune that the first process of the group trains; ends when it is trained or finished."""
-    if group.of_leader(None):
+    if group.broadcast(None):
         run = existing_run(task.settings.run, task.run_name)
         assert run is not None
         wanted = training_record(run, task.settings, task.training, task.index, task.runtime)
@@ -86,7 +86,7 @@ def _train(
     def on_epoch(line: dict[str, Any]) -> None:
         log.append(line)
         tracker.log(line)
-        logger.info("%s", epoch_text(name, line, task.training, settings.evaluation.metric))
+        logger.info("%s", format_epoch(name, line, task.training, settings.evaluation.metric))
         if watch is not None:
             watch(line)
 
@@ -102,7 +102,7 @@ def _train(
             "scores": {"val": outcome.scores},
         }
     )
-    with held_back() as interruption:  # It is quicker to finish now.
+    with defer_interruption() as interruption:  # It is quicker to finish now.
         write_checkpoint(path, outcome.state, card)
         run.state_path(task.index).unlink(missing_ok=True)  # The way to it is not needed any more.
         logger.info("%s: written", path)

@@ -117,7 +117,7 @@ def training_record(
     }
 
 
-def asked_for(card: Card) -> dict[str, Any]:
+def requested_settings(card: Card) -> dict[str, Any]:
     """What a card says of its training, without what only tells where and how it came to be."""
     return {key: value for key, value in card.training.items() if key not in _ONLY_TOLD}
 

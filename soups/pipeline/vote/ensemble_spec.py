@@ -10,13 +10,13 @@ import numpy as np
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 from soups.core.metrics import probabilities
-from soups.ensembles import RULES, fit_exponents, fit_weights, join_originally, lift, parse_members
+from soups.ensembles import RULES, fit_exponents, fit_weights, lift_to_joint, original_formula, parse_members
 from soups.pipeline.run.model_files import find_model
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.score.votes import SPLIT, default_model, vote
 from soups.pipeline.settings.commands import InferenceSettings
-from soups.pipeline.vote.heldout import unseen_rows
+from soups.pipeline.vote.heldout import heldout_rows
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ JOINT, ORIGINAL = "joint", "original"
 
 
 @dataclass(frozen=True)
-class Expert:
+class ModelGroup:
     """Models of one space, which speak with one voice."""
 
     paths: tuple[Path, ...]
@@ -36,24 +36,24 @@ class Expert:
 
 
 @dataclass(frozen=True)
-class Ballot:
+class Ensemble:
     """Who predicts, and by which rule."""
 
     rule: str
     """A key of `RULES` or `split` for one expert; `joint` or `original` for several."""
-    experts: tuple[Expert, ...]
+    experts: tuple[ModelGroup, ...]
     space: LabelSpace
     """Of the answer."""
     name: str = field(default="")
     """Of the predictions' file."""
 
-    def count(self, bench: Bench, set_name: str) -> np.ndarray:
+    def count(self, bench: RunContext, set_name: str) -> np.ndarray:
         """(N, C) float64: what all say together of a set's images."""
         if self.rule == ORIGINAL:
             main, *others = self.experts
-            lifted = [lift(_voice(bench, expert, set_name), self.space, expert.space) for expert in others]
+            lifted = [lift_to_joint(_voice(bench, expert, set_name), self.space, expert.space) for expert in others]
             logits = bench.logits(main.paths[0], [set_name], self.space)[set_name]
-            return join_originally(logits, np.stack(lifted))
+            return original_formula(logits, np.stack(lifted))
         if self.rule == JOINT:
             exponents = np.array([expert.exponent for expert in self.experts])
             return RULES[JOINT](_likelihoods(bench, self.experts, set_name, self.space), exponents)
@@ -61,7 +61,7 @@ class Ballot:
         return vote(bench, self.rule, expert.paths, [set_name], expert.weights, expert.space)[set_name]
 
 
-def ballot_of(settings: InferenceSettings, bench: Bench, way: str | None) -> Ballot:
+def build_ensemble(settings: InferenceSettings, bench: RunContext, way: str | None) -> Ensemble:
     """What the user asks for.
 
     Args:
@@ -83,7 +83,7 @@ def ballot_of(settings: InferenceSettings, bench: Bench, way: str | None) -> Bal
             )
         path = find_model(named[0], run, settings.run) if named else default_model(bench)
         space = bench.space_of(path)
-        return Ballot("soft", (Expert((path,), space),), space, path.stem)
+        return Ensemble("soft", (ModelGroup((path,), space),), space, path.stem)
     names, weights = parse_members((*named, *(getattr(settings, way) or ())))
     if weights is not None and way != "weighted_ensemble":
         raise UsageError(f"--{way.replace('_', '-')} takes no weights", next_step="use --weighted-ensemble")
@@ -92,10 +92,10 @@ def ballot_of(settings: InferenceSettings, bench: Bench, way: str | None) -> Bal
         return _weighted(bench, paths, weights, settings.formula, way)
     rule = {"soft_voting": "minmax" if settings.normalise == "minmax" else "soft", "hard_voting": "hard"}[way]
     space = common_space(bench, paths)
-    return Ballot(SPLIT if settings.split else rule, (Expert(paths, space),), space, way)
+    return Ensemble(SPLIT if settings.split else rule, (ModelGroup(paths, space),), space, way)
 
 
-def ballots_of_each(settings: InferenceSettings, bench: Bench) -> list[Ballot]:
+def build_single_model_ensembles(settings: InferenceSettings, bench: RunContext) -> list[Ensemble]:
     """Each model that is named by itself, or each fine-tune of the run.
 
     Raises:
@@ -106,11 +106,12 @@ def ballots_of_each(settings: InferenceSettings, bench: Bench) -> list[Ballot]:
     paths = named or list(pool_paths(bench.run).values())
     spaces = [bench.space_of(path) for path in paths]
     return [
-        Ballot("soft", (Expert((path,), space),), space, path.stem) for path, space in zip(paths, spaces, strict=True)
+        Ensemble("soft", (ModelGroup((path,), space),), space, path.stem)
+        for path, space in zip(paths, spaces, strict=True)
     ]
 
 
-def common_space(bench: Bench, paths: Sequence[Path]) -> LabelSpace:
+def common_space(bench: RunContext, paths: Sequence[Path]) -> LabelSpace:
     """The classes that all models tell apart.
 
     Raises:
@@ -128,29 +129,31 @@ def common_space(bench: Bench, paths: Sequence[Path]) -> LabelSpace:
     return spaces[0]
 
 
-def _weighted(bench: Bench, paths: Sequence[Path], weights: np.ndarray | None, formula: str, name: str) -> Ballot:
+def _weighted(
+    bench: RunContext, paths: Sequence[Path], weights: np.ndarray | None, formula: str, name: str
+) -> Ensemble:
     """Models of one space averaged, of several joined, with the weights given or fitted on validation."""
     groups = _grouped(bench, paths, weights)
     if len(groups) == 1 and formula != ORIGINAL:
         expert = groups[0] if weights is not None else _with_fitted_weights(bench, groups[0], required=True)
-        return Ballot("weighted", (expert,), expert.space, name)
+        return Ensemble("weighted", (expert,), expert.space, name)
     joint = _space_of_all(bench, groups)
     if formula == ORIGINAL:
-        return Ballot(ORIGINAL, _main_first(groups, joint, weights), joint, name)
+        return Ensemble(ORIGINAL, _main_first(groups, joint, weights), joint, name)
     if weights is None:
         groups = [_with_fitted_weights(bench, group) if len(group.paths) > 1 else group for group in groups]
         groups = _with_fitted_exponents(bench, groups, joint)
-    return Ballot(JOINT, tuple(groups), joint, name)
+    return Ensemble(JOINT, tuple(groups), joint, name)
 
 
-def _grouped(bench: Bench, paths: Sequence[Path], weights: np.ndarray | None) -> list[Expert]:
+def _grouped(bench: RunContext, paths: Sequence[Path], weights: np.ndarray | None) -> list[ModelGroup]:
     """The models by their classes, each group an expert that counts as much as its models together."""
     spaces = [bench.space_of(path) for path in paths]
     groups: dict[frozenset[str], list[int]] = {}
     for place, space in enumerate(spaces):
         groups.setdefault(frozenset(space.names), []).append(place)
     return [
-        Expert(
+        ModelGroup(
             tuple(paths[place] for place in places),
             spaces[places[0]],
             None if weights is None or not weights[places].any() else weights[places],
@@ -160,7 +163,7 @@ def _grouped(bench: Bench, paths: Sequence[Path], weights: np.ndarray | None) ->
     ]
 
 
-def _space_of_all(bench: Bench, experts: Sequence[Expert]) -> LabelSpace:
+def _space_of_all(bench: RunContext, experts: Sequence[ModelGroup]) -> LabelSpace:
     """The classes that experts of some factors answer together: those of the run, or all that its data has.
 
     Raises:
@@ -181,7 +184,7 @@ def _space_of_all(bench: Bench, experts: Sequence[Expert]) -> LabelSpace:
     return joint
 
 
-def _main_first(experts: Sequence[Expert], joint: LabelSpace, weights: np.ndarray | None) -> tuple[Expert, ...]:
+def _main_first(experts: Sequence[ModelGroup], joint: LabelSpace, weights: np.ndarray | None) -> tuple[ModelGroup, ...]:
     main = [expert for expert in experts if set(expert.space.names) == set(joint.names)]
     if len(main) != 1 or len(main[0].paths) != 1 or len(experts) < 2:
         raise UsageError(
@@ -194,9 +197,9 @@ def _main_first(experts: Sequence[Expert], joint: LabelSpace, weights: np.ndarra
     return (main[0], *(expert for expert in experts if expert is not main[0]))
 
 
-def _with_fitted_weights(bench: Bench, expert: Expert, required: bool = False) -> Expert:
+def _with_fitted_weights(bench: RunContext, expert: ModelGroup, required: bool = False) -> ModelGroup:
     """The expert whose models are averaged with convex weights fitted on validation, where that is possible."""
-    unseen = unseen_rows(bench, expert.paths)
+    unseen = heldout_rows(bench, expert.paths)
     if unseen is None and required:
         raise DataError(
             f"run {bench.run.name!r} has no validation images to fit weights on",
@@ -208,11 +211,11 @@ def _with_fitted_weights(bench: Bench, expert: Expert, required: bool = False) -
     weights = fit_weights(members[:, unseen], bench.labels("val", expert.space)[unseen])
     told = ", ".join(f"{path.stem} {weight:.3f}" for path, weight in zip(expert.paths, weights, strict=True))
     logger.info("weights: %s", told)
-    return Expert(expert.paths, expert.space, weights)
+    return ModelGroup(expert.paths, expert.space, weights)
 
 
-def _with_fitted_exponents(bench: Bench, experts: Sequence[Expert], joint: LabelSpace) -> list[Expert]:
-    unseen = unseen_rows(bench, [path for expert in experts for path in expert.paths])
+def _with_fitted_exponents(bench: RunContext, experts: Sequence[ModelGroup], joint: LabelSpace) -> list[ModelGroup]:
+    unseen = heldout_rows(bench, [path for expert in experts for path in expert.paths])
     if unseen is None:
         logger.warning("every expert counts 1; give weights to change that: --weighted-ensemble M=0.6 …")
         return list(experts)
@@ -221,16 +224,16 @@ def _with_fitted_exponents(bench: Bench, experts: Sequence[Expert], joint: Label
     told = ", ".join(f"{expert.paths[0].stem} {w:.3f}" for expert, w in zip(experts, exponents, strict=True))
     logger.info("exponents fitted on %d validation images: %s", int(unseen.sum()), told)
     return [
-        Expert(expert.paths, expert.space, expert.weights, float(exponent))
+        ModelGroup(expert.paths, expert.space, expert.weights, float(exponent))
         for expert, exponent in zip(experts, exponents, strict=True)
     ]
 
 
-def _likelihoods(bench: Bench, experts: Sequence[Expert], set_name: str, joint: LabelSpace) -> np.ndarray:
-    return np.stack([lift(_voice(bench, expert, set_name), joint, expert.space) for expert in experts])
+def _likelihoods(bench: RunContext, experts: Sequence[ModelGroup], set_name: str, joint: LabelSpace) -> np.ndarray:
+    return np.stack([lift_to_joint(_voice(bench, expert, set_name), joint, expert.space) for expert in experts])
 
 
-def _voice(bench: Bench, expert: Expert, set_name: str) -> np.ndarray:
+def _voice(bench: RunContext, expert: ModelGroup, set_name: str) -> np.ndarray:
     """(N, C) probabilities of an expert, in its own space."""
     if len(expert.paths) == 1:
         return probabilities(bench.logits(expert.paths[0], [set_name], expert.space)[set_name])

@@ -10,12 +10,12 @@ import numpy as np
 from soups.data.samples import read_samples, set_rows
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.run_settings import read_recorded
-from soups.pipeline.score.context import Bench
+from soups.pipeline.score.context import RunContext
 
 logger = logging.getLogger(__name__)
 
 
-def unseen_rows(bench: Bench, paths: Sequence[Path]) -> np.ndarray | None:
+def heldout_rows(bench: RunContext, paths: Sequence[Path]) -> np.ndarray | None:
     """Which validation images of the run may decide something about these models: (N,) bool.
 
     A model of another run with the same split, whatever its target, has them all; of one with another split those that
@@ -49,7 +49,7 @@ def unseen_rows(bench: Bench, paths: Sequence[Path]) -> np.ndarray | None:
     return unseen
 
 
-def _shares_the_split(bench: Bench, path: Path) -> bool:
+def _shares_the_split(bench: RunContext, path: Path) -> bool:
     run = bench.run
     own = {_real(run.models), _real(run.folder / "models")}
     if run.recorded.foreign is not None:

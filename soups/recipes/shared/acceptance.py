@@ -67,7 +67,7 @@ class Significant:
             return False
         assert verdict.outcome is not None and self.incumbent.outcome is not None
         gained, lost = gains_and_losses(verdict.outcome, self.incumbent.outcome)
-        return chance_of(gained, lost) <= self.level
+        return sign_test(gained, lost) <= self.level
 
 
 def gains_and_losses(outcome: "np.ndarray", incumbent: "np.ndarray", *, seen_only: bool = False) -> tuple[int, int]:
@@ -82,7 +82,7 @@ def gains_and_losses(outcome: "np.ndarray", incumbent: "np.ndarray", *, seen_onl
     return int((right & (incumbent == 0)).sum()), int(((outcome == 0) & (incumbent == 1)).sum())
 
 
-def chance_of(gained: int, lost: int) -> float:
+def sign_test(gained: int, lost: int) -> float:
     """The probability of at least `gained` heads in `gained + lost` throws of a fair coin; 1 for no throws."""
     if gained + lost == 0:
         return 1.0

@@ -15,7 +15,7 @@ _NUMBERS = 1 << 20
 _STATISTICS = ("running_mean", "running_var")
 
 
-def gram(states: "Sequence[State]", origin: "State") -> np.ndarray:
+def gram_matrix(states: "Sequence[State]", origin: "State") -> np.ndarray:
     """The inner products of all pairs of task vectors τ_i = w_i - origin (Ilharco et al. 2023, arXiv:2212.04089).
 
     One pass over the models side by side, a piece of a tensor at a time, in float64: of mapped files nothing but the
@@ -24,7 +24,7 @@ def gram(states: "Sequence[State]", origin: "State") -> np.ndarray:
 
     Args:
         states: the M models, of one layout.
-        origin: the start; where there is none, any of the models (`spread` does not depend on which).
+        origin: the start; where there is none, any of the models (`distances_to_rest` does not depend on which).
 
     Returns:
         (M, M) float64.
@@ -45,12 +45,12 @@ def gram(states: "Sequence[State]", origin: "State") -> np.ndarray:
     return total.numpy()
 
 
-def lengths(products: np.ndarray) -> np.ndarray:
+def task_vector_lengths(products: np.ndarray) -> np.ndarray:
     """(M,) lengths ‖τ_i‖ of task vectors, from their (M, M) inner products."""
     return np.sqrt(np.maximum(np.diagonal(products), 0.0))
 
 
-def angles(products: np.ndarray, members: np.ndarray) -> np.ndarray:
+def angles_to_rest(products: np.ndarray, members: np.ndarray) -> np.ndarray:
     """The angle of each task vector to the mean of the others'.
 
     Independent directions in many dimensions are at 90°; of M fine-tunes that share a length and pairwise angles of
@@ -73,7 +73,7 @@ def angles(products: np.ndarray, members: np.ndarray) -> np.ndarray:
     return found
 
 
-def spread(products: np.ndarray, members: np.ndarray) -> np.ndarray:
+def distances_to_rest(products: np.ndarray, members: np.ndarray) -> np.ndarray:
     """The distance of each model from the mean of the others, whatever the origin of the inner products.
 
     Args:

@@ -73,7 +73,7 @@ class Budgeted:
             verdicts.close()
 
 
-def spent(judge: Judge) -> bool:
+def is_spent(judge: Judge) -> bool:
     """Whether a recipe should ask this judge no more than it must; never for a judge without a budget."""
     return bool(getattr(judge, "spent", False))
 
@@ -83,7 +83,7 @@ def untried_option(untried: Sequence[str]) -> dict[str, list[str]]:
     return {"untried": list(untried)} if untried else {}
 
 
-def untried_words(untried: Sequence[str]) -> str:
+def untried_text(untried: Sequence[str]) -> str:
     """The end of a summary on what the budget left untried; empty where it left nothing."""
     if not untried:
         return ""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.recipes.shared.budget import spent
-from soups.recipes.shared.mixing import Mixture, slopes
+from soups.recipes.shared.budget import is_spent
+from soups.recipes.shared.mixing import Mixture, coefficient_gradients
 from soups.recipes.shared.pool import MEMORY, Teacher, Verdict
-from soups.recipes.shared.resume import recalled
-from soups.recipes.shared.sweep import Trace
+from soups.recipes.shared.resume import recall_decision
+from soups.recipes.shared.sweep import DecisionLog
 
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
@@ -36,7 +36,7 @@ class _Memory:
 
 
 @dataclass(frozen=True)
-class Descent:
+class CoefficientDescent:
     """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1) on what coefficients are away from where they began."""
 
     judge: Teacher
@@ -46,13 +46,13 @@ class Descent:
     """Block → (M,) coefficients."""
     rate: float
 
-    def run(self, steps: int, seed: int, trace: Trace, incumbent: float) -> dict[str, np.ndarray]:
+    def run(self, steps: int, seed: int, trace: DecisionLog, incumbent: float) -> dict[str, np.ndarray]:
         """The coefficients after so many steps; fewer where the budget is spent, or the loss is no number."""
         begin, rates = np.stack([*self.start.values()]), tuple(_falling(self.rate, steps))
         memory, done = _Memory(*(np.zeros_like(begin) for _ in range(3))), 0
         while done < steps:
             goal = min(done + _TOLD_EVERY, steps)
-            line = recalled(self.judge, f"step {goal}")
+            line = recall_decision(self.judge, f"step {goal}")
             if line is not None and MEMORY in line:
                 trace.recall(line)
                 memory, done = _Memory(*map(np.array, line[MEMORY])), goal
@@ -61,7 +61,7 @@ class Descent:
             while done < goal and (loss := self._step(begin, memory, rates[done], seed, done + 1)) is not None:
                 losses.append(loss)
                 done += 1
-                if spent(self.judge):
+                if is_spent(self.judge):
                     break
             if done < goal:
                 break
@@ -69,7 +69,7 @@ class Descent:
             told = Verdict(math.nan, 0, 0, complete=False, log_loss=mean)
             why = f"mean log-loss of the last {len(losses)} batches"
             trace.add(f"step {goal}", True, told, incumbent, why, memory=memory.plain())
-            if spent(self.judge):
+            if is_spent(self.judge):
                 break
         return dict(zip(self.start, begin + memory.moved, strict=True))
 
@@ -88,7 +88,7 @@ class Descent:
         """The loss on a batch, and its derivative by each coefficient while those of a block sum to one."""
         shares = dict(zip(self.start, table, strict=True))
         loss, gradient = self.judge.gradient(Mixture(self.states, self.blocks, shares), seed)
-        found = slopes(gradient, self.states, self.blocks)
+        found = coefficient_gradients(gradient, self.states, self.blocks)
         return loss, _balanced(np.stack([found[block] for block in self.start]))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from soups.core.errors import UsageError, unknown_name
 from soups.recipes.shared.pool import Ingredient
-from soups.recipes.shared.tensor_chunks import at_hand
-from soups.weights.state_dict import check_compatible, refuse_not_finite
+from soups.recipes.shared.tensor_chunks import mapped_view
+from soups.weights.state_dict import check_compatible, check_finite
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ _END = re.compile(r"(ln_post|proj|norm|fc_norm|norm_head|attnpool|attn_pool|conv
 """What of the tensors outside of numbered blocks comes after them, in open_clip's towers and timm's networks."""
 
 
-def block_of(key: str) -> str:
+def find_block(key: str) -> str:
     """The block that a tensor of a classifier belongs to.
 
     `head`, a numbered block by its name (transformer block, or block of a stage), and of what has no number `stem`
@@ -40,7 +40,7 @@ def block_of(key: str) -> str:
     return "end" if _END.match(rest) else "stem"
 
 
-def blocks_of(state: "State", per: str) -> dict[str, str]:
+def map_blocks(state: "State", per: str) -> dict[str, str]:
     """Floating-point tensor → the name under which its coefficients go; blocks in the order of the tensors' names.
 
     Raises:
@@ -48,19 +48,19 @@ def blocks_of(state: "State", per: str) -> dict[str, str]:
     """
     if per not in KINDS:
         raise unknown_name("kind of coefficients", per, KINDS)
-    named = {"model": lambda key: "all", "block": block_of, "tensor": lambda key: key}[per]
+    named = {"model": lambda key: "all", "block": find_block, "tensor": lambda key: key}[per]
     return {key: named(key) for key in sorted(state) if state[key].is_floating_point()}
 
 
-def side_by_side(ingredients: Sequence[Ingredient]) -> "list[State]":
+def mapped_states(ingredients: Sequence[Ingredient]) -> "list[State]":
     """The weights of all ingredients, as views of files.
 
     Raises:
         DataError: an ingredient does not fit the first, or holds NaN or infinity; names ingredient and tensor.
     """
-    states = [at_hand(ingredient) for ingredient in ingredients]
+    states = [mapped_view(ingredient) for ingredient in ingredients]
     for ingredient, state in zip(ingredients, states, strict=True):
-        refuse_not_finite(state, ingredient.name)
+        check_finite(state, ingredient.name)
     for ingredient, state in zip(ingredients[1:], states[1:], strict=True):
         check_compatible(states[0], state, ingredients[0].name, ingredient.name)
     return states
@@ -74,7 +74,7 @@ class Mixture(Mapping[str, "torch.Tensor"]):
 
     Args:
         states: the M models, of one layout.
-        blocks: see `blocks_of`.
+        blocks: see `map_blocks`.
         shares: block → (M,) coefficients.
     """
 
@@ -109,7 +109,9 @@ class Mixture(Mapping[str, "torch.Tensor"]):
         return mixed
 
 
-def slopes(gradient: "State", states: "Sequence[State]", blocks: Mapping[str, str]) -> dict[str, np.ndarray]:
+def coefficient_gradients(
+    gradient: "State", states: "Sequence[State]", blocks: Mapping[str, str]
+) -> dict[str, np.ndarray]:
     """The derivative of a loss with respect to each coefficient, from its gradient at the mixture's weights.
 
     By the chain rule, that of model i in a block is the dot product of the block's gradient and the model's weights
@@ -130,7 +132,7 @@ def slopes(gradient: "State", states: "Sequence[State]", blocks: Mapping[str, st
     return found
 
 
-def mixed(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) -> "dict[str, torch.Tensor]":
+def mix_states(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) -> "dict[str, torch.Tensor]":
     """The state of a soup whose coefficients are known: the same bits for the same ingredients and coefficients.
 
     Args:
@@ -141,8 +143,8 @@ def mixed(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) -> "dic
         UsageError: the coefficients are not those of such a network, or not one per ingredient.
         DataError: an ingredient does not fit the first, or holds NaN or infinity; names ingredient and tensor.
     """
-    states = side_by_side(ingredients)
-    blocks, shares = blocks_of(states[0], options["per"]), options["coefficients"]
+    states = mapped_states(ingredients)
+    blocks, shares = map_blocks(states[0], options["per"]), options["coefficients"]
     if set(shares) != set(blocks.values()) or any(len(values) != len(states) for values in shares.values()):
         raise UsageError(
             "coefficients of a mixture",

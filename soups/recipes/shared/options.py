@@ -15,7 +15,7 @@ _OWN = ("on_decision",)
 _NONE = ("none", "null")
 
 
-def options_of(recipe: str) -> dict[str, inspect.Parameter]:
+def recipe_options(recipe: str) -> dict[str, inspect.Parameter]:
     """Name → parameter of what a recipe can be told, in the order of its signature.
 
     Raises:
@@ -33,7 +33,7 @@ def all_options(recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: there is no such recipe.
     """
-    values = {name: option.default for name, option in options_of(recipe).items()} | dict(given)
+    values = {name: option.default for name, option in recipe_options(recipe).items()} | dict(given)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
@@ -51,7 +51,7 @@ def parse_options(recipes: Sequence[str], words: Iterable[str]) -> dict[str, dic
         UsageError: an unknown recipe, a word that is no NAME=VALUE, an option that none of the recipes has or that is
             there twice, or a value of the wrong kind; lists the options of the recipes.
     """
-    known = {recipe: options_of(recipe) for recipe in recipes}
+    known = {recipe: recipe_options(recipe) for recipe in recipes}
     found: dict[str, dict[str, Any]] = {recipe: {} for recipe in recipes}
     for word in words:
         name, equals, text = word.partition("=")
@@ -93,7 +93,7 @@ def list_recipes() -> str:
         module = inspect.getmodule(recipe)
         first = inspect.cleandoc((module and module.__doc__) or "").partition("\n\n")[0]
         lines.append(f"{name:{width}}{' '.join(first.split())}")
-        lines += [f"{'':{width}}  {_described(option)}" for option in options_of(name).values()]
+        lines += [f"{'':{width}}  {_described(option)}" for option in recipe_options(name).values()]
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from soups.core.errors import DataError
-from soups.weights.state_dict import average, average_mapped
+from soups.weights.state_dict import average_mapped_states, average_states
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +129,7 @@ class Soup:
     score: float | None = None
     """Of the state on the validation set, where it was judged."""
     decisions: tuple[dict[str, Any], ...] = ()
-    """One per candidate, in the order in which they were judged; see `decision`."""
+    """One per candidate, in the order in which they were judged; see `decision_record`."""
     options: dict[str, Any] = field(default_factory=dict)
     """The recipe's own settings."""
     summary: str = ""
@@ -146,15 +146,15 @@ def canonical_order(ingredients: "tuple[Ingredient, ...] | list[Ingredient]") ->
     return tuple(sorted(ingredients, key=lambda ingredient: ingredient.sha256))
 
 
-def mean_of(ingredients: Sequence[Ingredient]) -> "dict[str, torch.Tensor]":
+def mean_state(ingredients: Sequence[Ingredient]) -> "dict[str, torch.Tensor]":
     """The plain mean of ingredients in float64, in the order given: all at once where they are mapped, else one by one.
 
     Raises:
         DataError: an ingredient does not fit the first, or holds NaN; names the ingredient and the tensor.
     """
     if all(ingredient.mapped for ingredient in ingredients):
-        return average_mapped([(ingredient.name, ingredient.load()) for ingredient in ingredients])
-    return average((ingredient.name, ingredient.load()) for ingredient in ingredients)
+        return average_mapped_states([(ingredient.name, ingredient.load()) for ingredient in ingredients])
+    return average_states((ingredient.name, ingredient.load()) for ingredient in ingredients)
 
 
 DECISION_KEYS = (
@@ -166,7 +166,7 @@ MEMORY = "memory"
 """What else it may hold: whatever its recipe needs to go on from there."""
 
 
-def decision(
+def decision_record(
     candidate: str,
     accepted: bool,
     verdict: Verdict,
@@ -188,7 +188,7 @@ def decision(
         `candidate`, `accepted`, `score` (of the soup with the candidate), `incumbent`, `errors` and `images` (wrong and
         seen), `complete` (False where the judge stopped before the last image; score and log-loss are then the best
         that was still possible), `gained` and `lost` (together: how many images decided), `log_loss`, `why`, `outcome`
-        (of an accepted candidate, see `packed`: with it a later run goes on from here).
+        (of an accepted candidate, see `pack_outcome`: with it a later run goes on from here).
     """
     gained, lost = gains or (None, None)
     return {
@@ -203,19 +203,21 @@ def decision(
         "lost": lost,
         "log_loss": _finite(verdict.log_loss),
         "why": why,
-        "outcome": packed(verdict.outcome) if accepted and verdict.complete and verdict.outcome is not None else None,
+        "outcome": pack_outcome(verdict.outcome)
+        if accepted and verdict.complete and verdict.outcome is not None
+        else None,
     }
 
 
-def packed(outcome: "np.ndarray") -> str:
+def pack_outcome(outcome: "np.ndarray") -> str:
     """An outcome on all images as text: a bit an image, compressed, in base64."""
     import numpy as np
 
     return base64.b64encode(zlib.compress(np.packbits(outcome == 1).tobytes(), 9)).decode("ascii")
 
 
-def unpacked(text: str, images: int) -> "np.ndarray":
-    """The (N,) int8 outcome on so many images that `packed` made this of."""
+def unpack_outcome(text: str, images: int) -> "np.ndarray":
+    """The (N,) int8 outcome on so many images that `pack_outcome` made this of."""
     import numpy as np
 
     bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)

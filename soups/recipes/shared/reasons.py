@@ -2,14 +2,14 @@
 
 import math
 
-from soups.recipes.shared.acceptance import LossAtMost, LowerLoss, Significant, chance_of, gains_and_losses
+from soups.recipes.shared.acceptance import LossAtMost, LowerLoss, Significant, gains_and_losses, sign_test
 from soups.recipes.shared.pool import Accept, Verdict
 
 
-def why(verdict: Verdict, incumbent: Verdict, accept: Accept, accepted: bool) -> str:
+def explain_decision(verdict: Verdict, incumbent: Verdict, accept: Accept, accepted: bool) -> str:
     """What spoke for or against a candidate, by the rule that it was judged by."""
     if not verdict.complete:
-        return out_of_reach(verdict)
+        return explain_stop(verdict)
     if isinstance(accept, LossAtMost):
         return _by_loss(verdict, incumbent)
     if isinstance(accept, LowerLoss) and verdict.score == incumbent.score and verdict.log_loss != incumbent.log_loss:
@@ -22,12 +22,12 @@ def why(verdict: Verdict, incumbent: Verdict, accept: Accept, accepted: bool) ->
     return _by_score(verdict, incumbent)
 
 
-def out_of_reach(verdict: Verdict) -> str:
+def explain_stop(verdict: Verdict) -> str:
     """What is said where the judge stopped."""
     return f"out of reach after {_images(verdict.images)}, {verdict.errors} of them wrong"
 
 
-def gains(verdict: Verdict, incumbent: Verdict) -> tuple[int, int] | None:
+def count_gains(verdict: Verdict, incumbent: Verdict) -> tuple[int, int] | None:
     """Images seen that only the candidate gets right, and those that only the incumbent does, where both tell."""
     if verdict.outcome is None or incumbent.outcome is None:
         return None
@@ -47,7 +47,7 @@ def _by_loss(verdict: Verdict, incumbent: Verdict) -> str:
 
 
 def _by_chance(verdict: Verdict, incumbent: Verdict) -> str:
-    counts = gains(verdict, incumbent)
+    counts = count_gains(verdict, incumbent)
     assert counts is not None  # The rule would have asked for them.
     told = f"({counts[0]} gained, {counts[1]} lost)"
     if verdict.score == incumbent.score:
@@ -55,7 +55,7 @@ def _by_chance(verdict: Verdict, incumbent: Verdict) -> str:
     text = f"{_by_score(verdict, incumbent)} {told}"
     if verdict.score < incumbent.score:
         return text
-    return f"{text}, which chance gives with p = {chance_of(*counts):.2g}"
+    return f"{text}, which chance gives with p = {sign_test(*counts):.2g}"
 
 
 def _gap(one: Verdict, other: Verdict) -> str:

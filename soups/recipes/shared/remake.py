@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.average import summed_shares
+from soups.checkpoints.average import sum_coefficients
 from soups.core.errors import DataError
 from soups.recipes.registry import RECIPES
-from soups.recipes.shared.options import options_of
-from soups.recipes.shared.pool import Ingredient, Judge, Pool, mean_of
-from soups.weights.state_dict import average, average_mapped
+from soups.recipes.shared.options import recipe_options
+from soups.recipes.shared.pool import Ingredient, Judge, Pool, mean_state
+from soups.weights.state_dict import average_mapped_states, average_states
 
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
@@ -34,7 +34,7 @@ def remake(
     ones, and then choose nothing.
 
     Args:
-        recipe: a key of `RECIPES`, or `average` for what `soups.average` made.
+        recipe: a key of `RECIPES`, or `average_states` for what `soups.average_states` made.
         ingredients: in canonical order; nobody needs their scores.
         coefficients: one for each.
         options: those of the soup; what is no option of the recipe is left alone.
@@ -52,27 +52,27 @@ def remake(
             expected=f"one of {', '.join(RECIPES)}",
             next_step="use the version of soups that made it",
         )
-    known = options_of(recipe)
+    known = recipe_options(recipe)
     fixed = {name: value for name, value in options.items() if name in known}
     pool = Pool(tuple(ingredients), start)
     return RECIPES[recipe](pool, judge if recipe in NEEDS_JUDGE else None, **fixed).state
 
 
 def _mean(ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]) -> "State":
-    return mean_of(ingredients)
+    return mean_state(ingredients)
 
 
 def _weighted(ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]) -> "State":
-    shares = summed_shares(coefficients)
+    shares = sum_coefficients(coefficients)
     states = ((ingredient.name, ingredient.load()) for ingredient in ingredients)
     mapped = all(ingredient.mapped for ingredient in ingredients)
-    return average_mapped(list(states), shares) if mapped else average(states, shares)
+    return average_mapped_states(list(states), shares) if mapped else average_states(states, shares)
 
 
 def _learned(ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]) -> "State":
-    from soups.recipes.shared.mixing import mixed
+    from soups.recipes.shared.mixing import mix_states
 
-    return mixed(ingredients, options)
+    return mix_states(ingredients, options)
 
 
 _REMAKES: dict[str, Callable[[Sequence[Ingredient], Sequence[float], Mapping[str, Any]], "State"]] = {

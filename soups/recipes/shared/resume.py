@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from soups.recipes.shared.pool import DECISION_KEYS, MEMORY, Accept, Judge, Verdict, unpacked
+from soups.recipes.shared.pool import DECISION_KEYS, MEMORY, Accept, Judge, Verdict, unpack_outcome
 
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 class Replay:
     """A judge that remembers the decisions of an earlier run of the same request.
 
-    A recipe asks `recalled(judge, candidate)` before it makes a candidate: a decision on record is taken over without
+    A recipe asks `recall_decision(judge, candidate)` before it makes a candidate: a decision on record is taken over without
     reading, averaging or judging anything. Recipes ask in the same order every time, so the record is a prefix; where
     it is not (other code, another record), the rest of it is left alone, with a notice. Recipes that don't ask are
     judged as ever.
@@ -62,7 +62,7 @@ class Replay:
         return line
 
 
-def recalled(judge: Judge | None, candidate: str) -> dict[str, Any] | None:
+def recall_decision(judge: Judge | None, candidate: str) -> dict[str, Any] | None:
     """The decision on this candidate, where the judge has a record of an earlier run that goes on with it."""
     recall = getattr(judge, "recall", None)
     return None if recall is None else recall(candidate)
@@ -71,5 +71,5 @@ def recalled(judge: Judge | None, candidate: str) -> dict[str, Any] | None:
 def verdict_of(line: dict[str, Any]) -> Verdict:
     """The verdict that a decision tells of; the outcome by image only where the candidate was accepted."""
     score, loss = (math.nan if line[key] is None else line[key] for key in ("score", "log_loss"))
-    outcome = None if line["outcome"] is None else unpacked(line["outcome"], line["images"])
+    outcome = None if line["outcome"] is None else unpack_outcome(line["outcome"], line["images"])
     return Verdict(score, line["errors"], line["images"], line["complete"], loss, outcome)

@@ -103,6 +103,6 @@ def _read_whole(ingredient: Ingredient) -> "State":
     return state
 
 
-def same_numbers(one: "State", other: "State") -> bool:
+def equal_tensors(one: "State", other: "State") -> bool:
     """Whether the tensors that are averaged are equal to the bit; counters do not change what a model says."""
     return all(not one[key].is_floating_point() or bool((one[key] == other[key]).all()) for key in one)

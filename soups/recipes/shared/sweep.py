@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from soups.core.errors import UsageError
 from soups.recipes.shared.acceptance import AtLeast
-from soups.recipes.shared.budget import spent
-from soups.recipes.shared.pool import MEMORY, Ingredient, Judge, OnDecision, Verdict, decision
-from soups.recipes.shared.reasons import gains, out_of_reach
-from soups.recipes.shared.resume import recalled, verdict_of
+from soups.recipes.shared.budget import is_spent
+from soups.recipes.shared.pool import MEMORY, Ingredient, Judge, OnDecision, Verdict, decision_record
+from soups.recipes.shared.reasons import count_gains, explain_stop
+from soups.recipes.shared.resume import recall_decision, verdict_of
 
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
@@ -20,7 +20,7 @@ SCALES = (1.0, 0.75, 1.25, 0.5, 1.5, 0.25, 1.75, 2.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Best:
+class SweepResult:
     """The outcome of a sweep."""
 
     value: float
@@ -31,7 +31,7 @@ class Best:
     """Candidates (`alpha=0.3`) that the judge's budget left."""
 
 
-class Trace:
+class DecisionLog:
     """Keeps a recipe's decisions and hands each on as soon as it has fallen."""
 
     def __init__(self, on_decision: OnDecision | None) -> None:
@@ -48,11 +48,11 @@ class Trace:
         beaten: Verdict | None = None,
         memory: Any = None,
     ) -> None:
-        """One more decision; see `pool.decision`. `beaten` is the incumbent's verdict, to count who gets what right;
+        """One more decision; see `pool.decision_record`. `beaten` is the incumbent's verdict, to count who gets what right;
         `memory` is what the recipe needs beside it, as plain JSON, to go on from here."""
-        counts = None if beaten is None else gains(verdict, beaten)
+        counts = None if beaten is None else count_gains(verdict, beaten)
         kept = {} if memory is None else {MEMORY: memory}
-        self.decisions.append({**decision(candidate, accepted, verdict, incumbent, why, counts), **kept})
+        self.decisions.append({**decision_record(candidate, accepted, verdict, incumbent, why, counts), **kept})
         if self.on_decision is not None:
             self.on_decision(self.decisions[-1])
 
@@ -82,7 +82,7 @@ def sweep(
     later_wins_ties: bool = False,
     whole: bool = False,
     known: Mapping[float, Callable[[], Verdict]] | None = None,
-) -> Best:
+) -> SweepResult:
     """Judge one soup after the other; the best score wins, and among equals the first (or the last).
 
     Each is judged only until it is certain that it will not take the lead, and none that the judge has on record;
@@ -99,22 +99,22 @@ def sweep(
         whole: judge each on all images, where the scores themselves are wanted (a curve).
         known: verdicts that need no judge.
     """
-    trace, untried, given = Trace(on_decision), [], known or {}
+    trace, untried, given = DecisionLog(on_decision), [], known or {}
     best: tuple[float, Verdict] | None = None
     for value, make in candidates:
         label = f"{name}={value:g}"
-        line = recalled(judge, label)
+        line = recall_decision(judge, label)
         if line is not None:
             trace.recall(line)
             best = (value, verdict_of(line)) if line["accepted"] else best
-        elif best is not None and value not in given and spent(judge):
+        elif best is not None and value not in given and is_spent(judge):
             untried.append(label)
         else:
             goal = None if whole or best is None else _lead(best[1].score, later_wins_ties)
             verdict = given[value]() if value in given else judge(make(), goal)
             best = _compared(trace, name, (value, verdict), best, later_wins_ties)
     assert best is not None
-    return Best(best[0], best[1].score, tuple(trace.decisions), tuple(untried))
+    return SweepResult(best[0], best[1].score, tuple(trace.decisions), tuple(untried))
 
 
 def _lead(score: float, later_wins_ties: bool) -> AtLeast | None:
@@ -123,7 +123,7 @@ def _lead(score: float, later_wins_ties: bool) -> AtLeast | None:
 
 
 def _compared(
-    trace: Trace,
+    trace: DecisionLog,
     name: str,
     candidate: tuple[float, Verdict],
     best: tuple[float, Verdict] | None,
@@ -139,14 +139,14 @@ def _compared(
     tied = verdict.score == lead
     accepted = verdict.complete and (leads or (tied and later_wins_ties))
     how = f"{'better than' if leads else 'as good as' if tied else 'worse than'} {name}={best[0]:g}"
-    why = how if verdict.complete else out_of_reach(verdict)
+    why = how if verdict.complete else explain_stop(verdict)
     trace.add(f"{name}={value:g}", accepted, verdict, lead, why, best[1])
     return candidate if accepted else best
 
 
-def judged_once(
+def judge_once(
     name: str, state: "State", judge: Judge | None, on_decision: OnDecision | None, best_single: float
-) -> Best:
+) -> SweepResult:
     """The outcome where there is nothing to choose: the one soup's score, with its line in the log.
 
     Args:
@@ -155,15 +155,15 @@ def judged_once(
         best_single: score of the best ingredient, told as the incumbent.
     """
     if judge is None:
-        return Best(math.nan, None, ())
-    trace = Trace(on_decision)
-    line = recalled(judge, name)
+        return SweepResult(math.nan, None, ())
+    trace = DecisionLog(on_decision)
+    line = recall_decision(judge, name)
     if line is not None:
         trace.recall(line)
-        return Best(math.nan, verdict_of(line).score, tuple(trace.decisions))
+        return SweepResult(math.nan, verdict_of(line).score, tuple(trace.decisions))
     verdict = judge(state)
     trace.add(name, True, verdict, best_single, "without choosing")
-    return Best(math.nan, verdict.score, tuple(trace.decisions))
+    return SweepResult(math.nan, verdict.score, tuple(trace.decisions))
 
 
 def swept_values(where: str, fixed: float | None, values: Sequence[float]) -> tuple[float, ...]:
@@ -178,7 +178,9 @@ def swept_values(where: str, fixed: float | None, values: Sequence[float]) -> tu
     return chosen
 
 
-def in_range(where: str, value: float, low: float, high: float, *, low_open: bool = False, below: bool = False) -> None:
+def check_range(
+    where: str, value: float, low: float, high: float, *, low_open: bool = False, below: bool = False
+) -> None:
     """Raise unless `value` lies between `low` and `high`.
 
     Args:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from soups.core.errors import DataError
-from soups.recipes.shared.budget import untried_option, untried_words
+from soups.recipes.shared.budget import untried_option, untried_text
 from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order
 from soups.recipes.shared.sweep import sweep, swept_values
-from soups.recipes.shared.tensor_chunks import at_hand, pieces_of
-from soups.weights.state_dict import check_compatible, refuse_not_finite
+from soups.recipes.shared.tensor_chunks import iterate_chunks, mapped_view
+from soups.weights.state_dict import check_compatible, check_finite
 
 if TYPE_CHECKING:
     import torch
@@ -41,20 +41,20 @@ class TaskVectors:
             raise _startless(recipe, pool.start_problem)
         self.ingredients = canonical_order(pool.ingredients)
         self.change = change
-        self.start = at_hand(pool.start)
-        refuse_not_finite(self.start, pool.start.name)
+        self.start = mapped_view(pool.start)
+        check_finite(self.start, pool.start.name)
         self.states: list[State] = []
         for ingredient in self.ingredients:
-            state = at_hand(ingredient)
+            state = mapped_view(ingredient)
             check_compatible(self.start, state, pool.start.name, ingredient.name)
-            refuse_not_finite(state, ingredient.name)
+            check_finite(state, ingredient.name)
             self.states.append(state)
         self.keys = tuple(key for key, tensor in self.start.items() if tensor.is_floating_point())
 
     def pieces(self, key: str) -> "Iterator[tuple[slice, list[torch.Tensor]]]":
-        """A task tensor of each ingredient, in canonical order, piece by piece: see `pieces_of`."""
+        """A task tensor of each ingredient, in canonical order, piece by piece: see `iterate_chunks`."""
         changes = [self.change(ingredient, key) for ingredient in self.ingredients] if self.change else []
-        for place, (start, *tasks) in pieces_of([self.start[key], *(state[key] for state in self.states)]):
+        for place, (start, *tasks) in iterate_chunks([self.start[key], *(state[key] for state in self.states)]):
             for task in tasks:
                 task.sub_(start)
             yield place, [change(task) for change, task in zip(changes, tasks, strict=True)] if changes else tasks
@@ -63,7 +63,7 @@ class TaskVectors:
         """The whole task vector of the ingredient at this place of the canonical order, in float64, piece by piece."""
         for key in self.keys:
             change = self.change(self.ingredients[position], key) if self.change else None
-            for _, (start, task) in pieces_of([self.start[key], self.states[position][key]]):
+            for _, (start, task) in iterate_chunks([self.start[key], self.states[position][key]]):
                 task.sub_(start)
                 yield task if change is None else change(task)
 
@@ -91,7 +91,7 @@ class TaskVectors:
                 continue
             state[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
             flat = state[key].view(-1)
-            for place, (start, way) in pieces_of([tensor, direction[key]]):
+            for place, (start, way) in iterate_chunks([tensor, direction[key]]):
                 flat[place] = start.add_(way, alpha=scale)
         return state
 
@@ -145,7 +145,7 @@ class TaskVectors:
             decisions=decisions,
             options={**(options or {}), option: value, **untried_option(untried)},
             summary=f"{number} model{'' if number == 1 else 's'} from their start, {option} {value:g}, {how}"
-            f"{untried_words(untried)}",
+            f"{untried_text(untried)}",
         )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.files.atomic import explained_write
+from soups.files.atomic import explain_write_errors
 from soups.recipes.shared.pool import Ingredient
-from soups.weights.safetensors_header import content_of, header_bytes, layout_of
+from soups.weights.safetensors_header import header_bytes, layout_of, tensor_contents
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ _PIECE = 1 << 16
 """Numbers taken at a time: 0.5 MiB in float64, of each model."""
 
 
-def at_hand(ingredient: Ingredient) -> "State":
+def mapped_view(ingredient: Ingredient) -> "State":
     """Its weights as a view of a file, so that those of many models take no memory.
 
     Where loading gives no such view (an old pickle), they are copied to the system's temporary folder and mapped from
@@ -35,15 +35,15 @@ def at_hand(ingredient: Ingredient) -> "State":
     # Unlinking a mapped file is fine but for Windows, which keeps it until the system's own cleaning.
     with tempfile.TemporaryDirectory(prefix="soups-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "weights.safetensors"
-        with explained_write(path), path.open("wb") as stream:
+        with explain_write_errors(path), path.open("wb") as stream:
             stream.write(header_bytes(layout_of(state), {}))
-            for content, _ in content_of(state):
+            for content, _ in tensor_contents(state):
                 stream.write(content)
         del state
         return load_file(path)
 
 
-def pieces_of(tensors: "Sequence[torch.Tensor]") -> "Iterator[tuple[slice, list[torch.Tensor]]]":
+def iterate_chunks(tensors: "Sequence[torch.Tensor]") -> "Iterator[tuple[slice, list[torch.Tensor]]]":
     """Tensors of one shape, piece by piece.
 
     Yields:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from soups.core.labels import SEPARATOR, LabelSpace
-from soups.report.answers import Answers
+from soups.report.answers import LabelledPredictions
 from soups.report.figures.grid import Tile, draw_grid
 from soups.report.figures.overlays import magnified
 from soups.report.figures.style import GREEN, VERMILION, short_names
@@ -14,7 +14,7 @@ from soups.report.figures.style import GREEN, VERMILION, short_names
 _NAME_LENGTH = 15
 
 
-def wrong_rows(answers: Answers) -> np.ndarray:
+def wrong_rows(answers: LabelledPredictions) -> np.ndarray:
     """Positions (K,) int64 of the wrong predictions, highest confidence first, equal ones in their own order."""
     rows = np.flatnonzero(answers.labels != answers.predictions)
     if answers.confidences is None:
@@ -24,7 +24,7 @@ def wrong_rows(answers: Answers) -> np.ndarray:
 
 def draw_wrong_images(
     image: Callable[[int], np.ndarray],
-    answers: Answers,
+    answers: LabelledPredictions,
     path: Path,
     *,
     title: str = "Wrong images, the surest first",
@@ -72,7 +72,7 @@ def _stacked(image: np.ndarray, below: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([magnified(image, below[0].shape[0] // image.shape[0]), *below])
 
 
-def _tile(image: np.ndarray, answers: Answers, row: int, names: Sequence[str]) -> Tile:
+def _tile(image: np.ndarray, answers: LabelledPredictions, row: int, names: Sequence[str]) -> Tile:
     truth, prediction = int(answers.labels[row]), int(answers.predictions[row])
     sure = "" if answers.confidences is None else f", {100 * answers.confidences[row]:.0f}%"
     if len(answers.space.factors) < 2:

@@ -15,7 +15,7 @@ _QUALITY = 85
 
 
 @dataclass(frozen=True)
-class Card:
+class ImageCard:
     """One image of a page, with what is said of it."""
 
     name: str
@@ -45,7 +45,7 @@ class Section:
     """Images that belong together."""
 
     heading: str
-    cards: Sequence[Card]
+    cards: Sequence[ImageCard]
     note: str = ""
 
 

@@ -14,16 +14,16 @@ from soups.core.preprocessing import Preprocessing
 from soups.data.augment.augment import (
     AUGMENTATIONS,
     Augmentation,
-    augmentation_of,
     augmented_geometry,
     augmented_preprocessing,
+    build_augmentation,
     copies_augmentation,
-    kind_of,
+    find_augmentation,
 )
 from soups.data.augment.crops import Flip, RandomCrop, crop_box
 from soups.data.augment.rand_augment import RandAugment, check_rand_augment
 from soups.data.augment.transforms import Transform, read_transform
-from soups.data.images.geometry import Geometry, apply
+from soups.data.images.geometry import Geometry, resize_and_crop
 
 PREPROCESSING = Preprocessing(size=16, mean=(0.5, 0.25, 1.0), std=(0.2, 0.3, 0.1), interpolation="bilinear")
 
@@ -116,8 +116,8 @@ def test_read_only_input_is_not_changed() -> None:
 
 def test_from_preprocessing() -> None:
     steps = (RandomCrop(16, "bilinear"), RandAugment("rand-m1-n1", 16, (128, 64, 255)))
-    assert augmentation_of(PREPROCESSING, "crop", "rand-m1-n1") == Augmentation(16, steps, "bilinear")
-    assert augmentation_of(PREPROCESSING) == Augmentation(16, steps[:1], "bilinear")
+    assert build_augmentation(PREPROCESSING, "crop", "rand-m1-n1") == Augmentation(16, steps, "bilinear")
+    assert build_augmentation(PREPROCESSING) == Augmentation(16, steps[:1], "bilinear")
 
 
 STRINGS = [f"rand-m{magnitude}-n{magnitude % 3}" for magnitude in range(21)] + ["rand-m9-n3-mstd0.5-inc1", "rand-m0-n9"]
@@ -154,7 +154,7 @@ def test_without_chance_a_model_is_trained_on_what_it_is_evaluated_on(name: str)
     assert augmented_geometry(PREPROCESSING, name) == evaluation_geometry(PREPROCESSING)
     assert augmented_preprocessing(PREPROCESSING, name) == PREPROCESSING
     image = noise(16, 16)
-    assert np.array_equal(augmentation_of(PREPROCESSING, name)(image, 5), image)
+    assert np.array_equal(build_augmentation(PREPROCESSING, name)(image, 5), image)
 
 
 def test_custom_looks_at_the_middle_ever_after() -> None:
@@ -164,11 +164,11 @@ def test_custom_looks_at_the_middle_ever_after() -> None:
     assert geometry == Geometry(16, 16, "bilinear", "squash", (320, 256))
     portrait = noise(512, 384)
     middle = Image.fromarray(portrait[96:416, 64:320]).resize((16, 16), Image.Resampling.BILINEAR)
-    assert np.array_equal(apply(portrait, geometry), np.asarray(middle))
+    assert np.array_equal(resize_and_crop(portrait, geometry), np.asarray(middle))
 
 
 def test_custom_jitters_colours_and_adds_noise() -> None:
-    augmentation = augmentation_of(PREPROCESSING, "custom")
+    augmentation = build_augmentation(PREPROCESSING, "custom")
     grey = np.full((16, 16, 3), 128, dtype=np.uint8)
     batch = augmentation.batch([grey] * 200, range(200)).astype(float)
     brightness = batch.mean(axis=(1, 2, 3))
@@ -180,7 +180,7 @@ def test_custom_jitters_colours_and_adds_noise() -> None:
 
 
 def test_copies_are_the_same_mirrored_or_another_kind() -> None:
-    own = augmentation_of(PREPROCESSING)
+    own = build_augmentation(PREPROCESSING)
     assert copies_augmentation(PREPROCESSING, own, "same", None) is own
     assert copies_augmentation(PREPROCESSING, own, "flip", None).steps == (Flip(), *own.steps)
     assert copies_augmentation(PREPROCESSING, own, "none", None) == Augmentation(16, (), "bilinear")
@@ -192,7 +192,7 @@ def test_copies_are_the_same_mirrored_or_another_kind() -> None:
 def test_known_kinds() -> None:
     assert list(AUGMENTATIONS) == ["crop", "randaugment", "base", "none", "custom"]
     with pytest.raises(UsageError, match=r"unknown augmentation 'costum'(?s:.*)did you mean 'custom'"):
-        kind_of("costum")
+        find_augmentation("costum")
 
 
 # albumentations' own files
@@ -214,14 +214,14 @@ def test_a_file_of_one_s_own_is_applied_and_brought_to_size(tmp_path: Path, endi
     assert content.startswith("{") and augmented_geometry(PREPROCESSING, content).crop == 18
     image = noise(18, 18)
     expected = Image.fromarray(image[4:14, 3:15]).resize((16, 16), Image.Resampling.BILINEAR)
-    assert np.array_equal(augmentation_of(PREPROCESSING, content)(image, 1), np.asarray(expected))
+    assert np.array_equal(build_augmentation(PREPROCESSING, content)(image, 1), np.asarray(expected))
 
 
 def test_a_file_s_chance_comes_from_the_seed_alone(tmp_path: Path) -> None:
     import albumentations
 
     content = read_transform(saved(tmp_path / "own.yaml", albumentations.HorizontalFlip(p=0.5)))
-    augmentation, image = augmentation_of(PREPROCESSING, content), noise(16, 16)
+    augmentation, image = build_augmentation(PREPROCESSING, content), noise(16, 16)
     first = augmentation.batch([image] * 40, range(40))
     assert 8 < sum(np.array_equal(each, image) for each in first) < 32
     assert np.array_equal(augmentation.batch([image] * 40, range(40)), first)
@@ -251,8 +251,8 @@ def test_transforms_that_give_no_picture_or_take_none(tmp_path: Path) -> None:
 
     large = read_transform(saved(tmp_path / "large.yaml", albumentations.CenterCrop(320, 256, p=1)))
     with pytest.raises(UsageError, match=r"images of 18 × 18 pixels(?s:.*)320(?s:.*)--cache-size"):
-        augmentation_of(PREPROCESSING, large)(noise(18, 18), 1)
+        build_augmentation(PREPROCESSING, large)(noise(18, 18), 1)
     floats = read_transform(saved(tmp_path / "floats.yaml", albumentations.Normalize(p=1)))
     with pytest.raises(UsageError, match=r"does not give a picture(?s:.*)float32(?s:.*)leave Normalize"):
-        augmentation_of(PREPROCESSING, floats)(noise(18, 18), 1)
+        build_augmentation(PREPROCESSING, floats)(noise(18, 18), 1)
     assert Transform(large) == Transform(large)

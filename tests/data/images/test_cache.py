@@ -15,12 +15,12 @@ from PIL import Image
 
 import soups.data.images.cache as module
 from soups.core.errors import DataError, EnvironmentFailure
-from soups.data.images.cache import Images, in_threads, open_images
+from soups.data.images.cache import Images, map_in_threads, open_images
 from soups.data.images.decode import decode
-from soups.data.images.geometry import Geometry, apply
-from soups.data.images.memory_cache import HeldImages
+from soups.data.images.geometry import Geometry, resize_and_crop
+from soups.data.images.memory_cache import MemoryCachedImages
 from soups.files.atomic import sha256_of
-from soups.files.file_hashes import hashes_of
+from soups.files.file_hashes import hash_files
 
 GEOMETRY = Geometry(10, 8)
 
@@ -60,7 +60,7 @@ def test_same_pixels_with_and_without(paths: list[Path], folder: Path, cache: st
     images = open_images(doubled, GEOMETRY, cache, folder)
     assert len(images) == 14 and images.cached == (cache != "off") and len(files(folder)) == images.cached
     for index, path in enumerate(doubled):
-        assert np.array_equal(images[index], apply(decode(path), GEOMETRY))
+        assert np.array_equal(images[index], resize_and_crop(decode(path), GEOMETRY))
     assert images[0].dtype == np.uint8 and images[0].shape == (8, 8, 3)
     taken = images.take([13, 2, 12])
     assert np.array_equal(taken, np.stack([images[0], images[2], images[3]])) and taken.flags.writeable
@@ -91,7 +91,7 @@ def test_a_changed_file_is_another_cache(paths: list[Path], folder: Path) -> Non
     replacement.save(paths[1])
     after = open_images(paths, GEOMETRY, "auto", folder)
     assert after.file != before.file
-    assert np.array_equal(after[1], apply(decode(paths[1]), GEOMETRY)) and not np.array_equal(after[1], old)
+    assert np.array_equal(after[1], resize_and_crop(decode(paths[1]), GEOMETRY)) and not np.array_equal(after[1], old)
     assert np.array_equal(before[1], old), "a cache in use is never rewritten"
     # Same size, time set back: only the entry's own time tells.
     paths[1].write_bytes(content)
@@ -146,7 +146,7 @@ def test_no_room_on_the_disk(
 ) -> None:
     monkeypatch.setattr(module, "_SPARE_BYTES", 2**60)
     images = open_images(paths, GEOMETRY, "auto", folder)
-    assert not images.cached and np.array_equal(images[3], apply(decode(paths[3]), GEOMETRY))
+    assert not images.cached and np.array_equal(images[3], resize_and_crop(decode(paths[3]), GEOMETRY))
     assert "without the image cache" in caplog.text and "no room for the image cache" in caplog.text
     with pytest.raises(EnvironmentFailure, match=r"no room(.|\n)*MiB free(.|\n)*--cache off"):
         open_images(paths, GEOMETRY, "on", folder)
@@ -234,7 +234,7 @@ def test_a_killed_build_leaves_no_partial_cache(paths: list[Path], folder: Path)
     build.communicate(timeout=60)
     assert not files(folder) and list(folder.glob(".*.tmp"))
     images = open_images(sorted(paths), GEOMETRY, "auto", folder)
-    assert np.array_equal(images[0], apply(decode(sorted(paths)[0]), GEOMETRY))
+    assert np.array_equal(images[0], resize_and_crop(decode(sorted(paths)[0]), GEOMETRY))
     assert not list(folder.glob(".*.tmp")), "what the killed build left is cleared away"
 
 
@@ -269,12 +269,12 @@ def test_threads_keep_the_order(count: int) -> None:
         time.sleep(0.002 if item % 7 == 0 else 0)
         return item * item
 
-    assert list(in_threads(late_first, range(count))) == [item * item for item in range(count)]
+    assert list(map_in_threads(late_first, range(count))) == [item * item for item in range(count)]
 
 
 def test_threads_run_only_a_little_ahead() -> None:
     begun = []
-    results: Callable[[], int] = iter(in_threads(begun.append, range(10_000))).__next__
+    results: Callable[[], int] = iter(map_in_threads(begun.append, range(10_000))).__next__
     results()
     time.sleep(0.05)
     assert len(begun) < 400
@@ -282,11 +282,11 @@ def test_threads_run_only_a_little_ahead() -> None:
 
 def test_hashes_are_those_of_the_files(paths: list[Path], folder: Path) -> None:
     for _ in range(2):
-        assert hashes_of(paths, folder) == [sha256_of(path) for path in paths]
+        assert hash_files(paths, folder) == [sha256_of(path) for path in paths]
     memory = next(folder.glob("hashes-*.json"))
     for damage in (b"", b"[]", b'{"a": [1]}', b"\xff"):
         memory.write_bytes(damage)
-        assert hashes_of(paths, folder) == [sha256_of(path) for path in paths]
+        assert hash_files(paths, folder) == [sha256_of(path) for path in paths]
 
 
 def test_images_alone_decode_on_demand(paths: list[Path]) -> None:
@@ -301,7 +301,7 @@ def test_a_part_reads_the_same_pixels(paths: list[Path], folder: Path, cache: st
     assert part.cached is images.cached and part.paths == [paths[3], paths[5], paths[0]]
     assert np.array_equal(part.take([0, 1, 2]), images.take([3, 5, 0]))
     assert np.array_equal(part[1], images[5])
-    assert np.array_equal(HeldImages(part).take([2, 0, 2]), images.take([0, 3, 0]))
+    assert np.array_equal(MemoryCachedImages(part).take([2, 0, 2]), images.take([0, 3, 0]))
 
 
 READER = """

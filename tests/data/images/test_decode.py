@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from soups.core.errors import DataError
-from soups.data.images.decode import bad_images, decode, unreadable
+from soups.data.images.decode import decode, find_unreadable, unreadable_error
 
 
 def gradient(height: int = 6, width: int = 8) -> np.ndarray:
@@ -228,10 +228,10 @@ def test_bad_images_are_all_listed_in_order(tmp_path: Path) -> None:
     paths = [saved(tmp_path / f"{name}.png", Image.fromarray(gradient())) for name in "abcdef"]
     text(paths[1])
     truncated(paths[4], "PNG")
-    found = bad_images(paths)
+    found = find_unreadable(paths)
     assert [path for path, _ in found] == [paths[1], paths[4]]
     assert found[0][1] == "not an image" and found[1][1].startswith("damaged (")
-    message = str(unreadable(found))
+    message = str(unreadable_error(found))
     assert message.startswith("2 images cannot be read") and "b.png: not an image" in message
     assert "--skip-bad-images" in message
 
@@ -244,6 +244,6 @@ def test_pillows_warnings_are_kept_away_and_filters_restored(tmp_path: Path, mon
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert decode(path).shape == (6, 8, 3)
-        assert bad_images([path] * 20) == []
+        assert find_unreadable([path] * 20) == []
         warnings.warn("still heard", UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in caught] == ["still heard"]

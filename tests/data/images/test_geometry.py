@@ -8,7 +8,7 @@ from PIL import Image
 
 from soups.core.errors import UsageError
 from soups.core.preprocessing import Preprocessing
-from soups.data.images.geometry import Geometry, apply, evaluation_geometry, seen_box, training_geometry
+from soups.data.images.geometry import Geometry, evaluation_geometry, resize_and_crop, training_geometry, visible_box
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 SIZES = [(32, 32), (33, 32), (31, 77), (100, 50), (7, 5), (500, 333), (32, 45), (1, 60), (64, 64)]
@@ -30,14 +30,14 @@ def test_equals_open_clips_evaluation_bit_for_bit(size: tuple[int, int], mode: s
     expected = Image.fromarray(noise(*size))
     for step in transform.transforms[:-2]:
         expected = step(expected)
-    assert np.array_equal(apply(noise(*size), evaluation_geometry(preprocessing)), np.asarray(expected))
+    assert np.array_equal(resize_and_crop(noise(*size), evaluation_geometry(preprocessing)), np.asarray(expected))
 
 
 def test_crop_fraction_cuts_the_middle_of_a_larger_image() -> None:
     geometry = evaluation_geometry(PREPROCESSING.model_copy(update={"crop_fraction": 0.875}))
     assert geometry == Geometry(37, 32)
     image = noise(40, 37)
-    assert np.array_equal(apply(image, geometry), image[2:34, 4:36])
+    assert np.array_equal(resize_and_crop(image, geometry), image[2:34, 4:36])
 
 
 def test_training_keeps_room_for_crops() -> None:
@@ -49,10 +49,10 @@ def test_training_keeps_room_for_crops() -> None:
 
 def test_a_line_of_pixels_does_not_fill_the_memory() -> None:
     line = noise(60_000, 1)
-    pixels = apply(line, Geometry(64, 64))
+    pixels = resize_and_crop(line, Geometry(64, 64))
     # 64 of 3,840,000 columns lie within one pixel of the line.
     assert pixels.shape == (64, 64, 3) and np.ptp(pixels.astype(int), axis=(0, 1)).max() < 255
-    nearest = apply(np.repeat(line, 64, axis=0)[:, 29_968:30_032], Geometry(64, 64)).reshape(-1, 3)
+    nearest = resize_and_crop(np.repeat(line, 64, axis=0)[:, 29_968:30_032], Geometry(64, 64)).reshape(-1, 3)
     assert np.abs(pixels.mean(axis=(0, 1)) - nearest[31:33].mean(axis=0)).max() < 64
 
 
@@ -60,15 +60,15 @@ def test_long_images_are_cut_as_short_ones(monkeypatch: pytest.MonkeyPatch) -> N
     import soups.data.images.geometry as module
 
     image = noise(400, 50)
-    plain = apply(image, Geometry(32, 32))
+    plain = resize_and_crop(image, Geometry(32, 32))
     monkeypatch.setattr(module, "_LONG", 4)
-    assert np.abs(apply(image, Geometry(32, 32)).astype(int) - plain).max() <= 1
+    assert np.abs(resize_and_crop(image, Geometry(32, 32)).astype(int) - plain).max() <= 1
 
 
 def test_the_input_is_left_alone_and_the_output_is_free() -> None:
     image = noise(32, 32)
     image.flags.writeable = False
-    pixels = apply(image, Geometry(32, 32))
+    pixels = resize_and_crop(image, Geometry(32, 32))
     pixels[:] = 0
     assert image.any()
 
@@ -82,8 +82,8 @@ def test_the_seen_box_is_what_is_kept(size: tuple[int, int], cut: tuple[int, int
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))
     image = np.stack([columns % 256, rows % 256, columns // 256], axis=2).astype(np.uint8)
     geometry = Geometry(16, 12, "nearest", mode, cut)
-    left, top, right, bottom = seen_box(width, height, geometry)
-    shown = apply(image, geometry).astype(int)
+    left, top, right, bottom = visible_box(width, height, geometry)
+    shown = resize_and_crop(image, geometry).astype(int)
     places = (np.arange(12) + 0.5) / 12
     found = shown[0, :, 0] + 256 * shown[0, :, 2]
     assert np.abs(found + 0.5 - (left + places * (right - left))).max() <= 1.01

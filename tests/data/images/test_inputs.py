@@ -8,8 +8,8 @@ from PIL import Image
 
 from soups.core.errors import DataError
 from soups.data.images.decode import decode
-from soups.data.images.geometry import Geometry, apply
-from soups.data.images.inputs import GivenImages, listed, open_given, read_given
+from soups.data.images.geometry import Geometry, resize_and_crop
+from soups.data.images.inputs import InputImages, as_list, open_inputs, read_input
 
 GEOMETRY = Geometry(12, 10)
 GENERATOR = np.random.default_rng(0)
@@ -30,11 +30,11 @@ def test_a_file_and_its_picture_are_the_same(mode: str, tmp_path: Path) -> None:
     picture(mode).save(path)
     with Image.open(path) as opened:
         assert opened.mode == mode
-        assert np.array_equal(read_given(opened), decode(path))
+        assert np.array_equal(read_input(opened), decode(path))
     pixels = decode(path)
     with Image.open(path) as opened:
-        taken = open_given([path, opened, pixels], GEOMETRY, tmp_path).take([0, 1, 2])
-    assert np.array_equal(taken, np.stack([apply(pixels, GEOMETRY)] * 3))
+        taken = open_inputs([path, opened, pixels], GEOMETRY, tmp_path).take([0, 1, 2])
+    assert np.array_equal(taken, np.stack([resize_and_crop(pixels, GEOMETRY)] * 3))
 
 
 def test_rotation_is_that_of_exif(tmp_path: Path) -> None:
@@ -43,18 +43,18 @@ def test_rotation_is_that_of_exif(tmp_path: Path) -> None:
     picture("RGB").save(path, exif=exif)
     with Image.open(path) as opened:
         assert opened.size == (24, 18)
-        assert read_given(opened).shape == (24, 18, 3)
-        assert np.array_equal(read_given(opened), decode(path))
+        assert read_input(opened).shape == (24, 18, 3)
+        assert np.array_equal(read_input(opened), decode(path))
 
 
 def test_one_or_many(tmp_path: Path) -> None:
     one, batch = np.zeros((4, 5, 3), np.uint8), np.zeros((3, 4, 5, 3), np.uint8)
-    assert [len(listed(given)) for given in (one, batch, [one], [one, batch, "a.png"], [])] == [1, 3, 1, 5, 0]
-    assert listed("a.png") == ["a.png"] and listed(Path("a.png")) == [Path("a.png")]
-    assert listed(np.array(["a.png", "b.png"])) == ["a.png", "b.png"]
-    assert len(listed(picture("L"))) == 1
-    assert len(open_given([], GEOMETRY, tmp_path)) == 0
-    assert not isinstance(open_given([], GEOMETRY, tmp_path), GivenImages)
+    assert [len(as_list(given)) for given in (one, batch, [one], [one, batch, "a.png"], [])] == [1, 3, 1, 5, 0]
+    assert as_list("a.png") == ["a.png"] and as_list(Path("a.png")) == [Path("a.png")]
+    assert as_list(np.array(["a.png", "b.png"])) == ["a.png", "b.png"]
+    assert len(as_list(picture("L"))) == 1
+    assert len(open_inputs([], GEOMETRY, tmp_path)) == 0
+    assert not isinstance(open_inputs([], GEOMETRY, tmp_path), InputImages)
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_one_or_many(tmp_path: Path) -> None:
 def test_what_is_no_image_is_named(wrong: object, words: str, tmp_path: Path) -> None:
     good = np.zeros((4, 5, 3), np.uint8)
     with pytest.raises(DataError, match=words) as caught:
-        open_given([good, wrong, good], GEOMETRY, tmp_path)  # type: ignore[list-item]
+        open_inputs([good, wrong, good], GEOMETRY, tmp_path)  # type: ignore[list-item]
     assert "images[1]" in str(caught.value)
     with pytest.raises(DataError, match=words):
-        open_given(wrong, GEOMETRY, tmp_path)  # type: ignore[arg-type]
+        open_inputs(wrong, GEOMETRY, tmp_path)  # type: ignore[arg-type]
 
 
 def test_pictures_of_damaged_files_and_missing_files(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_pictures_of_damaged_files_and_missing_files(tmp_path: Path) -> None:
     cut = tmp_path / "cut.png"
     cut.write_bytes(whole.read_bytes()[:200])
     with Image.open(cut) as opened, pytest.raises(DataError, match=r"images\[1\]: damaged") as caught:
-        open_given([whole, opened, tmp_path / "none.png"], GEOMETRY, tmp_path)
+        open_inputs([whole, opened, tmp_path / "none.png"], GEOMETRY, tmp_path)
     assert "(and 1 more images)" in str(caught.value)
     with pytest.raises(DataError, match=r"none\.png: no such file"):
-        open_given([np.zeros((4, 5, 3), np.uint8), str(tmp_path / "none.png")], GEOMETRY, tmp_path)
+        open_inputs([np.zeros((4, 5, 3), np.uint8), str(tmp_path / "none.png")], GEOMETRY, tmp_path)

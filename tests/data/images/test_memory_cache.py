@@ -9,7 +9,7 @@ from soups.core.preprocessing import Preprocessing
 from soups.data.images import cache
 from soups.data.images.cache import open_images
 from soups.data.images.geometry import evaluation_geometry
-from soups.data.images.memory_cache import HeldImages
+from soups.data.images.memory_cache import MemoryCachedImages
 
 PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 
@@ -29,7 +29,7 @@ def test_held_images_are_the_same_and_decoded_once(
     read: list[Path] = []
     prepare = cache._prepare
     monkeypatch.setattr(cache, "_prepare", lambda geometry, path: read.append(path) or prepare(geometry, path))
-    held = HeldImages(images, limit)
+    held = MemoryCachedImages(images, limit)
     for _ in range(2):
         assert np.array_equal(held.take([3, 1, 0, 4, 2]), expected)
     assert np.array_equal(held.take(np.array([1, 1])), expected[[1, 1]])

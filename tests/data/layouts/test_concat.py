@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from soups.core.errors import DataError, UsageError
-from soups.data.layouts.locate import settled
-from soups.data.samples import fingerprints, make_samples
+from soups.data.layouts.locate import resolve_locations
+from soups.data.samples import data_fingerprints, make_samples
 from soups.data.settings import DataSettings
 from tests.data.people import PEOPLE, make_people
 
@@ -71,7 +71,7 @@ def test_relative_folders_give_the_same_table(two: tuple[Path, Path], monkeypatc
     absolute = join(*two, val_ratio=None)
     monkeypatch.chdir(two[0].parent)
     assert join(Path("one"), Path("two"), val_ratio=None).equals(absolute)
-    assert fingerprints(join(Path("two"), Path("one"), val_ratio=None)) == fingerprints(absolute)
+    assert data_fingerprints(join(Path("two"), Path("one"), val_ratio=None)) == data_fingerprints(absolute)
     monkeypatch.chdir(two[0])
     mixed = join(Path(), two[1], val_ratio=None)
     assert mixed["image"].tolist() == absolute["image"].tolist()
@@ -102,16 +102,16 @@ def test_described_layouts_are_joined_too(tmp_path: Path) -> None:
     make_people(tmp_path / "one" / "train" / "images", PEOPLE[:2])
     make_people(tmp_path / "two" / "images", PEOPLE[2:])
     (tmp_path / "two" / "eval").mkdir()
-    found = settled(DataSettings(data_location=(str(tmp_path / "one"), str(tmp_path / "two"))))
+    found = resolve_locations(DataSettings(data_location=(str(tmp_path / "one"), str(tmp_path / "two"))))
     assert found.layout == "profile" and found.test_location == str(tmp_path / "two" / "eval")
     assert found.locations == (str(tmp_path / "one" / "train"), str(tmp_path / "two"))
-    assert settled(found) == found
+    assert resolve_locations(found) == found
     (tmp_path / "two" / "eval" / "1.jpg").touch()
     samples = make_samples(found.model_copy(update={"val_ratio": 0.5}))
     assert set(samples["group"]) >= {"000001", "000004"} and set(samples["source"]) == {"one/train", "two", "two/eval"}
     (tmp_path / "one" / "train" / "eval").mkdir()
     with pytest.raises(UsageError, match=r"several test sets(.|\n)*--test-location"):
-        settled(found.model_copy(update={"test_location": None}))
+        resolve_locations(found.model_copy(update={"test_location": None}))
 
 
 def test_folders_that_do_not_go_together(two: tuple[Path, Path], tmp_path: Path) -> None:

@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 
 from soups.core.errors import DataError, UsageError
-from soups.data.layouts.factor_layout import described_samples
-from soups.data.layouts.layouts import samples_elsewhere
-from soups.data.layouts.locate import settled
+from soups.data.layouts.factor_layout import factor_samples
+from soups.data.layouts.layouts import separate_test_samples
+from soups.data.layouts.locate import resolve_locations
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
 from tests.data.people import PEOPLE, PHOTOS, make_people
 
 
 def table(root: Path, **settings: Any) -> pd.DataFrame:
-    return described_samples(DataSettings(data_location=str(root), layout="profile", **settings))
+    return factor_samples(DataSettings(data_location=str(root), layout="profile", **settings))
 
 
 def test_every_photo_has_its_class_and_its_person(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_test_set_beside_the_images_is_taken_along(tmp_path: Path) -> None:
     for name in ("b.jpg", "a.jpg"):
         (tmp_path / "eval" / "images" / name).touch()
     (tmp_path / "eval" / "info.csv").write_text("ImageID,ans\nb.jpg,0\na.jpg,0\n")
-    samples = make_samples(settled(DataSettings(data_location=str(tmp_path), val_ratio=0.5)))
+    samples = make_samples(resolve_locations(DataSettings(data_location=str(tmp_path), val_ratio=0.5)))
     test = samples[samples["split"] == "test"]
     assert test["image"].tolist() == ["../eval/images/a.jpg", "../eval/images/b.jpg"]
     assert set(test["label"]) == set(test["age"]) == {""}
@@ -122,7 +122,7 @@ def test_a_test_set_with_labels_in_the_same_names(tmp_path: Path) -> None:
     make_people(tmp_path / "images")
     make_people(tmp_path / "elsewhere", ["000009_male_x_70"])
     settings = DataSettings(data_location=str(tmp_path), layout="profile", test_location=str(tmp_path / "elsewhere"))
-    rows = samples_elsewhere(settings, set())
+    rows = separate_test_samples(settings, set())
     assert set(rows["split"]) == {"test"} and set(rows["age"]) == {"old"} and len(rows) == 7
 
 
@@ -131,20 +131,20 @@ def test_another_naming_is_a_file_and_a_table_too(tmp_path: Path) -> None:
     (tmp_path / "plain.yaml").write_text('path: "{id}-{sort}-{weight}"\n' + factors % ("sort", "weight"))
     for name in ("1-cat-4.png", "2-dog-9.png", "3-dog-12.png", "4-owl-2.png", "note.txt"):
         (tmp_path / name).touch()
-    flat = described_samples(DataSettings(data_location=str(tmp_path), layout=str(tmp_path / "plain.yaml")))
+    flat = factor_samples(DataSettings(data_location=str(tmp_path), layout=str(tmp_path / "plain.yaml")))
     assert flat["label"].tolist() == ["cat/light", "dog/light", "dog/heavy"] and set(flat["group"]) == {""}
     own = "table: all.csv\nimage: file\ngroup: owner\n"
     (tmp_path / "table.yaml").write_text(own + factors % ("animal", "kilos"))
     (tmp_path / "all.csv").write_text("file,owner,animal,kilos\n1-cat-4.png,ann,cat,40\n2-dog-9,bob,dog,1.5\n")
     settings = DataSettings(data_location=str(tmp_path), layout=str(tmp_path / "table.yaml"))
-    rows = described_samples(settings)
+    rows = factor_samples(settings)
     assert rows[["label", "group"]].to_numpy().tolist() == [["cat/heavy", "ann"], ["dog/light", "bob"]]
     (tmp_path / "all.csv").write_text("file,owner,animal,kilos\n1-cat-4.png,ann,owl,40\n")
     with pytest.raises(DataError, match=r"row 2: animal is 'owl', expected one of cat, dog"):
-        described_samples(settings)
+        factor_samples(settings)
     (tmp_path / "all.csv").write_text("file,owner,animal\n1-cat-4.png,ann,owl\n")
     with pytest.raises(DataError, match="no column 'kilos'"):
-        described_samples(settings)
+        factor_samples(settings)
 
 
 # The target: some of the factors

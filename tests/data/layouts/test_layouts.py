@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from soups.core.errors import DataError, UsageError
-from soups.data.layouts.layouts import LAYOUTS, folder_samples, layout_of, samples_elsewhere
+from soups.data.layouts.layouts import LAYOUTS, find_layout, folder_samples, separate_test_samples
 from soups.data.layouts.tables import csv_samples
 from soups.data.settings import DataSettings
 
@@ -28,7 +28,7 @@ def folder(root: Path, **settings: Any) -> list[tuple[str, ...]]:
 def test_known_layouts() -> None:
     assert list(LAYOUTS) == ["folder", "csv", "metadata", "profile"]
     with pytest.raises(UsageError, match=r"unknown layout 'profil'(?s:.*)did you mean 'profile'"):
-        layout_of(DataSettings(layout="profil"))
+        find_layout(DataSettings(layout="profil"))
 
 
 def test_classes_at_the_root(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_folders_of_real_and_generated_images(tmp_path: Path, names: tuple[str, 
     assert found == [(fake, "test"), (real, "test"), (fake, ""), (real, "")]
     touch(tmp_path, "eval/7.jpg", "eval/8.jpg")
     settings = DataSettings(data_location=str(tmp_path / "plain"), test_location=str(tmp_path / "eval"))
-    assert samples_elsewhere(settings, set(names))["image"].tolist() == ["../eval/7.jpg", "../eval/8.jpg"]
+    assert separate_test_samples(settings, set(names))["image"].tolist() == ["../eval/7.jpg", "../eval/8.jpg"]
 
 
 def test_all_sets_in_their_folders(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_missing_folder_names_the_layout(tmp_path: Path) -> None:
 
 
 def outside(root: Path, test: Path) -> list[tuple[str, ...]]:
-    table = samples_elsewhere(DataSettings(data_location=str(root), test_location=str(test)), {"a", "b"})
+    table = separate_test_samples(DataSettings(data_location=str(root), test_location=str(test)), {"a", "b"})
     return list(table[["image", "label", "split"]].itertuples(index=False, name=None))
 
 

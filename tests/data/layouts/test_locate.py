@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from soups.core.errors import UsageError
-from soups.data.layouts.locate import settled
+from soups.data.layouts.locate import resolve_locations
 from soups.data.settings import DataSettings
 from tests.data.people import make_people
 
@@ -15,30 +15,30 @@ from tests.data.people import make_people
 def test_one_data_set_by_any_of_its_folders(tmp_path: Path, named: str) -> None:
     make_people(tmp_path / "train" / "images")
     (tmp_path / "eval").mkdir()
-    found = settled(DataSettings(data_location=str(tmp_path / named)))
+    found = resolve_locations(DataSettings(data_location=str(tmp_path / named)))
     assert (found.layout, found.data_location) == ("profile", str(tmp_path / "train"))
     assert (found.test_location, found.age_bands) == (str(tmp_path / "eval"), (29, 59))
-    assert settled(found) == found
+    assert resolve_locations(found) == found
 
 
 def test_a_test_set_beside_the_images_and_one_that_is_named(tmp_path: Path) -> None:
     make_people(tmp_path / "images")
-    assert settled(DataSettings(data_location=str(tmp_path))).test_location is None
+    assert resolve_locations(DataSettings(data_location=str(tmp_path))).test_location is None
     (tmp_path / "eval").mkdir()
-    assert settled(DataSettings(data_location=str(tmp_path))).test_location == str(tmp_path / "eval")
+    assert resolve_locations(DataSettings(data_location=str(tmp_path))).test_location == str(tmp_path / "eval")
     named = DataSettings(data_location=str(tmp_path), test_location="other")
-    assert settled(named).test_location == "other"
+    assert resolve_locations(named).test_location == "other"
 
 
 def test_other_layouts_are_told_by_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
-    assert settled(DataSettings(data_location=str(tmp_path))).layout == "folder"
-    assert settled(DataSettings(data_location=str(tmp_path), labels="x.csv")).layout == "csv"
-    assert settled(DataSettings(data_location=str(tmp_path / "nowhere"))).layout == "folder"
+    assert resolve_locations(DataSettings(data_location=str(tmp_path))).layout == "folder"
+    assert resolve_locations(DataSettings(data_location=str(tmp_path), labels="x.csv")).layout == "csv"
+    assert resolve_locations(DataSettings(data_location=str(tmp_path / "nowhere"))).layout == "folder"
     make_people(tmp_path / "images")
-    assert settled(DataSettings(data_location=str(tmp_path), layout="folder")).layout == "folder"
+    assert resolve_locations(DataSettings(data_location=str(tmp_path), layout="folder")).layout == "folder"
     with pytest.raises(UsageError, match="--age-bands: not for this layout"):
-        settled(DataSettings(data_location=str(tmp_path), layout="folder", age_bands=(1, 2)))
+        resolve_locations(DataSettings(data_location=str(tmp_path), layout="folder", age_bands=(1, 2)))
 
 
 @pytest.mark.parametrize(("place", "location"), [("images", "."), ("data/train/images", "data/train")])
@@ -46,9 +46,9 @@ def test_data_that_nobody_named_is_found_and_said(
     tmp_path: Path, place: str, location: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert settled(DataSettings()).data_location is None
+    assert resolve_locations(DataSettings()).data_location is None
     make_people(tmp_path / place)
     with caplog.at_level(logging.INFO, logger="soups"):
-        assert settled(DataSettings()).data_location == location
+        assert resolve_locations(DataSettings()).data_location == location
     assert f"--data-location is not given: taking {place} (layout profile)" in caplog.text
-    assert settled(DataSettings(layout="folder")).data_location is None
+    assert resolve_locations(DataSettings(layout="folder")).data_location is None

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from soups.core.errors import DataError
-from soups.data.layouts.layouts import samples_elsewhere
-from soups.data.layouts.locate import settled
+from soups.data.layouts.layouts import separate_test_samples
+from soups.data.layouts.locate import resolve_locations
 from soups.data.layouts.metadata import metadata_samples
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
@@ -46,7 +46,7 @@ def three_sets(tmp_path: Path) -> Path:
 
 
 def test_a_file_for_each_set_of_either_kind(three_sets: Path) -> None:
-    assert settled(DataSettings(data_location=str(three_sets))).layout == "metadata"
+    assert resolve_locations(DataSettings(data_location=str(three_sets))).layout == "metadata"
     found = rows(three_sets)
     assert [row for row in found if row[2] == "train"] == [(f"train/{n}.png", str(n % 2), "train") for n in range(4)]
     assert [row for row in found if row[2] == "val"] == [(f"validation/{n}.png", str(n % 2), "val") for n in range(4)]
@@ -78,16 +78,16 @@ def test_a_split_column(tmp_path: Path) -> None:
 def test_notes_of_that_name_do_not_make_the_layout(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png", "b/2.png")
     csv(tmp_path / "metadata.csv", "camera,year", "x,2001")
-    assert settled(DataSettings(data_location=str(tmp_path))).layout == "folder"
+    assert resolve_locations(DataSettings(data_location=str(tmp_path))).layout == "folder"
     (tmp_path / "metadata.csv").write_bytes(b"\xff\xfe\x00caf\xe9")
-    assert settled(DataSettings(data_location=str(tmp_path))).layout == "folder"
+    assert resolve_locations(DataSettings(data_location=str(tmp_path))).layout == "folder"
 
 
 def test_a_labelled_test_set_elsewhere(tmp_path: Path) -> None:
     touch(tmp_path, "eval/x.png", "data/a/1.png")
     csv(tmp_path / "eval" / "metadata.csv", "file_name,label", "x.png,a")
     settings = DataSettings(data_location=str(tmp_path / "data"), test_location=str(tmp_path / "eval"))
-    found = samples_elsewhere(settings, {"a", "b"})
+    found = separate_test_samples(settings, {"a", "b"})
     assert list(found.iloc[0][["image", "label", "split"]]) == ["../eval/x.png", "a", "test"]
 
 
@@ -122,6 +122,6 @@ def test_wrong_files_are_named(three_sets: Path) -> None:
     assert len(rows(three_sets, test_location=str(three_sets / "test"))) == 8
     (three_sets / "train" / "metadata.jsonl").write_text('{"file_name": "1.png"\n{}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"metadata\.jsonl, line 1: not JSON"):
-        settled(DataSettings(data_location=str(three_sets)))
+        resolve_locations(DataSettings(data_location=str(three_sets)))
     with pytest.raises(DataError, match=r"no metadata file(.|\n)*file_name"):
         rows(touch(three_sets / "empty", "train/1.png"))

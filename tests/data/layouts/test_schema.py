@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from soups.core.errors import UsageError
-from soups.data.layouts.schema import is_described, read_description
+from soups.data.layouts.schema import is_schema, read_schema
 
 OWN = """
 path: "{split}-{kind}/{name}-{size}cm"
@@ -23,7 +23,7 @@ def described(tmp_path: Path, text: str) -> Path:
 
 
 def test_the_profile() -> None:
-    profile = read_description("profile")
+    profile = read_schema("profile")
     assert [(factor.name, factor.levels) for factor in profile.label_factors] == [
         ("mask", ("mask", "incorrect", "normal")),
         ("gender", ("male", "female")),
@@ -43,19 +43,19 @@ def test_the_profile() -> None:
 
 
 def test_other_bands() -> None:
-    assert read_description("profile", (17, 64)).factors["age"].level("18") == "middle"
+    assert read_schema("profile", (17, 64)).factors["age"].level("18") == "middle"
     with pytest.raises(
         UsageError, match=r"--age-bands for age \(young, middle, old\)(?s:.*)2 upper ends(?s:.*)29 57 80"
     ):
-        read_description("profile", (29, 57, 80))
+        read_schema("profile", (29, 57, 80))
     with pytest.raises(UsageError, match=r"upper ends that rise"):
-        read_description("profile", (59, 29))
+        read_schema("profile", (59, 29))
 
 
 def test_a_description_of_one_s_own(tmp_path: Path) -> None:
     path = described(tmp_path, OWN)
-    own = read_description(str(path))
-    assert is_described(str(path)) and is_described("profile") and not is_described("folder")
+    own = read_schema(str(path))
+    assert is_schema(str(path)) and is_schema("profile") and not is_schema("folder")
     assert own.label_factors[0].levels == ("yes", "no")  # YAML would read them as true and false.
     fields = own.expressions[1].fullmatch("a-b-12cm")
     assert fields is not None and fields.groupdict() == {"name": "a", "size": "b-12"}
@@ -84,14 +84,14 @@ def test_descriptions_that_make_no_sense(tmp_path: Path, old: str, new: str, wor
     assert old in OWN
     path = described(tmp_path, OWN.replace(old, new))
     with pytest.raises(UsageError, match=words) as raised:
-        read_description(str(path))
+        read_schema(str(path))
     assert str(path) in str(raised.value) and "profile.yaml and change it" in str(raised.value)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml: no such file"):
-        read_description("nowhere.yaml")
+        read_schema("nowhere.yaml")
     with pytest.raises(UsageError, match="not a list of settings"):
-        read_description(str(described(tmp_path, "- a\n")))
+        read_schema(str(described(tmp_path, "- a\n")))
     with pytest.raises(UsageError, match="not readable YAML"):
-        read_description(str(described(tmp_path, "a: [")))
+        read_schema(str(described(tmp_path, "a: [")))

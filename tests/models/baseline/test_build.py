@@ -9,7 +9,7 @@ from torch import nn
 from soups.checkpoints.checkpoint import Architecture
 from soups.core.errors import DataError, UsageError
 from soups.models.build import build_empty, build_start, describe
-from soups.models.foreign.state_dict import network_of
+from soups.models.foreign.state_dict import expected_tensors
 from soups.models.settings import ModelSettings
 
 CLASSES = ("cat", "dog")
@@ -59,7 +59,7 @@ def test_equal_seeds_give_equal_starts_and_the_card_builds_it_again() -> None:
     assert all(torch.equal(tensor, again.classifier.state_dict()[key]) for key, tensor in state.items())
     rebuilt = build_empty(start.architecture, CLASSES)
     rebuilt.load_state_dict(state, strict=True)
-    assert network_of(start.architecture).features == 6
+    assert expected_tensors(start.architecture).features == 6
 
 
 def test_a_file_of_its_weights_is_read(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from torch import nn
 
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError
-from soups.models.build import build_filled, describe
+from soups.models.build import build_with_weights, describe
 from soups.models.foreign.files import read_foreign
-from soups.models.foreign.state_dict import lacks_head, network_of, translate, whole_clip
+from soups.models.foreign.state_dict import expected_tensors, lacks_head, translate_state, whole_clip
 from soups.models.load import load_classifier
 from soups.models.open_clip import build as clip_models
 from soups.models.settings import ModelSettings
@@ -157,10 +157,10 @@ def test_timm_s_training_checkpoints_have_plain_and_averaged_weights(
     folder, averaged = saver_folder
     path = folder / "last.pth.tar"
     architecture, _ = describe(ModelSettings(model="timm:test_resnet", pretrained="none"))
-    network = network_of(architecture)
+    network = expected_tensors(architecture)
     for ema, reference in ((False, resnet), (True, averaged)):
-        state = translate(read_foreign(path, ema=ema), network, str(path), classes=CLASSES).state
-        classifier = build_filled(architecture, CLASSES, state, str(path))
+        state = translate_state(read_foreign(path, ema=ema), network, str(path), classes=CLASSES).state
+        classifier = build_with_weights(architecture, CLASSES, state, str(path))
         with torch.no_grad():
             torch.testing.assert_close(classifier(images(64)), reference(images(64)), rtol=0, atol=1e-6)
     assert (resnet(images(64)) - averaged(images(64))).abs().max() > 1e-3
@@ -187,11 +187,13 @@ def test_a_whole_clip_gets_the_zero_shot_head_of_its_own_text_tower(tiny_clip: P
     wrapped = {f"module.{key}": tensor for key, tensor in model.state_dict().items()}
     torch.save({"epoch": 1, "name": "run", "state_dict": wrapped, "optimizer": {"state": {}}}, tmp_path / "epoch_1.pt")
     architecture, _ = describe(settings)
-    network, given = network_of(architecture), read_foreign(tmp_path / "epoch_1.pt")
+    network, given = expected_tensors(architecture), read_foreign(tmp_path / "epoch_1.pt")
     assert lacks_head(given, network, "epoch_1.pt")
-    head = clip_models.zero_shot(settings, whole_clip(given, network, "epoch_1.pt"), "epoch_1.pt", CLASSES)
-    translated = translate(given, network, "epoch_1.pt", classes=CLASSES, head=head.state_dict())
-    classifier = build_filled(architecture, CLASSES, translated.state, "epoch_1.pt")
+    head = clip_models.zero_shot_from_text_tower(
+        settings, whole_clip(given, network, "epoch_1.pt"), "epoch_1.pt", CLASSES
+    )
+    translated = translate_state(given, network, "epoch_1.pt", classes=CLASSES, head=head.state_dict())
+    classifier = build_with_weights(architecture, CLASSES, translated.state, "epoch_1.pt")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tiny_clip}")
     with torch.no_grad():
         rows = []
@@ -212,7 +214,7 @@ def test_what_is_filled_in_or_dropped_is_said(resnet: nn.Module) -> None:
     del state["fc.bias"]
     state["position_ids"] = torch.arange(3)
     state = {f"module.{key}": tensor for key, tensor in state.items()}
-    translated = translate(state, network_of(architecture), "m.pt")
+    translated = translate_state(state, expected_tensors(architecture), "m.pt")
     said = "; ".join(translated.notes)
     assert "`module.*` is the backbone" in said and "a head without bias: zero" in said
     assert "num_batches_tracked" in said and "whole numbers dropped: 'module.position_ids'" in said
@@ -225,7 +227,7 @@ def test_archives_are_mapped_not_read(resnet: nn.Module, tmp_path: Path) -> None
     torch.save({"state_dict": resnet.state_dict()}, tmp_path / "m.pt")
     architecture, _ = describe(ModelSettings(model="timm:test_resnet", pretrained="none"))
     given = read_foreign(tmp_path / "m.pt")
-    state = translate(given, network_of(architecture), "m.pt").state
+    state = translate_state(given, expected_tensors(architecture), "m.pt").state
     assert state["head.weight"].data_ptr() == given["fc.weight"].data_ptr()
     assert state["backbone.conv1.0.weight"].data_ptr() == given["conv1.0.weight"].data_ptr()
 

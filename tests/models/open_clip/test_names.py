@@ -111,8 +111,8 @@ def test_a_hub_that_does_not_answer_leaves_the_setting_as_it_was(monkeypatch: py
 
     monkeypatch.setattr(hub, "_hub_problem", lambda: "no route")
     before = huggingface_hub.constants.HF_HUB_OFFLINE
-    assert hub.fetched(lambda: huggingface_hub.constants.HF_HUB_OFFLINE, "x") is True
+    assert hub.fetch_from_hub(lambda: huggingface_hub.constants.HF_HUB_OFFLINE, "x") is True
     assert huggingface_hub.constants.HF_HUB_OFFLINE is before
     with pytest.raises(EnvironmentFailure, match=r"could not fetch x(.|\n)*no route(.|\n)*elsewhere"):
-        hub.fetched(lambda: 1 / 0, "x", next_step="elsewhere")
+        hub.fetch_from_hub(lambda: 1 / 0, "x", next_step="elsewhere")
     assert huggingface_hub.constants.HF_HUB_OFFLINE is before

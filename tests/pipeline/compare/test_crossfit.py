@@ -9,34 +9,34 @@ import pytest
 import main
 from soups.cli import flags as cli
 from soups.core.metrics import accuracy, log_loss, probabilities
-from soups.pipeline.compare.crossfit import crossfitted, halves
-from soups.pipeline.score.context import Bench, open_bench
+from soups.pipeline.compare.crossfit import cross_fitted_scores, split_in_halves
+from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.commands import MainSettings
-from soups.pipeline.soup.make import Order
+from soups.pipeline.soup.make import SoupRequest
 
 Desk = Any
 
 
 @pytest.fixture
-def bench(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> RunContext:
     """The toy run, opened as a command does."""
     monkeypatch.chdir(desk.folder)
-    given: cli.Given[MainSettings] = cli.Given(MainSettings(), frozenset())
-    return open_bench(given.settings, given.names)
+    given: cli.ParsedSettings[MainSettings] = cli.ParsedSettings(MainSettings(), frozenset())
+    return open_context(given.settings, given.names)
 
 
 def test_halves_keep_groups_whole_and_classes_in_proportion() -> None:
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 20, 600).astype(str)
     labels = rng.integers(0, 3, 600)
-    second, whole = halves(labels, groups)
+    second, whole = split_in_halves(labels, groups)
     assert whole and 250 <= second.sum() <= 350
     assert not set(groups[second]) & set(groups[~second]) and len(set(groups[second])) == 10
     for label in range(3):
         assert second[labels == label].mean() == pytest.approx(second.mean(), abs=0.05)
-    assert np.array_equal(halves(labels, groups)[0], second)
-    assert not np.array_equal(halves(labels, groups, seed=1)[0], second)
+    assert np.array_equal(split_in_halves(labels, groups)[0], second)
+    assert not np.array_equal(split_in_halves(labels, groups, seed=1)[0], second)
 
 
 @pytest.mark.parametrize(
@@ -50,19 +50,19 @@ def test_halves_keep_groups_whole_and_classes_in_proportion() -> None:
 )
 def test_halves_by_image(groups: np.ndarray, whole: bool) -> None:
     labels = np.arange(31) % 3
-    second, kept = halves(labels, groups)
+    second, kept = split_in_halves(labels, groups)
     assert kept is whole and second.sum() == 15
     for label in range(3):
         assert abs(int(second[labels == label].sum()) - int((~second)[labels == label].sum())) <= 1
 
 
-def table_of(bench: Bench, path: Path) -> np.ndarray:
+def table_of(bench: RunContext, path: Path) -> np.ndarray:
     return bench.probabilities(path, ["val"])["val"]
 
 
-def test_the_best_single_model_of_each_half_is_scored_on_the_other(bench: Bench) -> None:
+def test_the_best_single_model_of_each_half_is_scored_on_the_other(bench: RunContext) -> None:
     labels = bench.labels("val")
-    second, whole = halves(labels, bench.groups("val"))
+    second, whole = split_in_halves(labels, bench.groups("val"))
     assert whole
     tables = {name: table_of(bench, path) for name, path in pool_paths(bench.run).items()}
     right = 0
@@ -72,10 +72,10 @@ def test_the_best_single_model_of_each_half_is_scored_on_the_other(bench: Bench)
             return -accuracy(tables[name][rows], labels[rows]), log_loss(tables[name][rows], labels[rows]), name
 
         right += int((tables[min(tables, key=merit)].argmax(axis=1) == labels)[scoring].sum())
-    assert crossfitted(bench, [])["best_single"] == pytest.approx(right / len(labels))
+    assert cross_fitted_scores(bench, [])["best_single"] == pytest.approx(right / len(labels))
 
 
-def test_the_greedy_soup_of_each_half_is_scored_on_the_other(bench: Bench, desk: Desk) -> None:
+def test_the_greedy_soup_of_each_half_is_scored_on_the_other(bench: RunContext, desk: Desk) -> None:
     """The soups are made again by hand from what the log says was chosen."""
     import torch
 
@@ -83,11 +83,11 @@ def test_the_greedy_soup_of_each_half_is_scored_on_the_other(bench: Bench, desk:
     from soups.evaluation.logits import compute_logits
     from soups.models.load import load_classifier
 
-    found = crossfitted(bench, [Order("greedy")])
+    found = cross_fitted_scores(bench, [SoupRequest("greedy")])
     assert set(found) == {"best_single", "ensemble_selection", "greedy_soup", "greedy_soup_and_best_single"}
     line = next(line for line in desk.log("crossfit.jsonl") if "greedy_soup" in line["scores"])
     labels = bench.labels("val")
-    second, _ = halves(labels, bench.groups("val"))
+    second, _ = split_in_halves(labels, bench.groups("val"))
     assert line["images"] == [int((~second).sum()), int(second.sum())] and line["whole_groups"] is True
     paths, right, voted = pool_paths(bench.run), 0, 0
     for number, scoring in ((0, second), (1, ~second)):

@@ -14,10 +14,10 @@ import pytest
 from soups.checkpoints.checkpoint import read_card
 from soups.core.metrics import accuracy, probabilities
 from soups.data.settings import DataSettings
-from soups.pipeline.compare.network_specs import entrants_of
+from soups.pipeline.compare.network_specs import parse_network_specs
 from soups.pipeline.settings.compare import CompareSettings
 from soups.pipeline.train import costs
-from soups.runtime.workers import Crew
+from soups.runtime.workers import WorkerPool
 
 ErrorOf = Callable[[], str]
 SCRIPT = Path(__file__).parents[3] / "scripts" / "compare.py"
@@ -165,7 +165,7 @@ def test_mistakes_are_found_before_any_training(
 def test_costs_are_measured_in_a_process_of_its_own_and_other_settings_are_refused(
     compare: ModuleType, place: Path, flags: list[str], error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "Crew", Crew)
+    monkeypatch.setattr(costs, "WorkerPool", WorkerPool)
     ballast = np.ones(2**27)  # 1 GiB in this process
     assert compare.main([*flags, "--models", NARROW, "--seeds", "1"]) == 0
     assert float(table(place)["narrow"]["peak_memory"]) < 0.9 * 2**30 + 2**28 and ballast.nbytes == 2**30
@@ -189,7 +189,8 @@ def test_words_and_mappings_mean_the_same() -> None:
     }
     data = DataSettings(data_location="x")
     (one,), (other,) = (
-        entrants_of(CompareSettings.model_validate({"models": [each], "data": data}), "c") for each in (words, mapping)
+        parse_network_specs(CompareSettings.model_validate({"models": [each], "data": data}), "c")
+        for each in (words, mapping)
     )
     assert one == other and one.label == "vit" and one.run_name == "c-vit"
     assert one.settings.model.model_args == ("depth=6", "patch_size=4") and one.settings.training.lr == 1e-3

@@ -10,8 +10,8 @@ import pytest
 import main
 from soups.checkpoints.checkpoint import read_card
 from soups.cli import flags as cli
-from soups.pipeline.compare.rows import contenders_of
-from soups.pipeline.score.context import Bench, open_bench
+from soups.pipeline.compare.rows import rows_of_run
+from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.score.throughput import images_per_second
 from soups.pipeline.settings.commands import MainSettings
@@ -19,9 +19,9 @@ from soups.pipeline.settings.commands import MainSettings
 Desk = Any
 
 
-def bench() -> Bench:
-    given: cli.Given[MainSettings] = cli.Given(MainSettings(), frozenset())
-    return open_bench(given.settings, given.names)
+def bench() -> RunContext:
+    given: cli.ParsedSettings[MainSettings] = cli.ParsedSettings(MainSettings(), frozenset())
+    return open_context(given.settings, given.names)
 
 
 def rows_of(desk: Desk) -> dict[str, dict[str, str]]:
@@ -59,7 +59,7 @@ def test_a_soup_votes_with_the_best_single_model_where_they_differ(copy_of: Desk
     models = copy_of.run / "models"
     uniform = (models / "toys_uniform_soup.safetensors").read_bytes()
     (models / "toys_greedy_soup.safetensors").write_bytes(uniform)  # A soup of three, whatever greedy took.
-    found = contenders_of(bench())
+    found = rows_of_run(bench())
     both = found[-1]
     assert both.name == "greedy soup + best single" and both.models == 2
     single, soup = found[0].outputs["test"], found[2].outputs["test"]
@@ -76,7 +76,7 @@ def test_a_soup_that_is_the_best_single_model_does_not_vote_with_it(copy_of: Des
     assert main.main(["--greedy-soup"]) == 0
     card = read_card(models / "toys_greedy_soup.safetensors")
     assert card is not None and card.soup is not None and len(card.soup.ingredients) == 1
-    assert [one.name.partition(" (")[0] for one in contenders_of(bench())][-1] == "ensemble selection"
+    assert [one.name.partition(" (")[0] for one in rows_of_run(bench())][-1] == "ensemble selection"
 
 
 def test_the_speed_is_measured_once_for_each_condition(copy_of: Desk) -> None:

@@ -59,7 +59,7 @@ def test_what_another_process_is_at_is_left_to_it_until_the_end(
     models, begun, over = copy_of.run / "models", threading.Event(), threading.Event()
 
     def be_at_work() -> None:
-        with records.locked(models, "toys6"):
+        with records.hold_lock(models, "toys6"):
             begun.set()
             while not (models / "toys8_epochs1.safetensors").exists() and not over.wait(0.01):
                 pass

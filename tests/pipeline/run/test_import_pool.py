@@ -22,7 +22,7 @@ import main
 import soups
 import validation
 from soups.checkpoints.checkpoint import read_card
-from soups.cli.flags import Given
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
 from soups.pipeline.compare.study import study
 from soups.pipeline.run.run import existing_run
@@ -283,7 +283,7 @@ def test_timm_s_output_folder_with_plain_and_averaged_weights(
     assert finetune.main(["--name", "plain"]) == 2
     assert "pool of checkpoints made elsewhere: nothing is trained in it" in error_of()
     with pytest.raises(UsageError, match="a study would have to train them again"):
-        study(Given(StudySettings(run=RunSettings(name="plain")), frozenset({"name"})))
+        study(ParsedSettings(StudySettings(run=RunSettings(name="plain")), frozenset({"name"})))
 
 
 # What is wrong with the folder

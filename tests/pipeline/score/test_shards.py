@@ -19,7 +19,7 @@ import inference
 from soups.checkpoints.checkpoint import read_card, read_state, write_checkpoint
 from soups.core.errors import EnvironmentFailure, PartialFailure
 from soups.pipeline.score import evaluate
-from soups.pipeline.score.shards import Failed, Piece, failure_of, rearranged
+from soups.pipeline.score.shards import FailedTask, ShardTask, error_of_failures, reorder_rows
 from tests.pipeline.conftest import Desk
 
 ErrorOf = Callable[[], str]
@@ -196,20 +196,20 @@ def test_a_folder_full_of_shards_of_which_none_can_be_done(copy_of: Desk, elsewh
 
 
 def test_what_is_told_of_faults() -> None:
-    def failed(*errors: Exception) -> list[Failed]:
+    def failed(*errors: Exception) -> list[FailedTask]:
         return [
-            Failed(Piece(SimpleNamespace(number=number, of=9), Path("m.safetensors"), None), error)  # type: ignore[arg-type]
+            FailedTask(ShardTask(SimpleNamespace(number=number, of=9), Path("m.safetensors"), None), error)  # type: ignore[arg-type]
             for number, error in enumerate(errors, start=1)
         ]
 
     full = [EnvironmentFailure(f"{name}: disk full", next_step="free some space") for name in "ab"]
-    told = failure_of(failed(*full), 2)
+    told = error_of_failures(failed(*full), 2)
     assert isinstance(told, EnvironmentFailure) and str(told).count("free some space") == 1
-    told = failure_of(failed(*full), 3)
+    told = error_of_failures(failed(*full), 3)
     assert isinstance(told, PartialFailure) and "shard 2 of 9 by m: b: disk full" in str(told)
     ours = RuntimeError("out of memory")
-    assert failure_of(failed(ours), 1) is ours
-    assert "shard 1 of 9 by m: RuntimeError: out of memory" in str(failure_of(failed(ours), 9))
+    assert error_of_failures(failed(ours), 1) is ours
+    assert "shard 1 of 9 by m: RuntimeError: out of memory" in str(error_of_failures(failed(ours), 9))
 
 
 def test_a_fault_of_ours_keeps_its_traceback_and_stops_no_other(
@@ -289,9 +289,9 @@ def test_rows_are_rearranged_through_a_file(tmp_path: Path) -> None:
     table = np.random.default_rng(0).random((17, 3))
     order = np.random.default_rng(1).permutation(17)[:11]
     blocks = (table[start : start + 5] for start in range(0, 17, 5))
-    pages = list(rearranged(blocks, order, tmp_path, 4))
+    pages = list(reorder_rows(blocks, order, tmp_path, 4))
     assert [len(page) for page in pages] == [4, 4, 3]
     assert np.array_equal(np.concatenate(pages), table[order])
-    (empty,) = rearranged(iter([table]), order[:0], tmp_path, 4)
+    (empty,) = reorder_rows(iter([table]), order[:0], tmp_path, 4)
     assert empty.shape == (0, 3)
     assert list(tmp_path.iterdir()) == []

@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 
 import main
 from soups.checkpoints.checkpoint import read_card, write_checkpoint
-from soups.core.errors import Diverged, UsageError
+from soups.core.errors import TrainingDiverged, UsageError
 from soups.pipeline.run.run import Run
 from soups.pipeline.search import results as search_results
 from soups.pipeline.search import search as searching
-from soups.pipeline.search.soup_gain import drop_surplus
+from soups.pipeline.search.soup_gain import remove_surplus_checkpoints
 from soups.report.figures.search import draw_figures
 from soups.training.samplers import PRUNERS
 from tests.pipeline.searching import ONE_RATE, SPACE, SearchBench
@@ -85,9 +85,9 @@ def test_what_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
         file.touch()
     bench = SimpleNamespace(run=SimpleNamespace(models=tmp_path / "without_soups"))
     appraiser = SimpleNamespace(bench=bench, ingredients=lambda paths: frozenset({"toys3_epochs1"}))
-    assert drop_surplus(appraiser, files, 5) == []  # type: ignore[arg-type]
-    assert drop_surplus(appraiser, files, 3) == [files[2], files[4]]  # type: ignore[arg-type]
-    assert drop_surplus(appraiser, [*files[:2], files[3]], 1) == files[:2]  # type: ignore[arg-type]
+    assert remove_surplus_checkpoints(appraiser, files, 5) == []  # type: ignore[arg-type]
+    assert remove_surplus_checkpoints(appraiser, files, 3) == [files[2], files[4]]  # type: ignore[arg-type]
+    assert remove_surplus_checkpoints(appraiser, [*files[:2], files[3]], 1) == files[:2]  # type: ignore[arg-type]
     assert [file.name for file in files if file.exists()] == ["toys3_epochs1.safetensors"]
     assert "toys4_epochs1.safetensors: dropped; neither among the best 3 nor in the greedy soup" in caplog.text
 
@@ -103,7 +103,7 @@ def test_trials_that_are_given_up_or_fail(
 
     def train(task: Any, watch: Any) -> Path:
         if task.index == 1:
-            raise Diverged("the loss became nan in epoch 1, step 2")
+            raise TrainingDiverged("the loss became nan in epoch 1, step 2")
         if task.index == 2:
             raise UsageError("such a model cannot be")
         return train_one(task, watch)

@@ -16,7 +16,7 @@ from soups.checkpoints.checkpoint import read_card, read_state
 from soups.core.errors import UsageError
 from soups.evaluation.batchnorm import has_statistics
 from soups.evaluation.settings import EvaluationSettings
-from soups.pipeline.score.context import open_bench
+from soups.pipeline.score.context import open_context
 from soups.pipeline.settings.commands import MainSettings
 from soups.pipeline.soup import batchnorm as settling
 from soups.pipeline.soup.judge import LazyJudge
@@ -121,7 +121,7 @@ def test_validation_chooses_once(folder: Path) -> None:
 
 def bench_of(name: str) -> Any:
     settings = MainSettings.model_validate({"run": {"name": name}, "evaluation": EvaluationSettings()})
-    return open_bench(settings, {"name"})
+    return open_context(settings, {"name"})
 
 
 def test_single_models_keep_their_statistics(folder: Path) -> None:
@@ -156,5 +156,5 @@ def test_without_batchnorm_no_training_image_is_opened(folder: Path, monkeypatch
     monkeypatch.setattr(settling, "evaluation_set", lambda name, *_: opened.append(name))
     judge: Any = SimpleNamespace(classifier=torch.nn.Linear(2, 2))
     unused: Any = None
-    assert settling.settle(judge, unused, unused, unused, "recompute") == {}
+    assert settling.choose_batchnorm(judge, unused, unused, unused, "recompute") == {}
     assert opened == []

@@ -13,7 +13,7 @@ from soups.models.settings import ModelSettings
 from soups.pipeline.run.run import Run
 from soups.pipeline.run.run_settings import RecordedSettings
 from soups.pipeline.settings.commands import RunSettings
-from soups.pipeline.soup.ingredients import chosen, start_of
+from soups.pipeline.soup.ingredients import find_start, select_ingredients
 
 CARD = Card(
     kind="start",
@@ -51,10 +51,10 @@ def other_start(run: Run, index: int, start: str) -> None:
 
 
 def test_all_or_those_named_in_the_run_s_order(run: Run) -> None:
-    assert list(chosen(run, SETTINGS, None)) == [f"p{index}_epochs2" for index in range(12)]
+    assert list(select_ingredients(run, SETTINGS, None)) == [f"p{index}_epochs2" for index in range(12)]
     path = str(run.models / "p7_epochs2.safetensors")
     for names in (["p7", "p1"], [path, "p1_epochs2"], ["p1_epochs2.safetensors", "p7_epochs2"]):
-        assert list(chosen(run, SETTINGS, names)) == ["p1_epochs2", "p7_epochs2"]
+        assert list(select_ingredients(run, SETTINGS, names)) == ["p1_epochs2", "p7_epochs2"]
 
 
 @pytest.mark.parametrize(
@@ -67,45 +67,45 @@ def test_all_or_those_named_in_the_run_s_order(run: Run) -> None:
 )
 def test_a_name_that_means_no_model_of_the_run(names: list[str], words: str, run: Run) -> None:
     with pytest.raises(UsageError, match=words):
-        chosen(run, SETTINGS, names)
+        select_ingredients(run, SETTINGS, names)
 
 
 def test_the_start_is_no_ingredient(run: Run) -> None:
     start = run.models / "p3_epochs2.safetensors"
-    assert list(chosen(run, SETTINGS, ["p3", "p4"], start)) == ["p4_epochs2"]
+    assert list(select_ingredients(run, SETTINGS, ["p3", "p4"], start)) == ["p4_epochs2"]
     with pytest.raises(UsageError, match="a soup of no ingredients"):
-        chosen(run, SETTINGS, ["p3"], start)
+        select_ingredients(run, SETTINGS, ["p3"], start)
 
 
 def test_the_start_is_the_file_that_the_cards_name(run: Run, tmp_path: Path) -> None:
-    assert start_of(run, cards_of(run)) == (run.start, "")
+    assert find_start(run, cards_of(run)) == (run.start, "")
     moved = run.start.rename(run.models / "q_start.safetensors")
-    assert start_of(run, cards_of(run)) == (moved, "")
+    assert find_start(run, cards_of(run)) == (moved, "")
     gone = moved.rename(tmp_path / "begin.safetensors")
-    assert start_of(run, cards_of(run)) == (None, "")
-    assert start_of(run, cards_of(run), gone) == (gone, "")
+    assert find_start(run, cards_of(run)) == (None, "")
+    assert find_start(run, cards_of(run), gone) == (gone, "")
 
 
 def test_models_of_different_starts_are_told_apart(run: Run) -> None:
     other_start(run, 5, "ab" * 32)
-    path, problem = start_of(run, cards_of(run))
+    path, problem = find_start(run, cards_of(run))
     digest = run.sha256(run.start)
     assert path is None
     assert problem == f"p0_epochs2 from {digest[:12]}…, p5_epochs2 from abababababab… (SHA-256 of the start)"
     with pytest.raises(
         DataError, match=rf"--start .*: not the start that p5_epochs2 was(?s:.*){'ab' * 32}, as its card"
     ):
-        start_of(run, cards_of(run), run.start)
+        find_start(run, cards_of(run), run.start)
 
 
 def test_models_that_name_no_start_take_the_one_given(run: Run, tmp_path: Path) -> None:
     for index in range(12):
         other_start(run, index, "")
-    assert start_of(run, cards_of(run)) == (None, "")
-    assert start_of(run, cards_of(run), run.start) == (run.start, "")
+    assert find_start(run, cards_of(run)) == (None, "")
+    assert find_start(run, cards_of(run), run.start) == (run.start, "")
     other_start(run, 4, "cd" * 32)
-    assert start_of(run, cards_of(run)) == (None, "")
+    assert find_start(run, cards_of(run)) == (None, "")
     with pytest.raises(DataError, match="not the start that p4_epochs2"):
-        start_of(run, cards_of(run), run.start)
+        find_start(run, cards_of(run), run.start)
     with pytest.raises(DataError, match="no such file"):
-        start_of(run, cards_of(run), tmp_path / "nothing.safetensors")
+        find_start(run, cards_of(run), tmp_path / "nothing.safetensors")

@@ -16,7 +16,7 @@ import main
 import soups
 from soups.checkpoints.checkpoint import Card, read_card, read_state, write_checkpoint
 from soups.pipeline.soup import barriers
-from soups.pipeline.soup.barriers import Barrier, barriers_of
+from soups.pipeline.soup.barriers import Barrier, measure_barriers
 from soups.recipes.shared.pool import Ingredient
 
 
@@ -224,10 +224,10 @@ def test_the_model_compared_with_is_one_of_the_many(
     monkeypatch.setattr(barriers, "barrier_between", barrier)
     pool = [ingredient(name, 1 - index / 10) for index, name in enumerate("abcd")]
     bench: Any = None
-    found, measured = barriers_of(bench, pool, bench)
+    found, measured = measure_barriers(bench, pool, bench)
     assert found.name == reference and set(measured) == set("abcd") - {reference}
     assert {name for name, each in measured.items() if each.beyond_noise} == turned_away
-    found, measured = barriers_of(bench, pool, bench, doubtful={"a", "b"})
+    found, measured = measure_barriers(bench, pool, bench, doubtful={"a", "b"})
     assert found.name not in ("a", "b") and len(measured) == 3
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from soups.core.errors import DataError, EnvironmentFailure
-from soups.pipeline.soup.parallel_judge import Seat, Together
+from soups.pipeline.soup.parallel_judge import ParallelJudge, WorkerEnv
 from soups.recipes.greedy import greedy
 from soups.recipes.shared.budget import Budgeted
 from soups.recipes.shared.pool import Ingredient, Pool, Verdict
@@ -58,13 +58,13 @@ def toy_pool(seed: int, indices: tuple[int, ...]) -> Pool:
     return Pool(tuple(parts))
 
 
-def toy_seat(marks: Path, seed: int, indices: tuple[int, ...], number: int) -> Seat:
-    return Seat(toy_pool(seed, indices), ToyJudge(marks, number))
+def toy_seat(marks: Path, seed: int, indices: tuple[int, ...], number: int) -> WorkerEnv:
+    return WorkerEnv(toy_pool(seed, indices), ToyJudge(marks, number))
 
 
 def test_toy_pools_in_two_processes_and_what_goes_wrong_there(tmp_path: Path) -> None:
     seed, indices = 0, tuple(range(9))
-    with Together(ToyJudge(), partial(toy_seat, tmp_path, seed, (*indices, 98, 99)), 2) as judge:
+    with ParallelJudge(ToyJudge(), partial(toy_seat, tmp_path, seed, (*indices, 98, 99)), 2) as judge:
         assert judge.marks is None  # What the judge itself has is passed on.
         for accept in ("equal", "significant"):
             options = {"accept": accept, "level": 0.4}

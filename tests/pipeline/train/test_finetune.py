@@ -10,7 +10,7 @@ import pytest
 
 import finetune
 from soups.runtime.devices import Runtime, deterministic_algorithms
-from soups.training.step import Descent
+from soups.training.step import OptimizerStep
 
 
 def test_leaves_when_asked_and_goes_on(
@@ -31,9 +31,9 @@ def test_leaves_when_asked_and_goes_on(
         "1e-3",
     ]
     assert finetune.main(["--name", "whole", *flags]) == 0
-    steps, ordinary = 0, Descent.step
+    steps, ordinary = 0, OptimizerStep.step
 
-    def asked(self: Descent, *arguments: Any) -> float:
+    def asked(self: OptimizerStep, *arguments: Any) -> float:
         nonlocal steps
         steps += 1
         if steps == 5:
@@ -41,7 +41,7 @@ def test_leaves_when_asked_and_goes_on(
         return ordinary(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Descent, "step", asked)
+        patch.setattr(OptimizerStep, "step", asked)
         assert finetune.main(["--name", "cut", *flags]) == 143
     run = tmp_path / "runs" / "cut"
     assert [path.name for path in (run / "states").iterdir()] == ["cut0.state"]
@@ -80,7 +80,7 @@ def test_deterministic_is_for_accelerators(monkeypatch: pytest.MonkeyPatch) -> N
     wanted = Runtime(precision="fp32", threads=1, deterministic=True)
     with deterministic_algorithms(wanted):
         assert not torch.are_deterministic_algorithms_enabled()
-    monkeypatch.setattr(runtime, "find_device", lambda name: "elsewhere:0")
+    monkeypatch.setattr(runtime, "select_device", lambda name: "elsewhere:0")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     with pytest.raises(UsageError, match="no repeatable algorithm"), deterministic_algorithms(wanted):
         assert torch.are_deterministic_algorithms_enabled()

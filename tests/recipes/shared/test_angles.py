@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from soups.recipes.shared import angles as module
-from soups.recipes.shared.angles import angles, gram, lengths, spread
+from soups.recipes.shared.angles import angles_to_rest, distances_to_rest, gram_matrix, task_vector_lengths
 
 
 def state(seed: int, scale: float = 1.0) -> dict[str, torch.Tensor]:
@@ -36,10 +36,10 @@ def test_inner_products_in_pieces_of_any_size(
     monkeypatch.setattr(module, "_NUMBERS", numbers)
     states, start = pool
     vectors = np.stack([flat(weights) - flat(start) for weights in states])
-    products = gram(states, start)
+    products = gram_matrix(states, start)
     assert products.dtype == np.float64
     assert np.allclose(products, vectors @ vectors.T, rtol=1e-12)
-    assert np.allclose(lengths(products), np.linalg.norm(vectors, axis=1))
+    assert np.allclose(task_vector_lengths(products), np.linalg.norm(vectors, axis=1))
 
 
 def test_angles_are_to_the_mean_of_the_other_members(
@@ -48,7 +48,7 @@ def test_angles_are_to_the_mean_of_the_other_members(
     states, start = pool
     vectors = np.stack([flat(weights) - flat(start) for weights in states])
     members = np.array([True, True, True, False])
-    found = angles(gram(states, start), members)
+    found = angles_to_rest(gram_matrix(states, start), members)
     for index, vector in enumerate(vectors):
         mean = np.mean([vectors[other] for other in range(3) if other != index], axis=0)
         cosine = vector @ mean / (np.linalg.norm(vector) * np.linalg.norm(mean))
@@ -57,13 +57,13 @@ def test_angles_are_to_the_mean_of_the_other_members(
 
 def test_angles_that_are_known() -> None:
     vectors = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.0, 0.0]])
-    found = angles(vectors @ vectors.T, np.array([True, True, False, False, False]))
+    found = angles_to_rest(vectors @ vectors.T, np.array([True, True, False, False, False]))
     assert found[:4] == pytest.approx([0, 0, 90, 180])
     assert math.isnan(found[4])  # No way gone, no direction.
-    assert math.isnan(angles(np.eye(1), np.array([True]))[0])
+    assert math.isnan(angles_to_rest(np.eye(1), np.array([True]))[0])
     # Three of one length at pairwise cosine 1/4, by the formula of the docstring.
     products = np.full((3, 3), 0.25) + 0.75 * np.eye(3)
-    assert angles(products, np.ones(3, dtype=bool)) == pytest.approx(
+    assert angles_to_rest(products, np.ones(3, dtype=bool)) == pytest.approx(
         np.degrees(np.arccos(0.25 * math.sqrt(2 / 1.25))), abs=1e-9
     )
 
@@ -73,10 +73,10 @@ def test_spread_does_not_depend_on_the_origin(
 ) -> None:
     states, start = pool
     members = np.array([True, False, True, True])
-    from_start, from_first = (spread(gram(states, origin), members) for origin in (start, states[0]))
+    from_start, from_first = (distances_to_rest(gram_matrix(states, origin), members) for origin in (start, states[0]))
     assert np.allclose(from_start, from_first)
     vectors = [flat(weights) for weights in states]
     for index, vector in enumerate(vectors):
         mean = np.mean([vectors[other] for other in (0, 2, 3) if other != index], axis=0)
         assert from_start[index] == pytest.approx(np.linalg.norm(vector - mean))
-    assert np.isnan(spread(np.eye(1), np.array([True]))[0])
+    assert np.isnan(distances_to_rest(np.eye(1), np.array([True]))[0])

@@ -6,7 +6,7 @@ import pytest
 
 from soups.core.errors import UsageError
 from soups.recipes.registry import RECIPES
-from soups.recipes.shared.budget import Budgeted, spent
+from soups.recipes.shared.budget import Budgeted, is_spent
 from soups.recipes.shared.pool import Pool, Verdict
 
 
@@ -82,9 +82,9 @@ def test_known_verdicts_cost_nothing(toys: Any) -> None:
 def test_what_else_the_judge_can_do_is_passed_on(toys: Any) -> None:
     budgeted = Budgeted(Counting(toys.zero), 1)
     assert budgeted.width == 7 and not hasattr(budgeted, "gradient") and not hasattr(budgeted, "together")
-    assert not spent(budgeted) and not spent(toys.zero)
+    assert not is_spent(budgeted) and not is_spent(toys.zero)
     budgeted(toys.state([0.0] * toys.images))
-    assert spent(budgeted)
+    assert is_spent(budgeted)
 
 
 def test_a_budget_below_zero_is_refused(toys: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from soups.core.errors import UsageError
 from soups.recipes.registry import RECIPES
-from soups.recipes.shared.options import all_options, list_recipes, options_of, parse_options
+from soups.recipes.shared.options import all_options, list_recipes, parse_options, recipe_options
 
 
 def test_each_word_goes_to_the_recipes_that_have_it() -> None:
@@ -65,10 +65,10 @@ def test_mistakes_are_told(recipes: list[str], words: list[str], message: str) -
 def test_the_list_tells_every_recipe_and_option() -> None:
     lines = list_recipes().splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
-    assert sum(map(len, map(options_of, RECIPES))) == len(lines) - len(RECIPES)
+    assert sum(map(len, map(recipe_options, RECIPES))) == len(lines) - len(RECIPES)
     for name in RECIPES:
         own = inspect.signature(RECIPES[name]).parameters.keys() - {"pool", "judge", "on_decision"}
-        assert options_of(name).keys() == own
+        assert recipe_options(name).keys() == own
 
 
 def test_all_options_are_those_given_and_the_defaults_of_the_rest() -> None:

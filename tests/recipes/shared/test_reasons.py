@@ -8,16 +8,16 @@ import pytest
 from soups.core.errors import UsageError
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
-from soups.recipes.shared.pool import Pool, packed, unpacked
+from soups.recipes.shared.pool import Pool, pack_outcome, unpack_outcome
 
 
 def test_outcomes_as_text() -> None:
     generator = np.random.default_rng(0)
     for images in (1, 7, 8, 1497):
         outcome = generator.integers(0, 2, images).astype(np.int8)
-        back = unpacked(packed(outcome), images)
+        back = unpack_outcome(pack_outcome(outcome), images)
         assert back.dtype == np.int8 and np.array_equal(back, outcome)
-    assert len(packed((generator.random(1497) > 0.05).astype(np.int8))) < 300
+    assert len(pack_outcome((generator.random(1497) > 0.05).astype(np.int8))) < 300
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from soups.core.errors import DataError
 from soups.recipes.greedy import greedy
 from soups.recipes.shared.pool import Ingredient, Pool, Verdict
-from soups.recipes.shared.running_mean import RunningSum, same_numbers
+from soups.recipes.shared.running_mean import RunningSum, equal_tensors
 from soups.weights.state_dict import WeightedSum
 
 
@@ -110,5 +110,5 @@ def test_a_problem_ahead_shows_when_its_turn_comes() -> None:
 
 def test_same_numbers_looks_at_what_is_averaged() -> None:
     one = {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(1)}
-    assert same_numbers(one, {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(2)})
-    assert not same_numbers(one, {"w": torch.tensor([1.0, 2.0000002]), "n": torch.tensor(1)})
+    assert equal_tensors(one, {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(2)})
+    assert not equal_tensors(one, {"w": torch.tensor([1.0, 2.0000002]), "n": torch.tensor(1)})

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from soups.core.errors import DataError, UsageError
-from soups.recipes.dare import numbers_for
+from soups.recipes.dare import random_generator
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.pool import Ingredient, Pool, Soup, Verdict
 
@@ -167,7 +167,7 @@ def test_dare_drops_and_rescales(combine: str, drop: float) -> None:
         tasks = tasks_of(pool)
         for task, ingredient in zip(tasks, by_hash(pool), strict=True):
             for key, shape in SHAPES.items():
-                gone = numbers_for(3, ingredient.sha256, key).random(shape) < drop
+                gone = random_generator(3, ingredient.sha256, key).random(shape) < drop
                 task[key] = np.where(gone, 0.0, task[key] / (1 - drop))
         expected = mean_task(tasks) if combine == "linear" else elect(tasks, 0.8)
         soup = RECIPES["dare"](pool, judge, drop=drop, combine=combine, density=0.8, seed=3, scale=1.0)
@@ -175,10 +175,10 @@ def test_dare_drops_and_rescales(combine: str, drop: float) -> None:
 
 
 def test_dropped_numbers_are_as_many_as_asked_and_differ_by_model_tensor_and_seed() -> None:
-    base = numbers_for(0, "aa", "w").random(10_000) < 0.9
+    base = random_generator(0, "aa", "w").random(10_000) < 0.9
     assert abs(base.mean() - 0.9) < 0.02  # Six standard deviations.
     for other in ((1, "aa", "w"), (0, "ab", "w"), (0, "aa", "v")):
-        both = base & (numbers_for(*other).random(10_000) < 0.9)
+        both = base & (random_generator(*other).random(10_000) < 0.9)
         assert abs(both.mean() - 0.81) < 0.025
 
 

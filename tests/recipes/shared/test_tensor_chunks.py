@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from soups.recipes.shared.pool import Ingredient
-from soups.recipes.shared.tensor_chunks import at_hand, pieces_of
+from soups.recipes.shared.tensor_chunks import iterate_chunks, mapped_view
 from soups.recipes.ties import nth_largest
 
 MEBIBYTES = 8
@@ -113,7 +113,7 @@ def test_pieces_are_new_and_cover_the_tensor() -> None:
     for shape in ((), (3, 0), (300, 1000)):
         one, other = torch.rand(shape, dtype=torch.float64), torch.rand(shape).half()
         seen = [torch.empty(0), torch.empty(0)]
-        for place, pieces in pieces_of([one, other]):
+        for place, pieces in iterate_chunks([one, other]):
             seen = [torch.cat([found, piece]) for found, piece in zip(seen, pieces, strict=True)]
             assert torch.equal(pieces[0], one.reshape(-1)[place])
             pieces[0].zero_()
@@ -125,7 +125,7 @@ def test_pieces_are_new_and_cover_the_tensor() -> None:
 def test_weights_that_are_no_view_of_a_file_become_one() -> None:
     shared = torch.arange(6.0)
     state = {"a": shared.reshape(2, 3).T, "b": shared, "n": torch.tensor(3), "h": torch.ones(2, dtype=torch.bfloat16)}
-    found = at_hand(Ingredient("m", "00", 0.5, 1.0, lambda: state))
+    found = mapped_view(Ingredient("m", "00", 0.5, 1.0, lambda: state))
     assert found.keys() == state.keys()
     assert all(torch.equal(found[key], state[key]) and found[key].dtype == state[key].dtype for key in state)
 

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 
 from soups.core.labels import Factor, LabelSpace
-from soups.report.answers import Answers
+from soups.report.answers import LabelledPredictions
 from soups.report.figures.wrong_images import draw_wrong_images, wrong_rows
 
 NAMES = ["cat", "dog", "owl"]
 
 
-def answers_of(table: np.ndarray, labels: np.ndarray, names: list[str] = NAMES) -> Answers:
+def answers_of(table: np.ndarray, labels: np.ndarray, names: list[str] = NAMES) -> LabelledPredictions:
     """The most probable classes, and how sure they are."""
     space = LabelSpace(tuple(names))
-    return Answers(labels, table.argmax(axis=1), np.arange(len(labels)).astype(str), space, table.max(axis=1))
+    return LabelledPredictions(
+        labels, table.argmax(axis=1), np.arange(len(labels)).astype(str), space, table.max(axis=1)
+    )
 
 
 def test_wrong_rows_are_the_surest_first() -> None:
@@ -80,7 +82,7 @@ def test_of_factors_what_is_wrong_of_each(tmp_path: Path, monkeypatch: pytest.Mo
     figures = []
     monkeypatch.setattr("soups.report.figures.grid.save", lambda figure, path: figures.append(figure))
     space = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "old"))])
-    answers = Answers(np.array([0, 1, 3]), np.array([3, 1, 2]), np.array(["a", "b", "c"]), space)
+    answers = LabelledPredictions(np.array([0, 1, 3]), np.array([3, 1, 2]), np.array(["a", "b", "c"]), space)
     assert draw_wrong_images(lambda row: np.zeros((4, 6, 3), np.uint8), answers, tmp_path / "x.png") == 2
     found = [(axes.get_title(), axes.get_xlabel()) for axes in figures[0].axes]
     assert found == [("on\nyoung", "off\nold"), ("off\nold", "young")]  # Without confidences, in their own order.

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.report.html.pages import Card, Section, write_page
+from soups.report.html.pages import ImageCard, Section, write_page
 
 
 def test_a_page_holds_its_pictures_and_escapes_its_words(tmp_path: Path) -> None:
     pixels = np.full((20, 30, 3), (200, 40, 40), dtype=np.uint8)
     cards = [
-        Card("<script>alert(1)</script>.png", pixels, first="is a&b", second="<b>bold</b>", note='"quoted"'),
-        Card("without.png", None),
+        ImageCard("<script>alert(1)</script>.png", pixels, first="is a&b", second="<b>bold</b>", note='"quoted"'),
+        ImageCard("without.png", None),
     ]
     path = tmp_path / "pages" / "page.html"
     write_page(path, "A <title>", ["one & two"], [Section("First", cards, "a note"), Section("Empty", [])])
@@ -26,5 +26,5 @@ def test_a_page_holds_its_pictures_and_escapes_its_words(tmp_path: Path) -> None
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (9, 9, 3), dtype=np.uint8)
     for name in ("one.html", "two.html"):
-        write_page(tmp_path / name, "t", [], [Section("s", [Card("n", pixels)])])
+        write_page(tmp_path / name, "t", [], [Section("s", [ImageCard("n", pixels)])])
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
