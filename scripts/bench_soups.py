@@ -248,9 +248,9 @@ def seconds(function: Callable[[], object]) -> float:
 
 def time_greedy(given: cli.ParsedSettings[BenchSettings]) -> None:
     """Greedy that looks at everything, greedy that stops, and the learned soup of a run, in turns."""
-    bench = open_context(given.settings, given.names)
-    pool, card = pool_of(bench)
-    judge = LazyJudge(bench, (pool, card))
+    context = open_context(given.settings, given.names)
+    pool, card = pool_of(context)
+    judge = LazyJudge(context, (pool, card))
     # As the original code has it: every candidate is judged on all images, the best single model too.
     unknown = Pool(tuple(replace(ingredient, known=None) for ingredient in pool.ingredients), pool.start)
     judge(pool.ingredients[0].load())  # Imports, images and memory are no part of what is compared.
@@ -261,8 +261,8 @@ def time_greedy(given: cli.ParsedSettings[BenchSettings]) -> None:
     ]
     turns = [[timed(*way) for way in ways] for _ in range(given.settings.repeats)]
     whole, stopped = turns[0][0][1], turns[0][1][1]
-    print(f"run {bench.run.name}: {len(pool.ingredients)} models, {whole.decisions[0]['images']} validation images")
-    tell_images(whole, stopped, bench.evaluation.metric)
+    print(f"run {context.run.name}: {len(pool.ingredients)} models, {whole.decisions[0]['images']} validation images")
+    tell_images(whole, stopped, context.evaluation.metric)
     names = ["greedy, every candidate in full", "greedy that stops", "learned"]
     seconds_only = [[taken for taken, _ in turn] for turn in turns]
     print_turns("time of the recipe, everything loaded", names, seconds_only, "full greedy")

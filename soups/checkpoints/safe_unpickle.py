@@ -112,7 +112,7 @@ class BoundedStream:
 
 
 def check_opcodes(stream: Any, size: int) -> None:
-    """Read one pickle of a stream, up to its end, and raise `UnsafePickle` for instructions that no checkpoint needs."""
+    """Read one pickle of a stream to its end and raise `UnsafePickle` for opcodes that no checkpoint needs."""
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name not in _OPCODES:
             raise UnsafePickle(f"the pickle instruction {opcode.name}")

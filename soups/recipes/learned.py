@@ -66,8 +66,8 @@ def learned(
         seed: which images share a batch.
 
     Returns:
-        The soup. `options` holds `per` and `coefficients` (block → one number per ingredient), of which `mixing.mix_states`
-        makes the same bits again; `coefficients` are the means over all numbers of the network.
+        The soup. `options` holds `per` and `coefficients` (block → one number per ingredient), of which
+        `mixing.mix_states` makes the same bits again; `coefficients` are the means over all numbers of the network.
 
     Raises:
         UsageError: an option out of range, or unknown.

@@ -101,7 +101,7 @@ def tied_groups(state: "State") -> dict[str, str]:
 
 
 def common_tied_groups(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
-    """What `tied_groups` would say of names that are tied in two states of the same names, in the order of the first."""
+    """Return `tied_groups` of the names that are tied in both of two states, in the order of the first."""
     first: dict[tuple[str, str], str] = {}
     return {key: first.setdefault((one[key], other[key]), key) for key in one}
 

@@ -203,7 +203,7 @@ def _prepare(geometry: Geometry, path: Path) -> np.ndarray:
 
 
 def try_image(geometry: Geometry, path: Path) -> np.ndarray | DataError:
-    """The pixels of an image at a size, (S, S, 3) uint8, or what is wrong with it; for threads under one `suppress_pillow_warnings`."""
+    """Return the pixels of an image, (S, S, 3) uint8, or the error; call it under `suppress_pillow_warnings`."""
     try:
         return resize_and_crop(read_pixels(path), geometry)
     except DataError as error:

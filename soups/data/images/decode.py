@@ -136,7 +136,7 @@ def _pixels(path: Path) -> np.ndarray:
 
 
 def pil_to_array(opened: "Image.Image") -> np.ndarray:
-    """The pixels of an opened picture, as `decode` gives those of its file; to be called under `suppress_pillow_warnings`.
+    """Return the pixels of an opened picture, as `decode` does for its file, under `suppress_pillow_warnings`.
 
     Raises:
         Exception: of nearly any kind, where the rest of its file turns out to be damaged.

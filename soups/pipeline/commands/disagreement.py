@@ -69,15 +69,15 @@ def list_disagreement(given: cli.ParsedSettings[DisagreementSettings]) -> None:
 
 def _of_models(given: cli.ParsedSettings[DisagreementSettings]) -> MemberVotes:
     settings = given.settings
-    bench = open_context(settings, given.names)
-    run = bench.run
+    context = open_context(settings, given.names)
+    run = context.run
     if settings.on not in evaluation_sets(run.samples):
         known = ", ".join(evaluation_sets(run.samples))
         raise UsageError(f"--on {settings.on}: no such set of images", expected=f"one of {known}")
     named = [find_model(name, run, settings.run) for name in settings.members or ()]
     paths = named or list(pool_paths(run).values())
-    space = common_space(bench, paths)
-    tables = np.stack([bench.probabilities(path, [settings.on], space)[settings.on] for path in paths])
+    space = common_space(context, paths)
+    tables = np.stack([context.probabilities(path, [settings.on], space)[settings.on] for path in paths])
     rows = set_rows(run.samples, settings.on)
     files = image_paths(rows, run)
     return MemberVotes(
@@ -86,7 +86,7 @@ def _of_models(given: cli.ParsedSettings[DisagreementSettings]) -> MemberVotes:
         tables.argmax(axis=2),
         space,
         rows["image"].tolist(),
-        bench.labels(settings.on, space),
+        context.labels(settings.on, space),
         divergence(tables),
         lambda row: thumbnail(files[row]),
         run,

@@ -87,19 +87,19 @@ def explain(given: cli.ParsedSettings[ExplainSettings]) -> None:
     """
     settings = given.settings
     check_method(settings.maps.method)
-    bench, path = open_context_of_model(given)
-    limit_threads(bench.runtime.threads)
-    classifier, card = load_model(bench.run, path)
-    space = bench.space_of(path)
+    context, path = open_context_of_model(given)
+    limit_threads(context.runtime.threads)
+    classifier, card = load_model(context.run, path)
+    space = context.space_of(path)
     if settings.class_name is not None and settings.class_name not in space.names:
         raise unknown_name("class", settings.class_name, space.names)
-    classifier.to(bench.runtime.device)
-    model = ExplainedModel(path, classifier, card, space, class_order(card, space, path, bench.run.name))
+    classifier.to(context.runtime.device)
+    model = ExplainedModel(path, classifier, card, space, class_order(card, space, path, context.run.name))
     if settings.images:
-        shown = images_of_files(bench, path, settings.images, space, (classifier, card))
+        shown = images_of_files(context, path, settings.images, space, (classifier, card))
         cases = select_all(shown)
     else:
-        shown = images_of_set(bench, path, settings.on, space)
+        shown = images_of_set(context, path, settings.on, space)
         cases = select_informative(shown, settings.count)
     pixels = shown.images.take([case.row for case in cases])
     told = settings.maps.model_copy(
@@ -108,9 +108,9 @@ def explain(given: cli.ParsedSettings[ExplainSettings]) -> None:
     read = describe_layers(classifier, pixels, card.preprocessing, told.method, told.target_layer)
     own = _own_maps(model, shown, cases, settings.class_name, told)
     maps = list(own)
-    for name, ingredient in _ingredients(model, bench, settings):
-        maps += _ingredient_maps(name, ingredient, own, shown, bench, told)
-    folder = Path(settings.output or bench.run.folder / "output" / "explain" / f"{path.stem}_{told.method}")
+    for name, ingredient in _ingredients(model, context, settings):
+        maps += _ingredient_maps(name, ingredient, own, shown, context, told)
+    folder = Path(settings.output or context.run.folder / "output" / "explain" / f"{path.stem}_{told.method}")
     heading = f"{path.stem}: {told.method} of {shown.what}, from {read}"
     files = _write(model, shown, cases, maps, folder, heading)
     if told.faithfulness:
@@ -161,7 +161,7 @@ def _heats(
 
 
 def _ingredients(
-    model: ExplainedModel, bench: RunContext, settings: ExplainSettings
+    model: ExplainedModel, context: RunContext, settings: ExplainSettings
 ) -> Iterator[tuple[str, ExplainedModel]]:
     """Those of a soup of several with the greatest coefficients, one after the other; missing files are told of."""
     from soups.models.build import build_with_weights
@@ -172,7 +172,7 @@ def _ingredients(
         return
     folder = run_folder_of(model.path)
     run_settings = settings.run.model_copy(update={"runs_folder": str(folder.parent)}) if folder else settings.run
-    run = existing_run(run_settings, folder.name) if folder else bench.run
+    run = existing_run(run_settings, folder.name) if folder else context.run
     library = IngredientIndex(model.path, run, settings)
     for part in sorted(parts, key=lambda part: (-part.coefficient, part.name))[: settings.ingredients]:
         try:
@@ -181,7 +181,7 @@ def _ingredients(
             logger.warning("without the maps of an ingredient: %s", error.problem)
             continue
         classifier = build_with_weights(card.architecture, card.classes, ingredient.load(), part.name)
-        classifier.to(bench.runtime.device)
+        classifier.to(context.runtime.device)
         yield part.name, replace(model, classifier=classifier)
 
 
@@ -190,14 +190,14 @@ def _ingredient_maps(
     model: ExplainedModel,
     own: Sequence[ExplanationMap],
     shown: PredictedImages,
-    bench: RunContext,
+    context: RunContext,
     told: MapSettings,
 ) -> list[ExplanationMap]:
     """An ingredient's maps for the class that the soup's first map of each case is of."""
     maps = [map for map in own if map.role != "truth"]
     cases, labels = [map.case for map in maps], np.array([map.label for map in maps])
-    images, batch = shown.images.part([case.row for case in cases]), bench.evaluation.eval_batch_size
-    logits = compute_logits(model.classifier, images, model.card.preprocessing, bench.runtime, batch)
+    images, batch = shown.images.part([case.row for case in cases]), context.evaluation.eval_batch_size
+    logits = compute_logits(model.classifier, images, model.card.preprocessing, context.runtime, batch)
     chances = probabilities(logits[:, model.order])[np.arange(len(cases)), labels]
     parts = zip(cases, labels, chances, _heats(model, shown, cases, labels, told), strict=True)
     return [ExplanationMap(case, name, int(label), float(chance), heat) for case, label, chance, heat in parts]

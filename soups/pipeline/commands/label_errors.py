@@ -174,25 +174,25 @@ def _model(run: Run, there: bool, settings: LabelErrorsSettings) -> "tuple[Class
 
 def _of_the_pool(given: cli.ParsedSettings[LabelErrorsSettings], factors: list[Factor]) -> LabelEvidence:
     """The mean of the fine-tunes' probabilities, on validation images alone: the others were trained on."""
-    bench = open_context(given.settings, given.names)
-    rows = set_rows(bench.run.samples, "val")
+    context = open_context(given.settings, given.names)
+    rows = set_rows(context.run.samples, "val")
     if set(rows["split"]) != {"val"}:
         raise DataError(
-            f"run {bench.run.name!r} has no validation images: its models were trained on all others",
+            f"run {context.run.name!r} has no validation images: its models were trained on all others",
             next_step="leave --from-pool out for a cross-validated head",
         )
-    return LabelEvidence(rows, {factor.name: _pool_says(bench, factor) for factor in factors})
+    return LabelEvidence(rows, {factor.name: _pool_says(context, factor) for factor in factors})
 
 
-def _pool_says(bench: RunContext, factor: Factor) -> np.ndarray:
-    space = bench.run.space
-    tables = [bench.probabilities(path, ["val"])["val"] for path in pool_paths(bench.run).values()]
+def _pool_says(context: RunContext, factor: Factor) -> np.ndarray:
+    space = context.run.space
+    tables = [context.probabilities(path, ["val"])["val"] for path in pool_paths(context.run).values()]
     mean = np.mean(tables, axis=0)
     if factor.name == WHOLE:
         return mean
     if factor not in space.factors:
         raise UsageError(
-            f"--factors {factor.name}: run {bench.run.name!r} was not trained on it",
+            f"--factors {factor.name}: run {context.run.name!r} was not trained on it",
             expected=f"some of {', '.join(space.factor_names)}",
             next_step="name them with --factors, or leave --from-pool out",
         )

@@ -47,38 +47,38 @@ def run_main(given: cli.ParsedSettings[MainSettings]) -> None:
         return
     scored = bool(recipes) and (settings.scores or not set(recipes) <= set(UNJUDGED))
     scoring = settings.inspect or judging or scored
-    bench = open_context(open_or_import_pool(given), given.names, scoring=scoring)
+    context = open_context(open_or_import_pool(given), given.names, scoring=scoring)
     if settings.inspect:  # First, because a model that does not belong may be one that cannot be scored.
-        _inspect(bench, settings)
+        _inspect(context, settings)
         if not (recipes or judging or settings.learning_curves):
             return
     if scoring:
-        warn_if_misordered(bench)
+        warn_if_misordered(context)
     if settings.eval_individual_models:
-        lines = evaluate_individuals(bench)
-        logger.info("%s: %d fine-tunes", bench.run.individual_results, len(lines))
+        lines = evaluate_individuals(context)
+        logger.info("%s: %d fine-tunes", context.run.individual_results, len(lines))
     if recipes:
-        _make_soups(bench, settings, options)
+        _make_soups(context, settings, options)
     if settings.report:
         from soups.pipeline.compare.report import print_comparison
 
-        print_comparison(bench)
+        print_comparison(context)
     if settings.learning_curves or own_plot:
-        _learning_curves(bench, settings)
+        _learning_curves(context, settings)
     if own_plot:
         from soups.pipeline.compare.report import plot_run
 
-        plot_run(bench)
+        plot_run(context)
 
 
-def _learning_curves(bench: RunContext, settings: MainSettings) -> None:
+def _learning_curves(context: RunContext, settings: MainSettings) -> None:
     from soups.pipeline.train.learning_curves import draw_learning_curves
 
     each = settings.learning_curves
-    if not draw_learning_curves(bench.run, bench.evaluation.metric, each=each) and each:
+    if not draw_learning_curves(context.run, context.evaluation.metric, each=each) and each:
         raise DataError(
-            f"run {bench.run.name!r}: no fine-tune has a log of its training",
-            expected=f"{bench.run.folder / 'logs' / 'training'}/<model>.jsonl, which finetune.py writes",
+            f"run {context.run.name!r}: no fine-tune has a log of its training",
+            expected=f"{context.run.folder / 'logs' / 'training'}/<model>.jsonl, which finetune.py writes",
             next_step="leave --learning-curves out: models that were made elsewhere have none",
         )
 
@@ -98,13 +98,13 @@ def _without_models_to_judge(given: cli.ParsedSettings[MainSettings]) -> None:
         plot_original(Path(settings.results), settings.val_set, settings.test_set)
 
 
-def _make_soups(bench: RunContext, settings: MainSettings, options: Mapping[str, dict[str, Any]]) -> None:
+def _make_soups(context: RunContext, settings: MainSettings, options: Mapping[str, dict[str, Any]]) -> None:
     """A soup by each recipe, told its options."""
     from soups.pipeline.soup.make import make_soup
 
-    bench, start = _chosen(bench, settings)
+    context, start = _chosen(context, settings)
     for recipe, told in options.items():
-        make_soup(bench, _order(settings, recipe, told, start))
+        make_soup(context, _order(settings, recipe, told, start))
 
 
 def _recipes(settings: MainSettings) -> list[str]:
@@ -124,17 +124,17 @@ def _recipes(settings: MainSettings) -> list[str]:
     return recipes
 
 
-def _chosen(bench: RunContext, settings: MainSettings) -> tuple[RunContext, Path | None]:
-    """The bench with the ingredients that the user names alone, and the start where one is named."""
+def _chosen(context: RunContext, settings: MainSettings) -> tuple[RunContext, Path | None]:
+    """The context with the ingredients that the user names alone, and the start where one is named."""
     from soups.pipeline.run.model_files import find_model
     from soups.pipeline.soup.ingredients import select_ingredients
 
-    run = bench.run
+    run = context.run
     start = None if settings.start is None else find_model(settings.start, run, settings.run)
     names = select_ingredients(run, settings.run, settings.ingredients, start)
     if settings.ingredients is None and len(names) == len(pool_paths(run)):
-        return bench, start
-    return replace(bench, run=replace(run, only=frozenset(names))), start
+        return context, start
+    return replace(context, run=replace(run, only=frozenset(names))), start
 
 
 def _order(settings: MainSettings, recipe: str, options: dict[str, Any], start: Path | None) -> "SoupRequest":
@@ -160,18 +160,18 @@ def _order(settings: MainSettings, recipe: str, options: dict[str, Any], start: 
 def _rebuild(given: cli.ParsedSettings[MainSettings]) -> None:
     from soups.pipeline.soup.rebuild import rebuild
 
-    def bench_of(run: Run) -> RunContext:
+    def context_of(run: Run) -> RunContext:
         run_settings = given.settings.run.model_copy(update={"name": run.name, "runs_folder": str(run.folder.parent)})
         return open_context(given.settings.model_copy(update={"run": run_settings}), given.names, scoring=False)
 
-    rebuild(given.settings, given.names, bench_of)
+    rebuild(given.settings, given.names, context_of)
 
 
-def _inspect(bench: RunContext, settings: MainSettings) -> None:
+def _inspect(context: RunContext, settings: MainSettings) -> None:
     from soups.pipeline.run.model_files import find_model
     from soups.pipeline.soup.inspect import inspect
 
-    inspect(bench, None if settings.start is None else find_model(settings.start, bench.run, settings.run))
+    inspect(context, None if settings.start is None else find_model(settings.start, context.run, settings.run))
 
 
 def _download(settings: MainSettings) -> None:

@@ -54,26 +54,28 @@ def predict(given: cli.ParsedSettings[InferenceSettings]) -> None:
     if way == "hard_voting" and any(name.lower().endswith(".csv") for name in settings.hard_voting or ()):
         _vote_of_tables(settings)
         return
-    bench = open_context(settings, given.names, may_differ=_OF_TEST if "test_location" in given.names else ())
-    ballots = build_single_model_ensembles(settings, bench) if settings.each else [build_ensemble(settings, bench, way)]
-    bench = _with_test_images(bench, settings, given.names)
-    rows = set_rows(bench.run.samples, SET)
+    context = open_context(settings, given.names, may_differ=_OF_TEST if "test_location" in given.names else ())
+    ballots = (
+        build_single_model_ensembles(settings, context) if settings.each else [build_ensemble(settings, context, way)]
+    )
+    context = _with_test_images(context, settings, given.names)
+    rows = set_rows(context.run.samples, SET)
     if rows.empty:
         raise DataError(
-            f"run {bench.run.name!r} has no test images",
+            f"run {context.run.name!r} has no test images",
             expected="a folder `test` in the data location",
             next_step="give the images: --test-location DIR",
         )
     images = rows["image"].tolist()
-    sheet = _sheet(settings, bench.run, images)
-    truths = [_truth(settings, bench, ballot.space, images) for ballot in ballots]
+    sheet = _sheet(settings, context.run, images)
+    truths = [_truth(settings, context, ballot.space, images) for ballot in ballots]
     models = {path: expert.space for ballot in ballots for expert in ballot.experts for path in expert.paths}
-    shards = split_into_shards(bench, settings.shard_size, len(models))
+    shards = split_into_shards(context, settings.shard_size, len(models))
     failed = compute_missing(shards, models)
     lost = {each.piece.path for each in failed}
     for ballot, truth in zip(ballots, truths, strict=True):
         if lost.isdisjoint(path for expert in ballot.experts for path in expert.paths):
-            path = _output(settings, bench.run.folder, ballot.name)
+            path = _output(settings, context.run.folder, ballot.name)
             _write(path, ballot, shards, sheet, truth)
             print(path, flush=True)
     if failed:
@@ -118,15 +120,15 @@ def _way_of_voting(settings: InferenceSettings) -> str | None:
     return ways[0] if ways else None
 
 
-def _with_test_images(bench: RunContext, settings: InferenceSettings, given: frozenset[str]) -> RunContext:
-    """The bench with the test images of --test-location, where that is given."""
-    location, recorded = settings.data.test_location, bench.run.recorded.data
+def _with_test_images(context: RunContext, settings: InferenceSettings, given: frozenset[str]) -> RunContext:
+    """The context with the test images of --test-location, where that is given."""
+    location, recorded = settings.data.test_location, context.run.recorded.data
     whole = recorded.limit is None  # Else the run's table has some of the images alone; who names them wants all.
     if "test_location" not in given or location is None or (location == recorded.test_location and whole):
-        return bench
+        return context
     import pandas as pd
 
-    run = bench.run
+    run = context.run
     named = {name: getattr(settings.data, name) for name in _OF_TEST if name in given}
     elsewhere = recorded.model_copy(update={**named, "limit": None})
     joint = run.recorded.joint_space
@@ -137,7 +139,7 @@ def _with_test_images(bench: RunContext, settings: InferenceSettings, given: fro
     others = run.samples[run.samples["split"] != "test"]
     table = pd.concat([others, test], ignore_index=True).fillna("").astype(str)
     settled = run.recorded.model_copy(update={"data": elsewhere})
-    return dataclasses.replace(bench, run=dataclasses.replace(run, recorded=settled, table=table))
+    return dataclasses.replace(context, run=dataclasses.replace(run, recorded=settled, table=table))
 
 
 def _sheet(settings: InferenceSettings, run: Run, images: list[str]) -> SubmissionTable:
@@ -209,9 +211,9 @@ def _vote_of_tables(settings: InferenceSettings) -> None:
     print(path)
 
 
-def _truth(settings: InferenceSettings, bench: RunContext, space: LabelSpace, images: list[str]) -> np.ndarray:
+def _truth(settings: InferenceSettings, context: RunContext, space: LabelSpace, images: list[str]) -> np.ndarray:
     """(N,) int64, the true classes; none where not all are known."""
-    labels = bench.labels(SET, space)
+    labels = context.labels(SET, space)
     if settings.ground_truth is not None:
         labels = space.encode(read_truth(find_table(Path(settings.ground_truth), "--ground-truth"), images, space))
     return labels if (labels >= 0).all() else labels[:0]

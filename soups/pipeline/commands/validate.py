@@ -60,18 +60,18 @@ def _means_tables(settings: ValidationSettings) -> bool:
 
 def _validate_model(given: cli.ParsedSettings[ValidationSettings], method: str | None) -> None:
     settings = given.settings
-    bench, path = open_context_of_model(given)
-    _tell_without_effect(given, bench)
-    run, space = bench.run, bench.space_of(path)
-    outputs, labels = bench.probabilities(path, ["val"], space)["val"], bench.labels("val", space)
+    context, path = open_context_of_model(given)
+    _tell_without_effect(given, context)
+    run, space = context.run, context.space_of(path)
+    outputs, labels = context.probabilities(path, ["val"], space)["val"], context.labels("val", space)
     if (labels < 0).any():
         raise DataError(f"run {run.name!r}: validation images without a label", expected="labels to validate against")
-    answers = LabelledPredictions(labels, outputs.argmax(axis=1), bench.groups("val"), space, outputs.max(axis=1))
+    answers = LabelledPredictions(labels, outputs.argmax(axis=1), context.groups("val"), space, outputs.max(axis=1))
     print(validation_text(path.stem, answers))
     write_table(run.folder / "output" / f"{path.stem}_classes.csv", class_table_frame(answers))
     preprocessing = run.card_of(path).preprocessing
     images = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache).images
-    maps = draw_wrong_maps(bench, path, answers, images, method, settings.images) if method is not None else ({}, "")
+    maps = draw_wrong_maps(context, path, answers, images, method, settings.images) if method is not None else ({}, "")
     figures = run.folder / "figures"
     draw_validation_figures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images, maps)
 
@@ -87,12 +87,12 @@ def open_context_of_model(given: cli.ParsedSettings[OneModel]) -> tuple[RunConte
         folder = run_folder_of(Path(settings.model_name))
         if folder is not None:
             return _bench_in(given, folder), Path(settings.model_name)
-    bench = open_context(settings, given.names, may_differ={"split_seed"})
-    path = find_model(settings.model_name, bench.run, settings.run) if settings.model_name else default_model(bench)
+    context = open_context(settings, given.names, may_differ={"split_seed"})
+    path = find_model(settings.model_name, context.run, settings.run) if settings.model_name else default_model(context)
     folder = run_folder_of(path)
-    if folder is not None and folder != bench.run.folder.resolve():
-        bench = _bench_in(given, folder)
-    return bench, path
+    if folder is not None and folder != context.run.folder.resolve():
+        context = _bench_in(given, folder)
+    return context, path
 
 
 def _bench_in(given: cli.ParsedSettings[OneModel], folder: Path) -> RunContext:
@@ -101,8 +101,8 @@ def _bench_in(given: cli.ParsedSettings[OneModel], folder: Path) -> RunContext:
     return open_context(settings, given.names, may_differ={"split_seed"})
 
 
-def _tell_without_effect(given: cli.ParsedSettings[ValidationSettings], bench: RunContext) -> None:
-    own, seed = bench.run.recorded.data.split_seed, given.settings.data.split_seed
+def _tell_without_effect(given: cli.ParsedSettings[ValidationSettings], context: RunContext) -> None:
+    own, seed = context.run.recorded.data.split_seed, given.settings.data.split_seed
     if ("split_seed" in given.names and seed != own) or given.settings.random_seed is not None:
         logger.info("seeds have no effect here: a model is validated on its run's own split (--split-seed %d)", own)
     if given.settings.ground_truth is not None:

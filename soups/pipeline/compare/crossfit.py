@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _SEED = 0  # Of the halves.
 
 
-def cross_fitted_scores(bench: RunContext, orders: Sequence[SoupRequest]) -> dict[str, float]:
+def cross_fitted_scores(context: RunContext, orders: Sequence[SoupRequest]) -> dict[str, float]:
     """Validation accuracies in [0, 1] that did not choose what they score.
 
     The validation images are halved, groups kept whole. The best single model, the soup of each recipe, its vote with
@@ -44,22 +44,22 @@ def cross_fitted_scores(bench: RunContext, orders: Sequence[SoupRequest]) -> dic
     What was found is kept in the run's `logs/crossfit.jsonl` for each pool, metric and options.
 
     Args:
-        bench: the run.
+        context: the run.
         orders: the soups; their budgets do not count here.
 
     Returns:
         `best_single`, `ensemble_selection`, and for each recipe `<recipe>_soup` and `<recipe>_soup_and_best_single` →
         accuracy; empty where there are no validation images, or only one.
     """
-    run = bench.run
+    run = context.run
     if (run.samples["split"] == "val").sum() < 2:
         return {}
     key = fingerprint(
         {
             "pool": pool_key(run.hashes(pool_paths(run).values())),
             "split": run.fingerprints[1],
-            "metric": bench.evaluation.metric,
-            "precision": bench.runtime.precision,
+            "metric": context.evaluation.metric,
+            "precision": context.runtime.precision,
             "soups": {order.recipe: {"batchnorm": order.batchnorm, **order.options} for order in orders},
             "seed": _SEED,
         }
@@ -68,7 +68,7 @@ def cross_fitted_scores(bench: RunContext, orders: Sequence[SoupRequest]) -> dic
     for line in reversed(read_records(log)):
         if line.get("key") == key:
             return {name: scores["accuracy"] for name, scores in line["scores"].items()}
-    line = {"key": key, **_measure(bench, orders)}
+    line = {"key": key, **_measure(context, orders)}
     append_record(log, line)
     return {name: scores["accuracy"] for name, scores in line["scores"].items()}
 
@@ -102,15 +102,15 @@ def split_in_halves(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> tu
     return second, len(names) == len(labels)
 
 
-def _measure(bench: RunContext, orders: Sequence[SoupRequest]) -> dict[str, Any]:
-    labels, groups = bench.labels("val"), bench.groups("val")
+def _measure(context: RunContext, orders: Sequence[SoupRequest]) -> dict[str, Any]:
+    labels, groups = context.labels("val"), context.groups("val")
     second, whole = split_in_halves(labels, groups, _SEED)
     if not whole:
         logger.warning("cross-fitting: the validation images cannot be halved by group; halved by image")
     parts: dict[str, np.ndarray] = {}
     chosen: dict[str, list[Any]] = {}
-    pool, card = pool_of(bench)
-    half = _Half(bench, labels, pool_paths(bench.run), pool, card)
+    pool, card = pool_of(context)
+    half = _Half(context, labels, pool_paths(context.run), pool, card)
     for choosing, scoring in ((~second, second), (second, ~second)):
         rows, others = np.flatnonzero(choosing), np.flatnonzero(scoring)
         for name, (what, outputs) in half.outcomes(rows, others, orders).items():
@@ -128,7 +128,7 @@ def _measure(bench: RunContext, orders: Sequence[SoupRequest]) -> dict[str, Any]
 class _Half:
     """Chooses on some of the validation images, predicts others."""
 
-    bench: RunContext
+    context: RunContext
     labels: np.ndarray
     paths: Mapping[str, Path]
     pool: Pool
@@ -138,7 +138,7 @@ class _Half:
         self, rows: np.ndarray, others: np.ndarray, orders: Sequence[SoupRequest]
     ) -> dict[str, tuple[Any, np.ndarray]]:
         """Name → what the images `rows` chose, and its (K, C) probabilities of the images `others`."""
-        metric = METRICS[self.bench.evaluation.metric]
+        metric = METRICS[self.context.evaluation.metric]
         pool = replace(self.pool, ingredients=tuple(self._judged(part, rows) for part in self.pool.ingredients))
         best = min(pool.ingredients, key=lambda part: (-part.score, part.log_loss, part.name))
         single = self._rows(best, others)
@@ -160,7 +160,7 @@ class _Half:
 
     def _table(self, part: Ingredient) -> np.ndarray:
         """(N, C) kept probabilities of all validation images."""
-        return self.bench.probabilities(self.paths[part.name], ["val"])["val"]
+        return self.context.probabilities(self.paths[part.name], ["val"])["val"]
 
     def _rows(self, part: Ingredient, rows: np.ndarray) -> np.ndarray:
         return self._table(part)[rows]
@@ -168,7 +168,7 @@ class _Half:
     def _judged(self, part: Ingredient, rows: np.ndarray) -> Ingredient:
         """The ingredient as these images see it."""
         table, labels = self._rows(part, rows), self.labels[rows]
-        score, loss = METRICS[self.bench.evaluation.metric].score(table, labels), log_loss(table, labels)
+        score, loss = METRICS[self.context.evaluation.metric].score(table, labels), log_loss(table, labels)
         right = predictions(table) == labels
         verdict = Verdict(score, int((~right).sum()), len(right), True, loss, right.astype(np.int8))
         return replace(part, score=score, log_loss=loss, known=lambda: verdict)
@@ -177,8 +177,8 @@ class _Half:
         from soups.evaluation.judge import ValidationJudge
         from soups.models.build import build_empty
 
-        limit_threads(self.bench.runtime.threads)
-        whole = self.bench.set("val", self.card)
+        limit_threads(self.context.runtime.threads)
+        whole = self.context.set("val", self.card)
         part = replace(
             whole,
             images=MemoryCachedImages(whole.images.part(rows)),
@@ -191,12 +191,12 @@ class _Half:
             build_empty(self.card.architecture, self.card.classes),
             part,
             self.card.preprocessing,
-            self.bench.evaluation.metric,
-            self.bench.runtime,
-            self.bench.evaluation.eval_batch_size,
+            self.context.evaluation.metric,
+            self.context.runtime,
+            self.context.evaluation.eval_batch_size,
             np.sum([verdict.outcome == 0 for verdict in verdicts], axis=0),
         )
-        choose_batchnorm(judge, self.bench, pool, self.card, batchnorm)
+        choose_batchnorm(judge, self.context, pool, self.card, batchnorm)
         return judge
 
     def _predict(self, soup: Soup, judge: "ValidationJudge", rows: np.ndarray) -> np.ndarray:
@@ -205,8 +205,8 @@ class _Half:
 
         if len(soup.ingredients) == 1 and soup.coefficients == (1.0,):
             return self._rows(soup.ingredients[0], rows)
-        bench, classifier = self.bench, judge.classifier
+        context, classifier = self.context, judge.classifier
         classifier.load_state_dict(judge.settled(soup.state), strict=True)
-        images = bench.set("val", self.card).images.part(rows)
-        size = bench.evaluation.eval_batch_size
-        return probabilities(compute_logits(classifier, images, self.card.preprocessing, bench.runtime, size))
+        images = context.set("val", self.card).images.part(rows)
+        size = context.evaluation.eval_batch_size
+        return probabilities(compute_logits(classifier, images, self.card.preprocessing, context.runtime, size))

@@ -60,7 +60,7 @@ class _Contest:
         return self.entrant.label
 
     @property
-    def bench(self) -> RunContext:
+    def context(self) -> RunContext:
         """What scoring its models needs."""
         settings = self.entrant.settings
         evaluation = settings.evaluation.model_copy(update={"metric": self.run.recorded.metric})
@@ -72,7 +72,7 @@ class _Contest:
         Raises:
             UsageError: one is there with other settings.
         """
-        return plan(self.run, self.entrant.settings, self.bench.runtime, list(range(seeds)))
+        return plan(self.run, self.entrant.settings, self.context.runtime, list(range(seeds)))
 
 
 def compare_models(given: cli.ParsedSettings[CompareSettings]) -> None:
@@ -99,7 +99,7 @@ def compare_models(given: cli.ParsedSettings[CompareSettings]) -> None:
     entries = survivors.of(contests, lambda contest: _scored(contest, settings.seeds))
     if entries:
         folder = Path(settings.run.runs_folder) / f"{name}-{TABLE}"
-        _show(entries, contests[0].bench, settings.cost, folder, name)
+        _show(entries, contests[0].context, settings.cost, folder, name)
     survivors.tell()
 
 
@@ -196,7 +196,7 @@ def _measured(contest: _Contest) -> _Contest:
     """A network with its size and costs."""
     settings = contest.entrant.settings
     logger.info("%s: measuring its costs", contest.label)
-    costs = measure_costs(Task(0, canonicalize(settings.training), settings, contest.run.name, contest.bench.runtime))
+    costs = measure_costs(Task(0, canonicalize(settings.training), settings, contest.run.name, contest.context.runtime))
     return replace(contest, costs=costs)
 
 
@@ -213,37 +213,37 @@ def _trained(contest: _Contest, tasks: Sequence[Task], launch: LaunchSettings) -
     return contest
 
 
-def _shown_set(bench: RunContext) -> str:
+def _shown_set(context: RunContext) -> str:
     """Where accuracy is taken: the test set where its labels are known, else validation."""
-    return "test" if "test" in bench.labelled_sets() else "val"
+    return "test" if "test" in context.labelled_sets() else "val"
 
 
 def _scored(contest: _Contest, seeds: int) -> NetworkResult:
     """A network's row: what its fine-tunes say of the images, and its costs."""
-    bench, epochs = contest.bench, contest.entrant.settings.training.epochs
-    paths = {card.training["index"]: path for path, card in bench.run.finetunes().items()}
+    context, epochs = contest.context, contest.entrant.settings.training.epochs
+    paths = {card.training["index"]: path for path, card in context.run.finetunes().items()}
     chosen = [paths[index] for index in range(seeds)]
-    evaluate_individuals(bench, with_start=False)
-    name = _shown_set(bench)
-    outputs = tuple(bench.probabilities(path, [name])[name] for path in chosen)
-    speed = images_per_second(bench, chosen[0])
+    evaluate_individuals(context, with_start=False)
+    name = _shown_set(context)
+    outputs = tuple(context.probabilities(path, [name])[name] for path in chosen)
+    speed = images_per_second(context, chosen[0])
     return NetworkResult(contest.label, outputs, {**contest.costs, "epochs": epochs, "images_per_second": speed})
 
 
-def _show(entries: Sequence[NetworkResult], bench: RunContext, cost: str, folder: Path, name: str) -> None:
+def _show(entries: Sequence[NetworkResult], context: RunContext, cost: str, folder: Path, name: str) -> None:
     """Print the table, keep it as CSV and Markdown, and draw the figure."""
     import pandas as pd
 
-    shown = _shown_set(bench)
-    truth = SetTruth(bench.labels(shown), bench.groups(shown))
-    rows = network_rows(entries, truth, bench.run.space.names, cost)
+    shown = _shown_set(context)
+    truth = SetTruth(context.labels(shown), context.groups(shown))
+    rows = network_rows(entries, truth, context.run.space.names, cost)
     words = f"{len(truth.labels)} {'test' if shown == 'test' else 'validation'} images"
     write_table(folder / "models.csv", pd.DataFrame(flatten_rows(rows)))
     write_text(folder / "models.md", markdown_models(rows, cost) + "\n")
     draw_frontier(
         rows, folder / "frontier.png", title=f"{name}: accuracy and cost", images=f"accuracy on {words}", cost=cost
     )
-    groups = len(set(bench.groups(shown)))
+    groups = len(set(context.groups(shown)))
     print(f"comparison {name}: {words}" + f" of {groups} groups" * (groups != len(truth.labels)))
     print(format_models(rows, cost))
     print(folder / "frontier.png")

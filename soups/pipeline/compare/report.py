@@ -23,27 +23,27 @@ _CROSSFITTED = ("greedy", "learned")
 _ORIGINAL_FILES = ("individual_model_results.jsonl", "uniform_soup_results.jsonl", "greedy_soup_results.jsonl")
 
 
-def print_comparison(bench: RunContext) -> None:
+def print_comparison(context: RunContext) -> None:
     """Print the table and keep it in the run's output as CSV and Markdown."""
-    contenders = rows_of_run(bench, cross_fitted_scores(bench, _to_crossfit(bench)))
-    sets = {name: comparison.SetTruth(bench.labels(name), bench.groups(name)) for name in bench.labelled_sets()}
-    shifts = shift_sets(bench)
-    speed = images_per_second(bench, best_single(bench))
+    contenders = rows_of_run(context, cross_fitted_scores(context, _to_crossfit(context)))
+    sets = {name: comparison.SetTruth(context.labels(name), context.groups(name)) for name in context.labelled_sets()}
+    shifts = shift_sets(context)
+    speed = images_per_second(context, best_single(context))
     rows = comparison.compare(contenders, sets, shifts=shifts, speed=speed)
-    _keep(bench, rows)
-    print(_heading(bench, shifts))
+    _keep(context, rows)
+    print(_heading(context, shifts))
     print(comparison.format_table(rows))
 
 
-def shift_sets(bench: RunContext) -> list[str]:
+def shift_sets(context: RunContext) -> list[str]:
     """The sets whose accuracies are averaged."""
-    return [name for name in bench.labelled_sets() if name not in ("val", "test")]
+    return [name for name in context.labelled_sets() if name not in ("val", "test")]
 
 
-def _to_crossfit(bench: RunContext) -> list[SoupRequest]:
+def _to_crossfit(context: RunContext) -> list[SoupRequest]:
     """The soups that are cross-fitted, as they were asked for, with the BatchNorm statistics that they have."""
-    pool, soups = pool_key(bench.run.hashes(pool_paths(bench.run).values())), find_soups(bench)
-    wanted = {"pool": pool, "metric": bench.evaluation.metric}
+    pool, soups = pool_key(context.run.hashes(pool_paths(context.run).values())), find_soups(context)
+    wanted = {"pool": pool, "metric": context.evaluation.metric}
     orders = []
     for recipe in _CROSSFITTED:
         card = soups[recipe][1] if recipe in soups else None
@@ -53,32 +53,32 @@ def _to_crossfit(bench: RunContext) -> list[SoupRequest]:
     return orders
 
 
-def _heading(bench: RunContext, shifts: list[str]) -> str:
-    run = bench.run
-    groups = len(set(bench.groups("test"))) if "test" in bench.labelled_sets() else 0
-    images = len(bench.labels("test")) if groups else 0
+def _heading(context: RunContext, shifts: list[str]) -> str:
+    run = context.run
+    groups = len(set(context.groups("test"))) if "test" in context.labelled_sets() else 0
+    images = len(context.labels("test")) if groups else 0
     tested = f"{images} test images of {groups} groups" if groups != images else f"{images} test images"
-    parts = [f"run {run.name}: {len(pool_paths(run))} fine-tunes, {len(bench.labels('val'))} validation images"]
+    parts = [f"run {run.name}: {len(pool_paths(run))} fine-tunes, {len(context.labels('val'))} validation images"]
     parts += [tested] * bool(images) + [f"shifts {', '.join(shifts)}"] * bool(shifts)
     return ", ".join(parts)
 
 
-def _keep(bench: RunContext, rows: list[dict[str, Any]]) -> None:
+def _keep(context: RunContext, rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
-    folder = bench.run.folder / "output"
+    folder = context.run.folder / "output"
     write_table(folder / "comparison.csv", pd.DataFrame(rows))
     write_text(folder / "comparison.md", comparison.markdown_table(rows) + "\n")
 
 
-def plot_run(bench: RunContext) -> None:
+def plot_run(context: RunContext) -> None:
     """Draw the paper's figure from the run's results, and WiSE-FT's where there is one; prints the pictures' paths."""
-    run = bench.run
-    _plot_alphas(bench)
-    evaluate_individuals(bench)
+    run = context.run
+    _plot_alphas(context)
+    evaluate_individuals(context)
     ensemble = VoteSpec("soft_vote", "soft vote", "soft", tuple(pool_paths(run).values()))
-    evaluate_vote(bench, ensemble)
-    names, shifts = bench.labelled_sets(), shift_sets(bench)
+    evaluate_vote(context, ensemble)
+    names, shifts = context.labelled_sets(), shift_sets(context)
     if "test" not in names or not shifts:
         raise DataError(
             f"run {run.name!r}: the figure needs a labelled test set and shift sets",
@@ -97,9 +97,9 @@ def plot_run(bench: RunContext) -> None:
     print(path)
 
 
-def _plot_alphas(bench: RunContext) -> None:
+def _plot_alphas(context: RunContext) -> None:
     """WiSE-FT's figure, if the run's models were interpolated with their start."""
-    run, metric = bench.run, bench.evaluation.metric
+    run, metric = context.run, context.evaluation.metric
     curve = alpha_curve.curve_of(read_records(run.folder / "logs" / "wise_ft_soup.jsonl"), metric)
     if curve is not None:
         path = run.folder / "figures" / "wise_ft.png"

@@ -40,54 +40,54 @@ class VoteSpec:
     """For `weighted`."""
 
 
-def rows_of_run(bench: RunContext, crossfitted: Mapping[str, float] | None = None) -> list[ComparisonRow]:
+def rows_of_run(context: RunContext, crossfitted: Mapping[str, float] | None = None) -> list[ComparisonRow]:
     """The best single model first, then every soup of the run that was made, then the votes, which are logged.
 
     Args:
-        bench: the run; models that the logs do not know yet are scored.
+        context: the run; models that the logs do not know yet are scored.
         crossfitted: what `crossfit.crossfitted` says.
     """
     crossfitted = crossfitted or {}
-    names, best = bench.labelled_sets(), best_single(bench)
-    pool = pool_key(bench.run.hashes(pool_paths(bench.run).values()))
+    names, best = context.labelled_sets(), best_single(context)
+    pool = pool_key(context.run.hashes(pool_paths(context.run).values()))
     found = [
         ComparisonRow(
             f"best single ({best.stem})",
-            bench.probabilities(best, names),
+            context.probabilities(best, names),
             crossfitted=crossfitted.get("best_single"),
         )
     ]
-    for recipe, (path, card) in find_soups(bench).items():
+    for recipe, (path, card) in find_soups(context).items():
         current = is_current(card, pool)
         note = card.soup.summary if card.soup else ""
         found.append(
             ComparisonRow(
                 f"{recipe} soup",
-                bench.probabilities(path, names),
+                context.probabilities(path, names),
                 note=note if current else f"{note}; made of an earlier pool, make it again",
                 crossfitted=crossfitted.get(f"{recipe}_soup") if current else None,
             )
         )
-    for ballot in _ballots(bench, best, pool):
-        outputs = evaluate_vote(bench, ballot)
+    for ballot in _ballots(context, best, pool):
+        outputs = evaluate_vote(context, ballot)
         found.append(
             ComparisonRow(
                 ballot.label,
                 outputs,
                 shares=ballot.rule == "hard",
                 models=len(ballot.paths),
-                note=_ballot_note(ballot, len(pool_paths(bench.run))),
+                note=_ballot_note(ballot, len(pool_paths(context.run))),
                 crossfitted=crossfitted.get(ballot.key),
             )
         )
     return found
 
 
-def find_soups(bench: RunContext) -> dict[str, tuple[Path, Card]]:
+def find_soups(context: RunContext) -> dict[str, tuple[Path, Card]]:
     """Recipe → file and card of each soup that was made."""
     found = {}
     for recipe in RECIPES:
-        path = bench.run.soup_path(recipe)
+        path = context.run.soup_path(recipe)
         card = read_card(path) if path.exists() else None
         if card is not None:
             found[recipe] = path, card
@@ -107,9 +107,9 @@ def is_current(card: Card, pool: str) -> bool:
     return card.soup is None or card.soup.request.get("pool") == pool
 
 
-def _ballots(bench: RunContext, best: Path, pool: str) -> list[VoteSpec]:
-    paths = tuple(pool_paths(bench.run).values())
-    counts = _selected(bench, paths, pool)
+def _ballots(context: RunContext, best: Path, pool: str) -> list[VoteSpec]:
+    paths = tuple(pool_paths(context.run).values())
+    counts = _selected(context, paths, pool)
     chosen = [(path, count) for path, count in zip(paths, counts, strict=True) if count]
     ballots = [
         VoteSpec("soft_vote", "soft vote", "soft", paths),
@@ -122,52 +122,52 @@ def _ballots(bench: RunContext, best: Path, pool: str) -> list[VoteSpec]:
             tuple(count for _, count in chosen),
         ),
     ]
-    if (soup := _soup_to_vote(bench, best, pool)) is not None:
+    if (soup := _soup_to_vote(context, best, pool)) is not None:
         key, label = f"{SOUP_VOTED}_soup_and_best_single", f"{SOUP_VOTED} soup + best single"
         ballots.append(VoteSpec(key, label, "soft", (soup, best)))
     return ballots
 
 
-def _soup_to_vote(bench: RunContext, best: Path, pool: str) -> Path | None:
+def _soup_to_vote(context: RunContext, best: Path, pool: str) -> Path | None:
     """The greedy soup, where it is of this pool and something else than the best single model."""
-    path, card = find_soups(bench).get(SOUP_VOTED, (None, None))
+    path, card = find_soups(context).get(SOUP_VOTED, (None, None))
     if card is None or card.soup is None or not is_current(card, pool):
         return None
     return path if [part.name for part in card.soup.ingredients] != [best.stem] else None
 
 
-def _selected(bench: RunContext, paths: tuple[Path, ...], pool: str) -> list[int]:
+def _selected(context: RunContext, paths: tuple[Path, ...], pool: str) -> list[int]:
     """How often each model is in the ensemble selection; from the log where that pool's is known."""
-    hashes, metric = bench.run.hashes(paths), bench.evaluation.metric
-    known = bench.run.results(bench.run.soup_results).get("ensemble_selection", {})
+    hashes, metric = context.run.hashes(paths), context.evaluation.metric
+    known = context.run.results(context.run.soup_results).get("ensemble_selection", {})
     if known.get("pool") == pool and known.get("metric") == metric:
         counts = dict(zip(known["members"], known["counts"], strict=True))
         return [counts.get(sha256, 0) for sha256 in hashes]
-    tables = [lambda path=path: bench.probabilities(path, ["val"])["val"] for path in paths]
-    return [int(count) for count in select_models(tables, bench.labels("val"), METRICS[metric])]
+    tables = [lambda path=path: context.probabilities(path, ["val"])["val"] for path in paths]
+    return [int(count) for count in select_models(tables, context.labels("val"), METRICS[metric])]
 
 
-def evaluate_vote(bench: RunContext, ballot: VoteSpec) -> dict[str, np.ndarray]:
+def evaluate_vote(context: RunContext, ballot: VoteSpec) -> dict[str, np.ndarray]:
     """Set → (N, C) what the voters say together; kept in the run's log of results."""
     weights = None if ballot.counts is None else np.array(ballot.counts, dtype=np.float64)
-    outcome = vote(bench, ballot.rule, ballot.paths, bench.labelled_sets(), weights)
-    scores = {name: all_scores(values, bench.labels(name)) for name, values in outcome.items()}
+    outcome = vote(context, ballot.rule, ballot.paths, context.labelled_sets(), weights)
+    scores = {name: all_scores(values, context.labels(name)) for name, values in outcome.items()}
     if ballot.rule == "hard":  # Vote shares are no probabilities.
         scores = {name: _without_probabilities(values) for name, values in scores.items()}
-    append_if_new(bench.run, result_line(bench, ballot.key, scores, **_members(bench, ballot)))
+    append_if_new(context.run, result_line(context, ballot.key, scores, **_members(context, ballot)))
     return outcome
 
 
-def _members(bench: RunContext, ballot: VoteSpec) -> dict[str, Any]:
-    hashes = bench.run.hashes(ballot.paths)
+def _members(context: RunContext, ballot: VoteSpec) -> dict[str, Any]:
+    hashes = context.run.hashes(ballot.paths)
     if ballot.counts is None:
         return {"members": sorted(hashes)}
     members = sorted(zip(hashes, ballot.counts, strict=True))
     return {
         "members": [sha256 for sha256, _ in members],
         "counts": [count for _, count in members],
-        "pool": pool_key(bench.run.hashes(pool_paths(bench.run).values())),
-        "metric": bench.evaluation.metric,
+        "pool": pool_key(context.run.hashes(pool_paths(context.run).values())),
+        "metric": context.evaluation.metric,
     }
 
 

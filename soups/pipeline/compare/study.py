@@ -52,10 +52,10 @@ def study(given: cli.ParsedSettings[StudySettings]) -> None:
     splits = []
     for one in repetitions:
         for order in orders:
-            make_soup(one.bench, order)
-        splits.append(_rows(one.bench, [order.recipe for order in orders]))
+            make_soup(one.context, order)
+        splits.append(_rows(one.context, [order.recipe for order in orders]))
     rows = pool_splits(splits)
-    names = [one.bench.run.name for one in repetitions]
+    names = [one.context.run.name for one in repetitions]
     _keep(Path(settings.run.runs_folder) / f"{base.run.name}-study", names, splits, rows)
     print(f"study of run {base.run.name}: {', '.join(names)}")
     print(format_study(rows))
@@ -65,7 +65,7 @@ def study(given: cli.ParsedSettings[StudySettings]) -> None:
 class _Repetition:
     """The experiment on one split."""
 
-    bench: RunContext
+    context: RunContext
     random_seed: int | None
     """Root seed of training; None: the original's plus the split seed."""
 
@@ -102,7 +102,7 @@ def _say_what_coincides(repetitions: Sequence[_Repetition]) -> None:
     """With few groups, or a `val/` folder, different seeds give the same split."""
     runs: dict[str, list[str]] = {}
     for one in repetitions:
-        runs.setdefault(one.bench.run.fingerprints[1], []).append(one.bench.run.name)
+        runs.setdefault(one.context.run.fingerprints[1], []).append(one.context.run.name)
     for names in runs.values():
         if len(names) > 1:
             logger.warning("%s: the same split; they differ in the seed of training alone", ", ".join(names))
@@ -133,7 +133,7 @@ def _finetuning(base: RunContext, settings: StudySettings, run: RunSettings, spl
 
 def _tasks(one: _Repetition, base: RunContext, settings: StudySettings) -> list[Task]:
     """The fine-tunes of a repetition that are not finished: the original's with its split, another seed of training."""
-    run = one.bench.run
+    run = one.context.run
     if run is base.run:
         return []
     place = RunSettings(name=run.name, runs_folder=settings.run.runs_folder)
@@ -149,19 +149,19 @@ def _tasks(one: _Repetition, base: RunContext, settings: StudySettings) -> list[
                 "cache": settings.cache.model_copy(update={"cache_size": card.training["cache_size"]}),
             }
         )
-        tasks += plan(run, own, one.bench.runtime, [card.training["index"]])
+        tasks += plan(run, own, one.context.runtime, [card.training["index"]])
     return tasks
 
 
-def _rows(bench: RunContext, recipes: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(context: RunContext, recipes: Sequence[str]) -> list[dict[str, Any]]:
     """The comparison of one split, under names that all splits share."""
     others = {f"{recipe} soup" for recipe in RECIPES} - {f"{recipe} soup" for recipe in recipes}
-    contenders = [one for one in rows_of_run(bench) if one.name not in others]
+    contenders = [one for one in rows_of_run(context) if one.name not in others]
     contenders[0] = replace(contenders[0], name=_BEST)
     if f"{SOUP_VOTED} soup" in (names := [one.name for one in contenders]) and _PAIR not in names:
         contenders.append(replace(contenders[0], name=_PAIR))  # There the soup is the best single model.
-    sets = {name: comparison.SetTruth(bench.labels(name)) for name in bench.labelled_sets()}
-    return comparison.compare(contenders, sets, shifts=shift_sets(bench), repeats=1)
+    sets = {name: comparison.SetTruth(context.labels(name)) for name in context.labelled_sets()}
+    return comparison.compare(contenders, sets, shifts=shift_sets(context), repeats=1)
 
 
 def _keep(

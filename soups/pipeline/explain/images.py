@@ -60,30 +60,30 @@ class ExplainedImage:
     """Its position among those shown."""
 
 
-def images_of_set(bench: RunContext, path: Path, name: str, space: LabelSpace) -> PredictedImages:
+def images_of_set(context: RunContext, path: Path, name: str, space: LabelSpace) -> PredictedImages:
     """All images of a labelled set.
 
     Raises:
         UsageError: there is no such set, or it has no labels.
     """
-    known = evaluation_sets(bench.run.samples)
+    known = evaluation_sets(context.run.samples)
     if name not in known:
         raise UsageError(f"--on {name}: no such set of images", expected=f"one of {', '.join(known)}")
-    labels = bench.labels(name, space)
+    labels = context.labels(name, space)
     if not len(labels) or (labels < 0).any():
         raise UsageError(
             f"--on {name}: images without a label, so nobody knows which are right",
             expected="a labelled set",
             next_step="name the images: python scripts/explain.py IMAGE …",
         )
-    outputs = bench.probabilities(path, [name], space)[name]
+    outputs = context.probabilities(path, [name], space)[name]
     return PredictedImages(
-        f"{name} images", bench.set(name, bench.run.card_of(path)).images, labels, outputs, bench.groups(name)
+        f"{name} images", context.set(name, context.run.card_of(path)).images, labels, outputs, context.groups(name)
     )
 
 
 def images_of_files(
-    bench: RunContext, path: Path, named: Sequence[str], space: LabelSpace, model: "tuple[Classifier, Card]"
+    context: RunContext, path: Path, named: Sequence[str], space: LabelSpace, model: "tuple[Classifier, Card]"
 ) -> PredictedImages:
     """Images, and all images of folders, that the user names; of the run's own among them the truth is known.
 
@@ -92,14 +92,14 @@ def images_of_files(
     """
     files = list(dict.fromkeys(file for name in named for file in _files(Path(name))))
     classifier, card = model
-    cache = bench.cache.cache
-    images = open_images(files, evaluation_geometry(card.preprocessing), cache, bench.run.image_cache)
-    batch = bench.evaluation.eval_batch_size
-    logits = compute_logits(classifier, images, card.preprocessing, bench.runtime, batch)
-    outputs = probabilities(logits[:, class_order(card, space, path, bench.run.name)])
-    samples = bench.run.samples
-    labels = encode_labels(bench.run.labels_in(samples, space), space)
-    known = {file.resolve(): label for file, label in zip(image_paths(samples, bench.run), labels, strict=True)}
+    cache = context.cache.cache
+    images = open_images(files, evaluation_geometry(card.preprocessing), cache, context.run.image_cache)
+    batch = context.evaluation.eval_batch_size
+    logits = compute_logits(classifier, images, card.preprocessing, context.runtime, batch)
+    outputs = probabilities(logits[:, class_order(card, space, path, context.run.name)])
+    samples = context.run.samples
+    labels = encode_labels(context.run.labels_in(samples, space), space)
+    known = {file.resolve(): label for file, label in zip(image_paths(samples, context.run), labels, strict=True)}
     truth = np.array([known.get(file.resolve(), -1) for file in files], dtype=np.int64)
     return PredictedImages("the named images", images, truth, outputs, np.array([str(file) for file in files]))
 

@@ -32,7 +32,7 @@ def parse_method(explain: Sequence[str] | None) -> str | None:
 
 
 def draw_wrong_maps(
-    bench: RunContext, path: Path, answers: LabelledPredictions, images: Images, method: str, most: int
+    context: RunContext, path: Path, answers: LabelledPredictions, images: Images, method: str, most: int
 ) -> tuple[dict[int, list[np.ndarray]], str]:
     """Overlays of the wrong images that are shown, by row, and what they are, in words.
 
@@ -44,10 +44,10 @@ def draw_wrong_maps(
         return {}, ""
     from soups.explain.methods import METHODS, explain, resolve_method
 
-    limit_threads(bench.runtime.threads)
-    classifier, card = load_model(bench.run, path)
-    classifier.to(bench.runtime.device)
-    order, pixels = class_order(card, answers.space, path, bench.run.name), images.take(rows)
+    limit_threads(context.runtime.threads)
+    classifier, card = load_model(context.run, path)
+    classifier.to(context.runtime.device)
+    order, pixels = class_order(card, answers.space, path, context.run.name), images.take(rows)
     method = resolve_method(classifier, pixels, card.preprocessing, MapSettings(method=method))
     asked, told = [answers.predictions], f"maps: {method} for the prediction"
     if METHODS[method].of_class:

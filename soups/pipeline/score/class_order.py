@@ -11,13 +11,13 @@ from soups.pipeline.score.votes import best_single
 logger = logging.getLogger(__name__)
 
 
-def warn_if_misordered(bench: RunContext) -> None:
+def warn_if_misordered(context: RunContext) -> None:
     """Warn where the best foreign model's logits fit the classes far better in another order than the one recorded."""
-    if bench.run.recorded.foreign is None:
+    if context.run.recorded.foreign is None:
         return
-    best = best_single(bench)
-    labels, names = bench.labels("val"), bench.run.space.names
-    found = predictions(bench.probabilities(best, ["val"])["val"])
+    best = best_single(context)
+    labels, names = context.labels("val"), context.run.space.names
+    found = predictions(context.probabilities(best, ["val"])["val"])
     right = int((found == labels).sum())
     if 2 * right >= len(labels):
         return

@@ -28,20 +28,22 @@ from soups.runtime.workers import worker_number
 logger = logging.getLogger(__name__)
 
 
-def result_line(bench: RunContext, model_name: str, scores: dict[str, dict[str, float]], **more: Any) -> dict[str, Any]:
+def result_line(
+    context: RunContext, model_name: str, scores: dict[str, dict[str, float]], **more: Any
+) -> dict[str, Any]:
     """A line of a results log: accuracies at the top level under the names of their sets, all metrics below."""
     accuracies = {name: values["accuracy"] for name, values in scores.items()}
-    return {"model_name": model_name, **accuracies, "metrics": scores, "split": bench.run.fingerprints[1], **more}
+    return {"model_name": model_name, **accuracies, "metrics": scores, "split": context.run.fingerprints[1], **more}
 
 
 def score_model(task: tuple[RunContext, Path]) -> dict[str, Any]:
     """Score one model on every labelled set, keep its logits, and return its line for the log."""
-    bench, path = task
-    bench = replace(bench, runtime=bench.runtime.of_worker(worker_number()))
-    names = evaluation_sets(bench.run.samples)
-    given = bench.probabilities(path, names)  # Of an unlabelled test set too: the votes want them.
-    scores = {name: all_scores(given[name], bench.labels(name)) for name in bench.labelled_sets()}
-    return result_line(bench, path.stem, scores, sha256=bench.run.sha256(path))
+    context, path = task
+    context = replace(context, runtime=context.runtime.of_worker(worker_number()))
+    names = evaluation_sets(context.run.samples)
+    given = context.probabilities(path, names)  # Of an unlabelled test set too: the votes want them.
+    scores = {name: all_scores(given[name], context.labels(name)) for name in context.labelled_sets()}
+    return result_line(context, path.stem, scores, sha256=context.run.sha256(path))
 
 
 def pool_paths(run: Run) -> dict[str, Path]:
@@ -60,7 +62,7 @@ def pool_paths(run: Run) -> dict[str, Path]:
     return paths
 
 
-def evaluate_individuals(bench: RunContext, with_start: bool = True) -> dict[str, dict[str, Any]]:
+def evaluate_individuals(context: RunContext, with_start: bool = True) -> dict[str, dict[str, Any]]:
     """Score every fine-tune of the run (and its start) that the log does not know yet.
 
     Returns:
@@ -69,14 +71,14 @@ def evaluate_individuals(bench: RunContext, with_start: bool = True) -> dict[str
     Raises:
         PartialFailure: some models could not be scored; the others are logged.
     """
-    run = bench.run
+    run = context.run
     models = pool_paths(run)
     wanted = {**models, run.start.stem: run.start} if with_start and run.start.exists() else models
     known = run.results(run.individual_results)
     missing = [path for name, path in wanted.items() if not _is_known(known.get(name), run, path)]
     failures = []
-    tasks = [(bench, path) for path in missing]
-    for (_, path), result in _spread(bench, tasks):
+    tasks = [(context, path) for path in missing]
+    for (_, path), result in _spread(context, tasks):
         if isinstance(result, UserError):
             failures.append(str(result))
         elif isinstance(result, Exception):
@@ -94,16 +96,16 @@ def evaluate_individuals(bench: RunContext, with_start: bool = True) -> dict[str
 
 
 def _spread(
-    bench: RunContext, tasks: Sequence[tuple[RunContext, Path]]
+    context: RunContext, tasks: Sequence[tuple[RunContext, Path]]
 ) -> Iterator[tuple[tuple[RunContext, Path], dict[str, Any] | Exception]]:
     """The lines of the models, as they are scored, wherever that is done."""
-    launcher = make_launcher(bench.launch, bench.runtime)
-    if not bench.launch.no_shared_storage:
+    launcher = make_launcher(context.launch, context.runtime)
+    if not context.launch.no_shared_storage:
         yield from launcher.run_all(score_model, tasks)
         return
-    run = bench.run
+    run = context.run
     packed, by_name = pack_run(run), {path.name: (task, path) for task, path in tasks}
-    items = [_RemoteScoring(run.name, replace(bench, run=None), path.name, LazyFile(path)) for _, path in tasks]  # type: ignore[arg-type]
+    items = [_RemoteScoring(run.name, replace(context, run=None), path.name, LazyFile(path)) for _, path in tasks]  # type: ignore[arg-type]
     for item, remote in launcher.run_all(_score_unpacked, items, packed):
         if isinstance(remote, Exception):
             yield by_name[item.file], remote
@@ -115,7 +117,7 @@ def _spread(
 @dataclass(frozen=True)
 class _RemoteScoring:
     run_name: str
-    bench: RunContext
+    context: RunContext
     """Its run is None; the remote machine unpacks it."""
     file: str
     content: LazyFile
@@ -126,7 +128,7 @@ def _score_unpacked(work: _RemoteScoring, packed: Files) -> RemoteResult:
     with TemporaryDirectory() as folder:
         files = {**packed, f"models/{work.file}": bytes(work.content)}
         run = unpack_run(files, Path(folder), work.run_name)
-        line = score_model((replace(work.bench, run=run), run.models / work.file))
+        line = score_model((replace(work.context, run=run), run.models / work.file))
         return RemoteResult(line, collect_new_files(run.folder, files))
 
 

@@ -31,9 +31,9 @@ def named_model(settings: CommandSettings, given: Collection[str], name: str | N
     """
     if name is not None and Path(name).is_file() and Path(name).suffix == SUFFIX and read_card(Path(name)) is not None:
         return Path(name), _run_of(Path(name), settings)
-    bench = open_context(settings, given, scoring=False)
-    path = default_model(bench) if name is None else find_model(name, bench.run, settings.run)
-    return path, _run_of(path, settings) or bench.run
+    context = open_context(settings, given, scoring=False)
+    path = default_model(context) if name is None else find_model(name, context.run, settings.run)
+    return path, _run_of(path, settings) or context.run
 
 
 def _run_of(path: Path, settings: CommandSettings) -> Run | None:

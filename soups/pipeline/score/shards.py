@@ -35,7 +35,7 @@ _FREE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class ShardContext(RunContext):
-    """A bench whose run has some of the test images alone, and nothing else."""
+    """A context whose run has some of the test images alone, and nothing else."""
 
     number: int
     """From 1."""
@@ -124,25 +124,25 @@ class FailedTask:
         return self.error.problem + (f"\n  found: {self.error.found}" if self.error.found else "")
 
 
-def split_into_shards(bench: RunContext, size: int, models: int) -> list[ShardContext]:
+def split_into_shards(context: RunContext, size: int, models: int) -> list[ShardContext]:
     """The test images of a run in shards, in their order.
 
     Args:
-        bench: the run.
+        context: the run.
         size: images in a shard; more where they fill the last batch, so that the shards do not show in the logits.
         models: how many models will look at them.
 
     Raises:
         DataError: an image is gone.
     """
-    rows, batch = set_rows(bench.run.samples, SET).reset_index(drop=True), bench.evaluation.eval_batch_size
+    rows, batch = set_rows(context.run.samples, SET).reset_index(drop=True), context.evaluation.eval_batch_size
     size = -(-size // batch) * batch
     starts = range(0, len(rows), size)
-    whole_stamp, own_stamps = image_stamps(image_paths(rows, bench.run), size)
-    common = {field.name: getattr(bench, field.name) for field in fields(RunContext) if field.name != "run"}
+    whole_stamp, own_stamps = image_stamps(image_paths(rows, context.run), size)
+    common = {field.name: getattr(context, field.name) for field in fields(RunContext) if field.name != "run"}
     return [
         ShardContext(
-            run=replace(bench.run, table=rows.iloc[start : start + size], classes=bench.run.space),
+            run=replace(context.run, table=rows.iloc[start : start + size], classes=context.run.space),
             **common,
             number=number,
             of=len(starts),

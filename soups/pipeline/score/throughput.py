@@ -19,19 +19,19 @@ _MOST_BATCHES, _MOST_SECONDS = 10, 1.0
 """Timed batches after a first one that does not count; at least two, even where they take longer."""
 
 
-def images_per_second(bench: RunContext, path: Path) -> float:
+def images_per_second(context: RunContext, path: Path) -> float:
     """Images a second from pixels in memory to logits through one model: the median over a few batches.
 
     What was measured is kept in the run's `logs/speed.jsonl` for each architecture, device, precision, number of
     threads and machine; delete the file to measure again.
 
     Args:
-        bench: the run; its validation images are predicted.
+        context: the run; its validation images are predicted.
         path: a model of the run; all of one architecture are equally fast.
     """
-    card = bench.run.card_of(path)
-    log = bench.run.folder / "logs" / "speed.jsonl"
-    runtime = bench.runtime
+    card = context.run.card_of(path)
+    log = context.run.folder / "logs" / "speed.jsonl"
+    runtime = context.runtime
     conditions = {
         "architecture": card.architecture.model_dump(mode="json"),
         "device": runtime.wanted_device,  # As asked for: finding out what `auto` means would load torch each time.
@@ -42,26 +42,26 @@ def images_per_second(bench: RunContext, path: Path) -> float:
     for line in reversed(read_records(log)):
         if all(line.get(key) == value for key, value in conditions.items()):
             return float(line["images_per_second"])
-    speed = _measure(bench, path)
+    speed = _measure(context, path)
     append_record(log, {**conditions, "images_per_second": speed})
     return speed
 
 
-def _measure(bench: RunContext, path: Path) -> float:
+def _measure(context: RunContext, path: Path) -> float:
     import torch
 
     from soups.evaluation.logits import batch_logits, inference_mode_at
 
-    limit_threads(bench.runtime.threads)
-    classifier, card = load_model(bench.run, path)
-    classifier.to(bench.runtime.device)
-    rows = np.arange(min(_BATCH, len(set_rows(bench.run.samples, "val"))))
-    pixels = torch.from_numpy(bench.set("val", card).images.take(rows))
+    limit_threads(context.runtime.threads)
+    classifier, card = load_model(context.run, path)
+    classifier.to(context.runtime.device)
+    rows = np.arange(min(_BATCH, len(set_rows(context.run.samples, "val"))))
+    pixels = torch.from_numpy(context.set("val", card).images.take(rows))
     seconds: list[float] = []
-    with inference_mode_at(classifier, bench.runtime):
-        batch_logits(classifier, pixels, card.preprocessing, bench.runtime)
+    with inference_mode_at(classifier, context.runtime):
+        batch_logits(classifier, pixels, card.preprocessing, context.runtime)
         while len(seconds) < 2 or (len(seconds) < _MOST_BATCHES and sum(seconds) < _MOST_SECONDS):
             begin = time.perf_counter()
-            batch_logits(classifier, pixels, card.preprocessing, bench.runtime)  # Its result is on the CPU: done.
+            batch_logits(classifier, pixels, card.preprocessing, context.runtime)  # Its result is on the CPU: done.
             seconds.append(time.perf_counter() - begin)
     return round(len(rows) / statistics.median(seconds), 1)

@@ -16,7 +16,7 @@ SPLIT = "split"
 
 
 def vote(
-    bench: RunContext,
+    context: RunContext,
     rule: str,
     paths: Sequence[Path],
     set_names: Sequence[str],
@@ -26,25 +26,25 @@ def vote(
     """Set → (N, C) float64: what the models say together by a rule of `RULES`.
 
     Args:
-        bench: the run.
+        context: the run.
         rule: a key of `RULES`, or `split`: hard, each factor by itself.
         paths: the M models.
         set_names: on which sets.
         weights: (M,), for `weighted`.
         space: the models' classes; None: the run's.
     """
-    members = [bench.probabilities(path, set_names, space) for path in paths]
+    members = [context.probabilities(path, set_names, space) for path in paths]
     stacks = {name: np.stack([member[name] for member in members]) for name in set_names}
     if rule == SPLIT:
-        return {name: split_hard(stack, space or bench.run.space) for name, stack in stacks.items()}
+        return {name: split_hard(stack, space or context.run.space) for name, stack in stacks.items()}
     return {name: RULES[rule](stack, weights) for name, stack in stacks.items()}
 
 
-def best_single(bench: RunContext) -> Path:
+def best_single(context: RunContext) -> Path:
     """The fine-tune with the best validation score; ties go to the lower log-loss, then to the name."""
-    metric = METRICS[bench.evaluation.metric]
-    lines = evaluate_individuals(bench)
-    paths = pool_paths(bench.run)
+    metric = METRICS[context.evaluation.metric]
+    lines = evaluate_individuals(context)
+    paths = pool_paths(context.run)
 
     def merit(name: str) -> tuple[float, float, str]:
         values = lines[name]["metrics"]["val"]
@@ -54,7 +54,7 @@ def best_single(bench: RunContext) -> Path:
     return paths[min(lines, key=merit)]
 
 
-def default_model(bench: RunContext) -> Path:
+def default_model(context: RunContext) -> Path:
     """The greedy soup if there is one, else the best model by validation."""
-    soup = bench.run.soup_path("greedy")
-    return soup if soup.exists() else best_single(bench)
+    soup = context.run.soup_path("greedy")
+    return soup if soup.exists() else best_single(context)

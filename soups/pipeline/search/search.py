@@ -93,7 +93,7 @@ class WorkerTask:
     run: Run
 
     @property
-    def bench(self) -> RunContext:
+    def context(self) -> RunContext:
         """What scores trials."""
         return RunContext(self.run, self.runtime, self.finetuning.evaluation, self.finetuning.cache)
 
@@ -110,7 +110,7 @@ def run_worker(work: WorkerTask) -> None:
         UserError: what stops the work, such as a full disk; the trial that it came up in will be repeated.
     """
     work = replace(work, runtime=work.runtime.of_worker(worker_number()))
-    participant = _Participant(work, open_trials(work.name, work.run.folder, work.storage), SoupGain(work.bench))
+    participant = _Participant(work, open_trials(work.name, work.run.folder, work.storage), SoupGain(work.context))
     with explain_database_errors(work.storage):
         _work_until_none_is_left(participant, work.total)
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class SoupGain:
     """Makes the greedy soup of some trials, in memory alone; what it has found out it does not find out again."""
 
-    bench: RunContext
+    context: RunContext
     known: dict[frozenset[Path], tuple[float, frozenset[str]]] = field(default_factory=dict)
     """Checkpoints → score and ingredients of their greedy soup."""
     decided: list[dict[str, Any]] = field(default_factory=list)
@@ -53,13 +53,13 @@ class SoupGain:
         return self.known[paths]
 
     def _made(self, paths: frozenset[Path]) -> Soup:
-        run = self.bench.run
+        run = self.context.run
         # The table is handed on, which would be read again otherwise.
         chosen = replace(run, only=frozenset(path.stem for path in paths), table=run.samples)
-        bench = replace(self.bench, run=chosen)
-        pool, card = pool_of(bench)
+        context = replace(self.context, run=chosen)
+        pool, card = pool_of(context)
         order = [ingredient.name for ingredient in best_first(pool.ingredients)]
-        judge = Replay(LazyJudge(bench, (pool, card)), _common(self.decided, order))
+        judge = Replay(LazyJudge(context, (pool, card)), _common(self.decided, order))
         soup = RECIPES["greedy"](pool, judge)
         self.decided = list(soup.decisions)
         return soup
@@ -85,7 +85,7 @@ def remove_surplus_checkpoints(appraiser: SoupGain, ranked: Sequence[Path], keep
     """
     if len(ranked) <= keep:
         return []
-    needed = appraiser.ingredients(ranked) | _in_soups(appraiser.bench.run.models)
+    needed = appraiser.ingredients(ranked) | _in_soups(appraiser.context.run.models)
     places = keep - sum(path.stem in needed for path in ranked)
     spare = [path for path in ranked if path.stem not in needed][max(places, 0) :]
     for path in spare:

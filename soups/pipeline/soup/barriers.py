@@ -48,7 +48,7 @@ class Barrier:
 
 
 def measure_barriers(
-    bench: RunContext, ingredients: Sequence[Ingredient], card: Card, doubtful: Collection[str] = ()
+    context: RunContext, ingredients: Sequence[Ingredient], card: Card, doubtful: Collection[str] = ()
 ) -> tuple[Ingredient, dict[str, Barrier]]:
     """The linear barrier between each model and the best by validation (Frankle et al. 2020, arXiv:1912.05671, in
     accuracy and at the midpoint alone; Neyshabur et al. 2020, arXiv:2008.11687, for fine-tunes of one start).
@@ -57,7 +57,7 @@ def measure_barriers(
     up to three; the one with the fewest barriers counts.
 
     Args:
-        bench: the run; its judge scores the midpoints, with BatchNorm statistics as soups get them.
+        context: the run; its judge scores the midpoints, with BatchNorm statistics as soups get them.
         ingredients: at least one, of one layout, with known verdicts.
         card: of one of them.
         doubtful: names of those that nobody is to be compared with; not all of them.
@@ -65,12 +65,12 @@ def measure_barriers(
     Returns:
         The model compared with, and the barriers to it by the others' names.
     """
-    judge = LazyJudge(bench, (Pool(tuple(ingredients)), card))
+    judge = LazyJudge(context, (Pool(tuple(ingredients)), card))
     tried = []
     for reference in best_first([each for each in ingredients if each.name not in doubtful])[:_REFERENCES]:
         others = [ingredient for ingredient in ingredients if ingredient is not reference]
         shown = track(others, f"barriers to {reference.name}")
-        barriers = {other.name: barrier_between(bench, judge, reference, other) for other in shown}
+        barriers = {other.name: barrier_between(context, judge, reference, other) for other in shown}
         harmful = sum(barrier.beyond_noise for barrier in barriers.values())
         tried.append((harmful, reference, barriers))
         if 2 * harmful <= len(others):
@@ -86,12 +86,12 @@ def validation_accuracy(ingredient: Ingredient) -> float:
     return 1 - verdict.errors / verdict.images
 
 
-def barrier_between(bench: RunContext, judge: LazyJudge, one: Ingredient, other: Ingredient) -> Barrier:
+def barrier_between(context: RunContext, judge: LazyJudge, one: Ingredient, other: Ingredient) -> Barrier:
     """The barrier at the midpoint, with an interval from the outcomes of all three models on the same images."""
     assert one.known is not None and other.known is not None
     verdict = judge(mean_state([one, other]))
     ends = [ingredient.known().outcome for ingredient in (one, other) if ingredient.known is not None]
     assert verdict.outcome is not None
     lost = np.mean([outcome == 1 for outcome in ends], axis=0) - (verdict.outcome == 1)
-    low, high = bootstrap_interval(lost, bench.groups("val"))
+    low, high = bootstrap_interval(lost, context.groups("val"))
     return Barrier(float((verdict.outcome == 1).mean()), float(lost.mean()), low, high)

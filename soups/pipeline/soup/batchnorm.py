@@ -28,7 +28,7 @@ RECOMPUTE, AVERAGE = "recompute", "average"
 
 
 def choose_batchnorm(
-    judge: "ValidationJudge", bench: RunContext, pool: Pool, card: Card, asked: str | None
+    judge: "ValidationJudge", context: RunContext, pool: Pool, card: Card, asked: str | None
 ) -> dict[str, Any]:
     """Give a judge the settler that the pool's soups need.
 
@@ -37,7 +37,7 @@ def choose_batchnorm(
 
     Args:
         judge: of the pool; changed in place.
-        bench: the run.
+        context: the run.
         pool: its ingredients.
         card: of one of them.
         asked: `recompute` or `average`; None: the one whose mean of all ingredients scores better on validation, and
@@ -54,7 +54,7 @@ def choose_batchnorm(
     layers = batchnorm_layers(judge.classifier)
     if not layers or len(pool.ingredients) == 1:
         return {}
-    rows = bench.run.samples[bench.run.samples["split"] == "train"]
+    rows = context.run.samples[context.run.samples["split"] == "train"]
     if len(rows) < 2:  # The variance of one image may be undefined.
         if asked == RECOMPUTE:
             raise UsageError(
@@ -67,38 +67,38 @@ def choose_batchnorm(
     if asked == AVERAGE:
         return {"statistics": AVERAGE}
     images = evaluation_set(
-        "train", rows.iloc[select_images(len(rows))], bench.run, card.preprocessing, bench.cache
+        "train", rows.iloc[select_images(len(rows))], context.run, card.preprocessing, context.cache
     ).images
-    settler = BatchNormRecomputer(images, card.preprocessing, bench.runtime, _prints(bench, pool, tuple(layers)))
+    settler = BatchNormRecomputer(images, card.preprocessing, context.runtime, _prints(context, pool, tuple(layers)))
     told = {"statistics": RECOMPUTE, "images": len(images), "seed": SEED}
-    if asked is None and not _helps(judge, settler, bench, pool, told):
+    if asked is None and not _helps(judge, settler, context, pool, told):
         return {"statistics": AVERAGE}
     judge.settler = settler
     return told
 
 
-def _prints(bench: RunContext, pool: Pool, layers: tuple[str, ...]) -> frozenset[str]:
+def _prints(context: RunContext, pool: Pool, layers: tuple[str, ...]) -> frozenset[str]:
     """The statistics of single models."""
     states = (ingredient.load() for ingredient in pool.ingredients)
     prints = {statistics_fingerprint(state, layers) for state in states}
     if pool.start is not None:
         prints.add(statistics_fingerprint(pool.start.load(), layers))
-    elif bench.run.start.exists():
-        prints.add(statistics_fingerprint(read_state(bench.run.start), layers))
+    elif context.run.start.exists():
+        prints.add(statistics_fingerprint(read_state(context.run.start), layers))
     return frozenset(prints)
 
 
 def _helps(
-    judge: "ValidationJudge", settler: BatchNormRecomputer, bench: RunContext, pool: Pool, told: dict[str, Any]
+    judge: "ValidationJudge", settler: BatchNormRecomputer, context: RunContext, pool: Pool, told: dict[str, Any]
 ) -> bool:
     """Whether the pool's uniform mean scores better with statistics of its own; asked once for a pool, and logged."""
-    log = bench.run.folder / "logs" / "batchnorm.jsonl"
+    log = context.run.folder / "logs" / "batchnorm.jsonl"
     ingredients = canonical_order(pool.ingredients)
     identity = {
         "pool": fingerprint([ingredient.sha256 for ingredient in ingredients]),
-        "metric": bench.evaluation.metric,
-        "precision": bench.runtime.precision,
-        "split": bench.run.fingerprints[1],
+        "metric": context.evaluation.metric,
+        "precision": context.runtime.precision,
+        "split": context.run.fingerprints[1],
         **{key: told[key] for key in ("images", "seed")},
     }
     for line in reversed(read_records(log)):

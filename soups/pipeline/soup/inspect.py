@@ -53,7 +53,7 @@ class InspectedModel:
     """Numbers by column, see `report.inspection`."""
 
 
-def inspect(bench: RunContext, given_start: Path | None = None) -> None:
+def inspect(context: RunContext, given_start: Path | None = None) -> None:
     """Print whether the models can be souped; kept in `logs/inspection.jsonl` and `output/inspection.csv`.
 
     What cannot be averaged at all (unreadable, the same file twice, another network, classes, preprocessing or tensors,
@@ -64,18 +64,18 @@ def inspect(bench: RunContext, given_start: Path | None = None) -> None:
     surely none. Distance or angle alone are notes: fine-tunes may go far, or each their own way, and still mix well.
 
     Args:
-        bench: the run.
+        context: the run.
         given_start: the models' common start, where the user names it; by default the run's, if they say that they come
             from it.
 
     Raises:
         DataError: there are no models, or a validation image cannot be read.
     """
-    run = bench.run
+    run = context.run
     models = [each for each in _models(run) if given_start is None or each.path.resolve() != given_start.resolve()]
     _refuse_misfits(run, models)
     fitting = [model for model in models if not model.why]
-    heading = _compare(bench, fitting, given_start) if fitting else "none could be measured"
+    heading = _compare(context, fitting, given_start) if fitting else "none could be measured"
     _note(models)
     rows = [
         {"name": model.name, **dict.fromkeys(report.NUMBERS), **model.found, "why": model.why, "notes": model.notes}
@@ -86,17 +86,17 @@ def inspect(bench: RunContext, given_start: Path | None = None) -> None:
     print(report.format_table(rows))
 
 
-def _compare(bench: RunContext, models: Sequence[InspectedModel], given_start: Path | None) -> str:
+def _compare(context: RunContext, models: Sequence[InspectedModel], given_start: Path | None) -> str:
     """Measure models that could be averaged, and turn away those that should not be; says what was measured from."""
-    ingredients = [ingredient_of(bench, model.path, _line(bench, model)) for model in models]
+    ingredients = [ingredient_of(context, model.path, _line(context, model)) for model in models]
     states = [mapped_view(ingredient) for ingredient in ingredients]
-    place = given_start or _start_of(bench.run, models)
-    start = _start(bench.run, place, layout_of(states[0]))
+    place = given_start or _start_of(context.run, models)
+    start = _start(context.run, place, layout_of(states[0]))
     products = gram_matrix(states, states[0] if start is None else start)
     del states
     _put_geometry(models, products, np.ones(len(models), dtype=bool), start is not None)
     doubtful = {model.name for model in models if _seems_strange(model, models)}
-    best, barriers = measure_barriers(bench, ingredients, models[0].card, doubtful)
+    best, barriers = measure_barriers(context, ingredients, models[0].card, doubtful)
     away = []
     for model, ingredient in zip(models, ingredients, strict=True):
         model.found["val"] = validation_accuracy(ingredient)
@@ -193,12 +193,12 @@ def _refuse_misfits(run: Run, models: Sequence[InspectedModel]) -> None:
             model.why = [strange[model.name]]
 
 
-def _line(bench: RunContext, model: InspectedModel) -> dict[str, Any]:
+def _line(context: RunContext, model: InspectedModel) -> dict[str, Any]:
     """Its line in the log of individual results; scored now where the log does not know it."""
-    line = bench.run.results(bench.run.individual_results).get(model.name)
+    line = context.run.results(context.run.individual_results).get(model.name)
     if line is None or line.get("sha256") != model.sha256:
-        line = score_model((bench, model.path))
-        append_record(bench.run.individual_results, line)
+        line = score_model((context, model.path))
+        append_record(context.run.individual_results, line)
     return line
 
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class LazyJudge:
     """The judge of a run's validation set, built when the first verdict is asked for."""
 
-    bench: RunContext
+    context: RunContext
     pool: tuple[Pool, Card] | None = None
     """The ingredients that its soups are made of, and the card of one of them; None: those of the run, scored."""
     batchnorm: str | None = None
     """`recompute` or `average` the statistics of BatchNorm in soups; None: what is better on validation."""
     judge: "ValidationJudge | None" = None
     told: dict[str, Any] = field(default_factory=dict)
-    """What a soup's card is to tell of its BatchNorm statistics, once the judge is built; see `settling.choose_batchnorm`."""
+    """What a soup's card records of its BatchNorm statistics, once the judge is built; see `choose_batchnorm`."""
 
     def __call__(self, state: Any, accept: Accept | None = None) -> Verdict:
         """The verdict on these weights."""
@@ -62,22 +62,22 @@ class LazyJudge:
         from soups.models.build import build_empty
         from soups.pipeline.soup.batchnorm import choose_batchnorm
 
-        bench = self.bench
-        limit_threads(bench.runtime.threads)
-        pool, card = self.pool or pool_of(bench)
+        context = self.context
+        limit_threads(context.runtime.threads)
+        pool, card = self.pool or pool_of(context)
         validation = evaluation_set(
-            "val", set_rows(bench.run.samples, "val"), bench.run, card.preprocessing, bench.cache
+            "val", set_rows(context.run.samples, "val"), context.run, card.preprocessing, context.cache
         )
         judge = ValidationJudge(
             build_empty(card.architecture, card.classes),
             replace(validation, images=MemoryCachedImages(validation.images)),
             card.preprocessing,
-            bench.evaluation.metric,
-            bench.runtime,
-            bench.evaluation.eval_batch_size,
+            context.evaluation.metric,
+            context.runtime,
+            context.evaluation.eval_batch_size,
             _known_mistakes(pool),
         )
-        self.told = choose_batchnorm(judge, bench, pool, card, self.batchnorm)
+        self.told = choose_batchnorm(judge, context, pool, card, self.batchnorm)
         return judge
 
 

@@ -69,9 +69,9 @@ class SoupRequest:
     name: str | None = None
     """Of the soup's file, without its ending; None: `<run>_<recipe>_soup`."""
 
-    def request(self, bench: RunContext) -> dict[str, Any]:
+    def request(self, context: RunContext) -> dict[str, Any]:
         """What decides about the soup, as its card records it."""
-        run = bench.run
+        run = context.run
         limits = {"batchnorm": self.batchnorm, "evaluations": self.evaluations, "minutes": self.minutes}
         limits |= {"start": None if self.start is None else run.sha256(self.start)}
         given = {key: value for key, value in limits.items() if value is not None}
@@ -79,10 +79,10 @@ class SoupRequest:
         pool = pool_key(run.hashes(pool_paths(run).values()))
         # With the recipe's defaults, so that a soup made when they were others is made again.
         options = all_options(self.recipe, self.options)
-        return {"metric": bench.evaluation.metric, "pool": pool, **chosen, **given, **options}
+        return {"metric": context.evaluation.metric, "pool": pool, **chosen, **given, **options}
 
 
-def make_soup(bench: RunContext, order: SoupRequest) -> Path:
+def make_soup(context: RunContext, order: SoupRequest) -> Path:
     """Make a soup of the models of the run that count, unless it is there already; score it and log it.
 
     Every decision is on record as soon as it has fallen: a run that was killed goes on where its record ends.
@@ -96,22 +96,24 @@ def make_soup(bench: RunContext, order: SoupRequest) -> Path:
     """
     if order.recipe not in RECIPES:
         raise unknown_name("recipe", order.recipe, RECIPES)
-    run = bench.run
-    request = order.request(bench)
+    run = context.run
+    request = order.request(context)
     path = run.soup_path(order.recipe) if order.name is None else run.models / f"{order.name}{SUFFIX}"
     _refuse_overwriting(path)
     if _is_made(path, request):
         logger.info("%s: made already", path)
     else:
-        done = _straight_to_disk(bench, order, request, path)
+        done = _straight_to_disk(context, order, request, path)
         if done is None:
-            soup, card = _cooked(bench, order, request, bench.run.folder / "logs" / f"{_short_name(run, path)}.jsonl")
+            soup, card = _cooked(
+                context, order, request, context.run.folder / "logs" / f"{_short_name(run, path)}.jsonl"
+            )
             done = write_checkpoint(path, soup.state, card), soup.summary
         # The hash is known: whoever asks for it next need not read the file again.
         remember_hash(path, done[0], cache_dir() / "hashes")
         logger.info("%s: %s", path, done[1])
     if order.scores:
-        _log_scores(bench, path)
+        _log_scores(context, path)
     return path
 
 
@@ -132,7 +134,7 @@ def _refuse_overwriting(path: Path) -> None:
 
 
 def _straight_to_disk(
-    bench: RunContext, order: SoupRequest, request: dict[str, Any], path: Path
+    context: RunContext, order: SoupRequest, request: dict[str, Any], path: Path
 ) -> tuple[str, str] | None:
     """Write a uniform soup that nobody asks scores of, without loading torch: its SHA-256 and summary.
 
@@ -141,46 +143,46 @@ def _straight_to_disk(
     """
     if order.scores or order.recipe != "uniform":
         return None
-    files = pool_paths(bench.run)
+    files = pool_paths(context.run)
     own = all(file.suffix == SUFFIX and read_card(file) is not None for file in files.values())
     if not own or not can_average_files(list(files.values())):
         return None
-    pool, card = pool_of(bench, scored=False)
+    pool, card = pool_of(context, scored=False)
     layout = read_layout(next(iter(files.values())))
     if has_statistics(layout) and order.batchnorm != "average":
         return None
     soup = uniform_soup(canonical_order(pool.ingredients))
     batchnorm = {"statistics": order.batchnorm} if has_statistics(layout) else {}
-    told = _card_of(soup, card, bench, request, batchnorm, layout)
+    told = _card_of(soup, card, context, request, batchnorm, layout)
     try:
         members = [files[ingredient.name] for ingredient in soup.ingredients]
-        return write_mean(path, members, card_text(told), bench.runtime.threads), soup.summary
+        return write_mean(path, members, card_text(told), context.runtime.threads), soup.summary
     except NotFinite:
         return None
 
 
-def _cooked(bench: RunContext, order: SoupRequest, request: dict[str, Any], trace: Path) -> tuple[Soup, Card]:
+def _cooked(context: RunContext, order: SoupRequest, request: dict[str, Any], trace: Path) -> tuple[Soup, Card]:
     """The soup and its card."""
-    limit_threads(bench.runtime.threads)
+    limit_threads(context.runtime.threads)
     if not order.scores and order.recipe in UNJUDGED and order.batchnorm != "recompute":
-        pool, card = pool_of(bench, scored=False)
+        pool, card = pool_of(context, scored=False)
         soup = RECIPES[order.recipe](pool, None, **order.options)
         told = {"statistics": order.batchnorm} if has_statistics(soup.state) else {}
         if not told or order.batchnorm == "average":
-            return soup, _card_of(soup, card, bench, request, told, layout_of(soup.state))
-    check_pool(bench)
-    pool, card = pool_of(bench, start=order.start)
-    key = fingerprint([request, bench.run.fingerprints[1], bench.runtime.precision, bench.runtime.threads])
+            return soup, _card_of(soup, card, context, request, told, layout_of(soup.state))
+    check_pool(context)
+    pool, card = pool_of(context, start=order.start)
+    key = fingerprint([request, context.run.fingerprints[1], context.runtime.precision, context.runtime.threads])
     lines = [line for line in read_records(trace) if line.get("request") == key]
     with ExitStack() as stack:
-        alone = LazyJudge(bench, (pool, card), order.batchnorm)
+        alone = LazyJudge(context, (pool, card), order.batchnorm)
         judge: Judge = alone
         if order.at_once > 1:
-            if bench.launch.no_shared_storage:
+            if context.launch.no_shared_storage:
                 raise UsageError("--at-once: judging reads the pool's files", next_step="leave --no-shared-storage out")
-            seat = partial(worker_env_of_run, bench, order.batchnorm)
+            seat = partial(worker_env_of_run, context, order.batchnorm)
             judge = stack.enter_context(
-                ParallelJudge(alone, seat, order.at_once, make_launcher(bench.launch, bench.runtime))
+                ParallelJudge(alone, seat, order.at_once, make_launcher(context.launch, context.runtime))
             )
         judge = Budgeted(Replay(judge, lines), order.evaluations, order.minutes)
         soup = RECIPES[order.recipe](
@@ -188,7 +190,7 @@ def _cooked(bench: RunContext, order: SoupRequest, request: dict[str, Any], trac
         )
     if len(soup.ingredients) > 1:
         soup = replace(soup, state=alone.settled(soup.state))
-    return soup, _card_of(soup, card, bench, request, alone.told, layout_of(soup.state))
+    return soup, _card_of(soup, card, context, request, alone.told, layout_of(soup.state))
 
 
 def _is_made(path: Path, request: dict[str, Any]) -> bool:
@@ -201,7 +203,7 @@ def _is_made(path: Path, request: dict[str, Any]) -> bool:
 def _card_of(
     soup: Soup,
     ingredient: Card,
-    bench: RunContext,
+    context: RunContext,
     request: dict[str, Any],
     batchnorm: Mapping[str, Any],
     layout: Layout,
@@ -221,16 +223,16 @@ def _card_of(
     card = soup_card(ingredient, told)
     if soup.score is None or not math.isfinite(soup.score):
         return card
-    metric = METRICS[bench.evaluation.metric]
+    metric = METRICS[context.evaluation.metric]
     value = soup.score if metric.higher_is_better else -soup.score
     return card.model_copy(update={"scores": {"val": {metric.name: value}}})
 
 
-def _log_scores(bench: RunContext, path: Path) -> None:
-    run = bench.run
+def _log_scores(context: RunContext, path: Path) -> None:
+    run = context.run
     known = run.results(run.soup_results).get(path.stem)
     if known is not None and known.get("sha256") == run.sha256(path):
         return
-    line = score_model((bench, path))
+    line = score_model((context, path))
     append_if_new(run, line)
     logger.info("%s: %s", path.stem, accuracies_text(line))

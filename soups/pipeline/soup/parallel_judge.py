@@ -28,18 +28,18 @@ class WorkerEnv:
     """Gives equal states the verdicts that the recipe's own judge gives them."""
 
 
-def worker_env_of_run(bench: RunContext, batchnorm: str | None, number: int) -> WorkerEnv:
+def worker_env_of_run(context: RunContext, batchnorm: str | None, number: int) -> WorkerEnv:
     """A seat at a run's own pool; where there are several accelerators, each worker has one.
 
     Args:
-        bench: the run.
+        context: the run.
         batchnorm: see `LazyJudge`.
         number: of the worker, from 0.
     """
-    bench = replace(bench, runtime=bench.runtime.of_worker(number))
-    limit_threads(bench.runtime.threads)  # Candidates are averaged before the judge would do it.
-    pool, card = pool_of(bench)
-    return WorkerEnv(pool, LazyJudge(bench, (pool, card), batchnorm))
+    context = replace(context, runtime=context.runtime.of_worker(number))
+    limit_threads(context.runtime.threads)  # Candidates are averaged before the judge would do it.
+    pool, card = pool_of(context)
+    return WorkerEnv(pool, LazyJudge(context, (pool, card), batchnorm))
 
 
 class ParallelJudge:

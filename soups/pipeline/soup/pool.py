@@ -28,7 +28,7 @@ def pool_key(hashes: Iterable[str]) -> str:
 
 
 def pool_of(
-    bench: RunContext,
+    context: RunContext,
     *,
     scored: bool = True,
     start: Path | None = None,
@@ -36,7 +36,7 @@ def pool_of(
     """The models of the run with their common start, if they have one, and the card of one of them.
 
     Args:
-        bench: the run.
+        context: the run.
         scored: evaluate those that the log does not know; otherwise the ingredients have no scores, and no image is
             opened.
         start: their start, where the user names it.
@@ -44,84 +44,84 @@ def pool_of(
     Raises:
         DataError: there is no fine-tune, or they do not belong together, or `start` is not theirs.
     """
-    paths = pool_paths(bench.run)
-    hashes = bench.run.hashes(paths.values())
-    cards = {path.stem: card for path, card in bench.run.finetunes().items()}
+    paths = pool_paths(context.run)
+    hashes = context.run.hashes(paths.values())
+    cards = {path.stem: card for path, card in context.run.finetunes().items()}
     check_cards(list(cards.values()), list(cards))
     check_duplicates(dict(zip(paths, hashes, strict=True)))
-    check_layouts({name: _layout(bench, path) for name, path in paths.items()})
+    check_layouts({name: _layout(context, path) for name, path in paths.items()})
     if scored:
-        lines = evaluate_individuals(bench)
-        ingredients = tuple(ingredient_of(bench, path, lines[name]) for name, path in paths.items())
+        lines = evaluate_individuals(context)
+        ingredients = tuple(ingredient_of(context, path, lines[name]) for name, path in paths.items())
     else:
-        ingredients = tuple(_unscored(bench, *part) for part in zip(paths.values(), hashes, strict=True))
+        ingredients = tuple(_unscored(context, *part) for part in zip(paths.values(), hashes, strict=True))
     # Recipes that need no scores need no start, and hashing its file takes time.
-    place, problem = find_start(bench.run, cards, start) if scored else (None, "")
-    return Pool(ingredients, _start(bench, place), problem), next(iter(cards.values()))
+    place, problem = find_start(context.run, cards, start) if scored else (None, "")
+    return Pool(ingredients, _start(context, place), problem), next(iter(cards.values()))
 
 
-def check_pool(bench: RunContext) -> None:
+def check_pool(context: RunContext) -> None:
     """Raise where the models of a run do not belong together or hold NaN or infinity, before anything is judged.
 
     Raises:
         DataError: names the model and what is wrong with it.
     """
-    pool, _ = pool_of(bench, scored=False)
+    pool, _ = pool_of(context, scored=False)
     for ingredient in pool.ingredients:
         check_finite(ingredient.load(), ingredient.name)
 
 
-def _layout(bench: RunContext, path: Path) -> Layout:
+def _layout(context: RunContext, path: Path) -> Layout:
     """The names, shapes and dtypes of a model's tensors, of our own files from the header alone."""
     own = path.suffix == SUFFIX and read_card(path) is not None
-    return read_layout(path) if own else layout_of(read_model(bench.run, path))
+    return read_layout(path) if own else layout_of(read_model(context.run, path))
 
 
-def ingredient_of(bench: RunContext, path: Path, line: dict[str, Any]) -> Ingredient:
+def ingredient_of(context: RunContext, path: Path, line: dict[str, Any]) -> Ingredient:
     """A model as an ingredient, with its verdict from its line in the log of individual results."""
     values = line["metrics"]["val"]
-    score = _score(bench, values)
+    score = _score(context, values)
     return Ingredient(
         name=path.stem,
         sha256=line["sha256"],
         score=score,
         log_loss=values["log_loss"],
-        load=_reader(bench, path, line["sha256"]),
+        load=_reader(context, path, line["sha256"]),
         mapped=is_mapped(path),
-        known=lambda: _known_verdict(bench, path, score, values["log_loss"]),
+        known=lambda: _known_verdict(context, path, score, values["log_loss"]),
     )
 
 
-def _unscored(bench: RunContext, path: Path, sha256: str) -> Ingredient:
-    return Ingredient(path.stem, sha256, math.nan, math.nan, _reader(bench, path, sha256), is_mapped(path))
+def _unscored(context: RunContext, path: Path, sha256: str) -> Ingredient:
+    return Ingredient(path.stem, sha256, math.nan, math.nan, _reader(context, path, sha256), is_mapped(path))
 
 
-def _score(bench: RunContext, values: Mapping[str, float]) -> float:
-    metric = METRICS[bench.evaluation.metric]
+def _score(context: RunContext, values: Mapping[str, float]) -> float:
+    metric = METRICS[context.evaluation.metric]
     return values[metric.name] if metric.higher_is_better else -values[metric.name]
 
 
-def _known_verdict(bench: RunContext, path: Path, score: float, log_loss: float) -> Verdict:
+def _known_verdict(context: RunContext, path: Path, score: float, log_loss: float) -> Verdict:
     """A model's verdict from its kept logits: the same as if it were judged now."""
-    right = predictions(bench.probabilities(path, ["val"])["val"]) == bench.labels("val")
+    right = predictions(context.probabilities(path, ["val"])["val"]) == context.labels("val")
     return Verdict(score, int((~right).sum()), len(right), True, log_loss, right.astype(np.int8))
 
 
-def _start(bench: RunContext, path: Path | None) -> Ingredient | None:
+def _start(context: RunContext, path: Path | None) -> Ingredient | None:
     """The start; nobody needs its scores."""
-    return None if path is None else _unscored(bench, path, bench.run.sha256(path))
+    return None if path is None else _unscored(context, path, context.run.sha256(path))
 
 
-def _reader(bench: RunContext, path: Path, sha256: str) -> Callable[[], Any]:
+def _reader(context: RunContext, path: Path, sha256: str) -> Callable[[], Any]:
     def read() -> Any:
         # The hash is remembered with the file's size and times: asking costs nothing while they stay.
-        if (found := bench.run.sha256(path)) != sha256:
+        if (found := context.run.sha256(path)) != sha256:
             raise DataError(
                 f"{path}: changed since it was logged",
                 expected=f"SHA-256 {sha256}",
                 found=found,
                 next_step="restore the file, or remove it and make it again",
             )
-        return read_model(bench.run, path)
+        return read_model(context.run, path)
 
     return read

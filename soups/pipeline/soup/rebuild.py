@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _OLD = ".old"
 
 
-def rebuild(settings: MainSettings, given: Collection[str], bench_of: "BenchOf") -> None:
+def rebuild(settings: MainSettings, given: Collection[str], context_of: "BenchOf") -> None:
     """Make soups again, as `--rebuild` names them; a line for each on stdout.
 
     A soup whose bytes are those that its card and its ingredients give is left alone; another is replaced, its old
@@ -35,7 +35,7 @@ def rebuild(settings: MainSettings, given: Collection[str], bench_of: "BenchOf")
     Args:
         settings: of the command.
         given: names of the settings that the user gave.
-        bench_of: what scores the models of a run, for soups that take more than their ingredients.
+        context_of: what scores the models of a run, for soups that take more than their ingredients.
 
     Raises:
         UsageError: no such soup.
@@ -47,7 +47,7 @@ def rebuild(settings: MainSettings, given: Collection[str], bench_of: "BenchOf")
     for name in names:
         try:
             path, run = _soup_of(name, settings, given)
-            print(f"{path}: {_rebuilt(path, run, settings, bench_of)}")
+            print(f"{path}: {_rebuilt(path, run, settings, context_of)}")
         except UserError as error:
             if len(names) == 1:
                 raise
@@ -74,7 +74,7 @@ def _soup_of(name: str, settings: MainSettings, given: Collection[str]) -> tuple
     return find_model(name, run, settings.run), run
 
 
-def _rebuilt(path: Path, run: Run | None, settings: MainSettings, bench_of: "BenchOf") -> str:
+def _rebuilt(path: Path, run: Run | None, settings: MainSettings, context_of: "BenchOf") -> str:
     """Make one soup again; what became of it, in words."""
     from soups.recipes.shared.remake import NEEDS_JUDGE, NEEDS_START, remake
 
@@ -89,7 +89,7 @@ def _rebuilt(path: Path, run: Run | None, settings: MainSettings, bench_of: "Ben
     start = library.start(origin, settings.start) if soup.recipe in NEEDS_START else None
     judge = None
     if soup.recipe in NEEDS_JUDGE or _has_own_statistics(soup):
-        judge = _judge_of(path, run, bench_of, Pool(ingredients, start), soup)
+        judge = _judge_of(path, run, context_of, Pool(ingredients, start), soup)
     coefficients = [part.coefficient for part in soup.ingredients]
     state = remake(soup.recipe, ingredients, coefficients, soup.options, start=start, judge=judge)
     if judge is not None and _has_own_statistics(soup):
@@ -102,7 +102,7 @@ def _has_own_statistics(soup: SoupCard) -> bool:
     return soup.options.get("batchnorm", {}).get("statistics") == "recompute" and len(soup.ingredients) > 1
 
 
-def _judge_of(path: Path, run: Run | None, bench_of: "BenchOf", pool: Pool, soup: SoupCard) -> "LazyJudge":
+def _judge_of(path: Path, run: Run | None, context_of: "BenchOf", pool: Pool, soup: SoupCard) -> "LazyJudge":
     """The judge of the soup's run."""
     from soups.pipeline.soup.judge import LazyJudge
 
@@ -113,7 +113,7 @@ def _judge_of(path: Path, run: Run | None, bench_of: "BenchOf", pool: Pool, soup
             next_step="add --name RUN",
         )
     card = next(iter(run.finetunes().values()))
-    return LazyJudge(bench_of(run), (pool, card), soup.options.get("batchnorm", {}).get("statistics"))
+    return LazyJudge(context_of(run), (pool, card), soup.options.get("batchnorm", {}).get("statistics"))
 
 
 def _card_of(path: Path) -> tuple[Card, str]:

@@ -47,33 +47,33 @@ class Ensemble:
     name: str = field(default="")
     """Of the predictions' file."""
 
-    def count(self, bench: RunContext, set_name: str) -> np.ndarray:
+    def count(self, context: RunContext, set_name: str) -> np.ndarray:
         """(N, C) float64: what all say together of a set's images."""
         if self.rule == ORIGINAL:
             main, *others = self.experts
-            lifted = [lift_to_joint(_voice(bench, expert, set_name), self.space, expert.space) for expert in others]
-            logits = bench.logits(main.paths[0], [set_name], self.space)[set_name]
+            lifted = [lift_to_joint(_voice(context, expert, set_name), self.space, expert.space) for expert in others]
+            logits = context.logits(main.paths[0], [set_name], self.space)[set_name]
             return original_formula(logits, np.stack(lifted))
         if self.rule == JOINT:
             exponents = np.array([expert.exponent for expert in self.experts])
-            return RULES[JOINT](_likelihoods(bench, self.experts, set_name, self.space), exponents)
+            return RULES[JOINT](_likelihoods(context, self.experts, set_name, self.space), exponents)
         (expert,) = self.experts
-        return vote(bench, self.rule, expert.paths, [set_name], expert.weights, expert.space)[set_name]
+        return vote(context, self.rule, expert.paths, [set_name], expert.weights, expert.space)[set_name]
 
 
-def build_ensemble(settings: InferenceSettings, bench: RunContext, way: str | None) -> Ensemble:
+def build_ensemble(settings: InferenceSettings, context: RunContext, way: str | None) -> Ensemble:
     """What the user asks for.
 
     Args:
         settings: of `inference.py`.
-        bench: the run.
+        context: the run.
         way: `soft_voting`, `weighted_ensemble`, `hard_voting`, or None for a single model.
 
     Raises:
         UsageError: settings that contradict each other, or a name that is no model.
         DataError: models of classes that do not belong together.
     """
-    run, named = bench.run, settings.model_name or ()
+    run, named = context.run, settings.model_name or ()
     if way is None:
         if len(named) > 1:
             raise UsageError(
@@ -81,43 +81,43 @@ def build_ensemble(settings: InferenceSettings, bench: RunContext, way: str | No
                 expected="one, or a way of voting",
                 next_step="add --soft-voting, --hard-voting or --weighted-ensemble",
             )
-        path = find_model(named[0], run, settings.run) if named else default_model(bench)
-        space = bench.space_of(path)
+        path = find_model(named[0], run, settings.run) if named else default_model(context)
+        space = context.space_of(path)
         return Ensemble("soft", (ModelGroup((path,), space),), space, path.stem)
     names, weights = parse_members((*named, *(getattr(settings, way) or ())))
     if weights is not None and way != "weighted_ensemble":
         raise UsageError(f"--{way.replace('_', '-')} takes no weights", next_step="use --weighted-ensemble")
     paths = tuple(find_model(name, run, settings.run) for name in names) or tuple(pool_paths(run).values())
     if way == "weighted_ensemble":
-        return _weighted(bench, paths, weights, settings.formula, way)
+        return _weighted(context, paths, weights, settings.formula, way)
     rule = {"soft_voting": "minmax" if settings.normalise == "minmax" else "soft", "hard_voting": "hard"}[way]
-    space = common_space(bench, paths)
+    space = common_space(context, paths)
     return Ensemble(SPLIT if settings.split else rule, (ModelGroup(paths, space),), space, way)
 
 
-def build_single_model_ensembles(settings: InferenceSettings, bench: RunContext) -> list[Ensemble]:
+def build_single_model_ensembles(settings: InferenceSettings, context: RunContext) -> list[Ensemble]:
     """Each model that is named by itself, or each fine-tune of the run.
 
     Raises:
         UsageError: a name that is no model.
         DataError: a model of classes that are not the data's.
     """
-    named = [find_model(name, bench.run, settings.run) for name in settings.model_name or ()]
-    paths = named or list(pool_paths(bench.run).values())
-    spaces = [bench.space_of(path) for path in paths]
+    named = [find_model(name, context.run, settings.run) for name in settings.model_name or ()]
+    paths = named or list(pool_paths(context.run).values())
+    spaces = [context.space_of(path) for path in paths]
     return [
         Ensemble("soft", (ModelGroup((path,), space),), space, path.stem)
         for path, space in zip(paths, spaces, strict=True)
     ]
 
 
-def common_space(bench: RunContext, paths: Sequence[Path]) -> LabelSpace:
+def common_space(context: RunContext, paths: Sequence[Path]) -> LabelSpace:
     """The classes that all models tell apart.
 
     Raises:
         DataError: a model has others than the first; names it.
     """
-    spaces = [bench.space_of(path) for path in paths]
+    spaces = [context.space_of(path) for path in paths]
     for path, space in zip(paths, spaces, strict=True):
         if set(space.names) != set(spaces[0].names):
             raise DataError(
@@ -130,25 +130,25 @@ def common_space(bench: RunContext, paths: Sequence[Path]) -> LabelSpace:
 
 
 def _weighted(
-    bench: RunContext, paths: Sequence[Path], weights: np.ndarray | None, formula: str, name: str
+    context: RunContext, paths: Sequence[Path], weights: np.ndarray | None, formula: str, name: str
 ) -> Ensemble:
     """Models of one space averaged, of several joined, with the weights given or fitted on validation."""
-    groups = _grouped(bench, paths, weights)
+    groups = _grouped(context, paths, weights)
     if len(groups) == 1 and formula != ORIGINAL:
-        expert = groups[0] if weights is not None else _with_fitted_weights(bench, groups[0], required=True)
+        expert = groups[0] if weights is not None else _with_fitted_weights(context, groups[0], required=True)
         return Ensemble("weighted", (expert,), expert.space, name)
-    joint = _space_of_all(bench, groups)
+    joint = _space_of_all(context, groups)
     if formula == ORIGINAL:
         return Ensemble(ORIGINAL, _main_first(groups, joint, weights), joint, name)
     if weights is None:
-        groups = [_with_fitted_weights(bench, group) if len(group.paths) > 1 else group for group in groups]
-        groups = _with_fitted_exponents(bench, groups, joint)
+        groups = [_with_fitted_weights(context, group) if len(group.paths) > 1 else group for group in groups]
+        groups = _with_fitted_exponents(context, groups, joint)
     return Ensemble(JOINT, tuple(groups), joint, name)
 
 
-def _grouped(bench: RunContext, paths: Sequence[Path], weights: np.ndarray | None) -> list[ModelGroup]:
+def _grouped(context: RunContext, paths: Sequence[Path], weights: np.ndarray | None) -> list[ModelGroup]:
     """The models by their classes, each group an expert that counts as much as its models together."""
-    spaces = [bench.space_of(path) for path in paths]
+    spaces = [context.space_of(path) for path in paths]
     groups: dict[frozenset[str], list[int]] = {}
     for place, space in enumerate(spaces):
         groups.setdefault(frozenset(space.names), []).append(place)
@@ -163,13 +163,13 @@ def _grouped(bench: RunContext, paths: Sequence[Path], weights: np.ndarray | Non
     ]
 
 
-def _space_of_all(bench: RunContext, experts: Sequence[ModelGroup]) -> LabelSpace:
+def _space_of_all(context: RunContext, experts: Sequence[ModelGroup]) -> LabelSpace:
     """The classes that experts of some factors answer together: those of the run, or all that its data has.
 
     Raises:
         DataError: a factor that no expert knows; names it.
     """
-    run = bench.run
+    run = context.run
     joint = run.recorded.joint_space
     known = {factor for expert in experts for factor in expert.space.factor_names}
     if joint is None or set(run.space.factor_names) == known:
@@ -197,30 +197,30 @@ def _main_first(experts: Sequence[ModelGroup], joint: LabelSpace, weights: np.nd
     return (main[0], *(expert for expert in experts if expert is not main[0]))
 
 
-def _with_fitted_weights(bench: RunContext, expert: ModelGroup, required: bool = False) -> ModelGroup:
+def _with_fitted_weights(context: RunContext, expert: ModelGroup, required: bool = False) -> ModelGroup:
     """The expert whose models are averaged with convex weights fitted on validation, where that is possible."""
-    unseen = heldout_rows(bench, expert.paths)
+    unseen = heldout_rows(context, expert.paths)
     if unseen is None and required:
         raise DataError(
-            f"run {bench.run.name!r} has no validation images to fit weights on",
+            f"run {context.run.name!r} has no validation images to fit weights on",
             next_step="give the weights: --weighted-ensemble M=0.6 N=0.4",
         )
     if unseen is None:
         return expert
-    members = np.stack([bench.probabilities(path, ["val"], expert.space)["val"] for path in expert.paths])
-    weights = fit_weights(members[:, unseen], bench.labels("val", expert.space)[unseen])
+    members = np.stack([context.probabilities(path, ["val"], expert.space)["val"] for path in expert.paths])
+    weights = fit_weights(members[:, unseen], context.labels("val", expert.space)[unseen])
     told = ", ".join(f"{path.stem} {weight:.3f}" for path, weight in zip(expert.paths, weights, strict=True))
     logger.info("weights: %s", told)
     return ModelGroup(expert.paths, expert.space, weights)
 
 
-def _with_fitted_exponents(bench: RunContext, experts: Sequence[ModelGroup], joint: LabelSpace) -> list[ModelGroup]:
-    unseen = heldout_rows(bench, [path for expert in experts for path in expert.paths])
+def _with_fitted_exponents(context: RunContext, experts: Sequence[ModelGroup], joint: LabelSpace) -> list[ModelGroup]:
+    unseen = heldout_rows(context, [path for expert in experts for path in expert.paths])
     if unseen is None:
         logger.warning("every expert counts 1; give weights to change that: --weighted-ensemble M=0.6 …")
         return list(experts)
-    table = _likelihoods(bench, experts, "val", joint)
-    exponents = fit_exponents(table[:, unseen], bench.labels("val", joint)[unseen])
+    table = _likelihoods(context, experts, "val", joint)
+    exponents = fit_exponents(table[:, unseen], context.labels("val", joint)[unseen])
     told = ", ".join(f"{expert.paths[0].stem} {w:.3f}" for expert, w in zip(experts, exponents, strict=True))
     logger.info("exponents fitted on %d validation images: %s", int(unseen.sum()), told)
     return [
@@ -229,12 +229,12 @@ def _with_fitted_exponents(bench: RunContext, experts: Sequence[ModelGroup], joi
     ]
 
 
-def _likelihoods(bench: RunContext, experts: Sequence[ModelGroup], set_name: str, joint: LabelSpace) -> np.ndarray:
-    return np.stack([lift_to_joint(_voice(bench, expert, set_name), joint, expert.space) for expert in experts])
+def _likelihoods(context: RunContext, experts: Sequence[ModelGroup], set_name: str, joint: LabelSpace) -> np.ndarray:
+    return np.stack([lift_to_joint(_voice(context, expert, set_name), joint, expert.space) for expert in experts])
 
 
-def _voice(bench: RunContext, expert: ModelGroup, set_name: str) -> np.ndarray:
+def _voice(context: RunContext, expert: ModelGroup, set_name: str) -> np.ndarray:
     """(N, C) probabilities of an expert, in its own space."""
     if len(expert.paths) == 1:
-        return probabilities(bench.logits(expert.paths[0], [set_name], expert.space)[set_name])
-    return vote(bench, "weighted", expert.paths, [set_name], expert.weights, expert.space)[set_name]
+        return probabilities(context.logits(expert.paths[0], [set_name], expert.space)[set_name])
+    return vote(context, "weighted", expert.paths, [set_name], expert.weights, expert.space)[set_name]

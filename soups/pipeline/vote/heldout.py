@@ -15,7 +15,7 @@ from soups.pipeline.score.context import RunContext
 logger = logging.getLogger(__name__)
 
 
-def heldout_rows(bench: RunContext, paths: Sequence[Path]) -> np.ndarray | None:
+def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | None:
     """Which validation images of the run may decide something about these models: (N,) bool.
 
     A model of another run with the same split, whatever its target, has them all; of one with another split those that
@@ -24,7 +24,7 @@ def heldout_rows(bench: RunContext, paths: Sequence[Path]) -> np.ndarray | None:
     Returns:
         None where there are none, with a notice that says why.
     """
-    run = bench.run
+    run = context.run
     if "val" not in set(run.samples["split"]):
         logger.warning("run %s has no validation images: nothing is fitted on them", run.name)
         return None
@@ -32,7 +32,7 @@ def heldout_rows(bench: RunContext, paths: Sequence[Path]) -> np.ndarray | None:
     files = [_real(path) for path in image_paths(rows, run)]
     unseen = np.ones(len(rows), dtype=bool)
     for path in paths:
-        if _shares_the_split(bench, path):
+        if _shares_the_split(context, path):
             continue
         trained = _training_images(path)
         if trained is None:
@@ -49,8 +49,8 @@ def heldout_rows(bench: RunContext, paths: Sequence[Path]) -> np.ndarray | None:
     return unseen
 
 
-def _shares_the_split(bench: RunContext, path: Path) -> bool:
-    run = bench.run
+def _shares_the_split(context: RunContext, path: Path) -> bool:
+    run = context.run
     own = {_real(run.models), _real(run.folder / "models")}
     if run.recorded.foreign is not None:
         own.add(_real(Path(run.recorded.foreign.foreign_location)))

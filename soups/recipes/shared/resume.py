@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 class Replay:
     """A judge that remembers the decisions of an earlier run of the same request.
 
-    A recipe asks `recall_decision(judge, candidate)` before it makes a candidate: a decision on record is taken over without
-    reading, averaging or judging anything. Recipes ask in the same order every time, so the record is a prefix; where
-    it is not (other code, another record), the rest of it is left alone, with a notice. Recipes that don't ask are
-    judged as ever.
+    A recipe asks `recall_decision(judge, candidate)` before it makes a candidate: a decision on record is taken
+    over without reading, averaging or judging anything. Recipes ask in the same order every time, so the record is
+    a prefix; where it is not (other code, another record), the rest of it is left alone, with a notice. Recipes
+    that don't ask are judged as ever.
 
     Args:
         judge: gives the verdicts that are not on record; what else it can do, this one can.

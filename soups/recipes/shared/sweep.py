@@ -48,7 +48,7 @@ class DecisionLog:
         beaten: Verdict | None = None,
         memory: Any = None,
     ) -> None:
-        """One more decision; see `pool.decision_record`. `beaten` is the incumbent's verdict, to count who gets what right;
+        """One more decision; see `pool.decision_record`. `beaten` is the incumbent's verdict, for the counts;
         `memory` is what the recipe needs beside it, as plain JSON, to go on from here."""
         counts = None if beaten is None else count_gains(verdict, beaten)
         kept = {} if memory is None else {MEMORY: memory}

@@ -19,7 +19,7 @@ Desk = Any
 
 
 @pytest.fixture
-def bench(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> RunContext:
+def context(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> RunContext:
     """The toy run, opened as a command does."""
     monkeypatch.chdir(desk.folder)
     given: cli.ParsedSettings[MainSettings] = cli.ParsedSettings(MainSettings(), frozenset())
@@ -56,15 +56,15 @@ def test_halves_by_image(groups: np.ndarray, whole: bool) -> None:
         assert abs(int(second[labels == label].sum()) - int((~second)[labels == label].sum())) <= 1
 
 
-def table_of(bench: RunContext, path: Path) -> np.ndarray:
-    return bench.probabilities(path, ["val"])["val"]
+def table_of(context: RunContext, path: Path) -> np.ndarray:
+    return context.probabilities(path, ["val"])["val"]
 
 
-def test_the_best_single_model_of_each_half_is_scored_on_the_other(bench: RunContext) -> None:
-    labels = bench.labels("val")
-    second, whole = split_in_halves(labels, bench.groups("val"))
+def test_the_best_single_model_of_each_half_is_scored_on_the_other(context: RunContext) -> None:
+    labels = context.labels("val")
+    second, whole = split_in_halves(labels, context.groups("val"))
     assert whole
-    tables = {name: table_of(bench, path) for name, path in pool_paths(bench.run).items()}
+    tables = {name: table_of(context, path) for name, path in pool_paths(context.run).items()}
     right = 0
     for choosing, scoring in ((~second, second), (second, ~second)):
 
@@ -72,10 +72,10 @@ def test_the_best_single_model_of_each_half_is_scored_on_the_other(bench: RunCon
             return -accuracy(tables[name][rows], labels[rows]), log_loss(tables[name][rows], labels[rows]), name
 
         right += int((tables[min(tables, key=merit)].argmax(axis=1) == labels)[scoring].sum())
-    assert cross_fitted_scores(bench, [])["best_single"] == pytest.approx(right / len(labels))
+    assert cross_fitted_scores(context, [])["best_single"] == pytest.approx(right / len(labels))
 
 
-def test_the_greedy_soup_of_each_half_is_scored_on_the_other(bench: RunContext, desk: Desk) -> None:
+def test_the_greedy_soup_of_each_half_is_scored_on_the_other(context: RunContext, desk: Desk) -> None:
     """The soups are made again by hand from what the log says was chosen."""
     import torch
 
@@ -83,21 +83,21 @@ def test_the_greedy_soup_of_each_half_is_scored_on_the_other(bench: RunContext, 
     from soups.evaluation.logits import compute_logits
     from soups.models.load import load_classifier
 
-    found = cross_fitted_scores(bench, [SoupRequest("greedy")])
+    found = cross_fitted_scores(context, [SoupRequest("greedy")])
     assert set(found) == {"best_single", "ensemble_selection", "greedy_soup", "greedy_soup_and_best_single"}
     line = next(line for line in desk.log("crossfit.jsonl") if "greedy_soup" in line["scores"])
-    labels = bench.labels("val")
-    second, _ = split_in_halves(labels, bench.groups("val"))
+    labels = context.labels("val")
+    second, _ = split_in_halves(labels, context.groups("val"))
     assert line["images"] == [int((~second).sum()), int(second.sum())] and line["whole_groups"] is True
-    paths, right, voted = pool_paths(bench.run), 0, 0
+    paths, right, voted = pool_paths(context.run), 0, 0
     for number, scoring in ((0, second), (1, ~second)):
         states = [read_state(paths[name]) for name in line["chosen"]["greedy_soup"][number]]
         classifier, card = load_classifier(next(iter(paths.values())))
         mean = {key: torch.stack([state[key].double() for state in states]).mean(dim=0) for key in states[0]}
         classifier.load_state_dict({key: value.to(states[0][key].dtype) for key, value in mean.items()})
-        images = bench.set("val", card).images
-        table = probabilities(compute_logits(classifier, images, card.preprocessing, bench.runtime, 16))
-        single = table_of(bench, paths[line["chosen"]["best_single"][number]])
+        images = context.set("val", card).images
+        table = probabilities(compute_logits(classifier, images, card.preprocessing, context.runtime, 16))
+        single = table_of(context, paths[line["chosen"]["best_single"][number]])
         right += int((table.argmax(axis=1) == labels)[scoring].sum())
         voted += int(((table + single).argmax(axis=1) == labels)[scoring].sum())
     assert found["greedy_soup"] == pytest.approx(right / len(labels))

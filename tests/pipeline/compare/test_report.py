@@ -19,7 +19,7 @@ from soups.pipeline.settings.commands import MainSettings
 Desk = Any
 
 
-def bench() -> RunContext:
+def context() -> RunContext:
     given: cli.ParsedSettings[MainSettings] = cli.ParsedSettings(MainSettings(), frozenset())
     return open_context(given.settings, given.names)
 
@@ -46,11 +46,11 @@ def test_rows_and_columns(desk: Desk) -> None:
 def test_the_ensemble_selection_is_logged_with_its_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(desk.folder)
     line = next(line for line in desk.log("soup_results.jsonl") if line["model_name"] == "ensemble_selection")
-    paths = {bench().run.sha256(path): path for path in pool_paths(bench().run).values()}
+    paths = {context().run.sha256(path): path for path in pool_paths(context().run).values()}
     weights = np.array(line["counts"]) / sum(line["counts"])
-    members = [bench().probabilities(paths[sha256], ["test"])["test"] for sha256 in line["members"]]
+    members = [context().probabilities(paths[sha256], ["test"])["test"] for sha256 in line["members"]]
     table = np.tensordot(weights, np.stack(members), axes=1)
-    assert line["test"] == pytest.approx((table.argmax(axis=1) == bench().labels("test")).mean())
+    assert line["test"] == pytest.approx((table.argmax(axis=1) == context().labels("test")).mean())
     assert min(line["counts"]) > 0 and line["metric"] == "accuracy"
     assert int(rows_of(desk)["ensemble selection"]["models"]) == len(line["members"])
 
@@ -59,7 +59,7 @@ def test_a_soup_votes_with_the_best_single_model_where_they_differ(copy_of: Desk
     models = copy_of.run / "models"
     uniform = (models / "toys_uniform_soup.safetensors").read_bytes()
     (models / "toys_greedy_soup.safetensors").write_bytes(uniform)  # A soup of three, whatever greedy took.
-    found = rows_of_run(bench())
+    found = rows_of_run(context())
     both = found[-1]
     assert both.name == "greedy soup + best single" and both.models == 2
     single, soup = found[0].outputs["test"], found[2].outputs["test"]
@@ -76,13 +76,13 @@ def test_a_soup_that_is_the_best_single_model_does_not_vote_with_it(copy_of: Des
     assert main.main(["--greedy-soup"]) == 0
     card = read_card(models / "toys_greedy_soup.safetensors")
     assert card is not None and card.soup is not None and len(card.soup.ingredients) == 1
-    assert [one.name.partition(" (")[0] for one in rows_of_run(bench())][-1] == "ensemble selection"
+    assert [one.name.partition(" (")[0] for one in rows_of_run(context())][-1] == "ensemble selection"
 
 
 def test_the_speed_is_measured_once_for_each_condition(copy_of: Desk) -> None:
-    path = next(iter(pool_paths(bench().run).values()))
-    speed, log = images_per_second(bench(), path), copy_of.run / "logs" / "speed.jsonl"
-    assert speed > 0 and images_per_second(bench(), path) == speed and len(copy_of.log("speed.jsonl")) == 1
+    path = next(iter(pool_paths(context().run).values()))
+    speed, log = images_per_second(context(), path), copy_of.run / "logs" / "speed.jsonl"
+    assert speed > 0 and images_per_second(context(), path) == speed and len(copy_of.log("speed.jsonl")) == 1
     line = copy_of.log("speed.jsonl")[0]
     log.write_text(json.dumps({**line, "threads": 99, "images_per_second": -1.0}) + "\n")
-    assert images_per_second(bench(), path) > 0 and len(copy_of.log("speed.jsonl")) == 2
+    assert images_per_second(context(), path) > 0 and len(copy_of.log("speed.jsonl")) == 2

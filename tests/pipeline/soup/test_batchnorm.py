@@ -110,22 +110,22 @@ def test_validation_chooses_once(folder: Path) -> None:
     chosen = "recompute" if line["recompute"] > line["average"] else "average"
     assert soup.options["batchnorm"]["statistics"] == chosen
     scores = {}
-    bench = bench_of("rn")
+    context = context_of("rn")
     mean = average(sorted((folder / "runs" / "rn" / "models").glob("rn?_epochs*.safetensors"))).state
     for asked in ("average", "recompute"):
-        scores[asked] = LazyJudge(bench, batchnorm=asked)(mean).score
+        scores[asked] = LazyJudge(context, batchnorm=asked)(mean).score
     assert {key: line[key] for key in scores} == scores
     assert main.main(["--name", "rn", "--greedy-soup"]) == 0
     assert len(log.read_text().splitlines()) == 1
 
 
-def bench_of(name: str) -> Any:
+def context_of(name: str) -> Any:
     settings = MainSettings.model_validate({"run": {"name": name}, "evaluation": EvaluationSettings()})
     return open_context(settings, {"name"})
 
 
 def test_single_models_keep_their_statistics(folder: Path) -> None:
-    judge = LazyJudge(bench_of("rn"), batchnorm="recompute")
+    judge = LazyJudge(context_of("rn"), batchnorm="recompute")
     for path in [
         *sorted((folder / "runs" / "rn" / "models").glob("rn?_*")),
         folder / "runs/rn/models/rn_start.safetensors",
@@ -136,21 +136,21 @@ def test_single_models_keep_their_statistics(folder: Path) -> None:
 
 
 def test_without_training_images(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bench = bench_of("rn")
-    pool, space = pool_of(bench), bench.run.space
+    context = context_of("rn")
+    pool, space = pool_of(context), context.run.space
     assert len(space) == 3  # Known from now on.
-    bench.run.__dict__["samples"] = bench.run.samples[bench.run.samples["split"] != "train"]
+    context.run.__dict__["samples"] = context.run.samples[context.run.samples["split"] != "train"]
     mean = average(sorted((folder / "runs" / "rn" / "models").glob("rn?_*"))).state
     with pytest.raises(UsageError, match="--batchnorm recompute: no training images"):
-        LazyJudge(bench, pool, "recompute").settled(mean)
-    judge = LazyJudge(bench, pool)
+        LazyJudge(context, pool, "recompute").settled(mean)
+    judge = LazyJudge(context, pool)
     assert judge.settled(mean) is mean and judge.told == {"statistics": "average"}
     assert "no training images: the soup's BatchNorm statistics are averaged" in caplog.text
 
 
 def test_without_batchnorm_no_training_image_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = {"head.weight": torch.zeros(3, 8)}
-    lazy = LazyJudge(bench_of("rn"))
+    lazy = LazyJudge(context_of("rn"))
     assert lazy.settled(state) is state and lazy.judge is None
     opened: list[str] = []
     monkeypatch.setattr(settling, "evaluation_set", lambda name, *_: opened.append(name))

@@ -26,7 +26,7 @@ VARIANTS: tuple[tuple[str, dict[str, object]], ...] = (
 SCRIPT = """
 import ctypes, gc, sys, pathlib, torch
 from safetensors.torch import load_file
-from soups.recipes import RECIPES
+from soups.recipes.registry import RECIPES
 from soups.recipes.shared.pool import Ingredient, Pool, Verdict
 torch.set_num_threads(1)
 def ingredient(path):
