@@ -82,11 +82,11 @@ def test_a_process_without_a_say_ignores_both() -> None:
 WORKERS = """
 import sys, time
 from pathlib import Path
-from soups.core.signals import held_back
+from soups.core.signals import defer_interruption
 from soups.runtime.workers import run_all
 
 def work(name):
-    with held_back() as found:
+    with defer_interruption() as found:
         Path(name).touch()
         while found.number is None:
             time.sleep(0.01)
@@ -95,8 +95,8 @@ def work(name):
         raise found.exception()
 
 if __name__ == "__main__":
-    from soups.core.signals import raised
-    with raised():
+    from soups.core.signals import raise_interruption
+    with raise_interruption():
         list(run_all(work, sys.argv[1:], jobs=2))
 """
 

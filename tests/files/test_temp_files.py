@@ -15,8 +15,8 @@ from soups.files.temp_files import remove_leftover_files, temporary_prefix
 LEAVES = """
 import os, sys
 from pathlib import Path
-from soups.files.atomic import whole_file
-with whole_file(Path(sys.argv[1])) as temporary:
+from soups.files.atomic import atomic_write
+with atomic_write(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os._exit(9)
 """

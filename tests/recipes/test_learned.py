@@ -367,7 +367,7 @@ SCRIPT = """
 import sys, pathlib, torch
 from torch import nn
 from safetensors.torch import load_file
-from soups.evaluation.gradients import put_in
+from soups.evaluation.gradients import assign_weights
 from soups.recipes.learned import learned
 from soups.recipes.shared.pool import Ingredient, Pool, Verdict
 from soups.recipes.shared.resume import Replay
@@ -376,10 +376,10 @@ class Judge:
     def __init__(self, state):
         self.network = nn.ParameterDict({key: torch.zeros_like(value) for key, value in state.items()})
     def __call__(self, state, accept=None):
-        put_in(self.network, state)
+        assign_weights(self.network, state)
         return Verdict(0.5, 1, 2, log_loss=float(sum((p.detach() ** 2).mean() for p in self.network.parameters())))
     def gradient(self, state, seed):
-        put_in(self.network, state)
+        assign_weights(self.network, state)
         loss = sum((parameter * parameter).mean() for parameter in self.network.parameters())
         loss.backward()
         gradient = {key: parameter.grad for key, parameter in self.network.items()}

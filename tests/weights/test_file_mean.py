@@ -87,9 +87,9 @@ def test_other_files_are_left_to_torch(tmp_path: Path) -> None:
 def test_torch_is_not_loaded(tmp_path: Path) -> None:
     files = files_of(tmp_path, [state_of(seed) for seed in range(3)])
     code = (
-        "import sys; from pathlib import Path; from soups.weights.file_mean import has_plain_mean, write_mean\n"
+        "import sys; from pathlib import Path; from soups.weights.file_mean import can_average_files, write_mean\n"
         "paths = [Path(name) for name in sys.argv[2:]]\n"
-        "assert has_plain_mean(paths); write_mean(Path(sys.argv[1]), paths, '{}', 2)\n"
+        "assert can_average_files(paths); write_mean(Path(sys.argv[1]), paths, '{}', 2)\n"
         "assert 'torch' not in sys.modules\n"
     )
     root = Path(__file__).parents[2]

@@ -29,7 +29,7 @@ from soups.runtime.devices import RuntimeSettings
 from soups.training.settings import TrainingSettings
 from tools.backbones.settings import BackboneSettings
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"soups.{__name__}")
 
 LOG, TABLE = "backbones.jsonl", "backbones.csv"
 SIZES = (64, 96, 128, 160, 192, 224, 256, 384)

@@ -23,7 +23,7 @@ from tools.demo_data.settings import BaseSettings
 if TYPE_CHECKING:
     import torch
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"soups.{__name__}")
 
 RECIPE = 1  # Raise it when equal settings shall give other weights.
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"

@@ -16,7 +16,7 @@ from tools.stress.sweep import contents, differences
 from tools.stress.tables import text_of
 from tools.stress.watch import LogWatch, held_logs, temporaries
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"soups.{__name__}")
 
 _POLL = 0.005
 """Seconds between two looks at the logs."""

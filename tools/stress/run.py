@@ -15,7 +15,7 @@ from soups.files.atomic import write_json
 from tools.stress.settings import TortureSettings
 from tools.stress.tables import text_of
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"soups.{__name__}")
 
 REPORT = "report.json"
 _MODELS = 3

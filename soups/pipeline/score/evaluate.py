@@ -124,9 +124,9 @@ class _RemoteScoring:
     """The model's file; bytes after it was pickled."""
 
 
-def _score_unpacked(work: _RemoteScoring, packed: Files) -> RemoteResult:
+def _score_unpacked(work: _RemoteScoring, common: Files) -> RemoteResult:
     with TemporaryDirectory() as folder:
-        files = {**packed, f"models/{work.file}": bytes(work.content)}
+        files = {**common, f"models/{work.file}": bytes(work.content)}
         run = unpack_run(files, Path(folder), work.run_name)
         line = score_model((replace(work.context, run=run), run.models / work.file))
         return RemoteResult(line, collect_new_files(run.folder, files))

@@ -210,13 +210,13 @@ def _spread(pieces: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Exception 
             yield piece, None
 
 
-def _compute_unpacked(piece: ShardTask, packed: Files) -> RemoteResult:
+def _compute_unpacked(piece: ShardTask, common: Files) -> RemoteResult:
     with TemporaryDirectory() as folder:
         sent = piece.shard.run
-        run = unpack_run(packed, Path(folder), sent.name)
+        run = unpack_run(common, Path(folder), sent.name)
         shard = replace(piece.shard, run=replace(run, table=sent.table, classes=sent.classes))
         compute_shard(replace(piece, shard=shard, path=run.models / piece.path.name))
-        return RemoteResult(None, collect_new_files(run.folder, packed))
+        return RemoteResult(None, collect_new_files(run.folder, common))
 
 
 def error_of_failures(failed: Sequence[FailedTask], pieces: int) -> Exception:

@@ -46,9 +46,9 @@ def _run_of(task: Task) -> Run:
     return run
 
 
-def _train_unpacked(train: Callable[[Task], Path], task: Task, packed: Mapping[str, Files]) -> RemoteResult:
+def _train_unpacked(train: Callable[[Task], Path], task: Task, common: Mapping[str, Files]) -> RemoteResult:
     with TemporaryDirectory() as folder:
-        run = unpack_run(packed[task.run_name], Path(folder), task.run_name)
+        run = unpack_run(common[task.run_name], Path(folder), task.run_name)
         settings = task.settings.model_copy(update={"run": RunSettings(name=task.run_name, runs_folder=folder)})
         path = train(replace(task, settings=settings, replaces=None))
-        return RemoteResult(path.name, collect_new_files(run.folder, packed[task.run_name]))
+        return RemoteResult(path.name, collect_new_files(run.folder, common[task.run_name]))

@@ -18,7 +18,7 @@ import pytest
 import inference
 from soups.checkpoints.checkpoint import read_card, read_state, write_checkpoint
 from soups.core.errors import EnvironmentFailure, PartialFailure
-from soups.pipeline.score import evaluate
+from soups.pipeline.score import context
 from soups.pipeline.score.shards import FailedTask, ShardTask, error_of_failures, reorder_rows
 from tests.pipeline.conftest import Desk
 
@@ -85,12 +85,12 @@ def test_a_killed_command_is_gone_on_with(copy_of: Desk, error_of: ErrorOf) -> N
     arguments = [*WAYS["single"], *SHARDS, "--output", "vote.csv"]
     killed = f"""
 import os, signal, inference
-from soups.pipeline import evaluate
-keep, kept = evaluate.keep_logits, []
+from soups.pipeline.score import context
+keep, kept = context.store_logits, []
 def until_the_third(path, logits):
     kept.append(path)
     os.kill(os.getpid(), signal.SIGKILL) if len(kept) == 3 else keep(path, logits)
-evaluate.keep_logits = until_the_third
+context.store_logits = until_the_third
 inference.main({arguments!r})
 """
     path = {"PYTHONPATH": str(Path(inference.__file__).parent)}
@@ -215,7 +215,7 @@ def test_what_is_told_of_faults() -> None:
 def test_a_fault_of_ours_keeps_its_traceback_and_stops_no_other(
     copy_of: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keep, asked = evaluate.keep_logits, list[Path]()
+    keep, asked = context.store_logits, list[Path]()
 
     def out_of_memory(path: Path, logits: np.ndarray) -> None:
         asked.append(path)
@@ -224,7 +224,7 @@ def test_a_fault_of_ours_keeps_its_traceback_and_stops_no_other(
         keep(path, logits)
 
     forget(copy_of)
-    monkeypatch.setattr(evaluate, "keep_logits", out_of_memory)
+    monkeypatch.setattr(context, "store_logits", out_of_memory)
     assert inference.main([*WAYS["single"], *SHARDS]) == 5
     told = capsys.readouterr().err
     assert "1 of 3 pieces of work failed" in told and "Traceback" in told and "RuntimeError: out of memory" in told

@@ -21,7 +21,7 @@ ErrorOf = Callable[[], str]
 KILLED = """
 import os, signal, sys
 import main
-from soups.pipeline import soup
+from soups.pipeline.soup import make as soup
 
 append, written = soup.append_record, []
 
