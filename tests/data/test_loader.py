@@ -1,6 +1,5 @@
 """Batches that do not depend on workers, on a resume or on the global generators."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,25 +146,6 @@ def test_evaluation_keeps_order_and_drops_nothing(images: Images) -> None:
     assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
     assert np.array_equal(torch.cat(batches).numpy(), np.stack([images[index] for index in range(COUNT)]))
     assert list(evaluation_batches(Images([], Geometry(30, 30)), 5)) == []
-
-
-def test_overhead_of_a_sample_is_small() -> None:
-    class Memory(Images):
-        def __getitem__(self, index: int) -> np.ndarray:
-            return pixels[index]
-
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 37, 37, 3), dtype=np.uint8)
-    images = Memory([Path(str(index)) for index in range(64)], Geometry(37, 37))
-    for rand_augment, limit in ((None, 60e-6), ("rand-m9-n2", 250e-6)):
-        steps = (RandomCrop(32), *([RandAugment(rand_augment, 32)] if rand_augment else []))
-        loader = TrainingLoader(images, np.zeros(64), np.arange(64), Augmentation(32, steps), 64, 0)
-        times = [float("inf")]
-        # Twice the budget, since other work may share the processor; and more tries while it does.
-        while min(times) / 64 >= 2 * limit and len(times) < 60:
-            start = time.process_time()
-            list(loader.epoch(len(times)))
-            times.append(time.process_time() - start)
-        assert min(times) / 64 < 2 * limit
 
 
 def test_copies_alone_are_augmented_as_copies(images: Images) -> None:

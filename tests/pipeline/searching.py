@@ -107,7 +107,7 @@ def started(context: ForkServerContext, bench: SearchBench, *arguments: str, sto
     """
     process = context.Process(target=_from_a_shell, args=(bench, arguments, stopped))
     process.start()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not _sign(bench, process.pid).exists() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert _sign(bench, process.pid).exists()

@@ -33,7 +33,7 @@ def _half(number: int) -> tuple[int, float]:
 def _number(task: tuple[int, Path]) -> int | None:
     """Item 0 waits until six others are done."""
     item, folder = task
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while item == 0 and len(list(folder.iterdir())) < 6 and time.monotonic() < until:
         time.sleep(0.01)
     (folder / str(item)).touch()

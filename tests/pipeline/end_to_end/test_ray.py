@@ -12,7 +12,7 @@ import pytest
 
 import inference
 import main
-from tests.pipeline.conftest import Desk
+from tests.toy_runs import Desk
 
 if importlib.util.find_spec("ray") is None and not os.environ.get("CI"):
     pytest.skip("Ray is not installed", allow_module_level=True)

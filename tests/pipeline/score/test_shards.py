@@ -20,7 +20,7 @@ from soups.checkpoints.checkpoint import read_card, read_state, write_checkpoint
 from soups.core.errors import EnvironmentFailure, PartialFailure
 from soups.pipeline.score import context
 from soups.pipeline.score.shards import FailedTask, ShardTask, error_of_failures, reorder_rows
-from tests.pipeline.conftest import Desk
+from tests.toy_runs import Desk
 
 ErrorOf = Callable[[], str]
 BATCH = ("--eval-batch-size", "4", "--probabilities")
@@ -94,7 +94,7 @@ context.store_logits = until_the_third
 inference.main({arguments!r})
 """
     path = {"PYTHONPATH": str(Path(inference.__file__).parent)}
-    ended = subprocess.run([sys.executable, "-c", killed], env={**os.environ, **path}, check=False, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", killed], env={**os.environ, **path}, check=False, timeout=600)
     assert ended.returncode == -signal.SIGKILL
     assert len(shards_of(copy_of)) == 2 and not Path("vote.csv").exists()
     error_of()

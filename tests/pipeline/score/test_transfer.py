@@ -11,7 +11,7 @@ import finetune
 import inference
 import main
 from soups.runtime.launchers import LAUNCHERS, Local
-from tests.pipeline.conftest import Desk
+from tests.toy_runs import Desk
 
 
 @pytest.fixture

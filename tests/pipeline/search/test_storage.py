@@ -79,7 +79,7 @@ def database() -> Iterator[str]:
 
 
 def wait_until_it_answers(url: str, server: Any) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while True:
         try:
             psycopg.connect(url.replace("+psycopg", "")).close()
@@ -129,7 +129,7 @@ def test_a_machine_that_is_gone_is_noticed(database: str, tmp_path: Path, monkey
         time.sleep(3.5)  # Longer than two beats: it is alive because it says so.
         with here.claimed(1, propose) as taken:
             assert trial is not None and taken is None
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     while taken is None and time.monotonic() < deadline:
         with here.claimed(1, propose) as taken:
             time.sleep(0.5)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,6 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, caplog: pytest
     with subprocess.Popen(code, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as process:
         assert process.stdout is not None and process.stdout.readline() == "0.25\n"
         os.kill(process.pid, signal.SIGKILL)
-    started = time.monotonic()
     trials = open_trials("toys", tmp_path, None)
     with trials.claimed(2, propose) as trial:
         assert trial is not None and (trial.number, trial.params, trial.intermediate_values) == (
@@ -77,7 +75,6 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, caplog: pytest
             {1: 0.5},
         )
         trials.finish(trial, TrialState.COMPLETE, 1.0)
-    assert time.monotonic() - started < 15, "Optuna's own lock would wait for half a minute"
     assert caplog.text.count("the last line was cut off by a crash") == 1
     assert "trial 0: its process ended before it was finished" in caplog.text
     lines = (tmp_path / "study.journal").read_text().splitlines()

@@ -124,7 +124,7 @@ def test_a_uniform_soup_without_scores_opens_no_image(copy_of: Any, monkeypatch:
     assert copy_of.log("soup_results.jsonl") == lines
     straight = soup_of(copy_of, "uniform").read_bytes()
     soup_of(copy_of, "uniform").unlink()
-    monkeypatch.setattr(soup, "has_plain_mean", lambda files: False)
+    monkeypatch.setattr(soup, "can_average_files", lambda files: False)
     assert main.main(["--uniform-soup", "--scores", "False"]) == 0
     assert soup_of(copy_of, "uniform").read_bytes() == straight  # With torch and without.
 

@@ -18,7 +18,7 @@ from soups.core.errors import UsageError
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train import distributed as in_group
 from soups.runtime.process_group import ProcessGroup
-from tests.pipeline.conftest import Desk
+from tests.toy_runs import Desk
 
 ROOT = Path(__file__).parents[3]
 LAUNCH = [
@@ -131,5 +131,5 @@ def test_rows_of_all_processes_come_into_their_order(monkeypatch: pytest.MonkeyP
     whole = np.arange(14).reshape(7, 2)
     shares = [whole[rank::3] for rank in range(3)]
     shares[1], shares[2] = (np.vstack([share, share[-1:]]) for share in shares[1:])
-    monkeypatch.setattr(ProcessGroup, "of_all", lambda group, part: shares)
+    monkeypatch.setattr(ProcessGroup, "gather", lambda group, part: shares)
     assert np.array_equal(ProcessGroup(rank=1, size=3).interleaved(shares[1], 7), whole)

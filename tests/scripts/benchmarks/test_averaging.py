@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_soups.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmarks" / "averaging.py"
 
 
 def test_every_part_is_measured(
     copy_of: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = importlib.util.spec_from_file_location("bench_soups", SCRIPT)
+    spec = importlib.util.spec_from_file_location("bench_averaging", SCRIPT)
     assert spec is not None and spec.loader is not None
     bench = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "bench_soups", bench)  # Where help texts are looked up.
+    monkeypatch.setitem(sys.modules, "bench_averaging", bench)  # Where help texts are looked up.
     spec.loader.exec_module(bench)
     arguments = ["--name", "toys", "--repeats", "1", "--checkpoints", "2", "--architecture", "timm:test_vit"]
     assert bench.main(arguments) == 0

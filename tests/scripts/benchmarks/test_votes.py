@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_votes.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmarks" / "votes.py"
 
 
 def test_a_small_vote_is_timed(capsys: pytest.CaptureFixture[str]) -> None:

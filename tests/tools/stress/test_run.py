@@ -81,7 +81,7 @@ def test_a_save_in_place_is_found_out(tmp_path: Path) -> None:
     needs_strace()
     code = NAIVE.format(folder=str(tmp_path))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)
     assert "naive, killed at write 1: neither the old content is there nor the new one" in done.stdout, done.stderr
     assert "naive, no room at write 2: exit code 70" in done.stdout
 

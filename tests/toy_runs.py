@@ -98,7 +98,7 @@ class _Threads(ThreadPoolExecutor):
 @pytest.fixture
 def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Costs are measured in this process, because starting one for each network takes seconds."""
-    monkeypatch.setattr(costs, "Crew", _Threads)
+    monkeypatch.setattr(costs, "WorkerPool", _Threads)
 
 
 # Labels made of factors

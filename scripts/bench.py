@@ -1,0 +1,6 @@
+"""Runs scripts/benchmarks/training.py under its former name."""
+
+import runpy
+from pathlib import Path
+
+runpy.run_path(str(Path(__file__).parent / "benchmarks" / "training.py"), run_name="__main__")

@@ -1,0 +1,6 @@
+"""Runs scripts/benchmarks/curate.py under its former name."""
+
+import runpy
+from pathlib import Path
+
+runpy.run_path(str(Path(__file__).parent / "benchmarks" / "curate.py"), run_name="__main__")

@@ -1,0 +1,6 @@
+"""Runs scripts/benchmarks/device.py under its former name."""
+
+import runpy
+from pathlib import Path
+
+runpy.run_path(str(Path(__file__).parent / "benchmarks" / "device.py"), run_name="__main__")

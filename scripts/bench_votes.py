@@ -1,0 +1,6 @@
+"""Runs scripts/benchmarks/votes.py under its former name."""
+
+import runpy
+from pathlib import Path
+
+runpy.run_path(str(Path(__file__).parent / "benchmarks" / "votes.py"), run_name="__main__")
