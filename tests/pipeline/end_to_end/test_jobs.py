@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import finetune
-import soups.pipeline.train.finetune as training
+import soups.pipeline.train.one_model as training
 from soups.files import atomic as records
 from tests.toy_runs import Desk
 

@@ -84,7 +84,7 @@ def test_what_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     for file in files:
         file.touch()
     bench = SimpleNamespace(run=SimpleNamespace(models=tmp_path / "without_soups"))
-    appraiser = SimpleNamespace(bench=bench, ingredients=lambda paths: frozenset({"toys3_epochs1"}))
+    appraiser = SimpleNamespace(context=bench, ingredients=lambda paths: frozenset({"toys3_epochs1"}))
     assert remove_surplus_checkpoints(appraiser, files, 5) == []  # type: ignore[arg-type]
     assert remove_surplus_checkpoints(appraiser, files, 3) == [files[2], files[4]]  # type: ignore[arg-type]
     assert remove_surplus_checkpoints(appraiser, [*files[:2], files[3]], 1) == files[:2]  # type: ignore[arg-type]

@@ -89,7 +89,7 @@ def test_nothing_is_left_when_training_fails(tmp_path: Path, monkeypatch: pytest
 
 def test_each_epoch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("SOUPS_CACHE", str(tmp_path))
-    with caplog.at_level(logging.INFO, logger="tools.demo_data.base"):
+    with caplog.at_level(logging.INFO, logger="soups.tools.demo_data.base"):
         base.make_base(TINY)
     assert [record.getMessage()[:20] for record in caplog.records] == ["base: epoch 1 of 2, ", "base: epoch 2 of 2, "]
 
