@@ -8,7 +8,8 @@ import numpy as np
 
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError, unknown_name
-from soups.core.metrics import probabilities
+from soups.core.plugins import load_plugins
+from soups.core.scores import probabilities
 from soups.data.images.cache import Images
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop
 from soups.data.images.inputs import as_list, open_inputs, read_input
@@ -169,6 +170,7 @@ def load(path_or_hub_name: str | Path, device: str = "auto", batch_size: int = 6
         DataError: there is neither file nor folder, it is damaged, or it does not say what it holds.
         EnvironmentFailure: the device does not exist here, or the hub cannot be reached.
     """
+    load_plugins()  # A plugin may add the family of the backbone.
     classifier, card = load_anywhere(str(path_or_hub_name))
     return Predictor(classifier, card, _runtime(card, device), batch_size)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -81,8 +82,8 @@ def loader_parts(divisor: int, folder: Path) -> list[Part]:
     images = InMemory([Path(str(index)) for index in range(count)], Geometry(37, 37))
     parts: list[Part] = []
     for name, rand_augment in (("crop", None), ("crop and RandAugment", "rand-m9-n2")):
-        steps = (RandomCrop(32), *([RandAugment(rand_augment, 32)] if rand_augment else []))
-        augmentation = Augmentation(32, steps)
+        steps: list[Any] = [RandomCrop(32), *([RandAugment(rand_augment, 32)] if rand_augment else [])]
+        augmentation = Augmentation(32, tuple(steps))
         loader = TrainingLoader(images, np.zeros(count), np.arange(count), augmentation, 64, 0)
         parts.append(
             (

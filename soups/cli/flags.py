@@ -23,6 +23,7 @@ import tyro
 from pydantic import BaseModel, ValidationError
 
 from soups.core.errors import UsageError, UserError, did_you_mean
+from soups.core.plugins import load_plugins
 from soups.core.signals import raise_interruption
 from soups.files.atomic import explain_os_error
 from soups.files.config_files import Config, read_config, take_config
@@ -103,6 +104,7 @@ def run(
     config = None
     try:
         with raise_interruption(), _explained_refusals():
+            load_plugins()
             given = parse(settings_class, arguments, environment or {})
             config = given.config
             command(given)

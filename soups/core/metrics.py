@@ -1,152 +1,56 @@
-"""Scores of a classifier's probabilities: accuracy and its balanced kin, log-loss, calibration.
-
-Plain numpy, because the judge scores every candidate soup and importing scikit-learn takes a second; the tests hold
-each formula against scikit-learn. Predictions are the most probable class, the lowest index where several tie.
-"""
+"""The registry of metrics. A new metric is one entry of `METRICS`: its score, direction, bound and vote score."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from soups.core.errors import DataError
-
-CALIBRATION_BINS = 15
+from soups.core.score_bounds import (
+    AccuracyBound,
+    BalancedAccuracyBound,
+    LogLossBound,
+    MacroF1Bound,
+    NoBound,
+    ScoreBound,
+)
+from soups.core.scores import (
+    CALIBRATION_BINS,
+    accuracy,
+    balanced_accuracy,
+    calibration_error,
+    log_loss,
+    macro_f1,
+)
 
 ScoreFunction = Callable[[np.ndarray, np.ndarray], float]
+VoteScore = Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One way of scoring."""
+    """A metric with everything that is particular to it."""
 
     name: str
     function: ScoreFunction
     """`(probabilities (N, C) float64, labels (N,) int64) -> float`."""
     higher_is_better: bool
+    bound: Callable[[np.ndarray, int], ScoreBound] = NoBound
+    """`(labels (N,) int64, number of classes) -> ScoreBound`, for stopping a judgement early; `NoBound` never stops."""
+    vote_score: VoteScore | None = None
+    """The same score, higher is better, from the predictions (N,), labels (N,), confidences (N,) and the log-loss of a
+    vote: ensemble selection scores thousands of votes. None: ensemble selection builds the table of each vote."""
 
     def score(self, probabilities: np.ndarray, labels: np.ndarray) -> float:
-        """The metric, negated where lower is better: what recipes and judges compare, larger always wins."""
+        """Return the metric, negated where lower is better: recipes and judges prefer the larger score."""
         value = self.function(probabilities, labels)
         return value if self.higher_is_better else -value
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax of (N, C) logits of any float dtype, as (N, C) float64 whose rows sum to one.
-
-    Raises:
-        DataError: a row holds NaN or infinity; names the first such row.
-    """
-    table = np.array(logits, dtype=np.float64)
-    if table.ndim != 2 or table.shape[1] == 0:
-        raise DataError("logits of the wrong shape", expected="(images, classes)", found=str(table.shape))
-    highest = table.max(axis=1, keepdims=True)
-    # A lone -inf says "impossible" and is fine; NaN, +inf and a row of -inf all show in the maximum.
-    broken = np.flatnonzero(~np.isfinite(highest[:, 0]))
-    if len(broken):
-        raise DataError(
-            f"logits of image {broken[0]} (counted from 0) are not finite",
-            expected="numbers",
-            found=f"NaN or infinity for {len(broken)} of {len(table)} images",
-            next_step="the model has probably diverged in training: leave it out or train it with a lower --lr",
-        )
-    # In place: for 50,000 images and 1,000 classes each copy is 400 MB.
-    table -= highest
-    np.exp(table, out=table)
-    table /= table.sum(axis=1, keepdims=True)
-    return table
-
-
-def predictions(probabilities: np.ndarray) -> np.ndarray:
-    """The most probable class of each row, (N,) int64; the lowest index where several tie."""
-    return np.argmax(probabilities, axis=1).astype(np.int64)
-
-
-def correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which predictions are right, (N,) bool."""
-    _check(probabilities, labels)
-    return predictions(probabilities) == labels
-
-
-def errors(probabilities: np.ndarray, labels: np.ndarray) -> int:
-    """How many predictions are wrong."""
-    return int(np.count_nonzero(~correct(probabilities, labels)))
-
-
-def _check(probabilities: np.ndarray, labels: np.ndarray) -> None:
-    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
-        raise DataError(
-            "probabilities and labels do not fit each other",
-            expected="(images, classes) and (images,)",
-            found=f"{probabilities.shape} and {labels.shape}",
-        )
-    if len(labels) == 0:
-        raise DataError("no images to score", expected="at least one labelled image")
-    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        wrong = labels[(labels < 0) | (labels >= probabilities.shape[1])][0]
-        raise DataError(f"label {wrong} is no class", expected=f"0 to {probabilities.shape[1] - 1}")
-    if np.isnan(probabilities).any():
-        raise DataError("probabilities hold NaN", next_step="the model has probably diverged: leave it out")
-
-
-def _counts(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per class, (C,) int64 each: predicted rightly, images of the class, predictions of the class."""
-    classes = probabilities.shape[1]
-    right = correct(probabilities, labels)
-    return (
-        np.bincount(labels[right], minlength=classes),
-        np.bincount(labels, minlength=classes),
-        np.bincount(predictions(probabilities), minlength=classes),
-    )
-
-
-def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Share of right predictions: exactly (images - errors) / images."""
-    return (len(labels) - errors(probabilities, labels)) / len(labels)
-
-
-def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean recall of the classes that occur in `labels`."""
-    hits, support, _ = _counts(probabilities, labels)
-    occurring = support > 0
-    return float(np.mean(hits[occurring] / support[occurring]))
-
-
-def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean F1 of the classes that occur in `labels` or are predicted, as scikit-learn's `f1_score(average="macro")`."""
-    hits, support, predicted = _counts(probabilities, labels)
-    involved = (support + predicted) > 0
-    return float(np.mean(2 * hits[involved] / (support + predicted)[involved]))
-
-
-def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative natural logarithm of the true class's probability, in nats.
-
-    A probability below float64's epsilon counts as epsilon (as in scikit-learn), so that one image costs 36 at most.
-    """
-    _check(probabilities, labels)
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.mean(np.log(np.clip(chosen, np.finfo(np.float64).eps, 1.0))))
-
-
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error of the top class: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 3.
-
-    The confidences fall into 15 bins of equal width, ((m - 1)/15, m/15]; the error is the mean over images of
-    |accuracy - mean confidence| of the image's bin.
-    """
-    right = correct(probabilities, labels)
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
-    gap = np.bincount(bins, weights=right - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gap).sum() / len(labels))
-
-
 def all_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Every metric by name, in the order of `METRICS`.
+    """Return every metric by name, in the order of `METRICS`.
 
     Args:
-        probabilities: (N, C) float64, rows summing to one (see `probabilities` for logits).
+        probabilities: (N, C) float64, rows summing to one (see `scores.probabilities` for logits).
         labels: (N,) int64, true classes.
 
     Raises:
@@ -155,13 +59,44 @@ def all_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float
     return {name: metric.function(probabilities, labels) for name, metric in METRICS.items()}
 
 
+def _vote_accuracy(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
+    return float(np.count_nonzero(predicted == labels) / len(labels))
+
+
+def _vote_balanced_accuracy(
+    predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float
+) -> float:
+    support = np.bincount(labels)
+    hits = np.bincount(labels[predicted == labels], minlength=len(support))
+    return float(np.mean(hits[support > 0] / support[support > 0]))
+
+
+def _vote_macro_f1(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
+    classes = int(max(predicted.max(), labels.max())) + 1
+    involved = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
+    hits = np.bincount(labels[predicted == labels], minlength=classes)
+    return float(np.mean(2 * hits[involved > 0] / involved[involved > 0]))
+
+
+def _vote_log_loss(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
+    return -log_loss
+
+
+def _vote_calibration_error(
+    predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float
+) -> float:
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    gap = np.bincount(bins, weights=(predicted == labels) - confidence, minlength=CALIBRATION_BINS)
+    return -float(np.abs(gap).sum() / len(labels))
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", accuracy, higher_is_better=True),
-        Metric("balanced_accuracy", balanced_accuracy, higher_is_better=True),
-        Metric("macro_f1", macro_f1, higher_is_better=True),
-        Metric("log_loss", log_loss, higher_is_better=False),
-        Metric("calibration_error", calibration_error, higher_is_better=False),
+        Metric("accuracy", accuracy, True, AccuracyBound, _vote_accuracy),
+        Metric("balanced_accuracy", balanced_accuracy, True, BalancedAccuracyBound, _vote_balanced_accuracy),
+        Metric("macro_f1", macro_f1, True, MacroF1Bound, _vote_macro_f1),
+        Metric("log_loss", log_loss, False, LogLossBound, _vote_log_loss),
+        Metric("calibration_error", calibration_error, False, NoBound, _vote_calibration_error),
     )
 }

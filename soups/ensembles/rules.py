@@ -1,6 +1,8 @@
 """Voting rules: several models' probabilities on the same images become one table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -8,8 +10,8 @@ from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 from soups.ensembles.joint import log_linear_pool
 
-Rule = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]
-"""`rule(probabilities (M, N, C), weights (M,) or None) -> (N, C) float64`, rows summing to one."""
+Rule = Callable[[np.ndarray, "np.ndarray | None", LabelSpace], np.ndarray]
+"""`rule(probabilities (M, N, C), weights (M,) or None, space) -> (N, C) float64`, rows summing to one."""
 
 TIE_BREAK = 1e-9
 """Vote share by which a tied row leans towards its winner."""
@@ -176,4 +178,65 @@ def _check(probabilities: np.ndarray) -> None:
         )
 
 
-RULES: dict[str, Rule] = {"soft": soft, "minmax": minmax, "hard": hard, "weighted": weighted, "joint": joint}
+@dataclass(frozen=True)
+class VotingRule:
+    """A voting rule with everything that is particular to it."""
+
+    function: Rule
+    description: str
+    """One line for the list of rules."""
+    flag: str = "vote"
+    """The setting that selects the rule: `soft_voting`, `hard_voting`, `weighted_ensemble` or `vote`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that the flag needs for this rule, such as `normalise: minmax`."""
+    takes_weights: bool = False
+    """Whether members may have weights, `M=0.6`; without them weights are fitted on the validation set."""
+    gives_probabilities: bool = True
+    """Whether its rows are probabilities; a log-loss of vote shares means nothing."""
+
+    def __call__(self, probabilities: np.ndarray, weights: "np.ndarray | None", space: LabelSpace) -> np.ndarray:
+        """Combine the models' tables; see `Rule`."""
+        return self.function(probabilities, weights, space)
+
+
+RULES: dict[str, VotingRule] = {
+    "soft": VotingRule(
+        lambda probabilities, weights, space: soft(probabilities),
+        "mean of the probabilities",
+        "soft_voting",
+        {"normalise": "probability"},
+    ),
+    "minmax": VotingRule(
+        lambda probabilities, weights, space: minmax(probabilities),
+        "mean of the logits, those of each image scaled to [0, 1]",
+        "soft_voting",
+        {"normalise": "minmax"},
+        gives_probabilities=False,
+    ),
+    "hard": VotingRule(
+        lambda probabilities, weights, space: hard(probabilities),
+        "majority of the predicted classes",
+        "hard_voting",
+        {"split": False},
+        gives_probabilities=False,
+    ),
+    "split": VotingRule(
+        lambda probabilities, weights, space: split_hard(probabilities, space),
+        "majority on each factor of the label by itself",
+        "hard_voting",
+        {"split": True},
+        gives_probabilities=False,
+    ),
+    "weighted": VotingRule(
+        lambda probabilities, weights, space: weighted(probabilities, weights),
+        "weighted mean of the probabilities",
+        "weighted_ensemble",
+        takes_weights=True,
+    ),
+    "joint": VotingRule(
+        lambda probabilities, weights, space: joint(probabilities, weights),
+        "product of powers of the probabilities, for models of some factors",
+        "weighted_ensemble",
+        takes_weights=True,
+    ),
+}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.core.metrics import CALIBRATION_BINS, Metric
+from soups.core.metrics import Metric
 
 ROUNDS = 50
 """Models added after the start; with replacement, so weights come in steps of about 2%."""
@@ -73,8 +73,10 @@ class _Library:
         if not tables or len(labels) == 0:
             found = f"{len(tables)} models, {len(labels)} images"
             raise DataError("nothing to select an ensemble from", expected="models and labelled images", found=found)
-        self.labels, self.score = labels, _SCORES[metric.name]
+        self.labels, self.metric = labels, metric
         can_win = _classes_that_can_win(tables, labels)
+        if metric.vote_score is None:  # Such a metric needs the whole table of each vote.
+            can_win[:] = True
         self.classes_in_all = can_win.shape[1]
         self.images, self.classes = np.nonzero(can_win)
         self.begins = np.searchsorted(self.images, np.arange(len(labels)))
@@ -123,7 +125,10 @@ class _Library:
         winners = np.where(contested == np.repeat(highest, lengths), self.classes, self.classes_in_all)
         predicted = np.minimum.reduceat(winners, self.begins)
         log_loss = float(-np.mean(np.log(np.clip(chosen / size, np.finfo(np.float64).eps, 1.0))))
-        score = self.score(predicted, self.labels, highest / size, log_loss)
+        if self.metric.vote_score is None:
+            score = self.metric.score((contested / size).reshape(len(self.labels), -1), self.labels)
+        else:
+            score = self.metric.vote_score(predicted, self.labels, highest / size, log_loss)
         return round(score, _DIGITS), -round(log_loss, _DIGITS)
 
 
@@ -144,41 +149,3 @@ def _classes_that_can_win(tables: Sequence[Load], labels: np.ndarray) -> np.ndar
         can_win |= table >= table[rows, favourite][:, None]
     assert can_win is not None
     return can_win
-
-
-def _accuracy(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
-    return float(np.count_nonzero(predicted == labels) / len(labels))
-
-
-def _balanced_accuracy(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
-    support = np.bincount(labels)
-    hits = np.bincount(labels[predicted == labels], minlength=len(support))
-    return float(np.mean(hits[support > 0] / support[support > 0]))
-
-
-def _macro_f1(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
-    classes = int(max(predicted.max(), labels.max())) + 1
-    involved = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
-    hits = np.bincount(labels[predicted == labels], minlength=classes)
-    return float(np.mean(2 * hits[involved > 0] / involved[involved > 0]))
-
-
-def _log_loss(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
-    return -log_loss
-
-
-def _calibration_error(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
-    gap = np.bincount(bins, weights=(predicted == labels) - confidence, minlength=CALIBRATION_BINS)
-    return -float(np.abs(gap).sum() / len(labels))
-
-
-# The metrics of `soups.core.metrics` from predictions and confidences: a vote is scored thousands of times, and
-# building its (N, C) table each time would cost more than all the rest. The tests hold them against each other.
-_SCORES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]] = {
-    "accuracy": _accuracy,
-    "balanced_accuracy": _balanced_accuracy,
-    "macro_f1": _macro_f1,
-    "log_loss": _log_loss,
-    "calibration_error": _calibration_error,
-}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.core.metrics import probabilities
+from soups.core.scores import probabilities
 
 LOWEST, HIGHEST = 0.01, 100.0
 """Bounds of the temperature: where all validation images are right, no temperature would be low enough."""

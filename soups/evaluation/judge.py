@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.core.metrics import METRICS, Metric, log_loss, predictions, probabilities
+from soups.core.metrics import METRICS, Metric
 from soups.core.preprocessing import Preprocessing
+from soups.core.score_bounds import LogLossBound, ScoreBound
+from soups.core.scores import log_loss, predictions, probabilities
 from soups.evaluation import gradients
 from soups.evaluation.batchnorm import BatchNormRecomputer
-from soups.evaluation.bounds import BOUNDS, LogLossBound, ScoreBound
 from soups.evaluation.logits import EvaluationSet, batch_logits, inference_mode_at
 from soups.recipes.shared.pool import Accept, Verdict
 from soups.runtime.devices import Runtime
@@ -141,7 +142,7 @@ class _Verdicts:
         """Take in (B, C) probabilities of the images `rows`; which of them are wrong, (B,) bool."""
         if self.tally is None:
             self.table = np.empty((len(self.labels), part.shape[1]))
-            self.tally = BOUNDS[self.metric.name](self.labels, part.shape[1])
+            self.tally = self.metric.bound(self.labels, part.shape[1])
         self.table[rows] = part
         wrong = predictions(part) != self.labels[rows]
         self.outcome[rows] = ~wrong

@@ -36,20 +36,22 @@ class Family:
     """Architecture → randomly initialised backbone and the number of its features."""
     normalise_features: bool
     """Whether features are scaled to length 1 before the head."""
+    owns: Callable[[str], bool] = lambda name: False
+    """Whether a `--model` names a network of this family; a name that none owns is open_clip's."""
 
 
 BUILDERS: dict[str, Family] = {
     clip_names.FAMILY: Family(clip_models.start, clip_names.describe, clip_models.empty, True),
-    timm_names.FAMILY: Family(timm_models.start, timm_models.describe, timm_models.empty, False),
-    baseline.FAMILY: Family(baseline.start, baseline.describe, baseline.empty, False),
+    timm_names.FAMILY: Family(timm_models.start, timm_models.describe, timm_models.empty, False, timm_names.is_timm),
+    baseline.FAMILY: Family(
+        baseline.start, baseline.describe, baseline.empty, False, lambda name: name == baseline.NAME
+    ),
 }
 
 
 def _family(settings: ModelSettings) -> Family:
-    if settings.model == baseline.NAME:
-        return BUILDERS[baseline.FAMILY]
-    is_timms = settings.model.startswith((timm_names.PREFIX, timm_names.HUB))
-    return BUILDERS[timm_names.FAMILY if is_timms else clip_names.FAMILY]
+    owners = (family for family in BUILDERS.values() if family.owns(settings.model))
+    return next(owners, BUILDERS[clip_names.FAMILY])
 
 
 def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:

@@ -1,9 +1,9 @@
 """The learned soup: coefficients for each model, or each model and block, by gradient on the validation log-loss."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -240,3 +240,12 @@ class _Beginning:
     def _soup(self, shares: np.ndarray) -> "dict[str, torch.Tensor]":
         blocks, members = map_blocks(self.states[0], "model"), np.flatnonzero(shares).tolist()
         return dict(Mixture([self.states[member] for member in members], blocks, {"all": shares[members]}))
+
+
+def remake_learned(
+    ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]
+) -> "State":
+    """Return the weights of a learned soup from the coefficients that its card records."""
+    from soups.recipes.shared.mixing import mix_states
+
+    return mix_states(ingredients, options)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.core.metrics import calibration_error, correct, log_loss
+from soups.core.scores import calibration_error, correct, log_loss
 from soups.core.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 from soups.ensembles.temperature import fit_temperature, scale_by_temperature, to_log_probabilities
 

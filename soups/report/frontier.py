@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.core.metrics import calibration_error, correct, macro_f1, predictions
+from soups.core.scores import calibration_error, correct, macro_f1, predictions
 from soups.core.statistics import bootstrap_interval
 from soups.report.comparison import NOTHING, SetTruth, align_columns, markdown_columns
 from soups.report.figures.style import BLUE, GREY, VERMILION, new_figure, plain, save, shortened

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from soups.cli.flags import set_up_logging
 from soups.core.errors import EnvironmentFailure, UserError
+from soups.core.plugins import load_plugins
 from soups.files.atomic import explain_os_error
 
 Item = TypeVar("Item")
@@ -194,6 +195,7 @@ def start_worker(
         prepare: called with `arguments`.
         arguments: for it.
     """
+    load_plugins()
     set_up_logging()
     _place.number, _place.newest = number, newest
     if prepare is not None:

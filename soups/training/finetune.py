@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.core.errors import TrainingDiverged
-from soups.core.metrics import all_scores, probabilities
+from soups.core.metrics import all_scores
 from soups.core.preprocessing import Preprocessing
 from soups.core.progress import track
+from soups.core.scores import probabilities
 from soups.core.signals import Interruption, defer_interruption
 from soups.data.loader import TrainingLoader
 from soups.evaluation.logits import EvaluationSet

@@ -169,7 +169,7 @@ def test_a_paired_gain_of_equal_or_single_differences() -> None:
 
 
 def test_sums_give_the_scores_of_the_metrics() -> None:
-    from soups.core.metrics import accuracy, macro_f1
+    from soups.core.scores import accuracy, macro_f1
 
     for seed in range(30):
         rng = np.random.default_rng(seed)

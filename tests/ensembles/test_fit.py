@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from soups.core.errors import DataError, UsageError
-from soups.core.metrics import log_loss
+from soups.core.scores import log_loss
 from soups.ensembles import fit_weights, parse_members
 
 

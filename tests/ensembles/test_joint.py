@@ -8,7 +8,7 @@ import pytest
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor, LabelSpace
-from soups.core.metrics import log_loss
+from soups.core.scores import log_loss
 from soups.ensembles import fit_exponents, lift_to_joint, original_formula
 from soups.ensembles.joint import log_linear_pool
 

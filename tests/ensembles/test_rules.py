@@ -30,7 +30,7 @@ def slow_hard(tables: np.ndarray) -> list[int]:
 def test_hard_elects_the_majority_then_the_higher_sum_then_the_lower_index() -> None:
     for seed in range(500):
         tables = random_tables(seed)
-        shares = RULES["hard"](tables, None)
+        shares = RULES["hard"](tables, None, SPACE)
         assert shares.argmax(axis=1).tolist() == slow_hard(tables), seed
         np.testing.assert_allclose(shares.sum(axis=1), 1)
         votes = np.stack([np.eye(tables.shape[2])[table.argmax(axis=1)] for table in tables]).mean(axis=0)
@@ -40,26 +40,31 @@ def test_hard_elects_the_majority_then_the_higher_sum_then_the_lower_index() -> 
 def test_hard_breaks_a_three_way_tie_among_the_tied_only() -> None:
     # Classes 0 and 1 have a vote each; class 2 has none but the highest sum, and must not win.
     tables = np.array([[[0.5, 0.05, 0.45]], [[0.05, 0.5, 0.45]]])
-    assert RULES["hard"](tables, None)[0] == pytest.approx([0.5, 0.5, 0.0])
+    assert RULES["hard"](tables, None, SPACE)[0] == pytest.approx([0.5, 0.5, 0.0])
     tables[1, 0] = [0.0, 0.55, 0.45]
-    assert RULES["hard"](tables, None).argmax() == 1
+    assert RULES["hard"](tables, None, SPACE).argmax() == 1
+
+
+def test_flags_select_one_rule_each() -> None:
+    keys = [(rule.flag, *sorted(rule.options.items())) for name, rule in RULES.items() if name != "joint"]
+    assert len(set(keys)) == len(keys) and all(rule.description for rule in RULES.values())
 
 
 def test_no_rule_depends_on_the_order_of_models() -> None:
     rng = np.random.default_rng(0)
     tables = rng.dirichlet(np.ones(3), size=(4, 50))
     for name, rule in RULES.items():
-        expected = rule(tables, None)
+        expected = rule(tables, None, THREE)
         for order in itertools.permutations(range(4)):
-            np.testing.assert_allclose(rule(tables[list(order)], None), expected, rtol=1e-14, err_msg=name)
+            np.testing.assert_allclose(rule(tables[list(order)], None, THREE), expected, rtol=1e-14, err_msg=name)
             if name == "hard":
-                assert np.array_equal(rule(tables[list(order)], None), expected)
+                assert np.array_equal(rule(tables[list(order)], None, THREE), expected)
 
 
 def test_soft_is_the_mean_in_double_precision() -> None:
     for seed in range(50):
         tables = random_tables(seed)
-        found = RULES["soft"](tables, None)
+        found = RULES["soft"](tables, None, SPACE)
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, sum(table.astype(float) for table in tables) / len(tables))
 
@@ -69,14 +74,15 @@ def test_weighted_is_the_weighted_mean() -> None:
         tables = random_tables(seed)
         weights = np.random.default_rng(seed).uniform(0.1, 3, len(tables))
         expected = np.average(tables.astype(float), axis=0, weights=weights)
-        np.testing.assert_allclose(RULES["weighted"](tables, weights), expected)
-        np.testing.assert_allclose(RULES["weighted"](tables, None), RULES["soft"](tables, None))
+        np.testing.assert_allclose(RULES["weighted"](tables, weights, SPACE), expected)
+        np.testing.assert_allclose(RULES["weighted"](tables, None, SPACE), RULES["soft"](tables, None, SPACE))
 
 
 def test_one_model_is_its_own_ensemble() -> None:
     table = np.random.default_rng(0).dirichlet(np.ones(4), size=(1, 10))
-    for rule in RULES.values():
-        assert np.array_equal(rule(table, np.ones(1)).argmax(axis=1), table[0].argmax(axis=1))
+    for name, rule in RULES.items():
+        if name != "split":  # Its winner is put together from the levels of the factors.
+            assert np.array_equal(rule(table, np.ones(1), FOUR).argmax(axis=1), table[0].argmax(axis=1))
 
 
 @pytest.mark.parametrize("weights", [[1, 2, 3], [1, -1], [0, 0], [np.nan, 1], [np.inf, 1]])
@@ -88,7 +94,7 @@ def test_weights_that_make_no_sense(weights: list[float]) -> None:
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_a_vote_of_nobody(name: str) -> None:
     with pytest.raises(DataError, match="a vote of no models"):
-        RULES[name](np.zeros((0, 3, 2)), None)
+        RULES[name](np.zeros((0, 3, 2)), None, SPACE)
 
 
 def test_minmax_scales_each_image_s_logits() -> None:
@@ -96,17 +102,19 @@ def test_minmax_scales_each_image_s_logits() -> None:
         rng = np.random.default_rng(seed)
         logits = rng.normal(0, 3, size=(int(rng.integers(1, 5)), 6, 4))
         tables = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
-        found = RULES["minmax"](tables, None)
+        found = RULES["minmax"](tables, None, SPACE)
         for image in range(6):
             scaled = [(z[image] - z[image].min()) / (z[image].max() - z[image].min()) for z in logits]
             expected = np.mean(scaled, axis=0)
             np.testing.assert_allclose(found[image], expected / expected.sum(), atol=1e-12)
-    even = RULES["minmax"](np.full((2, 1, 4), 0.25), None)
+    even = RULES["minmax"](np.full((2, 1, 4), 0.25), None, SPACE)
     assert even.tolist() == [[0.25] * 4]
 
 
 # Votes on each factor
 
+THREE = LabelSpace.product([Factor("one", ("a", "b", "c"))])
+FOUR = LabelSpace.product([Factor("one", ("a", "b")), Factor("two", ("c", "d"))])
 SPACE = LabelSpace.product(
     Factor(name, levels)
     for name, levels in {

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from soups.core.errors import DataError
-from soups.core.metrics import METRICS, Metric, log_loss
+from soups.core.metrics import METRICS, Metric
+from soups.core.scores import log_loss
 from soups.ensembles.selection import select_models
 
 
@@ -90,3 +91,10 @@ def test_what_does_not_fit_is_named() -> None:
         select_models([lambda: tables[0], lambda: tables[1][:59]], labels, METRICS["accuracy"])
     with pytest.raises(DataError, match=r"nothing to select an ensemble from(?s:.*)0 models"):
         select_models([], labels, METRICS["accuracy"])
+
+
+def test_a_metric_without_a_vote_score_is_scored_on_whole_tables() -> None:
+    tables, labels = random_case(3, 5)
+    for metric in METRICS.values():
+        slow = Metric(metric.name, metric.function, metric.higher_is_better)
+        assert select(tables, labels, slow, rounds=6).tolist() == select(tables, labels, metric, rounds=6).tolist()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soups.core.errors import DataError
-from soups.core.metrics import calibration_error, log_loss, predictions, probabilities
+from soups.core.scores import calibration_error, log_loss, predictions, probabilities
 from soups.ensembles.temperature import HIGHEST, LOWEST, fit_temperature, scale_by_temperature, to_log_probabilities
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from soups.core.metrics import METRICS, log_loss, predictions, probabilities
+from soups.core.metrics import METRICS
 from soups.core.preprocessing import Preprocessing
+from soups.core.scores import log_loss, predictions, probabilities
 from soups.evaluation.judge import ValidationJudge
 from soups.evaluation.logits import EvaluationSet
 from soups.recipes.greedy import greedy

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soups.core.errors import DataError
-from soups.core.metrics import calibration_error, probabilities
+from soups.core.scores import calibration_error, probabilities
 from soups.core.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 from soups.ensembles.temperature import fit_temperature
 from soups.report.comparison import ComparisonRow, SetTruth, compare, format_table, markdown_table

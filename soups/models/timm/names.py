@@ -21,6 +21,11 @@ FOLDER = "local-dir:"
 Configuration = tuple[dict[str, Any], str, dict[str, Any]]
 
 
+def is_timm(name: str) -> bool:
+    """Return whether a `--model` names a network of timm."""
+    return name.startswith((PREFIX, HUB))
+
+
 @dataclass(frozen=True)
 class Plan:
     """Which network, and where its weights come from."""

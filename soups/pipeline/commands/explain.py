@@ -12,7 +12,7 @@ from soups.checkpoints.checkpoint import Card
 from soups.cli import flags as cli
 from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
-from soups.core.metrics import probabilities
+from soups.core.scores import probabilities
 from soups.data.images.decode import decode
 from soups.data.images.geometry import evaluation_geometry, visible_box
 from soups.evaluation.logits import compute_logits

@@ -14,7 +14,7 @@ from soups.pipeline.score.class_order import warn_if_misordered
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
 from soups.pipeline.settings.commands import MainSettings
-from soups.recipes.registry import RECIPES, UNJUDGED
+from soups.recipes.registry import RECIPES
 from soups.recipes.shared.options import list_recipes, parse_options
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def run_main(given: cli.ParsedSettings[MainSettings]) -> None:
     _without_models_to_judge(given)
     if not wanted:
         return
-    scored = bool(recipes) and (settings.scores or not set(recipes) <= set(UNJUDGED))
+    scored = bool(recipes) and (settings.scores or any(RECIPES[recipe].needs_judge for recipe in recipes))
     scoring = settings.inspect or judging or scored
     context = open_context(open_or_import_pool(given), given.names, scoring=scoring)
     if settings.inspect:  # First, because a model that does not belong may be one that cannot be scored.

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 _OF_TEST = ("test_location", "image_column", "label_column")
 """What may differ from the run's settings: where other test images are, and how a CSV of them calls its columns."""
-_WAYS = ("soft_voting", "weighted_ensemble", "hard_voting")
+_WAYS = ("soft_voting", "weighted_ensemble", "hard_voting", "vote")
 
 
 def predict(given: cli.ParsedSettings[InferenceSettings]) -> None:

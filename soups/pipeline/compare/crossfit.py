@@ -11,7 +11,8 @@ import numpy as np
 
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError
-from soups.core.metrics import METRICS, all_scores, log_loss, predictions, probabilities
+from soups.core.metrics import METRICS, all_scores
+from soups.core.scores import log_loss, predictions, probabilities
 from soups.data.images.memory_cache import MemoryCachedImages
 from soups.data.split import choose_groups
 from soups.ensembles.selection import select_models

@@ -10,6 +10,7 @@ import numpy as np
 
 from soups.checkpoints.checkpoint import Card, read_card
 from soups.core.metrics import METRICS, all_scores
+from soups.ensembles import RULES
 from soups.ensembles.selection import select_models
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import append_if_new, pool_paths, result_line
@@ -74,7 +75,7 @@ def rows_of_run(context: RunContext, crossfitted: Mapping[str, float] | None = N
             ComparisonRow(
                 ballot.label,
                 outputs,
-                shares=ballot.rule == "hard",
+                shares=not RULES[ballot.rule].gives_probabilities,
                 models=len(ballot.paths),
                 note=_ballot_note(ballot, len(pool_paths(context.run))),
                 crossfitted=crossfitted.get(ballot.key),
@@ -98,7 +99,9 @@ def request_of_soup(recipe: str, card: Card) -> SoupRequest:
     """What was asked for when a soup was made; options that its recipe no longer has are left out."""
     request = dict(card.soup.request) if card.soup is not None else {}
     limits = {key: request.pop(key, None) for key in ("batchnorm", "evaluations", "minutes")}
-    known = {each.name for each in signature(RECIPES[recipe]).parameters.values() if each.kind is each.KEYWORD_ONLY}
+    known = {
+        each.name for each in signature(RECIPES[recipe].function).parameters.values() if each.kind is each.KEYWORD_ONLY
+    }
     return SoupRequest(recipe, {key: value for key, value in request.items() if key in known}, **limits)
 
 
@@ -152,7 +155,7 @@ def evaluate_vote(context: RunContext, ballot: VoteSpec) -> dict[str, np.ndarray
     weights = None if ballot.counts is None else np.array(ballot.counts, dtype=np.float64)
     outcome = vote(context, ballot.rule, ballot.paths, context.labelled_sets(), weights)
     scores = {name: all_scores(values, context.labels(name)) for name, values in outcome.items()}
-    if ballot.rule == "hard":  # Vote shares are no probabilities.
+    if not RULES[ballot.rule].gives_probabilities:  # Vote shares are no probabilities.
         scores = {name: _without_probabilities(values) for name, values in scores.items()}
     append_if_new(context.run, result_line(context, ballot.key, scores, **_members(context, ballot)))
     return outcome

@@ -11,7 +11,7 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
-from soups.core.metrics import probabilities
+from soups.core.scores import probabilities
 from soups.data.images.cache import Images, open_images
 from soups.data.images.geometry import evaluation_geometry
 from soups.data.layouts.folders import images_below

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from soups.core.metrics import predictions
+from soups.core.scores import predictions
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.votes import best_single
 

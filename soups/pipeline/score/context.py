@@ -10,8 +10,9 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
-from soups.core.metrics import METRICS, probabilities
+from soups.core.metrics import METRICS
 from soups.core.progress import track
+from soups.core.scores import probabilities
 from soups.data.images.cache import Images
 from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import CacheSettings

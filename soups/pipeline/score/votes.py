@@ -7,12 +7,9 @@ import numpy as np
 
 from soups.core.labels import LabelSpace
 from soups.core.metrics import METRICS
-from soups.ensembles import RULES, split_hard
+from soups.ensembles import RULES
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
-
-SPLIT = "split"
-"""The rule that votes on each factor by itself."""
 
 
 def vote(
@@ -27,7 +24,7 @@ def vote(
 
     Args:
         context: the run.
-        rule: a key of `RULES`, or `split`: hard, each factor by itself.
+        rule: a key of `RULES`.
         paths: the M models.
         set_names: on which sets.
         weights: (M,), for `weighted`.
@@ -35,9 +32,8 @@ def vote(
     """
     members = [context.probabilities(path, set_names, space) for path in paths]
     stacks = {name: np.stack([member[name] for member in members]) for name in set_names}
-    if rule == SPLIT:
-        return {name: split_hard(stack, space or context.run.space) for name, stack in stacks.items()}
-    return {name: RULES[rule](stack, weights) for name, stack in stacks.items()}
+    own = space or context.run.space
+    return {name: RULES[rule](stack, weights, own) for name, stack in stacks.items()}
 
 
 def best_single(context: RunContext) -> Path:

@@ -177,6 +177,9 @@ class InferenceSettings(PoolSettings):
     """Hard voting on each factor by itself; the winners together are the class."""
     hard_voting: tuple[str, ...] | None = None
     """Majority of these models, or of these prediction CSVs."""
+    vote: tuple[str, ...] | None = None
+    """A voting rule by name, then its models: `--vote soft M N`. The other voting flags select built-in rules; this one
+    also selects rules of plugins."""
     each: Flag = False
     """Write a CSV for each model named, or for each fine-tune of the run: what hard voting over tables takes."""
     output: str | None = None

@@ -31,7 +31,7 @@ from soups.pipeline.score.evaluate import accuracies_text, append_if_new, pool_p
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.parallel_judge import ParallelJudge, worker_env_of_run
 from soups.pipeline.soup.pool import check_pool, pool_key, pool_of
-from soups.recipes.registry import RECIPES, UNJUDGED
+from soups.recipes.registry import RECIPES
 from soups.recipes.shared.budget import Budgeted
 from soups.recipes.shared.options import all_options
 from soups.recipes.shared.pool import Judge, Soup, canonical_order
@@ -164,7 +164,7 @@ def _straight_to_disk(
 def _cooked(context: RunContext, order: SoupRequest, request: dict[str, Any], trace: Path) -> tuple[Soup, Card]:
     """The soup and its card."""
     limit_threads(context.runtime.threads)
-    if not order.scores and order.recipe in UNJUDGED and order.batchnorm != "recompute":
+    if not order.scores and not RECIPES[order.recipe].needs_judge and order.batchnorm != "recompute":
         pool, card = pool_of(context, scored=False)
         soup = RECIPES[order.recipe](pool, None, **order.options)
         told = {"statistics": order.batchnorm} if has_statistics(soup.state) else {}

@@ -11,7 +11,8 @@ from soups.checkpoints.average import check_cards
 from soups.checkpoints.checkpoint import SUFFIX, Card, read_card, read_layout
 from soups.checkpoints.compatibility import check_duplicates, check_layouts
 from soups.core.errors import DataError
-from soups.core.metrics import METRICS, predictions
+from soups.core.metrics import METRICS
+from soups.core.scores import predictions
 from soups.files.atomic import fingerprint
 from soups.pipeline.run.model_files import is_mapped, read_model
 from soups.pipeline.score.context import RunContext

@@ -76,7 +76,8 @@ def _soup_of(name: str, settings: MainSettings, given: Collection[str]) -> tuple
 
 def _rebuilt(path: Path, run: Run | None, settings: MainSettings, context_of: "BenchOf") -> str:
     """Make one soup again; what became of it, in words."""
-    from soups.recipes.shared.remake import NEEDS_JUDGE, NEEDS_START, remake
+    from soups.recipes.registry import RECIPES
+    from soups.recipes.shared.remake import remake
 
     card, text = _card_of(path)
     soup = card.soup
@@ -84,11 +85,12 @@ def _rebuilt(path: Path, run: Run | None, settings: MainSettings, context_of: "B
         raise DataError(f"{path}: not a soup", expected="a soup's checkpoint", found=f"a {card.kind}")
     library = IngredientIndex(path, run, settings)
     ingredients = library.ingredients(soup.ingredients)
+    recipe = RECIPES.get(soup.recipe)
     # Models that were made elsewhere name no start: the user did.
     origin = card.start or str(soup.request.get("start", ""))
-    start = library.start(origin, settings.start) if soup.recipe in NEEDS_START else None
+    start = library.start(origin, settings.start) if recipe is not None and recipe.needs_start else None
     judge = None
-    if soup.recipe in NEEDS_JUDGE or _has_own_statistics(soup):
+    if (recipe is not None and recipe.remakes_with_judge) or _has_own_statistics(soup):
         judge = _judge_of(path, run, context_of, Pool(ingredients, start), soup)
     coefficients = [part.coefficient for part in soup.ingredients]
     state = remake(soup.recipe, ingredients, coefficients, soup.options, start=start, judge=judge)

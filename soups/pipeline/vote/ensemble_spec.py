@@ -1,20 +1,21 @@
 """Who predicts, and how their answers become one: models of one space vote, models of some factors are joined."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.labels import LabelSpace
-from soups.core.metrics import probabilities
+from soups.core.scores import probabilities
 from soups.ensembles import RULES, fit_exponents, fit_weights, lift_to_joint, original_formula, parse_members
 from soups.pipeline.run.model_files import find_model
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import pool_paths
-from soups.pipeline.score.votes import SPLIT, default_model, vote
+from soups.pipeline.score.votes import default_model, vote
 from soups.pipeline.settings.commands import InferenceSettings
 from soups.pipeline.vote.heldout import heldout_rows
 
@@ -40,7 +41,7 @@ class Ensemble:
     """Who predicts, and by which rule."""
 
     rule: str
-    """A key of `RULES` or `split` for one expert; `joint` or `original` for several."""
+    """A key of `RULES` for one group of models; `joint` or `original` for several."""
     experts: tuple[ModelGroup, ...]
     space: LabelSpace
     """Of the answer."""
@@ -56,7 +57,7 @@ class Ensemble:
             return original_formula(logits, np.stack(lifted))
         if self.rule == JOINT:
             exponents = np.array([expert.exponent for expert in self.experts])
-            return RULES[JOINT](_likelihoods(context, self.experts, set_name, self.space), exponents)
+            return RULES[JOINT](_likelihoods(context, self.experts, set_name, self.space), exponents, self.space)
         (expert,) = self.experts
         return vote(context, self.rule, expert.paths, [set_name], expert.weights, expert.space)[set_name]
 
@@ -84,15 +85,36 @@ def build_ensemble(settings: InferenceSettings, context: RunContext, way: str | 
         path = find_model(named[0], run, settings.run) if named else default_model(context)
         space = context.space_of(path)
         return Ensemble("soft", (ModelGroup((path,), space),), space, path.stem)
-    names, weights = parse_members((*named, *(getattr(settings, way) or ())))
-    if weights is not None and way != "weighted_ensemble":
+    rule, words = _rule_and_members(settings, way)
+    names, weights = parse_members((*named, *words))
+    if weights is not None and not RULES[rule].takes_weights:
         raise UsageError(f"--{way.replace('_', '-')} takes no weights", next_step="use --weighted-ensemble")
     paths = tuple(find_model(name, run, settings.run) for name in names) or tuple(pool_paths(run).values())
-    if way == "weighted_ensemble":
-        return _weighted(context, paths, weights, settings.formula, way)
-    rule = {"soft_voting": "minmax" if settings.normalise == "minmax" else "soft", "hard_voting": "hard"}[way]
+    if RULES[rule].flag == "weighted_ensemble":
+        return _weighted(context, paths, weights, settings.formula, "weighted_ensemble")
     space = common_space(context, paths)
-    return Ensemble(SPLIT if settings.split else rule, (ModelGroup(paths, space),), space, way)
+    return Ensemble(rule, (ModelGroup(paths, space, weights),), space, f"{rule}_voting" if way == "vote" else way)
+
+
+def _rule_and_members(settings: InferenceSettings, flag: str) -> tuple[str, tuple[str, ...]]:
+    """Return the voting rule that a flag selects, and the words that name its members.
+
+    Raises:
+        UsageError: `--vote` without a rule, or with one that does not exist.
+    """
+    words = getattr(settings, flag) or ()
+    if flag != "vote":
+        rules = (name for name, rule in RULES.items() if rule.flag == flag)
+        return next(name for name in rules if _has_options(settings, RULES[name].options)), words
+    if not words:
+        raise UsageError("--vote without a rule", expected=f"one of {', '.join(RULES)}, then models")
+    if words[0] not in RULES:
+        raise unknown_name("voting rule", words[0], RULES)
+    return words[0], words[1:]
+
+
+def _has_options(settings: InferenceSettings, options: Mapping[str, Any]) -> bool:
+    return all(getattr(settings, name) == value for name, value in options.items())
 
 
 def build_single_model_ensembles(settings: InferenceSettings, context: RunContext) -> list[Ensemble]:

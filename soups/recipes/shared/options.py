@@ -23,7 +23,7 @@ def recipe_options(recipe: str) -> dict[str, inspect.Parameter]:
     """
     if recipe not in RECIPES:
         raise unknown_name("recipe", recipe, RECIPES)
-    parameters = inspect.signature(RECIPES[recipe], eval_str=True).parameters.values()
+    parameters = inspect.signature(RECIPES[recipe].function, eval_str=True).parameters.values()
     return {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in _OWN}
 
 
@@ -90,7 +90,7 @@ def list_recipes() -> str:
     width = max(map(len, RECIPES)) + 2
     lines = []
     for name, recipe in RECIPES.items():
-        module = inspect.getmodule(recipe)
+        module = inspect.getmodule(recipe.function)
         first = inspect.cleandoc((module and module.__doc__) or "").partition("\n\n")[0]
         lines.append(f"{name:{width}}{' '.join(first.split())}")
         lines += [f"{'':{width}}  {_described(option)}" for option in recipe_options(name).values()]

@@ -136,7 +136,7 @@ class Soup:
     """One sentence on what was kept, and where a single model was kept, why."""
 
 
-Recipe = Callable[..., Soup]
+RecipeFunction = Callable[..., Soup]
 """`recipe(pool, judge, *, on_decision=None, **options) -> Soup`: pure, nothing that the caller holds is changed;
 `on_decision` is called with each decision as soon as it has fallen."""
 

@@ -1,22 +1,17 @@
 """Soups made again: from a recipe, its ingredients and what it chose, the same bits, with nothing left to choose."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.average import sum_coefficients
 from soups.core.errors import DataError
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.options import recipe_options
-from soups.recipes.shared.pool import Ingredient, Judge, Pool, mean_state
+from soups.recipes.shared.pool import Ingredient, Judge, Pool
 from soups.weights.state_dict import average_mapped_states, average_states
 
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
-
-NEEDS_START = ("wise_ft", "model_stock", "task_arithmetic", "ties", "dare")
-"""Recipes that interpolate with the start."""
-NEEDS_JUDGE = ("fisher",)
-"""Recipes that weigh the ingredients by what the judge's images say of them, even where nothing is left to choose."""
 
 
 def remake(
@@ -38,49 +33,31 @@ def remake(
         ingredients: in canonical order; nobody needs their scores.
         coefficients: one for each.
         options: those of the soup; what is no option of the recipe is left alone.
-        start: for those of `NEEDS_START`.
-        judge: for those of `NEEDS_JUDGE`.
+        start: for recipes with `needs_start`.
+        judge: for recipes with `remakes_with_judge`.
 
     Raises:
         DataError: no such recipe, an ingredient does not fit the others or holds NaN, or the start is missing.
     """
-    if recipe in _REMAKES:
-        return _REMAKES[recipe](ingredients, coefficients, options)
+    if recipe == "average":
+        return _weighted(ingredients, coefficients)
     if recipe not in RECIPES:
         raise DataError(
             f"a soup of the recipe {recipe!r}, which is not known here",
             expected=f"one of {', '.join(RECIPES)}",
             next_step="use the version of soups that made it",
         )
+    found = RECIPES[recipe]
+    if found.remake is not None:
+        return found.remake(ingredients, coefficients, options)
     known = recipe_options(recipe)
     fixed = {name: value for name, value in options.items() if name in known}
     pool = Pool(tuple(ingredients), start)
-    return RECIPES[recipe](pool, judge if recipe in NEEDS_JUDGE else None, **fixed).state
+    return found(pool, judge if found.remakes_with_judge else None, **fixed).state
 
 
-def _mean(ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]) -> "State":
-    return mean_state(ingredients)
-
-
-def _weighted(ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]) -> "State":
+def _weighted(ingredients: Sequence[Ingredient], coefficients: Sequence[float]) -> "State":
     shares = sum_coefficients(coefficients)
     states = ((ingredient.name, ingredient.load()) for ingredient in ingredients)
     mapped = all(ingredient.mapped for ingredient in ingredients)
     return average_mapped_states(list(states), shares) if mapped else average_states(states, shares)
-
-
-def _learned(ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]) -> "State":
-    from soups.recipes.shared.mixing import mix_states
-
-    return mix_states(ingredients, options)
-
-
-_REMAKES: dict[str, Callable[[Sequence[Ingredient], Sequence[float], Mapping[str, Any]], "State"]] = {
-    "average": _weighted,
-    "uniform": _mean,
-    "greedy": _mean,
-    "greedy_log_loss": _mean,
-    "pruned": _mean,
-    "top_k": _mean,
-    "learned": _learned,
-}

@@ -10,7 +10,7 @@ import pytest
 
 import inference
 import validation
-from soups.core.metrics import macro_f1
+from soups.core.scores import macro_f1
 
 ErrorOf = Callable[[], str]
 Studio = Any

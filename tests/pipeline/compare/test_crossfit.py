@@ -8,7 +8,7 @@ import pytest
 
 import main
 from soups.cli import flags as cli
-from soups.core.metrics import accuracy, log_loss, probabilities
+from soups.core.scores import accuracy, log_loss, probabilities
 from soups.pipeline.compare.crossfit import cross_fitted_scores, split_in_halves
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.evaluate import pool_paths

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from soups.checkpoints.checkpoint import read_card
-from soups.core.metrics import accuracy, probabilities
+from soups.core.scores import accuracy, probabilities
 from soups.data.settings import DataSettings
 from soups.pipeline.compare.network_specs import parse_network_specs
 from soups.pipeline.settings.compare import CompareSettings

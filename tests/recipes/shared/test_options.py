@@ -67,7 +67,7 @@ def test_the_list_tells_every_recipe_and_option() -> None:
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
     assert sum(map(len, map(recipe_options, RECIPES))) == len(lines) - len(RECIPES)
     for name in RECIPES:
-        own = inspect.signature(RECIPES[name]).parameters.keys() - {"pool", "judge", "on_decision"}
+        own = inspect.signature(RECIPES[name].function).parameters.keys() - {"pool", "judge", "on_decision"}
         assert recipe_options(name).keys() == own
 
 

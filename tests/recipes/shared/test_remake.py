@@ -11,7 +11,7 @@ import torch
 from soups.core.errors import DataError
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.pool import Accept, Ingredient, Pool, Verdict
-from soups.recipes.shared.remake import NEEDS_JUDGE, remake
+from soups.recipes.shared.remake import remake
 
 State = dict[str, torch.Tensor]
 GOAL = 0.4
@@ -69,7 +69,7 @@ def test_the_same_bits_from_what_the_card_says(recipe: str, options: dict[str, A
         Ingredient(part.name, part.sha256, float("nan"), float("nan"), part.load, part.mapped)
         for part in soup.ingredients
     )
-    judge = Toy() if recipe in NEEDS_JUDGE else None
+    judge = Toy() if RECIPES[recipe].remakes_with_judge else None
     again = remake(recipe, unscored, soup.coefficients, told, start=pool.start, judge=judge)
     assert again.keys() == soup.state.keys()
     assert all(torch.equal(again[key], soup.state[key]) for key in again)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from soups.core import metrics
+from soups.core import metrics, scores
 from soups.core.errors import DataError
 from soups.core.metrics import METRICS, Metric
 
@@ -13,7 +13,7 @@ def random_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
     images, classes = int(rng.integers(1, 60)), int(rng.integers(2, 8))
     logits = rng.normal(scale=rng.choice([0.1, 1, 10]), size=(images, classes))
     labels = rng.integers(0, rng.integers(1, classes + 1), images)  # Often some classes do not occur.
-    return metrics.probabilities(logits), labels.astype(np.int64)
+    return scores.probabilities(logits), labels.astype(np.int64)
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -51,14 +51,14 @@ def test_calibration_error_equals_a_loop_over_bins() -> None:
 
 def test_calibration_error_of_known_tables() -> None:
     labels = np.array([0, 0, 1, 1])
-    assert metrics.calibration_error(np.eye(2)[[0, 0, 1, 1]], labels) == 0
-    assert metrics.calibration_error(np.eye(2)[[1, 1, 0, 0]], labels) == 1
+    assert scores.calibration_error(np.eye(2)[[0, 0, 1, 1]], labels) == 0
+    assert scores.calibration_error(np.eye(2)[[1, 1, 0, 0]], labels) == 1
     sure = np.tile([0.8, 0.2], (4, 1))  # Half are right at 80% confidence.
-    assert metrics.calibration_error(sure, labels) == pytest.approx(0.3)
+    assert scores.calibration_error(sure, labels) == pytest.approx(0.3)
 
 
 def test_softmax_is_stable_and_keeps_impossible_classes() -> None:
-    table = metrics.probabilities(np.array([[1e4, 0, 0], [-1e4, -1e4, -np.inf]], dtype=np.float32))
+    table = scores.probabilities(np.array([[1e4, 0, 0], [-1e4, -1e4, -np.inf]], dtype=np.float32))
     assert table.dtype == np.float64
     np.testing.assert_allclose(table, [[1, 0, 0], [0.5, 0.5, 0]])
 
@@ -66,23 +66,23 @@ def test_softmax_is_stable_and_keeps_impossible_classes() -> None:
 @pytest.mark.parametrize("row", [[np.nan, 0], [np.inf, 0], [-np.inf, -np.inf]])
 def test_broken_logits_are_named(row: list[float]) -> None:
     with pytest.raises(DataError, match=r"logits of image 1 .* not finite(?s:.*)1 of 2 images(?s:.*)diverged"):
-        metrics.probabilities(np.array([[0, 0], row], dtype=np.float32))
+        scores.probabilities(np.array([[0, 0], row], dtype=np.float32))
 
 
 def test_ties_go_to_the_lowest_index() -> None:
-    assert metrics.predictions(np.array([[0.2, 0.4, 0.4], [0.5, 0.0, 0.5]])).tolist() == [1, 0]
+    assert scores.predictions(np.array([[0.2, 0.4, 0.4], [0.5, 0.0, 0.5]])).tolist() == [1, 0]
 
 
 def test_accuracy_is_exactly_what_the_errors_say() -> None:
     for seed in range(50):
         table, labels = random_case(seed)
         wrong = sum(int(row.argmax()) != label for row, label in zip(table, labels, strict=True))
-        assert metrics.errors(table, labels) == wrong
-        assert metrics.accuracy(table, labels) == (len(labels) - wrong) / len(labels)
+        assert scores.errors(table, labels) == wrong
+        assert scores.accuracy(table, labels) == (len(labels) - wrong) / len(labels)
 
 
 def test_log_loss_of_an_impossible_truth_is_finite() -> None:
-    assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(np.finfo(float).eps))
+    assert scores.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(np.finfo(float).eps))
 
 
 def test_scores_are_oriented_so_that_higher_is_better() -> None:
@@ -90,7 +90,7 @@ def test_scores_are_oriented_so_that_higher_is_better() -> None:
     for metric in METRICS.values():
         assert metric.score(good, np.array([0])) > metric.score(bad, np.array([0])), metric.name
     assert list(METRICS) == [metric.name for metric in METRICS.values()]
-    assert Metric("x", metrics.log_loss, higher_is_better=False).score(good, np.array([0])) < 0
+    assert Metric("x", scores.log_loss, higher_is_better=False).score(good, np.array([0])) < 0
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_scores_import_no_scikit_learn() -> None:
     import sys
 
     code = (
-        "import sys, numpy as np; from soups.core.metrics import *;"
+        "import sys, numpy as np; from soups.core.metrics import *; from soups.core.scores import *;"
         "all_scores(probabilities(np.eye(2)), np.array([0, 1])); "
         "assert not {'sklearn', 'scipy', 'torch'} & set(sys.modules)"
     )

@@ -5,13 +5,12 @@ bound is computed by the metric's own formula, so where all images have been see
 rounding never makes a bound too low (a division and a sum of fixed length only fall when their terms do).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from soups.core import metrics
+from soups.core import scores
 
 ROUNDING = 1e-9
 """Share of a sum of losses that rounding may be off by; a stop needs more than that."""
@@ -40,7 +39,7 @@ class _Counts:
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
         """Take in predictions."""
-        predictions, labels = metrics.predictions(probabilities), self.labels[rows]
+        predictions, labels = scores.predictions(probabilities), self.labels[rows]
         wrong = predictions != labels
         missed = np.bincount(labels[wrong], minlength=self.classes)
         self.hits -= missed
@@ -85,7 +84,7 @@ class LogLossBound:
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
         """Take in the losses of these images."""
-        self.total += len(rows) * metrics.log_loss(probabilities, self.labels[rows])
+        self.total += len(rows) * scores.log_loss(probabilities, self.labels[rows])
 
     def best_possible(self) -> float:
         """The mean if no further image costs anything, less what rounding may have added."""
@@ -104,13 +103,3 @@ class NoBound:
     def best_possible(self) -> float:
         """Anything."""
         return float("inf")
-
-
-BOUNDS: dict[str, Callable[[np.ndarray, int], ScoreBound]] = {
-    "accuracy": AccuracyBound,
-    "balanced_accuracy": BalancedAccuracyBound,
-    "macro_f1": MacroF1Bound,
-    "log_loss": LogLossBound,
-    "calibration_error": NoBound,
-}
-"""Metric → `(labels (N,) int64, number of classes) -> Tally`."""
