@@ -1,4 +1,4 @@
-"""Fine-tune several networks under one budget and put them side by side: `python scripts/compare.py --help`."""
+"""The command `soups compare`: `python scripts/compare.py --help`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,20 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
-from soups.pipeline.settings.compare import CompareSettings
+from soups import commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, compare, and return the exit code."""
-    return cli.run(CompareSettings, command, argv)
-
-
-def command(given: cli.ParsedSettings[CompareSettings]) -> None:
-    """Imported late, so that `--help` is quick."""
-    from soups.pipeline.compare.networks import compare_models
-
-    compare_models(given)
+    """Run the command and return the exit code."""
+    return commands.run("compare", argv, prog="python scripts/compare.py")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pick from a large pool the images most like a target set: `python scripts/curate.py --help`."""
+"""The command `soups curate`: `python scripts/curate.py --help`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,20 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
-from soups.pipeline.settings.tools import CurateSettings
+from soups import commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, pick, and return the exit code."""
-    return cli.run(CurateSettings, command, argv)
-
-
-def command(given: cli.ParsedSettings[CurateSettings]) -> None:
-    """Imported late, so that `--help` is quick."""
-    from soups.pipeline.commands.curate import curate
-
-    curate(given)
+    """Run the command and return the exit code."""
+    return commands.run("curate", argv, prog="python scripts/curate.py")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""List the images on which models or tables of predictions disagree: `python scripts/disagreement.py --help`."""
+"""The command `soups disagreement`: `python scripts/disagreement.py --help`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,20 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
-from soups.pipeline.settings.tools import DisagreementSettings
+from soups import commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, compare, and return the exit code."""
-    return cli.run(DisagreementSettings, command, argv)
-
-
-def command(given: cli.ParsedSettings[DisagreementSettings]) -> None:
-    """Imported late, so that `--help` is quick."""
-    from soups.pipeline.commands.disagreement import list_disagreement
-
-    list_disagreement(given)
+    """Run the command and return the exit code."""
+    return commands.run("disagreement", argv, prog="python scripts/disagreement.py")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Show what a model looks at: `python scripts/explain.py --help`."""
+"""The command `soups explain`: `python scripts/explain.py --help`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,20 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
-from soups.pipeline.settings.tools import ExplainSettings
+from soups import commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, explain, and return the exit code."""
-    return cli.run(ExplainSettings, command, argv)
-
-
-def command(given: cli.ParsedSettings[ExplainSettings]) -> None:
-    """Imported late, so that `--help` is quick."""
-    from soups.pipeline.commands.explain import explain
-
-    explain(given)
+    """Run the command and return the exit code."""
+    return commands.run("explain", argv, prog="python scripts/explain.py")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A model in a folder that timm or open_clip loads, pushed if asked: `python scripts/push_to_hub.py --help`."""
+"""The command `soups push-to-hub`: `python scripts/push_to_hub.py --help`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,20 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
-from soups.pipeline.settings.delivery import PushSettings
+from soups import commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, write, push if asked, and return the exit code."""
-    return cli.run(PushSettings, command, argv)
-
-
-def command(given: cli.ParsedSettings[PushSettings]) -> None:
-    """Imported late, so that `--help` is quick."""
-    from soups.pipeline.commands.push import push_to_hub
-
-    push_to_hub(given)
+    """Run the command and return the exit code."""
+    return commands.run("push-to-hub", argv, prog="python scripts/push_to_hub.py")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Search for hyperparameters; each trial is a fine-tune that may join a soup: `python scripts/search.py --help`."""
+"""The command `soups search`: `python scripts/search.py --help`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,21 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
-from soups.pipeline.settings.commands import TRAINING_ENVIRONMENT
-from soups.pipeline.settings.search import SearchSettings
+from soups import commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, search, and return the exit code."""
-    return cli.run(SearchSettings, command, argv, environment=TRAINING_ENVIRONMENT)
-
-
-def command(given: cli.ParsedSettings[SearchSettings]) -> None:
-    """Imported late, so that `--help` is quick."""
-    from soups.pipeline.search.search import search
-
-    search(given)
+    """Run the command and return the exit code."""
+    return commands.run("search", argv, prog="python scripts/search.py")
 
 
 if __name__ == "__main__":

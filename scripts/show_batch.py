@@ -1,4 +1,4 @@
-"""Draw what the model will see, with labels, before anything is trained: `python scripts/show_batch.py --help`."""
+"""The command `soups show-batch`: `python scripts/show_batch.py --help`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,21 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
-from soups.pipeline.settings.commands import TRAINING_ENVIRONMENT
-from soups.pipeline.settings.tools import ShowBatchSettings
+from soups import commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, draw, and return the exit code."""
-    return cli.run(ShowBatchSettings, command, argv, environment=TRAINING_ENVIRONMENT)
-
-
-def command(given: cli.ParsedSettings[ShowBatchSettings]) -> None:
-    """Imported late, so that `--help` is quick."""
-    from soups.pipeline.commands.show_batch import show_batch
-
-    show_batch(given)
+    """Run the command and return the exit code."""
+    return commands.run("show-batch", argv, prog="python scripts/show_batch.py")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Repeat a run's whole experiment over other splits and pool what soups and votes gained: `--help` tells how."""
+"""The command `soups study`: `python scripts/study.py --help`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,20 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
-from soups.pipeline.settings.tools import StudySettings
+from soups import commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, do the study, and return the exit code."""
-    return cli.run(StudySettings, command, argv)
-
-
-def command(given: cli.ParsedSettings[StudySettings]) -> None:
-    """Imported late, so that `--help` is quick."""
-    from soups.pipeline.compare.study import study
-
-    study(given)
+    """Run the command and return the exit code."""
+    return commands.run("study", argv, prog="python scripts/study.py")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from soups.cli import flags as cli
+from soups.cli import outcome
 from tools.stress.settings import TortureSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, torture, and return the exit code."""
-    return cli.run(TortureSettings, command, argv)
+    return outcome.run(TortureSettings, command, argv)
 
 
 def command(given: cli.ParsedSettings[TortureSettings]) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from soups.cli import flags as cli
+from soups.cli import outcome
 from tools.backbones.settings import BackboneSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, try, and return the exit code."""
-    return cli.run(BackboneSettings, command, argv)
+    return outcome.run(BackboneSettings, command, argv)
 
 
 def command(given: cli.ParsedSettings[BackboneSettings]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from soups.checkpoints.average import average as average
     from soups.predictor import load as load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["average", "load"]
 
 _HOMES = {"average": "soups.checkpoints.average", "load": "soups.predictor"}

@@ -17,6 +17,7 @@ from pydantic import Field
 
 import soups
 from soups.cli import flags as cli
+from soups.cli import outcome
 from soups.core.errors import DataError
 from soups.core.processors import available_cores
 from soups.data.settings import DataSettings
@@ -71,7 +72,7 @@ class Unhurried:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    return cli.run(BenchSettings, command, argv)
+    return outcome.run(BenchSettings, command, argv)
 
 
 def command(given: cli.ParsedSettings[BenchSettings]) -> None:

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import flags as cli
+from soups.cli import outcome
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,7 @@ class BenchSettings(BaseModel):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, measure, and return the exit code."""
-    return cli.run(BenchSettings, bench, argv)
+    return outcome.run(BenchSettings, bench, argv)
 
 
 def bench(given: cli.ParsedSettings[BenchSettings]) -> None:

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import flags as cli
+from soups.cli import outcome
 from soups.core.preprocessing import normalise
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
@@ -93,7 +94,7 @@ def timed(step: Callable[[], None], settings: DeviceBenchSettings, device: str) 
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    return cli.run(DeviceBenchSettings, command, argv)
+    return outcome.run(DeviceBenchSettings, command, argv)
 
 
 if __name__ == "__main__":

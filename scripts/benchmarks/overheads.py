@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import flags as cli
+from soups.cli import outcome
 
 Part = tuple[str, Callable[[], object], str, Callable[[], object]]
 """What is measured, its name, the baseline and its name: (name, call, baseline's name, baseline's call)."""
@@ -31,7 +32,7 @@ class BenchSettings(BaseModel):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, measure, and return the exit code."""
-    return cli.run(BenchSettings, bench, argv)
+    return outcome.run(BenchSettings, bench, argv)
 
 
 def bench(given: cli.ParsedSettings[BenchSettings]) -> None:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import flags as cli
+from soups.cli import outcome
 from soups.core.errors import DataError
 from soups.files.atomic import sha256_of
 from soups.pipeline.settings.commands import FinetuneSettings
@@ -59,7 +60,7 @@ class PoolBenchSettings(BaseModel):
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    return cli.run(PoolBenchSettings, command, argv)
+    return outcome.run(PoolBenchSettings, command, argv)
 
 
 def command(given: cli.ParsedSettings[PoolBenchSettings]) -> None:

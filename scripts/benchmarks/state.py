@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import flags as cli
+from soups.cli import outcome
 from soups.data.augment.augment import build_augmentation
 from soups.data.images.cache import Images
 from soups.data.images.geometry import evaluation_geometry, training_geometry
@@ -120,7 +121,7 @@ def told(seconds: list[float]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    return cli.run(StateBenchSettings, command, argv)
+    return outcome.run(StateBenchSettings, command, argv)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import flags as cli
+from soups.cli import outcome
 from soups.core.preprocessing import normalise
 from soups.core.processors import available_cores
 from soups.core.progress import track
@@ -295,7 +296,7 @@ def bench(given: cli.ParsedSettings[BenchSettings]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    return cli.run(BenchSettings, bench, argv)
+    return outcome.run(BenchSettings, bench, argv)
 
 
 if __name__ == "__main__":

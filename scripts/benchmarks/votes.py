@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.cli import flags as cli
+from soups.cli import outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = 18
@@ -63,7 +64,7 @@ class BenchSettings(BaseModel):
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    return cli.run(BenchSettings, command, argv)
+    return outcome.run(BenchSettings, command, argv)
 
 
 def command(given: cli.ParsedSettings[BenchSettings]) -> None:

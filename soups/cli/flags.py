@@ -1,45 +1,27 @@
-"""From settings classes to flags, and from exceptions to messages and exit codes.
+"""Settings classes to command-line flags.
 
-A command is a settings class and a function. Flags, `--config FILE.yaml`, environment variables and defaults meet
-here: a flag wins over the file, the file over the environment, that over the default.
+Flags, `--config FILE.yaml`, environment variables and defaults meet here: a flag wins over the file, the file over the
+environment, the environment over the default.
 """
 
-import atexit
-import gc
-import inspect
-import logging
 import os
 import re
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Generic, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError
 
-from soups.core.errors import UsageError, UserError, did_you_mean
-from soups.core.plugins import load_plugins
-from soups.core.signals import raise_interruption
-from soups.files.atomic import explain_os_error
+from soups.core.errors import UsageError, did_you_mean
 from soups.files.config_files import Config, read_config, take_config
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
-logger = logging.getLogger("soups")
-
-_SELDOM = 500_000
-"""New objects between two collections of rubbish; Python's own 700 cost a second while torch is loaded."""
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
-_COMMON_FLAGS = (
-    "--config FILE.yaml gives any of these settings from a file, --config FILE.yaml#SECTION also those of a section "
-    "in it; flags win over it. "
-    "--debug shows the traceback of an error."
-)
 
 
 def _parse_flag(words: list[str]) -> bool:
@@ -75,97 +57,14 @@ class ParsedSettings(Generic[Settings]):
     """What a file gave of them, where one was named; without what flags said instead."""
 
 
-def run(
-    settings_class: type[Settings],
-    command: Callable[[ParsedSettings[Settings]], None],
-    argv: Sequence[str] | None = None,
-    *,
-    environment: Mapping[str, str] | None = None,
-) -> int:
-    """Parse the command line, run the command, and turn what goes wrong into one message.
-
-    Args:
-        settings_class: a frozen pydantic class; fields that are such classes themselves become groups of flags
-            without a prefix. Its docstring is the help text.
-        command: what to do; returns when it is done.
-        argv: the arguments without the program's name; those of the process by default.
-        environment: environment variable → setting that it stands for.
-
-    Returns:
-        The exit code: 0 done, 2 usage, 3 data or checkpoint, 4 environment, 5 some failed, 130 interrupted, 143
-        terminated.
-    """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    set_up_logging(debug)
-    if argv is None:
-        gc.set_threshold(_SELDOM)
-    config = None
-    try:
-        with raise_interruption(), _explained_refusals():
-            load_plugins()
-            given = parse(settings_class, arguments, environment or {})
-            config = given.config
-            command(given)
-    except UserError as error:
-        if debug:
-            raise
-        place = config.place_of(error) if config is not None else None
-        print(f"error: {place}: {error}" if place else f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # The reader of our output (such as `head`) has gone; that is not an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else 2
-    return 0
-
-
-def leave(code: int) -> NoReturn:
-    """End the process with an exit code, without taking apart what it has loaded: that costs torch half a second."""
-    if threading.active_count() > 1:  # Somebody's thread has work to finish: the ordinary way waits for it.
-        sys.exit(code)
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # A reader that has gone is no error, as in `run`.
-            stream.flush()
-    os._exit(code)
-
-
-@contextmanager
-def _explained_refusals() -> Iterator[None]:
-    """A full disk or a missing permission that surfaced in a library is the user's to mend, like any other."""
-    try:
-        yield
-    except OSError as error:
-        explained = (
-            explain_os_error(error, error.filename or "a file") if not isinstance(error, BrokenPipeError) else None
-        )
-        if explained is None:
-            raise
-        raise explained from error
-
-
-def set_up_logging(debug: bool = False) -> None:
-    """Send the toolkit's notices to stderr as plain lines; once per process."""
-    logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    logger.propagate = False
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers = [handler]
-
-
 def parse(
-    settings_class: type[Settings], arguments: Sequence[str], environment: Mapping[str, str]
+    settings_class: type[Settings], arguments: Sequence[str], environment: Mapping[str, str], prog: str | None = None
 ) -> ParsedSettings[Settings]:
-    """Settings from flags, file, environment and defaults, in this order of precedence.
+    """Return settings from flags, file, environment and defaults, in this order of precedence.
 
     Raises:
         UsageError: an unknown key or a value of the wrong kind in the file or the environment.
-        SystemExit: `--help` (0), or an unknown flag or a wrong value on the command line (2).
+        SystemExit: 2 for an unknown flag or a wrong value on the command line.
     """
     groups = _flat_fields(settings_class)
     from_environment = {
@@ -179,8 +78,8 @@ def parse(
         settings_class,
         args=arguments,
         default=defaults,
-        prog=Path(sys.argv[0]).name,
-        description=f"{inspect.cleandoc(settings_class.__doc__ or '')}\n\n{_COMMON_FLAGS}",
+        prog=prog or Path(sys.argv[0]).name,
+        add_help=False,
         config=(tyro.conf.OmitArgPrefixes,),
     )
     flags = {token[2:].split("=")[0].replace("-", "_") for token in arguments if token.startswith("--")}

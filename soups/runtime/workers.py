@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from soups.cli.flags import set_up_logging
+from soups.cli.outcome import set_up_logging
 from soups.core.errors import EnvironmentFailure, UserError
 from soups.core.plugins import load_plugins
 from soups.files.atomic import explain_os_error

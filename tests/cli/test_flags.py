@@ -1,5 +1,3 @@
-import errno
-import logging
 from pathlib import Path
 from typing import Literal
 
@@ -7,7 +5,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from soups.cli import flags as cli
-from soups.core.errors import DataError, unknown_name
+from soups.cli import outcome
+from soups.core.errors import unknown_name
 
 
 class Group(BaseModel):
@@ -120,7 +119,7 @@ def test_one_value_of_a_list_needs_no_brackets(tmp_path: Path, monkeypatch: pyte
 def test_an_unknown_key_names_file_line_and_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("# first\nstrikt: true\n")
-    assert cli.run(Settings, lambda given: None, ["--config", str(config)]) == 2
+    assert outcome.run(Settings, lambda given: None, ["--config", str(config)]) == 2
     error = capsys.readouterr().err
     assert "c.yaml, line 2: unknown setting 'strikt'" in error
     assert "did you mean 'strict'?" in error
@@ -150,7 +149,7 @@ def test_a_wrong_file_is_one_message(
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(content)
-    assert cli.run(Settings, lambda given: None, ["--config", str(config)]) == 2
+    assert outcome.run(Settings, lambda given: None, ["--config", str(config)]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
@@ -168,7 +167,7 @@ def test_a_wrong_file_is_one_message(
     ],
 )
 def test_wrong_flags_exit_with_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(Settings, lambda given: None, arguments) == 2
+    assert outcome.run(Settings, lambda given: None, arguments) == 2
     captured = capsys.readouterr()
     assert words in captured.out + captured.err
 
@@ -196,7 +195,7 @@ def test_a_section_of_a_file_wins_over_what_stands_beside_it(tmp_path: Path) -> 
 def test_sections_that_are_wrong(tmp_path: Path, section: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("lr: 0.5\nage:\n  lrr: 1e-5\n")
-    assert cli.run(Settings, lambda given: None, ["--config", f"{config}{section}"]) == 2
+    assert outcome.run(Settings, lambda given: None, ["--config", f"{config}{section}"]) == 2
     assert words in capsys.readouterr().err
 
 
@@ -216,7 +215,7 @@ def test_a_name_that_nobody_knows_is_told_with_its_line(
     (tmp_path / "c.yaml").write_text(content)
     error = unknown_name("optimizer", "adamv", ["adamw", "sgd"])
     arguments = ["--config", str(tmp_path / "c.yaml"), *flags]
-    assert cli.run(Settings, lambda given: _raise(error), arguments) == 2
+    assert outcome.run(Settings, lambda given: _raise(error), arguments) == 2
     first, *_, last = capsys.readouterr().err.splitlines()
     assert (
         first == f"error: {tmp_path}/{place}unknown optimizer 'adamv'" if place else "error: unknown optimizer 'adamv'"
@@ -230,39 +229,9 @@ def test_what_the_environment_says_wrong_has_no_line(
     (tmp_path / "c.yaml").write_text("name: a\n")
     monkeypatch.setenv("SM_LR", "fast")
     arguments = ["--config", str(tmp_path / "c.yaml")]
-    assert cli.run(Settings, lambda given: None, arguments, environment={"SM_LR": "lr"}) == 2
+    assert outcome.run(Settings, lambda given: None, arguments, environment={"SM_LR": "lr"}) == 2
     assert capsys.readouterr().err.startswith("error: setting lr from the environment\n  expected: ")
-
-
-def test_help_tells_of_flags_and_config(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(Settings, lambda given: None, ["--help"]) == 0
-    text = capsys.readouterr().out
-    assert "What this does." in text
-    assert "A rate." in text
-    assert "--config FILE.yaml" in text
 
 
 def _raise(error: BaseException) -> None:
     raise error
-
-
-def test_errors_become_messages_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(Settings, lambda given: _raise(DataError("a.png: broken")), []) == 3
-    assert capsys.readouterr().err == "error: a.png: broken\n"
-    assert cli.run(Settings, lambda given: _raise(KeyboardInterrupt()), []) == 130
-    capsys.readouterr()
-    assert cli.run(Settings, lambda given: _raise(OSError(errno.ENOSPC, "full", "x.lock")), []) == 4
-    assert capsys.readouterr().err.startswith("error: x.lock: disk full while writing\n")
-    with pytest.raises(ZeroDivisionError):
-        cli.run(Settings, lambda given: _raise(ZeroDivisionError()), [])
-
-
-def test_debug_shows_the_traceback() -> None:
-    with pytest.raises(DataError):
-        cli.run(Settings, lambda given: _raise(DataError("x")), ["--debug"])
-
-
-def test_notices_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.run(Settings, lambda given: logging.getLogger("soups.x").info("a notice"), [])
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "a notice\n")

@@ -1,6 +1,6 @@
 """What each command can be told; free of torch, so that `--help` is quick."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -91,6 +91,11 @@ class FinetuneSettings(PoolSettings):
 
 class MainSettings(PoolSettings):
     """Evaluate the models of a run, make soups of them, compare and plot: any combination, in this order."""
+
+    RARE: ClassVar = (
+        *("download_models", "download_url", "results", "val_set", "test_set", "strict", "significance", "batchnorm"),
+        *("budget_evaluations", "budget_minutes", "class_names", "ema", "scores"),
+    )
 
     download_models: Flag = False
     """Fetch the 72 public start models of the model-soups paper into --model-location."""

@@ -1,0 +1,40 @@
+"""Exit codes, messages and notices of a command."""
+
+import errno
+import logging
+
+import pytest
+from pydantic import BaseModel
+
+from soups.cli import outcome
+from soups.core.errors import DataError
+
+
+class Settings(BaseModel):
+    """Does nothing."""
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def test_errors_become_messages_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome.run(Settings, lambda given: _raise(DataError("a.png: broken")), []) == 3
+    assert capsys.readouterr().err == "error: a.png: broken\n"
+    assert outcome.run(Settings, lambda given: _raise(KeyboardInterrupt()), []) == 130
+    capsys.readouterr()
+    assert outcome.run(Settings, lambda given: _raise(OSError(errno.ENOSPC, "full", "x.lock")), []) == 4
+    assert capsys.readouterr().err.startswith("error: x.lock: disk full while writing\n")
+    with pytest.raises(ZeroDivisionError):
+        outcome.run(Settings, lambda given: _raise(ZeroDivisionError()), [])
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(DataError):
+        outcome.run(Settings, lambda given: _raise(DataError("x")), ["--debug"])
+
+
+def test_notices_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome.run(Settings, lambda given: logging.getLogger("soups.x").info("a notice"), [])
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "a notice\n")
