@@ -17,7 +17,7 @@ from soups.data.submission import SubmissionTable, fill_listing, fill_template, 
 from soups.ensembles import vote_tables
 from soups.files.table_writers import require_writer, write_pages
 from soups.pipeline.run.prediction_space import space_of_tables
-from soups.pipeline.run.run import Run, existing_run, latest_run
+from soups.pipeline.run.run import Run, existing_run, latest_run, remove_leftovers
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.shards import (
     SET,
@@ -68,6 +68,7 @@ def predict(given: cli.ParsedSettings[InferenceSettings]) -> None:
         )
     images = rows["image"].tolist()
     sheet = _sheet(settings, context.run, images)
+    remove_leftovers(context.run)
     truths = [_truth(settings, context, ballot.space, images) for ballot in ballots]
     models = {path: expert.space for ballot in ballots for expert in ballot.experts for path in expert.paths}
     shards = split_into_shards(context, settings.shard_size, len(models))

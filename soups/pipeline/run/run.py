@@ -242,12 +242,14 @@ def open_run(settings: CommandSettings, given: Collection[str], may_differ: Coll
         problem = f"{folder}/{name}: no such run"
         raise UsageError(problem, expected=f"one of the runs: {known}", next_step="train it first with finetune.py")
     check_recorded(run, settings, set(given) - set(may_differ))
-    remove_leftovers(run)
     return run
 
 
 def remove_leftovers(run: Run) -> None:
-    """Clear away what killed processes have left of their work: temporary files, and torn last lines of logs."""
+    """Remove temporary files of killed processes and cut torn last lines off logs; called before a command writes.
+
+    Opening a run only reads: readers of logs leave a torn last line out, and no reader opens a temporary file.
+    """
     removed = remove_leftover_files(
         {run.folder, run.models, run.image_cache, cache_dir() / "hashes"}, run.folder.parent
     )

@@ -11,7 +11,7 @@ from soups.core.errors import DataError, PartialFailure, UserError
 from soups.core.metrics import all_scores
 from soups.data.samples import evaluation_sets
 from soups.files.atomic import append_record
-from soups.pipeline.run.run import Run
+from soups.pipeline.run.run import Run, remove_leftovers
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.transfer import (
     Files,
@@ -78,6 +78,8 @@ def evaluate_individuals(context: RunContext, with_start: bool = True) -> dict[s
     missing = [path for name, path in wanted.items() if not _is_known(known.get(name), run, path)]
     failures = []
     tasks = [(context, path) for path in missing]
+    if missing:
+        remove_leftovers(run)
     for (_, path), result in _spread(context, tasks):
         if isinstance(result, UserError):
             failures.append(str(result))

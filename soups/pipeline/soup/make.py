@@ -25,7 +25,7 @@ from soups.core.metrics import METRICS
 from soups.evaluation.batchnorm import has_statistics
 from soups.files.atomic import append_record, fingerprint, read_records
 from soups.files.file_hashes import remember_hash
-from soups.pipeline.run.run import Run
+from soups.pipeline.run.run import Run, remove_leftovers
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import accuracies_text, append_if_new, pool_paths, score_model
 from soups.pipeline.soup.judge import LazyJudge
@@ -103,6 +103,7 @@ def make_soup(context: RunContext, order: SoupRequest) -> Path:
     if _is_made(path, request):
         logger.info("%s: made already", path)
     else:
+        remove_leftovers(run)
         done = _straight_to_disk(context, order, request, path)
         if done is None:
             soup, card = _cooked(

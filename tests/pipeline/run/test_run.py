@@ -1,0 +1,48 @@
+"""Opening a run reads; a command that writes to it first removes what killed processes left."""
+
+import logging
+import os
+
+import pytest
+
+import inference
+import main
+from soups.cli import flags
+from soups.files.temp_files import temporary_prefix
+from soups.pipeline.score.context import open_context
+from soups.pipeline.score.evaluate import evaluate_individuals
+from soups.pipeline.settings.commands import MainSettings
+from tests.toy_runs import Desk
+
+
+def leave_leftovers(desk: Desk) -> tuple[bytes, str]:
+    """Tear the last line of a log and leave a temporary file of a dead process; return the log and the file's name."""
+    log = desk.run / "logs" / "individual_results.jsonl"
+    log.write_bytes(log.read_bytes() + b'{"model_name": "to')
+    dead = temporary_prefix("toys0.safetensors").replace(f".{os.getpid()}-", ".4194301-")
+    (desk.run / "models" / f"{dead}abc.tmp").write_bytes(b"half")
+    return log.read_bytes(), f"{dead}abc.tmp"
+
+
+def test_opening_a_run_changes_nothing(copy_of: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    content, _ = leave_leftovers(copy_of)
+    before = copy_of.contents()
+    context = open_context(flags.parse(MainSettings, [], {}).settings, frozenset())
+    assert len(evaluate_individuals(context)) == 3
+    assert copy_of.contents() == before
+    assert (copy_of.run / "logs" / "individual_results.jsonl").read_bytes() == content
+    assert "the last line was cut off by a crash and is left out" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["soup", "predictions"])
+def test_a_command_that_writes_mends_first(copy_of: Desk, caplog: pytest.LogCaptureFixture, command: str) -> None:
+    content, stray = leave_leftovers(copy_of)
+    with caplog.at_level(logging.INFO):
+        if command == "soup":
+            assert main.main(["--soup", "top_k", "--soup-options", "k=2", "--soup-name", "two"]) == 0
+        else:
+            assert inference.main(["--soft-voting", "--output", "vote.csv"]) == 0
+    log = (copy_of.run / "logs" / "individual_results.jsonl").read_bytes()
+    assert log == content[: content.rindex(b"\n") + 1]
+    assert not (copy_of.run / "models" / stray).exists()
+    assert "removed what 1 interrupted writes had left" in caplog.text
