@@ -1,6 +1,5 @@
 """Opening a run reads; a command that writes to it first removes what killed processes left."""
 
-import logging
 import os
 
 import pytest
@@ -35,14 +34,13 @@ def test_opening_a_run_changes_nothing(copy_of: Desk, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("command", ["soup", "predictions"])
-def test_a_command_that_writes_mends_first(copy_of: Desk, caplog: pytest.LogCaptureFixture, command: str) -> None:
+def test_a_command_that_writes_mends_first(copy_of: Desk, capsys: pytest.CaptureFixture[str], command: str) -> None:
     content, stray = leave_leftovers(copy_of)
-    with caplog.at_level(logging.INFO):
-        if command == "soup":
-            assert main.main(["--soup", "top_k", "--soup-options", "k=2", "--soup-name", "two"]) == 0
-        else:
-            assert inference.main(["--soft-voting", "--output", "vote.csv"]) == 0
+    if command == "soup":
+        assert main.main(["--soup", "top_k", "--soup-options", "k=2", "--soup-name", "two"]) == 0
+    else:
+        assert inference.main(["--soft-voting", "--output", "vote.csv"]) == 0
     log = (copy_of.run / "logs" / "individual_results.jsonl").read_bytes()
     assert log == content[: content.rindex(b"\n") + 1]
     assert not (copy_of.run / "models" / stray).exists()
-    assert "removed what 1 interrupted writes had left" in caplog.text
+    assert "removed what 1 interrupted writes had left" in capsys.readouterr().err
