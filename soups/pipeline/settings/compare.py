@@ -1,4 +1,4 @@
-"""What `scripts/compare.py` can be told; free of torch, so that `--help` is quick."""
+"""Settings class of compare. Torch-free, so that `--help` is quick."""
 
 from typing import Any, Literal
 
@@ -10,22 +10,22 @@ from soups.training.settings import TrainingSettings
 
 
 class CompareSettings(PoolSettings):
-    """Fine-tune several networks under one budget, and say which is better, by how much, and at what cost.
+    """Fine-tune several networks under one budget and compare accuracy and cost.
 
-    Takes the flags of finetune.py. Each network is a run of its own, `<name>-<network>`; what is finished is not
-    repeated. The table goes to stdout and with the figure to `runs/<name>-comparison/`. Accuracy is that on the test
-    set where its labels are known, else on validation.
+    Takes the flags of finetune.py. Each network is a run of its own, `<name>-<network>`; finished models are not
+    trained again. The table goes to stdout and, with the figure, to `runs/<name>-comparison/`. Accuracy is measured on
+    the test set where its labels are known, else on validation.
     """
 
     models: tuple[str, ...] | None = None
-    """The networks, each a word: MODEL as --model takes it, or "MODEL NAME=VALUE ..." with settings of its own (such as
-    lr, image_size or pretrained), a shorter `name` for the table, and whatever --model-args takes."""
+    """Networks, one word each: MODEL as in --model, or "MODEL NAME=VALUE ..." with settings of its own (such as lr,
+    image_size or pretrained), a shorter `name` for the table, and any --model-args."""
     seeds: int = Field(default=2, gt=0)
-    """Fine-tunes of each network; the table has their means."""
+    """Fine-tunes of each network; the table shows their means."""
     minutes: float | None = Field(default=None, gt=0)
-    """Instead of equal --epochs: as many as each network trains in about so many minutes, by its measured speed."""
+    """Minutes of training for each network, instead of equal --epochs: converted to epochs by its measured speed."""
     cost: Literal["multiply_adds", "parameters", "seconds_per_epoch", "peak_memory"] = "multiply_adds"
-    """What the frontier holds accuracy against."""
+    """Cost that the Pareto frontier compares with accuracy."""
     training: TrainingSettings = TrainingSettings()
 
     @field_validator("models", mode="before")
@@ -37,7 +37,7 @@ class CompareSettings(PoolSettings):
 
 
 def _word(model: Any) -> Any:
-    """A network with settings of its own as a settings file may have it, `{model: M, lr: 1e-3}`, in one word."""
+    """Return a network of a settings file, `{model: M, lr: 1e-3}`, as one word."""
     if not isinstance(model, dict):
         return model
     if not isinstance(model.get("model"), str):
