@@ -52,10 +52,10 @@ def predict(given: cli.ParsedSettings[InferenceSettings]) -> None:
     require_launcher(settings.launch)
     way = _way_of_voting(settings)
     if way == "hard_voting" and any(name.lower().endswith(".csv") for name in settings.hard_voting or ()):
-        _vote_of_tables(settings)
+        _vote_on_tables(settings)
         return
     context = open_context(settings, given.names, may_differ=_OF_TEST if "test_location" in given.names else ())
-    ballots = (
+    ensembles = (
         build_single_model_ensembles(settings, context) if settings.each else [build_ensemble(settings, context, way)]
     )
     context = _with_test_images(context, settings, given.names)
@@ -69,22 +69,22 @@ def predict(given: cli.ParsedSettings[InferenceSettings]) -> None:
     images = rows["image"].tolist()
     sheet = _sheet(settings, context.run, images)
     remove_leftovers(context.run)
-    truths = [_truth(settings, context, ballot.space, images) for ballot in ballots]
-    models = {path: expert.space for ballot in ballots for expert in ballot.experts for path in expert.paths}
+    truths = [_truth(settings, context, ensemble.space, images) for ensemble in ensembles]
+    models = {path: group.space for ensemble in ensembles for group in ensemble.groups for path in group.paths}
     shards = split_into_shards(context, settings.shard_size, len(models))
     failed = compute_missing(shards, models)
     lost = {each.piece.path for each in failed}
-    for ballot, truth in zip(ballots, truths, strict=True):
-        if lost.isdisjoint(path for expert in ballot.experts for path in expert.paths):
-            path = _output(settings, context.run.folder, ballot.name)
-            _write(path, ballot, shards, sheet, truth)
+    for ensemble, truth in zip(ensembles, truths, strict=True):
+        if lost.isdisjoint(path for group in ensemble.groups for path in group.paths):
+            path = _output(settings, context.run.folder, ensemble.name)
+            _write(path, ensemble, shards, sheet, truth)
             print(path, flush=True)
     if failed:
         raise error_of_failures(failed, len(models) * len(shards))
 
 
 def _write(
-    path: Path, ballot: Ensemble, shards: Sequence[ShardContext], sheet: SubmissionTable, truth: np.ndarray
+    path: Path, ensemble: Ensemble, shards: Sequence[ShardContext], sheet: SubmissionTable, truth: np.ndarray
 ) -> None:
     """The predictions of all shards as one table, one shard in memory at a time."""
     right = 0
@@ -92,14 +92,14 @@ def _write(
     def counted() -> Iterator[np.ndarray]:
         nonlocal right
         for shard in shards:
-            result = ballot.count(shard, SET)
+            result = ensemble.count(shard, SET)
             right += int(np.count_nonzero(result.argmax(axis=1) == truth[shard.rows])) if len(truth) else 0
-            yield sheet.condensed(result, ballot.space)
+            yield sheet.condensed(result, ensemble.space)
 
     blocks: Iterable[np.ndarray] = counted()
     if sheet.order is not None:
         blocks = reorder_rows(blocks, sheet.order, path.parent, len(shards[0].run.samples))
-    write_pages(path, sheet.pages(blocks, ballot.space))
+    write_pages(path, sheet.pages(blocks, ensemble.space))
     if len(truth):
         logger.info("%d of %d right (%.1f%%)", right, len(truth), 100 * right / len(truth))
 
@@ -182,7 +182,7 @@ def _output(settings: InferenceSettings, run_folder: Path | None, what: str) -> 
     return run_folder / "output" / f"{what}.csv"
 
 
-def _vote_of_tables(settings: InferenceSettings) -> None:
+def _vote_on_tables(settings: InferenceSettings) -> None:
     """Hard voting over prediction CSVs alone: no model and no image is read."""
     if settings.launch.launcher != "local":
         problem = f"--launcher {settings.launch.launcher}: a vote over tables has no work for a cluster"

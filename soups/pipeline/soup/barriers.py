@@ -1,4 +1,4 @@
-"""Barriers between models: how much of their accuracy is lost at the midpoint of the line from one to the other."""
+"""Linear barriers: the accuracy that is lost at the midpoint between the weights of two models."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -17,53 +17,52 @@ from soups.recipes.shared.sweep import best_first
 logger = logging.getLogger(__name__)
 
 LARGEST = 0.02
-"""The largest drop in accuracy that still counts as none: the margin that Frankle et al. 2020 take for noise. On the
-demo, fine-tunes of one start lose up to 1.4 points, and a model whose neurons were put into another order (which
-changes nothing in what it says) up to 35."""
+"""Largest drop in accuracy that counts as no barrier: the noise margin of Frankle et al. 2020. On the demo, fine-tunes
+of one start lose up to 1.4 points; a copy with permuted neurons (which computes the same function) loses up to 35."""
 _REFERENCES = 3
-"""How many of the best models are tried as the one to compare with."""
+"""Number of best models that are tried as the reference model."""
 
 
 @dataclass(frozen=True)
 class Barrier:
-    """What is lost half-way between two models."""
+    """Drop in accuracy at the midpoint between two models."""
 
     midpoint: float
     """Accuracy of the mean of their weights, in [0, 1]."""
     drop: float
-    """Mean of the two models' accuracies minus that: negative where the midpoint is better."""
+    """Mean accuracy of the two models minus `midpoint`; negative where the midpoint is better."""
     low: float
     high: float
-    """95% interval of the drop, from resampled groups of validation images."""
+    """Upper end of the 95% interval of the drop (resampled groups of validation images); `low` is the lower end."""
 
     @property
     def beyond_noise(self) -> bool:
-        """Whether averaging the two harms: a drop of more than `LARGEST`, and of more than nothing for certain."""
+        """Return whether the drop exceeds `LARGEST` and its interval lies above 0."""
         return self.drop > LARGEST and self.low > 0
 
     @property
     def surely_none(self) -> bool:
-        """Whether even the upper end of the interval is no more than `LARGEST`."""
+        """Return whether the upper end of the interval is at most `LARGEST`."""
         return self.high <= LARGEST
 
 
 def measure_barriers(
     context: RunContext, ingredients: Sequence[Ingredient], card: Card, doubtful: Collection[str] = ()
 ) -> tuple[Ingredient, dict[str, Barrier]]:
-    """The linear barrier between each model and the best by validation (Frankle et al. 2020, arXiv:1912.05671, in
-    accuracy and at the midpoint alone; Neyshabur et al. 2020, arXiv:2008.11687, for fine-tunes of one start).
+    """Return the linear barrier between each model and the best one by validation.
 
-    The best may itself be the one that does not belong: where most others have a barrier to it, the next best is tried,
-    up to three; the one with the fewest barriers counts.
+    Frankle et al. 2020, arXiv:1912.05671, in accuracy and at the midpoint only; Neyshabur et al. 2020,
+    arXiv:2008.11687, for fine-tunes of one start. The best model may itself be the outlier: where most others have a
+    barrier to it, the next best is tried, up to three; the reference with the fewest barriers is used.
 
     Args:
         context: the run; its judge scores the midpoints, with BatchNorm statistics as soups get them.
-        ingredients: at least one, of one layout, with known verdicts.
-        card: of one of them.
-        doubtful: names of those that nobody is to be compared with; not all of them.
+        ingredients: at least one model; equal layouts, known verdicts.
+        card: the card of one of them.
+        doubtful: names of models that cannot be the reference; not all of them.
 
     Returns:
-        The model compared with, and the barriers to it by the others' names.
+        The reference model, and the barriers to it by the names of the others.
     """
     judge = LazyJudge(context, (Pool(tuple(ingredients)), card))
     tried = []
@@ -80,14 +79,14 @@ def measure_barriers(
 
 
 def validation_accuracy(ingredient: Ingredient) -> float:
-    """Share of the validation images that it gets right, in [0, 1], from its known verdict."""
+    """Return the share of validation images that the model predicts correctly, in [0, 1], from its known verdict."""
     assert ingredient.known is not None
     verdict = ingredient.known()
     return 1 - verdict.errors / verdict.images
 
 
 def barrier_between(context: RunContext, judge: LazyJudge, one: Ingredient, other: Ingredient) -> Barrier:
-    """The barrier at the midpoint, with an interval from the outcomes of all three models on the same images."""
+    """Return the barrier at the midpoint, with an interval from the outcomes of all three models on the same images."""
     assert one.known is not None and other.known is not None
     verdict = judge(mean_state([one, other]))
     ends = [ingredient.known().outcome for ingredient in (one, other) if ingredient.known is not None]

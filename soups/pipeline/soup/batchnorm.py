@@ -1,4 +1,4 @@
-"""Whether a run's soups get BatchNorm statistics of their own: as asked, or as validation has it."""
+"""Decides whether soups of a run get recomputed BatchNorm statistics: by setting, or by validation score."""
 
 import logging
 import math
@@ -30,26 +30,25 @@ RECOMPUTE, AVERAGE = "recompute", "average"
 def choose_batchnorm(
     judge: "ValidationJudge", context: RunContext, pool: Pool, card: Card, asked: str | None
 ) -> dict[str, Any]:
-    """Give a judge the settler that the pool's soups need.
+    """Give a judge the BatchNorm recomputation that soups of the pool need, and return what a card records of it.
 
-    Networks without BatchNorm need none; then no training image is opened, and neither for a pool of one model, which
-    keeps its own statistics.
+    Networks without BatchNorm, and a pool of one model, need none; then no training image is opened.
 
     Args:
-        judge: of the pool; changed in place.
+        judge: the judge of the pool; changed in place.
         context: the run.
         pool: its ingredients.
-        card: of one of them.
-        asked: `recompute` or `average`; None: the one whose mean of all ingredients scores better on validation, and
+        card: the card of one of them.
+        asked: `recompute` or `average`; None: whichever gives the mean of all ingredients the better validation score,
             `average` where both score the same.
 
     Returns:
-        What the soup's card is to tell: `statistics` (`recompute` or `average`) and for the former `images` and `seed`;
-        nothing where there is nothing to decide.
+        Entries for the soup's card: `statistics` (`recompute` or `average`) and, for the former, `images` and `seed`;
+        empty where there is nothing to decide.
 
     Raises:
-        UsageError: `recompute` is asked for where there are no training images.
-        DataError: a training image cannot be read; or the ingredients do not fit each other.
+        UsageError: `recompute` without training images.
+        DataError: a training image cannot be read, or the ingredients do not fit each other.
     """
     layers = batchnorm_layers(judge.classifier)
     if not layers or len(pool.ingredients) == 1:
@@ -69,16 +68,18 @@ def choose_batchnorm(
     images = evaluation_set(
         "train", rows.iloc[select_images(len(rows))], context.run, card.preprocessing, context.cache
     ).images
-    settler = BatchNormRecomputer(images, card.preprocessing, context.runtime, _prints(context, pool, tuple(layers)))
-    told = {"statistics": RECOMPUTE, "images": len(images), "seed": SEED}
-    if asked is None and not _helps(judge, settler, context, pool, told):
+    recomputer = BatchNormRecomputer(
+        images, card.preprocessing, context.runtime, _fingerprints(context, pool, tuple(layers))
+    )
+    record = {"statistics": RECOMPUTE, "images": len(images), "seed": SEED}
+    if asked is None and not _recomputing_helps(judge, recomputer, context, pool, record):
         return {"statistics": AVERAGE}
-    judge.settler = settler
-    return told
+    judge.settler = recomputer
+    return record
 
 
-def _prints(context: RunContext, pool: Pool, layers: tuple[str, ...]) -> frozenset[str]:
-    """The statistics of single models."""
+def _fingerprints(context: RunContext, pool: Pool, layers: tuple[str, ...]) -> frozenset[str]:
+    """Return the fingerprints of the BatchNorm statistics of single models."""
     states = (ingredient.load() for ingredient in pool.ingredients)
     prints = {statistics_fingerprint(state, layers) for state in states}
     if pool.start is not None:
@@ -88,10 +89,11 @@ def _prints(context: RunContext, pool: Pool, layers: tuple[str, ...]) -> frozens
     return frozenset(prints)
 
 
-def _helps(
-    judge: "ValidationJudge", settler: BatchNormRecomputer, context: RunContext, pool: Pool, told: dict[str, Any]
+def _recomputing_helps(
+    judge: "ValidationJudge", recomputer: BatchNormRecomputer, context: RunContext, pool: Pool, record: dict[str, Any]
 ) -> bool:
-    """Whether the pool's uniform mean scores better with statistics of its own; asked once for a pool, and logged."""
+    """Return whether the uniform mean of the pool scores better with recomputed statistics; computed once per pool and
+    logged."""
     log = context.run.folder / "logs" / "batchnorm.jsonl"
     ingredients = canonical_order(pool.ingredients)
     identity = {
@@ -99,24 +101,24 @@ def _helps(
         "metric": context.evaluation.metric,
         "precision": context.runtime.precision,
         "split": context.run.fingerprints[1],
-        **{key: told[key] for key in ("images", "seed")},
+        **{key: record[key] for key in ("images", "seed")},
     }
     for line in reversed(read_records(log)):
         if identity.items() <= line.items():
-            return _better(line)
+            return _recomputing_scored_better(line)
     state = mean_state(ingredients)
     scores: dict[str, float | None] = {}
-    for name, used in ((AVERAGE, None), (RECOMPUTE, settler)):
+    for name, used in ((AVERAGE, None), (RECOMPUTE, recomputer)):
         judge.settler = used
         score = judge(state).score
-        scores[name] = score if math.isfinite(score) else None  # A collapse may leave nothing but NaN.
+        scores[name] = score if math.isfinite(score) else None  # A collapsed mean may give NaN only.
     judge.settler = None
     append_record(log, {**identity, **scores})
-    better = _better(scores)
+    better = _recomputing_scored_better(scores)
     logger.info(
         "BatchNorm: the mean of all models scores %s with statistics computed anew on %d training images, %s with "
         "averaged ones: %s",
-        *(_text(scores[RECOMPUTE]), told["images"], _text(scores[AVERAGE])),
+        *(_text(scores[RECOMPUTE]), record["images"], _text(scores[AVERAGE])),
         "computed anew" if better else "averaged",
     )
     return better
@@ -126,6 +128,6 @@ def _text(score: float | None) -> str:
     return "nothing" if score is None else f"{score:.4g}"
 
 
-def _better(scores: Mapping[str, Any]) -> bool:
+def _recomputing_scored_better(scores: Mapping[str, Any]) -> bool:
     recomputed, averaged = scores[RECOMPUTE], scores[AVERAGE]
     return recomputed is not None and (averaged is None or recomputed > averaged)

@@ -1,4 +1,4 @@
-"""Where the files of a soup's ingredients are: found by their hashes, wherever they were moved or renamed to."""
+"""Finds the files of a soup's ingredients by hash, wherever they were moved or renamed to."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -19,24 +19,24 @@ from soups.runtime.devices import cache_dir
 
 @dataclass
 class IngredientIndex:
-    """The folders where a soup's ingredients are looked for: --model-location, the soup's own, its run's, all runs'."""
+    """Folders that are searched for ingredients: --model-location, the soup's, its run's, and those of all runs."""
 
     soup: Path
     run: Run | None
-    """That of the soup, if it has one."""
+    """Run of the soup, if it has one."""
     settings: CommandSettings
     _known: dict[Path, dict[str, Path]] = field(default_factory=dict)
 
     def ingredients(self, parts: Sequence[IngredientCard]) -> tuple[Ingredient, ...]:
-        """All ingredients of a soup, in the order of its card.
+        """Return all ingredients of a soup, in the order of its card.
 
         Raises:
-            DataError: one is missing or has changed; says how many more are.
+            DataError: one is missing or has changed; the message counts the others.
         """
         paths, problems = [], []
         for part in parts:
             try:
-                paths.append(self._found(part))
+                paths.append(self._find(part))
             except DataError as error:
                 problems.append(error)
         if problems:
@@ -46,14 +46,14 @@ class IngredientIndex:
         return tuple(self._ingredient(part.name, part.sha256, path) for part, path in zip(parts, paths, strict=True))
 
     def start(self, sha256: str, named: str | None) -> Ingredient:
-        """The start of a soup.
+        """Return the start of a soup.
 
         Args:
-            sha256: as the soup's card has it; empty where it does not say.
+            sha256: the hash in the soup's card; empty where the card has none.
             named: the file that the user named.
 
         Raises:
-            DataError: it is missing, or the file named is another.
+            DataError: the file is missing, or the named file has another hash.
         """
         if named is None:
             path = self._start(sha256)
@@ -83,8 +83,8 @@ class IngredientIndex:
             )
         return read_model(self.run, path)
 
-    def _found(self, part: IngredientCard) -> Path:
-        """The file of an ingredient: under its name where that is still it, else any with its hash."""
+    def _find(self, part: IngredientCard) -> Path:
+        """Return the file of an ingredient: the one with its name if the hash agrees, else any file with the hash."""
         changed = ""
         for folder in self._folders():
             files = [folder / f"{part.name}{ending}" for ending in ENDINGS]
@@ -93,7 +93,7 @@ class IngredientIndex:
                 if digest == part.sha256:
                     return file
                 changed = changed or f"{file} with {digest}"
-        return self._anywhere(f"ingredient {part.name}", part.sha256, changed)
+        return self._find_by_hash(f"ingredient {part.name}", part.sha256, changed)
 
     def _start(self, sha256: str) -> Path:
         for folder in self._folders():
@@ -101,17 +101,17 @@ class IngredientIndex:
             for file, digest in zip(files, _hashes(files), strict=True):
                 if digest == sha256:
                     return file
-        return self._anywhere("its start", sha256, "")
+        return self._find_by_hash("its start", sha256, "")
 
-    def _anywhere(self, what: str, sha256: str, changed: str) -> Path:
-        """A file of this hash in any of the folders.
+    def _find_by_hash(self, what: str, sha256: str, changed: str) -> Path:
+        """Return a file with this hash from any of the folders.
 
         Raises:
-            DataError: there is none; `changed` tells of the file that has its name.
+            DataError: there is none; `changed` describes the file that has the ingredient's name.
         """
         folders = self._folders()
         for folder in folders:
-            if sha256 in (known := self._by_hash(folder)):
+            if sha256 in (known := self._hash_folder(folder)):
                 return known[sha256]
         raise DataError(
             f"{self.soup}: {what} {'has changed' if changed else 'is missing'}",
@@ -131,8 +131,8 @@ class IngredientIndex:
         places += sorted(Path(settings.runs_folder).glob("*/models"))
         return list(dict.fromkeys(place for place in places if place.is_dir()))
 
-    def _by_hash(self, folder: Path) -> dict[str, Path]:
-        """Hash → checkpoint of a folder."""
+    def _hash_folder(self, folder: Path) -> dict[str, Path]:
+        """Return hash → checkpoint for a folder."""
         if folder not in self._known:
             files = sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.is_file())
             files = [path for path in files if not path.name.startswith(".")]

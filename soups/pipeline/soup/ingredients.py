@@ -1,4 +1,4 @@
-"""What a soup of a run is made of, where that is not all of its models: those named, and the start that they share."""
+"""Selects the ingredients of a soup by name, and finds the start that they share."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,29 +15,29 @@ from soups.pipeline.settings.commands import RunSettings
 logger = logging.getLogger(__name__)
 
 _SHOWN = 12
-"""Digits of a hash that tell one from another."""
+"""Number of hexadecimal digits of a hash that messages show."""
 
 
 def select_ingredients(
     run: Run, settings: RunSettings, names: Sequence[str] | None, start: Path | None = None
 ) -> dict[str, Path]:
-    """Name → file of the models that a soup may be made of, in the run's order.
+    """Return name → file of the models that a soup may contain, in the order of the run.
 
     Args:
         run: the run.
-        settings: where models are looked for.
-        names: those wanted: names (`digits3_epochs22`, or `digits3` where one model begins so), file names or paths;
-            None: all models of the run.
+        settings: the folders in which models are searched.
+        names: the wanted models: names (`digits3_epochs22`, or `digits3` where one model starts so), file names or
+            paths; None: all models of the run.
         start: the start; where it is a file of the pool it is left out, with a notice.
 
     Raises:
-        UsageError: a name means no model of the run, or two mean the same.
+        UsageError: a name matches no model of the run, or two names match the same model.
         DataError: the run has no models.
     """
     paths = pool_paths(run)
     picked: dict[str, str] = {}
     for name in names or ():
-        model = _model(name, paths, run, settings)
+        model = _resolve_name(name, paths, run, settings)
         if model in picked:
             found = f"{picked[model]} and {name}"
             raise UsageError(f"--ingredients: {model} is named twice", expected="each model once", found=found)
@@ -52,8 +52,8 @@ def select_ingredients(
     return members
 
 
-def _model(name: str, paths: Mapping[str, Path], run: Run, settings: RunSettings) -> str:
-    """The name of the model of the run that a word means."""
+def _resolve_name(name: str, paths: Mapping[str, Path], run: Run, settings: RunSettings) -> str:
+    """Return the name of the model that a word from the command line means."""
     stem = name
     for ending in ENDINGS:
         stem = stem.removesuffix(ending)
@@ -72,29 +72,31 @@ def _model(name: str, paths: Mapping[str, Path], run: Run, settings: RunSettings
 
 
 def find_start(run: Run, cards: Mapping[str, Card], given: Path | None = None) -> tuple[Path | None, str]:
-    """The file of the start that models share.
+    """Return the file of the start that models share.
 
-    Without `given` it is the file that the models' cards name by its hash: the run's start, or one that lies beside
-    the models.
+    Without `given`, this is the file whose hash the cards name: the run's start, or a file beside the models.
 
     Args:
         run: the run.
         cards: name → card of the models.
-        given: the file named by the user.
+        given: the file that the user named.
 
     Returns:
-        The file, and where there is none because the models come from different starts, which, of two of them.
+        The file; or None and, where the models have different starts, a text that names two of them.
 
     Raises:
-        DataError: the file given is not there, or not what a model's card names; names the model.
+        DataError: the given file does not exist, or a model's card names another start; names the model.
     """
     named = {name: card.start for name, card in cards.items() if card.start}
     if given is not None:
-        return _fitting(run, named, given), ""
+        return _check_start(run, named, given), ""
     one = next(iter(named), "")
     other = next((name for name in named if named[name] != named[one]), "")
     if other:
-        return None, f"{one} from {_short(named[one])}, {other} from {_short(named[other])} (SHA-256 of the start)"
+        return (
+            None,
+            f"{one} from {_short_hash(named[one])}, {other} from {_short_hash(named[other])} (SHA-256 of the start)",
+        )
     if len(named) < len(cards):
         return None, ""
     beside = sorted(run.models.glob(f"*_start{SUFFIX}"))
@@ -102,8 +104,8 @@ def find_start(run: Run, cards: Mapping[str, Card], given: Path | None = None) -
     return next((path for path in files if run.sha256(path) == named[one]), None), ""
 
 
-def _fitting(run: Run, named: Mapping[str, str], given: Path) -> Path:
-    """The file given, unless a model says that it came from another."""
+def _check_start(run: Run, named: Mapping[str, str], given: Path) -> Path:
+    """Return the given file, unless a model's card names another start."""
     digest = run.sha256(given)
     for name, start in named.items():
         if start != digest:
@@ -116,5 +118,5 @@ def _fitting(run: Run, named: Mapping[str, str], given: Path) -> Path:
     return given
 
 
-def _short(digest: str) -> str:
+def _short_hash(digest: str) -> str:
     return f"{digest[:_SHOWN]}…"

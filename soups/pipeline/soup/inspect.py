@@ -1,4 +1,4 @@
-"""What `main.py --inspect` says: whether the models of a run can be souped, and which do not belong and why."""
+"""`main.py --inspect`: reports whether the models of a run can be averaged, and which ones cannot and why."""
 
 import re
 from collections import Counter
@@ -30,71 +30,73 @@ if TYPE_CHECKING:
     import torch
 
 FAR = 3.0
-"""How many times the median distance of the others is much farther than they are. The demo's fine-tunes were within 1.5
-of it; models whose neurons are in another order, as those from another start are, at 9 to 14."""
+"""A distance is suspicious from this many times the median distance of the others. On the demo, fine-tunes were within
+1.5 times; models with permuted neurons, such as those from another start, were at 9 to 14."""
 SQUARE = 80.0
-"""Degrees to the others' mean from which on directions have nothing in common: independent ones are at 90. Fine-tunes
-were at 40 to 50 on the demo, models from elsewhere at 87 and 88."""
+"""Angle to the mean of the others, in degrees, from which directions count as unrelated: independent directions are at
+90. On the demo, fine-tunes were at 40 to 50, models from another start at 87 and 88."""
 
 
 @dataclass
 class InspectedModel:
-    """A checkpoint that may or may not belong, and what was found out about it."""
+    """A checkpoint under inspection, with the findings about it."""
 
     name: str
     path: Path
     card: Card
     sha256: str
     why: list[str] = field(default_factory=list)
-    """Why it cannot be souped with the others; empty where it can."""
+    """Reasons why it cannot be averaged with the others; empty where it can."""
     notes: list[str] = field(default_factory=list)
-    """What else is worth knowing."""
+    """Further findings."""
     found: dict[str, float | None] = field(default_factory=dict)
-    """Numbers by column, see `report.inspection`."""
+    """Numbers by column; see `report.inspection`."""
 
 
 def inspect(context: RunContext, given_start: Path | None = None) -> None:
-    """Print whether the models can be souped; kept in `logs/inspection.jsonl` and `output/inspection.csv`.
+    """Print whether the models can be averaged; write `logs/inspection.jsonl` and `output/inspection.csv`.
 
-    What cannot be averaged at all (unreadable, the same file twice, another network, classes, preprocessing or tensors,
-    not finite) is told and left out of the rest. Then the linear barrier between each model and the best is measured,
-    see `barriers`, and each task vector (Ilharco et al. 2023, arXiv:2212.04089): its length and its angle to the mean
-    of the others'. Of the models that could be averaged, a barrier beyond noise turns one away. So does being both much
-    farther than the others and in a direction of its own, as a model from another start is, unless the barrier is
-    surely none. Distance or angle alone are notes: fine-tunes may go far, or each their own way, and still mix well.
+    Models that cannot be averaged at all (unreadable, duplicate, other network, classes, preprocessing or tensors, not
+    finite) are reported and left out. For the others, the linear barrier to the best model is measured (see
+    `barriers`), and the task vector (Ilharco et al. 2023, arXiv:2212.04089): its length and its angle to the mean of
+    the others. A model is rejected for a barrier beyond noise, or for being both much farther than the others and in an
+    unrelated direction (as a model from another start is), unless the barrier is certainly none. Distance or angle
+    alone are notes: fine-tunes may differ in either and still average well.
 
     Args:
         context: the run.
-        given_start: the models' common start, where the user names it; by default the run's, if they say that they come
-            from it.
+        given_start: the common start that the user named; by default the run's, if the cards name it.
 
     Raises:
         DataError: there are no models, or a validation image cannot be read.
     """
     run = context.run
-    models = [each for each in _models(run) if given_start is None or each.path.resolve() != given_start.resolve()]
-    _refuse_misfits(run, models)
+    models = [
+        each for each in _collect_models(run) if given_start is None or each.path.resolve() != given_start.resolve()
+    ]
+    _reject_outliers(run, models)
     fitting = [model for model in models if not model.why]
-    heading = _compare(context, fitting, given_start) if fitting else "none could be measured"
-    _note(models)
+    heading = _measure(context, fitting, given_start) if fitting else "none could be measured"
+    _add_notes(models)
     rows = [
         {"name": model.name, **dict.fromkeys(report.NUMBERS), **model.found, "why": model.why, "notes": model.notes}
         for model in models
     ]
-    _keep(run, models, rows)
+    _write_results(run, models, rows)
     print(f"run {run.name}: {heading}")
     print(report.format_table(rows))
 
 
-def _compare(context: RunContext, models: Sequence[InspectedModel], given_start: Path | None) -> str:
-    """Measure models that could be averaged, and turn away those that should not be; says what was measured from."""
-    ingredients = [ingredient_of(context, model.path, _line(context, model)) for model in models]
+def _measure(context: RunContext, models: Sequence[InspectedModel], given_start: Path | None) -> str:
+    """Measure the models that could be averaged and reject the outliers; return the origin of the task vectors in
+    words."""
+    ingredients = [ingredient_of(context, model.path, _results_line(context, model)) for model in models]
     states = [mapped_view(ingredient) for ingredient in ingredients]
-    place = given_start or _start_of(context.run, models)
-    start = _start(context.run, place, layout_of(states[0]))
+    place = given_start or _find_run_start(context.run, models)
+    start = _load_start(context.run, place, layout_of(states[0]))
     products = gram_matrix(states, states[0] if start is None else start)
     del states
-    _put_geometry(models, products, np.ones(len(models), dtype=bool), start is not None)
+    _record_distances(models, products, np.ones(len(models), dtype=bool), start is not None)
     doubtful = {model.name for model in models if _seems_strange(model, models)}
     best, barriers = measure_barriers(context, ingredients, models[0].card, doubtful)
     away = []
@@ -105,8 +107,8 @@ def _compare(context: RunContext, models: Sequence[InspectedModel], given_start:
             model.found |= {"drop_low": barrier.low, "drop_high": barrier.high}
             if barrier.beyond_noise or (model.name in doubtful and not barrier.surely_none):
                 away.append(model)
-    _put_geometry(models, products, np.array([model not in away for model in models]), start is not None)
-    reasons = [_explained(model, [other for other in models if other not in away], best.name) for model in away]
+    _record_distances(models, products, np.array([model not in away for model in models]), start is not None)
+    reasons = [_explain_barrier(model, [other for other in models if other not in away], best.name) for model in away]
     for model, reason in zip(away, reasons, strict=True):
         model.why.append(reason)
     origin = "the mean of the others, for want of a common start"
@@ -115,13 +117,13 @@ def _compare(context: RunContext, models: Sequence[InspectedModel], given_start:
     return f"distances from {origin}, drops at the midpoint between each and {best.name}"
 
 
-def _models(run: Run) -> list[InspectedModel]:
-    """The pool, and the files beside it that may be meant to be in it."""
+def _collect_models(run: Run) -> list[InspectedModel]:
+    """Return the pool, and the files beside it that may belong to it."""
     if run.recorded.foreign is not None:
         looked_at = {path: (card, "") for path, card in run.finetunes().items()}
     else:
         paths = sorted(run.models.glob(f"*{SUFFIX}"), key=_by_numbers)
-        found = {path: _looked_at(run, path) for path in paths if path != run.start}
+        found = {path: _examine(run, path) for path in paths if path != run.start}
         looked_at = {path: (card, problem) for path, (card, problem) in found.items() if card.kind == "fine-tune"}
     if not looked_at:
         raise DataError(
@@ -131,7 +133,7 @@ def _models(run: Run) -> list[InspectedModel]:
         )
     hashes, seen = dict(zip(looked_at, run.hashes(looked_at), strict=True)), dict[str, str]()
     problems = {path: problem for path, (_, problem) in looked_at.items()}
-    for path in sorted(problems, key=lambda path: problems[path] != ""):  # The copy is the one that is odd anyway.
+    for path in sorted(problems, key=lambda path: problems[path] != ""):  # The copy is an outlier in any case.
         if (twin := seen.setdefault(hashes[path], path.stem)) != path.stem:
             problems[path] = f"it is the same file as {twin}, which would count twice"
     return [
@@ -144,8 +146,8 @@ def _by_numbers(path: Path) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem)]
 
 
-def _looked_at(run: Run, path: Path) -> tuple[Card, str]:
-    """What a file is taken for, and why it is not in the pool, if it is not."""
+def _examine(run: Run, path: Path) -> tuple[Card, str]:
+    """Return a file as an inspected model, with the reason why it is not in the pool, if it is not."""
     try:
         card = read_card(path)
     except UserError as error:
@@ -159,15 +161,15 @@ def _looked_at(run: Run, path: Path) -> tuple[Card, str]:
 
 
 def _brief(error: UserError, path: Path) -> str:
-    told = {"expected": error.expected, "found": error.found}
+    text = {"expected": error.expected, "found": error.found}
     details = ", ".join(
-        f"{what} {text if len(text) < 100 else text[:100] + ' …'}" for what, text in told.items() if text
+        f"{what} {text if len(text) < 100 else text[:100] + ' …'}" for what, text in text.items() if text
     )
     return error.problem.removeprefix(f"{path}: ") + (f" ({details})" if details else "")
 
 
-def _refuse_misfits(run: Run, models: Sequence[InspectedModel]) -> None:
-    """Say of each model that cannot be averaged with most others why, one reason each."""
+def _reject_outliers(run: Run, models: Sequence[InspectedModel]) -> None:
+    """Record for each model that cannot be averaged with the majority one reason why."""
     left = [model for model in models if not model.why]
     odd = find_card_mismatches([model.card for model in left], [model.name for model in left])
     for model in left:
@@ -193,8 +195,8 @@ def _refuse_misfits(run: Run, models: Sequence[InspectedModel]) -> None:
             model.why = [strange[model.name]]
 
 
-def _line(context: RunContext, model: InspectedModel) -> dict[str, Any]:
-    """Its line in the log of individual results; scored now where the log does not know it."""
+def _results_line(context: RunContext, model: InspectedModel) -> dict[str, Any]:
+    """Return the model's line in the log of individual results; score it now where the log has none."""
     line = context.run.results(context.run.individual_results).get(model.name)
     if line is None or line.get("sha256") != model.sha256:
         line = score_model((context, model.path))
@@ -202,10 +204,10 @@ def _line(context: RunContext, model: InspectedModel) -> dict[str, Any]:
     return line
 
 
-def _put_geometry(
+def _record_distances(
     models: Sequence[InspectedModel], products: np.ndarray, members: np.ndarray, from_start: bool
 ) -> None:
-    """Put distances, and angles to the members' mean where there is a start, into what was found."""
+    """Record distances and, where there is a start, angles to the mean of the members."""
     columns = {"distance": task_vector_lengths(products) if from_start else distances_to_rest(products, members)}
     columns["angle"] = angles_to_rest(products, members) if from_start else np.full(len(models), np.nan)
     for name, values in columns.items():
@@ -213,13 +215,13 @@ def _put_geometry(
             model.found[name] = value if np.isfinite(value) else None
 
 
-def _start_of(run: Run, models: Sequence[InspectedModel]) -> Path | None:
-    """The run's start, if most of the models say that they come from it."""
+def _find_run_start(run: Run, models: Sequence[InspectedModel]) -> Path | None:
+    """Return the run's start if most models name it."""
     return run.start if run.start.exists() and _usual_start(models) == run.sha256(run.start) else None
 
 
-def _start(run: Run, place: Path | None, layout: Layout) -> "dict[str, torch.Tensor] | None":
-    """Its weights, if they can be compared with the models'."""
+def _load_start(run: Run, place: Path | None, layout: Layout) -> "dict[str, torch.Tensor] | None":
+    """Return the start's weights if they have the models' layout."""
     if place is None:
         return None
     state = read_model(run, place)
@@ -231,7 +233,7 @@ def _usual_start(models: Sequence[InspectedModel]) -> str:
 
 
 def _times_farther(model: InspectedModel, models: Sequence[InspectedModel]) -> float:
-    """Its distance over the median of the others."""
+    """Return its distance divided by the median of the others."""
     distance = model.found.get("distance")
     others = [other.found.get("distance") for other in models if other is not model]
     known = [value for value in others if value is not None]
@@ -239,13 +241,13 @@ def _times_farther(model: InspectedModel, models: Sequence[InspectedModel]) -> f
 
 
 def _seems_strange(model: InspectedModel, models: Sequence[InspectedModel]) -> bool:
-    """Whether distance and direction are those of a model from another start."""
+    """Return whether distance and direction are those of a model from another start."""
     angle = model.found.get("angle")
     return angle is not None and angle > SQUARE and _times_farther(model, models) > FAR
 
 
-def _explained(model: InspectedModel, models: Sequence[InspectedModel], best: str) -> str:
-    """Why there is a barrier, as far as can be told."""
+def _explain_barrier(model: InspectedModel, models: Sequence[InspectedModel], best: str) -> str:
+    """Return the likely cause of a barrier, in words."""
     drop, times = model.found["drop"], _times_farther(model, models)
     assert drop is not None
     lost = f"half-way between it and {best}, {100 * drop:.1f} points of accuracy are lost"
@@ -257,8 +259,8 @@ def _explained(model: InspectedModel, models: Sequence[InspectedModel], best: st
     return f"it has gone too far ({far}): {lost}" if far else f"it does not mix: {lost}"
 
 
-def _note(models: Sequence[InspectedModel]) -> None:
-    """What is worth knowing of those that belong."""
+def _add_notes(models: Sequence[InspectedModel]) -> None:
+    """Add notes about members."""
     kept = [model for model in models if not model.why]
     for model in kept:
         times = _times_farther(model, kept)
@@ -271,8 +273,8 @@ def _note(models: Sequence[InspectedModel]) -> None:
             model.notes.append(f"it is {times:.1f} times as far away as the others, but mixes well")
 
 
-def _keep(run: Run, models: Sequence[InspectedModel], rows: Sequence[dict[str, Any]]) -> None:
-    """As a table, and as lines in the log unless it says the same already."""
+def _write_results(run: Run, models: Sequence[InspectedModel], rows: Sequence[dict[str, Any]]) -> None:
+    """Write the table, and the log lines unless the log already ends with equal ones."""
     import pandas as pd
 
     log, pool = run.folder / "logs" / "inspection.jsonl", pool_key(model.sha256 for model in models)

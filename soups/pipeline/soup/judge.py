@@ -1,4 +1,4 @@
-"""The judge of a run: its validation images and network, set up when the first verdict is asked for."""
+"""The judge of a run: its validation images and network, loaded when the first verdict is requested."""
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 
 @dataclass
 class LazyJudge:
-    """The judge of a run's validation set, built when the first verdict is asked for."""
+    """Judge on the validation set of a run, built when the first verdict is requested."""
 
     context: RunContext
     pool: tuple[Pool, Card] | None = None
-    """The ingredients that its soups are made of, and the card of one of them; None: those of the run, scored."""
+    """Ingredients of the soups and the card of one of them; None: those of the run, scored."""
     batchnorm: str | None = None
-    """`recompute` or `average` the statistics of BatchNorm in soups; None: what is better on validation."""
+    """`recompute` or `average` the BatchNorm statistics of soups; None: whichever scores better on validation."""
     judge: "ValidationJudge | None" = None
-    told: dict[str, Any] = field(default_factory=dict)
+    statistics: dict[str, Any] = field(default_factory=dict)
     """What a soup's card records of its BatchNorm statistics, once the judge is built; see `choose_batchnorm`."""
 
     def __call__(self, state: Any, accept: Accept | None = None) -> Verdict:
-        """The verdict on these weights."""
+        """Return the verdict on these weights."""
         return self._built()(state, accept)
 
     def gradient(self, state: Any, seed: int) -> tuple[float, Any]:
-        """Log-loss on some validation images and its gradient; see `recipes.pool.Teacher`."""
+        """Return the log-loss on some validation images and its gradient; see `recipes.pool.Teacher`."""
         return self._built().gradient(state, seed)
 
     def fisher(self, state: Any, seed: int) -> Any:
-        """The diagonal of the Fisher information; see `recipes.pool.Teacher`."""
+        """Return the diagonal of the Fisher information; see `recipes.pool.Teacher`."""
         return self._built().fisher(state, seed)
 
     def settled(self, state: Any) -> Any:
-        """A soup's weights as they are judged, for its file: with BatchNorm statistics of its own, where it needs them.
+        """Return the weights of a soup as they are judged: with recomputed BatchNorm statistics, where it needs them.
 
-        Of a network without BatchNorm they are the state itself, and nothing is built or opened.
+        For a network without BatchNorm they are the state itself, and nothing is built or opened.
         """
         from soups.evaluation.batchnorm import has_statistics
 
@@ -77,12 +77,12 @@ class LazyJudge:
             context.evaluation.eval_batch_size,
             _known_mistakes(pool),
         )
-        self.told = choose_batchnorm(judge, context, pool, card, self.batchnorm)
+        self.statistics = choose_batchnorm(judge, context, pool, card, self.batchnorm)
         return judge
 
 
 def _known_mistakes(pool: Pool) -> np.ndarray | None:
-    """How many of the pool's models get each validation image wrong, where the logs know it of all of them."""
+    """Return how many models of the pool get each validation image wrong, where the logs cover all models."""
     known = [ingredient.known() if ingredient.known is not None else None for ingredient in pool.ingredients]
     outcomes = [verdict.outcome for verdict in known if verdict is not None and verdict.outcome is not None]
     return np.sum([outcome == 0 for outcome in outcomes], axis=0) if len(outcomes) == len(known) else None

@@ -1,4 +1,4 @@
-"""Soups of a run: a recipe, and the soup's file, trace and scores."""
+"""Makes a soup of a run: calls the recipe, writes the soup, its decision log and its scores."""
 
 import logging
 import math
@@ -48,44 +48,44 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SoupRequest:
-    """Which soup is wanted."""
+    """A request for a soup."""
 
     recipe: str
     """A key of `RECIPES`."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """The recipe's own."""
+    """Options of the recipe."""
     scores: bool = True
-    """Score the finished soup on every set. False: no more images are looked at than the recipe itself asks for."""
+    """Score the finished soup on every set. False: no image is read beyond those that the recipe needs."""
     batchnorm: str | None = None
-    """`recompute` or `average` the statistics of BatchNorm; None: what is better on validation."""
+    """`recompute` or `average` the BatchNorm statistics; None: whichever scores better on validation."""
     evaluations: int | None = None
-    """Candidates judged at the most."""
+    """Largest number of judged candidates."""
     minutes: float | None = None
-    """Time for judging candidates at the most."""
+    """Largest number of minutes for judging candidates."""
     at_once: int = 1
-    """Candidates judged side by side; the soup is the same."""
+    """Number of candidates judged in parallel; does not change the soup."""
     start: Path | None = None
-    """The models' common start; None: the one that their cards name."""
+    """Common start of the models; None: the one that their cards name."""
     name: str | None = None
-    """Of the soup's file, without its ending; None: `<run>_<recipe>_soup`."""
+    """Name of the soup's file without its ending; None: `<run>_<recipe>_soup`."""
 
-    def request(self, context: RunContext) -> dict[str, Any]:
-        """What decides about the soup, as its card records it."""
+    def key_fields(self, context: RunContext) -> dict[str, Any]:
+        """Return everything that decides the soup, as its card records it."""
         run = context.run
         limits = {"batchnorm": self.batchnorm, "evaluations": self.evaluations, "minutes": self.minutes}
         limits |= {"start": None if self.start is None else run.sha256(self.start)}
         given = {key: value for key, value in limits.items() if value is not None}
         chosen = {} if run.only is None else {"ingredients": sorted(run.only)}
         pool = pool_key(run.hashes(pool_paths(run).values()))
-        # With the recipe's defaults, so that a soup made when they were others is made again.
+        # Defaults are included, so that a soup made under other defaults is made again.
         options = all_options(self.recipe, self.options)
         return {"metric": context.evaluation.metric, "pool": pool, **chosen, **given, **options}
 
 
-def make_soup(context: RunContext, order: SoupRequest) -> Path:
-    """Make a soup of the models of the run that count, unless it is there already; score it and log it.
+def make_soup(context: RunContext, request: SoupRequest) -> Path:
+    """Make a soup of the run's models, unless an equal request was made before; score and log it.
 
-    Every decision is on record as soon as it has fallen: a run that was killed goes on where its record ends.
+    Each decision is logged when it is made, so that a killed command resumes where the log ends.
 
     Returns:
         The soup's checkpoint.
@@ -94,37 +94,37 @@ def make_soup(context: RunContext, order: SoupRequest) -> Path:
         UsageError: there is no such recipe.
         DataError: an ingredient is missing, changed or does not fit the others.
     """
-    if order.recipe not in RECIPES:
-        raise unknown_name("recipe", order.recipe, RECIPES)
+    if request.recipe not in RECIPES:
+        raise unknown_name("recipe", request.recipe, RECIPES)
     run = context.run
-    request = order.request(context)
-    path = run.soup_path(order.recipe) if order.name is None else run.models / f"{order.name}{SUFFIX}"
+    key_fields = request.key_fields(context)
+    path = run.soup_path(request.recipe) if request.name is None else run.models / f"{request.name}{SUFFIX}"
     _refuse_overwriting(path)
-    if _is_made(path, request):
+    if _is_up_to_date(path, key_fields):
         logger.info("%s: made already", path)
     else:
         remove_leftovers(run)
-        done = _straight_to_disk(context, order, request, path)
-        if done is None:
-            soup, card = _cooked(
-                context, order, request, context.run.folder / "logs" / f"{_short_name(run, path)}.jsonl"
+        written = _write_mean_of_files(context, request, key_fields, path)
+        if written is None:
+            soup, card = _make_with_recipe(
+                context, request, key_fields, context.run.folder / "logs" / f"{_short_name(run, path)}.jsonl"
             )
-            done = write_checkpoint(path, soup.state, card), soup.summary
-        # The hash is known: whoever asks for it next need not read the file again.
-        remember_hash(path, done[0], cache_dir() / "hashes")
-        logger.info("%s: %s", path, done[1])
-    if order.scores:
+            written = write_checkpoint(path, soup.state, card), soup.summary
+        # The hash is known here; later readers need not read the file again.
+        remember_hash(path, written[0], cache_dir() / "hashes")
+        logger.info("%s: %s", path, written[1])
+    if request.scores:
         _log_scores(context, path)
     return path
 
 
 def _short_name(run: Run, path: Path) -> str:
-    """`greedy_soup` for `digits_greedy_soup`."""
+    """Return `greedy_soup` for `digits_greedy_soup`."""
     return path.stem.removeprefix(f"{run.name}_")
 
 
 def _refuse_overwriting(path: Path) -> None:
-    """Raise where a name of the user's is that of a model that is no soup."""
+    """Raise where the requested name belongs to a model that is not a soup."""
     card = read_card(path) if path.exists() else None
     if path.exists() and (card is None or card.kind != "soup"):
         raise UsageError(
@@ -134,15 +134,15 @@ def _refuse_overwriting(path: Path) -> None:
         )
 
 
-def _straight_to_disk(
-    context: RunContext, order: SoupRequest, request: dict[str, Any], path: Path
+def _write_mean_of_files(
+    context: RunContext, request: SoupRequest, key_fields: dict[str, Any], path: Path
 ) -> tuple[str, str] | None:
-    """Write a uniform soup that nobody asks scores of, without loading torch: its SHA-256 and summary.
+    """Write an unscored uniform soup without loading torch; return its SHA-256 and summary.
 
-    None where that cannot be: other recipes, files that do not lie alike, types that NumPy does not know, statistics
-    that may want recomputing, or a mean that is no number, on which the ordinary way has more to say.
+    Returns None where this is impossible: other recipes, files with different layouts, dtypes that NumPy lacks,
+    statistics that may need recomputing, or a mean that is not finite (the ordinary way gives the better message).
     """
-    if order.scores or order.recipe != "uniform":
+    if request.scores or request.recipe != "uniform":
         return None
     files = pool_paths(context.run)
     own = all(file.suffix == SUFFIX and read_card(file) is not None for file in files.values())
@@ -150,62 +150,64 @@ def _straight_to_disk(
         return None
     pool, card = pool_of(context, scored=False)
     layout = read_layout(next(iter(files.values())))
-    if has_statistics(layout) and order.batchnorm != "average":
+    if has_statistics(layout) and request.batchnorm != "average":
         return None
     soup = uniform_soup(canonical_order(pool.ingredients))
-    batchnorm = {"statistics": order.batchnorm} if has_statistics(layout) else {}
-    told = _card_of(soup, card, context, request, batchnorm, layout)
+    batchnorm = {"statistics": request.batchnorm} if has_statistics(layout) else {}
+    statistics = _card_of(soup, card, context, key_fields, batchnorm, layout)
     try:
         members = [files[ingredient.name] for ingredient in soup.ingredients]
-        return write_mean(path, members, card_text(told), context.runtime.threads), soup.summary
+        return write_mean(path, members, card_text(statistics), context.runtime.threads), soup.summary
     except NotFinite:
         return None
 
 
-def _cooked(context: RunContext, order: SoupRequest, request: dict[str, Any], trace: Path) -> tuple[Soup, Card]:
-    """The soup and its card."""
+def _make_with_recipe(
+    context: RunContext, request: SoupRequest, key_fields: dict[str, Any], log_path: Path
+) -> tuple[Soup, Card]:
+    """Return the soup and its card."""
     limit_threads(context.runtime.threads)
-    if not order.scores and not RECIPES[order.recipe].needs_judge and order.batchnorm != "recompute":
+    if not request.scores and not RECIPES[request.recipe].needs_judge and request.batchnorm != "recompute":
         pool, card = pool_of(context, scored=False)
-        soup = RECIPES[order.recipe](pool, None, **order.options)
-        told = {"statistics": order.batchnorm} if has_statistics(soup.state) else {}
-        if not told or order.batchnorm == "average":
-            return soup, _card_of(soup, card, context, request, told, layout_of(soup.state))
+        soup = RECIPES[request.recipe](pool, None, **request.options)
+        statistics = {"statistics": request.batchnorm} if has_statistics(soup.state) else {}
+        if not statistics or request.batchnorm == "average":
+            return soup, _card_of(soup, card, context, key_fields, statistics, layout_of(soup.state))
     check_pool(context)
-    pool, card = pool_of(context, start=order.start)
-    key = fingerprint([request, context.run.fingerprints[1], context.runtime.precision, context.runtime.threads])
-    lines = [line for line in read_records(trace) if line.get("request") == key]
+    pool, card = pool_of(context, start=request.start)
+    key = fingerprint([key_fields, context.run.fingerprints[1], context.runtime.precision, context.runtime.threads])
+    lines = [line for line in read_records(log_path) if line.get("request") == key]
     with ExitStack() as stack:
-        alone = LazyJudge(context, (pool, card), order.batchnorm)
-        judge: Judge = alone
-        if order.at_once > 1:
+        judge_alone = LazyJudge(context, (pool, card), request.batchnorm)
+        judge: Judge = judge_alone
+        if request.at_once > 1:
             if context.launch.no_shared_storage:
                 raise UsageError("--at-once: judging reads the pool's files", next_step="leave --no-shared-storage out")
-            seat = partial(worker_env_of_run, context, order.batchnorm)
+            make_env = partial(worker_env_of_run, context, request.batchnorm)
             judge = stack.enter_context(
-                ParallelJudge(alone, seat, order.at_once, make_launcher(context.launch, context.runtime))
+                ParallelJudge(judge_alone, make_env, request.at_once, make_launcher(context.launch, context.runtime))
             )
-        judge = Budgeted(Replay(judge, lines), order.evaluations, order.minutes)
-        soup = RECIPES[order.recipe](
-            pool, judge, on_decision=lambda line: append_record(trace, {"request": key, **line}), **order.options
+        judge = Budgeted(Replay(judge, lines), request.evaluations, request.minutes)
+        soup = RECIPES[request.recipe](
+            pool, judge, on_decision=lambda line: append_record(log_path, {"request": key, **line}), **request.options
         )
     if len(soup.ingredients) > 1:
-        soup = replace(soup, state=alone.settled(soup.state))
-    return soup, _card_of(soup, card, context, request, alone.told, layout_of(soup.state))
+        soup = replace(soup, state=judge_alone.settled(soup.state))
+    return soup, _card_of(soup, card, context, key_fields, judge_alone.statistics, layout_of(soup.state))
 
 
-def _is_made(path: Path, request: dict[str, Any]) -> bool:
+def _is_up_to_date(path: Path, key_fields: dict[str, Any]) -> bool:
     if not path.exists():
         return False
     card = read_card(path)
-    return card is not None and card.soup is not None and card.soup.request == request
+    return card is not None and card.soup is not None and card.soup.request == key_fields
 
 
 def _card_of(
     soup: Soup,
     ingredient: Card,
     context: RunContext,
-    request: dict[str, Any],
+    key_fields: dict[str, Any],
     batchnorm: Mapping[str, Any],
     layout: Layout,
 ) -> Card:
@@ -213,15 +215,15 @@ def _card_of(
         IngredientCard(name=part.name, sha256=part.sha256, coefficient=coefficient)
         for part, coefficient in zip(soup.ingredients, soup.coefficients, strict=True)
     )
-    told = SoupCard(
+    record = SoupCard(
         recipe=soup.recipe,
         ingredients=parts,
         options={**soup.options, **({"batchnorm": dict(batchnorm)} if batchnorm else {})},
-        request=request,
+        request=key_fields,
         summary=soup.summary,
         integers=integer_rule(layout),
     )
-    card = soup_card(ingredient, told)
+    card = soup_card(ingredient, record)
     if soup.score is None or not math.isfinite(soup.score):
         return card
     metric = METRICS[context.evaluation.metric]

@@ -1,4 +1,4 @@
-"""Candidates judged several at once, each in a process of its own, with the verdicts that one process would give."""
+"""Judges several candidates in parallel, one worker process each, with the verdicts of a single process."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -23,76 +23,76 @@ class WorkerEnv:
     """What a worker process judges with."""
 
     pool: Pool
-    """Ingredients of the same names and weights as the recipe's."""
+    """Ingredients with the names and weights of the recipe's."""
     judge: Judge
-    """Gives equal states the verdicts that the recipe's own judge gives them."""
+    """Gives equal states the verdicts of the recipe's own judge."""
 
 
 def worker_env_of_run(context: RunContext, batchnorm: str | None, number: int) -> WorkerEnv:
-    """A seat at a run's own pool; where there are several accelerators, each worker has one.
+    """Return the environment of a worker for a run's pool; with several accelerators, each worker has its own.
 
     Args:
         context: the run.
         batchnorm: see `LazyJudge`.
-        number: of the worker, from 0.
+        number: index of the worker, from 0.
     """
     context = replace(context, runtime=context.runtime.of_worker(number))
-    limit_threads(context.runtime.threads)  # Candidates are averaged before the judge would do it.
+    limit_threads(context.runtime.threads)  # Candidates are averaged before the judge would set the thread count.
     pool, card = pool_of(context)
     return WorkerEnv(pool, LazyJudge(context, (pool, card), batchnorm))
 
 
 class ParallelJudge:
-    """A judge that can also weigh several candidates at once against the same incumbent; to be used in a `with` block.
+    """A judge that can also judge several candidates at once against the same incumbent; used in a `with` block.
 
     Args:
-        alone: gives single verdicts, in this process; what else it can do, this one can.
-        open_seat: importable by name (or a `partial` of such); called in each worker, with its number from 0, when its
-            first work comes in.
-        width: how many candidates at once, each in a process.
-        launcher: where; None: here.
+        alone: gives single verdicts in this process; its other methods are available too.
+        make_env: importable by name (or a `partial` of such a function); called in each worker, with its index from 0,
+            before its first task.
+        width: number of candidates at once, one process each.
+        launcher: where the workers run; None: on this machine.
     """
 
     def __init__(
-        self, alone: Judge, open_seat: Callable[[int], WorkerEnv], width: int, launcher: Launcher | None = None
+        self, single_judge: Judge, make_env: Callable[[int], WorkerEnv], width: int, launcher: Launcher | None = None
     ) -> None:
-        self.alone, self.open_seat, self.width = alone, open_seat, width
+        self.single_judge, self.make_env, self.width = single_judge, make_env, width
         self.launcher = launcher or Local(width)
         self._stack = ExitStack()
 
     def __enter__(self) -> "ParallelJudge":
-        crew = self.launcher.crew(self.width, _sit_down, (self.open_seat,))
-        self._workers = self._stack.enter_context(crew)
+        workers = self.launcher.crew(self.width, _start_worker, (self.make_env,))
+        self._workers = self._stack.enter_context(workers)
         return self
 
     def __exit__(self, *problem: Any) -> None:
         self._stack.__exit__(*problem)
 
     def __call__(self, state: Any, accept: Accept | None = None) -> Verdict:
-        """The verdict on these weights."""
-        return self.alone(state, accept)
+        """Return the verdict on these weights."""
+        return self.single_judge(state, accept)
 
     def __getattr__(self, name: str) -> Any:
         if name == "alone":  # Not set yet.
             raise AttributeError(name)
-        return getattr(self.alone, name)
+        return getattr(self.single_judge, name)
 
     def together(
         self, kept: Sequence[Ingredient], candidates: Sequence[Ingredient], accept: Accept
     ) -> Generator[Verdict]:
-        """The verdicts on the means of those kept and each candidate, in the order of the candidates.
+        """Yield the verdicts on the means of the kept ingredients and each candidate, in the order of the candidates.
 
-        At most `width` candidates are under way, and none beyond what was asked for before: whoever stops asking
-        (because one was accepted) calls off those that are judged in vain.
+        At most `width` candidates are in progress, none beyond those requested. A caller that stops iterating (because
+        a candidate was accepted) cancels the rest.
 
         Args:
-            kept: ingredients of the soup so far, in the order in which they joined (it shows in the last bit).
-            candidates: to be judged beside them.
-            accept: what a candidate has to reach.
+            kept: ingredients of the soup so far, in the order in which they joined (the order affects the last bit).
+            candidates: ingredients to be judged beside them.
+            accept: the acceptance rule.
 
         Raises:
             EnvironmentFailure: a worker process died.
-            UserError: whatever judging this candidate raises.
+            UserError: any error of judging the candidate.
         """
         names = tuple(ingredient.name for ingredient in kept)
         tasks = (_Task(names, candidate.name, accept) for candidate in candidates)
@@ -100,7 +100,7 @@ class ParallelJudge:
         try:
             while True:
                 for task in islice(tasks, self.width - len(under_way)):
-                    under_way.append(self._workers.submit(_judge, task))
+                    under_way.append(self._workers.submit(_judge_task, task))
                 if not under_way:
                     return
                 result = wait_for_result(under_way.popleft(), "judge fewer candidates at once")
@@ -119,19 +119,19 @@ class _Task:
 
 
 @dataclass
-class _Worker:
-    """What a worker process keeps from one candidate to the next."""
+class _WorkerState:
+    """State that a worker process reuses between candidates."""
 
-    open_seat: Callable[[int], WorkerEnv]
+    make_env: Callable[[int], WorkerEnv]
     number: int
-    seat: WorkerEnv | None = None
+    env: WorkerEnv | None = None
     kept: tuple[str, ...] = ()
     total: RunningSum = field(default_factory=RunningSum)
 
     def judge(self, task: _Task) -> Verdict:
-        if self.seat is None:
-            self.seat = self.open_seat(self.number)
-        parts = {ingredient.name: ingredient for ingredient in self.seat.pool.ingredients}
+        if self.env is None:
+            self.env = self.make_env(self.number)
+        parts = {ingredient.name: ingredient for ingredient in self.env.pool.ingredients}
         if task.kept[: len(self.kept)] != self.kept:
             self.kept, self.total = (), RunningSum()
         for name in task.kept[len(self.kept) :]:
@@ -140,14 +140,14 @@ class _Worker:
         try:
             state = self.total.mean_with(parts[task.candidate])
         except BaseException:
-            self.kept, self.total = (), RunningSum()  # Nobody knows how far the sum has come.
+            self.kept, self.total = (), RunningSum()  # After an error the running sum is unusable.
             raise
-        return self.seat.judge(state, _Wanted(task.accept))
+        return self.env.judge(state, _CancellableAccept(task.accept))
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """The rule of a task, until it is called off: then nothing is good enough, and the judge stops."""
+class _CancellableAccept:
+    """Acceptance rule of a task that accepts nothing once the task is cancelled, so that the judge stops."""
 
     accept: Accept
 
@@ -155,16 +155,16 @@ class _Wanted:
         return not is_cancelled() and self.accept.allows(verdict)
 
 
-_worker: _Worker | None = None
-"""Of a worker process; None in the process that has them."""
+_worker: _WorkerState | None = None
+"""State of a worker process; None in the parent."""
 
 
-def _sit_down(open_seat: Callable[[int], WorkerEnv]) -> None:
-    """What each worker process begins with."""
+def _start_worker(make_env: Callable[[int], WorkerEnv]) -> None:
+    """Initialise a worker process."""
     global _worker
-    _worker = _Worker(open_seat, worker_number() or 0)
+    _worker = _WorkerState(make_env, worker_number() or 0)
 
 
-def _judge(task: _Task) -> Verdict:
+def _judge_task(task: _Task) -> Verdict:
     assert _worker is not None
     return _worker.judge(task)

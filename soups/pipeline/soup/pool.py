@@ -24,7 +24,7 @@ from soups.weights.state_dict import check_finite
 
 
 def pool_key(hashes: Iterable[str]) -> str:
-    """What stands for the models of a pool, given the SHA-256 of each."""
+    """Return a fingerprint of the models of a pool from the SHA-256 of each."""
     return fingerprint(sorted(hashes))
 
 
@@ -34,16 +34,16 @@ def pool_of(
     scored: bool = True,
     start: Path | None = None,
 ) -> tuple[Pool, Card]:
-    """The models of the run with their common start, if they have one, and the card of one of them.
+    """Return the models of the run with their common start, if any, and the card of one of them.
 
     Args:
         context: the run.
-        scored: evaluate those that the log does not know; otherwise the ingredients have no scores, and no image is
+        scored: evaluate models that the log does not contain; False: ingredients have no scores, and no image is
             opened.
-        start: their start, where the user names it.
+        start: the start that the user named.
 
     Raises:
-        DataError: there is no fine-tune, or they do not belong together, or `start` is not theirs.
+        DataError: there is no fine-tune, the models do not belong together, or `start` is not theirs.
     """
     paths = pool_paths(context.run)
     hashes = context.run.hashes(paths.values())
@@ -62,7 +62,7 @@ def pool_of(
 
 
 def check_pool(context: RunContext) -> None:
-    """Raise where the models of a run do not belong together or hold NaN or infinity, before anything is judged.
+    """Raise where the models of a run do not belong together or are not finite, before anything is judged.
 
     Raises:
         DataError: names the model and what is wrong with it.
@@ -73,13 +73,13 @@ def check_pool(context: RunContext) -> None:
 
 
 def _layout(context: RunContext, path: Path) -> Layout:
-    """The names, shapes and dtypes of a model's tensors, of our own files from the header alone."""
+    """Return names, shapes and dtypes of a model's tensors, from the header where the file is ours."""
     own = path.suffix == SUFFIX and read_card(path) is not None
     return read_layout(path) if own else layout_of(read_model(context.run, path))
 
 
 def ingredient_of(context: RunContext, path: Path, line: dict[str, Any]) -> Ingredient:
-    """A model as an ingredient, with its verdict from its line in the log of individual results."""
+    """Return a model as an ingredient, with the verdict from its line in the log of individual results."""
     values = line["metrics"]["val"]
     score = _score(context, values)
     return Ingredient(
@@ -103,19 +103,19 @@ def _score(context: RunContext, values: Mapping[str, float]) -> float:
 
 
 def _known_verdict(context: RunContext, path: Path, score: float, log_loss: float) -> Verdict:
-    """A model's verdict from its kept logits: the same as if it were judged now."""
+    """Return a model's verdict from its cached logits, equal to a verdict computed now."""
     right = predictions(context.probabilities(path, ["val"])["val"]) == context.labels("val")
     return Verdict(score, int((~right).sum()), len(right), True, log_loss, right.astype(np.int8))
 
 
 def _start(context: RunContext, path: Path | None) -> Ingredient | None:
-    """The start; nobody needs its scores."""
+    """Return the start as an ingredient without scores."""
     return None if path is None else _unscored(context, path, context.run.sha256(path))
 
 
 def _reader(context: RunContext, path: Path, sha256: str) -> Callable[[], Any]:
     def read() -> Any:
-        # The hash is remembered with the file's size and times: asking costs nothing while they stay.
+        # The hash is cached by size and times of the file, so that computing it again is free.
         if (found := context.run.sha256(path)) != sha256:
             raise DataError(
                 f"{path}: changed since it was logged",

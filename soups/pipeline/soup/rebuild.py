@@ -1,4 +1,4 @@
-"""Soups made again from their cards and their ingredients' files: the same bytes, or what keeps them from it."""
+"""Makes soups again from their cards and the files of their ingredients: the same bytes, or an error."""
 
 import json
 import shutil
@@ -27,27 +27,26 @@ _OLD = ".old"
 
 
 def rebuild(settings: MainSettings, given: Collection[str], context_of: "BenchOf") -> None:
-    """Make soups again, as `--rebuild` names them; a line for each on stdout.
+    """Make the soups of `--rebuild` again; print a line for each.
 
-    A soup whose bytes are those that its card and its ingredients give is left alone; another is replaced, its old
-    bytes kept beside it.
+    A soup whose bytes agree is left alone. A differing soup is replaced; its former bytes are renamed beside it.
 
     Args:
-        settings: of the command.
+        settings: settings of the command.
         given: names of the settings that the user gave.
-        context_of: what scores the models of a run, for soups that take more than their ingredients.
+        context_of: returns the context of a run, for soups that need a judge.
 
     Raises:
         UsageError: no such soup.
-        DataError: a file is no soup, or an ingredient is missing or has changed; names it.
-        PartialFailure: that is so for some of several soups; the others are made.
+        DataError: a file is not a soup, or an ingredient is missing or has changed; names it.
+        PartialFailure: some of several soups failed; the others are made.
     """
     failures: list[UserError] = []
     names = settings.rebuild or ()
     for name in names:
         try:
-            path, run = _soup_of(name, settings, given)
-            print(f"{path}: {_rebuilt(path, run, settings, context_of)}")
+            path, run = _find_soup(name, settings, given)
+            print(f"{path}: {_remake_soup(path, run, settings, context_of)}")
         except UserError as error:
             if len(names) == 1:
                 raise
@@ -59,11 +58,11 @@ def rebuild(settings: MainSettings, given: Collection[str], context_of: "BenchOf
         raise DataError("\n".join(map(str, failures)))
 
 
-def _soup_of(name: str, settings: MainSettings, given: Collection[str]) -> tuple[Path, Run | None]:
-    """The soup's file, and the run that it belongs to, if any."""
+def _find_soup(name: str, settings: MainSettings, given: Collection[str]) -> tuple[Path, Run | None]:
+    """Return the soup's file, and its run, if any."""
     path = Path(name)
     if path.is_file() and not settings.run.name:
-        # A soup's own run, whichever was the last.
+        # A soup belongs to its own run, whichever run was the last.
         folder = path.resolve().parent.parent
         own = existing_run(RunSettings(runs_folder=str(folder.parent)), folder.name)
         latest = latest_run(settings.run)
@@ -74,8 +73,8 @@ def _soup_of(name: str, settings: MainSettings, given: Collection[str]) -> tuple
     return find_model(name, run, settings.run), run
 
 
-def _rebuilt(path: Path, run: Run | None, settings: MainSettings, context_of: "BenchOf") -> str:
-    """Make one soup again; what became of it, in words."""
+def _remake_soup(path: Path, run: Run | None, settings: MainSettings, context_of: "BenchOf") -> str:
+    """Make one soup again and return the outcome in words."""
     from soups.recipes.registry import RECIPES
     from soups.recipes.shared.remake import remake
 
@@ -83,12 +82,12 @@ def _rebuilt(path: Path, run: Run | None, settings: MainSettings, context_of: "B
     soup = card.soup
     if soup is None:
         raise DataError(f"{path}: not a soup", expected="a soup's checkpoint", found=f"a {card.kind}")
-    library = IngredientIndex(path, run, settings)
-    ingredients = library.ingredients(soup.ingredients)
+    index = IngredientIndex(path, run, settings)
+    ingredients = index.ingredients(soup.ingredients)
     recipe = RECIPES.get(soup.recipe)
-    # Models that were made elsewhere name no start: the user did.
+    # The cards of checkpoints from other tools name no start; the request records the one that the user named.
     origin = card.start or str(soup.request.get("start", ""))
-    start = library.start(origin, settings.start) if recipe is not None and recipe.needs_start else None
+    start = index.start(origin, settings.start) if recipe is not None and recipe.needs_start else None
     judge = None
     if (recipe is not None and recipe.remakes_with_judge) or _has_own_statistics(soup):
         judge = _judge_of(path, run, context_of, Pool(ingredients, start), soup)
@@ -96,16 +95,16 @@ def _rebuilt(path: Path, run: Run | None, settings: MainSettings, context_of: "B
     state = remake(soup.recipe, ingredients, coefficients, soup.options, start=start, judge=judge)
     if judge is not None and _has_own_statistics(soup):
         state = judge.settled(state)
-    return _put(path, state, text)
+    return _write_if_different(path, state, text)
 
 
 def _has_own_statistics(soup: SoupCard) -> bool:
-    """Whether its statistics of BatchNorm were computed anew."""
+    """Return whether the BatchNorm statistics of the soup were recomputed."""
     return soup.options.get("batchnorm", {}).get("statistics") == "recompute" and len(soup.ingredients) > 1
 
 
 def _judge_of(path: Path, run: Run | None, context_of: "BenchOf", pool: Pool, soup: SoupCard) -> "LazyJudge":
-    """The judge of the soup's run."""
+    """Return the judge of the soup's run."""
     from soups.pipeline.soup.judge import LazyJudge
 
     if run is None:
@@ -119,12 +118,12 @@ def _judge_of(path: Path, run: Run | None, context_of: "BenchOf", pool: Pool, so
 
 
 def _card_of(path: Path) -> tuple[Card, str]:
-    """The card of a soup, and its text: a soup of an older version, whose cards said less, keeps its bytes.
+    """Return the card of a soup, and its text, so that a soup of an older version with fewer fields keeps its bytes.
 
-    Of a file that is cut short behind its header, the header is enough.
+    The header is enough, also for a file that is truncated behind it.
 
     Raises:
-        DataError: the header itself is damaged, or there is no card in it.
+        DataError: the header is damaged, or has no card.
     """
     damage = None
     try:
@@ -142,8 +141,8 @@ def _card_of(path: Path) -> tuple[Card, str]:
     return card, text
 
 
-def _put(path: Path, state: Any, card: str) -> str:
-    """Write a soup where its bytes are others; what was done, in words."""
+def _write_if_different(path: Path, state: Any, card: str) -> str:
+    """Write a soup where its bytes differ and return the outcome in words."""
     fresh = path.with_name(f".{path.stem}.rebuilt{SUFFIX}")
     try:
         digest = write_checkpoint(fresh, state, card)

@@ -1,1 +1,1 @@
-"""Ensembles that predict."""
+"""Ensembles of models for prediction."""

@@ -1,4 +1,4 @@
-"""Who predicts, and how their answers become one: models of one space vote, models of some factors are joined."""
+"""Builds the ensemble that a command requests: models of one label space vote; models of some factors are joined."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,53 +26,56 @@ JOINT, ORIGINAL = "joint", "original"
 
 @dataclass(frozen=True)
 class ModelGroup:
-    """Models of one space, which speak with one voice."""
+    """Models of one label space that vote as one member of an ensemble."""
 
     paths: tuple[Path, ...]
     space: LabelSpace
     weights: np.ndarray | None = None
-    """(M,) of their weighted mean; None: all alike."""
+    """(M,) weights of their mean; None: equal."""
     exponent: float = 1.0
-    """How much it counts where several experts are joined."""
+    """Exponent of the group where several groups are joined."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Who predicts, and by which rule."""
+    """The models that predict, and the voting rule."""
 
     rule: str
     """A key of `RULES` for one group of models; `joint` or `original` for several."""
-    experts: tuple[ModelGroup, ...]
+    groups: tuple[ModelGroup, ...]
     space: LabelSpace
-    """Of the answer."""
+    """Label space of the prediction."""
     name: str = field(default="")
-    """Of the predictions' file."""
+    """File name of the predictions, without ending."""
 
     def count(self, context: RunContext, set_name: str) -> np.ndarray:
-        """(N, C) float64: what all say together of a set's images."""
+        """Return (N, C) float64 scores of the ensemble on a set of images."""
         if self.rule == ORIGINAL:
-            main, *others = self.experts
-            lifted = [lift_to_joint(_voice(context, expert, set_name), self.space, expert.space) for expert in others]
+            main, *others = self.groups
+            lifted = [
+                lift_to_joint(_group_probabilities(context, group, set_name), self.space, group.space)
+                for group in others
+            ]
             logits = context.logits(main.paths[0], [set_name], self.space)[set_name]
             return original_formula(logits, np.stack(lifted))
         if self.rule == JOINT:
-            exponents = np.array([expert.exponent for expert in self.experts])
-            return RULES[JOINT](_likelihoods(context, self.experts, set_name, self.space), exponents, self.space)
-        (expert,) = self.experts
-        return vote(context, self.rule, expert.paths, [set_name], expert.weights, expert.space)[set_name]
+            exponents = np.array([group.exponent for group in self.groups])
+            return RULES[JOINT](_likelihoods(context, self.groups, set_name, self.space), exponents, self.space)
+        (group,) = self.groups
+        return vote(context, self.rule, group.paths, [set_name], group.weights, group.space)[set_name]
 
 
 def build_ensemble(settings: InferenceSettings, context: RunContext, way: str | None) -> Ensemble:
-    """What the user asks for.
+    """Return the ensemble that the settings request.
 
     Args:
-        settings: of `inference.py`.
+        settings: settings of `inference.py`.
         context: the run.
-        way: `soft_voting`, `weighted_ensemble`, `hard_voting`, or None for a single model.
+        way: `soft_voting`, `weighted_ensemble`, `hard_voting`, `vote`, or None for a single model.
 
     Raises:
-        UsageError: settings that contradict each other, or a name that is no model.
-        DataError: models of classes that do not belong together.
+        UsageError: contradicting settings, or a name that matches no model.
+        DataError: models with incompatible classes.
     """
     run, named = context.run, settings.model_name or ()
     if way is None:
@@ -91,7 +94,7 @@ def build_ensemble(settings: InferenceSettings, context: RunContext, way: str | 
         raise UsageError(f"--{way.replace('_', '-')} takes no weights", next_step="use --weighted-ensemble")
     paths = tuple(find_model(name, run, settings.run) for name in names) or tuple(pool_paths(run).values())
     if RULES[rule].flag == "weighted_ensemble":
-        return _weighted(context, paths, weights, settings.formula, "weighted_ensemble")
+        return _build_weighted(context, paths, weights, settings.formula, "weighted_ensemble")
     space = common_space(context, paths)
     return Ensemble(rule, (ModelGroup(paths, space, weights),), space, f"{rule}_voting" if way == "vote" else way)
 
@@ -118,11 +121,11 @@ def _has_options(settings: InferenceSettings, options: Mapping[str, Any]) -> boo
 
 
 def build_single_model_ensembles(settings: InferenceSettings, context: RunContext) -> list[Ensemble]:
-    """Each model that is named by itself, or each fine-tune of the run.
+    """Return one ensemble for each named model, or for each fine-tune of the run.
 
     Raises:
-        UsageError: a name that is no model.
-        DataError: a model of classes that are not the data's.
+        UsageError: a name that matches no model.
+        DataError: a model whose classes are not those of the data.
     """
     named = [find_model(name, context.run, settings.run) for name in settings.model_name or ()]
     paths = named or list(pool_paths(context.run).values())
@@ -134,10 +137,10 @@ def build_single_model_ensembles(settings: InferenceSettings, context: RunContex
 
 
 def common_space(context: RunContext, paths: Sequence[Path]) -> LabelSpace:
-    """The classes that all models tell apart.
+    """Return the label space that all models share.
 
     Raises:
-        DataError: a model has others than the first; names it.
+        DataError: a model has other classes than the first; names it.
     """
     spaces = [context.space_of(path) for path in paths]
     for path, space in zip(paths, spaces, strict=True):
@@ -151,25 +154,25 @@ def common_space(context: RunContext, paths: Sequence[Path]) -> LabelSpace:
     return spaces[0]
 
 
-def _weighted(
+def _build_weighted(
     context: RunContext, paths: Sequence[Path], weights: np.ndarray | None, formula: str, name: str
 ) -> Ensemble:
-    """Models of one space averaged, of several joined, with the weights given or fitted on validation."""
-    groups = _grouped(context, paths, weights)
+    """Average models of one space, join several spaces; weights are given or fitted on validation."""
+    groups = _group_by_space(context, paths, weights)
     if len(groups) == 1 and formula != ORIGINAL:
-        expert = groups[0] if weights is not None else _with_fitted_weights(context, groups[0], required=True)
-        return Ensemble("weighted", (expert,), expert.space, name)
-    joint = _space_of_all(context, groups)
+        group = groups[0] if weights is not None else _with_fitted_weights(context, groups[0], required=True)
+        return Ensemble("weighted", (group,), group.space, name)
+    joint = _joint_space(context, groups)
     if formula == ORIGINAL:
-        return Ensemble(ORIGINAL, _main_first(groups, joint, weights), joint, name)
+        return Ensemble(ORIGINAL, _put_joint_model_first(groups, joint, weights), joint, name)
     if weights is None:
         groups = [_with_fitted_weights(context, group) if len(group.paths) > 1 else group for group in groups]
         groups = _with_fitted_exponents(context, groups, joint)
     return Ensemble(JOINT, tuple(groups), joint, name)
 
 
-def _grouped(context: RunContext, paths: Sequence[Path], weights: np.ndarray | None) -> list[ModelGroup]:
-    """The models by their classes, each group an expert that counts as much as its models together."""
+def _group_by_space(context: RunContext, paths: Sequence[Path], weights: np.ndarray | None) -> list[ModelGroup]:
+    """Group the models by label space; the weight of a group is the sum of its models' weights."""
     spaces = [context.space_of(path) for path in paths]
     groups: dict[frozenset[str], list[int]] = {}
     for place, space in enumerate(spaces):
@@ -185,78 +188,82 @@ def _grouped(context: RunContext, paths: Sequence[Path], weights: np.ndarray | N
     ]
 
 
-def _space_of_all(context: RunContext, experts: Sequence[ModelGroup]) -> LabelSpace:
-    """The classes that experts of some factors answer together: those of the run, or all that its data has.
+def _joint_space(context: RunContext, groups: Sequence[ModelGroup]) -> LabelSpace:
+    """Return the joint label space of groups for some factors: that of the run, or all factors of its data.
 
     Raises:
-        DataError: a factor that no expert knows; names it.
+        DataError: no group predicts a factor; names it.
     """
     run = context.run
     joint = run.recorded.joint_space
-    known = {factor for expert in experts for factor in expert.space.factor_names}
+    known = {factor for group in groups for factor in group.space.factor_names}
     if joint is None or set(run.space.factor_names) == known:
         return run.space
     if missing := [name for name in joint.factor_names if name not in known]:
         raise DataError(
             f"no model knows {', '.join(missing)}",
             expected=f"models that together know {', '.join(joint.factor_names)}",
-            found="; ".join(f"{e.paths[0].stem} knows {', '.join(e.space.factor_names)}" for e in experts),
+            found="; ".join(f"{e.paths[0].stem} knows {', '.join(e.space.factor_names)}" for e in groups),
             next_step="name one more model",
         )
     return joint
 
 
-def _main_first(experts: Sequence[ModelGroup], joint: LabelSpace, weights: np.ndarray | None) -> tuple[ModelGroup, ...]:
-    main = [expert for expert in experts if set(expert.space.names) == set(joint.names)]
-    if len(main) != 1 or len(main[0].paths) != 1 or len(experts) < 2:
+def _put_joint_model_first(
+    groups: Sequence[ModelGroup], joint: LabelSpace, weights: np.ndarray | None
+) -> tuple[ModelGroup, ...]:
+    main = [group for group in groups if set(group.space.names) == set(joint.names)]
+    if len(main) != 1 or len(main[0].paths) != 1 or len(groups) < 2:
         raise UsageError(
             "--formula original joins one model of all factors with models of some",
             expected="--model-name MAIN --weighted-ensemble FACTOR_MODEL …",
-            found=f"{sum(len(each.paths) for each in main)} models of all factors, {len(experts) - len(main)} others",
+            found=f"{sum(len(each.paths) for each in main)} models of all factors, {len(groups) - len(main)} others",
         )
     if weights is not None:
         raise UsageError("--formula original takes no weights", next_step="leave them out, or --formula")
-    return (main[0], *(expert for expert in experts if expert is not main[0]))
+    return (main[0], *(group for group in groups if group is not main[0]))
 
 
-def _with_fitted_weights(context: RunContext, expert: ModelGroup, required: bool = False) -> ModelGroup:
-    """The expert whose models are averaged with convex weights fitted on validation, where that is possible."""
-    unseen = heldout_rows(context, expert.paths)
-    if unseen is None and required:
+def _with_fitted_weights(context: RunContext, group: ModelGroup, required: bool = False) -> ModelGroup:
+    """Return the group with convex weights fitted on validation, where that is possible."""
+    heldout = heldout_rows(context, group.paths)
+    if heldout is None and required:
         raise DataError(
             f"run {context.run.name!r} has no validation images to fit weights on",
             next_step="give the weights: --weighted-ensemble M=0.6 N=0.4",
         )
-    if unseen is None:
-        return expert
-    members = np.stack([context.probabilities(path, ["val"], expert.space)["val"] for path in expert.paths])
-    weights = fit_weights(members[:, unseen], context.labels("val", expert.space)[unseen])
-    told = ", ".join(f"{path.stem} {weight:.3f}" for path, weight in zip(expert.paths, weights, strict=True))
-    logger.info("weights: %s", told)
-    return ModelGroup(expert.paths, expert.space, weights)
+    if heldout is None:
+        return group
+    members = np.stack([context.probabilities(path, ["val"], group.space)["val"] for path in group.paths])
+    weights = fit_weights(members[:, heldout], context.labels("val", group.space)[heldout])
+    text = ", ".join(f"{path.stem} {weight:.3f}" for path, weight in zip(group.paths, weights, strict=True))
+    logger.info("weights: %s", text)
+    return ModelGroup(group.paths, group.space, weights)
 
 
-def _with_fitted_exponents(context: RunContext, experts: Sequence[ModelGroup], joint: LabelSpace) -> list[ModelGroup]:
-    unseen = heldout_rows(context, [path for expert in experts for path in expert.paths])
-    if unseen is None:
+def _with_fitted_exponents(context: RunContext, groups: Sequence[ModelGroup], joint: LabelSpace) -> list[ModelGroup]:
+    heldout = heldout_rows(context, [path for group in groups for path in group.paths])
+    if heldout is None:
         logger.warning("every expert counts 1; give weights to change that: --weighted-ensemble M=0.6 …")
-        return list(experts)
-    table = _likelihoods(context, experts, "val", joint)
-    exponents = fit_exponents(table[:, unseen], context.labels("val", joint)[unseen])
-    told = ", ".join(f"{expert.paths[0].stem} {w:.3f}" for expert, w in zip(experts, exponents, strict=True))
-    logger.info("exponents fitted on %d validation images: %s", int(unseen.sum()), told)
+        return list(groups)
+    table = _likelihoods(context, groups, "val", joint)
+    exponents = fit_exponents(table[:, heldout], context.labels("val", joint)[heldout])
+    text = ", ".join(f"{group.paths[0].stem} {w:.3f}" for group, w in zip(groups, exponents, strict=True))
+    logger.info("exponents fitted on %d validation images: %s", int(heldout.sum()), text)
     return [
-        ModelGroup(expert.paths, expert.space, expert.weights, float(exponent))
-        for expert, exponent in zip(experts, exponents, strict=True)
+        ModelGroup(group.paths, group.space, group.weights, float(exponent))
+        for group, exponent in zip(groups, exponents, strict=True)
     ]
 
 
-def _likelihoods(context: RunContext, experts: Sequence[ModelGroup], set_name: str, joint: LabelSpace) -> np.ndarray:
-    return np.stack([lift_to_joint(_voice(context, expert, set_name), joint, expert.space) for expert in experts])
+def _likelihoods(context: RunContext, groups: Sequence[ModelGroup], set_name: str, joint: LabelSpace) -> np.ndarray:
+    return np.stack(
+        [lift_to_joint(_group_probabilities(context, group, set_name), joint, group.space) for group in groups]
+    )
 
 
-def _voice(context: RunContext, expert: ModelGroup, set_name: str) -> np.ndarray:
-    """(N, C) probabilities of an expert, in its own space."""
-    if len(expert.paths) == 1:
-        return probabilities(context.logits(expert.paths[0], [set_name], expert.space)[set_name])
-    return vote(context, "weighted", expert.paths, [set_name], expert.weights, expert.space)[set_name]
+def _group_probabilities(context: RunContext, group: ModelGroup, set_name: str) -> np.ndarray:
+    """Return (N, C) probabilities of a group, in its own space."""
+    if len(group.paths) == 1:
+        return probabilities(context.logits(group.paths[0], [set_name], group.space)[set_name])
+    return vote(context, "weighted", group.paths, [set_name], group.weights, group.space)[set_name]

@@ -1,4 +1,4 @@
-"""Validation images that several models have in common: those that none of them was trained on."""
+"""Validation images that no model of an ensemble was trained on."""
 
 import logging
 import os
@@ -16,13 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | None:
-    """Which validation images of the run may decide something about these models: (N,) bool.
+    """Return which validation images may be used to fit weights of these models, (N,) bool.
 
-    A model of another run with the same split, whatever its target, has them all; of one with another split those that
-    it was not trained on are left.
+    For a model of another run with the same split these are all; with another split, those that it was not trained on.
 
     Returns:
-        None where there are none, with a notice that says why.
+        None where there is none; a notice then says why.
     """
     run = context.run
     if "val" not in set(run.samples["split"]):
@@ -30,7 +29,7 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
         return None
     rows = set_rows(run.samples, "val")
     files = [_real(path) for path in image_paths(rows, run)]
-    unseen = np.ones(len(rows), dtype=bool)
+    heldout = np.ones(len(rows), dtype=bool)
     for path in paths:
         if _shares_the_split(context, path):
             continue
@@ -42,11 +41,11 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
         if not own.all():
             message = "%s was trained on %d of the %d validation images of run %s, which are left out"
             logger.warning(message, path, int((~own).sum()), len(own), run.name)
-        unseen &= own
-    if not unseen.any():
+        heldout &= own
+    if not heldout.any():
         logger.warning("no validation image that none of the models was trained on: nothing is fitted")
         return None
-    return unseen
+    return heldout
 
 
 def _shares_the_split(context: RunContext, path: Path) -> bool:
@@ -58,7 +57,7 @@ def _shares_the_split(context: RunContext, path: Path) -> bool:
 
 
 def _training_images(path: Path) -> set[str] | None:
-    """The files that a model of another run was trained on, as that run's table says; None where it has none."""
+    """Return the files that a model of another run was trained on, from its table; None where it has no table."""
     folder = path.parent.parent
     recorded, table = read_recorded(folder), folder / "samples.csv"
     if recorded is None or not table.exists():

@@ -144,7 +144,7 @@ def test_without_training_images(folder: Path, caplog: pytest.LogCaptureFixture)
     with pytest.raises(UsageError, match="--batchnorm recompute: no training images"):
         LazyJudge(context, pool, "recompute").settled(mean)
     judge = LazyJudge(context, pool)
-    assert judge.settled(mean) is mean and judge.told == {"statistics": "average"}
+    assert judge.settled(mean) is mean and judge.statistics == {"statistics": "average"}
     assert "no training images: the soup's BatchNorm statistics are averaged" in caplog.text
 
 
