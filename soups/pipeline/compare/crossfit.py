@@ -1,4 +1,4 @@
-"""Honest validation scores: chosen on one half of the validation images, scored on the other, both ways."""
+"""Cross-fitted validation scores: models are chosen on one half of the validation images and scored on the other."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SEED = 0  # Of the halves.
+_HALVES_SEED = 0  # Seed of the halves.
 
 
-def cross_fitted_scores(context: RunContext, orders: Sequence[SoupRequest]) -> dict[str, float]:
-    """Validation accuracies in [0, 1] that did not choose what they score.
+def cross_fitted_scores(context: RunContext, requests: Sequence[SoupRequest]) -> dict[str, float]:
+    """Return validation accuracies in [0, 1] on images that took no part in the choice.
 
     The validation images are halved, groups kept whole. The best single model, the soup of each recipe, its vote with
-    the best single model, and the ensemble selection are chosen on the first half as they would be on all, and predict
-    the second; and the other way round. The accuracy is that of all these predictions together. Half of the images
-    choose a little worse than all do, so this errs on the low side, as validation itself errs on the high side.
+    the best single model, and the ensemble selection are chosen on the first half and predict the second, and vice
+    versa. The accuracy covers all these predictions. Choosing on half of the images is slightly worse than on all, so
+    this estimate is low, as plain validation is high.
 
-    What was found is kept in the run's `logs/crossfit.jsonl` for each pool, metric and options.
+    Results are logged in `logs/crossfit.jsonl` for each pool, metric and options.
 
     Args:
         context: the run.
-        orders: the soups; their budgets do not count here.
+        requests: the soups; their budgets are ignored here.
 
     Returns:
-        `best_single`, `ensemble_selection`, and for each recipe `<recipe>_soup` and `<recipe>_soup_and_best_single` →
-        accuracy; empty where there are no validation images, or only one.
+        `best_single`, `ensemble_selection` and, for each recipe, `<recipe>_soup` and `<recipe>_soup_and_best_single` →
+        accuracy; empty with fewer than two validation images.
     """
     run = context.run
     if (run.samples["split"] == "val").sum() < 2:
@@ -61,30 +61,30 @@ def cross_fitted_scores(context: RunContext, orders: Sequence[SoupRequest]) -> d
             "split": run.fingerprints[1],
             "metric": context.evaluation.metric,
             "precision": context.runtime.precision,
-            "soups": {order.recipe: {"batchnorm": order.batchnorm, **order.options} for order in orders},
-            "seed": _SEED,
+            "soups": {request.recipe: {"batchnorm": request.batchnorm, **request.options} for request in requests},
+            "seed": _HALVES_SEED,
         }
     )
     log = run.folder / "logs" / "crossfit.jsonl"
     for line in reversed(read_records(log)):
         if line.get("key") == key:
             return {name: scores["accuracy"] for name, scores in line["scores"].items()}
-    line = {"key": key, **_measure(context, orders)}
+    line = {"key": key, **_measure(context, requests)}
     append_record(log, line)
     return {name: scores["accuracy"] for name, scores in line["scores"].items()}
 
 
 def split_in_halves(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[np.ndarray, bool]:
-    """Two halves of a set of images with about equal shares of each class, groups kept whole where that can be.
+    """Split a set of images in halves with about equal shares of each class, groups kept whole where possible.
 
     Args:
         labels: (N,) int64, classes.
         groups: (N,) text.
-        seed: another one draws other halves.
+        seed: seed of the halves.
 
     Returns:
         (N,) bool, True for the second half; and whether groups are whole. They are not where all images are of one
-        group, or each group holds a class of its own: then each half would lack one.
+        group, or each group holds a class of its own (each half would lack one).
     """
     names, group_of = np.unique(groups, return_inverse=True)
     if 1 < len(names) < len(labels):
@@ -96,16 +96,16 @@ def split_in_halves(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> tu
             return second[group_of], True
         except DataError:
             pass
-    order = np.random.default_rng(seed).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
+    request = np.random.default_rng(seed).permutation(len(labels))
+    request = request[np.argsort(labels[request], kind="stable")]
     second = np.zeros(len(labels), dtype=bool)
-    second[order[1::2]] = True
+    second[request[1::2]] = True
     return second, len(names) == len(labels)
 
 
-def _measure(context: RunContext, orders: Sequence[SoupRequest]) -> dict[str, Any]:
+def _measure(context: RunContext, requests: Sequence[SoupRequest]) -> dict[str, Any]:
     labels, groups = context.labels("val"), context.groups("val")
-    second, whole = split_in_halves(labels, groups, _SEED)
+    second, whole = split_in_halves(labels, groups, _HALVES_SEED)
     if not whole:
         logger.warning("cross-fitting: the validation images cannot be halved by group; halved by image")
     parts: dict[str, np.ndarray] = {}
@@ -114,7 +114,7 @@ def _measure(context: RunContext, orders: Sequence[SoupRequest]) -> dict[str, An
     half = _Half(context, labels, pool_paths(context.run), pool, card)
     for choosing, scoring in ((~second, second), (second, ~second)):
         rows, others = np.flatnonzero(choosing), np.flatnonzero(scoring)
-        for name, (what, outputs) in half.outcomes(rows, others, orders).items():
+        for name, (what, outputs) in half.outcomes(rows, others, requests).items():
             parts.setdefault(name, np.empty((len(labels), outputs.shape[1])))[others] = outputs
             chosen.setdefault(name, []).append(what)
     return {
@@ -127,7 +127,7 @@ def _measure(context: RunContext, orders: Sequence[SoupRequest]) -> dict[str, An
 
 @dataclass(frozen=True)
 class _Half:
-    """Chooses on some of the validation images, predicts others."""
+    """Chooses on some of the validation images and predicts others."""
 
     context: RunContext
     labels: np.ndarray
@@ -136,39 +136,39 @@ class _Half:
     card: Card
 
     def outcomes(
-        self, rows: np.ndarray, others: np.ndarray, orders: Sequence[SoupRequest]
+        self, rows: np.ndarray, others: np.ndarray, requests: Sequence[SoupRequest]
     ) -> dict[str, tuple[Any, np.ndarray]]:
-        """Name → what the images `rows` chose, and its (K, C) probabilities of the images `others`."""
+        """Return name → the outcome chosen on the images `rows` and its (K, C) probabilities of the images `others`."""
         metric = METRICS[self.context.evaluation.metric]
-        pool = replace(self.pool, ingredients=tuple(self._judged(part, rows) for part in self.pool.ingredients))
+        pool = replace(self.pool, ingredients=tuple(self._with_verdict(part, rows) for part in self.pool.ingredients))
         best = min(pool.ingredients, key=lambda part: (-part.score, part.log_loss, part.name))
-        single = self._rows(best, others)
+        single = self._select_rows(best, others)
         found: dict[str, tuple[Any, np.ndarray]] = {"best_single": (best.name, single)}
-        tables = [partial(self._rows, part, rows) for part in pool.ingredients]
+        tables = [partial(self._select_rows, part, rows) for part in pool.ingredients]
         counts = select_models(tables, self.labels[rows], metric)
         members = [(int(count), part) for count, part in zip(counts, pool.ingredients, strict=True) if count]
-        votes = sum(count * self._rows(part, others) for count, part in members) / counts.sum()
+        votes = sum(count * self._select_rows(part, others) for count, part in members) / counts.sum()
         found["ensemble_selection"] = ({part.name: count for count, part in members}, np.asarray(votes))
-        for order in orders:
-            logger.info("cross-fitting: %s soup by %d validation images", order.recipe, len(rows))
-            judge = self._judge(pool, rows, order.batchnorm)
-            soup = RECIPES[order.recipe](pool, judge, **order.options)
+        for request in requests:
+            logger.info("cross-fitting: %s soup by %d validation images", request.recipe, len(rows))
+            judge = self._judge(pool, rows, request.batchnorm)
+            soup = RECIPES[request.recipe](pool, judge, **request.options)
             outputs = self._predict(soup, judge, others)
             names = [part.name for part in soup.ingredients]
-            found[f"{order.recipe}_soup"] = (names, outputs)
-            found[f"{order.recipe}_soup_and_best_single"] = ([*names, best.name], (outputs + single) / 2)
+            found[f"{request.recipe}_soup"] = (names, outputs)
+            found[f"{request.recipe}_soup_and_best_single"] = ([*names, best.name], (outputs + single) / 2)
         return found
 
-    def _table(self, part: Ingredient) -> np.ndarray:
-        """(N, C) kept probabilities of all validation images."""
+    def _cached_probabilities(self, part: Ingredient) -> np.ndarray:
+        """Return (N, C) cached probabilities of all validation images."""
         return self.context.probabilities(self.paths[part.name], ["val"])["val"]
 
-    def _rows(self, part: Ingredient, rows: np.ndarray) -> np.ndarray:
-        return self._table(part)[rows]
+    def _select_rows(self, part: Ingredient, rows: np.ndarray) -> np.ndarray:
+        return self._cached_probabilities(part)[rows]
 
-    def _judged(self, part: Ingredient, rows: np.ndarray) -> Ingredient:
-        """The ingredient as these images see it."""
-        table, labels = self._rows(part, rows), self.labels[rows]
+    def _with_verdict(self, part: Ingredient, rows: np.ndarray) -> Ingredient:
+        """Return the ingredient with its verdict on these images only."""
+        table, labels = self._select_rows(part, rows), self.labels[rows]
         score, loss = METRICS[self.context.evaluation.metric].score(table, labels), log_loss(table, labels)
         right = predictions(table) == labels
         verdict = Verdict(score, int((~right).sum()), len(right), True, loss, right.astype(np.int8))
@@ -201,11 +201,11 @@ class _Half:
         return judge
 
     def _predict(self, soup: Soup, judge: "ValidationJudge", rows: np.ndarray) -> np.ndarray:
-        """(K, C) probabilities of these images; the kept ones where the soup is one model."""
+        """Return (K, C) probabilities of these images; cached ones where the soup is one model."""
         from soups.evaluation.logits import compute_logits
 
         if len(soup.ingredients) == 1 and soup.coefficients == (1.0,):
-            return self._rows(soup.ingredients[0], rows)
+            return self._select_rows(soup.ingredients[0], rows)
         context, classifier = self.context, judge.classifier
         classifier.load_state_dict(judge.settled(soup.state), strict=True)
         images = context.set("val", self.card).images.part(rows)

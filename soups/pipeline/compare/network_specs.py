@@ -1,4 +1,4 @@
-"""The networks that are compared: what each word names, and how each of them is fine-tuned."""
+"""Parses the networks of a comparison: what each word of `--models` names, and how the network is fine-tuned."""
 
 import re
 from collections.abc import Collection
@@ -14,9 +14,9 @@ from soups.pipeline.settings.compare import CompareSettings
 from soups.training.settings import TrainingSettings
 
 TABLE = "comparison"
-"""The folder of the table is called as a run would be: `<name>-comparison`."""
-_OF_ALL = {"model", "model_args", "epochs", "lp_epochs", "random_seed", "hparams", "start_from"}
-"""Settings that no network has for itself: its name, or what is one for all."""
+"""Suffix of the folder that holds the table: `<name>-comparison`."""
+_SHARED_SETTINGS = {"model", "model_args", "epochs", "lp_epochs", "random_seed", "hparams", "start_from"}
+"""Settings that no network can have of its own: its name, or values that all networks share."""
 
 
 @dataclass(frozen=True)
@@ -24,29 +24,29 @@ class NetworkSpec:
     """One network of a comparison."""
 
     label: str
-    """Its name in the table."""
+    """Name of the network in the table."""
     settings: FinetuneSettings
 
     @property
     def run_name(self) -> str:
-        """Of the run that its fine-tunes are in."""
+        """Name of the run that holds its fine-tunes."""
         return str(self.settings.run.name)
 
     def with_epochs(self, epochs: int) -> "NetworkSpec":
-        """The same with another number of epochs."""
+        """Return the same network with another number of epochs."""
         training = self.settings.training.model_copy(update={"epochs": epochs})
         return replace(self, settings=self.settings.model_copy(update={"training": training}))
 
 
 def parse_network_specs(settings: CompareSettings, name: str) -> list[NetworkSpec]:
-    """The networks that `--models` names, each with the settings of its fine-tunes.
+    """Return the networks that `--models` names, each with the settings of its fine-tunes.
 
     Args:
-        settings: of the command.
-        name: of the comparison, which the runs' names begin with.
+        settings: settings of the command.
+        name: name of the comparison, the prefix of the runs' names.
 
     Raises:
-        UsageError: no network, two of one name, or a word that means nothing.
+        UsageError: no network, two networks of one name, or a word that cannot be parsed.
     """
     if not settings.models:
         raise UsageError(
@@ -76,7 +76,7 @@ def _entrant(word: str, settings: CompareSettings, name: str) -> NetworkSpec:
             raise UsageError(f"--models {word!r}", expected=expected, found=repr(pair))
         if key == "name":
             label = value
-        elif key in _OF_ALL:
+        elif key in _SHARED_SETTINGS:
             raise UsageError(
                 f"--models {word!r}: {key} is one for all networks", next_step=f"give {_flag(key)} instead"
             )
@@ -90,20 +90,20 @@ def _entrant(word: str, settings: CompareSettings, name: str) -> NetworkSpec:
     return NetworkSpec(
         label,
         FinetuneSettings(
-            run=RunSettings(name=f"{name}-{_run_part(label)}", runs_folder=settings.run.runs_folder),
+            run=RunSettings(name=f"{name}-{_name_part(label)}", runs_folder=settings.run.runs_folder),
             data=settings.data,
             cache=settings.cache,
-            model=_with(settings.model, own | _part(values, ModelSettings.model_fields), word),
+            model=_with_values(settings.model, own | _part(values, ModelSettings.model_fields), word),
             evaluation=settings.evaluation,
             runtime=settings.runtime,
             launch=settings.launch,
-            training=_with(settings.training, _part(values, TrainingSettings.model_fields), word),
+            training=_with_values(settings.training, _part(values, TrainingSettings.model_fields), word),
         ),
     )
 
 
-def _run_part(label: str) -> str:
-    """A network's part of its run's name: without the library that it is of, and without signs that no run has."""
+def _name_part(label: str) -> str:
+    """Return the part of the run's name that stands for the network: no library prefix, allowed characters only."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", label.removeprefix("timm:")).strip("-._") or "model"
 
 
@@ -115,11 +115,11 @@ def _part(values: dict[str, str], known: Collection[str]) -> dict[str, str]:
     return {key: value for key, value in values.items() if key in known}
 
 
-def _with(settings: Any, values: dict[str, Any], word: str) -> Any:
-    """Settings with some values as they were written.
+def _with_values(settings: Any, values: dict[str, Any], word: str) -> Any:
+    """Return settings with some values replaced by text from the command line.
 
     Raises:
-        UsageError: a value is not of its setting's kind.
+        UsageError: a value does not have the type of its setting.
     """
     kind: type[BaseModel] = type(settings)
     try:

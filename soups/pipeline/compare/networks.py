@@ -1,4 +1,4 @@
-"""What `scripts/compare.py` does: networks fine-tuned under one budget, side by side in a table and a figure."""
+"""The command compare: fine-tunes networks under one budget and compares them in a table and a figure."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -47,65 +47,65 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class _Contest:
-    """One network with its run."""
+class _Network:
+    """A network with its run and its measurements."""
 
-    entrant: NetworkSpec
+    spec: NetworkSpec
     run: Run
     costs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
-        """Its name in the table."""
-        return self.entrant.label
+        """Name of the network in the table."""
+        return self.spec.label
 
     @property
     def context(self) -> RunContext:
-        """What scoring its models needs."""
-        settings = self.entrant.settings
+        """Return the context that scores its models."""
+        settings = self.spec.settings
         evaluation = settings.evaluation.model_copy(update={"metric": self.run.recorded.metric})
         return RunContext(self.run, self.run.runtime(settings.runtime), evaluation, settings.cache, settings.launch)
 
     def tasks(self, seeds: int) -> list[Task]:
-        """The fine-tunes that are not finished.
+        """Return the fine-tunes that are not finished.
 
         Raises:
-            UsageError: one is there with other settings.
+            UsageError: a fine-tune with other settings exists.
         """
-        return plan(self.run, self.entrant.settings, self.context.runtime, list(range(seeds)))
+        return plan(self.run, self.spec.settings, self.context.runtime, list(range(seeds)))
 
 
 def compare_models(given: cli.ParsedSettings[CompareSettings]) -> None:
-    """Train what is not finished, then print the table and draw the figure.
+    """Train what is not finished, print the table and draw the figure.
 
     Raises:
-        UsageError: settings that make no sense, an unknown network, or other settings than its run has; nothing is
-            trained then.
-        DataError: the data is not what it should be.
+        UsageError: invalid settings, an unknown network, or settings that differ from those of its run; nothing is
+            trained.
+        DataError: invalid data.
         PartialFailure: some networks failed; the others are in the table.
     """
     settings = given.settings
     name = settings.run.name or name_of_data(settings)
-    entrants = parse_network_specs(settings, name)
-    _check(settings, entrants)
-    survivors = _Survivors(len(entrants))
-    contests = survivors.of(entrants, lambda entrant: _entered(entrant, given.names), stop_at=UsageError)
-    _refuse_other_images(contests)
-    contests = survivors.of(contests, _measured)
+    specs = parse_network_specs(settings, name)
+    _check_before_writing(settings, specs)
+    collector = _FailureCollector(len(specs))
+    networks = collector.of(specs, lambda spec: _open_run(spec, given.names), stop_at=UsageError)
+    _check_same_split(networks)
+    networks = collector.of(networks, _with_costs)
     if settings.minutes is not None:
-        contests = [_within(contest, settings.minutes) for contest in contests]
-    tasks = {contest.label: contest.tasks(settings.seeds) for contest in contests}  # Refuses before any training.
-    contests = survivors.of(contests, lambda contest: _trained(contest, tasks[contest.label], settings.launch))
-    entries = survivors.of(contests, lambda contest: _scored(contest, settings.seeds))
+        networks = [_with_minutes(network, settings.minutes) for network in networks]
+    tasks = {network.label: network.tasks(settings.seeds) for network in networks}  # Raises before any training.
+    networks = collector.of(networks, lambda network: _trained(network, tasks[network.label], settings.launch))
+    entries = collector.of(networks, lambda network: _result_of(network, settings.seeds))
     if entries:
         folder = Path(settings.run.runs_folder) / f"{name}-{TABLE}"
-        _show(entries, contests[0].context, settings.cost, folder, name)
-    survivors.tell()
+        _write_results(entries, networks[0].context, settings.cost, folder, name)
+    collector.tell()
 
 
 @dataclass
-class _Survivors:
-    """Networks go on from stage to stage while nothing of theirs fails; the failures are told at the end."""
+class _FailureCollector:
+    """Collects failures by network, so that the others go on; they are reported at the end."""
 
     number: int
     failures: dict[str, Exception] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class _Survivors:
     def of(
         self, items: Sequence[Item], work: Callable[[Item], Result], stop_at: type[Exception] | tuple[()] = ()
     ) -> list[Result]:
-        """What became of the items whose work went well; an exception of the kind `stop_at` ends everything."""
+        """Return the results of the items that succeeded; an exception of type `stop_at` is raised at once."""
         results = []
         for item in items:
             try:
@@ -127,15 +127,15 @@ class _Survivors:
         return results
 
     def tell(self) -> None:
-        """Raise what failed, where anything did.
+        """Raise what failed, if anything did.
 
         Raises:
-            PartialFailure: which networks, and why; of a single network, its own error.
+            PartialFailure: which networks failed and why; for a single network, its own error.
         """
         if self.number == 1 and self.failures:
             raise next(iter(self.failures.values()))
         if self.failures:
-            told = [f"{label}: {_told(error)}" for label, error in self.failures.items()]
+            told = [f"{label}: {_error_text(error)}" for label, error in self.failures.items()]
             kept = "the others are in the table" if len(told) < self.number else "there is no table"
             raise PartialFailure(
                 f"{len(told)} of {self.number} networks failed; {kept}\n  " + "\n  ".join(told),
@@ -143,12 +143,12 @@ class _Survivors:
             )
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
-def _check(settings: CompareSettings, entrants: Sequence[NetworkSpec]) -> None:
-    """Find out before anything is written whether settings and data are in order and every network exists."""
+def _check_before_writing(settings: CompareSettings, specs: Sequence[NetworkSpec]) -> None:
+    """Check settings, data and networks before anything is written."""
     from soups.models.build import describe
 
     require_launcher(settings.launch)
@@ -162,79 +162,79 @@ def _check(settings: CompareSettings, entrants: Sequence[NetworkSpec]) -> None:
     if settings.minutes is not None and settings.runtime.jobs != 1:
         problem = "--minutes with --jobs: models that train side by side are slower than the measured speed"
         raise UsageError(problem, expected="one of them", next_step="leave --jobs out")
-    new = [each for each in entrants if existing_run(each.settings.run, each.run_name) is None]
-    for entrant in entrants:
-        require_optimizer(entrant.settings.training)
-        canonicalize(entrant.settings.training)
-    for entrant in new:
-        describe(entrant.settings.model)
+    new = [each for each in specs if existing_run(each.settings.run, each.run_name) is None]
+    for spec in specs:
+        require_optimizer(spec.settings.training)
+        canonicalize(spec.settings.training)
+    for spec in new:
+        describe(spec.settings.model)
     if new:
         planned_run(new[0].settings, new[0].run_name)
 
 
-def _entered(entrant: NetworkSpec, given: frozenset[str]) -> _Contest:
-    """A network with its run, which is made where it is not there."""
-    run = create_run(entrant.settings, given | set(ModelSettings.model_fields))
+def _open_run(spec: NetworkSpec, given: frozenset[str]) -> _Network:
+    """Return a network with its run, which is made if it does not exist."""
+    run = create_run(spec.settings, given | set(ModelSettings.model_fields))
     if not run.start.exists():
         write_run_start(run)
-    return _Contest(entrant, run)
+    return _Network(spec, run)
 
 
-def _refuse_other_images(contests: Sequence[_Contest]) -> None:
-    """Runs made earlier may have another split than those made now."""
-    for contest in contests[1:]:
-        if contest.run.fingerprints != contests[0].run.fingerprints:
+def _check_same_split(networks: Sequence[_Network]) -> None:
+    """Raise where earlier runs have another split than new ones."""
+    for network in networks[1:]:
+        if network.run.fingerprints != networks[0].run.fingerprints:
             raise UsageError(
-                f"run {contest.run.name!r} has other images, labels or splits than run {contests[0].run.name!r}",
+                f"run {network.run.name!r} has other images, labels or splits than run {networks[0].run.name!r}",
                 next_step="compare them under another --name",
             )
-    if contests:
-        warn_if_validation_flatters(contests[0].run)
+    if networks:
+        warn_if_validation_flatters(networks[0].run)
 
 
-def _measured(contest: _Contest) -> _Contest:
-    """A network with its size and costs."""
-    settings = contest.entrant.settings
-    logger.info("%s: measuring its costs", contest.label)
-    costs = measure_costs(Task(0, canonicalize(settings.training), settings, contest.run.name, contest.context.runtime))
-    return replace(contest, costs=costs)
+def _with_costs(network: _Network) -> _Network:
+    """Return a network with its size and costs."""
+    settings = network.spec.settings
+    logger.info("%s: measuring its costs", network.label)
+    costs = measure_costs(Task(0, canonicalize(settings.training), settings, network.run.name, network.context.runtime))
+    return replace(network, costs=costs)
 
 
-def _within(contest: _Contest, minutes: float) -> _Contest:
-    """A network with as many epochs as it trains in so many minutes: at least one, and at least half of the last."""
-    seconds = contest.costs["seconds_per_epoch"]
+def _with_minutes(network: _Network, minutes: float) -> _Network:
+    """Return a network with the epochs that it trains in `minutes`: at least one; the last counts from one half on."""
+    seconds = network.costs["seconds_per_epoch"]
     epochs = max(1, round(60 * minutes / seconds))
-    logger.info("%s: %d epochs of %.1f s in %g minutes", contest.label, epochs, seconds, minutes)
-    return replace(contest, entrant=contest.entrant.with_epochs(epochs))
+    logger.info("%s: %d epochs of %.1f s in %g minutes", network.label, epochs, seconds, minutes)
+    return replace(network, spec=network.spec.with_epochs(epochs))
 
 
-def _trained(contest: _Contest, tasks: Sequence[Task], launch: LaunchSettings) -> _Contest:
+def _trained(network: _Network, tasks: Sequence[Task], launch: LaunchSettings) -> _Network:
     train_all(tasks, launch)
-    return contest
+    return network
 
 
-def _shown_set(context: RunContext) -> str:
-    """Where accuracy is taken: the test set where its labels are known, else validation."""
+def _accuracy_set(context: RunContext) -> str:
+    """Return the set for accuracy: the test set where its labels are known, else validation."""
     return "test" if "test" in context.labelled_sets() else "val"
 
 
-def _scored(contest: _Contest, seeds: int) -> NetworkResult:
-    """A network's row: what its fine-tunes say of the images, and its costs."""
-    context, epochs = contest.context, contest.entrant.settings.training.epochs
+def _result_of(network: _Network, seeds: int) -> NetworkResult:
+    """Return the result row of a network: predictions of its fine-tunes, and costs."""
+    context, epochs = network.context, network.spec.settings.training.epochs
     paths = {card.training["index"]: path for path, card in context.run.finetunes().items()}
     chosen = [paths[index] for index in range(seeds)]
     evaluate_individuals(context, with_start=False)
-    name = _shown_set(context)
+    name = _accuracy_set(context)
     outputs = tuple(context.probabilities(path, [name])[name] for path in chosen)
     speed = images_per_second(context, chosen[0])
-    return NetworkResult(contest.label, outputs, {**contest.costs, "epochs": epochs, "images_per_second": speed})
+    return NetworkResult(network.label, outputs, {**network.costs, "epochs": epochs, "images_per_second": speed})
 
 
-def _show(entries: Sequence[NetworkResult], context: RunContext, cost: str, folder: Path, name: str) -> None:
-    """Print the table, keep it as CSV and Markdown, and draw the figure."""
+def _write_results(entries: Sequence[NetworkResult], context: RunContext, cost: str, folder: Path, name: str) -> None:
+    """Print the table, write it as CSV and Markdown, and draw the figure."""
     import pandas as pd
 
-    shown = _shown_set(context)
+    shown = _accuracy_set(context)
     truth = SetTruth(context.labels(shown), context.groups(shown))
     rows = network_rows(entries, truth, context.run.space.names, cost)
     words = f"{len(truth.labels)} {'test' if shown == 'test' else 'validation'} images"

@@ -1,4 +1,4 @@
-"""The honest table and the paper's figure: best single model, soups and votes of a run side by side."""
+"""The comparison table of a run, and the scatter figure of Wortsman et al. 2022."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,38 +19,38 @@ from soups.report import comparison
 from soups.report.figures import alpha_curve, scatter
 
 _CROSSFITTED = ("greedy", "learned")
-"""Recipes whose soups are chosen anew on each half of the validation images, which takes as long as making one."""
+"""Recipes that are cross-fitted; each takes as long as making a soup."""
 _ORIGINAL_FILES = ("individual_model_results.jsonl", "uniform_soup_results.jsonl", "greedy_soup_results.jsonl")
 
 
 def print_comparison(context: RunContext) -> None:
-    """Print the table and keep it in the run's output as CSV and Markdown."""
-    contenders = rows_of_run(context, cross_fitted_scores(context, _to_crossfit(context)))
+    """Print the comparison table and write it to the run's output as CSV and Markdown."""
+    contenders = rows_of_run(context, cross_fitted_scores(context, _requests_to_cross_fit(context)))
     sets = {name: comparison.SetTruth(context.labels(name), context.groups(name)) for name in context.labelled_sets()}
     shifts = shift_sets(context)
     speed = images_per_second(context, best_single(context))
     rows = comparison.compare(contenders, sets, shifts=shifts, speed=speed)
-    _keep(context, rows)
+    _write_tables(context, rows)
     print(_heading(context, shifts))
     print(comparison.format_table(rows))
 
 
 def shift_sets(context: RunContext) -> list[str]:
-    """The sets whose accuracies are averaged."""
+    """Return the shift sets, whose accuracies are averaged."""
     return [name for name in context.labelled_sets() if name not in ("val", "test")]
 
 
-def _to_crossfit(context: RunContext) -> list[SoupRequest]:
-    """The soups that are cross-fitted, as they were asked for, with the BatchNorm statistics that they have."""
+def _requests_to_cross_fit(context: RunContext) -> list[SoupRequest]:
+    """Return the requests of the soups that are cross-fitted, with the BatchNorm statistics that they have."""
     pool, soups = pool_key(context.run.hashes(pool_paths(context.run).values())), find_soups(context)
     wanted = {"pool": pool, "metric": context.evaluation.metric}
-    orders = []
+    requests = []
     for recipe in _CROSSFITTED:
         card = soups[recipe][1] if recipe in soups else None
         if card is not None and card.soup is not None and wanted.items() <= card.soup.request.items():
             settled = card.soup.options.get("batchnorm", {}).get("statistics")
-            orders.append(replace(request_of_soup(recipe, card), batchnorm=settled))
-    return orders
+            requests.append(replace(request_of_soup(recipe, card), batchnorm=settled))
+    return requests
 
 
 def _heading(context: RunContext, shifts: list[str]) -> str:
@@ -63,7 +63,7 @@ def _heading(context: RunContext, shifts: list[str]) -> str:
     return ", ".join(parts)
 
 
-def _keep(context: RunContext, rows: list[dict[str, Any]]) -> None:
+def _write_tables(context: RunContext, rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
     folder = context.run.folder / "output"
@@ -72,7 +72,7 @@ def _keep(context: RunContext, rows: list[dict[str, Any]]) -> None:
 
 
 def plot_run(context: RunContext) -> None:
-    """Draw the paper's figure from the run's results, and WiSE-FT's where there is one; prints the pictures' paths."""
+    """Draw the scatter figure of the run's results, and the WiSE-FT figure where there is one; print their paths."""
     run = context.run
     _plot_alphas(context)
     evaluate_individuals(context)
@@ -88,7 +88,7 @@ def plot_run(context: RunContext) -> None:
     soups = {name: line for name, line in run.results(run.soup_results).items() if "sha256" in line}
     made = {name: line for name, line in soups.items() if (run.models / f"{name}{SUFFIX}").exists()}
     lines = {**run.results(run.individual_results), **made}
-    # The paper's figure has one ensemble, the mean of probabilities.
+    # The figure of the paper has one ensemble, the mean of probabilities.
     lines |= {ensemble.key: run.results(run.soup_results)[ensemble.key]}
     kinds: dict[str, scatter.Kind] = {name: "soup" for name in made if scatter.kind_of(name) == "individual"}
     points = scatter.points_of(list(lines.values()), shifts=shifts, kinds=kinds)
@@ -98,7 +98,7 @@ def plot_run(context: RunContext) -> None:
 
 
 def _plot_alphas(context: RunContext) -> None:
-    """WiSE-FT's figure, if the run's models were interpolated with their start."""
+    """Draw the WiSE-FT figure, if models were interpolated with their start."""
     run, metric = context.run, context.evaluation.metric
     curve = alpha_curve.curve_of(read_records(run.folder / "logs" / "wise_ft_soup.jsonl"), metric)
     if curve is not None:
@@ -109,7 +109,7 @@ def _plot_alphas(context: RunContext) -> None:
 
 
 def plot_original(folder: Path, val_set: str, test_set: str) -> None:
-    """Draw the figure from result files of the original model-soups code, beside them; prints the picture's path.
+    """Draw the scatter figure from result files of the original model-soups code, beside them; print its path.
 
     Raises:
         DataError: the folder has none of the files, or no model has results on all sets.

@@ -1,4 +1,4 @@
-"""What is compared: the best single model, soups and votes of a run, with all that they say of every set."""
+"""The rows of the comparison table: the best single model, soups and votes of a run, with their predictions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,39 +14,39 @@ from soups.ensembles import RULES
 from soups.ensembles.selection import select_models
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import append_if_new, pool_paths, result_line
-from soups.pipeline.score.votes import best_single, vote
+from soups.pipeline.score.votes import best_single
 from soups.pipeline.soup.make import SoupRequest
 from soups.pipeline.soup.pool import pool_key
 from soups.recipes.registry import RECIPES
 from soups.report.comparison import ComparisonRow
 
 SOUP_VOTED = "greedy"
-"""The recipe whose soup votes together with the best single model."""
+"""Recipe whose soup votes together with the best single model."""
 
 _SHOWN_VOTERS = 5
 
 
 @dataclass(frozen=True)
 class VoteSpec:
-    """One vote: who, by which rule, and how often each."""
+    """A vote: its members, its rule and their counts."""
 
     key: str
-    """Its name in the log of results."""
+    """Name in the results log."""
     label: str
-    """Its name in the table."""
+    """Name in the table."""
     rule: str
     """A key of `RULES`."""
     paths: tuple[Path, ...]
     counts: tuple[int, ...] | None = None
-    """For `weighted`."""
+    """Votes of each member, for the rule `weighted`."""
 
 
 def rows_of_run(context: RunContext, crossfitted: Mapping[str, float] | None = None) -> list[ComparisonRow]:
-    """The best single model first, then every soup of the run that was made, then the votes, which are logged.
+    """Return the best single model, then every soup of the run, then the votes; votes are logged.
 
     Args:
-        context: the run; models that the logs do not know yet are scored.
-        crossfitted: what `crossfit.crossfitted` says.
+        context: the run; models without logged scores are scored.
+        crossfitted: results of `cross_fitted_scores`.
     """
     crossfitted = crossfitted or {}
     names, best = context.labelled_sets(), best_single(context)
@@ -69,23 +69,23 @@ def rows_of_run(context: RunContext, crossfitted: Mapping[str, float] | None = N
                 crossfitted=crossfitted.get(f"{recipe}_soup") if current else None,
             )
         )
-    for ballot in _ballots(context, best, pool):
-        outputs = evaluate_vote(context, ballot)
+    for vote in _votes_of_run(context, best, pool):
+        outputs = evaluate_vote(context, vote)
         found.append(
             ComparisonRow(
-                ballot.label,
+                vote.label,
                 outputs,
-                shares=not RULES[ballot.rule].gives_probabilities,
-                models=len(ballot.paths),
-                note=_ballot_note(ballot, len(pool_paths(context.run))),
-                crossfitted=crossfitted.get(ballot.key),
+                shares=not RULES[vote.rule].gives_probabilities,
+                models=len(vote.paths),
+                note=_vote_note(vote, len(pool_paths(context.run))),
+                crossfitted=crossfitted.get(vote.key),
             )
         )
     return found
 
 
 def find_soups(context: RunContext) -> dict[str, tuple[Path, Card]]:
-    """Recipe → file and card of each soup that was made."""
+    """Return recipe → file and card of each soup of the run."""
     found = {}
     for recipe in RECIPES:
         path = context.run.soup_path(recipe)
@@ -96,7 +96,7 @@ def find_soups(context: RunContext) -> dict[str, tuple[Path, Card]]:
 
 
 def request_of_soup(recipe: str, card: Card) -> SoupRequest:
-    """What was asked for when a soup was made; options that its recipe no longer has are left out."""
+    """Return the request of a soup; options that its recipe no longer has are left out."""
     request = dict(card.soup.request) if card.soup is not None else {}
     limits = {key: request.pop(key, None) for key in ("batchnorm", "evaluations", "minutes")}
     known = {
@@ -106,15 +106,15 @@ def request_of_soup(recipe: str, card: Card) -> SoupRequest:
 
 
 def is_current(card: Card, pool: str) -> bool:
-    """Whether a soup was made of this pool, as `pool_key` names it."""
+    """Return whether a soup was made of this pool; see `pool_key`."""
     return card.soup is None or card.soup.request.get("pool") == pool
 
 
-def _ballots(context: RunContext, best: Path, pool: str) -> list[VoteSpec]:
+def _votes_of_run(context: RunContext, best: Path, pool: str) -> list[VoteSpec]:
     paths = tuple(pool_paths(context.run).values())
-    counts = _selected(context, paths, pool)
+    counts = _selection_counts(context, paths, pool)
     chosen = [(path, count) for path, count in zip(paths, counts, strict=True) if count]
-    ballots = [
+    votes = [
         VoteSpec("soft_vote", "soft vote", "soft", paths),
         VoteSpec("hard_vote", "hard vote", "hard", paths),
         VoteSpec(
@@ -125,22 +125,22 @@ def _ballots(context: RunContext, best: Path, pool: str) -> list[VoteSpec]:
             tuple(count for _, count in chosen),
         ),
     ]
-    if (soup := _soup_to_vote(context, best, pool)) is not None:
+    if (soup := _voting_soup(context, best, pool)) is not None:
         key, label = f"{SOUP_VOTED}_soup_and_best_single", f"{SOUP_VOTED} soup + best single"
-        ballots.append(VoteSpec(key, label, "soft", (soup, best)))
-    return ballots
+        votes.append(VoteSpec(key, label, "soft", (soup, best)))
+    return votes
 
 
-def _soup_to_vote(context: RunContext, best: Path, pool: str) -> Path | None:
-    """The greedy soup, where it is of this pool and something else than the best single model."""
+def _voting_soup(context: RunContext, best: Path, pool: str) -> Path | None:
+    """Return the greedy soup, if it is of this pool and not the best single model itself."""
     path, card = find_soups(context).get(SOUP_VOTED, (None, None))
     if card is None or card.soup is None or not is_current(card, pool):
         return None
     return path if [part.name for part in card.soup.ingredients] != [best.stem] else None
 
 
-def _selected(context: RunContext, paths: tuple[Path, ...], pool: str) -> list[int]:
-    """How often each model is in the ensemble selection; from the log where that pool's is known."""
+def _selection_counts(context: RunContext, paths: tuple[Path, ...], pool: str) -> list[int]:
+    """Return the count of each model in the ensemble selection; from the log where it is known for the pool."""
     hashes, metric = context.run.hashes(paths), context.evaluation.metric
     known = context.run.results(context.run.soup_results).get("ensemble_selection", {})
     if known.get("pool") == pool and known.get("metric") == metric:
@@ -150,22 +150,22 @@ def _selected(context: RunContext, paths: tuple[Path, ...], pool: str) -> list[i
     return [int(count) for count in select_models(tables, context.labels("val"), METRICS[metric])]
 
 
-def evaluate_vote(context: RunContext, ballot: VoteSpec) -> dict[str, np.ndarray]:
-    """Set → (N, C) what the voters say together; kept in the run's log of results."""
-    weights = None if ballot.counts is None else np.array(ballot.counts, dtype=np.float64)
-    outcome = vote(context, ballot.rule, ballot.paths, context.labelled_sets(), weights)
+def evaluate_vote(context: RunContext, spec: VoteSpec) -> dict[str, np.ndarray]:
+    """Return set → (N, C) scores of a vote; its results are logged."""
+    weights = None if spec.counts is None else np.array(spec.counts, dtype=np.float64)
+    outcome = vote(context, spec.rule, spec.paths, context.labelled_sets(), weights)
     scores = {name: all_scores(values, context.labels(name)) for name, values in outcome.items()}
-    if not RULES[ballot.rule].gives_probabilities:  # Vote shares are no probabilities.
+    if not RULES[spec.rule].gives_probabilities:  # Vote shares are not probabilities.
         scores = {name: _without_probabilities(values) for name, values in scores.items()}
-    append_if_new(context.run, result_line(context, ballot.key, scores, **_members(context, ballot)))
+    append_if_new(context.run, result_line(context, spec.key, scores, **_logged_members(context, spec)))
     return outcome
 
 
-def _members(context: RunContext, ballot: VoteSpec) -> dict[str, Any]:
-    hashes = context.run.hashes(ballot.paths)
-    if ballot.counts is None:
+def _logged_members(context: RunContext, spec: VoteSpec) -> dict[str, Any]:
+    hashes = context.run.hashes(spec.paths)
+    if spec.counts is None:
         return {"members": sorted(hashes)}
-    members = sorted(zip(hashes, ballot.counts, strict=True))
+    members = sorted(zip(hashes, spec.counts, strict=True))
     return {
         "members": [sha256 for sha256, _ in members],
         "counts": [count for _, count in members],
@@ -178,10 +178,10 @@ def _without_probabilities(scores: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if name not in ("log_loss", "calibration_error")}
 
 
-def _ballot_note(ballot: VoteSpec, models: int) -> str:
-    if ballot.counts is None:
+def _vote_note(spec: VoteSpec, models: int) -> str:
+    if spec.counts is None:
         return ""
-    parts = sorted(zip(ballot.counts, [path.stem for path in ballot.paths], strict=True), key=lambda part: -part[0])
+    parts = sorted(zip(spec.counts, [path.stem for path in spec.paths], strict=True), key=lambda part: -part[0])
     shown = [f"{count} × {name}" for count, name in parts[:_SHOWN_VOTERS]]
     rest = [f"{len(parts) - _SHOWN_VOTERS} more"] * (len(parts) > _SHOWN_VOTERS)
     return f"{len(parts)} of {models} models, chosen on validation: {', '.join(shown + rest)}"

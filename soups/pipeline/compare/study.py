@@ -1,4 +1,4 @@
-"""What `scripts/study.py` does: a run's whole experiment over other splits, and what soups and votes gain by it."""
+"""The command study: repeats the experiment of a run over other splits and pools the gains."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -33,10 +33,10 @@ _RECORDED = frozenset(DataSettings.model_fields) | frozenset(ModelSettings.model
 
 
 def study(given: cli.ParsedSettings[StudySettings]) -> None:
-    """Train, soup and compare on every split; print the pooled table and keep it beside the runs.
+    """Train, make soups and compare on every split; print the pooled table and write it beside the runs.
 
     Raises:
-        UsageError: seeds that make no sense, an unknown recipe, or a run whose models were made elsewhere.
+        UsageError: invalid seeds, an unknown recipe, or a run of checkpoints from other tools.
         PartialFailure: some fine-tunes failed; the others are kept.
     """
     settings = given.settings
@@ -47,16 +47,16 @@ def study(given: cli.ParsedSettings[StudySettings]) -> None:
             expected="a run that finetune.py made",
             next_step="name one with --name",
         )
-    orders, repetitions = _orders(base, settings.soup), _repetitions(base, settings)
-    train_all([task for one in repetitions for task in _tasks(one, base, settings)], settings.launch)
+    requests, repetitions = _soup_requests(base, settings.soup), _repetitions(base, settings)
+    train_all([task for one in repetitions for task in _unfinished_tasks(one, base, settings)], settings.launch)
     splits = []
     for one in repetitions:
-        for order in orders:
-            make_soup(one.context, order)
-        splits.append(_rows(one.context, [order.recipe for order in orders]))
+        for request in requests:
+            make_soup(one.context, request)
+        splits.append(_comparison_rows(one.context, [request.recipe for request in requests]))
     rows = pool_splits(splits)
     names = [one.context.run.name for one in repetitions]
-    _keep(Path(settings.run.runs_folder) / f"{base.run.name}-study", names, splits, rows)
+    _write_results(Path(settings.run.runs_folder) / f"{base.run.name}-study", names, splits, rows)
     print(f"study of run {base.run.name}: {', '.join(names)}")
     print(format_study(rows))
 
@@ -67,11 +67,11 @@ class _Repetition:
 
     context: RunContext
     random_seed: int | None
-    """Root seed of training; None: the original's plus the split seed."""
+    """Root seed of training; None: the original's seed plus the split seed."""
 
 
-def _orders(base: RunContext, wanted: Sequence[str] | None) -> list[SoupRequest]:
-    """The soups to make, with the options that the original's were made with."""
+def _soup_requests(base: RunContext, wanted: Sequence[str] | None) -> list[SoupRequest]:
+    """Return the soup requests, with the options of the original's soups."""
     made = find_soups(base)
     recipes = list(dict.fromkeys(wanted if wanted is not None else made or ("uniform", "greedy")))
     for recipe in recipes:
@@ -81,10 +81,10 @@ def _orders(base: RunContext, wanted: Sequence[str] | None) -> list[SoupRequest]
 
 
 def _repetitions(base: RunContext, settings: StudySettings) -> list[_Repetition]:
-    """A run for each split seed: the original where it has that seed, else one beside it, made where it is not there.
+    """Return a run for each split seed: the original where it has that seed, else one beside it, made if missing.
 
     Raises:
-        UsageError: seeds that make no sense.
+        UsageError: invalid seeds.
     """
     splits = parse_indices(settings.split_seeds, "--split-seeds")
     seeds: Sequence[int | None] = [None] * len(splits)
@@ -94,12 +94,12 @@ def _repetitions(base: RunContext, settings: StudySettings) -> list[_Repetition]
             expected = f"{len(splits)} seeds, one for each split"
             raise UsageError("--random-seeds", expected=expected, found=settings.random_seeds)
     found = [_repetition(base, settings, *pair) for pair in zip(splits, seeds, strict=True)]
-    _say_what_coincides(found)
+    _log_equal_splits(found)
     return found
 
 
-def _say_what_coincides(repetitions: Sequence[_Repetition]) -> None:
-    """With few groups, or a `val/` folder, different seeds give the same split."""
+def _log_equal_splits(repetitions: Sequence[_Repetition]) -> None:
+    """Log which seeds give equal splits, as with few groups or a `val/` folder."""
     runs: dict[str, list[str]] = {}
     for one in repetitions:
         runs.setdefault(one.context.run.fingerprints[1], []).append(one.context.run.name)
@@ -113,13 +113,17 @@ def _repetition(base: RunContext, settings: StudySettings, split_seed: int, rand
     if split_seed == recorded.data.split_seed and random_seed is None:
         return _Repetition(base, None)
     name = f"{base.run.name}-s{split_seed}" + ("" if random_seed is None else f"-r{random_seed}")
-    wanted = _finetuning(base, settings, RunSettings(name=name, runs_folder=settings.run.runs_folder), split_seed)
+    wanted = _finetune_settings(
+        base, settings, RunSettings(name=name, runs_folder=settings.run.runs_folder), split_seed
+    )
     run = create_run(wanted, _RECORDED)
     return _Repetition(replace(base, run=run), random_seed)
 
 
-def _finetuning(base: RunContext, settings: StudySettings, run: RunSettings, split_seed: int) -> FinetuneSettings:
-    """Settings of the original's run with another split."""
+def _finetune_settings(
+    base: RunContext, settings: StudySettings, run: RunSettings, split_seed: int
+) -> FinetuneSettings:
+    """Return the settings of the original run with another split."""
     recorded = base.run.recorded
     return FinetuneSettings(
         run=run,
@@ -131,13 +135,13 @@ def _finetuning(base: RunContext, settings: StudySettings, run: RunSettings, spl
     )
 
 
-def _tasks(one: _Repetition, base: RunContext, settings: StudySettings) -> list[Task]:
-    """The fine-tunes of a repetition that are not finished: the original's with its split, another seed of training."""
+def _unfinished_tasks(one: _Repetition, base: RunContext, settings: StudySettings) -> list[Task]:
+    """Return the fine-tunes of a repetition that are not finished: the original's, with its split and another seed."""
     run = one.context.run
     if run is base.run:
         return []
     place = RunSettings(name=run.name, runs_folder=settings.run.runs_folder)
-    wanted = _finetuning(base, settings, place, run.recorded.data.split_seed)
+    wanted = _finetune_settings(base, settings, place, run.recorded.data.split_seed)
     tasks = []
     for card in base.run.finetunes().values():
         values = {key: card.training[key] for key in TrainingSettings.model_fields if key in card.training}
@@ -153,21 +157,21 @@ def _tasks(one: _Repetition, base: RunContext, settings: StudySettings) -> list[
     return tasks
 
 
-def _rows(context: RunContext, recipes: Sequence[str]) -> list[dict[str, Any]]:
-    """The comparison of one split, under names that all splits share."""
+def _comparison_rows(context: RunContext, recipes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the comparison rows of one split, under names that all splits share."""
     others = {f"{recipe} soup" for recipe in RECIPES} - {f"{recipe} soup" for recipe in recipes}
     contenders = [one for one in rows_of_run(context) if one.name not in others]
     contenders[0] = replace(contenders[0], name=_BEST)
     if f"{SOUP_VOTED} soup" in (names := [one.name for one in contenders]) and _PAIR not in names:
-        contenders.append(replace(contenders[0], name=_PAIR))  # There the soup is the best single model.
+        contenders.append(replace(contenders[0], name=_PAIR))  # In such a split the soup is the best single model.
     sets = {name: comparison.SetTruth(context.labels(name)) for name in context.labelled_sets()}
     return comparison.compare(contenders, sets, shifts=shift_sets(context), repeats=1)
 
 
-def _keep(
+def _write_results(
     folder: Path, names: Sequence[str], splits: Sequence[Sequence[Mapping[str, Any]]], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """The pooled table as CSV and Markdown, and each split's results."""
+    """Write the pooled table as CSV and Markdown, and the results of each split."""
     import pandas as pd
 
     columns = ("name", "val", *MEASURES)
