@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(CompareVersionsSettings, command, argv)
 
 
-def command(given: cli.Given[CompareVersionsSettings]) -> None:
+def command(given: cli.ParsedSettings[CompareVersionsSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from tools.compare_versions.run import compare_versions
 

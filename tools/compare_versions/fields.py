@@ -30,6 +30,12 @@ IGNORED_FIELDS = {
 }
 """Keys of JSON and YAML and headers of tables whose values are not compared, and why."""
 
+IGNORED_FILES = {
+    ".locks/place": "random name of a search's place of work",
+    "serialization_id": "random, in PyTorch's archives",
+}
+"""Ends of names of files and archive members whose contents are not compared, and why."""
+
 _DURATION = re.compile(r"\d[\d,.]*\s*(?:images/s|ms|s|seconds?|minutes?|MB|MiB|GiB)\b")
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 _LENGTH = 160

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from tools.compare_versions.fields import (
+    IGNORED_FILES,
     Finding,
     Rewrite,
     differences,
@@ -101,7 +102,7 @@ def compare_folders(
         ends = ("there" if name in old else "missing", "there" if name in new else "missing")
         missing = [Finding("difference", f"{title}{name}", "file", *ends)] if "missing" in ends else []
         result.add(f"{title}file names", missing)
-        if not missing:
+        if not missing and not name.endswith(tuple(IGNORED_FILES)):
             what, compare = _comparer_of(name)
             result.add(f"{title}{what}", list(compare(old[name], new[name], f"{title}{name}", rewrites)))
 
@@ -286,7 +287,7 @@ def _compare_pages(before: Path, after: Path, name: str, rewrites: Rewrites) -> 
     scripts = [re.findall(r"(?s)<script.*?</script>", text) for text in texts]
     for number, (old, new) in enumerate(zip(*scripts, strict=False), 1):
         yield from text_differences(old, new, name, f"script {number}")
-    yield from line_differences(*(_visible_lines(text) for text in texts), name)
+    yield from line_differences(_visible_lines(texts[0]), _visible_lines(texts[1]), name)
 
 
 def _visible_lines(page: str) -> list[str]:
@@ -321,7 +322,7 @@ def _compare_archives(before: Path, after: Path, name: str, rewrites: Rewrites) 
     if old.keys() != new.keys():
         yield Finding("difference", name, "members", shown(sorted(old)), shown(sorted(new)))
     for member in sorted(old.keys() & new.keys()):
-        if old[member] == new[member]:
+        if old[member] == new[member] or member.endswith(tuple(IGNORED_FILES)):
             continue
         values = [_parsed_bytes(data[member]) for data in (old, new)]
         if None not in values:

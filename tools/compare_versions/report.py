@@ -1,6 +1,6 @@
 """The printed result of a comparison: a table, every difference, and what was not compared."""
 
-from tools.compare_versions.fields import IGNORED_FIELDS, Finding
+from tools.compare_versions.fields import IGNORED_FIELDS, IGNORED_FILES, Finding
 from tools.compare_versions.folders import Comparison
 
 _HEADINGS = {
@@ -28,7 +28,7 @@ def report_lines(result: Comparison, title: str) -> list[str]:
         if found:
             lines += ["", f"{heading}: {len(found)}"]
             lines += [line for finding in found for line in _lines_of(finding)]
-    ignored = ", ".join(f"{name} ({why})" for name, why in IGNORED_FIELDS.items())
+    ignored = ", ".join(f"{name} ({why})" for name, why in (IGNORED_FIELDS | IGNORED_FILES).items())
     lines += ["", f"Not compared: {ignored}; durations, speeds and memory in printed lines; stderr.", ""]
     verdict = "equal but for sentences and pictures" if counts["sentence"] + counts["picture"] else "equal"
     lines.append(f"DIFFERENT: {counts['difference']} differences" if counts["difference"] else f"Result: {verdict}")

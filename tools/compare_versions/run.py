@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,8 @@ _OLD_RUNS = "old runs by new code: "
 class Version:
     """A copy of the repository at one version, a working folder, and what its commands printed."""
 
-    def __init__(self, label: str, folder: Path, code: Path) -> None:
-        self.label, self.folder, self.code = label, folder, code
+    def __init__(self, label: str, folder: Path, code: Path, *, must_succeed: bool = False) -> None:
+        self.label, self.folder, self.code, self.must_succeed = label, folder, code, must_succeed
         self.work, self.printed, self.temporary = folder / "work", folder / "printed", folder / "tmp"
         for path in (self.work, self.printed, self.temporary):
             path.mkdir(parents=True, exist_ok=True)
@@ -71,19 +72,31 @@ class Version:
         lines = self.python(str(self.code / "main.py"), "--list-recipes").stdout.splitlines()
         return [line.split()[0] for line in lines if line[:1].strip()]
 
-    def run(self, steps: Sequence[Step]) -> None:
-        """Run steps in order; stdout and exit code of each go to the folder `printed`."""
+    def run(self, steps: Sequence[Step], stop: threading.Event) -> None:
+        """Run steps in order, until `stop` is set; stdout and exit code of each go to the folder `printed`.
+
+        Args:
+            steps: the commands.
+            stop: set by the older version when a step fails: what fails there would compare nothing.
+        """
         for number, step in enumerate(steps, 1):
+            if stop.is_set():
+                return
             start = time.monotonic()
             code = self._run_step(step, f"{number:02}_{step.name.replace(' ', '_')}")
             seconds = time.monotonic() - start
-            note = "" if code == (_TERMINATED if step.interrupt_at else 0) else f", exit code {code}"
+            failed = code != (_TERMINATED if step.interrupt_at else 0)
+            note = f", exit code {code}" if failed else ""
             _progress(f"{self.label}: {number} of {len(steps)}, {step.name}, {seconds:.1f} s{note}")
+            if failed and self.must_succeed:
+                stop.set()
 
     def failures(self, steps: Sequence[Step]) -> Iterator[str]:
         """Steps with another exit code than expected, with the end of their stderr."""
         for number, step in enumerate(steps, 1):
             stem = self.printed / f"{number:02}_{step.name.replace(' ', '_')}"
+            if not stem.with_suffix(".code").exists():
+                return
             code = stem.with_suffix(".code").read_text().strip()
             if code != str(_TERMINATED if step.interrupt_at else 0):
                 stderr = (self.folder / "stderr" / f"{stem.name}.txt").read_text().splitlines()[-8:]
@@ -121,7 +134,8 @@ def compare_versions(settings: CompareVersionsSettings, root: Path) -> None:
     """
     start = time.monotonic()
     with _folder(settings.keep) as folder:
-        before = Version("before", folder / "before", _checkout(root, settings.before, folder / "before" / "code"))
+        old_code = _checkout(root, settings.before, folder / "before" / "code")
+        before = Version("before", folder / "before", old_code, must_succeed=True)
         after = Version("after", folder / "after", _checkout(root, settings.after, folder / "after" / "code"))
         _progress("makes toy data")
         toys = folder / "toys"
@@ -214,8 +228,9 @@ def _require_success(version: Version, steps: Sequence[Step]) -> None:
 
 def _run_side_by_side(work: Iterable[tuple[Version, Sequence[Step]]]) -> None:
     """Run the steps of each version in order, the versions at the same time."""
+    stop = threading.Event()
     with ThreadPoolExecutor() as pool:
-        for running in [pool.submit(version.run, steps) for version, steps in work]:
+        for running in [pool.submit(version.run, steps, stop) for version, steps in work]:
             running.result()
 
 

@@ -79,12 +79,12 @@ def _colours(toys: Path, name: str) -> tuple[str, ...]:
 
 def _pool_steps(toys: Path, recipes: Sequence[str]) -> list[Step]:
     train = ("finetune.py", *_colours(toys, "toys"), *_TRAIN)
-    interrupted = (*train, "--i", "7", "--loss-fn", "LabelSmoothingLoss", "--epochs", "80", "--save-minutes", "0")
+    interrupted = (*train, "--i", "7", "--loss-fn", "BCEWithLogitsLoss", "--epochs", "80", "--save-minutes", "0")
     others = [recipe for recipe in recipes if recipe not in (*_TOGETHER, *_OF_TWO)]
     sgd = ("--optimizer", "sgd", "--loss-fn", "FocalLoss", "--augmentation", "base", "--oversample", "red=2")
     lamb = ("--optimizer", "lamb", "--loss-fn", "ContrastiveLoss", "--aug", "rand-m9-n2", "--sampler", "balanced")
-    adam = ("--optimizer", "adam", "--loss-fn", "F1Loss", "--augmentation", "none", "--class-weights", "auto")
-    momentum = ("--optimizer", "momentum", "--loss-fn", "BCEWithLogitsLoss", "--augmentation", "randaugment")
+    adam = ("--optimizer", "adam", "--loss-fn", "CrossEntropyLoss", "--augmentation", "none", "--class-weights", "auto")
+    momentum = ("--optimizer", "momentum", "--loss-fn", "F1Loss", "--augmentation", "randaugment")
     return [
         _step("list recipes", "main.py", "--list-recipes"),
         _step("finetune random", "finetune.py", *_colours(toys, "toys"), *_RANDOM, "--i", "0-2"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,19 @@ def test_changed_speed_is_not_compared(folders: tuple[Path, Path]) -> None:
     (folders[1] / "printed.stdout").write_text(PRINTED.replace("  95", "9999").replace("12.3 s", "1.5 s"))
     (folders[1] / "settings.yaml").write_text("lr: 0.1\nversions:\n  torch: '3'\n")
     assert not compared(folders).findings
+
+
+def test_random_names_are_not_compared(folders: tuple[Path, Path]) -> None:
+    for folder in folders:
+        (folder / ".locks").mkdir()
+        (folder / ".locks" / "place").write_text(folder.name)
+        with zipfile.ZipFile(folder / "exported.pt2", "w") as archive:
+            archive.writestr("archive/.data/serialization_id", folder.name)
+            archive.writestr("archive/model.json", json.dumps({"stack_trace": folder.name, "nodes": [1, 2]}))
+    assert not compared(folders).findings
+    with zipfile.ZipFile(folders[1] / "exported.pt2", "a") as archive:
+        archive.writestr("archive/weights/0", b"1")
+    assert only_finding(folders).place == "members"
 
 
 def test_added_key_of_a_log(folders: tuple[Path, Path]) -> None:
