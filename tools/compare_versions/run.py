@@ -1,5 +1,6 @@
 """Runs two versions of the repository side by side on toy data and reports what differs."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -180,9 +181,7 @@ def _work_on_old_runs(before: Version, after: Version, toys: Path, result: Compa
     soups = [path for path in sorted(before.work.glob("runs/*/models/*.safetensors")) if _is_soup(path)]
     for path in soups:
         _change_last_byte(rebuilt.work / path.relative_to(before.work))
-    for path in _predictions(again.work):  # So that they are predicted again, by models whose logits are not kept.
-        path.unlink()
-    for path in again.work.glob("runs/mask/logits/*.npy"):
+    for path in _to_predict_again(again.work):
         path.unlink()
     repeated = steps_on_old_runs(toys, short=short)
     rebuilding = [rebuild_step([path.relative_to(before.work).as_posix() for path in soups])]
@@ -196,10 +195,13 @@ def _work_on_old_runs(before: Version, after: Version, toys: Path, result: Compa
     compare_folders(before.work, again.work, result, title=f"{_OLD_RUNS}repeated, ", paths=paths)
 
 
-def _predictions(work: Path) -> list[Path]:
-    """Tables that the repeated steps predict again."""
-    names = ("soft_voting", "weighted_ensemble", "joined", "toys_greedy_soup", "mask0_epochs3", "mask1_epochs3")
-    return [path for path in work.glob("runs/*/output/*.csv") if path.stem in names]
+def _to_predict_again(work: Path) -> list[Path]:
+    """Files that the repeated steps must write again: tables of predictions, and test logits of two fine-tunes."""
+    stems = {"soft_voting", "weighted_ensemble", "joined", "toys_greedy_soup", "mask0_epochs3", "mask1_epochs3"}
+    tables = [path for path in work.glob("runs/*/output/*.csv") if path.stem in stems]
+    models = [path for path in work.glob("runs/*/models/*.safetensors") if path.stem in stems - {"toys_greedy_soup"}]
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in models]
+    return tables + [path for digest in hashes for path in work.glob(f"runs/*/logits/{digest[:16]}-test-*.npy")]
 
 
 def _is_soup(path: Path) -> bool:
