@@ -84,7 +84,7 @@ class Version:
             if stop.is_set():
                 return
             start = time.monotonic()
-            code = self._run_step(step, f"{number:02}_{step.name.replace(' ', '_')}")
+            code = self._run_step(step, f"{number:02}_{step.name.replace(' ', '_')}", stop)
             seconds = time.monotonic() - start
             failed = code != (_TERMINATED if step.interrupt_at else 0)
             note = f", exit code {code}" if failed else ""
@@ -103,21 +103,16 @@ class Version:
                 stderr = (self.folder / "stderr" / f"{stem.name}.txt").read_text().splitlines()[-8:]
                 yield "\n    ".join([f"{step.name}: exit code {code}: {' '.join(step.arguments)}", *stderr])
 
-    def _run_step(self, step: Step, stem: str) -> int:
+    def _run_step(self, step: Step, stem: str, stop: threading.Event) -> int:
         """Run one step; its stderr (progress, with speeds) is kept apart and not compared."""
         errors = self.folder / "stderr" / f"{stem}.txt"
         errors.parent.mkdir(exist_ok=True)
         command = [sys.executable, str(self.code / step.arguments[0]), *step.arguments[1:]]
         with (self.printed / f"{stem}.stdout").open("wb") as stdout, errors.open("wb") as stderr:
             process = subprocess.Popen(command, cwd=self.work, env=self.environment, stdout=stdout, stderr=stderr)
-            try:
-                if step.interrupt_at:
-                    _terminate_at(process, self.work / step.interrupt_at)
-                code = process.wait(timeout=_LIMIT_SECONDS)
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
+            if step.interrupt_at:
+                _terminate_at(process, self.work / step.interrupt_at, stop)
+            code = _exit_code_of(process, stop)
         (self.printed / f"{stem}.code").write_text(f"{code}\n")
         return code
 
@@ -232,13 +227,27 @@ def _run_side_by_side(work: Iterable[tuple[Version, Sequence[Step]]]) -> None:
     """Run the steps of each version in order, the versions at the same time."""
     stop = threading.Event()
     with ThreadPoolExecutor() as pool:
-        for running in [pool.submit(version.run, steps, stop) for version, steps in work]:
-            running.result()
+        try:
+            for running in [pool.submit(version.run, steps, stop) for version, steps in work]:
+                running.result()
+        finally:  # After Ctrl-C, too: the pool waits for its threads, and they for their processes.
+            stop.set()
 
 
-def _terminate_at(process: subprocess.Popen[bytes], path: Path) -> None:
+def _exit_code_of(process: subprocess.Popen[bytes], stop: threading.Event) -> int:
+    """Wait for a process and return its exit code; one that takes too long, or is not needed any more, is ended."""
+    deadline = time.monotonic() + _LIMIT_SECONDS
+    while True:
+        try:
+            return process.wait(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            if stop.is_set() or time.monotonic() > deadline:
+                process.kill()
+
+
+def _terminate_at(process: subprocess.Popen[bytes], path: Path, stop: threading.Event) -> None:
     """Send SIGTERM as soon as a file has content; a process that ends by itself is left alone."""
-    while process.poll() is None:
+    while process.poll() is None and not stop.is_set():
         if path.is_file() and path.stat().st_size:
             process.send_signal(signal.SIGTERM)
             return
