@@ -21,6 +21,9 @@ class Step:
     """SIGTERM as soon as this file of the working folder has a line; the exit code is then 143."""
 
 
+_REPORT = Step("report", ("main.py", "--name", "toys", "--eval-individual-models", "--report", "--plot"))
+
+
 def steps_for(toys: Path, recipes: Sequence[str]) -> list[Step]:
     """All steps.
 
@@ -34,6 +37,7 @@ def steps_for(toys: Path, recipes: Sequence[str]) -> list[Step]:
         *_factor_steps(toys),
         *_foreign_steps(toys),
         *_tool_steps(toys),
+        _REPORT,
     ]
 
 
@@ -48,9 +52,10 @@ def short_steps_for(toys: Path) -> list[Step]:
 
 def steps_on_old_runs(toys: Path, *, short: bool) -> list[Step]:
     """Steps that the newer version repeats in a copy of the older version's folder: they must change nothing."""
-    wanted = {"finetune random", "score and soup", "vote soft"}
-    if not short:
+    wanted = {"finetune random", "vote soft", "score and soup" if short else "report"}
+    if not short:  # The search comes after the fine-tunes, as in all steps: the run last trained is the same.
         wanted |= {
+            "search",
             "predict",
             "vote weighted",
             "validate",
@@ -79,7 +84,8 @@ def _colours(toys: Path, name: str) -> tuple[str, ...]:
 
 def _pool_steps(toys: Path, recipes: Sequence[str]) -> list[Step]:
     train = ("finetune.py", *_colours(toys, "toys"), *_TRAIN)
-    interrupted = (*train, "--i", "7", "--loss-fn", "BCEWithLogitsLoss", "--epochs", "80", "--save-minutes", "0")
+    interrupted = (*train, "--i", "7", "--loss-fn", "BCEWithLogitsLoss", "--epochs", "80")
+    interrupted += ("--lr", "1e-5", "--save-minutes", "0")
     others = [recipe for recipe in recipes if recipe not in (*_TOGETHER, *_OF_TWO)]
     sgd = ("--optimizer", "sgd", "--loss-fn", "FocalLoss", "--augmentation", "base", "--oversample", "red=2")
     lamb = ("--optimizer", "lamb", "--loss-fn", "ContrastiveLoss", "--aug", "rand-m9-n2", "--sampler", "balanced")
