@@ -36,6 +36,9 @@ IGNORED_FILES = {
 }
 """Ends of names of files and archive members whose contents are not compared, and why."""
 
+HASH_OF = "<hash of "
+"""How a replaced hash of a checkpoint begins; the checkpoint's name follows."""
+
 _DURATION = re.compile(r"\d[\d,.]*\s*(?:images/s|ms|s|seconds?|minutes?|MB|MiB|GiB)\b")
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 _LENGTH = 160
@@ -75,7 +78,8 @@ def differences(before: Any, after: Any, file: str, place: str, rewrites: tuple[
     elif isinstance(before, list) and isinstance(after, list):
         if len(before) != len(after):
             yield Finding("difference", file, f"{place}: length", str(len(before)), str(len(after)))
-        for index, (old_item, new_item) in enumerate(zip(before, after, strict=False)):
+        lists = _in_order_of_names(before, rewrites[0]), _in_order_of_names(after, rewrites[1])
+        for index, (old_item, new_item) in enumerate(zip(*lists, strict=False)):
             yield from differences(old_item, new_item, file, f"{place}[{index}]", rewrites)
     elif isinstance(before, str) and isinstance(after, str):
         nested = _as_json(before), _as_json(after)
@@ -149,6 +153,13 @@ def shown(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = " ".join(text.split())
     return text if len(text) <= _LENGTH else f"{text[: _LENGTH - 1]}…"
+
+
+def _in_order_of_names(items: list[Any], rewrite: Rewrite) -> list[Any]:
+    """Sort a list that holds nothing but hashes of checkpoints by the checkpoints' names: its order is the hashes'."""
+    if all(isinstance(item, str) and rewrite(item).startswith(HASH_OF) for item in items):
+        return sorted(items, key=rewrite)
+    return items
 
 
 def _as_json(text: str) -> Any:

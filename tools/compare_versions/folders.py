@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from tools.compare_versions.fields import (
+    HASH_OF,
     IGNORED_FILES,
     Finding,
     Rewrite,
@@ -123,7 +124,7 @@ def rewrite_for(folder: Path, paths: Mapping[str, str]) -> Rewrite:
     hashes: dict[str, str] = {}
     for path in sorted(folder.rglob("*.safetensors")):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:_SHORT_HASH]
-        hashes.setdefault(digest, f"<hash of {path.stem}>")
+        hashes.setdefault(digest, f"{HASH_OF}{path.stem}>")
 
     def rewrite(text: str) -> str:
         for old, new in paths.items():

@@ -38,7 +38,7 @@ def write_model(path: Path, weights: list[float], summary: str = "kept 2 of 3") 
 def write_results(folder: Path) -> Path:
     """One file of each kind."""
     write_model(folder / "models" / "soup.safetensors", [1.0, 2.0])
-    hashed = hashlib.sha256((folder / "models" / "soup.safetensors").read_bytes()).hexdigest()
+    hashed = hash_of(folder / "models" / "soup.safetensors")
     np.save(folder / f"{hashed[:16]}-val.npy", np.arange(3.0))
     write_log(folder, [*LOG, {"sha256": hashed, "val": 0.5}])
     (folder / "table.csv").write_text(TABLE)
@@ -51,6 +51,10 @@ def write_results(folder: Path) -> Path:
     Image.fromarray(np.zeros((2, 2, 3), dtype=np.uint8)).save(folder / "figure.png")
     (folder / "lock").write_bytes(b"")
     return folder
+
+
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_log(folder: Path, lines: list[dict[str, Any]]) -> None:
@@ -117,7 +121,7 @@ def test_sentence_of_a_card_changes_no_name_of_a_cached_array(folders: tuple[Pat
     """The card's sentence changes the checkpoint's hash, hence names and fields that hold the hash."""
     model = folders[1] / "models" / "soup.safetensors"
     write_model(model, [1.0, 2.0], summary="2 of 3 models kept")
-    hashed = hashlib.sha256(model.read_bytes()).hexdigest()
+    hashed = hash_of(model)
     array = next(folders[1].glob("*.npy"))
     array.rename(folders[1] / f"{hashed[:16]}-val.npy")
     write_log(folders[1], [*LOG, {"sha256": hashed, "val": 0.5}])
@@ -261,6 +265,24 @@ def test_pictures_are_listed_and_do_not_fail(folders: tuple[Path, Path]) -> None
     assert result.equal
     assert result.findings == [Finding("picture", "figure.png", "pixels", "25% of the pixels", "are drawn otherwise")]
     assert "Pictures that differ (they hold words: look at them): 1" in report_lines(result, "a against b")
+
+
+def test_lists_of_hashes_are_in_the_order_of_the_hashes(folders: tuple[Path, Path]) -> None:
+    """A card's sentence changes the checkpoint's hash, hence its place in a sorted list of hashes."""
+    for folder in folders:
+        write_model(folder / "models" / "other.safetensors", [3.0])
+    other = hash_of(folders[0] / "models" / "other.safetensors")
+    first = [hash_of(folder / "models" / "soup.safetensors") < other for folder in folders]
+    words = 0
+    while first[0] == first[1]:
+        words += 1
+        write_model(folders[1] / "models" / "soup.safetensors", [1.0, 2.0], summary="kept 2 of 3" + " or so" * words)
+        first[1] = hash_of(folders[1] / "models" / "soup.safetensors") < other
+    for folder in folders:
+        members = sorted(hash_of(path) for path in (folder / "models").iterdir())
+        write_log(folder, [{"members": members}, {"members": [*members, "more"]}])
+    places = [finding.place for finding in compared(folders).findings if finding.file == "log.jsonl"]
+    assert places == ["line 2.members[0]", "line 2.members[1]"]
 
 
 def test_paths_of_each_side_are_replaced(folders: tuple[Path, Path]) -> None:
