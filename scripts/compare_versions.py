@@ -7,12 +7,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from soups.cli import flags as cli
+from soups.cli import outcome
 from tools.compare_versions.settings import CompareVersionsSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run both versions, compare, and return the exit code."""
-    return cli.run(CompareVersionsSettings, command, argv)
+    return outcome.run(CompareVersionsSettings, command, argv)
 
 
 def command(given: cli.ParsedSettings[CompareVersionsSettings]) -> None:
