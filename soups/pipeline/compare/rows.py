@@ -14,7 +14,7 @@ from soups.ensembles import RULES
 from soups.ensembles.selection import select_models
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import append_if_new, pool_paths, result_line
-from soups.pipeline.score.votes import best_single
+from soups.pipeline.score.votes import best_single, vote
 from soups.pipeline.soup.make import SoupRequest
 from soups.pipeline.soup.pool import pool_key
 from soups.recipes.registry import RECIPES
