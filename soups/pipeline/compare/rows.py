@@ -69,16 +69,16 @@ def rows_of_run(context: RunContext, crossfitted: Mapping[str, float] | None = N
                 crossfitted=crossfitted.get(f"{recipe}_soup") if current else None,
             )
         )
-    for vote in _votes_of_run(context, best, pool):
-        outputs = evaluate_vote(context, vote)
+    for spec in _votes_of_run(context, best, pool):
+        outputs = evaluate_vote(context, spec)
         found.append(
             ComparisonRow(
-                vote.label,
+                spec.label,
                 outputs,
-                shares=not RULES[vote.rule].gives_probabilities,
-                models=len(vote.paths),
-                note=_vote_note(vote, len(pool_paths(context.run))),
-                crossfitted=crossfitted.get(vote.key),
+                shares=not RULES[spec.rule].gives_probabilities,
+                models=len(spec.paths),
+                note=_vote_note(spec, len(pool_paths(context.run))),
+                crossfitted=crossfitted.get(spec.key),
             )
         )
     return found

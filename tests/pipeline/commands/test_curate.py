@@ -133,5 +133,5 @@ def test_images_that_cannot_be_read_are_named_or_left_out(folders: Path, tiny_cl
 
 def test_the_benchmark_in_its_short_form(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--pool", "300", "--target", "50", "--features", "16", "--count", "20", "--repeats", "1"]
-    assert script("bench_curate").main(arguments) == 0
+    assert script("benchmarks/curate").main(arguments) == 0
     assert "the same 20 of 20 images" in capsys.readouterr().out
