@@ -1,6 +1,7 @@
 # Sourced by training.sh and scripts/test.sh: leaves `python` with all that pyproject.toml asks for.
 #   source scripts/setup.sh          what the toolkit needs
-#   source scripts/setup.sh test     and what its checks need
+#   source scripts/setup.sh test     also what the first tier of its checks needs
+#   source scripts/setup.sh all      also what all checks need
 # An active environment that has the packages is used as it is; else .venv is, and is made where it is missing.
 
 soups_has_packages() { # PYTHON [EXTRA]
@@ -10,8 +11,16 @@ from importlib.metadata import version
 
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
-wanted = project["dependencies"] + (project["optional-dependencies"][sys.argv[1]] if sys.argv[1] else [])
-for requirement in wanted:
+extras = project["optional-dependencies"]
+
+
+def expanded(requirements):
+    for requirement in requirements:
+        own = re.fullmatch(r"soups\[(.*)\]", requirement)
+        yield from expanded(sum((extras[name] for name in own[1].split(",")), [])) if own else [requirement]
+
+
+for requirement in expanded(project["dependencies"] + (extras[sys.argv[1]] if sys.argv[1] else [])):
     version(re.match(r"[\w.-]+", requirement)[0])
 PYTHON
 }

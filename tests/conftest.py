@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,14 @@ TINY_CLIP = {
     "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the second tier unless `scripts/test.sh --all` runs it."""
+    if not os.environ.get("SOUPS_ALL"):
+        for item in items:
+            if item.get_closest_marker("second_tier"):
+                item.add_marker(pytest.mark.skip(reason="second tier: bash scripts/test.sh --all"))
 
 
 @pytest.fixture(autouse=True)

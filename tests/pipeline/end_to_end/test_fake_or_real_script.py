@@ -10,6 +10,8 @@ import pytest
 
 from tests.pipeline.answerer import ROOT, Answerer
 
+pytestmark = pytest.mark.second_tier
+
 SMALLER = {
     "make_generated_digits.py": {"--image-size": "16", "--val-writers": "2", "--test-writers": "2"},
     "finetune.py": {"--epochs": "1", "--patience": "1", "--image-size": "16", "--limit": "40"},

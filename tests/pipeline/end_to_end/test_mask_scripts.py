@@ -9,6 +9,8 @@ import pytest
 
 from tests.pipeline.answerer import ROOT, Answerer
 
+pytestmark = pytest.mark.second_tier
+
 SMALLER = {
     "make_faces.py": {"--train-people": "20", "--test-people": "4", "--jobs": "1"},
     "finetune.py": {"--i": "0-1", "--epochs": "1", "--jobs": "1", "--model": "", "--patience": "1"},

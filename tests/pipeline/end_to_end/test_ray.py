@@ -14,6 +14,8 @@ import inference
 import main
 from tests.toy_runs import Desk
 
+pytestmark = pytest.mark.second_tier
+
 if importlib.util.find_spec("ray") is None and not os.environ.get("CI"):
     pytest.skip("Ray is not installed", allow_module_level=True)
 

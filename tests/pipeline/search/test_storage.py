@@ -28,6 +28,8 @@ from soups.pipeline.search.trials import Trials, open_trials
 from tests.pipeline.search.test_trials import propose
 from tests.pipeline.searching import ONE_RATE, SearchBench, started
 
+pytestmark = pytest.mark.second_tier
+
 PLACES = ("/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb", "/opt/homebrew/opt/postgresql*/bin/initdb")
 
 

@@ -20,6 +20,8 @@ from soups.pipeline.train import distributed as in_group
 from soups.runtime.process_group import ProcessGroup
 from tests.toy_runs import Desk
 
+pytestmark = pytest.mark.second_tier
+
 ROOT = Path(__file__).parents[3]
 LAUNCH = [
     *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"),

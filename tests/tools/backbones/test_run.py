@@ -20,6 +20,8 @@ from soups.models.timm import names as timm_names
 from tools.backbones import run as backbones
 from tools.backbones.settings import BACKBONES
 
+pytestmark = pytest.mark.second_tier
+
 SMALL = {
     "baseline": "baseline widths=[4,6,8]",
     "vgg": "timm:vgg11 mlp_ratio=0.01",

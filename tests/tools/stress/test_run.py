@@ -16,7 +16,7 @@ from tools.stress.settings import TortureSettings
 
 ROOT = Path(__file__).parents[3]
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [pytest.mark.second_tier, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 
 def needs_strace() -> None:
