@@ -1,4 +1,4 @@
-"""Toys shared by all tests: tiny images whose classes are colours, and a tiny CLIP in open_clip's folder format."""
+"""Fixtures for all tests: tiny images whose classes are colours, and a tiny CLIP in open_clip's folder format."""
 
 import gc
 import json
@@ -30,14 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _heard_notices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `caplog` hear the toolkit's notices, whatever a command run earlier in this process set up."""
+    """Let `caplog` record the package's notices, whatever logging an earlier command of this process set up."""
     monkeypatch.setattr(logging.getLogger("soups"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("soups"), "level", logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees what another one, or the user, has cached."""
+    """Give each session its own cache and an environment without SageMaker variables."""
     monkeypatch.setenv("SOUPS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     for variable in ("SM_CHANNEL_TRAIN", "SM_MODEL_DIR", "SM_CHANNEL_MODEL", "SM_CHANNEL_EVAL"):
         monkeypatch.delenv(variable, raising=False)
@@ -45,7 +45,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 def make_image(path: Path, colour: tuple[int, int, int], generator: np.random.Generator, noise: int = 60) -> None:
-    """A noisy 20 × 18 picture of one colour."""
+    """Write a noisy 20 × 18 image of one colour."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def make_image(path: Path, colour: tuple[int, int, int], generator: np.random.Ge
 
 
 def make_data(root: Path, people: int = 4, test_people: int = 2, seed: int = 0) -> Path:
-    """`train/<colour>/p<person>_<n>.png`, `test/…` and two shift sets; groups are people."""
+    """Write `train/<colour>/p<person>_<n>.png`, `test/…` and two shift sets; groups are persons."""
     generator = np.random.default_rng(seed)
     for name, colour in COLOURS.items():
         for person in range(people + test_people):
@@ -71,13 +71,13 @@ def make_data(root: Path, people: int = 4, test_people: int = 2, seed: int = 0) 
 
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of toy images, not to be changed."""
+    """Folder of toy images; read-only."""
     return make_data(tmp_path_factory.mktemp("toys") / "colours")
 
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A CLIP with random weights as a folder that open_clip loads, not to be changed."""
+    """A CLIP with random weights as a folder that open_clip loads; read-only."""
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -94,7 +94,7 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     save_file(
         {key: value.contiguous() for key, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
     )
-    # Accelerate looks for rubbish after each fine-tune; among all that is loaded that takes longer than toys.
+    # Accelerate collects garbage after each fine-tune; among all loaded objects that takes longer than a toy fine-tune.
     gc.freeze()
     yield folder
     gc.unfreeze()

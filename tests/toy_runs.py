@@ -1,4 +1,4 @@
-"""The desk: a working folder with a finished toy run, and what tests ask of it."""
+"""Fixtures with finished toy runs: fine-tunes of colours, runs on factors, and a search."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from tests.pipeline.searching import SPACE, SearchBench, quick_processes, withou
 
 
 class Desk:
-    """A folder to work in, with the toy run in it, and the commands."""
+    """A working folder with the toy run, and its commands."""
 
     def __init__(self, folder: Path, data: Path, clip: Path) -> None:
         self.folder, self.data, self.clip = folder, data, clip
@@ -35,11 +35,11 @@ class Desk:
         self.training = ["--epochs", "2", "--lr", "1e-3", "--batch-size", "8"]
 
     def finetune(self, *arguments: str) -> int:
-        """The exit code of finetune.py with the toy run's flags and more."""
+        """Return the exit code of finetune.py with the toy run's flags and more."""
         return finetune.main([*self.flags, *self.training, *arguments])
 
     def contents(self) -> dict[str, tuple[int, bytes]]:
-        """Every file with its time and bytes, except figures, which say the same when drawn again."""
+        """Return every file with its time and bytes, without figures and locks, which commands write again."""
         return {
             path.relative_to(self.folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
             for path in sorted(self.folder.rglob("*"))
@@ -47,13 +47,13 @@ class Desk:
         }
 
     def log(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a log of the run."""
+        """Return the lines of a log of the run."""
         return [json.loads(line) for line in (self.run / "logs" / name).read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> Iterator[Desk]:
-    """Three fine-tunes, evaluated, souped, voted and compared, in a working folder of their own."""
+    """Three fine-tunes, evaluated, with soups, votes and the comparison, in a folder of their own; read-only."""
     folder = tmp_path_factory.mktemp("desk")
     desk = Desk(folder, toy_data, tiny_clip)
     with pytest.MonkeyPatch.context() as patch:
@@ -70,7 +70,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Pa
 
 @pytest.fixture
 def copy_of(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A copy of the desk that a test may change."""
+    """A copy of `desk` that a test may change."""
     shutil.copytree(desk.folder, tmp_path / "desk")
     monkeypatch.chdir(tmp_path / "desk")
     return Desk(tmp_path / "desk", desk.data, desk.clip)
@@ -78,7 +78,7 @@ def copy_of(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk
 
 @pytest.fixture
 def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """What was printed, in one line, where no traceback may be."""
+    """Return a function that gives the printed text in one line and checks that it has no traceback."""
 
     def read() -> str:
         captured = capsys.readouterr()
@@ -89,7 +89,7 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
 
 
 class _Threads(ThreadPoolExecutor):
-    """A `launch.Crew` in this process."""
+    """A `WorkerPool` of threads in this process."""
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
         return super().submit(call_catching, function, *arguments, **options)
@@ -97,11 +97,11 @@ class _Threads(ThreadPoolExecutor):
 
 @pytest.fixture
 def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Costs are measured in this process, because starting one for each network takes seconds."""
+    """Measure costs in this process, because starting one for each network takes seconds."""
     monkeypatch.setattr(costs, "WorkerPool", _Threads)
 
 
-# Labels made of factors
+# Runs on labels with factors
 
 SKIN = {"male": (200, 80, 60), "female": (60, 90, 210)}
 CLOTH = {"incorrect_mask": (230, 230, 90), "normal": (90, 60, 40)}
@@ -109,7 +109,7 @@ AGES = (22, 25, 41, 44, 66, 70)
 
 
 def portrait(path: Path, gender: str, photo: str, age: int, generator: np.random.Generator) -> None:
-    """Gender is the colour above, the mask the one below, age how light it is."""
+    """Write an image: the upper colour is the gender, the lower the mask, the brightness the age."""
     pixels = np.empty((32, 24, 3))
     pixels[:16], pixels[16:] = SKIN[gender], CLOTH.get(photo, (70, 220, 120))
     pixels *= 0.45 + age / 130
@@ -171,25 +171,25 @@ def studio(tmp_path_factory: pytest.TempPathFactory, faces: Path, tiny_clip: Pat
 
 @pytest.fixture
 def there(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
-    """The studio, in its folder; nothing but output may be written."""
+    """`studio` with its folder as the working folder; only output may be written."""
     monkeypatch.chdir(studio.folder)
     return studio
 
 
 @pytest.fixture
 def copied(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
-    """A copy that may be changed."""
+    """A copy of `studio` that a test may change."""
     shutil.copytree(studio.folder, tmp_path / "studio")
     monkeypatch.chdir(tmp_path / "studio")
     return Studio(tmp_path / "studio", studio.data, studio.clip)
 
 
-# A search
+# Runs of a search
 
 
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> SearchBench:
-    """A search of three trials by log-loss, without figures; not to be changed."""
+    """A search of three trials by log-loss, without figures; read-only."""
     folder = tmp_path_factory.mktemp("searched")
     flags = [
         *("--name", "toys", "--data-location", str(toy_data), "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5"),
@@ -207,7 +207,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip
 
 @pytest.fixture
 def bench(searched: SearchBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchBench:
-    """A copy that a test may change; no figures."""
+    """A copy of `searched` that a test may change, without figures."""
     shutil.copytree(searched.folder, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     without_figures(monkeypatch)
@@ -216,12 +216,12 @@ def bench(searched: SearchBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def fresh(bench: SearchBench) -> SearchBench:
-    """The run as it is before the first trial."""
+    """The run of `bench` as it is before the first trial."""
     bench.forget()
     return bench
 
 
 @pytest.fixture(scope="session")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> ForkServerContext:
-    """Processes that find loaded what takes seconds to load."""
+    """Processes that start with the slow libraries loaded."""
     return quick_processes(tmp_path_factory.getbasetemp() / "cache")

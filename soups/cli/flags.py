@@ -32,7 +32,7 @@ def _parse_flag(words: list[str]) -> bool:
     raise ValueError("expected True or False, or the flag alone")
 
 
-# A switch that works bare (`--strict`) and with a value (`--strict True`).
+# A switch that takes no value (`--strict`) or one (`--strict True`).
 Flag = tyro.conf.FlagConversionOff[
     Annotated[
         bool,
@@ -49,12 +49,12 @@ Flag = tyro.conf.FlagConversionOff[
 
 @dataclass(frozen=True)
 class ParsedSettings(Generic[Settings]):
-    """Validated settings, and the names of those that the user gave (by flag, file or environment)."""
+    """Validated settings, and the names of those that the user gave by flag, file or environment."""
 
     settings: Settings
     names: frozenset[str]
     config: Config | None = None
-    """What a file gave of them, where one was named; without what flags said instead."""
+    """Settings from `--config`, without those that a flag overrides; None without a file."""
 
 
 def parse(
@@ -66,14 +66,14 @@ def parse(
         UsageError: an unknown key or a value of the wrong kind in the file or the environment.
         SystemExit: 2 for an unknown flag or a wrong value on the command line.
     """
-    groups = _flat_fields(settings_class)
+    group_of = _flat_fields(settings_class)
     from_environment = {
         name: os.environ[variable] for variable, name in environment.items() if os.environ.get(variable)
     }
     arguments, path, section = take_config(arguments)
-    config = read_config(path, section, groups) if path else None
+    config = read_config(path, section, group_of) if path else None
     given = {**from_environment, **(config.values if config else {})}
-    defaults = _build(settings_class, groups, given, config)
+    defaults = _build_settings(settings_class, group_of, given, config)
     parsed = tyro.cli(
         settings_class,
         args=arguments,
@@ -84,12 +84,12 @@ def parse(
     )
     flags = {token[2:].split("=")[0].replace("-", "_") for token in arguments if token.startswith("--")}
     return ParsedSettings(
-        parsed, frozenset(set(given) | (flags & set(groups))), config.without(flags) if config else None
+        parsed, frozenset(set(given) | (flags & set(group_of))), config.without(flags) if config else None
     )
 
 
 def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:
-    """Setting → the field of `settings_class` that groups it, or None where it is a field itself."""
+    """Return setting → the field of `settings_class` that groups it; None where it is a field itself."""
     fields: dict[str, str | None] = {}
     for name, field in settings_class.model_fields.items():
         kind = field.annotation
@@ -100,33 +100,33 @@ def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:
     return fields
 
 
-def _build(
-    settings_class: type[Settings], groups: Mapping[str, str | None], given: Mapping[str, Any], config: Config | None
+def _build_settings(
+    settings_class: type[Settings], group_of: Mapping[str, str | None], given: Mapping[str, Any], config: Config | None
 ) -> Settings:
     nested: dict[str, Any] = {}
     for name, value in given.items():
-        group = groups[name]
+        group = group_of[name]
         owner = settings_class if group is None else settings_class.model_fields[group].annotation
         assert owner is not None
-        if isinstance(value, str) and _takes_any_number(owner.model_fields[name].annotation):
-            value = (value,)  # As a flag does, whose one value needs no brackets either.
+        if isinstance(value, str) and _is_list(owner.model_fields[name].annotation):
+            value = (value,)  # A list of one value needs no brackets, as on the command line.
         (nested if group is None else nested.setdefault(group, {}))[name] = value
     try:
         return settings_class.model_validate(nested)
     except ValidationError as error:
-        raise _explained(error.errors()[0], groups, config) from error
+        raise _error_of_pydantic(error.errors()[0], group_of, config) from error
 
 
-def _takes_any_number(annotation: Any) -> bool:
-    """Whether a setting is a list of any length, or None."""
+def _is_list(annotation: Any) -> bool:
+    """Return whether a setting is a list of any length, or None."""
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return str not in kinds and any(get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis for kind in kinds)
 
 
-def _explained(error: Any, groups: Mapping[str, str | None], config: Config | None) -> UsageError:
-    """What pydantic found wrong first, with the place where it was given."""
-    name = next((str(part) for part in reversed(error["loc"]) if part in groups), None)
-    if name is None:  # Settings that contradict each other; the message names them.
+def _error_of_pydantic(error: Any, group_of: Mapping[str, str | None], config: Config | None) -> UsageError:
+    """Return pydantic's first error as a message with the place of the value."""
+    name = next((str(part) for part in reversed(error["loc"]) if part in group_of), None)
+    if name is None:  # Contradicting settings; pydantic's message names them.
         where = str(config.path) if config else "settings from the environment"
         return UsageError(f"{where}: {error['msg'].removeprefix('Value error, ')}")
     in_file = config is not None and name in config.lines
