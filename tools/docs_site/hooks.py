@@ -1,0 +1,83 @@
+"""Hooks of mkdocs: pages that are made at build time (flags of every command, modules of every room)."""
+
+import ast
+import inspect
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tools.docs_site.commands import COMMANDS, DocumentedCommand
+from tools.docs_site.flags import flag_tables
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACEHOLDER = "<!-- list of commands -->"
+
+
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
+    """Add the generated pages."""
+    from mkdocs.structure.files import File
+
+    for path, text in generated_pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Fill in the list of commands on the first page of the reference."""
+    return markdown.replace(PLACEHOLDER, command_list()) if page.file.src_uri == "reference/index.md" else markdown
+
+
+def generated_pages() -> dict[str, str]:
+    """Return the Markdown of each generated page by its path below `docs/`."""
+    pages = {f"reference/commands/{_slug(command)}.md": _command_page(command) for command in COMMANDS}
+    return {**pages, "reference/rooms.md": _rooms_page()}
+
+
+def command_list() -> str:
+    """Return a table of all commands with links to their pages."""
+    rows = ["| command | file | |", "| --- | --- | --- |"]
+    for command in COMMANDS:
+        summary = inspect.cleandoc(command.settings().__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        summary = summary.replace("<", "&lt;").replace("|", "\\|")
+        name = f"`soups {command.name}`" if command.name else f"`{_slug(command)}`"
+        rows.append(f"| [{name}](commands/{_slug(command)}.md) | `{command.script}` | {summary} |")
+    return "\n".join(rows)
+
+
+def _slug(command: DocumentedCommand) -> str:
+    """Name of the page; two scripts are called `curate.py`, one of them a benchmark."""
+    return command.name or command.script.removeprefix("scripts/").removesuffix(".py").replace("/", "_")
+
+
+def _command_page(command: DocumentedCommand) -> str:
+    settings = command.settings()
+    title = f"soups {command.name}" if command.name else f"python {command.script}"
+    same = f"In the repository: `python {command.script}`.\n\n" if command.name else ""
+    text = inspect.cleandoc(settings.__doc__ or "").replace("<", "&lt;")
+    shared = "`--config FILE.yaml` gives any of these from a file; `--debug` shows the traceback of an error."
+    return f"# {title}\n\n{text}\n\n{same}{shared}\n\n{flag_tables(settings)}\n"
+
+
+def _rooms_page() -> str:
+    parts = [
+        "# Rooms and modules",
+        "First lines of the modules' docstrings. The order of imports: [design](../design.md).",
+    ]
+    folders = sorted({path.parent for path in (ROOT / "soups").rglob("*.py")})
+    for folder in folders:
+        rows = []
+        for path in sorted(folder.glob("*.py")):
+            summary = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+            if path.name != "__init__.py" or folder == ROOT / "soups":
+                summary = " ".join(summary.split()).replace("|", "\\|").replace("<", "&lt;")
+                rows.append(f"| `{path.name}` | {summary} |")
+        if rows:
+            name = folder.relative_to(ROOT).as_posix()
+            parts.append(f"## {name}\n\n| module | |\n| --- | --- |\n" + "\n".join(rows))
+    return "\n\n".join(parts) + "\n"
