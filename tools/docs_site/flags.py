@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import types
 from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
@@ -72,6 +73,16 @@ def _documented(body: ast.ClassDef) -> Iterator[tuple[str, str]]:
             yield statement.target.id, " ".join(str(after.value.value).split())
 
 
+def in_markdown(text: str) -> str:
+    """Return a docstring's text for a table's cell: flags as code, nothing read as HTML, emphasis or a column."""
+    parts = text.replace("|", "\\|").split("`")
+    parts[::2] = [
+        re.sub(r"(?<![\w-])(--[a-z][\w-]*)", r"`\1`", re.sub(r"([*_])", r"\\\1", part.replace("<", "&lt;")))
+        for part in parts[::2]
+    ]
+    return "`".join(parts)
+
+
 def _group(field: FieldInfo) -> type[BaseModel] | None:
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
@@ -85,12 +96,7 @@ def _table(settings: type[BaseModel], fields: list[tuple[str, FieldInfo]] | None
     texts = field_texts(settings)
     rows = ["| flag | value | default | |", "| --- | --- | --- | --- |"]
     for name, field in list(settings.model_fields.items()) if fields is None else fields:
-        text = texts.get(name, "").replace("|", "\\|")
-        # A word such as <id> would be an HTML tag.
-        text = "`".join(
-            part if place % 2 else part.replace("<", "&lt;").replace("*", "\\*")
-            for place, part in enumerate(text.split("`"))
-        )
+        text = in_markdown(texts.get(name, ""))
         flag = f"`--{name.replace('_', '-')}`"
         rows.append(f"| {flag} | {describe_type(field.annotation)} | {_default(field)} | {text} |")
     return "\n".join(rows)

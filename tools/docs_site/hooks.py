@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.docs_site.commands import COMMANDS, DocumentedCommand
-from tools.docs_site.flags import flag_tables
+from tools.docs_site.flags import flag_tables, in_markdown
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -44,7 +44,7 @@ def command_list() -> str:
     rows = ["| command | file | |", "| --- | --- | --- |"]
     for command in COMMANDS:
         summary = inspect.cleandoc(command.settings().__doc__ or "").split("\n\n")[0].replace("\n", " ")
-        summary = summary.replace("<", "&lt;").replace("|", "\\|")
+        summary = in_markdown(summary)
         name = f"`soups {command.name}`" if command.name else f"`{_slug(command)}`"
         rows.append(f"| [{name}](commands/{_slug(command)}.md) | `{command.script}` | {summary} |")
     return "\n".join(rows)
@@ -59,7 +59,7 @@ def _command_page(command: DocumentedCommand) -> str:
     settings = command.settings()
     title = f"soups {command.name}" if command.name else f"python {command.script}"
     same = f"In the repository: `python {command.script}`.\n\n" if command.name else ""
-    text = inspect.cleandoc(settings.__doc__ or "").replace("<", "&lt;")
+    text = in_markdown(inspect.cleandoc(settings.__doc__ or ""))
     shared = "`--config FILE.yaml` gives any of these from a file; `--debug` shows the traceback of an error."
     return f"# {title}\n\n{text}\n\n{same}{shared}\n\n{flag_tables(settings)}\n"
 
@@ -75,7 +75,7 @@ def _rooms_page() -> str:
         for path in sorted(folder.glob("*.py")):
             summary = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
             if path.name != "__init__.py" or folder == ROOT / "soups":
-                summary = " ".join(summary.split()).replace("|", "\\|").replace("<", "&lt;")
+                summary = in_markdown(" ".join(summary.split()))
                 rows.append(f"| `{path.name}` | {summary} |")
         if rows:
             name = folder.relative_to(ROOT).as_posix()

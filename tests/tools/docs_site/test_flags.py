@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from tools.docs_site.flags import describe_type, field_texts, flag_names, flag_tables
+from tools.docs_site.flags import describe_type, field_texts, flag_names, flag_tables, in_markdown
 
 
 class Inner(BaseModel):
@@ -54,3 +54,7 @@ def test_tables_have_own_flags_first() -> None:
 
 def test_names_include_groups() -> None:
     assert flag_names(Outer) == {"--help", "--config", "--debug", "--batch-size", "--name", "--kind", "--bounds"}
+
+
+def test_texts_are_not_read_as_markdown() -> None:
+    assert in_markdown("<a>_<b>_ | `x_y`, see --batch-size") == "&lt;a>\\_&lt;b>\\_ \\| `x_y`, see `--batch-size`"
