@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,15 @@ def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill in the list of commands on the first page of the reference."""
     return markdown.replace(PLACEHOLDER, command_list()) if page.file.src_uri == "reference/index.md" else markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep each flag on one line: browsers break after a hyphen."""
+    return re.sub(r"<code>([^<]*)</code>", lambda found: _with_whole_flags(found[0]), html)
+
+
+def _with_whole_flags(code: str) -> str:
+    return re.sub(r"(?<![\w-])--[a-z][\w-]*", r'<span class="flag">\g<0></span>', code)
 
 
 def generated_pages() -> dict[str, str]:
