@@ -1,6 +1,7 @@
 """Links, anchors and files that pages name, and the length of the README."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_files_that_are_named_exist(page: str) -> None:
     for name in re.findall(r"`([a-z_]+/[\w/]+\.(?:py|sh|yaml))`", text_of(page)):
         if name not in ("soups/a/b.py", "tests/a/test_b.py"):
             assert any((room / name).exists() for room in rooms), f"{page}: {name}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "\n::: " in text_of(page)])
+def test_objects_of_the_reference_exist(page: str) -> None:
+    for path in re.findall(r"^::: (\S+)$", text_of(page), flags=re.M):
+        module, name = path.rsplit(".", 1)
+        assert hasattr(import_module(module), name), f"{page}: {path}"
 
 
 def test_links_are_found() -> None:

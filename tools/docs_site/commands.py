@@ -55,6 +55,7 @@ COMMANDS = (
     DocumentedCommand("scripts/make_generated_digits.py", "tools.demo_data.settings:GeneratedDigitsSettings"),
     DocumentedCommand("scripts/make_base.py", "tools.demo_data.settings:BaseSettings"),
     DocumentedCommand("scripts/torture.py", "tools.stress.settings:TortureSettings"),
+    DocumentedCommand("scripts/compare_versions.py", "tools.compare_versions.settings:CompareVersionsSettings"),
     DocumentedCommand("scripts/try_backbones.py", "tools.backbones.settings:BackboneSettings"),
     DocumentedCommand("scripts/benchmarks/training.py", "scripts.benchmarks.training:BenchSettings"),
     DocumentedCommand("scripts/benchmarks/averaging.py", "scripts.benchmarks.averaging:BenchSettings"),

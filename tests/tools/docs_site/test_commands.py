@@ -1,5 +1,7 @@
 """Which command a command line calls."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import BaseModel
 
@@ -10,6 +12,14 @@ from tools.docs_site.commands import COMMANDS, DocumentedCommand, find_command
 def test_commands_can_be_imported(command: DocumentedCommand) -> None:
     assert issubclass(command.settings(), BaseModel)
     assert callable(command.function())
+
+
+def test_every_script_is_documented() -> None:
+    root = Path(__file__).parents[3]
+    scripts = {*root.glob("*.py"), *root.glob("scripts/*.py"), *root.glob("scripts/benchmarks/*.py")}
+    # `scripts/bench*.py` are former names of scripts/benchmarks.
+    names = {path.relative_to(root).as_posix() for path in scripts if not path.name.startswith("bench")}
+    assert names == {command.script for command in COMMANDS}
 
 
 @pytest.mark.parametrize(
