@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from soups.commands import COMMANDS as INSTALLED
+from soups.commands import run
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-_SETTINGS = "soups.pipeline.settings"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class DocumentedCommand:
     settings_path: str
     """`module:Class` of its settings."""
     name: str | None = None
-    """Name as a sub-command of `soups`; None for scripts that are not installed."""
+    """Its name in `soups.commands.COMMANDS`; None for scripts that are not installed."""
 
     def settings(self) -> "type[BaseModel]":
         """Import the settings class."""
@@ -30,26 +32,21 @@ class DocumentedCommand:
 
     def function(self) -> Callable[[Sequence[str]], int]:
         """Import the function that takes the arguments and returns the exit code."""
+        if self.name is not None:
+            return partial(run, self.name)
         module = import_module(self.script.removesuffix(".py").replace("/", "."))
         found: Callable[[Sequence[str]], int] = module.main
         return found
 
 
+_AT_THE_ROOT = ("finetune", "main", "inference", "validation")
 COMMANDS = (
-    DocumentedCommand("finetune.py", f"{_SETTINGS}.commands:FinetuneSettings", "finetune"),
-    DocumentedCommand("main.py", f"{_SETTINGS}.commands:MainSettings", "main"),
-    DocumentedCommand("inference.py", f"{_SETTINGS}.commands:InferenceSettings", "inference"),
-    DocumentedCommand("validation.py", f"{_SETTINGS}.commands:ValidationSettings", "validation"),
-    DocumentedCommand("scripts/search.py", f"{_SETTINGS}.search:SearchSettings", "search"),
-    DocumentedCommand("scripts/compare.py", f"{_SETTINGS}.compare:CompareSettings", "compare"),
-    DocumentedCommand("scripts/explain.py", f"{_SETTINGS}.tools:ExplainSettings", "explain"),
-    DocumentedCommand("scripts/study.py", f"{_SETTINGS}.tools:StudySettings", "study"),
-    DocumentedCommand("scripts/show_batch.py", f"{_SETTINGS}.tools:ShowBatchSettings", "show_batch"),
-    DocumentedCommand("scripts/find_label_errors.py", f"{_SETTINGS}.tools:LabelErrorsSettings", "find_label_errors"),
-    DocumentedCommand("scripts/disagreement.py", f"{_SETTINGS}.tools:DisagreementSettings", "disagreement"),
-    DocumentedCommand("scripts/curate.py", f"{_SETTINGS}.tools:CurateSettings", "curate"),
-    DocumentedCommand("scripts/export.py", f"{_SETTINGS}.delivery:ExportSettings", "export"),
-    DocumentedCommand("scripts/push_to_hub.py", f"{_SETTINGS}.delivery:PushSettings", "push_to_hub"),
+    *(
+        DocumentedCommand(
+            f"{name}.py" if name in _AT_THE_ROOT else f"scripts/{name.replace('-', '_')}.py", command.settings, name
+        )
+        for name, command in INSTALLED.items()
+    ),
     DocumentedCommand("scripts/make_digits.py", "tools.demo_data.settings:DigitsSettings"),
     DocumentedCommand("scripts/make_faces.py", "tools.demo_data.settings:FacesSettings"),
     DocumentedCommand("scripts/make_generated_digits.py", "tools.demo_data.settings:GeneratedDigitsSettings"),
@@ -77,7 +74,7 @@ def find_command(words: Sequence[str]) -> tuple[DocumentedCommand, list[str]] | 
     if not words:
         return None
     if words[0] == "soups" and len(words) > 1:
-        named = [command for command in COMMANDS if command.name == words[1]]
+        named = [command for command in COMMANDS if command.name == words[1].replace("_", "-")]
         return (named[0], list(words[2:])) if named else None
     if words[0] not in ("python", "accelerate"):
         return None

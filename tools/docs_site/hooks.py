@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from soups.commands import COMMANDS as INSTALLED
 from tools.docs_site.commands import COMMANDS, DocumentedCommand
 from tools.docs_site.flags import flag_tables, in_markdown
 
@@ -70,8 +71,17 @@ def _command_page(command: DocumentedCommand) -> str:
     title = f"soups {command.name}" if command.name else f"python {command.script}"
     same = f"In the repository: `python {command.script}`.\n\n" if command.name else ""
     text = in_markdown(inspect.cleandoc(settings.__doc__ or ""))
+    shown = _examples(command)
     shared = "`--config FILE.yaml` gives any of these from a file; `--debug` shows the traceback of an error."
-    return f"# {title}\n\n{text}\n\n{same}{shared}\n\n{flag_tables(settings)}\n"
+    return f"# {title}\n\n{text}\n\n{shown}{same}{shared}\n\n{flag_tables(settings)}\n"
+
+
+def _examples(command: DocumentedCommand) -> str:
+    """Return the examples that `--help` shows, as a block."""
+    if command.name is None:
+        return ""
+    lines = "\n".join(f"soups {command.name} {arguments}".strip() for arguments in INSTALLED[command.name].examples)
+    return f"```bash\n{lines}\n```\n\n"
 
 
 def _rooms_page() -> str:

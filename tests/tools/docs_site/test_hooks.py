@@ -8,6 +8,7 @@ def test_every_command_has_a_page_with_its_flags() -> None:
     pages = generated_pages()
     assert len(pages) == len(COMMANDS) + 1
     assert "`--hparams`" in pages["reference/commands/finetune.md"]
+    assert "soups finetune --i 3 " in pages["reference/commands/finetune.md"]
     assert "commands/benchmarks_curate.md" in command_list()
     assert "commands/curate.md" in command_list()
 
