@@ -33,16 +33,16 @@ def oversample(rows: "pd.DataFrame", spec: Sequence[str]) -> np.ndarray:
     """
     assert (rows["split"] == "train").all(), "only training rows may be repeated"
     columns = {name: rows[name].to_numpy(dtype=str) for name in ("label", *_factor_columns(rows))}
-    names = _Names({name: sorted(set(values)) for name, values in columns.items()}, "--oversample")
+    names = _NameResolver({name: sorted(set(values)) for name, values in columns.items()}, "--oversample")
     if AUTO in spec and len(spec) > 1:
         raise UsageError("--oversample auto", expected="auto alone", found=" ".join(spec))
     times = np.ones(len(rows), dtype=np.int64)
     for entry, text in [("label", AUTO)] if tuple(spec) == (AUTO,) else names.read(spec):
         if text == AUTO:
-            times *= _evened(columns[entry])
+            times *= _even_repeats(columns[entry])
         else:
             column, level = names.place(entry)
-            times[columns[column] == level] *= _whole_number(entry, text)
+            times[columns[column] == level] *= _parse_repeats(entry, text)
     return np.repeat(np.arange(len(rows)), times).astype(np.int64)
 
 
@@ -67,14 +67,14 @@ def class_weights(spec: Sequence[str], labels: np.ndarray, space: LabelSpace) ->
         occurring = np.count_nonzero(counts)
         return np.where(counts > 0, len(labels) / (occurring * np.maximum(counts, 1)), 1.0)
     levels = {"label": list(space.names), **{factor.name: list(factor.levels) for factor in space.factors}}
-    names, weights = _Names(levels, "--class-weights"), np.ones(len(space))
+    names, weights = _NameResolver(levels, "--class-weights"), np.ones(len(space))
     for entry, text in names.read(spec):
         column, level = names.place(entry)
         if column == "label":
-            weights[space.names.index(level)] *= _positive(entry, text)
+            weights[space.names.index(level)] *= _parse_weight(entry, text)
         else:
             part = space.part([column])
-            weights[space.projection(part) == part.names.index(level)] *= _positive(entry, text)
+            weights[space.projection(part) == part.names.index(level)] *= _parse_weight(entry, text)
     return weights
 
 
@@ -85,7 +85,7 @@ def sampling_probabilities(labels: np.ndarray) -> np.ndarray:
     return chances / chances.sum()
 
 
-class _Names:
+class _NameResolver:
     """The classes, factors and levels that an entry can name."""
 
     def __init__(self, levels: dict[str, list[str]], flag: str) -> None:
@@ -127,10 +127,10 @@ class _Names:
                 f"{self.flag} {name}: a level of {' and of '.join(places)}",
                 expected=" or ".join(f"{factor}={name}" for factor in places),
             )
-        raise unknown_name(f"class or level in {self.flag}", name, _listed(self.levels))
+        raise unknown_name(f"class or level in {self.flag}", name, _known_names(self.levels))
 
 
-def _listed(levels: dict[str, list[str]]) -> list[str]:
+def _known_names(levels: dict[str, list[str]]) -> list[str]:
     """Classes and levels, the levels first, each once."""
     factors = [level for factor, own in levels.items() if factor != "label" for level in own]
     return list(dict.fromkeys([*factors, *levels["label"]]))
@@ -140,7 +140,7 @@ def _factor_columns(rows: "pd.DataFrame") -> list[str]:
     return [str(name) for name in rows.columns if name not in RESERVED_COLUMNS]
 
 
-def _evened(values: np.ndarray) -> np.ndarray:
+def _even_repeats(values: np.ndarray) -> np.ndarray:
     """How often each row occurs so that every value occurs as often as the most frequent one: (N,) int64."""
     names, owner, counts = np.unique(values, return_inverse=True, return_counts=True)
     times = np.zeros(len(values), dtype=np.int64)
@@ -150,13 +150,13 @@ def _evened(values: np.ndarray) -> np.ndarray:
     return times
 
 
-def _whole_number(name: str, text: str) -> int:
+def _parse_repeats(name: str, text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
         raise UsageError(f"--oversample {name}={text}", expected="a whole number above zero, or auto alone")
     return int(text)
 
 
-def _positive(name: str, text: str) -> float:
+def _parse_weight(name: str, text: str) -> float:
     try:
         weight = float(text)
     except ValueError:

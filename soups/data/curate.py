@@ -39,7 +39,7 @@ def select_similar(
         count: how many to take, at the most as many as there are.
         duplicate: from which similarity two images count as the same.
     """
-    similarity, nearest = _nearest(pool, target)
+    similarity, nearest = _nearest_others(pool, target)
     # Where a row stands in a matrix product decides its last digits; equal images shall be equal.
     order = np.argsort(-similarity.round(_DIGITS), kind="stable")
     taken = np.empty((min(count, len(pool)), pool.shape[1]), dtype=pool.dtype)
@@ -48,7 +48,9 @@ def select_similar(
     for start in range(0, len(order), _BLOCK):
         block = order[start : start + _BLOCK]
         features = pool[block]
-        free = ~_reach(features, avoided, duplicate) & ~_reach(features, taken[: len(rows)], duplicate)
+        free = ~_near_duplicates(features, avoided, duplicate) & ~_near_duplicates(
+            features, taken[: len(rows)], duplicate
+        )
         alike = features @ features.T >= duplicate
         for place in np.flatnonzero(free):
             if len(rows) == count:
@@ -66,7 +68,7 @@ def select_similar(
     return Selection(found, similarity[found], nearest[found], seen - len(found))
 
 
-def _nearest(features: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_others(features: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N,) float32 similarity to the nearest of the others, and (N,) int64 which that is."""
     similarity, nearest = np.empty(len(features), dtype=np.float32), np.empty(len(features), dtype=np.int64)
     for start in range(0, len(features), _BLOCK):
@@ -76,7 +78,7 @@ def _nearest(features: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.n
     return similarity, nearest
 
 
-def _reach(features: np.ndarray, others: np.ndarray, duplicate: float) -> np.ndarray:
+def _near_duplicates(features: np.ndarray, others: np.ndarray, duplicate: float) -> np.ndarray:
     """(N,) bool: whose similarity to one of the others reaches `duplicate`."""
     reached = np.zeros(len(features), dtype=bool)
     for start in range(0, len(others), 4 * _BLOCK):

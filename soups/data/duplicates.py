@@ -21,8 +21,8 @@ NEAR = 0.99
 """Concordance of two pictures from which they count as nearly the same. The closest different ones among the demo's
 digits (8 × 8 originals of one class) have 0.988, drawn faces 0.946; what was saved as JPEG of quality 30 to 95 or
 resized to two thirds has 0.998, a 32-pixel picture at half its size 0.992."""
-_SMALL = Geometry(16, 16, "bilinear", "squash")
-_EQUAL = 0.9999
+_THUMBNAIL = Geometry(16, 16, "bilinear", "squash")
+_EQUAL_SIMILARITY = 0.9999
 _BLOCK = 2048
 _SHOWN = 5
 COLUMNS = ("image_a", "split_a", "image_b", "split_b", "kind", "similarity")
@@ -48,50 +48,50 @@ def find_duplicates(samples: "pd.DataFrame", root: Path, folder: Path, near: boo
     import pandas as pd
 
     sets = {str(split): rows for split, rows in samples.groupby("split")}
-    pictures = _pictures(samples, root, folder) if near else {}
+    pictures = _load_thumbnails(samples, root, folder) if near else {}
     rows: list[tuple[object, ...]] = []
-    for first, second in product(("train", "val"), sorted(sets, key=_order)):
-        if first in sets and _order(second) > _order(first):
+    for first, second in product(("train", "val"), sorted(sets, key=_split_rank)):
+        if first in sets and _split_rank(second) > _split_rank(first):
             ones, others = (sets[split]["image"].tolist() for split in (first, second))
-            found = _equal_files([[root / name for name in names] for names in (ones, others)], folder)
+            found = _match_files([[root / name for name in names] for names in (ones, others)], folder)
             if first in pictures and second in pictures:
-                found |= _like(pictures[first], pictures[second], ones, others, root, set(found))
+                found |= _match_pictures(pictures[first], pictures[second], ones, others, root, set(found))
             rows += [(ones[one], first, others[other], second, *what) for other, (one, *what) in found.items()]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.sort_values(["kind", "split_b", "image_b", "split_a"], ignore_index=True)
 
 
-def _equal_files(files: Sequence[Sequence[Path]], folder: Path) -> dict[int, tuple[int, str, float]]:
+def _match_files(files: Sequence[Sequence[Path]], folder: Path) -> dict[int, tuple[int, str, float]]:
     """Position among the second files → position of the first equal one among the first, kind, similarity."""
     ones, others = (hash_files(paths, folder) for paths in files)
     known = {sha256: row for row, sha256 in reversed(list(enumerate(ones)))}
     return {row: (known[sha256], BYTES, 1.0) for row, sha256 in enumerate(others) if sha256 in known}
 
 
-def _like(
+def _match_pictures(
     pictures: np.ndarray, others: np.ndarray, ones: list[str], names: list[str], root: Path, equal: set[int]
 ) -> dict[int, tuple[int, str, float]]:
-    """As `_equal_files`, of pictures that are equal or nearly so; `equal` have an equal file already."""
+    """As `_match_files`, of pictures that are equal or nearly so; `equal` have an equal file already."""
     best, value = most_similar(others, pictures)
     found = {}
     for other in np.flatnonzero(value >= NEAR):
         if int(other) not in equal:
             one, similarity = int(best[other]), float(value[other])
-            same = similarity >= _EQUAL and _same_pixels(root / ones[one], root / names[other])
+            same = similarity >= _EQUAL_SIMILARITY and _same_pixels(root / ones[one], root / names[other])
             found[int(other)] = (one, PIXELS if same else NEARLY, round(similarity, 4))
     return found
 
 
-def _pictures(samples: "pd.DataFrame", root: Path, folder: Path) -> dict[str, np.ndarray]:
+def _load_thumbnails(samples: "pd.DataFrame", root: Path, folder: Path) -> dict[str, np.ndarray]:
     """Small pictures of the training, validation and test images: (N, 16, 16, 3) uint8 each."""
     rows = samples[samples["split"].isin(["train", "val", "test"])]
     # All at once, in an order that no split changes, so that other splits of the same images find them kept.
-    images = open_images([root / name for name in rows["image"]], _SMALL, "auto", folder)
+    images = open_images([root / name for name in rows["image"]], _THUMBNAIL, "auto", folder)
     splits = rows["split"].to_numpy(dtype=str)
     return {str(split): images.take(np.flatnonzero(splits == split)) for split in np.unique(splits)}
 
 
-def refuse_leaks(found: "pd.DataFrame") -> None:
+def check_leaks(found: "pd.DataFrame") -> None:
     """Refuse equal images in training and test.
 
     Raises:
@@ -150,7 +150,7 @@ def _moments(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return flat, mean, (flat**2).mean(axis=1)
 
 
-def _order(split: str) -> int:
+def _split_rank(split: str) -> int:
     return {"train": 0, "val": 1, "test": 2}.get(split, 3)
 
 

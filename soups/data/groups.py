@@ -40,19 +40,19 @@ def add_groups(samples: "pd.DataFrame", settings: DataSettings) -> "pd.DataFrame
     samples = samples.copy()
     images = list(samples["image"])
     if settings.groups:
-        groups = _from_table(images, settings)
+        groups = _groups_from_table(images, settings)
     elif settings.group_pattern:
-        groups = _from_pattern(images, settings.group_pattern)
+        groups = _groups_from_pattern(images, settings.group_pattern)
     else:
         groups = list(samples["group"])
     if given:
-        _refuse_unknown(samples, groups, given[0])
+        _check_groups_known(samples, groups, given[0])
     samples["group"] = [group or image for group, image in zip(groups, images, strict=True)]
-    _notice_groups_on_both_sides(samples)
+    _warn_of_shared_groups(samples)
     return samples
 
 
-def _from_table(images: list[str], settings: DataSettings) -> list[str]:
+def _groups_from_table(images: list[str], settings: DataSettings) -> list[str]:
     path = locate_table(settings.groups or "", settings.root)
     table = read_table(path)
     ids = table_column(table, settings.image_column, path, "--image-column")
@@ -65,7 +65,7 @@ def _from_table(images: list[str], settings: DataSettings) -> list[str]:
     return [next((group_of[key] for key in lookup_keys(image) if key in group_of), "") for image in images]
 
 
-def _from_pattern(images: list[str], pattern: str) -> list[str]:
+def _groups_from_pattern(images: list[str], pattern: str) -> list[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -74,7 +74,7 @@ def _from_pattern(images: list[str], pattern: str) -> list[str]:
     return [(match[1 if expression.groups else 0] or "") if match else "" for match in matches]
 
 
-def _refuse_unknown(samples: "pd.DataFrame", groups: list[str], flag: str) -> None:
+def _check_groups_known(samples: "pd.DataFrame", groups: list[str], flag: str) -> None:
     both = list(zip(samples["image"], samples["split"], groups, strict=True))
     if unknown := [image for image, split, group in both if not group and split in {"", "train", "val"}]:
         raise DataError(
@@ -85,7 +85,7 @@ def _refuse_unknown(samples: "pd.DataFrame", groups: list[str], flag: str) -> No
         logger.warning("%s says nothing of %d test images; each counts as its own group", flag, count)
 
 
-def _notice_groups_on_both_sides(samples: "pd.DataFrame") -> None:
+def _warn_of_shared_groups(samples: "pd.DataFrame") -> None:
     """Say it where splits that were given share a group; ours never do."""
     by_split = {str(split): set(rows["group"]) for split, rows in samples.groupby("split")}
     learned = by_split.get("train", set()) | by_split.get("", set())

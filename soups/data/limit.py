@@ -41,7 +41,7 @@ def select_limited_rows(samples: "pd.DataFrame", limit: int, seed: int) -> np.nd
         if len(rows) > limit:
             order = np.argsort(rows["image"].to_numpy(dtype=str), kind="stable")
             places = np.flatnonzero((samples["split"] == split).to_numpy())[order]
-            keep[places] = _drawn(
+            keep[places] = _draw_rows(
                 labels[order],
                 rows["group"].to_numpy(dtype=str)[order],
                 limit,
@@ -52,17 +52,17 @@ def select_limited_rows(samples: "pd.DataFrame", limit: int, seed: int) -> np.nd
     return keep
 
 
-def _drawn(labels: np.ndarray, groups: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+def _draw_rows(labels: np.ndarray, groups: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
     """`count` of N rows: (N,) bool."""
     classes, class_of = np.unique(labels, return_inverse=True)
     drawn = np.zeros(len(labels), dtype=bool)
     for index, take in enumerate(proportional_counts(np.bincount(class_of, minlength=len(classes)), count)):
         rows = np.flatnonzero(class_of == index)
-        drawn[rows[np.argsort(_turns(groups[rows], random), kind="stable")[:take]]] = True
+        drawn[rows[np.argsort(_systematic_ranks(groups[rows], random), kind="stable")[:take]]] = True
     return drawn
 
 
-def _turns(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _systematic_ranks(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """(N,) float64: taking rows in rising order, each group has given nearly the same share of its rows at any time.
 
     Systematic sampling: a group's rows, shuffled, have their turns at equal distances after a start drawn for it.

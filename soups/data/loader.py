@@ -61,7 +61,7 @@ class TrainingLoader:
                 once an epoch.
             group: processes among which each batch is shared; one for which nothing is left has its first image.
         """
-        self._order = _Order(np.asarray(rows, dtype=np.int64), batch_size, seed, chances, group)
+        self._order = _BatchSampler(np.asarray(rows, dtype=np.int64), batch_size, seed, chances, group)
         self._images, self._labels, self._augmentation = images, labels, augmentation
         self._copies = copies or augmentation
         self._workers = workers
@@ -88,9 +88,9 @@ class TrainingLoader:
         if self._loader is None:
             augmentations = self._augmentation, self._copies
             dataset = _TrainingDataset(self._images, self._labels, augmentations, self._order.seed)
-            self._loader = _data_loader(dataset, self._order, self._workers)
+            self._loader = _build_loader(dataset, self._order, self._workers)
         self._order.epoch, self._order.start = epoch, start_step
-        yield from _without_errors(self._loader)
+        yield from _raise_errors(self._loader)
 
     def close(self) -> None:
         """End the workers. The next epoch starts new ones."""
@@ -118,14 +118,14 @@ def evaluation_batches(images: Images, batch_size: int, workers: int = 0) -> "It
         for step in steps:
             yield torch.from_numpy(images.take(step))
         return
-    loader = _data_loader(_EvaluationDataset(images), steps, workers)
+    loader = _build_loader(_EvaluationDataset(images), steps, workers)
     try:
-        yield from _without_errors(loader)
+        yield from _raise_errors(loader)
     finally:
         _end_workers(loader)
 
 
-class _Order:
+class _BatchSampler:
     """The batches of samples of one epoch: what a DataLoader calls a batch sampler."""
 
     def __init__(
@@ -214,7 +214,7 @@ class _EvaluationDataset:
             return error
 
 
-def _without_errors(batches: Iterable[Any]) -> Iterator[Any]:
+def _raise_errors(batches: Iterable[Any]) -> Iterator[Any]:
     """The batches; a user's error that came instead of one is raised.
 
     An exception would leave a worker as text, its traceback in place of the message.
@@ -225,7 +225,7 @@ def _without_errors(batches: Iterable[Any]) -> Iterator[Any]:
         yield batch
 
 
-def _as_tensors(batch: Any) -> Any:
+def _to_tensors(batch: Any) -> Any:
     import torch
 
     if isinstance(batch, UserError):
@@ -235,7 +235,7 @@ def _as_tensors(batch: Any) -> Any:
     return torch.from_numpy(batch)
 
 
-def _data_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[Any], Any] = _as_tensors) -> Any:
+def _build_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[Any], Any] = _to_tensors) -> Any:
     import torch
     from torch.utils.data import DataLoader
 

@@ -21,7 +21,7 @@ ANY, OTHER, WHOLE = "*", "other", "label"
 """Any level before; of two levels, the one that it was not; the factor's name that means the whole label."""
 
 
-class _Row(NamedTuple):
+class _Correction(NamedTuple):
     """A correction."""
 
     number: int
@@ -59,9 +59,9 @@ def relabel(samples: "pd.DataFrame", path: Path, factors: Sequence[Factor], clas
     """
     levels = {factor.name: factor.levels for factor in factors} | {WHOLE: tuple(classes)}
     before = {name: list(samples["label" if name == WHOLE else name]) for name in levels}
-    finder = _Finder(list(samples["image"]), list(samples["group"]))
-    changes: dict[tuple[int, str], _Row] = {}
-    for row in [_checked(row, levels, path) for row in _read(path)]:
+    finder = _ImageIndex(list(samples["image"]), list(samples["group"]))
+    changes: dict[tuple[int, str], _Correction] = {}
+    for row in [_validate_correction(row, levels, path) for row in _read_corrections(path)]:
         hits = [place for place in finder.places(row.match) if before[WHOLE][place]]
         fitting = [place for place in hits if row.before in (ANY, before[row.factor][place])]
         if not fitting:
@@ -69,28 +69,28 @@ def relabel(samples: "pd.DataFrame", path: Path, factors: Sequence[Factor], clas
             found += f", none of them is {row.before}" if hits else ""
             raise DataError(f"{path}, {row}: hits no image", expected="a group or a glob on paths", found=found)
         for place in fitting:
-            _refuse_second(changes, place, row, list(levels), finder.keys[place][0], path)
+            _check_conflict(changes, place, row, list(levels), finder.keys[place][0], path)
             changes[place, row.factor] = row
-    after = _corrected(before, changes, levels)
+    after = _apply_corrections(before, changes, levels)
     columns = {("label" if name == WHOLE else name): values for name, values in after.items()}
     pairs = zip(before[WHOLE], after[WHOLE], strict=True)
     return samples.assign(
         **columns,
         label_before=[old if old != new else "" for old, new in pairs],
-        corrected_by=_rows_told(changes, len(samples)),
+        corrected_by=_format_row_numbers(changes, len(samples)),
     )
 
 
-def _read(path: Path) -> list[_Row]:
+def _read_corrections(path: Path) -> list[_Correction]:
     table = read_table(path)
     cells = [table_column(table, name, path, "the corrections' header") for name in COLUMNS]
     return [
-        _Row(number, match, factor or WHOLE, before, after)
+        _Correction(number, match, factor or WHOLE, before, after)
         for number, (match, factor, before, after) in enumerate(zip(*cells, strict=True), start=2)
     ]
 
 
-def _checked(row: _Row, levels: dict[str, tuple[str, ...]], path: Path) -> _Row:
+def _validate_correction(row: _Correction, levels: dict[str, tuple[str, ...]], path: Path) -> _Correction:
     """The row, whose every word means something."""
     if not row.match:
         raise DataError(f"{path}, row {row.number}: `match` is empty", expected="a group, or a glob on paths")
@@ -107,8 +107,13 @@ def _checked(row: _Row, levels: dict[str, tuple[str, ...]], path: Path) -> _Row:
     return row
 
 
-def _refuse_second(
-    changes: dict[tuple[int, str], _Row], place: int, row: _Row, factors: list[str], image: str, path: Path
+def _check_conflict(
+    changes: dict[tuple[int, str], _Correction],
+    place: int,
+    row: _Correction,
+    factors: list[str],
+    image: str,
+    path: Path,
 ) -> None:
     """Raise where another row has something to say of the same image and factor already."""
     for factor in factors if row.factor == WHOLE else (row.factor, WHOLE):
@@ -122,8 +127,8 @@ def _refuse_second(
             )
 
 
-def _corrected(
-    before: dict[str, list[str]], changes: dict[tuple[int, str], _Row], levels: dict[str, tuple[str, ...]]
+def _apply_corrections(
+    before: dict[str, list[str]], changes: dict[tuple[int, str], _Correction], levels: dict[str, tuple[str, ...]]
 ) -> dict[str, list[str]]:
     """The labels and levels after all changes, all of one image in step."""
     after = {name: list(values) for name, values in before.items()}
@@ -142,14 +147,14 @@ def _corrected(
     return after
 
 
-def _rows_told(changes: dict[tuple[int, str], _Row], images: int) -> list[str]:
+def _format_row_numbers(changes: dict[tuple[int, str], _Correction], images: int) -> list[str]:
     numbers: defaultdict[int, list[int]] = defaultdict(list)
     for (place, _), row in changes.items():
         numbers[place].append(row.number)
     return [" ".join(map(str, sorted(numbers[place]))) if place in numbers else "" for place in range(images)]
 
 
-class _Finder:
+class _ImageIndex:
     """Which images a `match` means."""
 
     def __init__(self, images: list[str], groups: list[str]) -> None:

@@ -53,25 +53,25 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
     joint = declared_space(settings)
     target = target_space(settings, joint)
     if settings.test_location is not None:
-        known = set(joint.names) if joint is not None else _classes(samples)
+        known = set(joint.names) if joint is not None else _training_classes(samples)
         test = separate_test_samples(settings, known)
         if SOURCE in samples:
             test[SOURCE] = table_name(Path(settings.test_location), settings.root)
         samples = pd.concat([samples, test], ignore_index=True).fillna("")
         samples = samples.sort_values("image", ignore_index=True)
     if settings.skip_bad_images:
-        samples = _without_bad_images(samples, settings.root)
+        samples = _drop_unreadable(samples, settings.root)
     samples = split_samples(add_groups(samples, settings), settings.val_ratio, settings.split_seed)
     kept = select_limited_rows(samples, settings.limit, settings.split_seed) if settings.limit is not None else None
     if settings.relabel is not None:
         factors = joint.factors if joint is not None else ()
-        classes = joint.names if joint is not None else sorted(_classes(samples))
+        classes = joint.names if joint is not None else sorted(_training_classes(samples))
         samples = relabel(samples, locate_table(settings.relabel, settings.root), factors, classes)
     if kept is not None:  # Corrections may be of images that the limit leaves out.
         samples = samples[kept].reset_index(drop=True)
     if joint is not None and target is not None:
         samples["label"] = project_labels(samples["label"], joint, target)
-    _check(samples, target)
+    _check_samples(samples, target)
     return samples.astype(str)
 
 
@@ -164,11 +164,11 @@ def validation_rows(samples: "pd.DataFrame") -> "pd.DataFrame":
     return rows if len(rows) else samples[samples["split"] == "train"]
 
 
-def _classes(samples: "pd.DataFrame") -> set[str]:
+def _training_classes(samples: "pd.DataFrame") -> set[str]:
     return set(samples.loc[samples["split"].isin(["", "train"]), "label"])
 
 
-def _without_bad_images(samples: "pd.DataFrame", root: Path) -> "pd.DataFrame":
+def _drop_unreadable(samples: "pd.DataFrame", root: Path) -> "pd.DataFrame":
     """The table without unreadable training images; a set that is only evaluated is left as it is."""
     from soups.data.images.decode import find_unreadable
 
@@ -181,9 +181,9 @@ def _without_bad_images(samples: "pd.DataFrame", root: Path) -> "pd.DataFrame":
     return samples[keep].reset_index(drop=True)
 
 
-def _check(samples: "pd.DataFrame", space: LabelSpace | None) -> None:
+def _check_samples(samples: "pd.DataFrame", space: LabelSpace | None) -> None:
     """What every stage relies on, whatever the layout; `space` has the declared classes, where they are declared."""
-    classes = _classes(samples)
+    classes = _training_classes(samples)
     if space is not None and (absent := [name for name in space.names if name not in classes]):
         logger.warning("no training images of: %s", format_list(absent, 20))
     if len(classes) < 2:

@@ -54,14 +54,14 @@ def split_samples(samples: "pd.DataFrame", val_ratio: float | None, seed: int) -
     classes, class_of = np.unique(rows["label"].to_numpy(dtype=str), return_inverse=True)
     counts = np.zeros((len(names), len(classes)), dtype=np.int64)
     np.add.at(counts, (group_of, class_of), 1)
-    validates = choose_groups(counts, _wanted_groups(len(names), val_ratio), seed, list(classes))
+    validates = choose_groups(counts, _validation_group_count(len(names), val_ratio), seed, list(classes))
     if absent := [str(name) for name, count in zip(classes, counts[validates].sum(axis=0), strict=True) if not count]:
         logger.warning("no validation images of: %s (their groups all train)", format_list(absent))
     samples.loc[undecided, "split"] = np.where(validates[group_of], "val", "train")
     return samples
 
 
-def _wanted_groups(groups: int, ratio: float) -> int:
+def _validation_group_count(groups: int, ratio: float) -> int:
     wanted = math.floor(ratio * groups + 0.5)
     if 1 <= wanted <= groups - 1:
         return wanted
@@ -89,8 +89,8 @@ def choose_groups(counts: np.ndarray, wanted: int, seed: int, classes: list[str]
     random = np.random.default_rng([seed])
     best, best_cost = None, math.inf
     for _ in range(DRAWS):
-        chosen = _without_emptied_classes(counts, _draw(counts, wanted, random))
-        if chosen.any() and (cost := _cost(counts, chosen, wanted)) < best_cost:
+        chosen = _return_last_groups(counts, _draw_groups(counts, wanted, random))
+        if chosen.any() and (cost := _imbalance(counts, chosen, wanted)) < best_cost:
             best, best_cost = chosen, cost
     if best is None:
         lone = [name for name, holders in zip(classes, (counts > 0).sum(axis=0), strict=True) if holders == 1]
@@ -100,10 +100,10 @@ def choose_groups(counts: np.ndarray, wanted: int, seed: int, classes: list[str]
             found=f"in one group only: {format_list(lone)}",
             next_step="give a val/ folder, or --val-ratio None",
         )
-    return _improve(counts, best) if len(counts) in _GROUPS_TO_IMPROVE else best
+    return _swap_groups(counts, best) if len(counts) in _GROUPS_TO_IMPROVE else best
 
 
-def _draw(counts: np.ndarray, wanted: int, random: np.random.Generator) -> np.ndarray:
+def _draw_groups(counts: np.ndarray, wanted: int, random: np.random.Generator) -> np.ndarray:
     """Random groups, the same share of those of each main class, as near as whole numbers allow."""
     main = counts.argmax(axis=1)
     sizes = np.bincount(main, minlength=counts.shape[1])
@@ -125,7 +125,7 @@ def _draw(counts: np.ndarray, wanted: int, random: np.random.Generator) -> np.nd
     return chosen
 
 
-def _without_emptied_classes(counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def _return_last_groups(counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """The choice without groups that would leave a class with no training image."""
     chosen = chosen.copy()
     remaining = counts[~chosen].sum(axis=0)
@@ -137,14 +137,14 @@ def _without_emptied_classes(counts: np.ndarray, chosen: np.ndarray) -> np.ndarr
     return chosen
 
 
-def _cost(counts: np.ndarray, chosen: np.ndarray, wanted: int) -> float:
+def _imbalance(counts: np.ndarray, chosen: np.ndarray, wanted: int) -> float:
     """How far the chosen images of each class are from their share: Pearson's statistic over the classes."""
     totals = counts.sum(axis=0)
     expected = totals * (wanted / len(counts))
     return float((((counts[chosen].sum(axis=0) - expected) ** 2) / np.maximum(totals, 1)).sum())
 
 
-def _improve(counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def _swap_groups(counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Exchange one chosen and one other group while that lowers the cost and empties no class."""
     totals = np.maximum(counts.sum(axis=0), 1)
     scaled = counts / np.sqrt(totals)

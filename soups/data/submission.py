@@ -84,7 +84,7 @@ class SubmissionTable:
         if self._asks_for_each(space):
             return table.assign(**{name: answers[:, 2 + index] for index, name in enumerate(space.names)})
         answer = table.columns[-1] if ANSWER not in table.columns[1:] else ANSWER
-        table[answer] = best if _are_indices(self._placeholders, space) else space.decode(best)
+        table[answer] = best if _uses_indices(self._placeholders, space) else space.decode(best)
         return table
 
     def _asks_for_each(self, space: LabelSpace) -> bool:
@@ -97,7 +97,7 @@ class SubmissionTable:
         return frozenset(str(value).strip() for value in self.template[answer])
 
 
-def fill_template(path: Path, images: Sequence[str]) -> SubmissionTable:
+def table_from_template(path: Path, images: Sequence[str]) -> SubmissionTable:
     """The template's table with its answer to be filled in: its columns, its rows, its order.
 
     The first column holds the ids: an image's path or file name, with or without ending. A template with one column
@@ -121,7 +121,7 @@ def fill_template(path: Path, images: Sequence[str]) -> SubmissionTable:
     return SubmissionTable(ids, rows, table)
 
 
-def fill_listing(
+def table_from_listing(
     path: Path, images: Sequence[str], settings: DataSettings, all_probabilities: bool = False
 ) -> SubmissionTable:
     """Our own columns in the order of the CSV that named the test images, called as it calls them.
@@ -220,7 +220,7 @@ def match_ids(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarr
     return np.array([positions[name][0] for name in ids], dtype=np.int64)
 
 
-def _are_indices(placeholders: Collection[str], space: LabelSpace) -> bool:
+def _uses_indices(placeholders: Collection[str], space: LabelSpace) -> bool:
     """Whether a template wants class indices: its own answers are whole numbers that are no class names.
 
     Where labels are made of factors, an empty column wants them too.

@@ -93,7 +93,7 @@ def _random_crop(preprocessing: Preprocessing) -> tuple[Step, ...]:
     return (RandomCrop(preprocessing.size, preprocessing.interpolation),)
 
 
-def _nothing(preprocessing: Preprocessing) -> tuple[Step, ...]:
+def _no_steps(preprocessing: Preprocessing) -> tuple[Step, ...]:
     return ()
 
 
@@ -102,8 +102,8 @@ AUGMENTATIONS: dict[str, AugmentationKind] = {
     "randaugment": AugmentationKind(
         _random_crop, room=True
     ),  # With a RandAugment by default; any other kind can have one as well.
-    "base": AugmentationKind(_nothing),
-    "none": AugmentationKind(_nothing),  # And never a RandAugment.
+    "base": AugmentationKind(_no_steps),
+    "none": AugmentationKind(_no_steps),  # And never a RandAugment.
     "custom": AugmentationKind(colour_jitter_and_noise, cut=(320, 256)),
 }
 

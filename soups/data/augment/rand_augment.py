@@ -13,7 +13,7 @@ from soups.core.errors import UsageError
 if TYPE_CHECKING:
     from PIL import Image
 
-DEFAULT = "rand-m9-n2"
+DEFAULT_RAND_AUGMENT = "rand-m9-n2"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RandAugment:
     @cached_property
     def operations(self) -> "Callable[[Image.Image], Image.Image]":
         """timm's transform."""
-        return _rand_augment(self.text, self.size, self.fill)
+        return _build_rand_augment(self.text, self.size, self.fill)
 
     def __getstate__(self) -> dict[str, Any]:
         # The operations are built anew in each process.
@@ -56,10 +56,10 @@ def check_rand_augment(text: str) -> None:
     Raises:
         UsageError: with timm's reason.
     """
-    _rand_augment(text, 224, (0, 0, 0))
+    _build_rand_augment(text, 224, (0, 0, 0))
 
 
-def _rand_augment(text: str, size: int, fill: tuple[int, int, int]) -> "Callable[[Image.Image], Image.Image]":
+def _build_rand_augment(text: str, size: int, fill: tuple[int, int, int]) -> "Callable[[Image.Image], Image.Image]":
     from timm.data.auto_augment import rand_augment_transform
 
     # As timm's own `create_transform` sets them.

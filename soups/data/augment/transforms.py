@@ -18,7 +18,7 @@ from soups.files.atomic import compact_json
 if TYPE_CHECKING:
     from PIL import Image
 
-ENDINGS = (".yaml", ".yml", ".json")
+TRANSFORM_ENDINGS = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True)

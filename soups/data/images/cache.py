@@ -59,7 +59,7 @@ class Images:
 
     def __getitem__(self, index: int) -> np.ndarray:
         if self.file is None:
-            return _prepare(self.geometry, self.paths[index])
+            return _read_image(self.geometry, self.paths[index])
         return self._pixels(self.file)[self._slots[index]]
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ def open_images(paths: Sequence[Path], geometry: Geometry, cache: str, folder: P
     distinct = list(dict.fromkeys(paths))
     if not distinct:
         return Images(paths, geometry)
-    key = _key(distinct, geometry, folder)
+    key = _cache_key(distinct, geometry, folder)
     if cache == "off":
         _check_once(distinct, folder / f"{key}.checked")
         return Images(paths, geometry)
@@ -129,17 +129,17 @@ def open_images(paths: Sequence[Path], geometry: Geometry, cache: str, folder: P
     return Images(paths, geometry, file)
 
 
-def _key(paths: Sequence[Path], geometry: Geometry, folder: Path) -> str:
+def _cache_key(paths: Sequence[Path], geometry: Geometry, folder: Path) -> str:
     import PIL
 
-    identity = {"format": FORMAT, "pillow": PIL.__version__, "geometry": _identity(geometry)}
+    identity = {"format": FORMAT, "pillow": PIL.__version__, "geometry": _key_fields(geometry)}
     digest = hashlib.sha256(compact_json(identity).encode())
     for sha256 in hash_files(paths, folder):
         digest.update(sha256.encode())
     return digest.hexdigest()[:32]
 
 
-def _identity(geometry: Geometry) -> dict[str, Any]:
+def _key_fields(geometry: Geometry) -> dict[str, Any]:
     """What decides the pixels; a cut that there is not stays unsaid, as before there were cuts."""
     return {name: value for name, value in asdict(geometry).items() if value is not None}
 
@@ -160,7 +160,7 @@ def _build_once(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:
             return
         for stray in file.parent.glob(f".{file.name}.*.tmp"):  # Left by a build that was killed.
             stray.unlink(missing_ok=True)
-        _refuse_full_disk(file, size)
+        _check_disk_space(file, size)
         _build(paths, geometry, file)
     finally:
         lock.release()
@@ -173,7 +173,7 @@ def _is_complete(file: Path, size: int) -> bool:
         return False
 
 
-def _refuse_full_disk(file: Path, size: int) -> None:
+def _check_disk_space(file: Path, size: int) -> None:
     free = shutil.disk_usage(file.parent).free
     if free < size + _SPARE_BYTES:
         raise EnvironmentFailure(
@@ -197,7 +197,7 @@ def _build(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:
             raise unreadable_error(bad)
 
 
-def _prepare(geometry: Geometry, path: Path) -> np.ndarray:
+def _read_image(geometry: Geometry, path: Path) -> np.ndarray:
     with suppress_pillow_warnings():
         return resize_and_crop(read_pixels(path), geometry)
 

@@ -49,8 +49,8 @@ def find_unreadable(paths: Sequence[Path]) -> list[tuple[Path, str]]:
 
     Every file is decoded in full, in threads, since a file that opens may still be cut short.
     """
-    with suppress_pillow_warnings(), ThreadPoolExecutor(_threads()) as pool:
-        reasons = pool.map(_reason_against, paths)
+    with suppress_pillow_warnings(), ThreadPoolExecutor(thread_count()) as pool:
+        reasons = pool.map(_unreadable_reason, paths)
         return [
             (path, reason)
             for path, reason in zip(paths, track(reasons, "checking images", total=len(paths)), strict=True)
@@ -79,20 +79,20 @@ def suppress_pillow_warnings() -> Iterator[None]:
 
 def read_pixels(path: Path) -> np.ndarray:
     """As `decode`, for use in threads under one `suppress_pillow_warnings`."""
-    _refuse_special(path)
+    _check_regular_file(path)
     try:
-        return _pixels(path)
+        return _open_pixels(path)
     except Exception as error:
         # Pillow's readers raise nearly anything on damaged files: OSError, SyntaxError, ValueError, TypeError,
         # OverflowError, struct.error, DecompressionBombError, …
         raise DataError(f"{path}: {failure_reason(error)}", expected="a whole image file") from error
 
 
-def _threads() -> int:
+def thread_count() -> int:
     return min(16, available_cores())
 
 
-def _reason_against(path: Path) -> str | None:
+def _unreadable_reason(path: Path) -> str | None:
     try:
         read_pixels(path)
     except DataError as error:
@@ -100,7 +100,7 @@ def _reason_against(path: Path) -> str | None:
     return None
 
 
-def _refuse_special(path: Path) -> None:
+def _check_regular_file(path: Path) -> None:
     try:
         status = os.stat(path)  # noqa: PTH116 -- called for every image.
     except OSError as error:
@@ -127,7 +127,7 @@ def failure_reason(error: Exception) -> str:
     return f"damaged ({words[:120]})"
 
 
-def _pixels(path: Path) -> np.ndarray:
+def _open_pixels(path: Path) -> np.ndarray:
     from PIL import Image
 
     Image.init()
@@ -142,19 +142,19 @@ def pil_to_array(opened: "Image.Image") -> np.ndarray:
         Exception: of nearly any kind, where the rest of its file turns out to be damaged.
     """
     opened.load()
-    image = _upright(opened)
+    image = _apply_exif_rotation(opened)
     if image.mode.startswith("I;16"):
-        return _grey(_divided_by_257(np.asarray(image)))
+        return _grey_to_rgb(_scale_16_bit(np.asarray(image)))
     if image.mode in {"I", "F"}:
         wide = opened.format == "PPM" and image.mode == "I"  # The reader has scaled it to 16 bits.
         values = np.asarray(image)
-        return _grey(_divided_by_257(values) if wide else _judged_by_range(values))
+        return _grey_to_rgb(_scale_16_bit(values) if wide else _scale_by_range(values))
     if image.mode == "RGB" and not image.has_transparency_data:
         return np.array(image)
-    return np.array(_on_white(image) if image.has_transparency_data else image.convert("RGB"))
+    return np.array(_composite_on_white(image) if image.has_transparency_data else image.convert("RGB"))
 
 
-def _upright(image: "Image.Image") -> "Image.Image":
+def _apply_exif_rotation(image: "Image.Image") -> "Image.Image":
     """The image turned as its EXIF says; as it is where EXIF is missing or damaged.
 
     Pillow's own `exif_transpose` also rewrites the EXIF block and fails on some that can be read.
@@ -177,7 +177,7 @@ def _upright(image: "Image.Image") -> "Image.Image":
     return image if turn is None else image.transpose(turn)
 
 
-def _on_white(image: "Image.Image") -> "Image.Image":
+def _composite_on_white(image: "Image.Image") -> "Image.Image":
     from PIL import Image
 
     layer = image.convert("RGBA")
@@ -185,17 +185,17 @@ def _on_white(image: "Image.Image") -> "Image.Image":
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def _grey(values: np.ndarray) -> np.ndarray:
+def _grey_to_rgb(values: np.ndarray) -> np.ndarray:
     """(H, W) uint8 -> (H, W, 3)."""
     return np.repeat(values[:, :, None], 3, axis=2)
 
 
-def _divided_by_257(values: np.ndarray) -> np.ndarray:
+def _scale_16_bit(values: np.ndarray) -> np.ndarray:
     """[0, 65535] -> [0, 255], rounded."""
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _judged_by_range(values: np.ndarray) -> np.ndarray:
+def _scale_by_range(values: np.ndarray) -> np.ndarray:
     values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
     if finite.size == 0:

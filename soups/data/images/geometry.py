@@ -8,7 +8,7 @@ import numpy as np
 from soups.core.errors import UsageError
 from soups.core.preprocessing import Preprocessing
 
-CACHE_ROOM = 1.15
+CACHE_MARGIN = 1.15
 
 # From this ratio of the sides on, only the part that the cut keeps is resized: a line of 1 × 60,000 pixels would
 # otherwise grow to 224 × 13 million.
@@ -51,7 +51,7 @@ def training_geometry(preprocessing: Preprocessing, cache_size: int | None = Non
     Raises:
         UsageError: the cached image would be smaller than the input.
     """
-    side = round(CACHE_ROOM * preprocessing.size) if cache_size is None else cache_size
+    side = round(CACHE_MARGIN * preprocessing.size) if cache_size is None else cache_size
     if side < preprocessing.size:
         raise UsageError(
             f"--cache-size {side}: smaller than the model's input",
@@ -74,11 +74,13 @@ def resize_and_crop(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     from PIL import Image
 
     filter_ = Image.Resampling[geometry.interpolation.upper()]
-    picture, side = Image.fromarray(image if geometry.cut is None else _middle(image, geometry.cut)), geometry.crop
-    width, height = _resized(picture.width, picture.height, geometry)
+    picture, side = Image.fromarray(image if geometry.cut is None else _cut_centre(image, geometry.cut)), geometry.crop
+    width, height = _resized_size(picture.width, picture.height, geometry)
     left, top = round((width - side) / 2.0), round((height - side) / 2.0)
     if max(width, height) > _LONG * geometry.resize:
-        return np.array(picture.resize((side, side), filter_, box=_box(picture.width, picture.height, geometry)))
+        return np.array(
+            picture.resize((side, side), filter_, box=_centred_box(picture.width, picture.height, geometry))
+        )
     if (width, height) != picture.size:
         picture = picture.resize((width, height), filter_)
     return np.array(picture.crop((left, top, left + side, top + side)))
@@ -94,27 +96,27 @@ def visible_box(width: int, height: int, geometry: Geometry) -> tuple[float, flo
     if geometry.cut is not None:
         kept_height, kept_width = (min(have, keep) for have, keep in zip((height, width), geometry.cut, strict=True))
     across, down = round((width - kept_width) / 2.0), round((height - kept_height) / 2.0)
-    left, top, right, bottom = _box(kept_width, kept_height, geometry)
+    left, top, right, bottom = _centred_box(kept_width, kept_height, geometry)
     return left + across, top + down, right + across, bottom + down
 
 
-def _box(width: int, height: int, geometry: Geometry) -> tuple[float, float, float, float]:
+def _centred_box(width: int, height: int, geometry: Geometry) -> tuple[float, float, float, float]:
     """The centred square in the pixels of an image of this size, before it is resized."""
-    resized_width, resized_height = _resized(width, height, geometry)
+    resized_width, resized_height = _resized_size(width, height, geometry)
     side = geometry.crop
     left, top = round((resized_width - side) / 2.0), round((resized_height - side) / 2.0)
     across, down = width / resized_width, height / resized_height
     return left * across, top * down, (left + side) * across, (top + side) * down
 
 
-def _middle(image: np.ndarray, cut: tuple[int, int]) -> np.ndarray:
+def _cut_centre(image: np.ndarray, cut: tuple[int, int]) -> np.ndarray:
     """The centre of an image, rounded as torchvision's `CenterCrop` does, without its black frame for small images."""
     height, width = (min(have, keep) for have, keep in zip(image.shape, cut, strict=False))
     top, left = round((image.shape[0] - height) / 2.0), round((image.shape[1] - width) / 2.0)
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
-def _resized(width: int, height: int, geometry: Geometry) -> tuple[int, int]:
+def _resized_size(width: int, height: int, geometry: Geometry) -> tuple[int, int]:
     """Width and height after resizing, rounded as torchvision's `Resize` does (down)."""
     if geometry.mode == "squash":
         return geometry.resize, geometry.resize

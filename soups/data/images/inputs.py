@@ -15,13 +15,13 @@ from soups.data.images.geometry import Geometry, resize_and_crop
 if TYPE_CHECKING:
     from PIL import Image
 
-    Given: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
+    InputImage: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
 
-KINDS = "a path, a PIL.Image, or an array (H, W, 3) uint8, RGB in [0, 255]"
+ACCEPTED_TYPES = "a path, a PIL.Image, or an array (H, W, 3) uint8, RGB in [0, 255]"
 """What one image may be."""
 
 
-def as_list(images: "Given | Iterable[Given]") -> "list[Given]":
+def as_list(images: "InputImage | Iterable[InputImage]") -> "list[InputImage]":
     """One image or several as a list of single images, in order; a batch (N, H, W, 3) becomes N of them.
 
     Raises:
@@ -35,14 +35,14 @@ def as_list(images: "Given | Iterable[Given]") -> "list[Given]":
         # Paths that were kept in an array, such as a column of a table, are a list like any other.
         return list(images) if images.ndim == 4 or (images.dtype.kind in "OU" and images.ndim == 1) else [images]
     if not isinstance(images, Iterable) or isinstance(images, bytes):
-        raise DataError("not an image", expected=f"{KINDS}, or several of these", found=_kind(images))
-    found: list[Given] = []
+        raise DataError("not an image", expected=f"{ACCEPTED_TYPES}, or several of these", found=_type_name(images))
+    found: list[InputImage] = []
     for image in images:
         found += list(image) if isinstance(image, np.ndarray) and image.ndim == 4 else [image]
     return found
 
 
-def read_input(image: "Given", name: str = "the image") -> np.ndarray:
+def read_input(image: "InputImage", name: str = "the image") -> np.ndarray:
     """The pixels of one image; those of a file and of the picture that Pillow opens from it are the same.
 
     Args:
@@ -67,7 +67,7 @@ def read_input(image: "Given", name: str = "the image") -> np.ndarray:
         except Exception as error:  # As when files are read.
             raise DataError(f"{name}: {failure_reason(error)}", expected="a whole picture") from error
     if not isinstance(image, np.ndarray):
-        raise DataError(f"{name}: not an image", expected=KINDS, found=_kind(image))
+        raise DataError(f"{name}: not an image", expected=ACCEPTED_TYPES, found=_type_name(image))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         scaled = np.issubdtype(image.dtype, np.floating)
         raise DataError(
@@ -100,7 +100,7 @@ class InputImages(Images):
         return True
 
 
-def open_inputs(images: "Given | Iterable[Given]", geometry: Geometry, folder: Path) -> Images:
+def open_inputs(images: "InputImage | Iterable[InputImage]", geometry: Geometry, folder: Path) -> Images:
     """Images of any kind, ready to be read.
 
     Files alone are decoded when they are needed; else all images are brought to the geometry's size and held.
@@ -130,5 +130,5 @@ def open_inputs(images: "Given | Iterable[Given]", geometry: Geometry, folder: P
     return InputImages(ready, geometry)
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

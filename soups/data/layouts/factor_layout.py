@@ -34,7 +34,7 @@ def factor_samples(settings: DataSettings) -> "pd.DataFrame":
     description = read_schema(settings.layout, settings.age_bands)
     root = existing_folder(settings.data_location, "--data-location", f"images laid out as {settings.layout} says")
     if description.table is not None:
-        return _table(_of_rows(description, settings, root), description)
+        return _samples_table(_read_rows(description, settings, root), description)
     images = images_folder(root, description)
     if images is None:
         raise DataError(
@@ -42,7 +42,7 @@ def factor_samples(settings: DataSettings) -> "pd.DataFrame":
             expected=f"{description.images or root}/{description.path}",
             next_step="check --data-location, or give another --layout",
         )
-    return _table(_of_paths(description, images, root, settings.skip_bad_images), description)
+    return _samples_table(_read_paths(description, images, root, settings.skip_bad_images), description)
 
 
 def factor_test_samples(settings: DataSettings) -> "pd.DataFrame | None":
@@ -55,8 +55,8 @@ def factor_test_samples(settings: DataSettings) -> "pd.DataFrame | None":
     images = images_folder(location, description) if description.path is not None and location.is_dir() else None
     if images is None or not matches_schema(images, description):
         return None
-    rows = _of_paths(description, images, settings.root, settings.skip_bad_images)
-    return _table(rows, description).assign(split="test")
+    rows = _read_paths(description, images, settings.root, settings.skip_bad_images)
+    return _samples_table(rows, description).assign(split="test")
 
 
 def images_folder(root: Path, description: LayoutSchema) -> Path | None:
@@ -82,20 +82,20 @@ def matches_schema(folder: Path, description: LayoutSchema) -> bool:
     return any(first.fullmatch(image.stem) for image in content.images)
 
 
-class _Told(NamedTuple):
+class _ImageFields(NamedTuple):
     """What names or cells tell of an image, or of all images of a folder."""
 
     fields: dict[str, str]
     levels: dict[str, str]
     """Factor → level, as far as the fields tell it."""
 
-    def and_of(self, other: "_Told") -> "_Told":
+    def and_of(self, other: "_ImageFields") -> "_ImageFields":
         """Both together."""
-        return _Told(self.fields | other.fields, self.levels | other.levels)
+        return _ImageFields(self.fields | other.fields, self.levels | other.levels)
 
 
 @dataclass
-class _Walk:
+class _Findings:
     """What was met on the way through the folders."""
 
     problems: list[str] = field(default_factory=list)
@@ -104,25 +104,27 @@ class _Walk:
     skipped: int = 0
 
 
-def _of_paths(description: LayoutSchema, images: Path, root: Path, without_missing: bool) -> list[tuple[str, _Told]]:
+def _read_paths(
+    description: LayoutSchema, images: Path, root: Path, without_missing: bool
+) -> list[tuple[str, _ImageFields]]:
     """The name of each image whose path fits, and what it tells."""
-    walk, rows = _Walk(), []
-    for folder, told in _folders(description, images, walk):
+    walk, rows = _Findings(), []
+    for folder, told in _image_folders(description, images, walk):
         values: Counter[str] = Counter()
         for image in folder.images:
             match = description.expressions[-1].fullmatch(image.stem)
-            own, unknown = _told(description, match.groupdict() if match is not None else {})
+            own, unknown = _parse_levels(description, match.groupdict() if match is not None else {})
             if match is None or unknown:
                 walk.skipped += 1
                 continue
             values[own.fields.get(description.complete or "", "")] += 1
             rows.append((table_name(image, root), told.and_of(own)))
         walk.skipped += len(folder.others) + len(folder.folders) + folder.hidden
-        _tell_incomplete(description, folder.path.relative_to(images).as_posix(), values, walk)
+        _note_incomplete(description, folder.path.relative_to(images).as_posix(), values, walk)
     if walk.missing and not without_missing:
         walk.problems += [f"{where}: no image {', '.join(lacking)}" for where, lacking in walk.missing.items()]
     if walk.problems or not rows:
-        _refuse(description, images, walk.problems)
+        _raise_problems(description, images, walk.problems)
     if walk.missing:
         logger.warning("%s: goes on without %d images that are missing", images, sum(map(len, walk.missing.values())))
     if walk.skipped:
@@ -130,9 +132,11 @@ def _of_paths(description: LayoutSchema, images: Path, root: Path, without_missi
     return rows
 
 
-def _folders(description: LayoutSchema, images: Path, walk: _Walk) -> Iterator[tuple[FolderListing, _Told]]:
+def _image_folders(
+    description: LayoutSchema, images: Path, walk: _Findings
+) -> Iterator[tuple[FolderListing, _ImageFields]]:
     """The folders that hold images, and what their names tell."""
-    level = [(FolderListing(images), _Told({}, {}))]
+    level = [(FolderListing(images), _ImageFields({}, {}))]
     for part, expression in zip(description.parts[:-1], description.expressions[:-1], strict=True):
         below = []
         for folder, told in level:
@@ -142,7 +146,7 @@ def _folders(description: LayoutSchema, images: Path, walk: _Walk) -> Iterator[t
                 if match is None:
                     walk.problems.append(f"{name}: is not named {part}")
                     continue
-                own, unknown = _told(description, match.groupdict())
+                own, unknown = _parse_levels(description, match.groupdict())
                 walk.problems += [f"{name}: {problem}" for problem in unknown]
                 if not unknown:
                     below.append((FolderListing(child), told.and_of(own)))
@@ -150,7 +154,7 @@ def _folders(description: LayoutSchema, images: Path, walk: _Walk) -> Iterator[t
     yield from level
 
 
-def _told(description: LayoutSchema, fields: dict[str, str]) -> tuple[_Told, list[str]]:
+def _parse_levels(description: LayoutSchema, fields: dict[str, str]) -> tuple[_ImageFields, list[str]]:
     """What fields tell, and the problems with those that mean no level."""
     levels, problems = {}, []
     for name, factor in description.factors.items():
@@ -160,10 +164,10 @@ def _told(description: LayoutSchema, fields: dict[str, str]) -> tuple[_Told, lis
                 problems.append(f"{factor.field} is {fields[factor.field]!r}, expected {factor.expected}")
             else:
                 levels[name] = level
-    return _Told(fields, levels), problems
+    return _ImageFields(fields, levels), problems
 
 
-def _tell_incomplete(description: LayoutSchema, where: str, values: Counter[str], walk: _Walk) -> None:
+def _note_incomplete(description: LayoutSchema, where: str, values: Counter[str], walk: _Findings) -> None:
     if description.complete is None:
         return
     wanted = description.values_of(description.complete)
@@ -173,7 +177,7 @@ def _tell_incomplete(description: LayoutSchema, where: str, values: Counter[str]
         walk.problems.append(f"{where}: {values[doubled[0]]} images {doubled[0]}")
 
 
-def _refuse(description: LayoutSchema, where: Path, problems: list[str]) -> None:
+def _raise_problems(description: LayoutSchema, where: Path, problems: list[str]) -> None:
     if not problems:
         raise DataError(f"{where}: no images in it", expected=f"{where}/{description.path}")
     shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN_PROBLEMS])
@@ -185,7 +189,7 @@ def _refuse(description: LayoutSchema, where: Path, problems: list[str]) -> None
     )
 
 
-def _of_rows(description: LayoutSchema, settings: DataSettings, root: Path) -> list[tuple[str, _Told]]:
+def _read_rows(description: LayoutSchema, settings: DataSettings, root: Path) -> list[tuple[str, _ImageFields]]:
     """The image of each row of the description's table, and what the row tells."""
     path = locate_table(description.table or "", root)
     table = read_table(path)
@@ -196,15 +200,15 @@ def _of_rows(description: LayoutSchema, settings: DataSettings, root: Path) -> l
     columns = {name: table_column(table, name, path, asked) for name in wanted if name}
     problems, rows = [], []
     for number, image in enumerate(find_images(ids, path, [root], root)):
-        told, unknown = _told(description, {name: cells[number] for name, cells in columns.items()})
+        told, unknown = _parse_levels(description, {name: cells[number] for name, cells in columns.items()})
         problems += [f"row {number + 2}: {problem}" for problem in unknown]
         rows.append((image, told))
     if problems or not rows:
-        _refuse(description, path, problems)
+        _raise_problems(description, path, problems)
     return rows
 
 
-def _table(rows: list[tuple[str, _Told]], description: LayoutSchema) -> "pd.DataFrame":
+def _samples_table(rows: list[tuple[str, _ImageFields]], description: LayoutSchema) -> "pd.DataFrame":
     import pandas as pd
 
     names, group = list(description.factors), description.group

@@ -36,7 +36,7 @@ IMAGE_ENDINGS = frozenset(
 )
 TEMPLATE_NAMES = ("sample_submission.csv", "info.csv")
 
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__", "icon\r"}
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__", "icon\r"}
 
 
 class FolderListing:
@@ -56,11 +56,11 @@ class FolderListing:
         self.images: list[Path] = []
         self.others: list[Path] = []
         self.hidden = 0
-        for entry in _entries(path):
-            if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+        for entry in _scan_folder(path):
+            if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
                 self.hidden += 1
                 continue
-            if not _fits_a_table(entry.name):
+            if not _is_table_text(entry.name):
                 problem = f"{path}: the name {entry.name!r} cannot stand in a table"
                 raise DataError(problem, expected="UTF-8 without a carriage return", next_step="rename it")
             if entry.is_dir():
@@ -71,7 +71,7 @@ class FolderListing:
                 self.others.append(path / entry.name)
 
 
-def _entries(path: Path) -> list[os.DirEntry[str]]:
+def _scan_folder(path: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -80,7 +80,7 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
         raise EnvironmentFailure(f"{path}: no permission to look into it", next_step=hint) from error
 
 
-def _fits_a_table(name: str) -> bool:
+def _is_table_text(name: str) -> bool:
     try:
         return bool(name.isascii() or name.encode()) and "\r" not in name
     except UnicodeEncodeError:

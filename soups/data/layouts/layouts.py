@@ -15,7 +15,7 @@ from soups.core.errors import DataError, unknown_name
 from soups.data.layouts.factor_layout import factor_samples, factor_test_samples
 from soups.data.layouts.folders import FolderListing, existing_folder, format_list, images_below, table_name
 from soups.data.layouts.metadata import has_metadata, metadata_file, metadata_samples, metadata_test_samples
-from soups.data.layouts.schema import ENDINGS, is_schema
+from soups.data.layouts.schema import SCHEMA_ENDINGS, is_schema
 from soups.data.layouts.tables import csv_samples, csv_test_samples
 from soups.data.settings import DataSettings
 
@@ -51,18 +51,18 @@ def folder_samples(settings: DataSettings, elsewhere: Collection[str] = ()) -> "
     if "train" not in names:
         if held := [name for name in _RESERVED if name in names]:
             raise DataError(f"{root}: has {', '.join(held)} but no train", expected=EXPECTED_FOLDERS)
-        return as_table(_labelled(root, "", root))
-    rows = _labelled(names["train"], "train" if "val" in names else "", root)
+        return as_table(_class_folder_rows(root, "", root))
+    rows = _class_folder_rows(names["train"], "train" if "val" in names else "", root)
     classes = {label for _, label, _, _ in rows} | set(elsewhere)
     if "val" in names:
-        rows += _labelled(names["val"], "val", root, classes)
+        rows += _class_folder_rows(names["val"], "val", root, classes)
     if "test" in names and settings.test_location is None:
-        rows += _test_folder(names["test"], root, classes)
+        rows += _test_folder_rows(names["test"], root, classes)
     if "shifts" in names:
         for shift in FolderListing(names["shifts"]).folders:
             if shift.name in _RESERVED:
                 raise DataError(f"{shift}: a shift set cannot be called {shift.name}", next_step="rename the folder")
-            rows += _labelled(shift, shift.name, root, classes)
+            rows += _class_folder_rows(shift, shift.name, root, classes)
     return as_table(rows)
 
 
@@ -87,7 +87,9 @@ def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.Data
     if has_metadata(location) and metadata_file(location) is not None:
         return metadata_test_samples(location, settings)
     expected = "a folder of images (by class, directly in it, or in images/), or a CSV file"
-    return as_table(_test_folder(existing_folder(settings.test_location, "--test-location", expected), root, classes))
+    return as_table(
+        _test_folder_rows(existing_folder(settings.test_location, "--test-location", expected), root, classes)
+    )
 
 
 def as_table(rows: list[Row]) -> "pd.DataFrame":
@@ -97,7 +99,7 @@ def as_table(rows: list[Row]) -> "pd.DataFrame":
     return pd.DataFrame(sorted(rows), columns=list(COLUMNS), dtype=str)
 
 
-def _labelled(folder: Path, split: str, root: Path, classes: set[str] | None = None) -> list[Row]:
+def _class_folder_rows(folder: Path, split: str, root: Path, classes: set[str] | None = None) -> list[Row]:
     """Rows of `folder/<class>/…`; `classes` are those of train, where another set is read."""
     content = FolderListing(folder)
     found = {path.name: images_below(path) for path in content.folders}
@@ -121,29 +123,29 @@ def _labelled(folder: Path, split: str, root: Path, classes: set[str] | None = N
             expected=f"some of {format_list(sorted(classes), 20)}",
             next_step="add them to train, or remove them here",
         )
-    _notice_left_out(folder, len(content.images), sum(others for _, others in found.values()))
+    _log_skipped(folder, len(content.images), sum(others for _, others in found.values()))
     return [(table_name(image, root), label, "", split) for label, (images, _) in found.items() for image in images]
 
 
-def _test_folder(folder: Path, root: Path, classes: set[str]) -> list[Row]:
+def _test_folder_rows(folder: Path, root: Path, classes: set[str]) -> list[Row]:
     content = FolderListing(folder)
     names = [path.name for path in content.folders]
     if not content.images and names == ["images"] and "images" not in classes:
-        return _test_folder(folder / "images", root, classes)
+        return _test_folder_rows(folder / "images", root, classes)
     if content.images and names:
         raise DataError(
             f"{folder}: {len(content.images)} images beside folders ({format_list(names)})",
             expected="images in class folders (labelled), or all directly in it (unlabelled)",
         )
     if names:
-        return _labelled(folder, "test", root, classes)
+        return _class_folder_rows(folder, "test", root, classes)
     if not content.images:
         raise DataError(f"{folder}: no images in it", expected="images in class folders, or directly in it")
-    _notice_left_out(folder, 0, len(content.others))
+    _log_skipped(folder, 0, len(content.others))
     return [(table_name(image, root), "", "", "test") for image in content.images]
 
 
-def _notice_left_out(folder: Path, outside: int, others: int) -> None:
+def _log_skipped(folder: Path, outside: int, others: int) -> None:
     if outside:
         logger.warning("%s: %d images outside class folders are left out", folder, outside)
     if others:
@@ -158,7 +160,7 @@ def find_layout(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFram
     """
     if settings.layout in LAYOUTS:
         return LAYOUTS[settings.layout]
-    if settings.layout.endswith(ENDINGS):
+    if settings.layout.endswith(SCHEMA_ENDINGS):
         return factor_samples
     raise unknown_name("layout", settings.layout, [*LAYOUTS, "auto", "a file that ends in .yaml"])
 

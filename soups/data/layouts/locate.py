@@ -15,14 +15,14 @@ from soups.data.settings import DataSettings
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-DATA_PLACES = (".", "data", "input/data", "/opt/ml/input/data")
+DEFAULT_LOCATIONS = (".", "data", "input/data", "/opt/ml/input/data")
 """Where a described layout is looked for when no data location is given; the last one is SageMaker's."""
 
 
 def resolve_locations(settings: DataSettings) -> DataSettings:
     """The settings with nothing left to be found: data location, layout, test set and bands.
 
-    A data location that is not given is looked for in `DATA_PLACES`, among described layouts alone, and said. Of a
+    A data location that is not given is looked for in `DEFAULT_LOCATIONS`, among described layouts alone, and said. Of a
     described layout the location becomes the folder above the images, whichever of the folders above was named, and its
     test set is taken along.
 
@@ -30,11 +30,11 @@ def resolve_locations(settings: DataSettings) -> DataSettings:
         UsageError: a description that is not there, or bands that do not fit it.
     """
     if len(settings.locations) > 1:
-        return _all_settled(settings)
+        return _resolve_several(settings)
     if settings.data_location is None and settings.layout in (AUTO, *BUILTIN):
-        settings = _found(settings)
+        settings = _find_data_location(settings)
     if settings.layout == AUTO:
-        settings = settings.model_copy(update={"layout": _layout(settings)})
+        settings = settings.model_copy(update={"layout": _detect_layout(settings)})
     if not is_schema(settings.layout):
         if settings.age_bands is not None:
             raise UsageError(
@@ -48,19 +48,19 @@ def resolve_locations(settings: DataSettings) -> DataSettings:
     if settings.data_location is not None:
         root = canonical_location(settings.root, description)
         found["data_location"] = str(root)
-        if settings.test_location is None and (test := _test_beside(root, description)) is not None:
+        if settings.test_location is None and (test := _find_test_folder(root, description)) is not None:
             found["test_location"] = str(test)
     return settings.model_copy(update=found)
 
 
-def _all_settled(settings: DataSettings) -> DataSettings:
+def _resolve_several(settings: DataSettings) -> DataSettings:
     """Several data locations, settled one by one: one layout, and one test set at the most beside them.
 
     Raises:
         UsageError: a folder named twice or inside another, or two test sets.
         DataError: they have different layouts.
     """
-    _refuse_overlap(settings.locations)
+    _check_overlap(settings.locations)
     parts = [
         resolve_locations(settings.model_copy(update={"data_location": location})) for location in settings.locations
     ]
@@ -80,7 +80,7 @@ def _all_settled(settings: DataSettings) -> DataSettings:
     return parts[0].model_copy(update=found)
 
 
-def _refuse_overlap(locations: Sequence[str]) -> None:
+def _check_overlap(locations: Sequence[str]) -> None:
     places = [Path(location).resolve() for location in locations]
     for first, second in permutations(range(len(places)), 2):
         if places[second].is_relative_to(places[first]):
@@ -96,28 +96,28 @@ def canonical_location(location: Path, description: LayoutSchema) -> Path:
     return images.parent if description.images is not None and images.name == Path(description.images).name else images
 
 
-def _found(settings: DataSettings) -> DataSettings:
+def _find_data_location(settings: DataSettings) -> DataSettings:
     names = [name for name in BUILTIN if settings.layout in (AUTO, name)]
-    for place in map(Path, DATA_PLACES):
+    for place in map(Path, DEFAULT_LOCATIONS):
         for name in names:
             description = read_schema(name)
             images = None
             if description.images is not None and place.is_dir():
                 with suppress(UserError):  # Nobody said that this folder is about images.
-                    images = _fitting(place, description)
+                    images = _matching_folder(place, description)
             if images is not None:
                 logger.info("--data-location is not given: taking %s (layout %s)", images, name)
                 return settings.model_copy(update={"data_location": str(place), "layout": name})
     return settings
 
 
-def _layout(settings: DataSettings) -> str:
+def _detect_layout(settings: DataSettings) -> str:
     if settings.labels is not None:
         return "csv"
     location = settings.root
     if settings.data_location is not None and location.is_dir():
         for name in BUILTIN:
-            if (images := _fitting(location, read_schema(name))) is not None:
+            if (images := _matching_folder(location, read_schema(name))) is not None:
                 logger.info("layout %s: %s", name, images)
                 return name
         if has_metadata(location):
@@ -126,13 +126,13 @@ def _layout(settings: DataSettings) -> str:
     return "folder"
 
 
-def _fitting(location: Path, description: LayoutSchema) -> Path | None:
+def _matching_folder(location: Path, description: LayoutSchema) -> Path | None:
     """The folder of images, if something in it is named as the description says."""
     images = images_folder(location, description)
     return images if images is not None and matches_schema(images, description) else None
 
 
-def _test_beside(root: Path, description: LayoutSchema) -> Path | None:
+def _find_test_folder(root: Path, description: LayoutSchema) -> Path | None:
     if description.test is None:
         return None
     places = [root / description.test, *([root.parent / description.test] if root.name == "train" else [])]

@@ -51,7 +51,7 @@ def has_metadata(location: Path) -> bool:
     A metadata.csv that does not is somebody's notes.
     """
     folders = [location, *(folder for folder, _ in _split_folders(location))]
-    return any(_names_files(path) for path in map(metadata_file, folders) if path is not None)
+    return any(_has_file_names(path) for path in map(metadata_file, folders) if path is not None)
 
 
 def metadata_samples(settings: DataSettings) -> "pd.DataFrame":
@@ -69,13 +69,13 @@ def metadata_samples(settings: DataSettings) -> "pd.DataFrame":
     root = existing_folder(settings.data_location, "--data-location", _EXPECTED)
     own = metadata_file(root)
     if own is not None:
-        tables = [_read(own, settings, root, None)]
+        tables = [_read_metadata(own, settings, root, None)]
     else:
         parts = [(folder, split, metadata_file(folder)) for folder, split in _split_folders(root)]
-        tables = [_read(path, settings, root, split) for _, split, path in parts if path is not None]
+        tables = [_read_metadata(path, settings, root, split) for _, split, path in parts if path is not None]
         if not tables:
             raise DataError(f"{root}: no metadata file", expected=_EXPECTED)
-        if bare := [folder for folder, split, path in parts if path is None and _counts(split, settings)]:
+        if bare := [folder for folder, split, path in parts if path is None and _is_used(split, settings)]:
             raise DataError(
                 f"{bare[0]}: no metadata file in it",
                 expected=f"{' or '.join(METADATA_NAMES)} with the column {FILE_NAME}, as in the other sets",
@@ -96,10 +96,10 @@ def metadata_test_samples(folder: Path, settings: DataSettings) -> "pd.DataFrame
     """
     path = metadata_file(folder)
     assert path is not None, folder
-    return _read(path, settings, settings.root, "test").sort_values("image", ignore_index=True)
+    return _read_metadata(path, settings, settings.root, "test").sort_values("image", ignore_index=True)
 
 
-def _counts(split: str, settings: DataSettings) -> bool:
+def _is_used(split: str, settings: DataSettings) -> bool:
     return split != "test" or settings.test_location is None
 
 
@@ -108,16 +108,16 @@ def _split_folders(location: Path) -> Iterator[tuple[Path, str]]:
         yield from ((path, _SPLITS[path.name]) for path in FolderListing(location).folders if path.name in _SPLITS)
 
 
-def _names_files(path: Path) -> bool:
+def _has_file_names(path: Path) -> bool:
     try:
-        return FILE_NAME in _table(path)
+        return FILE_NAME in _load_table(path)
     except DataError:
         if path.suffix == ".csv":
             return False
         raise  # Nobody else writes files of that name.
 
 
-def _table(path: Path) -> "pd.DataFrame":
+def _load_table(path: Path) -> "pd.DataFrame":
     """A metadata file with every cell as text."""
     import pandas as pd
 
@@ -131,11 +131,11 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _read(path: Path, settings: DataSettings, root: Path, split: str | None) -> "pd.DataFrame":
+def _read_metadata(path: Path, settings: DataSettings, root: Path, split: str | None) -> "pd.DataFrame":
     """The rows of a metadata file; `split` is that of its folder, None at the root."""
     import pandas as pd
 
-    table = _table(path)
+    table = _load_table(path)
     # The default of the flag is the name that other tables have.
     name = FILE_NAME if settings.image_column == "image" else settings.image_column
     ids = table_column(table, name, path, "--image-column")

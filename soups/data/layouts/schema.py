@@ -15,7 +15,7 @@ from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor
 from soups.files.yaml_text import parse_with_lines, to_plain_value
 
-ENDINGS = (".yaml", ".yml")
+SCHEMA_ENDINGS = (".yaml", ".yml")
 RESERVED_COLUMNS = ("image", "label", "group", "split", "label_before", "corrected_by", "source")
 """Columns of the samples table that no factor can be called."""
 
@@ -141,7 +141,7 @@ class LayoutSchema(BaseModel):
 
         A field ends where what follows it in the pattern begins for the first time; the last field of a part takes all.
         """
-        return [_expression(part) for part in self.parts]
+        return [_compile_part(part) for part in self.parts]
 
     @property
     def label_factors(self) -> tuple[Factor, ...]:
@@ -182,7 +182,7 @@ class LayoutSchema(BaseModel):
         return self.model_copy(update={"factors": {**self.factors, name: factor}})
 
 
-def _expression(part: str) -> re.Pattern[str]:
+def _compile_part(part: str) -> re.Pattern[str]:
     pieces = _FIELD.split(part)  # Literal, field, literal, field, …, literal.
     text = re.escape(pieces[0])
     for field, literal in zip(pieces[1::2], pieces[2::2], strict=True):
@@ -193,7 +193,7 @@ def _expression(part: str) -> re.Pattern[str]:
 
 def is_schema(layout: str) -> bool:
     """Whether a layout is told by a description."""
-    return layout.endswith(ENDINGS) or layout in BUILTIN
+    return layout.endswith(SCHEMA_ENDINGS) or layout in BUILTIN
 
 
 def read_schema(layout: str, bands: tuple[int, ...] | None = None) -> LayoutSchema:

@@ -28,11 +28,11 @@ def csv_samples(settings: DataSettings) -> "pd.DataFrame":
 
     expected = "the folder of the images that the labels CSV names"
     root = existing_folder(settings.data_location, "--data-location", expected)
-    path = _labels_file(settings, root)
+    path = _find_labels_file(settings, root)
     table = read_table(path)
     ids = table_column(table, settings.image_column, path, "--image-column")
     labels = table_column(table, settings.label_column, path, "--label-column")
-    splits = _splits(table, settings, path)
+    splits = _read_splits(table, settings, path)
     check_unique_ids(ids, path)
     check_labels_present(labels, splits, path)
     groups = read_groups(table, settings, path)
@@ -115,7 +115,7 @@ def check_unique_ids(ids: Iterable[str], path: Path) -> None:
         seen[name] = row
 
 
-def _labels_file(settings: DataSettings, root: Path) -> Path:
+def _find_labels_file(settings: DataSettings, root: Path) -> Path:
     if settings.labels is not None:
         return locate_table(settings.labels, root)
     found = [root / name for name in DEFAULT_LABELS if (root / name).is_file()]
@@ -129,7 +129,7 @@ def _labels_file(settings: DataSettings, root: Path) -> Path:
     return found[0]
 
 
-def _splits(table: "pd.DataFrame", settings: DataSettings, path: Path) -> list[str]:
+def _read_splits(table: "pd.DataFrame", settings: DataSettings, path: Path) -> list[str]:
     if settings.split_column is None:
         return [""] * len(table)
     return canonical_splits(table_column(table, settings.split_column, path, "--split-column"))
@@ -161,11 +161,11 @@ def read_groups(table: "pd.DataFrame", settings: DataSettings, path: Path) -> li
     if not settings.group_column or settings.groups:  # With --groups it names a column of that CSV.
         return [""] * len(table)
     groups = table_column(table, settings.group_column, path, "--group-column")
-    _refuse_empty(groups, settings.group_column, path)
+    _check_groups_present(groups, settings.group_column, path)
     return groups
 
 
-def _refuse_empty(cells: list[str], name: str, path: Path) -> None:
+def _check_groups_present(cells: list[str], name: str, path: Path) -> None:
     for row, cell in enumerate(cells, start=2):
         if not cell:
             raise DataError(f"{path}, row {row}: column {name!r} is empty", expected="the name of the group")
@@ -183,9 +183,9 @@ def find_images(ids: list[str], path: Path, folders: list[Path], root: Path) -> 
     Raises:
         DataError: an image is missing, could be several, or is named twice; names the row.
     """
-    found: list[Path | None] = [_as_it_stands(name, folders) for name in ids]
+    found: list[Path | None] = [_existing_path(name, folders) for name in ids]
     if None in found:
-        found = _search(ids, found, path, folders)
+        found = _search_by_name(ids, found, path, folders)
     missing = [f"{name} (row {row})" for row, (name, hit) in enumerate(zip(ids, found, strict=True), 2) if hit is None]
     if missing:
         raise DataError(
@@ -206,11 +206,11 @@ def find_images(ids: list[str], path: Path, folders: list[Path], root: Path) -> 
     return names
 
 
-def _as_it_stands(name: str, folders: list[Path]) -> Path | None:
+def _existing_path(name: str, folders: list[Path]) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def _search(ids: list[str], found: list[Path | None], path: Path, folders: list[Path]) -> list[Path | None]:
+def _search_by_name(ids: list[str], found: list[Path | None], path: Path, folders: list[Path]) -> list[Path | None]:
     """Complete `found` by the names of all images below the folders, the first folder that has one winning."""
     for folder in folders:
         known: defaultdict[str, list[Path]] = defaultdict(list)
