@@ -61,7 +61,7 @@ def test_equal_files_equal_pixels_and_near_ones(data: pd.DataFrame, tmp_path: Pa
     ]
     found = find_duplicates(data, tmp_path, tmp_path / "cache", True)
     assert format_counts(found) == (
-        "the same image in two sets: train and blur 1 equal, 0 nearly; train and test 1 equal, 0 nearly; "
+        "duplicate images between sets: train and blur 1 equal, 0 nearly; train and test 1 equal, 0 nearly; "
         "train and val 1 equal, 0 nearly; val and test 0 equal, 1 nearly"
     )
     with pytest.raises(

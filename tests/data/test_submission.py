@@ -23,7 +23,7 @@ def template(folder: Path, text: str) -> Path:
 
 def written(sheet: SubmissionTable, space: LabelSpace = SPACE, size: int = 2) -> pd.DataFrame:
     """The pages of a sheet, some rows each, one below the other."""
-    answers = sheet.condensed(PROBABILITIES, space)
+    answers = sheet.compact(PROBABILITIES, space)
     answers = answers if sheet.order is None else answers[sheet.order]
     blocks = [answers[start : start + size] for start in range(0, len(answers), size)]
     return pd.concat(list(sheet.pages(blocks, space)), ignore_index=True)
@@ -67,7 +67,7 @@ def test_images_that_the_template_does_not_ask_for_are_noticed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert filled(tmp_path, "id,ans\n2,cat\n") == "id,ans\n2,eel\n"
-    assert "does not ask for 2 of the 3 images" in caplog.text
+    assert "does not list 2 of the 3 images" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_wrong_ids_are_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_name_that_fits_two_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"row 2: '1' could be 2 images(.|\n)*test/1\.png, test/1\.jpg"):
+    with pytest.raises(DataError, match=r"row 2: '1' matches 2 images(.|\n)*test/1\.png, test/1\.jpg"):
         filled(tmp_path, "id,ans\n1,a\n", ["test/1.png", "test/1.jpg", "test/2.png"])
 
 

@@ -54,7 +54,7 @@ class Augmentation:
     def batch(self, images: Iterable[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
         """B images, each as by itself with its own seed: (B, size, size, 3) uint8."""
         changed = np.empty((len(seeds), self.size, self.size, 3), dtype=np.uint8)
-        globally = any(getattr(step, "draws_globally", False) for step in self.steps)
+        globally = any(getattr(step, "uses_global_rng", False) for step in self.steps)
         # Keeping the global generators' state takes longer than an augmentation, so it is done once.
         with seeded_globals(0) if globally else nullcontext():
             for place, (image, seed) in enumerate(zip(images, seeds, strict=True)):
@@ -72,7 +72,7 @@ class Augmentation:
             picture = picture.resize((self.size, self.size), Image.Resampling[self.interpolation.upper()])
         return picture
 
-    def after(self, step: Step) -> "Augmentation":
+    def prepend(self, step: Step) -> "Augmentation":
         """The same, with one step before all others."""
         return replace(self, steps=(step, *self.steps))
 
@@ -83,7 +83,7 @@ class AugmentationKind:
 
     steps: Callable[[Preprocessing], tuple[Step, ...]]
     """What it does, given how the model wants its images."""
-    room: bool = False
+    needs_margin: bool = False
     """Whether its images come a little larger than the model's input, so that crops have room."""
     cut: tuple[int, int] | None = None
     """Height and width of the middle of the image that alone is looked at, in training and ever after."""
@@ -98,9 +98,9 @@ def _no_steps(preprocessing: Preprocessing) -> tuple[Step, ...]:
 
 
 AUGMENTATIONS: dict[str, AugmentationKind] = {
-    "crop": AugmentationKind(_random_crop, room=True),
+    "crop": AugmentationKind(_random_crop, needs_margin=True),
     "randaugment": AugmentationKind(
-        _random_crop, room=True
+        _random_crop, needs_margin=True
     ),  # With a RandAugment by default; any other kind can have one as well.
     "base": AugmentationKind(_no_steps),
     "none": AugmentationKind(_no_steps),  # And never a RandAugment.
@@ -118,7 +118,7 @@ def find_augmentation(name: str) -> AugmentationKind:
         UsageError: there is no such kind.
     """
     if name.startswith("{"):
-        return AugmentationKind(lambda _: (Transform(name),), room=True)
+        return AugmentationKind(lambda _: (Transform(name),), needs_margin=True)
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, [*AUGMENTATIONS, "a YAML file of albumentations"])
     return AUGMENTATIONS[name]
@@ -141,14 +141,14 @@ def copies_augmentation(
     """What is done to the copies of oversampled images: the same as to others, the same mirrored, or another kind."""
     if name == "same":
         return own
-    return own.after(Flip()) if name == FLIP else build_augmentation(preprocessing, name, rand_augment)
+    return own.prepend(Flip()) if name == FLIP else build_augmentation(preprocessing, name, rand_augment)
 
 
 def augmented_geometry(preprocessing: Preprocessing, name: str, cache_size: int | None = None) -> Geometry:
     """How images come to an augmentation: as the model evaluates them, or with room around."""
     return (
         training_geometry(preprocessing, cache_size)
-        if find_augmentation(name).room
+        if find_augmentation(name).needs_margin
         else evaluation_geometry(preprocessing)
     )
 

@@ -31,7 +31,7 @@ class RandAugment:
     size: int
     fill: tuple[int, int, int] = (124, 116, 104)
 
-    draws_globally: ClassVar[bool] = True
+    uses_global_rng: ClassVar[bool] = True
     """timm draws from Python's and NumPy's global generators."""
 
     def __call__(self, picture: "Image.Image", draws: random.Random) -> "Image.Image":

@@ -72,11 +72,11 @@ class Images:
             taken[place] = self[int(index)]
         return taken
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> "Images":
+    def subset(self, rows: Sequence[int] | np.ndarray) -> "Images":
         """The images at these positions, read from the same file."""
-        part = Images([self.paths[int(row)] for row in rows], self.geometry, self.file)
-        part._slots, part._distinct = self._slots[np.asarray(rows, dtype=np.int64)], self._distinct
-        return part
+        subset = Images([self.paths[int(row)] for row in rows], self.geometry, self.file)
+        subset._slots, subset._distinct = self._slots[np.asarray(rows, dtype=np.int64)], self._distinct
+        return subset
 
     @property
     def cached(self) -> bool:

@@ -119,7 +119,7 @@ def _class_folder_rows(folder: Path, split: str, root: Path, classes: set[str] |
         )
     if classes is not None and (foreign := [name for name in found if name not in classes]):
         raise DataError(
-            f"{folder}: classes that train lacks: {format_list(foreign)}",
+            f"{folder}: classes without training images: {format_list(foreign)}",
             expected=f"some of {format_list(sorted(classes), 20)}",
             next_step="add them to train, or remove them here",
         )

@@ -43,8 +43,8 @@ def resolve_locations(settings: DataSettings) -> DataSettings:
         return settings
     description = read_schema(settings.layout, settings.age_bands)
     found: dict[str, object] = {}
-    if len(description.banded) == 1:
-        found["age_bands"] = tuple(map(int, description.factors[description.banded[0]].bands or ()))
+    if len(description.banded_factors) == 1:
+        found["age_bands"] = tuple(map(int, description.factors[description.banded_factors[0]].bands or ()))
     if settings.data_location is not None:
         root = canonical_location(settings.root, description)
         found["data_location"] = str(root)

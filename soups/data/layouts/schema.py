@@ -149,7 +149,7 @@ class LayoutSchema(BaseModel):
         return tuple(Factor(name, factor.names) for name, factor in self.factors.items())
 
     @property
-    def banded(self) -> list[str]:
+    def banded_factors(self) -> list[str]:
         """The factors that are bands of a number."""
         return [name for name, factor in self.factors.items() if factor.bands is not None]
 
@@ -166,10 +166,10 @@ class LayoutSchema(BaseModel):
         """
         if bands is None:
             return self
-        if len(self.banded) != 1:
-            found = f"banded factors: {', '.join(self.banded) or 'none'}"
+        if len(self.banded_factors) != 1:
+            found = f"banded factors: {', '.join(self.banded_factors) or 'none'}"
             raise UsageError("--age-bands: not for this layout", expected="one factor with bands", found=found)
-        name = self.banded[0]
+        name = self.banded_factors[0]
         changed = {**self.factors[name].model_dump(), "bands": bands}
         try:
             factor = FactorSchema.model_validate(changed)

@@ -59,7 +59,7 @@ def csv_test_samples(path: Path, settings: DataSettings, classes: set[str]) -> "
     labels = list(table[settings.label_column]) if settings.label_column in table else [""] * len(images)
     if foreign := sorted(set(labels) - classes - {""}):
         raise DataError(
-            f"{path}: classes that train lacks: {format_list(foreign)}", expected=format_list(sorted(classes), 20)
+            f"{path}: classes without training images: {format_list(foreign)}", expected=format_list(sorted(classes), 20)
         )
     groups = list(table[settings.group_column]) if settings.group_column in table else [""] * len(images)
     samples = pd.DataFrame({"image": images, "label": labels, "group": groups, "split": "test"}, dtype=str)
@@ -161,11 +161,11 @@ def read_groups(table: "pd.DataFrame", settings: DataSettings, path: Path) -> li
     if not settings.group_column or settings.groups:  # With --groups it names a column of that CSV.
         return [""] * len(table)
     groups = table_column(table, settings.group_column, path, "--group-column")
-    _check_groups_present(groups, settings.group_column, path)
+    check_groups_present(groups, settings.group_column, path)
     return groups
 
 
-def _check_groups_present(cells: list[str], name: str, path: Path) -> None:
+def check_groups_present(cells: list[str], name: str, path: Path) -> None:
     for row, cell in enumerate(cells, start=2):
         if not cell:
             raise DataError(f"{path}, row {row}: column {name!r} is empty", expected="the name of the group")

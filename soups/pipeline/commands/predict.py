@@ -93,7 +93,7 @@ def _write(
         for shard in shards:
             result = ballot.count(shard, SET)
             right += int(np.count_nonzero(result.argmax(axis=1) == truth[shard.rows])) if len(truth) else 0
-            yield sheet.condensed(result, ballot.space)
+            yield sheet.compact(result, ballot.space)
 
     blocks: Iterable[np.ndarray] = counted()
     if sheet.order is not None:

@@ -293,7 +293,7 @@ def test_images_alone_decode_on_demand(paths: list[Path]) -> None:
 @pytest.mark.parametrize("cache", ["on", "off"])
 def test_a_part_reads_the_same_pixels(paths: list[Path], folder: Path, cache: str) -> None:
     images = open_images([*paths, paths[3]], GEOMETRY, cache, folder)
-    part = images.part([12, 5, 0])
+    part = images.subset([12, 5, 0])
     assert part.cached is images.cached and part.paths == [paths[3], paths[5], paths[0]]
     assert np.array_equal(part.take([0, 1, 2]), images.take([3, 5, 0]))
     assert np.array_equal(part[1], images[5])

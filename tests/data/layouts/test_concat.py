@@ -127,5 +127,5 @@ def test_folders_that_do_not_go_together(two: tuple[Path, Path], tmp_path: Path)
     ):
         join(two[0], tmp_path / "three")
     touch(two[0], "test/zebra/1.png")
-    with pytest.raises(DataError, match=r"one/test: classes that train lacks: zebra\n.*some of fake, odd, real"):
+    with pytest.raises(DataError, match=r"one/test: classes without training images: zebra\n.*some of fake, odd, real"):
         join(*two)

@@ -117,10 +117,10 @@ WRONG_FOLDERS: list[tuple[list[str], str]] = [
     (["1.png", "2.png"], r"no class folders in it(.|\n)*2 images outside(.|\n)*--layout csv"),
     (["train/1.png"], r"train: no class folders in it"),
     (["train/a/1.png", "train/b/readme.txt", "train/c/x/.hidden"], r"train: class folders without images: b, c"),
-    (["train/a/1.png", "train/b/1.png", "val/c/1.png"], r"val: classes that train lacks: c(.|\n)*some of a, b"),
-    (["train/a/1.png", "train/b/1.png", "test/c/1.png"], r"test: classes that train lacks: c"),
+    (["train/a/1.png", "train/b/1.png", "val/c/1.png"], r"val: classes without training images: c(.|\n)*some of a, b"),
+    (["train/a/1.png", "train/b/1.png", "test/c/1.png"], r"test: classes without training images: c"),
     (["train/a/1.png", "train/b/1.png", "test/a/x.txt"], r"test: class folders without images: a"),
-    (["train/a/1.png", "train/b/1.png", "shifts/fog/c/1.png"], r"shifts/fog: classes that train lacks: c"),
+    (["train/a/1.png", "train/b/1.png", "shifts/fog/c/1.png"], r"shifts/fog: classes without training images: c"),
     (["train/a/1.png", "train/b/1.png", "shifts/fog/1.png"], r"shifts/fog: no class folders"),
     (["train/a/1.png", "train/b/1.png", "shifts/val/a/1.png"], r"cannot be called val"),
     (["train/a/1.png", "train/b/1.png", "test/1.png", "test/a/1.png"], r"test: 1 images beside folders \(a\)"),
@@ -173,7 +173,7 @@ def test_a_csv_names_test_images(tmp_path: Path) -> None:
     expected = [("../eval/8.png", "a", "test"), ("../eval/x/7.png", "b", "test")]
     assert outside(tmp_path / "data", tmp_path / "eval" / "list.csv") == expected
     (tmp_path / "eval" / "list.csv").write_text("image,label\n8,a\n7.png,zebra\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"list\.csv: classes that train lacks: zebra"):
+    with pytest.raises(DataError, match=r"list\.csv: classes without training images: zebra"):
         outside(tmp_path / "data", tmp_path / "eval" / "list.csv")
 
 
@@ -214,7 +214,7 @@ def test_train_without_val_is_still_to_be_split(tmp_path: Path) -> None:
 def test_a_path_that_stands_wins_over_a_search(tmp_path: Path) -> None:
     touch(tmp_path, "1.png", "other/1.png", "other/2.png", "more/2.png")
     assert csv(tmp_path, "image,label\n1.png,a\n")[0][0] == "1.png"
-    with pytest.raises(DataError, match=r"labels.csv, row 2: '2' could be 2 images(.|\n)*more/2.png, .*other/2.png"):
+    with pytest.raises(DataError, match=r"labels.csv, row 2: '2' matches 2 images(.|\n)*more/2.png, .*other/2.png"):
         csv(tmp_path, "image,label\n2,a\n")
 
 
