@@ -84,7 +84,7 @@ class DataSettings(BaseModel):
 
     @property
     def root(self) -> Path:
-        """Folder that paths in the samples table are relative to: the data location, or the common parent of several."""
+        """Folder that paths in the samples table are relative to: the data location, or the parent of several."""
         if len(self.locations) < 2:
             return Path(*self.locations)
         paths = [os.path.normpath(location) for location in self.locations]

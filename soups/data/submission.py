@@ -1,6 +1,6 @@
 """Submission tables: predictions in the columns and row order of a template, or in our own; reading true labels.
 
-Matching of a template's ids with images is here too; prediction tables of models are in `files/prediction_tables.py`."""
+Ids are matched with images here, too. Prediction tables are read in `files/prediction_tables.py`."""
 
 import logging
 from collections import defaultdict
@@ -68,7 +68,11 @@ class SubmissionTable:
             probabilities after them if the table has a column for each class.
         """
         best = probabilities.argmax(axis=1)
-        columns = [best, probabilities[np.arange(len(best)), best], *([probabilities] if self.has_all_probabilities(space) else [])]
+        columns = [
+            best,
+            probabilities[np.arange(len(best)), best],
+            *([probabilities] if self.has_all_probabilities(space) else []),
+        ]
         return np.column_stack(columns).astype(np.float64, copy=False)
 
     def pages(self, blocks: Iterable[np.ndarray], space: LabelSpace) -> "Iterator[pd.DataFrame]":

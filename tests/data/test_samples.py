@@ -90,7 +90,7 @@ def test_a_pattern_may_miss_test_images_with_a_notice(tmp_path: Path, caplog: py
     (tmp_path / "test" / "9.png").touch()
     samples = make(tmp_path, val_ratio=0.5, group_pattern=r"w\d")
     assert samples.loc[samples["split"] == "test", "group"].tolist() == ["test/9.png"]
-    assert "1 test images; each counts as its own group" in caplog.text
+    assert "1 test images; each is a group by itself" in caplog.text
 
 
 def test_given_splits_that_share_a_group_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -172,7 +172,7 @@ def test_the_table_survives_its_file(tmp_path: Path) -> None:
     again = read_samples(tmp_path / "samples.csv")
     assert again.equals(samples) and data_fingerprints(again) == data_fingerprints(samples)
     write_table(tmp_path / "samples.csv", samples.drop(columns=["group", "split"]))
-    with pytest.raises(DataError, match=r"samples\.csv: lacks group, split"):
+    with pytest.raises(DataError, match=r"samples\.csv: columns are missing: group, split"):
         read_samples(tmp_path / "samples.csv")
 
 

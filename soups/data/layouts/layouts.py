@@ -1,10 +1,7 @@
-"""How a data set tells its labels: one function for each layout, all giving the same table.
+"""The registry of layouts, and the layout `folder`. Each layout is a function from settings to a table of samples.
 
-A layout returns a table of text columns `image` (posix path from the data location), `label` (class name, "" where
-unlabelled), `group` ("" where the layout says nothing of it) and `split` ("train", "val", "test", the name of a shift
-set, or "" where `split_samples` is to decide between "train" and "val"); where labels are made of factors, also a
-column for each of them. Several data locations are read one by one and joined (`joined.py`).
-"""
+Text columns: `image` (posix path relative to the data location), `label` ("" if unlabelled), `group` ("" if unknown),
+`split` ("train", "val", "test", a shift's name, or "" for `split_samples` to decide), one for each factor."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -34,26 +31,26 @@ _RESERVED = ("train", "val", "test", "shifts")
 Row = tuple[str, str, str, str]
 
 
-def folder_samples(settings: DataSettings, elsewhere: Collection[str] = ()) -> "pd.DataFrame":
-    """The table of a folder whose sub-folders are the classes.
+def folder_samples(settings: DataSettings, extra_classes: Collection[str] = ()) -> "pd.DataFrame":
+    """Read a data set in which the name of an image's folder is its class.
 
     Args:
-        settings: of one data location.
-        elsewhere: classes that are trained on besides those of this folder, where several are joined.
+        settings: settings with one data location.
+        extra_classes: classes with training images in other data locations.
 
     Raises:
-        DataError: the folder is missing or laid out otherwise, a class folder has no images, or a set has a class that
-            train lacks.
+        DataError: the folder is missing or has another layout, a class folder has no images, or a set has a class
+            without training images.
     """
     root = existing_folder(settings.data_location, "--data-location", EXPECTED_FOLDERS)
     top = FolderListing(root)
     names = {path.name: path for path in top.folders}
     if "train" not in names:
-        if held := [name for name in _RESERVED if name in names]:
-            raise DataError(f"{root}: has {', '.join(held)} but no train", expected=EXPECTED_FOLDERS)
+        if reserved := [name for name in _RESERVED if name in names]:
+            raise DataError(f"{root}: has {', '.join(reserved)} but no train", expected=EXPECTED_FOLDERS)
         return as_table(_class_folder_rows(root, "", root))
     rows = _class_folder_rows(names["train"], "train" if "val" in names else "", root)
-    classes = {label for _, label, _, _ in rows} | set(elsewhere)
+    classes = {label for _, label, _, _ in rows} | set(extra_classes)
     if "val" in names:
         rows += _class_folder_rows(names["val"], "val", root, classes)
     if "test" in names and settings.test_location is None:
@@ -61,22 +58,22 @@ def folder_samples(settings: DataSettings, elsewhere: Collection[str] = ()) -> "
     if "shifts" in names:
         for shift in FolderListing(names["shifts"]).folders:
             if shift.name in _RESERVED:
-                raise DataError(f"{shift}: a shift set cannot be called {shift.name}", next_step="rename the folder")
+                raise DataError(f"{shift}: a shift set cannot be named {shift.name}", next_step="rename the folder")
             rows += _class_folder_rows(shift, shift.name, root, classes)
     return as_table(rows)
 
 
 def folder_classes(location: str) -> set[str]:
-    """The classes that a folder's training images have by the names of their folders."""
+    """Return the names of the class folders of training images."""
     names = {path.name: path for path in FolderListing(Path(location)).folders} if Path(location).is_dir() else {}
     return {path.name for path in FolderListing(names["train"]).folders} if "train" in names else set(names)
 
 
 def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.DataFrame":
-    """The table of the test images at `--test-location`: a folder (by class, flat, or with `images/`), or a table.
+    """Read the test images at `--test-location`: a folder (by class, flat, or with `images/`), or a CSV.
 
     Raises:
-        DataError: nothing is there, or nothing that is an image, or a class that train lacks.
+        DataError: the location does not exist, has no images, or has a class without training images.
     """
     root = settings.root
     location = Path(settings.test_location or "")
@@ -93,29 +90,29 @@ def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.Data
 
 
 def as_table(rows: list[Row]) -> "pd.DataFrame":
-    """A table of text, in string order of the images."""
+    """Return rows as a table of text, sorted by image as strings."""
     import pandas as pd
 
     return pd.DataFrame(sorted(rows), columns=list(COLUMNS), dtype=str)
 
 
 def _class_folder_rows(folder: Path, split: str, root: Path, classes: set[str] | None = None) -> list[Row]:
-    """Rows of `folder/<class>/…`; `classes` are those of train, where another set is read."""
+    """Return the rows of `folder/<class>/…`; `classes` are the training classes, if another set is read."""
     content = FolderListing(folder)
     found = {path.name: images_below(path) for path in content.folders}
     if not found:
-        flat = f"{len(content.images)} images outside class folders" if content.images else "no class folders"
+        outside = f"{len(content.images)} images outside class folders" if content.images else "no class folders"
         raise DataError(
             f"{folder}: no class folders in it",
             expected=EXPECTED_FOLDERS,
-            found=flat,
-            next_step="sort the images into one folder a class, or use --layout csv with --labels FILE.csv",
+            found=outside,
+            next_step="sort the images into one folder per class, or use --layout csv with --labels FILE.csv",
         )
     if empty := [name for name, (images, _) in found.items() if not images]:
         raise DataError(
             f"{folder}: class folders without images: {format_list(empty)}",
             expected="at least one image in each",
-            next_step="fill or remove them",
+            next_step="add images or remove the folders",
         )
     if classes is not None and (foreign := [name for name in found if name not in classes]):
         raise DataError(
@@ -128,6 +125,7 @@ def _class_folder_rows(folder: Path, split: str, root: Path, classes: set[str] |
 
 
 def _test_folder_rows(folder: Path, root: Path, classes: set[str]) -> list[Row]:
+    """Return the rows of a folder of test images: by class, flat, or flat in the sub-folder `images/`."""
     content = FolderListing(folder)
     names = [path.name for path in content.folders]
     if not content.images and names == ["images"] and "images" not in classes:
@@ -135,7 +133,7 @@ def _test_folder_rows(folder: Path, root: Path, classes: set[str]) -> list[Row]:
     if content.images and names:
         raise DataError(
             f"{folder}: {len(content.images)} images beside folders ({format_list(names)})",
-            expected="images in class folders (labelled), or all directly in it (unlabelled)",
+            expected="all images in class folders (labelled), or all directly in it (unlabelled)",
         )
     if names:
         return _class_folder_rows(folder, "test", root, classes)
@@ -147,16 +145,16 @@ def _test_folder_rows(folder: Path, root: Path, classes: set[str]) -> list[Row]:
 
 def _log_skipped(folder: Path, outside: int, others: int) -> None:
     if outside:
-        logger.warning("%s: %d images outside class folders are left out", folder, outside)
+        logger.warning("%s: skipped %d images outside class folders", folder, outside)
     if others:
-        logger.info("%s: %d files that are no images by their ending are left out", folder, others)
+        logger.info("%s: skipped %d files without the extension of an image", folder, others)
 
 
 def find_layout(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFrame"]:
-    """The function of a layout.
+    """Return the function of a layout: an entry of `LAYOUTS`, or `factor_samples` for a YAML file.
 
     Raises:
-        UsageError: there is no such layout.
+        UsageError: the layout is unknown.
     """
     if settings.layout in LAYOUTS:
         return LAYOUTS[settings.layout]

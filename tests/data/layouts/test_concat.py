@@ -40,7 +40,7 @@ def test_one_folder_is_what_it_always_was() -> None:
     assert DataSettings().root == Path() and DataSettings().locations == ()
     both = DataSettings.model_validate({"data_location": ["a", "b"]})
     assert DataSettings.model_validate(both.model_dump(mode="json")) == both
-    with pytest.raises(ValueError, match="expected a folder, or several"):
+    with pytest.raises(ValueError, match="expected one folder or several"):
         DataSettings.model_validate({"data_location": []})
 
 

@@ -82,8 +82,8 @@ def test_litter_is_passed_over_and_other_files_are_counted(tmp_path: Path, caplo
     touch(tmp_path, "a/notes.txt", "b/x/list.csv", "b/._2.png", ".git/a.png", "stray.png")
     with caplog.at_level("INFO"):
         assert [row[0] for row in folder(tmp_path)] == ["a/1.png", "b/2.png"]
-    assert "2 files that are no images by their ending" in caplog.text
-    assert "1 images outside class folders are left out" in caplog.text
+    assert "skipped 2 files without the extension of an image" in caplog.text
+    assert "skipped 1 images outside class folders" in caplog.text
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_name_that_no_table_can_hold_is_refused(tmp_path: Path) -> None:
             (tmp_path / "b" / name).touch()
         except (OSError, UnicodeEncodeError):
             pytest.skip("this file system takes no such names")
-        with pytest.raises(DataError, match=r"b: the name .* cannot stand in a table(.|\n)*UTF-8"):
+        with pytest.raises(DataError, match=r"b: the name .* cannot be written into a table(.|\n)*UTF-8"):
             folder(tmp_path)
         (tmp_path / "b" / name).unlink()
 
@@ -122,7 +122,7 @@ WRONG_FOLDERS: list[tuple[list[str], str]] = [
     (["train/a/1.png", "train/b/1.png", "test/a/x.txt"], r"test: class folders without images: a"),
     (["train/a/1.png", "train/b/1.png", "shifts/fog/c/1.png"], r"shifts/fog: classes without training images: c"),
     (["train/a/1.png", "train/b/1.png", "shifts/fog/1.png"], r"shifts/fog: no class folders"),
-    (["train/a/1.png", "train/b/1.png", "shifts/val/a/1.png"], r"cannot be called val"),
+    (["train/a/1.png", "train/b/1.png", "shifts/val/a/1.png"], r"cannot be named val"),
     (["train/a/1.png", "train/b/1.png", "test/1.png", "test/a/1.png"], r"test: 1 images beside folders \(a\)"),
     (["train/a/1.png", "train/b/1.png", "test/info.csv"], r"test: no images in it"),
 ]
@@ -140,7 +140,7 @@ def test_missing_folder_names_the_layout(tmp_path: Path) -> None:
         folder(tmp_path / "nowhere")
     with pytest.raises(DataError, match="is not a folder"):
         folder(touch(tmp_path, "file.png") / "file.png")
-    with pytest.raises(UsageError, match="--data-location is not given"):
+    with pytest.raises(UsageError, match="--data-location is not set"):
         folder_samples(DataSettings())
 
 
@@ -243,7 +243,7 @@ def test_where_the_table_of_labels_lies(tmp_path: Path) -> None:
         csv_samples(settings)
     for name in ("data/train.csv", "data/labels.csv", "mine.csv"):
         (tmp_path / name).write_text("image,label\n1,a\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"two tables"):
+    with pytest.raises(DataError, match=r"two possible tables"):
         csv_samples(settings)
     for labels in ("train.csv", str(tmp_path / "mine.csv")):
         assert len(csv_samples(settings.model_copy(update={"labels": labels}))) == 1
