@@ -147,7 +147,7 @@ def test_no_room_on_the_disk(
     monkeypatch.setattr(module, "_SPARE_BYTES", 2**60)
     images = open_images(paths, GEOMETRY, "auto", folder)
     assert not images.cached and np.array_equal(images[3], resize_and_crop(decode(paths[3]), GEOMETRY))
-    assert "without the image cache" in caplog.text and "no room for the image cache" in caplog.text
+    assert "no image cache, so" in caplog.text and "not enough disk space for the image cache" in caplog.text
     with pytest.raises(EnvironmentFailure, match=r"no room(.|\n)*MiB free(.|\n)*--cache off"):
         open_images(paths, GEOMETRY, "on", folder)
 

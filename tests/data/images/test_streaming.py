@@ -37,6 +37,6 @@ def test_all_that_cannot_be_read_are_told(paths: list[Path]) -> None:
     streamed = StreamedImages(paths, GEOMETRY)
     assert len(streamed.take([0, 2])) == 2
     with pytest.raises(
-        DataError, match=r"2 images cannot be read:(.|\n)*1\.png: an empty file(.|\n)*6\.png: not an image"
+        DataError, match=r"2 images cannot be read:(.|\n)*1\.png: the file is empty(.|\n)*6\.png: not an image"
     ):
         streamed.take([0, 1, 2])
