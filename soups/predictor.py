@@ -20,7 +20,7 @@ from soups.runtime.devices import Runtime, RuntimeSettings, cache_dir, resolve
 if TYPE_CHECKING:
     import pandas as pd
 
-    from soups.data.images.inputs import Given
+    from soups.data.images.inputs import InputImage
     from soups.models.classifier import Classifier
 
 
@@ -62,7 +62,7 @@ class Predictor:
         self.classifier, self.runtime = self.classifier.to(runtime.device), runtime
         return self
 
-    def predict_proba(self, images: "Given | Iterable[Given]") -> np.ndarray:
+    def predict_proba(self, images: "InputImage | Iterable[InputImage]") -> np.ndarray:
         """Probabilities of the classes.
 
         Args:
@@ -80,7 +80,7 @@ class Predictor:
         logits = compute_logits(self.classifier, opened, self.card.preprocessing, self.runtime, self.batch_size)
         return probabilities(logits).astype(np.float32)
 
-    def features(self, images: "Given | Iterable[Given]") -> np.ndarray:
+    def features(self, images: "InputImage | Iterable[InputImage]") -> np.ndarray:
         """What the model sees in images: the features that its head turns into logits.
 
         Args:
@@ -119,7 +119,7 @@ class Predictor:
         result["confidence"] = confidences.max(axis=1) if len(frame) else []
         return result
 
-    def explain(self, image: "Given", method: str = "gradcam++", target: str | None = None) -> np.ndarray:
+    def explain(self, image: "InputImage", method: str = "gradcam++", target: str | None = None) -> np.ndarray:
         """Where in an image the evidence for a class is.
 
         Args:
@@ -153,7 +153,7 @@ class Predictor:
         method = resolve_method(self.classifier, pixels, preprocessing, MapSettings(method=method))
         return explain(self.classifier, pixels, np.array([label]), preprocessing, method)[0]
 
-    def _open(self, images: "Given | Iterable[Given]") -> Images:
+    def _open(self, images: "InputImage | Iterable[InputImage]") -> Images:
         return open_inputs(images, evaluation_geometry(self.card.preprocessing), cache_dir() / "images")
 
 

@@ -1,4 +1,4 @@
-"""Rare classes: training rows repeated, drawn more often, or weighed more."""
+"""Class imbalance: oversampling of training rows, sampling probabilities and class weights of the loss."""
 
 import re
 from collections.abc import Sequence
@@ -17,84 +17,86 @@ AUTO = "auto"
 
 
 def oversample(rows: "pd.DataFrame", spec: Sequence[str]) -> np.ndarray:
-    """Positions of training rows, those of rare classes repeated.
+    """Return positions of training rows, with rows of rare classes repeated.
 
     Args:
-        rows: training rows alone; columns besides those of every table are factors.
-        spec: entries `NAME=TIMES`, where NAME is a class, a level of a factor, or `FACTOR=LEVEL` (each such row occurs
-            TIMES times, a whole number; a row that several entries mean, their product); or `auto` alone (each class is
-            repeated evenly up to the size of the largest), or `FACTOR=auto`; nothing: each row once.
+        rows: training rows only; columns other than `RESERVED_COLUMNS` are factors.
+        spec: entries `NAME=TIMES`, where NAME is a class, a level of a factor, or `FACTOR=LEVEL`: each such row occurs
+            TIMES times, a whole number; if several entries match a row, the product. `auto` alone repeats the rows of
+            each class evenly up to the size of the largest class, `FACTOR=auto` those of each level. Empty: each row
+            once.
 
     Returns:
-        (K,) int64, rising, positions in `rows` (not index labels).
+        (K,) int64, ascending, positions in `rows` (not index labels).
 
     Raises:
-        UsageError: an unknown, ambiguous or doubled name, or TIMES that is no whole number above zero.
+        UsageError: a name is unknown, ambiguous or repeated, or TIMES is not a whole number above zero.
     """
-    assert (rows["split"] == "train").all(), "only training rows may be repeated"
+    assert (rows["split"] == "train").all(), "oversampling repeats only training rows"
     columns = {name: rows[name].to_numpy(dtype=str) for name in ("label", *_factor_columns(rows))}
-    names = _Names({name: sorted(set(values)) for name, values in columns.items()}, "--oversample")
+    names = _NameResolver({name: sorted(set(values)) for name, values in columns.items()}, "--oversample")
     if AUTO in spec and len(spec) > 1:
         raise UsageError("--oversample auto", expected="auto alone", found=" ".join(spec))
     times = np.ones(len(rows), dtype=np.int64)
-    for entry, text in [("label", AUTO)] if tuple(spec) == (AUTO,) else names.read(spec):
+    for entry, text in [("label", AUTO)] if tuple(spec) == (AUTO,) else names.parse(spec):
         if text == AUTO:
-            times *= _evened(columns[entry])
+            times *= _even_repeats(columns[entry])
         else:
-            column, level = names.place(entry)
-            times[columns[column] == level] *= _whole_number(entry, text)
+            column, level = names.resolve(entry)
+            times[columns[column] == level] *= _parse_repeats(entry, text)
     return np.repeat(np.arange(len(rows)), times).astype(np.int64)
 
 
 def class_weights(spec: Sequence[str], labels: np.ndarray, space: LabelSpace) -> np.ndarray:
-    """How much an image of each class counts in the loss.
+    """Return the weight of each class in the loss.
 
     Args:
-        spec: `auto` alone (the inverse of the class's share, so that all classes count alike); or entries
-            `NAME=WEIGHT`, where NAME is a class, a level of a factor, or `FACTOR=LEVEL` (a class that several entries
-            mean has their product, all others 1).
+        spec: `auto` alone for the inverse class frequency; or entries `NAME=WEIGHT`, where NAME is a class, a level of
+            a factor, or `FACTOR=LEVEL`. If several entries match a class, its weight is their product; without a match
+            it is 1.
         labels: (N,) int64 training labels.
         space: C classes.
 
     Returns:
-        (C,) float64. With `auto` their mean over the images is 1; a class without images has 1.
+        (C,) float64. With `auto`, the mean over the images is 1 and a class without images has weight 1.
 
     Raises:
-        UsageError: an unknown, ambiguous or doubled name, or a WEIGHT that is no number above zero.
+        UsageError: a name is unknown, ambiguous or repeated, or WEIGHT is not a number above zero.
     """
     if tuple(spec) == (AUTO,):
         counts = np.bincount(labels, minlength=len(space))
         occurring = np.count_nonzero(counts)
         return np.where(counts > 0, len(labels) / (occurring * np.maximum(counts, 1)), 1.0)
     levels = {"label": list(space.names), **{factor.name: list(factor.levels) for factor in space.factors}}
-    names, weights = _Names(levels, "--class-weights"), np.ones(len(space))
-    for entry, text in names.read(spec):
-        column, level = names.place(entry)
+    names, weights = _NameResolver(levels, "--class-weights"), np.ones(len(space))
+    for entry, text in names.parse(spec):
+        column, level = names.resolve(entry)
         if column == "label":
-            weights[space.names.index(level)] *= _positive(entry, text)
+            weights[space.names.index(level)] *= _parse_weight(entry, text)
         else:
             part = space.part([column])
-            weights[space.projection(part) == part.names.index(level)] *= _positive(entry, text)
+            weights[space.projection(part) == part.names.index(level)] *= _parse_weight(entry, text)
     return weights
 
 
 def sampling_probabilities(labels: np.ndarray) -> np.ndarray:
-    """(N,) float64 chances, summing to one, with which each training image is drawn so that all classes come alike."""
+    """Return (N,) float64 probabilities, summing to one, that draw every class equally often from (N,) labels."""
     counts = np.bincount(labels)
-    chances = 1.0 / counts[labels]
-    return chances / chances.sum()
+    weights = 1.0 / counts[labels]
+    return weights / weights.sum()
 
 
-class _Names:
-    """The classes, factors and levels that an entry can name."""
+class _NameResolver:
+    """Resolves the names in entries of a flag to classes and to levels of factors."""
 
     def __init__(self, levels: dict[str, list[str]], flag: str) -> None:
         self.levels, self.flag = levels, flag
 
-    def read(self, spec: Sequence[str]) -> list[tuple[str, str]]:
-        """NAME and value of each entry, each name once.
+    def parse(self, spec: Sequence[str]) -> list[tuple[str, str]]:
+        """Return NAME and value of each entry `NAME=VALUE`; the last `=` separates them, so NAME may contain `=`.
 
-        A name may itself hold `=`: the value is what follows the last one.
+        Raises:
+            UsageError: an entry has another form, or a name is unknown, ambiguous or repeated.
         """
         found: dict[tuple[str, str], tuple[str, str]] = {}
         for entry in spec:
@@ -102,46 +104,46 @@ class _Names:
             if not sign or not name or not value:
                 expected = f"CLASS=NUMBER, LEVEL=NUMBER or FACTOR=LEVEL=NUMBER, or {AUTO} alone"
                 raise UsageError(f"{self.flag} {entry}", expected=expected)
-            place = (name, "") if value == AUTO and name in self.levels else self.place(name)
-            if place in found:
+            key = (name, "") if value == AUTO and name in self.levels else self.resolve(name)
+            if key in found:
                 raise UsageError(f"{self.flag} names {name} twice", expected="each class and level once")
-            found[place] = name, value
+            found[key] = name, value
         return list(found.values())
 
-    def place(self, name: str) -> tuple[str, str]:
-        """The column (`label` or a factor) and the class or level that a name means.
+    def resolve(self, name: str) -> tuple[str, str]:
+        """Return the column (`label` or a factor) and the class or level that a name refers to.
 
         Raises:
-            UsageError: it means nothing, or a level of several factors.
+            UsageError: the name is unknown, or a level of several factors.
         """
         factor, sign, level = name.partition("=")
         if sign and factor in self.levels and level in self.levels[factor]:
             return factor, level
         if name in self.levels["label"]:
             return "label", name
-        places = [factor for factor, levels in self.levels.items() if name in levels]
-        if len(places) == 1:
-            return places[0], name
-        if places:
+        factors = [factor for factor, levels in self.levels.items() if name in levels]
+        if len(factors) == 1:
+            return factors[0], name
+        if factors:
             raise UsageError(
-                f"{self.flag} {name}: a level of {' and of '.join(places)}",
-                expected=" or ".join(f"{factor}={name}" for factor in places),
+                f"{self.flag} {name}: a level of {' and of '.join(factors)}",
+                expected=" or ".join(f"{factor}={name}" for factor in factors),
             )
-        raise unknown_name(f"class or level in {self.flag}", name, _listed(self.levels))
+        raise unknown_name(f"class or level in {self.flag}", name, _known_names(self.levels))
 
 
-def _listed(levels: dict[str, list[str]]) -> list[str]:
-    """Classes and levels, the levels first, each once."""
-    factors = [level for factor, own in levels.items() if factor != "label" for level in own]
-    return list(dict.fromkeys([*factors, *levels["label"]]))
+def _known_names(levels: dict[str, list[str]]) -> list[str]:
+    """Return all levels of factors, then all classes, each name once."""
+    factor_levels = [level for factor, own in levels.items() if factor != "label" for level in own]
+    return list(dict.fromkeys([*factor_levels, *levels["label"]]))
 
 
 def _factor_columns(rows: "pd.DataFrame") -> list[str]:
     return [str(name) for name in rows.columns if name not in RESERVED_COLUMNS]
 
 
-def _evened(values: np.ndarray) -> np.ndarray:
-    """How often each row occurs so that every value occurs as often as the most frequent one: (N,) int64."""
+def _even_repeats(values: np.ndarray) -> np.ndarray:
+    """Return (N,) int64 repeats of each row, with which every value occurs as often as the most frequent one."""
     names, owner, counts = np.unique(values, return_inverse=True, return_counts=True)
     times = np.zeros(len(values), dtype=np.int64)
     for index in range(len(names)):
@@ -150,13 +152,13 @@ def _evened(values: np.ndarray) -> np.ndarray:
     return times
 
 
-def _whole_number(name: str, text: str) -> int:
+def _parse_repeats(name: str, text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
         raise UsageError(f"--oversample {name}={text}", expected="a whole number above zero, or auto alone")
     return int(text)
 
 
-def _positive(name: str, text: str) -> float:
+def _parse_weight(name: str, text: str) -> float:
     try:
         weight = float(text)
     except ValueError:

@@ -1,4 +1,6 @@
-"""Which images belong together: people, writers, scenes. An image of which nothing is said is its own group."""
+"""The group of each image (person, writer, scene), so that a split never separates images of one group.
+
+An image without a group is a group by itself. The split itself is in `split.py`."""
 
 import logging
 import re
@@ -6,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError, UsageError
 from soups.data.layouts.folders import format_list, lookup_keys
-from soups.data.layouts.tables import check_unique_ids, locate_table, table_column
+from soups.data.layouts.tables import check_groups_present, check_unique_ids, locate_table, table_column
 from soups.data.settings import DataSettings
 from soups.files.atomic import read_table
 
@@ -17,55 +19,53 @@ logger = logging.getLogger(__name__)
 
 
 def add_groups(samples: "pd.DataFrame", settings: DataSettings) -> "pd.DataFrame":
-    """The table with its `group` column filled: from `--groups`, `--group-pattern`, the layout, else the image itself.
+    """Fill the column `group`: from `--groups`, `--group-pattern`, the layout, else with the image's own path.
 
-    A training or validation image of which the chosen source says nothing is an error; a test or shift image then is
-    its own group, with a notice.
+    A training or validation image without a group in the selected source is an error. A test or shift image without one
+    becomes a group by itself, with a warning.
 
     Raises:
-        UsageError: two sources at once, or a pattern that is no regular expression.
-        DataError: the CSV is damaged, or says nothing of some training images.
+        UsageError: two sources are set, or the pattern is not a regular expression.
+        DataError: the CSV is invalid, or training or validation images have no group in it.
     """
     sources = {
         "--groups": settings.groups,
         "--group-pattern": settings.group_pattern,
-        # With --groups, --group-column names the column of that CSV.
+        # If --groups is set, --group-column names the column of that CSV.
         "--group-column": settings.group_column
         if settings.layout in ("csv", "metadata") and not settings.groups
         else None,
     }
-    given = [flag for flag, value in sources.items() if value]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} both name the groups", expected="one of them")
+    flags = [flag for flag, value in sources.items() if value]
+    if len(flags) > 1:
+        raise UsageError(f"{' and '.join(flags)} both name the groups", expected="one of them")
     samples = samples.copy()
     images = list(samples["image"])
     if settings.groups:
-        groups = _from_table(images, settings)
+        groups = _groups_from_table(images, settings)
     elif settings.group_pattern:
-        groups = _from_pattern(images, settings.group_pattern)
+        groups = _groups_from_pattern(images, settings.group_pattern)
     else:
         groups = list(samples["group"])
-    if given:
-        _refuse_unknown(samples, groups, given[0])
+    if flags:
+        _check_groups_known(samples, groups, flags[0])
     samples["group"] = [group or image for group, image in zip(groups, images, strict=True)]
-    _notice_groups_on_both_sides(samples)
+    _warn_of_shared_groups(samples)
     return samples
 
 
-def _from_table(images: list[str], settings: DataSettings) -> list[str]:
+def _groups_from_table(images: list[str], settings: DataSettings) -> list[str]:
     path = locate_table(settings.groups or "", settings.root)
     table = read_table(path)
     ids = table_column(table, settings.image_column, path, "--image-column")
     groups = table_column(table, settings.group_column or "group", path, "--group-column")
     check_unique_ids(ids, path)
-    for row, group in enumerate(groups, start=2):
-        if not group:
-            raise DataError(f"{path}, row {row}: the group is empty", expected="the name of the group")
-    group_of = {name.removeprefix("./"): group for name, group in zip(ids, groups, strict=True)}
-    return [next((group_of[key] for key in lookup_keys(image) if key in group_of), "") for image in images]
+    check_groups_present(groups, settings.group_column or "group", path)
+    group_by_id = {name.removeprefix("./"): group for name, group in zip(ids, groups, strict=True)}
+    return [next((group_by_id[key] for key in lookup_keys(image) if key in group_by_id), "") for image in images]
 
 
-def _from_pattern(images: list[str], pattern: str) -> list[str]:
+def _groups_from_pattern(images: list[str], pattern: str) -> list[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -74,21 +74,24 @@ def _from_pattern(images: list[str], pattern: str) -> list[str]:
     return [(match[1 if expression.groups else 0] or "") if match else "" for match in matches]
 
 
-def _refuse_unknown(samples: "pd.DataFrame", groups: list[str], flag: str) -> None:
-    both = list(zip(samples["image"], samples["split"], groups, strict=True))
-    if unknown := [image for image, split, group in both if not group and split in {"", "train", "val"}]:
+def _check_groups_known(samples: "pd.DataFrame", groups: list[str], flag: str) -> None:
+    """Raise if a training or validation image has no group; warn of other images without one."""
+    rows = list(zip(samples["image"], samples["split"], groups, strict=True))
+    if unknown := [image for image, split, group in rows if not group and split in {"", "train", "val"}]:
         raise DataError(
-            f"{flag} says nothing of {len(unknown)} images: {format_list(unknown, 5)}",
+            f"{flag}: no group for {len(unknown)} images: {format_list(unknown, 5)}",
             expected="a group for each training and validation image",
         )
-    if count := sum(not group for _, _, group in both):
-        logger.warning("%s says nothing of %d test images; each counts as its own group", flag, count)
+    if count := sum(not group for _, _, group in rows):
+        logger.warning("%s: no group for %d test images; each is a group by itself", flag, count)
 
 
-def _notice_groups_on_both_sides(samples: "pd.DataFrame") -> None:
-    """Say it where splits that were given share a group; ours never do."""
+def _warn_of_shared_groups(samples: "pd.DataFrame") -> None:
+    """Warn if sets that the data location defines share a group; `split_samples` never separates a group."""
     by_split = {str(split): set(rows["group"]) for split, rows in samples.groupby("split")}
     learned = by_split.get("train", set()) | by_split.get("", set())
     for split in ("val", "test"):
         if shared := sorted(learned & by_split.get(split, set())):
-            logger.warning("groups both in train and in %s, which flatters: %s", split, format_list(shared, 5))
+            logger.warning(
+                "groups both in train and in %s, so that scores are too high: %s", split, format_list(shared, 5)
+            )

@@ -1,4 +1,4 @@
-"""A first look: at most so many images of each set, the classes and groups in their proportions."""
+"""The setting `--limit`: which images of each set a quick trial uses, in the proportions of classes and groups."""
 
 import logging
 from collections.abc import Sequence
@@ -15,24 +15,27 @@ logger = logging.getLogger(__name__)
 
 
 def select_limited_rows(samples: "pd.DataFrame", limit: int, seed: int) -> np.ndarray:
-    """Which rows of the table a limited run uses: (R,) bool.
+    """Select the rows of the table that a limited run uses.
 
-    Of each set with more than `limit` images so many are drawn: each class gives its share, to the nearest image but at
-    least one, and within a class each group gives its share, so that all groups stay as long as there is room (a set of
-    few whole groups would tell less and have no honest interval). Nobody changes sides. What is drawn depends on the
-    images' names, not on the order of the rows. Of training and validation images it depends on the seed; test and
-    shift sets are the same for every seed, and a shift set that is made of the test images keeps the same ones.
+    From each set with more than `limit` images, `limit` are drawn: each class in proportion, rounded, but at least one
+    image, and within a class each group in proportion, so that as many groups as possible remain (confidence intervals
+    resample groups). No image changes its set. The draw depends on the images' names, not on the order of the rows. For
+    training and validation it depends on the seed; test and shift sets are equal for all seeds, and a shift set derived
+    from the test images has the same images.
 
     Args:
-        samples: text columns `image`, `label`, `group` and `split`, which is decided.
-        limit: images of a set at the most.
-        seed: of the split.
+        samples: text columns `image`, `label`, `group` and `split`; no `split` is "".
+        limit: maximum number of images per set.
+        seed: seed of the split.
+
+    Returns:
+        (R,) bool, True for rows in use.
 
     Raises:
-        UsageError: fewer training images than classes.
+        UsageError: the limit is below the number of classes in training.
     """
     keep = np.ones(len(samples), dtype=bool)
-    told = []
+    counts = []
     for split, rows in samples.groupby("split"):
         labels = rows["label"].to_numpy(dtype=str)
         classes = len(set(labels))
@@ -40,50 +43,52 @@ def select_limited_rows(samples: "pd.DataFrame", limit: int, seed: int) -> np.nd
             raise UsageError(f"--limit {limit}: too few training images", expected=f"{classes}, one of each class")
         if len(rows) > limit:
             order = np.argsort(rows["image"].to_numpy(dtype=str), kind="stable")
-            places = np.flatnonzero((samples["split"] == split).to_numpy())[order]
-            keep[places] = _drawn(
+            positions = np.flatnonzero((samples["split"] == split).to_numpy())[order]
+            keep[positions] = _draw_rows(
                 labels[order],
                 rows["group"].to_numpy(dtype=str)[order],
                 limit,
                 np.random.default_rng([seed if split in ("train", "val") else 0]),
             )
-        told.append(f"{split} {min(len(rows), limit):,} of {len(rows):,}")
-    logger.info("--limit %d: %s images", limit, ", ".join(told))
+        counts.append(f"{split} {min(len(rows), limit):,} of {len(rows):,}")
+    logger.info("--limit %d: %s images", limit, ", ".join(counts))
     return keep
 
 
-def _drawn(labels: np.ndarray, groups: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """`count` of N rows: (N,) bool."""
+def _draw_rows(labels: np.ndarray, groups: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Draw `count` of N rows in the proportions of classes and groups: (N,) bool."""
     classes, class_of = np.unique(labels, return_inverse=True)
     drawn = np.zeros(len(labels), dtype=bool)
     for index, take in enumerate(proportional_counts(np.bincount(class_of, minlength=len(classes)), count)):
         rows = np.flatnonzero(class_of == index)
-        drawn[rows[np.argsort(_turns(groups[rows], random), kind="stable")[:take]]] = True
+        drawn[rows[np.argsort(_systematic_ranks(groups[rows], random), kind="stable")[:take]]] = True
     return drawn
 
 
-def _turns(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """(N,) float64: taking rows in rising order, each group has given nearly the same share of its rows at any time.
+def _systematic_ranks(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return (N,) float64 ranks; any k rows of lowest rank contain nearly the same share of each group.
 
-    Systematic sampling: a group's rows, shuffled, have their turns at equal distances after a start drawn for it.
+    Systematic sampling: the shuffled rows of a group have ranks at equal distances from a random start.
     """
     _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     shuffled = random.permutation(len(groups))
     by_group = shuffled[np.argsort(group_of[shuffled], kind="stable")]
-    place = np.empty(len(groups), dtype=np.int64)
-    place[by_group] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return (place + random.random(len(sizes))[group_of]) / sizes[group_of]
+    rank_in_group = np.empty(len(groups), dtype=np.int64)
+    rank_in_group[by_group] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return (rank_in_group + random.random(len(sizes))[group_of]) / sizes[group_of]
 
 
 def proportional_counts(sizes: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
-    """`count` dealt out in proportion to sizes, in whole numbers: (C,) int64, summing to `count`.
+    """Divide `count` in proportion to sizes by the largest-remainder method.
 
-    Nobody gets more than its size. Where there are enough, everybody gets at least one; largest remainders get the
-    rest, the first of equal ones.
+    No part exceeds its size. Each is at least one if `count` is at least C. Ties go to the lowest index.
 
     Args:
         sizes: C whole numbers above zero.
-        count: from 0 to their sum.
+        count: from 0 to the sum of sizes.
+
+    Returns:
+        (C,) int64, summing to `count`.
     """
     sizes = np.asarray(sizes, dtype=np.int64)
     quota = sizes * (count / sizes.sum())

@@ -1,4 +1,6 @@
-"""Batches of pixels, the same whatever the number of worker processes and wherever an epoch is taken up again."""
+"""Batches of pixels for training and evaluation, independent of the number of worker processes and of a resume.
+
+Batches are uint8; normalisation and the transfer to the device are not here."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,14 +21,14 @@ if TYPE_CHECKING:
 
     Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
-Sample = tuple[int, int, int]  # Epoch, row, number of the copy of an oversampled row.
+Sample = tuple[int, int, int]  # Epoch, row, and index among repeats of an oversampled row.
 
 
 class TrainingLoader:
-    """Augmented batches, epoch after epoch, with workers that live across epochs.
+    """Loads augmented training batches, with worker processes that persist across epochs.
 
-    The order comes from (seed, epoch) and a sample's augmentation from (seed, epoch, row, copy), so nothing depends on
-    the workers, on the batch size, or on a resume in the middle of an epoch.
+    The order depends on (seed, epoch) and a sample's augmentation on (seed, epoch, row, copy), so neither depends on
+    the workers, the batch size, or a resume within an epoch.
 
         with TrainingLoader(images, labels, rows, augmentation, batch_size, seed, workers) as loader:
             for epoch in range(epochs):
@@ -49,51 +51,51 @@ class TrainingLoader:
     ) -> None:
         """
         Args:
-            images: N images, at least as large as the augmentation's crop wants them.
+            images: N images, at least as large as the augmentation's crop needs.
             labels: (N,) int64, class indices of the images.
-            rows: (K,) positions in `images` that are trained on, with repeats where they are oversampled.
-            augmentation: what is done to each image.
-            batch_size: images in a batch; the last of an epoch may be shorter.
-            seed: of this fine-tune.
-            workers: processes that augment; 0 does it in this one.
-            copies: what is done to all but the first of repeated rows, where that is something else.
-            chances: (K,) with which each entry of `rows` is drawn, K times an epoch, with replacement; None: each
-                once an epoch.
-            group: processes among which each batch is shared; one for which nothing is left has its first image.
+            rows: (K,) positions in `images` to train on; repeated for oversampling.
+            augmentation: augmentation of each image.
+            batch_size: images per batch of all processes together; the last batch of an epoch may be smaller.
+            seed: seed of this fine-tune.
+            workers: number of worker processes; 0 loads in this process.
+            copies: augmentation of repeats of a row after its first occurrence; None: `augmentation`.
+            chances: (K,) sampling probabilities of the entries of `rows`; K are drawn per epoch with replacement.
+                None: each entry once per epoch.
+            group: processes that share each batch. A process without a share receives the batch's first image.
         """
-        self._order = _Order(np.asarray(rows, dtype=np.int64), batch_size, seed, chances, group)
+        self._sampler = _BatchSampler(np.asarray(rows, dtype=np.int64), batch_size, seed, chances, group)
         self._images, self._labels, self._augmentation = images, labels, augmentation
         self._copies = copies or augmentation
         self._workers = workers
         self._loader: Any = None
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
-        return self._order.batches
+        """Return the number of batches in an epoch."""
+        return self._sampler.batches
 
     def batch_length(self, step: int) -> int:
-        """Images in a batch of an epoch, those of all processes together."""
-        return min(self._order.batch_size, len(self._order.rows) - step * self._order.batch_size)
+        """Return the number of images in a batch, of all processes together."""
+        return min(self._sampler.batch_size, len(self._sampler.rows) - step * self._sampler.batch_size)
 
     def epoch(self, epoch: int, start_step: int = 0) -> "Iterator[Batch]":
-        """The batches of one epoch.
+        """Yield the batches of one epoch.
 
         Args:
-            epoch: from 0 on.
-            start_step: batches at the beginning that are passed over without decoding.
+            epoch: index of the epoch, from 0.
+            start_step: number of batches to skip at the beginning, without decoding.
 
         Yields:
             Pixels (B, size, size, 3) uint8, labels (B,) int64, and positions in `images` (B,) int64.
         """
         if self._loader is None:
             augmentations = self._augmentation, self._copies
-            dataset = _TrainingDataset(self._images, self._labels, augmentations, self._order.seed)
-            self._loader = _data_loader(dataset, self._order, self._workers)
-        self._order.epoch, self._order.start = epoch, start_step
-        yield from _without_errors(self._loader)
+            dataset = _TrainingDataset(self._images, self._labels, augmentations, self._sampler.seed)
+            self._loader = _build_loader(dataset, self._sampler, self._workers)
+        self._sampler.epoch, self._sampler.start = epoch, start_step
+        yield from _raise_errors(self._loader)
 
     def close(self) -> None:
-        """End the workers. The next epoch starts new ones."""
+        """End the workers; the next epoch starts new ones."""
         _end_workers(self._loader)
         self._loader = None
 
@@ -107,9 +109,9 @@ class TrainingLoader:
 
 
 def evaluation_batches(images: Images, batch_size: int, workers: int = 0) -> "Iterator[torch.Tensor]":
-    """All images in their order, none left out: (B, S, S, 3) uint8 each, the last maybe shorter.
+    """Yield all images in order, (B, S, S, 3) uint8 each; the last batch may be smaller.
 
-    Workers are started only where there is something to decode.
+    Starts workers only if images must be decoded.
     """
     import torch
 
@@ -118,15 +120,15 @@ def evaluation_batches(images: Images, batch_size: int, workers: int = 0) -> "It
         for step in steps:
             yield torch.from_numpy(images.take(step))
         return
-    loader = _data_loader(_EvaluationDataset(images), steps, workers)
+    loader = _build_loader(_EvaluationDataset(images), steps, workers)
     try:
-        yield from _without_errors(loader)
+        yield from _raise_errors(loader)
     finally:
         _end_workers(loader)
 
 
-class _Order:
-    """The batches of samples of one epoch: what a DataLoader calls a batch sampler."""
+class _BatchSampler:
+    """The batches of samples of one epoch, as a DataLoader's `batch_sampler`."""
 
     def __init__(
         self, rows: np.ndarray, batch_size: int, seed: int, chances: np.ndarray | None, group: ProcessGroup
@@ -156,7 +158,7 @@ class _Order:
 
 
 def _copy_numbers(rows: np.ndarray) -> np.ndarray:
-    """For each entry, how many equal ones stand before it: (K,) int64."""
+    """Return for each entry the number of equal entries before it, (K,) int64."""
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     first = np.searchsorted(ordered, ordered, side="left")
@@ -166,13 +168,13 @@ def _copy_numbers(rows: np.ndarray) -> np.ndarray:
 
 
 class _TrainingDataset:
-    """Whole batches for a DataLoader's workers: one call, one array."""
+    """Dataset that returns a whole batch per call; a user error is returned, see `_raise_errors`."""
 
     def __init__(
         self, images: Images, labels: np.ndarray, augmentations: tuple[Augmentation, Augmentation], seed: int
     ) -> None:
         self._images, self._labels = images, np.asarray(labels, dtype=np.int64)
-        self._augmentation, self._of_copies = augmentations
+        self._augmentation, self._copies_augmentation = augmentations
         self._seed = seed
 
     def __len__(self) -> int:
@@ -187,13 +189,13 @@ class _TrainingDataset:
     def _batch(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
         seeds = [derived_seed(self._seed, epoch, row, copy) for epoch, row, copy in samples]
         rows = np.array([row for _, row, _ in samples], dtype=np.int64)
-        if self._of_copies is self._augmentation:
+        if self._copies_augmentation is self._augmentation:
             return self._augmented(self._augmentation, rows, seeds), self._labels[rows], rows
-        again = np.array([copy > 0 for _, _, copy in samples])
+        is_copy = np.array([copy > 0 for _, _, copy in samples])
         pixels = np.empty((len(rows), *(self._augmentation.size,) * 2, 3), dtype=np.uint8)
-        for augmentation, chosen in ((self._augmentation, ~again), (self._of_copies, again)):
-            own = [seed for seed, wanted in zip(seeds, chosen, strict=True) if wanted]
-            pixels[chosen] = self._augmented(augmentation, rows[chosen], own)
+        for augmentation, mask in ((self._augmentation, ~is_copy), (self._copies_augmentation, is_copy)):
+            masked_seeds = [seed for seed, selected in zip(seeds, mask, strict=True) if selected]
+            pixels[mask] = self._augmented(augmentation, rows[mask], masked_seeds)
         return pixels, self._labels[rows], rows
 
     def _augmented(self, augmentation: Augmentation, rows: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
@@ -214,10 +216,10 @@ class _EvaluationDataset:
             return error
 
 
-def _without_errors(batches: Iterable[Any]) -> Iterator[Any]:
-    """The batches; a user's error that came instead of one is raised.
+def _raise_errors(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield the batches; raise a user error that a dataset returned in place of one.
 
-    An exception would leave a worker as text, its traceback in place of the message.
+    An exception raised in a worker would reach the user as text with the worker's traceback.
     """
     for batch in batches:
         if isinstance(batch, UserError):
@@ -225,7 +227,7 @@ def _without_errors(batches: Iterable[Any]) -> Iterator[Any]:
         yield batch
 
 
-def _as_tensors(batch: Any) -> Any:
+def _to_tensors(batch: Any) -> Any:
     import torch
 
     if isinstance(batch, UserError):
@@ -235,7 +237,7 @@ def _as_tensors(batch: Any) -> Any:
     return torch.from_numpy(batch)
 
 
-def _data_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[Any], Any] = _as_tensors) -> Any:
+def _build_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[Any], Any] = _to_tensors) -> Any:
     import torch
     from torch.utils.data import DataLoader
 
@@ -244,9 +246,9 @@ def _data_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[An
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
-        # Without its own generator it would draw from the global one.
+        # Otherwise the DataLoader draws from the global generator.
         generator=torch.Generator(),
-        # A fork would copy threads and locks in an unknown state.
+        # A forked process inherits locks that other threads may hold.
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,
         worker_init_fn=_leave_signals_to_parent if workers else None,
@@ -254,16 +256,16 @@ def _data_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[An
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; this one goes on until training has come to a point to save."""
+    """Ignore Ctrl-C, which reaches every process of a terminal, until the main process has saved a checkpoint."""
     leave_signals_to_parent()
 
 
 def _end_workers(loader: Any) -> None:
-    # A DataLoader has no public way to do this, and forgetting its iterator fails where a traceback holds on to it.
+    # A DataLoader has no public method for this, and deleting its iterator fails while a traceback refers to it.
     if (iterator := getattr(loader, "_iterator", None)) is not None:
-        # One that aborts while it is ended is gone as wished, though torch's handler tells of it.
+        # torch's signal handler raises if a worker aborts during shutdown, which is harmless here.
         with suppress(RuntimeError):
             iterator._shutdown_workers()
         for process in getattr(iterator, "_workers", ()):
-            if process.is_alive():  # In the middle of an image, and deaf to the polite signal.
+            if process.is_alive():  # Still decoding an image, so that it has not handled SIGTERM.
                 process.kill()

@@ -1,4 +1,4 @@
-"""Corrections of labels: rows of a table, all of which look at the original labels at once."""
+"""The setting `--relabel`: label corrections from a CSV, all applied to the original labels at once."""
 
 import re
 from collections import defaultdict
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 COLUMNS = ("match", "factor", "from", "to")
 ANY, OTHER, WHOLE = "*", "other", "label"
-"""Any level before; of two levels, the one that it was not; the factor's name that means the whole label."""
+"""Words of the CSV: any level in `from`; the other one of two levels in `to`; the whole label in `factor`."""
 
 
-class _Row(NamedTuple):
-    """A correction."""
+class _Correction(NamedTuple):
+    """One row of the CSV of corrections."""
 
     number: int
-    """As a spreadsheet counts, the header being row 1."""
+    """Row number as a spreadsheet shows it; the header is row 1."""
     match: str
     factor: str
     before: str
@@ -36,62 +36,61 @@ class _Row(NamedTuple):
 
 
 def relabel(samples: "pd.DataFrame", path: Path, factors: Sequence[Factor], classes: Sequence[str]) -> "pd.DataFrame":
-    """The table with corrected labels, and what they were.
+    """Apply the corrections of a CSV to the samples table.
 
-    The CSV has the columns `match` (a group, or a glob on the image's path, with or without ending and with or without
-    the first folders), `factor` (`label`, or empty, for the whole label), `from` (`*` for any) and `to` (`other` for
-    the other one of two); more columns may stand beside them. Each row is asked of the labels as they were, so a swap
-    is two rows.
+    The CSV has the columns `match` (a group, or a glob on the image's path, with or without file extension and leading
+    folders), `factor` (`label` or empty for the whole label), `from` (`*` for any) and `to` (`other` for the other one
+    of two levels); further columns are ignored. Every row compares with the original labels, so a swap takes two rows.
 
     Args:
         samples: text columns `image`, `label`, `group` (filled), `split`, and a column for each factor.
         path: the CSV.
-        factors: of the label; none where labels are plain.
+        factors: the label's factors; empty if labels have none.
         classes: all class names.
 
     Returns:
-        A new table with two more columns: `label_before` and `corrected_by` (the numbers of the rows); "" where nothing
-        changed.
+        A new table with corrected labels and two more columns: `label_before` (the original label) and `corrected_by`
+        (row numbers separated by spaces); both "" for unchanged labels.
 
     Raises:
-        DataError: the table lacks a column; a row names an unknown factor or level, fits no image, changes nothing, or
-            disagrees with another row about an image; names the row.
+        DataError: a column is missing; or a row has an unknown factor or level, matches no image, changes nothing, or
+            conflicts with another row.
     """
     levels = {factor.name: factor.levels for factor in factors} | {WHOLE: tuple(classes)}
     before = {name: list(samples["label" if name == WHOLE else name]) for name in levels}
-    finder = _Finder(list(samples["image"]), list(samples["group"]))
-    changes: dict[tuple[int, str], _Row] = {}
-    for row in [_checked(row, levels, path) for row in _read(path)]:
-        hits = [place for place in finder.places(row.match) if before[WHOLE][place]]
-        fitting = [place for place in hits if row.before in (ANY, before[row.factor][place])]
-        if not fitting:
-            found = f"{len(hits)} labelled images fit {row.match!r}"
-            found += f", none of them is {row.before}" if hits else ""
-            raise DataError(f"{path}, {row}: hits no image", expected="a group or a glob on paths", found=found)
-        for place in fitting:
-            _refuse_second(changes, place, row, list(levels), finder.keys[place][0], path)
-            changes[place, row.factor] = row
-    after = _corrected(before, changes, levels)
+    index = _ImageIndex(list(samples["image"]), list(samples["group"]))
+    changes: dict[tuple[int, str], _Correction] = {}
+    for row in [_validate_correction(row, levels, path) for row in _read_corrections(path)]:
+        labelled = [position for position in index.find(row.match) if before[WHOLE][position]]
+        matching = [position for position in labelled if row.before in (ANY, before[row.factor][position])]
+        if not matching:
+            found = f"{len(labelled)} labelled images match {row.match!r}"
+            found += f", none of them is {row.before}" if labelled else ""
+            raise DataError(f"{path}, {row}: matches no image", expected="a group or a glob on paths", found=found)
+        for position in matching:
+            _check_conflict(changes, position, row, list(levels), index.keys[position][0], path)
+            changes[position, row.factor] = row
+    after = _apply_corrections(before, changes, levels)
     columns = {("label" if name == WHOLE else name): values for name, values in after.items()}
     pairs = zip(before[WHOLE], after[WHOLE], strict=True)
     return samples.assign(
         **columns,
         label_before=[old if old != new else "" for old, new in pairs],
-        corrected_by=_rows_told(changes, len(samples)),
+        corrected_by=_format_row_numbers(changes, len(samples)),
     )
 
 
-def _read(path: Path) -> list[_Row]:
+def _read_corrections(path: Path) -> list[_Correction]:
     table = read_table(path)
-    cells = [table_column(table, name, path, "the corrections' header") for name in COLUMNS]
+    cells = [table_column(table, name, path, "--relabel") for name in COLUMNS]
     return [
-        _Row(number, match, factor or WHOLE, before, after)
+        _Correction(number, match, factor or WHOLE, before, after)
         for number, (match, factor, before, after) in enumerate(zip(*cells, strict=True), start=2)
     ]
 
 
-def _checked(row: _Row, levels: dict[str, tuple[str, ...]], path: Path) -> _Row:
-    """The row, whose every word means something."""
+def _validate_correction(row: _Correction, levels: dict[str, tuple[str, ...]], path: Path) -> _Correction:
+    """Return the row, or raise if its factor or a level is unknown or it changes nothing."""
     if not row.match:
         raise DataError(f"{path}, row {row.number}: `match` is empty", expected="a group, or a glob on paths")
     if row.factor not in levels:
@@ -100,19 +99,24 @@ def _checked(row: _Row, levels: dict[str, tuple[str, ...]], path: Path) -> _Row:
     if row.before not in (ANY, *known):
         raise DataError(f"{path}, {row}: `from` is {row.before!r}", expected=f"one of {', '.join(known)}, or {ANY}")
     if row.after not in known and not (row.after == OTHER and len(known) == 2):
-        more = f", or {OTHER}" if len(known) == 2 else f" ({OTHER} is for two of them)" if row.after == OTHER else ""
+        more = f", or {OTHER}" if len(known) == 2 else f" ({OTHER} needs two levels)" if row.after == OTHER else ""
         raise DataError(f"{path}, {row}: `to` is {row.after!r}", expected=f"one of {', '.join(known)}{more}")
     if row.before == row.after:
         raise DataError(f"{path}, {row}: changes nothing", next_step="remove the row")
     return row
 
 
-def _refuse_second(
-    changes: dict[tuple[int, str], _Row], place: int, row: _Row, factors: list[str], image: str, path: Path
+def _check_conflict(
+    changes: dict[tuple[int, str], _Correction],
+    position: int,
+    row: _Correction,
+    factors: list[str],
+    image: str,
+    path: Path,
 ) -> None:
-    """Raise where another row has something to say of the same image and factor already."""
+    """Raise if another row already corrects the same factor of the image."""
     for factor in factors if row.factor == WHOLE else (row.factor, WHOLE):
-        first = changes.get((place, factor))
+        first = changes.get((position, factor))
         if first is not None:
             raise DataError(
                 f"{path}, rows {first.number} and {row.number}: both correct {row.factor} of {image}",
@@ -122,47 +126,48 @@ def _refuse_second(
             )
 
 
-def _corrected(
-    before: dict[str, list[str]], changes: dict[tuple[int, str], _Row], levels: dict[str, tuple[str, ...]]
+def _apply_corrections(
+    before: dict[str, list[str]], changes: dict[tuple[int, str], _Correction], levels: dict[str, tuple[str, ...]]
 ) -> dict[str, list[str]]:
-    """The labels and levels after all changes, all of one image in step."""
+    """Return labels and levels after all corrections; an image's label and its levels stay consistent."""
     after = {name: list(values) for name, values in before.items()}
     factors = [name for name in levels if name != WHOLE]
-    for (place, factor), row in changes.items():
+    for (position, factor), row in changes.items():
         level = row.after
         if level == OTHER and OTHER not in levels[factor]:
-            level = next(each for each in levels[factor] if each != before[factor][place])
-        after[factor][place] = level
+            level = next(name for name in levels[factor] if name != before[factor][position])
+        after[factor][position] = level
         if factor == WHOLE:
             for name, part in zip(factors, level.split(SEPARATOR) if factors else (), strict=True):
-                after[name][place] = part
+                after[name][position] = part
     if factors:
-        for place in {place for place, _ in changes}:
-            after[WHOLE][place] = SEPARATOR.join(after[name][place] for name in factors)
+        for position in {position for position, _ in changes}:
+            after[WHOLE][position] = SEPARATOR.join(after[name][position] for name in factors)
     return after
 
 
-def _rows_told(changes: dict[tuple[int, str], _Row], images: int) -> list[str]:
+def _format_row_numbers(changes: dict[tuple[int, str], _Correction], images: int) -> list[str]:
+    """Return for each image the numbers of the rows that correct it, such as `3 5`; "" for unchanged images."""
     numbers: defaultdict[int, list[int]] = defaultdict(list)
-    for (place, _), row in changes.items():
-        numbers[place].append(row.number)
-    return [" ".join(map(str, sorted(numbers[place]))) if place in numbers else "" for place in range(images)]
+    for (position, _), row in changes.items():
+        numbers[position].append(row.number)
+    return [" ".join(map(str, sorted(numbers.get(position, ())))) for position in range(images)]
 
 
-class _Finder:
-    """Which images a `match` means."""
+class _ImageIndex:
+    """Finds the images that a `match` cell refers to."""
 
     def __init__(self, images: list[str], groups: list[str]) -> None:
-        # Not the bare file name: where everyone has a `normal.jpg`, it would be everyone's.
+        # The file name alone is no key of an image in a folder: `normal.jpg` would match the image of every person.
         self.keys = [[key for key in lookup_keys(image) if "/" in key or "/" not in image] for image in images]
         self.by_name: defaultdict[str, list[int]] = defaultdict(list)
-        for place, (keys, group) in enumerate(zip(self.keys, groups, strict=True)):
+        for position, (keys, group) in enumerate(zip(self.keys, groups, strict=True)):
             for key in {*keys, group}:
-                self.by_name[key].append(place)
+                self.by_name[key].append(position)
 
-    def places(self, match: str) -> list[int]:
-        """Positions of the images whose group, path or end of the path it is, or whose path fits it as a glob."""
+    def find(self, match: str) -> list[int]:
+        """Return positions of images by group, by path or end of the path, else by a glob on the path."""
         if match in self.by_name:
             return self.by_name[match]
         expression = re.compile(translate(match))
-        return [place for place, keys in enumerate(self.keys) if any(map(expression.match, keys))]
+        return [position for position, keys in enumerate(self.keys) if any(map(expression.match, keys))]

@@ -1,4 +1,4 @@
-"""Who validates: whole groups, chosen so that the classes keep their proportions."""
+"""The train/validation split: whole groups, chosen so that each class has nearly the same share in both parts."""
 
 import logging
 import math
@@ -20,27 +20,26 @@ _MOST_SWAPS = 200
 
 
 def split_samples(samples: "pd.DataFrame", val_ratio: float | None, seed: int) -> "pd.DataFrame":
-    """Decide `split` where it is "": "val" for a share of the groups, "train" for the others.
+    """Replace "" in `split` by "val" for a share of the groups and by "train" for the others.
 
-    Of G groups, `round(val_ratio · G)` validate, so the ratio is one of groups; which ones is drawn so that the images
-    of each class come near to the same share. The groups are drawn class by class (each group counts for the class it
-    has most of) `DRAWS` times and the draw nearest to the wanted shares is kept; with more than 20 groups, exchanges
-    that bring it nearer follow. The result depends on the table and the seed, not on the order of the rows. Where there
-    are "val" rows already, or `val_ratio` is None, all undecided rows train.
+    Of G groups, `round(val_ratio · G)` validate: the ratio counts groups, not images. The groups are drawn stratified
+    by their most frequent class, `DRAWS` times, and the draw with the smallest imbalance of class shares is used. With
+    21 to 5,000 groups, swaps of one group for another reduce the imbalance further. The result depends on the table and
+    the seed, not on the order of the rows. If the table has "val" rows already, or `val_ratio` is None, all rows with
+    "" become "train".
 
-    scikit-learn's `StratifiedGroupKFold` knows only shares of 1/k, with at most as many folds as groups, hence our
-    own.
+    scikit-learn's `StratifiedGroupKFold` supports only shares of 1/k and at most as many folds as groups.
 
     Args:
-        samples: table with text columns `image`, `label`, `group`, `split`.
+        samples: table with the text columns `image`, `label`, `group`, `split`.
         val_ratio: in (0, 1), or None.
-        seed: another seed draws other groups.
+        seed: seed of the draws.
 
     Returns:
-        A new table; rows and order as given.
+        A new table with the same rows in the same order.
 
     Raises:
-        DataError: fewer groups than the ratio needs, or a class that would be left without training images.
+        DataError: the ratio needs more groups, or every choice leaves a class without training images.
     """
     samples = samples.copy()
     undecided = samples["split"] == ""
@@ -54,98 +53,101 @@ def split_samples(samples: "pd.DataFrame", val_ratio: float | None, seed: int) -
     classes, class_of = np.unique(rows["label"].to_numpy(dtype=str), return_inverse=True)
     counts = np.zeros((len(names), len(classes)), dtype=np.int64)
     np.add.at(counts, (group_of, class_of), 1)
-    validates = choose_groups(counts, _wanted_groups(len(names), val_ratio), seed, list(classes))
+    validates = choose_groups(counts, _validation_group_count(len(names), val_ratio), seed, list(classes))
     if absent := [str(name) for name, count in zip(classes, counts[validates].sum(axis=0), strict=True) if not count]:
-        logger.warning("no validation images of: %s (their groups all train)", format_list(absent))
+        logger.warning("classes without validation images: %s (all their groups are in training)", format_list(absent))
     samples.loc[undecided, "split"] = np.where(validates[group_of], "val", "train")
     return samples
 
 
-def _wanted_groups(groups: int, ratio: float) -> int:
-    wanted = math.floor(ratio * groups + 0.5)
-    if 1 <= wanted <= groups - 1:
-        return wanted
+def _validation_group_count(groups: int, ratio: float) -> int:
+    count = math.floor(ratio * groups + 0.5)
+    if 1 <= count <= groups - 1:
+        return count
     needed = max(math.ceil(0.5 / ratio), math.floor(0.5 / (1 - ratio)) + 1)
     raise DataError(
         f"{groups} group{'s' if groups != 1 else ''} for training and validation are too few",
         expected=f"at least {needed} groups for --val-ratio {ratio:g}",
         found=f"{groups}",
-        next_step="give a --val-ratio nearer to 0.5, a val/ folder, or --val-ratio None",
+        next_step="set --val-ratio nearer to 0.5, add a val/ folder, or set --val-ratio None",
     )
 
 
-def choose_groups(counts: np.ndarray, wanted: int, seed: int, classes: list[str]) -> np.ndarray:
-    """Which groups validate: (G,) bool.
+def choose_groups(counts: np.ndarray, number: int, seed: int, classes: list[str]) -> np.ndarray:
+    """Choose the validation groups.
 
     Args:
-        counts: (G, C) whole numbers, the images of each class in each group.
-        wanted: how many groups to choose, 1 to G - 1.
-        seed: of the draws.
+        counts: (G, C) int64, images of each class in each group.
+        number: groups to choose, 1 to G - 1.
+        seed: seed of the draws.
         classes: C names, for messages.
 
+    Returns:
+        (G,) bool, True for validation groups. Fewer than `number` if more would leave a class without training images.
+
     Raises:
-        DataError: each choice would take all images of some class from training.
+        DataError: every choice leaves a class without training images.
     """
     random = np.random.default_rng([seed])
     best, best_cost = None, math.inf
     for _ in range(DRAWS):
-        chosen = _without_emptied_classes(counts, _draw(counts, wanted, random))
-        if chosen.any() and (cost := _cost(counts, chosen, wanted)) < best_cost:
+        chosen = _return_last_groups(counts, _draw_groups(counts, number, random))
+        if chosen.any() and (cost := _imbalance(counts, chosen, number)) < best_cost:
             best, best_cost = chosen, cost
     if best is None:
-        lone = [name for name, holders in zip(classes, (counts > 0).sum(axis=0), strict=True) if holders == 1]
+        in_one = [name for name, holders in zip(classes, (counts > 0).sum(axis=0), strict=True) if holders == 1]
         raise DataError(
             "no group can validate: each holds a class that no other group has",
             expected="classes that occur in at least two groups",
-            found=f"in one group only: {format_list(lone)}",
-            next_step="give a val/ folder, or --val-ratio None",
+            found=f"in one group only: {format_list(in_one)}",
+            next_step="add a val/ folder, or set --val-ratio None",
         )
-    return _improve(counts, best) if len(counts) in _GROUPS_TO_IMPROVE else best
+    return _swap_groups(counts, best) if len(counts) in _GROUPS_TO_IMPROVE else best
 
 
-def _draw(counts: np.ndarray, wanted: int, random: np.random.Generator) -> np.ndarray:
-    """Random groups, the same share of those of each main class, as near as whole numbers allow."""
+def _draw_groups(counts: np.ndarray, number: int, random: np.random.Generator) -> np.ndarray:
+    """Draw groups, (G,) bool: nearly the same share of the groups of each most frequent class."""
     main = counts.argmax(axis=1)
     sizes = np.bincount(main, minlength=counts.shape[1])
-    quota = sizes * (wanted / len(counts))
+    quota = sizes * (number / len(counts))
     takes = np.minimum(np.floor(quota).astype(np.int64), np.maximum(sizes - 1, 0))
-    # Largest remainders get the rest; equal ones by lot. A class's last group is taken only when nothing else is left.
+    # Largest-remainder method, ties in random order. The last group of a class is drawn only if no other is left.
     order = np.lexsort((random.random(len(sizes)), -(quota - np.floor(quota))))
     for spare in (1, 0):
         for label in order:
-            if takes.sum() < wanted and takes[label] < sizes[label] - spare:
+            if takes.sum() < number and takes[label] < sizes[label] - spare:
                 takes[label] += 1
-    while takes.sum() < wanted:
+    while takes.sum() < number:
         takes[np.argmax(sizes - takes)] += 1
-    lots = random.permutation(len(counts))
-    lots = lots[np.argsort(main[lots], kind="stable")]
-    place_in_class = np.arange(len(lots)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    shuffled = random.permutation(len(counts))
+    by_class = shuffled[np.argsort(main[shuffled], kind="stable")]
+    rank_in_class = np.arange(len(by_class)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     chosen = np.zeros(len(counts), dtype=bool)
-    chosen[lots[place_in_class < takes[main[lots]]]] = True
+    chosen[by_class[rank_in_class < takes[main[by_class]]]] = True
     return chosen
 
 
-def _without_emptied_classes(counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The choice without groups that would leave a class with no training image."""
+def _return_last_groups(counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return groups to training until no class is without training images."""
     chosen = chosen.copy()
     remaining = counts[~chosen].sum(axis=0)
     while len(emptied := np.flatnonzero((remaining == 0) & (counts.sum(axis=0) > 0))):
         holders = np.flatnonzero(chosen & (counts[:, emptied[0]] > 0))
-        back = holders[np.argmin(counts[holders].sum(axis=1))]
-        chosen[back] = False
-        remaining = remaining + counts[back]
+        smallest = holders[np.argmin(counts[holders].sum(axis=1))]
+        chosen[smallest] = False
+        remaining = remaining + counts[smallest]
     return chosen
 
 
-def _cost(counts: np.ndarray, chosen: np.ndarray, wanted: int) -> float:
-    """How far the chosen images of each class are from their share: Pearson's statistic over the classes."""
+def _imbalance(counts: np.ndarray, chosen: np.ndarray, number: int) -> float:
+    """Pearson's chi-squared statistic of the chosen images per class against their expected share, at least 0."""
     totals = counts.sum(axis=0)
-    expected = totals * (wanted / len(counts))
+    expected = totals * (number / len(counts))
     return float((((counts[chosen].sum(axis=0) - expected) ** 2) / np.maximum(totals, 1)).sum())
 
 
-def _improve(counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Exchange one chosen and one other group while that lowers the cost and empties no class."""
+def _swap_groups(counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Swap one chosen group for another while that lowers the imbalance and every class stays in training."""
     totals = np.maximum(counts.sum(axis=0), 1)
     scaled = counts / np.sqrt(totals)
     target = totals * (chosen.sum() / len(counts)) / np.sqrt(totals)
@@ -154,7 +156,7 @@ def _improve(counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         inside, outside = np.flatnonzero(chosen), np.flatnonzero(~chosen)
         gap = scaled[inside].sum(axis=0) - target
         leaves, enters = scaled[inside], scaled[outside]
-        # |gap - leaves + enters|² - |gap|² for each pair, without holding a third axis in memory.
+        # |gap - leaves + enters|² - |gap|² for each pair, expanded to avoid an array with a third axis.
         change = (leaves**2).sum(axis=1)[:, None] - 2 * (leaves @ gap)[:, None] + (enters**2).sum(axis=1)
         change = change + 2 * (enters @ gap) - 2 * leaves @ enters.T
         first, second = np.unravel_index(np.argmin(change), change.shape)

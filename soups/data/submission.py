@@ -1,4 +1,6 @@
-"""Predictions as tables: in the columns and order of a template where there is one, and truth read back."""
+"""Submission tables: predictions in the columns and row order of a template, or in our own; reading true labels.
+
+Ids are matched with images here, too. Prediction tables are read in `files/prediction_tables.py`."""
 
 import logging
 from collections import defaultdict
@@ -27,9 +29,9 @@ ID, ANSWER, CONFIDENCE = "image", "target", "confidence"
 
 
 def find_template(data_locations: Sequence[str | Path], test_location: str | Path | None) -> Path | None:
-    """The submission template beside the test images: `sample_submission.csv`, else `info.csv`; None without one.
+    """Return the path of the submission template, `sample_submission.csv` or else `info.csv`; None if neither exists.
 
-    Looked for in and beside the test location, in the data locations and in their `test/`.
+    Searches the test location, its parent folder, the data locations and their `test/` folders.
     """
     folders = []
     if test_location is not None:
@@ -43,33 +45,38 @@ def find_template(data_locations: Sequence[str | Path], test_location: str | Pat
 
 @dataclass(frozen=True)
 class SubmissionTable:
-    """The table that predictions go into, a page of rows at a time."""
+    """The table that predictions are written to, in pages of rows."""
 
     ids: Sequence[str]
-    """R names of images, as the table has them."""
+    """R image ids, as written in the table."""
     order: np.ndarray | None = None
-    """(R,) int64, the place of each row's image among those predicted; None: their own order, R = N."""
+    """(R,) int64, position of each row's image among the N predicted images; None: rows are those images in order."""
     template: "pd.DataFrame | None" = None
-    """Its R rows are taken over with the answer filled in; None: our own columns."""
+    """Template of R rows, whose answer column is filled in; None: our own columns."""
     all_probabilities: bool = False
-    """Whether our own columns have one for each class."""
+    """Whether our own columns include the probability of each class."""
 
-    def wide(self, space: LabelSpace) -> bool:
-        """Whether it has the probability of each class."""
-        return self.all_probabilities if self.template is None else self._asks_for_each(space)
+    def has_all_probabilities(self, space: LabelSpace) -> bool:
+        """Return whether the table has a column of probabilities for each class."""
+        return self.all_probabilities if self.template is None else self._has_class_columns(space)
 
-    def condensed(self, probabilities: np.ndarray, space: LabelSpace) -> np.ndarray:
-        """What a page needs of probabilities (B, C): the best class and its probability, then all where it is wide.
+    def compact(self, probabilities: np.ndarray, space: LabelSpace) -> np.ndarray:
+        """Reduce probabilities (B, C) to what the table needs.
 
         Returns:
-            (B, 2) or (B, 2 + C) float64.
+            (B, 2) float64 with the index of the most probable class and its probability, or (B, 2 + C) with all
+            probabilities after them if the table has a column for each class.
         """
         best = probabilities.argmax(axis=1)
-        columns = [best, probabilities[np.arange(len(best)), best], *([probabilities] if self.wide(space) else [])]
+        columns = [
+            best,
+            probabilities[np.arange(len(best)), best],
+            *([probabilities] if self.has_all_probabilities(space) else []),
+        ]
         return np.column_stack(columns).astype(np.float64, copy=False)
 
     def pages(self, blocks: Iterable[np.ndarray], space: LabelSpace) -> "Iterator[pd.DataFrame]":
-        """All its rows, from `condensed` answers (B, …) in their order."""
+        """Yield the table in pages, one for each block of `compact` answers (B, …) in row order."""
         start = 0
         for answers in blocks:
             yield self._page(start, answers, space)
@@ -81,13 +88,13 @@ class SubmissionTable:
         if self.template is None:
             return _own_columns(self.ids[rows], best, answers[:, 1], answers[:, 2:], space)
         table = self.template.iloc[rows].reset_index(drop=True)
-        if self._asks_for_each(space):
+        if self._has_class_columns(space):
             return table.assign(**{name: answers[:, 2 + index] for index, name in enumerate(space.names)})
         answer = table.columns[-1] if ANSWER not in table.columns[1:] else ANSWER
-        table[answer] = best if _are_indices(self._placeholders, space) else space.decode(best)
+        table[answer] = best if _uses_indices(self._placeholders, space) else space.decode(best)
         return table
 
-    def _asks_for_each(self, space: LabelSpace) -> bool:
+    def _has_class_columns(self, space: LabelSpace) -> bool:
         return self.template is not None and set(self.template.columns[1:]) == set(space.names)
 
     @cached_property
@@ -97,62 +104,62 @@ class SubmissionTable:
         return frozenset(str(value).strip() for value in self.template[answer])
 
 
-def fill_template(path: Path, images: Sequence[str]) -> SubmissionTable:
-    """The template's table with its answer to be filled in: its columns, its rows, its order.
+def table_from_template(path: Path, images: Sequence[str]) -> SubmissionTable:
+    """Return a submission table with the columns and rows of a template.
 
-    The first column holds the ids: an image's path or file name, with or without ending. A template with one column
-    for each class gets probabilities; otherwise the answer is its last column, and is the class index where the
-    template's own answers are whole numbers, else the class name.
+    The first column holds the ids: an image's path or file name, with or without file extension. A template with one
+    column for each class receives probabilities. Otherwise the answer is the column `target`, else the last column: the
+    class index if the template's own answers are whole numbers, else the class name.
 
     Args:
-        path: a CSV; its answers are placeholders and never truth.
-        images: N paths as the samples table has them.
+        path: the template, a CSV; its answers are placeholders and never used as true labels.
+        images: N paths as in the samples table.
 
     Raises:
-        DataError: the template has one column only, or an id that is doubled, empty, or of no image or of several.
+        DataError: the template has only one column, or an id is empty, repeated, or matches no image or several.
     """
     table = read_table(path)
     if len(table.columns) < 2:
         raise DataError(f"{path}: one column only", expected="an id column and an answer column")
     ids = list(table.iloc[:, 0])
     rows = match_ids(ids, images, path)
-    if unasked := len(images) - len(set(rows.tolist())):
-        logger.warning("%s: does not ask for %d of the %d images", path, unasked, len(images))
+    if unlisted := len(images) - len(set(rows.tolist())):
+        logger.warning("%s: does not list %d of the %d images", path, unlisted, len(images))
     return SubmissionTable(ids, rows, table)
 
 
-def fill_listing(
+def table_from_listing(
     path: Path, images: Sequence[str], settings: DataSettings, all_probabilities: bool = False
 ) -> SubmissionTable:
-    """Our own columns in the order of the CSV that named the test images, called as it calls them.
+    """Return a submission table in our own columns, with the ids and row order of the CSV that lists the test images.
 
     Args:
         path: the CSV.
-        images: N paths as the samples table has them.
-        settings: name its column and the data location.
-        all_probabilities: whether to add the columns of the classes, in the space's order.
+        images: N paths as in the samples table.
+        settings: data settings with the CSV's image column and the data location.
+        all_probabilities: whether to add a column for each class, in the order of the label space.
 
     Raises:
-        DataError: the CSV names an image that is not among them.
+        DataError: the CSV lists an image that is not in `images`.
     """
-    ids, named = read_test_ids(path, settings)
-    place = {image: row for row, image in enumerate(images)}
-    if settings.limit is not None:  # A first look has some of them alone.
-        ids = [name for name, image in zip(ids, named, strict=True) if image in place]
-        named = [image for image in named if image in place]
-    if missing := [image for image in named if image not in place]:
+    ids, listed = read_test_ids(path, settings)
+    position = {image: row for row, image in enumerate(images)}
+    if settings.limit is not None:  # A limited run has only some of the listed images.
+        ids = [name for name, image in zip(ids, listed, strict=True) if image in position]
+        listed = [image for image in listed if image in position]
+    if missing := [image for image in listed if image not in position]:
         raise DataError(
             f"{path}: images that the run does not have: {format_list(missing, 5)}", next_step="restore the CSV"
         )
     return SubmissionTable(
-        ids, np.array([place[image] for image in named], dtype=np.int64), all_probabilities=all_probabilities
+        ids, np.array([position[image] for image in listed], dtype=np.int64), all_probabilities=all_probabilities
     )
 
 
 def _own_columns(
     ids: Sequence[str], best: np.ndarray, confidence: np.ndarray, probabilities: np.ndarray, space: LabelSpace
 ) -> "pd.DataFrame":
-    """`image`, `target` (class name), `confidence` in [0, 1]; then one column for each class where there are any."""
+    """Return `image`, `target` (class name), `confidence` in [0, 1], then a column per class if C > 0."""
     import pandas as pd
 
     table = pd.DataFrame({ID: list(ids), ANSWER: space.decode(best), CONFIDENCE: confidence})
@@ -162,39 +169,43 @@ def _own_columns(
 
 
 def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str]:
-    """The class names of `images`, N of them, from a CSV of ids and labels (names or indices).
+    """Return the N class names of `images` from a CSV of ids and labels (class names or indices).
 
-    The label is the column `target`, `label` or `ans` where there is one, else the last.
+    The label column is `target`, `label` or `ans`, or else the last one.
 
     Raises:
-        DataError: an image without a row, a doubled id, or a label that is no class.
+        DataError: an image has no row, an id is repeated, or a label is not a class.
     """
     table = read_table(path)
     if len(table.columns) < 2:
         raise DataError(f"{path}: one column only", expected="an id column and a label column")
     ids = [str(value).strip() for value in table.iloc[:, 0]]
     check_unique_ids(ids, path)
-    named = [name for name in USUAL_ANSWERS if name in table.columns[1:]]
-    column = named[0] if named else table.columns[-1]
+    column = next((name for name in USUAL_ANSWERS if name in table.columns[1:]), table.columns[-1])
     try:
         labels = space.read_column(table[column])
     except DataError as error:
         raise DataError(f"{path}, column {column!r}: {error.problem}", expected=error.expected) from error
-    label_of = dict(zip(ids, labels, strict=True))
-    found = [next((label_of[key] for key in lookup_keys(image) if key in label_of), None) for image in images]
+    label_by_id = dict(zip(ids, labels, strict=True))
+    found = [next((label_by_id[key] for key in lookup_keys(image) if key in label_by_id), None) for image in images]
     if missing := [image for image, label in zip(images, found, strict=True) if label is None]:
         raise DataError(
             f"{path}: no row for {len(missing)} images: {format_list(missing, 5)}",
-            expected="a row for each test image, named by path or file name, with or without ending",
+            expected="a row for each test image, by path or file name, with or without file extension",
         )
     return [label for label in found if label is not None]
 
 
 def match_ids(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarray:
-    """For each id of a table the position of its image: (R,) int64.
+    """Return the position of each id's image, (R,) int64.
+
+    Args:
+        ids: R image ids of a table: paths or file names, with or without file extension.
+        images: N paths as in the samples table.
+        path: the table, for messages.
 
     Raises:
-        DataError: an id is empty, doubled, of no image, or of several.
+        DataError: an id is empty, repeated, or matches no image or several, or two ids match the same image.
     """
     ids = [str(name).strip() for name in ids]
     check_unique_ids(ids, path)
@@ -205,25 +216,35 @@ def match_ids(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarr
     if missing := [f"{name!r} (row {row})" for row, name in enumerate(ids, start=2) if name not in positions]:
         raise DataError(
             f"{path}: ids without an image: {format_list(missing, 5)}",
-            expected=f"ids of the {len(images)} images, by path or file name, with or without ending",
-            next_step="check --test-location, or leave the rows out",
+            expected=f"ids of the {len(images)} images, by path or file name, with or without file extension",
+            next_step="check --test-location, or remove the rows",
         )
-    taken: dict[int, int] = {}
+    row_by_position: dict[int, int] = {}
     for row, name in enumerate(ids, start=2):
-        hits = positions[name]
-        if len(hits) > 1:
-            several = format_list([images[hit] for hit in hits], 5)
-            raise DataError(f"{path}, row {row}: {name!r} could be {len(hits)} images", found=several)
-        if hits[0] in taken:
-            raise DataError(f"{path}, rows {taken[hits[0]]} and {row}: both are {images[hits[0]]}")
-        taken[hits[0]] = row
+        matches = positions[name]
+        if len(matches) > 1:
+            found = format_list([images[position] for position in matches], 5)
+            raise DataError(
+                f"{path}, row {row}: {name!r} matches {len(matches)} images",
+                expected="an id that matches one image",
+                found=found,
+                next_step="write the path from the data location into the table",
+            )
+        position = matches[0]
+        if position in row_by_position:
+            raise DataError(
+                f"{path}, rows {row_by_position[position]} and {row}: both are {images[position]}",
+                expected="each image once",
+                next_step="remove one of the rows",
+            )
+        row_by_position[position] = row
     return np.array([positions[name][0] for name in ids], dtype=np.int64)
 
 
-def _are_indices(placeholders: Collection[str], space: LabelSpace) -> bool:
-    """Whether a template wants class indices: its own answers are whole numbers that are no class names.
+def _uses_indices(placeholders: Collection[str], space: LabelSpace) -> bool:
+    """Return whether a template expects class indices: its answers are whole numbers that are not class names.
 
-    Where labels are made of factors, an empty column wants them too.
+    If labels are made of factors, an empty answer column also means class indices.
     """
     if space.factors and not any(placeholders):
         return True

@@ -20,7 +20,7 @@ _CELLS_AT_ONCE = 4_000_000  # Votes held in memory at a time: 32 MB for each of 
 
 
 @dataclass(frozen=True)
-class _Ballot:
+class _TableVotes:
     """One table, its rows in the order of the first table's ids."""
 
     codes: np.ndarray
@@ -66,9 +66,9 @@ def vote_tables(
         table = _read(path)
         ballots.append(_ballot(path, table, _rows_in_order(path, table, ids, paths[0]), space, answer))
     if space is None:
-        _refuse_mixture(ballots, paths)
-    outcome = _elect(ballots) if not split else _elect_by_factor(ballots, space)
-    return _fill(first, find_label_column(first, paths[0], answer, space), outcome, space)
+        _check_same_kind(ballots, paths)
+    outcome = _count_votes(ballots) if not split else _count_votes_by_factor(ballots, space)
+    return _fill_table(first, find_label_column(first, paths[0], answer, space), outcome, space)
 
 
 def _read(path: Path) -> "pd.DataFrame":
@@ -124,7 +124,7 @@ def _rows_in_order(path: Path, table: "pd.DataFrame", first: "pd.Index", first_p
 
 def _ballot(
     path: Path, table: "pd.DataFrame", rows: np.ndarray, space: LabelSpace | None, answer: str | None
-) -> _Ballot:
+) -> _TableVotes:
     """One table's answers and confidences, its rows taken in the order `rows`."""
     import pandas as pd
 
@@ -142,14 +142,14 @@ def _ballot(
         raise DataError(
             f"{path}: {error.problem}", expected=error.expected, found=error.found, next_step=error.next_step
         ) from error
-    return _Ballot(codes[rows], answers, _in_order(read_confidences(table, path), rows))
+    return _TableVotes(codes[rows], answers, _in_order(read_confidences(table, path), rows))
 
 
 def _in_order(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
     return None if values is None else values[rows]
 
 
-def _refuse_mixture(ballots: Sequence[_Ballot], paths: Sequence[Path]) -> None:
+def _check_same_kind(ballots: Sequence[_TableVotes], paths: Sequence[Path]) -> None:
     """Without a label space, `3` in one file and `three` in another would be counted as two classes."""
     all_numbers = [all(answer.isdecimal() for answer in ballot.answers) for ballot in ballots]
     if any(all_numbers) and not all(all_numbers):
@@ -161,7 +161,7 @@ def _refuse_mixture(ballots: Sequence[_Ballot], paths: Sequence[Path]) -> None:
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class _VoteResult:
     """How the tables voted."""
 
     classes: list[str]
@@ -173,19 +173,19 @@ class _Outcome:
     """(N,) float64 in [0, 1], how far the tables agree on the winner."""
 
 
-def _elect(ballots: Sequence[_Ballot]) -> _Outcome:
+def _count_votes(ballots: Sequence[_TableVotes]) -> _VoteResult:
     """Count the votes."""
     classes = list(dict.fromkeys(chain(*(ballot.answers for ballot in ballots))))
-    codes = _codes(ballots, classes)
-    winners = _majority(codes, _all_confidences(ballots), len(classes))
-    return _Outcome(classes, winners, codes, (codes == winners).mean(axis=0))
+    codes = _stack_codes(ballots, classes)
+    winners = _majority(codes, _stack_confidences(ballots), len(classes))
+    return _VoteResult(classes, winners, codes, (codes == winners).mean(axis=0))
 
 
-def _elect_by_factor(ballots: Sequence[_Ballot], space: LabelSpace | None) -> _Outcome:
+def _count_votes_by_factor(ballots: Sequence[_TableVotes], space: LabelSpace | None) -> _VoteResult:
     """Count the votes on each factor, and put the winners together."""
     if space is None or not space.factors:
         raise UsageError("a vote split by factors", expected="classes that are made of factors")
-    codes, confidences = _codes(ballots, space.names), _all_confidences(ballots)
+    codes, confidences = _stack_codes(ballots, space.names), _stack_confidences(ballots)
     levels, shares = [], np.ones(codes.shape[1])
     for name in space.factor_names:
         part = space.part([name])
@@ -194,16 +194,16 @@ def _elect_by_factor(ballots: Sequence[_Ballot], space: LabelSpace | None) -> _O
         shares *= (votes == winners).mean(axis=0)
         levels.append(np.array(part.names, dtype=object)[winners])
     names = [SEPARATOR.join(each) for each in zip(*levels, strict=True)]
-    return _Outcome(list(space.names), space.encode(names), codes, shares)
+    return _VoteResult(list(space.names), space.encode(names), codes, shares)
 
 
-def _codes(ballots: Sequence[_Ballot], classes: Sequence[str]) -> np.ndarray:
+def _stack_codes(ballots: Sequence[_TableVotes], classes: Sequence[str]) -> np.ndarray:
     """(M, N) int64, all answers as positions among the classes."""
     position = {name: index for index, name in enumerate(classes)}
     return np.stack([np.array([position[name] for name in ballot.answers])[ballot.codes] for ballot in ballots])
 
 
-def _all_confidences(ballots: Sequence[_Ballot]) -> np.ndarray | None:
+def _stack_confidences(ballots: Sequence[_TableVotes]) -> np.ndarray | None:
     """(M, N) float64 where every table has confidences."""
     known = [ballot.confidences for ballot in ballots if ballot.confidences is not None]
     return np.stack(known) if len(known) == len(ballots) else None
@@ -216,11 +216,11 @@ def _majority(codes: np.ndarray, confidences: np.ndarray | None, classes: int) -
     for begin in range(0, len(winners), at_once):
         block = slice(begin, begin + at_once)
         own = None if confidences is None else confidences[:, block]
-        winners[block] = _winners(codes[:, block], own, classes)
+        winners[block] = _block_majority(codes[:, block], own, classes)
     return winners
 
 
-def _winners(codes: np.ndarray, confidences: np.ndarray | None, classes: int) -> np.ndarray:
+def _block_majority(codes: np.ndarray, confidences: np.ndarray | None, classes: int) -> np.ndarray:
     """Most votes, then highest summed confidence, then earliest table: codes and confidences (M, N) to (N,)."""
     rows = np.arange(codes.shape[1])
     cells = (rows * classes + codes).ravel()
@@ -236,10 +236,10 @@ def _winners(codes: np.ndarray, confidences: np.ndarray | None, classes: int) ->
     return codes[earliest, rows]
 
 
-def _fill(
+def _fill_table(
     first: "pd.DataFrame",
     answer: str,
-    outcome: _Outcome,
+    outcome: _VoteResult,
     space: LabelSpace | None,
 ) -> "pd.DataFrame":
     """The first table with the vote's outcome in its columns."""

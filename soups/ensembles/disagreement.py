@@ -20,7 +20,7 @@ def vote_entropy(codes: np.ndarray, classes: int) -> np.ndarray:
     return np.maximum(0.0, -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1))
 
 
-def divergence(probabilities: np.ndarray) -> np.ndarray:
+def jensen_shannon_divergence(probabilities: np.ndarray) -> np.ndarray:
     """How far the models' probabilities are apart on each image, (N,) float64 in nats: their Jensen-Shannon divergence.
 
     The entropy of the mean minus the mean entropy (Lin 1991, IEEE Transactions on Information Theory 37). It tells
@@ -55,7 +55,7 @@ def disagreement_by_factor(codes: np.ndarray, space: LabelSpace) -> dict[str, np
     return found
 
 
-def votes_text(codes: np.ndarray, names: tuple[str, ...]) -> str:
+def format_votes(codes: np.ndarray, names: tuple[str, ...]) -> str:
     """One image's votes in words, the most frequent first: `old 3, middle 2`; equal ones by their index."""
     counts = np.bincount(codes, minlength=len(names))
     order = np.argsort(-counts, kind="stable")

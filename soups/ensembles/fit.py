@@ -40,10 +40,10 @@ def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         )
     chosen = probabilities[:, np.arange(len(labels)), labels].astype(np.float64)
     chosen = np.clip(chosen, np.finfo(np.float64).eps, 1.0)  # As the log-loss itself does.
-    weights = _improve(_sequential_programming(chosen), chosen)
+    weights = _refine_by_em(_solve_slsqp(chosen), chosen)
     without_traces = np.where(weights < _TRACE, 0.0, weights)
     without_traces /= without_traces.sum()
-    return without_traces if _is_best(without_traces, chosen) else weights
+    return without_traces if _is_optimal(without_traces, chosen) else weights
 
 
 def _gradient(weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def _gradient(weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return (chosen / (weights @ chosen)).mean(axis=1)
 
 
-def _sequential_programming(chosen: np.ndarray) -> np.ndarray:
+def _solve_slsqp(chosen: np.ndarray) -> np.ndarray:
     from scipy.optimize import minimize
 
     models = len(chosen)
@@ -72,9 +72,9 @@ def _sequential_programming(chosen: np.ndarray) -> np.ndarray:
     return best
 
 
-def _improve(weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def _refine_by_em(weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     for _ in range(_MOST_STEPS):
-        if _is_best(weights, chosen):
+        if _is_optimal(weights, chosen):
             return weights
         weights = weights * _gradient(weights, chosen)
         weights /= weights.sum()
@@ -82,7 +82,7 @@ def _improve(weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return weights
 
 
-def _is_best(weights: np.ndarray, chosen: np.ndarray) -> bool:
+def _is_optimal(weights: np.ndarray, chosen: np.ndarray) -> bool:
     return bool(_gradient(weights, chosen).max() - 1 <= TOLERANCE)
 
 

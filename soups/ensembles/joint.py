@@ -5,9 +5,9 @@ import numpy as np
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 
-LEAST = 1e-12
+MIN_PROBABILITY = 1e-12
 """A probability below counts as this: no expert alone can rule a class out."""
-MOST_WEIGHT = 2.0
+MAX_EXPONENT = 2.0
 
 _TOLERANCE = 1e-10
 
@@ -53,7 +53,7 @@ def log_linear_pool(likelihoods: np.ndarray, weights: np.ndarray | None = None) 
         raise UsageError("weights of an ensemble", expected="numbers from 0 up", found=str(weights.tolist()))
     scores = np.zeros(likelihoods.shape[1:])
     for weight, table in zip(weights, likelihoods, strict=True):
-        scores += weight * np.log(np.maximum(table, LEAST))
+        scores += weight * np.log(np.maximum(table, MIN_PROBABILITY))
     return _softmax(scores)
 
 
@@ -81,7 +81,7 @@ def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
         )
     from scipy.optimize import minimize
 
-    logs = np.log(np.maximum(likelihoods, LEAST), dtype=np.float64)
+    logs = np.log(np.maximum(likelihoods, MIN_PROBABILITY), dtype=np.float64)
     rows = np.arange(len(labels))
     chosen = logs[:, rows, labels].mean(axis=1)
 
@@ -99,10 +99,10 @@ def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
         np.ones(len(likelihoods)),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(0.0, MOST_WEIGHT)] * len(likelihoods),
+        bounds=[(0.0, MAX_EXPONENT)] * len(likelihoods),
         options={"maxiter": 1000, "ftol": _TOLERANCE, "gtol": 1e-8},
     )
-    return np.clip(found.x, 0.0, MOST_WEIGHT)
+    return np.clip(found.x, 0.0, MAX_EXPONENT)
 
 
 def original_formula(logits: np.ndarray, likelihoods: np.ndarray) -> np.ndarray:

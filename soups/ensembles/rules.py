@@ -27,7 +27,7 @@ def soft(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.nda
     Returns:
         (N, C) float64 probabilities.
     """
-    _check(probabilities)
+    _check_shape(probabilities)
     return probabilities.mean(axis=0, dtype=np.float64)
 
 
@@ -44,7 +44,7 @@ def weighted(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np
     Raises:
         UsageError: the weights do not fit.
     """
-    _check(probabilities)
+    _check_shape(probabilities)
     result = np.zeros(probabilities.shape[1:])
     # One model after the other: (M, N, C) in float64 may not fit a second time.
     for weight, table in zip(normalize_weights(weights, len(probabilities)), probabilities, strict=True):
@@ -62,7 +62,7 @@ def joint(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.nd
     Returns:
         (N, C) float64 probabilities.
     """
-    _check(probabilities)
+    _check_shape(probabilities)
     return log_linear_pool(probabilities, weights)
 
 
@@ -78,7 +78,7 @@ def minmax(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.n
     Returns:
         (N, C) float64 scores, rows summing to one. They rank the classes and are no probabilities.
     """
-    _check(probabilities)
+    _check_shape(probabilities)
     result = np.zeros(probabilities.shape[1:])
     for table in probabilities:
         logs = np.log(np.maximum(table, np.finfo(np.float64).tiny), dtype=np.float64)
@@ -104,7 +104,7 @@ def split_hard(probabilities: np.ndarray, space: LabelSpace) -> np.ndarray:
     Raises:
         UsageError: classes that are not made of factors.
     """
-    _check(probabilities)
+    _check_shape(probabilities)
     if not space.factors:
         raise UsageError("a vote split by factors", expected="classes that are made of factors")
     result = np.ones(probabilities.shape[1:])
@@ -113,7 +113,7 @@ def split_hard(probabilities: np.ndarray, space: LabelSpace) -> np.ndarray:
         part = space.part([name])
         owner = space.projection(part)
         marginals = np.stack([space.marginal(table, part) for table in probabilities])
-        result *= _shares(owner[answers], marginals)[:, owner]
+        result *= _vote_shares(owner[answers], marginals)[:, owner]
     return result
 
 
@@ -131,11 +131,11 @@ def hard(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.nda
         (N, C) float64 vote shares, rows summing to one, whose argmax is the winner: a tied row leans towards it by
         `TIE_BREAK`. Shares are not probabilities, so a log-loss of them means nothing.
     """
-    _check(probabilities)
-    return _shares(probabilities.argmax(axis=2), probabilities)
+    _check_shape(probabilities)
+    return _vote_shares(probabilities.argmax(axis=2), probabilities)
 
 
-def _shares(answers: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def _vote_shares(answers: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Vote shares (N, C) of answers (M, N), ties leaning towards the highest sum of probabilities (M, N, C)."""
     models, images, classes = probabilities.shape
     votes = np.zeros((images, classes))
@@ -169,7 +169,7 @@ def normalize_weights(weights: "np.ndarray | None", models: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _check(probabilities: np.ndarray) -> None:
+def _check_shape(probabilities: np.ndarray) -> None:
     if probabilities.ndim != 3 or 0 in probabilities.shape[::2]:
         raise DataError(
             "a vote of no models, or of models with different images or classes",

@@ -12,14 +12,16 @@ ROUNDS = 50
 
 _DIGITS = 12  # A sum of ten equal tables divided by ten is another table in the last bits, and no better.
 
-Load = Callable[[], np.ndarray]
+TableLoader = Callable[[], np.ndarray]
 """Gives one model's (N, C) probabilities; asked twice, so that only one table needs to be in memory."""
 
 Merit = tuple[float, float]
 """The metric's score (higher is better) and the negative log-loss that decides between equal ones."""
 
 
-def select_models(tables: Sequence[Load], labels: np.ndarray, metric: Metric, rounds: int = ROUNDS) -> np.ndarray:
+def select_models(
+    tables: Sequence[TableLoader], labels: np.ndarray, metric: Metric, rounds: int = ROUNDS
+) -> np.ndarray:
     """How often each model is in the vote that scores best on the validation images.
 
     Caruana et al. 2004, "Ensemble selection from libraries of models" (ICML), sections 2 to 2.2: forward selection with
@@ -44,7 +46,7 @@ def select_models(tables: Sequence[Load], labels: np.ndarray, metric: Metric, ro
     Raises:
         DataError: no models, no images, or tables that do not fit the labels or each other.
     """
-    library = _Library(tables, labels, metric)
+    library = _VoteState(tables, labels, metric)
     models = len(tables)
     order = sorted(range(models), key=lambda model: library.merit(model), reverse=True)
     counts, best = np.zeros(models, dtype=np.int64), None
@@ -66,15 +68,15 @@ def select_models(tables: Sequence[Load], labels: np.ndarray, metric: Metric, ro
     return best[1]
 
 
-class _Library:
+class _VoteState:
     """The models' probabilities as far as they matter, and the running sum of one vote."""
 
-    def __init__(self, tables: Sequence[Load], labels: np.ndarray, metric: Metric) -> None:
+    def __init__(self, tables: Sequence[TableLoader], labels: np.ndarray, metric: Metric) -> None:
         if not tables or len(labels) == 0:
             found = f"{len(tables)} models, {len(labels)} images"
             raise DataError("nothing to select an ensemble from", expected="models and labelled images", found=found)
         self.labels, self.metric = labels, metric
-        can_win = _classes_that_can_win(tables, labels)
+        can_win = _possible_winners(tables, labels)
         if metric.vote_score is None:  # Such a metric needs the whole table of each vote.
             can_win[:] = True
         self.classes_in_all = can_win.shape[1]
@@ -132,7 +134,7 @@ class _Library:
         return round(score, _DIGITS), -round(log_loss, _DIGITS)
 
 
-def _classes_that_can_win(tables: Sequence[Load], labels: np.ndarray) -> np.ndarray:
+def _possible_winners(tables: Sequence[TableLoader], labels: np.ndarray) -> np.ndarray:
     """(N, C) bool: the classes that not all models find less likely than the first model's favourite."""
     rows = np.arange(len(labels))
     can_win: np.ndarray | None = None

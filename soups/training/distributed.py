@@ -90,7 +90,7 @@ def gather_logits(
         return compute_logits(classifier, images, preprocessing, runtime, batch_size)
     # Equally many for all, because sharded weights are gathered in every pass of any of them.
     rows = np.arange(-(-len(images) // group.size) * group.size).clip(max=len(images) - 1)
-    part = images.part(rows[group.share(len(rows))])
+    part = images.subset(rows[group.share(len(rows))])
     return group.interleaved(compute_logits(classifier, part, preprocessing, runtime, batch_size), len(images))
 
 

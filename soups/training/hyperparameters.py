@@ -57,7 +57,7 @@ def canonicalize(settings: TrainingSettings) -> TrainingSettings:
     if settings.loss_fn == "LabelSmoothingLoss" and settings.smoothing == 0:
         changes["smoothing"] = USUAL_SMOOTHING
     if settings.augmentation == "randaugment" and settings.aug is None and settings.hparams == "fixed":
-        changes["aug"] = rand_augment.DEFAULT
+        changes["aug"] = rand_augment.DEFAULT_RAND_AUGMENT
     return settings.model_copy(update=changes)
 
 
@@ -73,7 +73,7 @@ def _refuse_idle_decay(settings: TrainingSettings) -> None:
 
 
 def _in_full(augmentation: str) -> str:
-    if augmentation.endswith(transforms.ENDINGS):
+    if augmentation.endswith(transforms.TRANSFORM_ENDINGS):
         return transforms.read_transform(Path(augmentation))
     find_augmentation(augmentation)
     return augmentation

@@ -41,7 +41,7 @@ def test_nothing_is_taken_twice_nor_what_is_to_be_scored_on() -> None:
     target = unit(10, 32, 1)
     pool = np.concatenate([target[:3], unit(20, 32, 2, spread=1.0), unit(20, 32, 2, spread=1.0)])
     picked = select_similar(pool, target, target, 100, 0.999)
-    assert len(picked.rows) == 20 and picked.left_out == 23
+    assert len(picked.rows) == 20 and picked.skipped_duplicates == 23
     assert set(picked.rows.tolist()) == set(range(3, 23))
     nothing = np.empty((0, 32), dtype=np.float32)
     assert picked.rows.tolist() == select_similar(pool, target, target, 20, 0.999).rows.tolist()

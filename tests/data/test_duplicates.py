@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from soups.core.errors import DataError
-from soups.data.duplicates import COLUMNS, NEAR, find_duplicates, format_counts, most_similar, refuse_leaks
+from soups.data.duplicates import COLUMNS, NEAR, check_leaks, find_duplicates, format_counts, most_similar
 
 
 def picture(seed: int, side: int = 48) -> Image.Image:
@@ -41,7 +41,7 @@ def find(data: pd.DataFrame, root: Path, near: bool = True) -> list[tuple[str, s
 
 def test_different_pictures_are_no_duplicates(data: pd.DataFrame, tmp_path: Path) -> None:
     assert find(data, tmp_path) == []
-    refuse_leaks(find_duplicates(data, tmp_path, tmp_path / "cache", True))
+    check_leaks(find_duplicates(data, tmp_path, tmp_path / "cache", True))
 
 
 def test_equal_files_equal_pixels_and_near_ones(data: pd.DataFrame, tmp_path: Path) -> None:
@@ -61,14 +61,14 @@ def test_equal_files_equal_pixels_and_near_ones(data: pd.DataFrame, tmp_path: Pa
     ]
     found = find_duplicates(data, tmp_path, tmp_path / "cache", True)
     assert format_counts(found) == (
-        "the same image in two sets: train and blur 1 equal, 0 nearly; train and test 1 equal, 0 nearly; "
+        "duplicate images between sets: train and blur 1 equal, 0 nearly; train and test 1 equal, 0 nearly; "
         "train and val 1 equal, 0 nearly; val and test 0 equal, 1 nearly"
     )
     with pytest.raises(
         DataError, match=r"^1 test images are training images too: train/1\.png = test/5\.png(.|\n)*--allow"
     ):
-        refuse_leaks(found)
-    refuse_leaks(found[found["split_b"] != "test"])
+        check_leaks(found)
+    check_leaks(found[found["split_b"] != "test"])
 
 
 def test_test_images_are_not_held_against_the_shifts_made_of_them(data: pd.DataFrame, tmp_path: Path) -> None:

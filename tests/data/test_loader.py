@@ -118,8 +118,8 @@ def test_an_epoch_is_taken_up_in_the_middle_without_decoding(images: Images) -> 
 
 def test_two_workers_give_the_same_bytes_live_on_and_end(images: Images) -> None:
     rows = np.concatenate([np.arange(COUNT), np.arange(5)])
-    alone = TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, copies=STRONG.after(Flip()))
-    with TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, workers=2, copies=STRONG.after(Flip())) as loader:
+    alone = TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, copies=STRONG.prepend(Flip()))
+    with TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, workers=2, copies=STRONG.prepend(Flip())) as loader:
         first = list(loader.epoch(0))
         workers = list(loader._loader._iterator._workers)
         abandoned = loader.epoch(1)

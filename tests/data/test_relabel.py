@@ -95,9 +95,9 @@ def test_the_split_is_that_without_corrections(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["999999,mask,*,mask"], r"row 2 \(999999, mask: \* → mask\): hits no image(?s:.*)0 labelled images"),
-        (["000001,gender,male,female"], r"row 2(?s:.*)7 labelled images fit '000001', none of them is male"),
-        (["normal,mask,*,mask"], "row 2(?s:.*)hits no image"),
+        (["999999,mask,*,mask"], r"row 2 \(999999, mask: \* → mask\): matches no image(?s:.*)0 labelled images"),
+        (["000001,gender,male,female"], r"row 2(?s:.*)7 labelled images match '000001', none of them is male"),
+        (["normal,mask,*,mask"], "row 2(?s:.*)matches no image"),
         (
             ["000001,age,*,young", "*,age,*,old"],
             r"rows 2 and 3: both correct age of images/000001(?s:.*)one row for each",
@@ -105,7 +105,7 @@ def test_the_split_is_that_without_corrections(tmp_path: Path) -> None:
         (["000001,age,*,young", "000001,label,*,mask/male/old"], "rows 2 and 3: both correct label of"),
         (["000001,label,*,mask/male/old", "000001,age,*,young"], "rows 2 and 3: both correct age of"),
         (["000001,ages,*,young"], r"unknown factor 'ages'(?s:.*)mask, gender, age, label"),
-        (["000001,age,*,other"], r"`to` is 'other'(?s:.*)young, middle, old \(other is for two of them\)"),
+        (["000001,age,*,other"], r"`to` is 'other'(?s:.*)young, middle, old \(other needs two levels\)"),
         (["000001,age,elderly,old"], r"`from` is 'elderly'(?s:.*)young, middle, old, or \*"),
         (["000001,gender,*,man"], r"`to` is 'man'(?s:.*)male, female, or other"),
         (["000001,age,old,old"], "changes nothing"),

@@ -62,10 +62,10 @@ def test_groups_from_a_table_by_path_or_name(tmp_path: Path) -> None:
     samples = make(tmp_path, val_ratio=0.5, groups="groups.csv")
     assert list(samples["group"]) == ["p", "q", "p", "q"]
     (tmp_path / "groups.csv").write_text(text.replace("w1_a.png,q\n", ""), encoding="utf-8")
-    with pytest.raises(DataError, match=r"--groups says nothing of 1 images: train/a/w1_a\.png"):
+    with pytest.raises(DataError, match=r"--groups: no group for 1 images: train/a/w1_a\.png"):
         make(tmp_path, val_ratio=0.5, groups="groups.csv")
     (tmp_path / "groups.csv").write_text("image,group\nw0_a,p\nw0_b,\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"groups\.csv, row 3: the group is empty"):
+    with pytest.raises(DataError, match=r"groups\.csv, row 3: column 'group' is empty"):
         make(tmp_path, groups="groups.csv")
     (tmp_path / "groups.csv").write_text("image,group\nw0_a,p\nw0_a,q\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"groups\.csv, rows 2 and 3: the same image twice"):
@@ -76,7 +76,7 @@ def test_wrong_groups_are_refused(tmp_path: Path) -> None:
     make_images(tmp_path)
     with pytest.raises(UsageError, match=r"--group-pattern '\(': not a regular expression"):
         make(tmp_path, group_pattern="(")
-    with pytest.raises(DataError, match=r"--group-pattern says nothing of 10 images: train/a/w0_a"):
+    with pytest.raises(DataError, match=r"--group-pattern: no group for 10 images: train/a/w0_a"):
         make(tmp_path, group_pattern="w5")
     with pytest.raises(UsageError, match=r"--groups and --group-pattern both name the groups"):
         make(tmp_path, group_pattern="w5", groups="x.csv")
@@ -90,7 +90,7 @@ def test_a_pattern_may_miss_test_images_with_a_notice(tmp_path: Path, caplog: py
     (tmp_path / "test" / "9.png").touch()
     samples = make(tmp_path, val_ratio=0.5, group_pattern=r"w\d")
     assert samples.loc[samples["split"] == "test", "group"].tolist() == ["test/9.png"]
-    assert "1 test images; each counts as its own group" in caplog.text
+    assert "1 test images; each is a group by itself" in caplog.text
 
 
 def test_given_splits_that_share_a_group_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -99,7 +99,7 @@ def test_given_splits_that_share_a_group_are_noticed(tmp_path: Path, caplog: pyt
     (tmp_path / "val" / "a" / "w3_x.png").touch()
     samples = make(tmp_path, group_pattern=r"w\d")
     assert (samples["split"] == "val").sum() == 1
-    assert "groups both in train and in val, which flatters: w3" in caplog.text
+    assert "groups both in train and in val, so that scores are too high: w3" in caplog.text
 
 
 def test_unknown_layout_and_single_class(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_test_set_is_labelled_as_a_whole_or_not_at_all(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"test: 1 of 2 images have no label: 4\.png"):
         make(tmp_path, layout="csv", split_column="split", val_ratio=None)
     (tmp_path / "labels.csv").write_text(text.replace("4,,", "4,zebra,"), encoding="utf-8")
-    with pytest.raises(DataError, match=r"test: classes that train lacks: zebra"):
+    with pytest.raises(DataError, match=r"test: classes without training images: zebra"):
         make(tmp_path, layout="csv", split_column="split", val_ratio=None)
 
 
@@ -172,7 +172,7 @@ def test_the_table_survives_its_file(tmp_path: Path) -> None:
     again = read_samples(tmp_path / "samples.csv")
     assert again.equals(samples) and data_fingerprints(again) == data_fingerprints(samples)
     write_table(tmp_path / "samples.csv", samples.drop(columns=["group", "split"]))
-    with pytest.raises(DataError, match=r"samples\.csv: lacks group, split"):
+    with pytest.raises(DataError, match=r"samples\.csv: columns are missing: group, split"):
         read_samples(tmp_path / "samples.csv")
 
 

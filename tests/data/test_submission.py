@@ -8,7 +8,7 @@ import pytest
 
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
-from soups.data.submission import SubmissionTable, fill_template, find_template, read_truth
+from soups.data.submission import SubmissionTable, find_template, read_truth, table_from_template
 
 SPACE = LabelSpace(("cat", "dog", "eel"))
 IMAGES = ["test/1.png", "test/2.png", "test/03.png"]
@@ -23,14 +23,14 @@ def template(folder: Path, text: str) -> Path:
 
 def written(sheet: SubmissionTable, space: LabelSpace = SPACE, size: int = 2) -> pd.DataFrame:
     """The pages of a sheet, some rows each, one below the other."""
-    answers = sheet.condensed(PROBABILITIES, space)
+    answers = sheet.compact(PROBABILITIES, space)
     answers = answers if sheet.order is None else answers[sheet.order]
     blocks = [answers[start : start + size] for start in range(0, len(answers), size)]
     return pd.concat(list(sheet.pages(blocks, space)), ignore_index=True)
 
 
 def filled(folder: Path, text: str, images: list[str] = IMAGES) -> str:
-    return written(fill_template(template(folder, text), images)).to_csv(index=False)
+    return written(table_from_template(template(folder, text), images)).to_csv(index=False)
 
 
 @pytest.mark.parametrize("form", ["test/{}.png", "{}.png", "{}", "test/{}"])
@@ -48,7 +48,7 @@ def test_whole_numbers_ask_for_the_index(tmp_path: Path) -> None:
 def test_empty_answers_and_classes_called_numbers_ask_for_names(tmp_path: Path) -> None:
     assert filled(tmp_path, "id,ans\n1,\n2,\n03,\n").splitlines()[1:] == ["1,cat", "2,eel", "03,dog"]
     numbers = LabelSpace(("7", "8", "9"))
-    table = written(fill_template(template(tmp_path, "id,ans\n1,7\n2,7\n03,7\n"), IMAGES), numbers)
+    table = written(table_from_template(template(tmp_path, "id,ans\n1,7\n2,7\n03,7\n"), IMAGES), numbers)
     assert table["ans"].tolist() == ["7", "9", "8"]
 
 
@@ -58,7 +58,7 @@ def test_other_columns_stay_and_target_is_the_answer(tmp_path: Path) -> None:
 
 
 def test_a_column_for_each_class_asks_for_probabilities(tmp_path: Path) -> None:
-    table = written(fill_template(template(tmp_path, "id,eel,cat,dog\n2,0,0,0\n1,0,0,0\n"), IMAGES))
+    table = written(table_from_template(template(tmp_path, "id,eel,cat,dog\n2,0,0,0\n1,0,0,0\n"), IMAGES))
     assert list(table.columns) == ["id", "eel", "cat", "dog"]
     assert table.iloc[0, 1:].tolist() == [0.8, 0.1, 0.1]
 
@@ -67,7 +67,7 @@ def test_images_that_the_template_does_not_ask_for_are_noticed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert filled(tmp_path, "id,ans\n2,cat\n") == "id,ans\n2,eel\n"
-    assert "does not ask for 2 of the 3 images" in caplog.text
+    assert "does not list 2 of the 3 images" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_wrong_ids_are_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_name_that_fits_two_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"row 2: '1' could be 2 images(.|\n)*test/1\.png, test/1\.jpg"):
+    with pytest.raises(DataError, match=r"row 2: '1' matches 2 images(.|\n)*test/1\.png, test/1\.jpg"):
         filled(tmp_path, "id,ans\n1,a\n", ["test/1.png", "test/1.jpg", "test/2.png"])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from soups.core.labels import Factor, LabelSpace
-from soups.ensembles.disagreement import disagreement_by_factor, divergence, vote_entropy, votes_text
+from soups.ensembles.disagreement import disagreement_by_factor, format_votes, jensen_shannon_divergence, vote_entropy
 
 SPACE = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "middle", "old"))])
 
@@ -38,7 +38,7 @@ def test_divergence_is_zero_where_all_agree_and_log_m_where_none_does() -> None:
     tables = np.zeros((3, 2, 3))
     tables[:, 0] = [0.2, 0.3, 0.5]
     tables[:, 1] = np.eye(3)
-    assert divergence(tables) == pytest.approx([0, math.log(3)], abs=1e-12)
+    assert jensen_shannon_divergence(tables) == pytest.approx([0, math.log(3)], abs=1e-12)
 
 
 def test_divergence_as_written() -> None:
@@ -46,8 +46,8 @@ def test_divergence_as_written() -> None:
     for image in range(6):
         mean = tables[:, image].mean(axis=0)
         expected = np.mean([np.sum(table[image] * np.log(table[image] / mean)) for table in tables])
-        assert divergence(tables)[image] == pytest.approx(expected)
+        assert jensen_shannon_divergence(tables)[image] == pytest.approx(expected)
 
 
 def test_votes_in_words() -> None:
-    assert votes_text(np.array([2, 0, 2, 1]), ("a", "b", "c")) == "c 2, a 1, b 1"
+    assert format_votes(np.array([2, 0, 2, 1]), ("a", "b", "c")) == "c 2, a 1, b 1"

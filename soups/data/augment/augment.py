@@ -1,4 +1,4 @@
-"""Random changes of training images: which kinds there are, and what each does to an image, decided by a seed alone."""
+"""Training augmentation: the registry of kinds, and the pipeline of steps that a seed alone determines."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Step = Callable[["Image.Image", random.Random], "Image.Image"]
-"""`step(picture, draws) -> picture`: all its chance comes from `draws`."""
+"""`step(picture, rng) -> picture`: all randomness comes from `rng`."""
 
 FLIP = "flip"
-"""What may be done to the copies of oversampled images besides the kinds in `AUGMENTATIONS`."""
+"""Augmentation that is available for copies of oversampled images only: the others mirrored."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training image, decided by a seed alone; the same in each process.
+    """A sequence of random steps that a seed determines, equal in all processes.
 
     Attributes:
-        size: side of the result, in pixels.
-        steps: one after the other; what they leave at another size is resized, whatever its aspect ratio.
-        interpolation: of that resizing, by Pillow's name in small letters.
+        size: side of the result in pixels.
+        steps: applied in order. A result of another size is then resized, ignoring its aspect ratio.
+        interpolation: Pillow's name of the filter for that resizing, in lower case.
     """
 
     size: int
@@ -41,84 +41,84 @@ class Augmentation:
     interpolation: str = "bicubic"
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
-        """
+        """Augment one image.
+
         Args:
             image: (H, W, 3) uint8, RGB; not changed.
-            seed: decides everything; equal seeds give equal pixels.
+            seed: equal seeds give equal pixels.
 
         Returns:
-            (size, size, 3) uint8, its own memory.
+            (size, size, 3) uint8, a new array.
         """
         return self.batch([image], [seed])[0]
 
     def batch(self, images: Iterable[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
-        """B images, each as by itself with its own seed: (B, size, size, 3) uint8."""
-        changed = np.empty((len(seeds), self.size, self.size, 3), dtype=np.uint8)
-        globally = any(getattr(step, "draws_globally", False) for step in self.steps)
-        # Keeping the global generators' state takes longer than an augmentation, so it is done once.
-        with seeded_globals(0) if globally else nullcontext():
-            for place, (image, seed) in enumerate(zip(images, seeds, strict=True)):
-                pixels = self._changed(image, random.Random(seed)).tobytes()
-                changed[place] = np.frombuffer(pixels, dtype=np.uint8).reshape(self.size, self.size, 3)
-        return changed
+        """Augment B images, each with its own seed and independently of the others: (B, size, size, 3) uint8."""
+        augmented = np.empty((len(seeds), self.size, self.size, 3), dtype=np.uint8)
+        uses_globals = any(getattr(step, "uses_global_rng", False) for step in self.steps)
+        # Once per batch, because saving the state of the global generators takes longer than an augmentation.
+        with seeded_globals(0) if uses_globals else nullcontext():
+            for position, (image, seed) in enumerate(zip(images, seeds, strict=True)):
+                pixels = self._apply_steps(image, random.Random(seed)).tobytes()
+                augmented[position] = np.frombuffer(pixels, dtype=np.uint8).reshape(self.size, self.size, 3)
+        return augmented
 
-    def _changed(self, image: np.ndarray, draws: random.Random) -> "Image.Image":
+    def _apply_steps(self, image: np.ndarray, rng: random.Random) -> "Image.Image":
         from PIL import Image
 
         picture = Image.fromarray(image)
         for step in self.steps:
-            picture = step(picture, draws)
+            picture = step(picture, rng)
         if picture.size != (self.size, self.size):
             picture = picture.resize((self.size, self.size), Image.Resampling[self.interpolation.upper()])
         return picture
 
-    def after(self, step: Step) -> "Augmentation":
-        """The same, with one step before all others."""
+    def prepend(self, step: Step) -> "Augmentation":
+        """Return a copy with one more step before all others."""
         return replace(self, steps=(step, *self.steps))
 
 
 @dataclass(frozen=True)
 class AugmentationKind:
-    """A kind of augmentation."""
+    """An entry of `AUGMENTATIONS`."""
 
     steps: Callable[[Preprocessing], tuple[Step, ...]]
-    """What it does, given how the model wants its images."""
-    room: bool = False
-    """Whether its images come a little larger than the model's input, so that crops have room."""
+    """Returns the steps for a model's preprocessing."""
+    needs_margin: bool = False
+    """Whether cached images must be larger than the model's input, to leave a margin for random crops."""
     cut: tuple[int, int] | None = None
-    """Height and width of the middle of the image that alone is looked at, in training and ever after."""
+    """Height and width in pixels of a centre cut of every image, in training and in all later use of the model."""
 
 
 def _random_crop(preprocessing: Preprocessing) -> tuple[Step, ...]:
     return (RandomCrop(preprocessing.size, preprocessing.interpolation),)
 
 
-def _nothing(preprocessing: Preprocessing) -> tuple[Step, ...]:
+def _no_steps(preprocessing: Preprocessing) -> tuple[Step, ...]:
     return ()
 
 
 AUGMENTATIONS: dict[str, AugmentationKind] = {
-    "crop": AugmentationKind(_random_crop, room=True),
-    "randaugment": AugmentationKind(
-        _random_crop, room=True
-    ),  # With a RandAugment by default; any other kind can have one as well.
-    "base": AugmentationKind(_nothing),
-    "none": AugmentationKind(_nothing),  # And never a RandAugment.
+    "crop": AugmentationKind(_random_crop, needs_margin=True),
+    # Has a RandAugment by default; every other kind except `none` may have one.
+    "randaugment": AugmentationKind(_random_crop, needs_margin=True),
+    "base": AugmentationKind(_no_steps),
+    "none": AugmentationKind(_no_steps),  # Never with a RandAugment.
     "custom": AugmentationKind(colour_jitter_and_noise, cut=(320, 256)),
 }
 
 
 def find_augmentation(name: str) -> AugmentationKind:
-    """A kind by its name, or the one that a transform of albumentations makes.
+    """Return the kind of augmentation with a name, or one that applies an albumentations transform.
 
     Args:
-        name: a key of `AUGMENTATIONS`, or the content of a transform's file (see `transforms.read_transform`).
+        name: a key of `AUGMENTATIONS`, or a transform as compact JSON (see `transforms.read_transform`).
 
     Raises:
-        UsageError: there is no such kind.
+        UsageError: the name is unknown.
     """
     if name.startswith("{"):
-        return AugmentationKind(lambda _: (Transform(name),), room=True)
+        return AugmentationKind(lambda _: (Transform(name),), needs_margin=True)
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, [*AUGMENTATIONS, "a YAML file of albumentations"])
     return AUGMENTATIONS[name]
@@ -127,7 +127,13 @@ def find_augmentation(name: str) -> AugmentationKind:
 def build_augmentation(
     preprocessing: Preprocessing, name: str = "crop", rand_augment: str | None = None
 ) -> Augmentation:
-    """What is done to a model's training images: a kind, then RandAugment where a string says so."""
+    """Build the training augmentation of a model.
+
+    Args:
+        preprocessing: the model's preprocessing.
+        name: see `find_augmentation`.
+        rand_augment: timm's RandAugment string, applied as the last step; None: no RandAugment.
+    """
     steps = find_augmentation(name).steps(preprocessing)
     if rand_augment is not None:
         red, green, blue = (round(255 * mean) for mean in preprocessing.mean)
@@ -138,22 +144,29 @@ def build_augmentation(
 def copies_augmentation(
     preprocessing: Preprocessing, own: Augmentation, name: str, rand_augment: str | None
 ) -> Augmentation:
-    """What is done to the copies of oversampled images: the same as to others, the same mirrored, or another kind."""
+    """Build the augmentation of copies of oversampled images.
+
+    Args:
+        preprocessing: the model's preprocessing.
+        own: augmentation of all other images.
+        name: `same` for `own`, `flip` for `own` after mirroring, or see `find_augmentation`.
+        rand_augment: see `build_augmentation`.
+    """
     if name == "same":
         return own
-    return own.after(Flip()) if name == FLIP else build_augmentation(preprocessing, name, rand_augment)
+    return own.prepend(Flip()) if name == FLIP else build_augmentation(preprocessing, name, rand_augment)
 
 
 def augmented_geometry(preprocessing: Preprocessing, name: str, cache_size: int | None = None) -> Geometry:
-    """How images come to an augmentation: as the model evaluates them, or with room around."""
+    """Return the geometry of images before augmentation: with a margin for crops, or that of evaluation."""
     return (
         training_geometry(preprocessing, cache_size)
-        if find_augmentation(name).room
+        if find_augmentation(name).needs_margin
         else evaluation_geometry(preprocessing)
     )
 
 
 def augmented_preprocessing(preprocessing: Preprocessing, name: str) -> Preprocessing:
-    """How a model that was trained with a kind of augmentation wants its images ever after."""
+    """Return the preprocessing of a model after training with an augmentation, including the augmentation's cut."""
     cut = find_augmentation(name).cut
     return preprocessing if cut is None else preprocessing.model_copy(update={"cut": cut, "resize": "squash"})

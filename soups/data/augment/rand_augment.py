@@ -1,4 +1,4 @@
-"""timm's RandAugment as a step of an augmentation."""
+"""timm's RandAugment as an augmentation step, and the check of its string."""
 
 import random
 from collections.abc import Callable
@@ -13,56 +13,56 @@ from soups.core.errors import UsageError
 if TYPE_CHECKING:
     from PIL import Image
 
-DEFAULT = "rand-m9-n2"
+DEFAULT_RAND_AUGMENT = "rand-m9-n2"
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """RandAugment (Cubuk et al., arXiv:1909.13719) by timm, with one deviation: its posterize keeps at least one bit.
+    """timm's RandAugment (Cubuk et al., arXiv:1909.13719) with one deviation: posterize keeps at least one bit.
 
     Attributes:
-        text: timm's string, such as `rand-m9-n2` (magnitude 0 to 10, larger counts as 10; n operations);
-            `check_rand_augment` tells whether it is one.
-        size: side of the images, in pixels.
-        fill: colour of what a rotation or translation uncovers, RGB in [0, 255].
+        text: timm's string, such as `rand-m9-n2`: magnitude 0 to 10 (values above 10 count as 10), n operations. See
+            `check_rand_augment`.
+        size: side of the images in pixels.
+        fill: colour of areas that a rotation or translation uncovers, RGB in [0, 255].
     """
 
     text: str
     size: int
     fill: tuple[int, int, int] = (124, 116, 104)
 
-    draws_globally: ClassVar[bool] = True
-    """timm draws from Python's and NumPy's global generators."""
+    uses_global_rng: ClassVar[bool] = True
+    """timm draws from the global generators of Python and NumPy."""
 
-    def __call__(self, picture: "Image.Image", draws: random.Random) -> "Image.Image":
-        """The changed picture; to be called within `seeded_globals`."""
-        random.seed(draws.getrandbits(63))
-        np.random.seed(draws.getrandbits(32))  # noqa: NPY002
+    def __call__(self, picture: "Image.Image", rng: random.Random) -> "Image.Image":
+        """Return the augmented picture. Call it within `seeded_globals`, because it seeds the global generators."""
+        random.seed(rng.getrandbits(63))
+        np.random.seed(rng.getrandbits(32))  # noqa: NPY002
         return self.operations(picture)
 
     @cached_property
     def operations(self) -> "Callable[[Image.Image], Image.Image]":
-        """timm's transform."""
-        return _rand_augment(self.text, self.size, self.fill)
+        """The transform object of timm."""
+        return _build_rand_augment(self.text, self.size, self.fill)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The operations are built anew in each process.
+        # Each process builds the operations itself.
         return {name: value for name, value in self.__dict__.items() if name != "operations"}
 
 
 def check_rand_augment(text: str) -> None:
-    """Refuse what timm would not take as a RandAugment string.
+    """Check that timm accepts a RandAugment string.
 
     Raises:
-        UsageError: with timm's reason.
+        UsageError: timm rejects it; includes timm's reason.
     """
-    _rand_augment(text, 224, (0, 0, 0))
+    _build_rand_augment(text, 224, (0, 0, 0))
 
 
-def _rand_augment(text: str, size: int, fill: tuple[int, int, int]) -> "Callable[[Image.Image], Image.Image]":
+def _build_rand_augment(text: str, size: int, fill: tuple[int, int, int]) -> "Callable[[Image.Image], Image.Image]":
     from timm.data.auto_augment import rand_augment_transform
 
-    # As timm's own `create_transform` sets them.
+    # The values that timm's `create_transform` sets.
     parameters = {"translate_const": int(size * 0.45), "img_mean": fill}
     try:
         augment = rand_augment_transform(text, parameters)
@@ -81,5 +81,5 @@ def _rand_augment(text: str, size: int, fill: tuple[int, int, int]) -> "Callable
 def _at_least_one_bit(
     bits_of: "Callable[[float, dict[str, Any]], tuple[int]]", magnitude: float, parameters: dict[str, Any]
 ) -> tuple[int]:
-    """timm's posterize keeps zero bits at some magnitudes: a black image before Pillow 13, an error since."""
+    """Return at least one bit: timm's posterize keeps none at some magnitudes, an error since Pillow 13."""
     return (max(1, *bits_of(magnitude, parameters)),)

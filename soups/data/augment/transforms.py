@@ -1,4 +1,4 @@
-"""albumentations' transforms as steps of an augmentation: a fixed one, and those of the user's own files."""
+"""Transforms of albumentations as augmentation steps: colour jitter with noise, and transforms from the user's files."""
 
 import json
 import os
@@ -18,62 +18,62 @@ from soups.files.atomic import compact_json
 if TYPE_CHECKING:
     from PIL import Image
 
-ENDINGS = (".yaml", ".yml", ".json")
+TRANSFORM_ENDINGS = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True)
 class Transform:
-    """A transform of albumentations.
+    """An albumentations transform.
 
     Attributes:
-        content: compact JSON of what `albumentations.to_dict` gives.
+        content: result of `albumentations.to_dict` as compact JSON.
     """
 
     content: str
 
-    def __call__(self, picture: "Image.Image", draws: random.Random) -> "Image.Image":
-        """The changed picture, of whatever size the transform gives.
+    def __call__(self, picture: "Image.Image", rng: random.Random) -> "Image.Image":
+        """Return the augmented picture; the transform determines its size.
 
         Raises:
-            UsageError: the transform does not take a picture of this size, or gives no picture.
+            UsageError: the transform fails on a picture of this size, or its result is not a picture.
         """
         from PIL import Image
 
         transform = self.built
-        transform.set_random_seed(draws.getrandbits(32))
+        transform.set_random_seed(rng.getrandbits(32))
         try:
             pixels = transform(image=np.array(picture))["image"]
-        except Exception as error:  # Every transform has exceptions of its own.
+        except Exception as error:  # Transforms raise many types of exception.
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
-                "--augmentation: the transform does not take the training images",
+                "--augmentation: the transform fails on training images",
                 expected=f"a transform of images of {picture.width} × {picture.height} pixels",
                 found=reason,
-                next_step="change it, or the images' size with --cache-size",
+                next_step="change the transform, or the size of the images with --cache-size",
             ) from error
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,):
             raise UsageError(
-                "--augmentation: the transform does not give a picture",
+                "--augmentation: the transform does not return a picture",
                 expected="(height, width, 3) uint8",
                 found=f"{tuple(pixels.shape)} {pixels.dtype}",
-                next_step="leave Normalize and ToTensorV2 out: the model's own mean and deviation follow by themselves",
+                next_step="remove Normalize and ToTensorV2: images are normalised for the model afterwards",
             )
         return Image.fromarray(pixels)
 
     @cached_property
     def built(self) -> Any:
-        """The transform itself."""
+        """The albumentations object."""
         return _albumentations().from_dict(json.loads(self.content))
 
     def __getstate__(self) -> dict[str, Any]:
-        # Built anew in each process.
+        # Each process builds the transform itself.
         return {"content": self.content}
 
 
 def colour_jitter_and_noise(preprocessing: Preprocessing) -> tuple[Transform, ...]:
-    """Colours changed by up to a tenth, and Gaussian noise of one standard deviation of the normalised input.
+    """Return a step of colour jitter by up to 10% and Gaussian noise with a standard deviation of 1 after normalisation.
 
-    The noise is added to pixels, so black and white clip it; the original added it after normalising.
+    The noise is added to pixels and clipped to [0, 255]. The original code added it after normalisation.
     """
     albumentations = _albumentations()
     deviation = float(np.mean(preprocessing.std))
@@ -89,10 +89,10 @@ def colour_jitter_and_noise(preprocessing: Preprocessing) -> tuple[Transform, ..
 
 
 def read_transform(path: Path) -> str:
-    """The content of a file that `albumentations.save` wrote, or somebody in its form, as compact JSON.
+    """Read a transform from a YAML or JSON file in the format of `albumentations.save`, as compact JSON.
 
     Raises:
-        UsageError: there is no such file, it holds no transform, or one that gives no picture.
+        UsageError: the file does not exist, cannot be parsed, or does not contain a transform.
     """
     import yaml
 
@@ -104,23 +104,23 @@ def read_transform(path: Path) -> str:
         raise UsageError(f"--augmentation {path}: not readable YAML", found=" ".join(str(error).split())) from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # It only warns of an argument that it does not know.
+            warnings.simplefilter("error")  # albumentations only warns of unknown arguments.
             text = compact_json(_albumentations().to_dict(_albumentations().from_dict(content)))
     except Exception as error:  # KeyError for an unknown transform, TypeError, pydantic's …
-        reason = f"no transform {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        reason = f"unknown transform {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UsageError(
-            f"--augmentation {path}: no transform of albumentations",
-            expected='what albumentations.save(transform, "FILE.yaml", data_format="yaml") writes',
+            f"--augmentation {path}: not a transform of albumentations",
+            expected='a file written by albumentations.save(transform, "FILE.yaml", data_format="yaml")',
             found=reason[:300],
         ) from error
     return text
 
 
 def _albumentations() -> Any:
-    # It looks for a newer version of itself when it is imported.
+    # Otherwise albumentations checks for a newer version over the network when it is imported.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
     import cv2
 
-    cv2.setNumThreads(0)  # Each process has its share of the cores already.
+    cv2.setNumThreads(0)  # Worker processes already use all cores.
     return albumentations

@@ -1,8 +1,7 @@
-"""Decode once: images at one size as bytes in one file, mapped by every process that trains or evaluates.
+"""The image cache: resized images as raw bytes in one memory-mapped file, shared by all processes.
 
-The file `<key>.u8` holds (N, S, S, 3) uint8 and nothing else. Its key stands for the bytes of the N image files, the
-geometry and the version of the decoder, so it is never rewritten and never stale: other content is another file.
-"""
+A file `<key>.u8` holds (N, S, S, 3) uint8. Its key is a hash of the N image files, the geometry and the decoder's
+version, so that a file is never stale and never rewritten."""
 
 import hashlib
 import logging
@@ -19,34 +18,39 @@ from typing import Any, TypeVar
 import numpy as np
 
 from soups.core.errors import DataError, EnvironmentFailure
-from soups.core.processors import available_cores
 from soups.core.progress import track
-from soups.data.images.decode import find_unreadable, read_pixels, suppress_pillow_warnings, unreadable_error
+from soups.data.images.decode import (
+    find_unreadable,
+    read_pixels,
+    suppress_pillow_warnings,
+    thread_count,
+    unreadable_error,
+)
 from soups.data.images.geometry import Geometry, resize_and_crop
 from soups.files.atomic import atomic_write, compact_json, explain_write_errors, write_text
 from soups.files.file_hashes import hash_files
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # Raise it when decoding or resizing gives other pixels.
-_SPARE_BYTES = 64 * 2**20  # Left free on the disk for everybody else.
+FORMAT = 1  # Increase it when decoding or resizing gives other pixels.
+_SPARE_BYTES = 64 * 2**20  # Disk space to leave free for other programs.
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Images:
-    """N images of one size, from the cache or decoded on demand: the same pixels either way.
+    """N images of one size, read from a cache file or decoded on demand, with the same pixels.
 
-    `images[i]` is (S, S, 3) uint8, RGB, maybe read-only. Pickles as paths alone; a worker maps the file again.
+    `images[i]` is (S, S, 3) uint8, RGB, possibly read-only. A pickle contains no pixels; a worker maps the file again.
     """
 
     def __init__(self, paths: Sequence[Path], geometry: Geometry, file: Path | None = None) -> None:
         """
         Args:
-            paths: the N image files; doubled ones are kept once in the cache.
-            geometry: gives S = `geometry.crop`.
-            file: a complete cache file of the distinct paths in their order of first occurrence; None decodes anew.
+            paths: N image files; the cache file holds repeated paths once.
+            geometry: resizing and cropping; S = `geometry.crop`.
+            file: complete cache file of the distinct paths in order of first occurrence; None decodes on demand.
         """
         self.paths, self.geometry, self.file = list(paths), geometry, file
         slots = {path: slot for slot, path in enumerate(dict.fromkeys(self.paths))}
@@ -59,35 +63,35 @@ class Images:
 
     def __getitem__(self, index: int) -> np.ndarray:
         if self.file is None:
-            return _prepare(self.geometry, self.paths[index])
+            return _read_image(self.geometry, self.paths[index])
         return self._pixels(self.file)[self._slots[index]]
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Several images at once: (B, S, S, 3) uint8, their own memory."""
+        """Return a copy of the images at these indices, (B, S, S, 3) uint8."""
         side = self.geometry.crop
         if self.file is not None:
             return self._pixels(self.file)[self._slots[np.asarray(indices, dtype=np.int64)]]
         taken = np.empty((len(indices), side, side, 3), dtype=np.uint8)
-        for place, index in enumerate(indices):
-            taken[place] = self[int(index)]
+        for position, index in enumerate(indices):
+            taken[position] = self[int(index)]
         return taken
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> "Images":
-        """The images at these positions, read from the same file."""
-        part = Images([self.paths[int(row)] for row in rows], self.geometry, self.file)
-        part._slots, part._distinct = self._slots[np.asarray(rows, dtype=np.int64)], self._distinct
-        return part
+    def subset(self, rows: Sequence[int] | np.ndarray) -> "Images":
+        """Return the images at these positions; they read the same cache file."""
+        subset = Images([self.paths[int(row)] for row in rows], self.geometry, self.file)
+        subset._slots, subset._distinct = self._slots[np.asarray(rows, dtype=np.int64)], self._distinct
+        return subset
 
     @property
     def cached(self) -> bool:
-        """Whether reading an image costs no decoding."""
+        """Whether images are read without decoding."""
         return self.file is not None
 
     def _pixels(self, file: Path) -> np.ndarray:
         if self._map is None:
             side = self.geometry.crop
             shape = (self._distinct, side, side, 3)
-            # A plain view of the map: each indexing of a np.memmap itself costs microseconds.
+            # A plain array view, because each indexing of np.memmap costs microseconds.
             self._map = np.asarray(np.memmap(file, dtype=np.uint8, mode="r", shape=shape))
         return self._map
 
@@ -96,24 +100,25 @@ class Images:
 
 
 def open_images(paths: Sequence[Path], geometry: Geometry, cache: str, folder: Path) -> Images:
-    """Images ready to be read: from the cache, which is built where it is missing.
+    """Open images, from the cache file if the cache is on; builds the file if it does not exist.
 
-    All images are known to be readable when this returns. Processes that open the same images at once build once.
+    All images have been decoded once when this returns. If several processes open the same images, one builds the file.
 
     Args:
-        paths: the N image files, in the order of the result; may be doubled.
-        geometry: what is done to each.
-        cache: `on`, `off`, or `auto`: as `on`, but does without, with a notice, where the file cannot be kept.
-        folder: where caches are kept.
+        paths: N image files, in the order of the result; may contain repeats.
+        geometry: resizing and cropping of each.
+        cache: `on`, `off`, or `auto`, which is `on` but continues without a cache, with a warning, if the file cannot
+            be written.
+        folder: folder of cache files.
 
     Raises:
-        DataError: images that cannot be read; lists all of them.
-        EnvironmentFailure: with `on`, no space or no permission to keep the file.
+        DataError: images cannot be read; lists all of them.
+        EnvironmentFailure: with `on`, there is no space or no permission for the file.
     """
     distinct = list(dict.fromkeys(paths))
     if not distinct:
         return Images(paths, geometry)
-    key = _key(distinct, geometry, folder)
+    key = _cache_key(distinct, geometry, folder)
     if cache == "off":
         _check_once(distinct, folder / f"{key}.checked")
         return Images(paths, geometry)
@@ -123,29 +128,29 @@ def open_images(paths: Sequence[Path], geometry: Geometry, cache: str, folder: P
     except EnvironmentFailure as error:
         if cache == "on":
             raise
-        logger.warning("without the image cache, so each epoch decodes anew: %s", error.problem)
+        logger.warning("no image cache, so that each epoch decodes all images again: %s", error.problem)
         _check_once(distinct, folder / f"{key}.checked")
         return Images(paths, geometry)
     return Images(paths, geometry, file)
 
 
-def _key(paths: Sequence[Path], geometry: Geometry, folder: Path) -> str:
+def _cache_key(paths: Sequence[Path], geometry: Geometry, folder: Path) -> str:
     import PIL
 
-    identity = {"format": FORMAT, "pillow": PIL.__version__, "geometry": _identity(geometry)}
+    identity = {"format": FORMAT, "pillow": PIL.__version__, "geometry": _key_fields(geometry)}
     digest = hashlib.sha256(compact_json(identity).encode())
     for sha256 in hash_files(paths, folder):
         digest.update(sha256.encode())
     return digest.hexdigest()[:32]
 
 
-def _identity(geometry: Geometry) -> dict[str, Any]:
-    """What decides the pixels; a cut that there is not stays unsaid, as before there were cuts."""
+def _key_fields(geometry: Geometry) -> dict[str, Any]:
+    """Return the fields of the cache key. `cut=None` is omitted, so that keys of older caches remain valid."""
     return {name: value for name, value in asdict(geometry).items() if value is not None}
 
 
 def _build_once(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:
-    """Make sure that `file` is there, complete."""
+    """Build `file` if it does not exist or is incomplete, under a lock that other processes wait for."""
     from filelock import FileLock
 
     size = len(paths) * geometry.crop**2 * 3
@@ -156,11 +161,11 @@ def _build_once(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:
         lock = FileLock(file.with_name(f".{file.name}.lock"))
         lock.acquire()
     try:
-        if _is_complete(file, size):  # Another process built it while this one waited.
+        if _is_complete(file, size):  # Another process built it while this one waited for the lock.
             return
-        for stray in file.parent.glob(f".{file.name}.*.tmp"):  # Left by a build that was killed.
-            stray.unlink(missing_ok=True)
-        _refuse_full_disk(file, size)
+        for temporary in file.parent.glob(f".{file.name}.*.tmp"):  # Left behind by a killed build.
+            temporary.unlink(missing_ok=True)
+        _check_disk_space(file, size)
         _build(paths, geometry, file)
     finally:
         lock.release()
@@ -173,14 +178,14 @@ def _is_complete(file: Path, size: int) -> bool:
         return False
 
 
-def _refuse_full_disk(file: Path, size: int) -> None:
+def _check_disk_space(file: Path, size: int) -> None:
     free = shutil.disk_usage(file.parent).free
     if free < size + _SPARE_BYTES:
         raise EnvironmentFailure(
-            f"{file.parent}: no room for the image cache",
+            f"{file.parent}: not enough disk space for the image cache",
             expected=f"{(size + _SPARE_BYTES) / 2**20:,.0f} MiB free",
             found=f"{free / 2**20:,.0f} MiB",
-            next_step="free some space, choose a smaller --cache-size, or give --cache off",
+            next_step="free disk space, or set a smaller --cache-size or --cache off",
         )
 
 
@@ -197,13 +202,13 @@ def _build(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:
             raise unreadable_error(bad)
 
 
-def _prepare(geometry: Geometry, path: Path) -> np.ndarray:
+def _read_image(geometry: Geometry, path: Path) -> np.ndarray:
     with suppress_pillow_warnings():
         return resize_and_crop(read_pixels(path), geometry)
 
 
 def try_image(geometry: Geometry, path: Path) -> np.ndarray | DataError:
-    """Return the pixels of an image, (S, S, 3) uint8, or the error; call it under `suppress_pillow_warnings`."""
+    """Return the pixels of an image, (S, S, 3) uint8, or the error. Call it within `suppress_pillow_warnings`."""
     try:
         return resize_and_crop(read_pixels(path), geometry)
     except DataError as error:
@@ -211,24 +216,24 @@ def try_image(geometry: Geometry, path: Path) -> np.ndarray | DataError:
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Results in the order of the items, computed a little ahead, so that memory does not grow with their number."""
-    threads = min(16, available_cores())
-    ahead: deque[Future[Result]] = deque()
+    """Yield results in the order of the items; at most 8 per thread are computed ahead, to bound memory."""
+    threads = thread_count()
+    pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
-                ahead.append(pool.submit(function, item))
-                if len(ahead) > 8 * threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+                pending.append(pool.submit(function, item))
+                if len(pending) > 8 * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in ahead:
+            for future in pending:
                 future.cancel()
 
 
 def _check_once(paths: Sequence[Path], marker: Path) -> None:
-    """Decode each image once, to list all bad ones before the work starts; remembered by a marker file."""
+    """Decode each image once and raise an error that lists all bad ones; a marker file records success."""
     if marker.exists():
         return
     if bad := find_unreadable(paths):
@@ -236,4 +241,4 @@ def _check_once(paths: Sequence[Path], marker: Path) -> None:
     try:
         write_text(marker, f"{len(paths)} images of this content can be read.{os.linesep}")
     except EnvironmentFailure:
-        logger.debug("%s: cannot be written; the images are checked again next time", marker)
+        logger.debug("%s: cannot be written; the next run checks the images again", marker)

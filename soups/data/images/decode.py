@@ -1,4 +1,4 @@
-"""From an image file of any kind to RGB pixels, or to one sentence on why that cannot be."""
+"""Decoding of image files of any format to RGB arrays, with one-line reasons for files that cannot be decoded."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ from soups.core.progress import track
 if TYPE_CHECKING:
     from PIL import Image
 
-# Readers that are made for pictures; EPS would start Ghostscript on whatever the file says.
+# Formats that are safe to read; EPS, for example, would run Ghostscript on the file's content.
 _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO"),
     *("PNG", "PPM", "TGA", "TIFF", "WEBP"),
@@ -27,30 +27,31 @@ _ORIENTATION = 0x0112
 
 
 def decode(path: Path) -> np.ndarray:
-    """The pixels of an image file as people see them.
+    """Decode an image file to pixels as an image viewer displays it.
 
-    EXIF rotation is applied; transparency is composited on white; grey, palette and CMYK become RGB; of an animation
-    it is the first frame. 16-bit grey is scaled to 8 bits. Numbers of 32 bits say nothing of their range, so it is
-    judged by the image: values in [0, 1] are scaled by 255, in [0, 255] rounded, in [0, 65535] divided by 257, others
-    stretched from their least to their greatest; what is not finite becomes the least.
+    Applies EXIF rotation, composites transparency on white, converts grey, palette and CMYK to RGB, and takes the first
+    frame of an animation. 16-bit grey is scaled to 8 bits. 32-bit values have no defined range, so their scale depends
+    on the image's range: values in [0, 1] are multiplied by 255, in [0, 255] rounded, in [0, 65535] divided by 257,
+    others mapped linearly from [minimum, maximum]. Values that are not finite become the minimum.
 
     Returns:
-        (H, W, 3) uint8, RGB, [0, 255], its own memory.
+        (H, W, 3) uint8, RGB, [0, 255], a new array.
 
     Raises:
-        DataError: the file is missing, no regular file, empty, no image, cut short, damaged or over 178 million pixels.
+        DataError: the file is missing, not a regular file, empty, not an image, truncated, damaged or larger than 178
+            million pixels.
     """
     with suppress_pillow_warnings():
         return read_pixels(path)
 
 
 def find_unreadable(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    """The paths that `decode` refuses, each with the reason in a few words, in the order given.
+    """Return the paths that cannot be decoded, in order, each with a reason.
 
-    Every file is decoded in full, in threads, since a file that opens may still be cut short.
+    Decodes every file completely, in threads, because a truncated file can often be opened.
     """
-    with suppress_pillow_warnings(), ThreadPoolExecutor(_threads()) as pool:
-        reasons = pool.map(_reason_against, paths)
+    with suppress_pillow_warnings(), ThreadPoolExecutor(thread_count()) as pool:
+        reasons = pool.map(_unreadable_reason, paths)
         return [
             (path, reason)
             for path, reason in zip(paths, track(reasons, "checking images", total=len(paths)), strict=True)
@@ -59,40 +60,42 @@ def find_unreadable(paths: Sequence[Path]) -> list[tuple[Path, str]]:
 
 
 def unreadable_error(bad: Sequence[tuple[Path, str]]) -> DataError:
-    """One error that lists all bad images."""
+    """Return one error that lists all unreadable images, from pairs of path and reason."""
     lines = "".join(f"\n  {path}: {reason}" for path, reason in bad)
     return DataError(
         f"{len(bad)} image{'s' if len(bad) != 1 else ''} cannot be read:{lines}",
-        expected="whole image files",
-        next_step="mend or remove them; --skip-bad-images trains without those of the training set",
+        expected="complete image files",
+        next_step="repair or remove them; --skip-bad-images skips those of the training set",
     )
 
 
 @contextmanager
 def suppress_pillow_warnings() -> Iterator[None]:
-    """Keep Pillow's warnings (odd EXIF, palettes, big images) from the user; for all threads started within."""
-    # Python's warning filters belong to the process, so threads must not set them one by one.
+    """Suppress Pillow's warnings (EXIF, palettes, large images) in this thread and in threads started within."""
+    # Python's warning filters are global to the process, so threads must not set them individually.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """As `decode`, for use in threads under one `suppress_pillow_warnings`."""
-    _refuse_special(path)
+    """Decode as `decode`, for threads within one `suppress_pillow_warnings`."""
+    _check_regular_file(path)
     try:
-        return _pixels(path)
+        return _open_pixels(path)
     except Exception as error:
-        # Pillow's readers raise nearly anything on damaged files: OSError, SyntaxError, ValueError, TypeError,
+        # Pillow's readers raise many types of exception on damaged files: OSError, SyntaxError, ValueError, TypeError,
         # OverflowError, struct.error, DecompressionBombError, …
-        raise DataError(f"{path}: {failure_reason(error)}", expected="a whole image file") from error
+        raise DataError(f"{path}: {failure_reason(error)}", expected="a complete image file") from error
 
 
-def _threads() -> int:
+def thread_count() -> int:
+    """Return the number of threads to decode with."""
     return min(16, available_cores())
 
 
-def _reason_against(path: Path) -> str | None:
+def _unreadable_reason(path: Path) -> str | None:
+    """Return why a file cannot be decoded; None if it can."""
     try:
         read_pixels(path)
     except DataError as error:
@@ -100,7 +103,7 @@ def _reason_against(path: Path) -> str | None:
     return None
 
 
-def _refuse_special(path: Path) -> None:
+def _check_regular_file(path: Path) -> None:
     try:
         status = os.stat(path)  # noqa: PTH116 -- called for every image.
     except OSError as error:
@@ -110,11 +113,11 @@ def _refuse_special(path: Path) -> None:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
         raise DataError(f"{path}: {kind}, not a file", expected="an image file")
     if status.st_size == 0:
-        raise DataError(f"{path}: an empty file", expected="an image file")
+        raise DataError(f"{path}: the file is empty", expected="an image file")
 
 
 def failure_reason(error: Exception) -> str:
-    """What a reader's exception means, in a few words."""
+    """Return a short reason for an exception of one of Pillow's readers."""
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
@@ -127,7 +130,7 @@ def failure_reason(error: Exception) -> str:
     return f"damaged ({words[:120]})"
 
 
-def _pixels(path: Path) -> np.ndarray:
+def _open_pixels(path: Path) -> np.ndarray:
     from PIL import Image
 
     Image.init()
@@ -136,28 +139,28 @@ def _pixels(path: Path) -> np.ndarray:
 
 
 def pil_to_array(opened: "Image.Image") -> np.ndarray:
-    """Return the pixels of an opened picture, as `decode` does for its file, under `suppress_pillow_warnings`.
+    """Return the pixels of an opened image, as `decode` of its file. Call it within `suppress_pillow_warnings`.
 
     Raises:
-        Exception: of nearly any kind, where the rest of its file turns out to be damaged.
+        Exception: the rest of its file is damaged; the type depends on the format.
     """
     opened.load()
-    image = _upright(opened)
+    image = _apply_exif_rotation(opened)
     if image.mode.startswith("I;16"):
-        return _grey(_divided_by_257(np.asarray(image)))
+        return _grey_to_rgb(_scale_16_bit(np.asarray(image)))
     if image.mode in {"I", "F"}:
-        wide = opened.format == "PPM" and image.mode == "I"  # The reader has scaled it to 16 bits.
+        is_16_bit = opened.format == "PPM" and image.mode == "I"  # Pillow's PPM reader scales to 16 bits.
         values = np.asarray(image)
-        return _grey(_divided_by_257(values) if wide else _judged_by_range(values))
+        return _grey_to_rgb(_scale_16_bit(values) if is_16_bit else _scale_by_range(values))
     if image.mode == "RGB" and not image.has_transparency_data:
         return np.array(image)
-    return np.array(_on_white(image) if image.has_transparency_data else image.convert("RGB"))
+    return np.array(_composite_on_white(image) if image.has_transparency_data else image.convert("RGB"))
 
 
-def _upright(image: "Image.Image") -> "Image.Image":
-    """The image turned as its EXIF says; as it is where EXIF is missing or damaged.
+def _apply_exif_rotation(image: "Image.Image") -> "Image.Image":
+    """Rotate and flip an image by its EXIF orientation; unchanged if EXIF is missing or damaged.
 
-    Pillow's own `exif_transpose` also rewrites the EXIF block and fails on some that can be read.
+    Pillow's `exif_transpose` also rewrites the EXIF block and fails on some readable ones.
     """
     from PIL.Image import Transpose
 
@@ -172,12 +175,12 @@ def _upright(image: "Image.Image") -> "Image.Image":
     }
     try:
         turn = turns.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # Damaged EXIF raises anything; the pixels are sound.
+    except Exception:  # Damaged EXIF raises many types of exception; the pixels are valid.
         return image
     return image if turn is None else image.transpose(turn)
 
 
-def _on_white(image: "Image.Image") -> "Image.Image":
+def _composite_on_white(image: "Image.Image") -> "Image.Image":
     from PIL import Image
 
     layer = image.convert("RGBA")
@@ -185,17 +188,18 @@ def _on_white(image: "Image.Image") -> "Image.Image":
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def _grey(values: np.ndarray) -> np.ndarray:
+def _grey_to_rgb(values: np.ndarray) -> np.ndarray:
     """(H, W) uint8 -> (H, W, 3)."""
     return np.repeat(values[:, :, None], 3, axis=2)
 
 
-def _divided_by_257(values: np.ndarray) -> np.ndarray:
+def _scale_16_bit(values: np.ndarray) -> np.ndarray:
     """[0, 65535] -> [0, 255], rounded."""
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _judged_by_range(values: np.ndarray) -> np.ndarray:
+def _scale_by_range(values: np.ndarray) -> np.ndarray:
+    """Scale 32-bit values to (H, W) uint8 by the image's own range, see `decode`."""
     values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
     if finite.size == 0:

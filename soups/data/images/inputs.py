@@ -1,4 +1,4 @@
-"""Images however somebody has them: files, opened pictures or arrays, one or many, in any mixture."""
+"""Images as the Python API accepts them: paths, PIL images or arrays, one or several, also mixed."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -15,46 +15,46 @@ from soups.data.images.geometry import Geometry, resize_and_crop
 if TYPE_CHECKING:
     from PIL import Image
 
-    Given: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
+    InputImage: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
 
-KINDS = "a path, a PIL.Image, or an array (H, W, 3) uint8, RGB in [0, 255]"
-"""What one image may be."""
+ACCEPTED_TYPES = "a path, a PIL.Image, or an array (H, W, 3) uint8, RGB in [0, 255]"
+"""Accepted types of one image, for messages."""
 
 
-def as_list(images: "Given | Iterable[Given]") -> "list[Given]":
-    """One image or several as a list of single images, in order; a batch (N, H, W, 3) becomes N of them.
+def as_list(images: "InputImage | Iterable[InputImage]") -> "list[InputImage]":
+    """Return one or several images as a list of single images; an array (N, H, W, 3) becomes N images.
 
     Raises:
-        DataError: something that is neither an image nor made of images.
+        DataError: the value is neither an image nor a collection of images.
     """
     from PIL import Image
 
     if isinstance(images, str | os.PathLike | Image.Image):
         return [images]
     if isinstance(images, np.ndarray):
-        # Paths that were kept in an array, such as a column of a table, are a list like any other.
+        # An array of paths, such as a column of a table, is a list of images.
         return list(images) if images.ndim == 4 or (images.dtype.kind in "OU" and images.ndim == 1) else [images]
     if not isinstance(images, Iterable) or isinstance(images, bytes):
-        raise DataError("not an image", expected=f"{KINDS}, or several of these", found=_kind(images))
-    found: list[Given] = []
+        raise DataError("not an image", expected=f"{ACCEPTED_TYPES}, or several of these", found=_type_name(images))
+    singles: list[InputImage] = []
     for image in images:
-        found += list(image) if isinstance(image, np.ndarray) and image.ndim == 4 else [image]
-    return found
+        singles += list(image) if isinstance(image, np.ndarray) and image.ndim == 4 else [image]
+    return singles
 
 
-def read_input(image: "Given", name: str = "the image") -> np.ndarray:
-    """The pixels of one image; those of a file and of the picture that Pillow opens from it are the same.
+def read_input(image: "InputImage", name: str = "the image") -> np.ndarray:
+    """Return the pixels of one image; a path and the PIL image opened from it give the same pixels.
 
     Args:
-        image: a path, a `PIL.Image` of any mode (of an animation, the frame that it shows), or an array (H, W, 3)
-            uint8, RGB, [0, 255].
-        name: what the image is called in messages.
+        image: a path, a `PIL.Image` of any mode (an animation's current frame), or an array (H, W, 3) uint8, RGB,
+            [0, 255].
+        name: the image's name in messages.
 
     Returns:
-        (H, W, 3) uint8, RGB, [0, 255]; of an array, the array itself.
+        (H, W, 3) uint8, RGB, [0, 255]; an array is returned itself, not a copy.
 
     Raises:
-        DataError: a file that cannot be read, or something else; says which image and what it is.
+        DataError: a file cannot be read, or the type or shape is not accepted.
     """
     from PIL import Image
 
@@ -64,54 +64,54 @@ def read_input(image: "Given", name: str = "the image") -> np.ndarray:
         try:
             with suppress_pillow_warnings():
                 return pil_to_array(image)
-        except Exception as error:  # As when files are read.
-            raise DataError(f"{name}: {failure_reason(error)}", expected="a whole picture") from error
+        except Exception as error:  # Pillow raises many types of exception, see `read_pixels`.
+            raise DataError(f"{name}: {failure_reason(error)}", expected="a complete image") from error
     if not isinstance(image, np.ndarray):
-        raise DataError(f"{name}: not an image", expected=KINDS, found=_kind(image))
+        raise DataError(f"{name}: not an image", expected=ACCEPTED_TYPES, found=_type_name(image))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         scaled = np.issubdtype(image.dtype, np.floating)
         raise DataError(
             f"{name}: not an array of pixels",
             expected="(H, W, 3) uint8, RGB in [0, 255]",
             found=f"{image.shape} {image.dtype}",
-            next_step="of values in [0, 1], make (255 * image).round().astype('uint8')" if scaled else "",
+            next_step="convert values in [0, 1] by (255 * image).round().astype('uint8')" if scaled else "",
         )
     return image
 
 
 class InputImages(Images):
-    """Images that were brought to one size when they were given, and are held in memory."""
+    """Images in memory, already resized and cropped."""
 
     def __init__(self, pixels: Sequence[np.ndarray], geometry: Geometry) -> None:
         """
         Args:
             pixels: N images (S, S, 3) uint8, with S = `geometry.crop`.
-            geometry: what was done to them.
+            geometry: the resizing and cropping that was applied to them.
         """
         super().__init__([Path(f"images[{index}]") for index in range(len(pixels))], geometry)
-        self._held = list(pixels)
+        self._images = list(pixels)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self._held[index]
+        return self._images[index]
 
     @property
     def cached(self) -> bool:
-        """Nothing is left to be decoded."""
+        """True: all images are decoded."""
         return True
 
 
-def open_inputs(images: "Given | Iterable[Given]", geometry: Geometry, folder: Path) -> Images:
-    """Images of any kind, ready to be read.
+def open_inputs(images: "InputImage | Iterable[InputImage]", geometry: Geometry, folder: Path) -> Images:
+    """Open images of any accepted type.
 
-    Files alone are decoded when they are needed; else all images are brought to the geometry's size and held.
+    If all are paths, they are decoded on demand. Otherwise all images are decoded, resized and stored in memory.
 
     Args:
-        images: one, or several in any mixture; see `as_list`.
-        geometry: what is done to each.
-        folder: where it is kept which files are known to be readable.
+        images: one or several images, see `as_list`.
+        geometry: resizing and cropping of each.
+        folder: cache folder for markers of image files that were decoded successfully.
 
     Raises:
-        DataError: images that cannot be read; names them, by their place where they have no path.
+        DataError: images cannot be read; names an image without a path by its index.
     """
     singles = as_list(images)
     paths = [Path(image) for image in singles if isinstance(image, str | os.PathLike)]
@@ -130,5 +130,5 @@ def open_inputs(images: "Given | Iterable[Given]", geometry: Geometry, folder: P
     return InputImages(ready, geometry)
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

@@ -1,4 +1,4 @@
-"""Images that are looked at again and again, decoded once and held in memory where no cache file has them."""
+"""An in-memory cache of decoded images, for repeated evaluation without a cache file."""
 
 from collections.abc import Sequence
 
@@ -7,25 +7,25 @@ import numpy as np
 from soups.data.images.cache import Images
 
 LIMIT_BYTES = 2**31
-"""What is held at the most; images beyond it are decoded each time."""
+"""Maximum size of the cache, 2 GiB; images beyond it are decoded each time."""
 
 
 class MemoryCachedImages(Images):
-    """The same pixels as the images given; those without a cache file stay in memory once they have been asked for."""
+    """Images that stay in memory after they are first read, if they have no cache file."""
 
     def __init__(self, images: Images, limit_bytes: int = LIMIT_BYTES) -> None:
         super().__init__(images.paths, images.geometry, images.file)
-        self._slots, self._distinct = images._slots, images._distinct  # They may be a part of what the file holds.
+        self._slots, self._distinct = images._slots, images._distinct  # `images` may be a subset of a file.
         self._limit = limit_bytes // (3 * images.geometry.crop**2)
-        self._held: dict[int, np.ndarray] = {}
+        self._decoded: dict[int, np.ndarray] = {}
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Several images at once: (B, S, S, 3) uint8, their own memory."""
+        """Return a copy of the images at these indices, (B, S, S, 3) uint8."""
         if self.cached:
             return super().take(indices)
-        wanted = [int(index) for index in indices]
-        missing = [index for index in dict.fromkeys(wanted) if index not in self._held]
+        rows = [int(index) for index in indices]
+        missing = [index for index in dict.fromkeys(rows) if index not in self._decoded]
         fresh = dict(zip(missing, super().take(missing), strict=True))
-        room = self._limit - len(self._held)
-        self._held |= {index: fresh[index].copy() for index in missing[:room]}
-        return np.stack([fresh[index] if index in fresh else self._held[index] for index in wanted])
+        free = self._limit - len(self._decoded)
+        self._decoded |= {index: fresh[index].copy() for index in missing[:free]}
+        return np.stack([fresh[index] if index in fresh else self._decoded[index] for index in rows])

@@ -1,4 +1,4 @@
-"""Images that are looked at once: decoded a batch at a time, in threads, and not kept."""
+"""Images for a single pass: decoded in threads, one batch at a time, without any cache."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,20 +11,20 @@ from soups.data.images.decode import find_unreadable, suppress_pillow_warnings, 
 
 
 class StreamedImages(Images):
-    """The same pixels as those of `Images`; nobody has checked before that they can be read."""
+    """Images with the same pixels as `Images`, whose files are not checked in advance."""
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Several images at once: (B, S, S, 3) uint8, their own memory.
+        """Decode the images at these indices, (B, S, S, 3) uint8.
 
         Raises:
-            DataError: images that cannot be read; lists all of the set, not only those of the batch.
+            DataError: images cannot be read; lists all unreadable images of the set, not only those of the batch.
         """
         side = self.geometry.crop
         taken = np.empty((len(indices), side, side, 3), dtype=np.uint8)
         with suppress_pillow_warnings():
             paths = [self.paths[int(index)] for index in indices]
-            for place, pixels in enumerate(map_in_threads(partial(try_image, self.geometry), paths)):
+            for position, pixels in enumerate(map_in_threads(partial(try_image, self.geometry), paths)):
                 if isinstance(pixels, DataError):
                     raise unreadable_error(find_unreadable(self.paths)) from pixels
-                taken[place] = pixels
+                taken[position] = pixels
         return taken

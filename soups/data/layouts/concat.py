@@ -1,4 +1,4 @@
-"""Several data locations as one data set: the same layout in each, classes joined by name."""
+"""Concatenation of several data locations with the same layout into one samples table, classes joined by name."""
 
 import logging
 from pathlib import Path
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SOURCE = "source"
-"""Column of the samples table that names an image's data location, as seen from the folder that all lie in."""
+"""Column of the samples table with an image's data location, relative to the common parent folder."""
 
 
 def concat_samples(settings: DataSettings) -> "pd.DataFrame":
-    """The tables of all data locations, one below the other, with the column `source`.
+    """Concatenate the tables of all data locations, with the additional column `source`.
 
-    Images are called by their paths from `settings.root`, so two of one name are two images. A class of one folder may
-    be missing in another; groups of one name are one group. Where one folder has a validation set, the images of the
-    others all train; test and shift sets of one name are joined.
+    Image paths are relative to `settings.root`, so files of the same name in two locations are two images. A class may
+    be missing in some locations; groups of the same name are one group. If one location has a validation set, all
+    undecided images of the others train. Test and shift sets of the same name are joined.
 
     Raises:
-        DataError: a folder is not as its layout has it.
+        DataError: a location does not have the layout.
     """
     import pandas as pd
 
@@ -33,8 +33,8 @@ def concat_samples(settings: DataSettings) -> "pd.DataFrame":
     classes = set().union(*map(folder_classes, settings.locations)) if layout is folder_samples else set()
     tables = []
     for location in settings.locations:
-        part = settings.model_copy(update={"data_location": location})
-        table = folder_samples(part, classes) if layout is folder_samples else layout(part)
+        one = settings.model_copy(update={"data_location": location})
+        table = folder_samples(one, classes) if layout is folder_samples else layout(one)
         images = [table_name(Path(location, image), root) for image in table["image"]]
         tables.append(table.assign(image=images, **{SOURCE: table_name(Path(location), root)}))
     samples = pd.concat(tables, ignore_index=True).sort_values("image", ignore_index=True)

@@ -1,4 +1,6 @@
-"""Layouts that a description tells: labels made of factors, read from the images' paths or from a table."""
+"""Layouts described by a schema: labels made of factors, parsed from image paths or from the rows of a table.
+
+The schema itself is in `schema.py`."""
 
 import logging
 from collections import Counter
@@ -24,199 +26,204 @@ _SHOWN_PROBLEMS = 10
 
 
 def factor_samples(settings: DataSettings) -> "pd.DataFrame":
-    """The table of a data set that a description fits: with a column of levels for each factor beside the label.
+    """Read a data set described by a schema, with a column of levels for each factor.
 
     Raises:
-        UsageError: the description is not there or describes nothing.
-        DataError: a folder that does not fit the pattern, a field that means no level, an image that is missing or
-            there twice; names all of them.
+        UsageError: the schema file does not exist or is invalid.
+        DataError: folders do not match the pattern, fields have no level, or images are missing or duplicated; lists
+            them.
     """
-    description = read_schema(settings.layout, settings.age_bands)
-    root = existing_folder(settings.data_location, "--data-location", f"images laid out as {settings.layout} says")
-    if description.table is not None:
-        return _table(_of_rows(description, settings, root), description)
-    images = images_folder(root, description)
+    schema = read_schema(settings.layout, settings.age_bands)
+    root = existing_folder(settings.data_location, "--data-location", f"images in the layout {settings.layout}")
+    if schema.table is not None:
+        return _samples_table(_read_rows(schema, settings, root), schema)
+    images = images_folder(root, schema)
     if images is None:
         raise DataError(
-            f"{root}: no folder of images as the layout {settings.layout} has it",
-            expected=f"{description.images or root}/{description.path}",
-            next_step="check --data-location, or give another --layout",
+            f"{root}: no folder of images in the layout {settings.layout}",
+            expected=f"{schema.images or root}/{schema.path}",
+            next_step="check --data-location, or set another --layout",
         )
-    return _table(_of_paths(description, images, root, settings.skip_bad_images), description)
+    return _samples_table(_read_paths(schema, images, root, settings.skip_bad_images), schema)
 
 
 def factor_test_samples(settings: DataSettings) -> "pd.DataFrame | None":
-    """The table of labelled test images at `--test-location`, where they are laid out in the same way; None elsewhere.
+    """Read labelled test images at `--test-location` in the same layout; None if they have another layout.
 
     Raises:
         DataError: as `factor_samples`.
     """
-    description, location = read_schema(settings.layout, settings.age_bands), Path(settings.test_location or "")
-    images = images_folder(location, description) if description.path is not None and location.is_dir() else None
-    if images is None or not matches_schema(images, description):
+    schema, location = read_schema(settings.layout, settings.age_bands), Path(settings.test_location or "")
+    images = images_folder(location, schema) if schema.path is not None and location.is_dir() else None
+    if images is None or not matches_schema(images, schema):
         return None
-    rows = _of_paths(description, images, settings.root, settings.skip_bad_images)
-    return _table(rows, description).assign(split="test")
+    rows = _read_paths(schema, images, settings.root, settings.skip_bad_images)
+    return _samples_table(rows, schema).assign(split="test")
 
 
-def images_folder(root: Path, description: LayoutSchema) -> Path | None:
-    """The folder in which the description's pattern begins.
+def images_folder(root: Path, schema: LayoutSchema) -> Path | None:
+    """Return the folder that the schema's path pattern is relative to; None if there is none.
 
-    `root/train/<images>`, `root/<images>` or `root` itself: the first that holds something of the pattern, else the
-    first that is there.
+    Of the existing folders among `root/train/<images>`, `root/<images>` and `root`: the first with a name that matches
+    the pattern, else the first.
     """
-    name = description.images or "."
-    places = [place for place in (root / "train" / name, root / name) if place.is_dir()]
-    places += [root] if root not in places else []
-    fitting = [place for place in places if matches_schema(place, description)]
-    if fitting:
-        return fitting[0]
-    return places[0] if places[0] != root or description.images is None else None
+    name = schema.images or "."
+    candidates = [folder for folder in (root / "train" / name, root / name) if folder.is_dir()]
+    candidates += [root] if root not in candidates else []
+    matching = [folder for folder in candidates if matches_schema(folder, schema)]
+    if matching:
+        return matching[0]
+    return candidates[0] if candidates[0] != root or schema.images is None else None
 
 
-def matches_schema(folder: Path, description: LayoutSchema) -> bool:
-    """Whether anything in a folder is named as the pattern's first part says."""
-    content, first = FolderListing(folder), description.expressions[0]
-    if len(description.parts) > 1:
+def matches_schema(folder: Path, schema: LayoutSchema) -> bool:
+    """Return whether any name in a folder matches the first part of the schema's path pattern."""
+    content, first = FolderListing(folder), schema.expressions[0]
+    if len(schema.parts) > 1:
         return any(first.fullmatch(child.name) for child in content.folders)
     return any(first.fullmatch(image.stem) for image in content.images)
 
 
-class _Told(NamedTuple):
-    """What names or cells tell of an image, or of all images of a folder."""
+class _ImageFields(NamedTuple):
+    """Fields and levels parsed from a path or a table row, of one image or of all images of a folder."""
 
     fields: dict[str, str]
+    """Field → value."""
     levels: dict[str, str]
-    """Factor → level, as far as the fields tell it."""
+    """Factor → level, for factors whose field is in `fields`."""
 
-    def and_of(self, other: "_Told") -> "_Told":
-        """Both together."""
-        return _Told(self.fields | other.fields, self.levels | other.levels)
+    def merge(self, other: "_ImageFields") -> "_ImageFields":
+        """Return the union of both."""
+        return _ImageFields(self.fields | other.fields, self.levels | other.levels)
 
 
 @dataclass
-class _Walk:
-    """What was met on the way through the folders."""
+class _Findings:
+    """Problems and counts that are collected while folders are read."""
 
     problems: list[str] = field(default_factory=list)
     missing: dict[str, list[str]] = field(default_factory=dict)
-    """Folder → the values of the field of which it lacks the image."""
+    """Folder → values of the schema's `complete` field without an image."""
     skipped: int = 0
+    """Number of files and folders that are ignored."""
 
 
-def _of_paths(description: LayoutSchema, images: Path, root: Path, without_missing: bool) -> list[tuple[str, _Told]]:
-    """The name of each image whose path fits, and what it tells."""
-    walk, rows = _Walk(), []
-    for folder, told in _folders(description, images, walk):
+def _read_paths(schema: LayoutSchema, images: Path, root: Path, skip_missing: bool) -> list[tuple[str, _ImageFields]]:
+    """Return the table name and parsed fields of each image whose path matches the schema."""
+    findings, rows = _Findings(), []
+    for folder, folder_fields in _image_folders(schema, images, findings):
         values: Counter[str] = Counter()
         for image in folder.images:
-            match = description.expressions[-1].fullmatch(image.stem)
-            own, unknown = _told(description, match.groupdict() if match is not None else {})
+            match = schema.expressions[-1].fullmatch(image.stem)
+            parsed, unknown = _parse_levels(schema, match.groupdict() if match is not None else {})
             if match is None or unknown:
-                walk.skipped += 1
+                findings.skipped += 1
                 continue
-            values[own.fields.get(description.complete or "", "")] += 1
-            rows.append((table_name(image, root), told.and_of(own)))
-        walk.skipped += len(folder.others) + len(folder.folders) + folder.hidden
-        _tell_incomplete(description, folder.path.relative_to(images).as_posix(), values, walk)
-    if walk.missing and not without_missing:
-        walk.problems += [f"{where}: no image {', '.join(lacking)}" for where, lacking in walk.missing.items()]
-    if walk.problems or not rows:
-        _refuse(description, images, walk.problems)
-    if walk.missing:
-        logger.warning("%s: goes on without %d images that are missing", images, sum(map(len, walk.missing.values())))
-    if walk.skipped:
-        logger.info("%s: %d hidden files and unknown names are left out", images, walk.skipped)
+            values[parsed.fields.get(schema.complete or "", "")] += 1
+            rows.append((table_name(image, root), folder_fields.merge(parsed)))
+        findings.skipped += len(folder.others) + len(folder.folders) + folder.hidden
+        _note_incomplete(schema, folder.path.relative_to(images).as_posix(), values, findings)
+    if findings.missing and not skip_missing:
+        findings.problems += [f"{where}: no image {', '.join(values)}" for where, values in findings.missing.items()]
+    if findings.problems or not rows:
+        _raise_problems(schema, images, findings.problems)
+    if findings.missing:
+        count = sum(map(len, findings.missing.values()))
+        logger.warning("%s: continuing without %d missing images", images, count)
+    if findings.skipped:
+        logger.info("%s: skipped %d hidden files and names that do not match the layout", images, findings.skipped)
     return rows
 
 
-def _folders(description: LayoutSchema, images: Path, walk: _Walk) -> Iterator[tuple[FolderListing, _Told]]:
-    """The folders that hold images, and what their names tell."""
-    level = [(FolderListing(images), _Told({}, {}))]
-    for part, expression in zip(description.parts[:-1], description.expressions[:-1], strict=True):
+def _image_folders(
+    schema: LayoutSchema, images: Path, findings: _Findings
+) -> Iterator[tuple[FolderListing, _ImageFields]]:
+    """Yield the folders that hold images, with the fields parsed from their names."""
+    level = [(FolderListing(images), _ImageFields({}, {}))]
+    for part, expression in zip(schema.parts[:-1], schema.expressions[:-1], strict=True):
         below = []
-        for folder, told in level:
-            walk.skipped += len(folder.images) + len(folder.others) + folder.hidden
+        for folder, folder_fields in level:
+            findings.skipped += len(folder.images) + len(folder.others) + folder.hidden
             for child in folder.folders:
                 name, match = child.relative_to(images).as_posix(), expression.fullmatch(child.name)
                 if match is None:
-                    walk.problems.append(f"{name}: is not named {part}")
+                    findings.problems.append(f"{name}: the name does not match {part}")
                     continue
-                own, unknown = _told(description, match.groupdict())
-                walk.problems += [f"{name}: {problem}" for problem in unknown]
+                parsed, unknown = _parse_levels(schema, match.groupdict())
+                findings.problems += [f"{name}: {problem}" for problem in unknown]
                 if not unknown:
-                    below.append((FolderListing(child), told.and_of(own)))
+                    below.append((FolderListing(child), folder_fields.merge(parsed)))
         level = below
     yield from level
 
 
-def _told(description: LayoutSchema, fields: dict[str, str]) -> tuple[_Told, list[str]]:
-    """What fields tell, and the problems with those that mean no level."""
+def _parse_levels(schema: LayoutSchema, fields: dict[str, str]) -> tuple[_ImageFields, list[str]]:
+    """Return fields with the levels they stand for, and a problem for each field without a level."""
     levels, problems = {}, []
-    for name, factor in description.factors.items():
+    for name, factor in schema.factors.items():
         if factor.field in fields:
             level = factor.level(fields[factor.field])
             if level is None:
-                problems.append(f"{factor.field} is {fields[factor.field]!r}, expected {factor.expected}")
+                problems.append(f"{factor.field} is {fields[factor.field]!r}, expected {factor.expected_values}")
             else:
                 levels[name] = level
-    return _Told(fields, levels), problems
+    return _ImageFields(fields, levels), problems
 
 
-def _tell_incomplete(description: LayoutSchema, where: str, values: Counter[str], walk: _Walk) -> None:
-    if description.complete is None:
+def _note_incomplete(schema: LayoutSchema, where: str, values: Counter[str], findings: _Findings) -> None:
+    """Add missing and repeated values of the schema's `complete` field in one folder to the findings."""
+    if schema.complete is None:
         return
-    wanted = description.values_of(description.complete)
-    if lacking := [value for value in wanted if not values[value]]:
-        walk.missing[where] = lacking
-    if doubled := [value for value, times in values.items() if times > 1]:
-        walk.problems.append(f"{where}: {values[doubled[0]]} images {doubled[0]}")
+    if missing := [value for value in schema.values_of(schema.complete) if not values[value]]:
+        findings.missing[where] = missing
+    if repeated := [value for value, times in values.items() if times > 1]:
+        findings.problems.append(f"{where}: {values[repeated[0]]} images {repeated[0]}")
 
 
-def _refuse(description: LayoutSchema, where: Path, problems: list[str]) -> None:
+def _raise_problems(schema: LayoutSchema, where: Path, problems: list[str]) -> None:
     if not problems:
-        raise DataError(f"{where}: no images in it", expected=f"{where}/{description.path}")
+        raise DataError(f"{where}: no images in it", expected=f"{where}/{schema.path}")
     shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN_PROBLEMS])
     more = f"\n  … and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
     raise DataError(
-        f"{where}: not as the layout has it:{shown}{more}",
-        expected=str(description.path or "values of its columns that mean levels"),
-        next_step="mend the names or take them out; --skip-bad-images goes on without images that are missing",
+        f"{where}: does not match the layout:{shown}{more}",
+        expected=str(schema.path or "column values that stand for levels"),
+        next_step="correct or remove these names; --skip-bad-images continues without images that are missing",
     )
 
 
-def _of_rows(description: LayoutSchema, settings: DataSettings, root: Path) -> list[tuple[str, _Told]]:
-    """The image of each row of the description's table, and what the row tells."""
-    path = locate_table(description.table or "", root)
+def _read_rows(schema: LayoutSchema, settings: DataSettings, root: Path) -> list[tuple[str, _ImageFields]]:
+    """Return the table name of the image in each row of the schema's table, and the row's parsed fields."""
+    path = locate_table(schema.table or "", root)
     table = read_table(path)
-    asked = f"the layout {settings.layout}"
-    ids = table_column(table, description.image, path, asked)
+    source = f"the layout {settings.layout}"
+    ids = table_column(table, schema.image, path, source)
     check_unique_ids(ids, path)
-    wanted = dict.fromkeys([*(factor.field for factor in description.factors.values()), description.group or ""])
-    columns = {name: table_column(table, name, path, asked) for name in wanted if name}
+    names = dict.fromkeys([*(factor.field for factor in schema.factors.values()), schema.group or ""])
+    columns = {name: table_column(table, name, path, source) for name in names if name}
     problems, rows = [], []
     for number, image in enumerate(find_images(ids, path, [root], root)):
-        told, unknown = _told(description, {name: cells[number] for name, cells in columns.items()})
+        parsed, unknown = _parse_levels(schema, {name: cells[number] for name, cells in columns.items()})
         problems += [f"row {number + 2}: {problem}" for problem in unknown]
-        rows.append((image, told))
+        rows.append((image, parsed))
     if problems or not rows:
-        _refuse(description, path, problems)
+        _raise_problems(schema, path, problems)
     return rows
 
 
-def _table(rows: list[tuple[str, _Told]], description: LayoutSchema) -> "pd.DataFrame":
+def _samples_table(rows: list[tuple[str, _ImageFields]], schema: LayoutSchema) -> "pd.DataFrame":
     import pandas as pd
 
-    names, group = list(description.factors), description.group
+    names, group = list(schema.factors), schema.group
     content = [
         {
             "image": image,
-            "label": SEPARATOR.join(told.levels[name] for name in names),
-            "group": told.fields[group] if group is not None else "",
+            "label": SEPARATOR.join(parsed.levels[name] for name in names),
+            "group": parsed.fields[group] if group is not None else "",
             "split": "",
-            **told.levels,
+            **parsed.levels,
         }
-        for image, told in rows
+        for image, parsed in rows
     ]
     table = pd.DataFrame(content, columns=["image", "label", "group", "split", *names], dtype=str)
     return table.sort_values("image", ignore_index=True)

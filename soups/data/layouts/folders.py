@@ -1,4 +1,4 @@
-"""Finding image files: what counts as one, what is passed over, and how a file is called in the samples table."""
+"""Image files in folders: which files are images, which are ignored, and their names in the samples table."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from soups.core.errors import DataError, EnvironmentFailure, UsageError
 
 logger = logging.getLogger(__name__)
 
-# Pillow knows more, but some of them start other programs (EPS) or are documents (PDF).
+# Pillow supports more, but some formats start other programs (EPS) or are documents (PDF).
 IMAGE_ENDINGS = frozenset(
     [
         ".apng",
@@ -36,18 +36,18 @@ IMAGE_ENDINGS = frozenset(
 )
 TEMPLATE_NAMES = ("sample_submission.csv", "info.csv")
 
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__", "icon\r"}
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__", "icon\r"}
 
 
 class FolderListing:
-    """One folder's visible content, each list in string order.
+    """The visible content of one folder; each list is sorted as strings.
 
     Attributes:
-        folders: paths of the folders in it.
-        images: paths of what is an image by its ending; a pipe or a dead link of that name is one too, so that
-            decoding can say what is wrong with it.
+        folders: paths of sub-folders.
+        images: paths with the file extension of an image, including pipes and broken links, so that decoding reports
+            what is wrong with them.
         others: paths of all other files, except submission templates.
-        hidden: how many names are passed over: hidden ones, and what systems leave behind.
+        hidden: number of ignored entries: hidden files and files of operating systems (`Thumbs.db`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,12 +56,12 @@ class FolderListing:
         self.images: list[Path] = []
         self.others: list[Path] = []
         self.hidden = 0
-        for entry in _entries(path):
-            if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+        for entry in _scan_folder(path):
+            if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
                 self.hidden += 1
                 continue
-            if not _fits_a_table(entry.name):
-                problem = f"{path}: the name {entry.name!r} cannot stand in a table"
+            if not _is_table_text(entry.name):
+                problem = f"{path}: the name {entry.name!r} cannot be written into a table"
                 raise DataError(problem, expected="UTF-8 without a carriage return", next_step="rename it")
             if entry.is_dir():
                 self.folders.append(path / entry.name)
@@ -71,16 +71,17 @@ class FolderListing:
                 self.others.append(path / entry.name)
 
 
-def _entries(path: Path) -> list[os.DirEntry[str]]:
+def _scan_folder(path: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except PermissionError as error:
-        hint = "change its permissions"
-        raise EnvironmentFailure(f"{path}: no permission to look into it", next_step=hint) from error
+        raise EnvironmentFailure(
+            f"{path}: no permission to read the folder", next_step="change its permissions"
+        ) from error
 
 
-def _fits_a_table(name: str) -> bool:
+def _is_table_text(name: str) -> bool:
     try:
         return bool(name.isascii() or name.encode()) and "\r" not in name
     except UnicodeEncodeError:
@@ -88,12 +89,12 @@ def _fits_a_table(name: str) -> bool:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name is an image by its ending, in capitals or not."""
-    return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS  # noqa: PTH122 -- a Path per file costs ten times more.
+    """Return whether a file name has the extension of an image, in upper or lower case."""
+    return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS  # noqa: PTH122 -- a Path per file is ten times slower.
 
 
 def walk_folders(path: Path, above: frozenset[str] = frozenset()) -> Iterator[FolderListing]:
-    """`path` and all folders below it, links followed; a link to a folder above is not entered again."""
+    """Yield `path` and all folders below it; follows links except to a parent folder."""
     real = os.path.realpath(path)
     if real in above:
         return
@@ -104,7 +105,7 @@ def walk_folders(path: Path, above: frozenset[str] = frozenset()) -> Iterator[Fo
 
 
 def images_below(path: Path) -> tuple[list[Path], int]:
-    """All image files at any depth, in string order of their paths, and the count of other files."""
+    """Return all image files at any depth, sorted by path as strings, and the number of other files."""
     images, others = [], 0
     for folder in walk_folders(path):
         images += folder.images
@@ -113,16 +114,21 @@ def images_below(path: Path) -> tuple[list[Path], int]:
 
 
 def existing_folder(location: str | tuple[str, ...] | None, flag: str, expected: str) -> Path:
-    """The folder that a flag names.
+    """Return the path of the folder that a flag names.
+
+    Args:
+        location: the flag's value.
+        flag: the flag, for messages.
+        expected: what the folder should contain, for messages.
 
     Raises:
-        UsageError: the flag is not given, or names several.
-        DataError: it names nothing, or a file.
+        UsageError: the flag is not set, or names several folders.
+        DataError: the path does not exist or is a file.
     """
     if location is None:
-        raise UsageError(f"{flag} is not given", expected=expected)
+        raise UsageError(f"{flag} is not set", expected=expected)
     if not isinstance(location, str):
-        raise UsageError(f"{flag} {' '.join(location)}: several", expected=f"one: {expected}")
+        raise UsageError(f"{flag} {' '.join(location)}: several folders", expected=f"one: {expected}")
     path = Path(location)
     if path.is_dir():
         return path
@@ -132,11 +138,11 @@ def existing_folder(location: str | tuple[str, ...] | None, flag: str, expected:
 
 
 def table_name(image: Path, data_location: Path) -> str:
-    """How the samples table calls a file: its posix path from `data_location`, with `..` where it lies elsewhere."""
+    """Return a file's name in the samples table: its posix path relative to `data_location`, with `..` if outside."""
     if image.is_relative_to(data_location):
         return image.relative_to(data_location).as_posix()
-    # The operating system resolves links before `..`, so both ends are resolved first; the file itself, which may
-    # be a link, keeps its name.
+    # The operating system resolves links before `..`, so both folders are resolved first. The file may be a link and is
+    # not resolved.
     parent, root = os.path.realpath(image.parent), os.path.realpath(data_location)
     try:
         relative = os.path.relpath(parent, root)
@@ -146,12 +152,12 @@ def table_name(image: Path, data_location: Path) -> str:
 
 
 def image_path(name: str, data_location: Path) -> Path:
-    """The file that the samples table calls `name`."""
+    """Return the path of the file with this name in the samples table."""
     return data_location / name
 
 
 def lookup_keys(image: str) -> list[str]:
-    """All names that an id may use for an image, the most telling first.
+    """Return all ids that may refer to an image, the most specific first.
 
     `train/cat/a.png` → itself, `train/cat/a`, `cat/a.png`, `cat/a`, `a.png`, `a`.
     """
@@ -164,6 +170,6 @@ def lookup_keys(image: str) -> list[str]:
 
 
 def format_list(items: list[str], limit: int = 10) -> str:
-    """The items in one text, cut after `limit` with a count of the rest."""
+    """Join items with commas; after `limit` items, add the count of the rest."""
     more = f", … and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more

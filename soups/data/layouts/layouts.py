@@ -1,10 +1,7 @@
-"""How a data set tells its labels: one function for each layout, all giving the same table.
+"""The registry of layouts, and the layout `folder`. Each layout is a function from settings to a table of samples.
 
-A layout returns a table of text columns `image` (posix path from the data location), `label` (class name, "" where
-unlabelled), `group` ("" where the layout says nothing of it) and `split` ("train", "val", "test", the name of a shift
-set, or "" where `split_samples` is to decide between "train" and "val"); where labels are made of factors, also a
-column for each of them. Several data locations are read one by one and joined (`joined.py`).
-"""
+Text columns: `image` (posix path relative to the data location), `label` ("" if unlabelled), `group` ("" if unknown),
+`split` ("train", "val", "test", a shift's name, or "" for `split_samples` to decide), one for each factor."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -15,7 +12,7 @@ from soups.core.errors import DataError, unknown_name
 from soups.data.layouts.factor_layout import factor_samples, factor_test_samples
 from soups.data.layouts.folders import FolderListing, existing_folder, format_list, images_below, table_name
 from soups.data.layouts.metadata import has_metadata, metadata_file, metadata_samples, metadata_test_samples
-from soups.data.layouts.schema import ENDINGS, is_schema
+from soups.data.layouts.schema import SCHEMA_ENDINGS, is_schema
 from soups.data.layouts.tables import csv_samples, csv_test_samples
 from soups.data.settings import DataSettings
 
@@ -34,49 +31,49 @@ _RESERVED = ("train", "val", "test", "shifts")
 Row = tuple[str, str, str, str]
 
 
-def folder_samples(settings: DataSettings, elsewhere: Collection[str] = ()) -> "pd.DataFrame":
-    """The table of a folder whose sub-folders are the classes.
+def folder_samples(settings: DataSettings, extra_classes: Collection[str] = ()) -> "pd.DataFrame":
+    """Read a data set in which the name of an image's folder is its class.
 
     Args:
-        settings: of one data location.
-        elsewhere: classes that are trained on besides those of this folder, where several are joined.
+        settings: settings with one data location.
+        extra_classes: classes with training images in other data locations.
 
     Raises:
-        DataError: the folder is missing or laid out otherwise, a class folder has no images, or a set has a class that
-            train lacks.
+        DataError: the folder is missing or has another layout, a class folder has no images, or a set has a class
+            without training images.
     """
     root = existing_folder(settings.data_location, "--data-location", EXPECTED_FOLDERS)
     top = FolderListing(root)
     names = {path.name: path for path in top.folders}
     if "train" not in names:
-        if held := [name for name in _RESERVED if name in names]:
-            raise DataError(f"{root}: has {', '.join(held)} but no train", expected=EXPECTED_FOLDERS)
-        return as_table(_labelled(root, "", root))
-    rows = _labelled(names["train"], "train" if "val" in names else "", root)
-    classes = {label for _, label, _, _ in rows} | set(elsewhere)
+        if reserved := [name for name in _RESERVED if name in names]:
+            raise DataError(f"{root}: has {', '.join(reserved)} but no train", expected=EXPECTED_FOLDERS)
+        return as_table(_class_folder_rows(root, "", root))
+    rows = _class_folder_rows(names["train"], "train" if "val" in names else "", root)
+    classes = {label for _, label, _, _ in rows} | set(extra_classes)
     if "val" in names:
-        rows += _labelled(names["val"], "val", root, classes)
+        rows += _class_folder_rows(names["val"], "val", root, classes)
     if "test" in names and settings.test_location is None:
-        rows += _test_folder(names["test"], root, classes)
+        rows += _test_folder_rows(names["test"], root, classes)
     if "shifts" in names:
         for shift in FolderListing(names["shifts"]).folders:
             if shift.name in _RESERVED:
-                raise DataError(f"{shift}: a shift set cannot be called {shift.name}", next_step="rename the folder")
-            rows += _labelled(shift, shift.name, root, classes)
+                raise DataError(f"{shift}: a shift set cannot be named {shift.name}", next_step="rename the folder")
+            rows += _class_folder_rows(shift, shift.name, root, classes)
     return as_table(rows)
 
 
 def folder_classes(location: str) -> set[str]:
-    """The classes that a folder's training images have by the names of their folders."""
+    """Return the names of the class folders of training images."""
     names = {path.name: path for path in FolderListing(Path(location)).folders} if Path(location).is_dir() else {}
     return {path.name for path in FolderListing(names["train"]).folders} if "train" in names else set(names)
 
 
 def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.DataFrame":
-    """The table of the test images at `--test-location`: a folder (by class, flat, or with `images/`), or a table.
+    """Read the test images at `--test-location`: a folder (by class, flat, or with `images/`), or a CSV.
 
     Raises:
-        DataError: nothing is there, or nothing that is an image, or a class that train lacks.
+        DataError: the location does not exist, has no images, or has a class without training images.
     """
     root = settings.root
     location = Path(settings.test_location or "")
@@ -87,78 +84,81 @@ def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.Data
     if has_metadata(location) and metadata_file(location) is not None:
         return metadata_test_samples(location, settings)
     expected = "a folder of images (by class, directly in it, or in images/), or a CSV file"
-    return as_table(_test_folder(existing_folder(settings.test_location, "--test-location", expected), root, classes))
+    return as_table(
+        _test_folder_rows(existing_folder(settings.test_location, "--test-location", expected), root, classes)
+    )
 
 
 def as_table(rows: list[Row]) -> "pd.DataFrame":
-    """A table of text, in string order of the images."""
+    """Return rows as a table of text, sorted by image as strings."""
     import pandas as pd
 
     return pd.DataFrame(sorted(rows), columns=list(COLUMNS), dtype=str)
 
 
-def _labelled(folder: Path, split: str, root: Path, classes: set[str] | None = None) -> list[Row]:
-    """Rows of `folder/<class>/…`; `classes` are those of train, where another set is read."""
+def _class_folder_rows(folder: Path, split: str, root: Path, classes: set[str] | None = None) -> list[Row]:
+    """Return the rows of `folder/<class>/…`; `classes` are the training classes, if another set is read."""
     content = FolderListing(folder)
     found = {path.name: images_below(path) for path in content.folders}
     if not found:
-        flat = f"{len(content.images)} images outside class folders" if content.images else "no class folders"
+        outside = f"{len(content.images)} images outside class folders" if content.images else "no class folders"
         raise DataError(
             f"{folder}: no class folders in it",
             expected=EXPECTED_FOLDERS,
-            found=flat,
-            next_step="sort the images into one folder a class, or use --layout csv with --labels FILE.csv",
+            found=outside,
+            next_step="sort the images into one folder per class, or use --layout csv with --labels FILE.csv",
         )
     if empty := [name for name, (images, _) in found.items() if not images]:
         raise DataError(
             f"{folder}: class folders without images: {format_list(empty)}",
             expected="at least one image in each",
-            next_step="fill or remove them",
+            next_step="add images or remove the folders",
         )
     if classes is not None and (foreign := [name for name in found if name not in classes]):
         raise DataError(
-            f"{folder}: classes that train lacks: {format_list(foreign)}",
+            f"{folder}: classes without training images: {format_list(foreign)}",
             expected=f"some of {format_list(sorted(classes), 20)}",
             next_step="add them to train, or remove them here",
         )
-    _notice_left_out(folder, len(content.images), sum(others for _, others in found.values()))
+    _log_skipped(folder, len(content.images), sum(others for _, others in found.values()))
     return [(table_name(image, root), label, "", split) for label, (images, _) in found.items() for image in images]
 
 
-def _test_folder(folder: Path, root: Path, classes: set[str]) -> list[Row]:
+def _test_folder_rows(folder: Path, root: Path, classes: set[str]) -> list[Row]:
+    """Return the rows of a folder of test images: by class, flat, or flat in the sub-folder `images/`."""
     content = FolderListing(folder)
     names = [path.name for path in content.folders]
     if not content.images and names == ["images"] and "images" not in classes:
-        return _test_folder(folder / "images", root, classes)
+        return _test_folder_rows(folder / "images", root, classes)
     if content.images and names:
         raise DataError(
             f"{folder}: {len(content.images)} images beside folders ({format_list(names)})",
-            expected="images in class folders (labelled), or all directly in it (unlabelled)",
+            expected="all images in class folders (labelled), or all directly in it (unlabelled)",
         )
     if names:
-        return _labelled(folder, "test", root, classes)
+        return _class_folder_rows(folder, "test", root, classes)
     if not content.images:
         raise DataError(f"{folder}: no images in it", expected="images in class folders, or directly in it")
-    _notice_left_out(folder, 0, len(content.others))
+    _log_skipped(folder, 0, len(content.others))
     return [(table_name(image, root), "", "", "test") for image in content.images]
 
 
-def _notice_left_out(folder: Path, outside: int, others: int) -> None:
+def _log_skipped(folder: Path, outside: int, others: int) -> None:
     if outside:
-        logger.warning("%s: %d images outside class folders are left out", folder, outside)
+        logger.warning("%s: skipped %d images outside class folders", folder, outside)
     if others:
-        logger.info("%s: %d files that are no images by their ending are left out", folder, others)
+        logger.info("%s: skipped %d files without the extension of an image", folder, others)
 
 
 def find_layout(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFrame"]:
-    """The function of a layout.
+    """Return the function of a layout: an entry of `LAYOUTS`, or `factor_samples` for a YAML file.
 
     Raises:
-        UsageError: there is no such layout.
+        UsageError: the layout is unknown.
     """
     if settings.layout in LAYOUTS:
         return LAYOUTS[settings.layout]
-    if settings.layout.endswith(ENDINGS):
+    if settings.layout.endswith(SCHEMA_ENDINGS):
         return factor_samples
     raise unknown_name("layout", settings.layout, [*LAYOUTS, "auto", "a file that ends in .yaml"])
 

@@ -1,4 +1,4 @@
-"""Where a data set lies and how it is laid out, as far as the user leaves that to be found."""
+"""Detection of settings that the user did not set: data location, layout, test set and age bands."""
 
 import logging
 from collections.abc import Sequence
@@ -15,109 +15,116 @@ from soups.data.settings import DataSettings
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-DATA_PLACES = (".", "data", "input/data", "/opt/ml/input/data")
-"""Where a described layout is looked for when no data location is given; the last one is SageMaker's."""
+DEFAULT_LOCATIONS = (".", "data", "input/data", "/opt/ml/input/data")
+"""Folders searched for a built-in schema layout if `--data-location` is not set; the last one is SageMaker's."""
 
 
 def resolve_locations(settings: DataSettings) -> DataSettings:
-    """The settings with nothing left to be found: data location, layout, test set and bands.
+    """Return settings with data location, layout, test location and age bands resolved.
 
-    A data location that is not given is looked for in `DATA_PLACES`, among described layouts alone, and said. Of a
-    described layout the location becomes the folder above the images, whichever of the folders above was named, and its
-    test set is taken along.
+    If no data location is set, `DEFAULT_LOCATIONS` is searched for built-in schema layouts, and the result is logged.
+    For a schema layout, the data location becomes the parent of the images' folder, whichever folder the user set, and
+    the schema's test folder becomes the test location.
 
     Raises:
-        UsageError: a description that is not there, or bands that do not fit it.
+        UsageError: the schema file does not exist, or the age bands do not fit it.
     """
     if len(settings.locations) > 1:
-        return _all_settled(settings)
+        return _resolve_several(settings)
     if settings.data_location is None and settings.layout in (AUTO, *BUILTIN):
-        settings = _found(settings)
+        settings = _find_data_location(settings)
     if settings.layout == AUTO:
-        settings = settings.model_copy(update={"layout": _layout(settings)})
+        settings = settings.model_copy(update={"layout": _detect_layout(settings)})
     if not is_schema(settings.layout):
         if settings.age_bands is not None:
             raise UsageError(
-                "--age-bands: not for this layout", expected="profile, or a description", found=settings.layout
+                "--age-bands: not available for this layout",
+                expected="profile, or a YAML file with a banded factor",
+                found=settings.layout,
             )
         return settings
-    description = read_schema(settings.layout, settings.age_bands)
-    found: dict[str, object] = {}
-    if len(description.banded) == 1:
-        found["age_bands"] = tuple(map(int, description.factors[description.banded[0]].bands or ()))
+    schema = read_schema(settings.layout, settings.age_bands)
+    resolved: dict[str, object] = {}
+    if len(schema.banded_factors) == 1:
+        resolved["age_bands"] = tuple(map(int, schema.factors[schema.banded_factors[0]].bands or ()))
     if settings.data_location is not None:
-        root = canonical_location(settings.root, description)
-        found["data_location"] = str(root)
-        if settings.test_location is None and (test := _test_beside(root, description)) is not None:
-            found["test_location"] = str(test)
-    return settings.model_copy(update=found)
+        root = canonical_location(settings.root, schema)
+        resolved["data_location"] = str(root)
+        if settings.test_location is None and (test := _find_test_folder(root, schema)) is not None:
+            resolved["test_location"] = str(test)
+    return settings.model_copy(update=resolved)
 
 
-def _all_settled(settings: DataSettings) -> DataSettings:
-    """Several data locations, settled one by one: one layout, and one test set at the most beside them.
+def _resolve_several(settings: DataSettings) -> DataSettings:
+    """Resolve several data locations one by one; they must have the same layout and at most one test set.
 
     Raises:
-        UsageError: a folder named twice or inside another, or two test sets.
-        DataError: they have different layouts.
+        UsageError: a folder is named twice or lies in another one, or there are several test sets.
+        DataError: the layouts differ.
     """
-    _refuse_overlap(settings.locations)
-    parts = [
+    _check_overlap(settings.locations)
+    each = [
         resolve_locations(settings.model_copy(update={"data_location": location})) for location in settings.locations
     ]
-    if len({part.layout for part in parts}) > 1:
+    if len({one.layout for one in each}) > 1:
         raise DataError(
             "--data-location: folders of different layouts",
-            expected="one layout in all of them",
-            found=", ".join(f"{part.root}: {part.layout}" for part in parts),
-            next_step="name the one that all have with --layout, or bring them to one",
+            expected="the same layout in all of them",
+            found=", ".join(f"{one.root}: {one.layout}" for one in each),
+            next_step="set the layout that all have with --layout, or convert them to one layout",
         )
-    tests = sorted({part.test_location for part in parts if part.test_location is not None})
+    tests = sorted({one.test_location for one in each if one.test_location is not None})
     if len(tests) > 1:
         raise UsageError(
-            "--data-location: several test sets", expected="one", found=", ".join(tests), next_step="--test-location"
+            "--data-location: several test sets",
+            expected="one",
+            found=", ".join(tests),
+            next_step="set one with --test-location",
         )
-    found = {"data_location": tuple(str(part.root) for part in parts), "test_location": tests[0] if tests else None}
-    return parts[0].model_copy(update=found)
+    resolved = {"data_location": tuple(str(one.root) for one in each), "test_location": tests[0] if tests else None}
+    return each[0].model_copy(update=resolved)
 
 
-def _refuse_overlap(locations: Sequence[str]) -> None:
-    places = [Path(location).resolve() for location in locations]
-    for first, second in permutations(range(len(places)), 2):
-        if places[second].is_relative_to(places[first]):
-            where = "is named twice" if places[first] == places[second] else f"lies in {locations[first]}"
+def _check_overlap(locations: Sequence[str]) -> None:
+    paths = [Path(location).resolve() for location in locations]
+    for first, second in permutations(range(len(paths)), 2):
+        if paths[second].is_relative_to(paths[first]):
+            where = "is named twice" if paths[first] == paths[second] else f"lies in {locations[first]}"
             raise UsageError(f"--data-location: {locations[second]} {where}", expected="each image once")
 
 
-def canonical_location(location: Path, description: LayoutSchema) -> Path:
-    """The folder above that of the images, whether that, the images' own or the one above `train/` was named."""
-    images = images_folder(location, description) if location.is_dir() else None
+def canonical_location(location: Path, schema: LayoutSchema) -> Path:
+    """Return the parent folder of the images' folder, given that, the images' folder or the parent of `train/`."""
+    images = images_folder(location, schema) if location.is_dir() else None
     if images is None:
         return location
-    return images.parent if description.images is not None and images.name == Path(description.images).name else images
+    return images.parent if schema.images is not None and images.name == Path(schema.images).name else images
 
 
-def _found(settings: DataSettings) -> DataSettings:
+def _find_data_location(settings: DataSettings) -> DataSettings:
+    """Set the data location to the first of `DEFAULT_LOCATIONS` with a built-in schema layout, if there is one."""
     names = [name for name in BUILTIN if settings.layout in (AUTO, name)]
-    for place in map(Path, DATA_PLACES):
+    for location in map(Path, DEFAULT_LOCATIONS):
         for name in names:
-            description = read_schema(name)
+            schema = read_schema(name)
             images = None
-            if description.images is not None and place.is_dir():
-                with suppress(UserError):  # Nobody said that this folder is about images.
-                    images = _fitting(place, description)
+            if schema.images is not None and location.is_dir():
+                with suppress(UserError):  # The folder may be no data set at all.
+                    images = _matching_folder(location, schema)
             if images is not None:
-                logger.info("--data-location is not given: taking %s (layout %s)", images, name)
-                return settings.model_copy(update={"data_location": str(place), "layout": name})
+                logger.info("--data-location is not set: using %s (layout %s)", images, name)
+                return settings.model_copy(update={"data_location": str(location), "layout": name})
     return settings
 
 
-def _layout(settings: DataSettings) -> str:
+def _detect_layout(settings: DataSettings) -> str:
+    """Return the layout that `auto` stands for."""
     if settings.labels is not None:
         return "csv"
     location = settings.root
     if settings.data_location is not None and location.is_dir():
         for name in BUILTIN:
-            if (images := _fitting(location, read_schema(name))) is not None:
+            if (images := _matching_folder(location, read_schema(name))) is not None:
                 logger.info("layout %s: %s", name, images)
                 return name
         if has_metadata(location):
@@ -126,14 +133,15 @@ def _layout(settings: DataSettings) -> str:
     return "folder"
 
 
-def _fitting(location: Path, description: LayoutSchema) -> Path | None:
-    """The folder of images, if something in it is named as the description says."""
-    images = images_folder(location, description)
-    return images if images is not None and matches_schema(images, description) else None
+def _matching_folder(location: Path, schema: LayoutSchema) -> Path | None:
+    """Return the folder of images if any name in it matches the schema, else None."""
+    images = images_folder(location, schema)
+    return images if images is not None and matches_schema(images, schema) else None
 
 
-def _test_beside(root: Path, description: LayoutSchema) -> Path | None:
-    if description.test is None:
+def _find_test_folder(root: Path, schema: LayoutSchema) -> Path | None:
+    """Return the schema's test folder in `root`, or beside `root` if that is `train/`; None if it does not exist."""
+    if schema.test is None:
         return None
-    places = [root / description.test, *([root.parent / description.test] if root.name == "train" else [])]
-    return next((place for place in places if place.is_dir()), None)
+    candidates = [root / schema.test, *([root.parent / schema.test] if root.name == "train" else [])]
+    return next((folder for folder in candidates if folder.is_dir()), None)

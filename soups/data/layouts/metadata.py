@@ -1,4 +1,4 @@
-"""The layout `metadata`: images beside a metadata.csv or metadata.jsonl, as Hugging Face's imagefolder has them."""
+"""The layout `metadata`: images beside a metadata.csv or metadata.jsonl, as in Hugging Face's imagefolder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +27,12 @@ _SPLITS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
-"""What Hugging Face takes a folder of this name for."""
+"""Folder name → split, as in Hugging Face's imagefolder."""
 _EXPECTED = "a metadata.csv or metadata.jsonl with the column file_name, in it or in train/, validation/ and test/"
 
 
 def metadata_file(folder: Path) -> Path | None:
-    """The metadata file of a folder; None without one.
+    """Return the path of a folder's metadata file; None if there is none.
 
     Raises:
         DataError: there are two.
@@ -46,40 +46,41 @@ def metadata_file(folder: Path) -> Path | None:
 
 
 def has_metadata(location: Path) -> bool:
-    """Whether a data set is laid out so: a metadata file at its root or in a set's folder names files.
+    """Return whether a metadata file at the root or in a split's folder has the column `file_name`.
 
-    A metadata.csv that does not is somebody's notes.
+    A metadata.csv without that column is ignored, because it may hold other data.
     """
     folders = [location, *(folder for folder, _ in _split_folders(location))]
-    return any(_names_files(path) for path in map(metadata_file, folders) if path is not None)
+    return any(_has_file_names(path) for path in map(metadata_file, folders) if path is not None)
 
 
 def metadata_samples(settings: DataSettings) -> "pd.DataFrame":
-    """The table of a data set whose metadata files name images and labels.
+    """Read a data set whose images and labels are listed in metadata files.
 
-    `file_name` is a path from the metadata file's folder. One file for each of train/, validation/ and test/, or one at
-    the root: there `--split-column`, else the first folder of `file_name`, tells the set, where it is called so. Labels
-    are text: `3` is the class called 3. A test set without labels is one to predict.
+    `file_name` is a path relative to the metadata file's folder. There is one file for each of train/, validation/ and
+    test/, or one at the root. At the root, the split comes from `--split-column`, else from the first folder of
+    `file_name` if that has the name of a split. Labels are text: `3` is the class named 3. A test set may be without
+    labels.
 
     Raises:
-        DataError: a file or column is missing, an image is missing or there twice, or a label is empty.
+        DataError: a file or column is missing, an image is missing or listed twice, or a label is empty.
     """
     import pandas as pd
 
     root = existing_folder(settings.data_location, "--data-location", _EXPECTED)
-    own = metadata_file(root)
-    if own is not None:
-        tables = [_read(own, settings, root, None)]
+    root_file = metadata_file(root)
+    if root_file is not None:
+        tables = [_read_metadata(root_file, settings, root, None)]
     else:
-        parts = [(folder, split, metadata_file(folder)) for folder, split in _split_folders(root)]
-        tables = [_read(path, settings, root, split) for _, split, path in parts if path is not None]
+        sets = [(folder, split, metadata_file(folder)) for folder, split in _split_folders(root)]
+        tables = [_read_metadata(path, settings, root, split) for _, split, path in sets if path is not None]
         if not tables:
             raise DataError(f"{root}: no metadata file", expected=_EXPECTED)
-        if bare := [folder for folder, split, path in parts if path is None and _counts(split, settings)]:
+        if missing := [folder for folder, split, path in sets if path is None and _is_used(split, settings)]:
             raise DataError(
-                f"{bare[0]}: no metadata file in it",
+                f"{missing[0]}: no metadata file in it",
                 expected=f"{' or '.join(METADATA_NAMES)} with the column {FILE_NAME}, as in the other sets",
-                next_step="add it; test images without labels can be named with --test-location",
+                next_step="add the file; for test images without labels, set --test-location",
             )
     samples = pd.concat(tables, ignore_index=True)
     if settings.test_location is not None:
@@ -89,17 +90,17 @@ def metadata_samples(settings: DataSettings) -> "pd.DataFrame":
 
 
 def metadata_test_samples(folder: Path, settings: DataSettings) -> "pd.DataFrame":
-    """The test images that the metadata file of another folder names, labelled where it has labels.
+    """Read the test images that the metadata file of another folder lists, with labels if it has any.
 
     Raises:
         DataError: as `metadata_samples`.
     """
     path = metadata_file(folder)
     assert path is not None, folder
-    return _read(path, settings, settings.root, "test").sort_values("image", ignore_index=True)
+    return _read_metadata(path, settings, settings.root, "test").sort_values("image", ignore_index=True)
 
 
-def _counts(split: str, settings: DataSettings) -> bool:
+def _is_used(split: str, settings: DataSettings) -> bool:
     return split != "test" or settings.test_location is None
 
 
@@ -108,35 +109,33 @@ def _split_folders(location: Path) -> Iterator[tuple[Path, str]]:
         yield from ((path, _SPLITS[path.name]) for path in FolderListing(location).folders if path.name in _SPLITS)
 
 
-def _names_files(path: Path) -> bool:
+def _has_file_names(path: Path) -> bool:
     try:
-        return FILE_NAME in _table(path)
+        return FILE_NAME in _load_table(path)
     except DataError:
         if path.suffix == ".csv":
             return False
-        raise  # Nobody else writes files of that name.
+        raise  # No other program writes a metadata.jsonl.
 
 
-def _table(path: Path) -> "pd.DataFrame":
-    """A metadata file with every cell as text."""
+def _load_table(path: Path) -> "pd.DataFrame":
+    """Return a metadata file with every cell as text; None becomes ""."""
     import pandas as pd
 
     if path.suffix == ".csv":
         return read_table(path)
-    records = [{name: _text(value) for name, value in record.items()} for record in read_records(path)]
+    records = [
+        {name: "" if value is None else str(value) for name, value in record.items()} for record in read_records(path)
+    ]
     return pd.DataFrame(records, dtype=str).fillna("")
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-def _read(path: Path, settings: DataSettings, root: Path, split: str | None) -> "pd.DataFrame":
-    """The rows of a metadata file; `split` is that of its folder, None at the root."""
+def _read_metadata(path: Path, settings: DataSettings, root: Path, split: str | None) -> "pd.DataFrame":
+    """Return the rows of a metadata file; `split` is that of its folder, or None for the file at the root."""
     import pandas as pd
 
-    table = _table(path)
-    # The default of the flag is the name that other tables have.
+    table = _load_table(path)
+    # The flag's default is the usual column of other tables.
     name = FILE_NAME if settings.image_column == "image" else settings.image_column
     ids = table_column(table, name, path, "--image-column")
     check_unique_ids(ids, path)
@@ -145,7 +144,7 @@ def _read(path: Path, settings: DataSettings, root: Path, split: str | None) -> 
     elif settings.split_column is not None:
         splits = canonical_splits(table_column(table, settings.split_column, path, "--split-column"))
     else:
-        splits = [_SPLITS.get(each.removeprefix("./").partition("/")[0], "") for each in ids]
+        splits = [_SPLITS.get(image.removeprefix("./").partition("/")[0], "") for image in ids]
     if settings.label_column in table or set(splits) != {"test"}:
         labels = table_column(table, settings.label_column, path, "--label-column")
     else:

@@ -1,7 +1,6 @@
-"""Descriptions of layouts: which fields an image's path or a table's row has, and how they make its label and group.
+"""Schemas of layouts: the fields in image paths or table rows, and the factors and the group that they determine.
 
-`profile.yaml` beside this file is one; any other is a YAML file of the user's own.
-"""
+A schema is a YAML file: `profile.yaml` beside this file, or the user's own. Images are read in `factor_layout.py`."""
 
 import re
 from collections import Counter
@@ -15,38 +14,38 @@ from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor
 from soups.files.yaml_text import parse_with_lines, to_plain_value
 
-ENDINGS = (".yaml", ".yml")
+SCHEMA_ENDINGS = (".yaml", ".yml")
 RESERVED_COLUMNS = ("image", "label", "group", "split", "label_before", "corrected_by", "source")
-"""Columns of the samples table that no factor can be called."""
+"""Columns of the samples table; no factor may have one of these names."""
 
 BUILTIN = {"profile": Path(__file__).parent / "profile.yaml"}
-"""Name → file of the descriptions that come with the package."""
+"""Layout name → schema file, for schemas in the package."""
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
 class FactorSchema(BaseModel):
-    """How a field of the path or row becomes a level of a factor."""
+    """A factor: the field that determines it, and the level of each value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     field: str
-    """The field that tells the level."""
+    """The field that determines the level."""
     levels: tuple[str, ...] | dict[str, tuple[str, ...]]
-    """The levels in order; or for each level the values of the field that mean it."""
+    """The levels in order, if they are values of the field; or level → values of the field."""
     bands: tuple[float, ...] | None = None
-    """Of a number: the greatest value of each level but the last."""
+    """Upper limit, inclusive, of each level except the last, for a numeric field."""
 
     @model_validator(mode="after")
     def _bands_fit(self) -> "FactorSchema":
         if self.bands is None:
             return self
         if isinstance(self.levels, dict):
-            raise ValueError("bands: the levels are a list then, one for each band")
+            raise ValueError("bands: levels must be a list with one level for each band")
         if len(self.bands) != len(self.levels) - 1:
-            raise ValueError(f"bands: {len(self.levels)} levels need {len(self.levels) - 1} upper ends")
+            raise ValueError(f"bands: {len(self.levels)} levels need {len(self.levels) - 1} upper limits")
         if list(self.bands) != sorted(set(self.bands)):
-            raise ValueError(f"bands: upper ends that rise, found {', '.join(f'{end:g}' for end in self.bands)}")
+            raise ValueError(f"bands: ascending upper limits, found {', '.join(f'{limit:g}' for limit in self.bands)}")
         return self
 
     @property
@@ -56,74 +55,74 @@ class FactorSchema(BaseModel):
 
     @cached_property
     def level_of_value(self) -> dict[str, str]:
-        """Value of the field → level, where it is no number."""
+        """Value of the field → level, for a field that is not numeric."""
         if isinstance(self.levels, dict):
             return {value: level for level, values in self.levels.items() for value in values}
         return {level: level for level in self.levels}
 
     def level(self, value: str) -> str | None:
-        """The level that a value of the field means; None where it means none."""
+        """Return the level of a value of the field; None if it has no level."""
         if self.bands is None:
             return self.level_of_value.get(value)
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
             return None
-        return self.names[sum(float(value) > end for end in self.bands)]
+        return self.names[sum(float(value) > limit for limit in self.bands)]
 
     @property
-    def expected(self) -> str:
-        """What values there may be, in words."""
+    def expected_values(self) -> str:
+        """Description of the valid values, for messages."""
         return "a number" if self.bands is not None else f"one of {', '.join(self.level_of_value)}"
 
 
 class LayoutSchema(BaseModel):
-    """A layout: what the names of the images, or the rows of a table, say of them."""
+    """The schema of a layout: folder of the images, fields of their paths or table rows, and the label's factors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: str | None = None
-    """The folder of the images, below the data location or below `train/` there; None: the data location itself."""
+    """Folder of the images in the data location or in `train/` there; None: the data location itself."""
     path: str | None = None
-    """Pattern of an image's path below that folder, without its ending; `{field}` stands for a field."""
+    """Pattern of an image's path relative to that folder, without file extension; `{field}` marks a field."""
     table: str | None = None
-    """Instead of `path`: a CSV in the data location, whose columns are the fields."""
+    """CSV in the data location whose columns are the fields; an alternative to `path`."""
     image: str = "image"
-    """With `table`: the column that names the image."""
+    """Column of `table` with the image's path or file name."""
     group: str | None = None
-    """The field that names the person, writer or scene; None: each image is its own group."""
+    """Field that identifies the person, writer or scene; None: each image is a group by itself."""
     complete: str | None = None
-    """A field of the file's name of which every folder has each value once."""
+    """Field of the file name; every folder must have exactly one image for each of its values."""
     test: str | None = None
-    """Folder of the test set: beside `train/`, or beside the images."""
+    """Folder of the test set, beside `train/` or beside the folder of the images."""
     factors: dict[str, FactorSchema] = Field(min_length=1)
-    """In the order of the class names."""
+    """Factors in their order in class names."""
 
     @model_validator(mode="after")
     def _fields_exist(self) -> "LayoutSchema":
         if (self.path is None) == (self.table is None):
-            raise ValueError("either `path` (a pattern) or `table` (a CSV) tells the fields")
+            raise ValueError("either `path` (a pattern) or `table` (a CSV)")
         if self.path is None:
             if self.complete is not None:
-                raise ValueError("complete: only a `path` has folders that could be incomplete")
+                raise ValueError("complete: no such entry with `table`, only with `path`")
             return self
         fields = _FIELD.findall(self.path)
-        if doubled := [name for name, times in Counter(fields).items() if times > 1]:
-            raise ValueError(f"path: the field {doubled[0]} is there twice")
+        if repeated := [name for name, times in Counter(fields).items() if times > 1]:
+            raise ValueError(f"path: each field once, found {repeated[0]} twice")
         if any(not part or part in (".", "..") for part in self.path.split("/")):
-            raise ValueError("path: names of folders and of the file, with / between them")
-        wanted = [self.group, self.complete, *(factor.field for factor in self.factors.values())]
-        if missing := [name for name in wanted if name is not None and name not in fields]:
-            raise ValueError(f"{missing[0]!r} is no field of the path {self.path}")
+            raise ValueError("path: names of folders and of the file, separated by /")
+        used = [self.group, self.complete, *(factor.field for factor in self.factors.values())]
+        if missing := [name for name in used if name is not None and name not in fields]:
+            raise ValueError(f"{missing[0]!r} to be a field of the path {self.path}")
         if self.complete is not None and self.complete not in _FIELD.findall(self.parts[-1]):
-            raise ValueError(f"complete: {self.complete} is no field of the file's name, {self.parts[-1]}")
+            raise ValueError(f"complete: {self.complete} to be a field of the file name, {self.parts[-1]}")
         if self.complete is not None and not self.values_of(self.complete):
-            raise ValueError(f"complete: no factor lists the values of {self.complete}")
+            raise ValueError(f"complete: a factor that lists the values of {self.complete}")
         return self
 
     @model_validator(mode="after")
     def _factors_have_names(self) -> "LayoutSchema":
         for name in self.factors:
             if name in RESERVED_COLUMNS:
-                raise ValueError(f"factors: none can be called {name}")
+                raise ValueError(f"factors: another name than {name}, which is a column of the samples table")
         try:
             _ = self.label_factors
         except DataError as error:
@@ -132,44 +131,46 @@ class LayoutSchema(BaseModel):
 
     @property
     def parts(self) -> list[str]:
-        """The patterns of the folders, and of the file."""
+        """The patterns of the folders, then of the file name."""
         return (self.path or "").split("/")
 
     @cached_property
     def expressions(self) -> list[re.Pattern[str]]:
         """A regular expression for each of `parts`, whose named groups are the fields.
 
-        A field ends where what follows it in the pattern begins for the first time; the last field of a part takes all.
+        A field ends at the first occurrence of the text after it in the pattern; without such text it takes the rest.
         """
-        return [_expression(part) for part in self.parts]
+        return [_compile_part(part) for part in self.parts]
 
     @property
     def label_factors(self) -> tuple[Factor, ...]:
-        """The factors of the label."""
+        """The label's factors with their levels."""
         return tuple(Factor(name, factor.names) for name, factor in self.factors.items())
 
     @property
-    def banded(self) -> list[str]:
-        """The factors that are bands of a number."""
+    def banded_factors(self) -> list[str]:
+        """Names of the factors with bands."""
         return [name for name, factor in self.factors.items() if factor.bands is not None]
 
     def values_of(self, field: str) -> tuple[str, ...]:
-        """The values of a field that mean a level of some factor, in their order."""
+        """Return the values of a field that have a level of some factor, in schema order."""
         found = [f.level_of_value for f in self.factors.values() if f.field == field and f.bands is None]
         return tuple(dict.fromkeys(value for values in found for value in values))
 
     def with_bands(self, bands: tuple[int, ...] | None) -> "LayoutSchema":
-        """The description with other upper ends for its banded factor.
+        """Return the schema with other upper limits for its banded factor.
 
         Raises:
-            UsageError: there is no such factor, or the upper ends do not fit its levels.
+            UsageError: there is not exactly one banded factor, or the limits do not fit its levels.
         """
         if bands is None:
             return self
-        if len(self.banded) != 1:
-            found = f"banded factors: {', '.join(self.banded) or 'none'}"
-            raise UsageError("--age-bands: not for this layout", expected="one factor with bands", found=found)
-        name = self.banded[0]
+        if len(self.banded_factors) != 1:
+            found = f"banded factors: {', '.join(self.banded_factors) or 'none'}"
+            raise UsageError(
+                "--age-bands: not available for this layout", expected="one factor with bands", found=found
+            )
+        name = self.banded_factors[0]
         changed = {**self.factors[name].model_dump(), "bands": bands}
         try:
             factor = FactorSchema.model_validate(changed)
@@ -182,7 +183,8 @@ class LayoutSchema(BaseModel):
         return self.model_copy(update={"factors": {**self.factors, name: factor}})
 
 
-def _expression(part: str) -> re.Pattern[str]:
+def _compile_part(part: str) -> re.Pattern[str]:
+    """Return the regular expression of one folder or file name pattern."""
     pieces = _FIELD.split(part)  # Literal, field, literal, field, …, literal.
     text = re.escape(pieces[0])
     for field, literal in zip(pieces[1::2], pieces[2::2], strict=True):
@@ -192,19 +194,19 @@ def _expression(part: str) -> re.Pattern[str]:
 
 
 def is_schema(layout: str) -> bool:
-    """Whether a layout is told by a description."""
-    return layout.endswith(ENDINGS) or layout in BUILTIN
+    """Return whether a layout is defined by a schema: a built-in one or a YAML file."""
+    return layout.endswith(SCHEMA_ENDINGS) or layout in BUILTIN
 
 
 def read_schema(layout: str, bands: tuple[int, ...] | None = None) -> LayoutSchema:
-    """The description of a layout.
+    """Read the schema of a layout.
 
     Args:
         layout: a key of `BUILTIN`, or the path of a YAML file.
-        bands: upper ends of its banded factor, instead of those in the file.
+        bands: upper limits of its banded factor, in place of those in the file.
 
     Raises:
-        UsageError: there is no such file, or it describes no layout; or bands that do not fit.
+        UsageError: the file does not exist or is not a schema, or the bands do not fit.
     """
     path = BUILTIN.get(layout, Path(layout))
     document = parse_with_lines(path, f"the file of --layout {layout}")

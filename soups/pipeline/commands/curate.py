@@ -169,7 +169,7 @@ def _write(
     ]
     intro = [
         f"{len(rows)} of the {len(files)} images of {pool.name}, the most like an image of {place.name} first.",
-        f"{picked.left_out} that would have come before the last one are left out as nearly the same as another.",
+        f"{picked.skipped_duplicates} more similar than the last one were skipped as near duplicates of another.",
     ]
     if labels is not None:
         counts = ", ".join(f"{count} {label}" for label, count in table["label"].value_counts().sort_index().items())

@@ -10,7 +10,7 @@ from soups.cli import flags as cli
 from soups.core.errors import UsageError
 from soups.core.labels import LabelSpace
 from soups.data.samples import evaluation_sets, set_rows
-from soups.ensembles.disagreement import disagreement_by_factor, divergence, votes_text
+from soups.ensembles.disagreement import disagreement_by_factor, format_votes, jensen_shannon_divergence
 from soups.files.atomic import write_table
 from soups.files.prediction_tables import read_predictions
 from soups.pipeline.run.images import image_paths
@@ -87,7 +87,7 @@ def _of_models(given: cli.ParsedSettings[DisagreementSettings]) -> MemberVotes:
         space,
         rows["image"].tolist(),
         context.labels(settings.on, space),
-        divergence(tables),
+        jensen_shannon_divergence(tables),
         lambda row: thumbnail(files[row]),
         run,
     )
@@ -120,7 +120,7 @@ def _write(votes: MemberVotes, path: Path, most: int) -> None:
     columns: dict[str, list[object]] = {"image": [votes.images[row] for row in order]}
     for of, values in entropies.items():
         columns["divided" if of == "class" else f"divided_{of}"] = [round(float(values[row]), 6) for row in order]
-    columns["votes"] = [votes_text(votes.codes[:, row], names) for row in order]
+    columns["votes"] = [format_votes(votes.codes[:, row], names) for row in order]
     if (votes.labels >= 0).all():
         columns["truth"] = [names[votes.labels[row]] for row in order]
     for member, codes in zip(votes.members, votes.codes, strict=True):
@@ -156,7 +156,7 @@ def _section(votes: MemberVotes, of: str, entropy: np.ndarray, most: int) -> Sec
             votes.images[row],
             votes.pixels(row) if votes.pixels is not None else None,
             first=f"is {part.names[owner[votes.labels[row]]]}" if votes.labels[row] >= 0 else "",
-            second=votes_text(owner[votes.codes[:, row]], part.names),
+            second=format_votes(owner[votes.codes[:, row]], part.names),
             note=f"divided {entropy[row]:.2f}",
         )
         for row in rows[:most]

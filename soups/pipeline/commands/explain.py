@@ -196,7 +196,7 @@ def _ingredient_maps(
     """An ingredient's maps for the class that the soup's first map of each case is of."""
     maps = [map for map in own if map.role != "truth"]
     cases, labels = [map.case for map in maps], np.array([map.label for map in maps])
-    images, batch = shown.images.part([case.row for case in cases]), context.evaluation.eval_batch_size
+    images, batch = shown.images.subset([case.row for case in cases]), context.evaluation.eval_batch_size
     logits = compute_logits(model.classifier, images, model.card.preprocessing, context.runtime, batch)
     chances = probabilities(logits[:, model.order])[np.arange(len(cases)), labels]
     parts = zip(cases, labels, chances, _heats(model, shown, cases, labels, told), strict=True)

@@ -13,7 +13,7 @@ from soups.core.labels import LabelSpace
 from soups.data.layouts.layouts import separate_test_samples
 from soups.data.layouts.schema import is_schema
 from soups.data.samples import project_labels, set_rows
-from soups.data.submission import SubmissionTable, fill_listing, fill_template, find_template, read_truth
+from soups.data.submission import SubmissionTable, find_template, read_truth, table_from_listing, table_from_template
 from soups.ensembles import vote_tables
 from soups.files.table_writers import require_writer, write_pages
 from soups.pipeline.run.prediction_space import space_of_tables
@@ -94,7 +94,7 @@ def _write(
         for shard in shards:
             result = ensemble.count(shard, SET)
             right += int(np.count_nonzero(result.argmax(axis=1) == truth[shard.rows])) if len(truth) else 0
-            yield sheet.condensed(result, ensemble.space)
+            yield sheet.compact(result, ensemble.space)
 
     blocks: Iterable[np.ndarray] = counted()
     if sheet.order is not None:
@@ -147,13 +147,13 @@ def _sheet(settings: InferenceSettings, run: Run, images: list[str]) -> Submissi
     """In the columns and order of a template; else of the CSV that names the test images, else as they come."""
     template = _template(settings, run)
     if template is not None:
-        sheet = fill_template(template, images)
+        sheet = table_from_template(template, images)
         logger.info("in the columns and order of %s", template)
         return sheet
     data = run.recorded.data
     location = Path(data.test_location or "")
     if location.is_file():
-        return fill_listing(location, images, data, settings.probabilities)
+        return table_from_listing(location, images, data, settings.probabilities)
     return SubmissionTable(images, all_probabilities=settings.probabilities)
 
 

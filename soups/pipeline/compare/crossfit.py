@@ -182,7 +182,7 @@ class _Half:
         whole = self.context.set("val", self.card)
         part = replace(
             whole,
-            images=MemoryCachedImages(whole.images.part(rows)),
+            images=MemoryCachedImages(whole.images.subset(rows)),
             labels=whole.labels[rows],
             groups=whole.groups[rows],
             paths=tuple(whole.paths[row] for row in rows),
@@ -208,6 +208,6 @@ class _Half:
             return self._select_rows(soup.ingredients[0], rows)
         context, classifier = self.context, judge.classifier
         classifier.load_state_dict(judge.settled(soup.state), strict=True)
-        images = context.set("val", self.card).images.part(rows)
+        images = context.set("val", self.card).images.subset(rows)
         size = context.evaluation.eval_batch_size
         return probabilities(compute_logits(classifier, images, self.card.preprocessing, context.runtime, size))

@@ -10,7 +10,7 @@ from soups.checkpoints.checkpoint import Card, write_checkpoint
 from soups.cli import flags as cli
 from soups.core.errors import UsageError
 from soups.data.augment.augment import augmented_preprocessing
-from soups.data.duplicates import find_duplicates, format_counts, refuse_leaks
+from soups.data.duplicates import check_leaks, find_duplicates, format_counts
 from soups.files.atomic import hold_lock, write_table
 from soups.pipeline.run.images import prepare_images
 from soups.pipeline.run.run import Run, check_recorded, existing_run, latest_run, remove_leftovers
@@ -128,7 +128,7 @@ def find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
         logger.warning(message, f"{len(samples):,}")
     found = find_duplicates(samples, data.root, run.image_cache, near == "on" or (near == "auto" and not many))
     if not data.allow_duplicates:
-        refuse_leaks(found)
+        check_leaks(found)
     return found
 
 

@@ -234,11 +234,11 @@ def test_files_that_are_no_transform(tmp_path: Path) -> None:
         read_transform(path)
     for text, words in [
         ("a: [", "not readable YAML"),
-        ("a: b", "no transform of albumentations"),
-        ("- 1", "no transform of albumentations"),
-        ("transform: {__class_fullname__: os.system, p: 1}", "no transform 'os.system'"),
+        ("a: b", "not a transform of albumentations"),
+        ("- 1", "not a transform of albumentations"),
+        ("transform: {__class_fullname__: os.system, p: 1}", "unknown transform 'os.system'"),
         ("transform: {__class_fullname__: HorizontalFlip, p: 1, often: 3}", r"'often' are not valid"),
-        ("transform: {__class_fullname__: HorizontalFlip, p: x}", "no transform of albumentations"),
+        ("transform: {__class_fullname__: HorizontalFlip, p: x}", "not a transform of albumentations"),
     ]:
         path.write_text(text)
         with pytest.raises(UsageError, match=words) as raised:
@@ -253,6 +253,6 @@ def test_transforms_that_give_no_picture_or_take_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"images of 18 × 18 pixels(?s:.*)320(?s:.*)--cache-size"):
         build_augmentation(PREPROCESSING, large)(noise(18, 18), 1)
     floats = read_transform(saved(tmp_path / "floats.yaml", albumentations.Normalize(p=1)))
-    with pytest.raises(UsageError, match=r"does not give a picture(?s:.*)float32(?s:.*)leave Normalize"):
+    with pytest.raises(UsageError, match=r"does not return a picture(?s:.*)float32(?s:.*)remove Normalize"):
         build_augmentation(PREPROCESSING, floats)(noise(18, 18), 1)
     assert Transform(large) == Transform(large)

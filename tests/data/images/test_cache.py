@@ -147,7 +147,7 @@ def test_no_room_on_the_disk(
     monkeypatch.setattr(module, "_SPARE_BYTES", 2**60)
     images = open_images(paths, GEOMETRY, "auto", folder)
     assert not images.cached and np.array_equal(images[3], resize_and_crop(decode(paths[3]), GEOMETRY))
-    assert "without the image cache" in caplog.text and "no room for the image cache" in caplog.text
+    assert "no image cache, so" in caplog.text and "not enough disk space for the image cache" in caplog.text
     with pytest.raises(EnvironmentFailure, match=r"no room(.|\n)*MiB free(.|\n)*--cache off"):
         open_images(paths, GEOMETRY, "on", folder)
 
@@ -293,7 +293,7 @@ def test_images_alone_decode_on_demand(paths: list[Path]) -> None:
 @pytest.mark.parametrize("cache", ["on", "off"])
 def test_a_part_reads_the_same_pixels(paths: list[Path], folder: Path, cache: str) -> None:
     images = open_images([*paths, paths[3]], GEOMETRY, cache, folder)
-    part = images.part([12, 5, 0])
+    part = images.subset([12, 5, 0])
     assert part.cached is images.cached and part.paths == [paths[3], paths[5], paths[0]]
     assert np.array_equal(part.take([0, 1, 2]), images.take([3, 5, 0]))
     assert np.array_equal(part[1], images[5])

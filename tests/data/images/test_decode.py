@@ -194,7 +194,7 @@ BROKEN: list[tuple[Callable[[Path], Path], str]] = [
     (lambda path: truncated(path, "TIFF"), "damaged|not an image"),
     (bomb, "more pixels than is safe"),
     (text, "not an image"),
-    (empty, "an empty file"),
+    (empty, "the file is empty"),
     (pipe, "a pipe or device, not a file"),
     (folder, "a folder, not a file"),
     (postscript, "not an image"),

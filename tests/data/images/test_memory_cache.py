@@ -27,8 +27,8 @@ def test_held_images_are_the_same_and_decoded_once(
     images = open_images(paths, evaluation_geometry(PREPROCESSING), mode, tmp_path / "cache")
     expected = images.take([3, 1, 0, 4, 2])
     read: list[Path] = []
-    prepare = cache._prepare
-    monkeypatch.setattr(cache, "_prepare", lambda geometry, path: read.append(path) or prepare(geometry, path))
+    prepare = cache._read_image
+    monkeypatch.setattr(cache, "_read_image", lambda geometry, path: read.append(path) or prepare(geometry, path))
     held = MemoryCachedImages(images, limit)
     for _ in range(2):
         assert np.array_equal(held.take([3, 1, 0, 4, 2]), expected)

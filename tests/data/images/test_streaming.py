@@ -28,7 +28,7 @@ def test_pixels_are_those_of_the_cache(paths: list[Path], tmp_path: Path) -> Non
     assert len(streamed) == 8 and not streamed.cached
     assert np.array_equal(streamed.take([7, 0, 3]), cached.take([7, 0, 3]))
     assert np.array_equal(streamed.take(range(8)), cached.take(range(8)))
-    assert np.array_equal(streamed.part([6, 2]).take([0, 1]), cached.take([6, 2]))
+    assert np.array_equal(streamed.subset([6, 2]).take([0, 1]), cached.take([6, 2]))
 
 
 def test_all_that_cannot_be_read_are_told(paths: list[Path]) -> None:
@@ -37,6 +37,6 @@ def test_all_that_cannot_be_read_are_told(paths: list[Path]) -> None:
     streamed = StreamedImages(paths, GEOMETRY)
     assert len(streamed.take([0, 2])) == 2
     with pytest.raises(
-        DataError, match=r"2 images cannot be read:(.|\n)*1\.png: an empty file(.|\n)*6\.png: not an image"
+        DataError, match=r"2 images cannot be read:(.|\n)*1\.png: the file is empty(.|\n)*6\.png: not an image"
     ):
         streamed.take([0, 1, 2])

@@ -40,7 +40,7 @@ def test_one_folder_is_what_it_always_was() -> None:
     assert DataSettings().root == Path() and DataSettings().locations == ()
     both = DataSettings.model_validate({"data_location": ["a", "b"]})
     assert DataSettings.model_validate(both.model_dump(mode="json")) == both
-    with pytest.raises(ValueError, match="expected a folder, or several"):
+    with pytest.raises(ValueError, match="expected one folder or several"):
         DataSettings.model_validate({"data_location": []})
 
 
@@ -127,5 +127,5 @@ def test_folders_that_do_not_go_together(two: tuple[Path, Path], tmp_path: Path)
     ):
         join(two[0], tmp_path / "three")
     touch(two[0], "test/zebra/1.png")
-    with pytest.raises(DataError, match=r"one/test: classes that train lacks: zebra\n.*some of fake, odd, real"):
+    with pytest.raises(DataError, match=r"one/test: classes without training images: zebra\n.*some of fake, odd, real"):
         join(*two)

@@ -53,13 +53,15 @@ def test_hidden_files_and_unknown_names_are_counted_in_one_notice(
     (images / PEOPLE[1] / "more").mkdir()
     with caplog.at_level(logging.INFO, logger="soups"):
         assert len(table(tmp_path)) == 28
-    assert [record.message for record in caplog.records] == [f"{images}: 7 hidden files and unknown names are left out"]
+    assert [record.message for record in caplog.records] == [
+        f"{images}: skipped 7 hidden files and names that do not match the layout"
+    ]
 
 
 @pytest.mark.parametrize(
     ("person", "words"),
     [
-        ("000009_female_45", r"000009_female_45: is not named \{person\}_\{gender\}_\{race\}_\{age\}"),
+        ("000009_female_45", r"000009_female_45: the name does not match \{person\}_\{gender\}_\{race\}_\{age\}"),
         ("000009_female_Asian_old", r"000009_female_Asian_old: age is 'old', expected a number"),
         ("000009_woman_Asian_45", r"000009_woman_Asian_45: gender is 'woman', expected one of male, female"),
     ],
@@ -86,7 +88,7 @@ def test_a_missing_photo_is_named_or_gone_without(tmp_path: Path, caplog: pytest
     with pytest.raises(DataError, match=r"000003_male_Black_60: no image mask4, normal"):
         table(tmp_path)
     assert len(table(tmp_path, skip_bad_images=True)) == 26
-    assert "goes on without 2 images that are missing" in caplog.text
+    assert "continuing without 2 missing images" in caplog.text
 
 
 def test_two_files_for_one_photo_are_named(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_no_people_at_all(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images in it"):
         table(tmp_path)
     (tmp_path / "images").rmdir()
-    with pytest.raises(DataError, match="no folder of images as the layout profile has it"):
+    with pytest.raises(DataError, match="no folder of images in the layout profile"):
         table(tmp_path)
 
 
@@ -170,7 +172,7 @@ def test_targets_that_are_none(tmp_path: Path) -> None:
     make_people(tmp_path / "images")
     with pytest.raises(UsageError, match=r"unknown factor 'agee'(?s:.*)did you mean 'age'"):
         make_samples(DataSettings(data_location=str(tmp_path), target="agee"))
-    with pytest.raises(ValueError, match="names of factors with commas"):
+    with pytest.raises(ValueError, match="factor names separated by commas"):
         DataSettings(target="age,age")
     for label in "ab":
         (tmp_path / "plain" / label).mkdir(parents=True)

@@ -82,8 +82,8 @@ def test_litter_is_passed_over_and_other_files_are_counted(tmp_path: Path, caplo
     touch(tmp_path, "a/notes.txt", "b/x/list.csv", "b/._2.png", ".git/a.png", "stray.png")
     with caplog.at_level("INFO"):
         assert [row[0] for row in folder(tmp_path)] == ["a/1.png", "b/2.png"]
-    assert "2 files that are no images by their ending" in caplog.text
-    assert "1 images outside class folders are left out" in caplog.text
+    assert "skipped 2 files without the extension of an image" in caplog.text
+    assert "skipped 1 images outside class folders" in caplog.text
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_name_that_no_table_can_hold_is_refused(tmp_path: Path) -> None:
             (tmp_path / "b" / name).touch()
         except (OSError, UnicodeEncodeError):
             pytest.skip("this file system takes no such names")
-        with pytest.raises(DataError, match=r"b: the name .* cannot stand in a table(.|\n)*UTF-8"):
+        with pytest.raises(DataError, match=r"b: the name .* cannot be written into a table(.|\n)*UTF-8"):
             folder(tmp_path)
         (tmp_path / "b" / name).unlink()
 
@@ -117,12 +117,12 @@ WRONG_FOLDERS: list[tuple[list[str], str]] = [
     (["1.png", "2.png"], r"no class folders in it(.|\n)*2 images outside(.|\n)*--layout csv"),
     (["train/1.png"], r"train: no class folders in it"),
     (["train/a/1.png", "train/b/readme.txt", "train/c/x/.hidden"], r"train: class folders without images: b, c"),
-    (["train/a/1.png", "train/b/1.png", "val/c/1.png"], r"val: classes that train lacks: c(.|\n)*some of a, b"),
-    (["train/a/1.png", "train/b/1.png", "test/c/1.png"], r"test: classes that train lacks: c"),
+    (["train/a/1.png", "train/b/1.png", "val/c/1.png"], r"val: classes without training images: c(.|\n)*some of a, b"),
+    (["train/a/1.png", "train/b/1.png", "test/c/1.png"], r"test: classes without training images: c"),
     (["train/a/1.png", "train/b/1.png", "test/a/x.txt"], r"test: class folders without images: a"),
-    (["train/a/1.png", "train/b/1.png", "shifts/fog/c/1.png"], r"shifts/fog: classes that train lacks: c"),
+    (["train/a/1.png", "train/b/1.png", "shifts/fog/c/1.png"], r"shifts/fog: classes without training images: c"),
     (["train/a/1.png", "train/b/1.png", "shifts/fog/1.png"], r"shifts/fog: no class folders"),
-    (["train/a/1.png", "train/b/1.png", "shifts/val/a/1.png"], r"cannot be called val"),
+    (["train/a/1.png", "train/b/1.png", "shifts/val/a/1.png"], r"cannot be named val"),
     (["train/a/1.png", "train/b/1.png", "test/1.png", "test/a/1.png"], r"test: 1 images beside folders \(a\)"),
     (["train/a/1.png", "train/b/1.png", "test/info.csv"], r"test: no images in it"),
 ]
@@ -140,7 +140,7 @@ def test_missing_folder_names_the_layout(tmp_path: Path) -> None:
         folder(tmp_path / "nowhere")
     with pytest.raises(DataError, match="is not a folder"):
         folder(touch(tmp_path, "file.png") / "file.png")
-    with pytest.raises(UsageError, match="--data-location is not given"):
+    with pytest.raises(UsageError, match="--data-location is not set"):
         folder_samples(DataSettings())
 
 
@@ -173,7 +173,7 @@ def test_a_csv_names_test_images(tmp_path: Path) -> None:
     expected = [("../eval/8.png", "a", "test"), ("../eval/x/7.png", "b", "test")]
     assert outside(tmp_path / "data", tmp_path / "eval" / "list.csv") == expected
     (tmp_path / "eval" / "list.csv").write_text("image,label\n8,a\n7.png,zebra\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"list\.csv: classes that train lacks: zebra"):
+    with pytest.raises(DataError, match=r"list\.csv: classes without training images: zebra"):
         outside(tmp_path / "data", tmp_path / "eval" / "list.csv")
 
 
@@ -214,7 +214,7 @@ def test_train_without_val_is_still_to_be_split(tmp_path: Path) -> None:
 def test_a_path_that_stands_wins_over_a_search(tmp_path: Path) -> None:
     touch(tmp_path, "1.png", "other/1.png", "other/2.png", "more/2.png")
     assert csv(tmp_path, "image,label\n1.png,a\n")[0][0] == "1.png"
-    with pytest.raises(DataError, match=r"labels.csv, row 2: '2' could be 2 images(.|\n)*more/2.png, .*other/2.png"):
+    with pytest.raises(DataError, match=r"labels.csv, row 2: '2' matches 2 images(.|\n)*more/2.png, .*other/2.png"):
         csv(tmp_path, "image,label\n2,a\n")
 
 
@@ -243,7 +243,7 @@ def test_where_the_table_of_labels_lies(tmp_path: Path) -> None:
         csv_samples(settings)
     for name in ("data/train.csv", "data/labels.csv", "mine.csv"):
         (tmp_path / name).write_text("image,label\n1,a\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"two tables"):
+    with pytest.raises(DataError, match=r"two possible tables"):
         csv_samples(settings)
     for labels in ("train.csv", str(tmp_path / "mine.csv")):
         assert len(csv_samples(settings.model_copy(update={"labels": labels}))) == 1

@@ -37,7 +37,7 @@ def test_other_layouts_are_told_by_what_is_there(tmp_path: Path) -> None:
     assert resolve_locations(DataSettings(data_location=str(tmp_path / "nowhere"))).layout == "folder"
     make_people(tmp_path / "images")
     assert resolve_locations(DataSettings(data_location=str(tmp_path), layout="folder")).layout == "folder"
-    with pytest.raises(UsageError, match="--age-bands: not for this layout"):
+    with pytest.raises(UsageError, match="--age-bands: not available for this layout"):
         resolve_locations(DataSettings(data_location=str(tmp_path), layout="folder", age_bands=(1, 2)))
 
 
@@ -50,5 +50,5 @@ def test_data_that_nobody_named_is_found_and_said(
     make_people(tmp_path / place)
     with caplog.at_level(logging.INFO, logger="soups"):
         assert resolve_locations(DataSettings()).data_location == location
-    assert f"--data-location is not given: taking {place} (layout profile)" in caplog.text
+    assert f"--data-location is not set: using {place} (layout profile)" in caplog.text
     assert resolve_locations(DataSettings(layout="folder")).data_location is None

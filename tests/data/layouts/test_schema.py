@@ -45,10 +45,10 @@ def test_the_profile() -> None:
 def test_other_bands() -> None:
     assert read_schema("profile", (17, 64)).factors["age"].level("18") == "middle"
     with pytest.raises(
-        UsageError, match=r"--age-bands for age \(young, middle, old\)(?s:.*)2 upper ends(?s:.*)29 57 80"
+        UsageError, match=r"--age-bands for age \(young, middle, old\)(?s:.*)2 upper limits(?s:.*)29 57 80"
     ):
         read_schema("profile", (29, 57, 80))
-    with pytest.raises(UsageError, match=r"upper ends that rise"):
+    with pytest.raises(UsageError, match=r"ascending upper limits"):
         read_schema("profile", (59, 29))
 
 
@@ -65,18 +65,18 @@ def test_a_description_of_one_s_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("group: name", "group: who", r"'who' is no field of the path"),
+        ("group: name", "group: who", r"'who' to be a field of the path"),
         ("group: name", "groop: name", r"groop(?s:.*)[Ee]xtra"),
-        ("{name}-", "{split}-", "the field split is there twice"),
+        ("{name}-", "{split}-", "each field once, found split twice"),
         ("{split}-{kind}/", "/", "names of folders and of the file"),
         ('path: "{split}-{kind}/{name}-{size}cm"', "image: x", "either `path`"),
-        ("bands: [1.5e1]", "bands: [1, 2]", "2 levels need 1 upper ends"),
+        ("bands: [1.5e1]", "bands: [1, 2]", "2 levels need 1 upper limits"),
         ("bands: [1.5e1]", "bands: [soon]", "number"),
         ("levels: [small, large]", "levels: [small]", "2 levels|1 levels need 0"),
-        ("  kind: {field", "  label: {field", "none can be called label"),
+        ("  kind: {field", "  label: {field", "another name than label"),
         ("{yes: [y, j], no: [n]}", "{a/b: [y], no: [n]}", "'a/b' cannot be a name"),
-        ("group: name", "complete: name", "no factor lists the values of name"),
-        ("group: name", "complete: kind", "is no field of the file's name"),
+        ("group: name", "complete: name", "a factor that lists the values of name"),
+        ("group: name", "complete: kind", "to be a field of the file name"),
         ("factors:", "factors: {}\nmore:", "factors|more"),
     ],
 )

@@ -92,7 +92,7 @@ def test_corrections_are_in_the_run_s_table(copied: Studio, error_of: ErrorOf) -
     assert copied.card("fixed0_epochs1").data != copied.card("mask0_epochs6").data
     Path("fix.csv").write_text("match,factor,from,to\n999999,gender,*,other\n")
     assert copied.finetune("wrong", "--relabel", "fix.csv", "--epochs", "1", new=True) == 3
-    assert "fix.csv, row 2 (999999, gender: * → other): hits no image" in error_of()
+    assert "fix.csv, row 2 (999999, gender: * → other): matches no image" in error_of()
     assert not Path("runs/wrong").exists()
 
 

@@ -44,7 +44,7 @@ def test_the_systems_own_instructions(
     network = ["--model", f"local-dir:{tiny_clip}", "--threads", "1"]
     assert command("python finetune.py --name age --target age --i 0 --epochs 10", *network) == 0
     assert command("python finetune.py --name mask --i 0 --batch-size 256 --epochs 10 --random-seed 42", *network) == 0
-    assert "--data-location is not given: taking train/images (layout profile)" in capsys.readouterr().err
+    assert "--data-location is not set: using train/images (layout profile)" in capsys.readouterr().err
     assert command("python finetune.py --old-aug True") == 0
     assert command("python finetune.py --loss-fn ContrastiveLoss") == 0
     assert command("python main.py --eval-individual-models --name mask") == 0
