@@ -23,7 +23,7 @@ from soups.training.search_space import start_file
 from soups.training.state import StateFile
 
 if TYPE_CHECKING:
-    from soups.training.finetune import Finetune, Outcome
+    from soups.training.finetune import Finetune, FinetuneResult
 
 logger = logging.getLogger(__name__)
 
@@ -150,19 +150,19 @@ def _prepared(task: Task, run: Run, record: dict[str, Any], group: ProcessGroup,
         runtime=task.runtime,
         eval_batch_size=settings.evaluation.eval_batch_size,
         on_epoch=on_epoch,
-        file=StateFile(run.state_path(task.index), fingerprint(depends_on), settings.save_minutes),
+        state_file=StateFile(run.state_path(task.index), fingerprint(depends_on), settings.save_minutes),
         group=group,
     )
     return _Prepared(finetune, start, beginning)
 
 
-def _how_it_went(runtime: Runtime, outcome: "Outcome", group: ProcessGroup) -> dict[str, Any]:
+def _how_it_went(runtime: Runtime, outcome: "FinetuneResult", group: ProcessGroup) -> dict[str, Any]:
     """What a card tells of a training beside what was asked for."""
     told: dict[str, Any] = {"device": runtime.device.split(":")[0]}
     if runtime.deterministic and told["device"] != "cpu":
         told["deterministic"] = True
-    if outcome.part is not None:
-        told["micro_batch_size"] = outcome.part
+    if outcome.micro_batch_size is not None:
+        told["micro_batch_size"] = outcome.micro_batch_size
     if group.size > 1:
         told["processes"] = group.size
     if group.sharded:

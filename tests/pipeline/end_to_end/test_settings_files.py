@@ -83,8 +83,8 @@ def test_a_file_carries_everything(copy_of: Desk, told: Callable[..., int]) -> N
         ("epochs: 2.5", "line 4: epochs expected: Input should be a valid integer"),
         ("patience: soon", "line 4: patience expected: Input should be a valid integer"),
         ("sampler: balancd", "line 4: sampler expected: Input should be 'shuffled' or 'balanced' found: 'balancd'"),
-        ("decay_rate: 0.5", "--decay-rate: the scheduler 'cosine' falls otherwise"),
-        ("momentum: 0.5", "--momentum: the optimizer 'adamw' has none to be set"),
+        ("decay_rate: 0.5", "--decay-rate: the scheduler 'cosine' does not use it"),
+        ("momentum: 0.5", "--momentum: the optimizer 'adamw' has no momentum"),
         ("training:\n  lr: 1", "line 4: unknown setting 'training'"),
     ],
 )
