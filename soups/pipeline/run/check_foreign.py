@@ -1,4 +1,4 @@
-"""Checkpoints that were made elsewhere: each file is looked at once, before any work, and their classes afterwards."""
+"""Checks the checkpoints of a foreign pool (made by other tools): each file, and their layouts against each other."""
 
 import logging
 from collections.abc import Iterable
@@ -20,15 +20,15 @@ Look = tuple[tuple[str, ...], Layout]
 
 
 def check_members(run: Run) -> None:
-    """Raise unless every checkpoint of a foreign pool is one of its network; each file is looked at once.
+    """Raise an error unless every checkpoint of a foreign pool belongs to its network; checks each file once.
 
-    What was dropped or filled in is told, and kept in the run's `logs/foreign.jsonl`.
+    Dropped and filled-in tensors are reported and recorded in the run's `logs/foreign.jsonl`.
 
     Raises:
-        DataError: files that are no checkpoint of the network, all of them listed, or the same model twice.
+        DataError: files are not checkpoints of the network (the message lists all), or a model occurs twice.
     """
     log = run.folder / "logs" / "foreign.jsonl"
-    is_recorded = (run.folder / FILE).exists()  # What a refused attempt looked at may have been something else.
+    is_recorded = (run.folder / FILE).exists()  # Lines of a refused attempt may describe other files.
     known = {(line["model_name"], line["sha256"]) for line in read_records(log)} if is_recorded else set()
     members = run.finetunes()
     new = dict(members)
@@ -52,10 +52,10 @@ def check_members(run: Run) -> None:
 
 
 def check_any_member(run: Run) -> None:
-    """Raise unless some checkpoint of a foreign pool is one of its network; nothing is kept of it.
+    """Raise an error unless at least one checkpoint of a foreign pool belongs to its network; records nothing.
 
     Raises:
-        DataError: none of them is; says what is wrong with the first.
+        DataError: none belongs to it; the message says why the first does not.
     """
     failures: list[DataError] = []
     for path in run.finetunes():
@@ -69,7 +69,7 @@ def check_any_member(run: Run) -> None:
 
 
 def _tell(notes: dict[str, tuple[str, ...]]) -> None:
-    """Say what was done to the files, once for those to which the same was done."""
+    """Log the notes on the files, one line per distinct note."""
     for said in dict.fromkeys(notes.values()):
         if said:
             alike = [name for name, each in notes.items() if each == said]
@@ -77,7 +77,7 @@ def _tell(notes: dict[str, tuple[str, ...]]) -> None:
 
 
 def _looked_at(run: Run, paths: Iterable[Path]) -> dict[Path, Look]:
-    """What was done to each file, in words, and its tensors under our names."""
+    """Returns the notes on each file and its tensors' layout under our names."""
     seen: dict[Path, Look] = {}
     failures: list[DataError] = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""Folders of checkpoints that were made elsewhere: which files count, and what each of them is called."""
+"""Finds the checkpoints in a folder of models made by other tools."""
 
 import logging
 import re
@@ -10,17 +10,18 @@ from soups.core.errors import DataError
 logger = logging.getLogger(__name__)
 
 ENDINGS = (SUFFIX, ".pt", ".pth", ".pth.tar", ".bin")
-"""The last but one is what timm's training writes."""
+"""`.pth.tar` is the suffix of timm's training script."""
 
 
 def find_checkpoints(folder: Path) -> dict[Path, Card | None]:
-    """The checkpoints directly in a folder, in the natural order of their names, with the cards of those that have one.
+    """Returns the checkpoints directly in a folder, in natural order of their names, with the cards of those that have
+    one.
 
-    Hidden files and our own soups and starts are passed over; of several links to one file (such as timm's
-    `model_best.pth.tar`) the first counts.
+        Hidden files and this project's soups and starts are skipped. Of several links to one file (such as timm's
+        `model_best.pth.tar`) only the first is returned.
 
-    Raises:
-        DataError: there is no such folder or no checkpoint in it, or two have one name.
+        Raises:
+            DataError: the folder does not exist, has no checkpoint, or has two with one name.
     """
     if not folder.is_dir():
         raise DataError(
@@ -61,5 +62,5 @@ def _refuse_same_names(paths: list[Path]) -> None:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """`epoch_2` before `epoch_10`."""
+    """Sort key that puts `epoch_2` before `epoch_10`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]

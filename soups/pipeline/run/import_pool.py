@@ -1,4 +1,4 @@
-"""Runs of checkpoints that were made elsewhere: found again, or recorded from a folder of files and a data set."""
+"""Runs of foreign checkpoints: finds an existing run, or records a new one from a folder of files and a data set."""
 
 import logging
 import re
@@ -29,14 +29,14 @@ _FLAGS = ("class_names", "ema")
 
 
 def open_or_import_pool(given: cli.ParsedSettings[MainSettings]) -> MainSettings:
-    """The settings with the name of the run that they mean; a run of foreign checkpoints is recorded where it is new.
+    """Returns the settings with the run's name filled in; records a run of foreign checkpoints if it is new.
 
-    It is one where --model-location and --data-location are given and no run of that name exists, or, without a name,
-    no run whose models are in that folder.
+    A run of foreign checkpoints is meant if --model-location and --data-location are given and no run of that name
+    exists, or, without a name, no run has its models in that folder.
 
     Raises:
-        UsageError: settings that differ from the recorded ones, or that only foreign checkpoints have.
-        DataError: a file of the folder is no checkpoint of the network; nothing is recorded then.
+        UsageError: settings differ from the recorded ones, or belong to foreign checkpoints only.
+        DataError: a file of the folder is not a checkpoint of the network; nothing is recorded.
     """
     settings = given.settings
     name = _name(settings)
@@ -57,7 +57,7 @@ def open_or_import_pool(given: cli.ParsedSettings[MainSettings]) -> MainSettings
 
 
 def _check_members(run: Run, settings: MainSettings) -> None:
-    """An inspection says itself which files do not belong; there it is enough that one does."""
+    """Check the files of the pool. An inspection reports misfits itself, so one fitting file is enough for it."""
     (check_any_member if settings.inspect else check_members)(run)
 
 
@@ -72,7 +72,7 @@ def _refuse_flags(given: Collection[str], why: str) -> None:
 
 
 def _name(settings: MainSettings) -> str | None:
-    """The run that is meant, there or not; None where it is for `open_run` to say."""
+    """Returns the name of the run, existing or not; None if `open_run` has to report an error."""
     run, location, data = settings.run, settings.run.model_location, settings.data.data_location
     named = run.name or latest_run(run)
     there = named is not None and read_recorded(Path(run.runs_folder) / named) is not None
@@ -88,7 +88,7 @@ def _name(settings: MainSettings) -> str | None:
 
 
 def _run_of(settings: MainSettings) -> str | None:
-    """The run whose models are in the folder, the latest first."""
+    """Returns the name of the run whose models are in the folder, the latest run first; None if there is none."""
     latest = latest_run(settings.run)
     for name in sorted(known_runs(settings.run), key=lambda name: (name != latest, name)):
         try:
@@ -98,7 +98,7 @@ def _run_of(settings: MainSettings) -> str | None:
                 continue
             if recorded.foreign is None and run.finetunes():
                 return name
-        except DataError:  # Another run's damage is told when that run is meant.
+        except DataError:  # The damage of another run is reported when that run is opened.
             continue
         if (
             recorded.foreign is not None
@@ -110,7 +110,7 @@ def _run_of(settings: MainSettings) -> str | None:
 
 
 def _same_place(location: str, run: Run) -> bool:
-    assert run.recorded.foreign is not None  # With --model-location, that is where it says.
+    assert run.recorded.foreign is not None  # `existing_run` has applied --model-location to it.
     return Path(location).resolve() == Path(run.recorded.foreign.foreign_location).resolve()
 
 
@@ -121,7 +121,7 @@ def _same_data(recorded: DataSettings, wanted: DataSettings) -> bool:
 
 
 def _new_name(settings: MainSettings) -> str:
-    """The folder's name."""
+    """Returns the name of a new run: the folder's name."""
     place = Path(settings.run.model_location or "").resolve()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", place.name).strip("-._") or "pool"
     if name in known_runs(settings.run):
@@ -134,7 +134,7 @@ def _new_name(settings: MainSettings) -> str:
 
 
 def _record(settings: MainSettings, given: Collection[str], name: str) -> Run:
-    """Find out that everything is in order, then write the run's table and settings, in this order."""
+    """Check everything, then write the run's table and settings, in this order."""
     from soups.data.layouts.locate import resolve_locations
     from soups.data.samples import declared_space, label_space, make_samples, target_space
 
@@ -170,7 +170,7 @@ def _record(settings: MainSettings, given: Collection[str], name: str) -> Run:
 
 
 def _network(settings: MainSettings, given: Collection[str], card: Card | None) -> tuple[Architecture, Preprocessing]:
-    """What the checkpoints are: as a card among them says, where --model does not."""
+    """Returns architecture and preprocessing of the checkpoints: from --model, else from a card among them."""
     if card is not None and "model" not in given:
         return card.architecture, card.preprocessing
     from soups.models.build import describe
@@ -190,7 +190,7 @@ def _network(settings: MainSettings, given: Collection[str], card: Card | None) 
 
 
 def _classes(settings: MainSettings, occurring: tuple[str, ...], card: Card | None) -> tuple[str, ...]:
-    """The classes in the order of the logits: as asked, as a card says, or as the data has them."""
+    """Returns the classes in the order of the logits: from the flags, else from a card, else from the data."""
     asked = settings.class_names or settings.data.class_order
     if settings.class_names and settings.data.class_order not in (None, settings.class_names):
         raise UsageError("--class-names and --class-order differ", expected="one of them")
@@ -233,7 +233,7 @@ def _tell(run: Run, members: int) -> None:
 
 
 def _check_same(run: Run, settings: MainSettings, given: Collection[str]) -> None:
-    """Raise where --ema or --class-names differ from what the run recorded; the rest is for `check_recorded`."""
+    """Raise an error if --ema or --class-names differ from the recorded values; `check_recorded` compares the rest."""
     assert run.recorded.foreign is not None
     recorded = {"ema": run.recorded.foreign.ema, "class_names": run.recorded.data.class_order}
     for flag in _FLAGS:

@@ -1,4 +1,4 @@
-"""A run's models: which file a name means, and the weights in it, of our own checkpoints and of others."""
+"""Models of a run: finds the file of a name and reads its weights, of own and of foreign checkpoints."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def read_model(run: Run, path: Path) -> "dict[str, torch.Tensor]":
-    """The state of a model, `backbone.*`, `head.weight`, `head.bias`, mapped where `is_mapped`.
+    """Returns the state dict of a model (`backbone.*`, `head.weight`, `head.bias`), memory-mapped where `is_mapped`.
 
     Raises:
-        DataError: the file is damaged, or is no checkpoint of the network that the run takes it for.
+        DataError: the file is damaged, or is not a checkpoint of the run's network.
     """
     if path.suffix == SUFFIX and read_card(path) is not None:
         return read_state(path)
@@ -31,15 +31,15 @@ def read_model(run: Run, path: Path) -> "dict[str, torch.Tensor]":
 
 
 def is_mapped(path: Path) -> bool:
-    """Whether `read_model` gives a view of the file, which takes no memory."""
+    """Returns whether `read_model` gives a memory map of the file."""
     return path.suffix == SUFFIX or archives.is_plain_archive(path)
 
 
 def load_model(run: Run, path: Path) -> "tuple[Classifier, Card]":
-    """A model of the run, float32, on the CPU, in evaluation mode, and its card.
+    """Returns a model of the run (float32, on the CPU, in evaluation mode) and its card.
 
     Raises:
-        DataError: as `read_model`.
+        DataError: as for `read_model`.
     """
     from soups.models.build import build_with_weights
     from soups.models.load import load_classifier
@@ -51,13 +51,13 @@ def load_model(run: Run, path: Path) -> "tuple[Classifier, Card]":
 
 
 def read_translated(run: Run, path: Path) -> "TranslatedState":
-    """A checkpoint without a card under our names, and what was done to it.
+    """Returns a checkpoint without a card, renamed to our tensor names, and notes on the changes.
 
-    A whole CLIP gets the zero-shot head of its own text tower for the run's classes and templates; it is kept in the
-    run's `heads`, so that it is computed once.
+    A whole CLIP model gets a zero-shot head from its own text tower for the run's classes and templates; the head
+    is stored in the run's `heads`, so that it is computed once.
 
     Raises:
-        DataError: the file is no checkpoint of the network that the run takes it for; names the tensors.
+        DataError: the file is not a checkpoint of the run's network; the message names the tensors.
     """
     from safetensors.torch import load_file
 
@@ -90,18 +90,18 @@ def _write_zero_shot_head(run: Run, path: Path, given: "dict[str, torch.Tensor]"
 
 
 def run_folder_of(path: Path) -> Path | None:
-    """The folder of the run whose models a checkpoint lies among; None where it lies elsewhere."""
+    """Returns the folder of the run whose models include a checkpoint; None if it is elsewhere."""
     models = path.resolve().parent
     return models.parent if models.name == "models" and (models.parent / FILE).exists() else None
 
 
 def find_model(name: str, run: Run, settings: RunSettings) -> Path:
-    """The checkpoint that a name means: a path, or a file name with any ending or none.
+    """Returns the checkpoint of a name: a path, or a file name with any suffix or none.
 
-    It is looked for in --model-location, then in this run, then in all runs.
+    It is searched for in --model-location, then in this run, then in all runs.
 
     Raises:
-        UsageError: nothing has the name, or two files have it.
+        UsageError: no file has the name, or two files have it.
     """
     if Path(name).is_file():
         return Path(name)

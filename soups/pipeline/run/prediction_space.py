@@ -1,4 +1,4 @@
-"""Tables of answers that commands are given: whose classes they have, and where their images are."""
+"""Classes and images of prediction tables that commands get as files."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -23,20 +23,20 @@ _LONGEST_SIDE = 256
 
 
 def space_of_tables(settings: CommandSettings, table: Path) -> tuple[Run | None, LabelSpace | None]:
-    """The run that tables belong to, as far as that is known, and their classes.
+    """Returns the run of prediction tables, if known, and their classes.
 
-    Classes are those of the run that is named, else of a described --layout, else of the run last trained where a table
-    fits it.
+    Classes are those of the run given by --name, else of a --layout with factors, else of the run last trained if a
+    table fits it.
 
     Args:
-        settings: of the command.
-        table: one of the tables, whose answers must fit.
+        settings: settings of the command.
+        table: one of the tables; its classes must fit.
 
     Returns:
-        Run and classes, or None for what nobody tells.
+        Run and classes, each None if unknown.
 
     Raises:
-        UsageError: the named run is not there.
+        UsageError: the run of --name does not exist.
     """
     named = settings.run.name
     if named is not None:
@@ -56,7 +56,7 @@ def space_of_tables(settings: CommandSettings, table: Path) -> tuple[Run | None,
 
 
 def _fitting(run: Run, table: Path) -> LabelSpace | None:
-    """The run's classes, or all that its data has, whichever a table is told in; None where it is neither."""
+    """Returns the run's classes or all classes of its data, whichever fits a table; None if neither does."""
     for space in dict.fromkeys([run.space, run.recorded.joint_space or run.space]):
         try:
             read_predictions(table, space)
@@ -67,10 +67,10 @@ def _fitting(run: Run, table: Path) -> LabelSpace | None:
 
 
 def plain_space(tables: Sequence[PredictionTable]) -> LabelSpace:
-    """The classes that occur in tables; numbers in their order.
+    """Returns the classes that occur in tables; numbers in numeric order.
 
     Raises:
-        DataError: some tables give classes as numbers and others as names.
+        DataError: some tables contain numbers as classes and others names.
     """
     numbers = [all(answer.isdecimal() for answer in table.answers) for table in tables]
     for table, numeric in zip(tables, numbers, strict=True):
@@ -86,9 +86,9 @@ def plain_space(tables: Sequence[PredictionTable]) -> LabelSpace:
 
 
 def picture_reader(ids: list[str], run: Run | None, data: DataSettings) -> Callable[[int], np.ndarray] | None:
-    """Row → (H, W, 3) uint8, a small picture of the image that an id names; None, with a notice, where some have none.
+    """Returns row → (H, W, 3) uint8 thumbnail of its image; None, with a log line, if some images are not found.
 
-    Images are looked for below --test-location, else among the run's.
+    Images are searched for below --test-location, else among the run's.
     """
     if data.test_location is not None:
         root = Path(data.test_location)
@@ -105,7 +105,7 @@ def picture_reader(ids: list[str], run: Run | None, data: DataSettings) -> Calla
 
 
 def thumbnail(path: Path) -> np.ndarray:
-    """An image at no more than 256 pixels a side: (H, W, 3) uint8."""
+    """Returns an image scaled to at most 256 pixels a side: (H, W, 3) uint8."""
     from PIL import Image
 
     picture = Image.fromarray(decode(path))

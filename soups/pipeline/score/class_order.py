@@ -1,4 +1,4 @@
-"""Warns where a foreign pool's classes are probably recorded in another order than its logits have."""
+"""Detects a foreign pool whose recorded class order differs from that of its logits."""
 
 import logging
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def warn_if_misordered(context: RunContext) -> None:
-    """Warn where the best foreign model's logits fit the classes far better in another order than the one recorded."""
+    """Warn if the best foreign model's logits fit the classes far better in another order than the recorded one."""
     if context.run.recorded.foreign is None:
         return
     best = best_single(context)

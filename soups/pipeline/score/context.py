@@ -1,4 +1,4 @@
-"""The run that a command works on, with everything that scoring its models needs."""
+"""The run of a command, with the settings that scoring its models needs."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunContext:
-    """Everything that scoring a model of a run needs; small enough to be sent to another process."""
+    """A run with everything that scoring its models needs; small enough to send to another process."""
 
     run: Run
     runtime: Runtime
@@ -39,33 +39,34 @@ class RunContext:
     launch: LaunchSettings = field(default_factory=LaunchSettings)
 
     def labels(self, set_name: str, space: LabelSpace | None = None) -> np.ndarray:
-        """(N,) int64 class indices of a set in the run's space, or another of its factors; -1 where there is no label.
+        """Returns (N,) int64 class indices of a set in the run's classes or other factors; -1 for images without a
+        label.
 
-        Raises:
-            DataError: the run's table does not tell the factors of that space.
+                Raises:
+                    DataError: the run's table lacks the factors of that space.
         """
         rows = set_rows(self.run.samples, set_name)
         return encode_labels(self.run.labels_in(rows, space or self.run.space), space or self.run.space)
 
     def groups(self, set_name: str) -> np.ndarray:
-        """(N,) text, the group of each image of a set."""
+        """Returns (N,) text, the group of each image of a set."""
         return set_rows(self.run.samples, set_name)["group"].to_numpy(str)
 
     def labelled_sets(self) -> list[str]:
-        """The sets that can be scored: `val`, `test` if its labels are known, and the shifts."""
+        """Returns the sets that can be scored: `val`, `test` if its labels are known, and the shifts."""
         return [name for name in evaluation_sets(self.run.samples) if (self.labels(name) >= 0).all()]
 
     def probabilities(
         self, path: Path, set_names: Sequence[str], space: LabelSpace | None = None
     ) -> dict[str, np.ndarray]:
-        """Set → (N, C) float64 probabilities of a model, in the order of the run's classes, or as `logits`."""
+        """Returns set → (N, C) float64 probabilities of a model; arguments and class order as in `logits`."""
         return {name: probabilities(logits) for name, logits in self.logits(path, set_names, space).items()}
 
     def space_of(self, path: Path) -> LabelSpace:
-        """The classes that a model tells apart: the run's, in its order, or other factors of the same labels.
+        """Returns the classes of a model: the run's, in its order, or other factors of the same labels.
 
         Raises:
-            DataError: the model has classes of something else.
+            DataError: the model has other classes.
         """
         own, run = self.run.card_of(path).space, self.run
         if set(own.names) == set(run.space.names):
@@ -81,12 +82,12 @@ class RunContext:
         return own
 
     def logits(self, path: Path, set_names: Sequence[str], space: LabelSpace | None = None) -> dict[str, np.ndarray]:
-        """Set → (N, C) float32 logits of a model, kept ones where there are any.
+        """Returns set → (N, C) float32 logits of a model; stored logits are reused.
 
         Args:
             path: the model.
             set_names: sets of the run.
-            space: the model's classes in the order that is wanted; None: the run's.
+            space: the model's classes in the requested order; None: the run's.
 
         Raises:
             DataError: the model has other classes, or an image cannot be read.
@@ -127,15 +128,15 @@ class RunContext:
         return self.set(name, card).images
 
     def set(self, name: str, card: Card) -> EvaluationSet:
-        """A set's images at the geometry of a model."""
+        """Returns a set's images at the geometry of a model."""
         return evaluation_set(name, set_rows(self.run.samples, name), self.run, card.preprocessing, self.cache)
 
 
 def class_order(card: Card, space: LabelSpace, path: Path, run_name: str) -> np.ndarray:
-    """Where each class is among a model's logits, (C,) int64.
+    """Returns (C,) int64, the position of each class among a model's logits.
 
     Raises:
-        DataError: the model's classes are others.
+        DataError: the model has other classes.
     """
     if set(card.classes) != set(space.names):
         raise DataError(
@@ -155,13 +156,14 @@ def open_context(
     *,
     scoring: bool = True,
 ) -> RunContext:
-    """The run that a command means, with all that scoring its models needs.
+    """Returns the run of a command with everything that scoring its models needs.
 
     Args:
-        settings: of the command.
+        settings: settings of the command.
         given: names of the settings that the user gave.
-        may_differ: settings that mean something else in this command.
-        scoring: something will be scored, so say where that flatters; otherwise the samples table is not read.
+        may_differ: settings with another meaning in this command.
+        scoring: models will be scored: warn if validation uses training images. False: the samples table is not
+            read.
 
     Raises:
         UsageError: no such run, a setting that differs from the recorded one, or an unknown metric or launcher.

@@ -1,4 +1,4 @@
-"""Logits and scores of the models of a run: computed once, logged, and read back by every later stage."""
+"""Scores the models of a run: computed once, logged, and read by every later command."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -31,26 +31,26 @@ logger = logging.getLogger(__name__)
 def result_line(
     context: RunContext, model_name: str, scores: dict[str, dict[str, float]], **more: Any
 ) -> dict[str, Any]:
-    """A line of a results log: accuracies at the top level under the names of their sets, all metrics below."""
+    """Returns a line of a results log: the accuracy of each set at the top level, all metrics below `metrics`."""
     accuracies = {name: values["accuracy"] for name, values in scores.items()}
     return {"model_name": model_name, **accuracies, "metrics": scores, "split": context.run.fingerprints[1], **more}
 
 
 def score_model(task: tuple[RunContext, Path]) -> dict[str, Any]:
-    """Score one model on every labelled set, keep its logits, and return its line for the log."""
+    """Score one model on every labelled set, store its logits, and return its log line."""
     context, path = task
     context = replace(context, runtime=context.runtime.of_worker(worker_number()))
     names = evaluation_sets(context.run.samples)
-    given = context.probabilities(path, names)  # Of an unlabelled test set too: the votes want them.
+    given = context.probabilities(path, names)  # Includes an unlabelled test set, whose probabilities the votes need.
     scores = {name: all_scores(given[name], context.labels(name)) for name in context.labelled_sets()}
     return result_line(context, path.stem, scores, sha256=context.run.sha256(path))
 
 
 def pool_paths(run: Run) -> dict[str, Path]:
-    """Name → file of the fine-tunes of a run.
+    """Returns name → file of the fine-tunes of a run.
 
     Raises:
-        DataError: there are none.
+        DataError: the run has no fine-tunes.
     """
     paths = {path.stem: path for path in run.finetunes()}
     if not paths:
@@ -63,13 +63,13 @@ def pool_paths(run: Run) -> dict[str, Path]:
 
 
 def evaluate_individuals(context: RunContext, with_start: bool = True) -> dict[str, dict[str, Any]]:
-    """Score every fine-tune of the run (and its start) that the log does not know yet.
+    """Score every fine-tune of the run (and its start) that is not logged yet.
 
     Returns:
         Name of each fine-tune → its line in the log.
 
     Raises:
-        PartialFailure: some models could not be scored; the others are logged.
+        PartialFailure: some models could not be scored; the scores of the others are logged.
     """
     run = context.run
     models = pool_paths(run)
@@ -100,7 +100,7 @@ def evaluate_individuals(context: RunContext, with_start: bool = True) -> dict[s
 def _spread(
     context: RunContext, tasks: Sequence[tuple[RunContext, Path]]
 ) -> Iterator[tuple[tuple[RunContext, Path], dict[str, Any] | Exception]]:
-    """The lines of the models, as they are scored, wherever that is done."""
+    """Yields the log line of each model as it is scored, by the launcher of the context."""
     launcher = make_launcher(context.launch, context.runtime)
     if not context.launch.no_shared_storage:
         yield from launcher.run_all(score_model, tasks)
@@ -120,10 +120,10 @@ def _spread(
 class _RemoteScoring:
     run_name: str
     context: RunContext
-    """Its run is None; the remote machine unpacks it."""
+    """Everything but the run, which the remote machine unpacks."""
     file: str
     content: LazyFile
-    """The model's file; bytes after it was pickled."""
+    """The model's file; bytes after pickling."""
 
 
 def _score_unpacked(work: _RemoteScoring, common: Files) -> RemoteResult:
@@ -139,11 +139,11 @@ def _is_known(line: dict[str, Any] | None, run: Run, path: Path) -> bool:
 
 
 def accuracies_text(line: dict[str, Any]) -> str:
-    """Accuracies of a line of results, in words."""
+    """Returns the accuracies of a results line as text."""
     return ", ".join(f"{name} {100 * values['accuracy']:.1f}%" for name, values in line["metrics"].items())
 
 
 def append_if_new(run: Run, line: dict[str, Any]) -> None:
-    """Append a line on a soup or vote unless its last line says the same already."""
+    """Append a line on a soup or vote unless its last line is equal."""
     if run.results(run.soup_results).get(line["model_name"]) != line:
         append_record(run.soup_results, line)

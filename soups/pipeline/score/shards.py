@@ -1,4 +1,4 @@
-"""Test images cut into shards: each is a piece of work for each model, done wherever there is room, and kept."""
+"""Predicts test images in shards: each pair of model and shard is one task, run on any worker, with stored logits."""
 
 import logging
 import shutil
@@ -28,37 +28,37 @@ from soups.runtime.workers import worker_number
 logger = logging.getLogger(__name__)
 
 SET = "test"
-"""Whose images are predicted."""
+"""The set to predict."""
 _FREE = 0.1
-"""Of a disk: pixels of a large set fill it no further, so that logits have room."""
+"""Share of a disk that cached pixels leave free for the logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardContext(RunContext):
-    """A context whose run has some of the test images alone, and nothing else."""
+    """A context whose run contains only one shard of the test images."""
 
     number: int
-    """From 1."""
+    """Number of this shard, from 1."""
     of: int
-    """How many shards there are."""
+    """Number of shards."""
     start: int
-    """Which of the test images is the first here, from 0."""
+    """Index of this shard's first image among all test images, from 0."""
     images: int
-    """How many test images there are."""
+    """Number of all test images."""
     stamp: str
-    """Stands for the image files of the shard, as they were when it was cut."""
+    """Fingerprint of the image files of this shard, as they were when it was cut."""
     whole_stamp: str
-    """Stands for all of them."""
+    """Fingerprint of the image files of all shards."""
     alone: bool
-    """Whether one model looks at them, so that nothing is gained by keeping their pixels."""
+    """Whether only one model predicts the images, so that caching their pixels would save nothing."""
 
     @property
     def rows(self) -> slice:
-        """Which of all test images these are."""
+        """Rows of this shard among all test images."""
         return slice(self.start, self.start + len(self.run.samples))
 
     def has_logits(self, path: Path, space: LabelSpace) -> bool:
-        """Whether a model's logits are kept, of the shard or of all test images."""
+        """Returns whether a model's logits are stored, of the shard or of all test images."""
         size = len(self.run.samples)
         if read_logits(self._place(path, SET), size, len(space), mapped=True) is not None:
             return True
@@ -85,7 +85,8 @@ class ShardContext(RunContext):
         paths, geometry = image_paths(self.run.samples, self.run), evaluation_geometry(card.preprocessing)
         if not self._keeps_pixels(3 * len(paths) * geometry.crop**2):
             return StreamedImages(paths, geometry)
-        # In a folder of its own: what is known of the files of all shards would be read and written for each of them.
+        # A folder per shard: the index of a common folder, with the files of all shards, would be read and written for
+        # each.
         return open_images(paths, geometry, self.cache.cache, self.run.image_cache / self.stamp)
 
     def _keeps_pixels(self, size: int) -> bool:
@@ -110,30 +111,30 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class FailedTask:
-    """A piece that could not be done."""
+    """A task that failed."""
 
     piece: ShardTask
     error: Exception
-    """Of the user, of the machine, or a fault of ours."""
+    """An error of the user, of the machine, or of this program."""
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """The cause as text."""
         if not isinstance(self.error, UserError):
             return f"{type(self.error).__name__}: {self.error}"
         return self.error.problem + (f"\n  found: {self.error.found}" if self.error.found else "")
 
 
 def split_into_shards(context: RunContext, size: int, models: int) -> list[ShardContext]:
-    """The test images of a run in shards, in their order.
+    """Returns the test images of a run in shards, in their order.
 
     Args:
         context: the run.
-        size: images in a shard; more where they fill the last batch, so that the shards do not show in the logits.
-        models: how many models will look at them.
+        size: images per shard; rounded up to whole batches, so that shards do not change the logits.
+        models: number of models that will predict the images.
 
     Raises:
-        DataError: an image is gone.
+        DataError: an image file does not exist.
     """
     rows, batch = set_rows(context.run.samples, SET).reset_index(drop=True), context.evaluation.eval_batch_size
     size = -(-size // batch) * batch
@@ -157,11 +158,11 @@ def split_into_shards(context: RunContext, size: int, models: int) -> list[Shard
 
 
 def compute_missing(shards: Sequence[ShardContext], models: Mapping[Path, LabelSpace]) -> list[FailedTask]:
-    """Compute the logits of models on shards that are not kept yet, and keep them; the pieces that could not be done.
+    """Compute and store the missing logits of models on shards; returns the tasks that failed.
 
     Args:
-        shards: all of a run.
-        models: file → the classes in the order that is wanted.
+        shards: all shards of a run.
+        models: file → classes in the requested order.
     """
     pieces = [ShardTask(shard, path, space) for path, space in models.items() for shard in shards]
     missing = [piece for piece in pieces if not piece.shard.has_logits(piece.path, piece.space)]
@@ -182,14 +183,14 @@ def compute_missing(shards: Sequence[ShardContext], models: Mapping[Path, LabelS
 
 
 def compute_shard(piece: ShardTask) -> None:
-    """Compute the logits of a piece and keep them, whole or not at all."""
+    """Compute the logits of a task and store them atomically."""
     shard = replace(piece.shard, runtime=piece.shard.runtime.of_worker(worker_number()))
     shard.logits(piece.path, [SET], piece.space)
 
 
 def _spread(pieces: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Exception | None]]:
-    """The pieces, as they end, wherever they are done."""
-    if not pieces:  # A cluster would be looked for in vain.
+    """Yields the tasks as they end, run by the launcher of the shards."""
+    if not pieces:  # Avoids connecting to a cluster without work.
         return
     shard = pieces[0].shard
     launcher = make_launcher(shard.launch, shard.runtime)
@@ -198,7 +199,7 @@ def _spread(pieces: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Exception 
         return
     run = shard.run
     packed = pack_run(run)
-    for path in dict.fromkeys(piece.path for piece in pieces):  # A model is sent to each machine once.
+    for path in dict.fromkeys(piece.path for piece in pieces):  # Each model is sent to each machine once.
         with_model = {**packed, f"models/{path.name}": path.read_bytes()}
         for piece, remote in launcher.run_all(
             _compute_unpacked, [piece for piece in pieces if piece.path == path], with_model
@@ -220,9 +221,15 @@ def _compute_unpacked(piece: ShardTask, common: Files) -> RemoteResult:
 
 
 def error_of_failures(failed: Sequence[FailedTask], pieces: int) -> Exception:
-    """What to raise for pieces that could not be done, of so many: the reason alone where all have the same.
+    """Returns the error to raise for failed tasks: the only reason itself if all tasks share it.
 
-    Where none could be done and the machine is why, such as a full disk, that is what the exit code says.
+    Args:
+        failed: the failed tasks.
+        tasks: number of all tasks.
+
+    Returns:
+        `EnvironmentFailure` if every task failed because of the machine, such as a full disk; its exit code says
+        so.
     """
     reasons: dict[str, list[str]] = {}
     for each in failed:
@@ -241,13 +248,13 @@ def error_of_failures(failed: Sequence[FailedTask], pieces: int) -> Exception:
 
 
 def reorder_rows(blocks: Iterable[np.ndarray], order: np.ndarray, folder: Path, rows: int) -> Iterator[np.ndarray]:
-    """The same rows in another order, through a temporary file, so that memory does not grow with their number.
+    """Yields rows in another order through a temporary file, so that memory does not grow with their number.
 
     Args:
         blocks: (B, K) float64 each, N rows in all.
-        order: (R,) int64 in [0, N), the row for each place.
-        folder: where the temporary file is; nothing of it is left, whatever happens.
-        rows: of each block that is given back.
+        order: (R,) int64 in [0, N), the row for each position.
+        folder: folder of the temporary file, which is always removed.
+        rows: rows of each returned block.
     """
     with tempfile.TemporaryFile(dir=folder) as stream:
         width = 0
@@ -255,7 +262,7 @@ def reorder_rows(blocks: Iterable[np.ndarray], order: np.ndarray, folder: Path, 
             width = block.shape[1]
             stream.write(np.ascontiguousarray(block).data)
         stream.flush()
-        # Written, and only then mapped: a full disk would end a process that writes through a map.
+        # The file is written first and mapped afterwards: writing through a map ends the process if the disk is full.
         table = np.memmap(stream, dtype=np.float64, mode="r").reshape(-1, width)
-        for start in range(0, max(1, len(order)), rows):  # A page without rows still has its columns.
+        for start in range(0, max(1, len(order)), rows):  # An empty page still has its columns.
             yield np.array(table[order[start : start + rows]])

@@ -42,10 +42,10 @@ class LazyFile:
 
 
 def pack_run(run: Run) -> Files:
-    """Return the files that every remote call on a run needs: its settings, its samples and its start.
+    """Returns the files that every remote call on a run needs: its settings, its samples and its start.
 
     Raises:
-        UsageError: the images are not named by an absolute path, or the run's models were made elsewhere.
+        UsageError: the images are not named by an absolute path, or the run's checkpoints are foreign.
     """
     if run.recorded.foreign is not None:
         raise UsageError(
@@ -69,7 +69,7 @@ def pack_run(run: Run) -> Files:
 
 
 def unpack_run(files: Files, runs_folder: Path, name: str) -> Run:
-    """Write packed files below `runs_folder` and return the run that they are."""
+    """Write packed files below `runs_folder` and return their run."""
     for place, content in files.items():
         path = runs_folder / name / place
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,14 +80,14 @@ def unpack_run(files: Files, runs_folder: Path, name: str) -> Run:
 
 
 def collect_new_files(folder: Path, sent: Files) -> Files:
-    """Return the files of a run's folder that were not sent, hidden ones (locks) left out."""
+    """Returns the files of a run's folder that were not sent, without hidden ones (locks)."""
     places = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     hidden = {place for place in places if any(part.startswith(".") for part in place.split("/"))}
     return {place: path.read_bytes() for place, path in places.items() if place not in sent.keys() | hidden}
 
 
 def store_files(files: Files, run: Run) -> None:
-    """Write files that came back into a run: log lines are appended, other files appear whole, models come last."""
+    """Write returned files into a run: log lines are appended, other files are written atomically, models last."""
     for place, content in sorted(files.items(), key=lambda file: file[0].startswith("models/")):
         if place.endswith(".jsonl"):
             for line in content.splitlines():

@@ -1,4 +1,4 @@
-"""One model after the other, each trained by all processes that `accelerate launch` started."""
+"""Trains models one after the other, each with all processes that `accelerate launch` started."""
 
 import logging
 import os
@@ -19,15 +19,15 @@ Planned = Callable[[cli.ParsedSettings[FinetuneSettings]], list[Task]]
 
 
 def train_in_group(planned: Planned, given: cli.ParsedSettings[FinetuneSettings], group: ProcessGroup) -> None:
-    """Train what is asked for; the first process finds out what that is, and speaks.
+    """Train the planned models; rank 0 plans and logs.
 
     Args:
-        planned: what is to be trained.
+        plan_tasks: returns the fine-tunes to train.
         given: the command's settings.
-        group: of more than one process.
+        group: a group of more than one process.
 
     Raises:
-        UserError: one model failed; those before it are kept.
+        UserError: one model failed; the models before it are finished.
     """
     if not group.leads:
         logging.getLogger("soups").setLevel(logging.WARNING)
@@ -44,7 +44,7 @@ def train_in_group(planned: Planned, given: cli.ParsedSettings[FinetuneSettings]
             continue
         try:
             train_as_follower(own, group)
-        except TrainingDiverged as error:  # So it did in all processes, and the first one tells.
+        except TrainingDiverged as error:  # The loss diverged in all processes, and rank 0 reports it.
             raise SystemExit(error.exit_code) from None
 
 

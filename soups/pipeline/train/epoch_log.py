@@ -1,4 +1,4 @@
-"""The log of a fine-tune's epochs: its lines, for machines and for people."""
+"""The log of a fine-tune's epochs: its lines as JSON and as text."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,18 +11,18 @@ from soups.report.figures.learning_curves import last_training
 from soups.training.settings import TrainingSettings
 
 _LINES_TOLD = 3
-"""Of the log of a fine-tune that failed."""
+"""Log lines shown for a failed fine-tune."""
 
 
 class EpochLog:
-    """The log of a fine-tune's epochs. One that is trained again, after a crash, is not told again if it went alike."""
+    """The log of a fine-tune's epochs. Skips epochs that are already logged with equal values."""
 
     def __init__(self, path: Path, settings: str) -> None:
         self._path, self._settings = path, settings
         self._lines = [line for line in read_records(path) if line.get("settings") == settings]
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write an epoch's line, unless it is there."""
+        """Write an epoch's line unless it is logged already."""
         line = {"settings": self._settings, **record}
         if any(_without_speed(other) == _without_speed(line) for other in last_training(self._lines)):
             return
@@ -35,7 +35,7 @@ def _without_speed(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tail_of_log(task: Task) -> str:
-    """The end of a fine-tune's log, for the message that tells why it failed."""
+    """Returns the last lines of a failed fine-tune's log, for the error message."""
     run = existing_run(task.settings.run, task.run_name)
     assert run is not None
     log = run.training_log(task.index)
@@ -49,7 +49,7 @@ def tail_of_log(task: Task) -> str:
 
 
 def format_epoch(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:
-    """An epoch in words."""
+    """Returns an epoch's line as text."""
     epochs = training.epochs + training.lp_epochs
     text = f"{name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"
     if "val" in line:

@@ -1,4 +1,4 @@
-"""What `finetune.py` does: the run and its common start, then each fine-tune that is not finished."""
+"""The command `finetune`: creates the run and its common start, then trains each unfinished fine-tune."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -32,12 +32,12 @@ logger = logging.getLogger(__name__)
 
 
 def finetune(given: cli.ParsedSettings[FinetuneSettings]) -> None:
-    """Train the models that the settings ask for, as far as they are not finished.
+    """Train the requested models that are not finished.
 
     Raises:
-        UsageError: settings that make no sense or differ from what the run recorded.
-        DataError: images or labels that are not what they should be.
-        PartialFailure: some of several models failed; the others are kept.
+        UsageError: invalid settings, or settings that differ from the recorded ones.
+        DataError: invalid images or labels.
+        PartialFailure: some of several models failed; the others are finished.
     """
     with join_group(given.settings.runtime.device) as group:
         if group.size == 1:
@@ -48,7 +48,7 @@ def finetune(given: cli.ParsedSettings[FinetuneSettings]) -> None:
 
 
 def _planned(given: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
-    """The fine-tunes that are to be trained, in a run that is there."""
+    """Create the run if it is new; returns the fine-tunes to train."""
     indices = parse_indices(given.settings.i) if given.settings.i is not None else None
     run, settings, runtime = open_for_training(given.settings, given.names)
     tasks = plan(run, settings, runtime, indices)
@@ -60,15 +60,16 @@ def _planned(given: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
 
 
 def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tuple[Run, FinetuneSettings, Runtime]:
-    """The run to train in with its common start, made where they are missing, and the settings as the run has them.
+    """Returns the run to train in, the settings with the run's values, and the runtime; creates run and start if
+    missing.
 
-    Args:
-        settings: of the command.
-        given: names of the settings that the user gave.
+        Args:
+            settings: settings of the command.
+            given: names of the settings that the user gave.
 
-    Raises:
-        UsageError: settings that make no sense or differ from what the run recorded.
-        DataError: images or labels that are not what they should be.
+        Raises:
+            UsageError: invalid settings, or settings that differ from the recorded ones.
+            DataError: invalid images or labels.
     """
     if settings.deterministic:
         prefer_determinism()
@@ -88,7 +89,7 @@ def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tupl
 
 
 def _check_freeze(run: Run, count: int) -> None:
-    """Raise before anything is trained where the network has fewer stages than are to be frozen."""
+    """Raise an error before training if the network has fewer stages than `count`."""
     from soups.models.build import build_without_storage
     from soups.models.stages import check_stages
 
@@ -99,15 +100,15 @@ def _check_freeze(run: Run, count: int) -> None:
 
 
 def train_all(tasks: Sequence[Task], launch: LaunchSettings, crew: WorkerPool | None = None) -> None:
-    """Train what is asked for, several side by side.
+    """Train several fine-tunes in parallel.
 
     Args:
-        tasks: of one runtime.
-        launch: where.
-        crew: processes that are there already.
+        tasks: fine-tunes with one runtime.
+        launch: settings of the launcher.
+        workers: a pool of processes that already exists; None: the launcher starts its own.
 
     Raises:
-        PartialFailure: some of several failed; the others are kept.
+        PartialFailure: some of several failed; the others are finished.
     """
     failures, errors = list[str](), list[Exception]()
     if not tasks:
@@ -125,7 +126,7 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings, crew: WorkerPool | 
     if len(failures) == len(tasks) == 1:
         raise errors[0]
     if failures:
-        # Where none could be made and the machine is why, such as a full disk, that is what the exit code says.
+        # If all failed because of the machine, such as a full disk, the exit code says so.
         machine = len(failures) == len(tasks) and all(isinstance(error, EnvironmentFailure) for error in errors)
         kept = "" if len(failures) == len(tasks) else "; the others are kept"
         raise (EnvironmentFailure if machine else PartialFailure)(
@@ -137,7 +138,8 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings, crew: WorkerPool | 
 def _trained(
     tasks: Sequence[Task], launch: LaunchSettings, launcher: Launcher
 ) -> Iterator[tuple[Task, Path | Exception]]:
-    """Each fine-tune with its path or what went wrong; what another process is at is left to it until the end."""
+    """Yields each fine-tune with its path or error; fine-tunes that another process is training are waited for at the
+    end."""
     later: list[Task] = []
 
     def results(some: Sequence[Task]) -> Iterator[tuple[Task, Path | Exception]]:

@@ -1,4 +1,4 @@
-"""The learning curves of a run, drawn from the logs of its fine-tunes."""
+"""Draws the learning curves of a run from the logs of its fine-tunes."""
 
 import logging
 from pathlib import Path
@@ -14,15 +14,15 @@ logger = logging.getLogger(__name__)
 
 
 def draw_learning_curves(run: Run, metric: str, *, each: bool) -> bool:
-    """Draw the pool into the run's figures, and each fine-tune; prints the paths.
+    """Draw the pool's curves, and each fine-tune's, into the run's figures; prints the paths.
 
     Args:
-        run: whose fine-tunes.
-        metric: by which the pool's best is told.
-        each: draw a picture of each fine-tune as well, by the run's own metric, where it is not there yet.
+        run: the run of the fine-tunes.
+        metric: metric that decides the pool's best model.
+        each: draw each fine-tune as well, by the run's own metric, unless its figure is up to date.
 
     Returns:
-        Whether any fine-tune has a log to be drawn.
+        Whether any fine-tune has a log to draw.
     """
     courses = {path: course for path, card in run.finetunes().items() if (course := _course(run, card)) is not None}
     if not courses:
@@ -49,7 +49,7 @@ def _log(run: Run, name: str) -> Path:
 
 
 def _course(run: Run, card: Card) -> Course | None:
-    """How a fine-tune went, or None, with a notice, where its log does not tell."""
+    """Returns the course of a fine-tune; None, with a warning, if it is not logged."""
     if "index" not in card.training:
         return None
     name, training = f"{run.name}{card.training['index']}", requested_settings(card)

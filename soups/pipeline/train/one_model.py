@@ -31,12 +31,12 @@ OnEpoch = Callable[[dict[str, Any]], None]
 
 
 def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = ALONE) -> Path:
-    """Fine-tune one model and write it; runs in a process of its own, on its own device, where there are several jobs.
+    """Fine-tune one model and write it; runs in its own process and on its own device if there are several jobs.
 
     Args:
-        task: what to train.
-        watch: called with each line of the model's log, once it is there; what it raises ends the training.
-        group: processes that train it together, of which this is the first; the others `train_as_follower`.
+        task: the fine-tune.
+        watch: called with each line of the model's log after it is written; an exception from it ends the training.
+        group: processes that train it together; this process is rank 0, the others call `train_as_follower`.
 
     Returns:
         The checkpoint's path.
@@ -66,7 +66,7 @@ def _same_training(path: Path, wanted: dict[str, Any]) -> bool:
 
 
 def train_as_follower(task: Task, group: ProcessGroup) -> None:
-    """Take part in a fine-tune that the first process of the group trains; ends when it is trained or finished."""
+    """Take part in a fine-tune of rank 0; returns when it is trained or already finished."""
     if group.broadcast(None):
         run = existing_run(task.settings.run, task.run_name)
         assert run is not None
@@ -102,9 +102,9 @@ def _train(
             "scores": {"val": outcome.scores},
         }
     )
-    with defer_interruption() as interruption:  # It is quicker to finish now.
+    with defer_interruption() as interruption:  # Finishing now is quicker than resuming.
         write_checkpoint(path, outcome.state, card)
-        run.state_path(task.index).unlink(missing_ok=True)  # The way to it is not needed any more.
+        run.state_path(task.index).unlink(missing_ok=True)  # The finished model makes it useless.
         logger.info("%s: written", path)
         if interruption.number is not None:
             raise interruption.exception()
@@ -112,13 +112,13 @@ def _train(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A fine-tune that can begin."""
+    """A fine-tune that is ready to run."""
 
     finetune: "Finetune"
     start: Card
-    """Of the run's start."""
+    """Card of the run's start."""
     beginning: Path
-    """The weights that this one begins with."""
+    """Checkpoint of the initial weights."""
 
 
 def _prepared(task: Task, run: Run, record: dict[str, Any], group: ProcessGroup, on_epoch: OnEpoch) -> _Prepared:
@@ -157,7 +157,7 @@ def _prepared(task: Task, run: Run, record: dict[str, Any], group: ProcessGroup,
 
 
 def _how_it_went(runtime: Runtime, outcome: "FinetuneResult", group: ProcessGroup) -> dict[str, Any]:
-    """What a card tells of a training beside what was asked for."""
+    """Returns the card fields of a training that describe its course, not its settings."""
     told: dict[str, Any] = {"device": runtime.device.split(":")[0]}
     if runtime.deterministic and told["device"] != "cpu":
         told["deterministic"] = True

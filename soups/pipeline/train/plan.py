@@ -1,4 +1,4 @@
-"""What is to be trained: which fine-tunes are asked for, and which of them are finished."""
+"""Plans the fine-tunes to train: requested and not finished."""
 
 import logging
 import re
@@ -17,10 +17,10 @@ from soups.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
-# They decide which settings a model gets or what is logged on the way, not what becomes of it.
-# `old_aug` is written in full by then.
+# These settings decide which hyperparameters a model gets or what is logged, not its weights. `old_aug` is already
+# written in full.
 _WITHOUT_EFFECT = {"hparams", "validate_every", "old_aug"}
-# Where and how it came to be is told in a card, but a pool may be trained on one machine and looked at on another.
+# A card records where and how a model was trained, but a pool may be trained on one machine and used on another.
 _ONLY_TOLD = {"device", "deterministic", "micro_batch_size", "processes", "sharded"}
 
 
@@ -35,18 +35,18 @@ class Task:
     runtime: Runtime
     replaces: Path | None = None
     waits: bool = True
-    """For another process that trains the same; else that is an error."""
+    """Whether to wait for another process that trains the same fine-tune; else that is an error."""
 
 
 def parse_indices(text: str, flag: str = "--i") -> list[int]:
-    """The indices that `3`, `0-11` or `0,4,7` (or a mixture) mean, each once, in order.
+    """Returns the indices in `3`, `0-11`, `0,4,7` or a mixture, each once, in order.
 
     Args:
-        text: as the user gave it.
-        flag: by which, for messages.
+        text: the flag's value.
+        flag: name of the flag, for messages.
 
     Raises:
-        UsageError: the text means nothing.
+        UsageError: the text is not a list of indices.
     """
     indices: dict[int, None] = {}
     for part in text.split(","):
@@ -59,10 +59,10 @@ def parse_indices(text: str, flag: str = "--i") -> list[int]:
 
 
 def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[int] | None) -> list[Task]:
-    """The fine-tunes that are asked for and not finished.
+    """Returns the requested fine-tunes that are not finished.
 
     Raises:
-        UsageError: an index that was asked for is there with other settings.
+        UsageError: a requested index exists with other settings.
     """
     finished = {card.training["index"]: (path, card) for path, card in run.finetunes().items()}
     if indices is None:
@@ -79,7 +79,7 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
             differences = _differences(card, run, settings, training, index, runtime)
             if not differences:
                 logger.info("%s: finished already", path)
-                run.state_path(index).unlink(missing_ok=True)  # Killed when the model was just written.
+                run.state_path(index).unlink(missing_ok=True)  # The process was killed just after it wrote the model.
                 continue
             if not settings.overwrite:
                 raise UsageError(
@@ -94,7 +94,7 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
 
 
 def _index_for(run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]) -> int:
-    """The index that has these settings already, else the next free one."""
+    """Returns the index that already has these settings, else the next free one."""
     for index, (_, card) in finished.items():
         training = hyperparameters(settings.training, settings.ranges, index)
         if training is not None and not _differences(card, run, settings, training, index, runtime):
@@ -105,7 +105,7 @@ def _index_for(run: Run, settings: FinetuneSettings, runtime: Runtime, finished:
 def training_record(
     run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, Any]:
-    """What a fine-tune's card says of its training: everything that its weights depend on."""
+    """Returns a card's `training` fields: every setting that the weights depend on."""
     watched = training.patience is not None or training.scheduler == PLATEAU
     return {
         "index": index,
@@ -118,14 +118,14 @@ def training_record(
 
 
 def requested_settings(card: Card) -> dict[str, Any]:
-    """What a card says of its training, without what only tells where and how it came to be."""
+    """Returns a card's `training` fields without those that describe where and how the model was trained."""
     return {key: value for key, value in card.training.items() if key not in _ONLY_TOLD}
 
 
 def _differences(
     card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, tuple[Any, Any]]:
-    # A card that does not tell a setting was trained as its default does.
+    # A setting that a card lacks had its default value.
     fields = TrainingSettings.model_fields.items()
     defaults = {name: field.default for name, field in fields if name not in _WITHOUT_EFFECT}
     wanted = {**defaults, **training_record(run, settings, training, index, runtime)}

@@ -19,7 +19,7 @@ def train_remotely(
     """Train on other machines and write the files of each fine-tune here as it finishes.
 
     Args:
-        launcher: the machines.
+        launcher: launcher for the machines.
         train: trains one task and returns the checkpoint's path; importable by name.
         tasks: the fine-tunes.
 
