@@ -52,7 +52,7 @@ def shard_classifier(classifier: "Classifier", group: ProcessGroup) -> None:
 
 
 def _repeated_blocks(network: "nn.Module") -> "Iterator[nn.Module]":
-    """Yields the repeated blocks of a network: the members of its outermost `ModuleList` or `Sequential` containers."""
+    """Yields the repeated blocks of a network: members of its outermost `ModuleList` or `Sequential`."""
     from torch import nn
 
     members = [child for child in network.children() if any(True for _ in child.parameters())]

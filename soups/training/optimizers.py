@@ -38,15 +38,14 @@ def require_optimizer(settings: TrainingSettings) -> None:
 
 
 def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) -> "torch.optim.Optimizer":
-    """Returns the optimiser from timm's factory for all trainable parameters; one-dimensional tensors get no weight
-    decay.
+    """Returns an optimiser of timm's factory for all trainable parameters; 1-D tensors get no weight decay.
 
-        With `layer_decay` d, the rate of layer i of L (the head is the last) is lr · d^(L - 1 - i), with timm's layers
-        (as in Bao et al. 2021, BEiT, arXiv:2106.08254, and Clark et al. 2020, ELECTRA, arXiv:2003.10555).
+    With `layer_decay` d, the rate of layer i of L (the head is the last) is lr · d^(L - 1 - i), with timm's layers
+    (as in Bao et al. 2021, BEiT, arXiv:2106.08254, and Clark et al. 2020, ELECTRA, arXiv:2003.10555).
 
-        Args:
-            classifier: parameters with `requires_grad` are trained.
-            settings: name, learning rate, weight decay and momentum, checked by `require_optimizer`.
+    Args:
+        classifier: parameters with `requires_grad` are trained.
+        settings: name, learning rate, weight decay and momentum, checked by `require_optimizer`.
     """
     from timm.optim import create_optimizer_v2
 

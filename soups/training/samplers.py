@@ -102,7 +102,7 @@ def draw_trial(sampler: str, seed: int, study: "Study", number: int, space: Spac
 
 
 def _copy_with_new_trial(study: "Study") -> "tuple[Study, FrozenTrial]":
-    """Returns a copy of a study in memory and a new trial in it, for the attributes that samplers store with a trial.
+    """Returns an in-memory copy of a study with a new trial, which holds the attributes that samplers store.
 
     The study itself has no such trial yet: a trial is added to it with all of its parameters at once.
     """

@@ -42,7 +42,7 @@ def step(done: float, steps: float, decay: Decay) -> float:
 
 
 def exponential(done: float, steps: float, decay: Decay) -> float:
-    """Returns the factor of a continuous decay: `decay.rate` per `decay.every` steps, as torch's `ExponentialLR`."""
+    """Returns a continuous decay: `decay.rate` per `decay.every` steps, as torch's `ExponentialLR`."""
     return decay.rate ** (done / decay.every)
 
 

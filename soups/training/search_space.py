@@ -52,7 +52,7 @@ Space = dict[str, Hyperparameter]
 
 
 def original_space(ranges: RandomRanges) -> Space:
-    """Returns the space of the competition code that this toolkit replaces; it searches the start if several exist."""
+    """Returns the search space of the competition code that this toolkit replaces."""
     return {
         "epochs": Hyperparameter(low=10, high=25),
         "batch_size": Hyperparameter(low=16, high=512),
@@ -63,7 +63,7 @@ def original_space(ranges: RandomRanges) -> Space:
 
 
 def paper_space(ranges: RandomRanges) -> Space:
-    """Returns the ranges of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1), as --hparams random draws them."""
+    """Returns the space of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1), as in --hparams random."""
     return {
         "lr": Hyperparameter(low=ranges.lr_range[0], high=ranges.lr_range[1], log=True),
         "wd": Hyperparameter(low=ranges.wd_range[0], high=ranges.wd_range[1], log=True),

@@ -253,7 +253,7 @@ def test_states_that_are_not_used(train: Callable[..., Any], tmp_path: Path, cap
     content = bytearray(path.read_bytes())
     assert StateFile(path, "these", 0).read() is not None
     assert StateFile(path, "others", 0).read() is None
-    assert "of a training with other settings" in caplog.text
+    assert "belongs to a training with other settings" in caplog.text
     for damaged in (
         content[:-3],
         content[: len(content) // 2],

@@ -1,7 +1,6 @@
 """Creates runs: all checks before anything is written, then the samples table, the common start and the settings."""
 
 import logging
-import re
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from soups.data.augment.augment import augmented_preprocessing
 from soups.data.duplicates import find_duplicates, format_counts, refuse_leaks
 from soups.files.atomic import hold_lock, write_table
 from soups.pipeline.run.images import prepare_images
-from soups.pipeline.run.run import Run, check_recorded, existing_run, latest_run, remove_leftovers
+from soups.pipeline.run.run import Run, check_recorded, existing_run, latest_run, remove_leftovers, require_run, slug
 from soups.pipeline.run.run_settings import RecordedSettings, record_run
 from soups.pipeline.settings.commands import CommandSettings, FinetuneSettings
 from soups.runtime.devices import derived_seed, resolve
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MOST_LOOKED_AT = 20_000
+_MAX_IMAGES_COMPARED = 20_000
 
 
 def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
@@ -40,15 +39,14 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
     """
     if settings.new:
         return _create_new(settings)
-    name = _name_of_run(settings)
-    _make_where_missing(settings, name)
-    run = existing_run(settings.run, name)
-    assert run is not None
+    name = _run_name(settings)
+    _make_unless_exists(settings, name)
+    run = require_run(settings.run, name)
     if run.recorded.foreign is not None:
         raise UsageError(
-            f"run {name!r} is a pool of checkpoints made elsewhere: nothing is trained in it",
+            f"run {name!r} is a pool of checkpoints from other tools: it cannot be trained in",
             found=run.recorded.foreign.foreign_location,
-            next_step="start a run of its own with another --name and --data-location",
+            next_step="start a new run: python finetune.py --name NAME --data-location DIR",
         )
     check_recorded(run, settings, given)
     remove_leftovers(run)
@@ -57,11 +55,11 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
 
 def is_new(settings: FinetuneSettings) -> bool:
     """Returns whether `create_run` would create a run."""
-    return settings.new or existing_run(settings.run, _name_of_run(settings)) is None
+    return settings.new or existing_run(settings.run, _run_name(settings)) is None
 
 
-def _name_of_run(settings: CommandSettings) -> str:
-    return settings.run.name or latest_run(settings.run) or name_of_data(settings)
+def _run_name(settings: CommandSettings) -> str:
+    return settings.run.name or latest_run(settings.run) or default_run_name(settings)
 
 
 def _create_new(settings: FinetuneSettings) -> Run:
@@ -69,19 +67,17 @@ def _create_new(settings: FinetuneSettings) -> Run:
 
     A lock is held until the run exists, so that two processes never take the same name.
     """
-    wanted, folder = settings.run.name or name_of_data(settings), Path(settings.run.runs_folder)
-    with hold_lock(folder, f"{wanted}.new"):
-        for name in chain([wanted], (f"{wanted}-{serial}" for serial in count(2))):
-            if not (folder / name).exists() and _make_where_missing(settings, name):
+    first_name, folder = settings.run.name or default_run_name(settings), Path(settings.run.runs_folder)
+    with hold_lock(folder, f"{first_name}.new"):
+        for name in chain([first_name], (f"{first_name}-{serial}" for serial in count(2))):
+            if not (folder / name).exists() and _make_unless_exists(settings, name):
                 break
-    if name != wanted:
-        logger.info("run %s: %s is taken", name, wanted)
-    run = existing_run(settings.run, name)
-    assert run is not None
-    return run
+    if name != first_name:
+        logger.info("run %s: the name %s is taken", name, first_name)
+    return require_run(settings.run, name)
 
 
-def _make_where_missing(settings: FinetuneSettings, name: str) -> bool:
+def _make_unless_exists(settings: FinetuneSettings, name: str) -> bool:
     """Create a run unless it exists, safe against other processes; returns whether this call created it."""
     if existing_run(settings.run, name) is not None:
         return False
@@ -122,9 +118,9 @@ def find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
         DataError: training images are in the test set and the run does not allow it.
     """
     data, samples = run.recorded.data, run.samples
-    many = len(samples) > _MOST_LOOKED_AT
+    many = len(samples) > _MAX_IMAGES_COMPARED
     if near == "auto" and many:
-        message = "%s images are many: only equal files are looked for in two sets; --near-duplicates on looks closer"
+        message = "%s images: only equal files are searched for; add --near-duplicates on for nearly equal ones"
         logger.warning(message, f"{len(samples):,}")
     found = find_duplicates(samples, data.root, run.image_cache, near == "on" or (near == "auto" and not many))
     if not data.allow_duplicates:
@@ -173,7 +169,7 @@ def planned_or_recorded(given: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
         DataError: the data is invalid.
     """
     settings = given.settings
-    name = _name_of_run(settings)
+    name = _run_name(settings)
     run = existing_run(settings.run, name)
     if run is None:
         return planned_run(settings, name), False
@@ -181,10 +177,10 @@ def planned_or_recorded(given: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
     return run, True
 
 
-def name_of_data(settings: CommandSettings) -> str:
+def default_run_name(settings: CommandSettings) -> str:
     """Returns the default name of a run: the name of the data's folder, or of its folders."""
     names = [Path(location).resolve().name for location in settings.data.locations]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(names)).strip("-._") or "run"
+    return slug("-".join(names), default="run")
 
 
 def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":

@@ -14,53 +14,52 @@ ENDINGS = (SUFFIX, ".pt", ".pth", ".pth.tar", ".bin")
 
 
 def find_checkpoints(folder: Path) -> dict[Path, Card | None]:
-    """Returns the checkpoints directly in a folder, in natural order of their names, with the cards of those that have
-    one.
+    """Returns the checkpoints directly in a folder, in natural order, with the cards of those that have one.
 
-        Hidden files and this project's soups and starts are skipped. Of several links to one file (such as timm's
-        `model_best.pth.tar`) only the first is returned.
+    Hidden files and this project's soups and starts are skipped. Of several links to one file (such as timm's
+    `model_best.pth.tar`) only the first is returned.
 
-        Raises:
-            DataError: the folder does not exist, has no checkpoint, or has two with one name.
+    Raises:
+        DataError: the folder does not exist, has no checkpoint, or has two with one name.
     """
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder",
             expected="a folder of checkpoints",
-            next_step="give it with --model-location DIR",
+            next_step="set --model-location DIR",
         )
     files = [path for path in folder.iterdir() if path.name.endswith(ENDINGS) and not path.name.startswith(".")]
     found: dict[Path, Card | None] = {}
     seen: dict[tuple[int, int], Path] = {}
-    for path in sorted((path for path in files if path.is_file()), key=_natural):
+    for path in sorted((path for path in files if path.is_file()), key=_natural_key):
         status = path.stat()
         if (first := seen.setdefault((status.st_dev, status.st_ino), path)) != path:
-            logger.debug("%s: the same file as %s, taken once", path, first.name)
+            logger.debug("%s: the same file as %s, used once", path, first.name)
             continue
         card = read_card(path) if path.suffix == SUFFIX else None
         if card is None or card.kind == "fine-tune":
             found[path] = card
-    _refuse_same_names(list(found))
+    _check_distinct_names(list(found))
     if not found:
         raise DataError(
             f"{folder}: no checkpoints in it",
             expected=f"files that end in {', '.join(ENDINGS)}",
-            next_step="give the folder that holds them with --model-location DIR; folders in it are not looked into",
+            next_step="set --model-location DIR to the folder that holds them; subfolders are not searched",
         )
     return found
 
 
-def _refuse_same_names(paths: list[Path]) -> None:
+def _check_distinct_names(paths: list[Path]) -> None:
     names: dict[str, Path] = {}
     for path in paths:
         if (first := names.setdefault(path.stem, path)) != path:
             raise DataError(
                 f"{path}: has the same name as {first.name}",
-                expected="each model once, with a name of its own",
+                expected="a distinct name for each model",
                 next_step="move one of them out of the folder, or rename it",
             )
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def _natural_key(path: Path) -> list[tuple[int, str]]:
     """Sort key that puts `epoch_2` before `epoch_10`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]

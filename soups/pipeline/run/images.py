@@ -67,7 +67,7 @@ def training_set(
     positions = oversample(rows, settings.oversample) if settings.oversample else np.arange(len(rows))
     labels = run.space.encode(rows["label"])
     weights = settings.class_weights
-    counted = class_weights(weights, labels[positions], run.space) if weights else None
+    loss_weights = class_weights(weights, labels[positions], run.space) if weights else None
     geometry = augmented_geometry(preprocessing, settings.augmentation, cache.cache_size)
     images = open_images(image_paths(rows, run), geometry, cache.cache, run.image_cache)
     augmentation = build_augmentation(preprocessing, settings.augmentation, settings.aug)
@@ -78,7 +78,7 @@ def training_set(
         augmentation,
         copies=copies_augmentation(preprocessing, augmentation, settings.oversample_augment, settings.aug),
         chances=sampling_probabilities(labels) if settings.sampler == "balanced" else None,
-        class_weights=counted,
+        class_weights=loss_weights,
     )
 
 

@@ -65,25 +65,25 @@ def read_translated(run: Run, path: Path) -> "TranslatedState":
     from soups.models.foreign.state_dict import lacks_head, translate_state
 
     card, foreign = run.card_of(path), run.recorded.foreign
-    given, network = read_foreign(path, ema=foreign is not None and foreign.ema), run.network
+    state, network = read_foreign(path, ema=foreign is not None and foreign.ema), run.network
     head = None
-    if foreign is not None and lacks_head(given, network, str(path)):
-        asked = fingerprint([card.classes, run.recorded.model.model, run.recorded.model.templates])
-        place = run.folder / "heads" / f"{run.sha256(path)}-{asked}{SUFFIX}"
+    if foreign is not None and lacks_head(state, network, str(path)):
+        key = fingerprint([card.classes, run.recorded.model.model, run.recorded.model.templates])
+        place = run.folder / "heads" / f"{run.sha256(path)}-{key}{SUFFIX}"
         if not place.exists():
-            _write_zero_shot_head(run, path, given, place)
+            _write_zero_shot_head(run, path, state, place)
         head = load_file(place)
-    return translate_state(given, network, str(path), classes=card.classes, head=head)
+    return translate_state(state, network, str(path), classes=card.classes, head=head)
 
 
-def _write_zero_shot_head(run: Run, path: Path, given: "dict[str, torch.Tensor]", place: Path) -> None:
+def _write_zero_shot_head(run: Run, path: Path, state: "dict[str, torch.Tensor]", place: Path) -> None:
     from safetensors.torch import save
 
     from soups.models.foreign.state_dict import whole_clip
     from soups.models.open_clip import build as clip_models
 
     card = run.card_of(path)
-    towers = whole_clip(given, run.network, str(path))
+    towers = whole_clip(state, run.network, str(path))
     head = clip_models.zero_shot_from_text_tower(run.recorded.model, towers, str(path), card.classes)
     with atomic_write(place) as temporary:
         temporary.write_bytes(save({key: tensor.contiguous() for key, tensor in head.state_dict().items()}))
@@ -106,8 +106,8 @@ def find_model(name: str, run: Run, settings: RunSettings) -> Path:
     if Path(name).is_file():
         return Path(name)
     foreign = run.recorded.foreign
-    elsewhere = foreign.foreign_location if foreign else settings.model_location
-    places = [[Path(elsewhere)]] if elsewhere else []
+    location = foreign.foreign_location if foreign else settings.model_location
+    places = [[Path(location)]] if location else []
     everywhere = sorted(Path(settings.runs_folder).glob("*/models"))
     places += [[run.folder / "models"], everywhere]
     stem = name
@@ -118,7 +118,7 @@ def find_model(name: str, run: Run, settings: RunSettings) -> Path:
         hits = [hit for hit in hits if hit.is_file()]
         if len(hits) > 1:
             listing = ", ".join(map(str, hits))
-            raise UsageError(f"{name}: two models have this name", found=listing, next_step="give the path of one")
+            raise UsageError(f"{name}: two models have this name", found=listing, next_step="use the path of one")
         if hits:
             return hits[0]
     known = [path.stem for path in [*(run.finetunes() if foreign else ()), *sorted(run.models.glob(f"*{SUFFIX}"))]]

@@ -1,6 +1,7 @@
 """A run: its folder, its recorded settings, and the names of its models and logs."""
 
 import logging
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,8 +113,10 @@ class Run:
             return list(rows["label"])
         missing = [name for name in space.factor_names if name not in rows]
         if missing or not space.factors:
-            told = ", ".join(missing or space.names)
-            raise DataError(f"run {self.name!r}: its table does not tell {told}", expected=", ".join(self.space.names))
+            raise DataError(
+                f"run {self.name!r}: its table has no column for {', '.join(missing or space.names)}",
+                expected=", ".join(self.space.names),
+            )
         levels = rows[list(space.factor_names)].itertuples(index=False, name=None)
         return [SEPARATOR.join(each) if all(each) else "" for each in levels]
 
@@ -150,14 +153,14 @@ class Run:
         found: dict[Path, Card] = {}
         if self.recorded.foreign is not None:
             members = find_checkpoints(Path(self.recorded.foreign.foreign_location))
-            return {path: card or self.card_without_file for path, card in members.items() if self._counts(path)}
-        for path in sorted(self.models.glob(f"{self.name}*_epochs*{SUFFIX}"), key=_by_index):
+            return {path: card or self.card_without_file for path, card in members.items() if self._is_selected(path)}
+        for path in sorted(self.models.glob(f"{self.name}*_epochs*{SUFFIX}"), key=_index_key):
             card = read_card(path)
             if card is not None and card.kind == "fine-tune" and path.stem == self.finetune_name(card):
                 found[path] = card
-        return {path: card for path, card in found.items() if self._counts(path)}
+        return {path: card for path, card in found.items() if self._is_selected(path)}
 
-    def _counts(self, path: Path) -> bool:
+    def _is_selected(self, path: Path) -> bool:
         return self.only is None or path.stem in self.only
 
     @cached_property
@@ -174,7 +177,7 @@ class Run:
         else:
             start = read_card(self.start)
             if start is None:
-                raise DataError(f"{self.start}: has no card", expected="the start that finetune.py wrote")
+                raise DataError(f"{self.start}: has no card", expected="the start written by finetune.py")
             architecture, preprocessing, classes = start.architecture, start.preprocessing, self.space.names
         return Card(
             kind="fine-tune",
@@ -218,9 +221,9 @@ class Run:
         return resolve(settings, precision=self.recorded.precision, threads=self.recorded.threads)
 
 
-def _by_index(path: Path) -> tuple[int, str]:
-    digits = path.stem.rpartition("_epochs")[0]
-    number = digits[len(digits.rstrip("0123456789")) :]
+def _index_key(path: Path) -> tuple[int, str]:
+    prefix = path.stem.rpartition("_epochs")[0]
+    number = prefix[len(prefix.rstrip("0123456789")) :]
     return int(number or 0), path.name
 
 
@@ -240,14 +243,10 @@ def open_run(settings: CommandSettings, given: Collection[str], may_differ: Coll
     if name is None:
         raise UsageError(
             f"{folder}: no run yet",
-            expected="a run that finetune.py made",
+            expected="a run created by finetune.py",
             next_step="train first: python finetune.py --data-location DIR",
         )
-    run = existing_run(settings.run, name)
-    if run is None:
-        known = ", ".join(known_runs(settings.run)) or "none"
-        problem = f"{folder}/{name}: no such run"
-        raise UsageError(problem, expected=f"one of the runs: {known}", next_step="train it first with finetune.py")
+    run = require_run(settings.run, name)
     check_recorded(run, settings, set(given) - set(may_differ))
     return run
 
@@ -261,7 +260,7 @@ def remove_leftovers(run: Run) -> None:
         {run.folder, run.models, run.image_cache, cache_dir() / "hashes"}, run.folder.parent
     )
     if removed:
-        logger.info("run %s: removed what %d interrupted writes had left", run.name, removed)
+        logger.info("run %s: removed the temporary files of %d interrupted writes", run.name, removed)
     for log in sorted((run.folder / "logs").rglob("*.jsonl")):
         truncate_torn_line(log)
 
@@ -271,9 +270,9 @@ def warn_if_validation_flatters(run: Run) -> None:
     if "val" in set(run.samples["split"]):
         return
     if run.recorded.foreign is None:
-        logger.warning("no validation set: models are validated on the images they were trained on, which flatters")
+        logger.warning("no validation set: models are validated on their training images, which flatters the scores")
     else:
-        logger.warning("no validation set: if the models were trained on these images, their scores flatter")
+        logger.warning("no validation set: the scores flatter models that were trained on these images")
 
 
 def latest_run(settings: RunSettings) -> str | None:
@@ -299,13 +298,35 @@ def existing_run(settings: RunSettings, name: str) -> Run | None:
     recorded = read_recorded(folder)
     if recorded is None:
         return None
-    elsewhere = settings.model_location
+    location = settings.model_location
     if recorded.foreign is None:
-        return Run(folder, Path(elsewhere) if elsewhere else folder / "models", recorded)
-    if elsewhere:  # The folder of the checkpoints may have moved; soups are never written into it.
-        foreign = recorded.foreign.model_copy(update={"foreign_location": elsewhere})
+        return Run(folder, Path(location) if location else folder / "models", recorded)
+    if location:  # The folder of the checkpoints may have moved; soups are never written into it.
+        foreign = recorded.foreign.model_copy(update={"foreign_location": location})
         recorded = recorded.model_copy(update={"foreign": foreign})
     return Run(folder, folder / "models", recorded)
+
+
+def require_run(settings: RunSettings, name: str) -> Run:
+    """Returns the run of this name.
+
+    Raises:
+        UsageError: the run does not exist.
+        DataError: its settings file is damaged.
+    """
+    run = existing_run(settings, name)
+    if run is None:
+        raise UsageError(
+            f"{settings.runs_folder}/{name}: no such run",
+            expected=f"one of the runs: {', '.join(known_runs(settings)) or 'none'}",
+            next_step=f"train it first: python finetune.py --name {name} --data-location DIR",
+        )
+    return run
+
+
+def slug(text: str, default: str) -> str:
+    """Returns a text as a run's name: other characters become hyphens; `default` if nothing is left."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or default
 
 
 def check_recorded(run: Run, settings: CommandSettings, given: Collection[str]) -> None:
@@ -315,22 +336,22 @@ def check_recorded(run: Run, settings: CommandSettings, given: Collection[str]) 
         UsageError: the message names the first difference.
     """
     recorded = run.recorded.flat()
-    data = _settled_as_recorded(run, settings, given)
-    wanted = {**data.model_dump(mode="json"), **settings.model.model_dump(mode="json")}
-    wanted |= {"threads": settings.runtime.threads, "precision": settings.runtime.precision}
-    if wanted["precision"] == "auto":
-        del wanted["precision"]
-    for key in sorted(set(given) & set(wanted)):
-        if not _same(wanted[key], recorded[key]):
+    data = _resolve_given_data(run, settings, given)
+    requested = {**data.model_dump(mode="json"), **settings.model.model_dump(mode="json")}
+    requested |= {"threads": settings.runtime.threads, "precision": settings.runtime.precision}
+    if requested["precision"] == "auto":
+        del requested["precision"]
+    for key in sorted(set(given) & set(requested)):
+        if not _equal_values(requested[key], recorded[key]):
             raise UsageError(
                 f"--{key.replace('_', '-')}: run {run.name!r} was made with another value",
                 expected=repr(recorded[key]),
-                found=repr(wanted[key]),
+                found=repr(requested[key]),
                 next_step="leave it out, or start a new run with another --name",
             )
 
 
-def _settled_as_recorded(run: Run, settings: CommandSettings, given: Collection[str]) -> DataSettings:
+def _resolve_given_data(run: Run, settings: CommandSettings, given: Collection[str]) -> DataSettings:
     """Returns the data settings in the form of the record: several of its folders can name one data set."""
     from soups.data.layouts.locate import resolve_locations
 
@@ -340,9 +361,9 @@ def _settled_as_recorded(run: Run, settings: CommandSettings, given: Collection[
     return resolve_locations(run.recorded.data.model_copy(update=named))
 
 
-def _same(wanted: Any, recorded: Any) -> bool:
+def _equal_values(wanted: Any, recorded: Any) -> bool:
     if isinstance(wanted, list) and isinstance(recorded, list):
-        return len(wanted) == len(recorded) and all(map(_same, wanted, recorded))
+        return len(wanted) == len(recorded) and all(map(_equal_values, wanted, recorded))
     if isinstance(wanted, str) and isinstance(recorded, str):
         return wanted == recorded or Path(wanted).resolve() == Path(recorded).resolve()
     return wanted == recorded

@@ -39,11 +39,10 @@ class RunContext:
     launch: LaunchSettings = field(default_factory=LaunchSettings)
 
     def labels(self, set_name: str, space: LabelSpace | None = None) -> np.ndarray:
-        """Returns (N,) int64 class indices of a set in the run's classes or other factors; -1 for images without a
-        label.
+        """Returns (N,) int64 class indices of a set, in the run's classes or `space`; -1 for unlabelled images.
 
-                Raises:
-                    DataError: the run's table lacks the factors of that space.
+        Raises:
+            DataError: the run's table lacks the factors of that space.
         """
         rows = set_rows(self.run.samples, set_name)
         return encode_labels(self.run.labels_in(rows, space or self.run.space), space or self.run.space)
@@ -74,10 +73,10 @@ class RunContext:
         joint = run.recorded.joint_space
         if joint is None or not own.factors or not set(own.factors) <= set(joint.factors):
             raise DataError(
-                f"{path}: a model of another space than the data of run {run.name!r}",
+                f"{path}: a model of other classes than the data of run {run.name!r}",
                 expected=str(joint or run.space),
                 found=str(own),
-                next_step="use models of this run's labels, or name the run that it belongs to: --name",
+                next_step="use models of this run's labels, or add --name NAME of the run that it belongs to",
             )
         return own
 
@@ -93,46 +92,46 @@ class RunContext:
             DataError: the model has other classes, or an image cannot be read.
         """
         space = space or self.run.space
-        places = {name: self._place(path, name) for name in set_names}
-        kept = {name: self._kept(place, path, name, len(space)) for name, place in places.items()}
-        missing = [name for name, logits in kept.items() if logits is None]
-        fresh = self._compute(path, missing, space) if missing else {}
+        paths = {name: self._logits_path(path, name) for name in set_names}
+        stored = {name: self._read_stored(file, path, name, len(space)) for name, file in paths.items()}
+        missing = [name for name, logits in stored.items() if logits is None]
+        fresh = self._compute_logits(path, missing, space) if missing else {}
         for name, logits in fresh.items():
-            store_logits(places[name], logits)
-        return {name: fresh[name] if name in fresh else kept[name] for name in set_names}  # type: ignore[misc]
+            store_logits(paths[name], logits)
+        return {name: fresh[name] if name in fresh else stored[name] for name in set_names}  # type: ignore[misc]
 
-    def _place(self, path: Path, set_name: str) -> Path:
+    def _logits_path(self, path: Path, set_name: str) -> Path:
         digest = self.run.sha256(path)
         paths = image_paths(set_rows(self.run.samples, set_name), self.run)
         return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
 
-    def _kept(self, place: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
-        return read_logits(place, len(set_rows(self.run.samples, set_name)), classes)
+    def _read_stored(self, file: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
+        return read_logits(file, len(set_rows(self.run.samples, set_name)), classes)
 
-    def _compute(self, path: Path, set_names: Sequence[str], space: LabelSpace) -> dict[str, np.ndarray]:
+    def _compute_logits(self, path: Path, set_names: Sequence[str], space: LabelSpace) -> dict[str, np.ndarray]:
         limit_threads(self.runtime.threads)
         classifier, card = load_model(self.run, path)
-        order = class_order(card, space, path, self.run.name)
+        order = class_positions(card, space, path, self.run.name)
         classifier.to(self.runtime.device)
         logits = {}
         shown = track(set_names, f"{path.stem}: scoring") if self.runtime.jobs == 1 else set_names
         for name in shown:
-            images = self._images(name, card)
+            images = self._open_images(name, card)
             values = compute_logits(
                 classifier, images, card.preprocessing, self.runtime, self.evaluation.eval_batch_size
             )
             logits[name] = np.ascontiguousarray(values[:, order])
         return logits
 
-    def _images(self, name: str, card: Card) -> Images:
-        return self.set(name, card).images
+    def _open_images(self, set_name: str, card: Card) -> Images:
+        return self.open_set(set_name, card).images
 
-    def set(self, name: str, card: Card) -> EvaluationSet:
+    def open_set(self, name: str, card: Card) -> EvaluationSet:
         """Returns a set's images at the geometry of a model."""
         return evaluation_set(name, set_rows(self.run.samples, name), self.run, card.preprocessing, self.cache)
 
 
-def class_order(card: Card, space: LabelSpace, path: Path, run_name: str) -> np.ndarray:
+def class_positions(card: Card, space: LabelSpace, path: Path, run_name: str) -> np.ndarray:
     """Returns (C,) int64, the position of each class among a model's logits.
 
     Raises:
@@ -143,8 +142,8 @@ def class_order(card: Card, space: LabelSpace, path: Path, run_name: str) -> np.
             f"{path}: a model of other classes",
             expected=", ".join(space.names),
             found=", ".join(card.classes),
-            next_step=f"use models that were trained on the classes of run {run_name!r}; models of some factors join "
-            "others with --weighted-ensemble",
+            next_step=f"use models trained on the classes of run {run_name!r}; --weighted-ensemble also combines "
+            "models of some factors",
         )
     return np.array([card.classes.index(name) for name in space.names], dtype=np.int64)
 

@@ -10,6 +10,8 @@ from typing import Any
 from soups.core.errors import DataError, PartialFailure, UserError
 from soups.core.metrics import all_scores
 from soups.data.samples import evaluation_sets
+from soups.data.settings import CacheSettings
+from soups.evaluation.settings import EvaluationSettings
 from soups.files.atomic import append_record
 from soups.pipeline.run.run import Run, remove_leftovers
 from soups.pipeline.score.context import RunContext
@@ -22,6 +24,7 @@ from soups.pipeline.score.transfer import (
     store_files,
     unpack_run,
 )
+from soups.runtime.devices import Runtime
 from soups.runtime.launchers import make_launcher
 from soups.runtime.workers import worker_number
 
@@ -41,8 +44,8 @@ def score_model(task: tuple[RunContext, Path]) -> dict[str, Any]:
     context, path = task
     context = replace(context, runtime=context.runtime.of_worker(worker_number()))
     names = evaluation_sets(context.run.samples)
-    given = context.probabilities(path, names)  # Includes an unlabelled test set, whose probabilities the votes need.
-    scores = {name: all_scores(given[name], context.labels(name)) for name in context.labelled_sets()}
+    found = context.probabilities(path, names)  # Includes an unlabelled test set, whose probabilities the votes need.
+    scores = {name: all_scores(found[name], context.labels(name)) for name in context.labelled_sets()}
     return result_line(context, path.stem, scores, sha256=context.run.sha256(path))
 
 
@@ -73,14 +76,14 @@ def evaluate_individuals(context: RunContext, with_start: bool = True) -> dict[s
     """
     run = context.run
     models = pool_paths(run)
-    wanted = {**models, run.start.stem: run.start} if with_start and run.start.exists() else models
+    requested = {**models, run.start.stem: run.start} if with_start and run.start.exists() else models
     known = run.results(run.individual_results)
-    missing = [path for name, path in wanted.items() if not _is_known(known.get(name), run, path)]
+    missing = [path for name, path in requested.items() if not _is_logged(known.get(name), run, path)]
     failures = []
     tasks = [(context, path) for path in missing]
     if missing:
         remove_leftovers(run)
-    for (_, path), result in _spread(context, tasks):
+    for (_, path), result in _run_scoring(context, tasks):
         if isinstance(result, UserError):
             failures.append(str(result))
         elif isinstance(result, Exception):
@@ -90,14 +93,14 @@ def evaluate_individuals(context: RunContext, with_start: bool = True) -> dict[s
             logger.info("%s: %s", path.stem, accuracies_text(result))
     if failures and len(missing) > len(failures):
         problem = f"{len(failures)} of {len(missing)} models could not be scored\n  " + "\n  ".join(failures)
-        raise PartialFailure(problem, next_step="mend or remove them and run the same command again")
+        raise PartialFailure(problem, next_step="replace or remove them, then run the same command again")
     if failures:
         raise DataError("\n".join(failures))
     known = run.results(run.individual_results)
     return {name: known[name] for name in models}
 
 
-def _spread(
+def _run_scoring(
     context: RunContext, tasks: Sequence[tuple[RunContext, Path]]
 ) -> Iterator[tuple[tuple[RunContext, Path], dict[str, Any] | Exception]]:
     """Yields the log line of each model as it is scored, by the launcher of the context."""
@@ -107,7 +110,8 @@ def _spread(
         return
     run = context.run
     packed, by_name = pack_run(run), {path.name: (task, path) for task, path in tasks}
-    items = [_RemoteScoring(run.name, replace(context, run=None), path.name, LazyFile(path)) for _, path in tasks]  # type: ignore[arg-type]
+    settings = (context.runtime, context.evaluation, context.cache)
+    items = [_RemoteScoring(run.name, *settings, path.name, LazyFile(path)) for _, path in tasks]
     for item, remote in launcher.run_all(_score_unpacked, items, packed):
         if isinstance(remote, Exception):
             yield by_name[item.file], remote
@@ -118,9 +122,12 @@ def _spread(
 
 @dataclass(frozen=True)
 class _RemoteScoring:
+    """One model to score on a machine that unpacks the run first."""
+
     run_name: str
-    context: RunContext
-    """Everything but the run, which the remote machine unpacks."""
+    runtime: Runtime
+    evaluation: EvaluationSettings
+    cache: CacheSettings
     file: str
     content: LazyFile
     """The model's file; bytes after pickling."""
@@ -130,11 +137,12 @@ def _score_unpacked(work: _RemoteScoring, common: Files) -> RemoteResult:
     with TemporaryDirectory() as folder:
         files = {**common, f"models/{work.file}": bytes(work.content)}
         run = unpack_run(files, Path(folder), work.run_name)
-        line = score_model((replace(work.context, run=run), run.models / work.file))
+        context = RunContext(run, work.runtime, work.evaluation, work.cache)
+        line = score_model((context, run.models / work.file))
         return RemoteResult(line, collect_new_files(run.folder, files))
 
 
-def _is_known(line: dict[str, Any] | None, run: Run, path: Path) -> bool:
+def _is_logged(line: dict[str, Any] | None, run: Run, path: Path) -> bool:
     return line is not None and line.get("sha256") == run.sha256(path)
 
 

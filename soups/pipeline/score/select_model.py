@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from soups.models.classifier import Classifier
 
 
-def named_model(settings: CommandSettings, given: Collection[str], name: str | None) -> tuple[Path, Run | None]:
+def select_model(settings: CommandSettings, given: Collection[str], name: str | None) -> tuple[Path, Run | None]:
     """Returns the file of a model, and the run whose models include it.
 
     Args:
@@ -30,20 +30,20 @@ def named_model(settings: CommandSettings, given: Collection[str], name: str | N
         UsageError: the run or the model does not exist.
     """
     if name is not None and Path(name).is_file() and Path(name).suffix == SUFFIX and read_card(Path(name)) is not None:
-        return Path(name), _run_of(Path(name), settings)
+        return Path(name), _run_of_model(Path(name), settings)
     context = open_context(settings, given, scoring=False)
     path = default_model(context) if name is None else find_model(name, context.run, settings.run)
-    return path, _run_of(path, settings) or context.run
+    return path, _run_of_model(path, settings) or context.run
 
 
-def _run_of(path: Path, settings: CommandSettings) -> Run | None:
+def _run_of_model(path: Path, settings: CommandSettings) -> Run | None:
     folder = run_folder_of(path)
     if folder is None:
         return None
     return existing_run(settings.run.model_copy(update={"runs_folder": str(folder.parent)}), folder.name)
 
 
-def load_named(path: Path, run: Run | None) -> "tuple[Classifier, Card]":
+def load_selected(path: Path, run: Run | None) -> "tuple[Classifier, Card]":
     """Returns a model (float32, on the CPU, in evaluation mode) and its card.
 
     Raises:

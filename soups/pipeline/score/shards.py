@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 SET = "test"
 """The set to predict."""
-_FREE = 0.1
+_FREE_SHARE = 0.1
 """Share of a disk that cached pixels leave free for the logits."""
 
 
@@ -60,41 +60,41 @@ class ShardContext(RunContext):
     def has_logits(self, path: Path, space: LabelSpace) -> bool:
         """Returns whether a model's logits are stored, of the shard or of all test images."""
         size = len(self.run.samples)
-        if read_logits(self._place(path, SET), size, len(space), mapped=True) is not None:
+        if read_logits(self._logits_path(path, SET), size, len(space), mapped=True) is not None:
             return True
-        return self._of_all(path, len(space)) is not None
+        return self._logits_of_all(path, len(space)) is not None
 
-    def _place(self, path: Path, set_name: str) -> Path:
-        return self._stamped(path, self.stamp)
+    def _logits_path(self, path: Path, set_name: str) -> Path:
+        return self._path_with_stamp(path, self.stamp)
 
-    def _stamped(self, path: Path, stamp: str) -> Path:
+    def _path_with_stamp(self, path: Path, stamp: str) -> Path:
         return stamped_path(self.run.folder / "logits", self.run.sha256(path), SET, stamp, self.runtime)
 
-    def _of_all(self, path: Path, classes: int) -> np.ndarray | None:
-        return read_logits(self._stamped(path, self.whole_stamp), self.images, classes, mapped=True)
+    def _logits_of_all(self, path: Path, classes: int) -> np.ndarray | None:
+        return read_logits(self._path_with_stamp(path, self.whole_stamp), self.images, classes, mapped=True)
 
-    def _kept(self, place: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
-        own = super()._kept(place, path, set_name, classes)
-        if own is not None or (whole := self._of_all(path, classes)) is None:
+    def _read_stored(self, file: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
+        own = super()._read_stored(file, path, set_name, classes)
+        if own is not None or (whole := self._logits_of_all(path, classes)) is None:
             return own
         return np.array(whole[self.rows])
 
-    def _images(self, name: str, card: Card) -> Images:
+    def _open_images(self, name: str, card: Card) -> Images:
         if self.of == 1:
-            return super()._images(name, card)
+            return super()._open_images(name, card)
         paths, geometry = image_paths(self.run.samples, self.run), evaluation_geometry(card.preprocessing)
-        if not self._keeps_pixels(3 * len(paths) * geometry.crop**2):
+        if not self._caches_pixels(3 * len(paths) * geometry.crop**2):
             return StreamedImages(paths, geometry)
         # A folder per shard: the index of a common folder, with the files of all shards, would be read and written for
         # each.
         return open_images(paths, geometry, self.cache.cache, self.run.image_cache / self.stamp)
 
-    def _keeps_pixels(self, size: int) -> bool:
+    def _caches_pixels(self, size: int) -> bool:
         if self.cache.cache != "auto":
             return self.cache.cache == "on"
         folder = self.run.image_cache
         disk = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists()))
-        return not self.alone and disk.free - size > _FREE * disk.total
+        return not self.alone and disk.free - size > _FREE_SHARE * disk.total
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class ShardTask:
 class FailedTask:
     """A task that failed."""
 
-    piece: ShardTask
+    task: ShardTask
     error: Exception
     """An error of the user, of the machine, or of this program."""
 
@@ -164,63 +164,63 @@ def compute_missing(shards: Sequence[ShardContext], models: Mapping[Path, LabelS
         shards: all shards of a run.
         models: file → classes in the requested order.
     """
-    pieces = [ShardTask(shard, path, space) for path, space in models.items() for shard in shards]
-    missing = [piece for piece in pieces if not piece.shard.has_logits(piece.path, piece.space)]
+    tasks = [ShardTask(shard, path, space) for path, space in models.items() for shard in shards]
+    missing = [task for task in tasks if not task.shard.has_logits(task.path, task.space)]
     if len(shards) > 1:
-        cut_up = f"{shards[0].images} images in {len(shards)} shards of {len(shards[0].run.samples)}"
-        many = f"{len(models)} model{'s' * (len(models) > 1)}"
-        there = len(pieces) - len(missing)
-        logger.info("%s, %s: %d of %d pieces of work are done already", cut_up, many, there, len(pieces))
+        shard_count = f"{shards[0].images} images in {len(shards)} shards of {len(shards[0].run.samples)}"
+        model_count = f"{len(models)} model{'s' * (len(models) > 1)}"
+        done = len(tasks) - len(missing)
+        logger.info("%s, %s: %d of %d tasks are done already", shard_count, model_count, done, len(tasks))
     failed = []
-    for ended, (piece, result) in enumerate(_spread(missing), start=1):
+    for finished, (task, result) in enumerate(_run_tasks(missing), start=1):
         if isinstance(result, Exception):
-            failed.append(FailedTask(piece, result))
+            failed.append(FailedTask(task, result))
             trace = None if isinstance(result, UserError) else result
-            logger.warning("%s: failed (%d of %d)", piece, ended, len(missing), exc_info=trace)
+            logger.warning("%s: failed (%d of %d)", task, finished, len(missing), exc_info=trace)
         elif len(shards) > 1:
-            logger.info("%s: done (%d of %d)", piece, ended, len(missing))
+            logger.info("%s: done (%d of %d)", task, finished, len(missing))
     return failed
 
 
-def compute_shard(piece: ShardTask) -> None:
+def compute_shard(task: ShardTask) -> None:
     """Compute the logits of a task and store them atomically."""
-    shard = replace(piece.shard, runtime=piece.shard.runtime.of_worker(worker_number()))
-    shard.logits(piece.path, [SET], piece.space)
+    shard = replace(task.shard, runtime=task.shard.runtime.of_worker(worker_number()))
+    shard.logits(task.path, [SET], task.space)
 
 
-def _spread(pieces: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Exception | None]]:
+def _run_tasks(tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Exception | None]]:
     """Yields the tasks as they end, run by the launcher of the shards."""
-    if not pieces:  # Avoids connecting to a cluster without work.
+    if not tasks:  # Avoids connecting to a cluster without work.
         return
-    shard = pieces[0].shard
+    shard = tasks[0].shard
     launcher = make_launcher(shard.launch, shard.runtime)
     if not shard.launch.no_shared_storage:
-        yield from launcher.run_all(compute_shard, pieces)
+        yield from launcher.run_all(compute_shard, tasks)
         return
     run = shard.run
     packed = pack_run(run)
-    for path in dict.fromkeys(piece.path for piece in pieces):  # Each model is sent to each machine once.
+    for path in dict.fromkeys(task.path for task in tasks):  # Each model is sent to each machine once.
         with_model = {**packed, f"models/{path.name}": path.read_bytes()}
-        for piece, remote in launcher.run_all(
-            _compute_unpacked, [piece for piece in pieces if piece.path == path], with_model
+        for task, remote in launcher.run_all(
+            _compute_unpacked, [task for task in tasks if task.path == path], with_model
         ):
             if isinstance(remote, Exception):
-                yield piece, remote
+                yield task, remote
                 continue
             store_files(remote.files, run)
-            yield piece, None
+            yield task, None
 
 
-def _compute_unpacked(piece: ShardTask, common: Files) -> RemoteResult:
+def _compute_unpacked(task: ShardTask, common: Files) -> RemoteResult:
     with TemporaryDirectory() as folder:
-        sent = piece.shard.run
+        sent = task.shard.run
         run = unpack_run(common, Path(folder), sent.name)
-        shard = replace(piece.shard, run=replace(run, table=sent.table, classes=sent.classes))
-        compute_shard(replace(piece, shard=shard, path=run.models / piece.path.name))
+        shard = replace(task.shard, run=replace(run, table=sent.table, classes=sent.classes))
+        compute_shard(replace(task, shard=shard, path=run.models / task.path.name))
         return RemoteResult(None, collect_new_files(run.folder, common))
 
 
-def error_of_failures(failed: Sequence[FailedTask], pieces: int) -> Exception:
+def error_of_failures(failed: Sequence[FailedTask], tasks: int) -> Exception:
     """Returns the error to raise for failed tasks: the only reason itself if all tasks share it.
 
     Args:
@@ -233,17 +233,16 @@ def error_of_failures(failed: Sequence[FailedTask], pieces: int) -> Exception:
     """
     reasons: dict[str, list[str]] = {}
     for each in failed:
-        reasons.setdefault(each.reason, []).append(str(each.piece))
-    if len(reasons) == 1 and len(failed) == pieces:
+        reasons.setdefault(each.reason, []).append(str(each.task))
+    if len(reasons) == 1 and len(failed) == tasks:
         return failed[0].error
-    told = "".join(f"\n{format_list(names, 4)}: {reason}" for reason, names in reasons.items())
+    details = "".join(f"\n{format_list(names, 4)}: {reason}" for reason, names in reasons.items())
     errors = [each.error for each in failed]
-    mend = dict.fromkeys(error.next_step for error in errors if isinstance(error, UserError) and error.next_step)
-    machine = len(failed) == pieces and all(isinstance(error, EnvironmentFailure) for error in errors)
-    return (EnvironmentFailure if machine else PartialFailure)(
-        f"{len(failed)} of {pieces} pieces of work failed, so their predictions are not written"
-        + told.replace("\n", "\n  "),
-        next_step="; ".join([*mend, "then the same command goes on: what is done is kept"]),
+    next_steps = dict.fromkeys(error.next_step for error in errors if isinstance(error, UserError) and error.next_step)
+    is_environment = len(failed) == tasks and all(isinstance(error, EnvironmentFailure) for error in errors)
+    return (EnvironmentFailure if is_environment else PartialFailure)(
+        f"{len(failed)} of {tasks} tasks failed, so their predictions are not written" + details.replace("\n", "\n  "),
+        next_step="; ".join([*next_steps, "then run the same command again: finished tasks are reused"]),
     )
 
 

@@ -15,7 +15,7 @@ from soups.pipeline.score.context import RunContext
 from soups.runtime.devices import limit_threads
 
 _BATCH = 64
-_MOST_BATCHES, _MOST_SECONDS = 10, 1.0
+_MAX_BATCHES, _MAX_SECONDS = 10, 1.0
 """Limits of the timed batches after one warm-up batch; at least two batches are timed, even if they take longer."""
 
 
@@ -42,12 +42,12 @@ def images_per_second(context: RunContext, path: Path) -> float:
     for line in reversed(read_records(log)):
         if all(line.get(key) == value for key, value in conditions.items()):
             return float(line["images_per_second"])
-    speed = _measure(context, path)
+    speed = _measure_speed(context, path)
     append_record(log, {**conditions, "images_per_second": speed})
     return speed
 
 
-def _measure(context: RunContext, path: Path) -> float:
+def _measure_speed(context: RunContext, path: Path) -> float:
     import torch
 
     from soups.evaluation.logits import batch_logits, inference_mode_at
@@ -56,11 +56,11 @@ def _measure(context: RunContext, path: Path) -> float:
     classifier, card = load_model(context.run, path)
     classifier.to(context.runtime.device)
     rows = np.arange(min(_BATCH, len(set_rows(context.run.samples, "val"))))
-    pixels = torch.from_numpy(context.set("val", card).images.take(rows))
+    pixels = torch.from_numpy(context.open_set("val", card).images.take(rows))
     seconds: list[float] = []
     with inference_mode_at(classifier, context.runtime):
         batch_logits(classifier, pixels, card.preprocessing, context.runtime)
-        while len(seconds) < 2 or (len(seconds) < _MOST_BATCHES and sum(seconds) < _MOST_SECONDS):
+        while len(seconds) < 2 or (len(seconds) < _MAX_BATCHES and sum(seconds) < _MAX_SECONDS):
             begin = time.perf_counter()
             batch_logits(
                 classifier, pixels, card.preprocessing, context.runtime

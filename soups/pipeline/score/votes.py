@@ -42,12 +42,12 @@ def best_single(context: RunContext) -> Path:
     lines = evaluate_individuals(context)
     paths = pool_paths(context.run)
 
-    def merit(name: str) -> tuple[float, float, str]:
+    def sort_key(name: str) -> tuple[float, float, str]:
         values = lines[name]["metrics"]["val"]
         sign = -1 if metric.higher_is_better else 1
         return sign * values[metric.name], values["log_loss"], name
 
-    return paths[min(lines, key=merit)]
+    return paths[min(lines, key=sort_key)]
 
 
 def default_model(context: RunContext) -> Path:

@@ -12,7 +12,7 @@ from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.files.atomic import append_record, fingerprint, read_records
 from soups.pipeline.run.images import evaluation_set, training_set
-from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.run.run import Run
 from soups.pipeline.train.plan import Task
 from soups.runtime.devices import peak_memory
 from soups.runtime.workers import WorkerPool, wait_for_result
@@ -40,27 +40,21 @@ def measure_costs(task: Task) -> dict[str, Any]:
     Raises:
         UserError, or any error of the network while it is trained.
     """
-    run = _run_of(task)
-    log, conditions = run.folder / "logs" / "costs.jsonl", _conditions(task, run)
+    run = task.open_run()
+    log, conditions = run.folder / "logs" / "costs.jsonl", _measurement_conditions(task, run)
     for line in reversed(read_records(log)):
         if line.get("conditions") == conditions:
             return {key: line[key] for key in _COSTS}
     # A new process, whose memory does not include earlier work of this one.
-    with WorkerPool(1) as crew:
-        found = wait_for_result(crew.submit(_measure, task), "give a smaller --batch-size")
+    with WorkerPool(1) as workers:
+        found = wait_for_result(workers.submit(_measure_training, task), "use a smaller --batch-size")
     if isinstance(found, Exception):
         raise found
     append_record(log, {"conditions": conditions, **found})
     return {key: found[key] for key in _COSTS}
 
 
-def _run_of(task: Task) -> Run:
-    run = existing_run(task.settings.run, task.run_name)
-    assert run is not None
-    return run
-
-
-def _conditions(task: Task, run: Run) -> dict[str, Any]:
+def _measurement_conditions(task: Task, run: Run) -> dict[str, Any]:
     return {
         "start": run.sha256(run.start),
         "training": fingerprint(task.training.model_dump(mode="json", exclude=_WITHOUT_EFFECT)),
@@ -73,25 +67,25 @@ def _conditions(task: Task, run: Run) -> dict[str, Any]:
     }
 
 
-def _measure(task: Task) -> dict[str, Any]:
+def _measure_training(task: Task) -> dict[str, Any]:
     """Train a few steps as the fine-tune would and measure them; runs in its own process."""
     from soups.models.flops import multiply_adds
     from soups.models.load import load_classifier
     from soups.training.finetune import Finetune
 
-    run = _run_of(task)
+    run = task.open_run()
     classifier, card = load_classifier(run.start, classes=run.space.names)
     preprocessing = augmented_preprocessing(card.preprocessing, task.training.augmentation)
     found: dict[str, Any] = {"parameters": sum(each.numel() for each in classifier.parameters())}
     found["multiply_adds"] = multiply_adds(classifier, preprocessing.size)
     whole = training_set(run, task.training, preprocessing, task.settings.cache)
     few = min(len(whole.rows), _STEPS * task.training.batch_size)
-    spread = np.linspace(0, len(whole.rows) - 1, few).astype(np.int64)  # The first rows are all of one class.
+    evenly_spaced = np.linspace(0, len(whole.rows) - 1, few).astype(np.int64)  # The first rows are all of one class.
     rows = set_rows(run.samples, "val").iloc[: task.training.batch_size]
     speeds: list[float] = []
     Finetune(
         classifier=classifier,
-        training=replace(whole, rows=whole.rows[spread], chances=None),
+        training=replace(whole, rows=whole.rows[evenly_spaced], chances=None),
         validation=evaluation_set("val", rows, run, preprocessing, task.settings.cache),
         settings=task.training.model_copy(
             update={"epochs": _ROUNDS, "lp_epochs": 0, "patience": None, "validate_every": 0}

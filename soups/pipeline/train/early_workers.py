@@ -12,15 +12,15 @@ from soups.runtime.workers import WorkerPool
 @contextmanager
 def early_workers(settings: FinetuneSettings) -> Iterator[WorkerPool | None]:
     """Yields a pool of workers if they are certainly needed: several models of a new run; else None."""
-    jobs, wanted = settings.runtime.jobs, len(parse_indices(settings.i)) if settings.i is not None else 1
-    needed = isinstance(jobs, int) and min(jobs, wanted) > 1 and settings.launch.launcher == "local"
+    jobs, count = settings.runtime.jobs, len(parse_indices(settings.i)) if settings.i is not None else 1
+    needed = isinstance(jobs, int) and min(jobs, count) > 1 and settings.launch.launcher == "local"
     if not needed or not is_new(settings):
         yield None
         return
-    with WorkerPool(min(int(jobs), wanted)) as crew:
-        for _ in range(crew.number):
-            crew.submit(_load_libraries, settings.model.model)
-        yield crew
+    with WorkerPool(min(int(jobs), count)) as workers:
+        for _ in range(workers.number):
+            workers.submit(_load_libraries, settings.model.model)
+        yield workers
 
 
 def _load_libraries(model: str) -> None:

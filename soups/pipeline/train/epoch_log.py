@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from soups.files.atomic import append_record, fingerprint, read_records
-from soups.pipeline.run.run import existing_run
 from soups.pipeline.train.plan import Task, training_record
 from soups.report.figures.learning_curves import last_training
 from soups.training.settings import TrainingSettings
 
-_LINES_TOLD = 3
+_TAIL_LINES = 3
 """Log lines shown for a failed fine-tune."""
 
 
@@ -36,16 +35,15 @@ def _without_speed(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def tail_of_log(task: Task) -> str:
     """Returns the last lines of a failed fine-tune's log, for the error message."""
-    run = existing_run(task.settings.run, task.run_name)
-    assert run is not None
+    run = task.open_run()
     log = run.training_log(task.index)
     key = fingerprint(training_record(run, task.settings, task.training, task.index, task.runtime))
-    lines = [line for line in read_records(log) if line.get("settings") == key][-_LINES_TOLD:]
+    lines = [line for line in read_records(log) if line.get("settings") == key][-_TAIL_LINES:]
     if not lines:
         return ""
     name, metric = f"{task.run_name}{task.index}", task.settings.evaluation.metric
-    told = "".join(f"\n      {format_epoch(name, line, task.training, metric)}" for line in lines)
-    return f"\n    the last lines of {log}:{told}"
+    tail = "".join(f"\n      {format_epoch(name, line, task.training, metric)}" for line in lines)
+    return f"\n    the last lines of {log}:{tail}"
 
 
 def format_epoch(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:

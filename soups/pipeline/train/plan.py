@@ -8,7 +8,7 @@ from typing import Any
 
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import UsageError
-from soups.pipeline.run.run import Run
+from soups.pipeline.run.run import Run, require_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.runtime.devices import Runtime
 from soups.training.hyperparameters import hyperparameters
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # written in full.
 _WITHOUT_EFFECT = {"hparams", "validate_every", "old_aug"}
 # A card records where and how a model was trained, but a pool may be trained on one machine and used on another.
-_ONLY_TOLD = {"device", "deterministic", "micro_batch_size", "processes", "sharded"}
+_DESCRIPTIVE_FIELDS = {"device", "deterministic", "micro_batch_size", "processes", "sharded"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,14 @@ class Task:
     replaces: Path | None = None
     waits: bool = True
     """Whether to wait for another process that trains the same fine-tune; else that is an error."""
+
+    def open_run(self) -> Run:
+        """Returns the run of this fine-tune.
+
+        Raises:
+            UsageError: the run does not exist.
+        """
+        return require_run(self.settings.run, self.run_name)
 
 
 def parse_indices(text: str, flag: str = "--i") -> list[int]:
@@ -66,7 +74,7 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
     """
     finished = {card.training["index"]: (path, card) for path, card in run.finetunes().items()}
     if indices is None:
-        indices = [_index_for(run, settings, runtime, finished)]
+        indices = [_find_index(run, settings, runtime, finished)]
     tasks = []
     for index in indices:
         training = hyperparameters(settings.training, settings.ranges, index)
@@ -85,15 +93,15 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
                 raise UsageError(
                     f"{path}: was trained with other settings",
                     expected=", ".join(f"{key}={found!r}" for key, (found, _) in differences.items()),
-                    found=", ".join(f"{key}={wanted!r}" for key, (_, wanted) in differences.items()),
-                    next_step="choose another --i, leave --i out for the next free one, or give --overwrite",
+                    found=", ".join(f"{key}={requested!r}" for key, (_, requested) in differences.items()),
+                    next_step="choose another --i, leave --i out for the next free one, or add --overwrite",
                 )
             replaces = path
         tasks.append(Task(index, training, settings, run.name, runtime, replaces))
     return tasks
 
 
-def _index_for(run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]) -> int:
+def _find_index(run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]) -> int:
     """Returns the index that already has these settings, else the next free one."""
     for index, (_, card) in finished.items():
         training = hyperparameters(settings.training, settings.ranges, index)
@@ -106,12 +114,12 @@ def training_record(
     run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, Any]:
     """Returns a card's `training` fields: every setting that the weights depend on."""
-    watched = training.patience is not None or training.scheduler == PLATEAU
+    uses_metric = training.patience is not None or training.scheduler == PLATEAU
     return {
         "index": index,
         **training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "cache_size": settings.cache.cache_size,
-        "metric": settings.evaluation.metric if watched else None,
+        "metric": settings.evaluation.metric if uses_metric else None,
         "precision": runtime.precision,
         "threads": runtime.threads,
     }
@@ -119,7 +127,7 @@ def training_record(
 
 def requested_settings(card: Card) -> dict[str, Any]:
     """Returns a card's `training` fields without those that describe where and how the model was trained."""
-    return {key: value for key, value in card.training.items() if key not in _ONLY_TOLD}
+    return {key: value for key, value in card.training.items() if key not in _DESCRIPTIVE_FIELDS}
 
 
 def _differences(
@@ -128,7 +136,7 @@ def _differences(
     # A setting that a card lacks had its default value.
     fields = TrainingSettings.model_fields.items()
     defaults = {name: field.default for name, field in fields if name not in _WITHOUT_EFFECT}
-    wanted = {**defaults, **training_record(run, settings, training, index, runtime)}
+    requested = {**defaults, **training_record(run, settings, training, index, runtime)}
     found = {**defaults, **card.training}
-    keys = sorted((wanted.keys() | found.keys()) - _ONLY_TOLD)
-    return {key: (found.get(key), wanted.get(key)) for key in keys if found.get(key) != wanted.get(key)}
+    keys = sorted((requested.keys() | found.keys()) - _DESCRIPTIVE_FIELDS)
+    return {key: (found.get(key), requested.get(key)) for key in keys if found.get(key) != requested.get(key)}
