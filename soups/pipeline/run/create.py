@@ -93,7 +93,7 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
 
     A run exists once its settings do: after an error the user can correct it and run the command again.
     """
-    run = planned_run(settings, name)
+    run = plan_run(settings, name)
     require_optimizer(settings.training)
     start, card = _build_start(run)
     kind = canonicalize(settings.training).augmentation
@@ -128,7 +128,7 @@ def find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
     return found
 
 
-def planned_run(settings: CommandSettings, name: str) -> Run:
+def plan_run(settings: CommandSettings, name: str) -> Run:
     """Returns a run as it would be recorded, with its table; writes nothing.
 
     Raises:
@@ -161,7 +161,7 @@ def planned_run(settings: CommandSettings, name: str) -> Run:
     return Run(folder, models, recorded, table=samples)
 
 
-def planned_or_recorded(given: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
+def open_or_plan_run(given: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
     """Returns the run of a command, recorded or planned, and whether it exists.
 
     Raises:
@@ -172,7 +172,7 @@ def planned_or_recorded(given: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
     name = _run_name(settings)
     run = existing_run(settings.run, name)
     if run is None:
-        return planned_run(settings, name), False
+        return plan_run(settings, name), False
     check_recorded(run, settings, given.names)
     return run, True
 

@@ -31,7 +31,7 @@ def find_checkpoints(folder: Path) -> dict[Path, Card | None]:
     files = [path for path in folder.iterdir() if path.name.endswith(ENDINGS) and not path.name.startswith(".")]
     found: dict[Path, Card | None] = {}
     seen: dict[tuple[int, int], Path] = {}
-    for path in sorted((path for path in files if path.is_file()), key=_natural_key):
+    for path in sorted((path for path in files if path.is_file()), key=lambda path: natural_key(path.name)):
         status = path.stat()
         if (first := seen.setdefault((status.st_dev, status.st_ino), path)) != path:
             logger.debug("%s: the same file as %s, used once", path, first.name)
@@ -60,6 +60,6 @@ def _check_distinct_names(paths: list[Path]) -> None:
             )
 
 
-def _natural_key(path: Path) -> list[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
     """Sort key that puts `epoch_2` before `epoch_10`."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
