@@ -25,7 +25,7 @@ from soups.pipeline.settings.commands import FinetuneSettings
 from soups.runtime.devices import RuntimeSettings, resolve
 from soups.training.finetune import Finetune
 from soups.training.settings import TrainingSettings
-from soups.training.state import SHARE, StateFile
+from soups.training.state import MAX_SAVE_SHARE, StateFile
 from soups.training.training_set import TrainingSet
 
 MINUTES: float = FinetuneSettings.model_fields["save_minutes"].default
@@ -88,7 +88,7 @@ def train(start: Start, folder: Path, settings: StateBenchSettings, file: StateF
         runtime=resolve(settings.runtime),
         eval_batch_size=1,
         on_epoch=lambda line: None,
-        file=file,
+        state_file=file,
     ).run()
 
 
@@ -111,7 +111,8 @@ def command(given: cli.ParsedSettings[StateBenchSettings]) -> None:
     print(f"{settings.model} on {resolve(settings.runtime).device}: a state of {size / 1e9:.2f} GB")
     print(f"saving: {told(saving)}; reading: {told(reading)}")
     print(f"by the clock, every {MINUTES:g} minutes: {100 * median(saving) / 60 / MINUTES:.2f}% of the time")
-    print(f"at ends of epochs: where an epoch takes {median(saving) / SHARE:.0f} s or more, at most {100 * SHARE:g}%")
+    enough = median(saving) / MAX_SAVE_SHARE
+    print(f"at ends of epochs: where an epoch takes {enough:.0f} s or more, at most {100 * MAX_SAVE_SHARE:g}%")
 
 
 def told(seconds: list[float]) -> str:

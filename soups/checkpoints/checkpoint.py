@@ -15,6 +15,7 @@ from soups.core.errors import DataError
 from soups.core.labels import Factor, LabelSpace
 from soups.core.preprocessing import Preprocessing
 from soups.files.atomic import atomic_write, compact_json, sha256_of
+from soups.files.file_hashes import check_hash
 from soups.weights.safetensors_header import (
     Layout,
     header_bytes,
@@ -203,13 +204,8 @@ def read_state(path: Path, sha256: str | None = None) -> "dict[str, torch.Tensor
     if not path.is_file():
         raise DataError(f"{path}: no such file", expected="a checkpoint")
     try:
-        if sha256 is not None and (found := sha256_of(path)) != sha256:
-            raise DataError(
-                f"{path}: changed since it was logged",
-                expected=f"SHA-256 {sha256}",
-                found=found,
-                next_step="restore the file, or remove it and make it again",
-            )
+        if sha256 is not None:
+            check_hash(path, sha256, sha256_of(path))
         if path.suffix == SUFFIX:
             return _read_safetensors(path)
         return archives.read_torchscript(path) if archives.is_torchscript(path) else _read_pickle(path)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from soups.core.errors import EnvironmentFailure
+from soups.core.errors import DataError, EnvironmentFailure
 from soups.core.processors import available_cores
 from soups.files.atomic import compact_json, sha256_of, write_text
 
@@ -87,3 +87,18 @@ def _write(memory: Path, known: dict[str, Entry]) -> None:
         write_text(memory, compact_json(known))
     except EnvironmentFailure:
         logger.debug("%s: cannot be written; the images are hashed again next time", memory)
+
+
+def check_hash(path: Path, expected: str, found: str) -> None:
+    """Raise an error if a file's SHA-256 differs from the recorded one.
+
+    Raises:
+        DataError: the file has changed.
+    """
+    if found != expected:
+        raise DataError(
+            f"{path}: changed since it was logged",
+            expected=f"SHA-256 {expected}",
+            found=found,
+            next_step="restore the file, or remove it and make it again",
+        )

@@ -9,6 +9,7 @@ from soups.checkpoints.checkpoint import Architecture, Card
 from soups.core.errors import DataError
 from soups.core.preprocessing import Preprocessing
 from soups.files.atomic import sha256_of
+from soups.files.file_hashes import check_hash
 from soups.models import model_args
 from soups.models.build import build_with_weights
 from soups.models.foreign.files import read_foreign
@@ -53,22 +54,12 @@ def load_classifier(
             f"{path}: has no card that says its architecture",
             next_step="give --model, such as ViT-B/32, or, to start from these weights, --pretrained FILE",
         )
-    if sha256 is not None:
-        _check_hash(path, sha256)
+    if sha256 is not None and path.is_file():
+        check_hash(path, sha256, sha256_of(path))
     state = translate_state(read_foreign(path), expected_tensors(architecture), str(path), classes=classes).state
     names = tuple(classes) if classes is not None else tuple(map(str, range(len(state["head.weight"]))))
     card = Card(kind="fine-tune", architecture=architecture, classes=names, preprocessing=preprocessing)
     return build_with_weights(architecture, names, state, str(path)), card
-
-
-def _check_hash(path: Path, sha256: str) -> None:
-    if path.is_file() and (found := sha256_of(path)) != sha256:
-        raise DataError(
-            f"{path}: changed since it was logged",
-            expected=f"SHA-256 {sha256}",
-            found=found,
-            next_step="restore the file, or remove it and make it again",
-        )
 
 
 def _check(path: Path, card: Card, architecture: Architecture | None, classes: Sequence[str] | None) -> None:

@@ -1,1 +1,1 @@
-"""Floor 5: hyperparameters, schedule, losses and one fine-tune."""
+"""Hyperparameters, learning-rate schedule, losses and one fine-tune; no runs and no files of a run."""

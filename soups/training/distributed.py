@@ -1,8 +1,7 @@
-"""A network and its optimiser over the processes of a group: all of it in each (DDP), or a part in each (FSDP).
+"""Replicates (DDP) or shards (FSDP) a network and its optimiser over the processes of a group.
 
-Sharding is that of Zhao et al. 2023 (arXiv:2304.11277), parameter by parameter as torch's `fully_shard` does it:
-weights, gradients and the optimiser's state are split between the devices, and a block's weights are gathered while it
-works.
+Sharding follows Zhao et al. 2023 (arXiv:2304.11277), per parameter as in torch's `fully_shard`: weights, gradients and
+optimiser state are split between the devices; the weights of a block are gathered while it computes.
 """
 
 import copy
@@ -26,34 +25,34 @@ if TYPE_CHECKING:
 
 
 def check_group(group: ProcessGroup, runtime: Runtime) -> None:
-    """Raise where a group cannot train at a runtime's precision.
+    """Raise an error if a group of processes cannot train at a runtime's precision.
 
     Raises:
-        UsageError: fp16, whose gradients are scaled, in a sharded network.
+        UsageError: the network is sharded and the precision is fp16, which needs scaled gradients.
     """
     if group.sharded and runtime.precision == "fp16":
         raise UsageError(
-            "--precision fp16 with a sharded model (accelerate launch --use_fsdp)",
-            expected="bf16 or fp32, whose gradients need no scaling",
+            "--precision fp16: not supported for a sharded model (accelerate launch --use_fsdp)",
+            expected="bf16 or fp32, which need no gradient scaling",
             next_step="start a run with --precision bf16, or leave --use_fsdp out",
         )
 
 
 def shard_classifier(classifier: "Classifier", group: ProcessGroup) -> None:
-    """Split a classifier's weights between the processes of a group, block by block; only where it shares them."""
+    """Shard a classifier's weights block by block over the group's processes, if the group is sharded."""
     if not group.sharded:
         return
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(group.device.split(":")[0], (group.size,))
-    for block in _blocks(classifier.backbone):
+    for block in _repeated_blocks(classifier.backbone):
         fully_shard(block, mesh=mesh)
     fully_shard(classifier, mesh=mesh)
 
 
-def _blocks(network: "nn.Module") -> "Iterator[nn.Module]":
-    """What is repeated in a network: the members of its outermost lists."""
+def _repeated_blocks(network: "nn.Module") -> "Iterator[nn.Module]":
+    """Yields the repeated blocks of a network: members of its outermost `ModuleList` or `Sequential`."""
     from torch import nn
 
     members = [child for child in network.children() if any(True for _ in child.parameters())]
@@ -61,19 +60,19 @@ def _blocks(network: "nn.Module") -> "Iterator[nn.Module]":
         yield from members
         return
     for child in members:
-        yield from _blocks(child)
+        yield from _repeated_blocks(child)
 
 
 def wrap_for_group(model: Any, group: ProcessGroup) -> Any:
-    """A prepared classifier as it is called in training: its gradients come to their mean over the processes.
+    """Returns the prepared classifier to call in training; its gradients are averaged over the processes.
 
-    For one phase: which of its parameters are trained must not change afterwards.
+    The wrapper is valid for one phase: which parameters are trained must not change afterwards.
     """
     if group.size == 1 or group.sharded:
         return model
     from torch.nn.parallel import DistributedDataParallel
 
-    # A network may have weights that it does not use; the same ones in every step.
+    # A network may have weights that it does not use; they are the same ones in every step.
     return DistributedDataParallel(model, static_graph=True)
 
 
@@ -85,27 +84,29 @@ def gather_logits(
     batch_size: int,
     group: ProcessGroup,
 ) -> np.ndarray:
-    """(N, C) float32 logits of all images in each process, of which each computes its share; see `compute_logits`."""
+    """Returns (N, C) float32 logits of all images in every process; each process computes its share. See
+    `compute_logits`."""
     if group.size == 1:
         return compute_logits(classifier, images, preprocessing, runtime, batch_size)
-    # Equally many for all, because sharded weights are gathered in every pass of any of them.
+    # Every process gets the same number of images, because each forward pass gathers sharded weights from all
+    # processes.
     rows = np.arange(-(-len(images) // group.size) * group.size).clip(max=len(images) - 1)
-    part = images.subset(rows[group.share(len(rows))])
-    return group.interleaved(compute_logits(classifier, part, preprocessing, runtime, batch_size), len(images))
+    own_images = images.subset(rows[group.share(len(rows))])
+    return group.interleaved(compute_logits(classifier, own_images, preprocessing, runtime, batch_size), len(images))
 
 
 def gather_weights(classifier: "Classifier", group: ProcessGroup) -> "dict[str, torch.Tensor]":
-    """A copy of all weights, gathered where they are sharded; then for the first process alone, on the processor."""
+    """Returns a copy of all weights. Sharded weights are gathered to the CPU of the first process only."""
     if not group.sharded:
         return {key: copy.deepcopy(tensor.detach()) for key, tensor in classifier.state_dict().items()}
     from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-    gathered: dict[str, Any] = get_model_state_dict(classifier, options=_gathered())
+    gathered: dict[str, Any] = get_model_state_dict(classifier, options=_full_state_on_cpu())
     return gathered
 
 
 def load_weights(classifier: "Classifier", weights: "dict[str, torch.Tensor]", group: ProcessGroup) -> None:
-    """Take weights that `gather_weights` gave; each process has all of them."""
+    """Load weights returned by `gather_weights`; every process must pass all of them."""
     if not group.sharded:
         classifier.load_state_dict(weights)
         return
@@ -115,18 +116,18 @@ def load_weights(classifier: "Classifier", weights: "dict[str, torch.Tensor]", g
 
 
 def gather_optimizer_state(classifier: "Classifier", optimizer: "torch.optim.Optimizer", group: ProcessGroup) -> Any:
-    """The state of an optimiser, gathered where weights are sharded; then for the first process alone."""
+    """Returns the optimiser's state. A sharded state is gathered to the CPU of the first process only."""
     if not group.sharded:
         return optimizer.state_dict()
     from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
-    return get_optimizer_state_dict(classifier, optimizer, options=_gathered())
+    return get_optimizer_state_dict(classifier, optimizer, options=_full_state_on_cpu())
 
 
 def load_optimizer_state(
     classifier: "Classifier", optimizer: "torch.optim.Optimizer", state: Any, group: ProcessGroup
 ) -> None:
-    """Take a state that `gather_optimizer_state` gave; each process has all of it."""
+    """Load a state returned by `gather_optimizer_state`; every process must pass all of it."""
     if not group.sharded:
         optimizer.load_state_dict(state)
         return
@@ -135,7 +136,7 @@ def load_optimizer_state(
     set_optimizer_state_dict(classifier, optimizer, state, options=StateDictOptions(full_state_dict=True))
 
 
-def _gathered() -> Any:
+def _full_state_on_cpu() -> Any:
     from torch.distributed.checkpoint.state_dict import StateDictOptions
 
     return StateDictOptions(full_state_dict=True, cpu_offload=True)

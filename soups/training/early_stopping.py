@@ -1,4 +1,4 @@
-"""The score that is watched while a model trains: it decides which epoch is kept, when to stop, when the rate falls."""
+"""The best validation score so far; decides the best epoch, early stopping and plateau decay."""
 
 from dataclasses import dataclass, field
 
@@ -7,16 +7,16 @@ from soups.core.metrics import METRICS
 
 @dataclass
 class EarlyStopping:
-    """The best validation so far by one metric, and for how long there was no better one."""
+    """The best validation scores so far by one metric, and the number of epochs since then."""
 
     metric: str
-    """A key of `METRICS`; where less is better, less is a gain."""
+    """A key of `METRICS`; its direction decides what a gain is."""
     best: dict[str, float] = field(default_factory=dict)
-    """All scores of the best epoch, the first of several alike; none before the first."""
+    """All scores of the best epoch, the first one of equals; empty before the first validation."""
     epochs_without_gain: int = 0
 
-    def gains(self, scores: dict[str, float]) -> bool:
-        """Take note of one epoch's scores; whether they are better than all before."""
+    def update(self, scores: dict[str, float]) -> bool:
+        """Record the scores of one epoch; returns whether they are better than all before."""
         sign = 1 if METRICS[self.metric].higher_is_better else -1
         if self.best and not sign * scores[self.metric] > sign * self.best[self.metric]:
             self.epochs_without_gain += 1

@@ -1,4 +1,4 @@
-"""One fine-tune: from a classifier and images to weights. Knows nothing of runs, files or names."""
+"""One fine-tune: from a classifier and images to weights. Does not know runs, their files or names."""
 
 import logging
 import time
@@ -48,19 +48,19 @@ EpochRecord = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a fine-tune ends with."""
+class FinetuneResult:
+    """Result of a fine-tune."""
 
     state: "dict[str, torch.Tensor]"
     scores: dict[str, float]
     """Metric → value on the validation set."""
-    part: int | None = None
-    """Images that went through the network at once, where memory was too small for a batch."""
+    micro_batch_size: int | None = None
+    """Images per forward pass, if memory was too small for a whole batch; else None."""
 
 
 @dataclass
 class Finetune:
-    """A classifier being fine-tuned, phase by phase (the head alone, then everything)."""
+    """A classifier being fine-tuned, phase by phase (the head alone, then all weights)."""
 
     classifier: Any
     training: TrainingSet
@@ -72,23 +72,33 @@ class Finetune:
     runtime: Runtime
     eval_batch_size: int
     on_epoch: Callable[[EpochRecord], None]
-    file: StateFile | None = None
-    """Where the state is kept to go on from; None: nowhere, and signals are left alone."""
+    state_file: StateFile | None = None
+    """File of the resumable state; None: no state is saved and signals keep their handlers."""
     group: ProcessGroup = ALONE
-    """The processes that train this model together; the first one writes the state and has the weights in the end."""
+    """The processes that train this model together; rank 0 writes the state and receives the final weights."""
     best_state: "dict[str, torch.Tensor] | None" = None
     position: Position = field(default_factory=Position)
-    part: int | None = None
-    """Images that go through the network at once, where they are fewer than a batch."""
+    micro_batch_size: int | None = None
+    """Images per forward pass, if fewer than a batch; None: the whole batch."""
+    seed: int = field(init=False)
+    accelerator: Any = field(init=False)
+    interruption: Interruption = field(init=False)
+    loader: TrainingLoader = field(init=False)
+    model: Any = field(init=False)
+    """The classifier as the accelerator has prepared it."""
+    early_stopping: EarlyStopping = field(init=False)
+    """The best scores of the present phase."""
+    optimizer_step: OptimizerStep = field(init=False)
+    """Optimiser and schedule of the present phase."""
 
-    def run(self) -> Outcome:
-        """Train through all phases; where an earlier try has left its state, from there.
+    def run(self) -> FinetuneResult:
+        """Train through all phases, from the saved state of an earlier attempt if there is one.
 
         Raises:
-            Diverged: the loss is no longer a number.
+            TrainingDiverged: the loss is not finite.
             UsageError: the optimiser is unknown.
             EnvironmentFailure: memory is too small for one image, or the state cannot be written.
-            KeyboardInterrupt, SystemExit: somebody asked to leave, and the state is saved.
+            KeyboardInterrupt, SystemExit: a signal asked the process to end; the state is saved.
         """
         import torch
 
@@ -99,26 +109,30 @@ class Finetune:
         self.accelerator = make_accelerator(self.runtime)
         self.classifier.to(self.runtime.device)
         with ExitStack() as stack:
-            self.interruption = stack.enter_context(defer_interruption()) if self.file is not None else Interruption()
+            self.interruption = (
+                stack.enter_context(defer_interruption()) if self.state_file is not None else Interruption()
+            )
             stack.enter_context(deterministic_algorithms(self.runtime))
-            # Dropout and stochastic depth draw from torch's global generator, which is put back afterwards.
+            # Dropout and stochastic depth use torch's global generator, which is restored afterwards.
             stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(derived_seed(self.seed, self.group.rank) if self.group.rank else self.seed)
-            self.loader = stack.enter_context(self._training_loader())
+            self.loader = stack.enter_context(self._make_loader())
             shard_classifier(self.classifier, self.group)
-            # Without accelerate's wrapping for several processes, which would outlast a phase.
+            # Evaluation mode avoids accelerate's wrapper for several processes, which would outlast a phase.
             self.model = self.accelerator.prepare_model(self.classifier, evaluation_mode=True)
-            saved = self._take_up()
+            saved = self._restore_state()
             for phase in make_phases(self.settings):
                 if phase.number >= self.position.phase:
-                    self._train(phase, saved)
+                    self._train_phase(phase, saved)
                     saved = None
-        # Takes back the precision wrapping of `forward`.
+        # Undoes the precision wrapper around `forward`.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         state = gather_weights(self.classifier, self.group) if self.best_state is None else self.best_state
-        return Outcome({key: tensor.cpu() for key, tensor in state.items()}, self.position.scores, self.part)
+        return FinetuneResult(
+            {key: tensor.cpu() for key, tensor in state.items()}, self.position.scores, self.micro_batch_size
+        )
 
-    def _training_loader(self) -> TrainingLoader:
+    def _make_loader(self) -> TrainingLoader:
         return TrainingLoader(
             self.training.images,
             self.training.labels,
@@ -132,47 +146,48 @@ class Finetune:
             group=ALONE if self.settings.mix else self.group,
         )
 
-    def _take_up(self) -> dict[str, Any] | None:
-        """The state that an earlier try has left; weights and position are taken from it already."""
-        if self.file is None:
+    def _restore_state(self) -> dict[str, Any] | None:
+        """Restore weights and position from an earlier attempt's state; returns that state, or None."""
+        if self.state_file is None:
             return None
-        # The weights, and for most optimisers twice as much beside.
-        self.file.begin(3 * sum(parameter.nbytes for parameter in self.classifier.parameters()))
-        saved = self.file.read()
+        # Expected size: the weights, and for most optimisers twice as much state.
+        self.state_file.start_clock(3 * sum(parameter.nbytes for parameter in self.classifier.parameters()))
+        saved = self.state_file.read()
         if saved is not None:
-            self.position, self.part, self.best_state = Position(**saved["position"]), saved["part"], saved["best"]
+            self.position = Position(**saved["position"])
+            self.micro_batch_size, self.best_state = saved["part"], saved["best"]
             load_weights(self.classifier, saved["model"], self.group)
             text = "%s: going on in epoch %d, after %d of %d steps"
-            logger.info(text, self.file.path, self.position.epoch + 1, self.position.step, len(self.loader))
+            logger.info(text, self.state_file.path, self.position.epoch + 1, self.position.step, len(self.loader))
         return saved
 
-    def _train(self, phase: Phase, saved: dict[str, Any] | None) -> None:
-        """One phase, or what is left of it after a saved state."""
+    def _train_phase(self, phase: Phase, saved: dict[str, Any] | None) -> None:
+        """Train one phase, or the rest of it after a saved state."""
         self.classifier.requires_grad_(True)
         if phase.head_only:
             self.classifier.backbone.requires_grad_(False)
         freeze(self.classifier.backbone, self.settings.freeze)
         if saved is None:
             self.position = Position(phase.number, phase.first, scores=self.position.scores)
-        self.watch = EarlyStopping(self.metric)
-        self.descent = self._descent(phase)
+        self.early_stopping = EarlyStopping(self.metric)
+        self.optimizer_step = self._make_optimizer_step(phase)
         if saved is not None:
-            self.watch = EarlyStopping(**saved["watch"])
-            self.descent.load_state_dict(saved["descent"])
-            self._restore_randomness(saved["random"])
+            self.early_stopping = EarlyStopping(**saved["watch"])
+            self.optimizer_step.load_state_dict(saved["descent"])
+            self._restore_random_state(saved["random"])
         elif phase.number:
-            self._keep(phase, end_of_epoch=True)
+            self._save_if_due(phase, end_of_epoch=True)
         while self.position.epoch < phase.end:
             self.classifier.train()
             if phase.head_only:
                 self.classifier.backbone.eval()
             freeze(self.classifier.backbone, self.settings.freeze)
-            self._epoch(phase)
+            self._train_epoch(phase)
             self._end_epoch(phase)
-        self.part = self.descent.part
-        self.descent.close()
+        self.micro_batch_size = self.optimizer_step.micro_batch_size
+        self.optimizer_step.close()
 
-    def _descent(self, phase: Phase) -> OptimizerStep:
+    def _make_optimizer_step(self, phase: Phase) -> OptimizerStep:
         import torch
 
         optimizer = make_optimizer(self.classifier, self.settings)
@@ -181,22 +196,22 @@ class Finetune:
             classifier=self.classifier,
             model=wrap_for_group(self.model, self.group),
             optimizer=optimizer,
-            scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(phase.end - phase.first)),
+            scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_schedule(phase.end - phase.first)),
             settings=self.settings,
             preprocessing=self.preprocessing,
             options=loss_options(self.settings, self.training.class_weights, self.runtime.device),
             device=self.runtime.device,
-            part=self.part,
+            micro_batch_size=self.micro_batch_size,
             group=self.group,
         )
 
-    def _epoch(self, phase: Phase) -> None:
-        """The steps of an epoch that are not done."""
+    def _train_epoch(self, phase: Phase) -> None:
+        """Run the remaining steps of an epoch."""
         position, before, started = self.position, self.position.seconds, time.monotonic()
-        for images, labels, _rows in self._shown():
+        for images, labels, _rows in self._batches():
             seed = derived_seed(self.seed, position.epoch, position.step)
             count = self.loader.batch_length(position.step)
-            value = self.descent.step(images, labels, seed, count)
+            value = self.optimizer_step.step(images, labels, seed, count)
             if not np.isfinite(value):
                 raise TrainingDiverged(
                     f"the loss became {value} in epoch {position.epoch + 1}, step {position.step + 1}",
@@ -207,10 +222,10 @@ class Finetune:
             position.loss += value * count
             position.seconds = before + time.monotonic() - started
             if position.step < len(self.loader):
-                self._keep(phase)
+                self._save_if_due(phase)
 
-    def _shown(self) -> Iterable[Any]:
-        """The batches of an epoch; with progress, unless other processes write to the same terminal."""
+    def _batches(self) -> Iterable[Any]:
+        """Returns the remaining batches of an epoch, with a progress bar if this is the only process that trains."""
         epoch, step = self.position.epoch, self.position.step
         batches = self.loader.epoch(epoch, step)
         if self.runtime.jobs > 1 or not self.group.leads:
@@ -218,66 +233,66 @@ class Finetune:
         return track(batches, f"epoch {epoch + 1}", total=len(self.loader) - step)
 
     def _end_epoch(self, phase: Phase) -> None:
-        """Validate, tell, and see how it goes on."""
+        """Validate if due, report the epoch, and move the position to the next one."""
         position, rows = self.position, len(self.training.rows)
         record: EpochRecord = {
             "epoch": position.epoch + 1,
             "phase": "head" if phase.head_only else "all",
             "loss": position.loss / rows,
-            "lr": max(group["lr"] for group in self.descent.optimizer.param_groups),
+            "lr": max(group["lr"] for group in self.optimizer_step.optimizer.param_groups),
             "images_per_second": round(rows / position.seconds, 1),
         }
-        if self.descent.part is not None:
-            record["micro_batch_size"] = self.descent.part
-        if self._validates(position.epoch - phase.first + 1, last=position.epoch == phase.end - 1):
+        if self.optimizer_step.micro_batch_size is not None:
+            record["micro_batch_size"] = self.optimizer_step.micro_batch_size
+        if self._validation_is_due(position.epoch - phase.first + 1, last=position.epoch == phase.end - 1):
             position.scores = self._validate()
             record |= {"val": position.scores}
         self.on_epoch(record)
-        stops = self._watches and self._stops(phase.final)
-        position.epoch = phase.end if stops else position.epoch + 1
+        stop = self._validates_every_epoch and self._update_early_stopping(phase.final)
+        position.epoch = phase.end if stop else position.epoch + 1
         position.step, position.loss, position.seconds = 0, 0.0, 0.0
-        self._keep(phase, end_of_epoch=True)
+        self._save_if_due(phase, end_of_epoch=True)
 
-    def _keep(self, phase: Phase, *, end_of_epoch: bool = False) -> None:
-        """Save the state if it is time to, or if somebody asked to leave, who is let go then."""
-        if self.file is None:
+    def _save_if_due(self, phase: Phase, *, end_of_epoch: bool = False) -> None:
+        """Save the state if it is due, or if a signal has arrived; in that case end the process."""
+        if self.state_file is None:
             return
         finished = phase.final and self.position.epoch == phase.end  # The model is written next.
-        due = self.group.leads and not finished and self.file.is_due(end_of_epoch=end_of_epoch)
-        leaving, due = self.group.any(self.interruption.number is not None, due)
-        if leaving or due:
-            self._save(self.file)
-        if leaving:
+        due = self.group.leads and not finished and self.state_file.is_due(end_of_epoch=end_of_epoch)
+        interrupted, due = self.group.any(self.interruption.number is not None, due)
+        if interrupted or due:
+            self._save_state(self.state_file)
+        if interrupted:
             raise self.interruption.exception()
 
-    def _save(self, file: StateFile) -> None:
+    def _save_state(self, file: StateFile) -> None:
         state = {
             "position": asdict(self.position),
-            "part": self.descent.part,
-            "watch": asdict(self.watch),
-            "random": self.group.gather(asdict(RandomState.now(self.runtime.device))),
+            "part": self.optimizer_step.micro_batch_size,
+            "watch": asdict(self.early_stopping),
+            "random": self.group.gather(asdict(RandomState.capture(self.runtime.device))),
             "model": gather_weights(self.classifier, self.group)
             if self.group.sharded
             else self.classifier.state_dict(),
             "best": self.best_state,
-            "descent": self.descent.state_dict(),
+            "descent": self.optimizer_step.state_dict(),
         }
         if self.group.leads:
             file.write(state)
-        self.group.any(False)  # Who ends while the first one writes would end that one, too.
+        self.group.any(False)  # Barrier: a rank that exits now would abort rank 0's write.
 
     @property
-    def _watches(self) -> bool:
+    def _validates_every_epoch(self) -> bool:
         return self.settings.patience is not None or self.settings.scheduler == PLATEAU
 
-    def _validates(self, epochs_done: int, last: bool) -> bool:
-        every = 1 if self._watches else self.settings.validate_every
+    def _validation_is_due(self, epochs_done: int, last: bool) -> bool:
+        every = 1 if self._validates_every_epoch else self.settings.validate_every
         return last or (every > 0 and epochs_done % every == 0)
 
     def _validate(self) -> dict[str, float]:
         try:
-            alone = self.file is not None and self.group.size == 1
-            with self.interruption.at_once() if alone else nullcontext():
+            can_interrupt = self.state_file is not None and self.group.size == 1
+            with self.interruption.at_once() if can_interrupt else nullcontext():
                 logits = gather_logits(
                     self.classifier,
                     self.validation.images,
@@ -287,33 +302,34 @@ class Finetune:
                     self.group,
                 )
         except (KeyboardInterrupt, SystemExit):
-            if self.file is not None:
-                self._save(self.file)  # After the epoch's last step: the next try begins with the validation.
+            if self.state_file is not None:
+                # The position is after the epoch's last step: the next attempt begins with the validation.
+                self._save_state(self.state_file)
             raise
         return all_scores(probabilities(logits), self.validation.labels)
 
-    def _restore_randomness(self, states: list[dict[str, Any]]) -> None:
-        """Draw on as this process of the group did; one that was not there then draws as at the beginning."""
+    def _restore_random_state(self, states: list[dict[str, Any]]) -> None:
+        """Restore this process's random state; a process without a saved one stays at its initial seed."""
         if self.group.rank < len(states):
             RandomState(**states[self.group.rank]).restore(self.runtime.device)
 
-    def _stops(self, final_phase: bool) -> bool:
-        """Take note of an epoch: the rate falls on a plateau, the best weights are kept; whether patience is out."""
-        settings, gained = self.settings, self.watch.gains(self.position.scores)
-        waited = self.watch.epochs_without_gain
+    def _update_early_stopping(self, final_phase: bool) -> bool:
+        """Record an epoch's scores, decay the rate on a plateau, keep the best weights; returns whether to stop."""
+        settings, improved = self.settings, self.early_stopping.update(self.position.scores)
+        waited = self.early_stopping.epochs_without_gain
         if settings.scheduler == PLATEAU and waited and waited % settings.decay_epochs == 0:
             self.position.left *= settings.decay_rate
-            for group in self.descent.optimizer.param_groups:  # The rate of the next step is set already.
+            for group in self.optimizer_step.optimizer.param_groups:  # The rate of the next step is already set.
                 group["lr"] *= settings.decay_rate
         if settings.patience is None or not final_phase:
             return False
-        if gained:
+        if improved:
             self.best_state = gather_weights(self.classifier, self.group)
-        self.position.scores = self.watch.best
+        self.position.scores = self.early_stopping.best
         return waited >= settings.patience
 
-    def _schedule(self, epochs: int) -> Callable[[int], float]:
-        """Step → factor of the peak learning rate, of a phase of so many epochs."""
+    def _lr_schedule(self, epochs: int) -> Callable[[int], float]:
+        """Returns step → factor of the peak learning rate for a phase with this many epochs."""
         steps, settings = epochs * len(self.loader), self.settings
         decay = Decay(every=settings.decay_epochs * len(self.loader), rate=settings.decay_rate)
         return lambda step: self.position.left * lr_factor(step, steps, settings.warmup, settings.scheduler, decay)

@@ -1,4 +1,4 @@
-"""Which hyperparameters fine-tune i has: the flags, a row drawn at random, or an entry of a file."""
+"""Hyperparameters of fine-tune i: from the flags, drawn at random, or an entry of a JSON file."""
 
 import json
 import math
@@ -15,80 +15,81 @@ from soups.training.losses import LOSSES
 from soups.training.schedule import DECAYING, SCHEDULES
 from soups.training.settings import RandomRanges, TrainingSettings
 
-USUAL_SMOOTHING = 0.1
-"""Of LabelSmoothingLoss, where --smoothing says nothing (Szegedy et al., arXiv:1512.00567, section 7)."""
-_DRAWN = ("lr", "wd", "epochs", "aug", "mix", "smoothing")
-_STREAM = 1  # Keeps the draw of the hyperparameters apart from the other uses of (random seed, index).
+DEFAULT_SMOOTHING = 0.1
+"""Smoothing of LabelSmoothingLoss if --smoothing is not given (Szegedy et al., arXiv:1512.00567, section 7)."""
+_DRAWN_FIELDS = ("lr", "wd", "epochs", "aug", "mix", "smoothing")
+_RANDOM_STREAM = 1  # Separates the draw of the hyperparameters from other uses of (random seed, index).
 
 
 def hyperparameters(settings: TrainingSettings, ranges: RandomRanges, index: int) -> TrainingSettings | None:
-    """The settings of fine-tune `index`, or None where a file's entry is the start itself (it has no `lr`).
+    """Returns the settings of fine-tune `index`; None if a file's entry is the start itself (it has no `lr`).
 
     Raises:
-        UsageError: `--hparams` is neither a word that is known nor a file, or an unknown loss or augmentation.
-        DataError: the file is damaged, lacks the entry or gives a value that makes no sense.
+        UsageError: `--hparams` is neither a known word nor a file, or the loss or augmentation is unknown.
+        DataError: the file is damaged, lacks the entry or contains an invalid value.
     """
     settings = canonicalize(settings)
-    chosen = _chosen(settings, ranges, index)
+    chosen = _settings_of_index(settings, ranges, index)
     if chosen is not None and chosen.augmentation == "none" and chosen.aug is not None:
-        return chosen.model_copy(update={"aug": None})  # One that was drawn.
+        return chosen.model_copy(update={"aug": None})  # The value was drawn at random.
     return chosen
 
 
 def canonicalize(settings: TrainingSettings) -> TrainingSettings:
-    """The settings with short forms written in full, so that equal work has equal settings.
+    """Returns the settings with short forms written in full, so that equal work has equal settings.
 
-    `old_aug` becomes what it is short for, an augmentation's file its content, and defaults that hang on other settings
-    are filled in.
+    `old_aug` is replaced by the settings it stands for, an augmentation file by its content, and defaults that
+    depend on other settings are filled in.
 
     Raises:
-        UsageError: an unknown loss, scheduler or augmentation, a file that is none, or a decay that no scheduler uses.
+        UsageError: unknown loss, scheduler or augmentation, an invalid augmentation file, or a decay setting that
+            the scheduler does not use.
     """
     if settings.loss_fn not in LOSSES:
         raise unknown_name("loss", settings.loss_fn, LOSSES)
     if settings.scheduler not in SCHEDULES:
         raise unknown_name("scheduler", settings.scheduler, SCHEDULES)
-    _refuse_idle_decay(settings)
-    changes: dict[str, Any] = {"augmentation": _in_full(settings.augmentation)}
+    _check_decay_is_used(settings)
+    changes: dict[str, Any] = {"augmentation": _canonical_augmentation(settings.augmentation)}
     if settings.old_aug:
         changes |= {"old_aug": False, "oversample": ("age=old=2",), "oversample_augment": FLIP}
     elif settings.oversample_augment not in ("same", FLIP):
-        changes["oversample_augment"] = _in_full(settings.oversample_augment)
+        changes["oversample_augment"] = _canonical_augmentation(settings.oversample_augment)
     if settings.loss_fn == "LabelSmoothingLoss" and settings.smoothing == 0:
-        changes["smoothing"] = USUAL_SMOOTHING
+        changes["smoothing"] = DEFAULT_SMOOTHING
     if settings.augmentation == "randaugment" and settings.aug is None and settings.hparams == "fixed":
         changes["aug"] = rand_augment.DEFAULT_RAND_AUGMENT
     return settings.model_copy(update=changes)
 
 
-def _refuse_idle_decay(settings: TrainingSettings) -> None:
+def _check_decay_is_used(settings: TrainingSettings) -> None:
     for name in ("decay_epochs", "decay_rate"):
         default = TrainingSettings.model_fields[name].default
         if settings.scheduler not in DECAYING and getattr(settings, name) != default:
             raise UsageError(
-                f"--{name.replace('_', '-')}: the scheduler {settings.scheduler!r} falls otherwise",
+                f"--{name.replace('_', '-')}: the scheduler {settings.scheduler!r} does not use it",
                 expected=f"--scheduler {', '.join(DECAYING[:-1])} or {DECAYING[-1]} with it",
-                next_step="leave it out, or give another --scheduler",
+                next_step="leave it out, or use another --scheduler",
             )
 
 
-def _in_full(augmentation: str) -> str:
+def _canonical_augmentation(augmentation: str) -> str:
     if augmentation.endswith(transforms.TRANSFORM_ENDINGS):
         return transforms.read_transform(Path(augmentation))
     find_augmentation(augmentation)
     return augmentation
 
 
-def _chosen(settings: TrainingSettings, ranges: RandomRanges, index: int) -> TrainingSettings | None:
+def _settings_of_index(settings: TrainingSettings, ranges: RandomRanges, index: int) -> TrainingSettings | None:
     if settings.hparams == "fixed":
         return settings
     if settings.hparams == "random":
         return settings.model_copy(update=draw_hyperparameters(ranges, settings.random_seed, index))
-    entry = _entry_of_file(Path(settings.hparams), index)
+    entry = _read_entry(Path(settings.hparams), index)
     if entry.get("lr") is None:
         return None
-    values = {key: entry[key] for key in _DRAWN if key in entry}
-    values = {key: value if value is not None else _absent(key) for key, value in values.items()}
+    values = {key: entry[key] for key in _DRAWN_FIELDS if key in entry}
+    values = {key: value if value is not None else _value_of_null(key) for key, value in values.items()}
     try:
         return TrainingSettings.model_validate({**settings.model_dump(), **values})
     except ValidationError as error:
@@ -100,48 +101,48 @@ def _chosen(settings: TrainingSettings, ranges: RandomRanges, index: int) -> Tra
         ) from error
 
 
-def _absent(key: str) -> Any:
+def _value_of_null(key: str) -> Any:
     return {"mix": 0.0, "smoothing": 0.0, "wd": 0.0}.get(key)
 
 
 def draw_hyperparameters(ranges: RandomRanges, random_seed: int, index: int) -> dict[str, Any]:
-    """Row `index` of the random search of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1).
+    """Returns row `index` of the random search of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1).
 
-    Every column has a generator of its own, so that changing one range leaves the other columns alone.
+    Every column has its own generator, so that changing one range does not change the other columns.
     """
 
     def generator(column: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence([random_seed, index, _STREAM, column]))
+        return np.random.default_rng(np.random.SeedSequence([random_seed, index, _RANDOM_STREAM, column]))
 
     magnitude = int(generator(3).integers(*ranges.magnitude_range, endpoint=True))
     operations = int(generator(4).integers(*ranges.operations_range, endpoint=True))
     return {
-        "lr": _log_uniform(generator(0), ranges.lr_range),
-        "wd": _log_uniform(generator(1), ranges.wd_range),
+        "lr": _draw_log_uniform(generator(0), ranges.lr_range),
+        "wd": _draw_log_uniform(generator(1), ranges.wd_range),
         "epochs": int(generator(2).integers(*ranges.epochs_range, endpoint=True)),
         "aug": f"rand-m{magnitude}-n{operations}" if operations else None,
-        "mix": _half_of_them(generator(5), ranges.mix_range),
-        "smoothing": _half_of_them(generator(6), ranges.smoothing_range),
+        "mix": _draw_uniform_or_zero(generator(5), ranges.mix_range),
+        "smoothing": _draw_uniform_or_zero(generator(6), ranges.smoothing_range),
     }
 
 
-def _half_of_them(generator: np.random.Generator, bounds: tuple[float, float]) -> float:
+def _draw_uniform_or_zero(generator: np.random.Generator, bounds: tuple[float, float]) -> float:
     value, used = float(generator.uniform(*bounds)), bool(generator.integers(2))
     return round(value, 6) if used else 0.0
 
 
-def _log_uniform(generator: np.random.Generator, bounds: tuple[float, float]) -> float:
+def _draw_log_uniform(generator: np.random.Generator, bounds: tuple[float, float]) -> float:
     exponent = float(generator.uniform(math.log(bounds[0]), math.log(bounds[1])))
-    return float(f"{math.exp(exponent):.6g}")  # Six digits: readable in logs and the same everywhere.
+    return float(f"{math.exp(exponent):.6g}")  # Six digits are readable in logs and the same on every platform.
 
 
-def _entry_of_file(path: Path, index: int) -> dict[str, Any]:
+def _read_entry(path: Path, index: int) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"--hparams {path}: no such file", expected="fixed, random, or a JSON file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise DataError(f"{path}: not JSON", found=str(error)) from error
+        raise DataError(f"{path}: invalid JSON", found=str(error)) from error
     entry = content.get(f"model_{index}") if isinstance(content, dict) else None
     if not isinstance(entry, dict):
         raise DataError(

@@ -12,30 +12,30 @@ if TYPE_CHECKING:
     import torch
 
 CONTRASTIVE_MARGIN = 1.0
-"""Pairs of one class are drawn together while they are further apart than this, others apart while they are nearer."""
+"""Distance beyond which pairs of one class cost, and below which pairs of different classes cost."""
 
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What losses can be told; each takes what it knows."""
+    """Options of the losses; each loss uses those it supports."""
 
     smoothing: float = 0.0
     """Share of the target that is spread evenly over all classes (Szegedy et al., arXiv:1512.00567)."""
     gamma: float = 2.0
-    """Of the focal loss."""
+    """Focusing parameter of the focal loss."""
     contrastive_weight: float = 1.0
-    """Of the contrast of features beside cross-entropy."""
+    """Weight of the contrastive term beside cross-entropy."""
     class_weights: "torch.Tensor | None" = None
-    """(C,) float: how much an image of each class counts."""
+    """(C,) float: weight of an image of each class."""
 
 
 def loss_options(settings: TrainingSettings, class_weights: "np.ndarray | None", device: str) -> LossOptions:
-    """What a fine-tune tells its loss.
+    """Returns the loss options of a fine-tune.
 
     Args:
-        settings: of the fine-tune.
-        class_weights: (C,) or None.
-        device: on which the logits are.
+        settings: settings of the fine-tune.
+        class_weights: (C,), or None for equal weights.
+        device: device of the logits.
     """
     import torch
 
@@ -50,7 +50,7 @@ Loss = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor", LossOptions], "
 def cross_entropy(
     logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
 ) -> "torch.Tensor":
-    """Minus the logarithm of the true class's probability, as torch has it; with weights, their weighted mean."""
+    """Returns the negative log-likelihood of the true class as in torch; with class weights, the weighted mean."""
     from torch.nn.functional import cross_entropy
 
     return cross_entropy(logits, labels, weight=options.class_weights, label_smoothing=options.smoothing)
@@ -59,11 +59,11 @@ def cross_entropy(
 def focal(
     logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
 ) -> "torch.Tensor":
-    """Cross-entropy in which what is right already counts less: Lin et al. 2017, arXiv:1708.02002, equation 5.
+    """Returns the focal loss: Lin et al. 2017, arXiv:1708.02002, equation 5.
 
-    An image costs -(1 - p)^gamma log p, where p is its true class's probability; gamma 0 is cross-entropy. Of smoothed
-    targets it is the sum over the classes, each with its share of the target. With class weights (the paper's alpha),
-    the weighted mean.
+    The loss of an image is -(1 - p)^gamma log p, where p is the probability of its true class; gamma 0 is
+    cross-entropy. For smoothed targets it is the sum over the classes, each weighted by its share of the target.
+    With class weights (the paper's alpha) the mean is weighted.
     """
     log_probabilities = logits.log_softmax(dim=1)
     damping = (1 - log_probabilities.exp()) ** options.gamma
@@ -76,17 +76,17 @@ def focal(
 def soft_f1(
     logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
 ) -> "torch.Tensor":
-    """One minus the macro-F1 of the batch, with probabilities in place of counts.
+    """Returns one minus the macro-F1 of the batch, computed from probabilities in place of counts.
 
-    F1 of a class is 2 TP / (2 TP + FP + FN), where TP is the sum of the class's probability over its images, and FP and
-    FN what other images have of it and its own lack. The mean is over the classes that are in the batch: one that is
-    not has F1 0 whatever is predicted, and no gradient.
+    F1 of a class is 2 TP / (2 TP + FP + FN). TP is the sum of the class's probability over its images, FP is the
+    probability that other images give to the class, FN is the probability that its own images lack. The mean is
+    over the classes in the batch: a class that is not in it has F1 0 whatever is predicted, and no gradient.
 
     Raises:
-        UsageError: class weights are given; macro-F1 counts all classes alike by itself.
+        UsageError: class weights are given; macro-F1 already weights all classes equally.
     """
     if options.class_weights is not None:
-        raise UsageError("F1Loss takes no --class-weights: macro-F1 counts all classes alike already")
+        raise UsageError("F1Loss takes no --class-weights: macro-F1 already weights all classes equally")
     probabilities, targets = logits.softmax(dim=1), _targets(logits, labels, options)
     true_positives = (probabilities * targets).sum(dim=0)
     scores = 2 * true_positives / (probabilities + targets).sum(dim=0)
@@ -96,11 +96,11 @@ def soft_f1(
 def contrastive(
     logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
 ) -> "torch.Tensor":
-    """Cross-entropy, and beside it the contrast of features: Hadsell, Chopra and LeCun 2006 (CVPR), equation 4.
+    """Returns cross-entropy plus a contrastive loss on features: Hadsell, Chopra and LeCun 2006 (CVPR), equation 4.
 
-    By pytorch-metric-learning, on features of length 1: mean of max(0, d - 1) over pairs of one class and of
-    max(0, 1 - d) over other pairs (each over the pairs that cost anything; distances are not squared). Alone it would
-    train no head.
+    The contrastive term is that of pytorch-metric-learning on features of length 1: the mean of max(0, d - 1) over
+    pairs of one class and of max(0, 1 - d) over other pairs (each over the pairs with non-zero loss; distances are
+    not squared). The contrastive term alone would not train the head.
     """
     from pytorch_metric_learning.losses import ContrastiveLoss
 
@@ -112,7 +112,7 @@ def contrastive(
 def binary_cross_entropy(
     logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
 ) -> "torch.Tensor":
-    """Each class a yes-or-no question of its own, asked of one-hot targets: the mean over images and classes."""
+    """Returns the binary cross-entropy of each class against one-hot targets: the mean over images and classes."""
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     targets = _targets(logits, labels, options)
@@ -124,7 +124,7 @@ def binary_cross_entropy(
 
 
 def _targets(logits: "torch.Tensor", labels: "torch.Tensor", options: LossOptions) -> "torch.Tensor":
-    """(B, C) the share of each class in the target."""
+    """Returns (B, C), the share of each class in the target."""
     from torch.nn.functional import one_hot
 
     classes = logits.shape[1]

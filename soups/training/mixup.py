@@ -11,15 +11,16 @@ if TYPE_CHECKING:
 
 
 def mix_batch(inputs: "torch.Tensor", alpha: float, seed: int) -> "tuple[torch.Tensor, torch.Tensor, float]":
-    """Mix each input of a batch with another one of it.
+    """Mix each input of a batch with another input of the batch.
 
     Args:
         inputs: (B, 3, H, W) float32.
-        alpha: both parameters of the Beta distribution of the share, above 0.
-        seed: decides share and partners, whatever the device.
+        alpha: both parameters of the share's Beta distribution, above 0.
+        seed: decides share and partners, independent of the device.
 
     Returns:
-        The mixed inputs; the partners' positions in the batch, (B,) int64; the share of the first of each pair.
+        The mixed inputs; the partners' positions in the batch, (B,) int64; the share of the first image of each
+        pair.
     """
     import torch
 

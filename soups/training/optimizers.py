@@ -10,26 +10,27 @@ if TYPE_CHECKING:
 
 
 def require_optimizer(settings: TrainingSettings) -> None:
-    """Find out that there is such an optimiser, before any work.
+    """Check before any work that the optimiser exists and takes the momentum.
 
     Raises:
-        UsageError: the factory does not know the name, or the optimiser will not have the momentum.
+        UsageError: the factory does not know the name, or the optimiser has no momentum to set.
     """
-    usual = TrainingSettings.model_fields["momentum"].default
-    if settings.optimizer == TrainingSettings.model_fields["optimizer"].default and settings.momentum == usual:
-        return  # No need to load timm.
+    default_momentum = TrainingSettings.model_fields["momentum"].default
+    if (
+        settings.optimizer == TrainingSettings.model_fields["optimizer"].default
+        and settings.momentum == default_momentum
+    ):
+        return  # timm need not be loaded.
     from timm.optim import get_optimizer_info, list_optimizers
     from torch.nn import Linear
 
-    # Left out are those of packages that are not installed, and of second order, which need another way of stepping.
-    listed = [str(name) for name in list_optimizers(exclude_filters=["bnb*", "fused*"])]
-    known = [name for name in listed if not get_optimizer_info(name).second_order]
-    if settings.optimizer not in known:
-        raise unknown_name("optimizer", settings.optimizer, known)
-    if settings.momentum != usual and not get_optimizer_info(settings.optimizer).has_momentum:
-        raise UsageError(
-            f"--momentum: the optimizer {settings.optimizer!r} has none to be set", next_step="leave it out"
-        )
+    # Excluded: optimisers of packages that are not installed, and second-order ones, which need another training step.
+    names = [str(name) for name in list_optimizers(exclude_filters=["bnb*", "fused*"])]
+    first_order = [name for name in names if not get_optimizer_info(name).second_order]
+    if settings.optimizer not in first_order:
+        raise unknown_name("optimizer", settings.optimizer, first_order)
+    if settings.momentum != default_momentum and not get_optimizer_info(settings.optimizer).has_momentum:
+        raise UsageError(f"--momentum: the optimizer {settings.optimizer!r} has no momentum", next_step="leave it out")
     try:
         make_optimizer(Linear(1, 1), settings.model_copy(update={"layer_decay": 1.0}))
     except ValueError as error:
@@ -37,14 +38,14 @@ def require_optimizer(settings: TrainingSettings) -> None:
 
 
 def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) -> "torch.optim.Optimizer":
-    """The optimiser of timm's factory over what is to be trained; one-dimensional tensors are not decayed.
+    """Returns an optimiser of timm's factory for all trainable parameters; 1-D tensors get no weight decay.
 
-    With `layer_decay` d, the rate of layer i of L (the head the last) is lr · d^(L - 1 - i), in timm's layers (as Bao
-    et al. 2021, BEiT, arXiv:2106.08254, and Clark et al. 2020, ELECTRA, arXiv:2003.10555).
+    With `layer_decay` d, the rate of layer i of L (the head is the last) is lr · d^(L - 1 - i), with timm's layers
+    (as in Bao et al. 2021, BEiT, arXiv:2106.08254, and Clark et al. 2020, ELECTRA, arXiv:2003.10555).
 
     Args:
-        classifier: its parameters that require a gradient are trained.
-        settings: name, learning rate, weight decay and momentum, found to be right by `require_optimizer`.
+        classifier: parameters with `requires_grad` are trained.
+        settings: name, learning rate, weight decay and momentum, checked by `require_optimizer`.
     """
     from timm.optim import create_optimizer_v2
 
@@ -60,6 +61,6 @@ def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) ->
         filter_bias_and_bn=True,
         **options,
     )
-    for group in optimizer.param_groups:  # timm leaves it to its own schedules to heed `lr_scale`.
+    for group in optimizer.param_groups:  # timm leaves `lr_scale` to its own schedulers.
         group["lr"] *= group.get("lr_scale", 1)
     return optimizer

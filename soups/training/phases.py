@@ -1,4 +1,4 @@
-"""The course of a fine-tune: its phases, and how far it has come."""
+"""Phases of a fine-tune and the position within them."""
 
 from dataclasses import dataclass, field
 
@@ -7,38 +7,38 @@ from soups.training.settings import TrainingSettings
 
 @dataclass
 class Position:
-    """How far a fine-tune has come."""
+    """How far a fine-tune has come. Field names are keys of the state file."""
 
     phase: int = 0
     epoch: int = 0
-    """The epoch to go on with, from 0, counted through all phases."""
+    """The current epoch, from 0, counted through all phases."""
     step: int = 0
-    """Steps of it that are done."""
+    """Completed steps of this epoch."""
     loss: float = 0.0
     """Sum of the losses of the images of these steps."""
     seconds: float = 0.0
-    """What these steps took."""
+    """Duration of these steps."""
     left: float = 1.0
-    """What falls on a plateau have left of the learning rate, in this phase."""
+    """Cumulative factor of all plateau decays in this phase."""
     scores: dict[str, float] = field(default_factory=dict)
-    """Of the last validation; with patience, of the best."""
+    """Scores of the last validation; with patience, of the best one."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs in which the same is trained by one optimiser."""
+    """Consecutive epochs in which one optimiser trains the same parameters."""
 
     number: int
     first: int
-    """Its first epoch."""
+    """The first epoch of the phase."""
     end: int
-    """The epoch after its last one."""
+    """The epoch after the last one of the phase."""
     head_only: bool
     final: bool
 
 
 def make_phases(settings: TrainingSettings) -> list[Phase]:
-    """The head alone, then everything; or one of both."""
+    """Returns the phases of a fine-tune: the head alone, then all weights; or only one of them."""
     probe, epochs = settings.lp_epochs, settings.epochs
     if settings.freeze_backbone:
         return [Phase(0, 0, epochs, head_only=True, final=True)]

@@ -1,4 +1,4 @@
-"""Where torch's generators are, to be kept with the state of a fine-tune."""
+"""State of torch's random number generators, saved with the state of a fine-tune."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,14 +9,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RandomState:
-    """Where torch's global generators are: those that dropout and stochastic depth draw from."""
+    """State of torch's global generators, which dropout and stochastic depth use. Field names are keys of the state
+    file."""
 
     processor: "torch.Tensor"
     accelerator: "torch.Tensor | None" = None
 
     @classmethod
-    def now(cls, device: str) -> "RandomState":
-        """Those of the processor and of a device."""
+    def capture(cls, device: str) -> "RandomState":
+        """Returns the present state of the CPU's generator and of a device's."""
         import torch
 
         if device == "cpu":
@@ -25,7 +26,7 @@ class RandomState:
         return cls(torch.get_rng_state(), module.get_rng_state(*which))
 
     def restore(self, device: str) -> None:
-        """Draw from here on as from there; a device that it does not tell of is left as it is."""
+        """Restore both generators; a device without a saved state is left unchanged."""
         import torch
 
         torch.set_rng_state(self.processor)

@@ -1,7 +1,7 @@
-"""How a search draws its next trial and gives up on one: Optuna's samplers and pruners, seeded trial by trial.
+"""Optuna's samplers and pruners for a search, seeded per trial.
 
-Every trial has a sampler of its own, seeded by the search's seed and the trial's number: what is proposed depends on
-these and on the trials finished before, not on when the search was interrupted.
+Every trial has its own sampler, seeded by the search's seed and the trial's number: proposals depend on these and on
+the trials finished before, not on when the search was interrupted.
 """
 
 import warnings
@@ -22,18 +22,18 @@ _SEED_BITS = 32
 
 
 def distributions(space: Space) -> "dict[str, BaseDistribution]":
-    """The space as Optuna has it: name → distribution, and `<name>_used` where half of the trials do without."""
+    """Returns the space as Optuna's distributions; `<name>_used` is added where half of the trials go without."""
     from optuna.distributions import CategoricalDistribution
 
     found: dict[str, BaseDistribution] = {}
     for name, entry in space.items():
-        found[name] = _distribution(entry)
+        found[name] = _make_distribution(entry)
         if entry.otherwise is not None:
             found[used_name(name)] = CategoricalDistribution((True, False))
     return found
 
 
-def _distribution(entry: Hyperparameter) -> "BaseDistribution":
+def _make_distribution(entry: Hyperparameter) -> "BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if entry.choices is not None:
@@ -44,61 +44,67 @@ def _distribution(entry: Hyperparameter) -> "BaseDistribution":
     return FloatDistribution(entry.low, entry.high, log=entry.log, step=entry.step)
 
 
-def _tpe(seed: int, number: int) -> "BaseSampler":
+def _make_tpe_sampler(seed: int, number: int) -> "BaseSampler":
     from optuna.samplers import TPESampler
 
     return TPESampler(seed=derived_seed(seed, number) % 2**_SEED_BITS)
 
 
-def _random(seed: int, number: int) -> "BaseSampler":
+def _make_random_sampler(seed: int, number: int) -> "BaseSampler":
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=derived_seed(seed, number) % 2**_SEED_BITS)
 
 
-def _quasi_random(seed: int, number: int) -> "BaseSampler":
+def _make_sobol_sampler(seed: int, number: int) -> "BaseSampler":
     from optuna.samplers import QMCSampler
 
-    class Numbered(QMCSampler):
-        """Takes the point of the trial's number; Optuna counts in the storage, where two processes may count alike."""
+    class TrialNumberSampler(QMCSampler):
+        """Uses the trial's number as the point's; Optuna counts in the storage, where two processes may count alike."""
 
         def _find_sample_id(self, study: "Study", search_space: "dict[str, BaseDistribution]") -> int:
             return number
 
-    return Numbered(scramble=True, seed=seed)
+    return TrialNumberSampler(scramble=True, seed=seed)
 
 
-SAMPLERS: "dict[str, Callable[[int, int], BaseSampler]]" = {"tpe": _tpe, "random": _random, "qmc": _quasi_random}
-"""`--search-sampler` → (seed of the search, number of the trial) → what draws that trial: the tree-structured Parzen
+SAMPLERS: "dict[str, Callable[[int, int], BaseSampler]]" = {
+    "tpe": _make_tpe_sampler,
+    "random": _make_random_sampler,
+    "qmc": _make_sobol_sampler,
+}
+"""`--search-sampler` → (seed of the search, number of the trial) → sampler of that trial: the tree-structured Parzen
 estimator (Bergstra et al. 2011; its first ten trials are random), uniform, or a scrambled Sobol sequence."""
 
 
 def draw_trial(sampler: str, seed: int, study: "Study", number: int, space: Space) -> dict[str, Any]:
-    """Name → value for one trial, without storing anything.
+    """Returns name → value for one trial, without storing anything.
 
     Args:
         sampler: a key of `SAMPLERS`.
-        seed: of the search.
-        study: with the trials before, freshly loaded.
-        number: of the trial that is drawn for.
-        space: what to draw from.
+        seed: seed of the search.
+        study: the study with the trials before, freshly loaded.
+        number: number of the new trial.
+        space: the search space.
     """
-    wanted = distributions(space)
+    space_distributions = distributions(space)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls the quasi-random sampler experimental each time.
-        source, (draft, trial) = SAMPLERS[sampler](seed, number), _draft(study)
-        together = wanted if sampler == "qmc" else source.infer_relative_search_space(draft, trial)
-        drawn = source.sample_relative(draft, trial, together)
-        for name, distribution in wanted.items():
+        warnings.simplefilter("ignore")  # Optuna warns at each use that the quasi-random sampler is experimental.
+        optuna_sampler, (draft, trial) = SAMPLERS[sampler](seed, number), _copy_with_new_trial(study)
+        relative_space = (
+            space_distributions if sampler == "qmc" else optuna_sampler.infer_relative_search_space(draft, trial)
+        )
+        drawn = optuna_sampler.sample_relative(draft, trial, relative_space)
+        for name, distribution in space_distributions.items():
             if name not in drawn:
-                drawn[name] = source.sample_independent(draft, trial, name, distribution)
-    return {name: _readable(drawn[name], space.get(name)) for name in wanted}
+                drawn[name] = optuna_sampler.sample_independent(draft, trial, name, distribution)
+    return {name: _round_value(drawn[name], space.get(name)) for name in space_distributions}
 
 
-def _draft(study: "Study") -> "tuple[Study, FrozenTrial]":
-    """A copy of a study in memory, with the trial that is drawn for, for the notes that samplers store with a trial.
+def _copy_with_new_trial(study: "Study") -> "tuple[Study, FrozenTrial]":
+    """Returns an in-memory copy of a study with a new trial, which holds the attributes that samplers store.
 
-    In the study itself there is no such trial yet: it comes with all of its parameters at once.
+    The study itself has no such trial yet: a trial is added to it with all of its parameters at once.
     """
     import optuna
 
@@ -108,33 +114,37 @@ def _draft(study: "Study") -> "tuple[Study, FrozenTrial]":
     return draft, draft.trials[-1]
 
 
-def _readable(value: Any, entry: Hyperparameter | None) -> Any:
-    """Six digits, as rows drawn at random have."""
+def _round_value(value: Any, entry: Hyperparameter | None) -> Any:
+    """Returns a float rounded to six digits, as in rows drawn at random."""
     if not isinstance(value, float) or entry is None or entry.step is not None:
         return value
     assert entry.low is not None and entry.high is not None
     return min(max(float(f"{value:.6g}"), entry.low), entry.high)
 
 
-def _none(most_epochs: int) -> "BasePruner":
+def _make_no_pruner(most_epochs: int) -> "BasePruner":
     from optuna.pruners import NopPruner
 
     return NopPruner()
 
 
-def _median(most_epochs: int) -> "BasePruner":
+def _make_median_pruner(most_epochs: int) -> "BasePruner":
     from optuna.pruners import MedianPruner
 
     return MedianPruner()
 
 
-def _hyperband(most_epochs: int) -> "BasePruner":
+def _make_hyperband_pruner(most_epochs: int) -> "BasePruner":
     from optuna.pruners import HyperbandPruner
 
     return HyperbandPruner(min_resource=1, max_resource=most_epochs)
 
 
-PRUNERS: "dict[str, Callable[[int], BasePruner]]" = {"none": _none, "median": _median, "hyperband": _hyperband}
-"""`--pruning` → the most epochs that a trial can have → what decides after each epoch whether it is given up: never, if
-it is worse than the median of the trials before at the same epoch (from the sixth trial on), or by Hyperband (Li et al.
+PRUNERS: "dict[str, Callable[[int], BasePruner]]" = {
+    "none": _make_no_pruner,
+    "median": _make_median_pruner,
+    "hyperband": _make_hyperband_pruner,
+}
+"""`--pruning` → most epochs of a trial → pruner that decides after each epoch whether to stop the trial: never, if it
+is worse than the median of the trials before at the same epoch (from the sixth trial on), or by Hyperband (Li et al.
 2018)."""

@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a fine-tune, as a factor of its peak."""
+"""Learning-rate schedules: factor of the peak rate at each step of a fine-tune."""
 
 import math
 from collections.abc import Callable
@@ -9,45 +9,45 @@ from soups.core.errors import unknown_name
 
 @dataclass(frozen=True)
 class Decay:
-    """How schedules fall that fall by themselves."""
+    """Parameters of the schedules in `DECAYING`."""
 
     every: float = 1.0
-    """Steps from one fall to the next."""
+    """Steps between two decays."""
     rate: float = 0.1
-    """What is left of the learning rate after a fall."""
+    """Factor of the learning rate at each decay, in (0, 1]."""
 
 
 Schedule = Callable[[float, float, Decay], float]
-"""`schedule(done, steps, decay) -> factor in [0, 1]`: steps since the warm-up, of so many that there are after it."""
+"""`schedule(done, steps, decay) -> factor in [0, 1]`: `done` of the `steps` after the warm-up are done."""
 
 
 def cosine(done: float, steps: float, decay: Decay) -> float:
-    """Half a cosine down to zero: Loshchilov and Hutter 2017, arXiv:1608.03983, equation 5, without restarts."""
+    """Returns half a cosine to zero: Loshchilov and Hutter 2017, arXiv:1608.03983, equation 5, without restarts."""
     return 0.5 * (1 + math.cos(math.pi * done / steps))
 
 
 def linear(done: float, steps: float, decay: Decay) -> float:
-    """A straight line down to zero."""
+    """Returns a straight line down to zero."""
     return 1 - done / steps
 
 
 def constant(done: float, steps: float, decay: Decay) -> float:
-    """The peak, on and on."""
+    """Returns 1: the peak rate throughout."""
     return 1.0
 
 
 def step(done: float, steps: float, decay: Decay) -> float:
-    """By `decay.rate` at once every `decay.every` steps, as torch's `StepLR`."""
+    """Returns the factor of a decay by `decay.rate` every `decay.every` steps, as in torch's `StepLR`."""
     return decay.rate ** (done // decay.every)
 
 
 def exponential(done: float, steps: float, decay: Decay) -> float:
-    """By `decay.rate` in the course of every `decay.every` steps, as torch's `ExponentialLR`."""
+    """Returns a continuous decay: `decay.rate` per `decay.every` steps, as torch's `ExponentialLR`."""
     return decay.rate ** (done / decay.every)
 
 
 PLATEAU = "plateau"
-"""Falls when validation says so (as torch's `ReduceLROnPlateau`), which no function of the step can know."""
+"""Decays depend on validation (as in torch's `ReduceLROnPlateau`), so they are applied outside the schedule."""
 
 SCHEDULES: dict[str, Schedule] = {
     "cosine": cosine,
@@ -59,21 +59,21 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 DECAYING = ("step", "exponential", PLATEAU)
-"""Those that are told how fast they fall."""
+"""Schedules that use `Decay`."""
 
 
 def lr_factor(at: int, steps: int, warmup: float, schedule: str = "cosine", decay: Decay | None = None) -> float:
-    """The factor of the peak learning rate at a step: a linear rise, then what a schedule says.
+    """Returns the factor of the peak learning rate at a step: a linear warm-up, then the schedule.
 
     Args:
         at: 0 for the first step.
-        steps: all steps of the phase.
-        warmup: share of the steps in which the rate rises; the first step already moves.
+        steps: number of steps of the phase.
+        warmup: share of the steps with a rising rate, in [0, 1]; the first step has a rate above zero.
         schedule: a key of `SCHEDULES`.
-        decay: for those of `DECAYING`.
+        decay: parameters for the schedules in `DECAYING`.
 
     Raises:
-        UsageError: there is no such schedule.
+        UsageError: the schedule is unknown.
     """
     if schedule not in SCHEDULES:
         raise unknown_name("scheduler", schedule, SCHEDULES)

@@ -1,4 +1,4 @@
-"""What a search chooses from: hyperparameters with their ranges or choices, built in or from a YAML file."""
+"""Search spaces: hyperparameters with ranges or choices, built in or read from a YAML file."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -13,18 +13,18 @@ from soups.files.yaml_text import parse_with_lines, to_plain_value
 from soups.training.settings import RandomRanges, TrainingSettings
 
 START_MODEL, MAGNITUDE, OPERATIONS = "start_model", "magnitude", "operations"
-ADDED = (START_MODEL, MAGNITUDE, OPERATIONS)
-"""Hyperparameters that are no setting of training: which `model_<k>` of --start-from a trial begins at, and the two
+EXTRA_HYPERPARAMETERS = (START_MODEL, MAGNITUDE, OPERATIONS)
+"""Hyperparameters that are not training settings: the `model_<k>` of --start-from at which a trial begins, and the two
 numbers of its RandAugment."""
 _NOT_SEARCHED = {"hparams", "start_from", "validate_every"}
-SEARCHED = (*(name for name in TrainingSettings.model_fields if name not in _NOT_SEARCHED), *ADDED)
-_LISTS = ("class_weights", "oversample")
-_ENDINGS = (".yaml", ".yml")
-_FORMS = "{low: 1e-6, high: 1e-3, log: true}, {low: 10, high: 25, step: 5} or {choices: [a, b]}"
+SEARCHED = (*(name for name in TrainingSettings.model_fields if name not in _NOT_SEARCHED), *EXTRA_HYPERPARAMETERS)
+_LIST_SETTINGS = ("class_weights", "oversample")
+_YAML_SUFFIXES = (".yaml", ".yml")
+_ENTRY_FORMS = "{low: 1e-6, high: 1e-3, log: true}, {low: 10, high: 25, step: 5} or {choices: [a, b]}"
 
 
 class Hyperparameter(BaseModel):
-    """What one hyperparameter is drawn from: a range of numbers, both ends included, or some choices."""
+    """Distribution of one hyperparameter: a range of numbers, both ends included, or a list of choices."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,26 +33,26 @@ class Hyperparameter(BaseModel):
     log: bool = False
     """Uniform in the logarithm."""
     step: int | float | None = None
-    """Distance of the numbers from each other; whole numbers are 1 apart anyway."""
+    """Distance between neighbouring numbers; integers have distance 1 by default."""
     choices: tuple[bool | int | float | str | tuple[str, ...] | None, ...] | None = None
     otherwise: int | float | None = None
-    """What half of the trials have instead of a number from the range."""
+    """Value that half of the trials have instead of one from the range."""
 
     def labels(self) -> tuple[str, ...]:
-        """The choices as text, which any storage can keep."""
+        """Returns the choices as text, which any storage can hold."""
         return tuple(each if isinstance(each, str) else json.dumps(each) for each in self.choices or ())
 
-    def told(self) -> dict[str, Any]:
-        """As a file would say it."""
+    def as_entry(self) -> dict[str, Any]:
+        """Returns the entry as a space file would contain it."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
 Space = dict[str, Hyperparameter]
-"""Name → what it is drawn from; the names are those of `SEARCHED`."""
+"""Name (one of `SEARCHED`) → distribution."""
 
 
 def original_space(ranges: RandomRanges) -> Space:
-    """The space of the competition code that this toolkit replaces; the start is chosen where there are several."""
+    """Returns the search space of the competition code that this toolkit replaces."""
     return {
         "epochs": Hyperparameter(low=10, high=25),
         "batch_size": Hyperparameter(low=16, high=512),
@@ -63,7 +63,7 @@ def original_space(ranges: RandomRanges) -> Space:
 
 
 def paper_space(ranges: RandomRanges) -> Space:
-    """The random search of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1): what --hparams random draws."""
+    """Returns the space of Wortsman et al. 2022 (arXiv:2203.05482, appendix J.2.1), as in --hparams random."""
     return {
         "lr": Hyperparameter(low=ranges.lr_range[0], high=ranges.lr_range[1], log=True),
         "wd": Hyperparameter(low=ranges.wd_range[0], high=ranges.wd_range[1], log=True),
@@ -78,30 +78,32 @@ def paper_space(ranges: RandomRanges) -> Space:
 SPACES: dict[str, Callable[[RandomRanges], Space]] = {"original": original_space, "paper": paper_space}
 
 
-def read_space(named: str, ranges: RandomRanges, given: Collection[str]) -> Space:
-    """The space that `--space` names, a built-in one or a file's.
+def read_space(space_name: str, ranges: RandomRanges, given: Collection[str]) -> Space:
+    """Returns the search space of `--space`: a built-in one or one from a file.
 
     Args:
-        named: a key of `SPACES`, or a YAML file.
-        ranges: of the paper's space.
-        given: names of the settings that the user gave. They are fixed: a built-in space does without them, a file
-            must.
+        space_name: a key of `SPACES`, or a YAML file.
+        ranges: ranges of the paper's space.
+        given: names of the settings that the user gave. They are fixed: a built-in space leaves them out, a file
+            must not contain them.
 
     Raises:
-        UsageError: neither is there, the file says something that makes no sense, or searches what a flag fixes.
+        UsageError: no such space or file, an invalid entry, or a searched hyperparameter that a flag fixes.
     """
     fixed = set(given) | ({MAGNITUDE, OPERATIONS} if "aug" in given else set())
     fixed |= set() if "start_from" in given else {START_MODEL}
-    if named not in SPACES:
-        return _read(Path(named), set(given))
-    searched = {name: entry for name, entry in SPACES[named](ranges).items() if name not in fixed}
+    if space_name not in SPACES:
+        return _read_space_file(Path(space_name), set(given))
+    searched = {name: entry for name, entry in SPACES[space_name](ranges).items() if name not in fixed}
     if not searched:
-        raise UsageError(f"--space {named}: flags give all that it would search", next_step="leave one of them out")
+        raise UsageError(
+            f"--space {space_name}: flags fix all of its hyperparameters", next_step="leave one of them out"
+        )
     return searched
 
 
-def _read(path: Path, given: set[str]) -> Space:
-    if path.suffix not in _ENDINGS and not path.exists():
+def _read_space_file(path: Path, given: set[str]) -> Space:
+    if path.suffix not in _YAML_SUFFIXES and not path.exists():
         hint = did_you_mean(str(path), SPACES)
         raise UsageError(
             f"--space {path}: no such space", expected=f"{', '.join(SPACES)} or a YAML file", next_step=hint
@@ -111,9 +113,9 @@ def _read(path: Path, given: set[str]) -> Space:
     for key, node in document.value if document is not None else ():
         name, where = str(key.value).replace("-", "_"), f"{path}, line {key.start_mark.line + 1}"
         _check_name(where, name, space, given)
-        space[name] = _entry(where, name, node)
+        space[name] = _parse_entry(where, name, node)
     if not space:
-        raise UsageError(f"{path}: no hyperparameter", expected=f"lines such as lr: {_FORMS}")
+        raise UsageError(f"{path}: no hyperparameters", expected=f"lines such as lr: {_ENTRY_FORMS}")
     if (MAGNITUDE in space) != (OPERATIONS in space) or ("aug" in space and MAGNITUDE in space):
         raise UsageError(f"{path}: RandAugment", expected=f"{MAGNITUDE} and {OPERATIONS} together, or aug by choices")
     return space
@@ -122,39 +124,39 @@ def _read(path: Path, given: set[str]) -> Space:
 def _check_name(where: str, name: str, space: Space, given: set[str]) -> None:
     if name in _NOT_SEARCHED:
         hint = f"search {START_MODEL}: the model_<k> of --start-from DIR" if name == "start_from" else ""
-        raise UsageError(f"{where}: {name} is not to be searched", next_step=hint or "leave it out")
+        raise UsageError(f"{where}: {name} cannot be searched", next_step=hint or "leave it out")
     if name not in SEARCHED:
-        hint = did_you_mean(name, SEARCHED, otherwise=f"known are {', '.join(SEARCHED)}")
+        hint = did_you_mean(name, SEARCHED, otherwise=f"use one of {', '.join(SEARCHED)}")
         raise UsageError(f"{where}: unknown hyperparameter {name!r}", next_step=hint)
     if name in space:
         raise UsageError(f"{where}: {name} is given twice", next_step="remove one of the two lines")
     if name in given or (name in (MAGNITUDE, OPERATIONS) and "aug" in given):
         flag = f"--{'aug' if name in (MAGNITUDE, OPERATIONS) else name.replace('_', '-')}"
-        raise UsageError(f"{where}: {name} is searched, and {flag} fixes it", next_step="give one of the two")
+        raise UsageError(f"{where}: {name} is searched, but {flag} fixes it", next_step="use one of the two")
     if name == START_MODEL and "start_from" not in given:
         raise UsageError(f"{where}: {START_MODEL} without a folder of starts", next_step="add --start-from DIR")
 
 
-def _entry(where: str, name: str, node: yaml.Node) -> Hyperparameter:
-    """What stands beside one name.
+def _parse_entry(where: str, name: str, node: yaml.Node) -> Hyperparameter:
+    """Returns the distribution in one line of a space file.
 
     Raises:
-        UsageError: it is no range and no choices, or a value is not of the hyperparameter's kind.
+        UsageError: it is neither a range nor choices, or a value is not valid for the hyperparameter.
     """
     if not isinstance(node, yaml.MappingNode):
-        raise UsageError(f"{where}: {name}", expected=_FORMS, found=repr(to_plain_value(node)))
+        raise UsageError(f"{where}: {name}", expected=_ENTRY_FORMS, found=repr(to_plain_value(node)))
     content = to_plain_value(node)
     unknown = [key for key in content if key not in Hyperparameter.model_fields]
     if unknown:
         hint = did_you_mean(unknown[0], Hyperparameter.model_fields)
-        raise UsageError(f"{where}: {name}: unknown word {unknown[0]!r}", expected=_FORMS, next_step=hint)
+        raise UsageError(f"{where}: {name}: unknown key {unknown[0]!r}", expected=_ENTRY_FORMS, next_step=hint)
     ranged = {"low", "high"} <= set(content) and "choices" not in content
     if not ranged and set(content) != {"choices"}:
-        raise UsageError(f"{where}: {name}", expected=_FORMS, found=", ".join(content) or "nothing")
-    return _range(where, name, content) if ranged else _choices(where, name, content["choices"])
+        raise UsageError(f"{where}: {name}", expected=_ENTRY_FORMS, found=", ".join(content) or "nothing")
+    return _parse_range(where, name, content) if ranged else _parse_choices(where, name, content["choices"])
 
 
-def _choices(where: str, name: str, given: Any) -> Hyperparameter:
+def _parse_choices(where: str, name: str, given: Any) -> Hyperparameter:
     if not isinstance(given, list) or not given:
         raise UsageError(f"{where}: {name}: choices", expected="a list such as [adamw, lamb]", found=repr(given))
     choices = tuple(parse_value(where, name, each) for each in given)
@@ -163,48 +165,48 @@ def _choices(where: str, name: str, given: Any) -> Hyperparameter:
     return Hyperparameter(choices=choices)
 
 
-def _range(where: str, name: str, content: Mapping[str, Any]) -> Hyperparameter:
+def _parse_range(where: str, name: str, content: Mapping[str, Any]) -> Hyperparameter:
     low, high, otherwise = (
         parse_value(where, name, content[key]) if key in content else None for key in ("low", "high", "otherwise")
     )
     if isinstance(low, bool) or not isinstance(low, int | float):
         raise UsageError(f"{where}: {name}: low and high are for numbers", expected="{choices: [a, b]}")
     assert high is not None
-    log = _parsed(f"{where}: {name}: log", bool, content.get("log", "false"))
-    step = _parsed(f"{where}: {name}: step", type(low), content["step"]) if "step" in content else None
+    log = _parse_as(f"{where}: {name}: log", bool, content.get("log", "false"))
+    step = _parse_as(f"{where}: {name}: step", type(low), content["step"]) if "step" in content else None
     entry = Hyperparameter(low=low, high=high, log=log, step=step, otherwise=otherwise)
-    problem = _problem(low, high, log, step)
+    problem = _find_range_problem(low, high, log, step)
     if problem:
-        raise UsageError(f"{where}: {name}", expected=problem, found=json.dumps(entry.told()))
+        raise UsageError(f"{where}: {name}", expected=problem, found=json.dumps(entry.as_entry()))
     return entry
 
 
-def _problem(low: float, high: float, log: bool, step: float | None) -> str:
-    """What a range lacks."""
+def _find_range_problem(low: float, high: float, log: bool, step: float | None) -> str:
+    """Returns the requirement that a range violates, or an empty text."""
     if low > high:
-        return "low at most as high as high"
+        return "low not above high"
     if log and step is not None:
         return "log or step, not both"
     if log and low <= 0:
-        return "low above zero, for log"
+        return "low above zero with log"
     if step is not None and (step <= 0 or abs((high - low) / step - round((high - low) / step)) > 1e-9):
         return "a whole number of steps from low to high"
     return ""
 
 
 def parse_value(where: str, name: str, given: Any) -> Any:
-    """A value of a hyperparameter, from what a file says.
+    """Returns a value of a hyperparameter, parsed from a file's content.
 
     Raises:
-        UsageError: it is not of its kind.
+        UsageError: the value is not valid for the hyperparameter.
     """
-    if name in ADDED:
-        number = _parsed(f"{where}: {name}", int, given)
+    if name in EXTRA_HYPERPARAMETERS:
+        number = _parse_as(f"{where}: {name}", int, given)
         if number < 0:
             raise UsageError(f"{where}: {name}", expected="at least 0", found=str(number))
         return number
-    if isinstance(given, str) and name in _LISTS:
-        given = [given]  # As a flag does, whose one value needs no brackets either.
+    if isinstance(given, str) and name in _LIST_SETTINGS:
+        given = [given]  # As for the flag, a single value needs no brackets.
     try:
         return getattr(TrainingSettings.model_validate({name: given}), name)
     except ValidationError as error:
@@ -212,7 +214,7 @@ def parse_value(where: str, name: str, given: Any) -> Any:
         raise UsageError(f"{where}: {name}", expected=first["msg"], found=repr(given)) from error
 
 
-def _parsed(where: str, kind: type, given: Any) -> Any:
+def _parse_as(where: str, kind: type, given: Any) -> Any:
     try:
         return TypeAdapter(kind).validate_python(given)
     except ValidationError as error:
@@ -220,15 +222,15 @@ def _parsed(where: str, kind: type, given: Any) -> Any:
 
 
 def apply_trial(space: Space, drawn: Mapping[str, Any], base: TrainingSettings) -> TrainingSettings:
-    """The settings of a trial: what was drawn for it in place of the base's.
+    """Returns the settings of a trial: the base's with the drawn values.
 
     Args:
-        space: what it was drawn from.
-        drawn: name → number, or the label of a choice; and `<name>_used`, where half of the trials do without.
-        base: what is not searched; its `start_from` is the folder of the starts that `start_model` chooses from.
+        space: the space of the draw.
+        drawn: name → number, or label of a choice; and `<name>_used` where half of the trials go without.
+        base: settings that are not searched; its `start_from` is the folder of the starts for `start_model`.
 
     Raises:
-        UsageError: settings that contradict each other.
+        UsageError: the settings contradict each other.
     """
     values: dict[str, Any] = {}
     for name, entry in space.items():
@@ -250,15 +252,15 @@ def apply_trial(space: Space, drawn: Mapping[str, Any], base: TrainingSettings) 
 
 
 def used_name(name: str) -> str:
-    """The name of the draw that says whether a trial has a hyperparameter that half of the trials do without."""
+    """Returns the name of the draw that decides whether a trial uses a hyperparameter with `otherwise`."""
     return f"{name}_used"
 
 
 def start_file(folder: Path, number: int) -> Path:
-    """The start `model_<number>` in a folder.
+    """Returns the file of start `model_<number>` in a folder.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such file.
     """
     candidates = [folder / f"model_{number}{ending}" for ending in (".safetensors", ".pt")]
     for candidate in candidates:
@@ -267,5 +269,5 @@ def start_file(folder: Path, number: int) -> Path:
     raise UsageError(
         f"--start-from {folder}: no start {number}",
         expected=" or ".join(candidate.name for candidate in candidates),
-        next_step="fetch the public ones: python main.py --download-models --model-location DIR",
+        next_step="download the public ones: python main.py --download-models --model-location DIR",
     )

@@ -1,8 +1,8 @@
-"""Steps of gradient descent: one batch each, in smaller parts where the device has no memory for the whole."""
+"""Steps of gradient descent: one batch each, split into micro-batches if memory is too small."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -27,63 +27,69 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class OptimizerStep:
-    """A classifier with its optimiser and schedule, within one phase of training."""
+    """A classifier with its optimiser and schedule, for one phase of training."""
 
     accelerator: Any
     classifier: Any
     model: Any
-    """The classifier as the accelerator has prepared it, once for all phases: it prepares none a second time."""
+    """The classifier prepared by the accelerator, once for all phases: it cannot prepare a model twice."""
     optimizer: "torch.optim.Optimizer"
     scheduler: "torch.optim.lr_scheduler.LRScheduler"
     settings: TrainingSettings
     preprocessing: Preprocessing
     options: LossOptions
     device: str
-    part: int | None
-    """Images that go through the network at once, where they are fewer than a batch."""
+    micro_batch_size: int | None
+    """Images per forward pass, if fewer than a batch; None: the whole batch."""
     group: ProcessGroup
     """The processes that share each batch."""
+    _prepared_optimizer: Any = field(init=False)
+    _features_hook: Any = field(init=False)
+    _features: "torch.Tensor" = field(init=False)
+    """(B, D) float32 input of the head in the last forward pass."""
 
     def __post_init__(self) -> None:
-        self._stepper = self.accelerator.prepare(self.optimizer)
-        self._hook = self.classifier.head.register_forward_pre_hook(self._keep_features)
+        self._prepared_optimizer = self.accelerator.prepare(self.optimizer)
+        self._features_hook = self.classifier.head.register_forward_pre_hook(self._store_features)
 
     def step(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
-        """Change the weights by what one batch says.
+        """Update the weights with the gradient of one batch.
 
-        Where memory runs out, the parts are halved from then on, and their gradients summed to those of the batch.
+        If memory runs out, the micro-batch is halved for all further steps and the gradients are summed to the
+        batch's.
 
         Args:
-            images: (B, S, S, 3) uint8; of several processes, this one's share of the batch (with mixup, all of it).
+            images: (B, S, S, 3) uint8; with several processes, this one's share of the batch (with mixup, all
+                of it).
             labels: (B,) int64.
-            seed: of mixup.
+            seed: seed of mixup.
             count: images in the batch.
 
         Returns:
-            The mean loss of the images; where it is not finite, the weights are as they were.
+            The mean loss of the images; if it is not finite, the weights are unchanged.
 
         Raises:
-            EnvironmentFailure: there is no memory for a single image.
+            EnvironmentFailure: memory is too small for a single image.
         """
-        value = self._gradients(images, labels, seed, count)
+        value = self._compute_gradients(images, labels, seed, count)
         if not np.isfinite(value):
             return value
         if self.settings.clip:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             self.accelerator.clip_grad_norm_(parameters, self.settings.clip)
-        self._stepper.step()
+        self._prepared_optimizer.step()
         if not self.accelerator.optimizer_step_was_skipped:
             self.scheduler.step()
         return value
 
     def close(self) -> None:
-        """End the phase."""
+        """Release the model and its hooks at the end of the phase."""
         self.accelerator.free_memory()
-        self.model = None  # Its hooks on the weights would go on working beside those of the next phase.
-        self._hook.remove()
+        self.model = None  # Its hooks on the weights would stay active beside those of the next phase.
+        self._features_hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the weights."""
+        """Returns the states of optimiser, scheduler and gradient scaler, without the weights."""
         scaler = self.accelerator.scaler
         return {
             "optimizer": gather_optimizer_state(self.classifier, self.optimizer, self.group),
@@ -92,54 +98,55 @@ class OptimizerStep:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state of the same settings."""
+        """Restore a state of the same settings."""
         self.scheduler.load_state_dict(state["scheduler"])
         load_optimizer_state(self.classifier, self.optimizer, state["optimizer"], self.group)
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
-    def _gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
-        """Compute those of a batch, again in smaller parts if need be; its mean loss."""
-        randomness = RandomState.now(self.device)
+    def _compute_gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
+        """Compute the gradients of a batch, in smaller micro-batches if memory runs out; returns its mean loss."""
+        random_state = RandomState.capture(self.device)
         statistics = [buffer.clone() for buffer in self.classifier.buffers()]
         while True:
-            self._stepper.zero_grad(set_to_none=True)
+            self._prepared_optimizer.zero_grad(set_to_none=True)
             try:
-                return self._sum_of_gradients(images, labels, seed, count)
+                return self._accumulate_gradients(images, labels, seed, count)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._halve(len(labels), error)
-            # Outside of the block, in which the error holds on to the memory. What had begun is begun anew.
-            self._stepper.zero_grad(set_to_none=True)
+                self._halve_micro_batch(len(labels), error)
+            # Outside of the except block, because the error holds memory. The pass is restarted from the same random
+            # state and BatchNorm statistics.
+            self._prepared_optimizer.zero_grad(set_to_none=True)
             free_memory()
-            randomness.restore(self.device)
+            random_state.restore(self.device)
             for buffer, before in zip(self.classifier.buffers(), statistics, strict=True):
                 buffer.copy_(before)
 
-    def _halve(self, batch: int, error: Exception) -> None:
-        told, size = self.part is not None, min(self.part or batch, batch)
-        if self.group.size > 1:  # The others wait for gradients that will not come.
+    def _halve_micro_batch(self, batch: int, error: Exception) -> None:
+        was_halved, size = self.micro_batch_size is not None, min(self.micro_batch_size or batch, batch)
+        if self.group.size > 1:  # The other processes would wait for gradients forever.
             raise EnvironmentFailure(
                 f"{self.device}: out of memory with {batch} images at once on each device",
                 found=str(error).splitlines()[0][:200],
-                next_step="give a smaller --batch-size or more processes, or accelerate launch --use_fsdp",
+                next_step="use a smaller --batch-size, more processes, or accelerate launch --use_fsdp",
             ) from None
         if size == 1:
             raise EnvironmentFailure(
                 f"{self.device}: out of memory, even for one image at a time",
                 found=str(error).splitlines()[0][:200],
-                next_step="free memory, train a smaller model or smaller images, or give --precision bf16",
+                next_step="free memory, use a smaller model or smaller images, or start a run with --precision bf16",
             ) from None
-        self.part = size // 2
-        if not told:
+        self.micro_batch_size = size // 2
+        if not was_halved:
             text = (
-                "out of memory with %d images at once: from now on they go through the network in smaller parts, whose "
-                "gradients are summed to those of the batch (BatchNorm, F1Loss and ContrastiveLoss see a part alone)"
+                "out of memory with %d images at once: batches are split into micro-batches from now on, and their "
+                "gradients summed (BatchNorm, F1Loss and ContrastiveLoss see one micro-batch at a time)"
             )
             logger.warning(text, size)
 
-    def _sum_of_gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
+    def _accumulate_gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
         inputs = normalise(images.to(self.device, non_blocking=True), self.preprocessing)
         labels = labels.to(self.device)
         targets = [(1.0, labels)]
@@ -147,51 +154,55 @@ class OptimizerStep:
             inputs, partners, share = mix_batch(inputs, self.settings.mix, seed)
             targets = [(share, labels), (1 - share, labels[partners])]
         if self.group.size > 1:
-            return self._shared_gradients(inputs, targets, count)
-        size, total = min(self.part or len(labels), len(labels)), 0.0
+            return self._compute_shared_gradients(inputs, targets, count)
+        size, total = min(self.micro_batch_size or len(labels), len(labels)), 0.0
         for start in range(0, len(labels), size):
-            part = slice(start, start + size)
-            logits = self.model(inputs[part])
-            losses = [share * self._portion(of, part) * self._loss(logits, of[part]) for share, of in targets]
+            rows = slice(start, start + size)
+            logits = self.model(inputs[rows])
+            losses = [
+                share * self._micro_batch_weight(of, rows) * self._loss(logits, of[rows]) for share, of in targets
+            ]
             loss = reduce(add, losses)
             self.accelerator.backward(loss)
             total += float(loss.detach())
         return total
 
-    def _shared_gradients(
+    def _compute_shared_gradients(
         self, inputs: "torch.Tensor", targets: "Sequence[tuple[float, torch.Tensor]]", count: int
     ) -> float:
-        """Compute those of a batch of which each process of the group has a share; its mean loss."""
+        """Compute the gradients of a batch that the processes of the group share; returns its mean loss."""
         if self.settings.mix:  # Partners are drawn from the whole batch, so each process has all of it.
             own = self.group.share(count) if self.group.rank < count else slice(1)
             inputs, targets = inputs[own], [(share, of[own]) for share, of in targets]
         logits = self.model(inputs)
-        # Whoever got nothing computes something that counts nothing, for the others wait for its gradients.
-        counts = float(self.group.rank < count)
-        losses = [share * counts * self._share(of, counts, count) * self._loss(logits, of) for share, of in targets]
+        # A rank without samples runs a zero-weight pass, so that all-reduce does not hang.
+        active = float(self.group.rank < count)
+        losses = [
+            share * active * self._process_weight(of, active, count) * self._loss(logits, of) for share, of in targets
+        ]
         loss = reduce(add, losses)
-        self.accelerator.backward(loss * self.group.size)  # Gradients come to their mean over the processes.
+        self.accelerator.backward(loss * self.group.size)  # DDP averages gradients over the processes.
         return self.group.total(float(loss.detach()))
 
-    def _share(self, labels: "torch.Tensor", counts: float, count: int) -> float:
-        """What this process's mean counts in the batch's: by its images, or by their class weights."""
+    def _process_weight(self, labels: "torch.Tensor", active: float, count: int) -> float:
+        """Returns the weight of this process's mean in the batch's: by number of images, or by their class weights."""
         if self.options.class_weights is None:
             return len(labels) / count
         weight = float(self.options.class_weights[labels].sum())
-        return weight / self.group.total(counts * weight)
+        return weight / self.group.total(active * weight)
 
-    def _portion(self, labels: "torch.Tensor", part: slice) -> "float | torch.Tensor":
-        """What a part's mean counts in the batch's: by its images, or by their class weights."""
-        if len(labels[part]) == len(labels):
+    def _micro_batch_weight(self, labels: "torch.Tensor", rows: slice) -> "float | torch.Tensor":
+        """Returns the weight of a micro-batch's mean in the batch's: by number of images, or by their class weights."""
+        if len(labels[rows]) == len(labels):
             return 1.0
         if self.options.class_weights is None:
-            return len(labels[part]) / len(labels)
+            return len(labels[rows]) / len(labels)
         weights = self.options.class_weights[labels]
-        return weights[part].sum() / weights.sum()
+        return weights[rows].sum() / weights.sum()
 
     def _loss(self, logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
         return LOSSES[self.settings.loss_fn](logits, labels, self._features, self.options)
 
-    def _keep_features(self, head: Any, inputs: "tuple[torch.Tensor, ...]") -> None:
-        """What the head is given, which a loss may ask for; a wrapped model gives its logits alone."""
+    def _store_features(self, head: Any, inputs: "tuple[torch.Tensor, ...]") -> None:
+        """Forward hook: store the head's input as features for the loss; a wrapped model returns only logits."""
         self._features = inputs[0].float()

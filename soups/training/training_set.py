@@ -1,4 +1,4 @@
-"""What a fine-tune is trained on."""
+"""Training data of a fine-tune."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,18 @@ from soups.data.images.cache import Images
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Images to train on."""
+    """Images, labels and augmentation of a fine-tune."""
 
     images: Images
     """Pixels at the training geometry."""
     labels: np.ndarray
     """(N,) int64 class indices."""
     rows: np.ndarray
-    """(M,) positions in [0, N) that make an epoch; a position may come more than once (oversampling)."""
+    """(M,) positions in [0, N) that make an epoch; a position may occur more than once (oversampling)."""
     augmentation: Augmentation
     copies: Augmentation | None = None
-    """What is done to all but the first of a position that comes more than once, where that is something else."""
+    """Augmentation of all but the first occurrence of a position; None: the same augmentation."""
     chances: np.ndarray | None = None
-    """(M,) with which each entry of `rows` is drawn, with replacement; None: each once an epoch."""
+    """(M,) probability of each entry of `rows`, drawn with replacement; None: each entry once an epoch."""
     class_weights: np.ndarray | None = None
-    """(C,) how much an image of each class counts in the loss; None: all alike."""
+    """(C,) weight of an image of each class in the loss; None: equal weights."""

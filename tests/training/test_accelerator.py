@@ -15,7 +15,7 @@ from soups.evaluation.logits import EvaluationSet, compute_logits
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 from soups.runtime.devices import Runtime, prefer_determinism
-from soups.training.finetune import Finetune, Outcome
+from soups.training.finetune import Finetune, FinetuneResult
 from soups.training.settings import TrainingSettings
 from soups.training.state import StateFile
 from soups.training.training_set import TrainingSet
@@ -45,10 +45,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def train(pictures: list[Path], tmp_path: Path) -> Callable[..., Outcome]:
+def train(pictures: list[Path], tmp_path: Path) -> Callable[..., FinetuneResult]:
     prefer_determinism()
 
-    def run(network: str, file: StateFile | None = None, **values: Any) -> Outcome:
+    def run(network: str, file: StateFile | None = None, **values: Any) -> FinetuneResult:
         chosen = {"precision": "bf16", "deterministic": True, "device": "auto"} | values.pop("runtime", {})
         device = chosen.pop("device")
         name, *arguments = NETWORKS[network].split()
@@ -70,7 +70,7 @@ def train(pictures: list[Path], tmp_path: Path) -> Callable[..., Outcome]:
             runtime=Runtime(wanted_device=device, threads=2, **chosen),
             eval_batch_size=16,
             on_epoch=lambda line: None,
-            file=file,
+            state_file=file,
         ).run()
 
     return run
@@ -79,7 +79,7 @@ def train(pictures: list[Path], tmp_path: Path) -> Callable[..., Outcome]:
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("precision", ["bf16", "fp32", "fp16"])
 def test_deterministic_goes_on_with_the_same_bits(
-    train: Callable[..., Outcome], tmp_path: Path, network: str, precision: str
+    train: Callable[..., FinetuneResult], tmp_path: Path, network: str, precision: str
 ) -> None:
     runtime = {"precision": precision}
     whole = train(network, runtime=runtime)
@@ -90,7 +90,7 @@ def test_deterministic_goes_on_with_the_same_bits(
         assert same(whole, train(network, StateFile(copy, "these", 0), runtime=runtime)), copy
 
 
-def test_it_learns_what_the_processor_learns(train: Callable[..., Outcome]) -> None:
+def test_it_learns_what_the_processor_learns(train: Callable[..., FinetuneResult]) -> None:
     """In fp32, up to rounding."""
     there = train("resnet", runtime={"precision": "fp32"}, lr=1e-4, epochs=1)
     here = train("resnet", runtime={"precision": "fp32", "device": "cpu"}, lr=1e-4, epochs=1)

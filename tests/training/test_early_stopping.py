@@ -15,7 +15,7 @@ def test_what_is_a_gain_hangs_on_the_metric(metric: str, values: list[float], ga
     watch, waited = EarlyStopping(metric), 0
     for value, gain in zip(values, gains, strict=True):
         scores = {"accuracy": 0.0, metric: value}
-        assert watch.gains(scores) is gain
+        assert watch.update(scores) is gain
         waited = 0 if gain else waited + 1
         assert watch.epochs_without_gain == waited
         assert (watch.best is scores) is gain

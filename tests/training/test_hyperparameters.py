@@ -84,7 +84,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         hyperparameters(TrainingSettings(hparams=str(tmp_path / "none.json")), RandomRanges(), 0)
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(DataError, match="not JSON"):
+    with pytest.raises(DataError, match="invalid JSON"):
         hyperparameters(TrainingSettings(hparams=str(tmp_path / "broken.json")), RandomRanges(), 0)
 
 
@@ -163,7 +163,7 @@ def test_settings_that_contradict_each_other(values: dict[str, object], words: s
 def test_a_decay_that_no_scheduler_uses(values: dict[str, object]) -> None:
     name = next(iter(values)).replace("_", "-")
     with pytest.raises(
-        UsageError, match=rf"--{name}: the scheduler 'cosine' falls otherwise\n.*step, exponential or plat"
+        UsageError, match=rf"--{name}: the scheduler 'cosine' does not use it\n.*step, exponential or plat"
     ):
         chosen(**values)
     assert chosen(scheduler="plateau", **values) == TrainingSettings.model_validate({"scheduler": "plateau", **values})

@@ -72,7 +72,7 @@ def test_what_systems_use_is_there_and_moves_all(name: str) -> None:
         ({"optimizer": "SGDD"}, r"did you mean 'sgd"),
         ({"optimizer": "bnbadam"}, "unknown optimizer"),  # Its package is not among ours.
         ({"optimizer": "adahessian"}, "unknown optimizer"),  # Steps otherwise.
-        ({"momentum": 0.5}, "--momentum: the optimizer 'adamw' has none to be set\n.*leave it out"),
+        ({"momentum": 0.5}, "--momentum: the optimizer 'adamw' has no momentum\n.*leave it out"),
         ({"optimizer": "sgd", "momentum": 0.0}, "--optimizer sgd\n.*Nesterov momentum requires a momentum"),
     ],
 )

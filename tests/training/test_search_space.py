@@ -79,12 +79,12 @@ def test_a_start_is_one_of_the_folder(tmp_path: Path) -> None:
         ("learning_rate: {low: 1, high: 2}", (), ["space.yaml, line 1", "unknown hyperparameter 'learning_rate'"]),
         ("lr: {low: 1e-6, high: 1e-3}\nepoch: {low: 1, high: 2}", (), ["line 2", "did you mean 'epochs'?"]),
         ("lr: {low: a, high: 1}", (), ["line 1: lr", "number", "'a'"]),
-        ("lr: {low: 1e-3, high: 1e-6}", (), ["line 1: lr", "low at most as high as high"]),
+        ("lr: {low: 1e-3, high: 1e-6}", (), ["line 1: lr", "low not above high"]),
         ("lr: {low: 1e-6, high: 1, step: 1e-3, log: true}", (), ["log or step"]),
         ("mix: {low: 0, high: 1, log: true}", (), ["low above zero"]),
         ("epochs: {low: 1, high: 10, step: 2}", (), ["whole number of steps"]),
         ("epochs: {low: 1.5, high: 10}", (), ["line 1: epochs", "integer", "1.5"]),
-        ("epochs: {low: 1, hihg: 10}", (), ["unknown word 'hihg'", "did you mean 'high'?"]),
+        ("epochs: {low: 1, hihg: 10}", (), ["unknown key 'hihg'", "did you mean 'high'?"]),
         ("epochs: {low: 1}", (), ["line 1: epochs", "{low: 10, high: 25"]),
         ("lr: 1e-3", (), ["line 1: lr", "{low: 1e-6", "'1e-3'"]),
         ("optimizer: {low: 1, high: 2}", (), ["for numbers", "choices"]),
@@ -92,12 +92,12 @@ def test_a_start_is_one_of_the_folder(tmp_path: Path) -> None:
         ("sampler: {choices: [shuffled, balance]}", (), ["line 1: sampler", "balanced", "'balance'"]),
         ("optimizer: {choices: [adamw, adamw]}", (), ["each once"]),
         ("lr: {low: 1, high: 2}\nlr: {low: 1, high: 2}", (), ["line 2", "given twice"]),
-        ("hparams: {choices: [fixed]}", (), ["not to be searched"]),
-        ("start_from: {choices: [a]}", (), ["not to be searched", "start_model"]),
+        ("hparams: {choices: [fixed]}", (), ["cannot be searched"]),
+        ("start_from: {choices: [a]}", (), ["cannot be searched", "start_model"]),
         ("start_model: {low: 0, high: 1}", (), ["--start-from DIR"]),
         ("magnitude: {low: 0, high: 1}", (), ["magnitude and operations together"]),
-        ("lr: {low: 1, high: 2}", ("lr",), ["line 1", "lr is searched, and --lr fixes it"]),
-        ("", (), ["no hyperparameter"]),
+        ("lr: {low: 1, high: 2}", ("lr",), ["line 1", "lr is searched, but --lr fixes it"]),
+        ("", (), ["no hyperparameters"]),
         ("- lr", (), ["space.yaml", "not a list of settings"]),
     ],
 )
@@ -111,7 +111,7 @@ def test_mistakes_in_a_file(tmp_path: Path, text: str, given: tuple[str, ...], w
 def test_no_such_space() -> None:
     with pytest.raises(UsageError, match="did you mean 'paper'"):
         read_space("papers", RANGES, ())
-    with pytest.raises(UsageError, match="flags give all"):
+    with pytest.raises(UsageError, match="flags fix all"):
         read_space("original", RANGES, ("epochs", "batch_size", "lr", "random_seed"))
 
 

@@ -21,7 +21,7 @@ from soups.data.images.geometry import evaluation_geometry, training_geometry
 from soups.evaluation.logits import EvaluationSet
 from soups.models.classifier import Classifier
 from soups.runtime.devices import Runtime
-from soups.training.finetune import Finetune, Outcome
+from soups.training.finetune import Finetune, FinetuneResult
 from soups.training.settings import TrainingSettings
 from soups.training.state import StateFile
 from soups.training.step import OptimizerStep
@@ -75,8 +75,8 @@ def classifier(layer: type[nn.Module] = nn.BatchNorm1d) -> Classifier:
 
 
 @pytest.fixture
-def train(pictures: list[Path], tmp_path: Path) -> Callable[..., tuple[Outcome, list[dict[str, Any]]]]:
-    def run(file: StateFile | None = None, **values: Any) -> tuple[Outcome, list[dict[str, Any]]]:
+def train(pictures: list[Path], tmp_path: Path) -> Callable[..., tuple[FinetuneResult, list[dict[str, Any]]]]:
+    def run(file: StateFile | None = None, **values: Any) -> tuple[FinetuneResult, list[dict[str, Any]]]:
         runtime = Runtime(precision=values.pop("precision", "fp32"), threads=1, workers=values.pop("workers", 0))
         model, weights = values.pop("model", None) or classifier(), values.pop("class_weights", None)
         opened = [open_images(pictures, of(PREPROCESSING), "on", tmp_path) for of in GEOMETRIES]
@@ -92,7 +92,7 @@ def train(pictures: list[Path], tmp_path: Path) -> Callable[..., tuple[Outcome, 
             runtime=runtime,
             eval_batch_size=7,
             on_epoch=lines.append,
-            file=file,
+            state_file=file,
         ).run()
         return outcome, lines
 
@@ -106,7 +106,7 @@ def training_set(images: Images, weights: np.ndarray | None) -> TrainingSet:
     return TrainingSet(images, LABELS, np.arange(len(LABELS)), build_augmentation(PREPROCESSING), class_weights=weights)
 
 
-def same(first: Outcome, second: Outcome) -> bool:
+def same(first: FinetuneResult, second: FinetuneResult) -> bool:
     pairs = [(first.state[key], second.state[key]) for key in first.state]
     return first.scores == second.scores and all(torch.equal(*pair) for pair in pairs)
 
@@ -217,7 +217,7 @@ def test_out_of_memory_halves_the_batch(
             whole, lines = train(model=whole_model, **values)
         else:
             parts, in_parts = train(model=parts_model, **values)
-    assert whole.part is None and parts.part == 3
+    assert whole.micro_batch_size is None and parts.micro_batch_size == 3
     for key in whole.state:
         torch.testing.assert_close(whole.state[key], parts.state[key], rtol=1e-4, atol=1e-6)
     assert [line["loss"] for line in in_parts] == pytest.approx([line["loss"] for line in lines], rel=1e-5)
@@ -238,7 +238,7 @@ def test_out_of_memory_leaves_no_trace_of_the_failed_try(train: Callable[..., An
         train(AnyStep(path, 2), model=small(3, nn.BatchNorm1d), batch_size=6)
     resumed, _ = train(StateFile(path, "these", 0), model=small(99, nn.BatchNorm1d), batch_size=6)
     assert same(whole, resumed)
-    assert resumed.part == 3
+    assert resumed.micro_batch_size == 3
 
 
 def test_no_memory_for_one_image_is_explained(train: Callable[..., Any]) -> None:
@@ -253,7 +253,7 @@ def test_states_that_are_not_used(train: Callable[..., Any], tmp_path: Path, cap
     content = bytearray(path.read_bytes())
     assert StateFile(path, "these", 0).read() is not None
     assert StateFile(path, "others", 0).read() is None
-    assert "of a training with other settings" in caplog.text
+    assert "belongs to a training with other settings" in caplog.text
     for damaged in (
         content[:-3],
         content[: len(content) // 2],
@@ -275,7 +275,7 @@ def test_ends_of_epochs_are_saved_as_far_as_it_is_cheap(tmp_path: Path, monkeypa
     now = 0.0
     monkeypatch.setattr(state.time, "monotonic", lambda: now)
     file = StateFile(tmp_path / "a.state", "these", 10)
-    file.begin(300_000_000)  # Three seconds, as far as is known: worth it each hundred seconds.
+    file.start_clock(300_000_000)  # Three seconds, as far as is known: worth it each hundred seconds.
     now = 99.0
     assert not file.is_due(end_of_epoch=True)
     now = 101.0

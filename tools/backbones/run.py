@@ -21,7 +21,7 @@ from soups.files.atomic import append_record, fingerprint, read_records, read_ta
 from soups.models.settings import ModelSettings
 from soups.pipeline.commands.main import run_main
 from soups.pipeline.commands.predict import predict
-from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.run.run import Run, require_run
 from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings, MainSettings, RunSettings
 from soups.pipeline.train.finetune import finetune
 from soups.report.comparison import align_columns
@@ -58,9 +58,7 @@ class Trial:
 
     @property
     def run(self) -> Run:
-        run = existing_run(self.place, _NAME)
-        assert run is not None
-        return run
+        return require_run(self.place, _NAME)
 
 
 def try_backbones(given: cli.ParsedSettings[BackboneSettings]) -> None:

@@ -15,7 +15,7 @@ from soups.files.atomic import write_table
 from soups.files.prediction_tables import read_predictions
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.model_files import find_model
-from soups.pipeline.run.prediction_space import picture_reader, plain_space, space_of_tables, thumbnail
+from soups.pipeline.run.prediction_space import plain_space, space_of_tables, thumbnail, thumbnail_reader
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.context import open_context
 from soups.pipeline.score.evaluate import pool_paths
@@ -100,7 +100,7 @@ def _of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> MemberV
     first = tables[0]
     codes = np.stack([space.encode(table.answers)[table.order_of(first)] for table in tables])
     unknown = np.full(len(first.ids), -1, dtype=np.int64)
-    pixels = picture_reader(first.ids, run, settings.data)
+    pixels = thumbnail_reader(first.ids, run, settings.data)
     return MemberVotes(
         "tables", _short_names(paths), codes, space, first.ids, unknown, np.zeros(len(unknown)), pixels, run
     )

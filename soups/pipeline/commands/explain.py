@@ -33,7 +33,7 @@ from soups.pipeline.explain.images import (
 )
 from soups.pipeline.run.model_files import load_model, run_folder_of
 from soups.pipeline.run.run import existing_run
-from soups.pipeline.score.context import RunContext, class_order
+from soups.pipeline.score.context import RunContext, class_positions
 from soups.pipeline.settings.tools import ExplainSettings
 from soups.pipeline.soup.ingredient_index import IngredientIndex
 from soups.report.figures.overlays import Panel, Strip, draw_sheet, magnified, overlay
@@ -94,7 +94,7 @@ def explain(given: cli.ParsedSettings[ExplainSettings]) -> None:
     if settings.class_name is not None and settings.class_name not in space.names:
         raise unknown_name("class", settings.class_name, space.names)
     classifier.to(context.runtime.device)
-    model = ExplainedModel(path, classifier, card, space, class_order(card, space, path, context.run.name))
+    model = ExplainedModel(path, classifier, card, space, class_positions(card, space, path, context.run.name))
     if settings.images:
         shown = images_of_files(context, path, settings.images, space, (classifier, card))
         cases = select_all(shown)

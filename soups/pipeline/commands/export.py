@@ -18,7 +18,7 @@ from soups.files.atomic import atomic_write, compact_json
 from soups.models.exports import EXPORTERS, require_packages
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.select_model import load_named, named_model
+from soups.pipeline.score.select_model import load_selected, select_model
 from soups.pipeline.settings.delivery import ExportSettings
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def export(given: cli.ParsedSettings[ExportSettings]) -> None:
     kinds = list(EXPORTERS) if settings.format == "both" else [settings.format]
     for kind in kinds:
         require_packages(kind)
-    path, run = named_model(settings, given.names, settings.model_name)
+    path, run = select_model(settings, given.names, settings.model_name)
     outputs = _outputs(settings, kinds, path, run)
     files = _images(settings, run)
-    classifier, card = load_named(path, run)
+    classifier, card = load_selected(path, run)
     inputs = _inputs(files, card)
     texts = _texts(card)
     with ExitStack() as stack:  # Either all files appear or none.

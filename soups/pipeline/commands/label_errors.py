@@ -17,7 +17,7 @@ from soups.data.samples import set_rows
 from soups.evaluation.label_errors import ProposedCorrection, is_group_label, propose_corrections
 from soups.evaluation.probe import load_or_compute_features, out_of_fold
 from soups.files.atomic import read_table, write_table
-from soups.pipeline.run.create import build_run_start, planned_or_recorded
+from soups.pipeline.run.create import build_run_start, open_or_plan_run
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.model_files import find_model, load_model
 from soups.pipeline.run.prediction_space import thumbnail
@@ -60,7 +60,7 @@ def find_label_errors(given: cli.ParsedSettings[LabelErrorsSettings]) -> None:
         DataError: data that is not what it should be, or too little of it.
     """
     settings = given.settings
-    run, there = planned_or_recorded(given)
+    run, there = open_or_plan_run(given)
     factors = _factors(run, settings.factors)
     planted = _planted(Path(settings.planted)) if settings.planted is not None else None
     evidence = _of_the_pool(given, factors) if settings.from_pool else _of_a_head(run, there, settings, factors)

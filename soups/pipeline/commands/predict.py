@@ -73,7 +73,7 @@ def predict(given: cli.ParsedSettings[InferenceSettings]) -> None:
     models = {path: group.space for ensemble in ensembles for group in ensemble.groups for path in group.paths}
     shards = split_into_shards(context, settings.shard_size, len(models))
     failed = compute_missing(shards, models)
-    lost = {each.piece.path for each in failed}
+    lost = {each.task.path for each in failed}
     for ensemble, truth in zip(ensembles, truths, strict=True):
         if lost.isdisjoint(path for group in ensemble.groups for path in group.paths):
             path = _output(settings, context.run.folder, ensemble.name)

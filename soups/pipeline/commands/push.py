@@ -19,7 +19,7 @@ from soups.data.images.geometry import evaluation_geometry, resize_and_crop
 from soups.files.atomic import explain_write_errors, sha256_of, sync_folder, write_text
 from soups.models.hub_folder import HUB_PREFIX, find_format, write_hub_folder
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.select_model import load_named, named_model
+from soups.pipeline.score.select_model import load_selected, select_model
 from soups.pipeline.settings.delivery import PushSettings
 from soups.report.model_card import model_card
 
@@ -45,8 +45,8 @@ def push_to_hub(given: cli.ParsedSettings[PushSettings]) -> None:
     repository = _destination(settings)
     if settings.folder is None:
         raise UsageError("--folder is missing", expected="the folder to write: --folder DIR")
-    path, run = named_model(settings, given.names, settings.model_name)
-    classifier, card = load_named(path, run)
+    path, run = select_model(settings, given.names, settings.model_name)
+    classifier, card = load_selected(path, run)
     if card.preprocessing.cut is not None:
         logger.warning(
             "%s looks at the middle of an image alone (%d × %d pixels), which neither timm nor open_clip cuts out; "

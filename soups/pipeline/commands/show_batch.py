@@ -7,7 +7,7 @@ from soups.core.errors import UsageError
 from soups.core.preprocessing import Preprocessing
 from soups.data.augment.augment import augmented_preprocessing
 from soups.data.loader import TrainingLoader
-from soups.pipeline.run.create import planned_or_recorded
+from soups.pipeline.run.create import open_or_plan_run
 from soups.pipeline.run.images import training_set
 from soups.pipeline.run.run import Run
 from soups.pipeline.settings.tools import ShowBatchSettings
@@ -30,7 +30,7 @@ def show_batch(given: cli.ParsedSettings[ShowBatchSettings]) -> None:
         DataError: images or labels that are not what they should be.
     """
     settings = given.settings
-    run, there = planned_or_recorded(given)
+    run, there = open_or_plan_run(given)
     training = hyperparameters(settings.training, settings.ranges, settings.i)
     if training is None:
         raise UsageError(f"--i {settings.i}: this entry is the start itself; it is not trained")

@@ -13,7 +13,7 @@ from soups.files.atomic import write_table
 from soups.files.prediction_tables import PredictionTable, read_predictions
 from soups.pipeline.commands.predict import find_table
 from soups.pipeline.commands.validation_figures import class_table_frame, draw_validation_figures
-from soups.pipeline.run.prediction_space import picture_reader, plain_space, space_of_tables
+from soups.pipeline.run.prediction_space import plain_space, space_of_tables, thumbnail_reader
 from soups.pipeline.settings.commands import ValidationSettings
 from soups.report.answers import LabelledPredictions
 from soups.report.validation import comparison_rows, comparison_text, validation_text
@@ -52,7 +52,7 @@ def validate_tables(given: cli.ParsedSettings[ValidationSettings]) -> None:
     write_table(output / f"{name}_classes.csv", class_table_frame(own[0]))
     pictures = run.folder / "figures" if run is not None else beside
     draw_validation_figures(
-        own[0], pictures, name, "images", picture_reader(truth.ids, run, settings.data), settings.images
+        own[0], pictures, name, "images", thumbnail_reader(truth.ids, run, settings.data), settings.images
     )
 
 

@@ -179,7 +179,7 @@ class _Half:
         from soups.models.build import build_empty
 
         limit_threads(self.context.runtime.threads)
-        whole = self.context.set("val", self.card)
+        whole = self.context.open_set("val", self.card)
         part = replace(
             whole,
             images=MemoryCachedImages(whole.images.subset(rows)),
@@ -208,6 +208,6 @@ class _Half:
             return self._select_rows(soup.ingredients[0], rows)
         context, classifier = self.context, judge.classifier
         classifier.load_state_dict(judge.settled(soup.state), strict=True)
-        images = context.set("val", self.card).images.subset(rows)
+        images = context.open_set("val", self.card).images.subset(rows)
         size = context.evaluation.eval_batch_size
         return probabilities(compute_logits(classifier, images, self.card.preprocessing, context.runtime, size))

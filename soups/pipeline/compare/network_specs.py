@@ -1,6 +1,5 @@
 """Parses the networks of a comparison: what each word of `--models` names, and how the network is fine-tuned."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from soups.core.errors import UsageError
 from soups.models.settings import ModelSettings
+from soups.pipeline.run.run import slug
 from soups.pipeline.settings.commands import FinetuneSettings, RunSettings
 from soups.pipeline.settings.compare import CompareSettings
 from soups.training.settings import TrainingSettings
@@ -104,7 +104,7 @@ def _entrant(word: str, settings: CompareSettings, name: str) -> NetworkSpec:
 
 def _name_part(label: str) -> str:
     """Return the part of the run's name that stands for the network: no library prefix, allowed characters only."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", label.removeprefix("timm:")).strip("-._") or "model"
+    return slug(label.removeprefix("timm:"), default="model")
 
 
 def _flag(key: str) -> str:

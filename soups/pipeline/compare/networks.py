@@ -12,7 +12,7 @@ from soups.core.metrics import METRICS
 from soups.files.atomic import write_table, write_text
 from soups.models.settings import ModelSettings
 from soups.pipeline.compare.network_specs import TABLE, NetworkSpec, parse_network_specs
-from soups.pipeline.run.create import create_run, name_of_data, planned_run, write_run_start
+from soups.pipeline.run.create import create_run, default_run_name, plan_run, write_run_start
 from soups.pipeline.run.run import Run, existing_run, warn_if_validation_flatters
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import evaluate_individuals
@@ -85,7 +85,7 @@ def compare_models(given: cli.ParsedSettings[CompareSettings]) -> None:
         PartialFailure: some networks failed; the others are in the table.
     """
     settings = given.settings
-    name = settings.run.name or name_of_data(settings)
+    name = settings.run.name or default_run_name(settings)
     specs = parse_network_specs(settings, name)
     _check_before_writing(settings, specs)
     collector = _FailureCollector(len(specs))
@@ -169,7 +169,7 @@ def _check_before_writing(settings: CompareSettings, specs: Sequence[NetworkSpec
     for spec in new:
         describe(spec.settings.model)
     if new:
-        planned_run(new[0].settings, new[0].run_name)
+        plan_run(new[0].settings, new[0].run_name)
 
 
 def _open_run(spec: NetworkSpec, given: frozenset[str]) -> _Network:

@@ -18,7 +18,7 @@ from soups.data.layouts.folders import images_below
 from soups.data.samples import evaluation_sets
 from soups.evaluation.logits import compute_logits
 from soups.pipeline.run.images import encode_labels, image_paths
-from soups.pipeline.score.context import RunContext, class_order
+from soups.pipeline.score.context import RunContext, class_positions
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier
@@ -78,7 +78,11 @@ def images_of_set(context: RunContext, path: Path, name: str, space: LabelSpace)
         )
     outputs = context.probabilities(path, [name], space)[name]
     return PredictedImages(
-        f"{name} images", context.set(name, context.run.card_of(path)).images, labels, outputs, context.groups(name)
+        f"{name} images",
+        context.open_set(name, context.run.card_of(path)).images,
+        labels,
+        outputs,
+        context.groups(name),
     )
 
 
@@ -96,7 +100,7 @@ def images_of_files(
     images = open_images(files, evaluation_geometry(card.preprocessing), cache, context.run.image_cache)
     batch = context.evaluation.eval_batch_size
     logits = compute_logits(classifier, images, card.preprocessing, context.runtime, batch)
-    outputs = probabilities(logits[:, class_order(card, space, path, context.run.name)])
+    outputs = probabilities(logits[:, class_positions(card, space, path, context.run.name)])
     samples = context.run.samples
     labels = encode_labels(context.run.labels_in(samples, space), space)
     known = {file.resolve(): label for file, label in zip(image_paths(samples, context.run), labels, strict=True)}

@@ -9,7 +9,7 @@ from soups.core.errors import UsageError
 from soups.data.images.cache import Images
 from soups.explain.settings import AUTO, MapSettings, check_method
 from soups.pipeline.run.model_files import load_model
-from soups.pipeline.score.context import RunContext, class_order
+from soups.pipeline.score.context import RunContext, class_positions
 from soups.report.answers import LabelledPredictions
 from soups.report.figures.overlays import overlay
 from soups.report.figures.wrong_images import wrong_rows
@@ -47,7 +47,7 @@ def draw_wrong_maps(
     limit_threads(context.runtime.threads)
     classifier, card = load_model(context.run, path)
     classifier.to(context.runtime.device)
-    order, pixels = class_order(card, answers.space, path, context.run.name), images.take(rows)
+    order, pixels = class_positions(card, answers.space, path, context.run.name), images.take(rows)
     method = resolve_method(classifier, pixels, card.preprocessing, MapSettings(method=method))
     asked, told = [answers.predictions], f"maps: {method} for the prediction"
     if METHODS[method].of_class:

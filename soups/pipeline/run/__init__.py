@@ -1,1 +1,1 @@
-"""A run's folder: creating, opening and reading it."""
+"""The folder of a run: creating, opening and reading it. No scoring and no training."""

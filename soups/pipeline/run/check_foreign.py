@@ -1,4 +1,4 @@
-"""Checkpoints that were made elsewhere: each file is looked at once, before any work, and their classes afterwards."""
+"""Checks the checkpoints of a foreign pool (made by other tools): each file, and their layouts against each other."""
 
 import logging
 from collections.abc import Iterable
@@ -16,19 +16,20 @@ from soups.weights.safetensors_header import Layout, layout_of
 
 logger = logging.getLogger(__name__)
 
-Look = tuple[tuple[str, ...], Layout]
+NotesAndLayout = tuple[tuple[str, ...], Layout]
+"""Notes on what was changed in a file, and the layout of its tensors."""
 
 
 def check_members(run: Run) -> None:
-    """Raise unless every checkpoint of a foreign pool is one of its network; each file is looked at once.
+    """Raise an error unless every checkpoint of a foreign pool belongs to its network; checks each file once.
 
-    What was dropped or filled in is told, and kept in the run's `logs/foreign.jsonl`.
+    Dropped and filled-in tensors are reported and recorded in the run's `logs/foreign.jsonl`.
 
     Raises:
-        DataError: files that are no checkpoint of the network, all of them listed, or the same model twice.
+        DataError: files are not checkpoints of the network (the message lists all), or a model occurs twice.
     """
     log = run.folder / "logs" / "foreign.jsonl"
-    is_recorded = (run.folder / FILE).exists()  # What a refused attempt looked at may have been something else.
+    is_recorded = (run.folder / FILE).exists()  # Lines of a refused attempt may describe other files.
     known = {(line["model_name"], line["sha256"]) for line in read_records(log)} if is_recorded else set()
     members = run.finetunes()
     new = dict(members)
@@ -41,26 +42,26 @@ def check_members(run: Run) -> None:
         }
     if not new:
         return
-    seen = _looked_at(run, new)
+    checked = _check_files(run, new)
     old = next((path for path in members if path not in new), None)
-    both = ({old: _look(run, old)} if old is not None else {}) | seen
+    both = ({old: _check_file(run, old)} if old is not None else {}) | checked
     check_layouts({str(path): layout for path, (_, layout) in both.items()})
     check_duplicates(dict(zip(map(str, members), run.hashes(members), strict=True)))
     for path, sha256 in zip(new, run.hashes(new), strict=True):
-        append_record(log, {"model_name": path.stem, "sha256": sha256, "notes": list(seen[path][0])})
-    _tell({path.name: notes for path, (notes, _) in seen.items()})
+        append_record(log, {"model_name": path.stem, "sha256": sha256, "notes": list(checked[path][0])})
+    _log_notes({path.name: notes for path, (notes, _) in checked.items()})
 
 
 def check_any_member(run: Run) -> None:
-    """Raise unless some checkpoint of a foreign pool is one of its network; nothing is kept of it.
+    """Raise an error unless at least one checkpoint of a foreign pool belongs to its network; records nothing.
 
     Raises:
-        DataError: none of them is; says what is wrong with the first.
+        DataError: none belongs to it; the message says why the first does not.
     """
     failures: list[DataError] = []
     for path in run.finetunes():
         try:
-            _look(run, path)
+            _check_file(run, path)
         except DataError as error:
             failures.append(error)
         else:
@@ -68,31 +69,30 @@ def check_any_member(run: Run) -> None:
     raise DataError(f"none of the {len(failures)} checkpoints fits; the first: {failures[0]}")
 
 
-def _tell(notes: dict[str, tuple[str, ...]]) -> None:
-    """Say what was done to the files, once for those to which the same was done."""
-    for said in dict.fromkeys(notes.values()):
-        if said:
-            alike = [name for name, each in notes.items() if each == said]
-            logger.info("%s: %s", alike[0] + (f" and {len(alike) - 1} more" if alike[1:] else ""), "; ".join(said))
+def _log_notes(notes: dict[str, tuple[str, ...]]) -> None:
+    """Log the notes on the files, one line per distinct note."""
+    for note in filter(None, dict.fromkeys(notes.values())):
+        names = [name for name, each in notes.items() if each == note]
+        logger.info("%s: %s", names[0] + (f" and {len(names) - 1} more" if names[1:] else ""), "; ".join(note))
 
 
-def _looked_at(run: Run, paths: Iterable[Path]) -> dict[Path, Look]:
-    """What was done to each file, in words, and its tensors under our names."""
-    seen: dict[Path, Look] = {}
+def _check_files(run: Run, paths: Iterable[Path]) -> dict[Path, NotesAndLayout]:
+    """Returns the notes on each file and its tensors' layout under our names."""
+    checked: dict[Path, NotesAndLayout] = {}
     failures: list[DataError] = []
     for path in paths:
         try:
-            seen[path] = _look(run, path)
+            checked[path] = _check_file(run, path)
         except DataError as error:
             failures.append(error)
-    if len(failures) > 1 and not seen:
+    if len(failures) > 1 and not checked:
         raise DataError(f"none of the {len(failures)} checkpoints fits; the first: {failures[0]}")
     if failures:
         raise failures[0] if len(failures) == 1 else DataError("\n".join(map(str, failures)))
-    return seen
+    return checked
 
 
-def _look(run: Run, path: Path) -> Look:
+def _check_file(run: Run, path: Path) -> NotesAndLayout:
     card = run.card_of(path)
     if card is not run.card_without_file:
         check_cards([run.card_without_file, card], [f"the pool of run {run.name}", str(path)])

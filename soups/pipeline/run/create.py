@@ -1,7 +1,6 @@
-"""Runs made: what is found out before anything is written, and the common start of their models."""
+"""Creates runs: all checks before anything is written, then the samples table, the common start and the settings."""
 
 import logging
-import re
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from soups.data.augment.augment import augmented_preprocessing
 from soups.data.duplicates import check_leaks, find_duplicates, format_counts
 from soups.files.atomic import hold_lock, write_table
 from soups.pipeline.run.images import prepare_images
-from soups.pipeline.run.run import Run, check_recorded, existing_run, latest_run, remove_leftovers
+from soups.pipeline.run.run import Run, check_recorded, existing_run, latest_run, remove_leftovers, require_run, slug
 from soups.pipeline.run.run_settings import RecordedSettings, record_run
 from soups.pipeline.settings.commands import CommandSettings, FinetuneSettings
 from soups.runtime.devices import derived_seed, resolve
@@ -28,27 +27,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MOST_LOOKED_AT = 20_000
+_MAX_IMAGES_COMPARED = 20_000
 
 
 def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
-    """The run to train in: as recorded, or made now.
+    """Returns the run to train in: the existing one, or a new one.
 
     Raises:
-        UsageError: no data location for a new run, or settings that differ from those recorded.
-        DataError: the data is not what it should be; nothing is recorded then.
+        UsageError: a new run has no data location, or settings differ from the recorded ones.
+        DataError: the data is invalid; nothing is recorded.
     """
     if settings.new:
         return _create_new(settings)
-    name = _name_of_run(settings)
-    _make_where_missing(settings, name)
-    run = existing_run(settings.run, name)
-    assert run is not None
+    name = _run_name(settings)
+    _make_unless_exists(settings, name)
+    run = require_run(settings.run, name)
     if run.recorded.foreign is not None:
         raise UsageError(
-            f"run {name!r} is a pool of checkpoints made elsewhere: nothing is trained in it",
+            f"run {name!r} is a pool of checkpoints from other tools: it cannot be trained in",
             found=run.recorded.foreign.foreign_location,
-            next_step="start a run of its own with another --name and --data-location",
+            next_step="start a new run: python finetune.py --name NAME --data-location DIR",
         )
     check_recorded(run, settings, given)
     remove_leftovers(run)
@@ -56,33 +54,31 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
 
 
 def is_new(settings: FinetuneSettings) -> bool:
-    """Whether `create_run` would make a run."""
-    return settings.new or existing_run(settings.run, _name_of_run(settings)) is None
+    """Returns whether `create_run` would create a run."""
+    return settings.new or existing_run(settings.run, _run_name(settings)) is None
 
 
-def _name_of_run(settings: CommandSettings) -> str:
-    return settings.run.name or latest_run(settings.run) or name_of_data(settings)
+def _run_name(settings: CommandSettings) -> str:
+    return settings.run.name or latest_run(settings.run) or default_run_name(settings)
 
 
 def _create_new(settings: FinetuneSettings) -> Run:
-    """A run that is made now, under the first name of `digits`, `digits-2`, `digits-3`, … that is free.
+    """Create a run under the first free name of `digits`, `digits-2`, `digits-3`, …
 
-    Whoever looks for a free name holds a lock until the run is there, so two processes never find the same.
+    A lock is held until the run exists, so that two processes never take the same name.
     """
-    wanted, folder = settings.run.name or name_of_data(settings), Path(settings.run.runs_folder)
-    with hold_lock(folder, f"{wanted}.new"):
-        for name in chain([wanted], (f"{wanted}-{serial}" for serial in count(2))):
-            if not (folder / name).exists() and _make_where_missing(settings, name):
+    first_name, folder = settings.run.name or default_run_name(settings), Path(settings.run.runs_folder)
+    with hold_lock(folder, f"{first_name}.new"):
+        for name in chain([first_name], (f"{first_name}-{serial}" for serial in count(2))):
+            if not (folder / name).exists() and _make_unless_exists(settings, name):
                 break
-    if name != wanted:
-        logger.info("run %s: %s is taken", name, wanted)
-    run = existing_run(settings.run, name)
-    assert run is not None
-    return run
+    if name != first_name:
+        logger.info("run %s: the name %s is taken", name, first_name)
+    return require_run(settings.run, name)
 
 
-def _make_where_missing(settings: FinetuneSettings, name: str) -> bool:
-    """Make a run unless it is there, even if others are about to; whether it was made here."""
+def _make_unless_exists(settings: FinetuneSettings, name: str) -> bool:
+    """Create a run unless it exists, safe against other processes; returns whether this call created it."""
     if existing_run(settings.run, name) is not None:
         return False
     with hold_lock(Path(settings.run.runs_folder), name):
@@ -93,11 +89,11 @@ def _make_where_missing(settings: FinetuneSettings, name: str) -> bool:
 
 
 def _make_run(settings: FinetuneSettings, name: str) -> None:
-    """Find out that everything is in order, then write the run's table, start and settings, in this order.
+    """Check everything, then write the run's table, start and settings, in this order.
 
-    A run exists once its settings are there, so a mistake can be mended by running the command again.
+    A run exists once its settings do: after an error the user can correct it and run the command again.
     """
-    run = planned_run(settings, name)
+    run = plan_run(settings, name)
     require_optimizer(settings.training)
     start, card = _build_start(run)
     kind = canonicalize(settings.training).augmentation
@@ -112,19 +108,19 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
 
 
 def find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
-    """Images that are in two of the run's sets.
+    """Returns images that occur in two of the run's sets.
 
     Args:
-        run: with its table; all of its images can be read.
-        near: `on`, `off` or `auto`: as `on` up to `_MOST_LOOKED_AT` images.
+        run: a run with its table; all of its images are readable.
+        near: `on`, `off` or `auto`, which means `on` up to `_MAX_IMAGES_COMPARED` images.
 
     Raises:
-        DataError: training images in the test set, where the run does not allow it.
+        DataError: training images are in the test set and the run does not allow it.
     """
     data, samples = run.recorded.data, run.samples
-    many = len(samples) > _MOST_LOOKED_AT
+    many = len(samples) > _MAX_IMAGES_COMPARED
     if near == "auto" and many:
-        message = "%s images are many: only equal files are looked for in two sets; --near-duplicates on looks closer"
+        message = "%s images: only equal files are searched for; add --near-duplicates on for nearly equal ones"
         logger.warning(message, f"{len(samples):,}")
     found = find_duplicates(samples, data.root, run.image_cache, near == "on" or (near == "auto" and not many))
     if not data.allow_duplicates:
@@ -132,12 +128,12 @@ def find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
     return found
 
 
-def planned_run(settings: CommandSettings, name: str) -> Run:
-    """A run as it would be recorded, with its table; nothing is written.
+def plan_run(settings: CommandSettings, name: str) -> Run:
+    """Returns a run as it would be recorded, with its table; writes nothing.
 
     Raises:
         UsageError: no data location, or settings that contradict each other.
-        DataError: the data is not what it should be.
+        DataError: the data is invalid.
     """
     from soups.data.layouts.locate import resolve_locations
     from soups.data.samples import declared_space, make_samples
@@ -165,30 +161,30 @@ def planned_run(settings: CommandSettings, name: str) -> Run:
     return Run(folder, models, recorded, table=samples)
 
 
-def planned_or_recorded(given: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
-    """The run that a command means, as it is or as it would be recorded, and whether it is there already.
+def open_or_plan_run(given: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
+    """Returns the run of a command, recorded or planned, and whether it exists.
 
     Raises:
-        UsageError: settings that contradict each other or differ from what the run recorded.
-        DataError: the data is not what it should be.
+        UsageError: settings that contradict each other or differ from those recorded.
+        DataError: the data is invalid.
     """
     settings = given.settings
-    name = _name_of_run(settings)
+    name = _run_name(settings)
     run = existing_run(settings.run, name)
     if run is None:
-        return planned_run(settings, name), False
+        return plan_run(settings, name), False
     check_recorded(run, settings, given.names)
     return run, True
 
 
-def name_of_data(settings: CommandSettings) -> str:
-    """What a run is called by default: as the data's folder, or its folders."""
+def default_run_name(settings: CommandSettings) -> str:
+    """Returns the default name of a run: the name of the data's folder, or of its folders."""
     names = [Path(location).resolve().name for location in settings.data.locations]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(names)).strip("-._") or "run"
+    return slug("-".join(names), default="run")
 
 
 def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
-    """The common start of the pool, with its card."""
+    """Returns the common start of the pool and its card."""
     start = build_run_start(run)
     card = Card(
         kind="start",
@@ -203,10 +199,10 @@ def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
 
 
 def build_run_start(run: Run) -> "Start":
-    """The common start of the pool, built anew.
+    """Builds the common start of the pool anew.
 
     Raises:
-        EnvironmentFailure: its weights cannot be fetched.
+        EnvironmentFailure: its weights cannot be downloaded.
     """
     from soups.models.build import build_start
 
@@ -215,7 +211,7 @@ def build_run_start(run: Run) -> "Start":
 
 
 def write_run_start(run: Run) -> None:
-    """Write the common start where it is missing (another --model-location), once, whichever process comes first."""
+    """Write the common start if it is missing (another --model-location), once among all processes."""
     with hold_lock(run.models, run.start.stem):
         if not run.start.exists():
             start, card = _build_start(run)

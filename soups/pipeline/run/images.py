@@ -1,4 +1,4 @@
-"""From the samples table to images in memory: what is trained on and what is scored on."""
+"""Opens the images of the sets of a run, from the rows of the samples table, for training and evaluation."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def image_paths(rows: "pd.DataFrame", run: Run) -> tuple[Path, ...]:
-    """The files of rows of the samples table."""
+    """Returns the files of rows of the samples table."""
     root = run.recorded.data.root
     return tuple(image_path(image, root) for image in rows["image"])
 
@@ -35,10 +35,10 @@ def image_paths(rows: "pd.DataFrame", run: Run) -> tuple[Path, ...]:
 def evaluation_set(
     name: str, rows: "pd.DataFrame", run: Run, preprocessing: Preprocessing, cache: CacheSettings
 ) -> EvaluationSet:
-    """A set of images at a model's evaluation geometry.
+    """Returns a set of images at a model's evaluation geometry.
 
     Raises:
-        DataError: images that cannot be read, all of them listed.
+        DataError: images cannot be read; the message lists all.
     """
     paths = image_paths(rows, run)
     images = open_images(paths, evaluation_geometry(preprocessing), cache.cache, run.image_cache)
@@ -46,7 +46,7 @@ def evaluation_set(
 
 
 def encode_labels(labels: Iterable[str], space: LabelSpace) -> np.ndarray:
-    """(N,) int64 class indices, -1 where there is no label."""
+    """Returns (N,) int64 class indices, -1 for images without a label."""
     labels = list(labels)
     known = np.array([label != "" for label in labels], dtype=bool)
     codes = np.full(len(known), -1, dtype=np.int64)
@@ -57,17 +57,17 @@ def encode_labels(labels: Iterable[str], space: LabelSpace) -> np.ndarray:
 def training_set(
     run: Run, settings: TrainingSettings, preprocessing: Preprocessing, cache: CacheSettings
 ) -> TrainingSet:
-    """The training images at the training geometry, with the fine-tune's own oversampling.
+    """Returns the training images at the training geometry, with the fine-tune's own oversampling.
 
     Raises:
-        DataError: images that cannot be read, all of them listed.
-        UsageError: oversampling or weights name a class that is not there.
+        DataError: images cannot be read; the message lists all.
+        UsageError: oversampling or class weights name an unknown class.
     """
     rows = run.samples[run.samples["split"] == "train"]
     positions = oversample(rows, settings.oversample) if settings.oversample else np.arange(len(rows))
     labels = run.space.encode(rows["label"])
     weights = settings.class_weights
-    counted = class_weights(weights, labels[positions], run.space) if weights else None
+    loss_weights = class_weights(weights, labels[positions], run.space) if weights else None
     geometry = augmented_geometry(preprocessing, settings.augmentation, cache.cache_size)
     images = open_images(image_paths(rows, run), geometry, cache.cache, run.image_cache)
     augmentation = build_augmentation(preprocessing, settings.augmentation, settings.aug)
@@ -78,7 +78,7 @@ def training_set(
         augmentation,
         copies=copies_augmentation(preprocessing, augmentation, settings.oversample_augment, settings.aug),
         chances=sampling_probabilities(labels) if settings.sampler == "balanced" else None,
-        class_weights=counted,
+        class_weights=loss_weights,
     )
 
 
@@ -86,13 +86,13 @@ def prepare_images(run: Run, preprocessing: Preprocessing, cache: CacheSettings,
     """Prepare the images of every set, so that training begins only if all of them can be read.
 
     Args:
-        run: with its table.
-        preprocessing: of the models that will be trained.
-        cache: where images are kept.
-        augmentation: its kind, which says how training images come.
+        run: a run with its table.
+        preprocessing: preprocessing of the models to train.
+        cache: settings of the image cache.
+        augmentation: a kind of augmentation; decides the training geometry.
 
     Raises:
-        DataError: images that cannot be read, all of them listed.
+        DataError: images cannot be read; the message lists all.
     """
     samples = run.samples
     try:

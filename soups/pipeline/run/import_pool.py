@@ -1,10 +1,8 @@
-"""Runs of checkpoints that were made elsewhere: found again, or recorded from a folder of files and a data set."""
+"""Runs of foreign checkpoints: finds the existing run, or records a new one from a folder and a data set."""
 
 import logging
-import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from soups.checkpoints.checkpoint import Architecture, Card
 from soups.cli import flags as cli
@@ -15,13 +13,10 @@ from soups.data.settings import DataSettings
 from soups.files.atomic import hold_lock, write_table, write_text
 from soups.pipeline.run.check_foreign import check_any_member, check_members
 from soups.pipeline.run.foreign_pool import find_checkpoints
-from soups.pipeline.run.run import Run, existing_run, known_runs, latest_run
+from soups.pipeline.run.run import Run, existing_run, known_runs, latest_run, slug
 from soups.pipeline.run.run_settings import ForeignPool, RecordedSettings, read_recorded, record_run
 from soups.pipeline.settings.commands import MainSettings
 from soups.runtime.devices import resolve
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -29,66 +24,66 @@ _FLAGS = ("class_names", "ema")
 
 
 def open_or_import_pool(given: cli.ParsedSettings[MainSettings]) -> MainSettings:
-    """The settings with the name of the run that they mean; a run of foreign checkpoints is recorded where it is new.
+    """Returns the settings with the run's name filled in; records a run of foreign checkpoints if it is new.
 
-    It is one where --model-location and --data-location are given and no run of that name exists, or, without a name,
-    no run whose models are in that folder.
+    A run of foreign checkpoints is meant if --model-location and --data-location are given and no run of that name
+    exists, or, without a name, no run has its models in that folder.
 
     Raises:
-        UsageError: settings that differ from the recorded ones, or that only foreign checkpoints have.
-        DataError: a file of the folder is no checkpoint of the network; nothing is recorded then.
+        UsageError: settings differ from the recorded ones, or belong to foreign checkpoints only.
+        DataError: a file of the folder is not a checkpoint of the network; nothing is recorded.
     """
     settings = given.settings
-    name = _name(settings)
+    name = _run_name(settings)
     if name is None:
-        _refuse_flags(given.names, "they are for checkpoints made elsewhere")
+        _refuse_foreign_flags(given.names, "only for checkpoints from other tools")
         return settings
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"name": name})})
     run = existing_run(settings.run, name)
     if run is None:
         with hold_lock(Path(settings.run.runs_folder), name):
-            run = existing_run(settings.run, name) or _record(settings, given.names, name)
+            run = existing_run(settings.run, name) or _record_pool(settings, given.names, name)
     if run.recorded.foreign is None:
-        _refuse_flags(given.names, f"the models of run {name!r} say it themselves")
+        _refuse_foreign_flags(given.names, f"the models of run {name!r} record it themselves")
     else:
-        _check_same(run, settings, given.names)
+        _check_recorded_flags(run, settings, given.names)
         _check_members(run, settings)
     return settings
 
 
 def _check_members(run: Run, settings: MainSettings) -> None:
-    """An inspection says itself which files do not belong; there it is enough that one does."""
+    """Check the files of the pool. An inspection reports misfits itself, so one fitting file is enough for it."""
     (check_any_member if settings.inspect else check_members)(run)
 
 
-def _refuse_flags(given: Collection[str], why: str) -> None:
+def _refuse_foreign_flags(given: Collection[str], why: str) -> None:
     for flag in _FLAGS:
         if flag in given:
             raise UsageError(
                 f"--{flag.replace('_', '-')}: {why}",
-                expected="--model-location DIR and --data-location DIR of checkpoints that this project did not make",
+                expected="with it, --model-location DIR and --data-location DIR of checkpoints from other tools",
                 next_step="leave it out",
             )
 
 
-def _name(settings: MainSettings) -> str | None:
-    """The run that is meant, there or not; None where it is for `open_run` to say."""
+def _run_name(settings: MainSettings) -> str | None:
+    """Returns the name of the run, existing or not; None if `open_run` has to report an error."""
     run, location, data = settings.run, settings.run.model_location, settings.data.data_location
-    named = run.name or latest_run(run)
-    there = named is not None and read_recorded(Path(run.runs_folder) / named) is not None
-    if location is None or (data is None and there):
-        return named if there else None
+    name = run.name or latest_run(run)
+    exists = name is not None and read_recorded(Path(run.runs_folder) / name) is not None
+    if location is None or (data is None and exists):
+        return name if exists else None
     if data is None:
         raise UsageError(
             "--data-location is missing",
-            expected="labelled images to choose by, in folders named after their classes",
+            expected="labelled images for validation, in folders named after their classes",
             next_step="add --data-location DIR",
         )
-    return run.name or _run_of(settings) or _new_name(settings)
+    return run.name or _run_with_same_models(settings) or _new_run_name(settings)
 
 
-def _run_of(settings: MainSettings) -> str | None:
-    """The run whose models are in the folder, the latest first."""
+def _run_with_same_models(settings: MainSettings) -> str | None:
+    """Returns the name of the run whose models are in the folder, the latest run first; None if there is none."""
     latest = latest_run(settings.run)
     for name in sorted(known_runs(settings.run), key=lambda name: (name != latest, name)):
         try:
@@ -98,43 +93,43 @@ def _run_of(settings: MainSettings) -> str | None:
                 continue
             if recorded.foreign is None and run.finetunes():
                 return name
-        except DataError:  # Another run's damage is told when that run is meant.
+        except DataError:  # The damage of another run is reported when that run is opened.
             continue
         if (
             recorded.foreign is not None
-            and _same_place(recorded.foreign.foreign_location, run)
-            and _same_data(recorded.data, settings.data)
+            and _is_same_location(recorded.foreign.foreign_location, run)
+            and _is_same_data(recorded.data, settings.data)
         ):
             return name
     return None
 
 
-def _same_place(location: str, run: Run) -> bool:
-    assert run.recorded.foreign is not None  # With --model-location, that is where it says.
+def _is_same_location(location: str, run: Run) -> bool:
+    assert run.recorded.foreign is not None  # `existing_run` has applied --model-location to it.
     return Path(location).resolve() == Path(run.recorded.foreign.foreign_location).resolve()
 
 
-def _same_data(recorded: DataSettings, wanted: DataSettings) -> bool:
+def _is_same_data(recorded: DataSettings, wanted: DataSettings) -> bool:
     return [Path(place).resolve() for place in recorded.locations] == [
         Path(place).resolve() for place in wanted.locations
     ]
 
 
-def _new_name(settings: MainSettings) -> str:
-    """The folder's name."""
+def _new_run_name(settings: MainSettings) -> str:
+    """Returns the name of a new run: the folder's name."""
     place = Path(settings.run.model_location or "").resolve()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", place.name).strip("-._") or "pool"
+    name = slug(place.name, default="pool")
     if name in known_runs(settings.run):
         raise UsageError(
-            f"run {name!r} is there already, of other models or data",
+            f"run {name!r} already exists, with other models or data",
             expected=f"a name for the run of the checkpoints in {place}",
             next_step="add --name NAME",
         )
     return name
 
 
-def _record(settings: MainSettings, given: Collection[str], name: str) -> Run:
-    """Find out that everything is in order, then write the run's table and settings, in this order."""
+def _record_pool(settings: MainSettings, given: Collection[str], name: str) -> Run:
+    """Check everything, then write the run's table and settings, in this order."""
     from soups.data.layouts.locate import resolve_locations
     from soups.data.samples import declared_space, label_space, make_samples, target_space
 
@@ -145,8 +140,8 @@ def _record(settings: MainSettings, given: Collection[str], name: str) -> Run:
     data = resolve_locations(settings.data)
     samples, joint = make_samples(data), declared_space(data)
     card = next((card for card in members.values() if card is not None), None)
-    architecture, preprocessing = _network(settings, given, card)
-    classes = _classes(settings, (target_space(data, joint) or label_space(samples)).names, card)
+    architecture, preprocessing = _find_network(settings, given, card)
+    classes = _find_classes(settings, (target_space(data, joint) or label_space(samples)).names, card)
     runtime = resolve(settings.runtime)
     recorded = RecordedSettings(
         data=data.model_copy(update={"class_order": classes}),
@@ -165,12 +160,14 @@ def _record(settings: MainSettings, given: Collection[str], name: str) -> Run:
     write_table(folder / "samples.csv", samples)
     record_run(folder, recorded)
     write_text(Path(settings.run.runs_folder) / "latest", name + "\n")
-    _tell(run, len(members))
+    _log_summary(run, len(members))
     return run
 
 
-def _network(settings: MainSettings, given: Collection[str], card: Card | None) -> tuple[Architecture, Preprocessing]:
-    """What the checkpoints are: as a card among them says, where --model does not."""
+def _find_network(
+    settings: MainSettings, given: Collection[str], card: Card | None
+) -> tuple[Architecture, Preprocessing]:
+    """Returns architecture and preprocessing of the checkpoints: from --model, else from a card among them."""
     if card is not None and "model" not in given:
         return card.architecture, card.preprocessing
     from soups.models.build import describe
@@ -182,58 +179,57 @@ def _network(settings: MainSettings, given: Collection[str], card: Card | None) 
         and "quickgelu" not in settings.model.model.lower()
     ):
         logger.info(
-            "taken for fine-tunes of OpenAI's %s (with quick-GELU); if they began with other weights, say with which: "
-            "--pretrained TAG",
+            "assuming fine-tunes of OpenAI's %s (with quick-GELU); for other initial weights add --pretrained TAG",
             settings.model.model,
         )
     return architecture, preprocessing
 
 
-def _classes(settings: MainSettings, occurring: tuple[str, ...], card: Card | None) -> tuple[str, ...]:
-    """The classes in the order of the logits: as asked, as a card says, or as the data has them."""
-    asked = settings.class_names or settings.data.class_order
+def _find_classes(settings: MainSettings, occurring: tuple[str, ...], card: Card | None) -> tuple[str, ...]:
+    """Returns the classes in the order of the logits: from the flags, else from a card, else from the data."""
+    requested = settings.class_names or settings.data.class_order
     if settings.class_names and settings.data.class_order not in (None, settings.class_names):
-        raise UsageError("--class-names and --class-order differ", expected="one of them")
-    if asked is not None and sorted(asked) != sorted(occurring):
+        raise UsageError("--class-names and --class-order differ", expected="equal values, or one of them")
+    if requested is not None and sorted(requested) != sorted(occurring):
         raise UsageError(
             "--class-names does not fit the data",
             expected=f"each of {', '.join(occurring)} once, in the order of the logits",
-            found=", ".join(asked),
+            found=", ".join(requested),
         )
-    if asked is not None:
-        return tuple(asked)
+    if requested is not None:
+        return tuple(requested)
     if card is not None and set(card.classes) == set(occurring):
         return card.classes
     numbers = [str(number) for number in range(len(occurring))]
     if set(occurring) == set(numbers) and tuple(numbers) != occurring:
         logger.warning(
-            "classes 0 to %d: taken for the numbers of the logits; models trained in string order (0, 1, 10, 11, 2, as "
-            "torchvision's ImageFolder has it) need --class-names",
+            "classes 0 to %d: assuming numeric order of the logits; models trained in string order (0, 1, 10, 11, 2, "
+            "as by torchvision's ImageFolder) need --class-names",
             len(numbers) - 1,
         )
         return tuple(numbers)
     return occurring
 
 
-def _tell(run: Run, members: int) -> None:
+def _log_summary(run: Run, members: int) -> None:
     data, foreign = run.recorded.data, run.recorded.foreign
     assert foreign is not None
     logger.info(
-        "run %s: %d checkpoints of %s, which are only read; soups go to %s",
+        "run %s: %d checkpoints of %s, which are only read; soups are written to %s",
         *(run.name, members, foreign.foreign_location, run.models),
     )
     validate = int((run.samples["split"] == "val").sum())
     own = data.split_column is not None or any((Path(location) / "val").is_dir() for location in data.locations)
     if validate and not own:
         logger.warning(
-            "%d images validate (--val-ratio %g of train): if the models were trained on them, their scores flatter. "
-            "Images that no model has seen belong into val/; --val-ratio None takes all of train",
+            "%d images of train validate (--val-ratio %g): the scores flatter models that were trained on them. "
+            "Put images that no model has seen into val/; --val-ratio None uses all of train",
             *(validate, data.val_ratio),
         )
 
 
-def _check_same(run: Run, settings: MainSettings, given: Collection[str]) -> None:
-    """Raise where --ema or --class-names differ from what the run recorded; the rest is for `check_recorded`."""
+def _check_recorded_flags(run: Run, settings: MainSettings, given: Collection[str]) -> None:
+    """Raise an error if --ema or --class-names differ from the recorded values; `check_recorded` compares the rest."""
     assert run.recorded.foreign is not None
     recorded = {"ema": run.recorded.foreign.ema, "class_names": run.recorded.data.class_order}
     for flag in _FLAGS:

@@ -1,4 +1,4 @@
-"""A run's models: which file a name means, and the weights in it, of our own checkpoints and of others."""
+"""Models of a run: finds the file of a name and reads its weights, of own and of foreign checkpoints."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def read_model(run: Run, path: Path) -> "dict[str, torch.Tensor]":
-    """The state of a model, `backbone.*`, `head.weight`, `head.bias`, mapped where `is_mapped`.
+    """Returns the state dict of a model (`backbone.*`, `head.weight`, `head.bias`), memory-mapped where `is_mapped`.
 
     Raises:
-        DataError: the file is damaged, or is no checkpoint of the network that the run takes it for.
+        DataError: the file is damaged, or is not a checkpoint of the run's network.
     """
     if path.suffix == SUFFIX and read_card(path) is not None:
         return read_state(path)
@@ -31,15 +31,15 @@ def read_model(run: Run, path: Path) -> "dict[str, torch.Tensor]":
 
 
 def is_mapped(path: Path) -> bool:
-    """Whether `read_model` gives a view of the file, which takes no memory."""
+    """Returns whether `read_model` gives a memory map of the file."""
     return path.suffix == SUFFIX or archives.is_plain_archive(path)
 
 
 def load_model(run: Run, path: Path) -> "tuple[Classifier, Card]":
-    """A model of the run, float32, on the CPU, in evaluation mode, and its card.
+    """Returns a model of the run (float32, on the CPU, in evaluation mode) and its card.
 
     Raises:
-        DataError: as `read_model`.
+        DataError: as for `read_model`.
     """
     from soups.models.build import build_with_weights
     from soups.models.load import load_classifier
@@ -51,13 +51,13 @@ def load_model(run: Run, path: Path) -> "tuple[Classifier, Card]":
 
 
 def read_translated(run: Run, path: Path) -> "TranslatedState":
-    """A checkpoint without a card under our names, and what was done to it.
+    """Returns a checkpoint without a card, renamed to our tensor names, and notes on the changes.
 
-    A whole CLIP gets the zero-shot head of its own text tower for the run's classes and templates; it is kept in the
-    run's `heads`, so that it is computed once.
+    A whole CLIP model gets a zero-shot head from its own text tower for the run's classes and templates; the head
+    is stored in the run's `heads`, so that it is computed once.
 
     Raises:
-        DataError: the file is no checkpoint of the network that the run takes it for; names the tensors.
+        DataError: the file is not a checkpoint of the run's network; the message names the tensors.
     """
     from safetensors.torch import load_file
 
@@ -65,49 +65,49 @@ def read_translated(run: Run, path: Path) -> "TranslatedState":
     from soups.models.foreign.state_dict import lacks_head, translate_state
 
     card, foreign = run.card_of(path), run.recorded.foreign
-    given, network = read_foreign(path, ema=foreign is not None and foreign.ema), run.network
+    state, network = read_foreign(path, ema=foreign is not None and foreign.ema), run.network
     head = None
-    if foreign is not None and lacks_head(given, network, str(path)):
-        asked = fingerprint([card.classes, run.recorded.model.model, run.recorded.model.templates])
-        place = run.folder / "heads" / f"{run.sha256(path)}-{asked}{SUFFIX}"
+    if foreign is not None and lacks_head(state, network, str(path)):
+        key = fingerprint([card.classes, run.recorded.model.model, run.recorded.model.templates])
+        place = run.folder / "heads" / f"{run.sha256(path)}-{key}{SUFFIX}"
         if not place.exists():
-            _write_zero_shot_head(run, path, given, place)
+            _write_zero_shot_head(run, path, state, place)
         head = load_file(place)
-    return translate_state(given, network, str(path), classes=card.classes, head=head)
+    return translate_state(state, network, str(path), classes=card.classes, head=head)
 
 
-def _write_zero_shot_head(run: Run, path: Path, given: "dict[str, torch.Tensor]", place: Path) -> None:
+def _write_zero_shot_head(run: Run, path: Path, state: "dict[str, torch.Tensor]", place: Path) -> None:
     from safetensors.torch import save
 
     from soups.models.foreign.state_dict import whole_clip
     from soups.models.open_clip import build as clip_models
 
     card = run.card_of(path)
-    towers = whole_clip(given, run.network, str(path))
+    towers = whole_clip(state, run.network, str(path))
     head = clip_models.zero_shot_from_text_tower(run.recorded.model, towers, str(path), card.classes)
     with atomic_write(place) as temporary:
         temporary.write_bytes(save({key: tensor.contiguous() for key, tensor in head.state_dict().items()}))
 
 
 def run_folder_of(path: Path) -> Path | None:
-    """The folder of the run whose models a checkpoint lies among; None where it lies elsewhere."""
+    """Returns the folder of the run whose models include a checkpoint; None if it is elsewhere."""
     models = path.resolve().parent
     return models.parent if models.name == "models" and (models.parent / FILE).exists() else None
 
 
 def find_model(name: str, run: Run, settings: RunSettings) -> Path:
-    """The checkpoint that a name means: a path, or a file name with any ending or none.
+    """Returns the checkpoint of a name: a path, or a file name with any suffix or none.
 
-    It is looked for in --model-location, then in this run, then in all runs.
+    It is searched for in --model-location, then in this run, then in all runs.
 
     Raises:
-        UsageError: nothing has the name, or two files have it.
+        UsageError: no file has the name, or two files have it.
     """
     if Path(name).is_file():
         return Path(name)
     foreign = run.recorded.foreign
-    elsewhere = foreign.foreign_location if foreign else settings.model_location
-    places = [[Path(elsewhere)]] if elsewhere else []
+    location = foreign.foreign_location if foreign else settings.model_location
+    places = [[Path(location)]] if location else []
     everywhere = sorted(Path(settings.runs_folder).glob("*/models"))
     places += [[run.folder / "models"], everywhere]
     stem = name
@@ -118,7 +118,7 @@ def find_model(name: str, run: Run, settings: RunSettings) -> Path:
         hits = [hit for hit in hits if hit.is_file()]
         if len(hits) > 1:
             listing = ", ".join(map(str, hits))
-            raise UsageError(f"{name}: two models have this name", found=listing, next_step="give the path of one")
+            raise UsageError(f"{name}: two models have this name", found=listing, next_step="use the path of one")
         if hits:
             return hits[0]
     known = [path.stem for path in [*(run.finetunes() if foreign else ()), *sorted(run.models.glob(f"*{SUFFIX}"))]]

@@ -1,4 +1,4 @@
-"""What a run records of itself in `settings.yaml`: decided once, obeyed by every stage after."""
+"""The settings that a run records in `settings.yaml` and that every later command uses."""
 
 from collections.abc import Mapping
 from importlib import metadata
@@ -22,20 +22,20 @@ _VERSIONED = ("soups", "torch", "torchvision", "open_clip_torch", "timm", "album
 
 
 class ForeignPool(BaseModel):
-    """Checkpoints that were made elsewhere: where they are, and what they do not say themselves."""
+    """A pool of checkpoints made by other tools, and the facts that they do not contain."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     foreign_location: str
     """Folder of the checkpoints; nothing is written into it."""
     ema: bool = False
-    """Take the averaged weights of training checkpoints."""
+    """Use the averaged weights (EMA) of training checkpoints."""
     architecture: Architecture
     preprocessing: Preprocessing
 
 
 class RecordedSettings(BaseModel):
-    """What belongs to the run as a whole."""
+    """Settings that belong to the run as a whole."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,26 +45,26 @@ class RecordedSettings(BaseModel):
     precision: Precision
     threads: int
     factors: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Name and levels of each factor of the data's labels, whichever of them are trained on; none of plain labels."""
+    """Name and levels of each factor of the data's labels, trained on or not; empty for plain labels."""
     foreign: ForeignPool | None = None
-    """The pool of a run that trains nothing; its classes are the data's `class_order`."""
+    """The pool of a run without training; its classes are the data's `class_order`."""
 
     @property
     def joint_space(self) -> LabelSpace | None:
-        """All classes of labels that are made of factors; None of plain labels."""
+        """All classes of labels with factors; None for plain labels."""
         if not self.factors:
             return None
         return LabelSpace.product(Factor(name, levels) for name, levels in self.factors)
 
     def flat(self) -> dict[str, Any]:
-        """Flat keys, as the flags are."""
+        """Returns the settings with flat keys, named as the flags."""
         rest = self.model_dump(mode="json", exclude={"data", "model", "foreign"})
         foreign = self.foreign.model_dump(mode="json") if self.foreign else {}
         return {**self.data.model_dump(mode="json"), **self.model.model_dump(mode="json"), **rest, **foreign}
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> "RecordedSettings":
-        """The inverse of `flat`."""
+        """Returns the settings of flat keys; the inverse of `flat`."""
         data = {key: values[key] for key in DataSettings.model_fields if key in values}
         model = {key: values[key] for key in ModelSettings.model_fields if key in values}
         foreign = {key: values[key] for key in ForeignPool.model_fields if key in values} or None
@@ -74,14 +74,14 @@ class RecordedSettings(BaseModel):
 
 
 def record_run(folder: Path, recorded: RecordedSettings) -> None:
-    """Write the run's settings, with the versions it began with."""
+    """Write the run's settings and the versions of the libraries that it began with."""
     versions = {name: metadata.version(name) for name in _VERSIONED if _installed(name)}
     text = yaml.safe_dump({**recorded.flat(), "versions": versions}, sort_keys=True, allow_unicode=True)
     write_text(folder / FILE, text)
 
 
 def read_recorded(folder: Path) -> RecordedSettings | None:
-    """What a run recorded; None where there is no run.
+    """Returns the recorded settings of a run; None if there is no run.
 
     Raises:
         DataError: the file is damaged.

@@ -1,1 +1,1 @@
-"""Logits, scores and votes of models on a run's sets."""
+"""Logits, scores and votes of the models of a run, on its own machine or on others."""

@@ -1,4 +1,4 @@
-"""Warns where a foreign pool's classes are probably recorded in another order than its logits have."""
+"""Detects a foreign pool whose recorded class order differs from that of its logits."""
 
 import logging
 
@@ -12,14 +12,14 @@ logger = logging.getLogger(__name__)
 
 
 def warn_if_misordered(context: RunContext) -> None:
-    """Warn where the best foreign model's logits fit the classes far better in another order than the one recorded."""
+    """Warn if the best foreign model's logits fit the classes far better in another order than the recorded one."""
     if context.run.recorded.foreign is None:
         return
     best = best_single(context)
     labels, names = context.labels("val"), context.run.space.names
     found = predictions(context.probabilities(best, ["val"])["val"])
-    right = int((found == labels).sum())
-    if 2 * right >= len(labels):
+    correct = int((found == labels).sum())
+    if 2 * correct >= len(labels):
         return
     from scipy.optimize import linear_sum_assignment
 
@@ -27,10 +27,10 @@ def warn_if_misordered(context: RunContext) -> None:
     np.add.at(matrix, (labels, found), 1)
     _, logit_of = linear_sum_assignment(matrix, maximize=True)
     reordered = int(matrix[np.arange(len(names)), logit_of].sum())
-    if reordered < max(2 * right, len(labels) / 2):
+    if reordered < max(2 * correct, len(labels) / 2):
         return
     logger.warning(
-        "%s: %d of %d validation images right, but %d if its logits are the classes in another order; if so, start "
-        "anew with another --name and --class-names %s",
-        *(best.stem, right, len(labels), reordered, " ".join(names[index] for index in np.argsort(logit_of))),
+        "%s: %d of %d validation images are right, but %d with the classes in another order; if that is the order of "
+        "its logits, start a new run with another --name and --class-names %s",
+        *(best.stem, correct, len(labels), reordered, " ".join(names[index] for index in np.argsort(logit_of))),
     )

@@ -1,4 +1,4 @@
-"""The run that a command works on, with everything that scoring its models needs."""
+"""The run of a command, with the settings that scoring its models needs."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunContext:
-    """Everything that scoring a model of a run needs; small enough to be sent to another process."""
+    """A run with everything that scoring its models needs; small enough to send to another process."""
 
     run: Run
     runtime: Runtime
@@ -39,33 +39,33 @@ class RunContext:
     launch: LaunchSettings = field(default_factory=LaunchSettings)
 
     def labels(self, set_name: str, space: LabelSpace | None = None) -> np.ndarray:
-        """(N,) int64 class indices of a set in the run's space, or another of its factors; -1 where there is no label.
+        """Returns (N,) int64 class indices of a set, in the run's classes or `space`; -1 for unlabelled images.
 
         Raises:
-            DataError: the run's table does not tell the factors of that space.
+            DataError: the run's table lacks the factors of that space.
         """
         rows = set_rows(self.run.samples, set_name)
         return encode_labels(self.run.labels_in(rows, space or self.run.space), space or self.run.space)
 
     def groups(self, set_name: str) -> np.ndarray:
-        """(N,) text, the group of each image of a set."""
+        """Returns (N,) text, the group of each image of a set."""
         return set_rows(self.run.samples, set_name)["group"].to_numpy(str)
 
     def labelled_sets(self) -> list[str]:
-        """The sets that can be scored: `val`, `test` if its labels are known, and the shifts."""
+        """Returns the sets that can be scored: `val`, `test` if its labels are known, and the shifts."""
         return [name for name in evaluation_sets(self.run.samples) if (self.labels(name) >= 0).all()]
 
     def probabilities(
         self, path: Path, set_names: Sequence[str], space: LabelSpace | None = None
     ) -> dict[str, np.ndarray]:
-        """Set → (N, C) float64 probabilities of a model, in the order of the run's classes, or as `logits`."""
+        """Returns set → (N, C) float64 probabilities of a model; arguments and class order as in `logits`."""
         return {name: probabilities(logits) for name, logits in self.logits(path, set_names, space).items()}
 
     def space_of(self, path: Path) -> LabelSpace:
-        """The classes that a model tells apart: the run's, in its order, or other factors of the same labels.
+        """Returns the classes of a model: the run's, in its order, or other factors of the same labels.
 
         Raises:
-            DataError: the model has classes of something else.
+            DataError: the model has other classes.
         """
         own, run = self.run.card_of(path).space, self.run
         if set(own.names) == set(run.space.names):
@@ -73,77 +73,77 @@ class RunContext:
         joint = run.recorded.joint_space
         if joint is None or not own.factors or not set(own.factors) <= set(joint.factors):
             raise DataError(
-                f"{path}: a model of another space than the data of run {run.name!r}",
+                f"{path}: a model of other classes than the data of run {run.name!r}",
                 expected=str(joint or run.space),
                 found=str(own),
-                next_step="use models of this run's labels, or name the run that it belongs to: --name",
+                next_step="use models of this run's labels, or add --name NAME of the run that it belongs to",
             )
         return own
 
     def logits(self, path: Path, set_names: Sequence[str], space: LabelSpace | None = None) -> dict[str, np.ndarray]:
-        """Set → (N, C) float32 logits of a model, kept ones where there are any.
+        """Returns set → (N, C) float32 logits of a model; stored logits are reused.
 
         Args:
             path: the model.
             set_names: sets of the run.
-            space: the model's classes in the order that is wanted; None: the run's.
+            space: the model's classes in the requested order; None: the run's.
 
         Raises:
             DataError: the model has other classes, or an image cannot be read.
         """
         space = space or self.run.space
-        places = {name: self._place(path, name) for name in set_names}
-        kept = {name: self._kept(place, path, name, len(space)) for name, place in places.items()}
-        missing = [name for name, logits in kept.items() if logits is None]
-        fresh = self._compute(path, missing, space) if missing else {}
+        paths = {name: self._logits_path(path, name) for name in set_names}
+        stored = {name: self._read_stored(file, path, name, len(space)) for name, file in paths.items()}
+        missing = [name for name, logits in stored.items() if logits is None]
+        fresh = self._compute_logits(path, missing, space) if missing else {}
         for name, logits in fresh.items():
-            store_logits(places[name], logits)
-        return {name: fresh[name] if name in fresh else kept[name] for name in set_names}  # type: ignore[misc]
+            store_logits(paths[name], logits)
+        return {name: fresh[name] if name in fresh else stored[name] for name in set_names}  # type: ignore[misc]
 
-    def _place(self, path: Path, set_name: str) -> Path:
+    def _logits_path(self, path: Path, set_name: str) -> Path:
         digest = self.run.sha256(path)
         paths = image_paths(set_rows(self.run.samples, set_name), self.run)
         return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
 
-    def _kept(self, place: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
-        return read_logits(place, len(set_rows(self.run.samples, set_name)), classes)
+    def _read_stored(self, file: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
+        return read_logits(file, len(set_rows(self.run.samples, set_name)), classes)
 
-    def _compute(self, path: Path, set_names: Sequence[str], space: LabelSpace) -> dict[str, np.ndarray]:
+    def _compute_logits(self, path: Path, set_names: Sequence[str], space: LabelSpace) -> dict[str, np.ndarray]:
         limit_threads(self.runtime.threads)
         classifier, card = load_model(self.run, path)
-        order = class_order(card, space, path, self.run.name)
+        order = class_positions(card, space, path, self.run.name)
         classifier.to(self.runtime.device)
         logits = {}
         shown = track(set_names, f"{path.stem}: scoring") if self.runtime.jobs == 1 else set_names
         for name in shown:
-            images = self._images(name, card)
+            images = self._open_images(name, card)
             values = compute_logits(
                 classifier, images, card.preprocessing, self.runtime, self.evaluation.eval_batch_size
             )
             logits[name] = np.ascontiguousarray(values[:, order])
         return logits
 
-    def _images(self, name: str, card: Card) -> Images:
-        return self.set(name, card).images
+    def _open_images(self, set_name: str, card: Card) -> Images:
+        return self.open_set(set_name, card).images
 
-    def set(self, name: str, card: Card) -> EvaluationSet:
-        """A set's images at the geometry of a model."""
+    def open_set(self, name: str, card: Card) -> EvaluationSet:
+        """Returns a set's images at the geometry of a model."""
         return evaluation_set(name, set_rows(self.run.samples, name), self.run, card.preprocessing, self.cache)
 
 
-def class_order(card: Card, space: LabelSpace, path: Path, run_name: str) -> np.ndarray:
-    """Where each class is among a model's logits, (C,) int64.
+def class_positions(card: Card, space: LabelSpace, path: Path, run_name: str) -> np.ndarray:
+    """Returns (C,) int64, the position of each class among a model's logits.
 
     Raises:
-        DataError: the model's classes are others.
+        DataError: the model has other classes.
     """
     if set(card.classes) != set(space.names):
         raise DataError(
             f"{path}: a model of other classes",
             expected=", ".join(space.names),
             found=", ".join(card.classes),
-            next_step=f"use models that were trained on the classes of run {run_name!r}; models of some factors join "
-            "others with --weighted-ensemble",
+            next_step=f"use models trained on the classes of run {run_name!r}; --weighted-ensemble also combines "
+            "models of some factors",
         )
     return np.array([card.classes.index(name) for name in space.names], dtype=np.int64)
 
@@ -155,13 +155,14 @@ def open_context(
     *,
     scoring: bool = True,
 ) -> RunContext:
-    """The run that a command means, with all that scoring its models needs.
+    """Returns the run of a command with everything that scoring its models needs.
 
     Args:
-        settings: of the command.
+        settings: settings of the command.
         given: names of the settings that the user gave.
-        may_differ: settings that mean something else in this command.
-        scoring: something will be scored, so say where that flatters; otherwise the samples table is not read.
+        may_differ: settings with another meaning in this command.
+        scoring: models will be scored: warn if validation uses training images. False: the samples table is not
+            read.
 
     Raises:
         UsageError: no such run, a setting that differs from the recorded one, or an unknown metric or launcher.

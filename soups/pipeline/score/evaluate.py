@@ -1,4 +1,4 @@
-"""Logits and scores of the models of a run: computed once, logged, and read back by every later stage."""
+"""Scores the models of a run: computed once, logged, and read by every later command."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,8 @@ from typing import Any
 from soups.core.errors import DataError, PartialFailure, UserError
 from soups.core.metrics import all_scores
 from soups.data.samples import evaluation_sets
+from soups.data.settings import CacheSettings
+from soups.evaluation.settings import EvaluationSettings
 from soups.files.atomic import append_record
 from soups.pipeline.run.run import Run, remove_leftovers
 from soups.pipeline.score.context import RunContext
@@ -22,6 +24,7 @@ from soups.pipeline.score.transfer import (
     store_files,
     unpack_run,
 )
+from soups.runtime.devices import Runtime
 from soups.runtime.launchers import make_launcher
 from soups.runtime.workers import worker_number
 
@@ -31,26 +34,26 @@ logger = logging.getLogger(__name__)
 def result_line(
     context: RunContext, model_name: str, scores: dict[str, dict[str, float]], **more: Any
 ) -> dict[str, Any]:
-    """A line of a results log: accuracies at the top level under the names of their sets, all metrics below."""
+    """Returns a line of a results log: the accuracy of each set at the top level, all metrics below `metrics`."""
     accuracies = {name: values["accuracy"] for name, values in scores.items()}
     return {"model_name": model_name, **accuracies, "metrics": scores, "split": context.run.fingerprints[1], **more}
 
 
 def score_model(task: tuple[RunContext, Path]) -> dict[str, Any]:
-    """Score one model on every labelled set, keep its logits, and return its line for the log."""
+    """Score one model on every labelled set, store its logits, and return its log line."""
     context, path = task
     context = replace(context, runtime=context.runtime.of_worker(worker_number()))
     names = evaluation_sets(context.run.samples)
-    given = context.probabilities(path, names)  # Of an unlabelled test set too: the votes want them.
-    scores = {name: all_scores(given[name], context.labels(name)) for name in context.labelled_sets()}
+    found = context.probabilities(path, names)  # Includes an unlabelled test set, whose probabilities the votes need.
+    scores = {name: all_scores(found[name], context.labels(name)) for name in context.labelled_sets()}
     return result_line(context, path.stem, scores, sha256=context.run.sha256(path))
 
 
 def pool_paths(run: Run) -> dict[str, Path]:
-    """Name → file of the fine-tunes of a run.
+    """Returns name → file of the fine-tunes of a run.
 
     Raises:
-        DataError: there are none.
+        DataError: the run has no fine-tunes.
     """
     paths = {path.stem: path for path in run.finetunes()}
     if not paths:
@@ -63,24 +66,24 @@ def pool_paths(run: Run) -> dict[str, Path]:
 
 
 def evaluate_individuals(context: RunContext, with_start: bool = True) -> dict[str, dict[str, Any]]:
-    """Score every fine-tune of the run (and its start) that the log does not know yet.
+    """Score every fine-tune of the run (and its start) that is not logged yet.
 
     Returns:
         Name of each fine-tune → its line in the log.
 
     Raises:
-        PartialFailure: some models could not be scored; the others are logged.
+        PartialFailure: some models could not be scored; the scores of the others are logged.
     """
     run = context.run
     models = pool_paths(run)
-    wanted = {**models, run.start.stem: run.start} if with_start and run.start.exists() else models
+    requested = {**models, run.start.stem: run.start} if with_start and run.start.exists() else models
     known = run.results(run.individual_results)
-    missing = [path for name, path in wanted.items() if not _is_known(known.get(name), run, path)]
+    missing = [path for name, path in requested.items() if not _is_logged(known.get(name), run, path)]
     failures = []
     tasks = [(context, path) for path in missing]
     if missing:
         remove_leftovers(run)
-    for (_, path), result in _spread(context, tasks):
+    for (_, path), result in _run_scoring(context, tasks):
         if isinstance(result, UserError):
             failures.append(str(result))
         elif isinstance(result, Exception):
@@ -90,24 +93,25 @@ def evaluate_individuals(context: RunContext, with_start: bool = True) -> dict[s
             logger.info("%s: %s", path.stem, accuracies_text(result))
     if failures and len(missing) > len(failures):
         problem = f"{len(failures)} of {len(missing)} models could not be scored\n  " + "\n  ".join(failures)
-        raise PartialFailure(problem, next_step="mend or remove them and run the same command again")
+        raise PartialFailure(problem, next_step="replace or remove them, then run the same command again")
     if failures:
         raise DataError("\n".join(failures))
     known = run.results(run.individual_results)
     return {name: known[name] for name in models}
 
 
-def _spread(
+def _run_scoring(
     context: RunContext, tasks: Sequence[tuple[RunContext, Path]]
 ) -> Iterator[tuple[tuple[RunContext, Path], dict[str, Any] | Exception]]:
-    """The lines of the models, as they are scored, wherever that is done."""
+    """Yields the log line of each model as it is scored, by the launcher of the context."""
     launcher = make_launcher(context.launch, context.runtime)
     if not context.launch.no_shared_storage:
         yield from launcher.run_all(score_model, tasks)
         return
     run = context.run
     packed, by_name = pack_run(run), {path.name: (task, path) for task, path in tasks}
-    items = [_RemoteScoring(run.name, replace(context, run=None), path.name, LazyFile(path)) for _, path in tasks]  # type: ignore[arg-type]
+    settings = (context.runtime, context.evaluation, context.cache)
+    items = [_RemoteScoring(run.name, *settings, path.name, LazyFile(path)) for _, path in tasks]
     for item, remote in launcher.run_all(_score_unpacked, items, packed):
         if isinstance(remote, Exception):
             yield by_name[item.file], remote
@@ -118,32 +122,36 @@ def _spread(
 
 @dataclass(frozen=True)
 class _RemoteScoring:
+    """One model to score on a machine that unpacks the run first."""
+
     run_name: str
-    context: RunContext
-    """Its run is None; the remote machine unpacks it."""
+    runtime: Runtime
+    evaluation: EvaluationSettings
+    cache: CacheSettings
     file: str
     content: LazyFile
-    """The model's file; bytes after it was pickled."""
+    """The model's file; bytes after pickling."""
 
 
 def _score_unpacked(work: _RemoteScoring, common: Files) -> RemoteResult:
     with TemporaryDirectory() as folder:
         files = {**common, f"models/{work.file}": bytes(work.content)}
         run = unpack_run(files, Path(folder), work.run_name)
-        line = score_model((replace(work.context, run=run), run.models / work.file))
+        context = RunContext(run, work.runtime, work.evaluation, work.cache)
+        line = score_model((context, run.models / work.file))
         return RemoteResult(line, collect_new_files(run.folder, files))
 
 
-def _is_known(line: dict[str, Any] | None, run: Run, path: Path) -> bool:
+def _is_logged(line: dict[str, Any] | None, run: Run, path: Path) -> bool:
     return line is not None and line.get("sha256") == run.sha256(path)
 
 
 def accuracies_text(line: dict[str, Any]) -> str:
-    """Accuracies of a line of results, in words."""
+    """Returns the accuracies of a results line as text."""
     return ", ".join(f"{name} {100 * values['accuracy']:.1f}%" for name, values in line["metrics"].items())
 
 
 def append_if_new(run: Run, line: dict[str, Any]) -> None:
-    """Append a line on a soup or vote unless its last line says the same already."""
+    """Append a line on a soup or vote unless its last line is equal."""
     if run.results(run.soup_results).get(line["model_name"]) != line:
         append_record(run.soup_results, line)

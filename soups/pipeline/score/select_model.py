@@ -1,4 +1,4 @@
-"""The one model that a command means, with the run that it belongs to, if any."""
+"""Selects the model of a command, and the run that it belongs to, if any."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -15,39 +15,39 @@ if TYPE_CHECKING:
     from soups.models.classifier import Classifier
 
 
-def named_model(settings: CommandSettings, given: Collection[str], name: str | None) -> tuple[Path, Run | None]:
-    """The file of a model, and the run among whose models it lies.
+def select_model(settings: CommandSettings, given: Collection[str], name: str | None) -> tuple[Path, Run | None]:
+    """Returns the file of a model, and the run whose models include it.
 
     Args:
-        settings: of the command; say the run.
+        settings: settings of the command.
         given: names of the settings that the user gave.
-        name: a path, or a model's name; None: the greedy soup, or the best model by validation where there is none.
+        name: a path, or a model's name; None: the greedy soup, or the best model by validation if there is none.
 
     Returns:
-        None for the run of a checkpoint that says itself what it is and belongs to none.
+        The run is None for a checkpoint with a card that belongs to no run.
 
     Raises:
-        UsageError: no such run or model.
+        UsageError: the run or the model does not exist.
     """
     if name is not None and Path(name).is_file() and Path(name).suffix == SUFFIX and read_card(Path(name)) is not None:
-        return Path(name), _run_of(Path(name), settings)
+        return Path(name), _run_of_model(Path(name), settings)
     context = open_context(settings, given, scoring=False)
     path = default_model(context) if name is None else find_model(name, context.run, settings.run)
-    return path, _run_of(path, settings) or context.run
+    return path, _run_of_model(path, settings) or context.run
 
 
-def _run_of(path: Path, settings: CommandSettings) -> Run | None:
+def _run_of_model(path: Path, settings: CommandSettings) -> Run | None:
     folder = run_folder_of(path)
     if folder is None:
         return None
     return existing_run(settings.run.model_copy(update={"runs_folder": str(folder.parent)}), folder.name)
 
 
-def load_named(path: Path, run: Run | None) -> "tuple[Classifier, Card]":
-    """A model, float32, on the CPU, in evaluation mode, and its card.
+def load_selected(path: Path, run: Run | None) -> "tuple[Classifier, Card]":
+    """Returns a model (float32, on the CPU, in evaluation mode) and its card.
 
     Raises:
-        DataError: it is damaged.
+        DataError: the file is damaged.
     """
     from soups.models.load import load_classifier
 

@@ -1,4 +1,4 @@
-"""Test images cut into shards: each is a piece of work for each model, done wherever there is room, and kept."""
+"""Predicts test images in shards: each pair of model and shard is one task, run on any worker, with stored logits."""
 
 import logging
 import shutil
@@ -28,72 +28,73 @@ from soups.runtime.workers import worker_number
 logger = logging.getLogger(__name__)
 
 SET = "test"
-"""Whose images are predicted."""
-_FREE = 0.1
-"""Of a disk: pixels of a large set fill it no further, so that logits have room."""
+"""The set to predict."""
+_FREE_SHARE = 0.1
+"""Share of a disk that cached pixels leave free for the logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardContext(RunContext):
-    """A context whose run has some of the test images alone, and nothing else."""
+    """A context whose run contains only one shard of the test images."""
 
     number: int
-    """From 1."""
+    """Number of this shard, from 1."""
     of: int
-    """How many shards there are."""
+    """Number of shards."""
     start: int
-    """Which of the test images is the first here, from 0."""
+    """Index of this shard's first image among all test images, from 0."""
     images: int
-    """How many test images there are."""
+    """Number of all test images."""
     stamp: str
-    """Stands for the image files of the shard, as they were when it was cut."""
+    """Fingerprint of the image files of this shard, as they were when it was cut."""
     whole_stamp: str
-    """Stands for all of them."""
+    """Fingerprint of the image files of all shards."""
     alone: bool
-    """Whether one model looks at them, so that nothing is gained by keeping their pixels."""
+    """Whether only one model predicts the images, so that caching their pixels would save nothing."""
 
     @property
     def rows(self) -> slice:
-        """Which of all test images these are."""
+        """Rows of this shard among all test images."""
         return slice(self.start, self.start + len(self.run.samples))
 
     def has_logits(self, path: Path, space: LabelSpace) -> bool:
-        """Whether a model's logits are kept, of the shard or of all test images."""
+        """Returns whether a model's logits are stored, of the shard or of all test images."""
         size = len(self.run.samples)
-        if read_logits(self._place(path, SET), size, len(space), mapped=True) is not None:
+        if read_logits(self._logits_path(path, SET), size, len(space), mapped=True) is not None:
             return True
-        return self._of_all(path, len(space)) is not None
+        return self._logits_of_all(path, len(space)) is not None
 
-    def _place(self, path: Path, set_name: str) -> Path:
-        return self._stamped(path, self.stamp)
+    def _logits_path(self, path: Path, set_name: str) -> Path:
+        return self._path_with_stamp(path, self.stamp)
 
-    def _stamped(self, path: Path, stamp: str) -> Path:
+    def _path_with_stamp(self, path: Path, stamp: str) -> Path:
         return stamped_path(self.run.folder / "logits", self.run.sha256(path), SET, stamp, self.runtime)
 
-    def _of_all(self, path: Path, classes: int) -> np.ndarray | None:
-        return read_logits(self._stamped(path, self.whole_stamp), self.images, classes, mapped=True)
+    def _logits_of_all(self, path: Path, classes: int) -> np.ndarray | None:
+        return read_logits(self._path_with_stamp(path, self.whole_stamp), self.images, classes, mapped=True)
 
-    def _kept(self, place: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
-        own = super()._kept(place, path, set_name, classes)
-        if own is not None or (whole := self._of_all(path, classes)) is None:
+    def _read_stored(self, file: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
+        own = super()._read_stored(file, path, set_name, classes)
+        if own is not None or (whole := self._logits_of_all(path, classes)) is None:
             return own
         return np.array(whole[self.rows])
 
-    def _images(self, name: str, card: Card) -> Images:
+    def _open_images(self, name: str, card: Card) -> Images:
         if self.of == 1:
-            return super()._images(name, card)
+            return super()._open_images(name, card)
         paths, geometry = image_paths(self.run.samples, self.run), evaluation_geometry(card.preprocessing)
-        if not self._keeps_pixels(3 * len(paths) * geometry.crop**2):
+        if not self._caches_pixels(3 * len(paths) * geometry.crop**2):
             return StreamedImages(paths, geometry)
-        # In a folder of its own: what is known of the files of all shards would be read and written for each of them.
+        # A folder per shard: the index of a common folder, with the files of all shards, would be read and written for
+        # each.
         return open_images(paths, geometry, self.cache.cache, self.run.image_cache / self.stamp)
 
-    def _keeps_pixels(self, size: int) -> bool:
+    def _caches_pixels(self, size: int) -> bool:
         if self.cache.cache != "auto":
             return self.cache.cache == "on"
         folder = self.run.image_cache
         disk = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists()))
-        return not self.alone and disk.free - size > _FREE * disk.total
+        return not self.alone and disk.free - size > _FREE_SHARE * disk.total
 
 
 @dataclass(frozen=True)
@@ -110,30 +111,30 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class FailedTask:
-    """A piece that could not be done."""
+    """A task that failed."""
 
-    piece: ShardTask
+    task: ShardTask
     error: Exception
-    """Of the user, of the machine, or a fault of ours."""
+    """An error of the user, of the machine, or of this program."""
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """The cause as text."""
         if not isinstance(self.error, UserError):
             return f"{type(self.error).__name__}: {self.error}"
         return self.error.problem + (f"\n  found: {self.error.found}" if self.error.found else "")
 
 
 def split_into_shards(context: RunContext, size: int, models: int) -> list[ShardContext]:
-    """The test images of a run in shards, in their order.
+    """Returns the test images of a run in shards, in their order.
 
     Args:
         context: the run.
-        size: images in a shard; more where they fill the last batch, so that the shards do not show in the logits.
-        models: how many models will look at them.
+        size: images per shard; rounded up to whole batches, so that shards do not change the logits.
+        models: number of models that will predict the images.
 
     Raises:
-        DataError: an image is gone.
+        DataError: an image file does not exist.
     """
     rows, batch = set_rows(context.run.samples, SET).reset_index(drop=True), context.evaluation.eval_batch_size
     size = -(-size // batch) * batch
@@ -157,97 +158,102 @@ def split_into_shards(context: RunContext, size: int, models: int) -> list[Shard
 
 
 def compute_missing(shards: Sequence[ShardContext], models: Mapping[Path, LabelSpace]) -> list[FailedTask]:
-    """Compute the logits of models on shards that are not kept yet, and keep them; the pieces that could not be done.
+    """Compute and store the missing logits of models on shards; returns the tasks that failed.
 
     Args:
-        shards: all of a run.
-        models: file → the classes in the order that is wanted.
+        shards: all shards of a run.
+        models: file → classes in the requested order.
     """
-    pieces = [ShardTask(shard, path, space) for path, space in models.items() for shard in shards]
-    missing = [piece for piece in pieces if not piece.shard.has_logits(piece.path, piece.space)]
+    tasks = [ShardTask(shard, path, space) for path, space in models.items() for shard in shards]
+    missing = [task for task in tasks if not task.shard.has_logits(task.path, task.space)]
     if len(shards) > 1:
-        cut_up = f"{shards[0].images} images in {len(shards)} shards of {len(shards[0].run.samples)}"
-        many = f"{len(models)} model{'s' * (len(models) > 1)}"
-        there = len(pieces) - len(missing)
-        logger.info("%s, %s: %d of %d pieces of work are done already", cut_up, many, there, len(pieces))
+        shard_count = f"{shards[0].images} images in {len(shards)} shards of {len(shards[0].run.samples)}"
+        model_count = f"{len(models)} model{'s' * (len(models) > 1)}"
+        done = len(tasks) - len(missing)
+        logger.info("%s, %s: %d of %d tasks are done already", shard_count, model_count, done, len(tasks))
     failed = []
-    for ended, (piece, result) in enumerate(_spread(missing), start=1):
+    for finished, (task, result) in enumerate(_run_tasks(missing), start=1):
         if isinstance(result, Exception):
-            failed.append(FailedTask(piece, result))
+            failed.append(FailedTask(task, result))
             trace = None if isinstance(result, UserError) else result
-            logger.warning("%s: failed (%d of %d)", piece, ended, len(missing), exc_info=trace)
+            logger.warning("%s: failed (%d of %d)", task, finished, len(missing), exc_info=trace)
         elif len(shards) > 1:
-            logger.info("%s: done (%d of %d)", piece, ended, len(missing))
+            logger.info("%s: done (%d of %d)", task, finished, len(missing))
     return failed
 
 
-def compute_shard(piece: ShardTask) -> None:
-    """Compute the logits of a piece and keep them, whole or not at all."""
-    shard = replace(piece.shard, runtime=piece.shard.runtime.of_worker(worker_number()))
-    shard.logits(piece.path, [SET], piece.space)
+def compute_shard(task: ShardTask) -> None:
+    """Compute the logits of a task and store them atomically."""
+    shard = replace(task.shard, runtime=task.shard.runtime.of_worker(worker_number()))
+    shard.logits(task.path, [SET], task.space)
 
 
-def _spread(pieces: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Exception | None]]:
-    """The pieces, as they end, wherever they are done."""
-    if not pieces:  # A cluster would be looked for in vain.
+def _run_tasks(tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Exception | None]]:
+    """Yields the tasks as they end, run by the launcher of the shards."""
+    if not tasks:  # Avoids connecting to a cluster without work.
         return
-    shard = pieces[0].shard
+    shard = tasks[0].shard
     launcher = make_launcher(shard.launch, shard.runtime)
     if not shard.launch.no_shared_storage:
-        yield from launcher.run_all(compute_shard, pieces)
+        yield from launcher.run_all(compute_shard, tasks)
         return
     run = shard.run
     packed = pack_run(run)
-    for path in dict.fromkeys(piece.path for piece in pieces):  # A model is sent to each machine once.
+    for path in dict.fromkeys(task.path for task in tasks):  # Each model is sent to each machine once.
         with_model = {**packed, f"models/{path.name}": path.read_bytes()}
-        for piece, remote in launcher.run_all(
-            _compute_unpacked, [piece for piece in pieces if piece.path == path], with_model
+        for task, remote in launcher.run_all(
+            _compute_unpacked, [task for task in tasks if task.path == path], with_model
         ):
             if isinstance(remote, Exception):
-                yield piece, remote
+                yield task, remote
                 continue
             store_files(remote.files, run)
-            yield piece, None
+            yield task, None
 
 
-def _compute_unpacked(piece: ShardTask, common: Files) -> RemoteResult:
+def _compute_unpacked(task: ShardTask, common: Files) -> RemoteResult:
     with TemporaryDirectory() as folder:
-        sent = piece.shard.run
+        sent = task.shard.run
         run = unpack_run(common, Path(folder), sent.name)
-        shard = replace(piece.shard, run=replace(run, table=sent.table, classes=sent.classes))
-        compute_shard(replace(piece, shard=shard, path=run.models / piece.path.name))
+        shard = replace(task.shard, run=replace(run, table=sent.table, classes=sent.classes))
+        compute_shard(replace(task, shard=shard, path=run.models / task.path.name))
         return RemoteResult(None, collect_new_files(run.folder, common))
 
 
-def error_of_failures(failed: Sequence[FailedTask], pieces: int) -> Exception:
-    """What to raise for pieces that could not be done, of so many: the reason alone where all have the same.
+def error_of_failures(failed: Sequence[FailedTask], tasks: int) -> Exception:
+    """Returns the error to raise for failed tasks: the only reason itself if all tasks share it.
 
-    Where none could be done and the machine is why, such as a full disk, that is what the exit code says.
+    Args:
+        failed: the failed tasks.
+        tasks: number of all tasks.
+
+    Returns:
+        `EnvironmentFailure` if every task failed because of the machine, such as a full disk; its exit code says
+        so.
     """
     reasons: dict[str, list[str]] = {}
     for each in failed:
-        reasons.setdefault(each.reason, []).append(str(each.piece))
-    if len(reasons) == 1 and len(failed) == pieces:
+        reasons.setdefault(each.reason, []).append(str(each.task))
+    if len(reasons) == 1 and len(failed) == tasks:
         return failed[0].error
-    told = "".join(f"\n{format_list(names, 4)}: {reason}" for reason, names in reasons.items())
+    details = "".join(f"\n{format_list(names, 4)}: {reason}" for reason, names in reasons.items())
     errors = [each.error for each in failed]
-    mend = dict.fromkeys(error.next_step for error in errors if isinstance(error, UserError) and error.next_step)
-    machine = len(failed) == pieces and all(isinstance(error, EnvironmentFailure) for error in errors)
-    return (EnvironmentFailure if machine else PartialFailure)(
-        f"{len(failed)} of {pieces} pieces of work failed, so their predictions are not written"
-        + told.replace("\n", "\n  "),
-        next_step="; ".join([*mend, "then the same command goes on: what is done is kept"]),
+    next_steps = dict.fromkeys(error.next_step for error in errors if isinstance(error, UserError) and error.next_step)
+    is_environment = len(failed) == tasks and all(isinstance(error, EnvironmentFailure) for error in errors)
+    return (EnvironmentFailure if is_environment else PartialFailure)(
+        f"{len(failed)} of {tasks} tasks failed, so their predictions are not written" + details.replace("\n", "\n  "),
+        next_step="; ".join([*next_steps, "then run the same command again: finished tasks are reused"]),
     )
 
 
 def reorder_rows(blocks: Iterable[np.ndarray], order: np.ndarray, folder: Path, rows: int) -> Iterator[np.ndarray]:
-    """The same rows in another order, through a temporary file, so that memory does not grow with their number.
+    """Yields rows in another order through a temporary file, so that memory does not grow with their number.
 
     Args:
         blocks: (B, K) float64 each, N rows in all.
-        order: (R,) int64 in [0, N), the row for each place.
-        folder: where the temporary file is; nothing of it is left, whatever happens.
-        rows: of each block that is given back.
+        order: (R,) int64 in [0, N), the row for each position.
+        folder: folder of the temporary file, which is always removed.
+        rows: rows of each returned block.
     """
     with tempfile.TemporaryFile(dir=folder) as stream:
         width = 0
@@ -255,7 +261,7 @@ def reorder_rows(blocks: Iterable[np.ndarray], order: np.ndarray, folder: Path, 
             width = block.shape[1]
             stream.write(np.ascontiguousarray(block).data)
         stream.flush()
-        # Written, and only then mapped: a full disk would end a process that writes through a map.
+        # The file is written first and mapped afterwards: writing through a map ends the process if the disk is full.
         table = np.memmap(stream, dtype=np.float64, mode="r").reshape(-1, width)
-        for start in range(0, max(1, len(order)), rows):  # A page without rows still has its columns.
+        for start in range(0, max(1, len(order)), rows):  # An empty page still has its columns.
             yield np.array(table[order[start : start + rows]])

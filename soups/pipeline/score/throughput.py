@@ -1,4 +1,4 @@
-"""How fast a model of a run predicts on this machine: measured once and kept."""
+"""Prediction speed of a model of a run on this machine, measured once and logged."""
 
 import os
 import platform
@@ -15,26 +15,26 @@ from soups.pipeline.score.context import RunContext
 from soups.runtime.devices import limit_threads
 
 _BATCH = 64
-_MOST_BATCHES, _MOST_SECONDS = 10, 1.0
-"""Timed batches after a first one that does not count; at least two, even where they take longer."""
+_MAX_BATCHES, _MAX_SECONDS = 10, 1.0
+"""Limits of the timed batches after one warm-up batch; at least two batches are timed, even if they take longer."""
 
 
 def images_per_second(context: RunContext, path: Path) -> float:
-    """Images a second from pixels in memory to logits through one model: the median over a few batches.
+    """Returns images per second from pixels in memory to logits: the median over a few batches.
 
-    What was measured is kept in the run's `logs/speed.jsonl` for each architecture, device, precision, number of
-    threads and machine; delete the file to measure again.
+    Measurements are logged in the run's `logs/speed.jsonl` per architecture, device, precision, number of threads
+    and machine; delete the file to measure again.
 
     Args:
         context: the run; its validation images are predicted.
-        path: a model of the run; all of one architecture are equally fast.
+        path: a model of the run; all models of one architecture are equally fast.
     """
     card = context.run.card_of(path)
     log = context.run.folder / "logs" / "speed.jsonl"
     runtime = context.runtime
     conditions = {
         "architecture": card.architecture.model_dump(mode="json"),
-        "device": runtime.wanted_device,  # As asked for: finding out what `auto` means would load torch each time.
+        "device": runtime.wanted_device,  # The requested name: resolving `auto` would load torch each time.
         "precision": runtime.precision,
         "threads": runtime.threads,
         "machine": fingerprint([platform.node(), platform.machine(), os.cpu_count()]),
@@ -42,12 +42,12 @@ def images_per_second(context: RunContext, path: Path) -> float:
     for line in reversed(read_records(log)):
         if all(line.get(key) == value for key, value in conditions.items()):
             return float(line["images_per_second"])
-    speed = _measure(context, path)
+    speed = _measure_speed(context, path)
     append_record(log, {**conditions, "images_per_second": speed})
     return speed
 
 
-def _measure(context: RunContext, path: Path) -> float:
+def _measure_speed(context: RunContext, path: Path) -> float:
     import torch
 
     from soups.evaluation.logits import batch_logits, inference_mode_at
@@ -56,12 +56,14 @@ def _measure(context: RunContext, path: Path) -> float:
     classifier, card = load_model(context.run, path)
     classifier.to(context.runtime.device)
     rows = np.arange(min(_BATCH, len(set_rows(context.run.samples, "val"))))
-    pixels = torch.from_numpy(context.set("val", card).images.take(rows))
+    pixels = torch.from_numpy(context.open_set("val", card).images.take(rows))
     seconds: list[float] = []
     with inference_mode_at(classifier, context.runtime):
         batch_logits(classifier, pixels, card.preprocessing, context.runtime)
-        while len(seconds) < 2 or (len(seconds) < _MOST_BATCHES and sum(seconds) < _MOST_SECONDS):
+        while len(seconds) < 2 or (len(seconds) < _MAX_BATCHES and sum(seconds) < _MAX_SECONDS):
             begin = time.perf_counter()
-            batch_logits(classifier, pixels, card.preprocessing, context.runtime)  # Its result is on the CPU: done.
+            batch_logits(
+                classifier, pixels, card.preprocessing, context.runtime
+            )  # Complete when it returns: its result is on the CPU.
             seconds.append(time.perf_counter() - begin)
     return round(len(rows) / statistics.median(seconds), 1)

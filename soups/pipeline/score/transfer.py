@@ -12,7 +12,7 @@ from typing import Any
 
 from soups.core.errors import UsageError
 from soups.files.atomic import append_record, atomic_write
-from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.run.run import Run, require_run
 from soups.pipeline.run.run_settings import FILE, record_run
 from soups.pipeline.settings.commands import RunSettings
 
@@ -42,20 +42,20 @@ class LazyFile:
 
 
 def pack_run(run: Run) -> Files:
-    """Return the files that every remote call on a run needs: its settings, its samples and its start.
+    """Returns the files that every remote call on a run needs: its settings, its samples and its start.
 
     Raises:
-        UsageError: the images are not named by an absolute path, or the run's models were made elsewhere.
+        UsageError: the images are not named by an absolute path, or the run's checkpoints are foreign.
     """
     if run.recorded.foreign is not None:
         raise UsageError(
-            "--no-shared-storage: the run's checkpoints were made elsewhere, and are not sent along",
+            "--no-shared-storage: checkpoints from other tools are not sent to other machines",
             next_step="put them on shared storage and leave --no-shared-storage out",
         )
     for location in run.recorded.data.locations:
         if not Path(location).is_absolute():
             raise UsageError(
-                f"--no-shared-storage: the run names its images by {location}",
+                f"--no-shared-storage: the run's data location is the relative path {location}",
                 expected="an absolute path, the same on each machine",
                 next_step="start a run with an absolute --data-location, or share the folder between the machines",
             )
@@ -69,30 +69,28 @@ def pack_run(run: Run) -> Files:
 
 
 def unpack_run(files: Files, runs_folder: Path, name: str) -> Run:
-    """Write packed files below `runs_folder` and return the run that they are."""
-    for place, content in files.items():
-        path = runs_folder / name / place
+    """Write packed files below `runs_folder` and return their run."""
+    for relative, content in files.items():
+        path = runs_folder / name / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    run = existing_run(RunSettings(runs_folder=str(runs_folder)), name)
-    assert run is not None
-    return run
+    return require_run(RunSettings(runs_folder=str(runs_folder)), name)
 
 
 def collect_new_files(folder: Path, sent: Files) -> Files:
-    """Return the files of a run's folder that were not sent, hidden ones (locks) left out."""
-    places = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    hidden = {place for place in places if any(part.startswith(".") for part in place.split("/"))}
-    return {place: path.read_bytes() for place, path in places.items() if place not in sent.keys() | hidden}
+    """Returns the files of a run's folder that were not sent, without hidden ones (locks)."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    hidden = {relative for relative in paths if any(part.startswith(".") for part in relative.split("/"))}
+    return {relative: path.read_bytes() for relative, path in paths.items() if relative not in sent.keys() | hidden}
 
 
 def store_files(files: Files, run: Run) -> None:
-    """Write files that came back into a run: log lines are appended, other files appear whole, models come last."""
-    for place, content in sorted(files.items(), key=lambda file: file[0].startswith("models/")):
-        if place.endswith(".jsonl"):
+    """Write returned files into a run: log lines are appended, other files are written atomically, models last."""
+    for relative, content in sorted(files.items(), key=lambda file: file[0].startswith("models/")):
+        if relative.endswith(".jsonl"):
             for line in content.splitlines():
-                append_record(run.folder / place, json.loads(line))
+                append_record(run.folder / relative, json.loads(line))
             continue
-        path = run.models / Path(place).name if place.startswith("models/") else run.folder / place
+        path = run.models / Path(relative).name if relative.startswith("models/") else run.folder / relative
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Votes of models of a run, from their kept logits."""
+"""Votes of models of a run, from their stored logits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ def vote(
     weights: np.ndarray | None = None,
     space: LabelSpace | None = None,
 ) -> dict[str, np.ndarray]:
-    """Set → (N, C) float64: what the models say together by a rule of `RULES`.
+    """Returns set → (N, C) float64 combined probabilities of several models, by a voting rule.
 
     Args:
         context: the run.
         rule: a key of `RULES`.
         paths: the M models.
-        set_names: on which sets.
+        set_names: sets to vote on.
         weights: (M,), for `weighted`.
         space: the models' classes; None: the run's.
     """
@@ -37,20 +37,20 @@ def vote(
 
 
 def best_single(context: RunContext) -> Path:
-    """The fine-tune with the best validation score; ties go to the lower log-loss, then to the name."""
+    """Returns the fine-tune with the best validation score; ties go to the lower log-loss, then to the first name."""
     metric = METRICS[context.evaluation.metric]
     lines = evaluate_individuals(context)
     paths = pool_paths(context.run)
 
-    def merit(name: str) -> tuple[float, float, str]:
+    def sort_key(name: str) -> tuple[float, float, str]:
         values = lines[name]["metrics"]["val"]
         sign = -1 if metric.higher_is_better else 1
         return sign * values[metric.name], values["log_loss"], name
 
-    return paths[min(lines, key=merit)]
+    return paths[min(lines, key=sort_key)]
 
 
 def default_model(context: RunContext) -> Path:
-    """The greedy soup if there is one, else the best model by validation."""
+    """Returns the greedy soup if it exists, else the best model by validation."""
     soup = context.run.soup_path("greedy")
     return soup if soup.exists() else best_single(context)

@@ -193,7 +193,7 @@ def _check_same(plan: SearchPlan, given: cli.ParsedSettings[SearchSettings], fin
 
 
 def _told(entry: Hyperparameter | None) -> str:
-    return "not searched" if entry is None else json.dumps(entry.told())
+    return "not searched" if entry is None else json.dumps(entry.as_entry())
 
 
 def _differs(name: str, recorded: Any, wanted: Any) -> UsageError:

@@ -1,6 +1,5 @@
 """`main.py --inspect`: reports whether the models of a run can be averaged, and which ones cannot and why."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
 from soups.checkpoints.compatibility import find_layout_mismatches
 from soups.core.errors import DataError, UserError
 from soups.files.atomic import append_record, read_records, write_table
+from soups.pipeline.run.foreign_pool import natural_key
 from soups.pipeline.run.model_files import read_model
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.context import RunContext
@@ -122,7 +122,7 @@ def _collect_models(run: Run) -> list[InspectedModel]:
     if run.recorded.foreign is not None:
         looked_at = {path: (card, "") for path, card in run.finetunes().items()}
     else:
-        paths = sorted(run.models.glob(f"*{SUFFIX}"), key=_by_numbers)
+        paths = sorted(run.models.glob(f"*{SUFFIX}"), key=lambda path: natural_key(path.stem))
         found = {path: _examine(run, path) for path in paths if path != run.start}
         looked_at = {path: (card, problem) for path, (card, problem) in found.items() if card.kind == "fine-tune"}
     if not looked_at:
@@ -140,10 +140,6 @@ def _collect_models(run: Run) -> list[InspectedModel]:
         InspectedModel(path.stem, path, card, hashes[path], [problems[path]] if problems[path] else [])
         for path, (card, _) in looked_at.items()
     ]
-
-
-def _by_numbers(path: Path) -> list[str | int]:
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem)]
 
 
 def _examine(run: Run, path: Path) -> tuple[Card, str]:

@@ -10,10 +10,10 @@ import numpy as np
 from soups.checkpoints.average import check_cards
 from soups.checkpoints.checkpoint import SUFFIX, Card, read_card, read_layout
 from soups.checkpoints.compatibility import check_duplicates, check_layouts
-from soups.core.errors import DataError
 from soups.core.metrics import METRICS
 from soups.core.scores import predictions
 from soups.files.atomic import fingerprint
+from soups.files.file_hashes import check_hash
 from soups.pipeline.run.model_files import is_mapped, read_model
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
@@ -116,13 +116,7 @@ def _start(context: RunContext, path: Path | None) -> Ingredient | None:
 def _reader(context: RunContext, path: Path, sha256: str) -> Callable[[], Any]:
     def read() -> Any:
         # The hash is cached by size and times of the file, so that computing it again is free.
-        if (found := context.run.sha256(path)) != sha256:
-            raise DataError(
-                f"{path}: changed since it was logged",
-                expected=f"SHA-256 {sha256}",
-                found=found,
-                next_step="restore the file, or remove it and make it again",
-            )
+        check_hash(path, sha256, context.run.sha256(path))
         return read_model(context.run, path)
 
     return read

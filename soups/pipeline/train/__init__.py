@@ -1,1 +1,1 @@
-"""Fine-tunes of a run."""
+"""Training the fine-tunes of a run, their logs and their costs."""

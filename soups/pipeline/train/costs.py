@@ -1,4 +1,4 @@
-"""What a network of a run costs: size, arithmetic, time and memory of training, measured once and kept."""
+"""Costs of training a network of a run: size, arithmetic, time and memory, measured once and logged."""
 
 import os
 import platform
@@ -12,60 +12,54 @@ from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.files.atomic import append_record, fingerprint, read_records
 from soups.pipeline.run.images import evaluation_set, training_set
-from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.run.run import Run
 from soups.pipeline.train.plan import Task
 from soups.runtime.devices import peak_memory
 from soups.runtime.workers import WorkerPool, wait_for_result
 
 _STEPS, _ROUNDS = 2, 3
-"""Steps of training in each round; the first round warms up and does not count."""
+"""Training steps per round, and rounds; the first round warms up and is not counted."""
 _COSTS = ("parameters", "trainable", "multiply_adds", "seconds_per_epoch", "peak_memory")
 _WITHOUT_EFFECT = {"epochs", "lp_epochs", "random_seed", "lr", "wd", "warmup", "patience", "validate_every", "hparams"}
-"""Settings of training that change neither time nor memory of a step."""
+"""Training settings that change neither time nor memory of a step."""
 
 
 def measure_costs(task: Task) -> dict[str, Any]:
-    """Size and costs of what a fine-tune trains.
+    """Returns size and costs of training a fine-tune's network.
 
-    What was measured is kept in the run's `logs/costs.jsonl` for each way of training, device, precision, number of
+    Measurements are logged in the run's `logs/costs.jsonl` per training settings, device, precision, number of
     threads and machine; delete the file to measure again.
 
     Args:
-        task: a fine-tune of the run; its run has a start.
+        task: a fine-tune of a run that has a start.
 
     Returns:
-        `parameters`, `trainable`, `multiply_adds` (of one image), `seconds_per_epoch`, `peak_memory` (bytes, or None
-        where the system does not tell).
+        `parameters`, `trainable`, `multiply_adds` (of one image), `seconds_per_epoch`, `peak_memory` (bytes, or
+        None if the system does not report it).
 
     Raises:
-        UserError, or whatever the network raises when it is trained.
+        UserError, or any error of the network while it is trained.
     """
-    run = _run_of(task)
-    log, conditions = run.folder / "logs" / "costs.jsonl", _conditions(task, run)
+    run = task.open_run()
+    log, conditions = run.folder / "logs" / "costs.jsonl", _measurement_conditions(task, run)
     for line in reversed(read_records(log)):
         if line.get("conditions") == conditions:
             return {key: line[key] for key in _COSTS}
-    # A process of its own: what this one has loaded or trained before is not in its memory.
-    with WorkerPool(1) as crew:
-        found = wait_for_result(crew.submit(_measure, task), "give a smaller --batch-size")
+    # A new process, whose memory does not include earlier work of this one.
+    with WorkerPool(1) as workers:
+        found = wait_for_result(workers.submit(_measure_training, task), "use a smaller --batch-size")
     if isinstance(found, Exception):
         raise found
     append_record(log, {"conditions": conditions, **found})
     return {key: found[key] for key in _COSTS}
 
 
-def _run_of(task: Task) -> Run:
-    run = existing_run(task.settings.run, task.run_name)
-    assert run is not None
-    return run
-
-
-def _conditions(task: Task, run: Run) -> dict[str, Any]:
+def _measurement_conditions(task: Task, run: Run) -> dict[str, Any]:
     return {
         "start": run.sha256(run.start),
         "training": fingerprint(task.training.model_dump(mode="json", exclude=_WITHOUT_EFFECT)),
         "images": len(set_rows(run.samples, "train")),
-        "device": task.runtime.wanted_device,  # As asked for: finding out what `auto` means would load torch each time.
+        "device": task.runtime.wanted_device,  # The requested name: resolving `auto` would load torch each time.
         "precision": task.runtime.precision,
         "threads": task.runtime.threads,
         "workers": task.runtime.workers,
@@ -73,25 +67,25 @@ def _conditions(task: Task, run: Run) -> dict[str, Any]:
     }
 
 
-def _measure(task: Task) -> dict[str, Any]:
-    """Train a few steps as the fine-tune would, and tell what that took; runs in a process of its own."""
+def _measure_training(task: Task) -> dict[str, Any]:
+    """Train a few steps as the fine-tune would and measure them; runs in its own process."""
     from soups.models.flops import multiply_adds
     from soups.models.load import load_classifier
     from soups.training.finetune import Finetune
 
-    run = _run_of(task)
+    run = task.open_run()
     classifier, card = load_classifier(run.start, classes=run.space.names)
     preprocessing = augmented_preprocessing(card.preprocessing, task.training.augmentation)
     found: dict[str, Any] = {"parameters": sum(each.numel() for each in classifier.parameters())}
     found["multiply_adds"] = multiply_adds(classifier, preprocessing.size)
     whole = training_set(run, task.training, preprocessing, task.settings.cache)
     few = min(len(whole.rows), _STEPS * task.training.batch_size)
-    spread = np.linspace(0, len(whole.rows) - 1, few).astype(np.int64)  # The first rows are of one class.
+    evenly_spaced = np.linspace(0, len(whole.rows) - 1, few).astype(np.int64)  # The first rows are all of one class.
     rows = set_rows(run.samples, "val").iloc[: task.training.batch_size]
     speeds: list[float] = []
     Finetune(
         classifier=classifier,
-        training=replace(whole, rows=whole.rows[spread], chances=None),
+        training=replace(whole, rows=whole.rows[evenly_spaced], chances=None),
         validation=evaluation_set("val", rows, run, preprocessing, task.settings.cache),
         settings=task.training.model_copy(
             update={"epochs": _ROUNDS, "lp_epochs": 0, "patience": None, "validate_every": 0}
@@ -99,7 +93,7 @@ def _measure(task: Task) -> dict[str, Any]:
         index=task.index,
         preprocessing=preprocessing,
         metric=task.settings.evaluation.metric,
-        runtime=task.runtime.model_copy(update={"wanted_jobs": 2}),  # Without a bar of its own.
+        runtime=task.runtime.model_copy(update={"wanted_jobs": 2}),  # More than one job disables the progress bar.
         eval_batch_size=task.training.batch_size,
         on_epoch=lambda line: speeds.append(line["images_per_second"]),
     ).run()

@@ -1,4 +1,4 @@
-"""One model after the other, each trained by all processes that `accelerate launch` started."""
+"""Trains models one after the other, each with all processes that `accelerate launch` started."""
 
 import logging
 import os
@@ -15,23 +15,23 @@ from soups.runtime.workers import call_catching
 
 logger = logging.getLogger(__name__)
 
-Planned = Callable[[cli.ParsedSettings[FinetuneSettings]], list[Task]]
+PlanTasks = Callable[[cli.ParsedSettings[FinetuneSettings]], list[Task]]
 
 
-def train_in_group(planned: Planned, given: cli.ParsedSettings[FinetuneSettings], group: ProcessGroup) -> None:
-    """Train what is asked for; the first process finds out what that is, and speaks.
+def train_in_group(plan_tasks: PlanTasks, given: cli.ParsedSettings[FinetuneSettings], group: ProcessGroup) -> None:
+    """Train the plan_tasks models; rank 0 plans and logs.
 
     Args:
-        planned: what is to be trained.
+        plan_tasks: returns the fine-tunes to train.
         given: the command's settings.
-        group: of more than one process.
+        group: a group of more than one process.
 
     Raises:
-        UserError: one model failed; those before it are kept.
+        UserError: one model failed; the models before it are finished.
     """
     if not group.leads:
         logging.getLogger("soups").setLevel(logging.WARNING)
-    tasks = group.broadcast(call_catching(_checked(planned, group), given) if group.leads else None)
+    tasks = group.broadcast(call_catching(_with_checks(plan_tasks, group), given) if group.leads else None)
     if isinstance(tasks, Exception):
         if group.leads:
             raise tasks
@@ -44,27 +44,27 @@ def train_in_group(planned: Planned, given: cli.ParsedSettings[FinetuneSettings]
             continue
         try:
             train_as_follower(own, group)
-        except TrainingDiverged as error:  # So it did in all processes, and the first one tells.
+        except TrainingDiverged as error:  # The loss diverged in all processes, and rank 0 reports it.
             raise SystemExit(error.exit_code) from None
 
 
-def _checked(planned: Planned, group: ProcessGroup) -> Planned:
+def _with_checks(plan_tasks: PlanTasks, group: ProcessGroup) -> PlanTasks:
     def plan(given: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
         settings = given.settings
-        for flag, wanted in (
+        for flag, is_set in (
             ("--jobs", settings.runtime.jobs != 1),
             ("--launcher", settings.launch.launcher != "local"),
         ):
-            if wanted:
+            if is_set:
                 raise UsageError(
                     f"{flag} under accelerate launch: its {group.size} processes train each model together",
                     next_step=f"leave {flag} out, or call python finetune.py for one model on each device",
                 )
-        tasks = planned(given)
-        asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-        for precision in {task.runtime.precision for task in tasks} - {asked.replace("no", "fp32")}:
-            if asked != "no":
-                logger.warning("accelerate's --mixed_precision %s: the run's precision is %s", asked, precision)
+        tasks = plan_tasks(given)
+        requested = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        for precision in {task.runtime.precision for task in tasks} - {requested.replace("no", "fp32")}:
+            if requested != "no":
+                logger.warning("accelerate's --mixed_precision %s: the run's precision is %s", requested, precision)
         return tasks
 
     return plan

@@ -1,4 +1,4 @@
-"""Worker processes that load their libraries while a new run is made."""
+"""Worker processes that import their libraries while a new run is being created."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,20 +11,20 @@ from soups.runtime.workers import WorkerPool
 
 @contextmanager
 def early_workers(settings: FinetuneSettings) -> Iterator[WorkerPool | None]:
-    """Workers for the block, where they will surely be needed: several models are asked for, of a run that is new."""
-    jobs, wanted = settings.runtime.jobs, len(parse_indices(settings.i)) if settings.i is not None else 1
-    needed = isinstance(jobs, int) and min(jobs, wanted) > 1 and settings.launch.launcher == "local"
+    """Yields a pool of workers if they are certainly needed: several models of a new run; else None."""
+    jobs, count = settings.runtime.jobs, len(parse_indices(settings.i)) if settings.i is not None else 1
+    needed = isinstance(jobs, int) and min(jobs, count) > 1 and settings.launch.launcher == "local"
     if not needed or not is_new(settings):
         yield None
         return
-    with WorkerPool(min(int(jobs), wanted)) as crew:
-        for _ in range(crew.number):
-            crew.submit(_load_libraries, settings.model.model)
-        yield crew
+    with WorkerPool(min(int(jobs), count)) as workers:
+        for _ in range(workers.number):
+            workers.submit(_load_libraries, settings.model.model)
+        yield workers
 
 
 def _load_libraries(model: str) -> None:
-    """What takes seconds before a first step."""
+    """Import the libraries that take seconds to load before a first step."""
     import accelerate  # noqa: F401
     import timm  # noqa: F401
 

@@ -1,28 +1,27 @@
-"""The log of a fine-tune's epochs: its lines, for machines and for people."""
+"""The log of a fine-tune's epochs: its lines as JSON and as text."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from soups.files.atomic import append_record, fingerprint, read_records
-from soups.pipeline.run.run import existing_run
 from soups.pipeline.train.plan import Task, training_record
 from soups.report.figures.learning_curves import last_training
 from soups.training.settings import TrainingSettings
 
-_LINES_TOLD = 3
-"""Of the log of a fine-tune that failed."""
+_TAIL_LINES = 3
+"""Log lines shown for a failed fine-tune."""
 
 
 class EpochLog:
-    """The log of a fine-tune's epochs. One that is trained again, after a crash, is not told again if it went alike."""
+    """The log of a fine-tune's epochs. Skips epochs that are already logged with equal values."""
 
     def __init__(self, path: Path, settings: str) -> None:
         self._path, self._settings = path, settings
         self._lines = [line for line in read_records(path) if line.get("settings") == settings]
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write an epoch's line, unless it is there."""
+        """Write an epoch's line unless it is logged already."""
         line = {"settings": self._settings, **record}
         if any(_without_speed(other) == _without_speed(line) for other in last_training(self._lines)):
             return
@@ -35,21 +34,20 @@ def _without_speed(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tail_of_log(task: Task) -> str:
-    """The end of a fine-tune's log, for the message that tells why it failed."""
-    run = existing_run(task.settings.run, task.run_name)
-    assert run is not None
+    """Returns the last lines of a failed fine-tune's log, for the error message."""
+    run = task.open_run()
     log = run.training_log(task.index)
     key = fingerprint(training_record(run, task.settings, task.training, task.index, task.runtime))
-    lines = [line for line in read_records(log) if line.get("settings") == key][-_LINES_TOLD:]
+    lines = [line for line in read_records(log) if line.get("settings") == key][-_TAIL_LINES:]
     if not lines:
         return ""
     name, metric = f"{task.run_name}{task.index}", task.settings.evaluation.metric
-    told = "".join(f"\n      {format_epoch(name, line, task.training, metric)}" for line in lines)
-    return f"\n    the last lines of {log}:{told}"
+    tail = "".join(f"\n      {format_epoch(name, line, task.training, metric)}" for line in lines)
+    return f"\n    the last lines of {log}:{tail}"
 
 
 def format_epoch(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:
-    """An epoch in words."""
+    """Returns an epoch's line as text."""
     epochs = training.epochs + training.lp_epochs
     text = f"{name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"
     if "val" in line:

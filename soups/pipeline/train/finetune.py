@@ -1,10 +1,9 @@
-"""What `finetune.py` does: the run and its common start, then each fine-tune that is not finished."""
+"""The command `finetune`: creates the run and its common start, then trains each unfinished fine-tune."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from soups.cli import flags as cli
 from soups.core.errors import AlreadyInProgress, EnvironmentFailure, PartialFailure, UserError, unknown_name
@@ -25,30 +24,27 @@ from soups.runtime.process_group import join_group
 from soups.runtime.workers import WorkerPool
 from soups.training.optimizers import require_optimizer
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger(__name__)
 
 
 def finetune(given: cli.ParsedSettings[FinetuneSettings]) -> None:
-    """Train the models that the settings ask for, as far as they are not finished.
+    """Train the requested models that are not finished.
 
     Raises:
-        UsageError: settings that make no sense or differ from what the run recorded.
-        DataError: images or labels that are not what they should be.
-        PartialFailure: some of several models failed; the others are kept.
+        UsageError: invalid settings, or settings that differ from the recorded ones.
+        DataError: invalid images or labels.
+        PartialFailure: some of several models failed; the others are finished.
     """
     with join_group(given.settings.runtime.device) as group:
         if group.size == 1:
-            with early_workers(given.settings) as crew:
-                train_all(_planned(given), given.settings.launch, crew)
+            with early_workers(given.settings) as workers:
+                train_all(_plan_tasks(given), given.settings.launch, workers)
         else:
-            train_in_group(_planned, given, group)
+            train_in_group(_plan_tasks, given, group)
 
 
-def _planned(given: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
-    """The fine-tunes that are to be trained, in a run that is there."""
+def _plan_tasks(given: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
+    """Create the run if it is new; returns the fine-tunes to train."""
     indices = parse_indices(given.settings.i) if given.settings.i is not None else None
     run, settings, runtime = open_for_training(given.settings, given.names)
     tasks = plan(run, settings, runtime, indices)
@@ -60,15 +56,15 @@ def _planned(given: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
 
 
 def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tuple[Run, FinetuneSettings, Runtime]:
-    """The run to train in with its common start, made where they are missing, and the settings as the run has them.
+    """Returns run, settings with the run's values, and runtime; creates the run and its start if missing.
 
     Args:
-        settings: of the command.
+        settings: settings of the command.
         given: names of the settings that the user gave.
 
     Raises:
-        UsageError: settings that make no sense or differ from what the run recorded.
-        DataError: images or labels that are not what they should be.
+        UsageError: invalid settings, or settings that differ from the recorded ones.
+        DataError: invalid images or labels.
     """
     if settings.deterministic:
         prefer_determinism()
@@ -88,7 +84,7 @@ def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tupl
 
 
 def _check_freeze(run: Run, count: int) -> None:
-    """Raise before anything is trained where the network has fewer stages than are to be frozen."""
+    """Raise an error before training if the network has fewer stages than `count`."""
     from soups.models.build import build_without_storage
     from soups.models.stages import check_stages
 
@@ -98,46 +94,47 @@ def _check_freeze(run: Run, count: int) -> None:
     )
 
 
-def train_all(tasks: Sequence[Task], launch: LaunchSettings, crew: WorkerPool | None = None) -> None:
-    """Train what is asked for, several side by side.
+def train_all(tasks: Sequence[Task], launch: LaunchSettings, workers: WorkerPool | None = None) -> None:
+    """Train several fine-tunes in parallel.
 
     Args:
-        tasks: of one runtime.
-        launch: where.
-        crew: processes that are there already.
+        tasks: fine-tunes with one runtime.
+        launch: settings of the launcher.
+        workers: a pool of processes that already exists; None: the launcher starts its own.
 
     Raises:
-        PartialFailure: some of several failed; the others are kept.
+        PartialFailure: some of several failed; the others are finished.
     """
     failures, errors = list[str](), list[Exception]()
     if not tasks:
         return
-    launcher = make_launcher(launch, tasks[0].runtime) if crew is None else Local(crew.number, crew)
-    for task, result in _trained(tasks, launch, launcher):
+    launcher = make_launcher(launch, tasks[0].runtime) if workers is None else Local(workers.number, workers)
+    for task, result in _run_tasks(tasks, launch, launcher):
         name = f"{task.run_name}{task.index}"
         if isinstance(result, Exception):
-            told = str(result)
+            reason = str(result)
             if not isinstance(result, UserError):
                 logger.error("%s failed", name, exc_info=result)
-                told = f"{type(result).__name__}: {result}"
+                reason = f"{type(result).__name__}: {result}"
             errors.append(result)
-            failures.append(f"{name}: {told}{tail_of_log(task)}")
+            failures.append(f"{name}: {reason}{tail_of_log(task)}")
     if len(failures) == len(tasks) == 1:
         raise errors[0]
     if failures:
-        # Where none could be made and the machine is why, such as a full disk, that is what the exit code says.
-        machine = len(failures) == len(tasks) and all(isinstance(error, EnvironmentFailure) for error in errors)
-        kept = "" if len(failures) == len(tasks) else "; the others are kept"
-        raise (EnvironmentFailure if machine else PartialFailure)(
-            f"{len(failures)} of {len(tasks)} fine-tunes failed{kept}\n  " + "\n  ".join(failures),
-            next_step="mend the cause and run the same command again: it trains only what is missing",
+        # If all failed because of the machine, such as a full disk, the exit code says so.
+        is_environment = len(failures) == len(tasks) and all(isinstance(error, EnvironmentFailure) for error in errors)
+        others = "" if len(failures) == len(tasks) else "; the others are kept"
+        raise (EnvironmentFailure if is_environment else PartialFailure)(
+            f"{len(failures)} of {len(tasks)} fine-tunes failed{others}\n  " + "\n  ".join(failures),
+            next_step="remove the cause and run the same command again: finished models are not trained again",
         )
 
 
-def _trained(
+def _run_tasks(
     tasks: Sequence[Task], launch: LaunchSettings, launcher: Launcher
 ) -> Iterator[tuple[Task, Path | Exception]]:
-    """Each fine-tune with its path or what went wrong; what another process is at is left to it until the end."""
+    """Yields each fine-tune with its path or error; fine-tunes that another process is training are waited for at the
+    end."""
     later: list[Task] = []
 
     def results(some: Sequence[Task]) -> Iterator[tuple[Task, Path | Exception]]:

@@ -1,4 +1,4 @@
-"""The learning curves of a run, drawn from the logs of its fine-tunes."""
+"""Draws the learning curves of a run from the logs of its fine-tunes."""
 
 import logging
 from pathlib import Path
@@ -14,47 +14,49 @@ logger = logging.getLogger(__name__)
 
 
 def draw_learning_curves(run: Run, metric: str, *, each: bool) -> bool:
-    """Draw the pool into the run's figures, and each fine-tune; prints the paths.
+    """Draw the pool's curves, and each fine-tune's, into the run's figures; prints the paths.
 
     Args:
-        run: whose fine-tunes.
-        metric: by which the pool's best is told.
-        each: draw a picture of each fine-tune as well, by the run's own metric, where it is not there yet.
+        run: the run of the fine-tunes.
+        metric: metric that decides the pool's best model.
+        each: draw each fine-tune as well, by the run's own metric, unless its figure is up to date.
 
     Returns:
-        Whether any fine-tune has a log to be drawn.
+        Whether any fine-tune has a log to draw.
     """
-    courses = {path: course for path, card in run.finetunes().items() if (course := _course(run, card)) is not None}
+    courses = {
+        path: course for path, card in run.finetunes().items() if (course := _read_course(run, card)) is not None
+    }
     if not courses:
         return False
     folder, pool = run.folder / "figures" / "learning_curves", run.folder / "figures" / "learning_curves.png"
     if each:
         for path, course in track(courses.items(), "learning curves", len(courses)):
             picture = folder / f"{course.name}.png"
-            if not _is_newer(picture, path, _log(run, course.name)):
+            if not _is_up_to_date(picture, path, _training_log(run, course.name)):
                 draw_course(course, picture, metric=run.recorded.metric)
         print(folder)
-    told = "1 fine-tune" if len(courses) == 1 else f"{len(courses)} fine-tunes"
-    draw_pool(list(courses.values()), pool, metric=metric, title=f"{run.name}: {told}")
+    count = "1 fine-tune" if len(courses) == 1 else f"{len(courses)} fine-tunes"
+    draw_pool(list(courses.values()), pool, metric=metric, title=f"{run.name}: {count}")
     print(pool)
     return True
 
 
-def _is_newer(picture: Path, *sources: Path) -> bool:
+def _is_up_to_date(picture: Path, *sources: Path) -> bool:
     return picture.exists() and picture.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in sources)
 
 
-def _log(run: Run, name: str) -> Path:
+def _training_log(run: Run, name: str) -> Path:
     return run.folder / "logs" / "training" / f"{name}.jsonl"
 
 
-def _course(run: Run, card: Card) -> Course | None:
-    """How a fine-tune went, or None, with a notice, where its log does not tell."""
+def _read_course(run: Run, card: Card) -> Course | None:
+    """Returns the course of a fine-tune; None, with a warning, if it is not logged."""
     if "index" not in card.training:
         return None
     name, training = f"{run.name}{card.training['index']}", requested_settings(card)
     settings = fingerprint(training)
-    lines = read_records(_log(run, name))
+    lines = read_records(_training_log(run, name))
     watched = training.get("metric") if training.get("patience") else None
     own = [line for line in lines if line.get("settings") == settings]
     course = course_of(own, name, watched=watched, loss_name=training.get("loss_fn", "CrossEntropyLoss"))

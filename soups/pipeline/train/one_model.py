@@ -13,7 +13,7 @@ from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.files.atomic import fingerprint, hold_lock
 from soups.pipeline.run.images import evaluation_set, training_set
-from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.run.run import Run
 from soups.pipeline.train.epoch_log import EpochLog, format_epoch
 from soups.pipeline.train.plan import Task, requested_settings, training_record
 from soups.runtime.devices import Runtime
@@ -23,7 +23,7 @@ from soups.training.search_space import start_file
 from soups.training.state import StateFile
 
 if TYPE_CHECKING:
-    from soups.training.finetune import Finetune, Outcome
+    from soups.training.finetune import Finetune, FinetuneResult
 
 logger = logging.getLogger(__name__)
 
@@ -31,50 +31,48 @@ OnEpoch = Callable[[dict[str, Any]], None]
 
 
 def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = ALONE) -> Path:
-    """Fine-tune one model and write it; runs in a process of its own, on its own device, where there are several jobs.
+    """Fine-tune one model and write it; runs in its own process and on its own device if there are several jobs.
 
     Args:
-        task: what to train.
-        watch: called with each line of the model's log, once it is there; what it raises ends the training.
-        group: processes that train it together, of which this is the first; the others `train_as_follower`.
+        task: the fine-tune.
+        watch: called with each line of the model's log after it is written; an exception from it ends the training.
+        group: processes that train it together; this process is rank 0, the others call `train_as_follower`.
 
     Returns:
         The checkpoint's path.
     """
     task = replace(task, runtime=task.runtime.of_worker(worker_number()))
     settings = task.settings
-    run = existing_run(settings.run, task.run_name)
-    assert run is not None
+    run = task.open_run()
     name = f"{run.name}{task.index}"
     path = run.models / f"{name}_epochs{task.training.epochs}{SUFFIX}"
     with hold_lock(run.models, name, wait=task.waits):
-        wanted = training_record(run, settings, task.training, task.index, task.runtime)
-        if path != task.replaces and path.exists() and _same_training(path, wanted):
-            logger.info("%s: finished meanwhile by another process", path)
+        record = training_record(run, settings, task.training, task.index, task.runtime)
+        if path != task.replaces and path.exists() and _has_training(path, record):
+            logger.info("%s: finished by another process in the meantime", path)
             group.broadcast(False)
             return path
         group.broadcast(True)
-        _train(task, run, path, wanted, watch, group)
+        _train_and_write(task, run, path, record, watch, group)
         if task.replaces is not None and task.replaces != path:
             task.replaces.unlink(missing_ok=True)
     return path
 
 
-def _same_training(path: Path, wanted: dict[str, Any]) -> bool:
+def _has_training(path: Path, record: dict[str, Any]) -> bool:
     card = read_card(path)
-    return card is not None and requested_settings(card) == wanted
+    return card is not None and requested_settings(card) == record
 
 
 def train_as_follower(task: Task, group: ProcessGroup) -> None:
-    """Take part in a fine-tune that the first process of the group trains; ends when it is trained or finished."""
+    """Take part in a fine-tune of rank 0; returns when it is trained or already finished."""
     if group.broadcast(None):
-        run = existing_run(task.settings.run, task.run_name)
-        assert run is not None
-        wanted = training_record(run, task.settings, task.training, task.index, task.runtime)
-        _prepared(task, run, wanted, group, lambda line: None).finetune.run()
+        run = task.open_run()
+        record = training_record(run, task.settings, task.training, task.index, task.runtime)
+        _prepare(task, run, record, group, lambda line: None).finetune.run()
 
 
-def _train(
+def _train_and_write(
     task: Task, run: Run, path: Path, record: dict[str, Any], watch: OnEpoch | None, group: ProcessGroup
 ) -> None:
     from soups.pipeline.train.trackers import open_tracker
@@ -91,51 +89,51 @@ def _train(
             watch(line)
 
     with closing(tracker):
-        prepared = _prepared(task, run, record, group, on_epoch)
-        outcome = prepared.finetune.run()
+        prepared = _prepare(task, run, record, group, on_epoch)
+        result = prepared.finetune.run()
     card = prepared.start.model_copy(
         update={
             "kind": "fine-tune",
             "preprocessing": prepared.finetune.preprocessing,
-            "training": {**record, **_how_it_went(task.runtime, outcome, group)},
-            "start": run.sha256(prepared.beginning),
-            "scores": {"val": outcome.scores},
+            "training": {**record, **_course_fields(task.runtime, result, group)},
+            "start": run.sha256(prepared.initial_weights),
+            "scores": {"val": result.scores},
         }
     )
-    with defer_interruption() as interruption:  # It is quicker to finish now.
-        write_checkpoint(path, outcome.state, card)
-        run.state_path(task.index).unlink(missing_ok=True)  # The way to it is not needed any more.
+    with defer_interruption() as interruption:  # Finishing now is quicker than resuming.
+        write_checkpoint(path, result.state, card)
+        run.state_path(task.index).unlink(missing_ok=True)  # The finished model makes it useless.
         logger.info("%s: written", path)
         if interruption.number is not None:
             raise interruption.exception()
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A fine-tune that can begin."""
+class _PreparedFinetune:
+    """A fine-tune that is ready to run."""
 
     finetune: "Finetune"
     start: Card
-    """Of the run's start."""
-    beginning: Path
-    """The weights that this one begins with."""
+    """Card of the run's start."""
+    initial_weights: Path
+    """Checkpoint of the initial weights."""
 
 
-def _prepared(task: Task, run: Run, record: dict[str, Any], group: ProcessGroup, on_epoch: OnEpoch) -> _Prepared:
+def _prepare(task: Task, run: Run, record: dict[str, Any], group: ProcessGroup, on_epoch: OnEpoch) -> _PreparedFinetune:
     from soups.models.load import load_classifier
     from soups.training.finetune import Finetune
 
-    settings, beginning = task.settings, run.start
+    settings, initial_weights = task.settings, run.start
     classifier, start = load_classifier(run.start, classes=run.space.names)
     if task.training.start_from is not None:
-        beginning = _own_start(Path(task.training.start_from), task.index)
+        initial_weights = _find_own_start(Path(task.training.start_from), task.index)
         classifier, _ = load_classifier(
-            beginning, architecture=start.architecture, classes=run.space.names, preprocessing=start.preprocessing
+            initial_weights, architecture=start.architecture, classes=run.space.names, preprocessing=start.preprocessing
         )
     preprocessing = augmented_preprocessing(start.preprocessing, task.training.augmentation)
     depends_on = [
         fingerprint(record),
-        run.sha256(beginning),
+        run.sha256(initial_weights),
         *run.fingerprints,
         *(["sharded"] if group.sharded else []),
     ]
@@ -150,25 +148,25 @@ def _prepared(task: Task, run: Run, record: dict[str, Any], group: ProcessGroup,
         runtime=task.runtime,
         eval_batch_size=settings.evaluation.eval_batch_size,
         on_epoch=on_epoch,
-        file=StateFile(run.state_path(task.index), fingerprint(depends_on), settings.save_minutes),
+        state_file=StateFile(run.state_path(task.index), fingerprint(depends_on), settings.save_minutes),
         group=group,
     )
-    return _Prepared(finetune, start, beginning)
+    return _PreparedFinetune(finetune, start, initial_weights)
 
 
-def _how_it_went(runtime: Runtime, outcome: "Outcome", group: ProcessGroup) -> dict[str, Any]:
-    """What a card tells of a training beside what was asked for."""
-    told: dict[str, Any] = {"device": runtime.device.split(":")[0]}
-    if runtime.deterministic and told["device"] != "cpu":
-        told["deterministic"] = True
-    if outcome.part is not None:
-        told["micro_batch_size"] = outcome.part
+def _course_fields(runtime: Runtime, result: "FinetuneResult", group: ProcessGroup) -> dict[str, Any]:
+    """Returns the card fields of a training that describe its course, not its settings."""
+    fields: dict[str, Any] = {"device": runtime.device.split(":")[0]}
+    if runtime.deterministic and fields["device"] != "cpu":
+        fields["deterministic"] = True
+    if result.micro_batch_size is not None:
+        fields["micro_batch_size"] = result.micro_batch_size
     if group.size > 1:
-        told["processes"] = group.size
+        fields["processes"] = group.size
     if group.sharded:
-        told["sharded"] = True
-    return told
+        fields["sharded"] = True
+    return fields
 
 
-def _own_start(place: Path, index: int) -> Path:
-    return place if place.is_file() else start_file(place, index)
+def _find_own_start(location: Path, index: int) -> Path:
+    return location if location.is_file() else start_file(location, index)

@@ -1,4 +1,4 @@
-"""What is to be trained: which fine-tunes are asked for, and which of them are finished."""
+"""Plans the fine-tunes to train: requested and not finished."""
 
 import logging
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import UsageError
-from soups.pipeline.run.run import Run
+from soups.pipeline.run.run import Run, require_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.runtime.devices import Runtime
 from soups.training.hyperparameters import hyperparameters
@@ -17,11 +17,11 @@ from soups.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
-# They decide which settings a model gets or what is logged on the way, not what becomes of it.
-# `old_aug` is written in full by then.
+# These settings decide which hyperparameters a model gets or what is logged, not its weights. `old_aug` is already
+# written in full.
 _WITHOUT_EFFECT = {"hparams", "validate_every", "old_aug"}
-# Where and how it came to be is told in a card, but a pool may be trained on one machine and looked at on another.
-_ONLY_TOLD = {"device", "deterministic", "micro_batch_size", "processes", "sharded"}
+# A card records where and how a model was trained, but a pool may be trained on one machine and used on another.
+_DESCRIPTIVE_FIELDS = {"device", "deterministic", "micro_batch_size", "processes", "sharded"}
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,26 @@ class Task:
     runtime: Runtime
     replaces: Path | None = None
     waits: bool = True
-    """For another process that trains the same; else that is an error."""
+    """Whether to wait for another process that trains the same fine-tune; else that is an error."""
+
+    def open_run(self) -> Run:
+        """Returns the run of this fine-tune.
+
+        Raises:
+            UsageError: the run does not exist.
+        """
+        return require_run(self.settings.run, self.run_name)
 
 
 def parse_indices(text: str, flag: str = "--i") -> list[int]:
-    """The indices that `3`, `0-11` or `0,4,7` (or a mixture) mean, each once, in order.
+    """Returns the indices in `3`, `0-11`, `0,4,7` or a mixture, each once, in order.
 
     Args:
-        text: as the user gave it.
-        flag: by which, for messages.
+        text: the flag's value.
+        flag: name of the flag, for messages.
 
     Raises:
-        UsageError: the text means nothing.
+        UsageError: the text is not a list of indices.
     """
     indices: dict[int, None] = {}
     for part in text.split(","):
@@ -59,14 +67,14 @@ def parse_indices(text: str, flag: str = "--i") -> list[int]:
 
 
 def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[int] | None) -> list[Task]:
-    """The fine-tunes that are asked for and not finished.
+    """Returns the requested fine-tunes that are not finished.
 
     Raises:
-        UsageError: an index that was asked for is there with other settings.
+        UsageError: a requested index exists with other settings.
     """
     finished = {card.training["index"]: (path, card) for path, card in run.finetunes().items()}
     if indices is None:
-        indices = [_index_for(run, settings, runtime, finished)]
+        indices = [_find_index(run, settings, runtime, finished)]
     tasks = []
     for index in indices:
         training = hyperparameters(settings.training, settings.ranges, index)
@@ -79,22 +87,22 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
             differences = _differences(card, run, settings, training, index, runtime)
             if not differences:
                 logger.info("%s: finished already", path)
-                run.state_path(index).unlink(missing_ok=True)  # Killed when the model was just written.
+                run.state_path(index).unlink(missing_ok=True)  # The process was killed just after it wrote the model.
                 continue
             if not settings.overwrite:
                 raise UsageError(
                     f"{path}: was trained with other settings",
                     expected=", ".join(f"{key}={found!r}" for key, (found, _) in differences.items()),
-                    found=", ".join(f"{key}={wanted!r}" for key, (_, wanted) in differences.items()),
-                    next_step="choose another --i, leave --i out for the next free one, or give --overwrite",
+                    found=", ".join(f"{key}={requested!r}" for key, (_, requested) in differences.items()),
+                    next_step="choose another --i, leave --i out for the next free one, or add --overwrite",
                 )
             replaces = path
         tasks.append(Task(index, training, settings, run.name, runtime, replaces))
     return tasks
 
 
-def _index_for(run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]) -> int:
-    """The index that has these settings already, else the next free one."""
+def _find_index(run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]) -> int:
+    """Returns the index that already has these settings, else the next free one."""
     for index, (_, card) in finished.items():
         training = hyperparameters(settings.training, settings.ranges, index)
         if training is not None and not _differences(card, run, settings, training, index, runtime):
@@ -105,30 +113,30 @@ def _index_for(run: Run, settings: FinetuneSettings, runtime: Runtime, finished:
 def training_record(
     run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, Any]:
-    """What a fine-tune's card says of its training: everything that its weights depend on."""
-    watched = training.patience is not None or training.scheduler == PLATEAU
+    """Returns a card's `training` fields: every setting that the weights depend on."""
+    uses_metric = training.patience is not None or training.scheduler == PLATEAU
     return {
         "index": index,
         **training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "cache_size": settings.cache.cache_size,
-        "metric": settings.evaluation.metric if watched else None,
+        "metric": settings.evaluation.metric if uses_metric else None,
         "precision": runtime.precision,
         "threads": runtime.threads,
     }
 
 
 def requested_settings(card: Card) -> dict[str, Any]:
-    """What a card says of its training, without what only tells where and how it came to be."""
-    return {key: value for key, value in card.training.items() if key not in _ONLY_TOLD}
+    """Returns a card's `training` fields without those that describe where and how the model was trained."""
+    return {key: value for key, value in card.training.items() if key not in _DESCRIPTIVE_FIELDS}
 
 
 def _differences(
     card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
 ) -> dict[str, tuple[Any, Any]]:
-    # A card that does not tell a setting was trained as its default does.
+    # A setting that a card lacks had its default value.
     fields = TrainingSettings.model_fields.items()
     defaults = {name: field.default for name, field in fields if name not in _WITHOUT_EFFECT}
-    wanted = {**defaults, **training_record(run, settings, training, index, runtime)}
+    requested = {**defaults, **training_record(run, settings, training, index, runtime)}
     found = {**defaults, **card.training}
-    keys = sorted((wanted.keys() | found.keys()) - _ONLY_TOLD)
-    return {key: (found.get(key), wanted.get(key)) for key in keys if found.get(key) != wanted.get(key)}
+    keys = sorted((requested.keys() | found.keys()) - _DESCRIPTIVE_FIELDS)
+    return {key: (found.get(key), requested.get(key)) for key in keys if found.get(key) != requested.get(key)}

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from soups.pipeline.run.run import Run, existing_run
 from soups.pipeline.score.transfer import Files, RemoteResult, collect_new_files, pack_run, store_files, unpack_run
 from soups.pipeline.settings.commands import RunSettings
 from soups.pipeline.train.plan import Task
@@ -19,14 +18,14 @@ def train_remotely(
     """Train on other machines and write the files of each fine-tune here as it finishes.
 
     Args:
-        launcher: the machines.
+        launcher: launcher for the machines.
         train: trains one task and returns the checkpoint's path; importable by name.
         tasks: the fine-tunes.
 
     Raises:
         UsageError: the images are not named by an absolute path.
     """
-    runs = {task.run_name: _run_of(task) for task in tasks}
+    runs = {task.run_name: task.open_run() for task in tasks}
     packed = {name: pack_run(run) for name, run in runs.items()}
     for task, remote in launcher.run_all(partial(_train_unpacked, train), tasks, packed):
         if isinstance(remote, Exception):
@@ -38,12 +37,6 @@ def train_remotely(
         if task.replaces is not None and task.replaces != path:
             task.replaces.unlink(missing_ok=True)
         yield task, path
-
-
-def _run_of(task: Task) -> Run:
-    run = existing_run(task.settings.run, task.run_name)
-    assert run is not None
-    return run
 
 
 def _train_unpacked(train: Callable[[Task], Path], task: Task, common: Mapping[str, Files]) -> RemoteResult:

@@ -1,4 +1,4 @@
-"""Weights & Biases as an optional second log; our own JSONL stays the truth."""
+"""Weights & Biases as an optional second log; the run's own JSONL logs remain the record."""
 
 import os
 from collections.abc import Sequence
@@ -10,33 +10,33 @@ from soups.core.errors import EnvironmentFailure
 
 
 class Tracker(Protocol):
-    """Where lines about a fine-tune go besides its log."""
+    """Second log of a fine-tune's epochs and figures."""
 
     def log(self, line: dict[str, Any]) -> None:
-        """Pass on one epoch."""
+        """Log the line of one epoch."""
 
     def show(self, files: Sequence[Path]) -> None:
-        """Pass on pictures and pages."""
+        """Log figures and pages."""
 
     def close(self) -> None:
-        """End this fine-tune."""
+        """End the log of this fine-tune."""
 
 
 class NoTracker:
-    """Goes nowhere."""
+    """A tracker that discards everything."""
 
     def log(self, line: dict[str, Any]) -> None:
-        """Drop the line."""
+        """Discard the line."""
 
     def show(self, files: Sequence[Path]) -> None:
-        """Drop the files."""
+        """Discard the files."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Does nothing."""
 
 
 class WandbTracker:
-    """Goes to Weights & Biases, offline or online."""
+    """Logs to Weights & Biases, offline or online."""
 
     def __init__(self, mode: str, project: str, name: str, settings: dict[str, Any]) -> None:
         import wandb
@@ -57,26 +57,26 @@ class WandbTracker:
             ) from error
 
     def log(self, line: dict[str, Any]) -> None:
-        """Pass on one epoch."""
+        """Log the line of one epoch."""
         self.run.log(line, step=line["epoch"])
 
     def show(self, files: Sequence[Path]) -> None:
-        """Pass on pictures (PNG) and pages (HTML), each under its file's name."""
+        """Log figures (PNG) and pages (HTML), each under its file's name."""
         import wandb
 
         kinds: dict[str, Any] = {".png": wandb.Image, ".html": wandb.Html}
         self.run.log({file.stem: kinds[file.suffix](str(file)) for file in files})
 
     def close(self) -> None:
-        """End this fine-tune, waiting until its lines are stored."""
+        """End the log of this fine-tune after its lines are stored."""
         self.run.finish()
 
 
 def open_tracker(mode: str, project: str, name: str, settings: dict[str, Any]) -> Tracker:
-    """The tracker of a mode: `disabled`, `offline` or `online`; `WANDB_MODE` decides where the flag is not given.
+    """Returns the tracker of a mode: `disabled`, `offline` or `online`; if the flag is not given, `WANDB_MODE` decides.
 
     Raises:
-        EnvironmentFailure: online without being logged in, or the service cannot be reached.
+        EnvironmentFailure: online without a login, or the service cannot be reached.
     """
     mode = os.environ.get("WANDB_MODE", mode) if mode == "disabled" else mode
     if mode in ("disabled", "dryrun"):
@@ -87,13 +87,13 @@ def open_tracker(mode: str, project: str, name: str, settings: dict[str, Any]) -
 
 
 def log_figures(mode: str, project: str, name: str, files: Sequence[Path]) -> None:
-    """Log pictures and pages as a run of their own; see `open_tracker`."""
+    """Log figures and pages as a separate Weights & Biases run; see `open_tracker`."""
     with closing(open_tracker(mode, project, name, {})) as tracker:
         tracker.show(files)
 
 
 def _require_key() -> None:
-    """Refuse before wandb would ask for the key at a prompt."""
+    """Raise an error without a login, before wandb asks for the key at a prompt."""
     import wandb
     from requests.utils import get_netrc_auth
 

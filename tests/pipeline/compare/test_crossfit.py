@@ -95,7 +95,7 @@ def test_the_greedy_soup_of_each_half_is_scored_on_the_other(context: RunContext
         classifier, card = load_classifier(next(iter(paths.values())))
         mean = {key: torch.stack([state[key].double() for state in states]).mean(dim=0) for key in states[0]}
         classifier.load_state_dict({key: value.to(states[0][key].dtype) for key, value in mean.items()})
-        images = context.set("val", card).images
+        images = context.open_set("val", card).images
         table = probabilities(compute_logits(classifier, images, card.preprocessing, context.runtime, 16))
         single = table_of(context, paths[line["chosen"]["best_single"][number]])
         right += int((table.argmax(axis=1) == labels)[scoring].sum())

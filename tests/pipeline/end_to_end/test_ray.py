@@ -105,7 +105,7 @@ def test_shards_are_predicted_on_the_cluster(copy_of: Desk, cluster: Any, error_
             path.unlink()
     error_of()
     assert inference.main([*command, "there.csv", *there]) == 0
-    assert "1 of 9 pieces of work are done already" in (told := error_of()) and "(8 of 8)" in told
+    assert "1 of 9 tasks are done already" in (told := error_of()) and "(8 of 8)" in told
     assert Path("there.csv").read_bytes() == Path("here.csv").read_bytes()
 
 

@@ -83,8 +83,8 @@ def test_a_file_carries_everything(copy_of: Desk, told: Callable[..., int]) -> N
         ("epochs: 2.5", "line 4: epochs expected: Input should be a valid integer"),
         ("patience: soon", "line 4: patience expected: Input should be a valid integer"),
         ("sampler: balancd", "line 4: sampler expected: Input should be 'shuffled' or 'balanced' found: 'balancd'"),
-        ("decay_rate: 0.5", "--decay-rate: the scheduler 'cosine' falls otherwise"),
-        ("momentum: 0.5", "--momentum: the optimizer 'adamw' has none to be set"),
+        ("decay_rate: 0.5", "--decay-rate: the scheduler 'cosine' does not use it"),
+        ("momentum: 0.5", "--momentum: the optimizer 'adamw' has no momentum"),
         ("training:\n  lr: 1", "line 4: unknown setting 'training'"),
     ],
 )
@@ -131,7 +131,7 @@ def test_cards_from_before_a_setting_are_finished_and_later_defaults_leave_no_tr
 
 def test_a_new_run_takes_the_next_free_name(copy_of: Desk, error_of: ErrorOf) -> None:
     assert copy_of.finetune("--new", "--epochs", "1") == 0
-    assert "run toys-2: toys is taken" in error_of()
+    assert "run toys-2: the name toys is taken" in error_of()
     assert copy_of.finetune("--new", "--i", "0", "--epochs", "1") == 0
     runs = copy_of.folder / "runs"
     assert sorted(path.name for path in runs.glob("toys*")) == ["toys", "toys-2", "toys-3"]
@@ -168,6 +168,7 @@ def test_two_processes_at_once_find_different_names(tmp_path: Path, monkeypatch:
     made: list[str] = []
     monkeypatch.setattr(creation, "_make_run", slowly)
     monkeypatch.setattr(creation, "existing_run", lambda run, name: name if (tmp_path / name).exists() else None)
+    monkeypatch.setattr(creation, "require_run", lambda run, name: name)
     (tmp_path / "digits-3").mkdir()  # Whatever it is, it is in the way.
     flags = ["--name", "digits", "--new", "--runs-folder", str(tmp_path)]
     settings = cli.parse(FinetuneSettings, flags, {}).settings

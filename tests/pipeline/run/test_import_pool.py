@@ -117,7 +117,7 @@ def test_from_a_folder_of_mixed_files_to_predictions(
     assert main.main(["--greedy-soup", "--uniform-soup", *flags]) == 0
     said = capsys.readouterr().err
     assert "run my-pool: 4 checkpoints of" in said and "which are only read" in said
-    assert "18 images validate (--val-ratio 0.5 of train): if the models were trained on them" in said
+    assert "18 images of train validate (--val-ratio 0.5): the scores flatter models that were trained on them" in said
     assert contents(pool) == before
     run = desk / "runs" / "my-pool"
     assert [line["model_name"] for line in log(run, "individual_results.jsonl")] == [
@@ -224,7 +224,7 @@ def test_without_a_text_tower_numbers_are_numbers(
         shutil.copytree(toy_data / "train" / CLASSES[number % 3], tmp_path / "numbers" / str(number))
     assert main.main(["--uniform-soup", *flags, "--data-location", str(tmp_path / "numbers")]) == 3
     error = error_of()
-    assert "classes 0 to 10: taken for the numbers of the logits" in error
+    assert "classes 0 to 10: assuming numeric order of the logits" in error
     assert "expected: 11 classes: 0, 1, 2, 3" in error and "(3, 8), so 3 classes" in error
     assert not (desk / "runs").exists() or not list((desk / "runs").glob("*/settings.yaml"))
 
@@ -270,7 +270,7 @@ def test_timm_s_output_folder_with_plain_and_averaged_weights(
         assert main.main(["--uniform-soup", "--name", name, *flags, *more]) == 0
         card = read_card(desk / "runs" / name / "models" / f"{name}_uniform_soup.safetensors")
         assert card is not None and card.soup is not None
-        assert "images validate" not in error_of()  # The data has its own val/.
+        assert "validate (--val-ratio" not in error_of()  # The data has its own val/.
         assert {part.name for part in card.soup.ingredients} == {"checkpoint-0.pth", "checkpoint-1.pth"}
         scores[name] = [
             line["metrics"]["test"]["log_loss"] for line in log(desk / "runs" / name, "individual_results.jsonl")
@@ -281,7 +281,7 @@ def test_timm_s_output_folder_with_plain_and_averaged_weights(
     assert main.main(["--uniform-soup", "--name", "plain", *flags, "--ema"]) == 2
     assert "--ema: run 'plain' was made with another value" in error_of()
     assert finetune.main(["--name", "plain"]) == 2
-    assert "pool of checkpoints made elsewhere: nothing is trained in it" in error_of()
+    assert "pool of checkpoints from other tools: it cannot be trained in" in error_of()
     with pytest.raises(UsageError, match="a study would have to train them again"):
         study(ParsedSettings(StudySettings(run=RunSettings(name="plain")), frozenset({"name"})))
 
@@ -392,7 +392,7 @@ def test_missing_flags_and_flags_that_mean_nothing(desk: Path, pool: Path, toy_d
     assert main.main(["--greedy-soup", "--model-location", str(pool)]) == 2
     assert "--data-location is missing expected: labelled images to choose by" in error_of()
     assert main.main(["--greedy-soup", "--ema"]) == 2
-    assert "--ema: they are for checkpoints made elsewhere" in error_of()
+    assert "--ema: only for checkpoints from other tools" in error_of()
 
 
 def test_the_project_s_own_fine_tunes_in_another_folder(

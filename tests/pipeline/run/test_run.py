@@ -43,4 +43,4 @@ def test_a_command_that_writes_mends_first(copy_of: Desk, capsys: pytest.Capture
     log = (copy_of.run / "logs" / "individual_results.jsonl").read_bytes()
     assert log == content[: content.rindex(b"\n") + 1]
     assert not (copy_of.run / "models" / stray).exists()
-    assert "removed what 1 interrupted writes had left" in capsys.readouterr().err
+    assert "removed the temporary files of 1 interrupted writes" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_shards_do_not_show(copy_of: Desk, way: str, error_of: ErrorOf) -> None:
     whole = shards_of(copy_of)
     assert inference.main([*WAYS[way], *SHARDS, "--output", "kept.csv"]) == 0
     # What was found out of the whole set is not found out again.
-    assert shards_of(copy_of) == whole and "pieces of work are done already" in error_of()
+    assert shards_of(copy_of) == whole and "tasks are done already" in error_of()
     forget(copy_of)
     assert inference.main([*WAYS[way], *SHARDS, "--output", "shards.csv"]) == 0
     told = error_of()
@@ -70,7 +70,7 @@ def test_only_what_is_missing_is_computed_again(copy_of: Desk, error_of: ErrorOf
     (copy_of.run / "logits" / lost).unlink()
     error_of()
     assert inference.main(["--soft-voting", *SHARDS, "--output", "vote.csv"]) == 0
-    assert "8 of 9 pieces of work are done already" in (told := error_of()) and "(1 of 1)" in told
+    assert "8 of 9 tasks are done already" in (told := error_of()) and "(1 of 1)" in told
     again = shards_of(copy_of)
     assert again[lost][1] == there[lost][1] and again[lost][0] != there[lost][0]
     assert {name: file for name, file in again.items() if name != lost} == {
@@ -99,7 +99,7 @@ inference.main({arguments!r})
     assert len(shards_of(copy_of)) == 2 and not Path("vote.csv").exists()
     error_of()
     assert inference.main(arguments) == 0
-    assert "2 of 3 pieces of work are done already" in error_of()
+    assert "2 of 3 tasks are done already" in error_of()
     assert Path("vote.csv").read_bytes() == Path("whole.csv").read_bytes()
 
 
@@ -160,13 +160,13 @@ def test_a_shard_that_fails_does_not_stop_the_others(
     command = [*WAYS["single"], "--test-location", str(elsewhere), *SHARDS, "--output", "out.csv", "--cache", cache]
     assert inference.main(command) == 5
     told = error_of()
-    assert "1 of 3 pieces of work failed, so their predictions are not written" in told
+    assert "1 of 3 tasks failed, so their predictions are not written" in told
     assert "shard 2 of 3 by toys_uniform_soup: 2 images cannot be read" in told
     assert names[9] in told and names[11] in told and not Path("out.csv").exists()
     for bad in (names[9], names[11]):
         (elsewhere / bad).write_bytes(content)
     assert inference.main(command) == 0
-    assert "2 of 3 pieces of work are done already" in error_of()
+    assert "2 of 3 tasks are done already" in error_of()
     assert len(pd.read_csv("out.csv")) == len(names)
 
 
@@ -178,7 +178,7 @@ def test_a_model_that_fails_does_not_stop_the_others(copy_of: Desk, error_of: Er
     forget(copy_of)
     assert inference.main(["--each", "--model-name", "damaged", sound.stem, *SHARDS]) == 5
     told = error_of()
-    assert "3 of 6 pieces of work failed" in told and "shard 1 of 3 by damaged, shard 2 of 3 by damaged" in told
+    assert "3 of 6 tasks failed" in told and "shard 1 of 3 by damaged, shard 2 of 3 by damaged" in told
     assert len(pd.read_csv(copy_of.run / "output" / f"{sound.stem}.csv")) == 18
     assert not (copy_of.run / "output" / "damaged.csv").exists()
 
@@ -227,7 +227,7 @@ def test_a_fault_of_ours_keeps_its_traceback_and_stops_no_other(
     monkeypatch.setattr(context, "store_logits", out_of_memory)
     assert inference.main([*WAYS["single"], *SHARDS]) == 5
     told = capsys.readouterr().err
-    assert "1 of 3 pieces of work failed" in told and "Traceback" in told and "RuntimeError: out of memory" in told
+    assert "1 of 3 tasks failed" in told and "Traceback" in told and "RuntimeError: out of memory" in told
     assert len(shards_of(copy_of)) == 2
     assert inference.main([*WAYS["single"], *SHARDS]) == 0
 

@@ -69,7 +69,7 @@ def test_shards_come_back(copy_of: Desk, elsewhere: None, error_of: Callable[[],
     next(logits.iterdir()).unlink()
     error_of()
     assert inference.main([*command, "away.csv", *AWAY]) == 0
-    assert "8 of 9 pieces of work are done already" in error_of()
+    assert "8 of 9 tasks are done already" in error_of()
 
 
 def test_what_cannot_be_sent_is_refused(
@@ -84,4 +84,4 @@ def test_what_cannot_be_sent_is_refused(
     (copy_of.folder / "toys").symlink_to(toy_data)
     flags = ["--name", "toys", "--i", "8", "--epochs", "1", *AWAY]
     assert finetune.main(flags) == 2
-    assert "the run names its images by toys" in error_of()
+    assert "the run's data location is the relative path toys" in error_of()

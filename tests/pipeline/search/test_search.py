@@ -240,7 +240,7 @@ def test_mistakes_before_the_first_trial(
         (["--space", "papers"], 2, ["--space papers: no such space", "did you mean 'paper'?"]),
         (["--space", "bad.yaml"], 2, ["bad.yaml, line 2", "did you mean 'epochs'?"]),
         (["--space", "torn.yaml"], 2, ["torn.yaml: not readable YAML", "line 2"]),
-        (["--space", "low.yaml"], 2, ["low.yaml, line 1: lr", "low at most as high as high"]),
+        (["--space", "low.yaml"], 2, ["low.yaml, line 1: lr", "low not above high"]),
         (["--storage", "nonsense"], 2, ["--storage nonsense", "postgresql://USER:PASSWORD@HOST/NAME"]),
         (
             ["--storage", "postgresql://me:secret@127.0.0.1:1/x"],
