@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ENTRIES = [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py")]
+ENTRIES = [*ROOT.glob("*.py"), *ROOT.glob("scripts/**/*.py")]
 NAMES = {path.stem for path in ENTRIES}
 
 

@@ -135,7 +135,7 @@ def test_two_workers_give_the_same_bytes_live_on_and_end(images: Images) -> None
         with pytest.raises(DataError, match=r"^.*3\.png: no such file\n  expected: an image file$"):
             list(loader.epoch(2))
     for worker in workers:
-        worker.join(10)
+        worker.join(600)
     assert not any(worker.is_alive() for worker in workers)
     assert equal(first + rest, expected)
     assert np.array_equal(torch.cat(evaluated).numpy(), kept)

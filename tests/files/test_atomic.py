@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soups.core.errors import DataError, EnvironmentFailure
+from soups.core.errors import AlreadyInProgress, DataError, EnvironmentFailure
 from soups.files import atomic as records
 
 
@@ -134,6 +134,9 @@ def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
 
 
 def _write_when_free(folder: Path) -> None:
+    with pytest.raises(AlreadyInProgress), records.hold_lock(folder, "name", wait=False):
+        pass
+    (folder / "waiting").write_text("")
     with records.hold_lock(folder, "name"):
         (folder / "written").write_text("")
 
@@ -142,29 +145,39 @@ def test_a_lock_keeps_other_processes_waiting(tmp_path: Path) -> None:
     other = multiprocessing.get_context("spawn").Process(target=_write_when_free, args=(tmp_path,))
     with records.hold_lock(tmp_path, "name"):
         other.start()
-        other.join(timeout=2)
-        assert other.is_alive()
+        deadline = time.monotonic() + 600
+        while not (tmp_path / "waiting").exists():
+            assert other.is_alive() and time.monotonic() < deadline
+            time.sleep(0.01)
         assert not (tmp_path / "written").exists()
     other.join()
-    assert (tmp_path / "written").exists()
+    assert other.exitcode == 0 and (tmp_path / "written").exists()
 
 
 def test_whoever_waits_for_a_lock_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(records, "_SILENT_SECONDS", 0.05)
-    begun = threading.Event()
+    begun, waiting = threading.Event(), threading.Event()
+    say = records.logger.info
+
+    def noted(*words: object) -> None:
+        say(*words)
+        waiting.set()
+
+    monkeypatch.setattr(records.logger, "info", noted)
 
     def hold() -> None:
         with records.hold_lock(tmp_path, "toys3"):
             begun.set()
-            time.sleep(0.3)
+            waiting.wait(600)
 
     holder = threading.Thread(target=hold)
     holder.start()
     begun.wait()
     with caplog.at_level("INFO", logger="soups"), records.hold_lock(tmp_path, "toys3"):
         holder.join()
+    assert waiting.is_set()
     assert caplog.messages == [f"{tmp_path / 'toys3'}: another process is at work on it; waiting until it is done"]
 
 

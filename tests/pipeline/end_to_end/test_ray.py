@@ -40,7 +40,7 @@ def cluster() -> Iterator[Any]:
         finally:
             cluster.shutdown()
             for process in processes:
-                process.wait(30)
+                process.wait(600)
 
 
 def processes_of(nodes: list[Any]) -> list[Any]:
@@ -75,7 +75,7 @@ def test_a_machine_lost_in_the_middle_does_not_show(copy_of: Desk, cluster: Any)
         over.set()
         thread.join()
     for process in processes:
-        process.wait(30)
+        process.wait(600)
     assert lost, "it was lost while there was work"
     assert [path.read_bytes() for path in paths] == serial
 

@@ -77,7 +77,7 @@ def database() -> Iterator[str]:
                 yield url
             finally:
                 server.send_signal(2)  # Ends sessions and leaves.
-                server.wait(60)
+                server.wait(600)
 
 
 def wait_until_it_answers(url: str, server: Any) -> None:
@@ -112,7 +112,7 @@ def test_machines_share_the_trials(database: str, tmp_path: Path, processes: For
     other = processes.Process(target=work, args=("shared", tmp_path / "a", database))
     other.start()
     work("shared", tmp_path / "b", database)
-    other.join(120)
+    other.join(600)
     found = opened("shared", tmp_path / "c", database)
     trials = found.all()
     assert other.exitcode == 0 and found.settings() == {"a": 1}
@@ -121,20 +121,40 @@ def test_machines_share_the_trials(database: str, tmp_path: Path, processes: For
     assert len({trial.number for trial in trials}) == len(trials)
 
 
+def age_heartbeats(url: str) -> None:
+    """Make all heartbeats an hour older, which is longer than any machine may be silent."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '1 hour'")
+
+
+def seconds_since_heartbeat(url: str, trial_id: int) -> float:
+    """Return the age of a trial's last heartbeat by the database's own clock."""
+    age = "SELECT extract(epoch FROM current_timestamp - heartbeat) FROM trial_heartbeats WHERE trial_id = %s"
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        row = connection.execute(age, (trial_id,)).fetchone()
+    assert row is not None
+    return float(row[0])
+
+
 def test_a_machine_that_is_gone_is_noticed(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (trial_storage, trials):
-        monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(trials, "HEARTBEAT_SECONDS", 0.05)  # The database still allows a minute without one.
     there = opened("beats", tmp_path / "there", database)
     here = opened("beats", tmp_path / "here", database)
     assert there.place != here.place
     with there.claimed(1, propose) as trial:
-        time.sleep(3.5)  # Longer than two beats: it is alive because it says so.
+        assert trial is not None
+        age_heartbeats(database)
+        deadline = time.monotonic() + 600
+        while seconds_since_heartbeat(database, trial._trial_id) > 1800:  # Until the trial's own thread renews it.
+            assert time.monotonic() < deadline, "the trial sends no heartbeat"
+            time.sleep(0.02)
         with here.claimed(1, propose) as taken:
-            assert trial is not None and taken is None
-    deadline = time.monotonic() + 600
-    while taken is None and time.monotonic() < deadline:
-        with here.claimed(1, propose) as taken:
-            time.sleep(0.5)
+            assert taken is None
+    with here.claimed(1, propose) as taken:
+        assert taken is None  # The last heartbeat is recent: its machine may still be there.
+    age_heartbeats(database)
+    with here.claimed(1, propose) as taken:
+        pass
     assert taken is not None and (taken.number, taken.params) == (0, trial.params)
     with replace(here, folder=tmp_path / "there").claimed(1, propose) as free:
         assert free is None  # Its new owner says that it lives.
@@ -157,7 +177,7 @@ def test_the_command_from_two_processes_at_once(
         second = both.submit(started, processes, fresh, *flags, stopped="waits")
         ends = [first.result(), second.result()]
     for end in ends:
-        end.join(120)
+        end.join(600)
     assert [end.exitcode for end in ends] == [143, 0]
     assert fresh.search(*flags) == 0
     told = capsys.readouterr()

@@ -14,6 +14,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from soups.core.errors import EnvironmentFailure, UsageError
+from soups.pipeline.search.storage import JOURNAL, KernelLock, open_storage
 from soups.pipeline.search.trials import Trials, open_trials
 
 DIES_WRITING = """
@@ -31,7 +32,7 @@ with trials.claimed(2, propose) as trial:
     with (folder / JOURNAL).open("ab") as stream:
         stream.write(b'{"op_code": 7, "worker')
     print(trial.params["x"], flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -59,6 +60,13 @@ def test_each_trial_is_claimed_once(tmp_path: Path) -> None:
     trials.finish(first, TrialState.FAIL)
     assert [trial.state for trial in trials.all()] == [TrialState.COMPLETE, TrialState.PRUNED]
     assert trials.all()[0].user_attrs["model"] == "toys0" and trials.settings() == {"a": 1}
+
+
+def test_the_journal_has_a_lock_that_ends_with_its_holder(tmp_path: Path) -> None:
+    """Optuna's own lock outlives its holder for half a minute."""
+    storage: Any = open_storage(tmp_path, None)
+    assert isinstance(storage._backend._lock, KernelLock)
+    assert storage._backend._file_path == str(tmp_path / JOURNAL)
 
 
 def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
