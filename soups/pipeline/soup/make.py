@@ -32,10 +32,10 @@ from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.parallel_judge import ParallelJudge, worker_env_of_run
 from soups.pipeline.soup.pool import check_pool, pool_key, pool_of
 from soups.recipes.registry import RECIPES
-from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.budget import BudgetedJudge
 from soups.recipes.shared.options import all_options
 from soups.recipes.shared.pool import Judge, Soup, canonical_order
-from soups.recipes.shared.resume import Replay
+from soups.recipes.shared.resume import ReplayJudge
 from soups.recipes.uniform import uniform_soup
 from soups.runtime.devices import cache_dir, limit_threads
 from soups.runtime.launchers import make_launcher
@@ -185,7 +185,7 @@ def _cooked(context: RunContext, order: SoupRequest, request: dict[str, Any], tr
             judge = stack.enter_context(
                 ParallelJudge(alone, seat, order.at_once, make_launcher(context.launch, context.runtime))
             )
-        judge = Budgeted(Replay(judge, lines), order.evaluations, order.minutes)
+        judge = BudgetedJudge(ReplayJudge(judge, lines), order.evaluations, order.minutes)
         soup = RECIPES[order.recipe](
             pool, judge, on_decision=lambda line: append_record(trace, {"request": key, **line}), **order.options
         )

@@ -77,7 +77,7 @@ class ParallelJudge:
             raise AttributeError(name)
         return getattr(self.alone, name)
 
-    def together(
+    def judge_candidates(
         self, kept: Sequence[Ingredient], candidates: Sequence[Ingredient], accept: Accept
     ) -> Generator[Verdict]:
         """The verdicts on the means of those kept and each candidate, in the order of the candidates.
