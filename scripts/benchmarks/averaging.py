@@ -253,7 +253,7 @@ def time_greedy(given: cli.ParsedSettings[BenchSettings]) -> None:
     pool, card = pool_of(context)
     judge = LazyJudge(context, (pool, card))
     # As the original code has it: every candidate is judged on all images, the best single model too.
-    unknown = Pool(tuple(replace(ingredient, known=None) for ingredient in pool.ingredients), pool.start)
+    unknown = Pool(tuple(replace(ingredient, known_verdict=None) for ingredient in pool.ingredients), pool.start)
     judge(pool.ingredients[0].load())  # Imports, images and memory are no part of what is compared.
     ways: list[tuple[str, Pool, Judge]] = [
         ("greedy", unknown, Unhurried(judge)),

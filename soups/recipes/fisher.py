@@ -1,10 +1,10 @@
-"""Fisher merging: each weight averaged by how much each model's predictions depend on it."""
+"""Fisher merging: averages each weight, weighted by how much each model's predictions depend on it."""
 
 import math
 from typing import TYPE_CHECKING
 
 from soups.core.errors import UsageError
-from soups.recipes.shared.pool import Ingredient, OnDecision, Pool, Soup, Teacher, canonical_order
+from soups.recipes.shared.pool import GradientJudge, Ingredient, OnDecision, Pool, Soup, canonical_order
 from soups.recipes.shared.sweep import check_range, judge_once
 from soups.weights.state_dict import check_compatible, check_finite
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def fisher(
     pool: Pool,
-    judge: Teacher,
+    judge: GradientJudge,
     *,
     on_decision: OnDecision | None = None,
     floor: float = 1e-6,
@@ -24,39 +24,39 @@ def fisher(
 ) -> Soup:
     """Diagonal Fisher merging (Matena & Raffel 2022, arXiv:2111.09832, equation 4) with equal coefficients.
 
-    Each weight becomes Σ F_i θ_i / Σ F_i, with F_i that weight's own entry of the diagonal Fisher information of model
-    i: the posterior mode if each model's posterior were normal with precision F_i.
+    Each weight becomes Σ F_i θ_i / Σ F_i, where F_i is that weight's own entry of the diagonal Fisher information of
+    model i: the posterior mode if each model's posterior were normal with precision F_i.
 
-    As in the paper's code, F_i is at least `floor` (1e-6). Deviations: that holds for all models, where its default
-    favours the first; the models' Fishers are not scaled to one length, since models of one pool were trained on the
-    same images; the head is merged like everything else, since they share its classes; coefficients of the models are
-    equal, not searched for. F comes from validation images (see `evaluation.gradients`), without their labels.
-    Statistics of BatchNorm are no parameters and are averaged plainly.
+    As in the paper's code, F_i is at least `floor` (1e-6). Deviations: the floor holds for all models, while the code's
+    default favours the first; the models' Fishers are not scaled to one length, since models of one pool were trained
+    on the same images; the head is merged like everything else, since the models share its classes; coefficients of the
+    models are equal, not searched. F comes from validation images (see `evaluation.gradients`), without their labels.
+    BatchNorm statistics are not parameters and are averaged with equal weights.
 
     In memory at a time, beside mapped ingredients: the network, one gradient, one Fisher, and numerator and denominator
     in float32: five models.
 
     Args:
         pool: the ingredients, in any order.
-        judge: weighs the soup and gives Fishers.
+        judge: judges the soup and computes Fisher information.
         on_decision: called once, with the finished soup's result.
-        floor: the least that an entry counts, above 0.
-        seed: of the images and labels that the Fishers are taken of, the same for every model.
+        floor: lower bound of F_i, above 0.
+        seed: of the images and labels from which Fisher information is estimated, the same for every model.
 
     Returns:
-        The soup; the coefficients are equal shares, as the weights are mixed number by number. `options` make it again
-        with the same judge: images, precision and threads.
+        The soup; the coefficients are equal, as the weights are mixed number by number. Its `options` rebuild it with
+        the same judge: images, precision and threads.
 
     Raises:
         UsageError: an option out of range.
         DataError: an ingredient does not fit the first, or holds NaN or infinity; names the ingredient and the tensor.
     """
-    check_range("fisher: floor", floor, 0, math.inf, low_open=True, below=True)
+    check_range("fisher: floor", floor, 0, math.inf, low_open=True, high_open=True)
     if seed < 0 or int(seed) != seed:
         raise UsageError("fisher: seed", expected="a whole number from 0 on", found=str(seed))
     ingredients = canonical_order(pool.ingredients)
     number = len(ingredients)
-    state = _merged(ingredients, judge, floor, seed)
+    state = _merge(ingredients, judge, floor, seed)
     best_single = max(ingredient.score for ingredient in ingredients)
     once = judge_once("all", state, judge, on_decision, best_single)
     return Soup(
@@ -71,8 +71,10 @@ def fisher(
     )
 
 
-def _merged(ingredients: tuple[Ingredient, ...], judge: Teacher, floor: float, seed: int) -> "dict[str, torch.Tensor]":
-    """Numerator and denominator grow model by model; the first model's dtypes and counters stay."""
+def _merge(
+    ingredients: tuple[Ingredient, ...], judge: GradientJudge, floor: float, seed: int
+) -> "dict[str, torch.Tensor]":
+    """Accumulate numerator and denominator model by model; dtypes and counters are those of the first model."""
     import torch
 
     numerator: dict[str, torch.Tensor] = {}
@@ -82,7 +84,7 @@ def _merged(ingredients: tuple[Ingredient, ...], judge: Teacher, floor: float, s
         state = ingredient.load()
         check_finite(state, ingredient.name)
         if not numerator:
-            first = {key: _hollow_or_own(tensor) for key, tensor in state.items()}
+            first = {key: _copy_counter_or_shape(tensor) for key, tensor in state.items()}
             for key, tensor in state.items():
                 if tensor.is_floating_point():
                     numerator[key] = torch.zeros(tensor.shape)
@@ -93,15 +95,15 @@ def _merged(ingredients: tuple[Ingredient, ...], judge: Teacher, floor: float, s
             precision = weights[key].to(torch.float32).clamp(min=floor)
             denominator[key].add_(precision)
             total.addcmul_(precision, state[key].to(torch.float32))
-        del state, weights  # The next ones must not be beside them.
+        del state, weights  # Frees them before the next ones are loaded.
     return {
         key: numerator.pop(key).div_(denominator.pop(key)).to(tensor.dtype) if key in numerator else tensor
         for key, tensor in first.items()
     }
 
 
-def _hollow_or_own(tensor: "torch.Tensor") -> "torch.Tensor":
-    """A copy of a counter; of what is averaged shape and dtype alone."""
+def _copy_counter_or_shape(tensor: "torch.Tensor") -> "torch.Tensor":
+    """Copy a counter; of a floating-point tensor return only shape and dtype (on the meta device)."""
     import torch
 
     return (

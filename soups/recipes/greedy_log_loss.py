@@ -1,4 +1,4 @@
-"""The greedy soup on log-loss: models join one by one, each only if the soup's log-loss does not rise by it."""
+"""The greedy soup on log-loss: models join one by one, each only if the soup's log-loss does not rise."""
 
 from soups.recipes.greedy import AcceptanceRule, grow_soup
 from soups.recipes.shared.acceptance import LossAtMost
@@ -6,18 +6,18 @@ from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
 
 
 def greedy_log_loss(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None) -> Soup:
-    """Algorithm 1 of Wortsman et al. 2022, arXiv:2203.05482, "greedy soup", with another measure for who joins.
+    """Algorithm 1 of Wortsman et al. 2022, arXiv:2203.05482, "greedy soup", with acceptance by log-loss.
 
     The order is that of `greedy`: falling validation score, ties by lower log-loss, then name; the score stays the
-    chosen metric. But a candidate joins for good if the log-loss of the mean does not rise by it, whatever becomes of
-    the score: a log-loss changes with every image, where few accuracies are possible on a small validation set.
+    chosen metric. But a candidate joins for good if the log-loss of the mean does not rise, whatever the score: a
+    log-loss changes with every image, while few accuracies are possible on a small validation set.
 
-    All else (stopping, several at once, budget, record, memory, the final state's bits) is as in `greedy`.
+    Early stopping, parallel judging, budget, record, memory and the final state's bits are as in `greedy`.
 
     Args:
         pool: the ingredients, in any order.
-        judge: weighs each candidate soup; has to tell the log-loss.
-        on_decision: called with each decision as soon as it has fallen.
+        judge: judges each candidate soup; must compute the log-loss.
+        on_decision: called with each decision at once.
 
     Raises:
         DataError: an ingredient does not fit the first, or holds NaN; names the ingredient and the tensor.

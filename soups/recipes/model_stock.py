@@ -1,4 +1,4 @@
-"""Model Stock: as far from the start towards the mean as the models agree, tensor by tensor."""
+"""Model Stock: moves each tensor from the start towards the mean, the further the more the models agree."""
 
 import math
 
@@ -15,17 +15,17 @@ def model_stock(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | No
     2 cos θ / (1 + cos θ). cos θ is, for each tensor of the state by itself, the mean of the cosines of all
     N (N - 1) / 2 pairs of task vectors.
 
-    Where the paper is silent, or we differ: the paper takes all pairs to be at one angle, here the pairs' cosines are
-    averaged (with the task vectors' lengths left out); every floating-point tensor counts as a layer, flattened, 1-D
-    ones too; of a tensor of a single number the angle says nothing, so it is averaged (t = 1). A task tensor of zeros
-    has cosine 0 with all others. Where models disagree (cos θ <= 0) t is 0, the start, rather than beyond it. The
-    paper's merging now and then during training is not done: the models are finished.
+    Deviations and choices that the paper leaves open: the paper takes one angle for all pairs, here the pairs' cosines
+    are averaged (without the task vectors' lengths); every floating-point tensor counts as a layer, flattened, 1-D ones
+    too; a tensor of a single number has no angle and is averaged (t = 1). A task tensor of zeros has cosine 0 with all
+    others. If the models disagree (cos θ <= 0), t is 0, the start. The paper's periodic merging during training is not
+    done, because the models are finished.
 
     In memory at a time: the mean task vector and the soup, in float32. The ingredients are read three times.
 
     Args:
         pool: two ingredients or more, in any order, and their start.
-        judge: weighs the finished soup; None leaves its score open.
+        judge: judges the finished soup; None leaves its score open.
         on_decision: called once, with the finished soup's result.
 
     Raises:
@@ -35,17 +35,17 @@ def model_stock(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | No
     number = len(pool.ingredients)
     if number < 2:
         raise DataError(
-            "model_stock: the angle between models needs two of them",
+            "model_stock: the number of models",
             expected="2 models or more",
             found=str(number),
-            next_step="fine-tune another, or use wise_ft",
+            next_step="fine-tune another model, or use wise_ft",
         )
     vectors = TaskVectors(pool, "model_stock")
     ratios = {key: stock_ratio(vectors, key) for key in vectors.keys}
-    direction = vectors.merged(mean_task)
+    direction = vectors.merge_chunks(mean_task)
     for key, tensor in direction.items():
         tensor.mul_(ratios[key])
-    state = vectors.moved(direction)
+    state = vectors.add_to_start(direction)
     best_single = max(ingredient.score for ingredient in vectors.ingredients)
     once = judge_once("all", state, judge, on_decision, best_single)
     return Soup(
@@ -61,20 +61,20 @@ def model_stock(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | No
 
 
 def stock_ratio(vectors: TaskVectors, key: str) -> float:
-    """t of a tensor, in [0, 1].
+    """Return the ratio t of a tensor, in [0, 1].
 
-    The sum of the cosines of all ordered pairs is the squared length of the sum of unit vectors, less those of each
-    with itself.
+    The sum of the cosines of all ordered pairs is the squared length of the sum of unit vectors, minus one for each
+    unit vector.
     """
     number = len(vectors.ingredients)
     if vectors.start[key].numel() == 1:
         return 1.0
     squares = [0.0] * number
-    for _, tasks in vectors.pieces(key):
+    for _, tasks in vectors.chunks(key):
         squares = [square + float(task.square_().sum()) for square, task in zip(squares, tasks, strict=True)]
     lengths = [math.sqrt(square) for square in squares]
     square_of_sum = 0.0
-    for _, tasks in vectors.pieces(key):
+    for _, tasks in vectors.chunks(key):
         units = [task.div_(length) for task, length in zip(tasks, lengths, strict=True) if length > 0]
         square_of_sum += float(sum(units[1:], units[0]).square_().sum()) if units else 0.0
     cosine = min((square_of_sum - sum(length > 0 for length in lengths)) / (number * (number - 1)), 1.0)

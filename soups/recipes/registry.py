@@ -27,19 +27,20 @@ Remake = Callable[[Sequence[Ingredient], Sequence[float], Mapping[str, Any]], "S
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe with everything that is particular to it; calling it calls its function."""
+    """A recipe with its requirements and the way to rebuild its soups; calling it calls its function."""
 
     function: RecipeFunction
     """`(pool, judge, *, on_decision=None, **options) -> Soup`; the options are its keyword-only parameters."""
     needs_start: bool = False
     """Whether it interpolates with the common start of the pool."""
     needs_judge: bool = True
-    """Whether it asks the judge; one that does not chooses nothing and works without a validation set."""
+    """Whether it calls the judge; a recipe without a judge chooses nothing and works without a validation set."""
     remakes_with_judge: bool = False
-    """Whether it weighs the ingredients by the judge's gradients even when every option is fixed."""
+    """Whether it weights the ingredients by the judge's gradients even when every option is fixed."""
     remake: Remake | None = None
-    """`(ingredients, coefficients, options) -> state`: the weights of a soup from its card. None: the recipe is called
-    with the options that its soup recorded, which leave nothing to choose."""
+    """`(ingredients, coefficients, options) -> state`: rebuilds the weights of a soup from its card.
+
+    None: the recipe is called with the options that its soup recorded, which leave nothing to choose."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Soup:
         """Make a soup; see `function`."""

@@ -1,4 +1,4 @@
-"""Slerp: two models, averaged along the arc between them instead of the chord."""
+"""Slerp: two models, averaged along the arc between them instead of the straight line."""
 
 import math
 from typing import TYPE_CHECKING
@@ -12,25 +12,26 @@ from soups.weights.state_dict import check_compatible, check_finite
 if TYPE_CHECKING:
     import torch
 
-PARALLEL = 0.9995
+PARALLEL_COSINE = 0.9995
+"""Above this |cos ω| the arc is numerically a line."""
 
 
 def slerp(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = None, fraction: float = 0.5) -> Soup:
-    """Spherical linear interpolation of two models, tensor by tensor (Shoemake 1985, "Animating rotation with
-    quaternion curves", SIGGRAPH).
+    """Interpolate two models spherically, tensor by tensor.
 
-    sin((1 - f) ω) / sin ω · a + sin(f ω) / sin ω · b, where ω is the angle between the tensors as flat vectors.
-    Shoemake's a and b have unit length; weights have not, and are interpolated with their lengths, as is usual for
-    models. Where |cos ω| > 0.9995 (the same direction or the opposite one, or a tensor of one number) or a tensor is
-    all zeros, the line takes the arc's place: (1 - f) · a + f · b.
+    Shoemake 1985, "Animating rotation with quaternion curves", SIGGRAPH: sin((1 - f) ω) / sin ω · a + sin(f ω) / sin ω
+    · b, where ω is the angle between the tensors as flat vectors. Shoemake's a and b have unit length; weights do not,
+    and are interpolated with their lengths, as is usual for models. If |cos ω| > 0.9995 (the same direction or the
+    opposite one, or a tensor of one number) or a tensor is all zeros, linear interpolation replaces the arc: (1 - f) ·
+    a + f · b.
 
-    In memory at a time: the result, and in float64 a piece of one tensor of each model.
+    In memory at a time: the result, and in float64 a chunk of one tensor of each model.
 
     Args:
         pool: exactly two ingredients, in any order.
-        judge: weighs the finished soup; None leaves its score open.
+        judge: judges the finished soup; None leaves its score open.
         on_decision: called once, with the finished soup's result.
-        fraction: share of the way from the first to the second in canonical order (by hash), in [0, 1].
+        fraction: position between the first (0) and the second (1) ingredient in canonical order, in [0, 1].
 
     Raises:
         UsageError: the fraction is out of range.
@@ -40,7 +41,7 @@ def slerp(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = N
     number = len(pool.ingredients)
     if number != 2:
         raise DataError(
-            "slerp: an arc has two ends",
+            "slerp: the number of models",
             expected="exactly 2 models",
             found=str(number),
             next_step="name two of them with --ingredients, or use uniform, greedy, pruned or top_k",
@@ -51,7 +52,7 @@ def slerp(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = N
         check_finite(state, ingredient.name)
     check_compatible(one, other, ingredients[0].name, ingredients[1].name)
     final = {
-        key: _between(tensor, other[key], fraction) if tensor.is_floating_point() else tensor.clone()
+        key: _interpolate(tensor, other[key], fraction) if tensor.is_floating_point() else tensor.clone()
         for key, tensor in one.items()
     }
     best_single = max(ingredient.score for ingredient in ingredients)
@@ -68,8 +69,8 @@ def slerp(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = N
     )
 
 
-def _between(one: "torch.Tensor", other: "torch.Tensor", fraction: float) -> "torch.Tensor":
-    """The tensor on the arc, in the dtype of both."""
+def _interpolate(one: "torch.Tensor", other: "torch.Tensor", fraction: float) -> "torch.Tensor":
+    """Return the tensor on the arc, in the dtype of both."""
     import torch
 
     squares, products = [0.0, 0.0], 0.0
@@ -79,7 +80,7 @@ def _between(one: "torch.Tensor", other: "torch.Tensor", fraction: float) -> "to
     lengths = math.sqrt(squares[0]) * math.sqrt(squares[1])
     cosine = products / lengths if lengths > 0 else 1.0
     shares = (1 - fraction, fraction)
-    if abs(cosine) <= PARALLEL:
+    if abs(cosine) <= PARALLEL_COSINE:
         angle = math.acos(cosine)
         shares = (math.sin(shares[0] * angle) / math.sin(angle), math.sin(shares[1] * angle) / math.sin(angle))
     result = torch.empty(one.shape, dtype=one.dtype)

@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k: int | None = None) -> Soup:
-    """The uniform soup (Wortsman et al. 2022, arXiv:2203.05482) of the best k models; choosing k by validation is ours.
+    """Average the best k models uniformly (Wortsman et al. 2022, arXiv:2203.05482); choosing k by validation is ours.
 
-    The order is that of the paper's greedy soup: falling validation score, ties by lower log-loss, then
-    name. Without `k` each of 1 … N is judged, from one running sum, and the best wins; among equals the
-    largest, since a mean of more models depends less on the luck of the validation set. Each is judged only until it is
-    certain that it will not win; the first not at all where its verdict is known. A judge with a budget or with a
-    record of an earlier run is asked accordingly (`budget`, `resume`).
+    The order is that of the paper's greedy soup: falling validation score, ties by lower log-loss, then name. Without
+    `k`, each of 1 … N is judged, from one running sum, and the best wins. Of equal scores the largest k wins, since a
+    mean of more models depends less on the validation images. Each candidate is judged only until it is certain that it
+    cannot win, and the first is not judged if its verdict is logged. The sweep respects the judge's budget and replays
+    a record of an earlier run (`budget`, `resume`).
 
     In memory at a time: one ingredient, the float64 sum and one candidate. The final state is summed anew in canonical
     order, and judged again if that changes a bit.
 
     Args:
         pool: the ingredients, in any order.
-        judge: weighs each candidate soup.
+        judge: judges each candidate soup.
         on_decision: called with each decision (`k=3`; `accepted` says that it took the lead).
         k: fixed number of models instead of a sweep.
 
@@ -39,7 +39,7 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
     number = len(order)
     if k is not None and not 1 <= k <= number:
         raise UsageError("top_k: k", expected=f"a number of models from 1 to {number}", found=str(k))
-    best = _swept(order, judge, on_decision) if k is None else None
+    best = _sweep_k(order, judge, on_decision) if k is None else None
     chosen = k if best is None else int(best.value)
     assert chosen is not None
     ingredients = canonical_order(order[:chosen])
@@ -48,7 +48,7 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
         best = judge_once(f"k={chosen}", final, judge, on_decision, order[0].score)
         score = best.score
     else:
-        score = best.score if equal_tensors(final, _summed(order[:chosen])) else judge(final).score
+        score = best.score if equal_tensors(final, _mean_in_order(order[:chosen])) else judge(final).score
     how = "as given" if k is not None else f"the best of {number} by validation"
     return Soup(
         recipe="top_k",
@@ -62,20 +62,20 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
     )
 
 
-def _swept(order: list[Ingredient], judge: Judge, on_decision: OnDecision | None) -> SweepResult:
-    known = {} if order[0].known is None else {1.0: order[0].known}
+def _sweep_k(order: list[Ingredient], judge: Judge, on_decision: OnDecision | None) -> SweepResult:
+    known = {} if order[0].known_verdict is None else {1.0: order[0].known_verdict}
     with RunningSum() as total:
-        return sweep("k", _prefixes(order, total), judge, on_decision, later_wins_ties=True, known=known)
+        return sweep("k", _prefix_means(order, total), judge, on_decision, later_wins_ties=True, known=known)
 
 
-def _prefixes(order: list[Ingredient], total: RunningSum) -> "Iterator[tuple[float, Callable[[], State]]]":
+def _prefix_means(order: list[Ingredient], total: RunningSum) -> "Iterator[tuple[float, Callable[[], State]]]":
     for position, ingredient in enumerate(order):
         total.add(ingredient)
         yield position + 1, total.mean
 
 
-def _summed(ingredients: list[Ingredient]) -> "State":
-    """The mean in the order of merit, as it was judged."""
+def _mean_in_order(ingredients: list[Ingredient]) -> "State":
+    """Return the mean of the ingredients summed in the given order, as it was judged."""
     with RunningSum() as total:
         for ingredient in ingredients:
             total.add(ingredient)

@@ -14,7 +14,7 @@ def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None =
 
     Args:
         pool: the ingredients.
-        judge: weighs the finished soup; None leaves its score open.
+        judge: judges the finished soup; None leaves its score open.
         on_decision: called once, with the finished soup's result.
 
     Raises:
@@ -30,7 +30,7 @@ def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None =
 
 
 def uniform_soup(ingredients: tuple[Ingredient, ...]) -> Soup:
-    """All that is to be said of the uniform soup of ingredients in canonical order, before it is made."""
+    """Return the uniform soup of ingredients in canonical order with an empty state."""
     number = len(ingredients)
     summary = f"the mean of all {number} models" if number > 1 else f"the pool's only model, {ingredients[0].name}"
     return Soup("uniform", {}, ingredients, (1 / number,) * number, summary=summary)

@@ -1,6 +1,7 @@
 """Logits and verdicts against the obvious: one image at a time, in plain torch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from soups.evaluation.judge import ValidationJudge
 from soups.evaluation.logits import EvaluationSet, compute_logits, image_stamps, logits_path, read_logits, store_logits
 from soups.files.atomic import fingerprint
 from soups.models.classifier import Classifier
-from soups.recipes.shared.acceptance import at_least, more_than
+from soups.recipes.shared.acceptance import AtLeast
 from soups.recipes.shared.pool import Accept
 from soups.runtime.devices import Runtime
 
@@ -131,7 +132,7 @@ def test_stamps_of_images_and_of_parts_of_them(validation: EvaluationSet) -> Non
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error"])
-@pytest.mark.parametrize("goal", [at_least, more_than])
+@pytest.mark.parametrize("goal", [AtLeast, partial(AtLeast, strict=True)])
 def test_stopping_never_changes_a_decision(
     validation: EvaluationSet, metric: str, goal: Callable[[float], Accept]
 ) -> None:
@@ -167,6 +168,6 @@ def test_images_most_often_wrong_come_first(validation: EvaluationSet) -> None:
     assert wrong.any()
     mistakes[np.flatnonzero(wrong)] = 5
     judge = ValidationJudge(classifier(), validation, PREPROCESSING, "accuracy", RUNTIME, 1, mistakes)
-    verdict = judge(model.state_dict(), more_than(1.0 - 1 / 11))
+    verdict = judge(model.state_dict(), AtLeast(1.0 - 1 / 11, strict=True))
     assert (verdict.errors, verdict.images, verdict.complete) == (1, 1, False)
     assert mistakes.sum() == 5 * wrong.sum()  # The caller's array is left alone.

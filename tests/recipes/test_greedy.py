@@ -15,7 +15,7 @@ import torch
 
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
-from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.budget import BudgetedJudge
 from soups.recipes.shared.pool import Accept, Ingredient, Pool, Soup, Verdict, pack_outcome
 from soups.weights.state_dict import WeightedSum
 
@@ -208,7 +208,7 @@ class AtOnce:
     def __call__(self, state: State, accept: Accept | None = None) -> Verdict:
         return self.judge(state, accept)
 
-    def together(
+    def judge_candidates(
         self, kept: Sequence[Ingredient], candidates: Sequence[Ingredient], accept: Accept
     ) -> Generator[Verdict]:
         try:
@@ -232,7 +232,7 @@ def test_several_at_once_come_to_the_same(rule: str, toys: Any) -> None:
         assert all(torch.equal(soup.state[key], serial.state[key]) for key in soup.state)
         assert at_once.given == len(pool.ingredients) - 1
         for evaluations in range(1, len(serial.decisions) + 1):
-            budgeted = RULES[rule](pool, Budgeted(AtOnce(judge, 3), evaluations))
+            budgeted = RULES[rule](pool, BudgetedJudge(AtOnce(judge, 3), evaluations))
             assert budgeted.decisions == serial.decisions[:evaluations]
 
 
@@ -246,7 +246,9 @@ def test_known_verdicts_are_taken_from_the_logs(toys: Any) -> None:
             return judge(state, accept)
 
         known = Pool(
-            tuple(dataclasses.replace(i, known=lambda i=i, judge=judge: judge(i.load())) for i in pool.ingredients)
+            tuple(
+                dataclasses.replace(i, known_verdict=lambda i=i, judge=judge: judge(i.load())) for i in pool.ingredients
+            )
         )
         for rule in RULES.values():
             judged.clear()

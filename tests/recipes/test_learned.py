@@ -17,10 +17,10 @@ from torch.func import functional_call
 
 from soups.core.errors import DataError, UsageError
 from soups.recipes.learned import learned
-from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.budget import BudgetedJudge
 from soups.recipes.shared.mixing import Mixture, coefficient_gradients, find_block, map_blocks, mean_shares, mix_states
 from soups.recipes.shared.pool import Ingredient, Pool, Verdict
-from soups.recipes.shared.resume import Replay
+from soups.recipes.shared.resume import ReplayJudge
 
 State = Mapping[str, torch.Tensor]
 
@@ -275,7 +275,7 @@ def test_a_killed_run_goes_on_where_its_record_ends() -> None:
         with pytest.raises(Killed):
             learned(pool, toy, steps=20, on_decision=write)
         Counted.gradients, done = 0, max([0, *(int(line["candidate"][5:]) for line in log if "memory" in line)])
-        soup = learned(pool, Replay(Counted(parts=4), list(log)), steps=20, on_decision=log.append)  # type: ignore[arg-type]
+        soup = learned(pool, ReplayJudge(Counted(parts=4), list(log)), steps=20, on_decision=log.append)  # type: ignore[arg-type]
         assert Counted.gradients == 20 - done
         assert log == list(whole.decisions) == list(soup.decisions)
         assert soup.options == whole.options and soup.summary == whole.summary and soup.score == whole.score
@@ -288,7 +288,7 @@ def mean(parts: list[Ingredient]) -> State:
 
 def test_a_spent_budget_ends_it() -> None:
     toy = Toy()
-    soup = learned(pool_of(toy), Budgeted(toy, evaluations=0), steps=5)  # type: ignore[arg-type]
+    soup = learned(pool_of(toy), BudgetedJudge(toy, evaluations=0), steps=5)  # type: ignore[arg-type]
     assert soup.options["steps"] == 0 and "nothing was left to learn" in soup.summary
     assert sorted(soup.coefficients) == [0, 0, 0, 1]
 
@@ -343,7 +343,7 @@ def test_mistakes_are_explained() -> None:
     pool = pool_of(toy)
     with pytest.raises(UsageError, match=r"kind of coefficients(?s:.*)layer(?s:.*)model, block, tensor"):
         learned(pool, toy, per="layer")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"beginning(?s:.*)between, greedy, uniform"):
+    with pytest.raises(UsageError, match=r"initialization(?s:.*)between, greedy, uniform"):
         learned(pool, toy, begin="best")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"learned: steps(?s:.*)whole number from 0 on(?s:.*)-1"):
         learned(pool, toy, steps=-1)
@@ -370,7 +370,7 @@ from safetensors.torch import load_file
 from soups.evaluation.gradients import assign_weights
 from soups.recipes.learned import learned
 from soups.recipes.shared.pool import Ingredient, Pool, Verdict
-from soups.recipes.shared.resume import Replay
+from soups.recipes.shared.resume import ReplayJudge
 torch.set_num_threads(1)
 class Judge:
     def __init__(self, state):

@@ -172,7 +172,7 @@ class _Half:
         score, loss = METRICS[self.context.evaluation.metric].score(table, labels), log_loss(table, labels)
         right = predictions(table) == labels
         verdict = Verdict(score, int((~right).sum()), len(right), True, loss, right.astype(np.int8))
-        return replace(part, score=score, log_loss=loss, known=lambda: verdict)
+        return replace(part, score=score, log_loss=loss, known_verdict=lambda: verdict)
 
     def _judge(self, pool: Pool, rows: np.ndarray, batchnorm: str | None) -> "ValidationJudge":
         from soups.evaluation.judge import ValidationJudge
@@ -187,7 +187,7 @@ class _Half:
             groups=whole.groups[rows],
             paths=tuple(whole.paths[row] for row in rows),
         )
-        verdicts = [part.known() for part in pool.ingredients if part.known is not None]
+        verdicts = [part.known_verdict() for part in pool.ingredients if part.known_verdict is not None]
         judge = ValidationJudge(
             build_empty(self.card.architecture, self.card.classes),
             part,

@@ -12,7 +12,7 @@ from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.pool import pool_of
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.pool import Soup
-from soups.recipes.shared.resume import Replay
+from soups.recipes.shared.resume import ReplayJudge
 from soups.recipes.shared.sweep import best_first
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class SoupGain:
         context = replace(self.context, run=chosen)
         pool, card = pool_of(context)
         order = [ingredient.name for ingredient in best_first(pool.ingredients)]
-        judge = Replay(LazyJudge(context, (pool, card)), _common(self.decided, order))
+        judge = ReplayJudge(LazyJudge(context, (pool, card)), _common(self.decided, order))
         soup = RECIPES["greedy"](pool, judge)
         self.decided = list(soup.decisions)
         return soup

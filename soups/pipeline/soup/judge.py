@@ -36,11 +36,11 @@ class LazyJudge:
         return self._built()(state, accept)
 
     def gradient(self, state: Any, seed: int) -> tuple[float, Any]:
-        """Return the log-loss on some validation images and its gradient; see `recipes.pool.Teacher`."""
+        """Return the log-loss on some validation images and its gradient; see `recipes.shared.pool.GradientJudge`."""
         return self._built().gradient(state, seed)
 
     def fisher(self, state: Any, seed: int) -> Any:
-        """Return the diagonal of the Fisher information; see `recipes.pool.Teacher`."""
+        """Return the diagonal of the Fisher information; see `recipes.shared.pool.GradientJudge`."""
         return self._built().fisher(state, seed)
 
     def settled(self, state: Any) -> Any:
@@ -83,6 +83,6 @@ class LazyJudge:
 
 def _known_mistakes(pool: Pool) -> np.ndarray | None:
     """Return how many models of the pool get each validation image wrong, where the logs cover all models."""
-    known = [ingredient.known() if ingredient.known is not None else None for ingredient in pool.ingredients]
+    known = [ingredient.known_verdict() if ingredient.known_verdict is not None else None for ingredient in pool.ingredients]
     outcomes = [verdict.outcome for verdict in known if verdict is not None and verdict.outcome is not None]
     return np.sum([outcome == 0 for outcome in outcomes], axis=0) if len(outcomes) == len(known) else None

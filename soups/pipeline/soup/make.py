@@ -32,10 +32,10 @@ from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.parallel_judge import ParallelJudge, worker_env_of_run
 from soups.pipeline.soup.pool import check_pool, pool_key, pool_of
 from soups.recipes.registry import RECIPES
-from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.budget import BudgetedJudge
 from soups.recipes.shared.options import all_options
 from soups.recipes.shared.pool import Judge, Soup, canonical_order
-from soups.recipes.shared.resume import Replay
+from soups.recipes.shared.resume import ReplayJudge
 from soups.recipes.uniform import uniform_soup
 from soups.runtime.devices import cache_dir, limit_threads
 from soups.runtime.launchers import make_launcher
@@ -187,7 +187,7 @@ def _make_with_recipe(
             judge = stack.enter_context(
                 ParallelJudge(judge_alone, make_env, request.at_once, make_launcher(context.launch, context.runtime))
             )
-        judge = Budgeted(Replay(judge, lines), request.evaluations, request.minutes)
+        judge = BudgetedJudge(ReplayJudge(judge, lines), request.evaluations, request.minutes)
         soup = RECIPES[request.recipe](
             pool, judge, on_decision=lambda line: append_record(log_path, {"request": key, **line}), **request.options
         )

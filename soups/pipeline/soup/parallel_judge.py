@@ -77,7 +77,7 @@ class ParallelJudge:
             raise AttributeError(name)
         return getattr(self.single_judge, name)
 
-    def together(
+    def judge_candidates(
         self, kept: Sequence[Ingredient], candidates: Sequence[Ingredient], accept: Accept
     ) -> Generator[Verdict]:
         """Yield the verdicts on the means of the kept ingredients and each candidate, in the order of the candidates.

@@ -89,7 +89,7 @@ def ingredient_of(context: RunContext, path: Path, line: dict[str, Any]) -> Ingr
         log_loss=values["log_loss"],
         load=_reader(context, path, line["sha256"]),
         mapped=is_mapped(path),
-        known=lambda: _known_verdict(context, path, score, values["log_loss"]),
+        known_verdict=lambda: _known_verdict(context, path, score, values["log_loss"]),
     )
 
 

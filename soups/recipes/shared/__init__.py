@@ -1,1 +1,1 @@
-"""What recipes have in common: the pool, acceptance, budgets, task vectors, means."""
+"""Parts that several recipes use: the pool, acceptance rules, budgets, task vectors, means."""

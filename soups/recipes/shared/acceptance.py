@@ -1,7 +1,7 @@
-"""What a candidate has to reach to be accepted: rules that a judge can apply before it has seen everything.
+"""Acceptance rules: what a candidate's verdict has to reach.
 
-Each rule looks at a verdict; of a judgement under way, that is the best that can still come of it. So a rule must never
-turn a verdict down that it would accept after more images came out right.
+Judges apply a rule to partial verdicts too, which hold the best result that is still possible. A rule must therefore
+never reject a partial verdict that it would accept once more images are predicted right.
 """
 
 from dataclasses import dataclass
@@ -15,54 +15,54 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AtLeast:
-    """Not worse than a score; with `strict`, better."""
+    """Accepts a score that is at least `score`, or above it with `strict`."""
 
     score: float
     strict: bool = False
 
     def allows(self, verdict: Verdict) -> bool:
-        """By the score alone."""
+        """Compare the score."""
         return verdict.score > self.score if self.strict else verdict.score >= self.score
 
 
 @dataclass(frozen=True)
-class LowerLoss:
-    """A better score, or the same with a log-loss that is not higher."""
+class ScoreThenLoss:
+    """Accepts a higher score, or an equal score with a log-loss that is not higher."""
 
     score: float
     log_loss: float
 
     def allows(self, verdict: Verdict) -> bool:
-        """By the score, ties by the log-loss."""
+        """Compare the score, then the log-loss."""
         return verdict.score > self.score or (verdict.score == self.score and verdict.log_loss <= self.log_loss)
 
 
 @dataclass(frozen=True)
 class LossAtMost:
-    """A log-loss that is not higher, whatever the score."""
+    """Accepts a log-loss that is not higher, whatever the score."""
 
     log_loss: float
 
     def allows(self, verdict: Verdict) -> bool:
-        """By the log-loss alone."""
+        """Compare the log-loss."""
         return verdict.log_loss <= self.log_loss
 
 
 @dataclass(frozen=True)
 class Significant:
-    """A better score, and a paired gain in right predictions that chance would rarely give.
+    """Accepts a higher score with a statistically significant paired gain in right predictions.
 
-    One-sided exact McNemar test: of the images that exactly one of the two gets right, each would have half. It takes
-    images as independent, so with groups it is too sure of itself.
+    One-sided exact McNemar test: under the null hypothesis, each of the two models is right on half of the images that
+    exactly one of them predicts right. The test takes images as independent, so with groups its p-value is too small.
     """
 
     incumbent: Verdict
-    """With its outcome on every image."""
+    """Verdict to beat, with its outcome for every image."""
     level: float
-    """The highest probability of such a gain by chance, in (0, 1)."""
+    """Significance level, in (0, 1)."""
 
     def allows(self, verdict: Verdict) -> bool:
-        """Whether it is unlikely enough; images not seen yet count for the candidate where it can gain by them."""
+        """Compare the score, then the p-value with `level`; images not judged yet count as right for the candidate."""
         if verdict.score <= self.incumbent.score:
             return False
         assert verdict.outcome is not None and self.incumbent.outcome is not None
@@ -71,31 +71,21 @@ class Significant:
 
 
 def gains_and_losses(outcome: "np.ndarray", incumbent: "np.ndarray", *, seen_only: bool = False) -> tuple[int, int]:
-    """How many images only the candidate gets right, and how many only the incumbent.
+    """Count the images that only the candidate predicts right, and those that only the incumbent does.
 
     Args:
-        outcome: (N,) int8, 1 right, 0 wrong, -1 not seen.
-        incumbent: the same of the one to beat, all seen.
-        seen_only: images not seen count for nobody; otherwise as right.
+        outcome: (N,) int8 of the candidate, 1 right, 0 wrong, -1 not judged.
+        incumbent: (N,) int8 of the incumbent, with all images judged.
+        seen_only: ignore images that are not judged; by default they count as right for the candidate.
     """
     right = outcome == 1 if seen_only else outcome != 0
     return int((right & (incumbent == 0)).sum()), int(((outcome == 0) & (incumbent == 1)).sum())
 
 
 def sign_test(gained: int, lost: int) -> float:
-    """The probability of at least `gained` heads in `gained + lost` throws of a fair coin; 1 for no throws."""
+    """Return the probability of at least `gained` heads in `gained + lost` tosses of a fair coin; 1 for no toss."""
     if gained + lost == 0:
         return 1.0
     from scipy.stats import binom
 
     return float(binom.sf(gained - 1, gained + lost, 0.5))
-
-
-def at_least(score: float) -> AtLeast:
-    """Accept a candidate that is not worse."""
-    return AtLeast(score)
-
-
-def more_than(score: float) -> AtLeast:
-    """Accept a candidate that is better."""
-    return AtLeast(score, strict=True)

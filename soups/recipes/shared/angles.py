@@ -1,4 +1,4 @@
-"""How far models lie from their start and in which directions: lengths and angles of task vectors, streamed."""
+"""Lengths of task vectors and angles between them, streamed from files."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
 
     State = Mapping[str, torch.Tensor]
 
-_NUMBERS = 1 << 20
+_CHUNK_NUMBERS = 1 << 20
 """Numbers in memory at a time, of all models together: 8 MiB in float64."""
-_STATISTICS = ("running_mean", "running_var")
+_BATCHNORM_STATISTICS = ("running_mean", "running_var")
 
 
 def gram_matrix(states: "Sequence[State]", origin: "State") -> np.ndarray:
-    """The inner products of all pairs of task vectors τ_i = w_i - origin (Ilharco et al. 2023, arXiv:2212.04089).
+    """Return inner products of all pairs of task vectors τ_i = w_i - origin (Ilharco et al. 2023, arXiv:2212.04089).
 
-    One pass over the models side by side, a piece of a tensor at a time, in float64: of mapped files nothing but the
-    pieces is in memory. Only what training moves counts: floating-point tensors but BatchNorm's running statistics,
-    whose units are those of features and which would outweigh all else.
+    Reads all models side by side in one pass, a chunk of a tensor at a time, in float64; of mapped files only the
+    chunks are in memory. Only trained tensors count: floating-point tensors except BatchNorm's running statistics,
+    which have the units of features and would outweigh everything else.
 
     Args:
         states: the M models, of one layout.
-        origin: the start; where there is none, any of the models (`distances_to_rest` does not depend on which).
+        origin: the start; without one, any of the models (`distances_to_rest` does not depend on the choice).
 
     Returns:
         (M, M) float64.
@@ -32,9 +32,9 @@ def gram_matrix(states: "Sequence[State]", origin: "State") -> np.ndarray:
     import torch
 
     total = torch.zeros(len(states), len(states), dtype=torch.float64)
-    step = max(1, _NUMBERS // len(states))
+    step = max(1, _CHUNK_NUMBERS // len(states))
     for key, tensor in origin.items():
-        if not tensor.is_floating_point() or key.endswith(_STATISTICS):
+        if not tensor.is_floating_point() or key.endswith(_BATCHNORM_STATISTICS):
             continue
         flat, columns = tensor.reshape(-1), [state[key].reshape(-1) for state in states]
         for begin in range(0, len(flat), step):
@@ -46,25 +46,25 @@ def gram_matrix(states: "Sequence[State]", origin: "State") -> np.ndarray:
 
 
 def task_vector_lengths(products: np.ndarray) -> np.ndarray:
-    """(M,) lengths ‖τ_i‖ of task vectors, from their (M, M) inner products."""
+    """Return the (M,) lengths ‖τ_i‖ of task vectors from their (M, M) inner products."""
     return np.sqrt(np.maximum(np.diagonal(products), 0.0))
 
 
 def angles_to_rest(products: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """The angle of each task vector to the mean of the others'.
+    """Return the angle between each task vector and the mean of the others.
 
-    Independent directions in many dimensions are at 90°; of M fine-tunes that share a length and pairwise angles of
-    cosine c, each is at an angle of cosine c·√((M - 1) / (1 + (M - 2)·c)) to the mean of the others.
+    Independent directions in many dimensions have an angle of 90°. Of M fine-tunes with one length and pairwise cosine
+    c, each has cosine c·√((M - 1) / (1 + (M - 2)·c)) with the mean of the others.
 
     Args:
         products: (M, M) inner products.
-        members: (M,) bool, whose mean is taken; of a member, that of the others.
+        members: (M,) bool, the models to average; a model is left out of its own mean.
 
     Returns:
-        (M,) float64, degrees in [0, 180]; NaN where there is no other member, or a length is zero.
+        (M,) float64, degrees in [0, 180]; NaN if there is no other member, or a length is zero.
     """
     found = np.full(len(products), np.nan)
-    for index, share in enumerate(_shares(members)):
+    for index, share in enumerate(_shares_of_others(members)):
         if share is None:
             continue
         scale = np.sqrt(max(products[index, index], 0.0) * max(share @ products @ share, 0.0))
@@ -74,25 +74,25 @@ def angles_to_rest(products: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def distances_to_rest(products: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """The distance of each model from the mean of the others, whatever the origin of the inner products.
+    """Return the distance between each model and the mean of the others; it does not depend on the origin.
 
     Args:
         products: (M, M) inner products.
-        members: (M,) bool, whose mean is taken; of a member, that of the others.
+        members: (M,) bool, the models to average; a model is left out of its own mean.
 
     Returns:
-        (M,) float64; NaN where there is no other member.
+        (M,) float64; NaN if there is no other member.
     """
     found = np.full(len(products), np.nan)
-    for index, share in enumerate(_shares(members)):
+    for index, share in enumerate(_shares_of_others(members)):
         if share is not None:
             square = products[index, index] - 2 * products[index] @ share + share @ products @ share
             found[index] = np.sqrt(max(square, 0.0))
     return found
 
 
-def _shares(members: np.ndarray) -> list[np.ndarray | None]:
-    """For each model, what each of the other members has in their mean, (M,) float64; None where there is none."""
+def _shares_of_others(members: np.ndarray) -> list[np.ndarray | None]:
+    """Return for each model the (M,) float64 coefficients of the mean of the other members; None without others."""
     shares: list[np.ndarray | None] = []
     for index in range(len(members)):
         others = np.asarray(members, dtype=np.float64).copy()

@@ -1,4 +1,4 @@
-"""Budgets: a judge that counts what it was asked, and recipes that stop asking when that is enough."""
+"""Evaluation budgets: a judge that counts its verdicts, and helpers with which recipes stop at the limit."""
 
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
 
 
-class Budgeted:
-    """A judge that says when it has been asked often or long enough; it never refuses.
+class BudgetedJudge:
+    """A judge with a limit on evaluations or time. It reports that the budget is spent, and never refuses a verdict.
 
-    Each verdict counts, also of a candidate that was given up early. Of candidates judged at once those count that
-    would have been judged one after the other, so that a budget buys the same soup either way.
+    Every verdict counts, early-stopped ones too. Of candidates judged in parallel, those count that sequential judging
+    would have evaluated, so that a budget gives the same soup either way.
 
     Args:
-        judge: whose verdicts count; what else it can do, this one can.
-        evaluations: how many verdicts, 0 or more; None: any number.
-        minutes: for how long from now on, 0 or more; None: for ever. A verdict under way is waited for.
-        clock: the time in seconds.
+        judge: gives the verdicts; its other attributes are forwarded.
+        evaluations: maximum number of verdicts, 0 or more; None: no limit.
+        minutes: time limit from now on, 0 or more; None: no limit. A running evaluation is finished.
+        clock: returns the time in seconds.
 
     Raises:
-        UsageError: a budget below zero.
+        UsageError: a negative budget.
     """
 
     def __init__(
@@ -39,52 +39,52 @@ class Budgeted:
                 raise UsageError(f"budget: {name}", expected="a number from 0 on", found=str(value))
         self.judge = judge
         self.evaluations, self.minutes, self.clock = evaluations, minutes, clock
-        self.asked, self.began = 0, clock()
+        self.evaluations_done, self.started = 0, clock()
 
     def __call__(self, state: "State", accept: Accept | None = None) -> Verdict:
-        """The judge's verdict."""
-        self.asked += 1
+        """Return the judge's verdict and count it."""
+        self.evaluations_done += 1
         return self.judge(state, accept)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "judge":  # Not set yet.
+        if name == "judge":  # Unpickling asks before `__init__` has run.
             raise AttributeError(name)
         value = getattr(self.judge, name)
-        return self._counted if name == "together" else value
+        return self._count_candidates if name == "judge_candidates" else value
 
     @property
-    def spent(self) -> bool:
-        """Whether nothing is left."""
-        out_of_time = self.minutes is not None and self.clock() - self.began >= 60 * self.minutes
-        return out_of_time or (self.evaluations is not None and self.asked >= self.evaluations)
+    def budget_spent(self) -> bool:
+        """Whether no evaluation or no time is left."""
+        out_of_time = self.minutes is not None and self.clock() - self.started >= 60 * self.minutes
+        return out_of_time or (self.evaluations is not None and self.evaluations_done >= self.evaluations)
 
-    def _counted(
+    def _count_candidates(
         self, kept: Sequence[Ingredient], candidates: Sequence[Ingredient], accept: Accept
     ) -> Generator[Verdict]:
-        """`judge.together`, as far as the budget goes."""
+        """Yield the verdicts of `judge.judge_candidates` until the budget is spent."""
         if self.evaluations is not None:
-            candidates = candidates[: max(0, self.evaluations - self.asked)]
-        verdicts = self.judge.together(kept, candidates, accept)  # type: ignore[attr-defined]
+            candidates = candidates[: max(0, self.evaluations - self.evaluations_done)]
+        verdicts = self.judge.judge_candidates(kept, candidates, accept)  # type: ignore[attr-defined]
         try:
-            while not self.spent and (verdict := next(verdicts, None)) is not None:
-                self.asked += 1
+            while not self.budget_spent and (verdict := next(verdicts, None)) is not None:
+                self.evaluations_done += 1
                 yield verdict
         finally:
             verdicts.close()
 
 
 def is_spent(judge: Judge) -> bool:
-    """Whether a recipe should ask this judge no more than it must; never for a judge without a budget."""
-    return bool(getattr(judge, "spent", False))
+    """Return whether the judge's budget is spent; False for a judge without a budget."""
+    return bool(getattr(judge, "budget_spent", False))
 
 
 def untried_option(untried: Sequence[str]) -> dict[str, list[str]]:
-    """The entry of `Soup.options` on what the budget left untried; empty where it left nothing."""
+    """Return the entry of `Soup.options` that lists untried candidates; empty if there are none."""
     return {"untried": list(untried)} if untried else {}
 
 
 def untried_text(untried: Sequence[str]) -> str:
-    """The end of a summary on what the budget left untried; empty where it left nothing."""
+    """Return the end of a summary that counts untried candidates; empty if there are none."""
     if not untried:
         return ""
     verb = "was" if len(untried) == 1 else "were"

@@ -1,4 +1,4 @@
-"""Mixtures: ingredients averaged with weights of their own for each block of the network."""
+"""Mixtures: weighted averages with separate coefficients for each block of the network."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,34 +17,36 @@ if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
 
 KINDS = ("model", "block", "tensor")
-"""What has coefficients of its own: the whole network, each block of it, each tensor."""
-_PIECE = 1 << 16
-"""Numbers worked on at a time: 0.5 MiB in float64."""
-_NUMBERED = re.compile(r"(.*?\.\d+(?:\.blocks)?(?:\.\d+)?)\.")
-"""Up to the number of a block: `transformer.resblocks.3.`, `layer1.0.`, `stages.2.blocks.1.`, `blocks.4.0.`"""
-_END = re.compile(r"(ln_post|proj|norm|fc_norm|norm_head|attnpool|attn_pool|conv_head|bn2|final_\w+|head\w*)(\.|$)")
-"""What of the tensors outside of numbered blocks comes after them, in open_clip's towers and timm's networks."""
+"""Granularities of the coefficients: the whole network, each block, each tensor."""
+_CHUNK = 1 << 16
+"""Numbers processed at a time: 0.5 MiB in float64."""
+_NUMBERED_BLOCK = re.compile(r"(.*?\.\d+(?:\.blocks)?(?:\.\d+)?)\.")
+"""Matches up to the number of a block: `transformer.resblocks.3.`, `layer1.0.`, `stages.2.blocks.1.`, `blocks.4.0.`"""
+_END_BLOCK = re.compile(
+    r"(ln_post|proj|norm|fc_norm|norm_head|attnpool|attn_pool|conv_head|bn2|final_\w+|head\w*)(\.|$)"
+)
+"""Matches unnumbered tensors behind the numbered blocks, in open_clip's towers and timm's networks."""
 
 
 def find_block(key: str) -> str:
-    """The block that a tensor of a classifier belongs to.
+    """Return the block that a classifier's tensor belongs to.
 
-    `head`, a numbered block by its name (transformer block, or block of a stage), and of what has no number `stem`
+    `head`, or the name of a numbered block (transformer block, or block of a stage). Other tensors belong to `stem`
     (patches, positions, first convolution) or `end` (last normalisation, pooling, projection).
     """
     room, _, rest = key.partition(".")
     if room == "head":
         return "head"
-    if (numbered := _NUMBERED.match(key)) is not None:
+    if (numbered := _NUMBERED_BLOCK.match(key)) is not None:
         return numbered[1]
-    return "end" if _END.match(rest) else "stem"
+    return "end" if _END_BLOCK.match(rest) else "stem"
 
 
 def map_blocks(state: "State", per: str) -> dict[str, str]:
-    """Floating-point tensor → the name under which its coefficients go; blocks in the order of the tensors' names.
+    """Return floating-point tensor name → name of its coefficients; blocks in the order of the tensors' names.
 
     Raises:
-        UsageError: an unknown kind; names those there are.
+        UsageError: an unknown granularity; lists the known ones.
     """
     if per not in KINDS:
         raise unknown_name("kind of coefficients", per, KINDS)
@@ -53,7 +55,7 @@ def map_blocks(state: "State", per: str) -> dict[str, str]:
 
 
 def mapped_states(ingredients: Sequence[Ingredient]) -> "list[State]":
-    """The weights of all ingredients, as views of files.
+    """Return the weights of all ingredients as views of files.
 
     Raises:
         DataError: an ingredient does not fit the first, or holds NaN or infinity; names ingredient and tensor.
@@ -67,10 +69,10 @@ def mapped_states(ingredients: Sequence[Ingredient]) -> "list[State]":
 
 
 class Mixture(Mapping[str, "torch.Tensor"]):
-    """A weighted average of models as a state whose tensors are computed when they are asked for, each time anew.
+    """A weighted average of models as a read-only state dict that computes a tensor on each access.
 
-    Summed in float64 in the order of the models, a piece at a time; tensors that are no floating-point numbers are
-    those of the first model. So it takes no memory but that of the tensor in use.
+    Sums in float64 in the order of the models, a chunk at a time. Tensors that are not floating-point are those of the
+    first model. Only the tensor in use takes memory.
 
     Args:
         states: the M models, of one layout.
@@ -100,8 +102,8 @@ class Mixture(Mapping[str, "torch.Tensor"]):
         columns = [state[key].reshape(-1) for state in self.states]
         mixed = torch.empty(first.shape, dtype=first.dtype)
         flat = mixed.view(-1)
-        for begin in range(0, len(flat), _PIECE):
-            piece = slice(begin, begin + _PIECE)
+        for begin in range(0, len(flat), _CHUNK):
+            piece = slice(begin, begin + _CHUNK)
             total = columns[0][piece].to(torch.float64) * shares[0]
             for column, share in zip(columns[1:], shares[1:], strict=True):
                 total.add_(column[piece].to(torch.float64), alpha=share)
@@ -112,10 +114,10 @@ class Mixture(Mapping[str, "torch.Tensor"]):
 def coefficient_gradients(
     gradient: "State", states: "Sequence[State]", blocks: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """The derivative of a loss with respect to each coefficient, from its gradient at the mixture's weights.
+    """Return the derivative of a loss with respect to each coefficient, from its gradient at the mixture's weights.
 
-    By the chain rule, that of model i in a block is the dot product of the block's gradient and the model's weights
-    there. Summed in float64, a piece at a time.
+    By the chain rule, the derivative for model i in a block is the dot product of the block's gradient and the model's
+    weights there. Sums in float64, a chunk at a time.
 
     Returns:
         Block → (M,) float64.
@@ -125,22 +127,22 @@ def coefficient_gradients(
     found = {block: np.zeros(len(states)) for block in blocks.values()}
     for key, block in blocks.items():
         slope, columns = gradient[key].reshape(-1), [state[key].reshape(-1) for state in states]
-        for begin in range(0, len(slope), _PIECE):
-            piece = slice(begin, begin + _PIECE)
+        for begin in range(0, len(slope), _CHUNK):
+            piece = slice(begin, begin + _CHUNK)
             exact = slope[piece].to(torch.float64)
             found[block] += [float(torch.dot(exact, column[piece].to(torch.float64))) for column in columns]
     return found
 
 
 def mix_states(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) -> "dict[str, torch.Tensor]":
-    """The state of a soup whose coefficients are known: the same bits for the same ingredients and coefficients.
+    """Return the state of a soup with known coefficients: the same bits for the same ingredients and coefficients.
 
     Args:
         ingredients: in canonical order.
         options: of the soup: `per`, and `coefficients`, block → one number per ingredient.
 
     Raises:
-        UsageError: the coefficients are not those of such a network, or not one per ingredient.
+        UsageError: the coefficients do not match the blocks of the network, or their number not the ingredients.
         DataError: an ingredient does not fit the first, or holds NaN or infinity; names ingredient and tensor.
     """
     states = mapped_states(ingredients)
@@ -155,7 +157,7 @@ def mix_states(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) ->
 
 
 def mean_shares(state: "State", blocks: Mapping[str, str], shares: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
-    """One coefficient per model: the mean of the blocks', each counted by its numbers."""
+    """Return one coefficient per model: the mean over blocks, weighted by the number of weights in each."""
     sizes = np.array([state[key].numel() for key in blocks], dtype=np.float64)
     table = np.array([shares[block] for block in blocks.values()], dtype=np.float64)
     return tuple(float(value) for value in sizes @ table / sizes.sum())

@@ -1,4 +1,4 @@
-"""What recipes work on: a lazy pool of ingredients, the judge of a state, and the soup that comes out."""
+"""Types that recipes work on: lazily loaded ingredients, their pool, the judge, verdicts, soups, decision records."""
 
 import base64
 import math
@@ -21,32 +21,32 @@ OnDecision = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Ingredient:
-    """A model that may go into a soup; its weights stay on disk until asked for."""
+    """A model that may go into a soup; its weights are read from disk when they are needed."""
 
     name: str
-    """What messages and logs call it; distinct within a pool."""
+    """Name in messages and logs; unique within a pool."""
     sha256: str
-    """Of its file, in hexadecimal: gives the canonical order of a soup's ingredients."""
+    """SHA-256 of the file, in hexadecimal; sorts ingredients into canonical order."""
     score: float
-    """On the validation set by the chosen metric; higher is better (the caller negates a loss)."""
+    """Validation score by the chosen metric; higher is better (the caller negates a loss)."""
     log_loss: float
-    """On the validation set, in nats: decides between equal scores, lower first."""
+    """Validation log-loss in nats; breaks ties of equal scores, lower first."""
     load: "Callable[[], State]"
-    """Reads the weights; called when they are needed, and again when they are needed again."""
+    """Reads the weights; may be called several times."""
     mapped: bool = False
-    """Whether `load` gives a view of a file, so that many of them at once take no memory."""
-    known: "Callable[[], Verdict] | None" = None
-    """Its verdict, where the logs have it: then nobody needs to judge it again."""
+    """Whether `load` returns a view of a memory-mapped file, so that many loaded ingredients take no memory."""
+    known_verdict: "Callable[[], Verdict] | None" = None
+    """Returns the verdict from the logs, so that the model is not judged again. None: no verdict is logged."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The ingredients to choose from, in any order, and the start that they share, if known (never an ingredient)."""
+    """The candidate ingredients, in any order, and their common start if it is known (never an ingredient)."""
 
     ingredients: tuple[Ingredient, ...]
     start: Ingredient | None = None
     start_problem: str = ""
-    """Where there is no common start because the ingredients have different ones: which, of two of them."""
+    """Why there is no common start: names two ingredients with different starts."""
 
     def __post_init__(self) -> None:
         if not self.ingredients:
@@ -67,87 +67,93 @@ class Pool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A state's result on the validation set; of a judgement that was stopped, the best that was still possible."""
+    """Result of a state on the validation set; if judging stopped early, the best result that was still possible."""
 
     score: float
-    """By the chosen metric, higher is better."""
+    """By the chosen metric; higher is better."""
     errors: int
-    """Wrong predictions among the images seen."""
+    """Number of wrong predictions among the images judged."""
     images: int
-    """Images seen."""
+    """Number of images judged."""
     complete: bool = True
-    """False when the judge stopped early because rejection was certain."""
+    """False if the judge stopped early because rejection was certain."""
     log_loss: float = math.nan
-    """In nats, mean over all images; NaN where the judge does not say."""
+    """In nats, mean over all images; NaN if the judge does not compute it."""
     outcome: "np.ndarray | None" = field(default=None, compare=False, repr=False)
-    """(N,) int8 by image, in the order of the validation set: 1 right, 0 wrong, -1 not seen."""
+    """(N,) int8 in the order of the validation set: 1 right, 0 wrong, -1 not judged."""
 
 
 class Accept(Protocol):
-    """What a candidate has to reach; see `acceptance`."""
+    """Acceptance rule for a candidate; see `acceptance`."""
 
     def allows(self, verdict: Verdict) -> bool:
-        """Whether this is enough. Never False for a verdict on some of the images and True for the one on all."""
+        """Return whether the verdict suffices; if False for a partial verdict, it is False for the complete one."""
         ...
 
 
 class Judge(Protocol):
-    """Weighs a state on the validation set; equal states get equal verdicts."""
+    """Judges a state on the validation set; equal states get equal verdicts."""
 
     def __call__(self, state: "State", accept: Accept | None = None) -> Verdict:
-        """The verdict on these weights; with `accept`, the judge may stop as soon as rejection is certain."""
+        """Return the verdict on these weights; with `accept`, the judge may stop once rejection is certain."""
         ...
 
 
-class Teacher(Judge, Protocol):
-    """A judge that can also say in which direction weights get better."""
+class GradientJudge(Judge, Protocol):
+    """A judge that also computes gradients and Fisher information."""
 
     def gradient(self, state: "State", seed: int) -> "tuple[float, State]":
-        """Mean log-loss in nats on validation images drawn by `seed`, and its gradient: a tensor for each
-        floating-point weight, valid until the next call."""
+        """Return mean log-loss in nats on validation images drawn by `seed`, and its gradient.
+
+        The gradient has a tensor for each floating-point weight and is valid until the next call.
+        """
         ...
 
     def fisher(self, state: "State", seed: int) -> "State":
-        """The diagonal of the empirical Fisher information at these weights: a tensor for each floating-point weight,
-        valid until the next call."""
+        """Return the diagonal of the empirical Fisher information at these weights.
+
+        It has a tensor for each floating-point weight and is valid until the next call.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Soup:
-    """An averaged model with all that is needed to make it again."""
+    """An averaged model with all that is needed to rebuild it."""
 
     recipe: str
-    """A key of `RECIPES`."""
+    """Key of `RECIPES`."""
     state: "State"
-    """In the ingredients' dtypes; its bits do not depend on the order of the pool."""
+    """State dict in the ingredients' dtypes; its bits do not depend on the order of the pool."""
     ingredients: tuple[Ingredient, ...]
     """In canonical order, by hash."""
     coefficients: tuple[float, ...]
-    """One per ingredient, summing to one less the share of the start where a recipe mixes that in; recipes that choose
-    number by number (ties, dare, model_stock) give the share that each ingredient came in with."""
+    """One per ingredient. They sum to 1 minus the start's coefficient if the recipe mixes the start in.
+
+    Recipes that choose per weight (ties, dare, model_stock) report the coefficient before that choice."""
     score: float | None = None
-    """Of the state on the validation set, where it was judged."""
+    """Validation score of the state; None: not judged."""
     decisions: tuple[dict[str, Any], ...] = ()
-    """One per candidate, in the order in which they were judged; see `decision_record`."""
+    """One record per candidate, in the order in which they were judged; see `decision_record`."""
     options: dict[str, Any] = field(default_factory=dict)
     """The recipe's own settings."""
     summary: str = ""
-    """One sentence on what was kept, and where a single model was kept, why."""
+    """One sentence on which models were selected and, if only one was, why."""
 
 
 RecipeFunction = Callable[..., Soup]
-"""`recipe(pool, judge, *, on_decision=None, **options) -> Soup`: pure, nothing that the caller holds is changed;
-`on_decision` is called with each decision as soon as it has fallen."""
+"""`recipe(pool, judge, *, on_decision=None, **options) -> Soup`: pure, does not change its arguments.
+
+`on_decision` is called with each decision record at once."""
 
 
 def canonical_order(ingredients: "tuple[Ingredient, ...] | list[Ingredient]") -> tuple[Ingredient, ...]:
-    """By hash: an order that depends on the ingredients alone."""
+    """Sort by hash, so that the order depends on the ingredients alone."""
     return tuple(sorted(ingredients, key=lambda ingredient: ingredient.sha256))
 
 
 def mean_state(ingredients: Sequence[Ingredient]) -> "dict[str, torch.Tensor]":
-    """The plain mean of ingredients in float64, in the order given: all at once where they are mapped, else one by one.
+    """Average ingredients in float64, in the given order: all at once if all are mapped, else one by one.
 
     Raises:
         DataError: an ingredient does not fit the first, or holds NaN; names the ingredient and the tensor.
@@ -161,9 +167,9 @@ DECISION_KEYS = (
     *("candidate", "accepted", "score", "incumbent", "errors", "images", "complete"),
     *("gained", "lost", "log_loss", "why", "outcome"),
 )
-"""What a decision says."""
-MEMORY = "memory"
-"""What else it may hold: whatever its recipe needs to go on from there."""
+"""Keys of every decision record."""
+MEMORY_KEY = "memory"
+"""Optional key of a decision record: the recipe's own state, from which a later run resumes."""
 
 
 def decision_record(
@@ -174,34 +180,34 @@ def decision_record(
     why: str,
     gains: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """One line of a recipe's log: plain JSON, so what is no finite number is None.
+    """Return one record of a recipe's log as plain JSON; numbers that are not finite become None.
 
     Args:
-        candidate: its name.
-        accepted: whether it was taken.
-        verdict: on the soup with the candidate.
-        incumbent: score to reach.
-        why: in words.
-        gains: images seen that only the candidate gets right, and those that only the incumbent does; None: not known.
+        candidate: name.
+        accepted: whether the candidate was accepted.
+        verdict: of the soup with the candidate.
+        incumbent: score of the incumbent.
+        why: reason in words.
+        gains: numbers of judged images that only the candidate and only the incumbent predicts right; None: unknown.
 
     Returns:
         `candidate`, `accepted`, `score` (of the soup with the candidate), `incumbent`, `errors` and `images` (wrong and
-        seen), `complete` (False where the judge stopped before the last image; score and log-loss are then the best
-        that was still possible), `gained` and `lost` (together: how many images decided), `log_loss`, `why`, `outcome`
-        (of an accepted candidate, see `pack_outcome`: with it a later run goes on from here).
+        judged images), `complete` (False if the judge stopped early; score and log-loss are then the best that was
+        still possible), `gained` and `lost` (images on which the two differ), `log_loss`, `why`, and `outcome` (of an
+        accepted candidate, see `pack_outcome`; a later run resumes from it).
     """
     gained, lost = gains or (None, None)
     return {
         "candidate": candidate,
         "accepted": bool(accepted),
-        "score": _finite(verdict.score),
-        "incumbent": _finite(incumbent),
+        "score": _finite_or_none(verdict.score),
+        "incumbent": _finite_or_none(incumbent),
         "errors": verdict.errors,
         "images": verdict.images,
         "complete": verdict.complete,
         "gained": gained,
         "lost": lost,
-        "log_loss": _finite(verdict.log_loss),
+        "log_loss": _finite_or_none(verdict.log_loss),
         "why": why,
         "outcome": pack_outcome(verdict.outcome)
         if accepted and verdict.complete and verdict.outcome is not None
@@ -210,19 +216,19 @@ def decision_record(
 
 
 def pack_outcome(outcome: "np.ndarray") -> str:
-    """An outcome on all images as text: a bit an image, compressed, in base64."""
+    """Encode a complete outcome as text: one bit an image, zlib-compressed, in base64."""
     import numpy as np
 
     return base64.b64encode(zlib.compress(np.packbits(outcome == 1).tobytes(), 9)).decode("ascii")
 
 
 def unpack_outcome(text: str, images: int) -> "np.ndarray":
-    """The (N,) int8 outcome on so many images that `pack_outcome` made this of."""
+    """Decode the text of `pack_outcome` to an (N,) int8 outcome of `images` images."""
     import numpy as np
 
     bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
     return np.unpackbits(bits, count=images).astype(np.int8)
 
 
-def _finite(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None

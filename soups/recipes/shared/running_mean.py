@@ -1,4 +1,4 @@
-"""The sum behind a soup that grows or shrinks: ingredients are read when needed, once, and the next one ahead."""
+"""The running float64 sum behind a soup that grows or shrinks; reads each ingredient once, and the next one ahead."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -12,97 +12,101 @@ if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
 
 _PAGE = 4096
-"""Bytes; touching one of each page brings a mapped file into memory."""
+"""Bytes; touching one byte of each page brings a mapped file into memory."""
 
 
 class RunningSum:
-    """The float64 sum of ingredients that were added (or taken away) one by one, and the soups next to it.
+    """The float64 sum of ingredients added or subtracted one by one, and means with one more candidate.
 
-    What is added is read when a mean is asked for, unless it is in hand because its candidate was made last. While a
-    candidate is judged, a thread brings the one named as the following into memory, if it is a mapped file (others
-    would take memory that nobody planned for): never more than one. So in memory are the sum, one ingredient and its
-    candidate, and of mapped files what the operating system spares.
+    An added ingredient is read when a mean is requested, unless it is the last candidate and still in memory. While a
+    candidate is judged, a thread reads the next one ahead if it is a mapped file (others would take unplanned memory);
+    never more than one. In memory are thus the sum, one ingredient and its candidate, and of mapped files what the page
+    cache holds.
 
-    A context manager: leaving it ends the thread and lets go of the sum.
+    A context manager: leaving it ends the thread and frees the sum.
     """
 
     def __init__(self) -> None:
         self._sum = WeightedSum()
         self._pending: list[tuple[Ingredient, float]] = []
-        self._in_hand: tuple[Ingredient, State] | None = None
+        self._last_read: tuple[Ingredient, State] | None = None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._ahead: tuple[Ingredient, Future[State]] | None = None
+        self._read_ahead: tuple[Ingredient, Future[State]] | None = None
 
     def __enter__(self) -> "RunningSum":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sum = WeightedSum()  # Nobody has room for two of them.
-        self._in_hand = self._ahead = None
+        self._sum = WeightedSum()  # Frees the memory of the sum.
+        self._last_read = self._read_ahead = None
         self._reader.shutdown(wait=True, cancel_futures=True)
 
     def add(self, ingredient: Ingredient, weight: float = 1.0) -> None:
-        """Add an ingredient to the sum, or take it away with a weight of -1; it need not be read for that now.
+        """Add an ingredient to the sum, or subtract it with a weight of -1; it may be read later.
 
         Raises:
-            DataError: it does not fit those before, or holds NaN (or later, when a mean is asked for).
+            DataError: it does not fit the earlier ones, or holds NaN (or later, when a mean is requested).
         """
-        if self._pending or self._in_hand is None or self._in_hand[0] is not ingredient:
+        if self._pending or self._last_read is None or self._last_read[0] is not ingredient:
             self._pending.append((ingredient, weight))
             return
-        self._sum.add(self._in_hand[1], weight, ingredient.name)
-        self._in_hand = None
+        self._sum.add(self._last_read[1], weight, ingredient.name)
+        self._last_read = None
 
     def mean(self) -> "dict[str, torch.Tensor]":
-        """The mean of what was added.
+        """Return the mean of the added ingredients.
 
         Raises:
-            DataError: an ingredient does not fit those before, or holds NaN.
+            DataError: an ingredient does not fit the earlier ones, or holds NaN.
         """
-        self._settle()
+        self._add_pending()
         return self._sum.mean()
 
     def mean_with(
         self, ingredient: Ingredient, weight: float = 1.0, following: Ingredient | None = None
     ) -> "dict[str, torch.Tensor]":
-        """What the mean would be with one more; `following` is read in the meantime.
+        """Return the mean with one more ingredient; `following` is read ahead in the meantime.
 
         Raises:
-            DataError: an ingredient does not fit those before, or holds NaN.
+            DataError: an ingredient does not fit the earlier ones, or holds NaN.
         """
-        self._settle()
+        self._add_pending()
         state = self._read(ingredient)
-        self._in_hand = ingredient, state
-        if following is not None and following.mapped and (self._ahead is None or self._ahead[0] is not following):
-            self._ahead = following, self._reader.submit(_read_whole, following)
+        self._last_read = ingredient, state
+        if (
+            following is not None
+            and following.mapped
+            and (self._read_ahead is None or self._read_ahead[0] is not following)
+        ):
+            self._read_ahead = following, self._reader.submit(_load_and_touch, following)
         return self._sum.mean_with(state, weight, ingredient.name)
 
-    def _settle(self) -> None:
-        """Read and add what is still to be added."""
-        self._in_hand = None  # The next one must not be loaded beside it.
+    def _add_pending(self) -> None:
+        """Read and add the pending ingredients."""
+        self._last_read = None  # Frees it before the next one is loaded.
         for ingredient, weight in self._pending:
             self._sum.add(self._read(ingredient), weight, ingredient.name)
         self._pending = []
 
     def _read(self, ingredient: Ingredient) -> "State":
-        if self._ahead is None or self._ahead[0] is not ingredient:
+        if self._read_ahead is None or self._read_ahead[0] is not ingredient:
             return ingredient.load()
-        future, self._ahead = self._ahead[1], None
+        future, self._read_ahead = self._read_ahead[1], None
         return future.result()
 
 
-def _read_whole(ingredient: Ingredient) -> "State":
+def _load_and_touch(ingredient: Ingredient) -> "State":
     """Map an ingredient's file and touch every page."""
     import torch
 
     state = ingredient.load()
     for tensor in state.values():
         if tensor.is_contiguous():
-            # NumPy, because torch would set up threads of its own for this one.
+            # NumPy, because torch would start a thread pool of its own in this thread.
             tensor.reshape(-1).view(torch.uint8).numpy()[::_PAGE].max(initial=0)
     return state
 
 
 def equal_tensors(one: "State", other: "State") -> bool:
-    """Whether the tensors that are averaged are equal to the bit; counters do not change what a model says."""
+    """Return whether all floating-point tensors are equal to the bit; counters do not change predictions."""
     return all(not one[key].is_floating_point() or bool((one[key] == other[key]).all()) for key in one)

@@ -1,4 +1,4 @@
-"""What recipes that try several soups share: the order of merit, a sweep by validation, one judged soup."""
+"""Parts of recipes that judge several soups: the order by score, the decision log, a sweep, a single judged soup."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,31 +8,31 @@ from typing import TYPE_CHECKING, Any
 from soups.core.errors import UsageError
 from soups.recipes.shared.acceptance import AtLeast
 from soups.recipes.shared.budget import is_spent
-from soups.recipes.shared.pool import MEMORY, Ingredient, Judge, OnDecision, Verdict, decision_record
+from soups.recipes.shared.pool import MEMORY_KEY, Ingredient, Judge, OnDecision, Verdict, decision_record
 from soups.recipes.shared.reasons import count_gains, explain_stop
-from soups.recipes.shared.resume import recall_decision, verdict_of
+from soups.recipes.shared.resume import recorded_decision, verdict_from_decision
 
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
 
 SCALES = (1.0, 0.75, 1.25, 0.5, 1.5, 0.25, 1.75, 2.0, 0.0)
-"""How far to go along a direction in which 1 is the plain mean; nearest to 1 first, as the first wins ties."""
+"""Scales to try along a direction in which 1 is the plain mean; nearest to 1 first, because the first wins ties."""
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The outcome of a sweep."""
+    """Result of a sweep."""
 
     value: float
     score: float | None
-    """None where there was no judge."""
+    """None: there was no judge."""
     decisions: tuple[dict[str, Any], ...]
     untried: tuple[str, ...] = ()
-    """Candidates (`alpha=0.3`) that the judge's budget left."""
+    """Candidates (`alpha=0.3`) that were not judged because the budget was spent."""
 
 
 class DecisionLog:
-    """Keeps a recipe's decisions and hands each on as soon as it has fallen."""
+    """Collects a recipe's decision records and passes each to `on_decision`."""
 
     def __init__(self, on_decision: OnDecision | None) -> None:
         self.decisions: list[dict[str, Any]] = []
@@ -48,29 +48,38 @@ class DecisionLog:
         beaten: Verdict | None = None,
         memory: Any = None,
     ) -> None:
-        """One more decision; see `pool.decision_record`. `beaten` is the incumbent's verdict, for the counts;
-        `memory` is what the recipe needs beside it, as plain JSON, to go on from here."""
+        """Add a decision; see `pool.decision_record`.
+
+        Args:
+            candidate: name.
+            accepted: whether the candidate was accepted.
+            verdict: of the soup with the candidate.
+            incumbent: score of the incumbent.
+            why: reason in words.
+            beaten: the incumbent's verdict, from which gained and lost images are counted.
+            memory: the recipe's own state as plain JSON, from which a later run resumes.
+        """
         counts = None if beaten is None else count_gains(verdict, beaten)
-        kept = {} if memory is None else {MEMORY: memory}
-        self.decisions.append({**decision_record(candidate, accepted, verdict, incumbent, why, counts), **kept})
+        extra = {} if memory is None else {MEMORY_KEY: memory}
+        self.decisions.append({**decision_record(candidate, accepted, verdict, incumbent, why, counts), **extra})
         if self.on_decision is not None:
             self.on_decision(self.decisions[-1])
 
-    def recall(self, line: dict[str, Any]) -> None:
-        """One more decision, that was on record already: nobody is told again."""
+    def add_recorded(self, line: dict[str, Any]) -> None:
+        """Add a decision of an earlier run, without a call of `on_decision`."""
         self.decisions.append(line)
 
 
 def best_first(ingredients: Iterable[Ingredient]) -> list[Ingredient]:
-    """By falling validation score, ties by lower log-loss, then name; what has no score goes last."""
+    """Sort by falling validation score, then by log-loss and name; ingredients without a score come last."""
 
-    def merit(ingredient: Ingredient) -> tuple[bool, float, bool, float, str]:
-        # NaN compares with nothing and would make the order depend on the input's.
+    def sort_key(ingredient: Ingredient) -> tuple[bool, float, bool, float, str]:
+        # Every comparison with NaN is False, so the order would depend on that of the input.
         no_score, no_loss = math.isnan(ingredient.score), math.isnan(ingredient.log_loss)
         score = 0.0 if no_score else -ingredient.score
         return no_score, score, no_loss, 0.0 if no_loss else ingredient.log_loss, ingredient.name
 
-    return sorted(ingredients, key=merit)
+    return sorted(ingredients, key=sort_key)
 
 
 def sweep(
@@ -80,59 +89,59 @@ def sweep(
     on_decision: OnDecision | None,
     *,
     later_wins_ties: bool = False,
-    whole: bool = False,
+    judge_fully: bool = False,
     known: Mapping[float, Callable[[], Verdict]] | None = None,
 ) -> SweepResult:
-    """Judge one soup after the other; the best score wins, and among equals the first (or the last).
+    """Judge soups one after the other; the best score wins, and of equal scores the first (or the last).
 
-    Each is judged only until it is certain that it will not take the lead, and none that the judge has on record;
-    where the judge has a budget, it ends with that. Only the state being judged is in memory: the caller makes the
-    winner's again.
+    Each is judged only until it is certain that it cannot take the lead, and not at all if the judge has a recorded
+    decision on it. The sweep ends when the judge's budget is spent. Only the state being judged is in memory: the
+    caller builds the winner's again.
 
     Args:
-        name: what is swept, for the log (`alpha`).
-        candidates: values and what makes their states (not called where no state is needed); taken one by one, so
-            later ones may build on earlier ones.
-        judge: weighs each.
+        name: of the swept option, for the log (`alpha`).
+        candidates: values with functions that build their states (called only if the state is needed). They are taken
+            one by one, so later ones may build on earlier ones.
+        judge: judges each.
         on_decision: called with each decision; `accepted` says that the candidate took the lead.
-        later_wins_ties: among equal scores the last wins instead of the first.
-        whole: judge each on all images, where the scores themselves are wanted (a curve).
-        known: verdicts that need no judge.
+        later_wins_ties: of equal scores, the last wins instead of the first.
+        judge_fully: judge each on all images, for callers that need the scores themselves (a curve).
+        known: value → function that returns a verdict, for values that need no judge.
     """
-    trace, untried, given = DecisionLog(on_decision), [], known or {}
+    log, untried, known = DecisionLog(on_decision), [], known or {}
     best: tuple[float, Verdict] | None = None
     for value, make in candidates:
         label = f"{name}={value:g}"
-        line = recall_decision(judge, label)
+        line = recorded_decision(judge, label)
         if line is not None:
-            trace.recall(line)
-            best = (value, verdict_of(line)) if line["accepted"] else best
-        elif best is not None and value not in given and is_spent(judge):
+            log.add_recorded(line)
+            best = (value, verdict_from_decision(line)) if line["accepted"] else best
+        elif best is not None and value not in known and is_spent(judge):
             untried.append(label)
         else:
-            goal = None if whole or best is None else _lead(best[1].score, later_wins_ties)
-            verdict = given[value]() if value in given else judge(make(), goal)
-            best = _compared(trace, name, (value, verdict), best, later_wins_ties)
+            goal = None if judge_fully or best is None else _rule_to_lead(best[1].score, later_wins_ties)
+            verdict = known[value]() if value in known else judge(make(), goal)
+            best = _compare_with_best(log, name, (value, verdict), best, later_wins_ties)
     assert best is not None
-    return SweepResult(best[0], best[1].score, tuple(trace.decisions), tuple(untried))
+    return SweepResult(best[0], best[1].score, tuple(log.decisions), tuple(untried))
 
 
-def _lead(score: float, later_wins_ties: bool) -> AtLeast | None:
-    """What takes the lead from a score; from one that is no number, anything does."""
+def _rule_to_lead(score: float, later_wins_ties: bool) -> AtLeast | None:
+    """Return the rule for taking the lead from a score; None (any score leads) if the score is NaN."""
     return None if math.isnan(score) else AtLeast(score, strict=not later_wins_ties)
 
 
-def _compared(
-    trace: DecisionLog,
+def _compare_with_best(
+    log: DecisionLog,
     name: str,
     candidate: tuple[float, Verdict],
     best: tuple[float, Verdict] | None,
     later_wins_ties: bool,
 ) -> tuple[float, Verdict]:
-    """The better of two values with their verdicts, told to the log."""
+    """Add the decision to the log and return the better of two values with their verdicts."""
     value, verdict = candidate
     if best is None:
-        trace.add(f"{name}={value:g}", True, verdict, verdict.score, "the first that was tried")
+        log.add(f"{name}={value:g}", True, verdict, verdict.score, "the first that was tried")
         return candidate
     lead = best[1].score
     leads = verdict.score > lead or (math.isnan(lead) and not math.isnan(verdict.score))
@@ -140,37 +149,39 @@ def _compared(
     accepted = verdict.complete and (leads or (tied and later_wins_ties))
     how = f"{'better than' if leads else 'as good as' if tied else 'worse than'} {name}={best[0]:g}"
     why = how if verdict.complete else explain_stop(verdict)
-    trace.add(f"{name}={value:g}", accepted, verdict, lead, why, best[1])
+    log.add(f"{name}={value:g}", accepted, verdict, lead, why, best[1])
     return candidate if accepted else best
 
 
 def judge_once(
     name: str, state: "State", judge: Judge | None, on_decision: OnDecision | None, best_single: float
 ) -> SweepResult:
-    """The outcome where there is nothing to choose: the one soup's score, with its line in the log.
+    """Judge a single soup and log it, for recipes that choose nothing.
 
     Args:
-        name: the soup, for the log.
+        name: of the soup, for the log.
+        state: its weights.
         judge: None leaves the score open.
-        best_single: score of the best ingredient, told as the incumbent.
+        on_decision: called with the decision.
+        best_single: score of the best ingredient, logged as the incumbent.
     """
     if judge is None:
         return SweepResult(math.nan, None, ())
-    trace = DecisionLog(on_decision)
-    line = recall_decision(judge, name)
+    log = DecisionLog(on_decision)
+    line = recorded_decision(judge, name)
     if line is not None:
-        trace.recall(line)
-        return SweepResult(math.nan, verdict_of(line).score, tuple(trace.decisions))
+        log.add_recorded(line)
+        return SweepResult(math.nan, verdict_from_decision(line).score, tuple(log.decisions))
     verdict = judge(state)
-    trace.add(name, True, verdict, best_single, "without choosing")
-    return SweepResult(math.nan, verdict.score, tuple(trace.decisions))
+    log.add(name, True, verdict, best_single, "without choosing")
+    return SweepResult(math.nan, verdict.score, tuple(log.decisions))
 
 
-def swept_values(where: str, fixed: float | None, values: Sequence[float]) -> tuple[float, ...]:
-    """The values to try: the fixed one alone where it is given.
+def values_to_try(where: str, fixed: float | None, values: Sequence[float]) -> tuple[float, ...]:
+    """Return the values to try: only the fixed one if it is given.
 
     Raises:
-        UsageError: there is none, or one is no finite number.
+        UsageError: no value, or one that is not finite.
     """
     chosen = tuple(float(value) for value in (values if fixed is None else (fixed,)))
     if not chosen or not all(math.isfinite(value) for value in chosen):
@@ -179,20 +190,23 @@ def swept_values(where: str, fixed: float | None, values: Sequence[float]) -> tu
 
 
 def check_range(
-    where: str, value: float, low: float, high: float, *, low_open: bool = False, below: bool = False
+    where: str, value: float, low: float, high: float, *, low_open: bool = False, high_open: bool = False
 ) -> None:
     """Raise unless `value` lies between `low` and `high`.
 
     Args:
         where: recipe and option, for the message.
-        low_open: `low` itself is out.
-        below: `high` itself is out.
+        value: the option's value.
+        low: lower bound.
+        high: upper bound.
+        low_open: exclude `low` itself.
+        high_open: exclude `high` itself.
 
     Raises:
-        UsageError: says the range and the value.
+        UsageError: states the range and the value.
     """
-    # Written so that NaN is out.
-    if (value > low or (value == low and not low_open)) and (value < high or (value == high and not below)):
+    # The comparisons are written so that NaN is out of range.
+    if (value > low or (value == low and not low_open)) and (value < high or (value == high and not high_open)):
         return
-    left, right = "(" if low_open else "[", ")" if below else "]"
+    left, right = "(" if low_open else "[", ")" if high_open else "]"
     raise UsageError(where, expected=f"a number in {left}{low:g}, {high:g}{right}", found=str(value))

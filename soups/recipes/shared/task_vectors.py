@@ -1,4 +1,4 @@
-"""Task vectors: what fine-tuning added to the pool's start, of all ingredients side by side, a piece at a time."""
+"""Task vectors: the differences between fine-tunes and their common start, of all ingredients, in chunks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from soups.core.errors import DataError
 from soups.recipes.shared.budget import untried_option, untried_text
 from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order
-from soups.recipes.shared.sweep import sweep, swept_values
+from soups.recipes.shared.sweep import sweep, values_to_try
 from soups.recipes.shared.tensor_chunks import iterate_chunks, mapped_view
 from soups.weights.state_dict import check_compatible, check_finite
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
 
     from soups.recipes.shared.pool import State
 
-    Change = Callable[[Ingredient, str], Callable[[torch.Tensor], torch.Tensor]]
+    Transform = Callable[[Ingredient, str], Callable[[torch.Tensor], torch.Tensor]]
     Merge = Callable[[list[torch.Tensor]], torch.Tensor]
 
 
 class TaskVectors:
-    """The start of a pool and the way from it to each ingredient.
+    """The start of a pool and the task vector of each ingredient.
 
-    Start and ingredients are mapped, so they take no memory; in float64 there is a piece of one tensor of each, never
-    a model. Tensors that are not averaged (counters) are those of the first ingredient by hash, as everywhere.
+    Start and ingredients are mapped, so they take no memory; only a chunk of one tensor of each is in float64. Tensors
+    that are not averaged (counters) are those of the first ingredient by hash, as in all recipes.
 
     Args:
         pool: the ingredients and their start.
-        recipe: for the message.
-        change: given an ingredient and a key, what is done to the pieces of that task tensor, in their order; the same
-            each time it is asked.
+        recipe: name of the recipe, for the message.
+        transform: called with an ingredient and a key; returns the function to apply to that task tensor's chunks, in
+            their order. It must do the same at each call.
 
     Raises:
         DataError: the pool has no start, or start and ingredients do not fit or hold NaN or infinity; names model and
             tensor.
     """
 
-    def __init__(self, pool: Pool, recipe: str, change: "Change | None" = None) -> None:
+    def __init__(self, pool: Pool, recipe: str, transform: "Transform | None" = None) -> None:
         if pool.start is None:
-            raise _startless(recipe, pool.start_problem)
+            raise _no_start_error(recipe, pool.start_problem)
         self.ingredients = canonical_order(pool.ingredients)
-        self.change = change
+        self.transform = transform
         self.start = mapped_view(pool.start)
         check_finite(self.start, pool.start.name)
         self.states: list[State] = []
@@ -51,24 +51,27 @@ class TaskVectors:
             self.states.append(state)
         self.keys = tuple(key for key, tensor in self.start.items() if tensor.is_floating_point())
 
-    def pieces(self, key: str) -> "Iterator[tuple[slice, list[torch.Tensor]]]":
-        """A task tensor of each ingredient, in canonical order, piece by piece: see `iterate_chunks`."""
-        changes = [self.change(ingredient, key) for ingredient in self.ingredients] if self.change else []
+    def chunks(self, key: str) -> "Iterator[tuple[slice, list[torch.Tensor]]]":
+        """Iterate over a task tensor of all ingredients, in canonical order, in chunks: see `iterate_chunks`."""
+        transforms = [self.transform(ingredient, key) for ingredient in self.ingredients] if self.transform else []
         for place, (start, *tasks) in iterate_chunks([self.start[key], *(state[key] for state in self.states)]):
             for task in tasks:
                 task.sub_(start)
-            yield place, [change(task) for change, task in zip(changes, tasks, strict=True)] if changes else tasks
+            yield (
+                place,
+                [transform(task) for transform, task in zip(transforms, tasks, strict=True)] if transforms else tasks,
+            )
 
-    def pieces_of_one(self, position: int) -> "Iterator[torch.Tensor]":
-        """The whole task vector of the ingredient at this place of the canonical order, in float64, piece by piece."""
+    def chunks_of_ingredient(self, position: int) -> "Iterator[torch.Tensor]":
+        """Iterate over the whole task vector of the ingredient at `position` in canonical order, in float64 chunks."""
         for key in self.keys:
-            change = self.change(self.ingredients[position], key) if self.change else None
+            transform = self.transform(self.ingredients[position], key) if self.transform else None
             for _, (start, task) in iterate_chunks([self.start[key], self.states[position][key]]):
                 task.sub_(start)
-                yield task if change is None else change(task)
+                yield task if transform is None else transform(task)
 
-    def merged(self, merge: "Merge") -> "dict[str, torch.Tensor]":
-        """A direction: what `merge` makes of the pieces of all task vectors, in float32 (float64 for models in it)."""
+    def merge_chunks(self, merge: "Merge") -> "dict[str, torch.Tensor]":
+        """Apply `merge` to the chunks of all task vectors; return a direction in float32 (float64 for such models)."""
         import torch
 
         direction = {}
@@ -76,12 +79,12 @@ class TaskVectors:
             wide = torch.promote_types(self.start[key].dtype, torch.float32)
             direction[key] = torch.empty(self.start[key].shape, dtype=wide)
             flat = direction[key].view(-1)
-            for place, tasks in self.pieces(key):
+            for place, tasks in self.chunks(key):
                 flat[place] = merge(tasks)
         return direction
 
-    def moved(self, direction: "dict[str, torch.Tensor]", scale: float = 1.0) -> "State":
-        """The start plus `scale` times a direction, in the start's dtypes; a new state."""
+    def add_to_start(self, direction: "dict[str, torch.Tensor]", scale: float = 1.0) -> "State":
+        """Return a new state: the start plus `scale` times a direction, in the start's dtypes."""
         import torch
 
         state = {}
@@ -91,11 +94,11 @@ class TaskVectors:
                 continue
             state[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
             flat = state[key].view(-1)
-            for place, (start, way) in iterate_chunks([tensor, direction[key]]):
-                flat[place] = start.add_(way, alpha=scale)
+            for place, (start, step) in iterate_chunks([tensor, direction[key]]):
+                flat[place] = start.add_(step, alpha=scale)
         return state
 
-    def soup_along(
+    def best_soup_along(
         self,
         recipe: str,
         option: str,
@@ -106,39 +109,39 @@ class TaskVectors:
         *,
         unit: float = 1.0,
         options: Mapping[str, object] | None = None,
-        whole: bool = False,
+        judge_fully: bool = False,
     ) -> Soup:
-        """The best soup by validation among start + scale · direction; ties go to the first of the scales.
+        """Return the best soup by validation among start + scale · direction; of equal scores, the first scale wins.
 
         Args:
             recipe: its name.
-            option: what the scale is called there.
+            option: the recipe's name for the scale.
             scales: in the option's own unit, in the order in which they are judged.
             direction: one tensor per floating-point tensor of the start.
-            judge: weighs each; with a single scale None leaves the score open.
+            judge: judges each; with a single scale, None leaves the score open.
             on_decision: called with each decision.
-            unit: what one of the option is worth along the direction.
+            unit: factor from the option to the scale along the direction.
             options: the recipe's other settings.
-            whole: judge each on all images, where the scores themselves are wanted.
+            judge_fully: judge each on all images, for callers that need the scores themselves.
 
         Returns:
-            The soup; its coefficients are scale · unit / N each: what is missing to one is the start's share. (For
-            directions that are no plain mean that is the share before dropping and electing.)
+            The soup; its coefficients are scale · unit / N each, and the rest to 1 is the start's. (For directions
+            other than the plain mean, these are the coefficients before dropping and electing.)
         """
-        scales = swept_values(f"{recipe}: {option}", None, scales)
+        scales = values_to_try(f"{recipe}: {option}", None, scales)
         number = len(self.ingredients)
         assert judge is not None or len(scales) == 1, "choosing takes a judge"
         value, score = scales[0], None
         decisions: tuple[dict[str, Any], ...] = ()
         untried: tuple[str, ...] = ()
         if judge is not None:
-            candidates = ((scale, lambda scale=scale: self.moved(direction, scale * unit)) for scale in scales)
-            best = sweep(option, candidates, judge, on_decision, whole=whole)
+            candidates = ((scale, lambda scale=scale: self.add_to_start(direction, scale * unit)) for scale in scales)
+            best = sweep(option, candidates, judge, on_decision, judge_fully=judge_fully)
             value, score, decisions, untried = best.value, best.score, best.decisions, best.untried
         how = f"the best of {len(scales)} by validation" if len(scales) > 1 else "as given"
         return Soup(
             recipe=recipe,
-            state=self.moved(direction, value * unit),
+            state=self.add_to_start(direction, value * unit),
             ingredients=self.ingredients,
             coefficients=(value * unit / number,) * number,
             score=score,
@@ -150,15 +153,15 @@ class TaskVectors:
 
 
 def mean_task(tasks: "list[torch.Tensor]") -> "torch.Tensor":
-    """The plain mean of pieces, in place of the first."""
+    """Return the mean of chunks, in place of the first."""
     total, *others = tasks
     for task in others:
         total.add_(task)
     return total.div_(len(tasks))
 
 
-def _startless(recipe: str, problem: str) -> DataError:
-    """The error for a pool without a start, or with several."""
+def _no_start_error(recipe: str, problem: str) -> DataError:
+    """Return the error for a pool without a common start."""
     if problem:
         return DataError(
             f"{recipe}: the models come from different starts",

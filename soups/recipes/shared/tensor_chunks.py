@@ -1,4 +1,4 @@
-"""Models side by side: all at hand at once without the memory of all, and their tensors a piece at a time."""
+"""Reading many models side by side in little memory: mapped views of their files, and tensors in chunks."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from soups.recipes.shared.pool import State
 
-_PIECE = 1 << 16
-"""Numbers taken at a time: 0.5 MiB in float64, of each model."""
+_CHUNK = 1 << 16
+"""Numbers read at a time from each model: 0.5 MiB in float64."""
 
 
 def mapped_view(ingredient: Ingredient) -> "State":
-    """Its weights as a view of a file, so that those of many models take no memory.
+    """Return an ingredient's weights as a view of a file, so that many of them take no memory.
 
-    Where loading gives no such view (an old pickle), they are copied to the system's temporary folder and mapped from
-    there; the copy is gone with the last use of it.
+    If loading gives no such view (an old pickle), they are copied to the system's temporary folder and mapped from
+    there; the copy is deleted at once and its space is freed with the last reference to it.
 
     Raises:
         EnvironmentFailure: there is no room for the copy.
@@ -32,7 +32,7 @@ def mapped_view(ingredient: Ingredient) -> "State":
         return state
     from safetensors.torch import load_file
 
-    # Unlinking a mapped file is fine but for Windows, which keeps it until the system's own cleaning.
+    # Windows cannot delete a mapped file; it stays there until the system cleans its temporary folder.
     with tempfile.TemporaryDirectory(prefix="soups-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "weights.safetensors"
         with explain_write_errors(path), path.open("wb") as stream:
@@ -44,14 +44,14 @@ def mapped_view(ingredient: Ingredient) -> "State":
 
 
 def iterate_chunks(tensors: "Sequence[torch.Tensor]") -> "Iterator[tuple[slice, list[torch.Tensor]]]":
-    """Tensors of one shape, piece by piece.
+    """Iterate over tensors of one shape in chunks.
 
     Yields:
-        Where the piece is in a flat tensor, and the piece of each in float64: new, to be changed at will.
+        The chunk's slice of the flat tensor, and each tensor's chunk as a new float64 tensor that may be changed.
     """
     import torch
 
     flat = [tensor.reshape(-1) for tensor in tensors]
-    for begin in range(0, flat[0].numel(), _PIECE):
-        place = slice(begin, begin + _PIECE)
+    for begin in range(0, flat[0].numel(), _CHUNK):
+        place = slice(begin, begin + _CHUNK)
         yield place, [tensor[place].to(torch.float64, copy=True) for tensor in flat]

@@ -13,7 +13,7 @@ import torch
 from soups.core.errors import DataError, EnvironmentFailure
 from soups.pipeline.soup.parallel_judge import ParallelJudge, WorkerEnv
 from soups.recipes.greedy import greedy
-from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.budget import BudgetedJudge
 from soups.recipes.shared.pool import Ingredient, Pool, Verdict
 
 IMAGES = 40
@@ -73,7 +73,7 @@ def test_toy_pools_in_two_processes_and_what_goes_wrong_there(tmp_path: Path) ->
             soup = greedy(toy_pool(seed, indices), judge, **options)
             assert soup.decisions == expected.decisions and soup.score == expected.score
             assert all(torch.equal(soup.state[key], expected.state[key]) for key in soup.state)
-            soup = greedy(toy_pool(seed, indices), Budgeted(judge, 3), **options)
+            soup = greedy(toy_pool(seed, indices), BudgetedJudge(judge, 3), **options)
             assert soup.decisions == expected.decisions[:3] and len(soup.options["untried"]) == 6
         marks = [path.name.split("-") for path in tmp_path.iterdir()]
         assert {mark[0] for mark in marks} == {"0", "1"} and len({mark[1] for mark in marks}) == 2

@@ -33,7 +33,7 @@ def pool() -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
 def test_inner_products_in_pieces_of_any_size(
     pool: tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]], numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_NUMBERS", numbers)
+    monkeypatch.setattr(module, "_CHUNK_NUMBERS", numbers)
     states, start = pool
     vectors = np.stack([flat(weights) - flat(start) for weights in states])
     products = gram_matrix(states, start)

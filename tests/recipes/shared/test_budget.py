@@ -6,7 +6,7 @@ import pytest
 
 from soups.core.errors import UsageError
 from soups.recipes.registry import RECIPES
-from soups.recipes.shared.budget import Budgeted, is_spent
+from soups.recipes.shared.budget import BudgetedJudge, is_spent
 from soups.recipes.shared.pool import Pool, Verdict
 
 
@@ -29,7 +29,7 @@ def test_the_decisions_within_a_budget_are_those_without_one(name: str, toys: An
         whole = RECIPES[name](pool, judge)
         for evaluations in range(len(whole.decisions) + 2):
             counting = Counting(judge)
-            soup = RECIPES[name](pool, Budgeted(counting, evaluations))
+            soup = RECIPES[name](pool, BudgetedJudge(counting, evaluations))
             told = max(1, min(evaluations, len(whole.decisions)))  # The first is always taken.
             assert soup.decisions == whole.decisions[:told], (seed, evaluations)
             assert counting.calls <= told + 1  # The finished soup once more, where its bits are new.
@@ -56,10 +56,10 @@ def test_time_runs_out_between_verdicts(toys: Any) -> None:
         now[0] += 40
         return toys.zero(state, accept)
 
-    soup = RECIPES["greedy"](pool, Budgeted(slow, minutes=1, clock=lambda: now[0]))
+    soup = RECIPES["greedy"](pool, BudgetedJudge(slow, minutes=1, clock=lambda: now[0]))
     assert [line["candidate"] for line in soup.decisions] == ["a", "b"] and soup.options["untried"] == ["c", "d"]
     assert soup.summary == "kept 2 of 2; 2 more were not tried, the budget was spent"
-    assert RECIPES["greedy"](pool, Budgeted(slow, minutes=0, clock=lambda: now[0])).options["untried"] == [
+    assert RECIPES["greedy"](pool, BudgetedJudge(slow, minutes=0, clock=lambda: now[0])).options["untried"] == [
         "b",
         "c",
         "d",
@@ -70,18 +70,18 @@ def test_known_verdicts_cost_nothing(toys: Any) -> None:
     from dataclasses import replace
 
     pool, judge = toys.pool(3)
-    known = Pool(tuple(replace(part, known=lambda part=part: judge(part.load())) for part in pool.ingredients))
+    known = Pool(tuple(replace(part, known_verdict=lambda part=part: judge(part.load())) for part in pool.ingredients))
     assert len(pool.ingredients) > 2
     for name in ("greedy", "greedy_log_loss", "top_k"):
         counting = Counting(judge)
-        soup = RECIPES[name](known, Budgeted(counting, 1))
+        soup = RECIPES[name](known, BudgetedJudge(counting, 1))
         assert len(soup.decisions) == 2 and len(soup.options["untried"]) == len(pool.ingredients) - 2
-        assert RECIPES[name](known, Budgeted(counting, 0)).decisions == soup.decisions[:1]
+        assert RECIPES[name](known, BudgetedJudge(counting, 0)).decisions == soup.decisions[:1]
 
 
 def test_what_else_the_judge_can_do_is_passed_on(toys: Any) -> None:
-    budgeted = Budgeted(Counting(toys.zero), 1)
-    assert budgeted.width == 7 and not hasattr(budgeted, "gradient") and not hasattr(budgeted, "together")
+    budgeted = BudgetedJudge(Counting(toys.zero), 1)
+    assert budgeted.width == 7 and not hasattr(budgeted, "gradient") and not hasattr(budgeted, "judge_candidates")
     assert not is_spent(budgeted) and not is_spent(toys.zero)
     budgeted(toys.state([0.0] * toys.images))
     assert is_spent(budgeted)
@@ -89,6 +89,6 @@ def test_what_else_the_judge_can_do_is_passed_on(toys: Any) -> None:
 
 def test_a_budget_below_zero_is_refused(toys: Any) -> None:
     with pytest.raises(UsageError, match=r"budget: minutes(?s:.*)from 0 on(?s:.*)-1"):
-        Budgeted(toys.zero, minutes=-1)
+        BudgetedJudge(toys.zero, minutes=-1)
     with pytest.raises(UsageError, match="budget: evaluations"):
-        Budgeted(toys.zero, evaluations=-2)
+        BudgetedJudge(toys.zero, evaluations=-2)

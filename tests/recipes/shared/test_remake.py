@@ -52,7 +52,9 @@ def a_pool(number: int) -> Pool:
         verdict = toy(state(index))
         load = lambda index=index: state(index)  # noqa: E731
         parts.append(
-            Ingredient(f"m{index}", f"{7 - index}f", verdict.score, verdict.log_loss, load, mapped=True, known=None)
+            Ingredient(
+                f"m{index}", f"{7 - index}f", verdict.score, verdict.log_loss, load, mapped=True, known_verdict=None
+            )
         )
     return Pool(tuple(parts), Ingredient("start", "00", 0.1, 2.0, lambda: state(99), mapped=True))
 

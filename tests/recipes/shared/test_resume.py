@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from soups.recipes.registry import RECIPES
-from soups.recipes.shared.budget import Budgeted
+from soups.recipes.shared.budget import BudgetedJudge
 from soups.recipes.shared.pool import Pool, Soup, Verdict
-from soups.recipes.shared.resume import Replay
+from soups.recipes.shared.resume import ReplayJudge
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "greedy": {"accept": "significant", "level": 0.6},
@@ -54,7 +54,7 @@ class Desk:
             self.calls += 1
             return self.judge(state, accept)
 
-        replay = Replay(Budgeted(judge, budget), [json.loads(line) for line in self.log])
+        replay = ReplayJudge(BudgetedJudge(judge, budget), [json.loads(line) for line in self.log])
         self.calls = self.reads = 0
         return RECIPES[self.name](self.pool, replay, on_decision=write, **self.options)
 
@@ -114,4 +114,4 @@ def test_a_record_that_goes_on_differently_is_left_alone(toys: Any, caplog: pyte
     assert "goes on with somebody where b is next: judging anew from here on" in caplog.text
     assert again.decisions == soup.decisions and len(desk.log) == 5 and desk.calls == 2
     old = [{key: value for key, value in line.items() if key != "log_loss"} for line in record]
-    assert Replay(toys.zero, old).recall("a") is None
+    assert ReplayJudge(toys.zero, old).next_decision("a") is None

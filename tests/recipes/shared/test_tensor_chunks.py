@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from soups.recipes.shared.pool import Ingredient
 from soups.recipes.shared.tensor_chunks import iterate_chunks, mapped_view
-from soups.recipes.ties import nth_largest
 
 MEBIBYTES = 8
 SLACK = 8 * 2**20
@@ -128,20 +126,3 @@ def test_weights_that_are_no_view_of_a_file_become_one() -> None:
     found = mapped_view(Ingredient("m", "00", 0.5, 1.0, lambda: state))
     assert found.keys() == state.keys()
     assert all(torch.equal(found[key], state[key]) and found[key].dtype == state[key].dtype for key in state)
-
-
-@pytest.mark.parametrize("kind", ["normal", "mostly zeros", "few values", "one value", "close"])
-def test_the_nth_largest_is_exact(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(3)
-    numbers = {
-        "normal": np.abs(rng.normal(size=5000)),
-        "mostly zeros": np.abs(rng.normal(size=5000)) * (rng.random(5000) < 0.1),
-        "few values": rng.integers(0, 4, 5000) / 3,
-        "one value": np.full(5000, 0.1),
-        "close": 1 + rng.integers(0, 2000, 5000) * 2.0**-52,
-    }[kind]
-    for few in (1 << 20, 10, 0):
-        monkeypatch.setattr(sys.modules[nth_largest.__module__], "_FEW", few)
-        for rank in (1, 2, 450, 2500, 4999, 5000):
-            found = nth_largest(lambda: iter(np.array_split(numbers.copy(), 7)), rank)
-            assert found == np.sort(numbers)[-rank]
