@@ -83,6 +83,8 @@ class LazyJudge:
 
 def _known_mistakes(pool: Pool) -> np.ndarray | None:
     """Return how many models of the pool get each validation image wrong, where the logs cover all models."""
-    known = [ingredient.known_verdict() if ingredient.known_verdict is not None else None for ingredient in pool.ingredients]
+    known = [
+        ingredient.known_verdict() if ingredient.known_verdict is not None else None for ingredient in pool.ingredients
+    ]
     outcomes = [verdict.outcome for verdict in known if verdict is not None and verdict.outcome is not None]
     return np.sum([outcome == 0 for outcome in outcomes], axis=0) if len(outcomes) == len(known) else None
