@@ -107,17 +107,15 @@ def test_names_and_indices_are_one_with_a_label_space(write: Write) -> None:
     more = write("more.csv", "image,ans\na,0\nb,1\n")
     assert answers(vote_tables([names, indices, more], SPACE)) == ["owl", "dog"]
     assert answers(vote_tables([indices, names, more], SPACE)) == ["2", "1"]
-    with pytest.raises(DataError, match=r"indices.csv: gives classes as numbers, .*names.csv as names"):
+    with pytest.raises(DataError, match=r"indices.csv: has classes as numbers, .*names.csv as names"):
         vote_tables([names, indices])
 
 
-def test_the_column_of_classes_can_be_named(write: Write) -> None:
+def test_an_unclear_column_of_classes_is_an_error(write: Write) -> None:
     path = write("odd.csv", "file,fold,guess\na,1,cat\n")
     with pytest.raises(DataError, match=r"odd.csv: which column holds the class(?s:.*)fold, guess"):
         vote_tables([path])
-    assert vote_tables([path], answer="guess")["guess"].tolist() == ["cat"]
-    with pytest.raises(DataError, match=r"odd.csv: lacks the column 'target'"):
-        vote_tables([path], answer="target")
+    assert vote_tables([write("one.csv", "file,guess\na,cat\n")])["guess"].tolist() == ["cat"]
 
 
 GOOD = "image,target,confidence\na,cat,0.5\nb,dog,0.5\n"
@@ -126,20 +124,20 @@ GOOD = "image,target,confidence\na,cat,0.5\nb,dog,0.5\n"
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("image,target\na,cat\n", r"bad.csv: lacks the id 'b'(?s:.*)good.csv"),
-        ("image,target\na,cat\nb,dog\nc,cat\n", r"bad.csv, line 4: the id 'c', which .*good.csv lacks"),
+        ("image,target\na,cat\n", r"bad.csv: lacks 1 image: b(?s:.*)good.csv"),
+        ("image,target\na,cat\nb,dog\nc,cat\n", r"bad.csv: has also 1 image: c(?s:.*)good.csv"),
         ("image,target\na,cat\nb,dog\nb,dog\n", "bad.csv, line 4: the id 'b' appears twice"),
         ("image,target\na,cat\na,dog\n", "bad.csv, line 3: the id 'a' appears twice"),
         ("image,target\na,cat\nb,fish\n", "bad.csv: 'fish' is neither a class name nor an index"),
         ("image,target\na,cat\nb,1\n", "bad.csv: labels are partly names and partly indices"),
         (
             "image,target,confidence\na,cat,0.5\nb,dog,high\n",
-            r"bad.csv, line 3: the confidence is no number(?s:.*)high",
+            r"bad.csv, line 3: the confidence is not a number(?s:.*)high",
         ),
         ("image,target\na,cat\nb\n", "bad.csv, line 3: no class for the id 'b'"),
         ("image,target\na,cat,\nb,dog,\n", "bad.csv: its rows have more fields than its header"),
-        ("image,target\n", "bad.csv: no predictions"),
-        ("image\na\nb\n", "bad.csv: no predictions"),
+        ("image,target\n", "bad.csv: no labels"),
+        ("image\na\nb\n", "bad.csv: no labels"),
         ("", "bad.csv: not a readable CSV"),
     ],
 )

@@ -72,7 +72,7 @@ def plain_space(tables: Sequence[PredictionTable]) -> LabelSpace:
     Raises:
         DataError: some tables give classes as numbers and others as names.
     """
-    numbers = [all(answer.isdecimal() for answer in table.answers) for table in tables]
+    numbers = [all(answer.isdecimal() for answer in table.labels) for table in tables]
     for table, numeric in zip(tables, numbers, strict=True):
         if numeric != numbers[0]:
             words = ("numbers", "names") if numeric else ("names", "numbers")
@@ -81,7 +81,7 @@ def plain_space(tables: Sequence[PredictionTable]) -> LabelSpace:
                 expected="names in all tables or numbers in all",
                 next_step="name the run whose classes they are, --name, or the layout, --layout",
             )
-    names = {answer for table in tables for answer in table.answers}
+    names = {answer for table in tables for answer in table.labels}
     return LabelSpace(tuple(sorted(names, key=int) if numbers[0] else sorted(names)))
 
 

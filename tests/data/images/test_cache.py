@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_written(paths: list[Path], tmp_path: Path, capl
     blocked = tmp_path / "file"
     blocked.touch()
     assert not open_images(paths, GEOMETRY, "auto", blocked / "cache").cached
-    assert "without the image cache" in caplog.text
+    assert "no image cache, so that" in caplog.text
     with pytest.raises(EnvironmentFailure, match="cannot be written"):
         open_images(paths, GEOMETRY, "on", blocked / "cache")
 
