@@ -97,9 +97,9 @@ def test_fitted_exponents_are_the_best_of_a_grid(seed: int) -> None:
 def test_exponents_stay_within_their_bounds() -> None:
     certain = np.array([[[0.6, 0.4], [0.4, 0.6]], [[0.4, 0.6], [0.6, 0.4]]])
     assert fit_exponents(certain, np.array([0, 1])) == pytest.approx([2, 0], abs=1e-6)
-    with pytest.raises(DataError, match="exponents are fitted on validation images"):
+    with pytest.raises(DataError, match="exponents of a joint ensemble: fitting needs validation images"):
         fit_exponents(certain, np.array([0]))
-    with pytest.raises(DataError, match="exponents are fitted on validation images"):
+    with pytest.raises(DataError, match="exponents of a joint ensemble: fitting needs validation images"):
         fit_exponents(certain[:, :0], np.zeros(0, dtype=np.int64))
 
 

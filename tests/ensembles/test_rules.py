@@ -93,7 +93,7 @@ def test_weights_that_make_no_sense(weights: list[float]) -> None:
 
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_a_vote_of_nobody(name: str) -> None:
-    with pytest.raises(DataError, match="a vote of no models"):
+    with pytest.raises(DataError, match="a vote without models"):
         RULES[name](np.zeros((0, 3, 2)), None, SPACE)
 
 

@@ -87,9 +87,11 @@ def test_only_one_table_is_asked_for_at_a_time_and_each_twice() -> None:
 
 def test_what_does_not_fit_is_named() -> None:
     tables, labels = random_case(0, models=2)
-    with pytest.raises(DataError, match=r"model 1 \(counted from 0\) does not fit(?s:.*)60 images(?s:.*)\(59, 4\)"):
+    with pytest.raises(
+        DataError, match=r"model 1 \(counted from 0\): the shape does not match(?s:.*)60 images(?s:.*)\(59, 4\)"
+    ):
         select_models([lambda: tables[0], lambda: tables[1][:59]], labels, METRICS["accuracy"])
-    with pytest.raises(DataError, match=r"nothing to select an ensemble from(?s:.*)0 models"):
+    with pytest.raises(DataError, match=r"ensemble selection: no data(?s:.*)0 models"):
         select_models([], labels, METRICS["accuracy"])
 
 

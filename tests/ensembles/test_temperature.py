@@ -62,5 +62,5 @@ def test_where_no_temperature_is_low_or_high_enough() -> None:
 
 def test_it_needs_images_with_labels() -> None:
     for logits, labels in ((np.zeros((0, 3)), np.zeros(0, dtype=int)), (np.zeros((4, 3)), np.zeros(5, dtype=int))):
-        with pytest.raises(DataError, match="fitted on validation images"):
+        with pytest.raises(DataError, match="fitting needs validation images"):
             fit_temperature(logits, labels)

@@ -76,5 +76,5 @@ def test_the_column_of_classes_has_a_usual_name_or_is_the_only_one() -> None:
     table = pd.DataFrame(columns=["image", "mine", "label", "cat", "confidence", "group"])
     assert find_label_column(table, Path("t.csv"), SPACE) == "label"
     assert find_label_column(table.drop(columns="label"), Path("t.csv"), SPACE) == "mine"
-    with pytest.raises(DataError, match="not clear(?s:.*)cat, confidence, group"):
+    with pytest.raises(DataError, match=r"not clear(?s:.*)cat, confidence, group"):
         find_label_column(table.drop(columns=["label", "mine"]), Path("t.csv"), SPACE)

@@ -1,4 +1,4 @@
-"""Transforms of albumentations as augmentation steps: colour jitter with noise, and transforms from the user's files."""
+"""Transforms of albumentations as augmentation steps: colour jitter with noise, and transforms from files."""
 
 import json
 import os
@@ -71,7 +71,7 @@ class Transform:
 
 
 def colour_jitter_and_noise(preprocessing: Preprocessing) -> tuple[Transform, ...]:
-    """Return a step of colour jitter by up to 10% and Gaussian noise with a standard deviation of 1 after normalisation.
+    """Return a step of colour jitter by up to 10% and Gaussian noise of standard deviation 1 after normalisation.
 
     The noise is added to pixels and clipped to [0, 255]. The original code added it after normalisation.
     """
