@@ -1,4 +1,4 @@
-"""Hard voting over tables against dictionaries and loops."""
+"""Votes over tables, against dictionaries and loops."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_ties_go_to_confidence_where_all_have_it_else_to_the_earliest(write: Wri
     assert answers(vote_tables([silent, low])) == ["dog"]
 
 
-def test_confidences_that_add_up_to_the_same_are_a_tie(write: Write) -> None:
+def test_equal_sums_of_confidences_are_a_tie(write: Write) -> None:
     paths = [
         write(f"{index}.csv", f"image,target,confidence\na,{target},{confidence}\n")
         for index, (target, confidence) in enumerate([("cat", 0.6), ("cat", 0.3), ("dog", 0.5), ("dog", 0.4)])
@@ -141,13 +141,13 @@ GOOD = "image,target,confidence\na,cat,0.5\nb,dog,0.5\n"
         ("", "bad.csv: not a readable CSV"),
     ],
 )
-def test_tables_that_do_not_fit_are_named(write: Write, text: str, words: str) -> None:
+def test_tables_that_do_not_match_are_errors(write: Write, text: str, words: str) -> None:
     good, bad = write("good.csv", GOOD), write("bad.csv", text)
     with pytest.raises(DataError, match=words):
         vote_tables([good, bad], SPACE)
 
 
-def test_a_doubled_id_in_the_first_table_is_named_too(write: Write) -> None:
+def test_a_repeated_id_in_the_first_table_is_an_error(write: Write) -> None:
     first = write("first.csv", "image,target\na,cat\nb,cat\na,dog\n")
     with pytest.raises(DataError, match=r"first.csv, line 4: the id 'a' appears twice"):
         vote_tables([first, write("good.csv", GOOD)])
@@ -160,7 +160,7 @@ def test_no_tables_and_no_file(tmp_path: Path) -> None:
         vote_tables([tmp_path / "absent.csv"])
 
 
-def test_blocks_give_the_same_as_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     paths = []
     for index in range(4):
@@ -210,7 +210,7 @@ def test_split_votes_equal_a_loop_on_random_tables(tmp_path: Path, as_indices: b
         assert found == ([str(JOINT.names.index(name)) for name in expected] if as_indices else expected), seed
 
 
-def test_a_split_vote_s_share_is_that_of_its_levels(write: Write) -> None:
+def test_the_share_of_a_split_vote_is_the_product_of_its_levels(write: Write) -> None:
     rows = ["on/young,0.9", "on/old,0.8", "off/old,0.7"]
     paths = [write(f"{n}.csv", f"id,target,confidence\nx,{row}\n") for n, row in enumerate(rows)]
     table = vote_tables(paths, JOINT, split=True)
