@@ -1,4 +1,4 @@
-"""Ensembles: votes on cached probabilities and on prediction tables; no model runs here."""
+"""Ensembles: votes on cached probabilities and on prediction tables. No model runs here."""
 
 from soups.ensembles.csv_vote import vote_tables
 from soups.ensembles.fit import fit_weights, parse_members

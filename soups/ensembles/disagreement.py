@@ -1,4 +1,4 @@
-"""On which images models disagree: how their votes are divided, and how far apart their probabilities are."""
+"""Disagreement of models per image: vote entropy and Jensen-Shannon divergence."""
 
 import numpy as np
 
@@ -6,13 +6,16 @@ from soups.core.labels import LabelSpace
 
 
 def vote_entropy(codes: np.ndarray, classes: int) -> np.ndarray:
-    """The entropy of the votes on each image, (N,) float64 in nats: 0 where all agree, log(M) where all differ.
+    """Return the entropy of the votes on each image.
 
     Dagan and Engelson 1995, "Committee-based sampling for training probabilistic classifiers" (ICML).
 
     Args:
-        codes: (M, N) int64, answers in [0, C).
+        codes: (M, N) int64, predicted classes in [0, C).
         classes: C.
+
+    Returns:
+        (N,) float64 in nats: 0 if all models agree, log(M) if all differ.
     """
     models, images = codes.shape
     cells = (np.arange(images) * classes + codes).ravel()
@@ -21,13 +24,16 @@ def vote_entropy(codes: np.ndarray, classes: int) -> np.ndarray:
 
 
 def jensen_shannon_divergence(probabilities: np.ndarray) -> np.ndarray:
-    """How far the models' probabilities are apart on each image, (N,) float64 in nats: their Jensen-Shannon divergence.
+    """Return the Jensen-Shannon divergence of the models' probabilities on each image.
 
-    The entropy of the mean minus the mean entropy (Lin 1991, IEEE Transactions on Information Theory 37). It tells
-    images apart whose votes are divided alike.
+    The entropy of the mean minus the mean entropy (Lin 1991, IEEE Transactions on Information Theory 37). It ranks
+    images with equal vote entropy.
 
     Args:
         probabilities: (M, N, C) floats, rows summing to one.
+
+    Returns:
+        (N,) float64 in nats.
     """
     mean = probabilities.mean(axis=0, dtype=np.float64)
     return np.maximum(0.0, _entropy(mean) - np.mean([_entropy(table) for table in probabilities], axis=0))
@@ -38,25 +44,25 @@ def _entropy(table: np.ndarray) -> np.ndarray:
 
 
 def disagreement_by_factor(codes: np.ndarray, space: LabelSpace) -> dict[str, np.ndarray]:
-    """The entropy of the votes on the class, and on each factor where classes are made of several.
+    """Return the vote entropy of the class, and of each factor if classes are made of several.
 
     Args:
-        codes: (M, N) int64, answers in [0, C).
+        codes: (M, N) int64, predicted classes in [0, C).
         space: C classes.
 
     Returns:
-        `class`, then the factors: (N,) float64 each.
+        Keys `class`, then the factors; values (N,) float64 in nats.
     """
-    found = {"class": vote_entropy(codes, len(space))}
+    entropies = {"class": vote_entropy(codes, len(space))}
     if len(space.factors) > 1:
         for name in space.factor_names:
             part = space.part([name])
-            found[name] = vote_entropy(space.projection(part)[codes], len(part))
-    return found
+            entropies[name] = vote_entropy(space.projection(part)[codes], len(part))
+    return entropies
 
 
 def format_votes(codes: np.ndarray, names: tuple[str, ...]) -> str:
-    """One image's votes in words, the most frequent first: `old 3, middle 2`; equal ones by their index."""
+    """Return one image's votes, (M,) int64, as text: `old 3, middle 2`, most frequent first, ties by class index."""
     counts = np.bincount(codes, minlength=len(names))
     order = np.argsort(-counts, kind="stable")
     return ", ".join(f"{names[index]} {counts[index]}" for index in order if counts[index])

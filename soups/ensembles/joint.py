@@ -1,27 +1,29 @@
-"""Models of some factors joined to one answer about all: a product of experts, each lifted to the joint classes."""
+"""Products of experts: models of some factors combined into probabilities of the joint classes."""
 
 import numpy as np
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
+from soups.core.scores import probabilities as softmax
 
 MIN_PROBABILITY = 1e-12
-"""A probability below counts as this: no expert alone can rule a class out."""
+"""Lower bound of probabilities, so that no expert alone can exclude a class."""
 MAX_EXPONENT = 2.0
+"""Upper bound of fitted exponents."""
 
 _TOLERANCE = 1e-10
 
 
 def lift_to_joint(probabilities: np.ndarray, joint: LabelSpace, part: LabelSpace) -> np.ndarray:
-    """What a model of some factors says of each joint class: the probability of the class's levels of these factors.
+    """Return for each joint class the probability that a model of some factors assigns to the class's levels.
 
     Args:
         probabilities: (N, C of part) floats.
         joint: C classes.
-        part: the model's classes, whose factors are some of the joint ones, or all.
+        part: the model's classes; its factors are some or all of the joint ones.
 
     Returns:
-        (N, C) floats: likelihoods, whose rows do not sum to one unless `part` has all factors.
+        (N, C) floats, likelihoods; rows sum to one only if `part` has all factors.
 
     Raises:
         DataError: the factors of `part` are not those of `joint`.
@@ -30,20 +32,20 @@ def lift_to_joint(probabilities: np.ndarray, joint: LabelSpace, part: LabelSpace
 
 
 def log_linear_pool(likelihoods: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The log-linear pool of experts: each class's score is prod_m max(p_m, 1e-12)^w_m, divided by the sum.
+    """Return the log-linear pool of experts: prod_m max(p_m, 1e-12)^w_m for each class, normalised over the classes.
 
     Hinton 2002, "Training products of experts by minimizing contrastive divergence" (Neural Computation 14), equation
-    1, with exponents (Genest and Zidek 1986). Unlike the mean, it does not need every expert to know every factor.
+    1, with exponents (Genest and Zidek 1986). Unlike for the mean, an expert may know only some of the factors.
 
     Args:
-        likelihoods: (M, N, C) floats, as `lift_to_joint` gives them.
-        weights: (M,) from 0 up; None: all 1.
+        likelihoods: (M, N, C) floats from `lift_to_joint`.
+        weights: (M,) exponents from 0 up; None: all 1.
 
     Returns:
         (N, C) float64 probabilities, rows summing to one.
 
     Raises:
-        UsageError: the weights do not fit.
+        UsageError: the number of weights is not M, or a weight is negative or not finite.
     """
     weights = np.ones(len(likelihoods)) if weights is None else np.asarray(weights, dtype=np.float64)
     if weights.shape != (len(likelihoods),):
@@ -54,14 +56,14 @@ def log_linear_pool(likelihoods: np.ndarray, weights: np.ndarray | None = None) 
     scores = np.zeros(likelihoods.shape[1:])
     for weight, table in zip(weights, likelihoods, strict=True):
         scores += weight * np.log(np.maximum(table, MIN_PROBABILITY))
-    return _softmax(scores)
+    return softmax(scores)
 
 
 def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The exponents of `log_linear_pool`, each in [0, 2], that minimise the log-loss.
+    """Fit exponents of `log_linear_pool`, each in [0, 2], that minimise the log-loss.
 
-    The log-loss is convex in the exponents (a log-sum-exp of linear functions), so the minimum found from 1 is the
-    least; L-BFGS-B keeps the bounds. Equal input gives equal output.
+    The log-loss is convex in the exponents (a log-sum-exp of linear functions), so L-BFGS-B, which starts from 1 and
+    respects the bounds, finds the global minimum. The result is deterministic.
 
     Args:
         likelihoods: (M, N, C) floats of M experts on the validation images.
@@ -71,11 +73,11 @@ def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
         (M,) float64.
 
     Raises:
-        DataError: shapes do not fit each other, or there is no image.
+        DataError: the shapes do not match, or there are no images.
     """
     if likelihoods.ndim != 3 or likelihoods.shape[1:2] != labels.shape or len(labels) == 0:
         raise DataError(
-            "exponents are fitted on validation images with labels",
+            "exponents of a joint ensemble: fitting needs validation images with labels",
             expected="likelihoods (models, images, classes) and labels (images,)",
             found=f"{likelihoods.shape} and {labels.shape}",
         )
@@ -83,7 +85,7 @@ def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     logs = np.log(np.maximum(likelihoods, MIN_PROBABILITY), dtype=np.float64)
     rows = np.arange(len(labels))
-    chosen = logs[:, rows, labels].mean(axis=1)
+    true_class = logs[:, rows, labels].mean(axis=1)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         scores = np.tensordot(weights, logs, axes=1)
@@ -92,7 +94,7 @@ def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
         totals = shares.sum(axis=1)
         shares /= totals[:, None]
         expected = np.einsum("mnc,nc->m", logs, shares) / len(labels)
-        return float((np.log(totals) + highest).mean() - weights @ chosen), expected - chosen
+        return float((np.log(totals) + highest).mean() - weights @ true_class), expected - true_class
 
     found = minimize(
         loss,
@@ -106,13 +108,13 @@ def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def original_formula(logits: np.ndarray, likelihoods: np.ndarray) -> np.ndarray:
-    """As the mask competition's code joined them: logit × (1 + probability that the factor model gives its level).
+    """Combine a joint model with factor models as the mask competition did: logit × (1 + probability of the level).
 
-    It strengthens logits above zero and weakens nothing: a negative logit gets lower the likelier its level is.
+    A negative logit decreases with the probability of its level, so the formula is not a probabilistic combination.
 
     Args:
         logits: (N, C) floats of the joint model.
-        likelihoods: (M, N, C) floats of factor models, lifted; each multiplies once.
+        likelihoods: (M, N, C) floats of factor models from `lift_to_joint`; each multiplies once.
 
     Returns:
         (N, C) float64 probabilities, the softmax of the products.
@@ -120,9 +122,4 @@ def original_formula(logits: np.ndarray, likelihoods: np.ndarray) -> np.ndarray:
     scores = np.asarray(logits, dtype=np.float64)
     for table in likelihoods:
         scores = scores * (1 + table)
-    return _softmax(scores)
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    return softmax(scores)

@@ -1,4 +1,4 @@
-"""Voting rules: several models' probabilities on the same images become one table."""
+"""Voting rules, which combine several models' probabilities on the same images, and their registry `RULES`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ Rule = Callable[[np.ndarray, "np.ndarray | None", LabelSpace], np.ndarray]
 """`rule(probabilities (M, N, C), weights (M,) or None, space) -> (N, C) float64`, rows summing to one."""
 
 TIE_BREAK = 1e-9
-"""Vote share by which a tied row leans towards its winner."""
+"""Vote share that is added to the winner of a tied row, so that argmax finds it."""
 
 
 def soft(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The mean of the models' probabilities; `weights` are not looked at.
+    """Return the mean of the models' probabilities.
 
     Args:
         probabilities: (M, N, C) floats, rows summing to one.
@@ -32,31 +32,31 @@ def soft(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.nda
 
 
 def weighted(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The weighted mean of the models' probabilities.
+    """Return the weighted mean of the models' probabilities.
 
     Args:
         probabilities: (M, N, C) floats, rows summing to one.
-        weights: (M,), not negative, not all zero; divided by their sum. None: all equal.
+        weights: (M,), not negative, not all zero; normalised to sum to one. None: all equal.
 
     Returns:
         (N, C) float64 probabilities.
 
     Raises:
-        UsageError: the weights do not fit.
+        UsageError: the weights are invalid, see `normalize_weights`.
     """
     _check_shape(probabilities)
     result = np.zeros(probabilities.shape[1:])
-    # One model after the other: (M, N, C) in float64 may not fit a second time.
+    # One model at a time, because a second (M, N, C) array in float64 may not fit into memory.
     for weight, table in zip(normalize_weights(weights, len(probabilities)), probabilities, strict=True):
         result += weight * table
     return result
 
 
 def joint(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The product of experts; see `joint.log_linear_pool`.
+    """Return the product of experts, see `joint.log_linear_pool`.
 
     Args:
-        probabilities: (M, N, C) floats, models of some factors lifted to all (their rows need not sum to one).
+        probabilities: (M, N, C) floats from `joint.lift_to_joint`; rows need not sum to one.
         weights: (M,) exponents from 0 up; None: all 1.
 
     Returns:
@@ -67,16 +67,16 @@ def joint(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.nd
 
 
 def minmax(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The mean of the models' logits, each image's scaled to [0, 1]: its least class gives 0, its greatest 1.
+    """Return the mean of the models' logits, scaled linearly per image from [minimum, maximum] to [0, 1].
 
-    Logits and logarithms of probabilities differ by a number for each image, so scaled they are the same.
+    Logits are computed as logarithms of probabilities: both differ by a constant per image, which scaling removes.
 
     Args:
         probabilities: (M, N, C) floats, rows summing to one.
         weights: ignored.
 
     Returns:
-        (N, C) float64 scores, rows summing to one. They rank the classes and are no probabilities.
+        (N, C) float64 scores, rows summing to one. They rank the classes and are not probabilities.
     """
     _check_shape(probabilities)
     result = np.zeros(probabilities.shape[1:])
@@ -89,10 +89,10 @@ def minmax(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.n
 
 
 def split_hard(probabilities: np.ndarray, space: LabelSpace) -> np.ndarray:
-    """Majority vote on each factor by itself, and the class that the winners make together.
+    """Return the majority vote on each factor separately; the winning levels form the class.
 
-    A model's vote on a factor is the level of its most probable class, as its own answer would have it; ties go to the
-    level with the highest probability summed over all models.
+    A model votes for the levels of its most probable class. Ties go to the level with the highest sum of probabilities
+    over all models.
 
     Args:
         probabilities: (M, N, C) floats, rows summing to one.
@@ -102,41 +102,41 @@ def split_hard(probabilities: np.ndarray, space: LabelSpace) -> np.ndarray:
         (N, C) float64: products of the factors' vote shares, rows summing to one, whose argmax is the winner.
 
     Raises:
-        UsageError: classes that are not made of factors.
+        UsageError: the classes have no factors.
     """
     _check_shape(probabilities)
     if not space.factors:
         raise UsageError("a vote split by factors", expected="classes that are made of factors")
     result = np.ones(probabilities.shape[1:])
-    answers = probabilities.argmax(axis=2)
+    votes = probabilities.argmax(axis=2)
     for name in space.factor_names:
         part = space.part([name])
-        owner = space.projection(part)
+        level_of_class = space.projection(part)
         marginals = np.stack([space.marginal(table, part) for table in probabilities])
-        result *= _vote_shares(owner[answers], marginals)[:, owner]
+        result *= _vote_shares(level_of_class[votes], marginals)[:, level_of_class]
     return result
 
 
 def hard(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Majority vote: each model gives its most probable class (the lowest index where several tie) one vote.
+    """Return the majority vote: each model votes for its most probable class, ties to the lowest index.
 
-    Where several classes have most votes, the one with the highest probability summed over all models wins, then the
-    lowest index; the order of the models never matters.
+    If several classes have the most votes, the one with the highest sum of probabilities over all models wins, then the
+    lowest index. The result does not depend on the order of the models.
 
     Args:
         probabilities: (M, N, C) floats, rows summing to one.
         weights: ignored; every model has one vote.
 
     Returns:
-        (N, C) float64 vote shares, rows summing to one, whose argmax is the winner: a tied row leans towards it by
-        `TIE_BREAK`. Shares are not probabilities, so a log-loss of them means nothing.
+        (N, C) float64 vote shares, rows summing to one, whose argmax is the winner: in a tied row the winner's share is
+        increased by `TIE_BREAK`. Shares are not probabilities, so their log-loss is meaningless.
     """
     _check_shape(probabilities)
     return _vote_shares(probabilities.argmax(axis=2), probabilities)
 
 
 def _vote_shares(answers: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Vote shares (N, C) of answers (M, N), ties leaning towards the highest sum of probabilities (M, N, C)."""
+    """Return vote shares (N, C) of answers (M, N); ties go to the highest sum of probabilities (M, N, C)."""
     models, images, classes = probabilities.shape
     votes = np.zeros((images, classes))
     rows = np.arange(images)
@@ -145,7 +145,7 @@ def _vote_shares(answers: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     shares = votes / models
     leading = votes == votes.max(axis=1, keepdims=True)
     tied = np.flatnonzero(leading.sum(axis=1) > 1)
-    # Sorted before summing, so that rounding does not depend on the models' order.
+    # Sorted before the sum, so that rounding does not depend on the order of the models.
     sums = np.sort(probabilities[:, tied].astype(np.float64), axis=0).sum(axis=0)
     winners = np.where(leading[tied], sums, -np.inf).argmax(axis=1)
     shares[tied] *= 1 - TIE_BREAK
@@ -154,10 +154,10 @@ def _vote_shares(answers: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def normalize_weights(weights: "np.ndarray | None", models: int) -> np.ndarray:
-    """Weights (M,) float64 that sum to one; None: all equal.
+    """Return weights (M,) float64 that sum to one; None becomes equal weights.
 
     Raises:
-        UsageError: a wrong number of weights, a negative or infinite one, or all zero.
+        UsageError: the number of weights is not M, a weight is negative or not finite, or all are zero.
     """
     if weights is None:
         return np.full(models, 1 / models)
@@ -170,9 +170,10 @@ def normalize_weights(weights: "np.ndarray | None", models: int) -> np.ndarray:
 
 
 def _check_shape(probabilities: np.ndarray) -> None:
+    """Raise unless the shape is (M, N, C) with M, C > 0."""
     if probabilities.ndim != 3 or 0 in probabilities.shape[::2]:
         raise DataError(
-            "a vote of no models, or of models with different images or classes",
+            "a vote without models, or of models with different images or classes",
             expected="probabilities (models, images, classes)",
             found=str(probabilities.shape),
         )
@@ -180,7 +181,7 @@ def _check_shape(probabilities: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class VotingRule:
-    """A voting rule with everything that is particular to it."""
+    """A registered voting rule: its function, the flag that selects it and its properties."""
 
     function: Rule
     description: str
@@ -188,14 +189,14 @@ class VotingRule:
     flag: str = "vote"
     """The setting that selects the rule: `soft_voting`, `hard_voting`, `weighted_ensemble` or `vote`."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that the flag needs for this rule, such as `normalise: minmax`."""
+    """Values of other settings that select this rule together with `flag`, such as `normalise: minmax`."""
     takes_weights: bool = False
-    """Whether members may have weights, `M=0.6`; without them weights are fitted on the validation set."""
+    """Whether members may have weights, `M=0.6`. Without them, weights are fitted on the validation set."""
     gives_probabilities: bool = True
-    """Whether its rows are probabilities; a log-loss of vote shares means nothing."""
+    """Whether the result is probabilities. The log-loss of vote shares is meaningless."""
 
     def __call__(self, probabilities: np.ndarray, weights: "np.ndarray | None", space: LabelSpace) -> np.ndarray:
-        """Combine the models' tables; see `Rule`."""
+        """Combine the models' probabilities, see `Rule`."""
         return self.function(probabilities, weights, space)
 
 
@@ -208,7 +209,7 @@ RULES: dict[str, VotingRule] = {
     ),
     "minmax": VotingRule(
         lambda probabilities, weights, space: minmax(probabilities),
-        "mean of the logits, those of each image scaled to [0, 1]",
+        "mean of the logits after scaling to [0, 1] per image",
         "soft_voting",
         {"normalise": "minmax"},
         gives_probabilities=False,
@@ -222,7 +223,7 @@ RULES: dict[str, VotingRule] = {
     ),
     "split": VotingRule(
         lambda probabilities, weights, space: split_hard(probabilities, space),
-        "majority on each factor of the label by itself",
+        "majority on each factor of the label separately",
         "hard_voting",
         {"split": True},
         gives_probabilities=False,

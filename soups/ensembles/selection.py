@@ -1,4 +1,4 @@
-"""Greedy ensemble selection: which models vote, and how often, by the validation set."""
+"""Greedy ensemble selection: how often each model is in a vote, selected on the validation set."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,60 +8,60 @@ from soups.core.errors import DataError
 from soups.core.metrics import Metric
 
 ROUNDS = 50
-"""Models added after the start; with replacement, so weights come in steps of about 2%."""
+"""Models added after the sorted start, with replacement: weights are multiples of about 2%."""
 
-_DIGITS = 12  # A sum of ten equal tables divided by ten is another table in the last bits, and no better.
+_DIGITS = 12  # Rounds away differences in the last bits, such as between one table and the mean of ten copies of it.
 
 TableLoader = Callable[[], np.ndarray]
-"""Gives one model's (N, C) probabilities; asked twice, so that only one table needs to be in memory."""
+"""Returns one model's (N, C) probabilities. It is called twice, so that only one table is in memory at a time."""
 
 Merit = tuple[float, float]
-"""The metric's score (higher is better) and the negative log-loss that decides between equal ones."""
+"""The metric's score (higher is better), and the negative log-loss for ties."""
 
 
 def select_models(
     tables: Sequence[TableLoader], labels: np.ndarray, metric: Metric, rounds: int = ROUNDS
 ) -> np.ndarray:
-    """How often each model is in the vote that scores best on the validation images.
+    """Select how often each model is in the soft vote with the best score on the validation images.
 
     Caruana et al. 2004, "Ensemble selection from libraries of models" (ICML), sections 2 to 2.2: forward selection with
-    replacement from a sorted start. The models are sorted by their own score, and the best first k of them begin; in
-    each round the model that helps most (or hurts least) joins once more; the best of all ensembles on the way is the
-    result. Equal scores are decided by the log-loss, then by the order given. Left out: the bags of models of section
-    2.3, which guard libraries of thousands.
+    replacement from a sorted start. The start is the best prefix of the models sorted by their own score. Each round
+    adds the model with the best resulting score. The result is the best of all votes on the way. Ties go to the lower
+    log-loss, then to the order of `tables`. Bagging of models (section 2.3), for libraries of thousands, is not
+    implemented.
 
-    All votes are running sums. Kept of each model are the probability of the true class, and those of the classes that
-    could win the vote at all: a class that every model finds less likely than one fixed other class never does. For
-    50,000 images of 1,000 classes that is a hundredth of the tables.
+    Votes are running sums. For each model only the probabilities of the true class and of possible winners are stored:
+    a class that every model finds less likely than one fixed other class never wins. For 50,000 images and 1,000
+    classes that is 1% of the tables.
 
     Args:
-        tables: M functions, each giving (N, C) float probabilities, rows summing to one.
+        tables: M functions that return (N, C) float probabilities, rows summing to one.
         labels: (N,) int64, true classes.
-        metric: one of `METRICS`.
-        rounds: additions after the sorted start.
+        metric: an entry of `METRICS`.
+        rounds: number of additions after the sorted start.
 
     Returns:
         (M,) int64 counts, at least one above zero; divided by their sum they are the weights of a weighted vote.
 
     Raises:
-        DataError: no models, no images, or tables that do not fit the labels or each other.
+        DataError: there are no models or images, or the shapes of the tables do not match the labels or each other.
     """
-    library = _VoteState(tables, labels, metric)
+    vote = _VoteState(tables, labels, metric)
     models = len(tables)
-    order = sorted(range(models), key=lambda model: library.merit(model), reverse=True)
+    order = sorted(range(models), key=lambda model: vote.merit(model), reverse=True)
     counts, best = np.zeros(models, dtype=np.int64), None
     for model in order:
-        library.add(model)
+        vote.add(model)
         counts[model] += 1
-        merit = library.merit()
+        merit = vote.merit()
         if best is None or merit > best[0]:
             best = merit, counts.copy()
     assert best is not None
     counts = best[1].copy()
-    library.restart(counts)
+    vote.restart(counts)
     for _ in range(rounds):
-        merit, model = library.best_addition()
-        library.add(model)
+        merit, model = vote.best_addition()
+        vote.add(model)
         counts[model] += 1
         if merit > best[0]:
             best = merit, counts.copy()
@@ -69,85 +69,85 @@ def select_models(
 
 
 class _VoteState:
-    """The models' probabilities as far as they matter, and the running sum of one vote."""
+    """The models' probabilities of possible winners and true classes, and the running sum of one vote."""
 
     def __init__(self, tables: Sequence[TableLoader], labels: np.ndarray, metric: Metric) -> None:
         if not tables or len(labels) == 0:
             found = f"{len(tables)} models, {len(labels)} images"
-            raise DataError("nothing to select an ensemble from", expected="models and labelled images", found=found)
+            raise DataError("ensemble selection: no data", expected="models and labelled images", found=found)
         self.labels, self.metric = labels, metric
         can_win = _possible_winners(tables, labels)
-        if metric.vote_score is None:  # Such a metric needs the whole table of each vote.
+        if metric.vote_score is None:  # The metric needs the probabilities of all classes.
             can_win[:] = True
         self.classes_in_all = can_win.shape[1]
         self.images, self.classes = np.nonzero(can_win)
         self.begins = np.searchsorted(self.images, np.arange(len(labels)))
         del can_win
-        self.contested = np.empty((len(tables), len(self.images)))
-        self.chosen = np.empty((len(tables), len(labels)))
+        self.candidates = np.empty((len(tables), len(self.images)))
+        self.true_class = np.empty((len(tables), len(labels)))
         for model, load in enumerate(tables):
             table = load()
-            self.contested[model] = table[self.images, self.classes]
-            self.chosen[model] = table[np.arange(len(labels)), labels]
+            self.candidates[model] = table[self.images, self.classes]
+            self.true_class[model] = table[np.arange(len(labels)), labels]
         self.restart(np.zeros(len(tables), dtype=np.int64))
 
     def restart(self, counts: np.ndarray) -> None:
-        """Begin with the vote of these counts."""
+        """Set the vote to these counts of models, (M,) int64."""
         self.size = int(counts.sum())
-        self.contested_sum = np.zeros(self.contested.shape[1])
-        self.chosen_sum = np.zeros(self.chosen.shape[1])
+        self.candidate_sum = np.zeros(self.candidates.shape[1])
+        self.true_class_sum = np.zeros(self.true_class.shape[1])
         for model in np.flatnonzero(counts):
-            self.contested_sum += counts[model] * self.contested[model]
-            self.chosen_sum += counts[model] * self.chosen[model]
+            self.candidate_sum += counts[model] * self.candidates[model]
+            self.true_class_sum += counts[model] * self.true_class[model]
 
     def add(self, model: int) -> None:
-        """Count a model once more."""
-        self.contested_sum += self.contested[model]
-        self.chosen_sum += self.chosen[model]
+        """Add a model to the vote once more."""
+        self.candidate_sum += self.candidates[model]
+        self.true_class_sum += self.true_class[model]
         self.size += 1
 
     def best_addition(self) -> tuple[Merit, int]:
-        """The merit of the best vote that one more model gives, and the model; the first of equal ones."""
+        """Return the highest merit after the addition of one model, and that model; ties to the first."""
         merits = [
-            self._merit(self.contested_sum + contested, self.chosen_sum + chosen, self.size + 1)
-            for contested, chosen in zip(self.contested, self.chosen, strict=True)
+            self._merit(self.candidate_sum + candidates, self.true_class_sum + true_class, self.size + 1)
+            for candidates, true_class in zip(self.candidates, self.true_class, strict=True)
         ]
         model = max(range(len(merits)), key=lambda index: merits[index])
         return merits[model], model
 
     def merit(self, model: int | None = None) -> Merit:
-        """Of the vote so far, or of one model alone."""
+        """Return the merit of the present vote, or of one model alone."""
         if model is None:
-            return self._merit(self.contested_sum, self.chosen_sum, self.size)
-        return self._merit(self.contested[model], self.chosen[model], 1)
+            return self._merit(self.candidate_sum, self.true_class_sum, self.size)
+        return self._merit(self.candidates[model], self.true_class[model], 1)
 
-    def _merit(self, contested: np.ndarray, chosen: np.ndarray, size: int) -> Merit:
-        highest = np.maximum.reduceat(contested, self.begins)
-        lengths = np.diff(self.begins, append=len(contested))
-        winners = np.where(contested == np.repeat(highest, lengths), self.classes, self.classes_in_all)
+    def _merit(self, candidates: np.ndarray, true_class: np.ndarray, size: int) -> Merit:
+        highest = np.maximum.reduceat(candidates, self.begins)
+        lengths = np.diff(self.begins, append=len(candidates))
+        winners = np.where(candidates == np.repeat(highest, lengths), self.classes, self.classes_in_all)
         predicted = np.minimum.reduceat(winners, self.begins)
-        log_loss = float(-np.mean(np.log(np.clip(chosen / size, np.finfo(np.float64).eps, 1.0))))
+        log_loss = float(-np.mean(np.log(np.clip(true_class / size, np.finfo(np.float64).eps, 1.0))))
         if self.metric.vote_score is None:
-            score = self.metric.score((contested / size).reshape(len(self.labels), -1), self.labels)
+            score = self.metric.score((candidates / size).reshape(len(self.labels), -1), self.labels)
         else:
             score = self.metric.vote_score(predicted, self.labels, highest / size, log_loss)
         return round(score, _DIGITS), -round(log_loss, _DIGITS)
 
 
 def _possible_winners(tables: Sequence[TableLoader], labels: np.ndarray) -> np.ndarray:
-    """(N, C) bool: the classes that not all models find less likely than the first model's favourite."""
+    """Return (N, C) bool: classes that some model finds at least as likely as the first model's prediction."""
     rows = np.arange(len(labels))
     can_win: np.ndarray | None = None
     for number, load in enumerate(tables):
         table = load()
         if can_win is None:
-            can_win, favourite = np.zeros(table.shape, dtype=bool), table.argmax(axis=1)
+            can_win, first_prediction = np.zeros(table.shape, dtype=bool), table.argmax(axis=1)
         if table.ndim != 2 or table.shape != can_win.shape or len(table) != len(labels):
             raise DataError(
-                f"model {number} (counted from 0) does not fit the others or the labels",
-                expected=f"probabilities of {len(labels)} images and as many classes as the first",
+                f"model {number} (counted from 0): the shape does not match the labels or the first model",
+                expected=f"probabilities of {len(labels)} images and as many classes as the first model",
                 found=str(table.shape),
             )
-        can_win |= table >= table[rows, favourite][:, None]
+        can_win |= table >= table[rows, first_prediction][:, None]
     assert can_win is not None
     return can_win

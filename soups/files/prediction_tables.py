@@ -1,4 +1,6 @@
-"""Tables of answers, whatever wrote them: the image's id in the first column, its class in another."""
+"""Prediction tables of any source: a CSV with the image id in the first column and the class in another.
+
+Reading and alignment by id are here. Votes over several tables are in `ensembles/csv_vote.py`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,82 +17,116 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE, GROUP = "confidence", "group"
-USUAL_ANSWERS = ("target", "label", "ans")
+LABEL_COLUMNS = ("target", "label", "ans")
 
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class PredictionTable:
-    """One table, in its own order."""
+    """One prediction table of N rows, in file order."""
 
     path: Path
     ids: list[str]
-    """N ids, all different."""
-    answers: list[str]
-    """Class names, or their own text where no label space was given."""
+    """N distinct image ids."""
+    codes: np.ndarray
+    """(N,) int64, positions in `classes`."""
+    classes: list[str]
+    """Class of each code: a class name, or the cell's text if no label space was passed. May contain repeats."""
+    label_column: str
+    """The column that the classes were read from."""
     groups: list[str] | None
-    """Of a column `group`."""
+    """The column `group`, if there is one."""
     confidences: np.ndarray | None
-    """(N,) float64."""
+    """(N,) float64, the column `confidence`, if there is one."""
 
-    def order_of(self, others: "PredictionTable") -> np.ndarray:
-        """For each row of another table the row here that is about the same image: (N,) int64.
+    @property
+    def labels(self) -> list[str]:
+        """The class of each row."""
+        return [self.classes[code] for code in self.codes]
+
+    def rows_for(self, other: "PredictionTable") -> np.ndarray:
+        """Return for each row of another table the row of this table with the same image, (M,) int64.
 
         Raises:
-            DataError: one of the two has images that the other lacks; names them.
+            DataError: one of the tables has images that are not in the other.
         """
-        place = {name: row for row, name in enumerate(self.ids)}
-        missing = [name for name in others.ids if name not in place]
-        foreign = sorted(set(self.ids) - set(others.ids))
-        for names, verb in ((missing, "lacks"), (foreign, "has also")):
+        if self.ids == other.ids:
+            return np.arange(len(self.ids))
+        row_of = {name: row for row, name in enumerate(self.ids)}
+        missing = [name for name in other.ids if name not in row_of]
+        extra = sorted(set(self.ids) - set(other.ids))
+        for names, verb in ((missing, "lacks"), (extra, "has also")):
             if names:
                 shown = ", ".join(names[:_SHOWN]) + f", … and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
                 raise DataError(
                     f"{self.path}: {verb} {len(names)} image{'s' * (len(names) > 1)}: {shown}",
-                    expected=f"the {len(others.ids)} images of {others.path}",
+                    expected=f"the {len(other.ids)} images of {other.path}",
                     next_step="use tables of the same images",
                 )
-        return np.array([place[name] for name in others.ids], dtype=np.int64)
+        return np.array([row_of[name] for name in other.ids], dtype=np.int64)
 
 
 def read_predictions(path: Path, space: LabelSpace | None = None) -> PredictionTable:
-    """A table of predictions, or of the truth.
+    """Read a table of predictions or of true labels.
 
     Args:
         path: a CSV.
-        space: reads classes given as names or as indices; None: answers stay text.
+        space: maps class names and indices to class names; None: classes are the text of the cells.
 
     Raises:
-        DataError: the table is not readable or has no rows, an id is doubled or empty, or an answer is no class; names
-            file and line.
+        DataError: the table is not readable or has no rows, an id is repeated or empty, or a cell is not a class;
+            names file and line.
     """
-    table = read_table(path)
+    return parse_predictions(read_table(path), path, space)
+
+
+def parse_predictions(table: "pd.DataFrame", path: Path, space: LabelSpace | None = None) -> PredictionTable:
+    """Parse a table of text cells, see `read_predictions`; `path` is used in messages.
+
+    Raises:
+        DataError: as `read_predictions`.
+    """
+    import pandas as pd
+
     if table.empty or table.shape[1] < 2:
-        found = f"{len(table)} rows with the columns {', '.join(map(str, table.columns))}"
-        expected = "a header and rows, the image id in the first column and the class in another"
-        raise DataError(f"{path}: no answers", expected=expected, found=found)
-    ids = [str(name).strip() for name in table.iloc[:, 0]]
-    _refuse_doubled(ids, path)
-    cells = [str(cell).strip() for cell in table[find_label_column(table, path, None, space, leave_out=(GROUP,))]]
-    if "" in cells:
-        line = cells.index("") + 2
         raise DataError(
-            f"{path}, line {line}: no class for the id {ids[line - 2]!r}", expected="a class for every image"
+            f"{path}: no labels",
+            expected="a header and rows, the image id in the first column and the class in another",
+            found=f"{len(table)} rows with the columns {', '.join(map(str, table.columns))}",
+        )
+    ids = [str(name).strip() for name in table.iloc[:, 0].tolist()]
+    _check_ids(ids, path)
+    column = find_label_column(table, path, space)
+    # Strings are mapped once per distinct answer, because a vote may read hundreds of tables.
+    codes, distinct = pd.factorize(table[column])
+    cells = [str(text).strip() for text in distinct]
+    if "" in cells:
+        row = int(np.flatnonzero(np.array([cell == "" for cell in cells])[codes])[0])
+        raise DataError(
+            f"{path}, line {row + 2}: no class for the id {ids[row]!r}",
+            expected="a class for every image",
+            next_step="the file may be truncated: write it again",
         )
     try:
-        answers = cells if space is None else space.read_column(cells)
+        classes = cells if space is None else space.read_column(cells)
     except DataError as error:
-        raise DataError(f"{path}: {error.problem}", expected=error.expected, found=error.found) from error
+        raise DataError(
+            f"{path}: {error.problem}", expected=error.expected, found=error.found, next_step=error.next_step
+        ) from error
     groups = [str(cell).strip() for cell in table[GROUP]] if GROUP in table.columns[1:] else None
-    return PredictionTable(path, ids, answers, groups, read_confidences(table, path))
+    return PredictionTable(path, ids, codes.astype(np.int64), classes, column, groups, _read_confidences(table, path))
 
 
-def _refuse_doubled(ids: Sequence[str], path: Path) -> None:
+def _check_ids(ids: Sequence[str], path: Path) -> None:
+    """Raise if an id is empty or repeated."""
+    distinct = set(ids)
+    if len(distinct) == len(ids) and "" not in distinct:
+        return
     lines: dict[str, int] = {}
     for line, name in enumerate(ids, start=2):
         if not name:
-            raise DataError(f"{path}, line {line}: the image's id is empty")
+            raise DataError(f"{path}, line {line}: the image's id is empty", expected="an id in every row")
         if name in lines:
             raise DataError(
                 f"{path}, line {line}: the id {name!r} appears twice",
@@ -101,42 +137,35 @@ def _refuse_doubled(ids: Sequence[str], path: Path) -> None:
         lines[name] = line
 
 
-def find_label_column(
-    table: "pd.DataFrame",
-    path: Path,
-    answer: str | None,
-    space: LabelSpace | None,
-    leave_out: Sequence[str] = (),
-) -> str:
-    """The column that holds the class: as told, a usual name, or the only one besides id and confidence.
+def find_label_column(table: "pd.DataFrame", path: Path, space: LabelSpace | None) -> str:
+    """Return the column with the class: a usual name, or else the only column without another meaning.
+
+    Columns with another meaning are the first (ids), `confidence`, `group` and those named after a class of `space`.
 
     Raises:
-        DataError: there is no such column, or it is not clear which one it is.
+        DataError: none or several columns remain.
     """
     columns = [str(column) for column in table.columns[1:]]
-    if answer is not None:
-        if answer not in columns:
-            raise DataError(f"{path}: lacks the column {answer!r}", found=f"the columns {', '.join(columns)}")
-        return answer
-    for name in USUAL_ANSWERS:
+    for name in LABEL_COLUMNS:
         if name in columns:
             return name
     names = set(space.names) if space is not None else set()
-    candidates = [name for name in columns if name != CONFIDENCE and name not in {*names, *leave_out}]
+    candidates = [name for name in columns if name not in {CONFIDENCE, GROUP, *names}]
     if len(candidates) != 1:
         raise DataError(
             f"{path}: which column holds the class is not clear",
-            expected=f"a column {USUAL_ANSWERS[0]!r}, or a single one besides the id and {CONFIDENCE!r}",
+            expected=f"a column {LABEL_COLUMNS[0]!r}, or a single one besides the id and {CONFIDENCE!r}",
             found=f"the columns {', '.join(columns)}",
+            next_step=f"rename the column of classes to {LABEL_COLUMNS[0]}",
         )
     return candidates[0]
 
 
-def read_confidences(table: "pd.DataFrame", path: Path) -> np.ndarray | None:
-    """(N,) float64, the column `confidence`; None where there is none.
+def _read_confidences(table: "pd.DataFrame", path: Path) -> np.ndarray | None:
+    """Return the column `confidence`, (N,) float64; None if there is none.
 
     Raises:
-        DataError: a confidence is no number; names the line.
+        DataError: a confidence is not a finite number; names the line.
     """
     import pandas as pd
 
@@ -146,7 +175,7 @@ def read_confidences(table: "pd.DataFrame", path: Path) -> np.ndarray | None:
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
         raise DataError(
-            f"{path}, line {row + 2}: the {CONFIDENCE} is no number",
+            f"{path}, line {row + 2}: the {CONFIDENCE} is not a number",
             expected="a number, or no such column",
             found=repr(table[CONFIDENCE].iloc[row]),
         )

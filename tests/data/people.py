@@ -1,4 +1,4 @@
-"""Folders in the layout `profile`, for the tests of several rooms: files that are there and hold nothing."""
+"""Empty files in the layout `profile`, for tests of several rooms."""
 
 from collections.abc import Sequence
 from pathlib import Path

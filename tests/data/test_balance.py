@@ -1,4 +1,4 @@
-"""Rare classes: rows repeated in training alone, drawn more often, or weighed more."""
+"""Oversampling, sampling probabilities and class weights."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ def people() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_oversampling_repeats_as_told(seed: int) -> None:
+def test_oversampling_repeats_rows(seed: int) -> None:
     random = np.random.default_rng(seed)
     labels = [f"c{index}" for index in random.integers(0, 4, 50)]
     rows = rows_of(labels)
@@ -38,7 +38,7 @@ def test_oversampling_repeats_as_told(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_oversampling_never_touches_what_is_not_trained_on(seed: int) -> None:
+def test_oversampling_accepts_training_rows_only(seed: int) -> None:
     random = np.random.default_rng(seed)
     samples = rows_of([f"c{index}" for index in random.integers(0, 3, 60)], "")
     samples["split"] = random.choice(["train", "val", "test"], 60)
@@ -60,7 +60,7 @@ def test_oversampling_never_touches_what_is_not_trained_on(seed: int) -> None:
         (["a=2", "a=3"], r"names a twice"),
     ],
 )
-def test_wrong_oversampling_is_explained(spec: list[str], message: str) -> None:
+def test_invalid_oversampling_is_an_error(spec: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         oversample(rows_of(["a", "b"]), spec)
 
@@ -80,7 +80,7 @@ def test_levels_of_factors_are_repeated(spec: list[str], times: list[int]) -> No
     assert np.bincount(oversample(people(), spec)).tolist() == times
 
 
-def test_a_level_of_two_factors_wants_its_factor() -> None:
+def test_a_level_of_two_factors_needs_its_factor() -> None:
     rows = people().assign(mood=["old", "new"] * 3)
     with pytest.raises(UsageError, match=r"old: a level of age and of mood(?s:.*)age=old or mood=old"):
         oversample(rows, ["old=2"])
@@ -114,7 +114,7 @@ def test_weights_of_classes_and_levels() -> None:
             class_weights(spec, labels, SPACE)
 
 
-def test_chances_of_being_drawn_are_the_same_for_every_class() -> None:
+def test_sampling_probabilities_are_equal_for_every_class() -> None:
     labels = np.array([0, 0, 0, 2, 2, 5])
     chances = sampling_probabilities(labels)
     assert np.allclose(np.bincount(labels, weights=chances)[[0, 2, 5]], 1 / 3)

@@ -1,4 +1,4 @@
-"""Picking from a pool, held against a loop that anybody can read."""
+"""Selection from a pool, against a plain loop."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def slow(pool: np.ndarray, target: np.ndarray, avoided: np.ndarray, count: int, 
 
 @pytest.mark.parametrize("duplicate", [0.9, 0.97, 1.0])
 @pytest.mark.parametrize("block", [7, 1024])
-def test_the_same_as_one_after_the_other(duplicate: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selection_equals_a_plain_loop(duplicate: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("soups.data.curate._BLOCK", block)
     pool, target, avoided = unit(150, 16, 1), unit(30, 16, 2), unit(20, 16, 3)
     picked = select_similar(pool, target, avoided, 40, duplicate)
@@ -37,7 +37,7 @@ def test_the_same_as_one_after_the_other(duplicate: float, block: int, monkeypat
     assert (np.diff(picked.similarity) <= 1e-5).all()
 
 
-def test_nothing_is_taken_twice_nor_what_is_to_be_scored_on() -> None:
+def test_no_duplicates_and_no_avoided_images_are_selected() -> None:
     target = unit(10, 32, 1)
     pool = np.concatenate([target[:3], unit(20, 32, 2, spread=1.0), unit(20, 32, 2, spread=1.0)])
     picked = select_similar(pool, target, target, 100, 0.999)

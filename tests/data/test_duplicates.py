@@ -1,4 +1,4 @@
-"""The same picture in two sets: what is found, what is only alike, and what is refused."""
+"""Duplicates between sets: equal files, equal pixels, near duplicates and errors."""
 
 import shutil
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_equal_files_equal_pixels_and_near_ones(data: pd.DataFrame, tmp_path: Pa
     check_leaks(found[found["split_b"] != "test"])
 
 
-def test_test_images_are_not_held_against_the_shifts_made_of_them(data: pd.DataFrame, tmp_path: Path) -> None:
+def test_test_images_are_not_compared_with_shifts(data: pd.DataFrame, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "test/1.png", tmp_path / "blur/1.png")
     assert find(data, tmp_path) == []
 
@@ -103,7 +103,7 @@ def test_the_threshold_keeps_changed_copies_apart_from_similar_pictures(change: 
         assert most_similar(np.stack(others), np.stack(small))[1].max() < NEAR
 
 
-def test_the_measure_is_the_formula(tmp_path: Path) -> None:
+def test_similarity_equals_the_formula(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     pictures, others = generator.integers(0, 255, (5, 4, 4, 3)), generator.integers(0, 255, (7, 4, 4, 3))
     pictures[3], others[2], others[5] = 7, 7, 7

@@ -1,4 +1,4 @@
-"""A first look: how many images of each set stay, and that nothing else moves."""
+"""The limit: number of images per set and their proportions."""
 
 import logging
 from collections import Counter
@@ -31,7 +31,7 @@ def counted(samples: pd.DataFrame, limit: int, *columns: str, seed: int = 0) -> 
     return dict(Counter(kept[list(columns)].itertuples(index=False, name=None)))
 
 
-def test_each_set_has_at_most_so_many_and_its_classes_keep_their_shares() -> None:
+def test_each_set_is_limited_in_the_proportions_of_its_classes() -> None:
     samples = table({("train", "a"): 60, ("train", "b"): 30, ("train", "c"): 1, ("val", "a"): 9, ("test", ""): 40})
     assert counted(samples, 10, "split", "label") == {
         ("train", "a"): 6, ("train", "b"): 3, ("train", "c"): 1, ("val", "a"): 9, ("test", ""): 10,
@@ -51,7 +51,7 @@ def test_groups_keep_their_shares() -> None:
     assert {kept["train", "b", f"g{number}"] for number in range(4)} <= {2, 3}
 
 
-def test_every_image_has_the_same_chance() -> None:
+def test_every_image_is_drawn_equally_often() -> None:
     samples = table({("train", "a"): 8, ("train", "b"): 4}, groups=3)
     times = sum(select_limited_rows(samples, 6, seed).astype(int) for seed in range(600))
     assert np.abs(times / 600 - 0.5).max() < 0.08  # Four standard deviations.
@@ -69,7 +69,7 @@ def test_the_seed_draws_but_not_the_order_of_the_rows_nor_the_other_sets() -> No
     assert same == {"train": False, "val": False, "test": True}
 
 
-def test_a_shift_of_the_test_images_keeps_the_same_ones() -> None:
+def test_a_shift_of_the_test_images_keeps_the_same_images() -> None:
     test = table({("test", "a"): 40, ("test", "b"): 20}, groups=5)
     blur = test.assign(split="blur", image=test["image"].str.replace("test/", "shifts/blur/"))
     both = pd.concat([test, blur], ignore_index=True)
@@ -91,7 +91,7 @@ def test_fewer_images_than_classes() -> None:
 
 
 @pytest.mark.parametrize("count", range(11))
-def test_shares_are_whole_and_nobody_gets_more_than_there_is(count: int) -> None:
+def test_proportional_counts_are_whole_and_within_sizes(count: int) -> None:
     sizes = [6, 1, 3]
     dealt = proportional_counts(sizes, count)
     assert dealt.sum() == count and (dealt <= sizes).all()

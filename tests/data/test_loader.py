@@ -1,4 +1,4 @@
-"""Batches that do not depend on workers, on a resume or on the global generators."""
+"""Batches do not depend on workers, on a resume or on the global generators."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +60,7 @@ def equal(one: Batches, other: Batches) -> bool:
     )
 
 
-def test_every_row_once_and_the_short_batch_is_kept(images: Images) -> None:
+def test_every_row_once_and_a_smaller_last_batch(images: Images) -> None:
     loader = TrainingLoader(images, LABELS, np.arange(COUNT), AUGMENTATION, 5, seed=1)
     batches = list(loader.epoch(0))
     assert len(loader) == len(batches) == 5 and [len(batch[1]) for batch in batches] == [5, 5, 5, 5, 3]
@@ -93,7 +93,7 @@ def test_order_and_pixels_depend_on_seed_and_epoch_alone(images: Images) -> None
     assert torch.equal(torch.cat([batch[0] for batch in smaller]), first[0][0])
 
 
-def test_global_generators_are_neither_read_nor_moved(images: Images) -> None:
+def test_global_generators_are_not_used(images: Images) -> None:
     def run() -> Batches:
         return list(training_batches(images, LABELS, np.arange(COUNT), STRONG, 9, 1, 0))
 
@@ -105,7 +105,7 @@ def test_global_generators_are_neither_read_nor_moved(images: Images) -> None:
     assert equal(run(), one)
 
 
-def test_an_epoch_is_taken_up_in_the_middle_without_decoding(images: Images) -> None:
+def test_an_epoch_resumes_without_decoding_the_skipped_batches(images: Images) -> None:
     loader = TrainingLoader(images, LABELS, np.arange(COUNT), AUGMENTATION, 4, seed=1)
     whole = list(loader.epoch(2))
     assert equal(list(loader.epoch(2, start_step=3)), whole[3:])
@@ -116,7 +116,7 @@ def test_an_epoch_is_taken_up_in_the_middle_without_decoding(images: Images) -> 
     assert equal(list(loader.epoch(2, start_step=3)), whole[3:])
 
 
-def test_two_workers_give_the_same_bytes_live_on_and_end(images: Images) -> None:
+def test_two_workers_give_the_same_bytes_and_persist(images: Images) -> None:
     rows = np.concatenate([np.arange(COUNT), np.arange(5)])
     alone = TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, copies=STRONG.prepend(Flip()))
     with TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, workers=2, copies=STRONG.prepend(Flip())) as loader:
@@ -148,7 +148,7 @@ def test_evaluation_keeps_order_and_drops_nothing(images: Images) -> None:
     assert list(evaluation_batches(Images([], Geometry(30, 30)), 5)) == []
 
 
-def test_copies_alone_are_augmented_as_copies(images: Images) -> None:
+def test_only_copies_get_the_augmentation_of_copies(images: Images) -> None:
     rows = np.array([0, 1, 1, 1, 2])
     mirrored, plain = Augmentation(30, (Flip(),)), Augmentation(30, ())
     with TrainingLoader(images, LABELS, rows, plain, 5, seed=1, copies=mirrored) as loader:
@@ -161,7 +161,7 @@ def test_copies_alone_are_augmented_as_copies(images: Images) -> None:
     assert sum(np.array_equal(image, images[1]) for image in pixels) == 1
 
 
-def test_rows_drawn_by_chance_come_as_often_as_their_chances(images: Images) -> None:
+def test_rows_are_drawn_by_their_probabilities(images: Images) -> None:
     chances = np.where(LABELS == 0, 4.0, 1.0)
     chances /= chances.sum()
     with TrainingLoader(images, LABELS, np.arange(COUNT), AUGMENTATION, 7, seed=1, chances=chances) as loader:

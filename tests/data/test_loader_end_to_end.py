@@ -1,4 +1,4 @@
-"""The whole way: a folder of odd images to batches, twice the same."""
+"""From a folder of images in many formats to batches, twice with equal results."""
 
 import hashlib
 from pathlib import Path

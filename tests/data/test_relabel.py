@@ -1,4 +1,4 @@
-"""Corrections: every row looks at the labels as they were, and a row that says nothing is an error."""
+"""Label corrections: all rows compare with the original labels; invalid rows are errors."""
 
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def test_plain_labels_too(tmp_path: Path) -> None:
     assert samples["label"].tolist() == ["a", "b"]
 
 
-def test_unlabelled_images_are_not_hit(tmp_path: Path) -> None:
+def test_unlabelled_images_are_not_corrected(tmp_path: Path) -> None:
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "x.jpg").touch()
     rows = corrected(tmp_path, "*,gender,male,female")
@@ -112,13 +112,13 @@ def test_the_split_is_that_without_corrections(tmp_path: Path) -> None:
         ([",age,old,young"], "row 2: `match` is empty"),
     ],
 )
-def test_rows_that_are_wrong_are_named(tmp_path: Path, rows: list[str], words: str) -> None:
+def test_invalid_rows_are_errors(tmp_path: Path, rows: list[str], words: str) -> None:
     with pytest.raises(DataError, match=words) as raised:
         corrected(tmp_path, *rows)
     assert "fix.csv" in str(raised.value)
 
 
-def test_a_table_that_is_none(tmp_path: Path) -> None:
+def test_an_unreadable_samples_table_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"fix\.csv: no column 'to'"):
         corrected(tmp_path, "a,b,c", header="match,factor,from")
     settings = DataSettings(data_location=str(tmp_path), relabel="gone.csv")

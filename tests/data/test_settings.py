@@ -1,4 +1,4 @@
-"""The flags of the data room, and what importing it costs."""
+"""The flags of the data settings, and the cost of importing them."""
 
 import subprocess
 import sys

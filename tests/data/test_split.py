@@ -1,4 +1,4 @@
-"""Groups stay whole, classes keep their share."""
+"""The split keeps groups whole and class shares nearly equal."""
 
 from itertools import combinations
 
@@ -38,7 +38,7 @@ def test_no_group_is_on_both_sides_and_every_class_trains(seed: int) -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.2, 0.5])
-def test_eight_writers_are_divided_nearly_as_well_as_possible(ratio: float) -> None:
+def test_the_split_of_eight_writers_is_nearly_optimal(ratio: float) -> None:
     random = np.random.default_rng(3)
     counts = random.integers(2, 40, (8, 5))
     wanted = round(8 * ratio)
@@ -56,7 +56,7 @@ def test_eight_writers_are_divided_nearly_as_well_as_possible(ratio: float) -> N
     assert np.mean(ranks) < 0.15 and max(ranks) < 0.5
 
 
-def test_another_seed_divides_otherwise_and_the_same_seed_the_same() -> None:
+def test_the_split_depends_on_the_seed() -> None:
     samples = table([f"w{index % 8}" for index in range(160)], [f"c{index % 5}" for index in range(160)])
     splits = {tuple(split_samples(samples, 0.5, seed)["split"]) for seed in range(12)}
     assert len(splits) > 4
@@ -97,7 +97,7 @@ def test_many_images_are_split_evenly() -> None:
     assert set(decided[decided["split"] == "val"]["label"].value_counts()) == {60}
 
 
-def test_a_class_of_one_group_trains() -> None:
+def test_a_class_of_one_group_is_in_training() -> None:
     groups = ["only"] * 10 + [f"g{index}" for index in range(5) for _ in range(10)]
     samples = table(groups, ["rare"] * 10 + ["a", "b"] * 25)
     for seed in range(10):
@@ -105,7 +105,7 @@ def test_a_class_of_one_group_trains() -> None:
         assert set(decided.loc[decided["group"] == "only", "split"]) == {"train"}
 
 
-def test_classes_that_nobody_else_has_cannot_be_divided() -> None:
+def test_classes_in_one_group_only_cannot_be_split() -> None:
     samples = table(["p", "q", "r"], ["a", "b", "c"])
     with pytest.raises(DataError, match=r"no group can validate(.|\n)*a, b, c(.|\n)*val/ folder"):
         split_samples(samples, 0.5, 0)
@@ -114,7 +114,7 @@ def test_classes_that_nobody_else_has_cannot_be_divided() -> None:
 @pytest.mark.parametrize(
     ("groups", "ratio", "needed"), [(1, 0.5, 2), (1, 0.2, 3), (2, 0.2, 3), (4, 0.1, 5), (2, 0.9, 6)]
 )
-def test_too_few_groups_says_how_many_there_are(groups: int, ratio: float, needed: int) -> None:
+def test_too_few_groups_are_an_error(groups: int, ratio: float, needed: int) -> None:
     names = [f"g{index % groups}" for index in range(20)]
     with pytest.raises(
         DataError, match=rf"^{groups} groups? for(.|\n)*at least {needed} groups(.|\n)*--val-ratio None"
@@ -122,7 +122,7 @@ def test_too_few_groups_says_how_many_there_are(groups: int, ratio: float, neede
         split_samples(table(names, ["a", "b"] * 10), ratio, 0)
 
 
-def test_given_validation_rows_are_not_touched() -> None:
+def test_existing_validation_rows_do_not_change() -> None:
     samples = table(["a", "b", "c", "d"], ["x", "y", "x", "y"])
     samples["split"] = ["", "", "val", "test"]
     assert list(split_samples(samples, 0.5, 0)["split"]) == ["train", "train", "val", "test"]

@@ -1,4 +1,4 @@
-"""Predictions in the template's form, truth aligned by id."""
+"""Submission tables in the template's form, and true labels aligned by id."""
 
 from pathlib import Path
 
@@ -34,38 +34,36 @@ def filled(folder: Path, text: str, images: list[str] = IMAGES) -> str:
 
 
 @pytest.mark.parametrize("form", ["test/{}.png", "{}.png", "{}", "test/{}"])
-def test_rows_stand_in_the_templates_order(tmp_path: Path, form: str) -> None:
+def test_rows_have_the_order_of_the_template(tmp_path: Path, form: str) -> None:
     ids = [form.format(name) for name in ("03", "1", "2")]
     text = "id,label\n" + "".join(f"{name},cat\n" for name in ids)
     assert filled(tmp_path, text) == f"id,label\n{ids[0]},dog\n{ids[1]},cat\n{ids[2]},eel\n"
 
 
-def test_whole_numbers_ask_for_the_index(tmp_path: Path) -> None:
+def test_a_template_of_whole_numbers_gets_indices(tmp_path: Path) -> None:
     assert filled(tmp_path, "ImageID,ans\n1.png,0\n2.png,0\n03.png,0\n") == "ImageID,ans\n1.png,0\n2.png,2\n03.png,1\n"
     assert filled(tmp_path, "id,ans\n1,-1\n2,-1\n03,-1\n").splitlines()[1:] == ["1,0", "2,2", "03,1"]
 
 
-def test_empty_answers_and_classes_called_numbers_ask_for_names(tmp_path: Path) -> None:
+def test_a_template_of_empty_or_class_name_answers_gets_names(tmp_path: Path) -> None:
     assert filled(tmp_path, "id,ans\n1,\n2,\n03,\n").splitlines()[1:] == ["1,cat", "2,eel", "03,dog"]
     numbers = LabelSpace(("7", "8", "9"))
     table = written(table_from_template(template(tmp_path, "id,ans\n1,7\n2,7\n03,7\n"), IMAGES), numbers)
     assert table["ans"].tolist() == ["7", "9", "8"]
 
 
-def test_other_columns_stay_and_target_is_the_answer(tmp_path: Path) -> None:
+def test_other_columns_of_a_template_do_not_change(tmp_path: Path) -> None:
     text = "image,target,note\n1.png,cat,keep me\n2.png,cat,\n03.png,cat,007\n"
     assert filled(tmp_path, text) == "image,target,note\n1.png,cat,keep me\n2.png,eel,\n03.png,dog,007\n"
 
 
-def test_a_column_for_each_class_asks_for_probabilities(tmp_path: Path) -> None:
+def test_a_template_with_a_column_per_class_gets_probabilities(tmp_path: Path) -> None:
     table = written(table_from_template(template(tmp_path, "id,eel,cat,dog\n2,0,0,0\n1,0,0,0\n"), IMAGES))
     assert list(table.columns) == ["id", "eel", "cat", "dog"]
     assert table.iloc[0, 1:].tolist() == [0.8, 0.1, 0.1]
 
 
-def test_images_that_the_template_does_not_ask_for_are_noticed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_images_that_the_template_does_not_list_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert filled(tmp_path, "id,ans\n2,cat\n") == "id,ans\n2,eel\n"
     assert "does not list 2 of the 3 images" in caplog.text
 
@@ -80,12 +78,12 @@ def test_images_that_the_template_does_not_ask_for_are_noticed(
         ("id\n1\n", r"one column only"),
     ],
 )
-def test_wrong_ids_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_ids_are_errors(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         filled(tmp_path, text)
 
 
-def test_a_name_that_fits_two_images_is_refused(tmp_path: Path) -> None:
+def test_an_id_that_matches_two_images_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 2: '1' matches 2 images(.|\n)*test/1\.png, test/1\.jpg"):
         filled(tmp_path, "id,ans\n1,a\n", ["test/1.png", "test/1.jpg", "test/2.png"])
 
@@ -100,7 +98,7 @@ def test_our_own_columns() -> None:
     assert np.array_equal(wide[["cat", "dog", "eel"]].to_numpy(), PROBABILITIES)
 
 
-def test_a_class_may_be_called_as_a_column() -> None:
+def test_a_class_may_have_the_name_of_a_column() -> None:
     space = LabelSpace(("image", "target", "confidence"))
     table = next(
         SubmissionTable(IMAGES, all_probabilities=True).pages([np.hstack([PROBABILITIES[:, :2], PROBABILITIES])], space)
@@ -138,7 +136,7 @@ def test_truth_by_name_or_index_in_the_images_order(tmp_path: Path) -> None:
         ("id\n1\n", r"one column only"),
     ],
 )
-def test_wrong_truth_is_explained(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_true_labels_are_errors(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "truth.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_truth(tmp_path / "truth.csv", IMAGES, SPACE)

@@ -1,4 +1,4 @@
-"""How votes are divided, against formulas written out."""
+"""Disagreement measures, against their formulas."""
 
 import math
 
@@ -23,7 +23,7 @@ def test_entropy_of_votes(seed: int) -> None:
     assert vote_entropy(codes, 6) == pytest.approx(expected)
 
 
-def test_each_factor_is_divided_by_itself() -> None:
+def test_disagreement_is_computed_per_factor() -> None:
     names = [["on/young", "off/young"], ["on/old", "off/young"], ["on/old", "on/young"]]
     codes = np.array([[SPACE.names.index(name) for name in row] for row in names])
     found = disagreement_by_factor(codes, SPACE)
@@ -41,7 +41,7 @@ def test_divergence_is_zero_where_all_agree_and_log_m_where_none_does() -> None:
     assert jensen_shannon_divergence(tables) == pytest.approx([0, math.log(3)], abs=1e-12)
 
 
-def test_divergence_as_written() -> None:
+def test_divergence_equals_the_formula() -> None:
     tables = np.random.default_rng(0).dirichlet(np.ones(4), size=(3, 6))
     for image in range(6):
         mean = tables[:, image].mean(axis=0)
@@ -49,5 +49,5 @@ def test_divergence_as_written() -> None:
         assert jensen_shannon_divergence(tables)[image] == pytest.approx(expected)
 
 
-def test_votes_in_words() -> None:
+def test_votes_as_text() -> None:
     assert format_votes(np.array([2, 0, 2, 1]), ("a", "b", "c")) == "c 2, a 1, b 1"

@@ -1,4 +1,4 @@
-"""Fitted weights against a grid; members as given on the command line."""
+"""Fitted weights against a grid, and parsing of members."""
 
 import itertools
 
@@ -45,7 +45,7 @@ def test_fitted_weights_are_optimal_for_many_models() -> None:
                 assert loss((1 - step) * weights + step * other, tables, labels) >= best - 1e-6
 
 
-def test_a_perfect_model_takes_all_and_useless_ones_get_nothing() -> None:
+def test_a_perfect_model_gets_all_weight() -> None:
     labels = np.arange(60) % 3
     tables = np.stack([np.full((60, 3), 1 / 3), np.eye(3)[labels], np.eye(3)[(labels + 1) % 3]])
     np.testing.assert_allclose(fit_weights(tables, labels), [0, 1, 0], atol=1e-4)
@@ -91,18 +91,18 @@ def test_members(members: tuple[str, ...], names: tuple[str, ...], weights: list
     ("members", "words"),
     [
         (("a=0.5", "b"), "no weight for b"),
-        (("a", "a"), "'a' votes twice"),
-        (("a=1", "a=2"), "'a' votes twice"),
-        (("a=x",), "'a=x' is no member"),
-        (("a=",), "'a=' is no member"),
-        (("=1",), "'=1' is no member"),
-        (("a=-1",), "'a=-1' is no member"),
-        (("a=nan",), "'a=nan' is no member"),
-        (("a=inf",), "'a=inf' is no member"),
+        (("a", "a"), "'a' is a member of the vote twice"),
+        (("a=1", "a=2"), "'a' is a member of the vote twice"),
+        (("a=x",), "'a=x': not a member"),
+        (("a=",), "'a=': not a member"),
+        (("=1",), "'=1': not a member"),
+        (("a=-1",), "'a=-1': not a member"),
+        (("a=nan",), "'a=nan': not a member"),
+        (("a=inf",), "'a=inf': not a member"),
         (("a=0", "b=0"), "all weights of the vote are 0"),
-        (("",), "'' is no member"),
+        (("",), "'': not a member"),
     ],
 )
-def test_members_that_make_no_sense(members: tuple[str, ...], words: str) -> None:
+def test_invalid_members_are_errors(members: tuple[str, ...], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         parse_members(members)

@@ -1,4 +1,4 @@
-"""Experts on some factors joined: lifting, the product and its exponents, against loops and a grid."""
+"""Products of experts: lifting, pooling and fitted exponents, against loops and a grid."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ def tables(seed: int, images: int = 9) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return tuple(rng.dirichlet(np.ones(len(space)), size=images) for space in (JOINT, REST, AGE))  # type: ignore[return-value]
 
 
-def test_a_factor_s_probability_is_that_of_each_class_with_its_level() -> None:
+def test_lifting_assigns_each_class_the_probability_of_its_level() -> None:
     _, rest, age = tables(0)
     for index, name in enumerate(JOINT.names):
         mask, gender, years = name.split("/")
@@ -42,7 +42,7 @@ def test_two_parallel_models_are_independent_beliefs() -> None:
     np.testing.assert_allclose(JOINT.marginal(joined, AGE), age, atol=1e-9)
 
 
-def test_the_product_of_powers_as_written() -> None:
+def test_the_log_linear_pool_equals_the_formula() -> None:
     for seed in range(20):
         joint, rest, age = tables(seed)
         age[0, 1] = 0.0  # Counts as 1e-12.
@@ -66,7 +66,7 @@ def test_one_expert_of_weight_one_is_itself() -> None:
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -0.5], [np.nan, 1.0]])
-def test_weights_that_make_no_sense(weights: list[float]) -> None:
+def test_invalid_weights_are_errors(weights: list[float]) -> None:
     with pytest.raises(UsageError, match="weights"):
         log_linear_pool(np.ones((2, 3, 4)) / 4, np.array(weights))
 
@@ -97,13 +97,13 @@ def test_fitted_exponents_are_the_best_of_a_grid(seed: int) -> None:
 def test_exponents_stay_within_their_bounds() -> None:
     certain = np.array([[[0.6, 0.4], [0.4, 0.6]], [[0.4, 0.6], [0.6, 0.4]]])
     assert fit_exponents(certain, np.array([0, 1])) == pytest.approx([2, 0], abs=1e-6)
-    with pytest.raises(DataError, match="exponents are fitted on validation images"):
+    with pytest.raises(DataError, match="exponents of a joint ensemble: fitting needs validation images"):
         fit_exponents(certain, np.array([0]))
-    with pytest.raises(DataError, match="exponents are fitted on validation images"):
+    with pytest.raises(DataError, match="exponents of a joint ensemble: fitting needs validation images"):
         fit_exponents(certain[:, :0], np.zeros(0, dtype=np.int64))
 
 
-def test_the_original_s_formula() -> None:
+def test_the_original_formula() -> None:
     rng = np.random.default_rng(5)
     logits, (_, _, age) = rng.normal(0, 2, (9, 12)), tables(5)
     found = original_formula(logits, lift_to_joint(age, JOINT, AGE)[None])

@@ -27,7 +27,7 @@ def slow_hard(tables: np.ndarray) -> list[int]:
     return winners
 
 
-def test_hard_elects_the_majority_then_the_higher_sum_then_the_lower_index() -> None:
+def test_hard_vote_breaks_ties_by_sum_then_index() -> None:
     for seed in range(500):
         tables = random_tables(seed)
         shares = RULES["hard"](tables, None, SPACE)
@@ -86,14 +86,14 @@ def test_one_model_is_its_own_ensemble() -> None:
 
 
 @pytest.mark.parametrize("weights", [[1, 2, 3], [1, -1], [0, 0], [np.nan, 1], [np.inf, 1]])
-def test_weights_that_make_no_sense(weights: list[float]) -> None:
+def test_invalid_weights_are_errors(weights: list[float]) -> None:
     with pytest.raises(UsageError, match="weights"):
         normalize_weights(np.array(weights), 2)
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
-def test_a_vote_of_nobody(name: str) -> None:
-    with pytest.raises(DataError, match="a vote of no models"):
+def test_a_vote_without_models_is_an_error(name: str) -> None:
+    with pytest.raises(DataError, match="a vote without models"):
         RULES[name](np.zeros((0, 3, 2)), None, SPACE)
 
 
@@ -157,7 +157,7 @@ def test_a_split_vote_recomposes_the_winners_of_each_factor() -> None:
         np.testing.assert_allclose(shares.sum(axis=1), 1)
 
 
-def test_a_split_vote_may_elect_a_class_that_nobody_gave() -> None:
+def test_a_split_vote_may_return_a_class_without_votes() -> None:
     answers = ["mask/male/a", "mask/female/b", "normal/female/a"]
     tables = np.eye(18)[[SPACE.names.index(answer) for answer in answers]][:, None]
     assert SPACE.decode(split_hard(tables, SPACE).argmax(axis=1)) == ["mask/female/a"]

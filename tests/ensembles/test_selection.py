@@ -1,4 +1,4 @@
-"""Ensemble selection against the same search by the metrics' own formulas on whole tables."""
+"""Ensemble selection against the same search on whole tables."""
 
 import numpy as np
 import pytest
@@ -65,14 +65,14 @@ def test_never_worse_than_the_best_single_model_or_the_vote_of_all(name: str) ->
         assert score >= max(metric.score(table, labels) for table in [*tables, tables.mean(axis=0)]) - 1e-12
 
 
-def test_a_perfect_model_is_chosen_alone_and_one_model_votes_once() -> None:
+def test_a_perfect_model_is_selected_alone() -> None:
     labels = np.arange(30) % 3
     tables = np.stack([np.full((30, 3), 1 / 3), np.eye(3)[labels], np.eye(3)[(labels + 1) % 3]])
     assert select(tables, labels, METRICS["accuracy"], 10).tolist() == [0, 1, 0]
     assert select(tables[:1], labels, METRICS["accuracy"], 10).tolist() == [1]
 
 
-def test_only_one_table_is_asked_for_at_a_time_and_each_twice() -> None:
+def test_each_table_is_loaded_twice_and_one_at_a_time() -> None:
     tables, labels = random_case(0, models=4)
     asked: list[int] = []
 
@@ -85,11 +85,13 @@ def test_only_one_table_is_asked_for_at_a_time_and_each_twice() -> None:
     assert asked == [0, 1, 2, 3] * 2
 
 
-def test_what_does_not_fit_is_named() -> None:
+def test_mismatched_shapes_are_errors() -> None:
     tables, labels = random_case(0, models=2)
-    with pytest.raises(DataError, match=r"model 1 \(counted from 0\) does not fit(?s:.*)60 images(?s:.*)\(59, 4\)"):
+    with pytest.raises(
+        DataError, match=r"model 1 \(counted from 0\): the shape does not match(?s:.*)60 images(?s:.*)\(59, 4\)"
+    ):
         select_models([lambda: tables[0], lambda: tables[1][:59]], labels, METRICS["accuracy"])
-    with pytest.raises(DataError, match=r"nothing to select an ensemble from(?s:.*)0 models"):
+    with pytest.raises(DataError, match=r"ensemble selection: no data(?s:.*)0 models"):
         select_models([], labels, METRICS["accuracy"])
 
 

@@ -28,7 +28,7 @@ def test_no_temperature_of_a_grid_is_better(seed: int, factor: float) -> None:
     assert fitted == pytest.approx(factor, rel=0.1)
 
 
-def test_scaling_mends_the_calibration_and_leaves_the_predictions() -> None:
+def test_scaling_improves_calibration_and_preserves_predictions() -> None:
     logits, labels = overconfident(4, 4.0)
     table = probabilities(logits)
     mended = scale_by_temperature(table, fit_temperature(to_log_probabilities(table), labels))
@@ -48,7 +48,7 @@ def test_probabilities_and_logits_give_the_same_temperature() -> None:
     )
 
 
-def test_where_no_temperature_is_low_or_high_enough() -> None:
+def test_temperatures_outside_the_bounds() -> None:
     labels = np.arange(12) % 3
     right = np.eye(3)[labels]
     assert fit_temperature(right, labels) == LOWEST
@@ -62,5 +62,5 @@ def test_where_no_temperature_is_low_or_high_enough() -> None:
 
 def test_it_needs_images_with_labels() -> None:
     for logits, labels in ((np.zeros((0, 3)), np.zeros(0, dtype=int)), (np.zeros((4, 3)), np.zeros(5, dtype=int))):
-        with pytest.raises(DataError, match="fitted on validation images"):
+        with pytest.raises(DataError, match="fitting needs validation images"):
             fit_temperature(logits, labels)

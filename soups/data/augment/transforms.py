@@ -1,4 +1,4 @@
-"""Transforms of albumentations as augmentation steps: colour jitter with noise, and transforms from a file."""
+"""Transforms of albumentations as augmentation steps: colour jitter with noise, and transforms from files."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Decoded once, the same pixels with and without, whole or not at all."""
+"""The image cache: equal pixels with and without it, and complete files only."""
 
 import os
 import pickle
@@ -55,7 +55,7 @@ def never(*_: object) -> None:
 
 
 @pytest.mark.parametrize("cache", ["auto", "on", "off"])
-def test_same_pixels_with_and_without(paths: list[Path], folder: Path, cache: str) -> None:
+def test_same_pixels_with_and_without_cache(paths: list[Path], folder: Path, cache: str) -> None:
     doubled = [*paths, paths[3], paths[0]]
     images = open_images(doubled, GEOMETRY, cache, folder)
     assert len(images) == 14 and images.cached == (cache != "off") and len(files(folder)) == images.cached
@@ -76,7 +76,7 @@ def test_opening_again_neither_hashes_nor_decodes(
     assert again.file == first.file and np.array_equal(again[5], first[5])
 
 
-def test_off_checks_once_and_keeps_no_pixels(paths: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_off_checks_images_once(paths: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_images(paths, GEOMETRY, "off", folder)
     assert not files(folder) and len(list(folder.glob("*.checked"))) == 1
     monkeypatch.setattr(module, "find_unreadable", never)
@@ -99,7 +99,7 @@ def test_a_changed_file_is_another_cache(paths: list[Path], folder: Path) -> Non
     assert open_images(paths, GEOMETRY, "auto", folder).file == before.file
 
 
-def test_keyed_by_content_not_by_place(paths: list[Path], folder: Path, tmp_path: Path) -> None:
+def test_the_cache_key_depends_on_content_not_on_paths(paths: list[Path], folder: Path, tmp_path: Path) -> None:
     one = open_images(paths, GEOMETRY, "auto", folder)
     (tmp_path / "data").rename(tmp_path / "moved")
     moved = [tmp_path / "moved" / path.relative_to(tmp_path / "data") for path in paths]
@@ -115,7 +115,7 @@ def test_the_map_is_read_only(paths: list[Path], folder: Path) -> None:
         images[0][:] = 0
 
 
-def test_pickles_small_and_maps_again(paths: list[Path], folder: Path) -> None:
+def test_a_pickle_is_small_and_maps_the_file_again(paths: list[Path], folder: Path) -> None:
     images = open_images(paths, GEOMETRY, "auto", folder)
     pixels = images[4].copy()
     assert len(pickle.dumps(images)) < 200 * len(paths)
@@ -123,7 +123,7 @@ def test_pickles_small_and_maps_again(paths: list[Path], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", ["auto", "off"])
-def test_all_unreadable_images_are_listed_and_nothing_is_kept(paths: list[Path], folder: Path, cache: str) -> None:
+def test_all_unreadable_images_are_listed_and_no_file_is_written(paths: list[Path], folder: Path, cache: str) -> None:
     paths[2].write_text("no image", encoding="utf-8")
     paths[7].write_bytes(paths[7].read_bytes()[:60])
     paths[9].unlink()
@@ -134,14 +134,14 @@ def test_all_unreadable_images_are_listed_and_nothing_is_kept(paths: list[Path],
     assert not files(folder) and not list(folder.glob("*.checked")) and not list(folder.glob(".*.tmp"))
 
 
-def test_a_pipe_is_refused_and_does_not_hang(paths: list[Path], folder: Path) -> None:
+def test_a_pipe_is_an_error_and_does_not_block(paths: list[Path], folder: Path) -> None:
     paths[0].unlink()
     os.mkfifo(paths[0])
     with pytest.raises(DataError, match=r"1 image cannot be read(.|\n)*a pipe or device"):
         open_images(paths, GEOMETRY, "auto", folder)
 
 
-def test_no_room_on_the_disk(
+def test_a_full_disk(
     paths: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_SPARE_BYTES", 2**60)
@@ -156,12 +156,12 @@ def test_a_folder_that_cannot_be_written(paths: list[Path], tmp_path: Path, capl
     blocked = tmp_path / "file"
     blocked.touch()
     assert not open_images(paths, GEOMETRY, "auto", blocked / "cache").cached
-    assert "without the image cache" in caplog.text
+    assert "no image cache, so that" in caplog.text
     with pytest.raises(EnvironmentFailure, match="cannot be written"):
         open_images(paths, GEOMETRY, "on", blocked / "cache")
 
 
-def test_a_cache_cut_short_is_built_again(paths: list[Path], folder: Path) -> None:
+def test_a_truncated_cache_file_is_rebuilt(paths: list[Path], folder: Path) -> None:
     file = open_images(paths, GEOMETRY, "auto", folder).file
     assert file is not None
     content = file.read_bytes()
@@ -284,7 +284,7 @@ def test_hashes_are_those_of_the_files(paths: list[Path], folder: Path) -> None:
         assert hash_files(paths, folder) == [sha256_of(path) for path in paths]
 
 
-def test_images_alone_decode_on_demand(paths: list[Path]) -> None:
+def test_paths_are_decoded_on_demand(paths: list[Path]) -> None:
     images = Images(paths, GEOMETRY)
     assert not images.cached and images.take([]).shape == (0, 8, 8, 3)
 

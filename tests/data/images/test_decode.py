@@ -1,4 +1,4 @@
-"""Every kind of image file, sound and broken."""
+"""Decoding of valid and damaged files of every format."""
 
 import os
 import warnings
@@ -133,7 +133,7 @@ def test_exif_rotation_is_applied(tmp_path: Path, orientation: int) -> None:
     assert decode(path).shape[:2] == ((16, 32) if orientation < 5 else (32, 16))
 
 
-def test_damaged_exif_does_not_cost_the_image(tmp_path: Path) -> None:
+def test_an_image_with_damaged_exif_is_decoded(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", Image.fromarray(gradient()), exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff garbage")
     assert decode(path).shape == (6, 8, 3)
 
@@ -203,7 +203,7 @@ BROKEN: list[tuple[Callable[[Path], Path], str]] = [
 
 
 @pytest.mark.parametrize(("make", "reason"), BROKEN)
-def test_broken_files_are_refused_with_the_reason(tmp_path: Path, make: Callable[[Path], Path], reason: str) -> None:
+def test_damaged_files_are_errors_with_a_reason(tmp_path: Path, make: Callable[[Path], Path], reason: str) -> None:
     path = make(tmp_path / "broken.jpg")
     with pytest.raises(DataError, match=rf"broken\.jpg: ({reason})"):
         decode(path)
@@ -236,7 +236,7 @@ def test_bad_images_are_all_listed_in_order(tmp_path: Path) -> None:
     assert "--skip-bad-images" in message
 
 
-def test_pillows_warnings_are_kept_away_and_filters_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillow_warnings_are_suppressed_and_filters_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # Pillow warns from here on, and refuses from twice as much on.
     path = saved(tmp_path / "a.png", Image.fromarray(gradient()))
     with pytest.warns(Image.DecompressionBombWarning), Image.open(path):

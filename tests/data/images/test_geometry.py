@@ -1,4 +1,4 @@
-"""Resize and cut, against open_clip's own transform."""
+"""Resize and centre crop, against open_clip's transform."""
 
 from typing import Any
 
@@ -40,14 +40,14 @@ def test_crop_fraction_cuts_the_middle_of_a_larger_image() -> None:
     assert np.array_equal(resize_and_crop(image, geometry), image[2:34, 4:36])
 
 
-def test_training_keeps_room_for_crops() -> None:
+def test_the_training_geometry_has_a_margin() -> None:
     assert training_geometry(PREPROCESSING) == Geometry(37, 37)
     assert training_geometry(PREPROCESSING, 64) == Geometry(64, 64)
     with pytest.raises(UsageError, match=r"--cache-size 31: smaller(.|\n)*at least 32"):
         training_geometry(PREPROCESSING, 31)
 
 
-def test_a_line_of_pixels_does_not_fill_the_memory() -> None:
+def test_an_extreme_aspect_ratio_does_not_exhaust_memory() -> None:
     line = noise(60_000, 1)
     pixels = resize_and_crop(line, Geometry(64, 64))
     # 64 of 3,840,000 columns lie within one pixel of the line.
@@ -65,7 +65,7 @@ def test_long_images_are_cut_as_short_ones(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.abs(resize_and_crop(image, Geometry(32, 32)).astype(int) - plain).max() <= 1
 
 
-def test_the_input_is_left_alone_and_the_output_is_free() -> None:
+def test_the_input_does_not_change_and_the_output_is_writable() -> None:
     image = noise(32, 32)
     image.flags.writeable = False
     pixels = resize_and_crop(image, Geometry(32, 32))
@@ -76,7 +76,7 @@ def test_the_input_is_left_alone_and_the_output_is_free() -> None:
 @pytest.mark.parametrize("size", [(40, 30), (30, 41), (24, 24), (600, 5)])
 @pytest.mark.parametrize("cut", [None, (26, 22)])
 @pytest.mark.parametrize("mode", ["shortest", "squash"])
-def test_the_seen_box_is_what_is_kept(size: tuple[int, int], cut: tuple[int, int] | None, mode: Any) -> None:
+def test_the_visible_box_is_the_cropped_part(size: tuple[int, int], cut: tuple[int, int] | None, mode: Any) -> None:
     width, height = size
     # Each pixel says where it is, so the result says what it shows.
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))

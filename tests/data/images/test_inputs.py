@@ -1,4 +1,4 @@
-"""Images of any kind against the project's own way of reading files."""
+"""Images of all accepted types, against decoding of files."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_one_or_many(tmp_path: Path) -> None:
         (b"bytes", "not an image(.|\n)*bytes"),
     ],
 )
-def test_what_is_no_image_is_named(wrong: object, words: str, tmp_path: Path) -> None:
+def test_values_that_are_no_image_are_errors(wrong: object, words: str, tmp_path: Path) -> None:
     good = np.zeros((4, 5, 3), np.uint8)
     with pytest.raises(DataError, match=words) as caught:
         open_inputs([good, wrong, good], GEOMETRY, tmp_path)  # type: ignore[list-item]

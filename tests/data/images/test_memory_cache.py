@@ -1,4 +1,4 @@
-"""Images held in memory: the same pixels, and decoded once."""
+"""The in-memory cache: equal pixels, decoded once."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ PREPROCESSING = Preprocessing(size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)
 
 
 @pytest.mark.parametrize(("mode", "limit", "decoded"), [("off", 2**31, 5), ("off", 2 * 48, 2 + 2 * 3), ("on", 0, 0)])
-def test_held_images_are_the_same_and_decoded_once(
+def test_cached_images_are_equal_and_decoded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, limit: int, decoded: int
 ) -> None:
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Images that are looked at once: the pixels of the cache, and every one that cannot be read."""
+"""Streamed images: the pixels of the cache, and a list of all unreadable images."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_pixels_are_those_of_the_cache(paths: list[Path], tmp_path: Path) -> Non
     assert np.array_equal(streamed.subset([6, 2]).take([0, 1]), cached.take([6, 2]))
 
 
-def test_all_that_cannot_be_read_are_told(paths: list[Path]) -> None:
+def test_all_unreadable_images_of_the_set_are_listed(paths: list[Path]) -> None:
     paths[1].write_bytes(b"")
     paths[6].write_bytes(b"no picture")
     streamed = StreamedImages(paths, GEOMETRY)

@@ -1,4 +1,4 @@
-"""Several data locations as one, and what is said where they do not go together."""
+"""Concatenation of several data locations, and its errors."""
 
 import logging
 from pathlib import Path
@@ -33,7 +33,7 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
     return first, second
 
 
-def test_one_folder_is_what_it_always_was() -> None:
+def test_one_data_location_is_recorded_as_a_string() -> None:
     for location in ("d", ["d"], ("d",)):
         settings = DataSettings.model_validate({"data_location": location})
         assert settings.model_dump(mode="json")["data_location"] == "d" and settings.root == Path("d")
@@ -48,7 +48,7 @@ def test_one_folder_is_what_it_always_was() -> None:
     ("locations", "root"),
     [(("x/a", "x/b"), "x"), (("a", "./b"), "."), (("../a", "b"), ""), (("/d/x/a", "/d/y"), "/d"), (("a", "a2"), ".")],
 )
-def test_the_folder_that_all_lie_in(locations: tuple[str, ...], root: str) -> None:
+def test_the_root_of_several_locations(locations: tuple[str, ...], root: str) -> None:
     assert DataSettings(data_location=locations).root == Path(root)
 
 
@@ -98,7 +98,7 @@ def test_groups_of_one_name_are_one_group(tmp_path: Path) -> None:
     assert (samples.groupby("group")["split"].nunique() == 1).all() and samples["group"].nunique() == 4
 
 
-def test_described_layouts_are_joined_too(tmp_path: Path) -> None:
+def test_schema_layouts_are_concatenated(tmp_path: Path) -> None:
     make_people(tmp_path / "one" / "train" / "images", PEOPLE[:2])
     make_people(tmp_path / "two" / "images", PEOPLE[2:])
     (tmp_path / "two" / "eval").mkdir()
@@ -114,7 +114,7 @@ def test_described_layouts_are_joined_too(tmp_path: Path) -> None:
         resolve_locations(found.model_copy(update={"test_location": None}))
 
 
-def test_folders_that_do_not_go_together(two: tuple[Path, Path], tmp_path: Path) -> None:
+def test_incompatible_data_locations_are_errors(two: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--data-location: .*one is named twice"):
         join(two[0], two[0])
     with pytest.raises(UsageError, match=r"two/train lies in .*two\n"):

@@ -1,4 +1,4 @@
-"""Layouts that a description tells: the table, the test set beside it, and what is said when a name is wrong."""
+"""Layouts with a schema: the samples table, the test set and errors."""
 
 import logging
 from pathlib import Path
@@ -37,14 +37,12 @@ def test_every_photo_has_its_class_and_its_person(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["images", "train/images", "."])
-def test_any_folder_above_the_people_may_be_named(tmp_path: Path, below: str) -> None:
+def test_any_parent_folder_of_the_images_resolves_to_the_same(tmp_path: Path, below: str) -> None:
     make_people(tmp_path / below)
     assert len(table(tmp_path)) == 28
 
 
-def test_hidden_files_and_unknown_names_are_counted_in_one_notice(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_hidden_files_and_unknown_names_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     images = make_people(tmp_path / "images")
     for name in ("._000001_female_Asian_45", "note.txt", "stray.jpg"):
         (images / name).touch()
@@ -66,7 +64,7 @@ def test_hidden_files_and_unknown_names_are_counted_in_one_notice(
         ("000009_woman_Asian_45", r"000009_woman_Asian_45: gender is 'woman', expected one of male, female"),
     ],
 )
-def test_a_folder_that_does_not_parse_is_named(tmp_path: Path, person: str, words: str) -> None:
+def test_a_folder_that_does_not_match_the_pattern_is_an_error(tmp_path: Path, person: str, words: str) -> None:
     make_people(tmp_path / "images", [*PEOPLE, person])
     with pytest.raises(DataError, match=words):
         table(tmp_path)
@@ -74,14 +72,14 @@ def test_a_folder_that_does_not_parse_is_named(tmp_path: Path, person: str, word
         table(tmp_path, skip_bad_images=True)
 
 
-def test_all_that_is_wrong_is_told_at_once_up_to_ten(tmp_path: Path) -> None:
+def test_up_to_ten_problems_are_listed_in_one_error(tmp_path: Path) -> None:
     make_people(tmp_path / "images", [f"{number:03}_male_x_y" for number in range(12)])
     with pytest.raises(DataError) as raised:
         table(tmp_path)
     assert str(raised.value).count("age is 'y'") == 10 and "… and 2 more" in str(raised.value)
 
 
-def test_a_missing_photo_is_named_or_gone_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_photo_is_an_error_or_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     images = make_people(tmp_path / "images")
     (images / PEOPLE[2] / "mask4.jpg").unlink()
     (images / PEOPLE[2] / "normal.jpg").unlink()
@@ -107,7 +105,7 @@ def test_no_people_at_all(tmp_path: Path) -> None:
         table(tmp_path)
 
 
-def test_the_test_set_beside_the_images_is_taken_along(tmp_path: Path) -> None:
+def test_the_test_set_beside_the_images_is_found(tmp_path: Path) -> None:
     make_people(tmp_path / "train" / "images")
     (tmp_path / "eval" / "images").mkdir(parents=True)
     for name in ("b.jpg", "a.jpg"):
@@ -128,7 +126,7 @@ def test_a_test_set_with_labels_in_the_same_names(tmp_path: Path) -> None:
     assert set(rows["split"]) == {"test"} and set(rows["age"]) == {"old"} and len(rows) == 7
 
 
-def test_another_naming_is_a_file_and_a_table_too(tmp_path: Path) -> None:
+def test_schemas_with_another_pattern_and_with_a_table(tmp_path: Path) -> None:
     factors = "factors: {sort: {field: %s, levels: [cat, dog]}, size: {field: %s, levels: [light, heavy], bands: [9]}}"
     (tmp_path / "plain.yaml").write_text('path: "{id}-{sort}-{weight}"\n' + factors % ("sort", "weight"))
     for name in ("1-cat-4.png", "2-dog-9.png", "3-dog-12.png", "4-owl-2.png", "note.txt"):
@@ -168,7 +166,7 @@ def test_a_target_has_its_own_labels_and_the_same_split(tmp_path: Path) -> None:
         assert (samples.groupby("group")["split"].nunique() == 1).all()
 
 
-def test_targets_that_are_none(tmp_path: Path) -> None:
+def test_invalid_targets_are_errors(tmp_path: Path) -> None:
     make_people(tmp_path / "images")
     with pytest.raises(UsageError, match=r"unknown factor 'agee'(?s:.*)did you mean 'age'"):
         make_samples(DataSettings(data_location=str(tmp_path), target="agee"))
@@ -181,7 +179,7 @@ def test_targets_that_are_none(tmp_path: Path) -> None:
         make_samples(DataSettings(data_location=str(tmp_path / "plain"), target="age"))
 
 
-def test_classes_that_nobody_is_in_stay_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_declared_classes_without_images_remain_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_people(tmp_path / "images", ["1_male_x_20", "2_male_x_40", "3_male_x_25", "4_male_x_45"], PHOTOS)
     make_samples(DataSettings(data_location=str(tmp_path), val_ratio=0.5))
     assert "no training images of: mask/male/old, mask/female/young" in caplog.text

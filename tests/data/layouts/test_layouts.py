@@ -1,4 +1,4 @@
-"""Folders and tables to one samples table, and what is said when they are wrong."""
+"""The layout `folder`, separate test images, and the registry of layouts."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 
 from soups.core.errors import DataError, UsageError
 from soups.data.layouts.layouts import LAYOUTS, find_layout, folder_samples, separate_test_samples
-from soups.data.layouts.tables import csv_samples
 from soups.data.settings import DataSettings
 
 
@@ -75,43 +74,6 @@ def test_flat_test_images_are_unlabelled(tmp_path: Path, where: str) -> None:
     ]
 
 
-def test_litter_is_passed_over_and_other_files_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    touch(
-        tmp_path, "a/1.png", "b/2.png", "a/.ipynb_checkpoints/1.png", "a/.DS_Store", "a/Thumbs.db", "__MACOSX/a/1.png"
-    )
-    touch(tmp_path, "a/notes.txt", "b/x/list.csv", "b/._2.png", ".git/a.png", "stray.png")
-    with caplog.at_level("INFO"):
-        assert [row[0] for row in folder(tmp_path)] == ["a/1.png", "b/2.png"]
-    assert "skipped 2 files without the extension of an image" in caplog.text
-    assert "skipped 1 images outside class folders" in caplog.text
-
-
-def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
-    touch(tmp_path, "elsewhere/1.png", "data/b/2.png")
-    (tmp_path / "data" / "a").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "data" / "b" / "up").symlink_to(tmp_path / "data" / "b")
-    assert folder(tmp_path / "data") == [("a/1.png", "a", ""), ("b/2.png", "b", "")]
-
-
-def test_a_name_that_no_table_can_hold_is_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.png", "b/2.png", "b/Icon\r")
-    assert len(folder(tmp_path)) == 2
-    for name in ("\udcff.png", "a\rb.png"):
-        try:
-            (tmp_path / "b" / name).touch()
-        except (OSError, UnicodeEncodeError):
-            pytest.skip("this file system takes no such names")
-        with pytest.raises(DataError, match=r"b: the name .* cannot be written into a table(.|\n)*UTF-8"):
-            folder(tmp_path)
-        (tmp_path / "b" / name).unlink()
-
-
-def test_a_dead_link_of_an_images_name_is_kept_for_decoding_to_refuse(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.png", "b/2.png")
-    (tmp_path / "a" / "dead.png").symlink_to(tmp_path / "nowhere")
-    assert ("a/dead.png", "a", "") in folder(tmp_path)
-
-
 WRONG_FOLDERS: list[tuple[list[str], str]] = [
     (["val/a/1.png", "test/a/2.png"], r"has val, test but no train(.|\n)*train/<class>"),
     (["1.png", "2.png"], r"no class folders in it(.|\n)*2 images outside(.|\n)*--layout csv"),
@@ -129,13 +91,13 @@ WRONG_FOLDERS: list[tuple[list[str], str]] = [
 
 
 @pytest.mark.parametrize(("names", "message"), WRONG_FOLDERS)
-def test_wrong_folders_are_named(tmp_path: Path, names: Iterable[str], message: str) -> None:
+def test_invalid_folders_are_errors(tmp_path: Path, names: Iterable[str], message: str) -> None:
     touch(tmp_path, *names)
     with pytest.raises(DataError, match=message):
         folder(tmp_path)
 
 
-def test_missing_folder_names_the_layout(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--data-location .*nowhere: no such folder\n  expected: a folder with train/"):
         folder(tmp_path / "nowhere")
     with pytest.raises(DataError, match="is not a folder"):
@@ -149,7 +111,7 @@ def outside(root: Path, test: Path) -> list[tuple[str, ...]]:
     return list(table[["image", "label", "split"]].itertuples(index=False, name=None))
 
 
-def test_test_images_elsewhere(tmp_path: Path) -> None:
+def test_test_images_outside_the_data_location(tmp_path: Path) -> None:
     data = touch(tmp_path / "data", "train/a/1.png", "train/b/2.png").resolve()
     touch(tmp_path, "flat/7.png", "sorted/a/8.png", "kaggle/images/9.png", "kaggle/sample_submission.csv")
     assert outside(data, tmp_path / "flat") == [("../flat/7.png", "", "test")]
@@ -165,87 +127,3 @@ def test_a_linked_data_location_still_finds_its_test_images(tmp_path: Path) -> N
     (tmp_path / "data").symlink_to(tmp_path / "disk" / "deep" / "data")
     name = outside(tmp_path / "data", tmp_path / "eval")[0][0]
     assert (tmp_path / "data" / name).is_file()
-
-
-def test_a_csv_names_test_images(tmp_path: Path) -> None:
-    touch(tmp_path, "eval/x/7.png", "eval/8.png", "data/a/1.png")
-    (tmp_path / "eval" / "list.csv").write_text("image,label\n8,a\n7.png,b\n", encoding="utf-8")
-    expected = [("../eval/8.png", "a", "test"), ("../eval/x/7.png", "b", "test")]
-    assert outside(tmp_path / "data", tmp_path / "eval" / "list.csv") == expected
-    (tmp_path / "eval" / "list.csv").write_text("image,label\n8,a\n7.png,zebra\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"list\.csv: classes without training images: zebra"):
-        outside(tmp_path / "data", tmp_path / "eval" / "list.csv")
-
-
-def csv(root: Path, text: str, **settings: Any) -> list[tuple[str, ...]]:
-    (root / "labels.csv").write_text(text, encoding="utf-8-sig")
-    table = csv_samples(DataSettings(data_location=str(root), layout="csv", **settings))
-    return list(table.itertuples(index=False, name=None))
-
-
-def test_ids_and_labels_stay_text(tmp_path: Path) -> None:
-    touch(tmp_path, "007.png", "images/NA.png", "images/1e5.jpg", "x.y.png")
-    rows = csv(tmp_path, "image,label\n007,NA\nimages/NA.png,null\n1e5,1.0\nx.y,2\n")
-    assert rows == [
-        ("007.png", "NA", "", ""),
-        ("images/1e5.jpg", "1.0", "", ""),
-        ("images/NA.png", "null", "", ""),
-        ("x.y.png", "2", "", ""),
-    ]
-
-
-def test_columns_named_by_flags_with_group_and_split(tmp_path: Path) -> None:
-    touch(tmp_path, "1.png", "2.png", "3.png", "4.png")
-    text = "who,file,kind,set\np,1,a,train\nq,2,b,Validation\nr,3,a,blur\ns,4,,test\n"
-    rows = csv(tmp_path, text, image_column="file", label_column="kind", group_column="who", split_column="set")
-    assert rows == [
-        ("1.png", "a", "p", "train"),
-        ("2.png", "b", "q", "val"),
-        ("3.png", "a", "r", "blur"),
-        ("4.png", "", "s", "test"),
-    ]
-
-
-def test_train_without_val_is_still_to_be_split(tmp_path: Path) -> None:
-    touch(tmp_path, "1.png", "2.png")
-    assert [row[3] for row in csv(tmp_path, "image,label,s\n1,a,train\n2,b,test\n", split_column="s")] == ["", "test"]
-
-
-def test_a_path_that_stands_wins_over_a_search(tmp_path: Path) -> None:
-    touch(tmp_path, "1.png", "other/1.png", "other/2.png", "more/2.png")
-    assert csv(tmp_path, "image,label\n1.png,a\n")[0][0] == "1.png"
-    with pytest.raises(DataError, match=r"labels.csv, row 2: '2' matches 2 images(.|\n)*more/2.png, .*other/2.png"):
-        csv(tmp_path, "image,label\n2,a\n")
-
-
-WRONG_TABLES: list[tuple[str, str]] = [
-    ("image,label\n1,a\n2,b\n1,a\n", r"labels\.csv, rows 2 and 4: the same image twice(.|\n)*'1'"),
-    ("image,label\n1,a\n1.png,b\n", r"rows 2 and 3: the same image twice(.|\n)*'1' and '1\.png' are both 1\.png"),
-    ("image,label\n1,a\n2,\n", r"row 3: the label is empty"),
-    ("image,label\n1,a\n,b\n", r"row 3: the image's id is empty"),
-    ("image,label\n1,a\n8,b\n9,b\n", r"2 images are missing: 8 \(row 3\), 9 \(row 4\)"),
-    ("file,label\n1,a\n", r"no column 'image'(.|\n)*--image-column(.|\n)*columns file, label"),
-    ("image,kind\n1,a\n", r"no column 'label'(.|\n)*--label-column"),
-    ("", r"labels\.csv: not a readable CSV table"),
-]
-
-
-@pytest.mark.parametrize(("text", "message"), WRONG_TABLES)
-def test_wrong_tables_are_named_with_their_rows(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        csv(touch(tmp_path, "1.png", "2.png"), text)
-
-
-def test_where_the_table_of_labels_lies(tmp_path: Path) -> None:
-    touch(tmp_path / "data", "1.png")
-    settings = DataSettings(data_location=str(tmp_path / "data"), layout="csv")
-    with pytest.raises(DataError, match=r"no table of labels(.|\n)*train\.csv and labels\.csv(.|\n)*--labels"):
-        csv_samples(settings)
-    for name in ("data/train.csv", "data/labels.csv", "mine.csv"):
-        (tmp_path / name).write_text("image,label\n1,a\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"two possible tables"):
-        csv_samples(settings)
-    for labels in ("train.csv", str(tmp_path / "mine.csv")):
-        assert len(csv_samples(settings.model_copy(update={"labels": labels}))) == 1
-    with pytest.raises(DataError, match=r"none\.csv: no such file"):
-        csv_samples(settings.model_copy(update={"labels": "none.csv"}))

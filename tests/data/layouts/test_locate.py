@@ -1,4 +1,4 @@
-"""What the user leaves to be found: where the data lies and how it is laid out."""
+"""Detection of data location, layout, test set and bands."""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.data.people import make_people
 
 
 @pytest.mark.parametrize("named", ["", "train", "train/images"])
-def test_one_data_set_by_any_of_its_folders(tmp_path: Path, named: str) -> None:
+def test_one_data_set_from_any_of_its_folders(tmp_path: Path, named: str) -> None:
     make_people(tmp_path / "train" / "images")
     (tmp_path / "eval").mkdir()
     found = resolve_locations(DataSettings(data_location=str(tmp_path / named)))
@@ -21,7 +21,7 @@ def test_one_data_set_by_any_of_its_folders(tmp_path: Path, named: str) -> None:
     assert resolve_locations(found) == found
 
 
-def test_a_test_set_beside_the_images_and_one_that_is_named(tmp_path: Path) -> None:
+def test_sets_beside_the_images_and_at_test_location(tmp_path: Path) -> None:
     make_people(tmp_path / "images")
     assert resolve_locations(DataSettings(data_location=str(tmp_path))).test_location is None
     (tmp_path / "eval").mkdir()
@@ -30,7 +30,7 @@ def test_a_test_set_beside_the_images_and_one_that_is_named(tmp_path: Path) -> N
     assert resolve_locations(named).test_location == "other"
 
 
-def test_other_layouts_are_told_by_what_is_there(tmp_path: Path) -> None:
+def test_layouts_are_detected(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     assert resolve_locations(DataSettings(data_location=str(tmp_path))).layout == "folder"
     assert resolve_locations(DataSettings(data_location=str(tmp_path), labels="x.csv")).layout == "csv"
@@ -42,7 +42,7 @@ def test_other_layouts_are_told_by_what_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("place", "location"), [("images", "."), ("data/train/images", "data/train")])
-def test_data_that_nobody_named_is_found_and_said(
+def test_default_locations_are_searched_and_logged(
     tmp_path: Path, place: str, location: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Hugging Face's imagefolder: what its metadata files tell, and what is said when they are wrong."""
+"""The layout `metadata`: splits, labels and errors."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_a_file_for_each_set_of_either_kind(three_sets: Path) -> None:
     assert set(make_samples(DataSettings(data_location=str(three_sets)))["split"]) == {"train", "val", "test"}
 
 
-def test_one_file_at_the_root_whose_names_tell_the_set(tmp_path: Path) -> None:
+def test_one_metadata_file_at_the_root(tmp_path: Path) -> None:
     touch(tmp_path, "train/1.png", "./train/2.png", "test/3.png")
     lines = ("file_name,kind,who", "train/1.png,real,p", "./train/2.png,fake,q", "test/3.png,,q")
     csv(tmp_path / "metadata.csv", *lines)
@@ -75,7 +75,7 @@ def test_a_split_column(tmp_path: Path) -> None:
     assert [row[2] for row in rows(tmp_path, split_column="set")] == ["train", "train", "val"]
 
 
-def test_notes_of_that_name_do_not_make_the_layout(tmp_path: Path) -> None:
+def test_a_metadata_csv_without_file_name_is_ignored(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png", "b/2.png")
     csv(tmp_path / "metadata.csv", "camera,year", "x,2001")
     assert resolve_locations(DataSettings(data_location=str(tmp_path))).layout == "folder"
@@ -83,7 +83,7 @@ def test_notes_of_that_name_do_not_make_the_layout(tmp_path: Path) -> None:
     assert resolve_locations(DataSettings(data_location=str(tmp_path))).layout == "folder"
 
 
-def test_a_labelled_test_set_elsewhere(tmp_path: Path) -> None:
+def test_a_labelled_test_set_at_test_location(tmp_path: Path) -> None:
     touch(tmp_path, "eval/x.png", "data/a/1.png")
     csv(tmp_path / "eval" / "metadata.csv", "file_name,label", "x.png,a")
     settings = DataSettings(data_location=str(tmp_path / "data"), test_location=str(tmp_path / "eval"))
@@ -104,14 +104,14 @@ WRONG: list[tuple[list[str], str]] = [
 
 
 @pytest.mark.parametrize(("lines", "message"), WRONG)
-def test_wrong_tables_are_named(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_invalid_tables_are_errors(tmp_path: Path, lines: list[str], message: str) -> None:
     touch(tmp_path, "1.png", "2.png")
     csv(tmp_path / "metadata.csv", *lines)
     with pytest.raises(DataError, match=message):
         rows(tmp_path)
 
 
-def test_wrong_files_are_named(three_sets: Path) -> None:
+def test_invalid_metadata_files_are_errors(three_sets: Path) -> None:
     csv(three_sets / "train" / "metadata.csv", "file_name,label", "1.png,a")
     with pytest.raises(DataError, match=r"train: both metadata\.csv and metadata\.jsonl(.|\n)*remove one"):
         rows(three_sets)

@@ -1,4 +1,4 @@
-"""Descriptions of layouts: what they say of fields, levels and bands, and what is said when they are wrong."""
+"""Schemas: fields, levels, bands and errors."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_other_bands() -> None:
         read_schema("profile", (59, 29))
 
 
-def test_a_description_of_one_s_own(tmp_path: Path) -> None:
+def test_a_schema_from_the_users_file(tmp_path: Path) -> None:
     path = described(tmp_path, OWN)
     own = read_schema(str(path))
     assert is_schema(str(path)) and is_schema("profile") and not is_schema("folder")
@@ -80,7 +80,7 @@ def test_a_description_of_one_s_own(tmp_path: Path) -> None:
         ("factors:", "factors: {}\nmore:", "factors|more"),
     ],
 )
-def test_descriptions_that_make_no_sense(tmp_path: Path, old: str, new: str, words: str) -> None:
+def test_invalid_schemas_are_errors(tmp_path: Path, old: str, new: str, words: str) -> None:
     assert old in OWN
     path = described(tmp_path, OWN.replace(old, new))
     with pytest.raises(UsageError, match=words) as raised:
@@ -88,7 +88,7 @@ def test_descriptions_that_make_no_sense(tmp_path: Path, old: str, new: str, wor
     assert str(path) in str(raised.value) and "profile.yaml and change it" in str(raised.value)
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_invalid_schema_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml: no such file"):
         read_schema("nowhere.yaml")
     with pytest.raises(UsageError, match="not a list of settings"):
