@@ -1,7 +1,7 @@
 """What is looked at before any work: whether models can be averaged at all, and which of them do not belong."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 from soups.core.errors import DataError
@@ -13,7 +13,7 @@ WRAPPERS = ("module.", "_orig_mod.")
 Value = TypeVar("Value")
 
 
-def strip_prefix(state: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
+def strip_prefix(state: Mapping[str, Value], wrappers: Sequence[str] = WRAPPERS) -> tuple[dict[str, Value], str]:
     """A state (or layout) without the prefix that wrappers gave to all its names, nested in any order.
 
     Returns:
@@ -21,7 +21,7 @@ def strip_prefix(state: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
     """
     prefix = ""
     while state:
-        wrapper = next((each for each in WRAPPERS if all(key.startswith(prefix + each) for key in state)), None)
+        wrapper = next((each for each in wrappers if all(key.startswith(prefix + each) for key in state)), None)
         if wrapper is None:
             break
         prefix += wrapper

@@ -1,1 +1,1 @@
-"""Floor 4: logits of models on sets of images, their scores, and the judge of soups."""
+"""Evaluation: logits, features and gradients of models on sets of images, and the judge that scores soups."""

@@ -1,4 +1,7 @@
-"""BatchNorm in soups: running statistics computed anew for averaged weights, on training images."""
+"""Recomputes BatchNorm running statistics of averaged weights on training images.
+
+Whether a run's soups need this is decided in `pipeline.soup.batchnorm`.
+"""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -18,30 +21,33 @@ if TYPE_CHECKING:
 
     State = Mapping[str, torch.Tensor]
 
-IMAGES = 1024
-"""Training images that the statistics are taken of, at the most."""
+MAX_IMAGES = 1024
+"""Maximum number of training images for the statistics."""
 SEED = 0
-"""Of the draw of these images."""
+"""Seed of the selection of these images."""
 _BATCH = 64
-"""Images in a batch, about: a constant, because it shows in the statistics."""
+"""Approximate images in a batch: a constant, because the statistics depend on it."""
 _STATISTICS = ("running_mean", "running_var")
 
 
 def select_images(images: int) -> np.ndarray:
-    """Which of so many training images the statistics are taken of, (K,) int64 in the order in which they are seen.
+    """Returns the indices of the training images for the statistics, (K,) int64 in the order of the batches.
 
-    Shuffled, because batches of one class each would understate the variance.
+    Shuffled, because batches of one class would underestimate the variance.
+
+    Args:
+        images: number of training images.
     """
-    return np.random.default_rng(SEED).permutation(images)[:IMAGES]
+    return np.random.default_rng(SEED).permutation(images)[:MAX_IMAGES]
 
 
 def has_statistics(names: Iterable[str]) -> bool:
-    """Whether tensors may be those of a network with BatchNorm, by their names."""
+    """Returns whether a state with these tensor names may be of a network with BatchNorm."""
     return any(name.endswith(_STATISTICS) for name in names)
 
 
 def batchnorm_layers(network: "nn.Module") -> dict[str, Any]:
-    """Name → layer of those that keep running statistics; frozen BatchNorm keeps none that training would change."""
+    """Returns name → layer of all BatchNorm layers that update running statistics (so not of frozen ones)."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
     return {
@@ -53,68 +59,68 @@ def batchnorm_layers(network: "nn.Module") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class BatchNormRecomputer:
-    """Gives averaged weights the running statistics that they would have had.
+    """Recomputes the running statistics of averaged weights.
 
     The statistics of an average are not the average of the statistics: features of averaged weights vary less (Jordan
     et al. 2023, REPAIR, arXiv:2211.08403; for averages along one training, Izmailov et al. 2018, arXiv:1803.05407). As
     in the latter's code (now `torch.optim.swa_utils.update_bn`), each statistic becomes its plain mean over batches.
-    What differs: BatchNorm alone is in training mode, with dropout off, on images without augmentation.
+    Deviations: only BatchNorm is in training mode, dropout is off, and images are not augmented.
 
-    A state whose statistics are to the bit those of one model is that model, or as good as that, and keeps them.
+    A state whose statistics equal those of one model bit for bit keeps them: it is that model, or close to it.
     """
 
     images: Images
-    """The training images drawn, in the order of `select_images`, at the geometry of evaluation; at least two."""
+    """At least two training images in the order of `select_images`, at the geometry of evaluation."""
     preprocessing: Preprocessing
-    """Mean and std."""
+    """Mean and standard deviation of the inputs."""
     runtime: Runtime
     """Device and precision."""
-    single: frozenset[str] = frozenset()
-    """The `statistics_fingerprint` the models of the pool and their start."""
+    model_fingerprints: frozenset[str] = frozenset()
+    """The `statistics_fingerprint` of each model of the pool and of their start."""
 
-    def settle(self, network: "nn.Module", state: "State") -> None:
-        """Compute the statistics of a network anew, in place; counters of batches stay as they are.
+    def recompute(self, network: "nn.Module", state: "State") -> None:
+        """Recomputes a network's statistics in place; does not change the counters of batches.
 
         Args:
-            network: on the runtime's device, with the weights of `state` in it.
-            state: what was put in.
+            network: on the runtime's device, with the weights of `state`.
+            state: the state that was loaded; its dtypes round the statistics.
         """
         layers = batchnorm_layers(network)
-        if not layers or statistics_fingerprint(state, layers) in self.single:
+        if not layers or statistics_fingerprint(state, layers) in self.model_fingerprints:
             return
-        kept = {name: (layer.momentum, layer.num_batches_tracked.clone()) for name, layer in layers.items()}
+        saved = {name: (layer.momentum, layer.num_batches_tracked.clone()) for name, layer in layers.items()}
         with inference_mode_at(network, self.runtime):
             for layer in layers.values():
                 layer.reset_running_stats()
-                layer.momentum = None  # To torch, that is the plain mean over batches.
-                layer.training = True  # Of this module alone: timm's may have a dropout inside.
+                layer.momentum = None  # In torch, None means the plain mean over batches.
+                layer.training = True  # Not layer.train(): timm's BatchNorm may contain dropout.
             for rows in np.array_split(np.arange(len(self.images)), max(1, len(self.images) // _BATCH)):
-                self._look_at(network, rows)
+                self._run_batch(network, rows)
             for name, layer in layers.items():
-                layer.momentum, layer.training = kept[name][0], False
-                layer.num_batches_tracked.copy_(kept[name][1])
-                for key in _STATISTICS:  # What is judged is what a file of this dtype will hold.
+                layer.momentum, layer.training = saved[name][0], False
+                layer.num_batches_tracked.copy_(saved[name][1])
+                for key in _STATISTICS:  # Round to the file's dtype, so that the verdict is on what the file holds.
                     statistic = getattr(layer, key)
                     statistic.copy_(statistic.to(state[f"{name}.{key}"].dtype))
 
-    def settled(self, network: "nn.Module", state: "State") -> "dict[str, torch.Tensor]":
-        """The state with its statistics computed anew; a new dictionary, on the CPU, in the state's dtypes."""
-        self.settle(network, state)
+    def recomputed_state(self, network: "nn.Module", state: "State") -> "dict[str, torch.Tensor]":
+        """Returns a new state with recomputed statistics, on the CPU, in the dtypes of `state`."""
+        self.recompute(network, state)
         buffers = dict(network.named_buffers(remove_duplicate=False))
-        fresh = {f"{name}.{key}" for name in batchnorm_layers(network) for key in _STATISTICS}
+        recomputed = {f"{name}.{key}" for name in batchnorm_layers(network) for key in _STATISTICS}
         return {
-            key: buffers[key].detach().cpu().to(tensor.dtype).clone() if key in fresh else tensor
+            key: buffers[key].detach().cpu().to(tensor.dtype).clone() if key in recomputed else tensor
             for key, tensor in state.items()
         }
 
-    def _look_at(self, network: "nn.Module", rows: np.ndarray) -> None:
+    def _run_batch(self, network: "nn.Module", rows: np.ndarray) -> None:
         import torch
 
         batch_logits(network, torch.from_numpy(self.images.take(rows)), self.preprocessing, self.runtime)
 
 
 def statistics_fingerprint(state: "State", layers: Iterable[str]) -> str:
-    """What stands for the statistics of these layers: equal for equal bits."""
+    """Returns the SHA-256 of the layers' statistics, equal for equal bits."""
     import torch
 
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The judge: how good are these weights on the validation set, and are they good enough?"""
+"""The judge of recipes: scores states on the validation set, and stops early when a candidate cannot be accepted."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     import torch
 
 _SHORT_BATCHES = 50
-"""The first quarter of the images comes in batches of one of so many parts; later ones grow to the batch size."""
+"""The first quarter of the images is split into batches of 1/50 of all images; later batches grow to the full size."""
 
 
 class ValidationJudge:
-    """Scores weights on the validation images, whatever recipe asks.
+    """Scores states on the validation images.
 
-    The classifier is built once; each verdict puts other weights in its place. The images most often wrong come first,
-    so that a candidate that is not good enough shows it soon. Which images share a batch is fixed for good, because it
-    shows in the last bits of the logits; what is learnt of their mistakes orders whole batches.
+    The classifier is built once; each verdict loads another state. Images that are most often misclassified come first,
+    so that a candidate is rejected early. Which images share a batch never changes, because the last bits of the logits
+    depend on it; mistakes found later only change the order of whole batches.
 
     Args:
-        classifier: of the pool's architecture, with any weights.
+        classifier: a network of the pool's architecture, with any weights.
         validation: labelled images, at the geometry of `preprocessing`.
-        preprocessing: of the pool.
+        preprocessing: preprocessing of the pool.
         metric: a key of `METRICS`.
         runtime: device and precision.
-        batch_size: images in one forward pass at the most.
-        mistakes: (N,) int64, how many models are known to get each image wrong; None: nothing is known yet.
-        settler: computes the statistics of BatchNorm anew for every state that is judged; None: as they are.
+        batch_size: maximum images in one forward pass.
+        mistakes: (N,) int64, number of models known to misclassify each image; None: unknown.
+        recomputer: recomputes the BatchNorm statistics of every judged state; None: the state's statistics are used.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ValidationJudge:
         runtime: Runtime,
         batch_size: int,
         mistakes: np.ndarray | None = None,
-        settler: BatchNormRecomputer | None = None,
+        recomputer: BatchNormRecomputer | None = None,
     ) -> None:
         if not validation.labelled:
             raise DataError(f"{validation.name}: images without labels", expected="labelled validation images")
@@ -60,59 +60,59 @@ class ValidationJudge:
         self.metric = METRICS[metric]
         self.runtime = runtime
         self.batch_size = batch_size
-        self.settler = settler
+        self.recomputer = recomputer
         self.mistakes = np.zeros(len(validation.labels), dtype=np.int64) if mistakes is None else mistakes.copy()
         self.batches = list(_batches(np.argsort(-self.mistakes, kind="stable"), batch_size))
 
     def __call__(self, state: "Mapping[str, torch.Tensor]", accept: Accept | None = None) -> Verdict:
-        """The verdict on these weights; its score is higher for better weights, whatever the metric.
+        """Returns the verdict on a state; its score is higher for better weights, for every metric.
 
-        With `accept` the judge stops as soon as no outcome of the remaining images could be accepted: the decision is
-        always the one that all images would give.
+        With `accept` the judge stops as soon as no outcome of the remaining images could be accepted, so the decision
+        is always the same as on all images.
         """
-        self._put_in(state)
-        verdicts = _Verdicts(self.validation.labels, self.metric)
+        self._load(state)
+        progress = _PartialResult(self.validation.labels, self.metric)
         with inference_mode_at(self.classifier, self.runtime):
-            for rows in sorted(self.batches, key=self._promise):
+            for rows in sorted(self.batches, key=self._negative_mistake_rate):
                 part = probabilities(self._logits(rows))
-                self.mistakes[rows] += verdicts.add(rows, part)
-                if accept is not None and not verdicts.complete and not accept.allows(verdicts.at_best()):
-                    return verdicts.at_best()
-        return verdicts.final()
+                self.mistakes[rows] += progress.add(rows, part)
+                if accept is not None and not progress.complete and not accept.allows(progress.at_best()):
+                    return progress.at_best()
+        return progress.final()
 
-    def settled(self, state: "Mapping[str, torch.Tensor]") -> "Mapping[str, torch.Tensor]":
-        """The state as it is judged, for the soup's file: with statistics of BatchNorm of its own."""
-        if self.settler is None:
+    def with_batchnorm(self, state: "Mapping[str, torch.Tensor]") -> "Mapping[str, torch.Tensor]":
+        """Returns the judged weights for a soup's file: `state` with BatchNorm statistics recomputed, if any."""
+        if self.recomputer is None:
             return state
         self.classifier.load_state_dict(state, strict=True)
-        return self.settler.settled(self.classifier, state)
+        return self.recomputer.recomputed_state(self.classifier, state)
 
     def gradient(self, state: "Mapping[str, torch.Tensor]", seed: int) -> "tuple[float, dict[str, torch.Tensor]]":
-        """Mean log-loss in nats on the validation images drawn by `seed`, and its gradient; see `gradients`."""
-        self._take_in(state)
+        """Returns the mean log-loss in nats on validation images drawn by `seed`, and its gradient; see `gradients`."""
+        self._load_lazily(state)
         rows = gradients.sample_images(len(self.validation.labels), seed)
         return gradients.log_loss_gradient(
             self.classifier, self.validation, rows, self.preprocessing, self.runtime, self.batch_size
         )
 
     def fisher(self, state: "Mapping[str, torch.Tensor]", seed: int) -> "dict[str, torch.Tensor]":
-        """The diagonal of the Fisher information on validation images drawn by `seed`; see `gradients`."""
-        self._take_in(state)
+        """Returns the diagonal of the Fisher information on images drawn by `seed`; see `gradients`."""
+        self._load_lazily(state)
         return gradients.fisher_diagonal(self.classifier, self.validation, self.preprocessing, self.runtime, seed)
 
-    def _take_in(self, state: "Mapping[str, torch.Tensor]") -> None:
-        """Put in a state that may compute its tensors as they are asked for, without another copy of it."""
+    def _load_lazily(self, state: "Mapping[str, torch.Tensor]") -> None:
+        """Loads a state one tensor at a time: it may compute each tensor on access, and is never held as a whole."""
         gradients.assign_weights(self.classifier, state)
-        if self.settler is not None:
-            self.settler.settle(self.classifier, state)
+        if self.recomputer is not None:
+            self.recomputer.recompute(self.classifier, state)
 
-    def _put_in(self, state: "Mapping[str, torch.Tensor]") -> None:
+    def _load(self, state: "Mapping[str, torch.Tensor]") -> None:
         self.classifier.load_state_dict(state, strict=True)
-        if self.settler is not None:
-            self.settler.settle(self.classifier, state)
+        if self.recomputer is not None:
+            self.recomputer.recompute(self.classifier, state)
 
-    def _promise(self, rows: np.ndarray) -> float:
-        """Low for batches with many mistakes an image."""
+    def _negative_mistake_rate(self, rows: np.ndarray) -> float:
+        """Returns minus the mean number of mistakes an image, to sort batches with many mistakes first."""
         return -float(self.mistakes[rows].mean())
 
     def _logits(self, rows: np.ndarray) -> np.ndarray:
@@ -122,49 +122,49 @@ class ValidationJudge:
         return batch_logits(self.classifier, pixels, self.preprocessing, self.runtime)
 
 
-class _Verdicts:
-    """What is known of one state's score while its images come in."""
+class _PartialResult:
+    """The score of one state on the images seen so far."""
 
     def __init__(self, labels: np.ndarray, metric: Metric) -> None:
         self.labels, self.metric = labels, metric
         self.table = np.empty((len(labels), 0))
         self.outcome = np.full(len(labels), -1, dtype=np.int8)
         self.seen = self.errors = 0
-        self.tally: ScoreBound | None = None
-        self.losses = LogLossBound(labels, 0)
+        self.bound: ScoreBound | None = None
+        self.loss_bound = LogLossBound(labels, 0)
 
     @property
     def complete(self) -> bool:
-        """Whether all images are in."""
+        """Whether all images have been added."""
         return self.seen == len(self.labels)
 
     def add(self, rows: np.ndarray, part: np.ndarray) -> np.ndarray:
-        """Take in (B, C) probabilities of the images `rows`; which of them are wrong, (B,) bool."""
-        if self.tally is None:
+        """Adds the probabilities (B, C) of the images `rows` (B,); returns which are wrong, (B,) bool."""
+        if self.bound is None:
             self.table = np.empty((len(self.labels), part.shape[1]))
-            self.tally = self.metric.bound(self.labels, part.shape[1])
+            self.bound = self.metric.bound(self.labels, part.shape[1])
         self.table[rows] = part
         wrong = predictions(part) != self.labels[rows]
         self.outcome[rows] = ~wrong
         self.errors, self.seen = self.errors + int(wrong.sum()), self.seen + len(rows)
-        self.tally.add(rows, part)
-        self.losses.add(rows, part)
+        self.bound.add(rows, part)
+        self.loss_bound.add(rows, part)
         return wrong
 
     def at_best(self) -> Verdict:
-        """The verdict if nothing more goes wrong."""
-        assert self.tally is not None
-        score, loss = self.tally.best_possible(), -self.losses.best_possible()
+        """Returns the verdict if all remaining images are classified correctly."""
+        assert self.bound is not None
+        score, loss = self.bound.best_possible(), -self.loss_bound.best_possible()
         return Verdict(score, self.errors, self.seen, False, loss, self.outcome)
 
     def final(self) -> Verdict:
-        """The verdict on all images, by the metrics' own formulas."""
+        """Returns the verdict on all images, by the metric's own formula."""
         score, loss = self.metric.score(self.table, self.labels), log_loss(self.table, self.labels)
         return Verdict(score, self.errors, self.seen, True, loss, self.outcome)
 
 
 def _batches(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """The images in this order, few at a time at first, where most of the mistakes are."""
+    """Splits images into batches: small ones first, because most mistakes are there."""
     size, begin = max(1, min(batch_size, len(order) // _SHORT_BATCHES)), 0
     while begin < len(order):
         yield order[begin : begin + size]

@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: where probabilities that come from elsewhere contradict them."""
+"""Finds labels that are probably wrong, because out-of-fold probabilities contradict them."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,23 +11,23 @@ from soups.core.errors import DataError
 
 @dataclass(frozen=True)
 class ProposedCorrection:
-    """A correction, to be decided by a person."""
+    """A proposed correction of one label, for review by a person."""
 
     match: str
-    """A group, or an image's path."""
+    """A group's name, or an image's path."""
     factor: str
     before: str
-    """The level as given."""
+    """The present level."""
     after: str
-    """The level that the probabilities suggest."""
+    """The most probable level."""
     doubt: float
-    """In (0.5, 1]: half of one plus the distance between the probabilities of the suggested and the given level."""
+    """In (0.5, 1]: (1 + probability of the suggested level − probability of the present level) / 2."""
     probability_before: float
     probability_after: float
     issue: bool
-    """Whether confident learning takes it for a label error."""
+    """Whether confident learning classifies it as a label error."""
     rows: tuple[int, ...]
-    """Positions of its images."""
+    """Positions of the images of `match`."""
 
 
 def propose_corrections(
@@ -38,58 +38,58 @@ def propose_corrections(
     images: Sequence[str],
     groups: np.ndarray,
 ) -> list[ProposedCorrection]:
-    """Corrections of one factor, the most doubtful first: every label that is not the most probable level.
+    """Returns a correction for every label of a factor that is not the most probable level, the largest doubt first.
 
-    Where the factor is the same for all images of every group (a person's age), a group is judged by the mean of its
-    images' probabilities, and corrected as a whole. By cleanlab: the doubt is one minus its normalised margin, and an
-    issue what confident learning prunes by noise rate (Northcutt, Jiang and Chuang 2021, "Confident Learning:
-    Estimating Uncertainty in Dataset Labels", JAIR 70, section 3.2).
+    If the factor is constant within every group (a person's age), the mean probabilities of a group's images are used,
+    and the group is corrected as a whole. Computed with cleanlab: doubt is one minus the normalised margin; an issue is
+    what confident learning prunes by noise rate (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating
+    Uncertainty in Dataset Labels", JAIR 70, section 3.2).
 
     Args:
-        factor: its name.
+        factor: the factor's name.
         levels: C names.
-        labels: (N,) int64, as given.
+        labels: (N,) int64, the present levels.
         probabilities: (N, C) float64 from models that were not trained on the images, rows summing to one.
         images: N paths.
         groups: (N,) names.
 
     Raises:
-        DataError: no image.
+        DataError: there is no image.
     """
     if len(labels) == 0:
-        raise DataError("no labelled images to look for wrong labels in")
+        raise DataError("no labelled images", expected="labelled images to check")
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    matches, given, told, rows = _judged_together(labels, probabilities, images, groups)
-    quality = get_label_quality_scores(given, told, method="normalized_margin")
+    matches, present, averages, rows = _merge_groups(labels, probabilities, images, groups)
+    quality = get_label_quality_scores(present, averages, method="normalized_margin")
     with warnings.catch_warnings():
-        # Of a level with hardly any images little can be said, which needs no saying.
+        # cleanlab warns for levels with few images.
         warnings.filterwarnings("ignore", message="May not flag all label issues")
-        # One process: on two cores starting more takes longer than the work.
-        issues = find_label_issues(given, told, filter_by="prune_by_noise_rate", n_jobs=1)
+        # One process: on two cores, starting more takes longer than the work.
+        issues = find_label_issues(present, averages, filter_by="prune_by_noise_rate", n_jobs=1)
     found = []
-    for place in np.argsort(quality, kind="stable"):
-        suggested = int(told[place].argmax())
-        if suggested != given[place]:
+    for position in np.argsort(quality, kind="stable"):
+        suggested = int(averages[position].argmax())
+        if suggested != present[position]:
             found.append(
                 ProposedCorrection(
-                    matches[place],
+                    matches[position],
                     factor,
-                    levels[given[place]],
+                    levels[present[position]],
                     levels[suggested],
-                    float(1 - quality[place]),
-                    float(told[place, given[place]]),
-                    float(told[place, suggested]),
-                    bool(issues[place]),
-                    rows[place],
+                    float(1 - quality[position]),
+                    float(averages[position, present[position]]),
+                    float(averages[position, suggested]),
+                    bool(issues[position]),
+                    rows[position],
                 )
             )
     return found
 
 
 def is_group_label(labels: np.ndarray, groups: np.ndarray) -> bool:
-    """Whether a label is that of whole groups: the same for all images of each, and some have several."""
+    """Returns whether the label is constant within every group, and some group has several images."""
     _, owner = np.unique(groups, return_inverse=True)
     size = int(owner.max()) + 1
     lowest, highest = np.full(size, np.iinfo(np.int64).max), np.full(size, -1)
@@ -98,17 +98,17 @@ def is_group_label(labels: np.ndarray, groups: np.ndarray) -> bool:
     return size < len(labels) and bool((lowest == highest).all())
 
 
-def _judged_together(
+def _merge_groups(
     labels: np.ndarray, probabilities: np.ndarray, images: Sequence[str], groups: np.ndarray
 ) -> tuple[list[str], np.ndarray, np.ndarray, list[tuple[int, ...]]]:
-    """What is judged as one: its name, label (K,), probabilities (K, C), and the positions of its images."""
+    """Returns names, labels (K,), mean probabilities (K, C) and image positions of the groups, or of single images."""
     if not is_group_label(labels, groups):
         return list(images), labels, probabilities, [(row,) for row in range(len(labels))]
     names, owner = np.unique(groups, return_inverse=True)
     sums, counts = np.zeros((len(names), probabilities.shape[1])), np.bincount(owner)
     np.add.at(sums, owner, probabilities)
     rows: list[list[int]] = [[] for _ in names]
-    for row, place in enumerate(owner.tolist()):
-        rows[place].append(row)
+    for row, position in enumerate(owner.tolist()):
+        rows[position].append(row)
     first = [own[0] for own in rows]
     return names.tolist(), labels[first], sums / counts[:, None], [tuple(own) for own in rows]

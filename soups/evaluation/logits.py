@@ -1,4 +1,4 @@
-"""Logits of one model on one set of images, computed once and kept."""
+"""Logits and features of a model on a set of images, and the files that cache logits."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Images to score models on, with what is known of them."""
+    """Images to score models on, with labels and groups."""
 
     name: str
     """`val`, `test` or the name of a shift set."""
@@ -33,7 +33,7 @@ class EvaluationSet:
     labels: np.ndarray
     """(N,) int64 class indices; -1 where the label is unknown."""
     groups: np.ndarray
-    """(N,) text: person, writer, scene, or the image itself."""
+    """(N,) names: person, writer, scene, or the image itself."""
     paths: tuple[Path, ...]
     """The N files, in the order of the images."""
 
@@ -46,26 +46,26 @@ class EvaluationSet:
 def compute_logits(
     classifier: "torch.nn.Module", images: Images, preprocessing: Preprocessing, runtime: Runtime, batch_size: int
 ) -> np.ndarray:
-    """(N, C) float32 logits of a classifier in evaluation mode; every image once, in order.
+    """Returns (N, C) float32 logits of all images, in order, with the classifier in evaluation mode.
 
     Args:
         classifier: on the runtime's device.
         images: uint8 pixels at the evaluation geometry of `preprocessing`.
-        preprocessing: mean and std.
-        runtime: device and precision of the forward pass, workers of the loader.
+        preprocessing: mean and standard deviation.
+        runtime: device and precision of the forward pass, workers of the data loader.
         batch_size: images in one forward pass; the last bits of the logits depend on it.
     """
-    return _of_all(classifier, classifier, images, preprocessing, runtime, batch_size)
+    return _apply_to_images(classifier, classifier, images, preprocessing, runtime, batch_size)
 
 
 def compute_features(
     classifier: "Classifier", images: Images, preprocessing: Preprocessing, runtime: Runtime, batch_size: int
 ) -> np.ndarray:
-    """(N, D) float32 features that the head sees, of length 1 where the classifier scales them; else as logits are."""
-    return _of_all(classifier, classifier.features, images, preprocessing, runtime, batch_size)
+    """Returns (N, D) float32 inputs of the head, of length 1 if the classifier scales them; see `compute_logits`."""
+    return _apply_to_images(classifier, classifier.features, images, preprocessing, runtime, batch_size)
 
 
-def _of_all(
+def _apply_to_images(
     classifier: "torch.nn.Module",
     function: "Callable[[torch.Tensor], torch.Tensor]",
     images: Images,
@@ -75,27 +75,27 @@ def _of_all(
 ) -> np.ndarray:
     with inference_mode_at(classifier, runtime):
         batches = evaluation_batches(images, batch_size, runtime.workers)
-        return np.concatenate([_of_batch(function, batch, preprocessing, runtime) for batch in batches])
+        return np.concatenate([_apply_to_batch(function, batch, preprocessing, runtime) for batch in batches])
 
 
 @contextmanager
 def inference_mode_at(classifier: "torch.nn.Module", runtime: Runtime) -> Iterator[None]:
-    """Evaluation mode, no gradients and the runtime's precision within the block."""
+    """Sets evaluation mode, no gradients and the runtime's precision within the block."""
     import torch
 
     classifier.eval()
-    with torch.inference_mode(), autocast(runtime), _positions_first(classifier, runtime):
+    with torch.inference_mode(), autocast(runtime), _sequence_first(classifier, runtime):
         yield
 
 
 def batch_logits(
     classifier: "torch.nn.Module", pixels: "torch.Tensor", preprocessing: Preprocessing, runtime: Runtime
 ) -> np.ndarray:
-    """(B, C) float32 logits of (B, S, S, 3) uint8 pixels; to be called while `inference_mode_at`."""
-    return _of_batch(classifier, pixels, preprocessing, runtime)
+    """Returns (B, C) float32 logits of (B, S, S, 3) uint8 pixels; must be called within `inference_mode_at`."""
+    return _apply_to_batch(classifier, pixels, preprocessing, runtime)
 
 
-def _of_batch(
+def _apply_to_batch(
     function: "Callable[[torch.Tensor], torch.Tensor]",
     pixels: "torch.Tensor",
     preprocessing: Preprocessing,
@@ -106,45 +106,45 @@ def _of_batch(
 
 
 @contextmanager
-def _positions_first(classifier: "torch.nn.Module", runtime: Runtime) -> Iterator[None]:
-    """Let open_clip's transformers work on (positions, images, features) within the block; equal results, sooner.
+def _sequence_first(classifier: "torch.nn.Module", runtime: Runtime) -> Iterator[None]:
+    """Sets `batch_first=False` in open_clip's transformers within the block; equal results in less time.
 
-    Images first, torch's attention transposes its input and, without gradients under autocast, multiplies that by one
-    copy of the weights for each position: measured on a bf16 processor, ViT-B/32 then evaluates slower than in fp32.
+    With `batch_first`, torch's attention transposes its input and, without gradients under autocast, multiplies it by
+    one copy of the weights for each position: measured on a bf16 CPU, ViT-B/32 then evaluates slower than in fp32.
     """
     from torch import nn
 
-    turned: list[Any] = []
+    switched: list[Any] = []
     stacks: Iterable[Any] = classifier.modules() if runtime.precision != "fp32" else ()
     for stack in stacks:
         if getattr(stack, "batch_first", False) and hasattr(stack, "resblocks"):
             attentions = [getattr(block, "attn", None) for block in stack.resblocks]
             if all(isinstance(attention, nn.MultiheadAttention) for attention in attentions):
-                turned += [stack, *attentions]
+                switched += [stack, *attentions]
     try:
-        for module in turned:
+        for module in switched:
             module.batch_first = False
         yield
     finally:
-        for module in turned:
+        for module in switched:
             module.batch_first = True
 
 
 def logits_path(folder: Path, sha256: str, set_name: str, images: Sequence[Path], runtime: Runtime) -> Path:
-    """Where the logits of a checkpoint on a set are kept: another file for other weights, images or precision."""
+    """Returns the cache file of a checkpoint's logits on a set; its name depends on weights, images and precision."""
     return stamped_path(folder, sha256, set_name, image_stamps(images, max(1, len(images)))[0], runtime)
 
 
 def stamped_path(folder: Path, sha256: str, set_name: str, stamp: str, runtime: Runtime) -> Path:
-    """As `logits_path`, of images whose stamp is known."""
+    """Returns `logits_path` for a known stamp of the images."""
     return folder / f"{sha256[:16]}-{set_name}-{stamp}-{runtime.precision}.npy"
 
 
 def image_stamps(images: Sequence[Path], size: int) -> tuple[str, list[str]]:
-    """What stands for the names, sizes and times of image files: of all, and of each `size` of them in a row.
+    """Returns hashes of the names, sizes and modification times of image files: of all, and of each `size` in a row.
 
     Raises:
-        DataError: an image is gone.
+        DataError: an image is missing.
     """
     whole, parts = hashlib.sha256(b"["), []
     for start in range(0, len(images), size):
@@ -160,18 +160,18 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise DataError(f"{path}: the image is gone", next_step="restore it, or start a new run") from error
+        raise DataError(f"{path}: the image is missing", next_step="restore it, or start a new run") from error
     return status.st_size, status.st_mtime_ns
 
 
 def read_logits(path: Path, images: int, classes: int, mapped: bool = False) -> np.ndarray | None:
-    """Logits kept earlier, or None where there are none that fit.
+    """Returns cached logits, or None if the file is missing, damaged or of another shape.
 
     Args:
-        path: their file.
-        images: N that they must be of.
-        classes: C that they must be of.
-        mapped: a view of the file, which takes no memory.
+        path: the cache file.
+        images: expected N.
+        classes: expected C.
+        mapped: return a view of the file, which takes no memory.
     """
     try:
         logits = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
@@ -181,5 +181,5 @@ def read_logits(path: Path, images: int, classes: int, mapped: bool = False) -> 
 
 
 def store_logits(path: Path, logits: np.ndarray) -> None:
-    """Keep logits for later, whole or not at all."""
+    """Writes logits to a cache file, atomically."""
     write_array(path, logits)

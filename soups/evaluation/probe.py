@@ -1,4 +1,4 @@
-"""A cheap head on kept features: what a linear classifier says of each image that it was not trained on."""
+"""Linear probe: cached features of a backbone, and out-of-fold probabilities of a logistic regression on them."""
 
 import hashlib
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 REGULARISATION = 0.1
 """C of the logistic regression, on standardised features."""
-_MOST_STEPS = 2000
+_MAX_STEPS = 2000
 
 
 def load_or_compute_features(
@@ -32,15 +32,15 @@ def load_or_compute_features(
     batch_size: int,
     folder: Path,
 ) -> np.ndarray:
-    """(N, D) float32 features of images, each of length 1; kept ones where the backbone has seen them before.
+    """Returns (N, D) float32 features of images, each of length 1, from the cache if it has them.
 
     Args:
         classifier: on the CPU.
         images: at the evaluation geometry of `preprocessing`.
-        preprocessing: mean and std.
+        preprocessing: mean and standard deviation.
         runtime: device and precision of the forward pass.
         batch_size: images in one forward pass.
-        folder: where features are kept.
+        folder: folder of the cached features.
     """
     digest = hashlib.sha256()
     for name, tensor in classifier.backbone.state_dict().items():
@@ -48,43 +48,37 @@ def load_or_compute_features(
         digest.update(tensor.contiguous().numpy().tobytes())
     path = logits_path(folder, digest.hexdigest(), "features", images.paths, runtime)
     try:
-        kept = np.load(path, allow_pickle=False)
-        if len(kept) == len(images):
-            return kept
+        cached = np.load(path, allow_pickle=False)
+        if len(cached) == len(images):
+            return cached
     except (OSError, ValueError, EOFError):
         pass
-    features = _compute(classifier, images, preprocessing, runtime, batch_size)
+    features = compute_features(classifier.to(runtime.device), images, preprocessing, runtime, batch_size)
+    features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     write_array(path, features)
     return features
 
 
-def _compute(
-    classifier: "Classifier", images: Images, preprocessing: Preprocessing, runtime: Runtime, batch_size: int
-) -> np.ndarray:
-    features = compute_features(classifier.to(runtime.device), images, preprocessing, runtime, batch_size)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-
-
-def out_of_fold(
+def out_of_fold_probabilities(
     features: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, folds: int, seed: int
 ) -> np.ndarray:
-    """Probabilities of a multinomial logistic regression, of each image by one that has seen nobody of its group.
+    """Returns class probabilities of each image from a logistic regression that was not trained on its group.
 
-    Groups are dealt out to the folds so that classes keep their proportions (scikit-learn's `StratifiedGroupKFold`).
+    Multinomial regression; folds keep the proportions of the classes (scikit-learn's `StratifiedGroupKFold`).
 
     Args:
         features: (N, D) floats; standardised on each fold's training part.
         labels: (N,) int64 in [0, C).
         groups: (N,) names.
-        classes: C; one that is missing in a fold's training part gets probability 0 there.
-        folds: how many, at the most as many as groups.
-        seed: of the dealing out.
+        classes: C; a class that is missing in a fold's training part gets probability 0 there.
+        folds: number of folds; reduced to the number of groups.
+        seed: seed of the split into folds.
 
     Returns:
         (N, C) float64, rows summing to one.
 
     Raises:
-        DataError: fewer than two groups or classes.
+        DataError: there are fewer than two groups or classes, also in the training part of a fold.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
@@ -94,13 +88,13 @@ def out_of_fold(
     names, owner = np.unique(groups, return_inverse=True)
     if len(names) < 2 or len(np.unique(labels)) < 2:
         found = f"{len(names)} groups, {len(np.unique(labels))} classes"
-        raise DataError("too little to cross-validate", expected="two groups and two classes or more", found=found)
+        raise DataError("too few groups or classes to cross-validate", expected="at least two of each", found=found)
     splitter = StratifiedGroupKFold(min(folds, len(names)), shuffle=True, random_state=seed)
     result = np.zeros((len(labels), classes))
-    for train, held in splitter.split(features, labels, owner):
+    for train, test in splitter.split(features, labels, owner):
         if len(np.unique(labels[train])) < 2:
-            raise DataError("too few groups to cross-validate: without some, only one class is left")
-        head = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=_MOST_STEPS))
+            raise DataError("too few groups to cross-validate: without one fold, only one class is left")
+        head = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=_MAX_STEPS))
         head.fit(features[train], labels[train])
-        result[np.ix_(held, head[-1].classes_)] = head.predict_proba(features[held])
+        result[np.ix_(test, head[-1].classes_)] = head.predict_proba(features[test])
     return result

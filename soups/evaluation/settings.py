@@ -1,4 +1,4 @@
-"""Settings of evaluation; free of torch, so that `--help` is quick."""
+"""Settings of evaluation. Imports no torch, so that `--help` is quick."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,6 +9,6 @@ class EvaluationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: str = "accuracy"
-    """What selection goes by: accuracy, balanced_accuracy, macro_f1, log_loss or calibration_error."""
+    """Metric for selecting models: accuracy, balanced_accuracy, macro_f1, log_loss or calibration_error."""
     eval_batch_size: int = Field(default=256, gt=0)
     """Images in one forward pass of evaluation."""

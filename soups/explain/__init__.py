@@ -1,1 +1,1 @@
-"""What a model looks at: maps of the evidence for a class, and how faithful they are."""
+"""Explanations: maps of the evidence for a class in an image, and measures of their faithfulness."""

@@ -1,4 +1,4 @@
-"""The attention matrices of a transformer, and maps made of them."""
+"""Attention matrices of a transformer, and maps computed from them: rollout and relevance."""
 
 import inspect
 import math
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _SIGNATURE = inspect.signature(F.multi_head_attention_forward)
 
 
-class _Recorder(TorchFunctionMode):
-    """Attention computed step by step instead of in one fused call, so that its matrices are there to be looked at."""
+class _AttentionRecorder(TorchFunctionMode):
+    """Replaces fused attention by its single steps, and records the attention matrices."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,9 +28,9 @@ class _Recorder(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
         if func is F.multi_head_attention_forward:
-            given = _SIGNATURE.bind(*args, **kwargs).arguments
-            if given["in_proj_weight"] is not None and given.get("attn_mask") is None:
-                return self._attend_packed(given), None
+            bound = _SIGNATURE.bind(*args, **kwargs).arguments
+            if bound["in_proj_weight"] is not None and bound.get("attn_mask") is None:
+                return self._attend_packed(bound), None
         return func(*args, **kwargs)
 
     def _attend(
@@ -44,9 +44,9 @@ class _Recorder(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
-        """As the fused function: softmax(query · keyᵀ / √d + mask) · value; a bool mask is True where to look."""
+        """Returns softmax(query · keyᵀ / √d + mask) · value; a bool mask is True for allowed keys."""
         if is_causal or enable_gqa:
-            raise UnsuitableMethod("its attention is of a kind whose matrices are not read")
+            raise UnsuitableMethod("its kind of attention (causal or grouped queries) is not supported")
         scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
         if attn_mask is not None and attn_mask.dtype == torch.bool:
             scores = scores.masked_fill(~attn_mask, -math.inf)
@@ -55,39 +55,40 @@ class _Recorder(TorchFunctionMode):
         self.matrices.append(scores.softmax(dim=-1))
         return self.matrices[-1] @ value
 
-    def _attend_packed(self, given: dict[str, Any]) -> torch.Tensor:
-        """What torch's own multi-head attention does in evaluation: (T, N, D) → (T, N, D)."""
-        heads = given["num_heads"]
-        weights, bias = given["in_proj_weight"].chunk(3), given["in_proj_bias"]
+    def _attend_packed(self, arguments: dict[str, Any]) -> torch.Tensor:
+        """Returns the output of torch's multi-head attention in evaluation mode: (T, N, D) → (T, N, D)."""
+        heads = arguments["num_heads"]
+        weights, bias = arguments["in_proj_weight"].chunk(3), arguments["in_proj_bias"]
         biases = (None,) * 3 if bias is None else bias.chunk(3)
-        tokens = [given[name] for name in ("query", "key", "value")]
+        tokens = [arguments[name] for name in ("query", "key", "value")]
         parts = [F.linear(*part) for part in zip(tokens, weights, biases, strict=True)]
         query, key, value = (part.permute(1, 0, 2).unflatten(2, (heads, -1)).transpose(1, 2) for part in parts)
         joined = self._attend(query, key, value).transpose(1, 2).flatten(2).transpose(0, 1)
-        return F.linear(joined, given["out_proj_weight"], given["out_proj_bias"])
+        return F.linear(joined, arguments["out_proj_weight"], arguments["out_proj_bias"])
 
 
 def attention_matrices(
     classifier: "Classifier", inputs: torch.Tensor
 ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]:
-    """Logits (N, C), attention (N, heads, T, T) of each block, and of a pooling by attention (N, heads, 1, T).
+    """Returns logits (N, C), attention (N, heads, T, T) of each block, and of attention pooling (N, heads, 1, T).
 
-    All are part of one graph, so that gradients of the logits by the matrices can be had.
+    All are in one graph, so that the logits can be differentiated by the matrices. Without attention pooling the last
+    is None.
 
     Args:
         classifier: in evaluation mode.
         inputs: (N, 3, S, S) float32.
 
     Raises:
-        Unsuited: the network is no transformer whose blocks each look at all patches of the image.
+        UnsuitableMethod: the network is not a transformer in whose blocks each patch attends to every other.
     """
-    # What fused attention is asked for depends on the version and the environment; it is what can be recorded.
+    # Only fused attention can be recorded; whether timm uses it depends on its version and the environment.
     switches: list[Any] = [module for module in classifier.modules() if getattr(module, "fused_attn", None) is False]
     for module in switches:
         module.fused_attn = True
-    recorder = _Recorder()
+    recorder = _AttentionRecorder()
     try:
-        # Without gradients torch's attention takes a path of its own that is not asked for matrices.
+        # Without gradients, torch's attention takes a fast path that cannot be intercepted.
         with torch.enable_grad(), recorder:
             logits = classifier(inputs.detach().clone().requires_grad_())
     finally:
@@ -104,18 +105,18 @@ def attention_matrices(
 
 
 def rollout(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Attention rollout (Abnar and Zuidema 2020, "Quantifying attention flow in transformers", section 3).
+    """Returns attention rollout (Abnar and Zuidema 2020, "Quantifying attention flow in transformers", section 3).
 
-    A block passes on half of what it attends to (mean over heads) and half of what was there: A ← (A + I) / 2; the
-    product of all blocks tells what each token is made of. It says nothing of a class.
+    Each block contributes A ← (A + I) / 2, with A the mean attention over heads and I for the residual connection; the
+    product over blocks is the share of each input token in each output token. The map does not depend on the class.
 
     Args:
         classifier: in evaluation mode.
         inputs: (N, 3, S, S) float32.
-        classes: not looked at.
+        classes: not used.
 
     Returns:
-        (N, h, w) float32: what the class token is made of, or where there is none the mean patch.
+        (N, h, w) float32: the share of each patch in the class token, or in the mean patch if there is no class token.
     """
     with torch.no_grad():
         _, matrices, pool = attention_matrices(classifier, inputs)
@@ -124,11 +125,11 @@ def rollout(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tenso
         flow = identity
         for step in steps:
             flow = (step + identity) / 2 @ flow
-        return _of_patches(classifier, flow, None if pool is None else pool.detach().mean(dim=1))
+        return _patch_shares(classifier, flow, None if pool is None else pool.detach().mean(dim=1))
 
 
 def relevance(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Relevance through attention and its gradients (Chefer, Gur and Wolf 2021, "Generic attention-model
+    """Returns relevance from attention and its gradients (Chefer, Gur and Wolf 2021, "Generic attention-model
     explainability for interpreting bi-modal and encoder-decoder transformers", equations 5 and 6).
 
     R ← R + Ā · R from R = I over the blocks, with Ā the mean over heads of the positive part of attention times the
@@ -137,25 +138,28 @@ def relevance(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Ten
     Args:
         classifier: in evaluation mode.
         inputs: (N, 3, S, S) float32.
-        classes: (N,) int64, whose logits are explained.
+        classes: (N,) int64, the classes whose logits are explained.
 
     Returns:
-        (N, h, w) float32: the relevance of the patches to the class token, or where there is none to the mean patch.
+        (N, h, w) float32: the relevance of each patch to the class token, or to the mean patch without class token.
     """
     logits, matrices, pool = attention_matrices(classifier, inputs)
     score = logits.gather(1, classes[:, None]).sum()
-    wanted = matrices if pool is None else [*matrices, pool]
-    gradients = torch.autograd.grad(score, wanted)
-    weighted = [(each * slope).clamp(min=0).mean(dim=1).detach() for each, slope in zip(wanted, gradients, strict=True)]
+    attention = matrices if pool is None else [*matrices, pool]
+    gradients = torch.autograd.grad(score, attention)
+    weighted = [
+        (matrix * gradient).clamp(min=0).mean(dim=1).detach()
+        for matrix, gradient in zip(attention, gradients, strict=True)
+    ]
     pooled = None if pool is None else weighted.pop()
-    found = torch.eye(weighted[0].shape[-1], device=inputs.device).expand_as(weighted[0])
+    total = torch.eye(weighted[0].shape[-1], device=inputs.device).expand_as(weighted[0])
     for step in weighted:
-        found = found + step @ found
-    return _of_patches(classifier, found, pooled)
+        total = total + step @ total
+    return _patch_shares(classifier, total, pooled)
 
 
-def _of_patches(classifier: "Classifier", flow: torch.Tensor, pool: torch.Tensor | None) -> torch.Tensor:
-    """From what all tokens are made of, (N, T, T), what the features are made of, at the patches: (N, h, w)."""
+def _patch_shares(classifier: "Classifier", flow: torch.Tensor, pool: torch.Tensor | None) -> torch.Tensor:
+    """Returns the patches' shares in the features (N, h, w), from the shares in all tokens (N, T, T)."""
     prefix, side = patch_grid(flow.shape[-1], count_prefix_tokens(classifier))
     if pool is not None:
         rows = (pool @ flow)[:, 0]

@@ -1,4 +1,4 @@
-"""Where evidence is read off: the last layer that still knows where in the image it is, found by itself or named."""
+"""Finds the layer whose output a method explains: the last one that outputs a feature map, or one named by the user."""
 
 import difflib
 import math
@@ -19,35 +19,35 @@ _SHOWN = 8
 
 
 class UnsuitableMethod(Exception):
-    """A method or a layer that does not suit the network; its text is the reason, in a few words."""
+    """The method or layer cannot be applied to the network; the text is the reason."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A module of a classifier, and how its output becomes maps."""
+    """A module of a classifier, and the conversion of its output to feature maps."""
 
     name: str
-    """As in `classifier.get_submodule`."""
+    """Name for `classifier.get_submodule`."""
     module: "nn.Module"
     prefix: int | None = None
-    """Tokens before those of the patches (class token, registers), where the network says how many."""
+    """Number of tokens before those of the patches (class token, registers), if known."""
     channels_last: bool = False
-    """What an output is whose sides and channels are equally many."""
+    """Whether a 4-dimensional output with equal sizes is (N, h, w, C)."""
 
     def to_maps(self, output: Any) -> "torch.Tensor":
-        """An output of the module, or its gradient, as (N, channels, h, w).
+        """Returns an output of the module, or its gradient, as (N, channels, h, w).
 
-        Images are square, so an output whose last two sides are equal is (N, C, h, w), one whose middle two are equal
-        is (N, h, w, C), as Swin has them. Of (N, tokens, C) the patches are taken, in rows.
+        Images are square, so an output whose last two sizes are equal is (N, C, h, w), and one whose middle two are
+        equal is (N, h, w, C), as in Swin. Of (N, tokens, C) the tokens of the patches form the rows of the map.
 
         Raises:
-            Unsuited: the output is no map of the image.
+            UnsuitableMethod: the output is not a feature map.
         """
         import torch
 
         if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
             found = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-            raise UnsuitableMethod(f"layer {self.name} gives no map of the image ({found})")
+            raise UnsuitableMethod(f"layer {self.name} outputs no feature map ({found})")
         if output.ndim == 3:
             prefix, side = patch_grid(output.shape[1], self.prefix)
             return output[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
@@ -57,14 +57,14 @@ class Layer:
 
 
 def patch_grid(tokens: int, prefix: int | None = None) -> tuple[int, int]:
-    """How many tokens come before the patches, and the side of the square that the patches are.
+    """Returns the number of tokens before the patches, and the side of the square of patches.
 
     Args:
-        tokens: of an image.
-        prefix: what the network says of the former; else the patches are taken to be the largest square that fits.
+        tokens: tokens of an image.
+        prefix: tokens before the patches; None: the patches are the largest square that fits.
 
     Raises:
-        Unsuited: the patches are no square.
+        UnsuitableMethod: the patches do not form a square.
     """
     side = math.isqrt(tokens if prefix is None else max(0, tokens - prefix))
     prefix = tokens - side**2 if prefix is None else prefix
@@ -74,23 +74,23 @@ def patch_grid(tokens: int, prefix: int | None = None) -> tuple[int, int]:
 
 
 def count_prefix_tokens(classifier: "Classifier") -> int | None:
-    """The number of tokens before the patches, where the network says it."""
+    """Returns the number of tokens before the patches, or None if the network does not have it."""
     tower, _ = _tower(classifier)
     number = getattr(tower, "num_prefix_tokens", None)
-    if number is None and hasattr(tower, "class_embedding"):  # open_clip's.
+    if number is None and hasattr(tower, "class_embedding"):  # A tower of open_clip.
         return 1
     return number
 
 
 def pools_first_token(classifier: "Classifier", prefix: int) -> bool:
-    """Whether a transformer's first token alone is what its features are made of."""
+    """Returns whether a transformer's features are its first token."""
     tower, _ = _tower(classifier)
     kind = getattr(tower, "pool_type", None) or getattr(tower, "global_pool", None)
     return prefix > 0 and kind not in ("avg", "avgmax", "max", "map")
 
 
 def _tower(classifier: "Classifier") -> "tuple[nn.Module, str]":
-    """The network itself and its name: open_clip wraps timm's."""
+    """Returns the network and the prefix of its module names: open_clip wraps timm's networks."""
     from torch import nn
 
     trunk = getattr(classifier.backbone, "trunk", None)
@@ -98,7 +98,7 @@ def _tower(classifier: "Classifier") -> "tuple[nn.Module, str]":
 
 
 def _clip_transformer(tower: Any) -> str | None:
-    """The whole last block would give zeros: nothing but the class token comes after it."""
+    """Returns the first norm of the last block: the block's output has zero gradients except at the class token."""
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
     return f"transformer.resblocks.{len(blocks) - 1}.ln_1" if blocks else None
 
@@ -108,13 +108,13 @@ def _timm_transformer(tower: Any) -> str | None:
     return f"blocks.{len(blocks) - 1}.norm1" if blocks and hasattr(blocks[-1], "norm1") else None
 
 
-def _windows(tower: Any) -> str | None:
-    """Swin's last norm, which global pooling follows."""
+def _swin(tower: Any) -> str | None:
+    """Returns Swin's last norm, before global pooling."""
     return "norm" if hasattr(tower, "layers") and getattr(tower, "output_fmt", "") == "NHWC" else None
 
 
 def _vgg(tower: Any) -> str | None:
-    """The last convolution's activation, before it is pooled for the fully connected layers."""
+    """Returns the activation of the last convolution, before the pooling for the fully connected layers."""
     from torch import nn
 
     features = getattr(tower, "features", None)
@@ -126,55 +126,55 @@ def _vgg(tower: Any) -> str | None:
 FINDERS: "dict[str, Callable[[nn.Module], str | None]]" = {
     "transformer of open_clip": _clip_transformer,
     "transformer of timm": _timm_transformer,
-    "transformer of windows": _windows,
+    "Swin": _swin,
     "VGG": _vgg,
 }
-"""Family → a function from a tower to the name of its layer, or None for towers of other families."""
+"""Family → function from a tower to the name of its layer; None for towers of other families."""
 
 
 def find_layer(classifier: "Classifier", example: "torch.Tensor") -> Layer:
-    """The layer of a network's family, else the last one that gives a map of more than one place.
+    """Returns the layer of a network's family, else the last one that outputs a map of more than one position.
 
     Args:
         classifier: in evaluation mode.
-        example: (N, 3, S, S) float32, inputs to find the last map with.
+        example: (N, 3, S, S) float32, inputs for a forward pass.
 
     Raises:
-        Unsuited: no layer gives a map.
+        UnsuitableMethod: no layer outputs a feature map.
     """
     tower, before = _tower(classifier)
     named = next((name for finder in FINDERS.values() if (name := finder(tower)) is not None), None)
-    return _layer(classifier, _last_map(classifier, example) if named is None else before + named)
+    return _make_layer(classifier, _last_map(classifier, example) if named is None else before + named)
 
 
 def named_layer(classifier: "Classifier", name: str) -> Layer:
-    """The layer that a user names, with or without `backbone.` before it.
+    """Returns the layer that a user names, with or without the prefix `backbone.`.
 
     Raises:
-        UsageError: there is none; lists the near ones.
+        UsageError: the network has no such layer; the message names similar ones.
     """
     known = [key for key, _ in classifier.backbone.named_modules() if key]
     key = name.removeprefix(_BACKBONE)
     if key in known:
-        return _layer(classifier, _BACKBONE + key)
+        return _make_layer(classifier, _BACKBONE + key)
     near = difflib.get_close_matches(key, known, n=_SHOWN, cutoff=0.5)
     near = near or [child for child, _ in classifier.backbone.named_children()][:_SHOWN]
-    raise UsageError(f"target layer {name!r}: the network has none of this name", expected=f"such as {', '.join(near)}")
+    raise UsageError(f"target layer {name!r}: the network has no such module", expected=f"such as {', '.join(near)}")
 
 
-def _layer(classifier: "Classifier", name: str) -> Layer:
+def _make_layer(classifier: "Classifier", name: str) -> Layer:
     last = getattr(_tower(classifier)[0], "output_fmt", "") == "NHWC"
     return Layer(name, classifier.get_submodule(name), count_prefix_tokens(classifier), last)
 
 
 def _last_map(classifier: "Classifier", example: "torch.Tensor") -> str:
-    """The name of the module that is the last to give a map, the outermost of those that give the same one."""
+    """Returns the last module that outputs a feature map; the outermost, if several output the same."""
     import torch
     from torch import nn
 
     found: list[str] = []
 
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def record_maps_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, torch.Tensor) and output.ndim == 4 and min(sorted(output.shape[1:])[1:]) > 1:
                 sides = {output.shape[1:3], output.shape[2:4]}
@@ -184,7 +184,7 @@ def _last_map(classifier: "Classifier", example: "torch.Tensor") -> str:
         return hook
 
     modules = [(name, each) for name, each in classifier.named_modules() if name and not isinstance(each, nn.Identity)]
-    handles = [module.register_forward_hook(note(name)) for name, module in modules]
+    handles = [module.register_forward_hook(record_maps_of(name)) for name, module in modules]
     try:
         with torch.no_grad():
             classifier(example[:1])
@@ -192,5 +192,5 @@ def _last_map(classifier: "Classifier", example: "torch.Tensor") -> str:
         for handle in handles:
             handle.remove()
     if not found:
-        raise UnsuitableMethod("no layer of it gives a map of the image")
+        raise UnsuitableMethod("none of its layers outputs a feature map")
     return found[-1]

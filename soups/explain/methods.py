@@ -1,4 +1,7 @@
-"""The ways of explaining: maps of the evidence for a class, by name."""
+"""The explanation methods by name, and maps of a class's evidence computed with them.
+
+The formulas of Grad-CAM, Grad-CAM++ and LayerCAM are the grad-cam library's; attention maps are in `attention`.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,18 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """A way of explaining."""
+    """An explanation method."""
 
     maps: "Callable[[Classifier, torch.Tensor, torch.Tensor, Layer | None], torch.Tensor]"
-    """(classifier, inputs (N, 3, S, S), classes (N,), layer) → (N, h, w) float32, as coarse as the layer."""
-    layered: bool = True
-    """Whether it reads a layer; else it reads all attention matrices."""
-    of_class: bool = True
+    """(classifier, inputs (N, 3, S, S), classes (N,), layer) → (N, h, w) float32, at the resolution of the layer."""
+    reads_layer: bool = True
+    """Whether the map is of one layer's output; otherwise of all attention matrices."""
+    class_specific: bool = True
     """Whether the map depends on the class."""
 
 
-def _from_gradients(formula: str) -> "Callable[[Classifier, torch.Tensor, torch.Tensor, Layer | None], torch.Tensor]":
-    """A formula of the grad-cam library on a layer's activations and gradients."""
+def _gradient_method(formula: str) -> "Callable[[Classifier, torch.Tensor, torch.Tensor, Layer | None], torch.Tensor]":
+    """Returns the maps function of one of grad-cam's classes, applied to a layer's activations and gradients."""
 
     def maps(
         classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, layer: Layer | None
@@ -41,11 +44,11 @@ def _from_gradients(formula: str) -> "Callable[[Classifier, torch.Tensor, torch.
         import pytorch_grad_cam
 
         assert layer is not None
-        kept, slopes = activations_and_gradients(classifier, inputs, classes, layer)
-        # Its own run would add to the weights' gradients, read activations that a ReLU in place has changed since, and
-        # swallow errors; the formulas alone have none of this.
+        activations, gradients = activations_and_gradients(classifier, inputs, classes, layer)
+        # Only the formula: grad-cam's own run adds to the weights' gradients, reads activations that an in-place ReLU
+        # has changed, and suppresses errors.
         cam = getattr(pytorch_grad_cam, formula)(classifier, target_layers=[])
-        arrays = kept.cpu().numpy(), slopes.cpu().numpy()
+        arrays = activations.cpu().numpy(), gradients.cpu().numpy()
         return torch.from_numpy(cam.get_cam_image(inputs, layer.module, classes, *arrays, False))
 
     return maps
@@ -54,82 +57,84 @@ def _from_gradients(formula: str) -> "Callable[[Classifier, torch.Tensor, torch.
 def _class_activation(
     classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, layer: Layer | None
 ) -> torch.Tensor:
-    """Class activation maps (Zhou et al. 2016, "Learning deep features for discriminative localization", equation 2).
+    """Returns class activation maps.
 
-    The map is Σ_k w_k · f_k(x, y), with the head's weights of the class. It is the logit taken apart only where the
-    head follows the global mean of these very maps, which is tried out on the inputs.
+    Source: Zhou et al. 2016, "Learning deep features for discriminative localization", equation 2.
+
+    The map is Σ_k w_k · f_k(x, y), with the head's weights of the class. This is a decomposition of the logit only if
+    the head follows the global mean of these feature maps, which is checked on the inputs.
     """
     assert layer is not None
-    kept, _ = activations_and_gradients(classifier, inputs, classes, layer)
+    features, _ = activations_and_gradients(classifier, inputs, classes, layer)
     head = classifier.head
     with torch.no_grad():
         logits = classifier(inputs)
-        fits = kept.shape[1] == head.in_features and torch.allclose(
-            head(kept.mean(dim=(2, 3))), logits, rtol=1e-3, atol=1e-4 * (1 + float(logits.abs().max()))
+        fits = features.shape[1] == head.in_features and torch.allclose(
+            head(features.mean(dim=(2, 3))), logits, rtol=1e-3, atol=1e-4 * (1 + float(logits.abs().max()))
         )
         if not fits:
-            raise UnsuitableMethod(f"its head does not directly follow the mean over places of layer {layer.name}")
-        return torch.einsum("nk,nkhw->nhw", head.weight[classes], kept)
+            raise UnsuitableMethod(f"its head does not follow the global mean of layer {layer.name}")
+        return torch.einsum("nk,nkhw->nhw", head.weight[classes], features)
 
 
 METHODS: dict[str, Method] = {
     "cam": Method(_class_activation),
-    "gradcam": Method(_from_gradients("GradCAM")),
-    "gradcam++": Method(_from_gradients("GradCAMPlusPlus")),
-    "layercam": Method(_from_gradients("LayerCAM")),
-    "rollout": Method(lambda *given: rollout(*given[:3]), layered=False, of_class=False),
-    "relevance": Method(lambda *given: relevance(*given[:3]), layered=False),
+    "gradcam": Method(_gradient_method("GradCAM")),
+    "gradcam++": Method(_gradient_method("GradCAMPlusPlus")),
+    "layercam": Method(_gradient_method("LayerCAM")),
+    "rollout": Method(lambda *arguments: rollout(*arguments[:3]), reads_layer=False, class_specific=False),
+    "relevance": Method(lambda *arguments: relevance(*arguments[:3]), reads_layer=False),
 }
 
 
 def activations_and_gradients(
     classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, layer: Layer
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a layer gives, and the gradient of the classes' logits by it; both (N, C, h, w) float32.
+    """Returns a layer's output and the gradient of the classes' logits by it, both (N, C, h, w) float32.
 
-    Only what comes after the layer becomes part of a graph.
+    The graph begins at the layer's output.
 
     Raises:
-        Unsuited: the layer gives no map, or the logits do not depend on the places of its map.
+        UnsuitableMethod: the layer outputs no feature map, or the logits do not depend on the map.
     """
-    kept: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
 
-    def cut(module: torch.nn.Module, given: object, output: object) -> torch.Tensor:
+    def replace_by_leaf(module: torch.nn.Module, inputs: object, output: object) -> torch.Tensor:
         layer.to_maps(output)
         assert isinstance(output, torch.Tensor)
-        kept.append(output.detach().clone().requires_grad_())
-        return kept[-1].clone()  # What follows may work in place.
+        outputs.append(output.detach().clone().requires_grad_())
+        return outputs[-1].clone()  # A copy, because later modules may work in place.
 
-    handle = layer.module.register_forward_hook(cut)
+    handle = layer.module.register_forward_hook(replace_by_leaf)
     try:
         with torch.enable_grad():
             logits = classifier(inputs)
     finally:
         handle.remove()
-    if not kept:
+    if not outputs:
         raise UnsuitableMethod(f"layer {layer.name} is not run")
     score = logits.gather(1, classes[:, None]).sum()
-    slope = torch.autograd.grad(score, kept[-1], allow_unused=True)[0] if score.requires_grad else None
-    slopes = None if slope is None else layer.to_maps(slope)
-    if slopes is None or not bool(slopes.any()):
+    gradient = torch.autograd.grad(score, outputs[-1], allow_unused=True)[0] if score.requires_grad else None
+    gradients = None if gradient is None else layer.to_maps(gradient)
+    if gradients is None or not bool(gradients.any()):
         raise UnsuitableMethod(
-            f"nothing that layer {layer.name} says of places reaches the logits; an earlier one may do"
+            f"the logits do not depend on the feature map of layer {layer.name}; choose an earlier layer"
         )
-    return layer.to_maps(kept[-1].detach()), slopes
+    return layer.to_maps(outputs[-1].detach()), gradients
 
 
 @contextmanager
 def frozen_evaluation(classifier: "Classifier") -> Iterator[None]:
-    """Evaluation mode and fixed weights within the block; afterwards all is as it was."""
+    """Sets evaluation mode and freezes all weights within the block; restores both afterwards."""
     modes = {module: module.training for module in classifier.modules()}
-    learning = [weight for weight in classifier.parameters() if weight.requires_grad]
-    for weight in learning:
+    trainable = [weight for weight in classifier.parameters() if weight.requires_grad]
+    for weight in trainable:
         weight.requires_grad_(False)
     classifier.eval()
     try:
         yield
     finally:
-        for weight in learning:
+        for weight in trainable:
             weight.requires_grad_(True)
         for module, training in modes.items():
             module.training = training
@@ -142,50 +147,51 @@ def coarse_maps(
     method: str,
     target_layer: str | None = None,
 ) -> torch.Tensor:
-    """Maps as a method's formula gives them, before they are scaled and enlarged; computed in float32.
+    """Returns the maps of a method's formula, before scaling and upsampling; computed in float32.
 
     Args:
-        classifier: on the device of the inputs; left as it was.
+        classifier: on the device of the inputs; its state is restored.
         inputs: (N, 3, S, S) float32, normalised.
-        classes: (N,) int64, whose logits are explained.
+        classes: (N,) int64, the classes whose logits are explained.
         method: one of `METHODS`.
-        target_layer: the name of a module of the backbone; None: `find_layer` decides.
+        target_layer: name of a module of the backbone; None: the layer of `find_layer`.
 
     Returns:
-        (N, h, w) float32 on the CPU, with h and w of the layer, or of the patches.
+        (N, h, w) float32 on the CPU, at the resolution of the layer or of the patches.
 
     Raises:
-        UsageError: an unknown method or layer, or one that does not suit the network; says which methods do.
+        UsageError: the method or layer is unknown or cannot be applied to the network; the message lists the methods
+            that can.
     """
     check_method(method)
-    if target_layer is not None and not METHODS[method].layered:
+    if target_layer is not None and not METHODS[method].reads_layer:
         raise UsageError(f"method {method} has no target layer", found=target_layer, next_step="leave it out")
     with frozen_evaluation(classifier):
         try:
-            return _maps_of(classifier, inputs, classes, method, target_layer)
+            return _compute_maps(classifier, inputs, classes, method, target_layer)
         except UnsuitableMethod as reason:
-            suited = [name for name in METHODS if _suits(classifier, inputs[:1], classes[:1], name)]
+            suitable = [name for name in METHODS if _is_suitable(classifier, inputs[:1], classes[:1], name)]
             raise UsageError(
                 f"method {method} does not suit this model: {reason}",
-                expected=f"one of {', '.join(suited)}" if suited else "",
+                expected=f"one of {', '.join(suitable)}" if suitable else "",
                 next_step="" if target_layer is None else f"leave the target layer {target_layer} out",
             ) from None
 
 
-def _maps_of(
+def _compute_maps(
     classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, method: str, target_layer: str | None
 ) -> torch.Tensor:
     layer = None
     if target_layer is not None:
         layer = named_layer(classifier, target_layer)
-    elif METHODS[method].layered:
+    elif METHODS[method].reads_layer:
         layer = find_layer(classifier, inputs)
     return METHODS[method].maps(classifier, inputs, classes, layer).detach().float().cpu()
 
 
-def _suits(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, method: str) -> bool:
+def _is_suitable(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, method: str) -> bool:
     try:
-        _maps_of(classifier, inputs, classes, method, None)
+        _compute_maps(classifier, inputs, classes, method, None)
     except UnsuitableMethod:
         return False
     return True
@@ -194,9 +200,9 @@ def _suits(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor
 def resolve_method(
     classifier: "Classifier", pixels: np.ndarray, preprocessing: Preprocessing, settings: MapSettings
 ) -> str:
-    """The method that is meant; `auto`: relevance where a network's attention can be read, gradcam++ elsewhere.
+    """Returns the method; `auto` means relevance if the network's attention can be read, else gradcam++.
 
-    On the ViTs that were measured, gradients at one layer pointed no better than chance, and relevance did.
+    On the ViTs that were measured, gradients at one layer located evidence no better than chance; relevance did better.
     """
     if settings.method != AUTO:
         return settings.method
@@ -204,14 +210,14 @@ def resolve_method(
         return "gradcam++"
     with frozen_evaluation(classifier):
         inputs, classes = model_inputs(classifier, pixels[:1], np.zeros(1), preprocessing)
-        return "relevance" if _suits(classifier, inputs, classes, "relevance") else "gradcam++"
+        return "relevance" if _is_suitable(classifier, inputs, classes, "relevance") else "gradcam++"
 
 
 def upsample_maps(maps: torch.Tensor, side: int) -> np.ndarray:
-    """Coarse maps at the size of the input, each from 0 to 1: (N, h, w) → (N, side, side) float32.
+    """Upsamples maps to the size of the input and scales each to [0, 1]: (N, h, w) → (N, side, side) float32.
 
-    What speaks against the class is left out, as Grad-CAM does; bilinear between the places; the least becomes 0 and
-    the greatest 1. A map that is the same everywhere becomes 0.
+    Negative evidence becomes 0 first, as in Grad-CAM. Interpolation is bilinear. The minimum becomes 0 and the maximum
+    1; a constant map becomes 0.
     """
     positive = maps.clamp(min=0)[:, None]
     large = F.interpolate(positive, size=(side, side), mode="bilinear", align_corners=False)[:, 0]
@@ -229,16 +235,16 @@ def explain(
     target_layer: str | None = None,
     batch_size: int = 16,
 ) -> np.ndarray:
-    """Maps of where an image's evidence for a class is.
+    """Returns maps of each image's evidence for a class.
 
     Args:
-        classifier: on any device; left as it was.
+        classifier: on any device; its state is restored.
         pixels: (N, S, S, 3) uint8 at the model's evaluation geometry.
-        classes: (N,) int64, positions among the logits.
-        preprocessing: the model's.
+        classes: (N,) int64, the classes whose logits are explained.
+        preprocessing: the model's preprocessing.
         method: one of `METHODS`.
         target_layer: as in `coarse_maps`.
-        batch_size: images explained at once.
+        batch_size: images in one pass.
 
     Returns:
         (N, S, S) float32 in [0, 1].
@@ -257,7 +263,7 @@ def explain(
 def model_inputs(
     classifier: "Classifier", pixels: np.ndarray, classes: np.ndarray, preprocessing: Preprocessing
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs (N, 3, S, S) float32 and classes (N,) int64 on the classifier's device, from pixels (N, S, S, 3) uint8."""
+    """Converts pixels (N, S, S, 3) uint8 and classes (N,) to inputs (N, 3, S, S) float32 and int64, on the device."""
     device = next(classifier.parameters()).device
     inputs = normalise(torch.from_numpy(np.array(pixels)).to(device), preprocessing)
     return inputs, torch.from_numpy(np.asarray(classes, dtype=np.int64)).to(device)
@@ -266,8 +272,8 @@ def model_inputs(
 def describe_layers(
     classifier: "Classifier", pixels: np.ndarray, preprocessing: Preprocessing, method: str, target_layer: str | None
 ) -> str:
-    """What a method reads in this network, in words; `pixels` are some images to find it with."""
-    if not METHODS[method].layered:
+    """Returns a description of what a method reads in this network; `pixels` are images for a forward pass."""
+    if not METHODS[method].reads_layer:
         return "the attention of all blocks"
     if target_layer is not None:
         return f"layer {named_layer(classifier, target_layer).name}"

@@ -1,4 +1,4 @@
-"""Settings of explanations; free of torch, so that `--help` is quick."""
+"""Settings of explanations. Imports no torch, so that `--help` is quick."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -6,14 +6,14 @@ from soups.core.errors import unknown_name
 
 AUTO = "auto"
 NAMES = ("cam", "gradcam", "gradcam++", "layercam", "rollout", "relevance")
-"""The methods, as in `soups.explain.methods.METHODS`, which needs torch."""
+"""Names of the methods in `soups.explain.methods.METHODS`, which imports torch."""
 
 
 def check_method(name: str) -> None:
-    """Refuse a name that is no method, before anything is loaded.
+    """Checks that a method exists, before anything is loaded.
 
     Raises:
-        UsageError: lists the known ones.
+        UsageError: the method is unknown; the message lists the methods.
     """
     if name != AUTO and name not in NAMES:
         raise unknown_name("method", name, (AUTO, *NAMES))
@@ -25,15 +25,15 @@ class MapSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str = AUTO
-    """`auto`: relevance of ViT, gradcam++ of others. Of convolutional networks, Swin and ViT: gradcam, gradcam++ or
-    layercam; cam where the head follows global average pooling; of ViT also rollout and relevance, which look at
-    attention."""
+    """Method. `auto`: relevance for ViT, gradcam++ for other networks. gradcam, gradcam++ and layercam support
+    convolutional networks, Swin and ViT; cam supports networks whose head follows global average pooling; rollout and
+    relevance use the attention matrices of ViT."""
     target_layer: str | None = None
-    """The module whose output is looked at, such as `layer3`; by default the last one that knows places."""
+    """Module whose output is explained, such as `layer3`; by default the last one that outputs a feature map."""
     faithfulness: int = Field(default=24, ge=0)
-    """Measure on so many images, spread over the set, how the probability falls while the pixels that the map calls
-    important are taken away, and rises while they are put in; 0 measures nothing."""
+    """Number of images, evenly spaced over the set, on which to measure deletion and insertion: how the probability
+    falls when the map's most important pixels are deleted, and rises when they are inserted. 0: no measurement."""
     steps: int = Field(default=16, gt=0)
-    """In how many steps pixels are taken away or put in."""
+    """Number of steps of deletion and insertion."""
     random_maps: int = Field(default=3, gt=0)
-    """Random maps that each map is compared with."""
+    """Number of random maps that each map is compared with."""

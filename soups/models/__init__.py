@@ -1,1 +1,1 @@
-"""Networks: an image tower from open_clip or timm, a linear head, and the files that they come from."""
+"""Classifiers: a backbone of open_clip, timm or our own with a linear head, built, loaded and exported."""

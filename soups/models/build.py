@@ -1,4 +1,7 @@
-"""Classifiers from settings (a start) or from a card's architecture (empty, to be filled from a checkpoint)."""
+"""Builds classifiers, from settings (with initial weights) or from a card's architecture (empty or with a state).
+
+A backbone family is added by one entry of `BUILDERS`. Reading checkpoint files is in `load`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,63 +31,65 @@ if TYPE_CHECKING:
 class Family:
     """A library of backbones."""
 
-    start: Callable[[ModelSettings, Sequence[str], int], Start]
-    """(settings, classes, seed) → the start with the wanted weights."""
+    build_start: Callable[[ModelSettings, Sequence[str], int], Start]
+    """(settings, classes, seed) → the start model, its weights loaded."""
     describe: Callable[[ModelSettings], tuple[Architecture, Preprocessing]]
-    """Settings → architecture and preprocessing, with no weights read or fetched."""
-    empty: Callable[[Architecture], "tuple[nn.Module, int]"]
-    """Architecture → randomly initialised backbone and the number of its features."""
+    """Settings → architecture and preprocessing, without reading or downloading weights."""
+    build_empty: Callable[[Architecture], "tuple[nn.Module, int]"]
+    """Architecture → randomly initialised backbone and its number of features."""
     normalise_features: bool
     """Whether features are scaled to length 1 before the head."""
     owns: Callable[[str], bool] = lambda name: False
-    """Whether a `--model` names a network of this family; a name that none owns is open_clip's."""
+    """Whether a `--model` is a network of this family. A name that no family owns is open_clip's."""
 
 
 BUILDERS: dict[str, Family] = {
-    clip_names.FAMILY: Family(clip_models.start, clip_names.describe, clip_models.empty, True),
-    timm_names.FAMILY: Family(timm_models.start, timm_models.describe, timm_models.empty, False, timm_names.is_timm),
+    clip_names.FAMILY: Family(clip_models.build_start, clip_names.describe, clip_models.build_empty, True),
+    timm_names.FAMILY: Family(
+        timm_models.build_start, timm_models.describe, timm_models.build_empty, False, timm_names.is_timm
+    ),
     baseline.FAMILY: Family(
-        baseline.start, baseline.describe, baseline.empty, False, lambda name: name == baseline.NAME
+        baseline.build_start, baseline.describe, baseline.build_empty, False, lambda name: name == baseline.NAME
     ),
 }
 
 
-def _family(settings: ModelSettings) -> Family:
+def _family_of(settings: ModelSettings) -> Family:
     owners = (family for family in BUILDERS.values() if family.owns(settings.model))
     return next(owners, BUILDERS[clip_names.FAMILY])
 
 
 def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
-    """The common start of a pool: backbone with the wanted weights, head zero-shot or random.
+    """Builds the common start of a pool: the backbone with its weights, and a zero-shot or random head.
 
     Args:
         settings: architecture, weights, templates and kind of head.
         classes: class names in the order of the logits.
-        seed: of whatever is random (a random head; a backbone with `--pretrained none`).
+        seed: seed of a random head, and of a random backbone (`--pretrained none`).
 
     Raises:
-        UsageError: an unknown architecture or tag.
-        DataError: a weights file that is damaged or does not fit; names the keys.
-        EnvironmentFailure: weights that cannot be fetched; says what was tried and how to give a file.
+        UsageError: the architecture or tag is unknown.
+        DataError: the weights file is damaged or does not fit; the message names the keys.
+        EnvironmentFailure: the weights cannot be downloaded; the message says how to give a file instead.
     """
-    return _family(settings).start(settings, classes, seed)
+    return _family_of(settings).build_start(settings, classes, seed)
 
 
 def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
-    """What `build_start` would put into the card, with no weights read or fetched.
+    """Returns the card fields of `build_start` without reading or downloading weights.
 
-    A file of OpenAI's own is told by its content, so with `--pretrained FILE` only the start knows its activation.
+    OpenAI's files are recognised by their content, so with `--pretrained FILE` only `build_start` knows the activation.
     """
-    return _family(settings).describe(settings)
+    return _family_of(settings).describe(settings)
 
 
 def build_empty(architecture: Architecture, classes: Sequence[str]) -> "Classifier":
-    """A classifier of this architecture with random backbone and zero head, on the CPU, in evaluation mode.
+    """Builds a classifier with a random backbone and a zero head, on the CPU, in evaluation mode.
 
-    No file, network or text tower is touched.
+    Reads no file, uses no network and builds no text tower.
 
     Raises:
-        DataError: the architecture's family, name or configuration is unknown to the installed libraries.
+        DataError: the installed libraries do not know the architecture's family, name or configuration.
     """
     from soups.models.classifier import Classifier
 
@@ -95,19 +100,12 @@ def build_empty(architecture: Architecture, classes: Sequence[str]) -> "Classifi
             found=architecture.family,
         )
     family = BUILDERS[architecture.family]
-    built: list[int] = []
-
-    def build() -> "nn.Module":
-        backbone, features = family.empty(architecture)
-        built.append(features)
-        return backbone
-
-    backbone = heads.seeded_build(build, 0)
-    return Classifier(backbone, heads.empty_head(built[0], len(classes)), family.normalise_features).eval()
+    backbone, features = heads.seeded_build(lambda: family.build_empty(architecture), 0)
+    return Classifier(backbone, heads.empty_head(features, len(classes)), family.normalise_features).eval()
 
 
 def build_without_storage(architecture: Architecture, classes: Sequence[str], where: str) -> "Classifier":
-    """`build_empty` without storage: names, shapes and types alone, where the network can be built so.
+    """Builds `build_empty` on the meta device (names, shapes and dtypes only) if the network supports that.
 
     Args:
         where: the file that names the architecture, for messages.
@@ -120,7 +118,7 @@ def build_without_storage(architecture: Architecture, classes: Sequence[str], wh
     try:
         with torch.device("meta"):
             return build_empty(architecture, classes)
-    except (NotImplementedError, RuntimeError):  # Some of timm's towers compute while they are built.
+    except (NotImplementedError, RuntimeError):  # The constructors of some timm networks compute with values.
         try:
             return build_empty(architecture, classes)
         except RuntimeError as error:
@@ -131,22 +129,22 @@ def build_without_storage(architecture: Architecture, classes: Sequence[str], wh
 def build_with_weights(
     architecture: Architecture, classes: Sequence[str], state: "Mapping[str, torch.Tensor]", where: str
 ) -> "Classifier":
-    """`build_empty` with the weights of a state, copied, as float32.
+    """Builds a classifier with copies of a state's weights, in float32, on the CPU, in evaluation mode.
 
-    The state's shapes are checked before anything of the size that the architecture claims is made, and weights that
-    would be overwritten are not drawn first.
+    Checks the state's shapes before it allocates memory of the size that the architecture claims, and draws no random
+    weights that the state would overwrite.
 
     Args:
-        where: the file that the state comes from, for messages.
+        where: the file of the state, for messages.
 
     Raises:
-        DataError: as `build_empty`, or the state does not fit the architecture; names the keys.
+        DataError: as `build_empty`, or the state does not fit the architecture; the message names the keys.
     """
     classifier = build_without_storage(architecture, classes, where)
     check_fit(classifier, state, where, architecture.name)
     saved = classifier.state_dict().keys()
     if any(buffer.is_meta for name, buffer in classifier.named_buffers() if name not in saved):
-        # What no checkpoint holds must be computed.
+        # Checkpoints do not hold non-persistent buffers: the constructor must compute them.
         classifier = build_empty(architecture, classes)
     load_strictly(classifier, state, where, architecture.name)
     return classifier

@@ -1,4 +1,4 @@
-"""The network that is fine-tuned, averaged and used: an image tower and a linear head."""
+"""The network that is fine-tuned, averaged and evaluated: a backbone and a linear head."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from soups.models.stages import parameter_layers
 
 
 class Classifier(nn.Module):
-    """Logits of images: `head(features)`, where CLIP's features are scaled to length 1 first.
+    """Computes `head(features)`, where CLIP's features are scaled to length 1 first.
 
     State-dict keys are `backbone.*`, `head.weight` (C, D) and `head.bias` (C,).
 
@@ -27,14 +27,18 @@ class Classifier(nn.Module):
         self.normalise_features = normalise_features
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Features (N, D) of images (N, 3, H, W): float, RGB, normalised; of length 1 with `normalise_features`."""
+        """Returns features (N, D), of length 1 with `normalise_features`.
+
+        Args:
+            images: (N, 3, H, W) float, RGB, normalised with the card's mean and standard deviation.
+        """
         features = self.backbone(images)
         return F.normalize(features, dim=-1) if self.normalise_features else features
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (N, C) of images (N, 3, H, W): float, RGB, normalised with the card's mean and deviation."""
+        """Returns logits (N, C) of images (N, 3, H, W), float, RGB, normalised as for `features`."""
         return self.head(self.features(images))
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """Name of a parameter → its layer, as timm's optimisers ask for it to let the learning rate decay by layer."""
+        """Returns a function from parameter name to layer; timm's optimisers use it for layer-wise decay."""
         return parameter_layers(self.backbone).__getitem__

@@ -1,4 +1,4 @@
-"""A classifier as a file that runs without its code: `torch.export` and ONNX."""
+"""Exports a classifier to files that run without this package: `torch.export` and ONNX."""
 
 import importlib
 import io
@@ -19,23 +19,23 @@ INPUT, OUTPUT = "images", "logits"
 
 @dataclass(frozen=True)
 class Exporter:
-    """A kind of file."""
+    """A file format: how a classifier is written and run."""
 
     suffix: str
     packages: tuple[str, ...]
-    """What must be installed beside torch."""
+    """Packages needed in addition to torch."""
     write: "Callable[[torch.nn.Module, int, Path, Mapping[str, str]], None]"
-    """(classifier, S, path, texts): images (N, 3, S, S) float32, normalised → logits (N, C), for any N; the texts are
-    kept in the file under their names."""
+    """(classifier, S, path, metadata): writes the program that maps images (N, 3, S, S) float32, normalised, to logits
+    (N, C), for any N, with the metadata texts under their names."""
     run: Callable[[Path, np.ndarray], np.ndarray]
-    """(path, images): the file's logits (N, C) float32, computed on the processor."""
+    """(path, images (N, 3, S, S) float32) → logits (N, C) float32, computed on the CPU."""
 
 
 def require_packages(kind: str) -> None:
-    """Make sure that what an exporter needs is installed.
+    """Checks that the packages of an exporter are installed.
 
     Raises:
-        EnvironmentFailure: a package is missing; says how to install it.
+        EnvironmentFailure: a package is missing; the message says how to install it.
     """
     for package in EXPORTERS[kind].packages:
         try:
@@ -50,26 +50,26 @@ def require_packages(kind: str) -> None:
             ) from error
 
 
-def _example(size: int) -> "torch.Tensor":
+def _example_images(size: int) -> "torch.Tensor":
     import torch
 
-    # Two images: of one, the exporter would take the number for a constant.
+    # Two images: with one, the exporter would treat the batch size as a constant.
     return torch.zeros(2, 3, size, size)
 
 
-def _any_number() -> dict[str, Any]:
+def _dynamic_batch() -> dict[str, Any]:
     import torch
 
     return {INPUT: {0: torch.export.Dim("batch")}}
 
 
-def _write_torch(classifier: "torch.nn.Module", size: int, path: Path, texts: Mapping[str, str]) -> None:
+def _write_torch(classifier: "torch.nn.Module", size: int, path: Path, metadata: Mapping[str, str]) -> None:
     import torch
 
-    program = torch.export.export(classifier, (_example(size),), dynamic_shapes=_any_number())
-    # Given a path, torch insists on an ending that a temporary file does not have.
+    program = torch.export.export(classifier, (_example_images(size),), dynamic_shapes=_dynamic_batch())
+    # Given a path, torch requires a suffix that a temporary file does not have.
     content = io.BytesIO()
-    torch.export.save(program, content, extra_files=dict(texts))
+    torch.export.save(program, content, extra_files=dict(metadata))
     path.write_bytes(content.getbuffer())
 
 
@@ -81,20 +81,20 @@ def _run_torch(path: Path, images: np.ndarray) -> np.ndarray:
         return program.module()(torch.from_numpy(images)).numpy()
 
 
-def _write_onnx(classifier: "torch.nn.Module", size: int, path: Path, texts: Mapping[str, str]) -> None:
+def _write_onnx(classifier: "torch.nn.Module", size: int, path: Path, metadata: Mapping[str, str]) -> None:
     import torch
 
     program = torch.onnx.export(
         classifier,
-        (_example(size),),
+        (_example_images(size),),
         dynamo=True,
         verbose=False,
-        dynamic_shapes=_any_number(),
+        dynamic_shapes=_dynamic_batch(),
         input_names=[INPUT],
         output_names=[OUTPUT],
     )
     assert program is not None
-    program.model.metadata_props.update(texts)
+    program.model.metadata_props.update(metadata)
     program.save(path, external_data=False)
 
 

@@ -1,4 +1,4 @@
-"""How a head starts: from the text tower's view of the class names, or at random."""
+"""Initial heads: zero-shot from a text tower, random, or empty; and constructors run under a fixed seed."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,11 +9,12 @@ from soups.core.labels import SEPARATOR
 if TYPE_CHECKING:
     from torch import nn
 
-RANDOM_DEVIATION = 0.02
+RANDOM_STD = 0.02
+"""Standard deviation of a random head's weights."""
 
 
 def empty_head(features: int, classes: int) -> "nn.Linear":
-    """A linear head (D → C) whose weights are all zero."""
+    """Returns a linear head (D → C) whose weights and bias are zero."""
     import torch
     from torch import nn
 
@@ -26,30 +27,27 @@ def empty_head(features: int, classes: int) -> "nn.Linear":
 
 
 def random_head(features: int, classes: int, seed: int) -> "nn.Linear":
-    """A head with weights from N(0, 0.02²) and no bias; the same for equal seeds, the global generator untouched."""
+    """Returns a head with weights from N(0, 0.02²) and zero bias, without drawing from the global generator."""
     import torch
 
     head = empty_head(features, classes)
     with torch.no_grad():
-        head.weight.normal_(0, RANDOM_DEVIATION, generator=torch.Generator().manual_seed(seed))
+        head.weight.normal_(0, RANDOM_STD, generator=torch.Generator().manual_seed(seed))
     return head
 
 
-def zero_shot_head(
-    clip: Any, tokenizer: Any, classes: Sequence[str], templates: Sequence[str], batch: int = 10
-) -> "nn.Linear":
-    """A head whose logits are CLIP's zero-shot logits (Radford et al. 2021, section 3.1).
+def zero_shot_head(clip: Any, tokenizer: Any, classes: Sequence[str], templates: Sequence[str]) -> "nn.Linear":
+    """Returns a head whose logits are CLIP's zero-shot logits (Radford et al. 2021, section 3.1).
 
-    Its row for a class is the mean over the templates of the prompts' normalised text embeddings, normalised again
-    and multiplied by exp(logit_scale), as in the original model-soups code; the bias is zero. (SigLIP's logit bias is
-    the same for all classes and left out.)
+    The row of a class is the mean over the templates of the prompts' normalised text embeddings, normalised again and
+    multiplied by exp(logit_scale), as in the original model-soups code; the bias is zero. SigLIP's logit bias is the
+    same for all classes and is omitted.
 
     Args:
         clip: an open_clip model with a text tower, on the CPU, in evaluation mode.
         tokenizer: its tokenizer.
-        classes: class names; underscores, and what stands between the levels of factors, become spaces.
+        classes: class names; underscores and the separator between the levels of factors become spaces.
         templates: prompts with `{}` for the name.
-        batch: classes whose prompts are embedded together.
     """
     import open_clip
     import torch
@@ -58,8 +56,9 @@ def zero_shot_head(
         clip,
         tokenizer,
         [name.replace("_", " ").replace(SEPARATOR, " ") for name in classes],
-        [_filler(template) for template in templates],
-        num_classes_per_batch=batch,
+        # Not str.format: a brace in a template or a name is an ordinary character.
+        [lambda name, template=template: template.replace("{}", name) for template in templates],
+        num_classes_per_batch=10,
     )
     head = empty_head(weights.shape[0], len(classes))
     with torch.no_grad():
@@ -67,13 +66,8 @@ def zero_shot_head(
     return head
 
 
-def _filler(template: str) -> Callable[[str], str]:
-    # Not str.format: a brace in a template or a name is only a character.
-    return lambda name: template.replace("{}", name)
-
-
 def seeded_build(build: Callable[[], Any], seed: int) -> Any:
-    """Run a constructor that draws from torch's global CPU generator, seeded, and put the generator back."""
+    """Returns `build()`, run with torch's global CPU generator seeded; restores the generator afterwards."""
     import torch
 
     state = torch.get_rng_state()

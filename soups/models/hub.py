@@ -1,8 +1,8 @@
-"""Fetching public weights through the libraries' own functions, without waiting long where there is no network."""
+"""Downloads public weights through the libraries' own functions, with a short timeout when there is no network."""
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from soups.core.errors import EnvironmentFailure, UserError
@@ -15,36 +15,36 @@ _GIVE_A_FILE = "give a file with --pretrained FILE, or --pretrained none for ran
 
 
 def fetch_from_hub(fetch: Callable[[], Result], what: str, next_step: str = _GIVE_A_FILE) -> Result:
-    """What `fetch` returns; where the hub is out of reach (or `HF_HUB_OFFLINE` is set), only its cache is used.
+    """Returns `fetch()`; uses only the hub's cache if the hub is unreachable or `HF_HUB_OFFLINE` is set.
 
     Args:
-        fetch: a library's function that downloads, or finds in its cache.
+        fetch: a library's function that downloads, or reads its cache.
         what: what is fetched (weights of which architecture and tag), for the message.
-        next_step: what to do where it cannot be.
+        next_step: the next step of the message.
 
     Raises:
-        EnvironmentFailure: it could not be fetched; says what was tried and how to give a file.
+        EnvironmentFailure: it could not be fetched; the message says why and how to give a file.
     """
-    unreachable = _hub_problem()
+    unreachable = _find_hub_problem()
     try:
-        with _offline_hub() if unreachable else _as_it_is():
+        with _offline_hub() if unreachable else nullcontext():
             return fetch()
-    except (MemoryError, KeyboardInterrupt, UserError):  # The last: what was fetched is not what it should be.
+    except (MemoryError, KeyboardInterrupt, UserError):  # UserError: the content was fetched, but is not valid.
         raise
     except Exception as error:
-        # Each library and each of their layers raises its own kind.
+        # Each library, and each of its layers, raises its own exception classes.
         own = " ".join(str(error).split())[:300] or type(error).__name__
         found = own if isinstance(error, ImportError) else unreachable or own
         raise EnvironmentFailure(
             f"could not fetch {what}",
-            expected="the model hub within reach, or the files in its cache",
+            expected="a reachable model hub, or the files in its cache",
             found=found,
             next_step=next_step,
         ) from error
 
 
-def _hub_problem() -> str:
-    """Why the model hub does not answer, or nothing. The hub's own client would try for most of a minute."""
+def _find_hub_problem() -> str:
+    """Returns why the hub does not answer, or an empty text. The hub's own client retries for most of a minute."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
@@ -57,18 +57,14 @@ def _hub_problem() -> str:
 
 @contextmanager
 def _offline_hub() -> Iterator[None]:
+    """Restricts the hub's client to its cache within the block."""
     from huggingface_hub import constants
 
     before, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
     constants.HF_HUB_OFFLINE = True
-    logging.disable(logging.ERROR)  # The libraries log the failure that our message tells.
+    logging.disable(logging.ERROR)  # The libraries also log the failure that our message reports.
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
         logging.disable(level)
-
-
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield

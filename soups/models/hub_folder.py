@@ -1,4 +1,4 @@
-"""Models in folders that timm or open_clip loads without this project, and where `soups.load` finds a model."""
+"""Writes models to hub folders that timm or open_clip loads alone, and loads models from a path, folder or the hub."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from soups.models.classifier import Classifier
 
 CARD_FILE = "soups_card.json"
-"""Our own card, beside what the library reads: with it, a model comes back as it was."""
+"""Our card beside the library's files; with it, loading restores the model exactly."""
 HUB_PREFIX, FOLDER_PREFIX = "hf-hub:", "local-dir:"
 _FILES = (
     *(CARD_FILE, hub_folder_timm.CONFIG_FILE, hub_folder_timm.WEIGHTS_FILE),
@@ -36,18 +36,18 @@ _FILES = (
 
 @dataclass(frozen=True)
 class HubFormat:
-    """How a library's hub keeps a model."""
+    """The hub layout of one library."""
 
     library: str
-    """Its name on the hub."""
+    """Name of the library on the hub."""
     write: "Callable[[Path, Classifier, Card], None]"
-    """(folder, classifier, card): weights and configuration into a folder that is there."""
+    """(folder, classifier, card): writes weights and configuration into an existing folder."""
     read: "Callable[[Path, Card], dict[str, torch.Tensor]]"
-    """(folder, card): the state under our names."""
-    answers: "Callable[[Path, Image.Image], np.ndarray]"
-    """(folder, picture): (1, C) float32 logits, by the library alone."""
+    """(folder, card) → the state under our keys."""
+    reference_logits: "Callable[[Path, Image.Image], np.ndarray]"
+    """(folder, picture) → (1, C) float32 logits, computed by the library alone."""
     usage: str
-    """Python that does so, of FOLDER and IMAGE."""
+    """Python code that computes the logits of the picture IMAGE with the model in FOLDER."""
 
 
 FORMATS: dict[str, HubFormat] = {
@@ -69,65 +69,66 @@ FORMATS: dict[str, HubFormat] = {
 
 
 def find_format(card: Card, where: str) -> HubFormat:
-    """how a model can be kept.
+    """Returns the hub layout for a model.
 
     Raises:
-        DataError: no library has networks of its family.
+        DataError: no library has networks of the model's family.
     """
     family = card.architecture.family
     if family not in FORMATS:
         raise DataError(
-            f"{where}: no library beside this one builds {card.architecture.name!r}",
+            f"{where}: no other library builds {card.architecture.name!r}",
             expected=f"a network of {' or '.join(FORMATS)}",
             found=family,
-            next_step="scripts/export.py writes a file that runs without its code",
+            next_step="export a file that runs without this package: scripts/export.py",
         )
     return FORMATS[family]
 
 
 def write_hub_folder(folder: Path, classifier: "Classifier", card: Card, where: str) -> None:
-    """Write a model into a folder that is there: what its library loads, and our own card.
+    """Writes a model (the library's files and our card) into an existing, empty folder.
 
     Args:
-        folder: an empty one.
+        folder: the folder.
         classifier: on the CPU, float32.
-        card: of the model.
-        where: what the model is called in messages.
+        card: card of the model.
+        where: name of the model, for messages.
 
     Raises:
-        DataError: no library has such a network, or has it with another classifier.
-        EnvironmentFailure: the disk is full or the folder may not be written.
+        DataError: no library has the network, or the library's network has another kind of classifier.
+        EnvironmentFailure: the disk is full or the folder is not writable.
     """
     find_format(card, where).write(folder, classifier, card)
     write_text(folder / CARD_FILE, card_text(card))
 
 
 def load_anywhere(name: str) -> "tuple[Classifier, Card]":
-    """A model by name, float32, on the CPU, in evaluation mode, and its card.
+    """Returns a model (float32, on the CPU, in evaluation mode) and its card.
 
     Args:
-        name: a checkpoint's path, a folder (`DIR` or `local-dir:DIR`), or `hf-hub:org/name`, with `@revision` or not.
+        name: a checkpoint's path, a folder (`DIR` or `local-dir:DIR`), or `hf-hub:org/name[@revision]`.
 
     Raises:
-        DataError: nothing is there, or it is damaged or no classifier.
+        DataError: nothing has this name, or it is damaged or not a classifier.
         EnvironmentFailure: the hub cannot be reached.
     """
     if name.startswith(HUB_PREFIX):
-        return load_hub_folder(_downloaded(name), name)
+        return load_hub_folder(_download_repository(name), name)
     path = Path(name.removeprefix(FOLDER_PREFIX)).expanduser()
     if path.is_dir():
         return load_hub_folder(path, str(path))
     if path.is_file():
         return load_classifier(path)
+    looks_like_repository = name.count("/") == 1 and not name.startswith(("/", ".", "~"))
     raise DataError(
         f"{name}: no such file or folder",
         expected=f"a checkpoint, a folder as scripts/push_to_hub.py writes it, or {HUB_PREFIX}org/name",
-        next_step=f"on the hub? give {HUB_PREFIX}{name}" if _may_be_on_the_hub(name) else "check the path",
+        next_step=f"on the hub? give {HUB_PREFIX}{name}" if looks_like_repository else "check the path",
     )
 
 
 def load_hub_folder(folder: Path, where: str) -> "tuple[Classifier, Card]":
-    """The model of a hub folder; one of timm's without our card, as far as its configuration says what it is.
+    """Returns the model of a hub folder and its card; of a timm folder without our card, a card made of its config.
 
     Raises:
         DataError: the folder holds no classifier, or its files are damaged.
@@ -137,29 +138,23 @@ def load_hub_folder(folder: Path, where: str) -> "tuple[Classifier, Card]":
         card = parse_card(path.read_text(encoding="utf-8", errors="replace"), path)
         state = find_format(card, where).read(folder, card)
     elif (folder / hub_folder_timm.CONFIG_FILE).is_file() and not (folder / CLIP_CONFIG).is_file():
-        state, card = hub_folder_timm.read_foreign(folder)
+        state, card = hub_folder_timm.read_foreign_folder(folder)
     else:
         clip = (folder / CLIP_CONFIG).is_file()
+        names = sorted(path.name for path in folder.iterdir())
         raise DataError(
             f"{where}: holds no classifier",
             expected=f"{CARD_FILE} with the weights, or {hub_folder_timm.CONFIG_FILE} and weights of timm's",
-            found="a CLIP, which has no classes of its own" if clip else ", ".join(_some(folder)) or "nothing",
+            found="a CLIP, which has no classes of its own"
+            if clip
+            else ", ".join(names[:5] + ["…"] * (len(names) > 5)) or "nothing",
             next_step=f"fine-tune it: --model {FOLDER_PREFIX}FOLDER" if clip else "",
         )
     return build_with_weights(card.architecture, card.classes, state, where), card
 
 
-def _some(folder: Path) -> list[str]:
-    names = sorted(path.name for path in folder.iterdir())
-    return [*names[:5], "…"] if len(names) > 5 else names
-
-
-def _may_be_on_the_hub(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith(("/", ".", "~"))
-
-
-def _downloaded(name: str) -> Path:
-    """The folder of the hub's cache that has a repository's files, fetched where they are not there."""
+def _download_repository(name: str) -> Path:
+    """Returns the folder of the hub's cache with a repository's files, downloaded if missing."""
     from huggingface_hub import snapshot_download
 
     repository, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
@@ -170,7 +165,7 @@ def _downloaded(name: str) -> Path:
             f"check the name {HUB_PREFIX}org/name, log in (hf auth login) where it is private, or load a folder",
         )
     except EnvironmentFailure as error:
-        if isinstance(error.__cause__, ValueError):  # The hub's client refuses a name that cannot be one.
+        if isinstance(error.__cause__, ValueError):  # The hub's client refuses an invalid name.
             found_name = " ".join(str(error.__cause__).split())[:200]
             raise DataError(f"{name}: not a name on the hub", expected="hf-hub:org/name", found=found_name) from error
         raise

@@ -1,4 +1,4 @@
-"""Arguments of a network as users write them, `NAME=VALUE`; torch-free, so that reading settings costs nothing."""
+"""Parses and formats a network's constructor arguments, written `NAME=VALUE` by users. Imports no torch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,54 +6,55 @@ from typing import Any
 
 import yaml
 
-Arguments = dict[str, Any]
+ModelArguments = dict[str, Any]
 LARGEST_NUMBER = 65_536
-"""Of an argument, far above every real network's: a card may be hostile."""
+"""Limit of an argument's absolute value, far above every real network's: a card may be hostile."""
 _EXPECTED = "expected NAME=VALUE, such as patch_size=4 or depths=[2,2,6,2]"
 
 
-def parse_model_args(given: Sequence[str]) -> Arguments:
-    """The arguments that `patch_size=4 act_layer=gelu depths=[2,2,6,2]` mean; values are read as YAML.
+def parse_model_args(texts: Sequence[str]) -> ModelArguments:
+    """Returns the arguments of texts such as `patch_size=4 act_layer=gelu depths=[2,2,6,2]`, values read as YAML.
 
     Raises:
-        ValueError: what is no `NAME=VALUE`, a name that comes twice, or a value that is neither a number, a word, True
-            or False, nor a list of those.
+        ValueError: a text is not `NAME=VALUE`, a name is given twice, or a value is neither a number, a word, True or
+            False, nor a list of those.
     """
-    arguments: Arguments = {}
-    for text in given:
+    arguments: ModelArguments = {}
+    for text in texts:
         name, sign, value = text.partition("=")
         name = name.strip()
         if not sign or not name.isidentifier():
             raise ValueError(f"{_EXPECTED}, found {text!r}")
         if name in arguments:
             raise ValueError(f"{name} is given twice")
-        arguments[name] = _value(text, value)
+        arguments[name] = _parse_value(text, value)
     return arguments
 
 
 def format_model_args(arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    """Arguments from a settings file's mapping, as they are written on the command line."""
+    """Returns arguments in the form of the command line, one `NAME=VALUE` each."""
 
-    def written(value: Any) -> str:
-        return f"[{','.join(map(written, value))}]" if isinstance(value, list | tuple) else str(value)
+    def format_value(value: Any) -> str:
+        return f"[{','.join(map(format_value, value))}]" if isinstance(value, list | tuple) else str(value)
 
-    return tuple(f"{name}={written(value)}" for name, value in arguments.items())
+    return tuple(f"{name}={format_value(value)}" for name, value in arguments.items())
 
 
-def _value(text: str, value: str) -> Any:
+def _parse_value(text: str, value: str) -> Any:
+    """Returns the value of the argument `text`; raises ValueError if it is not YAML or not allowed."""
     try:
-        read = _with_numbers(yaml.safe_load(value))
+        parsed = _parse_exponents(yaml.safe_load(value))
     except yaml.YAMLError as error:
         raise ValueError(f"{text!r}: {' '.join(str(error).split())}") from error
-    if problem := find_problem(read):
+    if problem := find_argument_problem(parsed):
         raise ValueError(f"{text!r}: {problem}")
-    return read
+    return parsed
 
 
-def _with_numbers(value: Any) -> Any:
-    """YAML takes `1e-5` for a word."""
+def _parse_exponents(value: Any) -> Any:
+    """Converts words that are numbers: YAML 1.1 reads `1e-5` as a word."""
     if isinstance(value, list):
-        return [_with_numbers(item) for item in value]
+        return [_parse_exponents(item) for item in value]
     if isinstance(value, str):
         try:
             return float(value)
@@ -62,10 +63,10 @@ def _with_numbers(value: Any) -> Any:
     return value
 
 
-def find_problem(value: Any) -> str:
-    """Why a value can be no argument, or nothing."""
+def find_argument_problem(value: Any) -> str:
+    """Returns why a value cannot be an argument, or an empty text if it can."""
     if isinstance(value, list | tuple):
-        return next((problem for problem in map(find_problem, value) if problem), "")
+        return next((problem for problem in map(find_argument_problem, value) if problem), "")
     if isinstance(value, bool | str):
         return ""
     if not isinstance(value, int | float):

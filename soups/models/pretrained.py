@@ -1,4 +1,4 @@
-"""Public weights: which keys a file has, whose they are, and loading them without losing one."""
+"""Reads files of pretrained weights, and loads states into networks without a missing or extra key."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -7,61 +7,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.checkpoints import checkpoint as checkpoints
+from soups.checkpoints.compatibility import WRAPPERS, strip_prefix
 from soups.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# Buffers of OpenAI's archives that are no weights; their presence tells OpenAI's files from all others.
-_OPENAI_MARKS = frozenset({"input_resolution", "context_length", "vocab_size"})
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
-_SHOWN = 4
+# Buffers of OpenAI's archives that are not weights: only OpenAI's files have them.
+_OPENAI_BUFFERS = frozenset({"input_resolution", "context_length", "vocab_size"})
+_SHOWN_KEYS, _SHOWN_CLASSES = 4, 10
 RANDOM = "none"
-"""What `--pretrained` is for random weights."""
+"""Value of `--pretrained` for random weights."""
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightsFile:
     """The tensors of a weights file, their keys without wrappers' prefixes."""
 
     path: Path
     state: "dict[str, torch.Tensor]"
     openai: bool = False
-    """Whether the file is OpenAI's own, whose models compute with quick-GELU."""
+    """Whether OpenAI published the file; OpenAI's models compute with quick-GELU."""
 
 
-def read_weights(path: Path) -> Weights:
-    """Read a safetensors file, a state dict or training checkpoint (`.pt`), or OpenAI's TorchScript archive.
+def read_weights(path: Path) -> WeightsFile:
+    """Reads a safetensors file, a state dict or training checkpoint (`.pt`), or OpenAI's TorchScript archive.
 
     Raises:
         DataError: the file is missing, cut short, hostile, or holds no tensors.
     """
-    state = strip_wrapper_prefixes(checkpoints.read_state(path))
-    openai = state.keys() >= _OPENAI_MARKS
-    return Weights(path, {key: tensor for key, tensor in state.items() if key not in _OPENAI_MARKS}, openai)
-
-
-def strip_wrapper_prefixes(state: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
-    """The state without prefixes that wrap every key (`module.` of parallel training, `_orig_mod.`, `model.`)."""
-    state = dict(state)
-    while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), None):
-        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    return state
+    state, _ = strip_prefix(checkpoints.read_state(path), (*WRAPPERS, "model."))
+    openai = state.keys() >= _OPENAI_BUFFERS
+    return WeightsFile(path, {key: tensor for key, tensor in state.items() if key not in _OPENAI_BUFFERS}, openai)
 
 
 def select_prefix(state: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":
-    """The tensors whose keys begin with `prefix`, without it."""
+    """Returns the tensors whose keys begin with `prefix`, under keys without it."""
     return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
 
 
 def find_weights_file(pretrained: str | None, model: str, tags: Sequence[str]) -> Path | None:
-    """The file that `--pretrained` names where it is no tag; None where it says nothing or `none`.
+    """Returns the file that `--pretrained` names, or None if it is not given or `none`.
 
     Args:
-        pretrained: the setting.
-        model: what it is for, for messages.
-        tags: of the model's published weights.
+        pretrained: the setting; not one of the tags.
+        model: name of the network, for messages.
+        tags: tags of the model's published weights, for messages.
 
     Raises:
         UsageError: it is neither a file nor `none`.
@@ -74,19 +66,19 @@ def find_weights_file(pretrained: str | None, model: str, tags: Sequence[str]) -
     near = difflib.get_close_matches(pretrained, tags, n=1)
     raise UsageError(
         f"--pretrained {pretrained}: neither a file nor a tag of {model}",
-        expected=f"a file, {RANDOM}, or one of the tags: {', '.join(tags) or 'there are none'}",
+        expected=f"a file, {RANDOM}, or one of the tags: {', '.join(tags) or f'{model} has no tags'}",
         next_step=f"did you mean {near[0]!r}?" if near else "check the path",
     )
 
 
 def load_backbone(backbone: "nn.Module", file: Path, what: str, unused: Sequence[str] = ()) -> None:
-    """Fill a backbone from a file of its own weights, or from one of our checkpoints.
+    """Loads a file of a backbone's weights, or the backbone of one of our checkpoints.
 
     Args:
         backbone: on the CPU.
         file: safetensors, or a file of `torch.save`.
-        what: the network, for messages.
-        unused: modules of the file (a published classifier) that a backbone does not have.
+        what: name of the network, for messages.
+        unused: modules of the file to drop (a published classifier).
 
     Raises:
         DataError: the file is damaged or does not fit.
@@ -100,28 +92,34 @@ def load_backbone(backbone: "nn.Module", file: Path, what: str, unused: Sequence
 
 
 def load_strictly(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where: str, expected: str) -> None:
-    """Fill a module (on the CPU or without storage) with copies of a state that is exactly its own, in its dtypes.
+    """Loads copies of a state with exactly the module's keys, cast to the module's dtypes.
+
+    Args:
+        module: on the CPU or the meta device.
+        state: key → tensor.
+        where: the file, for messages.
+        expected: name of the network, for messages.
 
     Raises:
         DataError: as `check_fit`.
     """
     check_fit(module, state, where, expected)
-    # A tensor of a safetensors file is the file itself, mapped: whoever rewrites the file would change the model.
+    # Tensors of a safetensors file are views of the mapped file: without copies, rewriting the file changes the model.
     copies = {key: state[key].to(own.dtype, copy=True).contiguous() for key, own in module.state_dict().items()}
     module.load_state_dict(copies, strict=True, assign=True)
 
 
 def check_fit(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where: str, expected: str) -> None:
-    """Raise unless a state has exactly the module's keys and shapes.
+    """Checks that a state has exactly the module's keys and shapes.
 
     Raises:
-        DataError: tensors are missing, left over or of another shape; names them.
+        DataError: tensors are missing, extra or of another shape; the message names them.
     """
     own = module.state_dict()
     missing = [key for key in own if key not in state]
     extra = [key for key in state if key not in own]
     shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
-    problems = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has also {_listed(extra)}"] * bool(extra)
+    problems = [f"lacks {format_keys(missing)}"] * bool(missing) + [f"has also {format_keys(extra)}"] * bool(extra)
     if shapes:
         first = shapes[0]
         of = f"{first!r} of shape {tuple(state[first].shape)} instead of {tuple(own[first].shape)}"
@@ -135,6 +133,13 @@ def check_fit(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where: s
         )
 
 
-def _listed(keys: list[str]) -> str:
-    shown = ", ".join(repr(key) for key in keys[:_SHOWN])
-    return f"{shown} and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else shown
+def format_keys(keys: Sequence[str]) -> str:
+    """Returns the first keys in quotes, and how many more there are."""
+    shown = ", ".join(repr(key) for key in keys[:_SHOWN_KEYS])
+    return f"{shown} and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else shown
+
+
+def format_classes(classes: Sequence[str]) -> str:
+    """Returns the number of classes and the first names."""
+    shown = ", ".join(classes[:_SHOWN_CLASSES])
+    return f"{len(classes)} classes: {shown}" + (", …" if len(classes) > _SHOWN_CLASSES else "")

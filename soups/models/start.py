@@ -1,4 +1,4 @@
-"""What fine-tuning begins with."""
+"""The start model of a pool: a classifier before fine-tuning, with the fields of its card."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """A classifier before any fine-tuning, and what its checkpoint's card says of it."""
+    """A classifier before fine-tuning, with the architecture and preprocessing for its card."""
 
     classifier: "Classifier"
     """On the CPU, float32, in evaluation mode."""

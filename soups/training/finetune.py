@@ -17,7 +17,7 @@ from soups.core.scores import probabilities
 from soups.core.signals import Interruption, defer_interruption
 from soups.data.loader import TrainingLoader
 from soups.evaluation.logits import EvaluationSet
-from soups.models.stages import freeze
+from soups.models.stages import freeze_stages
 from soups.runtime.devices import Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
 from soups.runtime.process_group import ALONE, ProcessGroup
 from soups.training.distributed import (
@@ -166,7 +166,7 @@ class Finetune:
         self.classifier.requires_grad_(True)
         if phase.head_only:
             self.classifier.backbone.requires_grad_(False)
-        freeze(self.classifier.backbone, self.settings.freeze)
+        freeze_stages(self.classifier.backbone, self.settings.freeze)
         if saved is None:
             self.position = Position(phase.number, phase.first, scores=self.position.scores)
         self.early_stopping = EarlyStopping(self.metric)
@@ -181,7 +181,7 @@ class Finetune:
             self.classifier.train()
             if phase.head_only:
                 self.classifier.backbone.eval()
-            freeze(self.classifier.backbone, self.settings.freeze)
+            freeze_stages(self.classifier.backbone, self.settings.freeze)
             self._train_epoch(phase)
             self._end_epoch(phase)
         self.micro_batch_size = self.optimizer_step.micro_batch_size

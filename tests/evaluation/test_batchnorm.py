@@ -88,8 +88,8 @@ def slow_statistics(state: State, images: Images) -> dict[str, np.ndarray]:
     return {key: np.mean(parts, axis=0) for key, parts in found.items()}
 
 
-def settler_of(images: Images, single: frozenset[str] = frozenset()) -> BatchNormRecomputer:
-    return BatchNormRecomputer(images, PREPROCESSING, RUNTIME, single)
+def recomputer(images: Images, fingerprints: frozenset[str] = frozenset()) -> BatchNormRecomputer:
+    return BatchNormRecomputer(images, PREPROCESSING, RUNTIME, fingerprints)
 
 
 def test_statistics_are_the_plain_mean_over_batches(pictures: tuple[Images, np.ndarray]) -> None:
@@ -99,16 +99,16 @@ def test_statistics_are_the_plain_mean_over_batches(pictures: tuple[Images, np.n
     state["1.num_batches_tracked"] += 7
     expected = slow_statistics(state, images)
     model.load_state_dict(state)
-    settled = settler_of(images).settled(model, state)
-    assert settled.keys() == state.keys() and len(expected) == 4
-    for key, value in settled.items():
+    recomputed = recomputer(images).recomputed_state(model, state)
+    assert recomputed.keys() == state.keys() and len(expected) == 4
+    for key, value in recomputed.items():
         if key in expected:
             assert np.allclose(value.numpy(), expected[key], rtol=1e-5, atol=1e-6)
         else:
             assert torch.equal(value, state[key])  # Weights and counters of batches.
     assert all(layer.momentum == 0.1 and not layer.training for layer in batchnorm_layers(model).values())
-    again = settler_of(images).settled(model, state)
-    assert all(torch.equal(again[key], settled[key]) for key in settled)
+    again = recomputer(images).recomputed_state(model, state)
+    assert all(torch.equal(again[key], recomputed[key]) for key in recomputed)
 
 
 def test_a_single_model_keeps_its_statistics(pictures: tuple[Images, np.ndarray]) -> None:
@@ -116,12 +116,12 @@ def test_a_single_model_keeps_its_statistics(pictures: tuple[Images, np.ndarray]
     model = network()
     state = {key: value.clone() for key, value in model.state_dict().items()}
     layers = tuple(batchnorm_layers(model))
-    settled = settler_of(images, frozenset({statistics_fingerprint(state, layers)})).settled(model, state)
-    assert all(torch.equal(settled[key], state[key]) for key in state)
+    recomputed = recomputer(images, frozenset({statistics_fingerprint(state, layers)})).recomputed_state(model, state)
+    assert all(torch.equal(recomputed[key], state[key]) for key in state)
     other = {**state, "1.running_var": state["1.running_var"].nextafter(torch.tensor(2.0))}
     model.load_state_dict(other)
-    settled = settler_of(images, frozenset({statistics_fingerprint(state, layers)})).settled(model, other)
-    assert not torch.equal(settled["1.running_var"], other["1.running_var"])
+    recomputed = recomputer(images, frozenset({statistics_fingerprint(state, layers)})).recomputed_state(model, other)
+    assert not torch.equal(recomputed["1.running_var"], other["1.running_var"])
 
 
 def test_statistics_are_rounded_as_the_file_will_hold_them(pictures: tuple[Images, np.ndarray]) -> None:
@@ -129,9 +129,9 @@ def test_statistics_are_rounded_as_the_file_will_hold_them(pictures: tuple[Image
     model = network()
     state = {k: v.half() if v.is_floating_point() else v.clone() for k, v in model.state_dict().items()}
     model.load_state_dict(state)
-    settled = settler_of(images).settled(model, state)
-    assert settled["1.running_mean"].dtype == torch.float16
-    assert torch.equal(model.state_dict()["1.running_mean"], settled["1.running_mean"].float())
+    recomputed = recomputer(images).recomputed_state(model, state)
+    assert recomputed["1.running_mean"].dtype == torch.float16
+    assert torch.equal(model.state_dict()["1.running_mean"], recomputed["1.running_mean"].float())
 
 
 def test_which_layers_count() -> None:
@@ -153,7 +153,7 @@ def test_images_are_drawn_once_and_shuffled() -> None:
 
 
 def fine_tuned(start: State, seed: int, images: Images, labels: np.ndarray) -> dict[str, torch.Tensor]:
-    """A network taken far from a start by steps that are much too long."""
+    """A network far from its start: the learning rate is much too high."""
     model = network(16, 4)
     model.load_state_dict(start)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
@@ -174,14 +174,14 @@ def test_a_soup_that_collapses_with_averaged_statistics(pictures: tuple[Images, 
     states = [fine_tuned(start, seed, images, labels) for seed in (1, 2)]
     mean = average_states([(str(number), state) for number, state in enumerate(states)])
 
-    def judge_with(settler: BatchNormRecomputer | None) -> ValidationJudge:
-        return ValidationJudge(network(16, 4), validation, PREPROCESSING, "accuracy", RUNTIME, 64, settler=settler)
+    def judge_with(batchnorm: BatchNormRecomputer | None) -> ValidationJudge:
+        return ValidationJudge(network(16, 4), validation, PREPROCESSING, "accuracy", RUNTIME, 64, recomputer=batchnorm)
 
-    averaged, recomputing = judge_with(None), judge_with(settler_of(images))
+    averaged, recomputing = judge_with(None), judge_with(recomputer(images))
     assert min(averaged(state).score for state in states) > 0.95
-    assert averaged(mean).score < 0.65 and averaged.settled(mean) is mean
+    assert averaged(mean).score < 0.65 and averaged.with_batchnorm(mean) is mean
     verdict = recomputing(mean)
     assert verdict.score > 0.9
-    assert averaged(recomputing.settled(mean)) == verdict  # The file says what was judged.
+    assert averaged(recomputing.with_batchnorm(mean)) == verdict  # The file holds the judged weights.
     recomputing(states[0])
-    assert recomputing(mean) == verdict  # Nothing is left of what was judged before.
+    assert recomputing(mean) == verdict  # Earlier states leave nothing behind.

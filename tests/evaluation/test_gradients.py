@@ -130,7 +130,7 @@ def test_few_images_at_a_time_where_the_forward_pass_is_large(
     rows = np.arange(9)
     ways = []
     for room in (1, 1000, 2**28):
-        monkeypatch.setattr(gradients, "_ROOM", room)
+        monkeypatch.setattr(gradients, "_MIN_BUDGET", room)
         sizes.clear()
         ways.append(
             gradients.log_loss_gradient(judge.classifier, validation, rows, PREPROCESSING, RUNTIME, batch_size=100)
@@ -189,7 +189,7 @@ def test_the_fisher_does_not_look_at_labels(validation: EvaluationSet) -> None:
 
 
 def test_no_more_images_than_said(validation: EvaluationSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "FISHER_IMAGES", 3)
+    monkeypatch.setattr(gradients, "MAX_FISHER_IMAGES", 3)
     judge, state = judge_of(validation), classifier().state_dict()
     taken: list[int] = []
     whole = validation.images.take

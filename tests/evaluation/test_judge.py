@@ -116,7 +116,7 @@ def test_kept_logits_come_back_only_for_the_same_weights_images_and_precision(
     place.write_bytes(place.read_bytes()[:50])
     assert read_logits(place, 11, 3) is None
     validation.paths[0].unlink()
-    with pytest.raises(DataError, match="the image is gone"):
+    with pytest.raises(DataError, match="the image is missing"):
         logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from soups.core.errors import DataError
 from soups.evaluation.label_errors import is_group_label, propose_corrections
-from soups.evaluation.probe import out_of_fold
+from soups.evaluation.probe import out_of_fold_probabilities
 
 LEVELS = ("young", "middle", "old")
 
@@ -25,7 +25,7 @@ def test_planted_errors_stand_first_and_a_group_is_one_row(seed: int) -> None:
     given = labels.copy()
     for person in ("p03", "p17", "p28"):
         given[groups == person] = (given[groups == person] + 1) % 3
-    table = out_of_fold(features, given, groups, 3, folds=5, seed=0)
+    table = out_of_fold_probabilities(features, given, groups, 3, folds=5, seed=0)
     found = propose_corrections("age", LEVELS, given, table, [f"{n}.png" for n in range(160)], groups)
     assert {each.match for each in found[:3]} == {"p03", "p17", "p28"}
     for each in found[:3]:
@@ -43,7 +43,7 @@ def test_images_are_judged_one_by_one_where_groups_hold_several_levels() -> None
     features = features + 4 * np.eye(3, 6)[mixed][:, ::-1]
     given = mixed.copy()
     given[[10, 77]] = (given[[10, 77]] + 1) % 3
-    table = out_of_fold(features, given, groups, 3, folds=5, seed=0)
+    table = out_of_fold_probabilities(features, given, groups, 3, folds=5, seed=0)
     found = propose_corrections("mask", LEVELS, given, table, [f"{n}.png" for n in range(160)], groups)
     assert {each.match for each in found[:2]} == {"10.png", "77.png"} and found[0].rows in [(10,), (77,)]
 
@@ -73,13 +73,13 @@ def test_nobody_of_a_group_was_trained_on_when_it_is_asked() -> None:
     features[lone] = 3 * np.eye(3, 6)[0] + 40 * np.eye(6)[5]
     labels[lone] = 2
     everybody = np.arange(160).astype(str)
-    seen = out_of_fold(features, labels, everybody, 3, folds=5, seed=0)[lone]
-    unseen = out_of_fold(features, labels, groups, 3, folds=5, seed=0)[lone]
+    seen = out_of_fold_probabilities(features, labels, everybody, 3, folds=5, seed=0)[lone]
+    unseen = out_of_fold_probabilities(features, labels, groups, 3, folds=5, seed=0)[lone]
     assert (seen[:, 2] > 0.7).all() and (unseen[:, 2] < 0.5).all()
 
 
 def test_too_little_to_cross_validate() -> None:
-    with pytest.raises(DataError, match="too little to cross-validate"):
-        out_of_fold(np.zeros((4, 2)), np.array([0, 1, 0, 1]), np.array(list("aaaa")), 2, 5, 0)
+    with pytest.raises(DataError, match="too few groups or classes to cross-validate"):
+        out_of_fold_probabilities(np.zeros((4, 2)), np.array([0, 1, 0, 1]), np.array(list("aaaa")), 2, 5, 0)
     with pytest.raises(DataError, match="no labelled images"):
         propose_corrections("age", LEVELS, np.zeros(0, dtype=np.int64), np.zeros((0, 3)), [], np.zeros(0))

@@ -41,7 +41,7 @@ def test_outputs_become_maps() -> None:
     assert torch.equal(layer.to_maps(first.permute(0, 2, 3, 1)), first)
     tokens = torch.cat([torch.full((2, 1, 3), -1), first.flatten(2).transpose(1, 2)], dim=1)
     assert torch.equal(layer.to_maps(tokens), first)
-    for output, words in ((torch.zeros(2, 5), r"no map of the image \(shape \(2, 5\)\)"), ([1], "list")):
+    for output, words in ((torch.zeros(2, 5), r"no feature map \(shape \(2, 5\)\)"), ([1], "list")):
         with pytest.raises(UnsuitableMethod, match=words):
             layer.to_maps(output)
 
@@ -60,7 +60,7 @@ def test_layers_by_name() -> None:
     classifier = transformer()
     assert named_layer(classifier, "blocks.0.norm2").name == "backbone.blocks.0.norm2"
     assert named_layer(classifier, "backbone.norm").module is classifier.backbone.norm
-    with pytest.raises(UsageError, match=r"'blocks.0.nrm2': .* none of this name\n.*blocks\.0\.norm2"):
+    with pytest.raises(UsageError, match=r"'blocks.0.nrm2': .* no such module\n.*blocks\.0\.norm2"):
         named_layer(classifier, "blocks.0.nrm2")
     with pytest.raises(UsageError, match="such as patch_embed"):
         named_layer(classifier, "zzzzzz")

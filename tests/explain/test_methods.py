@@ -142,7 +142,7 @@ def test_what_does_not_suit_says_what_does() -> None:
     assert "one of cam, gradcam, gradcam++, layercam" in str(error.value)
     with pytest.raises(UsageError) as error:
         coarse_maps(transformer(depth=1), inputs, classes, "cam")
-    assert "does not directly follow the mean over places of layer backbone.blocks.0.norm1" in str(error.value)
+    assert "does not follow the global mean of layer backbone.blocks.0.norm1" in str(error.value)
     assert "one of gradcam, gradcam++, layercam, rollout, relevance" in str(error.value)
     with pytest.raises(UsageError, match=r"did you mean 'gradcam'\?"):
         coarse_maps(convolutional(), inputs, classes, "gradcm")
@@ -152,7 +152,7 @@ def test_what_does_not_suit_says_what_does() -> None:
 
 def test_the_whole_last_block_is_no_place_to_look() -> None:
     inputs, classes = inputs_of(1)
-    with pytest.raises(UsageError, match=r"nothing that layer backbone\.blocks\.1 says of places reaches the logits"):
+    with pytest.raises(UsageError, match=r"the logits do not depend on the feature map of layer backbone\.blocks\.1"):
         coarse_maps(transformer(), inputs, classes, "gradcam", "blocks.1")
 
 

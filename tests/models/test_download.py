@@ -1,4 +1,4 @@
-"""Downloads against a server of our own that cuts connections, ignores ranges and changes its files."""
+"""Downloads from a local test server that cuts connections, ignores ranges and changes its files."""
 
 import http.server
 import os
@@ -12,27 +12,28 @@ from typing import Any
 import pytest
 
 from soups.core.errors import EnvironmentFailure, UsageError
-from soups.models.download import DEFAULT_URL, MODEL_NAMES, download_models
+from soups.models.download import MODEL_NAMES, download_models
+from soups.models.settings import DEFAULT_DOWNLOAD_URL
 
 CONTENT = os.urandom(3_500_000)
 NAMES = ("model_0.pt", "model_1.pt")
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT-like files and remembers what it was asked."""
+    """Serves CONTENT-like files and records the requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files = {"/model_0.pt": CONTENT, "/model_1.pt": CONTENT[:1000]}
-        self.cut_after: list[int] = []  # Bytes after which each of the next answers breaks off.
-        self.errors: list[int] = []  # Status of the next answers.
+        self.cut_after: list[int] = []  # Bytes after which each of the next responses ends.
+        self.errors: list[int] = []  # Status of the next responses.
         self.ranges = self.length = True
         self.etag, self.kind = '"one"', "application/octet-stream"
         self.asked: list[tuple[str, str, str | None]] = []
         self.sent = 0
 
     def handle_error(self, *_: Any) -> None:
-        """A client that hangs up is part of the tests."""
+        """Ignores clients that close the connection: the tests do that."""
 
     @property
     def url(self) -> str:
@@ -102,9 +103,9 @@ def visible(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def test_the_72_models_of_the_paper() -> None:
+def test_names_are_the_72_models_of_the_paper() -> None:
     assert len(MODEL_NAMES) == 72 and MODEL_NAMES[0] == "model_0.pt" and MODEL_NAMES[-1] == "model_71.pt"
-    assert DEFAULT_URL == "https://github.com/mlfoundations/model-soups/releases/download/v0.0.2"
+    assert DEFAULT_DOWNLOAD_URL == "https://github.com/mlfoundations/model-soups/releases/download/v0.0.2"
 
 
 def test_files_arrive_whole_and_are_not_fetched_again(server: Server, tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_finished_file_needs_no_server(server: Server, tmp_path: Path) -> None
     assert download_models(tmp_path, "http://127.0.0.1:9", NAMES) == [tmp_path / name for name in NAMES]
 
 
-def test_a_file_from_elsewhere_is_kept_if_its_size_is_right(server: Server, tmp_path: Path) -> None:
+def test_an_existing_file_of_the_right_size_is_not_downloaded(server: Server, tmp_path: Path) -> None:
     (tmp_path / "model_0.pt").write_bytes(CONTENT)
     fetch(server, tmp_path, NAMES[:1])
     assert server.asked == [("HEAD", "/model_0.pt", None)] and server.sent == 0
@@ -134,7 +135,7 @@ def test_a_file_of_another_size_is_fetched_again(server: Server, tmp_path: Path)
     assert (tmp_path / "model_0.pt").read_bytes() == CONTENT
 
 
-def test_a_cut_connection_is_resumed_where_it_broke(server: Server, tmp_path: Path) -> None:
+def test_a_broken_transfer_resumes_at_its_end(server: Server, tmp_path: Path) -> None:
     server.cut_after = [1_200_000, 700_000]
     fetch(server, tmp_path, NAMES[:1])
     assert (tmp_path / "model_0.pt").read_bytes() == CONTENT
@@ -142,7 +143,7 @@ def test_a_cut_connection_is_resumed_where_it_broke(server: Server, tmp_path: Pa
     assert server.sent == len(CONTENT)
 
 
-def test_a_later_run_resumes_what_an_earlier_one_left(server: Server, tmp_path: Path) -> None:
+def test_a_later_run_resumes_a_partial_file(server: Server, tmp_path: Path) -> None:
     server.cut_after = [2_000_000, 0, 0, 0, 0]
     with pytest.raises(
         EnvironmentFailure, match=r"model_0\.pt: could not be fetched from http(.|\n)*2000000 of 3500000"
@@ -156,16 +157,16 @@ def test_a_later_run_resumes_what_an_earlier_one_left(server: Server, tmp_path: 
     assert visible(tmp_path) == list(NAMES)
 
 
-def leave_a_part(server: Server, folder: Path) -> None:
+def leave_partial_file(server: Server, folder: Path) -> None:
     server.cut_after = [2_000_000, 0, 0, 0, 0]
     with pytest.raises(EnvironmentFailure):
         fetch(server, folder, NAMES[:1])
 
 
 @pytest.mark.parametrize("etag", ['"one"', ""])
-def test_a_server_that_ignores_ranges_starts_again(server: Server, tmp_path: Path, etag: str) -> None:
+def test_a_server_that_ignores_ranges_sends_the_whole_file_again(server: Server, tmp_path: Path, etag: str) -> None:
     server.etag = etag
-    leave_a_part(server, tmp_path)
+    leave_partial_file(server, tmp_path)
     server.ranges = False
     fetch(server, tmp_path, NAMES[:1])
     assert (tmp_path / "model_0.pt").read_bytes() == CONTENT
@@ -173,42 +174,42 @@ def test_a_server_that_ignores_ranges_starts_again(server: Server, tmp_path: Pat
 
 @pytest.mark.parametrize("etag", ['"two"', ""])
 @pytest.mark.parametrize("size", [3_500_000, 3_000_000, 1_000_000])
-def test_a_file_that_changed_on_the_server_is_not_mixed(server: Server, tmp_path: Path, etag: str, size: int) -> None:
+def test_a_file_changed_on_the_server_is_downloaded_again(server: Server, tmp_path: Path, etag: str, size: int) -> None:
     if not etag and size == len(CONTENT):
-        pytest.skip("nothing would tell")
+        pytest.skip("a file of equal size without validator cannot be recognised")
     server.etag = server.etag if etag else ""
-    leave_a_part(server, tmp_path)
+    leave_partial_file(server, tmp_path)
     server.etag, server.files["/model_0.pt"] = etag, os.urandom(size)
     fetch(server, tmp_path, NAMES[:1])
     assert (tmp_path / "model_0.pt").read_bytes() == server.files["/model_0.pt"]
 
 
-def test_a_part_of_unknown_origin_is_begun_again(server: Server, tmp_path: Path) -> None:
+def test_a_partial_file_without_notes_is_downloaded_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "model_0.pt.part").write_bytes(b"x" * 1000)
     fetch(server, tmp_path, NAMES[:1])
     assert (tmp_path / "model_0.pt").read_bytes() == CONTENT
 
 
-def test_an_answer_without_length_is_taken(server: Server, tmp_path: Path) -> None:
+def test_a_response_without_length_is_accepted(server: Server, tmp_path: Path) -> None:
     server.length = False
     fetch(server, tmp_path, NAMES[:1])
     assert (tmp_path / "model_0.pt").read_bytes() == CONTENT
 
 
-def test_a_passing_problem_is_tried_again(server: Server, tmp_path: Path) -> None:
+def test_a_temporary_server_error_is_retried(server: Server, tmp_path: Path) -> None:
     server.errors = [503, 429]
     fetch(server, tmp_path, NAMES[:1])
     assert len(server.asked) == 3
 
 
-def test_a_missing_file_is_named_at_once_and_the_others_are_kept(server: Server, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_without_retry_and_earlier_files_remain(server: Server, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match=r"model_9\.pt: could not be fetched(.|\n)*404(.|\n)*--download-url"):
         fetch(server, tmp_path, ("model_1.pt", "model_9.pt", "model_0.pt"))
     assert visible(tmp_path) == ["model_1.pt"]
     assert len([path for _, path, _ in server.asked if path == "/model_9.pt"]) == 1
 
 
-def test_a_web_page_is_no_model(server: Server, tmp_path: Path) -> None:
+def test_a_web_page_is_refused(server: Server, tmp_path: Path) -> None:
     server.kind = "text/html; charset=utf-8"
     with pytest.raises(EnvironmentFailure, match="a web page instead of a file"):
         fetch(server, tmp_path)
@@ -220,7 +221,7 @@ def test_no_server_is_an_environment_failure(tmp_path: Path) -> None:
         download_models(tmp_path, "http://127.0.0.1:9", NAMES, pause=0.0)
 
 
-def test_other_kinds_of_address_are_refused(tmp_path: Path) -> None:
+def test_other_url_schemes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--download-url file:///etc: not an address of a web server"):
         download_models(tmp_path, "file:///etc", ("passwd",))
 
@@ -231,7 +232,7 @@ def test_a_folder_that_cannot_be_made_is_an_environment_failure(server: Server, 
         fetch(server, tmp_path / "file")
 
 
-def test_too_little_space_is_said_before_anything_is_fetched(
+def test_too_little_disk_space_is_reported_before_the_download(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)

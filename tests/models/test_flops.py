@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from soups.models.flops import multiply_adds
+from soups.models.flops import count_multiply_adds
 
 
 def test_convolutions_and_a_linear_layer() -> None:
@@ -17,7 +17,7 @@ def test_convolutions_and_a_linear_layer() -> None:
         nn.Flatten(),
         nn.Linear(8, 5),
     ).train()
-    assert multiply_adds(network, 16) == 16 * 16 * 8 * 27 + 8 * 8 * 8 * 9 + 8 * 5
+    assert count_multiply_adds(network, 16) == 16 * 16 * 8 * 27 + 8 * 8 * 8 * 9 + 8 * 5
     assert not network.training
 
 
@@ -63,9 +63,9 @@ EMBEDDED, PRODUCTS, PROJECTED = 4 * 16 * 3 * 64, 2 * 4 * 4 * 16, 4 * 16 * 16
     ids=["attention", "multihead", "layer"],
 )
 def test_attention_is_counted_however_it_is_computed(attention: nn.Module, expected: int) -> None:
-    assert multiply_adds(Patches(attention), 16) == EMBEDDED + expected
+    assert count_multiply_adds(Patches(attention), 16) == EMBEDDED + expected
 
 
 def test_under_inference_too() -> None:
     with torch.no_grad():
-        assert multiply_adds(Patches(Multihead()), 16) == EMBEDDED + PRODUCTS + 4 * PROJECTED
+        assert count_multiply_adds(Patches(Multihead()), 16) == EMBEDDED + PRODUCTS + 4 * PROJECTED

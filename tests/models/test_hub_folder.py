@@ -65,7 +65,7 @@ def assert_loads_alone(classifier: Classifier, card: Card, folder: Path, picture
     wanted = logits_of(classifier, card, pictures)
     for row, path in zip(wanted, pictures, strict=True):
         with Image.open(path) as picture:
-            found = find_format(card, "it").answers(folder, picture)
+            found = find_format(card, "it").reference_logits(folder, picture)
         assert found.shape == (1, 3) and found.dtype == np.float32
         np.testing.assert_allclose(found[0], row, atol=1e-5 * max(1.0, np.abs(wanted).max()))
 
@@ -216,7 +216,7 @@ def test_what_holds_no_model(tmp_path: Path, tiny_clip: Path) -> None:
 def test_a_network_that_no_library_has(tmp_path: Path) -> None:
     classifier, card = built("timm:test_vit")
     other = card.model_copy(update={"architecture": card.architecture.model_copy(update={"family": "home-made"})})
-    with pytest.raises(DataError, match=r"no library beside this one builds(.|\n)*home-made"):
+    with pytest.raises(DataError, match=r"no other library builds(.|\n)*home-made"):
         write_hub_folder(tmp_path, classifier, other, "it")
     assert not list(tmp_path.iterdir())
 

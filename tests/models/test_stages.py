@@ -8,8 +8,8 @@ from timm.optim import param_groups_layer_decay
 
 from soups.core.errors import UsageError
 from soups.models.baseline.network import Baseline
-from soups.models.open_clip.build import visual_tower
-from soups.models.stages import check_stages, freeze, parameter_layers, stages
+from soups.models.open_clip.build import build_image_tower
+from soups.models.stages import check_stage_count, freeze_stages, parameter_layers, split_into_stages
 from tests.conftest import TINY_CLIP
 
 RESNET = {**TINY_CLIP, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}}
@@ -23,7 +23,7 @@ def first_words(names: list[str], depth: int) -> set[str]:
 
 
 def test_a_vits_blocks_are_stages() -> None:
-    found = stages(create_model("test_vit", num_classes=0))
+    found = split_into_stages(create_model("test_vit", num_classes=0))
     assert first_words(found[0], 1) == {"cls_token", "reg_token", "pos_embed", "patch_embed"} & first_words(found[0], 1)
     assert [first_words(names, 2) for names in found[1:-1]] == [{f"blocks.{i}"} for i in range(len(found) - 2)]
     assert {"norm.weight", "norm.bias"} <= set(found[-1])
@@ -40,7 +40,7 @@ def test_a_vits_blocks_are_stages() -> None:
 )
 def test_stages_of_timms_networks(name: str, options: dict, parts: list[str]) -> None:
     model = create_model(name, num_classes=0, **options)
-    found = stages(model)
+    found = split_into_stages(model)
     assert len(found) >= len(parts) + 1
     for part, names in zip(parts, found[1:], strict=False):
         assert {key for key in names if key.startswith(f"{part}.")} == {
@@ -52,29 +52,29 @@ def test_stages_of_timms_networks(name: str, options: dict, parts: list[str]) ->
 
 
 def test_stages_of_clip_towers() -> None:
-    vit = stages(visual_tower(TINY_CLIP))
+    vit = split_into_stages(build_image_tower(TINY_CLIP))
     assert {"conv1.weight", "class_embedding", "positional_embedding", "ln_pre.weight", "ln_pre.bias"} == set(vit[0])
     assert len(vit) == 2 and {"proj", "ln_post.weight"} < set(vit[1])
-    resnet = stages(visual_tower(RESNET))
+    resnet = split_into_stages(build_image_tower(RESNET))
     assert len(resnet) == 5 and "bn3.running_mean" in resnet[0] and "attnpool.q_proj.weight" in resnet[4]
-    tower = visual_tower(TRUNK)
-    trunk = stages(tower)
+    tower = build_image_tower(TRUNK)
+    trunk = split_into_stages(tower)
     assert "trunk.pos_embed" in trunk[0] and first_words(trunk[1], 3) == {"trunk.blocks.0"}
     assert sorted(name for names in trunk for name in names) == sorted(dict(tower.named_parameters()))
-    assert [len(names) for names in stages(Baseline((4, 6, 8)))] == [4, 4, 4]
+    assert [len(names) for names in split_into_stages(Baseline((4, 6, 8)))] == [4, 4, 4]
 
 
 def test_published_towers_have_stages() -> None:
     for name in ("ViT-B-32", "RN50", "convnext_base"):
         config = open_clip.get_model_config(name)
         with torch.device("meta"):
-            found = stages(visual_tower(config))
+            found = split_into_stages(build_image_tower(config))
         assert len(found) > 4
 
 
 def test_frozen_stages_are_out_of_training_and_their_statistics_stand() -> None:
     model = Baseline((4, 6, 8)).train()
-    freeze(model, 2)
+    freeze_stages(model, 2)
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == [
         f"blocks.{i}.{rest}" for i in (0, 1) for rest in ("0.weight", "1.weight", "1.bias")
     ]
@@ -85,9 +85,9 @@ def test_frozen_stages_are_out_of_training_and_their_statistics_stand() -> None:
 
 
 def test_too_many_stages_are_refused() -> None:
-    check_stages(Baseline((4, 6, 8)), 3, "baseline")
-    with pytest.raises(UsageError, match=r"--freeze 4: baseline has no so many stages\n  expected: 0 to 3"):
-        check_stages(Baseline((4, 6, 8)), 4, "baseline")
+    check_stage_count(Baseline((4, 6, 8)), 3, "baseline")
+    with pytest.raises(UsageError, match=r"--freeze 4: baseline has only 3 stages\n  expected: 0 to 3"):
+        check_stage_count(Baseline((4, 6, 8)), 4, "baseline")
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", CONVNEXT, "test_efficientnet"])

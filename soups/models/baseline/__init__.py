@@ -1,1 +1,1 @@
-"""The small convolutional baseline network."""
+"""The backbone family `baseline`: one small convolutional network."""

@@ -1,4 +1,4 @@
-"""The family `baseline`: one small network of three convolutions, from random weights."""
+"""Builds the baseline network: from settings as a start model, or empty from a card's architecture."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 FAMILY = "baseline"
 NAME = "baseline"
 WIDTHS = (32, 64, 128)
-"""Channels of the three blocks, by default."""
+"""Default channels of the three blocks."""
 IMAGE_SIZE = 64
-"""Side of the input in pixels, by default."""
-_MOST_BLOCKS = 8
-_MOST_CHANNELS = 4096
+"""Default side of the input in pixels."""
+_MAX_BLOCKS = 8
+_MAX_CHANNELS = 4096
 _HALF = (0.5, 0.5, 0.5)
 
 
-def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
-    """The start of training: random weights, or those of a file, and a random head.
+def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
+    """Builds the start model: random weights or those of a file, and a random head.
 
     Raises:
-        UsageError: a tag of weights (nobody published any), `--head zero-shot`, or arguments that it does not have.
-        DataError: a file that does not fit.
+        UsageError: a tag of weights (none are published), `--head zero-shot`, or an unknown argument.
+        DataError: the file does not fit.
     """
     from soups.models.classifier import Classifier
 
@@ -38,7 +38,7 @@ def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
         raise UsageError(f"--head zero-shot: {NAME} has no text tower", next_step="leave --head out")
     architecture, preprocessing = describe(settings)
     file = find_weights_file(settings.pretrained, NAME, ())
-    backbone, features = heads.seeded_build(lambda: empty(architecture), seed)
+    backbone, features = heads.seeded_build(lambda: build_empty(architecture), seed)
     if file is not None:
         load_backbone(backbone, file, NAME)
     head = heads.random_head(features, len(classes), seed)
@@ -46,16 +46,16 @@ def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
 
 
 def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
-    """Architecture and preprocessing: pixels scaled to [-1, 1], at any size that is not pooled away.
+    """Returns architecture and preprocessing: pixels scaled to [-1, 1], at any size of at least 2^blocks.
 
     Raises:
-        UsageError: arguments that it does not have, or images too small for so many blocks.
+        UsageError: an argument is unknown, or the images are too small for the number of blocks.
     """
     arguments = settings.arguments
     if unknown := next((name for name in arguments if name != "widths"), None):
         raise unknown_name(f"argument of {NAME}", unknown, ("widths",))
     try:
-        blocks = len(_widths(arguments))
+        blocks = len(_read_widths(arguments))
     except ValueError as error:
         raise UsageError(
             "--model-args widths", expected=str(error), found=repr(arguments["widths"]), next_step="widths=[32,64,128]"
@@ -63,32 +63,34 @@ def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
     size = settings.image_size or max(IMAGE_SIZE, 2**blocks)
     if size < 2**blocks:
         raise UsageError(
-            f"--image-size {size}: too small for {NAME}", expected=f"at least {2**blocks}: {blocks} blocks halve it"
+            f"--image-size {size}: too small for {NAME}",
+            expected=f"at least {2**blocks}, because {blocks} blocks halve it",
         )
     return Architecture(family=FAMILY, name=NAME, arguments=arguments), Preprocessing(size=size, mean=_HALF, std=_HALF)
 
 
-def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
-    """The network (N, 3, S, S) → (N, D), randomly initialised, and D.
+def build_empty(architecture: Architecture) -> "tuple[nn.Module, int]":
+    """Returns the network (N, 3, S, S) → (N, D), randomly initialised, and D.
 
     Raises:
-        DataError: an architecture of this family that there is not.
+        DataError: the family has no such architecture.
     """
     from soups.models.baseline.network import Baseline
 
     try:
         if architecture.name != NAME or architecture.arguments.keys() - {"widths"}:
             raise ValueError(f"{NAME}, with no other argument than widths")
-        network = Baseline(_widths(architecture.arguments))
+        network = Baseline(_read_widths(architecture.arguments))
     except ValueError as error:
         found = f"{architecture.name} {architecture.arguments or ''}"
         raise DataError(f"architecture {architecture.name!r}: not a {NAME}", expected=str(error), found=found) from None
     return network, network.num_features
 
 
-def _widths(arguments: Mapping[str, Any]) -> tuple[int, ...]:
+def _read_widths(arguments: Mapping[str, Any]) -> tuple[int, ...]:
+    """Returns the channels of the blocks; raises ValueError with the expected values if they are not valid."""
     widths = arguments.get("widths", WIDTHS)
-    right = isinstance(widths, list | tuple) and 0 < len(widths) <= _MOST_BLOCKS
-    if not right or not all(type(width) is int and 0 < width <= _MOST_CHANNELS for width in widths):
-        raise ValueError(f"one to {_MOST_BLOCKS} whole numbers from 1 to {_MOST_CHANNELS}")
+    is_list = isinstance(widths, list | tuple) and 0 < len(widths) <= _MAX_BLOCKS
+    if not is_list or not all(type(width) is int and 0 < width <= _MAX_CHANNELS for width in widths):
+        raise ValueError(f"one to {_MAX_BLOCKS} whole numbers from 1 to {_MAX_CHANNELS}")
     return tuple(widths)

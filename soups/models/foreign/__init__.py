@@ -1,1 +1,1 @@
-"""Checkpoints written by other tools."""
+"""Checkpoints of other tools: finding their state dicts and translating the keys to ours."""

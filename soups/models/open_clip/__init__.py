@@ -1,1 +1,1 @@
-"""Backbones of open_clip."""
+"""The backbone family `open_clip`: CLIP image towers and zero-shot heads."""

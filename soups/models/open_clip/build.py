@@ -1,4 +1,4 @@
-"""open_clip's networks: image towers with exactly the right weights, and their zero-shot heads."""
+"""Builds open_clip's networks: image towers with their weights, whole CLIPs, and zero-shot heads."""
 
 import copy
 import logging
@@ -11,8 +11,15 @@ from soups.checkpoints.checkpoint import Architecture
 from soups.core.errors import DataError, UsageError
 from soups.models import heads, hub
 from soups.models.open_clip.folder import CONFIG_FILE
-from soups.models.open_clip.names import CUSTOM, FOLDER_PREFIX, QUICK, RANDOM, Plan, make_plan, preprocessing_of
-from soups.models.pretrained import Weights, load_strictly, read_weights, select_prefix
+from soups.models.open_clip.names import (
+    CUSTOM,
+    FOLDER_PREFIX,
+    QUICK,
+    OpenClipSource,
+    evaluation_preprocessing,
+    resolve_source,
+)
+from soups.models.pretrained import RANDOM, WeightsFile, load_strictly, read_weights, select_prefix
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
 
@@ -22,120 +29,129 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What open_clip raises for a configuration that makes no sense.
+# Exceptions of open_clip for a configuration that is not valid.
 _BAD_CONFIGURATION = (TypeError, ValueError, KeyError, AssertionError, AttributeError, ZeroDivisionError)
-# Limits of a configuration that a checkpoint brings along, far above every real network.
-_MOST_LAYERS, _LARGEST_NUMBER = 1024, 65_536
+# Limits of a card's configuration, far above every real network.
+_MAX_LAYERS, _LARGEST_NUMBER = 1024, 65_536
 
 
-def start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
-    """The start of fine-tuning: a tower with the wanted weights and a head for these classes.
+def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
+    """Builds the start model: an image tower with its weights, and a head for these classes.
 
     Raises:
-        UsageError: an unknown name or tag, or a zero-shot head without weights.
-        DataError: a file that does not fit the architecture.
-        EnvironmentFailure: weights or tokenizer cannot be fetched.
+        UsageError: the name or tag is unknown, or a zero-shot head has no weights of a text tower.
+        DataError: the file does not fit the architecture.
+        EnvironmentFailure: weights or tokenizer cannot be downloaded.
     """
     from soups.models.classifier import Classifier
 
-    plan = make_plan(settings)
-    weights = _weights(plan)
-    plan = _with_right_activation(plan, weights)
+    source = resolve_source(settings)
+    weights = _read_source(source)
+    source = _set_activation(source, weights)
     backbone: nn.Module
-    if _wants_zero_shot(settings, weights) and weights is not None:
-        clip, tokenizer = _with_text(plan, seed)
-        load_strictly(clip, _fitting(weights, clip), str(weights.path), str(plan))
+    if _use_zero_shot(settings, weights) and weights is not None:
+        clip, tokenizer = _build_with_text(source, seed)
+        load_strictly(clip, _convert_state(weights, clip), str(weights.path), str(source))
         backbone = clip.visual
         head = heads.zero_shot_head(clip, tokenizer, classes, settings.templates)
     else:
-        backbone = _built(plan, visual_tower, seed)
+        backbone = _build_seeded(source, build_image_tower, seed)
         if weights is not None:
             load_strictly(
-                backbone, select_prefix(weights.state, "visual."), str(weights.path), f"the image tower of {plan}"
+                backbone, select_prefix(weights.state, "visual."), str(weights.path), f"the image tower of {source}"
             )
-        head = heads.random_head(plan.config["embed_dim"], len(classes), seed)
+        head = heads.random_head(source.config["embed_dim"], len(classes), seed)
     classifier = Classifier(backbone, head, normalise_features=True).eval()
-    return Start(classifier, plan.architecture, preprocessing_of(plan))
+    return Start(classifier, source.architecture, evaluation_preprocessing(source))
 
 
 def zero_shot_from_text_tower(
     settings: ModelSettings, state: "Mapping[str, torch.Tensor]", where: str, classes: Sequence[str]
 ) -> "nn.Linear":
-    """The zero-shot head of a whole CLIP's own text tower, as a fine-tuned CLIP's checkpoint has it.
+    """Returns the zero-shot head of the text tower in a whole CLIP's checkpoint.
 
     Args:
-        settings: say the architecture and the templates; their weights are not read.
-        state: both towers under open_clip's names.
-        where: the file that they come from, for messages.
+        settings: architecture and templates; its weights are not read.
+        state: both towers under open_clip's keys.
+        where: the file of the state, for messages.
         classes: class names in the order of the logits.
 
     Raises:
         DataError: the state does not fit the architecture.
-        EnvironmentFailure: the tokenizer cannot be fetched.
+        EnvironmentFailure: the tokenizer cannot be downloaded.
     """
-    plan = make_plan(settings)
-    clip, tokenizer = _with_text(plan, 0)
-    load_strictly(clip, _fitting(Weights(Path(where), dict(state)), clip), where, str(plan))
+    source = resolve_source(settings)
+    clip, tokenizer = _build_with_text(source, 0)
+    load_strictly(clip, _convert_state(WeightsFile(Path(where), dict(state)), clip), where, str(source))
     return heads.zero_shot_head(clip, tokenizer, classes, settings.templates)
 
 
-def _with_text(plan: Plan, seed: int) -> tuple[Any, Any]:
-    """The whole CLIP, randomly initialised, and its tokenizer."""
+def _build_with_text(source: OpenClipSource, seed: int) -> tuple[Any, Any]:
+    """Returns the whole CLIP, randomly initialised, and its tokenizer."""
 
     def build() -> tuple[Any, Any]:
-        return _built(plan, whole_clip, seed).eval(), _tokenizer(plan)
+        return _build_seeded(source, build_clip, seed).eval(), _build_tokenizer(source)
 
-    text = plan.config["text_cfg"]
-    if "hf_model_name" not in text and "hf_tokenizer_name" not in text and "siglip" not in plan.name.lower():
+    text = source.config["text_cfg"]
+    if "hf_model_name" not in text and "hf_tokenizer_name" not in text and "siglip" not in source.name.lower():
         return build()
-    next_step = "give --head random, which needs no text tower"
-    return hub.fetch_from_hub(build, f"the text tower or tokenizer of {plan}", next_step)
+    next_step = "use a head without text tower: --head random"
+    return hub.fetch_from_hub(build, f"the text tower or tokenizer of {source}", next_step)
 
 
-def _built(plan: Plan, build: "Callable[[dict[str, Any]], nn.Module]", seed: int) -> Any:
+def _build_seeded(source: OpenClipSource, build: "Callable[[dict[str, Any]], nn.Module]", seed: int) -> Any:
+    """Returns `build(config)`, seeded; a folder's configuration that open_clip cannot build raises DataError."""
     try:
-        return heads.seeded_build(lambda: build(plan.config), seed)
+        return heads.seeded_build(lambda: build(source.config), seed)
     except _BAD_CONFIGURATION as error:
-        if plan.folder is None:
+        if source.folder is None:
             raise
-        problem = f"{plan.folder / CONFIG_FILE}: open_clip cannot build this model"
+        problem = f"{source.folder / CONFIG_FILE}: open_clip cannot build this model"
         raise DataError(problem, found=" ".join(str(error).split())[:200]) from error
 
 
-def _weights(plan: Plan) -> Weights | None:
+def _read_source(source: OpenClipSource) -> WeightsFile | None:
+    """Returns the weights of a tag or file, the image tower under `visual.*`; None for random weights."""
     import open_clip
 
-    file = plan.file
-    if plan.tag is not None:
-        source = open_clip.get_pretrained_cfg(plan.name, plan.tag)
-        found = hub.fetch_from_hub(lambda: open_clip.download_pretrained(source), f"the weights of {plan}")
-        file = Path(found)
+    file = source.file
+    if source.tag is not None:
+        published = open_clip.get_pretrained_cfg(source.name, source.tag)
+        downloaded = hub.fetch_from_hub(lambda: open_clip.download_pretrained(published), f"the weights of {source}")
+        file = Path(downloaded)
     if file is None:
         return None
     weights = read_weights(file)
     if any(key.startswith(("visual.", "image_encoder.")) for key in weights.state):
         return weights
-    # One of our own checkpoints, or a visual tower by itself.
+    # One of our own checkpoints, or an image tower alone.
     tower = select_prefix(weights.state, "backbone.") or weights.state
     return replace(weights, state={f"visual.{key}": tensor for key, tensor in tower.items()})
 
 
-def _with_right_activation(plan: Plan, weights: Weights | None) -> Plan:
+def _set_activation(source: OpenClipSource, weights: WeightsFile | None) -> OpenClipSource:
+    """Returns the source with quick-GELU if OpenAI published the weights file; logs that other files get GELU."""
     import open_clip
 
-    if weights is None or plan.tag or plan.config.get("quick_gelu") or plan.name + QUICK not in open_clip.list_models():
-        return plan
+    if (
+        weights is None
+        or source.tag
+        or source.config.get("quick_gelu")
+        or source.name + QUICK not in open_clip.list_models()
+    ):
+        return source
     if weights.openai:
-        return replace(plan, name=plan.name + QUICK, config=open_clip.get_model_config(plan.name + QUICK))
+        return replace(source, name=source.name + QUICK, config=open_clip.get_model_config(source.name + QUICK))
     logger.info(
-        "%s: taken for weights trained with GELU; if they are OpenAI's, give --model %s",
+        "%s: assumed to be trained with GELU; if OpenAI published the weights, give --model %s",
         weights.path,
-        plan.name + QUICK,
+        source.name + QUICK,
     )
-    return plan
+    return source
 
 
-def _wants_zero_shot(settings: ModelSettings, weights: Weights | None) -> bool:
+def _use_zero_shot(settings: ModelSettings, weights: WeightsFile | None) -> bool:
+    """Returns whether the head is zero-shot; raises UsageError if it must be and there is no text tower."""
     if settings.head == "random":
         return False
     has_text = weights is not None and any(not key.startswith("visual.") for key in weights.state)
@@ -146,12 +162,12 @@ def _wants_zero_shot(settings: ModelSettings, weights: Weights | None) -> bool:
             next_step="leave --head out, or give weights of a whole CLIP",
         )
     if weights is not None and not has_text:
-        logger.info("%s: holds no text tower; the head starts at random", weights.path)
+        logger.info("%s: holds no text tower; starting from a random head", weights.path)
     return has_text
 
 
-def _fitting(weights: Weights, clip: "nn.Module") -> "dict[str, Any]":
-    """The file's state in the form of this model: open_clip's own conversions of older and others' files."""
+def _convert_state(weights: WeightsFile, clip: "nn.Module") -> "dict[str, Any]":
+    """Returns the file's state under the model's keys, by open_clip's conversions of older and other formats."""
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
@@ -169,14 +185,14 @@ def _fitting(weights: Weights, clip: "nn.Module") -> "dict[str, Any]":
     return state
 
 
-def tower_config(config: dict[str, Any]) -> dict[str, Any]:
-    """An open_clip `model_cfg`'s `vision_cfg`, for a tower by itself."""
-    # No base weights of timm's, and one tensor out rather than CoCa's pair.
+def image_tower_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the `vision_cfg` of an open_clip `model_cfg`, for an image tower alone."""
+    # Without timm's pretrained weights, and with one output tensor instead of CoCa's two.
     return {**config["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
 
 
-def config_of(architecture: Architecture) -> dict[str, Any]:
-    """open_clip's `model_cfg` of a card's architecture, at least `embed_dim` and `vision_cfg`.
+def model_config(architecture: Architecture) -> dict[str, Any]:
+    """Returns open_clip's `model_cfg` of a card's architecture, with at least `embed_dim` and `vision_cfg`.
 
     Raises:
         DataError: the installed open_clip does not know this architecture.
@@ -190,23 +206,23 @@ def config_of(architecture: Architecture) -> dict[str, Any]:
     return config
 
 
-def empty(architecture: Architecture) -> "tuple[nn.Module, int]":
-    """A randomly initialised image tower and the number of its features; nothing is fetched.
+def build_empty(architecture: Architecture) -> "tuple[nn.Module, int]":
+    """Returns a randomly initialised image tower and its number of features, without downloads.
 
     Raises:
-        DataError: the installed open_clip does not know this architecture, or cannot build it.
+        DataError: the installed open_clip does not know the architecture, or cannot build it.
     """
-    config = config_of(architecture)
-    _refuse_giant(architecture)
+    config = model_config(architecture)
+    _check_config_size(architecture)
     try:
-        return visual_tower({**config, "quick_gelu": architecture.quick_gelu}), config["embed_dim"]
+        return build_image_tower({**config, "quick_gelu": architecture.quick_gelu}), config["embed_dim"]
     except _BAD_CONFIGURATION as error:
         found = " ".join(str(error).split())[:200]
         raise DataError(f"architecture {architecture.name!r}: open_clip cannot build it", found=found) from error
 
 
-def _refuse_giant(architecture: Architecture) -> None:
-    """Refuse a configuration from a hostile card: building it would fill the memory or take forever."""
+def _check_config_size(architecture: Architecture) -> None:
+    """Raises DataError for a hostile card's configuration: building it could exhaust memory or never end."""
     if architecture.config is None:
         return
     import timm
@@ -217,31 +233,31 @@ def _refuse_giant(architecture: Architecture) -> None:
     numbers = [architecture.config.get("embed_dim"), *tower.values()]
     known = tower.get("timm_model_name") or ""
     if (
-        sum(layers if isinstance(layers, list) else [layers]) > _MOST_LAYERS
+        sum(layers if isinstance(layers, list) else [layers]) > _MAX_LAYERS
         or any(isinstance(number, int | float) and not 0 <= number <= _LARGEST_NUMBER for number in numbers)
         or (known and str(known).partition(".")[0] not in timm.list_models())
     ):
         raise DataError(
-            f"architecture {architecture.name!r}: not a network that can be built",
-            expected=f"at most {_MOST_LAYERS} layers, numbers up to {_LARGEST_NUMBER}, and towers that timm knows",
+            f"architecture {architecture.name!r}: too large or unknown to build",
+            expected=f"at most {_MAX_LAYERS} layers, numbers up to {_LARGEST_NUMBER}, and towers that timm knows",
             found=str(tower)[:200],
         )
 
 
-def visual_tower(config: dict[str, Any]) -> "nn.Module":
-    """An image tower (N, 3, S, S) → (N, embed_dim) of an open_clip `model_cfg`, randomly initialised, no text tower."""
+def build_image_tower(config: dict[str, Any]) -> "nn.Module":
+    """Returns a randomly initialised image tower (N, 3, S, S) → (N, embed_dim) of an open_clip `model_cfg`."""
     # open_clip has no public name for this; its own model classes call it.
     from open_clip.model import _build_vision_tower
 
-    return _build_vision_tower(config["embed_dim"], tower_config(config), bool(config.get("quick_gelu")))
+    return _build_vision_tower(config["embed_dim"], image_tower_config(config), bool(config.get("quick_gelu")))
 
 
-def whole_clip(config: dict[str, Any]) -> "nn.Module":
-    """The model class that `open_clip.create_model` would choose, without its downloads and global logging."""
+def build_clip(config: dict[str, Any]) -> "nn.Module":
+    """Returns a model of the class that `open_clip.create_model` chooses, without its downloads and global logging."""
     import open_clip
 
     config = copy.deepcopy(config)
-    config["vision_cfg"] = tower_config(config)
+    config["vision_cfg"] = image_tower_config(config)
     custom_text = config.pop("custom_text", False)
     if "hf_model_name" in config["text_cfg"]:
         config["text_cfg"]["hf_model_pretrained"], custom_text = False, True
@@ -250,7 +266,7 @@ def whole_clip(config: dict[str, Any]) -> "nn.Module":
     return open_clip.CustomTextCLIP(**config) if custom_text else open_clip.CLIP(**config)
 
 
-def _tokenizer(plan: Plan) -> Any:
+def _build_tokenizer(source: OpenClipSource) -> Any:
     import open_clip
 
-    return open_clip.get_tokenizer(f"{FOLDER_PREFIX}{plan.folder}" if plan.folder else plan.name)
+    return open_clip.get_tokenizer(f"{FOLDER_PREFIX}{source.folder}" if source.folder else source.name)

@@ -1,4 +1,4 @@
-"""A CLIP in a folder as open_clip's hub keeps it: `open_clip_config.json` beside the weights."""
+"""Reads folders in open_clip's hub layout: `open_clip_config.json` beside the weights of a CLIP."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from soups.core.errors import DataError
 
 CONFIG_FILE = "open_clip_config.json"
-# In open_clip's order of preference; no other file of the folder is taken for weights.
+# In open_clip's order of preference; other files of the folder are not read.
 WEIGHTS_FILES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -21,22 +21,22 @@ WEIGHTS_FILES = (
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Path | None]:
-    """The `model_cfg`, the `preprocess_cfg` (empty where absent) and the weights file (None where absent).
+    """Returns the `model_cfg`, the `preprocess_cfg` (empty if absent) and the weights file (None if absent).
 
     Raises:
-        DataError: the folder or its configuration is missing or not what open_clip writes.
+        DataError: the folder or its configuration is missing, or not in open_clip's format.
     """
     path = folder / CONFIG_FILE
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder", expected=f"a folder with {CONFIG_FILE} and weights")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file", expected="open_clip's hub layout") from error
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{path}: not readable JSON", found=" ".join(str(error).split())[:200]) from error
     config = content.get("model_cfg") if isinstance(content, dict) else None
-    if not isinstance(config, dict) or not _is_model(config):
+    if not isinstance(config, dict) or not _is_clip_config(config):
         raise DataError(f"{path}: not open_clip's", expected="`model_cfg` with embed_dim, vision_cfg and text_cfg")
     preprocess = content.get("preprocess_cfg") or {}
     if not isinstance(preprocess, dict):
@@ -45,11 +45,11 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Path | No
     return config, preprocess, weights
 
 
-def _is_model(config: dict[str, Any]) -> bool:
+def _is_clip_config(config: dict[str, Any]) -> bool:
     return isinstance(config.get("embed_dim"), int) and all(
         isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")
     )
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")

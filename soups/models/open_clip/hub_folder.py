@@ -1,12 +1,7 @@
-"""A CLIP's image tower and its head in a folder that open_clip alone loads.
+"""Reads and writes folders in open_clip's hub layout, with the head beside it in `head.safetensors`.
 
-`open_clip_config.json` and `open_clip_model.safetensors` are open_clip's hub layout. open_clip has no place for a
-classifier of images, so weight (C, E) and bias (C,) lie beside them in `head.safetensors`:
-
-    logits = model.encode_image(images, normalize=True) @ weight.T + bias
-
-Its models have a text tower in any case. Fine-tuning leaves the text tower behind, so there is the smallest one that
-open_clip builds, all zeros.
+open_clip has no classifier of images: logits = model.encode_image(images, normalize=True) @ weight.T + bias, with
+weight (C, D) and bias (C,). Its models need a text tower, so the folder has the smallest possible one, all zeros.
 """
 
 from pathlib import Path
@@ -41,24 +36,25 @@ head = load_file("FOLDER/head.safetensors")
 features = model.eval().encode_image(transform(Image.open("IMAGE"))[None], normalize=True)
 logits = features @ head["weight"].T + head["bias"]
 """
-NO_TEXT = {"context_length": 1, "vocab_size": 2, "width": 8, "heads": 1, "layers": 1}
+TEXT_PLACEHOLDER = {"context_length": 1, "vocab_size": 2, "width": 8, "heads": 1, "layers": 1}
+"""Configuration of the smallest text tower that open_clip builds."""
 
 
 def write(folder: Path, classifier: "Classifier", card: Card) -> None:
-    """Write weights, head and configuration, preprocessing included, into a folder.
+    """Writes weights, head and configuration (with preprocessing) into a folder.
 
     Raises:
         DataError: the installed open_clip does not know the architecture.
-        EnvironmentFailure: the disk is full or the folder may not be written.
+        EnvironmentFailure: the disk is full or the folder is not writable.
     """
     import torch
 
-    config = _model_config(card)
-    whole = heads.seeded_build(lambda: clip_models.whole_clip(config), 0)
+    config = _make_config(card)
+    whole = heads.seeded_build(lambda: clip_models.build_clip(config), 0)
     state = {key: torch.zeros_like(tensor) for key, tensor in whole.state_dict().items()}
     state |= {f"visual.{key}": tensor for key, tensor in classifier.backbone.state_dict().items()}
-    _save(folder / WEIGHTS_FILE, state)
-    _save(folder / HEAD_FILE, classifier.head.state_dict())
+    _save_tensors(folder / WEIGHTS_FILE, state)
+    _save_tensors(folder / HEAD_FILE, classifier.head.state_dict())
     preprocessing = card.preprocessing
     preprocess = {
         "mean": preprocessing.mean,
@@ -69,17 +65,18 @@ def write(folder: Path, classifier: "Classifier", card: Card) -> None:
     write_json(folder / CONFIG_FILE, {"model_cfg": config, "preprocess_cfg": preprocess})
 
 
-def _model_config(card: Card) -> dict[str, Any]:
-    config = clip_models.config_of(card.architecture)
+def _make_config(card: Card) -> dict[str, Any]:
+    """Returns open_clip's `model_cfg` of the card's image tower, with the text placeholder."""
+    config = clip_models.model_config(card.architecture)
     return {
         "embed_dim": config["embed_dim"],
         "quick_gelu": card.architecture.quick_gelu,
-        "vision_cfg": clip_models.tower_config(config),
-        "text_cfg": NO_TEXT,
+        "vision_cfg": clip_models.image_tower_config(config),
+        "text_cfg": TEXT_PLACEHOLDER,
     }
 
 
-def _save(path: Path, state: "dict[str, torch.Tensor]") -> None:
+def _save_tensors(path: Path, state: "dict[str, torch.Tensor]") -> None:
     from safetensors.torch import save_file
 
     with atomic_write(path) as temporary:
@@ -88,7 +85,7 @@ def _save(path: Path, state: "dict[str, torch.Tensor]") -> None:
 
 
 def reference_logits(folder: Path, picture: "Image.Image") -> np.ndarray:
-    """(1, C) float32 logits of a picture, computed by open_clip and the head's file alone."""
+    """Returns (1, C) float32 logits of a picture, computed with open_clip and the head's file alone."""
     import open_clip
     import torch
     from safetensors.torch import load_file
@@ -101,7 +98,7 @@ def reference_logits(folder: Path, picture: "Image.Image") -> np.ndarray:
 
 
 def read(folder: Path, card: Card) -> "dict[str, torch.Tensor]":
-    """The state of a folder that `write` wrote, under our names.
+    """Returns the state of a folder that `write` wrote, under our keys.
 
     Raises:
         DataError: the folder's files are missing or damaged.

@@ -1,1 +1,1 @@
-"""Backbones of timm."""
+"""The backbone family `timm`: networks of the timm library."""

@@ -1,29 +1,29 @@
-"""timm's constructor, with what it says of arguments that a network cannot have."""
+"""Builds timm networks from constructor arguments, and reports the arguments that a network does not support."""
 
 import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# What a network that does not work raises while it is built or run.
-_REFUSALS = (TypeError, ValueError, AssertionError, LookupError, ZeroDivisionError, AttributeError, RuntimeError)
-# Arguments of timm's constructors that say how to build rather than what, or that this toolkit decides.
-_NOT_THE_NETWORKS = frozenset(
+# Exceptions of networks that cannot be built with their arguments, or that fail at their input size.
+_BUILD_ERRORS = (TypeError, ValueError, AssertionError, LookupError, ZeroDivisionError, AttributeError, RuntimeError)
+# Constructor arguments that do not describe the network, or that this package sets.
+_OTHER_ARGUMENTS = frozenset(
     {"self", "num_classes", "in_chans", "out_indices", "features_only", "pruned", "device", "dtype", "cfg", "kwargs"}
 )
 
-HIDDEN = "pre_logits"
-"""Our own argument, and timm's module that it is about: `False` leaves a VGG's two hidden layers out of its backbone,
-so that its features are the pooled ones of the last convolution (14.7 M parameters of a VGG16 instead of 134.3 M)."""
+HIDDEN_LAYERS = "pre_logits"
+"""Our own argument, named as timm's module: `False` removes a VGG's two hidden layers, so that its features are those
+of the last convolution, pooled (14.7 M parameters of a VGG16 instead of 134.3 M)."""
 
 
 class CannotBuild(Exception):
-    """timm cannot build this network, or it does not run."""
+    """timm cannot build the network, or the network does not run."""
 
     def __init__(self, found: str, unknown: str = "") -> None:
         super().__init__(found)
         self.unknown = unknown
-        """The argument that it does not have, where it is that."""
+        """The unknown argument, if that is the reason; else empty."""
 
 
 def build(
@@ -34,42 +34,44 @@ def build(
     published: bool = False,
     classes: int = 0,
 ) -> Any:
-    """A network of timm's, on the default device.
+    """Returns a timm network on the default device.
 
     Args:
-        name: timm's, with or without a tag.
-        arguments: of its class, beside those that the name stands for.
-        config: its `pretrained_cfg`, where the name does not say it.
-        published: load the weights that it names, hidden layers included; whatever goes wrong there is raised as it is.
-        classes: of the published classifier; 0 for a backbone without.
+        name: timm's name, with or without a tag.
+        arguments: constructor arguments in addition to those of the name.
+        config: the network's `pretrained_cfg`, if it is not that of the name.
+        published: load the published weights, hidden layers included; exceptions of the download pass through.
+        classes: classes of the classifier; 0: no classifier.
 
     Raises:
-        NotBuilt: with these arguments timm cannot build it.
+        CannotBuild: timm cannot build the network with these arguments.
     """
     import timm
     import torch
 
-    if refused := next((key for key in arguments if key in _reserved()), None):
+    if refused := next((key for key in arguments if key in _reserved_arguments()), None):
         raise CannotBuild(f"{refused} is not an argument of the network", refused)
-    given = {"pretrained_cfg": dict(config) if config else None, "num_classes": classes, **arguments}
-    hidden = given.pop(HIDDEN, True)
+    options = {"pretrained_cfg": dict(config) if config else None, "num_classes": classes, **arguments}
+    keep_hidden = options.pop(HIDDEN_LAYERS, True)
     if published:
-        return timm.create_model(name, pretrained=True, **given)
+        return timm.create_model(name, pretrained=True, **options)
     try:
-        return _as_asked(timm.create_model(name, pretrained=False, **given), hidden)
-    except _REFUSALS as error:
+        return _remove_hidden_layers(timm.create_model(name, pretrained=False, **options), keep_hidden)
+    except _BUILD_ERRORS as error:
         if isinstance(error, RuntimeError) and torch.get_default_device().type == "meta":
-            raise  # Some networks cannot be built without storage.
+            raise  # Some networks cannot be built on the meta device.
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        raise CannotBuild(_told(error), unknown[1] if unknown else "") from error
+        raise CannotBuild(_format_error(error), unknown[1] if unknown else "") from error
 
 
-def _as_asked(model: Any, hidden: bool) -> Any:
-    if hidden is True:
+def _remove_hidden_layers(model: Any, keep: bool) -> Any:
+    """Returns the network, its hidden layers replaced by an identity unless `keep`."""
+    if keep is True:
         return model
-    if hidden is not False or not hasattr(model, HIDDEN):
+    if keep is not False or not hasattr(model, HIDDEN_LAYERS):
         raise CannotBuild(
-            f"{HIDDEN}=False is for networks with hidden layers before the classifier, such as vgg16", HIDDEN
+            f"{HIDDEN_LAYERS}=False is for networks with hidden layers before the classifier, such as vgg16",
+            HIDDEN_LAYERS,
         )
     from torch import nn
 
@@ -78,16 +80,17 @@ def _as_asked(model: Any, hidden: bool) -> Any:
     return model
 
 
-def _reserved() -> frozenset[str]:
+def _reserved_arguments() -> frozenset[str]:
+    """Returns the arguments that users may not set: those of timm's own functions, and those that we set."""
     import timm
     from timm.models import build_model_with_cfg
 
     own = {*inspect.signature(timm.create_model).parameters, *inspect.signature(build_model_with_cfg).parameters}
-    return _NOT_THE_NETWORKS | own
+    return _OTHER_ARGUMENTS | own
 
 
 def known_arguments(name: str) -> list[str]:
-    """The arguments that the class of a network takes, in its order."""
+    """Returns the constructor arguments of a network that users may set, in their order."""
     import torch
 
     try:
@@ -95,20 +98,20 @@ def known_arguments(name: str) -> list[str]:
             model = build(name, {})
     except (RuntimeError, NotImplementedError):
         model = build(name, {})
-    own = [HIDDEN] if hasattr(model, HIDDEN) else []
-    return [key for key in inspect.signature(type(model).__init__).parameters if key not in _reserved()] + own
+    own = [HIDDEN_LAYERS] if hasattr(model, HIDDEN_LAYERS) else []
+    return [key for key in inspect.signature(type(model).__init__).parameters if key not in _reserved_arguments()] + own
 
 
 def count_features(model: Any) -> int:
-    """How many features the model gives where it has no classifier."""
+    """Returns the number of features of a network without classifier."""
     return int(getattr(model, "head_hidden_size", None) or model.num_features)
 
 
 def check_runs(model: Any, size: int) -> None:
-    """Show a network an image of this size.
+    """Checks that a network computes features for an image of this size.
 
     Raises:
-        NotBuilt: it does not take it, or gives no vector of features.
+        CannotBuild: the network fails, or its output is not a vector of features.
     """
     import torch
 
@@ -116,13 +119,13 @@ def check_runs(model: Any, size: int) -> None:
     try:
         with torch.no_grad():
             shape = tuple(model.eval()(torch.zeros(1, 3, size, size)).shape)
-    except _REFUSALS as error:
-        raise CannotBuild(_told(error)) from error
+    except _BUILD_ERRORS as error:
+        raise CannotBuild(_format_error(error)) from error
     finally:
         model.train(training)
     if shape != (1, count_features(model)):
         raise CannotBuild(f"features of shape {shape} instead of {(1, count_features(model))}")
 
 
-def _told(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

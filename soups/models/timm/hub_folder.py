@@ -1,4 +1,4 @@
-"""A model in a folder as timm's hub keeps it: `config.json` and `model.safetensors`, loaded by timm alone."""
+"""Reads and writes folders in timm's hub layout: `config.json` and `model.safetensors`, which timm alone loads."""
 
 import json
 import math
@@ -38,11 +38,11 @@ logits = model(transform(Image.open("IMAGE").convert("RGB"))[None])
 
 
 def write(folder: Path, classifier: "Classifier", card: Card) -> None:
-    """Write weights and configuration, classes and preprocessing included, into a folder.
+    """Writes weights and configuration (with classes and preprocessing) into a folder.
 
     Raises:
-        DataError: timm has no classifier of this form for the network.
-        EnvironmentFailure: the disk is full or the folder may not be written.
+        DataError: timm's network has no linear classifier.
+        EnvironmentFailure: the disk is full or the folder is not writable.
     """
     from safetensors.torch import save_file
 
@@ -50,45 +50,47 @@ def write(folder: Path, classifier: "Classifier", card: Card) -> None:
     model = heads.seeded_build(
         lambda: timm_build.build(architecture.name, architecture.arguments, classes=len(card.classes)), 0
     )
-    state = _whole(model, classifier, where)
+    state = _join_state(model, classifier, where)
     check_fit(model, state, where, f"{where} with a classifier")
     with atomic_write(folder / WEIGHTS_FILE) as temporary:
         save_file({key: tensor.detach().contiguous() for key, tensor in state.items()}, temporary, {"format": "pt"})
-    write_json(folder / CONFIG_FILE, _configuration(model, card))
+    write_json(folder / CONFIG_FILE, _make_config(model, card))
 
 
-def _whole(model: Any, classifier: "Classifier", where: str) -> "dict[str, torch.Tensor]":
-    """The state of timm's network, the head in the place of its own classifier (in each, where it averages two)."""
+def _join_state(model: Any, classifier: "Classifier", where: str) -> "dict[str, torch.Tensor]":
+    """Returns a state for timm's network with our head as its classifier (as both, if the network averages two)."""
     names, head = timm_models.classifier_names(model), classifier.head.state_dict()
     own = model.state_dict()
-    places = [key for key in own if key.rpartition(".")[0] in names]
-    if not places or any(own[key].numel() != head[key.rpartition(".")[2]].numel() for key in places):
-        found = ", ".join(f"{key} {tuple(own[key].shape)}" for key in places) or "none"
+    keys = [key for key in own if key.rpartition(".")[0] in names]
+    if not keys or any(own[key].numel() != head[key.rpartition(".")[2]].numel() for key in keys):
+        found = ", ".join(f"{key} {tuple(own[key].shape)}" for key in keys) or "none"
         raise DataError(f"{where}: its classifier is not linear", expected="weight (C, D) and bias (C,)", found=found)
-    # A copy each: a safetensors file holds no tensor twice.
-    filled = {key: head[key.rpartition(".")[2]].reshape(own[key].shape).clone() for key in places}
+    # Copies, because safetensors refuses tensors that share memory.
+    filled = {key: head[key.rpartition(".")[2]].reshape(own[key].shape).clone() for key in keys}
     return {**classifier.backbone.state_dict(), **filled}
 
 
-def _configuration(model: Any, card: Card) -> dict[str, Any]:
+def _make_config(model: Any, card: Card) -> dict[str, Any]:
+    """Returns timm's `config.json` for a network with the card's classes and preprocessing."""
     # timm has no public name for this; its own `push_to_hf_hub` calls it.
     from timm.models._hub import save_config_for_hf
 
-    with TemporaryDirectory() as place:
-        path = Path(place) / CONFIG_FILE
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / CONFIG_FILE
         save_config_for_hf(
             model,
             str(path),
             model_config={"label_names": list(card.classes)},
-            data_config=_data_config(card.preprocessing),
+            data_config=_make_data_config(card.preprocessing),
         )
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    for of_the_start in ("license", "origin_url", "paper_ids", "paper_name", "tag"):
-        config["pretrained_cfg"].pop(of_the_start, None)
+    for start_field in ("license", "origin_url", "paper_ids", "paper_name", "tag"):
+        config["pretrained_cfg"].pop(start_field, None)
     return config
 
 
-def _data_config(preprocessing: Preprocessing) -> dict[str, Any]:
+def _make_data_config(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Returns timm's data configuration for a preprocessing."""
     size, resized = preprocessing.size, preprocessing.resized
     fraction = size / resized
     return {
@@ -103,7 +105,7 @@ def _data_config(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def reference_logits(folder: Path, picture: "Image.Image") -> np.ndarray:
-    """(1, C) float32 logits of a picture, computed by timm alone: its preprocessing, its network."""
+    """Returns (1, C) float32 logits of a picture, with preprocessing and network of timm alone."""
     import timm
     import timm.data
     import torch
@@ -115,42 +117,45 @@ def reference_logits(folder: Path, picture: "Image.Image") -> np.ndarray:
 
 
 def read(folder: Path, card: Card) -> "dict[str, torch.Tensor]":
-    """The state of a folder that `write` wrote, under our names.
+    """Returns the state of a folder that `write` wrote, under our keys.
 
     Raises:
         DataError: the folder's files are missing or damaged.
     """
     config = _read_config(folder)
-    return _split(read_state(folder / WEIGHTS_FILE), _names(config), str(folder / WEIGHTS_FILE))
+    return _split_state(read_state(folder / WEIGHTS_FILE), _read_classifier_names(config), str(folder / WEIGHTS_FILE))
 
 
-def read_foreign(folder: Path) -> "tuple[dict[str, torch.Tensor], Card]":
-    """The state of a folder of timm's own, under our names, and a card made of what its configuration says.
+def read_foreign_folder(folder: Path) -> "tuple[dict[str, torch.Tensor], Card]":
+    """Returns the state of a folder that timm wrote, under our keys, and a card made from its configuration.
 
-    Classes without names are called by their index.
+    Classes without names are named by their index.
 
     Raises:
-        DataError: timm cannot load it, or it is no classifier of images as we know them.
+        DataError: timm cannot load it, or it is not a linear classifier with a supported preprocessing.
     """
     import timm
 
     config = _read_config(folder)
     try:
         model = heads.seeded_build(lambda: timm.create_model(f"local-dir:{folder}", pretrained=True), 0)
-    except Exception as error:  # Anything, since anything may stand in the configuration.
+    except Exception as error:  # A configuration may have any content, so timm may raise any exception.
         found = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{folder}: timm cannot load it", found=found) from error
-    state = _split(model.state_dict(), timm_models.classifier_names(model), str(folder))
+    state = _split_state(model.state_dict(), timm_models.classifier_names(model), str(folder))
     card = Card(
         kind="fine-tune",
-        architecture=Architecture(family=timm_models.FAMILY, name=config["architecture"], arguments=_arguments(config)),
-        classes=_classes(config, len(state["head.weight"]), folder),
-        preprocessing=timm_models.preprocessing_of(model),
+        architecture=Architecture(
+            family=timm_models.FAMILY, name=config["architecture"], arguments=_read_arguments(config)
+        ),
+        classes=_read_classes(config, len(state["head.weight"]), folder),
+        preprocessing=timm_models.evaluation_preprocessing(model),
     )
     return state, card
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
+    """Returns the folder's `config.json`; raises DataError if it is missing or has no `architecture`."""
     path = folder / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -164,24 +169,34 @@ def _read_config(folder: Path) -> dict[str, Any]:
     raise DataError(f"{path}: not timm's", expected="JSON with `architecture` and `pretrained_cfg`", found=found)
 
 
-def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the network is built with; how many classes and channels it has, we decide."""
-    given = config.get("model_args") or {}
-    return {key: value for key, value in given.items() if key not in {"num_classes", "in_chans"}}
+def _read_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the constructor arguments without the numbers of classes and channels, which we set."""
+    arguments = config.get("model_args") or {}
+    return {key: value for key, value in arguments.items() if key not in {"num_classes", "in_chans"}}
 
 
-def _names(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _read_classifier_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the module names of the classifier."""
     names = (config.get("pretrained_cfg") or config).get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(map(str, names))
 
 
-def _split(state: "Mapping[str, torch.Tensor]", names: Sequence[str], where: str) -> "dict[str, torch.Tensor]":
-    """Our names for a network with its classifier: `backbone.*`, `head.weight` (C, D), `head.bias` (C,)."""
+def _split_state(state: "Mapping[str, torch.Tensor]", names: Sequence[str], where: str) -> "dict[str, torch.Tensor]":
+    """Returns a network's state under our keys: `backbone.*`, `head.weight` (C, D), `head.bias` (C,).
+
+    Args:
+        state: timm's state with classifier.
+        names: modules of the classifier.
+        where: the file, for messages.
+
+    Raises:
+        DataError: the state has no classifier, or several different ones.
+    """
     import torch
 
     weights = [state[f"{name}.weight"] for name in names if f"{name}.weight" in state]
     if not weights:
-        raise DataError(f"{where}: has no classifier", expected="a network that was trained on classes")
+        raise DataError(f"{where}: has no classifier", expected="a network with a classifier")
     weight = weights[0].flatten(1)
     biases = [state.get(f"{name}.bias", torch.zeros(len(weight))) for name in names]
     if any(not torch.equal(other.flatten(1), weight) for other in weights) or any(
@@ -192,7 +207,8 @@ def _split(state: "Mapping[str, torch.Tensor]", names: Sequence[str], where: str
     return {**backbone, "head.weight": weight, "head.bias": biases[0]}
 
 
-def _classes(config: Mapping[str, Any], count: int, folder: Path) -> tuple[str, ...]:
+def _read_classes(config: Mapping[str, Any], count: int, folder: Path) -> tuple[str, ...]:
+    """Returns the class names of the configuration, or indices; raises DataError unless there are `count`."""
     names = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
     if isinstance(names, Mapping):
         names = [names.get(str(index), str(index)) for index in range(count)]

@@ -1,4 +1,4 @@
-"""timm's names as users write them, tags, files, folders and its hub: which network, which weights."""
+"""Resolves `--model timm:…` and `hf-hub:…`: timm's name of the network, and the source of its weights."""
 
 import difflib
 import logging
@@ -18,42 +18,43 @@ FAMILY = "timm"
 PREFIX = "timm:"
 HUB = "hf-hub:"
 FOLDER = "local-dir:"
-Configuration = tuple[dict[str, Any], str, dict[str, Any]]
+HubConfig = tuple[dict[str, Any], str, dict[str, Any]]
+"""timm's `pretrained_cfg`, name of the architecture and constructor arguments, from a `config.json`."""
 
 
 def is_timm(name: str) -> bool:
-    """Return whether a `--model` names a network of timm."""
+    """Returns whether a `--model` is a timm network."""
     return name.startswith((PREFIX, HUB))
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which network, and where its weights come from."""
+class TimmSource:
+    """A timm network, and the source of its weights."""
 
     name: str
-    """timm's name; with a tag, where a tag's weights or preprocessing are meant."""
+    """timm's name; with a tag if the weights or preprocessing of that tag are used."""
     published: bool
-    """Whether its published weights are wanted."""
+    """Whether to load the published weights."""
     file: Path | None = None
-    """The file to read instead."""
+    """A weights file to load instead."""
     config: dict[str, Any] | None = None
-    """timm's `pretrained_cfg`, of a network from the hub or a folder."""
+    """timm's `pretrained_cfg`, for a network from the hub or a folder."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """What such a network was built with."""
+    """Constructor arguments."""
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """timm's `pretrained_cfg`, wherever it is from."""
+        """timm's `pretrained_cfg` of the network, from `config` or the name."""
         from timm.models import resolve_pretrained_cfg
 
         return self.config or resolve_pretrained_cfg(self.name).to_dict()
 
 
 def exact_name(name: str) -> str:
-    """timm's name, as it is; of a name that it has replaced, the present one.
+    """Returns timm's present name of a network; a deprecated name is replaced by the present one.
 
     Raises:
-        UsageError: timm has no model of this name (before the dot) or no such tag of it (after the dot).
+        UsageError: timm has no model of this name (before the dot), or the model has no such tag (after the dot).
     """
     import timm
 
@@ -76,15 +77,15 @@ def exact_name(name: str) -> str:
             next_step=(f"did you mean {', '.join(near)}? " if near else "")
             + "`python -c 'import timm; print(*timm.list_models())'` lists all",
         )
-    if tag and tag not in tags_of(base):
+    if tag and tag not in list_tags(base):
         raise UsageError(
-            f"--model {PREFIX}{name}: {base} has no tag {tag!r}", expected=f"one of {', '.join(tags_of(base))}"
+            f"--model {PREFIX}{name}: {base} has no tag {tag!r}", expected=f"one of {', '.join(list_tags(base))}"
         )
     return name
 
 
-def tags_of(base: str) -> list[str]:
-    """The tags of pretrained weights of a timm model, its default first."""
+def list_tags(base: str) -> list[str]:
+    """Returns the tags of a timm model's pretrained weights, the default tag first."""
     import timm
 
     default = getattr(timm.get_pretrained_cfg(base), "tag", None)
@@ -92,47 +93,47 @@ def tags_of(base: str) -> list[str]:
     return sorted((tag for tag in found if tag), key=lambda tag: (tag != default, tag))
 
 
-def make_plan(settings: ModelSettings) -> Plan:
-    """Decide the network and the source of its weights, without fetching any.
+def resolve_source(settings: ModelSettings) -> TimmSource:
+    """Returns the network and the source of its weights, without downloading weights.
 
     Raises:
-        UsageError: an unknown model or tag.
-        DataError: a folder without timm's `config.json`, or one that makes no sense.
-        EnvironmentFailure: the configuration of a model on the hub cannot be fetched.
+        UsageError: the model or tag is unknown.
+        DataError: the folder has no `config.json` of timm, or one that is not valid.
+        EnvironmentFailure: the configuration of a model on the hub cannot be downloaded.
     """
     name = settings.model.removeprefix(PREFIX)
-    for prefix, read in (HUB, _from_hub), (FOLDER, _from_folder):
+    for prefix, read in (HUB, _read_hub_config), (FOLDER, _read_folder_config):
         if name.startswith(prefix):
-            return _configured_plan(settings, name, read(name.removeprefix(prefix)))
+            return _resolve_configured(settings, name, read(name.removeprefix(prefix)))
     name = exact_name(name)
     base, _, tag = name.partition(".")
-    tags = tags_of(base)
+    tags = list_tags(base)
     if settings.pretrained is None:
         if not tags:
-            logger.warning("%s: timm has no weights for it; it starts from random ones", base)
-        return Plan(name if tag or not tags else f"{base}.{tags[0]}", published=bool(tags))
+            logger.warning("%s: timm has no weights for this network; starting from random weights", base)
+        return TimmSource(name if tag or not tags else f"{base}.{tags[0]}", published=bool(tags))
     if settings.pretrained in tags:
-        return Plan(f"{base}.{settings.pretrained}", published=True)
-    return Plan(name, published=False, file=find_weights_file(settings.pretrained, base, tags))
+        return TimmSource(f"{base}.{settings.pretrained}", published=True)
+    return TimmSource(name, published=False, file=find_weights_file(settings.pretrained, base, tags))
 
 
-def _configured_plan(settings: ModelSettings, source: str, found: Configuration) -> Plan:
-    """The plan of a network from the hub or a folder, whose configuration names timm's architecture."""
+def _resolve_configured(settings: ModelSettings, source: str, hub_config: HubConfig) -> TimmSource:
+    """Returns the source of a network from the hub or a folder, whose configuration names timm's architecture."""
     import timm
 
-    config, name, arguments = found
+    config, name, arguments = hub_config
     if not timm.is_model(name):
         problem = f"--model {settings.model}: the installed timm does not know its architecture"
         raise DataError(problem, expected="one of timm's models", found=name)
-    # The network must be the same where only name and arguments are known, as in a card.
-    usual = timm.get_pretrained_cfg(name)
+    # A card holds only name and arguments, so these must determine the network.
+    default = timm.get_pretrained_cfg(name)
     pool, size = config.get("global_pool"), config.get("input_size")
-    if pool and pool != getattr(usual, "global_pool", None):
+    if pool and pool != getattr(default, "global_pool", None):
         arguments.setdefault("global_pool", pool)
-    if size and config.get("fixed_input_size") and tuple(size) != tuple(usual.input_size if usual else ()):
+    if size and config.get("fixed_input_size") and tuple(size) != tuple(default.input_size if default else ()):
         arguments.setdefault("img_size", list(size[1:]))
     arguments = {key: value for key, value in arguments.items() if key not in ("num_classes", "in_chans")}
-    return Plan(
+    return TimmSource(
         name,
         published=settings.pretrained is None,
         file=find_weights_file(settings.pretrained, source, ()),
@@ -141,27 +142,31 @@ def _configured_plan(settings: ModelSettings, source: str, found: Configuration)
     )
 
 
-def _from_hub(name: str) -> Configuration:
+def _read_hub_config(name: str) -> HubConfig:
     from timm.models import load_model_config_from_hf
 
-    next_step = f"fetch the repository elsewhere and give its folder: --model {PREFIX}{FOLDER}FOLDER"
+    next_step = f"download the repository on another machine and give its folder: --model {PREFIX}{FOLDER}FOLDER"
     return hub.fetch_from_hub(
-        lambda: _read(load_model_config_from_hf, name), f"the configuration of {HUB}{name}", next_step
+        lambda: _load_config(load_model_config_from_hf, name), f"the configuration of {HUB}{name}", next_step
     )
 
 
-def _from_folder(name: str) -> Configuration:
-    from timm.models._hub import load_model_config_from_path  # timm has no public name for it.
+def _read_folder_config(name: str) -> HubConfig:
+    from timm.models._hub import load_model_config_from_path  # timm has no public name for this.
 
     folder = Path(name).expanduser()
     if not (folder / "config.json").is_file():
         what = "no such folder" if not folder.is_dir() else "holds no config.json"
         raise DataError(f"{folder}: {what}", expected="timm's hub layout: config.json beside model.safetensors")
-    return _read(load_model_config_from_path, str(folder))
+    return _load_config(load_model_config_from_path, str(folder))
 
 
-def _read(load: Callable[[str], Configuration], name: str) -> Configuration:
-    """A configuration, checked for what every step after needs."""
+def _load_config(load: Callable[[str], HubConfig], name: str) -> HubConfig:
+    """Returns a configuration with the fields that later steps need.
+
+    Raises:
+        DataError: the configuration is not timm's.
+    """
     try:
         config, architecture, arguments = load(name)
         if not isinstance(architecture, str) or not isinstance(config, Mapping) or not isinstance(arguments, Mapping):

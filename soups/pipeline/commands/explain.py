@@ -139,7 +139,7 @@ def _own_maps(
             wanted.append((case, "asked", model.space.names.index(class_name)))
             continue
         wanted.append((case, "predicted", predicted))
-        if truth not in (-1, predicted) and METHODS[told.method].of_class:
+        if truth not in (-1, predicted) and METHODS[told.method].class_specific:
             wanted.append((case, "truth", truth))
     labels = np.array([label for _, _, label in wanted])
     heats = _heats(model, shown, [case for case, _, _ in wanted], labels, told)

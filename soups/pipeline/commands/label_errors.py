@@ -15,7 +15,7 @@ from soups.data.images.geometry import evaluation_geometry
 from soups.data.layouts.tables import table_column
 from soups.data.samples import set_rows
 from soups.evaluation.label_errors import ProposedCorrection, is_group_label, propose_corrections
-from soups.evaluation.probe import load_or_compute_features, out_of_fold
+from soups.evaluation.probe import load_or_compute_features, out_of_fold_probabilities
 from soups.files.atomic import read_table, write_table
 from soups.pipeline.run.create import build_run_start, open_or_plan_run
 from soups.pipeline.run.images import image_paths
@@ -154,7 +154,9 @@ def _of_a_head(run: Run, there: bool, settings: LabelErrorsSettings, factors: li
     tables = {}
     for factor in factors:
         labels, classes = _labels(rows, factor), len(factor.levels)
-        tables[factor.name] = out_of_fold(features, labels, groups, classes, settings.folds, settings.fold_seed)
+        tables[factor.name] = out_of_fold_probabilities(
+            features, labels, groups, classes, settings.folds, settings.fold_seed
+        )
     return LabelEvidence(rows, tables)
 
 

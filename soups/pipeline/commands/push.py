@@ -98,7 +98,7 @@ def _check(folder: Path, classifier: "Classifier", card: Card, where: str) -> No
     with torch.inference_mode():
         wanted = classifier(normalise(inputs, preprocessing)).numpy()
     try:
-        found = form.answers(folder, Image.fromarray(pixels))
+        found = form.reference_logits(folder, Image.fromarray(pixels))
     except Exception as error:  # Whatever a library raises, it does not load what was written for it.
         told = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(f"{where}: {form.library} does not load its folder; it is not written", found=told) from error

@@ -207,7 +207,7 @@ class _Half:
         if len(soup.ingredients) == 1 and soup.coefficients == (1.0,):
             return self._select_rows(soup.ingredients[0], rows)
         context, classifier = self.context, judge.classifier
-        classifier.load_state_dict(judge.settled(soup.state), strict=True)
+        classifier.load_state_dict(judge.with_batchnorm(soup.state), strict=True)
         images = context.open_set("val", self.card).images.subset(rows)
         size = context.evaluation.eval_batch_size
         return probabilities(compute_logits(classifier, images, self.card.preprocessing, context.runtime, size))

@@ -50,7 +50,7 @@ def draw_wrong_maps(
     order, pixels = class_positions(card, answers.space, path, context.run.name), images.take(rows)
     method = resolve_method(classifier, pixels, card.preprocessing, MapSettings(method=method))
     asked, told = [answers.predictions], f"maps: {method} for the prediction"
-    if METHODS[method].of_class:
+    if METHODS[method].class_specific:
         asked, told = [*asked, answers.labels], f"{told}, then for the truth"
     heats = [explain(classifier, pixels, order[labels[rows]], card.preprocessing, method) for labels in asked]
     laid = {int(row): [overlay(pixels[at], heat[at]) for heat in heats] for at, row in enumerate(rows)}

@@ -61,11 +61,11 @@ def read_translated(run: Run, path: Path) -> "TranslatedState":
     """
     from safetensors.torch import load_file
 
-    from soups.models.foreign.files import read_foreign
+    from soups.models.foreign.files import read_foreign_state
     from soups.models.foreign.state_dict import lacks_head, translate_state
 
     card, foreign = run.card_of(path), run.recorded.foreign
-    state, network = read_foreign(path, ema=foreign is not None and foreign.ema), run.network
+    state, network = read_foreign_state(path, ema=foreign is not None and foreign.ema), run.network
     head = None
     if foreign is not None and lacks_head(state, network, str(path)):
         key = fingerprint([card.classes, run.recorded.model.model, run.recorded.model.templates])
@@ -79,11 +79,11 @@ def read_translated(run: Run, path: Path) -> "TranslatedState":
 def _write_zero_shot_head(run: Run, path: Path, state: "dict[str, torch.Tensor]", place: Path) -> None:
     from safetensors.torch import save
 
-    from soups.models.foreign.state_dict import whole_clip
+    from soups.models.foreign.state_dict import select_clip_tensors
     from soups.models.open_clip import build as clip_models
 
     card = run.card_of(path)
-    towers = whole_clip(state, run.network, str(path))
+    towers = select_clip_tensors(state, run.network, str(path))
     head = clip_models.zero_shot_from_text_tower(run.recorded.model, towers, str(path), card.classes)
     with atomic_write(place) as temporary:
         temporary.write_bytes(save({key: tensor.contiguous() for key, tensor in head.state_dict().items()}))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from soups.cli.flags import Flag
 from soups.data.settings import CacheSettings, DataSettings
 from soups.evaluation.settings import EvaluationSettings
-from soups.models.settings import ModelSettings
+from soups.models.settings import DEFAULT_DOWNLOAD_URL, ModelSettings
 from soups.runtime.devices import RuntimeSettings
 from soups.runtime.launchers import LaunchSettings
 from soups.training.settings import RandomRanges, TrainingSettings
@@ -100,7 +100,7 @@ class MainSettings(PoolSettings):
 
     download_models: Flag = False
     """Download the 72 public models of the model-soups paper into --model-location."""
-    download_url: str = "https://github.com/mlfoundations/model-soups/releases/download/v0.0.2"
+    download_url: str = DEFAULT_DOWNLOAD_URL
     """Address that --download-models reads from."""
     eval_individual_models: Flag = False
     """Score every model on the validation, test and shift sets."""

@@ -74,7 +74,7 @@ def choose_batchnorm(
     record = {"statistics": RECOMPUTE, "images": len(images), "seed": SEED}
     if asked is None and not _recomputing_helps(judge, recomputer, context, pool, record):
         return {"statistics": AVERAGE}
-    judge.settler = recomputer
+    judge.recomputer = recomputer
     return record
 
 
@@ -109,10 +109,10 @@ def _recomputing_helps(
     state = mean_state(ingredients)
     scores: dict[str, float | None] = {}
     for name, used in ((AVERAGE, None), (RECOMPUTE, recomputer)):
-        judge.settler = used
+        judge.recomputer = used
         score = judge(state).score
         scores[name] = score if math.isfinite(score) else None  # A collapsed mean may give NaN only.
-    judge.settler = None
+    judge.recomputer = None
     append_record(log, {**identity, **scores})
     better = _recomputing_scored_better(scores)
     logger.info(

@@ -43,14 +43,14 @@ class LazyJudge:
         """Return the diagonal of the Fisher information; see `recipes.shared.pool.GradientJudge`."""
         return self._built().fisher(state, seed)
 
-    def settled(self, state: Any) -> Any:
+    def with_batchnorm(self, state: Any) -> Any:
         """Return the weights of a soup as they are judged: with recomputed BatchNorm statistics, where it needs them.
 
         For a network without BatchNorm they are the state itself, and nothing is built or opened.
         """
         from soups.evaluation.batchnorm import has_statistics
 
-        return self._built().settled(state) if has_statistics(state) else state
+        return self._built().with_batchnorm(state) if has_statistics(state) else state
 
     def _built(self) -> "ValidationJudge":
         if self.judge is None:

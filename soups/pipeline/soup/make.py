@@ -192,7 +192,7 @@ def _make_with_recipe(
             pool, judge, on_decision=lambda line: append_record(log_path, {"request": key, **line}), **request.options
         )
     if len(soup.ingredients) > 1:
-        soup = replace(soup, state=judge_alone.settled(soup.state))
+        soup = replace(soup, state=judge_alone.with_batchnorm(soup.state))
     return soup, _card_of(soup, card, context, key_fields, judge_alone.statistics, layout_of(soup.state))
 
 

@@ -94,7 +94,7 @@ def _remake_soup(path: Path, run: Run | None, settings: MainSettings, context_of
     coefficients = [part.coefficient for part in soup.ingredients]
     state = remake(soup.recipe, ingredients, coefficients, soup.options, start=start, judge=judge)
     if judge is not None and _has_own_statistics(soup):
-        state = judge.settled(state)
+        state = judge.with_batchnorm(state)
     return _write_if_different(path, state, text)
 
 

@@ -69,7 +69,7 @@ def _measurement_conditions(task: Task, run: Run) -> dict[str, Any]:
 
 def _measure_training(task: Task) -> dict[str, Any]:
     """Train a few steps as the fine-tune would and measure them; runs in its own process."""
-    from soups.models.flops import multiply_adds
+    from soups.models.flops import count_multiply_adds
     from soups.models.load import load_classifier
     from soups.training.finetune import Finetune
 
@@ -77,7 +77,7 @@ def _measure_training(task: Task) -> dict[str, Any]:
     classifier, card = load_classifier(run.start, classes=run.space.names)
     preprocessing = augmented_preprocessing(card.preprocessing, task.training.augmentation)
     found: dict[str, Any] = {"parameters": sum(each.numel() for each in classifier.parameters())}
-    found["multiply_adds"] = multiply_adds(classifier, preprocessing.size)
+    found["multiply_adds"] = count_multiply_adds(classifier, preprocessing.size)
     whole = training_set(run, task.training, preprocessing, task.settings.cache)
     few = min(len(whole.rows), _STEPS * task.training.batch_size)
     evenly_spaced = np.linspace(0, len(whole.rows) - 1, few).astype(np.int64)  # The first rows are all of one class.

@@ -86,10 +86,10 @@ def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tupl
 def _check_freeze(run: Run, count: int) -> None:
     """Raise an error before training if the network has fewer stages than `count`."""
     from soups.models.build import build_without_storage
-    from soups.models.stages import check_stages
+    from soups.models.stages import check_stage_count
 
     card = run.card_of(run.start)
-    check_stages(
+    check_stage_count(
         build_without_storage(card.architecture, card.classes, str(run.start)).backbone, count, card.architecture.name
     )
 

@@ -75,7 +75,7 @@ def test_a_file_of_its_weights_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"pretrained": "in1k"}, r"--pretrained in1k: neither a file nor a tag of baseline(.|\n)*there are none"),
+        ({"pretrained": "in1k"}, r"--pretrained in1k: neither a file nor a tag of baseline(.|\n)*baseline has no tags"),
         ({"head": "zero-shot"}, "baseline has no text tower"),
         ({"model_args": ("widht=[4]",)}, r"unknown argument of baseline 'widht'(.|\n)*widths"),
         ({"model_args": ("widths=[]",)}, r"--model-args widths\n  expected: one to 8 whole numbers"),

@@ -16,8 +16,8 @@ from torch import nn
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError
 from soups.models.build import build_with_weights, describe
-from soups.models.foreign.files import read_foreign
-from soups.models.foreign.state_dict import expected_tensors, lacks_head, translate_state, whole_clip
+from soups.models.foreign.files import read_foreign_state
+from soups.models.foreign.state_dict import expected_tensors, lacks_head, select_clip_tensors, translate_state
 from soups.models.load import load_classifier
 from soups.models.open_clip import build as clip_models
 from soups.models.settings import ModelSettings
@@ -159,7 +159,7 @@ def test_timm_s_training_checkpoints_have_plain_and_averaged_weights(
     architecture, _ = describe(ModelSettings(model="timm:test_resnet", pretrained="none"))
     network = expected_tensors(architecture)
     for ema, reference in ((False, resnet), (True, averaged)):
-        state = translate_state(read_foreign(path, ema=ema), network, str(path), classes=CLASSES).state
+        state = translate_state(read_foreign_state(path, ema=ema), network, str(path), classes=CLASSES).state
         classifier = build_with_weights(architecture, CLASSES, state, str(path))
         with torch.no_grad():
             torch.testing.assert_close(classifier(images(64)), reference(images(64)), rtol=0, atol=1e-6)
@@ -171,10 +171,10 @@ def test_averaged_weights_that_are_not_there_are_not_made_up(resnet: nn.Module, 
     with pytest.raises(
         DataError, match=r"m\.pt: holds no averaged weights \(EMA\)(.|\n)*epoch, state_dict(.|\n)*--ema"
     ):
-        read_foreign(tmp_path / "m.pt", ema=True)
+        read_foreign_state(tmp_path / "m.pt", ema=True)
     save_file(resnet.state_dict(), tmp_path / "m.safetensors")
-    with pytest.raises(DataError, match=r"holds no averaged weights(.|\n)*a plain state dict"):
-        read_foreign(tmp_path / "m.safetensors", ema=True)
+    with pytest.raises(DataError, match=r"holds no averaged weights(.|\n)*a state dict"):
+        read_foreign_state(tmp_path / "m.safetensors", ema=True)
 
 
 def test_a_whole_clip_gets_the_zero_shot_head_of_its_own_text_tower(tiny_clip: Path, tmp_path: Path) -> None:
@@ -187,10 +187,10 @@ def test_a_whole_clip_gets_the_zero_shot_head_of_its_own_text_tower(tiny_clip: P
     wrapped = {f"module.{key}": tensor for key, tensor in model.state_dict().items()}
     torch.save({"epoch": 1, "name": "run", "state_dict": wrapped, "optimizer": {"state": {}}}, tmp_path / "epoch_1.pt")
     architecture, _ = describe(settings)
-    network, given = expected_tensors(architecture), read_foreign(tmp_path / "epoch_1.pt")
+    network, given = expected_tensors(architecture), read_foreign_state(tmp_path / "epoch_1.pt")
     assert lacks_head(given, network, "epoch_1.pt")
     head = clip_models.zero_shot_from_text_tower(
-        settings, whole_clip(given, network, "epoch_1.pt"), "epoch_1.pt", CLASSES
+        settings, select_clip_tensors(given, network, "epoch_1.pt"), "epoch_1.pt", CLASSES
     )
     translated = translate_state(given, network, "epoch_1.pt", classes=CLASSES, head=head.state_dict())
     classifier = build_with_weights(architecture, CLASSES, translated.state, "epoch_1.pt")
@@ -217,7 +217,7 @@ def test_what_is_filled_in_or_dropped_is_said(resnet: nn.Module) -> None:
     translated = translate_state(state, expected_tensors(architecture), "m.pt")
     said = "; ".join(translated.notes)
     assert "`module.*` is the backbone" in said and "a head without bias: zero" in said
-    assert "num_batches_tracked" in said and "whole numbers dropped: 'module.position_ids'" in said
+    assert "num_batches_tracked" in said and "integer tensors dropped: 'module.position_ids'" in said
     assert not translated.state["head.bias"].any()
     counters = [tensor for key, tensor in translated.state.items() if "num_batches" in key]
     assert counters and all(tensor.dtype == torch.int64 for tensor in counters)
@@ -226,7 +226,7 @@ def test_what_is_filled_in_or_dropped_is_said(resnet: nn.Module) -> None:
 def test_archives_are_mapped_not_read(resnet: nn.Module, tmp_path: Path) -> None:
     torch.save({"state_dict": resnet.state_dict()}, tmp_path / "m.pt")
     architecture, _ = describe(ModelSettings(model="timm:test_resnet", pretrained="none"))
-    given = read_foreign(tmp_path / "m.pt")
+    given = read_foreign_state(tmp_path / "m.pt")
     state = translate_state(given, expected_tensors(architecture), "m.pt").state
     assert state["head.weight"].data_ptr() == given["fc.weight"].data_ptr()
     assert state["backbone.conv1.0.weight"].data_ptr() == given["conv1.0.weight"].data_ptr()

@@ -236,7 +236,7 @@ def test_a_tags_weights_are_loaded_by_open_clips_own_road(
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", configs)
     for name in configs:
         monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, {"openai": tag})
-    monkeypatch.setattr(hub, "_hub_problem", lambda: "" if reachable else "no route")
+    monkeypatch.setattr(hub, "_find_hub_problem", lambda: "" if reachable else "no route")
     start = build_start(ModelSettings(model="tiny"), CLASSES, seed=0)
     assert (start.architecture.name, start.architecture.quick_gelu) == ("tiny-quickgelu", True)
     assert (start.preprocessing.mean, start.preprocessing.interpolation) == ((0.1, 0.2, 0.3), "bilinear")
@@ -274,9 +274,9 @@ def test_folders_that_are_no_clip(tmp_path: Path, name: str | None, content: str
             {"embed_dim": 8, "vision_cfg": {"surprise": 1}, "text_cfg": {}},
             "open_clip cannot build this model",
         ),
-        ("preprocess_cfg", {"mean": ["x", 0, 0]}, "`preprocess_cfg` makes no sense"),
-        ("preprocess_cfg", {"std": [0, 0, 0]}, "`preprocess_cfg` makes no sense"),
-        ("preprocess_cfg", {"mean": [0.5]}, "`preprocess_cfg` makes no sense"),
+        ("preprocess_cfg", {"mean": ["x", 0, 0]}, "`preprocess_cfg` is not valid"),
+        ("preprocess_cfg", {"std": [0, 0, 0]}, "`preprocess_cfg` is not valid"),
+        ("preprocess_cfg", {"mean": [0.5]}, "`preprocess_cfg` is not valid"),
         ("preprocess_cfg", 3, "`preprocess_cfg` is not an object"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from soups.core.errors import EnvironmentFailure, UsageError
 from soups.models import hub
 from soups.models.build import build_start
-from soups.models.open_clip.names import exact_name, make_plan, preprocessing_of
+from soups.models.open_clip.names import evaluation_preprocessing, exact_name, resolve_source
 from soups.models.settings import ModelSettings
 
 CLASSES = ("cat", "polar_bear", "zero {}")
@@ -32,9 +32,11 @@ def test_names_as_users_write_them(written: str, exact: str) -> None:
 
 def test_every_architecture_of_open_clip_is_known_and_has_preprocessing() -> None:
     for name in open_clip.list_models():
-        plan = make_plan(ModelSettings(model=name))
-        assert plan.name in {name, f"{name}-quickgelu"}
-        assert preprocessing_of(plan).size == open_clip.get_model_config(name)["vision_cfg"].get("image_size", 224)
+        source = resolve_source(ModelSettings(model=name))
+        assert source.name in {name, f"{name}-quickgelu"}
+        assert evaluation_preprocessing(source).size == open_clip.get_model_config(name)["vision_cfg"].get(
+            "image_size", 224
+        )
 
 
 def test_an_unknown_name_lists_the_nearest_only() -> None:
@@ -64,30 +66,30 @@ def test_an_unknown_name_lists_the_nearest_only() -> None:
 def test_the_tag_decides_the_activation(
     model: str, pretrained: str | None, name: str, tag: str | None, quick: bool
 ) -> None:
-    plan = make_plan(ModelSettings(model=model, pretrained=pretrained))
-    assert (plan.name, plan.tag, plan.architecture.quick_gelu) == (name, tag, quick)
+    source = resolve_source(ModelSettings(model=model, pretrained=pretrained))
+    assert (source.name, source.tag, source.architecture.quick_gelu) == (name, tag, quick)
 
 
 def test_every_quick_gelu_tag_gets_a_quick_gelu_architecture() -> None:
     for name, tag in open_clip.list_pretrained():
-        plan = make_plan(ModelSettings(model=name, pretrained=tag))
-        wanted = (
+        source = resolve_source(ModelSettings(model=name, pretrained=tag))
+        expected = (
             open_clip.get_pretrained_cfg(name, tag).get("quick_gelu") or name == "roberta-ViT-B-32"
         )  # Says its configuration.
-        assert plan.architecture.quick_gelu == bool(wanted), (name, tag)
+        assert source.architecture.quick_gelu == bool(expected), (name, tag)
 
 
 def test_a_tag_that_is_none_lists_the_tags() -> None:
     with pytest.raises(UsageError, match=r"--pretrained opnai: neither a file nor a tag(.|\n)*did you mean 'openai'"):
-        make_plan(ModelSettings(pretrained="opnai"))
+        resolve_source(ModelSettings(pretrained="opnai"))
 
 
 def test_notices_say_what_was_chosen(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="soups")
-    make_plan(ModelSettings(model="ViT-M-32"))
-    make_plan(ModelSettings(model="ViT-g-14"))
-    assert "no weights for it; it starts from random ones" in caplog.text
-    assert "taking --pretrained laion2b_s12b_b42k; others: laion2b_s34b_b88k" in caplog.text
+    resolve_source(ModelSettings(model="ViT-M-32"))
+    resolve_source(ModelSettings(model="ViT-g-14"))
+    assert "no weights for this architecture; starting from random weights" in caplog.text
+    assert "using --pretrained laion2b_s12b_b42k; others: laion2b_s34b_b88k" in caplog.text
 
 
 def test_weights_out_of_reach_are_one_message(
@@ -106,7 +108,7 @@ def test_weights_out_of_reach_are_one_message(
 def test_a_hub_that_does_not_answer_leaves_the_setting_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    monkeypatch.setattr(hub, "_hub_problem", lambda: "no route")
+    monkeypatch.setattr(hub, "_find_hub_problem", lambda: "no route")
     before = huggingface_hub.constants.HF_HUB_OFFLINE
     assert hub.fetch_from_hub(lambda: huggingface_hub.constants.HF_HUB_OFFLINE, "x") is True
     assert huggingface_hub.constants.HF_HUB_OFFLINE is before

@@ -15,7 +15,7 @@ from soups.core.errors import DataError, UsageError
 from soups.core.preprocessing import Preprocessing, normalise
 from soups.models.build import build_empty, describe
 from soups.models.open_clip import names as clip_names
-from soups.models.open_clip.names import make_plan, preprocessing_of
+from soups.models.open_clip.names import evaluation_preprocessing, resolve_source
 from soups.models.settings import ModelSettings
 
 CLASSES = ("cat", "polar_bear", "zero {}")
@@ -47,9 +47,9 @@ def inputs(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
 )
 @pytest.mark.parametrize("shape", [(40, 30), (300, 400), (224, 224)])
 def test_preprocessing_gives_open_clips_own_input(name: str, shape: tuple[int, int]) -> None:
-    plan = make_plan(ModelSettings(model=name))
-    config = clip_names.make_plan(ModelSettings(model=name)).preprocess
-    preprocessing = preprocessing_of(plan)
+    source = resolve_source(ModelSettings(model=name))
+    config = clip_names.resolve_source(ModelSettings(model=name)).preprocess
+    preprocessing = evaluation_preprocessing(source)
     own = open_clip.image_transform(
         preprocessing.size,
         is_train=False,

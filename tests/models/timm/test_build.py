@@ -18,7 +18,7 @@ from soups.models.build import build_empty, build_start, describe
 from soups.models.settings import ModelSettings
 from soups.models.timm import build as timm_models
 from soups.models.timm import names as timm_names
-from soups.models.timm.names import Plan
+from soups.models.timm.names import TimmSource
 
 CLASSES = ("cat", "dog")
 
@@ -53,7 +53,7 @@ def test_preprocessing_is_timms_evaluation_transform(name: str) -> None:
     model = create_model(name, num_classes=0)
     config = timm.data.resolve_model_data_config(model)
     transform = timm.data.create_transform(**config, is_training=False)
-    preprocessing = timm_models.preprocessing_of(model)
+    preprocessing = timm_models.evaluation_preprocessing(model)
     resize, crop = transform.transforms[:2]
     assert round(preprocessing.size / preprocessing.crop_fraction) == resize.size
     assert crop.size[0] == preprocessing.size
@@ -96,9 +96,9 @@ def test_the_size_that_a_network_has_needs_no_argument() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model": "timm:test_vit", "image_size": 100}, r"--image-size 100: timm:test_vit cannot have(.|\n)*160"),
-        ({"model": "timm:vgg11", "image_size": 16}, r"--image-size 16: timm:vgg11 cannot have inputs of this size"),
-        ({"image_size": 64}, "CLIP's towers have inputs of one size"),
+        ({"model": "timm:test_vit", "image_size": 100}, r"--image-size 100: timm:test_vit does not support(.|\n)*160"),
+        ({"model": "timm:vgg11", "image_size": 16}, r"--image-size 16: timm:vgg11 does not support this input size"),
+        ({"image_size": 64}, "CLIP's towers support one input size"),
     ],
 )
 def test_sizes_that_a_network_cannot_have_are_refused(changes: dict, said: str) -> None:
@@ -107,16 +107,16 @@ def test_sizes_that_a_network_cannot_have_are_refused(changes: dict, said: str) 
 
 
 def test_the_default_tag_is_timms_own() -> None:
-    plan = timm_names.make_plan
-    assert plan(ModelSettings(model="timm:resnet18")) == Plan("resnet18.a1_in1k", published=True)
-    assert plan(ModelSettings(model="timm:resnet18.tv_in1k")) == Plan("resnet18.tv_in1k", published=True)
+    plan = timm_names.resolve_source
+    assert plan(ModelSettings(model="timm:resnet18")) == TimmSource("resnet18.a1_in1k", published=True)
+    assert plan(ModelSettings(model="timm:resnet18.tv_in1k")) == TimmSource("resnet18.tv_in1k", published=True)
     settings = ModelSettings(model="timm:resnet18", pretrained="tv_in1k")
-    assert plan(settings) == Plan("resnet18.tv_in1k", published=True)
+    assert plan(settings) == TimmSource("resnet18.tv_in1k", published=True)
 
 
 def test_names_that_timm_has_replaced_are_taken() -> None:
     settings = ModelSettings(model="timm:swin_base_patch4_window7_224_in22k")
-    assert timm_names.make_plan(settings) == Plan("swin_base_patch4_window7_224.ms_in22k", published=True)
+    assert timm_names.resolve_source(settings) == TimmSource("swin_base_patch4_window7_224.ms_in22k", published=True)
 
 
 @pytest.mark.parametrize(

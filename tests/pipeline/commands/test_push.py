@@ -143,7 +143,7 @@ def test_a_library_that_says_otherwise_is_not_published(
 
     def wrong(card: Card, where: str) -> object:
         form = honest(card, where)
-        return replace(form, answers=lambda folder, picture: form.answers(folder, picture) + 1e-3)
+        return replace(form, reference_logits=lambda folder, picture: form.reference_logits(folder, picture) + 1e-3)
 
     monkeypatch.setattr(push, "find_format", wrong)
     assert push_script.main(["--model-name", str(soup), "--folder", "out"]) == 3

@@ -131,7 +131,7 @@ def test_single_models_keep_their_statistics(folder: Path) -> None:
         folder / "runs/rn/models/rn_start.safetensors",
     ]:
         state = read_state(path)
-        settled = judge.settled(state)
+        settled = judge.with_batchnorm(state)
         assert all(torch.equal(settled[key], state[key]) for key in state)
 
 
@@ -142,16 +142,16 @@ def test_without_training_images(folder: Path, caplog: pytest.LogCaptureFixture)
     context.run.__dict__["samples"] = context.run.samples[context.run.samples["split"] != "train"]
     mean = average(sorted((folder / "runs" / "rn" / "models").glob("rn?_*"))).state
     with pytest.raises(UsageError, match="--batchnorm recompute: no training images"):
-        LazyJudge(context, pool, "recompute").settled(mean)
+        LazyJudge(context, pool, "recompute").with_batchnorm(mean)
     judge = LazyJudge(context, pool)
-    assert judge.settled(mean) is mean and judge.statistics == {"statistics": "average"}
+    assert judge.with_batchnorm(mean) is mean and judge.statistics == {"statistics": "average"}
     assert "no training images: the soup's BatchNorm statistics are averaged" in caplog.text
 
 
 def test_without_batchnorm_no_training_image_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = {"head.weight": torch.zeros(3, 8)}
     lazy = LazyJudge(context_of("rn"))
-    assert lazy.settled(state) is state and lazy.judge is None
+    assert lazy.with_batchnorm(state) is state and lazy.judge is None
     opened: list[str] = []
     monkeypatch.setattr(settling, "evaluation_set", lambda name, *_: opened.append(name))
     judge: Any = SimpleNamespace(classifier=torch.nn.Linear(2, 2))

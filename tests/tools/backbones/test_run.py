@@ -96,7 +96,7 @@ def test_the_backbones_to_be_tried_have_names_that_the_libraries_know() -> None:
     assert len({model.model_dump_json() for model in models}) == len(BACKBONES)
     for model in models:
         if model.model.startswith(timm_names.PREFIX):
-            assert timm_names.make_plan(model).name == model.model.removeprefix(timm_names.PREFIX)
+            assert timm_names.resolve_source(model).name == model.model.removeprefix(timm_names.PREFIX)
         elif model.model != "baseline":
             clip_names.exact_name(model.model)
 
@@ -123,7 +123,7 @@ def test_stages_are_frozen_and_rates_decayed_from_the_command_line(
     base = ["--name", "vit", *TRAINING, "--i"]
     assert finetune.main([*base, "1", "--freeze", "4"]) == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "--freeze 4: vit_tiny_patch16_224 has no so many stages expected: 0 to 3" in told
+    assert "--freeze 4: vit_tiny_patch16_224 has only 3 stages expected: 0 to 3" in told
     again = [*base, "1", "--freeze", "2", "--layer-decay", "0.5"]
     assert finetune.main(again) == 0
     plain, used = (read_card(two_runs / f"runs/vit/models/vit{i}_epochs1.safetensors") for i in (0, 1))
