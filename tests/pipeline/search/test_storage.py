@@ -221,7 +221,7 @@ def test_a_database_that_stops_answering(
         patch.setattr(searching, "train_one", train)
         assert fresh.search(*flags) == 4
     error = capsys.readouterr().err
-    assert "the database does not answer any more" in error and "not permitted to log in" in error
+    assert "the database stopped responding" in error and "not permitted to log in" in error
     assert "Traceback" not in error and "secret" not in error
     order("ALTER ROLE guest LOGIN")
     before = fresh.models()

@@ -83,7 +83,7 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, caplog: pytest
             {1: 0.5},
         )
         trials.finish(trial, TrialState.COMPLETE, 1.0)
-    assert caplog.text.count("the last line was cut off by a crash") == 1
+    assert caplog.text.count("removed a last line that a crash had cut off") == 1
     assert "trial 0: its process ended before it was finished" in caplog.text
     lines = (tmp_path / "study.journal").read_text().splitlines()
     assert all(isinstance(json.loads(line), dict) for line in lines)
@@ -95,7 +95,7 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, caplog: pytest
     [
         ("nonsense", UsageError, ["--storage nonsense", "postgresql://USER:PASSWORD@HOST/NAME"]),
         ("oracle://me:secret@host/name", EnvironmentFailure, ["oracle://me:***@host/name", "driver is not installed"]),
-        ("sqlite:////nowhere/at/all.db", EnvironmentFailure, ["the database does not answer", "unable to open"]),
+        ("sqlite:////nowhere/at/all.db", EnvironmentFailure, ["the database does not respond", "unable to open"]),
     ],
 )
 def test_storages_that_are_not_there(tmp_path: Path, url: str, kind: type[Exception], words: list[str]) -> None:
