@@ -72,9 +72,9 @@ def images_of_set(context: RunContext, path: Path, name: str, space: LabelSpace)
     labels = context.labels(name, space)
     if not len(labels) or (labels < 0).any():
         raise UsageError(
-            f"--on {name}: images without a label, so nobody knows which are right",
+            f"--on {name}: images without a label",
             expected="a labelled set",
-            next_step="name the images: python scripts/explain.py IMAGE …",
+            next_step="name images instead: python scripts/explain.py IMAGE …",
         )
     outputs = context.probabilities(path, [name], space)[name]
     return PredictedImages(
