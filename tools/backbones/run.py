@@ -1,4 +1,4 @@
-"""What `scripts/try_backbones.py` does: each backbone goes the whole way once, on a few generated images."""
+"""The script `try_backbones.py`: runs each backbone through all steps once, on a few generated images."""
 
 import contextlib
 import io
@@ -33,21 +33,21 @@ logger = logging.getLogger(f"soups.{__name__}")
 
 LOG, TABLE = "backbones.jsonl", "backbones.csv"
 SIZES = (64, 96, 128, 160, 192, 224, 256, 384)
-"""Sides of the input that are tried, in pixels; at 32 the last map of most networks is one place alone."""
+"""Input sides that are tried, in pixels. At 32 the last feature map of most networks has a single position."""
 _NAME = "trial"
 _IMAGES = {"train": 4, "val": 2, "test": 3}
-"""Images of each class."""
+"""Set → images per class."""
 _COLOURS = {"ai": (200, 70, 60), "real": (60, 80, 200)}
 _VERSIONED = ("torch", "timm", "open_clip_torch", "grad-cam")
 
 
 @dataclass
 class Trial:
-    """A backbone being tried, and what was found out of it so far."""
+    """A backbone under trial and its results so far."""
 
     model: ModelSettings
     folder: Path
-    """Of its run; what is in it is removed afterwards."""
+    """The run's folder; its content is removed after the trial."""
     data: Path
     runtime: RuntimeSettings
     found: dict[str, Any] = field(default_factory=dict)
@@ -62,11 +62,11 @@ class Trial:
 
 
 def try_backbones(given: cli.ParsedSettings[BackboneSettings]) -> None:
-    """Try what was not tried with these versions; print the table of all that is asked for.
+    """Try the backbones that were not tried with these package versions; print the table of all requested ones.
 
     Raises:
-        UsageError: arguments of a backbone that are none.
-        PartialFailure: some did not go the whole way; the table says which and why.
+        UsageError: The arguments of a backbone are invalid.
+        PartialFailure: Some backbones failed; the table shows the step and the reason.
     """
     settings = given.settings
     folder = Path(settings.output)
@@ -91,10 +91,10 @@ def try_backbones(given: cli.ParsedSettings[BackboneSettings]) -> None:
 
 
 def model_of(entry: str) -> ModelSettings:
-    """The settings of a backbone as it is listed, from random weights.
+    """Return the model settings of a listed backbone, with random weights.
 
     Raises:
-        UsageError: it makes no sense.
+        UsageError: The entry is invalid.
     """
     from pydantic import ValidationError
 
@@ -106,13 +106,13 @@ def model_of(entry: str) -> ModelSettings:
 
 
 def _tried(model: ModelSettings, folder: Path, runtime: RuntimeSettings) -> dict[str, Any]:
-    """What was found out, and where it failed and why."""
+    """Return the results of a backbone, with the failed step and its reason if one failed."""
     with TemporaryDirectory(dir=folder, prefix=".trial-") as work:
         trial = Trial(model, Path(work) / "runs", make_images(Path(work) / "images"), runtime)
         for name, step in STEPS.items():
             try:
                 step(trial)
-            except Exception as error:  # Whatever a library raises: the others are to be tried.
+            except Exception as error:  # A library may raise anything, and the other backbones are tried anyway.
                 logger.debug("%s: %s", model.model, name, exc_info=True)
                 told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 return {**trial.found, "failed": name, "reason": " ".join(told.split())[:300]}
@@ -120,7 +120,7 @@ def _tried(model: ModelSettings, folder: Path, runtime: RuntimeSettings) -> dict
 
 
 def make_images(folder: Path) -> Path:
-    """Noisy pictures of two colours: `train`, `val` and `test`, 64 pixels a side; the same whenever they are made."""
+    """Write noisy images of two colours to `train`, `val` and `test`, 64 pixels a side; deterministic."""
     from PIL import Image
 
     generator = np.random.default_rng(0)
@@ -134,12 +134,12 @@ def make_images(folder: Path) -> Path:
 
 
 def _build(trial: Trial) -> None:
-    """Find the smallest input, and build the network for it."""
+    """Find the smallest input size and build the network for it."""
     from soups.models.build import build_start, describe
 
     sizes: Sequence[int | None] = SIZES
     if trial.model.arguments.get("img_size") or not trial.model.model.startswith(("timm:", "baseline")):
-        sizes = (None,)  # It has one size.
+        sizes = (None,)  # The network has a fixed input size.
     for size in sizes:
         trial.model = trial.model.model_copy(update={"image_size": size})
         try:
@@ -148,13 +148,15 @@ def _build(trial: Trial) -> None:
         except UserError:
             if size == sizes[-1]:
                 raise
-            describe(trial.model.model_copy(update={"image_size": None}))  # Raises where it is not for the size.
+            describe(
+                trial.model.model_copy(update={"image_size": None})
+            )  # Raises if the network does not support the size.
     trial.found["parameters"] = sum(parameter.numel() for parameter in start.classifier.parameters())
     trial.found["image_size"] = start.preprocessing.size
 
 
 def _train(trial: Trial) -> None:
-    """A step of training with each of two seeds, by the command's own way."""
+    """Train one step with each of two seeds through the command."""
     images = len(_COLOURS) * _IMAGES["train"]
     settings = FinetuneSettings(
         run=trial.place,
@@ -180,7 +182,7 @@ def _train(trial: Trial) -> None:
 
 
 def _load(trial: Trial) -> None:
-    """Every checkpoint is read back and classifies the images."""
+    """Load every checkpoint and classify the images with it."""
     from soups.predictor import load
 
     paths = sorted((trial.data / "test").rglob("*.png"))
@@ -191,7 +193,7 @@ def _load(trial: Trial) -> None:
 
 
 def _soup(trial: Trial) -> None:
-    """The uniform soup of the two, and how far it is from their mean; BatchNorm's statistics are its own."""
+    """Make the uniform soup of the two models; compare it with their mean, except for BatchNorm's statistics."""
     settings = MainSettings(run=trial.place, runtime=trial.runtime, uniform_soup=True)
     run_main(cli.ParsedSettings(settings, frozenset()))
     first, second = (read_state(path) for path in trial.run.finetunes())
@@ -208,18 +210,18 @@ def _soup(trial: Trial) -> None:
 
 
 def _vote(trial: Trial) -> None:
-    """The soft vote of the two on the test images."""
+    """Make the soft vote of the two models on the test images."""
     members = tuple(path.stem for path in trial.run.finetunes())
     output = trial.folder / "vote.csv"
     settings = InferenceSettings(run=trial.place, runtime=trial.runtime, soft_voting=members, output=str(output))
-    with contextlib.redirect_stdout(io.StringIO()):  # It prints the path.
+    with contextlib.redirect_stdout(io.StringIO()):  # The command prints the path.
         predict(cli.ParsedSettings(settings, frozenset({"soft_voting", "output"})))
     if len(read_table(output)) != len(_COLOURS) * _IMAGES["test"]:
         raise DataError("the vote does not answer for each image", found=f"{len(read_table(output))} rows")
 
 
 def _explain(trial: Trial) -> None:
-    """A map of an image by every method that suits the network; all but one of them may find nothing there."""
+    """Make a map of an image with every method that supports the network; at most one map may be non-zero by chance."""
     from soups.explain.methods import METHODS
     from soups.predictor import load
 
@@ -227,7 +229,7 @@ def _explain(trial: Trial) -> None:
     image = min((trial.data / "test").rglob("*.png"))
     heats = {}
     for method in METHODS:
-        with contextlib.suppress(UsageError):  # It does not suit.
+        with contextlib.suppress(UsageError):  # The method does not support the network.
             heats[method] = model.explain(image, method)
     trial.found["maps"] = " ".join(heats)
     sizes = {heat.shape for heat in heats.values()}
@@ -243,11 +245,11 @@ STEPS: dict[str, Callable[[Trial], None]] = {
     "vote": _vote,
     "explain": _explain,
 }
-"""What every backbone goes through, in this order."""
+"""The steps of a trial, in order."""
 
 
 def format_trials(lines: Sequence[Mapping[str, Any]]) -> str:
-    """The table for a terminal, and below it why something failed."""
+    """Return the table for a terminal, followed by the reasons of failures."""
     header = ["backbone", "parameters", "input", "s/step", "soup − mean", "maps", "result"]
     cells = [header]
     for line in lines:

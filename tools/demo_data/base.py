@@ -1,7 +1,7 @@
-"""The demos' starts: a tiny CLIP, pre-trained on captioned glyphs, so that it knows print but no handwriting; and one
-pre-trained on captioned icons of people, so that it knows drawings but no portraits.
+"""Start models of the demos: a tiny CLIP pre-trained on captioned glyphs (printed, not handwritten) or on captioned
+icons of people (drawings, not portraits).
 
-Saved as open_clip saves a model for a hub, so `open_clip.create_model_and_transforms("local-dir:PATH")` loads it.
+Saved in open_clip's hub format, so `open_clip.create_model_and_transforms("local-dir:PATH")` loads it.
 """
 
 import logging
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(f"soups.{__name__}")
 
-RECIPE = 1  # Raise it when equal settings shall give other weights.
+RECIPE = 1  # Increase this when equal settings give different weights.
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-VOCABULARY = 49_408  # of open_clip's own tokenizer
+VOCABULARY = 49_408  # vocabulary size of open_clip's tokenizer
 PATCH = 8  # pixels
-HEAD = 32  # width of an attention head, in both towers
+HEAD = 32  # width of an attention head in both towers
 
 
 def make_base(settings: BaseSettings) -> Path:
-    """Pre-train the tiny CLIP, unless the cache has it already (then torch is not even imported).
+    """Pre-train the tiny CLIP unless it is cached; torch is not imported for a cached one.
 
     Returns:
-        A folder in open_clip's hub format: `open_clip_config.json` and `open_clip_model.safetensors`. Input:
-        (N, 3, S, S) float32, RGB, normalised by the mean and deviation that the config tells; S is 32 for digits, 48
-        for faces.
+        A folder in open_clip's hub format: `open_clip_config.json` and `open_clip_model.safetensors`. The model's input
+        is (N, 3, S, S) float32, RGB, normalised with the mean and standard deviation of the config; S is 32 for digits,
+        48 for faces.
 
     Raises:
-        EnvironmentFailure: the cache cannot be written, or matplotlib's fonts are missing.
+        EnvironmentFailure: The cache cannot be written, or matplotlib's fonts are missing.
     """
     settings = settings.settled()
     folder = base_folder(settings)
     if (folder / CONFIG).is_file():
         return folder
     with alone(folder):
-        if (folder / CONFIG).is_file():  # Another process made it while this one waited.
+        if (folder / CONFIG).is_file():  # Another process made it during the wait.
             return folder
         with whole_folder(folder) as making:
             _train_and_save(making, settings)
@@ -56,12 +56,12 @@ def make_base(settings: BaseSettings) -> Path:
 
 
 def base_folder(settings: BaseSettings) -> Path:
-    """Where the base with these settings is, or will be."""
+    """Return the cache folder of the base with these settings."""
     return cache_dir() / "base" / fingerprint({"recipe": RECIPE, "settings": settings.that_matter()})
 
 
 def model_config(settings: BaseSettings, vocabulary: int = VOCABULARY) -> dict[str, Any]:
-    """The architecture as open_clip's model configs tell it."""
+    """Return the architecture in the format of open_clip's model configs."""
     settings, lessons = settings.settled(), LESSONS[settings.subject]
     vision = {"image_size": lessons.size, "patch_size": PATCH, "layers": settings.layers, "width": settings.width}
     text = {"context_length": lessons.context, "vocab_size": vocabulary, "layers": settings.text_layers}
@@ -77,7 +77,7 @@ def _train_and_save(folder: Path, settings: BaseSettings) -> None:
     from safetensors.torch import save_file
 
     threads = torch.get_num_threads()
-    # More threads than cores wait for each other: many times slower than one.
+    # More threads than cores wait for each other, which is many times slower than one thread.
     torch.set_num_threads(min(settings.threads, available_cores()))
     try:
         with torch.random.fork_rng(devices=[]):
@@ -94,7 +94,7 @@ def _train_and_save(folder: Path, settings: BaseSettings) -> None:
 
 
 def _train(settings: BaseSettings, lessons: Lessons) -> "dict[str, torch.Tensor]":
-    """Train from nothing; returns the weights, with the whole vocabulary."""
+    """Train from random weights; returns the state dict with the whole vocabulary."""
     import open_clip
     import torch
 
@@ -122,7 +122,7 @@ def _train(settings: BaseSettings, lessons: Lessons) -> "dict[str, torch.Tensor]
 
 
 def _loss(model: "torch.nn.Module", lessons: Lessons, words: "_Words", batch: Batch) -> "torch.Tensor":
-    """The mean over all respects in which the batch is told of."""
+    """Return the contrastive loss, averaged over the caption sets of a batch."""
     import torch
 
     captions = words.tokens([caption for told in batch.told for caption in told.captions])
@@ -144,16 +144,16 @@ def _optimizer(model: "torch.nn.Module", settings: BaseSettings) -> "torch.optim
 def contrastive_loss(
     images: "torch.Tensor", captions: "torch.Tensor", scale: "torch.Tensor", targets: "torch.Tensor"
 ) -> "torch.Tensor":
-    """CLIP's symmetric loss, where several images of a batch share a caption and some captions have no image.
+    """Return CLIP's symmetric loss for images that share captions and captions without images.
 
     Args:
         images: (B, D) float32, L2-normalised features.
         captions: (K, D) float32, L2-normalised features, all different.
-        scale: () float32, the factor of the cosines.
-        targets: (B,) int64, each image's caption.
+        scale: () float32, factor of the cosines.
+        targets: (B,) int64, the caption of each image.
 
-    An image must find its caption among all; a caption must spread its probability evenly over its images
-    (Khosla et al., arXiv:2004.11362, equation 2). Captions without an image serve as negatives only.
+    An image must select its caption among all captions; a caption must spread its probability evenly over its images
+    (Khosla et al., arXiv:2004.11362, equation 2). Captions without an image serve only as negatives.
     """
     import torch
 
@@ -167,26 +167,26 @@ def contrastive_loss(
 
 @dataclass(frozen=True)
 class _Words:
-    """The part of open_clip's vocabulary that a subject's captions use.
+    """The part of open_clip's vocabulary used by a subject's captions.
 
-    Tokens count within it: the optimiser then does not touch 49 thousand words for a hundred. The order is kept, as
-    the text tower finds a caption's end by its greatest id.
+    Token ids are positions in this part, so the optimiser updates a hundred embeddings instead of 49 thousand. The
+    order of ids is preserved because the text tower finds a caption's end by its highest id.
     """
 
     tokenizer: Callable[[list[str]], "torch.Tensor"]
     used: "torch.Tensor"
-    """(W,) int64, rising: ids in the whole vocabulary."""
+    """(W,) int64, ascending ids in the whole vocabulary."""
 
     @classmethod
     def of(cls, lessons: Lessons) -> "_Words":
-        """Those of one subject."""
+        """Return the vocabulary of a subject."""
         import open_clip
 
         tokenizer = open_clip.SimpleTokenizer(context_length=lessons.context)
         return cls(tokenizer, tokenizer(lessons.texts()).unique(sorted=True))
 
     def tokens(self, captions: list[str]) -> "torch.Tensor":
-        """(K, context) int64, in [0, W)."""
+        """Return (K, context) int64 token ids in [0, W)."""
         import torch
 
         ids = self.tokenizer(captions)
@@ -196,7 +196,7 @@ class _Words:
 
 
 def _with_whole_vocabulary(weights: "dict[str, torch.Tensor]", used: "torch.Tensor") -> "dict[str, torch.Tensor]":
-    """Put the trained words in their places; a word never seen has a zero embedding and so says nothing."""
+    """Return the state dict with the whole vocabulary; unused words have zero embeddings."""
     import torch
 
     key = "token_embedding.weight"

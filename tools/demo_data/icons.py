@@ -1,7 +1,7 @@
-"""Captioned icons of people, for the faces' base to learn from: flat and clean, in another style than the portraits.
+"""Captioned icons of people for the faces' start model: flat drawings in another style than the portraits.
 
-What an icon shows is drawn evenly and independently: the three factors of the portraits' labels, and what is nobody's
-label (hat, glasses, beard, colour of the background).
+The attributes of an icon are drawn uniformly and independently: the three factors of the portraits' labels, and four
+without a label (hat, glasses, beard, colour of the background).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
 SIZE = 48  # pixels
-_LARGER = 2  # times: drawn so, for smooth edges
+_LARGER = 2  # factor of supersampling, for smooth edges
 
 BACKGROUNDS: dict[str, Colour] = {
     "red": (222, 70, 60),
@@ -39,11 +39,11 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "beard": ("no", "yes"),
     "background": tuple(BACKGROUNDS),
 }
-"""Attribute → its values; the first three are the factors of the label."""
+"""Attribute → its values; the first three attributes are the factors of the label."""
 FACTORS = tuple(LEVELS)[:3]
 
-# Each mask's phrases have a word of their own: with "no mask" and "a mask under the nose" beside "a mask", the text
-# tower took the three for one, and the images' masks were never learned.
+# The phrases of each mask level have a word of their own: with "no mask" and "a mask under the nose" beside "a mask",
+# the text tower did not separate the three, and the masks were never learned.
 PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
     "mask": {
         "mask": ("wearing a mask", "with a mask"),
@@ -67,13 +67,13 @@ MASKS: tuple[Colour, ...] = (
     *((120, 200, 150), (190, 170, 240), (60, 110, 80), (190, 60, 70)),
 )
 INK: Colour = (30, 28, 28)
-# Least and greatest depth of the lines, and grey in the hair.
+# Minimum and maximum depth of the lines, and share of grey in the hair.
 _AGES = {"young": (0.0, 0.1, 0.0, 0.0), "middle": (0.5, 0.75, 0.0, 0.6), "old": (0.85, 1.0, 0.8, 1.0)}
 
 
 @dataclass(frozen=True)
 class Icon:
-    """What one icon shows: a value of each attribute, in the order of `LEVELS`."""
+    """An icon: a value of each attribute, in the order of `LEVELS`."""
 
     mask: str
     gender: str
@@ -85,12 +85,12 @@ class Icon:
 
 
 def draw_icon(rng: "np.random.Generator") -> Icon:
-    """An icon of any kind, all attributes even and independent."""
+    """Return a random icon; all attributes are uniform and independent."""
     return Icon(*(any_of(values, rng) for values in LEVELS.values()))
 
 
 def draw_respects(rng: "np.random.Generator") -> list[tuple[str, ...]]:
-    """In which respects a batch is told of: all factors at once and each by itself, another attribute, several."""
+    """Return the attribute sets that a batch's captions describe: all factors, each factor, one other, several."""
     names = tuple(LEVELS)
     several = tuple(name for name in names if rng.random() < 0.3)
     respects = [FACTORS, *((name,) for name in FACTORS), (any_of(names[len(FACTORS) :], rng),)]
@@ -98,9 +98,9 @@ def draw_respects(rng: "np.random.Generator") -> list[tuple[str, ...]]:
 
 
 def caption(values: Mapping[str, str], rng: "np.random.Generator") -> str:
-    """One way to say in words the values of some attributes.
+    """Return one way to express the values of some attributes in words.
 
-    Where they are factors alone, half of the captions are the class's name, as `mask/female/old` or with spaces.
+    If all attributes are factors, half of the captions are the class name, as `mask/female/old` or with spaces.
     """
     if set(values) <= set(FACTORS) and rng.random() < 0.5:
         words = any_of("/ ", rng).join(values[name] for name in FACTORS if name in values)
@@ -111,19 +111,19 @@ def caption(values: Mapping[str, str], rng: "np.random.Generator") -> str:
 
 
 def all_texts() -> list[str]:
-    """Captions in which every word occurs that any caption has."""
+    """Return captions that together contain every word of any caption."""
     phrases = [phrase for values in PHRASES.values() for phrases in values.values() for phrase in phrases]
     levels = [level for name in FACTORS for level in LEVELS[name]]
     return [template.format(text) for template in TEMPLATES for text in (*phrases, *levels, "/", "person")]
 
 
 def render(icon: Icon, rng: "np.random.Generator", variety: float = 1.0) -> "Image.Image":
-    """Draw an icon: 48 × 48 pixels, RGB.
+    """Draw an icon, 48 × 48 pixels, RGB.
 
     Args:
-        icon: what it shows.
-        rng: decides sizes, places and colours that no attribute does.
-        variety: which part of the masks' colours may occur, in [0, 1]; at 0 it is one.
+        icon: the attributes.
+        rng: random generator for sizes, positions and colours that are not attributes.
+        variety: share of the mask colours that may occur, in [0, 1]; 0 means one colour.
     """
     from PIL import Image, ImageDraw
 
@@ -143,14 +143,14 @@ def render(icon: Icon, rng: "np.random.Generator", variety: float = 1.0) -> "Ima
 
 @dataclass(frozen=True)
 class _Pen:
-    """Draws in the frame of a head, whose ellipse reaches from −1 to 1 across and down."""
+    """Draws in the frame of a head, whose ellipse spans −1 to 1 horizontally and vertically."""
 
     draw: "ImageDraw.ImageDraw"
     middle: tuple[float, float]
     half: tuple[float, float]
 
     def at(self, *numbers: float) -> list[float]:
-        """Pixels, from x, y, x, y, … in the head's frame."""
+        """Return pixel coordinates of x, y, x, y, … in the head's frame."""
         return [self.middle[place % 2] + number * self.half[place % 2] for place, number in enumerate(numbers)]
 
     def oval(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
@@ -167,7 +167,7 @@ class _Pen:
         self.draw.line(self.at(left, top, right, bottom), fill=rounded(colour), width=width)
 
     def cap(self, width: float, top: float, angle: float, colour: Colour) -> None:
-        """The upper part of an oval, cut off by a straight line at this angle from the horizontal, in degrees."""
+        """Draw the upper part of an ellipse, cut by a straight line at this angle from the horizontal, in degrees."""
         self.draw.chord(self.at(-width, top, width, 1.0), 180 + angle, 360 - angle, fill=rounded(colour))
 
 
@@ -219,7 +219,7 @@ def _face(pen: _Pen, skin: Colour, female: bool, rng: "np.random.Generator") -> 
 
 
 def _lines(pen: _Pen, skin: Colour, depth: float) -> None:
-    """What the years leave: on the forehead, beside and under the eyes, and from nose to mouth."""
+    """Draw wrinkles: on the forehead, beside and under the eyes, and from nose to mouth."""
     if depth < 0.1:
         return
     dark = shaded(skin, 1 - 0.5 * depth)

@@ -1,4 +1,4 @@
-"""What the demo's bases learn from: batches of captioned pictures, drawn afresh in each epoch."""
+"""Training batches of the demos' start models: captioned pictures, generated anew in each epoch."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
 
 
 class Told(NamedTuple):
-    """What the captions of a batch say of its pictures, in one respect."""
+    """One caption set of a batch: its captions describe the pictures by the same attributes."""
 
     targets: "np.ndarray"
-    """(B,) int64: each picture's caption."""
+    """(B,) int64, the caption of each picture."""
     captions: list[str]
-    """K texts, all different in meaning; some may have no picture."""
+    """K texts with different meanings; some may have no picture."""
 
 
 class Batch(NamedTuple):
-    """Pictures, and what is said of them."""
+    """Pictures with their caption sets."""
 
     images: "np.ndarray"
     """(B, S, S) uint8, grey, or (B, S, S, 3) uint8, RGB; in [0, 255]."""
     told: list[Told]
-    """In several respects, each for itself: a caption is no rival of one that says something else."""
+    """Caption sets with a separate loss each: captions of different sets are not negatives of each other."""
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """A subject: its batches, and how its pictures and captions become inputs."""
+    """A subject's batches and preprocessing."""
 
     size: int
     """Side of the square images, in pixels."""
     context: int
-    """Tokens of a caption at the most, those of its beginning and end included."""
+    """Maximum tokens of a caption, including those of its beginning and end."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     scale: float
-    """What cosines are multiplied by at first; it is learned."""
+    """Initial factor of the cosines; it is learned."""
     resize: str
-    """How open_clip brings other images to the size: `shortest` or `squash`."""
+    """How open_clip resizes other images: `shortest` or `squash`."""
     texts: Callable[[], list[str]]
-    """Captions in which every word of the subject occurs."""
+    """Returns captions that together contain every word of the subject."""
     batches: Callable[[BaseSettings, int], Iterator[Batch]]
-    """One epoch of fresh pictures, from the settings and the epoch's number."""
+    """Yields one epoch of new pictures, given the settings and the epoch's number."""
 
     def to_input(self, images: "np.ndarray") -> "torch.Tensor":
-        """Images as in `Batch` -> (B, 3, S, S) float32, normalised."""
+        """Return images as in `Batch`, as (B, 3, S, S) float32, normalised."""
         import torch
 
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
@@ -66,7 +66,7 @@ def _glyph_texts() -> list[str]:
 
 
 def _glyph_batches(settings: BaseSettings, epoch: int) -> Iterator[Batch]:
-    """Glyphs, with one caption for each of the characters."""
+    """Yield batches of glyphs, with one caption for each of the characters."""
     import numpy as np
 
     rng = np.random.default_rng([settings.seed, epoch])
@@ -80,7 +80,7 @@ def _glyph_batches(settings: BaseSettings, epoch: int) -> Iterator[Batch]:
 
 
 def draw_entries(atlas: glyphs.Atlas, rng: "np.random.Generator", settings: BaseSettings) -> "np.ndarray":
-    """Which letters of the atlas one epoch shows, in order: (glyphs,) int64."""
+    """Return the atlas entries of one epoch, in order, (glyphs,) int64."""
     import numpy as np
 
     digits, pen = atlas.characters < len(glyphs.DIGITS), atlas.thickness == 0
@@ -92,10 +92,10 @@ def draw_entries(atlas: glyphs.Atlas, rng: "np.random.Generator", settings: Base
 
 
 def _icon_batches(settings: BaseSettings, epoch: int) -> Iterator[Batch]:
-    """Icons, told of in several respects.
+    """Yield batches of icons with several caption sets.
 
-    The masks of the first epoch have one colour, and all colours from the middle on: where all came at once, what a
-    mask is was often not learned at all.
+    The masks of the first epoch have one colour; all colours occur from the middle epoch on. With all colours from the
+    start, masks were often not learned at all.
     """
     import numpy as np
 
@@ -108,8 +108,11 @@ def _icon_batches(settings: BaseSettings, epoch: int) -> Iterator[Batch]:
 
 
 def _told(shown: list[icons.Icon], names: tuple[str, ...], rng: "np.random.Generator") -> Told:
-    """A caption for each combination of the attributes `names`; where they are neither one nor the factors, for each
-    that is shown."""
+    """Return a caption set for the attributes `names`.
+
+    It has a caption for each combination of values if `names` is one attribute or the factors, else for each
+    combination shown.
+    """
     import numpy as np
 
     own = [tuple(getattr(icon, name) for name in names) for icon in shown]
@@ -121,10 +124,10 @@ def _told(shown: list[icons.Icon], names: tuple[str, ...], rng: "np.random.Gener
 
 
 LESSONS = {
-    # Black stays zero: augmentations fill what they uncover with the mean. The scale is open_clip's own.
+    # Black stays zero, because augmentations fill uncovered areas with the mean. The scale is open_clip's.
     "digits": Lessons(glyphs.SIZE, 16, (0.0,) * 3, (0.45,) * 3, 1 / 0.07, "shortest", _glyph_texts, _glyph_batches),
-    # With open_clip's scale the captions of few values become one and the same before the images tell them apart,
-    # and from then on nothing is learned.
+    # With open_clip's scale the captions of few values become equal before the images separate them, and nothing is
+    # learned from then on.
     "faces": Lessons(icons.SIZE, 26, (0.5,) * 3, (0.27,) * 3, 3.0, "squash", icons.all_texts, _icon_batches),
 }
-"""Subject → what its base learns from."""
+"""Subject → training batches of its start model."""

@@ -1,7 +1,6 @@
-"""One portrait, drawn: head and shoulders of simple shapes, then light, blur and noise as a camera adds them.
+"""Drawing of one portrait: head and shoulders of simple shapes, then light, blur and noise of a camera.
 
-A face has its own frame: the origin in its middle, y down, the crown at −1, the chin at 1. A pose takes it into the
-picture.
+A face has its own frame: origin in its middle, y down, the crown at −1, the chin at 1. A pose maps it to the picture.
 """
 
 from collections.abc import Sequence
@@ -25,9 +24,9 @@ def portrait(look: Look, shot: Shot, rng: "np.random.Generator") -> "Image.Image
     """Draw one photo of a person.
 
     Args:
-        look: what stays the same over a person's photos.
-        shot: what changes from photo to photo.
-        rng: for the sensor's noise.
+        look: the person's constant attributes.
+        shot: the photo's attributes.
+        rng: random generator of the sensor noise.
 
     Returns:
         384 × 512 pixels, RGB.
@@ -56,7 +55,7 @@ def portrait(look: Look, shot: Shot, rng: "np.random.Generator") -> "Image.Image
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture to draw on, and the way from the face's frame to its pixels."""
+    """A picture to draw on, with the mapping from the face's frame to pixels."""
 
     image: "Image.Image"
     draw: "ImageDraw.ImageDraw"
@@ -65,7 +64,7 @@ class Sheet:
 
     @classmethod
     def posed(cls, shot: Shot) -> "Sheet":
-        """An empty one for this photo's pose."""
+        """Return an empty sheet for this photo's pose."""
         import numpy as np
         from PIL import Image, ImageDraw
 
@@ -74,16 +73,16 @@ class Sheet:
         return cls(image, ImageDraw.Draw(image), shot.size * np.array([[cos, -sin], [sin, cos]]), np.array(shot.middle))
 
     def area(self, points: _Points, colour: Colour, smooth: bool = True) -> None:
-        """A filled shape through points of the face's frame."""
+        """Draw a filled polygon, given by points of the face's frame."""
         self.draw.polygon(self._pixels(curve(points, closed=True) if smooth else points), fill=rounded(colour))
 
     def line(self, points: _Points, colour: Colour, thickness: float) -> None:
-        """A smooth line; its thickness is in the face's frame."""
+        """Draw a smooth line; its thickness is in the face's frame."""
         pixels = max(1, round(thickness * float(abs(self.linear[0, 0]))))
         self.draw.line(self._pixels(curve(points, closed=False)), fill=rounded(colour), width=pixels, joint="curve")
 
     def oval(self, middle: tuple[float, float], radii: tuple[float, float], colour: Colour) -> None:
-        """A filled ellipse."""
+        """Draw a filled ellipse."""
         import numpy as np
 
         turn = np.linspace(0, 2 * np.pi, 20, endpoint=False)
@@ -97,7 +96,8 @@ class Sheet:
 
 
 def curve(points: _Points, closed: bool, steps: int = 6) -> "np.ndarray":
-    """A Catmull-Rom curve: (N, 2) points → (steps · N, 2) points on it; open ones begin and end with the given ones."""
+    """Return a Catmull-Rom curve, (steps · N, 2) points from (N, 2) points; open curves start and end at the given
+    points."""
     import numpy as np
 
     knots = np.asarray(points, dtype=float)
@@ -112,7 +112,7 @@ def curve(points: _Points, closed: bool, steps: int = 6) -> "np.ndarray":
 
 
 def mirrored(right: _Points) -> list[tuple[float, float]]:
-    """A closed outline from its right half, given from top to bottom; points on the middle line are there once."""
+    """Return a closed outline from its right half, given from top to bottom; points on the middle line occur once."""
     return [*right, *[(-x, y) for x, y in reversed(right) if x]]
 
 
@@ -153,7 +153,7 @@ def _head(sheet: Sheet, look: Look) -> None:
 
 
 def _wrinkles(sheet: Sheet, look: Look, shot: Shot) -> None:
-    """Lines that deepen with the years: on the forehead, beside the eyes, under them, and from nose to mouth."""
+    """Draw wrinkles that deepen with age: on the forehead, beside and under the eyes, and from nose to mouth."""
     dark, thick = shaded(look.skin, 1 - 0.42 * look.wrinkles), 0.02 + 0.03 * look.wrinkles
     top = look.hairline
     for number in range(3):
@@ -221,7 +221,7 @@ def _mask(sheet: Sheet, look: Look, mask: Mask, shot: Shot) -> None:
 
 
 def _pattern(sheet: Sheet, mask: Mask, shot: Shot, wide: float) -> None:
-    """Pleats, folds, a seam or dots, as the mask's kind has them."""
+    """Draw pleats, folds, a seam or dots, depending on the mask's kind."""
     top, height, turn, fold = mask.top + shot.nod, mask.bottom - mask.top, shot.turn, shaded(mask.colour, 0.86)
     if mask.kind == 0:
         for share in (0.3, 0.5, 0.7):
@@ -258,7 +258,7 @@ def _front_hair(sheet: Sheet, look: Look) -> None:
 
 
 def _photographed(image: "Image.Image", shot: Shot, rng: "np.random.Generator") -> "Image.Image":
-    """Light from one side, the lens's blur, the sensor's noise: half-size RGB → the same."""
+    """Add light from one side, lens blur and sensor noise to a half-size RGB picture."""
     import numpy as np
     from PIL import Image, ImageFilter
 

@@ -1,4 +1,4 @@
-"""Many processes that append to one log at once."""
+"""Concurrent appends of many processes to one log."""
 
 import json
 import time
@@ -11,7 +11,7 @@ WRITERS = 8
 
 
 def crowd(log: Path, lines: int) -> tuple[float, list[str]]:
-    """Let eight processes append so many lines each: seconds, and what is wrong with the log, in words."""
+    """Let eight processes append `lines` lines each; returns the seconds and the damages of the log."""
     begun = time.monotonic()
     processes = [fork(lambda writer=writer: _append(log, writer, lines)) for writer in range(WRITERS)]  # type: ignore[misc]
     codes = [process.wait() for process in processes]
@@ -22,13 +22,13 @@ def crowd(log: Path, lines: int) -> tuple[float, list[str]]:
 
 def _append(log: Path, writer: int, lines: int) -> int:
     for number in range(lines):
-        # Of many lengths, so that lines end anywhere in a block.
+        # Different lengths, so that lines end anywhere in a block.
         append_record(log, {"writer": writer, "number": number, "text": "x" * (number % 200)})
     return 0
 
 
 def damage_of(log: Path, lines: int) -> list[str]:
-    """What is wrong with the log that eight processes wrote, in words."""
+    """Return the damages of the log written by eight processes."""
     numbers: dict[int, list[int]] = {writer: [] for writer in range(WRITERS)}
     for line in log.read_text(encoding="utf-8").splitlines():
         try:

@@ -1,4 +1,4 @@
-"""A sweep on a disk that is too small: refused in words, earlier files kept, and gone on with when there is room."""
+"""A sweep on a disk that is too small: clear errors, undamaged files, and success with enough room."""
 
 import os
 import re
@@ -19,26 +19,26 @@ _MEBIBYTES = 64
 _MOST_REFUSALS = 400
 _REFUSED = re.compile(r"(\S+): disk full while writing")
 _REFUSAL_CODES = {4, 5}
-"""No room; the same of some or all of several fine-tunes, whose own words are told."""
+"""No room for the command (4), or for some or all of several fine-tunes (5), whose messages are printed."""
 _KEPT = {".safetensors", ".csv", ".npy", ".yaml"}
-"""Endings of files that nobody changes once they are there."""
+"""Endings of files that are never changed once written."""
 
 
 @dataclass
 class Refusals:
-    """What became of a sweep on a disk without room."""
+    """Results of a sweep on a full disk."""
 
     kinds: Counter[str] = field(default_factory=Counter)
-    """Ending of the file that could not be written → how often."""
+    """Ending of the file that could not be written → count."""
     problems: list[str] = field(default_factory=list)
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk in memory, mounted at a new folder.
+    """Mount a disk in memory at a new folder.
 
     Raises:
-        subprocess.CalledProcessError: this process may not mount.
+        subprocess.CalledProcessError: This process has no permission to mount.
     """
     folder.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={_MEBIBYTES}m", "tmpfs", str(folder)]
@@ -50,7 +50,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def can_mount(folder: Path) -> bool:
-    """Whether `small_disk` works here; tried with a new folder."""
+    """Return whether `small_disk` works in this folder, by trying."""
     if shutil.which("mount") is None:
         return False
     try:
@@ -61,7 +61,7 @@ def can_mount(folder: Path) -> bool:
 
 
 def leave_room(disk: Path, room: int) -> None:
-    """Fill a disk up to so many free bytes, or take from the filling where there are fewer."""
+    """Fill a disk up to so many free bytes, or shorten the filler if fewer are free."""
     with (disk / "filling").open("ab") as filling:
         status = os.statvfs(disk)
         size = filling.tell() + status.f_bavail * status.f_frsize - room
@@ -71,14 +71,14 @@ def leave_room(disk: Path, room: int) -> None:
 
 
 def starve(root: Path, folder: Path, commands: Sequence[Command], wanted: dict[str, Any], step: int) -> Refusals:
-    """Run a sweep on a disk with no room, with `step` bytes more after each refusal, until it is finished.
+    """Run a sweep on a full disk, adding `step` bytes after each refusal, until the sweep is finished.
 
     Args:
-        root: of the repository.
-        folder: an existing one, to mount in.
+        root: the repository.
+        folder: an existing folder to mount in.
         commands: the sweep.
-        wanted: contents of the undisturbed sweep.
-        step: bytes.
+        expected: contents of the undisturbed sweep.
+        step: bytes added after each refusal.
     """
     refusals = Refusals()
     with small_disk(folder / "disk") as disk:
@@ -97,7 +97,7 @@ def starve(root: Path, folder: Path, commands: Sequence[Command], wanted: dict[s
 
 
 def _run(command: Command, place: Place, room: int, refusals: Refusals) -> int:
-    """Run a command with so much room; its exit code."""
+    """Run a command with so many free bytes; returns its exit code."""
     leave_room(place.folder, room)
     before = _kept(place.run)
     code = start(command, place, plain=False).wait()
@@ -115,5 +115,5 @@ def _run(command: Command, place: Place, room: int, refusals: Refusals) -> int:
 
 
 def _kept(run: Path) -> dict[str, bytes]:
-    """Name → bytes of the files of a run that are there for good."""
+    """Return name → bytes of a run's permanent files."""
     return {path.relative_to(run).as_posix(): path.read_bytes() for path in files_of(run) if path.suffix in _KEPT}

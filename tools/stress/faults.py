@@ -1,4 +1,4 @@
-"""Kills, and full disks, at every single system call of a save: strace makes them happen."""
+"""Kills and full disks at every single system call of a save, injected by strace."""
 
 import os
 import re
@@ -22,42 +22,42 @@ _CALL = re.compile(r"^(\d+) +(\w+)\((.*)")
 
 @dataclass(frozen=True)
 class Call:
-    """A system call of a save: the `number`th of this `name`."""
+    """A system call of a save: the `number`th one of this `name`."""
 
     name: str
     number: int
     needs_room: bool
-    """Whether a full disk can refuse it."""
+    """Whether a full disk can make it fail."""
 
 
 @dataclass
 class Damage:
-    """What was found by faults at every system call."""
+    """Results of faults at every system call."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    """Save → at how many system calls its process was killed."""
+    """Save → number of system calls at which its process was killed."""
     refusals: Counter[str] = field(default_factory=Counter)
-    """Save → how many of them were refused for want of room."""
+    """Save → number of system calls refused for lack of room."""
     problems: list[str] = field(default_factory=list)
 
 
 def can_trace() -> bool:
-    """Whether strace is here and may trace."""
+    """Return whether strace is installed and permitted."""
     if shutil.which("strace") is None:
         return False
     return subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True).returncode == 0
 
 
 def break_saves(folder: Path, saves: Iterable[Save] = tuple(SAVES.values())) -> Damage:
-    """Kill each save at every system call by which it changes anything, and refuse each that needs room.
+    """Kill each save at every system call that changes something, and fail each that needs room.
 
-    After each kill the old content or the new one must be there, whole; the same save, done again, must leave the new
-    one. After each refusal nothing but the old (or new) one may be there, the message must say so, and the same save
-    must go through.
+    After a kill, the old or the new content must exist completely, and repeating the save must give the new content.
+    After a refusal, only the old (or new) content may exist, the message must name the cause, and repeating the save
+    must succeed.
 
     Args:
-        folder: an existing one to work in.
-        saves: which.
+        folder: an existing folder to work in.
+        saves: the kinds of save.
     """
     damage = Damage()
     for save in saves:
@@ -72,7 +72,7 @@ def break_saves(folder: Path, saves: Iterable[Save] = tuple(SAVES.values())) -> 
 
 
 def _faults(save: Save, untroubled: Path) -> Iterator[tuple[Call, bool]]:
-    """Each system call with a kill, then again with a refusal where it needs room."""
+    """Return each system call with a kill, then again with a refusal if it needs room."""
     for call in calls_of(save, untroubled):
         yield call, True
         if call.needs_room:
@@ -80,7 +80,7 @@ def _faults(save: Save, untroubled: Path) -> Iterator[tuple[Call, bool]]:
 
 
 def calls_of(save: Save, folder: Path) -> list[Call]:
-    """The system calls by which a save changes anything, in order."""
+    """Return the system calls by which a save changes something, in order."""
     path = _old(save, folder)
     trace = folder / "trace.txt"
     process = _traced(lambda: _write(save, path), folder, trace, inject=None)
@@ -90,7 +90,7 @@ def calls_of(save: Save, folder: Path) -> list[Call]:
 
 
 def _parsed(trace: str, pid: int) -> Iterator[Call]:
-    """Calls of the main thread, numbered by name, as strace's injection counts them."""
+    """Return the calls of the main thread, numbered by name like strace's injection."""
     numbers: Counter[str] = Counter()
     for match in filter(None, map(_CALL.match, trace.splitlines())):
         if int(match[1]) != pid:
@@ -104,7 +104,7 @@ def _parsed(trace: str, pid: int) -> Iterator[Call]:
 
 
 def _after_fault(save: Save, folder: Path, call: Call, kill: bool, new: Any) -> list[str]:
-    """Save with a fault, look, save again, look: what is wrong, in words; `new` is what should be there in the end."""
+    """Save with a fault, check, save again, check; returns the damages. `new` is the expected final content."""
     path = _old(save, folder)
     old = save.read(path)
     fault = "signal=KILL" if kill else "error=ENOSPC"
@@ -126,7 +126,7 @@ def _after_fault(save: Save, folder: Path, call: Call, kill: bool, new: Any) -> 
 
 
 def _of_refusal(code: int, said: str, strays: set[Path]) -> list[str]:
-    # What has only to do with a lock or a memory of hashes may go on without.
+    # Faults that concern only a lock or the cache of hashes need not stop the save.
     problems = [f"{stray.name} is left" for stray in strays]
     if code not in (0, 4):
         problems.append(f"exit code {code}: {said[-500:]}")
@@ -136,7 +136,7 @@ def _of_refusal(code: int, said: str, strays: set[Path]) -> list[str]:
 
 
 def _old(save: Save, folder: Path) -> Path:
-    """A folder with the old content of a save; the path of its file."""
+    """Make a folder with the old content of a save; returns the file's path."""
     folder.mkdir(parents=True)
     path = folder / "files" / save.file
     path.parent.mkdir()
@@ -145,7 +145,7 @@ def _old(save: Save, folder: Path) -> Path:
 
 
 def _write(save: Save, path: Path) -> int:
-    """Write the new content; the exit code that a command would end with."""
+    """Write the new content; returns the exit code that a command would have."""
     try:
         save.write(path, 1)
     except UserError as error:
@@ -177,7 +177,7 @@ def _traced(function: Callable[[], int], folder: Path, trace: Path, inject: str 
     command = ["strace", "-f", "-o", str(trace), "-e", f"trace={calls}", *fault, "-p", str(process.pid)]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert tracer.stderr is not None
-    tracer.stderr.readline()  # It says when it has attached.
+    tracer.stderr.readline()  # Strace reports when it is attached.
     os.write(go, b"!")
     process.wait()
     tracer.communicate()

@@ -19,7 +19,7 @@ from tools.stress.watch import LogWatch, held_logs, temporaries
 logger = logging.getLogger(f"soups.{__name__}")
 
 _POLL = 0.005
-"""Seconds between two looks at the logs."""
+"""Seconds between polls of the logs."""
 _ALL = "all"
 _PATIENCE = 2.0
 """Seconds that an aimed kill waits for a temporary file."""
@@ -27,39 +27,39 @@ _PATIENCE = 2.0
 
 @dataclass(frozen=True)
 class Kill:
-    """What is known of a kill."""
+    """Record of one kill."""
 
     stage: str
     seconds: float
-    """After the start of the process."""
+    """Seconds since the start of the process."""
     plain: bool
     pair: bool
     aimed: bool
     temporary: list[str]
-    """Temporary files that it left: it fell inside the writing of these."""
+    """Temporary files left behind: the kill interrupted their writing."""
     appending: list[str]
-    """Logs that were locked for a line: it fell inside the writing of these."""
+    """Logs locked for an append: the kill interrupted it."""
 
     @property
     def inside_a_write(self) -> bool:
-        """Whether it fell inside a write."""
+        """Whether the kill interrupted a write."""
         return bool(self.temporary or self.appending)
 
 
 @dataclass
 class Findings:
-    """What became of killed sweeps."""
+    """Results of killed sweeps."""
 
     kills: list[Kill] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     sweeps: int = 0
     commands: int = 0
-    """Processes that were started."""
+    """Number of started processes."""
     lines: int = 0
-    """Log lines that the watcher read."""
+    """Number of log lines read by the watcher."""
 
     def facts(self) -> dict[str, Any]:
-        """Numbers: stage → kills, of these inside a write, in a process with workers, and of plain `python`."""
+        """Return stage → numbers of kills: all, during a write, of a process with workers, of plain `python`."""
         stages: dict[str, dict[str, int]] = {}
         for stage in [*dict.fromkeys(kill.stage for kill in self.kills), _ALL]:
             those = [kill for kill in self.kills if stage in (kill.stage, _ALL)]
@@ -73,7 +73,7 @@ class Findings:
         return {"stages": stages, "sweeps": self.sweeps, "commands": self.commands, "lines": self.lines}
 
     def text(self) -> str:
-        """The same as a table."""
+        """Return the facts as a text table."""
         stages = self.facts()["stages"]
         rows = [("stage", *stages[_ALL]), *((stage, *map(str, counts.values())) for stage, counts in stages.items())]
         end = f"{self.sweeps} sweeps, {self.commands} processes, {self.lines:,} log lines watched"
@@ -81,7 +81,7 @@ class Findings:
 
 
 class Tormentor:
-    """Runs one sweep after the other and kills its processes, until there were enough kills."""
+    """Runs sweeps and kills their processes until there are enough kills."""
 
     def __init__(self, settings: TortureSettings, root: Path, commands: Sequence[Command], log: Path) -> None:
         self.settings, self.root, self.commands, self.log = settings, root, commands, log
@@ -89,13 +89,13 @@ class Tormentor:
         self.findings = Findings()
 
     def torment(self, folder: Path, wanted: dict[str, Any], durations: Sequence[float], waking: float) -> Findings:
-        """Kill until there were enough kills, and compare each finished sweep with the undisturbed one.
+        """Kill processes until there are enough kills; compare each finished sweep with the undisturbed one.
 
         Args:
-            folder: where the sweeps are, each in a folder of its own.
-            wanted: contents of the undisturbed sweep.
-            durations: seconds of each command, undisturbed and forked.
-            waking: seconds that a fresh process needs to import what a forked one has.
+            folder: parent of the sweeps' folders.
+            expected: contents of the undisturbed sweep.
+            durations: seconds of each undisturbed forked command.
+            waking: seconds that a new process needs for the imports that a forked one has.
         """
         self.waking, self.durations = waking, dict(zip(self.commands, durations, strict=True))
         while len(self.findings.kills) < self.settings.kills:
@@ -106,7 +106,7 @@ class Tormentor:
                 begun, before = time.monotonic(), len(self.findings.kills)
                 if not self._until_done(command, place, watch):
                     return self.findings
-                if len(self.findings.kills) == before:  # The machine has less else to do than it had.
+                if len(self.findings.kills) == before:  # The machine is less busy than during the first measurement.
                     self.durations[command] = min(self.durations[command], time.monotonic() - begun)
             self.findings.sweeps += 1
             self.findings.lines += watch.lines
@@ -117,10 +117,10 @@ class Tormentor:
         return self.findings
 
     def _until_done(self, command: Command, place: Place, watch: LogWatch) -> bool:
-        """Run a command again and again until it is not killed any more; whether that went well."""
+        """Run a command repeatedly until it is not killed; returns whether it succeeded."""
         attempt = 0
         while True:
-            # Even a command that makes no progress under kills is left alone in the end.
+            # Even a command that makes no progress under kills is finally left to finish.
             code = self._attempt(command, place, watch, self.durations[command] * (1.3 + attempt / 8))
             attempt += 1
             watch.look()
@@ -132,7 +132,7 @@ class Tormentor:
                 return False
 
     def _attempt(self, command: Command, place: Place, watch: LogWatch, longest: float) -> int | None:
-        """Run a command once, killed within so many seconds of work; its exit code, or None where it was killed."""
+        """Run a command once, killed within so many seconds of work; returns its exit code, or None if killed."""
         plain, pair, aimed = (self.chance.random() < part for part in self._parts())
         jobs = ("--jobs", "2") if pair and command.stage in ("training", "evaluating") else ()
         longest += self.waking * (plain + bool(jobs))
@@ -144,7 +144,7 @@ class Tormentor:
         begun = time.monotonic()
         if not _ended_by(process, begun, moment, watch):
             assert moment is not None
-            # A file is written in milliseconds: no time to look around once there is one.
+            # A file is written within milliseconds, so the kill must follow its appearance at once.
             found = aimed and _await_write(process, place.folder, before)
             appending = [] if found else held_logs(place.folder)
             seconds = time.monotonic() - begun
@@ -168,7 +168,7 @@ def _name(path: Path, place: Place) -> str:
 
 
 def _ended_by(process: Process, begun: float, moment: float | None, watch: LogWatch) -> bool:
-    """Wait until a process has ended (True) or its moment has come (False), reading the logs meanwhile."""
+    """Wait until a process has ended (True) or the time has come (False), reading the logs meanwhile."""
     while not process.ended():
         if moment is not None and time.monotonic() - begun >= moment:
             return False
@@ -178,7 +178,7 @@ def _ended_by(process: Process, begun: float, moment: float | None, watch: LogWa
 
 
 def _await_write(process: Process, folder: Path, before: set[Path]) -> bool:
-    """Wait until a process writes a file (True), has ended, or there was no write for long."""
+    """Wait until a process writes a file (True), has ended, or no write occurred for `_PATIENCE`."""
     limit = time.monotonic() + _PATIENCE
     while time.monotonic() < limit and not process.ended():
         if temporaries(folder) - before:
@@ -187,7 +187,7 @@ def _await_write(process: Process, folder: Path, before: set[Path]) -> bool:
 
 
 def undisturbed(place: Place, commands: Sequence[Command]) -> tuple[list[float], list[str]]:
-    """Run a sweep that nobody kills: seconds of each command, and what went wrong, in words."""
+    """Run a sweep without kills; returns the seconds of each command and the failures."""
     place.folder.mkdir(parents=True)
     seconds = []
     for command in commands:

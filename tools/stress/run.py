@@ -1,4 +1,4 @@
-"""What `scripts/torture.py` does: each torment that is asked for, and a report of it."""
+"""The script `torture.py`: runs each requested stress test and reports the findings."""
 
 import logging
 import os
@@ -23,30 +23,30 @@ _MODELS = 3
 
 @dataclass
 class Report:
-    """What was done, and what was found."""
+    """Results of the stress tests."""
 
     facts: dict[str, Any] = field(default_factory=dict)
-    """Torment → its numbers."""
+    """Stress test → its numbers."""
     problems: list[str] = field(default_factory=list)
 
     def tell(self, torment: str, text: str, facts: Any, problems: list[str]) -> None:
-        """Print what came out of a torment and keep it."""
+        """Print and store the results of a stress test."""
         print(f"{torment}\n{text}\n{len(problems)} problems\n", flush=True)
         self.facts[torment] = facts
         self.problems += problems
 
 
 def torture(given: cli.ParsedSettings[TortureSettings], root: Path) -> None:
-    """Do what was asked for and print what was found.
+    """Run the requested stress tests and print the findings.
 
     Args:
-        given: what to do.
-        root: of the repository, where the entry scripts are.
+        parsed: the settings.
+        root: the repository, which contains the scripts.
 
     Raises:
-        UsageError: the folder is not empty, or there is no such save.
-        EnvironmentFailure: the system has no `fork`.
-        PartialFailure: something did not survive.
+        UsageError: The folder is not empty, or a kind of save is unknown.
+        EnvironmentFailure: The system has no `fork`.
+        PartialFailure: There are findings.
     """
     settings = given.settings
     if not hasattr(os, "fork"):

@@ -1,4 +1,4 @@
-"""Each kind of thing that the toolkit writes, small: how it is written, and how to tell what is there."""
+"""Small examples of each kind of file that the toolkit writes, with a writer and a reader."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from soups.files.atomic import append_record, read_records, write_array, write_t
 
 @dataclass(frozen=True)
 class Save:
-    """A kind of write. The old content is that of turn 0, the new one that of turn 1."""
+    """A kind of write. The old content is that of turn 0, the new content that of turn 1."""
 
     name: str
-    """What is written, in a word or two."""
+    """Name of the kind."""
     file: str
-    """Its name."""
+    """Name of the file."""
     write: Callable[[Path, int], None]
-    """Write the content of a turn to a path; doing it twice is no mistake."""
+    """Writes the content of a turn to a path; repeating it is allowed."""
     read: Callable[[Path], Any] = Path.read_bytes
-    """What is there."""
+    """Reads the content."""
 
 
 def _checkpoint(path: Path, turn: int) -> None:
@@ -35,7 +35,7 @@ def _checkpoint(path: Path, turn: int) -> None:
 def _tensors(turn: int) -> dict[str, Any]:
     import torch
 
-    # More than a stream's buffer, and less.
+    # More than a stream's buffer, and less than one.
     return {"large": torch.full((300, 100), float(turn)), "small": torch.full((3,), float(turn))}
 
 
@@ -46,7 +46,7 @@ def _state(path: Path, turn: int) -> None:
 
 
 def _step(path: Path) -> int:
-    """Of the state that training would go on from, which is all that matters; -1: from none."""
+    """Return the step of the state that training would resume from; -1 if there is none."""
     from soups.training.state import StateFile
 
     state = StateFile(path, "settings", minutes=0).read()
@@ -64,7 +64,7 @@ def _mean(path: Path, turn: int) -> None:
 
 
 def _log(path: Path, turn: int) -> None:
-    # Whoever is killed after the line was written and before it was told so does it again: readers take the last.
+    # A process killed after it wrote the line, but before it returned, writes the line again; readers take the last.
     append_record(path, {"turn": turn, "text": "x" * 5000})
 
 
@@ -103,7 +103,7 @@ def _page(path: Path, turn: int) -> None:
 
 
 def _cache(path: Path, turn: int) -> None:
-    """The image cache names its files by their content: the old one stays beside the new one."""
+    """Write to the image cache, which names files by content: the old file stays beside the new one."""
     import numpy as np
     from PIL import Image
 
@@ -111,14 +111,14 @@ def _cache(path: Path, turn: int) -> None:
     from soups.data.images.geometry import Geometry
 
     images = [path.with_name(f"image{number}.png") for number in range(2)]
-    if turn == 0:  # The images are the user's: no part of what is saved.
+    if turn == 0:  # The images belong to the user and are not part of the save.
         for number, image in enumerate(images):
             Image.fromarray(np.full((8, 8, 3), number, dtype=np.uint8)).save(image)
     open_images([images[turn]], Geometry(64, 64), "on", path.with_name("kept"))
 
 
 def _pixels(path: Path) -> list[int]:
-    """The grey of each whole cache file."""
+    """Return the grey value of each complete cache file."""
     files = path.with_name("kept").glob("[!.]*.u8")
     return sorted(content[0] for content in map(Path.read_bytes, files) if len(content) == 64 * 64 * 3)
 

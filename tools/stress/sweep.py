@@ -1,4 +1,4 @@
-"""The toy sweep: its images, its commands, and what it must have made in the end."""
+"""The toy sweep: images, commands and expected files."""
 
 import json
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from tools.stress.commands import Command
 _COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 _PEOPLE, _TEST_PEOPLE, _IMAGES, _NOISE = 4, 2, 3, 140
 _TIMED = {"images_per_second", "seconds"}
-"""Fields of log lines that tell how quick a machine was."""
+"""Fields of log lines that depend on the machine's speed."""
 _NOT_CONTENT = {".lock", ".jsonl"}
 
 
 def make_images(folder: Path) -> None:
-    """Noisy 16 × 16 pictures of three colours, of six people: `train/<colour>/p<person>_<n>.png`, `test/…`."""
+    """Write noisy 16 × 16 pictures of three colours, of six people: `train/<colour>/p<person>_<n>.png`, `test/…`."""
     from PIL import Image
 
     generator = np.random.default_rng(0)
@@ -32,13 +32,13 @@ def make_images(folder: Path) -> None:
 
 
 def commands_of(images: Path, models: int) -> list[Command]:
-    """The whole sweep, in order."""
+    """Return the commands of the whole sweep, in order."""
     data = ("--data-location", str(images), "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5")
     network = ("--model", "baseline", "--model-args", "widths=[8,16]", "--image-size", "16")
     training = ("--batch-size", "4", "--hparams", "random", "--lr-range", "3e-3", "3e-2", "--epochs-range", "2", "3")
     same = ("--precision", "fp32", "--threads", "1")
     name = ("--name", "toys")
-    # So often that many kills fall into a state that is being saved.
+    # Saves the state so often that many kills interrupt a save.
     asked = ("--i", f"0-{models - 1}", "--save-minutes", "0.005")
     soups = ("--uniform-soup", "--greedy-soup", "--soup", "learned")
     return [
@@ -51,7 +51,7 @@ def commands_of(images: Path, models: int) -> list[Command]:
 
 
 def contents(run: Path) -> dict[str, Any]:
-    """What a finished sweep says, of each file: its bytes, or its lines without their order, repetitions and times."""
+    """Return file → content of a finished sweep: bytes, or log lines without order, repetitions and times."""
     found: dict[str, Any] = {}
     for path in files_of(run):
         name = path.relative_to(run).as_posix()
@@ -63,7 +63,7 @@ def contents(run: Path) -> dict[str, Any]:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All files below a folder that may change meanwhile, in order."""
+    """Return all files below a folder, sorted; files may change meanwhile."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
@@ -74,7 +74,7 @@ def _said(log: Path) -> Iterator[str]:
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What is missing, too much or different in a sweep, in words."""
+    """Return what is missing, extra or different in a sweep."""
     problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
     problems += [f"{name} is left over" for name in found.keys() - wanted.keys()]
     problems += [f"{name} is different" for name in wanted.keys() & found.keys() if found[name] != wanted[name]]

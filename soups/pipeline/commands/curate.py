@@ -168,7 +168,7 @@ def _write_selection(
         for index, row in zip(rows[: settings.images], table.itertuples(), strict=False)
     ]
     intro = [
-        f"{len(rows)} of the {len(files)} images of {pool.name}, most similar to an image of {target_folder.name} first.",
+        f"{len(rows)} of the {len(files)} images of {pool.name}, most similar to {target_folder.name} first.",
         f"{selection.skipped_duplicates} images with a higher similarity than the last one are left out as near-duplicates.",
     ]
     if labels is not None:
