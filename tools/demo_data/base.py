@@ -17,7 +17,7 @@ from soups.files.atomic import atomic_write, fingerprint, write_json
 from soups.runtime.devices import cache_dir
 from soups.training.schedule import lr_factor
 from tools.demo_data.folders import alone, whole_folder
-from tools.demo_data.lessons import LESSONS, Batch, Lessons
+from tools.demo_data.pretraining_batches import LESSONS, Batch, Lessons
 from tools.demo_data.settings import BaseSettings
 
 if TYPE_CHECKING:

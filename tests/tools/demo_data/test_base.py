@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tools.demo_data import base, glyphs
-from tools.demo_data.lessons import LESSONS, draw_entries
+from tools.demo_data.pretraining_batches import LESSONS, draw_entries
 from tools.demo_data.settings import BaseSettings
 
 TINY = BaseSettings(

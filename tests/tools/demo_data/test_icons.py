@@ -7,7 +7,7 @@ import pytest
 
 from tools.demo_data import icons
 from tools.demo_data.base import CONFIG, make_base
-from tools.demo_data.lessons import LESSONS
+from tools.demo_data.pretraining_batches import LESSONS
 from tools.demo_data.settings import BaseSettings
 
 TINY = BaseSettings(
