@@ -16,8 +16,8 @@ from soups.core.processors import available_cores
 from soups.files.atomic import atomic_write, fingerprint, write_json
 from soups.runtime.devices import cache_dir
 from soups.training.schedule import lr_factor
-from tools.demo_data.folders import alone, whole_folder
-from tools.demo_data.pretraining_batches import LESSONS, Batch, Lessons
+from tools.demo_data.folders import atomic_folder, exclusive
+from tools.demo_data.pretraining_batches import SUBJECTS, Batch, Subject
 from tools.demo_data.settings import BaseSettings
 
 if TYPE_CHECKING:
@@ -43,28 +43,28 @@ def make_base(settings: BaseSettings) -> Path:
     Raises:
         EnvironmentFailure: The cache cannot be written, or matplotlib's fonts are missing.
     """
-    settings = settings.settled()
+    settings = settings.with_defaults()
     folder = base_folder(settings)
     if (folder / CONFIG).is_file():
         return folder
-    with alone(folder):
+    with exclusive(folder):
         if (folder / CONFIG).is_file():  # Another process made it during the wait.
             return folder
-        with whole_folder(folder) as making:
+        with atomic_folder(folder) as making:
             _train_and_save(making, settings)
     return folder
 
 
 def base_folder(settings: BaseSettings) -> Path:
     """Return the cache folder of the base with these settings."""
-    return cache_dir() / "base" / fingerprint({"recipe": RECIPE, "settings": settings.that_matter()})
+    return cache_dir() / "base" / fingerprint({"recipe": RECIPE, "settings": settings.identity()})
 
 
 def model_config(settings: BaseSettings, vocabulary: int = VOCABULARY) -> dict[str, Any]:
     """Return the architecture in the format of open_clip's model configs."""
-    settings, lessons = settings.settled(), LESSONS[settings.subject]
-    vision = {"image_size": lessons.size, "patch_size": PATCH, "layers": settings.layers, "width": settings.width}
-    text = {"context_length": lessons.context, "vocab_size": vocabulary, "layers": settings.text_layers}
+    settings, subject = settings.with_defaults(), SUBJECTS[settings.subject]
+    vision = {"image_size": subject.size, "patch_size": PATCH, "layers": settings.layers, "width": settings.width}
+    text = {"context_length": subject.context, "vocab_size": vocabulary, "layers": settings.text_layers}
     return {
         "embed_dim": settings.embed_dim,
         "vision_cfg": vision | {"head_width": HEAD},
@@ -82,32 +82,32 @@ def _train_and_save(folder: Path, settings: BaseSettings) -> None:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            weights = _train(settings, LESSONS[settings.subject])
+            weights = _train(settings, SUBJECTS[settings.subject])
     finally:
         torch.set_num_threads(threads)
     with atomic_write(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
-    lessons = LESSONS[settings.subject]
-    preprocess: dict[str, Any] = {"mean": list(lessons.mean), "std": list(lessons.std)}
-    preprocess |= {"interpolation": "bicubic", "resize_mode": lessons.resize}
+    subject = SUBJECTS[settings.subject]
+    preprocess: dict[str, Any] = {"mean": list(subject.mean), "std": list(subject.std)}
+    preprocess |= {"interpolation": "bicubic", "resize_mode": subject.resize}
     write_json(folder / CONFIG, {"model_cfg": model_config(settings), "preprocess_cfg": preprocess})
 
 
-def _train(settings: BaseSettings, lessons: Lessons) -> "dict[str, torch.Tensor]":
+def _train(settings: BaseSettings, subject: Subject) -> "dict[str, torch.Tensor]":
     """Train from random weights; returns the state dict with the whole vocabulary."""
     import open_clip
     import torch
 
-    words = _Words.of(lessons)
-    config = model_config(settings, vocabulary=len(words.used))
-    model = open_clip.CLIP(**config, init_logit_scale=math.log(lessons.scale))
+    vocabulary = _Vocabulary.of(subject)
+    config = model_config(settings, vocabulary=len(vocabulary.used))
+    model = open_clip.CLIP(**config, init_logit_scale=math.log(subject.scale))
     optimizer = _optimizer(model, settings)
     steps = math.ceil(settings.images / settings.batch_size) * settings.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, steps, settings.warmup))
     for epoch in range(settings.epochs):
-        began, losses = time.perf_counter(), []
-        for batch in lessons.batches(settings, epoch):
-            loss = _loss(model, lessons, words, batch)
+        start, losses = time.perf_counter(), []
+        for batch in subject.batches(settings, epoch):
+            loss = _batch_loss(model, subject, vocabulary, batch)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -116,19 +116,22 @@ def _train(settings: BaseSettings, lessons: Lessons) -> "dict[str, torch.Tensor]
             with torch.no_grad():
                 model.logit_scale.clamp_(0, math.log(100))
             losses.append(loss.item())
-        mean, seconds = sum(losses) / len(losses), time.perf_counter() - began
+        mean, seconds = sum(losses) / len(losses), time.perf_counter() - start
         logger.info("base: epoch %d of %d, loss %.3f, %.0f s", epoch + 1, settings.epochs, mean, seconds)
-    return _with_whole_vocabulary(model.state_dict(), words.used)
+    return _with_whole_vocabulary(model.state_dict(), vocabulary.used)
 
 
-def _loss(model: "torch.nn.Module", lessons: Lessons, words: "_Words", batch: Batch) -> "torch.Tensor":
+def _batch_loss(model: "torch.nn.Module", subject: Subject, vocabulary: "_Vocabulary", batch: Batch) -> "torch.Tensor":
     """Return the contrastive loss, averaged over the caption sets of a batch."""
     import torch
 
-    captions = words.tokens([caption for told in batch.told for caption in told.captions])
-    seen, said, scale = model(lessons.to_input(batch.images), captions)
-    parts = zip(batch.told, said.split([len(told.captions) for told in batch.told]), strict=True)
-    losses = [contrastive_loss(seen, part, scale, torch.from_numpy(told.targets)) for told, part in parts]
+    captions = vocabulary.tokens([caption for caption_set in batch.caption_sets for caption in caption_set.captions])
+    image_features, caption_features, scale = model(subject.to_input(batch.images), captions)
+    parts = caption_features.split([len(caption_set.captions) for caption_set in batch.caption_sets])
+    losses = [
+        contrastive_loss(image_features, part, scale, torch.from_numpy(caption_set.targets))
+        for caption_set, part in zip(batch.caption_sets, parts, strict=True)
+    ]
     return torch.stack(losses).mean()
 
 
@@ -159,14 +162,15 @@ def contrastive_loss(
 
     logits = scale * images @ captions.T
     to_captions = torch.nn.functional.cross_entropy(logits, targets)
-    own = torch.nn.functional.one_hot(targets, len(captions)).to(logits.dtype)
-    shares = own.sum(dim=0)
-    found = (own * logits.log_softmax(dim=0)).sum(dim=0)[shares > 0] / shares[shares > 0]
-    return (to_captions - found.mean()) / 2
+    is_own = torch.nn.functional.one_hot(targets, len(captions)).to(logits.dtype)
+    image_counts = is_own.sum(dim=0)
+    has_image = image_counts > 0
+    log_likelihoods = (is_own * logits.log_softmax(dim=0)).sum(dim=0)[has_image] / image_counts[has_image]
+    return (to_captions - log_likelihoods.mean()) / 2
 
 
 @dataclass(frozen=True)
-class _Words:
+class _Vocabulary:
     """The part of open_clip's vocabulary used by a subject's captions.
 
     Token ids are positions in this part, so the optimiser updates a hundred embeddings instead of 49 thousand. The
@@ -178,21 +182,21 @@ class _Words:
     """(W,) int64, ascending ids in the whole vocabulary."""
 
     @classmethod
-    def of(cls, lessons: Lessons) -> "_Words":
+    def of(cls, subject: Subject) -> "_Vocabulary":
         """Return the vocabulary of a subject."""
         import open_clip
 
-        tokenizer = open_clip.SimpleTokenizer(context_length=lessons.context)
-        return cls(tokenizer, tokenizer(lessons.texts()).unique(sorted=True))
+        tokenizer = open_clip.SimpleTokenizer(context_length=subject.context)
+        return cls(tokenizer, tokenizer(subject.texts()).unique(sorted=True))
 
     def tokens(self, captions: list[str]) -> "torch.Tensor":
         """Return (K, context) int64 token ids in [0, W)."""
         import torch
 
         ids = self.tokenizer(captions)
-        places = torch.searchsorted(self.used, ids)
-        assert torch.equal(self.used[places.clamp(max=len(self.used) - 1)], ids), "a caption with a word of no text"
-        return places
+        positions = torch.searchsorted(self.used, ids)
+        assert torch.equal(self.used[positions.clamp(max=len(self.used) - 1)], ids), "a caption with a word of no text"
+        return positions
 
 
 def _with_whole_vocabulary(weights: "dict[str, torch.Tensor]", used: "torch.Tensor") -> "dict[str, torch.Tensor]":
@@ -200,6 +204,6 @@ def _with_whole_vocabulary(weights: "dict[str, torch.Tensor]", used: "torch.Tens
     import torch
 
     key = "token_embedding.weight"
-    words = torch.zeros(VOCABULARY, weights[key].shape[1])
-    words[used] = weights[key]
-    return {name: value.contiguous() for name, value in weights.items()} | {key: words}
+    embeddings = torch.zeros(VOCABULARY, weights[key].shape[1])
+    embeddings[used] = weights[key]
+    return {name: value.contiguous() for name, value in weights.items()} | {key: embeddings}

@@ -10,30 +10,30 @@ Colour = tuple[float, float, float]
 Choice = TypeVar("Choice")
 
 
-def mixed(one: Colour, other: Colour, share: float) -> Colour:
+def mix(one: Colour, other: Colour, share: float) -> Colour:
     """Return a mix of two colours; `share`, in [0, 1], is the part of the second."""
     red, green, blue = (a + (b - a) * share for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 
-def shaded(colour: Colour, factor: float) -> Colour:
+def shade(colour: Colour, factor: float) -> Colour:
     """Return the colour darker (factor below 1) or lighter."""
     red, green, blue = (min(255.0, value * factor) for value in colour)
     return red, green, blue
 
 
-def near(colour: Colour, rng: "np.random.Generator", deviation: float) -> Colour:
+def vary(colour: Colour, rng: "np.random.Generator", deviation: float) -> Colour:
     """Return the colour plus Gaussian noise of this standard deviation on each channel."""
     red, green, blue = (min(255.0, max(0.0, value + rng.normal(0, deviation))) for value in colour)
     return red, green, blue
 
 
-def rounded(colour: Colour) -> tuple[int, int, int]:
+def to_rgb(colour: Colour) -> tuple[int, int, int]:
     """Return the colour as a tuple of integers for Pillow."""
     red, green, blue = (round(value) for value in colour)
     return red, green, blue
 
 
-def any_of(choices: Sequence[Choice], rng: "np.random.Generator") -> Choice:
+def choose(choices: Sequence[Choice], rng: "np.random.Generator") -> Choice:
     """Return one of the choices, drawn uniformly."""
     return choices[int(rng.integers(len(choices)))]

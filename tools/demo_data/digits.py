@@ -51,7 +51,7 @@ def writer_of(row: int) -> int:
     return bisect_right(WRITER_STARTS, row) - 1
 
 
-def who_tests(settings: DigitsSettings) -> set[int]:
+def draw_test_writers(settings: DigitsSettings) -> set[int]:
     """Return the writers whose images go to test/, drawn with the seed."""
     import numpy as np
 
@@ -63,13 +63,13 @@ def _write_images(folder: Path, settings: DigitsSettings) -> int:
     """Write all images below `folder`; returns their number."""
     from sklearn.datasets import load_digits
 
-    table, testers, count = load_digits(), who_tests(settings), 0
+    table, testers, count = load_digits(), draw_test_writers(settings), 0
     for row, (pixels, target) in enumerate(zip(table.images, table.target, strict=True)):
         writer, word = writer_of(row), WORDS[int(target)]
         image = enlarge(pixels, settings.image_size)
         versions = {"test" if writer in testers else "train": image}
         if writer in testers:
-            versions |= shifted(image, row, settings)
+            versions |= shifted_versions(image, row, settings)
         for place, version in versions.items():
             path = folder / place / word / f"w{writer:02d}_{row:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def enlarge(pixels: "np.ndarray", size: int) -> "Image.Image":
     return small.resize((size, size), Image.Resampling.BICUBIC)
 
 
-def shifted(image: "Image.Image", row: int, settings: DigitsSettings) -> dict[str, "Image.Image"]:
+def shifted_versions(image: "Image.Image", row: int, settings: DigitsSettings) -> dict[str, "Image.Image"]:
     """Return the shifted versions of one image, by folder name (`shifts/<name>`).
 
     The shifts follow ImageNet-C (Hendrycks and Dietterich, arXiv:1903.12261), with one severity each. The random

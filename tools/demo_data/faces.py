@@ -70,12 +70,12 @@ class Person:
     @property
     def errors(self) -> list[tuple[str, str, str, str]]:
         """Photo name, factor, given level and true level of each wrong label."""
-        found = [(photo, "mask", PHOTOS[photo], true) for photo, true in self.shows.items() if true != PHOTOS[photo]]
+        errors = [(photo, "mask", PHOTOS[photo], true) for photo, true in self.shows.items() if true != PHOTOS[photo]]
         if self.given_gender:
-            found += [(photo, "gender", self.given_gender, self.gender) for photo in PHOTOS]
+            errors += [(photo, "gender", self.given_gender, self.gender) for photo in PHOTOS]
         if self.given_age:
-            found += [(photo, "age", band(self.given_age), band(self.age)) for photo in PHOTOS]
-        return found
+            errors += [(photo, "age", band(self.given_age), band(self.age)) for photo in PHOTOS]
+        return errors
 
 
 class Photo(NamedTuple):
@@ -106,7 +106,7 @@ def make_faces(settings: FacesSettings) -> Path:
     identity = {"recipe": RECIPE, "settings": settings.model_dump(mode="json", exclude={"location", "jobs"})}
     example = "photos and tables under the names that it gives"
     data_set = DataSet(MARKER, identity, "*.jpg", _FILES, example, (TRUTH, INFO, PLANTED, RELABEL))
-    return data_set.make(settings.location, lambda folder: _write(folder, settings))
+    return data_set.make(settings.location, lambda folder: _write_files(folder, settings))
 
 
 def band(age: int) -> str:
@@ -185,21 +185,21 @@ def _wrong_age(person: Person, rng: "np.random.Generator") -> Person:
     return replace(person, given_age=int(rng.integers(low + 1, high)))
 
 
-def _write(folder: Path, settings: FacesSettings) -> int:
+def _write_files(folder: Path, settings: FacesSettings) -> int:
     """Write all files below `folder`; returns the number of images."""
     train, test = draw_people(settings)
     photos = [Photo(person, name, f"train/images/{person.folder}/{name}.jpg") for person in train for name in PHOTOS]
-    asked = [Photo(person, name, _untold(settings, person, name)) for person in test for name in PHOTOS]
-    _write_tables(folder, train, asked, settings)
-    every = photos + asked
-    parts = [every[start : start + _PHOTOS_A_JOB] for start in range(0, len(every), _PHOTOS_A_JOB)]
+    test_photos = [Photo(person, name, _test_path(settings, person, name)) for person in test for name in PHOTOS]
+    _write_tables(folder, train, test_photos, settings)
+    photos = photos + test_photos
+    parts = [photos[start : start + _PHOTOS_A_JOB] for start in range(0, len(photos), _PHOTOS_A_JOB)]
     for _, result in run_all(partial(_write_photos, folder, settings), parts, min(settings.jobs, available_cores())):
         if isinstance(result, Exception):
             raise result
-    return len(every)
+    return len(photos)
 
 
-def _untold(settings: FacesSettings, person: Person, name: str) -> str:
+def _test_path(settings: FacesSettings, person: Person, name: str) -> str:
     """Return the path of a test photo, whose name reveals no label."""
     return f"eval/images/{hashlib.sha1(f'{settings.seed} {person.number} {name}'.encode()).hexdigest()}.jpg"
 
@@ -208,11 +208,11 @@ def _write_photos(folder: Path, settings: FacesSettings, photos: Sequence[Photo]
     for photo in photos:
         path = folder / photo.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        look, shot, rng = _drawn(settings, photo.person, photo.name)
+        look, shot, rng = _draw_photo(settings, photo.person, photo.name)
         portrait(look, shot, rng).save(path, quality=shot.quality)
 
 
-def _drawn(settings: FacesSettings, person: Person, name: str) -> "tuple[Look, Shot, np.random.Generator]":
+def _draw_photo(settings: FacesSettings, person: Person, name: str) -> "tuple[Look, Shot, np.random.Generator]":
     """Return a person's look, one shot of them, and the generator to draw it with."""
     import numpy as np
 
@@ -224,12 +224,12 @@ def _drawn(settings: FacesSettings, person: Person, name: str) -> "tuple[Look, S
     return look, draw_shot(rng, person.shows[name], kind, name in person.doubtful), rng
 
 
-def _write_tables(folder: Path, train: Sequence[Person], asked: Sequence[Photo], settings: FacesSettings) -> None:
+def _write_tables(folder: Path, train: Sequence[Person], test_photos: Sequence[Photo], settings: FacesSettings) -> None:
     import numpy as np
     import pandas as pd
 
-    order = np.random.default_rng([settings.seed, 5]).permutation(len(asked))
-    shown = [asked[place] for place in order]
+    order = np.random.default_rng([settings.seed, 5]).permutation(len(test_photos))
+    shown = [test_photos[place] for place in order]
     names = [Path(photo.path).name for photo in shown]
     write_table(folder / INFO, pd.DataFrame({"ImageID": names, "ans": 0}))
     answers = [class_index(photo.person.shows[photo.name], photo.person.gender, photo.person.age) for photo in shown]

@@ -14,7 +14,7 @@ from soups.files.atomic import explain_write_errors, fingerprint, sync_folder, w
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder` (a file beside it), so that only one process makes it.
 
     Raises:
@@ -33,28 +33,28 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `folder`, which replaces `folder` when the block succeeds.
 
     An existing `folder` is replaced only after the new one is complete. If the block raises, the new folder is removed.
-    Call this within `alone(folder)`: leftovers of killed processes are removed.
+    Call this within `exclusive(folder)`: leftovers of killed processes are removed.
 
     Raises:
         EnvironmentFailure: The disk is full or the folder is not writable.
     """
-    making, old = (folder.with_name(f".{folder.name}.{word}") for word in ("making", "old"))
+    temporary, old = (folder.with_name(f".{folder.name}.{word}") for word in ("making", "old"))
     with explain_write_errors(folder):
-        for stray in (making, old):
+        for stray in (temporary, old):
             shutil.rmtree(stray, ignore_errors=True)
-        making.mkdir()
+        temporary.mkdir()
         try:
-            yield making
+            yield temporary
             if folder.exists():
                 folder.rename(old)
-            making.rename(folder)
+            temporary.rename(folder)
             sync_folder(folder.parent)
         finally:
-            for stray in (making, old):
+            for stray in (temporary, old):
                 shutil.rmtree(stray, ignore_errors=True)
 
 
@@ -90,14 +90,14 @@ class DataSet:
         """
         if self._is_complete(folder):
             return folder
-        with alone(folder):
+        with exclusive(folder):
             if self._is_complete(folder):  # Another process made it during the wait.
                 return folder
             self._refuse_foreign(folder)
-            with whole_folder(folder) as making:
-                count = write(making)
-                told = {"fingerprint": fingerprint(self.identity), "images": count}
-                write_json(making / self.marker, told | self.identity)
+            with atomic_folder(folder) as temporary:
+                count = write(temporary)
+                summary = {"fingerprint": fingerprint(self.identity), "images": count}
+                write_json(temporary / self.marker, summary | self.identity)
         return folder
 
     def _is_complete(self, folder: Path) -> bool:
@@ -125,6 +125,6 @@ class DataSet:
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
             if not path.is_dir() and name != self.marker and not self.names.fullmatch(name):
-                problem = f"{folder}: has to be made again, but holds a file that the demo did not make"
+                problem = f"{folder}: must be made again, but contains a file that the demo did not make"
                 expected = f"{self.marker} and {self.example}"
                 raise DataError(problem, expected=expected, found=str(path), next_step=hint)

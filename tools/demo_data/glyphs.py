@@ -146,7 +146,7 @@ def build_atlas() -> Atlas:
             f"{folder}: matplotlib's fonts are missing",
             expected=f"{len(FONTS)} TTF files",
             found=f"no {missing[0]}",
-            next_step="install matplotlib anew in this environment",
+            next_step="pip install --force-reinstall matplotlib",
         )
     bitmaps = np.stack([letter_bitmap(folder / name, character) for name in FONTS for character in CHARACTERS])
     lines = thin(bitmaps)
@@ -172,7 +172,7 @@ def _points_of(letter: "np.ndarray", count: int = 64) -> "np.ndarray":
 
 
 @dataclass(frozen=True)
-class Hand:
+class Variation:
     """Variation of glyphs; a pair is the range of a uniform distribution."""
 
     turn: float = 12.0  # degrees, to both sides
@@ -192,57 +192,57 @@ class Hand:
     noise: float = 0.03  # standard deviation in the 8 x 8 counts; 1 is the range from black to white
 
 
-def render(atlas: Atlas, entries: "np.ndarray", rng: "np.random.Generator", hand: Hand) -> "np.ndarray":
+def render(atlas: Atlas, entries: "np.ndarray", rng: "np.random.Generator", variation: Variation) -> "np.ndarray":
     """Draw letters of the atlas with individual variation, (N,) entries → (N, 32, 32) uint8, light on black."""
     import numpy as np
 
     # Small chunks fit in the processor's cache, which is several times faster.
     pieces = np.array_split(entries, max(1, len(entries) // 256))
-    return np.concatenate([_render(atlas, piece, rng, hand) for piece in pieces])
+    return np.concatenate([_render(atlas, piece, rng, variation) for piece in pieces])
 
 
-def _render(atlas: Atlas, entries: "np.ndarray", rng: "np.random.Generator", hand: Hand) -> "np.ndarray":
+def _render(atlas: Atlas, entries: "np.ndarray", rng: "np.random.Generator", variation: Variation) -> "np.ndarray":
     import numpy as np
 
     number = len(entries)
-    places = _places(atlas.points[entries], rng, hand)
+    places = _field_positions(atlas.points[entries], rng, variation)
     depth = _sample(atlas.fields, entries, places)
     thickness = atlas.thickness[entries]
-    printed = -thickness * rng.uniform(*hand.weight, number)
-    pen = -rng.uniform(*hand.nib, number)
+    printed = -thickness * rng.uniform(*variation.weight, number)
+    pen = -rng.uniform(*variation.nib, number)
     level = np.where(thickness > 0, printed, pen)
     ink = depth > level[:, None, None]
     counts = ink.reshape(number, BLOCKS, SIZE // BLOCKS, BLOCKS, SIZE // BLOCKS).mean(axis=(2, 4))
-    counts *= rng.uniform(*hand.contrast, (number, 1, 1))
-    counts += rng.normal(0, hand.noise, counts.shape) * (counts > 0)
-    enlarge = _resizing(BLOCKS, SIZE)
+    counts *= rng.uniform(*variation.contrast, (number, 1, 1))
+    counts += rng.normal(0, variation.noise, counts.shape) * (counts > 0)
+    enlarge = _resize_matrix(BLOCKS, SIZE)
     return np.rint((enlarge @ counts.clip(0, 1) @ enlarge.T).clip(0, 1) * 255).astype(np.uint8)
 
 
-def _places(points: "np.ndarray", rng: "np.random.Generator", hand: Hand) -> "np.ndarray":
+def _field_positions(points: "np.ndarray", rng: "np.random.Generator", variation: Variation) -> "np.ndarray":
     """Return the field position of each pixel, (N, 32, 32, 2) float32, (x, y) in cells, from (N, P, 2) points."""
     import numpy as np
 
     number = len(points)
-    turn = np.radians(rng.uniform(-hand.turn, hand.turn, number))
-    cos, sin, slant = np.cos(turn), np.sin(turn), rng.uniform(*hand.slant, number)
+    turn = np.radians(rng.uniform(-variation.turn, variation.turn, number))
+    cos, sin, slant = np.cos(turn), np.sin(turn), rng.uniform(*variation.slant, number)
     # Slant, then rotate; y points down, so a slant to the right is negative.
     linear = np.stack([cos, -sin - slant * cos, sin, cos - slant * sin], axis=1).reshape(number, 2, 2)
     reach = np.einsum("nij,npj->npi", linear, points)
     low, high = reach.min(axis=1), reach.max(axis=1)
     width, height = (high - low + 1).T
-    tall = rng.uniform(*hand.height, number) / height
-    jitter = np.exp(rng.normal(0, hand.widen, number))
-    wide = tall * jitter * (hand.breadth * height / width) ** hand.evenness
+    tall = rng.uniform(*variation.height, number) / height
+    jitter = np.exp(rng.normal(0, variation.widen, number))
+    wide = tall * jitter * (variation.breadth * height / width) ** variation.evenness
     wide = np.minimum(wide, SIZE / width)
     scale = np.stack([wide, tall], axis=1)
     inverse = np.linalg.inv(scale[:, :, None] * linear)
     grid = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=-1) - (SIZE - 1) / 2
-    mesh = _resizing(4, SIZE)
-    bend = np.einsum("ya,nabk,xb->nyxk", mesh, rng.normal(0, hand.mesh, (number, 4, 4, 2)), mesh, optimize=True)
+    mesh = _resize_matrix(4, SIZE)
+    bend = np.einsum("ya,nabk,xb->nyxk", mesh, rng.normal(0, variation.mesh, (number, 4, 4, 2)), mesh, optimize=True)
     arch = np.cos(grid * (np.pi / SIZE))  # 1 in the middle, 0 at the edges
-    bend += arch * rng.normal(0, hand.balance, (number, 1, 1, 2)) * (0.6, 1)
-    bend += rng.normal(0, hand.shift, (number, 1, 1, 2)) * (1, 0.5)
+    bend += arch * rng.normal(0, variation.balance, (number, 1, 1, 2)) * (0.6, 1)
+    bend += rng.normal(0, variation.shift, (number, 1, 1, 2)) * (1, 0.5)
     centred = grid + bend + (scale * (low + high) / 2)[:, None, None]
     flat = centred.reshape(number, -1, 2) @ inverse.transpose(0, 2, 1)
     return (flat.reshape(number, SIZE, SIZE, 2) + (FIELD - 1) / 2).astype(np.float32)
@@ -263,7 +263,7 @@ def _sample(fields: "np.ndarray", entries: "np.ndarray", places: "np.ndarray") -
 
 
 @cache
-def _resizing(small: int, large: int) -> "np.ndarray":
+def _resize_matrix(small: int, large: int) -> "np.ndarray":
     """Return the matrix (large, small) that Pillow's bicubic resizing multiplies by from each side."""
     import numpy as np
     from PIL import Image

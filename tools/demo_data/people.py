@@ -8,7 +8,7 @@ at the tip of the nose, a mask under the chin that could be a scarf.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tools.demo_data.colours import Colour, any_of, mixed, near
+from tools.demo_data.colours import Colour, choose, mix, vary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,8 +109,8 @@ def draw_look(rng: "np.random.Generator", gender: str, age: int, telling: bool) 
     tone = int(rng.integers(len(SKINS) - 1))
     receding = 0.0 if female else 0.1 * max(0, age - 45) / 30
     return Look(
-        skin=near(mixed(SKINS[tone], SKINS[tone + 1], rng.random()), rng, 3),
-        hair=mixed(near(any_of(HAIRS, rng), rng, 6), GREY_HAIR, grey),
+        skin=vary(mix(SKINS[tone], SKINS[tone + 1], rng.random()), rng, 3),
+        hair=mix(vary(choose(HAIRS, rng), rng, 6), GREY_HAIR, grey),
         wrinkles=wrinkles,
         width=rng.normal(0.72, 0.03),
         jaw=rng.normal(0.36 if female else 0.42, 0.03),
@@ -138,8 +138,8 @@ def draw_shot(rng: "np.random.Generator", wear: str, kind: int, doubtful: bool) 
     wall, mask = _muted(rng), draw_mask(rng, wear, kind, doubtful)
     return Shot(
         mask=mask,
-        scarf=near(any_of(MASKS[kind], rng), rng, 8) if doubtful and mask is None else None,
-        walls=(wall, near(wall, rng, 12)),
+        scarf=vary(choose(MASKS[kind], rng), rng, 8) if doubtful and mask is None else None,
+        walls=(wall, vary(wall, rng, 12)),
         middle=(rng.normal(192, 8), rng.normal(250, 8)),
         size=rng.normal(136, 5),
         tilt=rng.normal(0, 0.04),
@@ -171,7 +171,7 @@ def draw_mask(rng: "np.random.Generator", wear: str, kind: int, doubtful: bool) 
         else:
             top = rng.uniform(0.42, 0.5) if upper else rng.uniform(0.64, 0.74)
         bottom += 0.12 if top < 0.75 else 0.2
-    return Mask(kind, near(any_of(MASKS[kind], rng), rng, 8), top, bottom, rng.normal(0, 0.02))
+    return Mask(kind, vary(choose(MASKS[kind], rng), rng, 8), top, bottom, rng.normal(0, 0.02))
 
 
 def _within(value: float) -> float:
@@ -180,4 +180,4 @@ def _within(value: float) -> float:
 
 def _muted(rng: "np.random.Generator") -> Colour:
     """Return a colour of a wall or clothing, light enough for the hair to stand out."""
-    return near((rng.uniform(120, 235),) * 3, rng, 30)
+    return vary((rng.uniform(120, 235),) * 3, rng, 30)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Told(NamedTuple):
+class CaptionSet(NamedTuple):
     """One caption set of a batch: its captions describe the pictures by the same attributes."""
 
     targets: "np.ndarray"
@@ -28,12 +28,12 @@ class Batch(NamedTuple):
 
     images: "np.ndarray"
     """(B, S, S) uint8, grey, or (B, S, S, 3) uint8, RGB; in [0, 255]."""
-    told: list[Told]
+    caption_sets: list[CaptionSet]
     """Caption sets with a separate loss each: captions of different sets are not negatives of each other."""
 
 
 @dataclass(frozen=True)
-class Lessons:
+class Subject:
     """A subject's batches and preprocessing."""
 
     size: int
@@ -73,10 +73,10 @@ def _glyph_batches(settings: BaseSettings, epoch: int) -> Iterator[Batch]:
     atlas = glyphs.build_atlas()
     entries = draw_entries(atlas, rng, settings)
     choices = [glyphs.captions_of(character) for character in glyphs.CHARACTERS]
-    for piece in np.array_split(entries, math.ceil(len(entries) / settings.batch_size)):
-        images = glyphs.render(atlas, piece, rng, glyphs.Hand())
-        captions = [own[int(rng.integers(len(own)))] for own in choices]
-        yield Batch(images, [Told(atlas.characters[piece], captions)])
+    for chunk in np.array_split(entries, math.ceil(len(entries) / settings.batch_size)):
+        images = glyphs.render(atlas, chunk, rng, glyphs.Variation())
+        captions = [shown_values[int(rng.integers(len(shown_values)))] for shown_values in choices]
+        yield Batch(images, [CaptionSet(atlas.characters[chunk], captions)])
 
 
 def draw_entries(atlas: glyphs.Atlas, rng: "np.random.Generator", settings: BaseSettings) -> "np.ndarray":
@@ -84,11 +84,11 @@ def draw_entries(atlas: glyphs.Atlas, rng: "np.random.Generator", settings: Base
     import numpy as np
 
     digits, pen = atlas.characters < len(glyphs.DIGITS), atlas.thickness == 0
-    chance = np.zeros(len(digits))
+    probability = np.zeros(len(digits))
     for kind, kind_share in ((digits, settings.digit_share), (~digits, 1 - settings.digit_share)):
         for hand, hand_share in ((pen, settings.pen_share), (~pen, 1 - settings.pen_share)):
-            chance[kind & hand] = kind_share * hand_share / (kind & hand).sum()
-    return rng.choice(len(chance), settings.glyphs, p=chance)
+            probability[kind & hand] = kind_share * hand_share / (kind & hand).sum()
+    return rng.choice(len(probability), settings.glyphs, p=probability)
 
 
 def _icon_batches(settings: BaseSettings, epoch: int) -> Iterator[Batch]:
@@ -101,13 +101,13 @@ def _icon_batches(settings: BaseSettings, epoch: int) -> Iterator[Batch]:
 
     rng = np.random.default_rng([settings.seed, epoch])
     variety = min(1.0, 2 * epoch / settings.epochs)
-    for piece in np.array_split(np.arange(settings.icons), math.ceil(settings.icons / settings.batch_size)):
-        shown = [icons.draw_icon(rng) for _ in piece]
-        images = np.stack([np.asarray(icons.render(icon, rng, variety)) for icon in shown])
-        yield Batch(images, [_told(shown, names, rng) for names in icons.draw_respects(rng)])
+    for chunk in np.array_split(np.arange(settings.icons), math.ceil(settings.icons / settings.batch_size)):
+        drawn_icons = [icons.draw_icon(rng) for _ in chunk]
+        images = np.stack([np.asarray(icons.render(icon, rng, variety)) for icon in drawn_icons])
+        yield Batch(images, [_caption_set(drawn_icons, names, rng) for names in icons.draw_attribute_sets(rng)])
 
 
-def _told(shown: list[icons.Icon], names: tuple[str, ...], rng: "np.random.Generator") -> Told:
+def _caption_set(drawn_icons: list[icons.Icon], names: tuple[str, ...], rng: "np.random.Generator") -> CaptionSet:
     """Return a caption set for the attributes `names`.
 
     It has a caption for each combination of values if `names` is one attribute or the factors, else for each
@@ -115,19 +115,19 @@ def _told(shown: list[icons.Icon], names: tuple[str, ...], rng: "np.random.Gener
     """
     import numpy as np
 
-    own = [tuple(getattr(icon, name) for name in names) for icon in shown]
-    every = product(*(icons.LEVELS[name] for name in names))
-    combinations = list(every if len(names) == 1 or names == icons.FACTORS else dict.fromkeys(own))
-    numbers = {values: number for number, values in enumerate(combinations)}
+    shown_values = [tuple(getattr(icon, name) for name in names) for icon in drawn_icons]
+    all_combinations = product(*(icons.LEVELS[name] for name in names))
+    combinations = list(all_combinations if len(names) == 1 or names == icons.FACTORS else dict.fromkeys(shown_values))
+    index_of = {values: number for number, values in enumerate(combinations)}
     captions = [icons.caption(dict(zip(names, values, strict=True)), rng) for values in combinations]
-    return Told(np.array([numbers[values] for values in own]), captions)
+    return CaptionSet(np.array([index_of[values] for values in shown_values]), captions)
 
 
-LESSONS = {
+SUBJECTS = {
     # Black stays zero, because augmentations fill uncovered areas with the mean. The scale is open_clip's.
-    "digits": Lessons(glyphs.SIZE, 16, (0.0,) * 3, (0.45,) * 3, 1 / 0.07, "shortest", _glyph_texts, _glyph_batches),
+    "digits": Subject(glyphs.SIZE, 16, (0.0,) * 3, (0.45,) * 3, 1 / 0.07, "shortest", _glyph_texts, _glyph_batches),
     # With open_clip's scale the captions of few values become equal before the images separate them, and nothing is
     # learned from then on.
-    "faces": Lessons(icons.SIZE, 26, (0.5,) * 3, (0.27,) * 3, 3.0, "squash", icons.all_texts, _icon_batches),
+    "faces": Subject(icons.SIZE, 26, (0.5,) * 3, (0.27,) * 3, 3.0, "squash", icons.all_texts, _icon_batches),
 }
 """Subject → training batches of its start model."""

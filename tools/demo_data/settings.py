@@ -82,7 +82,7 @@ class FacesSettings(BaseModel):
     """Number of drawing processes, at most the number of cores; the bytes do not depend on it."""
 
 
-OWN_NUMBERS: dict[str, dict[str, float]] = {
+SUBJECT_DEFAULTS: dict[str, dict[str, float]] = {
     "digits": {"batch_size": 64, "lr": 2e-3, "width": 128, "text_layers": 2},
     "faces": {"batch_size": 32, "lr": 1e-3, "width": 64, "text_layers": 1},
 }
@@ -133,14 +133,14 @@ class BaseSettings(BaseModel):
     """Processor threads, at most the number of cores. Other numbers give other bits; two threads are very slow if
     another process keeps a core busy."""
 
-    def settled(self) -> "BaseSettings":
+    def with_defaults(self) -> "BaseSettings":
         """Return the settings with each 0 replaced by the subject's value."""
-        own = {name: value for name, value in OWN_NUMBERS[self.subject].items() if getattr(self, name) == 0}
+        own = {name: value for name, value in SUBJECT_DEFAULTS[self.subject].items() if getattr(self, name) == 0}
         return self.model_copy(update=own)
 
-    def that_matter(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return the settings that determine the weights, as JSON values, without those of the other subject."""
-        return self.settled().model_dump(mode="json", exclude=_OF_OTHERS[self.subject])
+        return self.with_defaults().model_dump(mode="json", exclude=_OF_OTHERS[self.subject])
 
     @property
     def images(self) -> int:

@@ -43,7 +43,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Place:
+class Workspace:
     """The folders that commands run in."""
 
     root: Path
@@ -57,18 +57,18 @@ class Place:
         return self.folder / "runs" / "toys"
 
     @property
-    def said(self) -> Path:
+    def output(self) -> Path:
         """File beside the working folder with the output of the last command."""
-        return self.folder.with_name(f"{self.folder.name}.said.txt")
+        return self.folder.with_name(f"{self.folder.name}.output.txt")
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """Return the last lines of the output."""
-        return self.said.read_text(encoding="utf-8", errors="replace")[-1500:]
+        return self.output.read_text(encoding="utf-8", errors="replace")[-1500:]
 
     def environment(self) -> Mapping[str, str]:
         """Return the processes' environment: one thread, no network, the repository's code, a separate cache."""
-        own = {"SOUPS_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
-        return {**os.environ, **own, "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
+        variables = {"SOUPS_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
+        return {**os.environ, **variables, "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
 
 
 class Process:
@@ -112,20 +112,20 @@ def _is_alive(group: int) -> bool:
     return True
 
 
-def start(command: Command, place: Place, plain: bool) -> Process:
+def start(command: Command, workspace: Workspace, plain: bool) -> Process:
     """Start a command as `python …`, or forked from this process (after `prepare`)."""
-    arguments = [str(place.root / command.script), *command.arguments]
+    arguments = [str(workspace.root / command.script), *command.arguments]
     if not plain:
-        return fork(lambda: _become(arguments, place))
-    with place.said.open("wb") as said:
+        return fork(lambda: _run_script(arguments, workspace))
+    with workspace.output.open("wb") as output:
         # `Process` waits for the process, not subprocess.
         child = subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=place.folder,
-            env=dict(place.environment()),
+            cwd=workspace.folder,
+            env=dict(workspace.environment()),
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             process_group=0,
         )
     pid, child.returncode = child.pid, 0
@@ -164,21 +164,21 @@ def fork(function: Callable[[], int]) -> Process:
         os._exit(code)
 
 
-def redirect(said: Path) -> None:
+def redirect(output: Path) -> None:
     """Redirect this process's output to a file."""
-    with said.open("wb") as stream, Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
+    with output.open("wb") as stream, Path(os.devnull).open("rb") as null:
+        os.dup2(null.fileno(), 0)
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     # The parent's streams may be replaced, as under pytest.
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
 
 
-def _become(arguments: list[str], place: Place) -> int:
+def _run_script(arguments: list[str], workspace: Workspace) -> int:
     """Run a script as `python` does."""
-    redirect(place.said)
-    os.chdir(place.folder)
-    os.environ.update(place.environment())
+    redirect(workspace.output)
+    os.chdir(workspace.folder)
+    os.environ.update(workspace.environment())
     sys.argv = arguments
     sys.path.insert(0, str(Path(arguments[0]).parent))
     try:

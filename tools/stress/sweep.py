@@ -31,7 +31,7 @@ def make_images(folder: Path) -> None:
                     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(temporary, format="png")
 
 
-def commands_of(images: Path, models: int) -> list[Command]:
+def sweep_commands(images: Path, models: int) -> list[Command]:
     """Return the commands of the whole sweep, in order."""
     data = ("--data-location", str(images), "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5")
     network = ("--model", "baseline", "--model-args", "widths=[8,16]", "--image-size", "16")
@@ -39,10 +39,10 @@ def commands_of(images: Path, models: int) -> list[Command]:
     same = ("--precision", "fp32", "--threads", "1")
     name = ("--name", "toys")
     # Saves the state so often that many kills interrupt a save.
-    asked = ("--i", f"0-{models - 1}", "--save-minutes", "0.005")
+    trials = ("--i", f"0-{models - 1}", "--save-minutes", "0.005")
     soups = ("--uniform-soup", "--greedy-soup", "--soup", "learned")
     return [
-        Command("training", "finetune.py", (*name, *data, *network, *same, *training, *asked)),
+        Command("training", "finetune.py", (*name, *data, *network, *same, *training, *trials)),
         Command("evaluating", "main.py", (*name, "--eval-individual-models")),
         Command("souping", "main.py", (*name, *soups)),
         Command("predicting", "inference.py", name),
@@ -50,32 +50,34 @@ def commands_of(images: Path, models: int) -> list[Command]:
     ]
 
 
-def contents(run: Path) -> dict[str, Any]:
+def read_contents(run: Path) -> dict[str, Any]:
     """Return file → content of a finished sweep: bytes, or log lines without order, repetitions and times."""
-    found: dict[str, Any] = {}
-    for path in files_of(run):
+    contents: dict[str, Any] = {}
+    for path in list_files(run):
         name = path.relative_to(run).as_posix()
         if path.suffix == ".jsonl":
-            found[name] = set(_said(path))
+            contents[name] = set(_comparable_lines(path))
         elif path.suffix not in _NOT_CONTENT and path.parent.name != ".locks":
-            found[name] = path.read_bytes()
-    return found
+            contents[name] = path.read_bytes()
+    return contents
 
 
-def files_of(folder: Path) -> list[Path]:
+def list_files(folder: Path) -> list[Path]:
     """Return all files below a folder, sorted; files may change meanwhile."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _said(log: Path) -> Iterator[str]:
+def _comparable_lines(log: Path) -> Iterator[str]:
     for line in log.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         yield json.dumps({key: value for key, value in record.items() if key not in _TIMED}, sort_keys=True)
 
 
-def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def find_differences(contents: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     """Return what is missing, extra or different in a sweep."""
-    problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
-    problems += [f"{name} is left over" for name in found.keys() - wanted.keys()]
-    problems += [f"{name} is different" for name in wanted.keys() & found.keys() if found[name] != wanted[name]]
+    problems = [f"{name} is missing" for name in expected.keys() - contents.keys()]
+    problems += [f"{name} is left over" for name in contents.keys() - expected.keys()]
+    problems += [
+        f"{name} is different" for name in expected.keys() & contents.keys() if contents[name] != expected[name]
+    ]
     return sorted(problems)

@@ -44,7 +44,7 @@ def _first_difference(known: bytes, whole: bytes) -> int:
     return next(differ) + 1
 
 
-def temporaries(folder: Path) -> set[Path]:
+def temporary_files(folder: Path) -> set[Path]:
     """Return temporary files below a folder: being written, or left by a killed writer."""
     try:
         return {path for path in folder.rglob(".*.tmp") if path.is_file()}
