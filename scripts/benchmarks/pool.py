@@ -1,4 +1,4 @@
-"""Time a pool of demo models side by side, on Ray and one after the other, and how soon the next model begins."""
+"""Benchmark of training a pool of demo models in parallel, on Ray and sequentially, and of the delay between models."""
 
 import shutil
 import subprocess
@@ -24,9 +24,9 @@ from soups.pipeline.settings.commands import FinetuneSettings
 ROOT = Path(__file__).resolve().parents[2]
 TOGETHER, WIDE = "two jobs of one thread", "one after the other, two threads"
 ALONE = "one after the other, one thread"
-"""There for its bytes, once."""
+"""Measured once, for the models' bytes."""
 RAY = "on a Ray cluster of this machine, one thread each"
-"""With as many at once as there are cores."""
+"""Runs as many models at once as there are cores."""
 WAYS = {
     TOGETHER: ("--jobs", "2", "--threads", "1"),
     WIDE: ("--jobs", "1", "--threads", "2"),
@@ -36,30 +36,30 @@ WAYS = {
 
 
 class PoolBenchSettings(BaseModel):
-    """Time a pool of demo models by whole commands: side by side, and one after the other.
+    """Time a pool of demo models by whole commands: in parallel, and sequentially.
 
-    Ways take turns, and each ratio comes from one turn. The models of two jobs of one thread, and those of Ray, must
-    have the bytes of those made one after the other with one thread, or the script fails.
+    The rows take turns, and each ratio comes from one turn. The models of two jobs with one thread each, and those of
+    Ray, must have the bytes of models trained sequentially with one thread, else the script fails.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: int = Field(default=12, gt=1)
-    """How many are trained."""
+    """Number of models."""
     epochs: int = Field(default=16, gt=0)
-    """Of each."""
+    """Epochs per model."""
     repeats: int = Field(default=3, gt=0)
-    """Turns."""
+    """Number of turns."""
     ray: cli.Flag = False
-    """On a Ray cluster, too, which each command starts and ends."""
+    """Also measure a Ray cluster, which each command starts and stops."""
     base: str | None = None
-    """Folder of the CLIP to begin from; by default the demo's, which is made once."""
+    """Folder of the CLIP start model. By default the demo's, which is made once."""
     limit: int | None = Field(default=None, gt=0)
-    """At most so many images of each set."""
+    """Maximum number of images of each set."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Parse, measure, and return the exit code."""
     return outcome.run(PoolBenchSettings, command, argv)
 
 
@@ -81,13 +81,13 @@ def command(given: cli.ParsedSettings[PoolBenchSettings]) -> None:
 
 
 def made_by(script: str) -> str:
-    """What a script of the demo prints: where its data is."""
+    """Run a script of the demo; returns the data folder that it prints."""
     done = subprocess.run([sys.executable, ROOT / "scripts" / script], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
 def flags_of(runs: Path, data: str, base: str, settings: PoolBenchSettings) -> list[str]:
-    """Of finetune.py, for a pool in a new run."""
+    """Return the flags of finetune.py for a pool in a new run."""
     flags = ["--name", "digits", "--runs-folder", str(runs), "--precision", "fp32", "--device", "cpu"]
     flags += ["--data-location", data, "--model", f"local-dir:{base}", "--templates", "a photo of the digit {}"]
     flags += ["--limit", str(settings.limit)] if settings.limit else []
@@ -96,7 +96,7 @@ def flags_of(runs: Path, data: str, base: str, settings: PoolBenchSettings) -> l
 
 
 def pool(folder: Path, way: str, data: str, base: str, settings: PoolBenchSettings) -> tuple[float, dict[str, str]]:
-    """Train a pool in a new run: seconds of the whole command, and name → hash of each model."""
+    """Train a pool in a new run; returns the seconds of the command, and name → hash of each model."""
     runs = folder / way.replace(" ", "-").replace(",", "")
     arguments = [sys.executable, str(ROOT / "finetune.py"), *flags_of(runs, data, base, settings), *WAYS[way]]
     began = time.perf_counter()
@@ -110,7 +110,7 @@ def pool(folder: Path, way: str, data: str, base: str, settings: PoolBenchSettin
 
 
 def between_models(folder: Path, data: str, base: str, settings: PoolBenchSettings) -> float:
-    """Seconds from the end of a model to the first step of the next in one process: the median of a few."""
+    """Return the median seconds from the end of a model to the first step of the next in one process."""
     from soups.data.loader import TrainingLoader
     from soups.pipeline.train import finetune as training
 
@@ -137,12 +137,16 @@ def between_models(folder: Path, data: str, base: str, settings: PoolBenchSettin
 
 
 def replaced(settings: PoolBenchSettings, **changes: int) -> PoolBenchSettings:
-    """The settings with some changed."""
+    """Return the settings with changes."""
     return settings.model_copy(update=changes)
 
 
 def check_bytes(made: dict[str, dict[str, str]]) -> None:
-    """Raise where models made side by side differ from those made alone."""
+    """Check that models trained in parallel equal those trained sequentially.
+
+    Raises:
+        DataError: Models differ.
+    """
     serial = made[ALONE]
     for way in (TOGETHER, RAY):
         other = made.get(way, serial)
@@ -153,7 +157,7 @@ def check_bytes(made: dict[str, dict[str, str]]) -> None:
 
 
 def tell(turns: list[dict[str, float]], models: int) -> None:
-    """Seconds of each way, and the ratio of the first to the second: median and range."""
+    """Print the seconds of each row, and the ratio of the first to the second: median and range."""
     for way in WAYS:
         if not (taken := [turn[way] for turn in turns if way in turn]):
             continue
