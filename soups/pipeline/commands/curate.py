@@ -169,7 +169,7 @@ def _write_selection(
     ]
     intro = [
         f"{len(rows)} of the {len(files)} images of {pool.name}, most similar to {target_folder.name} first.",
-        f"{selection.skipped_duplicates} images with a higher similarity than the last one are left out as near-duplicates.",
+        f"{selection.skipped_duplicates} near-duplicates with a higher similarity than the last image are left out.",
     ]
     if labels is not None:
         counts = ", ".join(f"{count} {label}" for label, count in table["label"].value_counts().sort_index().items())
