@@ -18,9 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(given: cli.ParsedSettings[TortureSettings]) -> None:
     """Imported late, so that `--help` is quick."""
-    from tools.stress.run import torture
+    from tools.stress.run import run_stress_tests
 
-    torture(given, Path(__file__).resolve().parent.parent)
+    run_stress_tests(given, Path(__file__).resolve().parent.parent)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time souping: averaging against reading the bytes, whole commands against others, greedy against looking at all."""
+"""Benchmark of souping: averaging against reading the bytes, commands against other tools, greedy stopping early."""
 
 import os
 import subprocess
@@ -37,47 +37,46 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class BenchSettings(CommandSettings):
-    """Time souping: averaging, a whole command, and greedy that stops early.
+    """Time souping: averaging, a whole command, and greedy with early stopping.
 
-    averaging: generated checkpoints in a temporary folder, `soups.average` with hashes known against a loop over
-    dictionaries as the original code has it, and against `cat`. process: `main.py --uniform-soup --scores False` on
-    such files, result saved and synced, against whole processes that do the same in the manner of timm's
-    `avg_checkpoints.py` and by mergekit. greedy: the soup of a run, full judgement of every candidate against stopping
-    when rejection is certain; both soups are compared to the bit. What is compared takes turns, and each ratio comes
-    from one turn.
+    averaging: generated checkpoints in a temporary folder; `soups.average` with cached hashes against a loop over
+    dictionaries like the original code's, and against `cat`. process: `main.py --uniform-soup --scores False` on such
+    files, with the result saved and synced, against whole processes that do the same like timm's `avg_checkpoints.py`
+    and like mergekit. greedy: the soup of a run; full judgement of every candidate against stopping when rejection is
+    certain; both soups are compared bit for bit. The rows take turns, and each ratio comes from one turn.
     """
 
     parts: tuple[Literal["averaging", "process", "greedy"], ...] = ("averaging", "process", "greedy")
     """What to measure."""
     repeats: int = Field(default=5, gt=0)
-    """Turns."""
+    """Number of turns."""
     checkpoints: int = Field(default=8, gt=1)
-    """How many files are averaged."""
+    """Number of averaged files."""
     architecture: str = "ViT-B/32"
-    """Of the averaged files: any architecture of open_clip or timm."""
+    """Architecture of the averaged files: any of open_clip or timm."""
     mergekit: str | None = None
-    """The program `mergekit-pytorch` of an environment that has it, to be timed as well."""
+    """The program `mergekit-pytorch` of an environment that has it, to be timed too."""
 
 
-class Unhurried:
-    """A judge that is never told what would be accepted, and so looks at all images."""
+class FullJudge:
+    """A judge without an acceptance threshold, which therefore scores all images."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
 
     def __call__(self, state: "State", accept: Accept | None = None) -> Verdict:
-        """The whole verdict."""
+        """Return the verdict on all images."""
         return self.judge(state)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Parse, measure, and return the exit code."""
     return outcome.run(BenchSettings, command, argv)
 
 
-def command(given: cli.ParsedSettings[BenchSettings]) -> None:
+def command(parsed: cli.ParsedSettings[BenchSettings]) -> None:
     """Measure and print."""
-    settings = given.settings
+    settings = parsed.settings
     if {"averaging", "process"} & set(settings.parts):
         with tempfile.TemporaryDirectory() as folder:
             paths = make_checkpoints(Path(folder) / "runs" / "bench", settings)
@@ -88,11 +87,11 @@ def command(given: cli.ParsedSettings[BenchSettings]) -> None:
             if "process" in settings.parts:
                 time_processes(paths, Path(folder), settings)
     if "greedy" in settings.parts:
-        time_greedy(given)
+        time_greedy(parsed)
 
 
 def make_checkpoints(folder: Path, settings: BenchSettings) -> list[Path]:
-    """A run's folder with files as fine-tunes of one start would be: its weights, each with its own noise."""
+    """Make a run's folder with files like fine-tunes of one start: its weights plus independent noise."""
     import torch
 
     from soups.checkpoints.checkpoint import Card, write_checkpoint
@@ -126,24 +125,24 @@ def make_checkpoints(folder: Path, settings: BenchSettings) -> list[Path]:
 
 
 def time_averaging(paths: Sequence[Path], repeats: int) -> None:
-    """Three ways of going through the same files, in turns."""
+    """Time three ways of reading the same files, in turns."""
     rows: dict[str, Callable[[], object]] = {
         "cat: reading the bytes": lambda: subprocess.run(["cat", *paths], stdout=subprocess.DEVNULL, check=True),
         "loop over dictionaries, fp32": lambda: dictionary_loop(paths),
         "soups.average, fp64, hashes known": lambda: soups.average(paths),
     }
     for row in rows.values():
-        row()  # The files are in memory then, and their hashes known.
+        row()  # After this the files are in memory and their hashes cached.
     print_turns("averaging", list(rows), [[seconds(row) for row in rows.values()] for _ in range(repeats)], "cat")
 
 
 def print_turns(title: str, names: Sequence[str], turns: Sequence[Sequence[float]], first: str) -> None:
-    """Seconds of each row, and its ratio to the first row of the same turn: median and range."""
+    """Print the seconds of each row, and its ratio to the first row of the same turn: median and range."""
     print(title)
-    for place, name in enumerate(names):
-        taken, ratios = [turn[place] for turn in turns], [turn[place] / turn[0] for turn in turns]
+    for column, name in enumerate(names):
+        times, ratios = [turn[column] for turn in turns], [turn[column] / turn[0] for turn in turns]
         print(
-            f"  {name}: {median(taken):.2f} s ({min(taken):.2f} to {max(taken):.2f}), "
+            f"  {name}: {median(times):.2f} s ({min(times):.2f} to {max(times):.2f}), "
             f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times {first}"
         )
 
@@ -166,11 +165,11 @@ limit = torch.finfo(torch.float32)
 mean = {key: (value / count[key]).clamp(limit.min, limit.max).to(torch.float32) for key, value in total.items()}
 safetensors.torch.save_file(mean, sys.argv[1])
 """
-"""A uniform soup in the manner of timm's avg_checkpoints.py, which no package carries."""
+"""A uniform soup like timm's avg_checkpoints.py, which no package contains."""
 
 
 def time_processes(paths: Sequence[Path], folder: Path, settings: BenchSettings) -> None:
-    """Whole processes from the same files to a soup on the disk, in turns."""
+    """Time whole processes from the same files to a soup on the disk, in turns."""
     runs, soup = paths[0].parents[2], paths[0].parent / "bench_uniform_soup.safetensors"
     ours = [sys.executable, str(ROOT / "main.py"), "--runs-folder", str(runs), "--name", "bench"]
     ours += ["--uniform-soup", "--scores", "False"]
@@ -191,14 +190,14 @@ def time_processes(paths: Sequence[Path], folder: Path, settings: BenchSettings)
         rows["mergekit, linear"] = ([settings.mergekit, str(recipe), str(merged.parent)], merged, folder / "cache")
     turns, memory = [], dict.fromkeys(rows, 0.0)
     for turn in range(settings.repeats + 1):
-        taken = []
+        times = []
         for number, (name, (arguments, result, cache)) in enumerate(rows.items()):
             result.unlink(missing_ok=True)
             took, peak = whole_process(arguments, result, cache or folder / f"cache-{turn}-{number}")
-            taken.append(took)
+            times.append(took)
             memory[name] = max(memory[name], peak)
-        turns.append(taken)
-    # The first turn brings the files into memory and their hashes into the cache.
+        turns.append(times)
+    # The first turn loads the files into memory and their hashes into the cache.
     print_turns("whole process, result on the disk", list(rows), turns[1:], "the first")
     model = paths[0].stat().st_size
     for name, peak in memory.items():
@@ -206,7 +205,7 @@ def time_processes(paths: Sequence[Path], folder: Path, settings: BenchSettings)
 
 
 def whole_process(arguments: Sequence[str], result: Path, cache: Path) -> tuple[float, float]:
-    """Seconds from its start until its result is on the disk, and its peak private memory in bytes."""
+    """Return the seconds from the start until the result is on the disk, and the peak private memory in bytes."""
     began, peak = time.perf_counter(), 0
     environment = {**os.environ, "SOUPS_CACHE": str(cache)}
     with subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -216,12 +215,12 @@ def whole_process(arguments: Sequence[str], result: Path, cache: Path) -> tuple[
     if process.returncode:
         raise DataError(f"{arguments[0]}: ended with {process.returncode}", next_step="run it by itself to see why")
     with result.open("rb") as stream:
-        os.fsync(stream.fileno())  # Ours is there already; the others leave it to the system.
+        os.fsync(stream.fileno())  # Ours is synced already; the others leave it to the system.
     return time.perf_counter() - began, peak
 
 
 def private_memory(pid: int) -> int:
-    """Bytes that a process holds and no file backs; 0 where the system does not tell."""
+    """Return the bytes of a process that no file backs; 0 where the system does not report them."""
     try:
         resident, shared = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1:3]
     except (OSError, ValueError):
@@ -230,7 +229,7 @@ def private_memory(pid: int) -> int:
 
 
 def dictionary_loop(paths: Sequence[Path]) -> object:
-    """The uniform soup as the original model-soups code makes it: a running fp32 sum of scaled states."""
+    """Make the uniform soup like the original model-soups code: a running fp32 sum of scaled states."""
     from safetensors.torch import load_file
 
     soup = {key: value / len(paths) for key, value in load_file(paths[0]).items()}
@@ -241,55 +240,55 @@ def dictionary_loop(paths: Sequence[Path]) -> object:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Return the seconds of a call."""
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
 
 
-def time_greedy(given: cli.ParsedSettings[BenchSettings]) -> None:
-    """Greedy that looks at everything, greedy that stops, and the learned soup of a run, in turns."""
-    context = open_context(given.settings, given.names)
+def time_greedy(parsed: cli.ParsedSettings[BenchSettings]) -> None:
+    """Time greedy with full judgement, greedy with early stopping and the learned soup of a run, in turns."""
+    context = open_context(parsed.settings, parsed.names)
     pool, card = pool_of(context)
     judge = LazyJudge(context, (pool, card))
-    # As the original code has it: every candidate is judged on all images, the best single model too.
+    # Like the original code: every candidate is judged on all images, the best single model too.
     unknown = Pool(tuple(replace(ingredient, known_verdict=None) for ingredient in pool.ingredients), pool.start)
-    judge(pool.ingredients[0].load())  # Imports, images and memory are no part of what is compared.
-    ways: list[tuple[str, Pool, Judge]] = [
-        ("greedy", unknown, Unhurried(judge)),
+    judge(pool.ingredients[0].load())  # Excludes imports, image decoding and memory allocation from the comparison.
+    rows: list[tuple[str, Pool, Judge]] = [
+        ("greedy", unknown, FullJudge(judge)),
         ("greedy", pool, judge),
         ("learned", pool, judge),
     ]
-    turns = [[timed(*way) for way in ways] for _ in range(given.settings.repeats)]
+    turns = [[time_recipe(*row) for row in rows] for _ in range(parsed.settings.repeats)]
     whole, stopped = turns[0][0][1], turns[0][1][1]
     print(f"run {context.run.name}: {len(pool.ingredients)} models, {whole.decisions[0]['images']} validation images")
-    tell_images(whole, stopped, context.evaluation.metric)
+    print_saved_images(whole, stopped, context.evaluation.metric)
     names = ["greedy, every candidate in full", "greedy that stops", "learned"]
-    seconds_only = [[taken for taken, _ in turn] for turn in turns]
+    seconds_only = [[times for times, _ in turn] for turn in turns]
     print_turns("time of the recipe, everything loaded", names, seconds_only, "full greedy")
 
 
-def tell_images(whole: Soup, stopped: Soup, metric: str) -> None:
-    """What stopping saved, and whether it changed anything."""
+def print_saved_images(whole: Soup, stopped: Soup, metric: str) -> None:
+    """Print how many images early stopping saved, and whether it changed the soup."""
     rejected = [line["images"] / whole.decisions[0]["images"] for line in stopped.decisions if not line["accepted"]]
-    # The first is taken from the logs.
+    # The score of the first model comes from the logs.
     images = [sum(line["images"] for line in lines) for lines in (whole.decisions, stopped.decisions[1:])]
     print(f"accepted: {len(stopped.decisions) - len(rejected)} of {len(stopped.decisions)} by {metric}")
-    print(f"same ingredients and bits: {'yes' if same(whole, stopped) else 'NO'}")
+    print(f"same ingredients and bits: {'yes' if are_equal(whole, stopped) else 'NO'}")
     if rejected:
         print(f"images seen of the rejected: median {100 * median(rejected):.1f}%, most {100 * max(rejected):.1f}%")
     print(f"images judged in all: {images[1]} against {images[0]} ({images[0] / max(1, images[1]):.1f} times fewer)")
 
 
-def timed(recipe: str, pool: Pool, judge: Judge) -> tuple[float, Soup]:
-    """Seconds and soup."""
+def time_recipe(recipe: str, pool: Pool, judge: Judge) -> tuple[float, Soup]:
+    """Return the seconds of a recipe and its soup."""
     began = time.perf_counter()
     soup = RECIPES[recipe](pool, judge)
     return time.perf_counter() - began, soup
 
 
-def same(one: Soup, other: Soup) -> bool:
-    """Whether two soups have the same ingredients and equal tensors."""
+def are_equal(one: Soup, other: Soup) -> bool:
+    """Return whether two soups have the same ingredients and equal tensors."""
     equal = all(bool((one.state[key] == other.state[key]).all()) for key in one.state)
     hashes = [[ingredient.sha256 for ingredient in soup.ingredients] for soup in (one, other)]
     return hashes[0] == hashes[1] and equal

@@ -1,4 +1,4 @@
-"""Time picking from a pool's features against asking about one pool image after the other."""
+"""Benchmark of selecting from a pool's features against a loop over the pool's images."""
 
 import sys
 import time
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class BenchSettings(BaseModel):
-    """Median times of picking from random features, and of the plain loop on a part of the pool."""
+    """Median times of selecting from random features, and of the plain loop on a part of the pool."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,11 +30,11 @@ class BenchSettings(BaseModel):
     target: int = Field(default=5_000, gt=0)
     """Images of the target set."""
     features: int = Field(default=512, gt=0)
-    """Numbers that an image's features are."""
+    """Dimension of an image's features."""
     count: int = Field(default=2_000, gt=0)
-    """Images to pick."""
+    """Images to select."""
     repeats: int = Field(default=5, gt=0)
-    """Times that each is measured; the median counts."""
+    """Measurements of each; the median counts."""
     threads: int = Field(default=2, gt=0)
     """Threads of the matrix products."""
 
@@ -44,16 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome.run(BenchSettings, bench, argv)
 
 
-def bench(given: cli.ParsedSettings[BenchSettings]) -> None:
-    """Print how long each takes; the two must agree."""
+def bench(parsed: cli.ParsedSettings[BenchSettings]) -> None:
+    """Print the times; both selections must be equal."""
     import numpy as np
     from threadpoolctl import threadpool_limits
 
     from soups.data.curate import select_similar
 
-    settings = given.settings
+    settings = parsed.settings
     generator = np.random.default_rng(0)
-    # Around common directions, as features of real images are.
+    # Features around common directions, like those of real images.
     centres = generator.normal(size=(50, settings.features))
     pool, target = (
         _unit(centres[generator.integers(0, 50, rows)] + generator.normal(size=(rows, settings.features)))
@@ -61,17 +61,17 @@ def bench(given: cli.ParsedSettings[BenchSettings]) -> None:
     )
     count, duplicate = min(settings.count, settings.pool), 0.9
     with threadpool_limits(settings.threads):
-        seconds, picked = timed(lambda: select_similar(pool, target, target, count, duplicate), settings.repeats)
+        seconds, picked = time_median(lambda: select_similar(pool, target, target, count, duplicate), settings.repeats)
         print(f"{settings.pool:,} × {settings.target:,} features of {settings.features}, {count:,} picked:")
         print(f"  soups, blocks of the pool     {seconds:8.3f} s, median of {settings.repeats}")
-        loop, slow = timed(lambda: slowly(pool, target, count, duplicate), 1)
+        loop, slow = time_median(lambda: select_in_loops(pool, target, count, duplicate), 1)
     print(f"  one pool image after the other {loop:7.3f} s (× {loop / seconds:.1f}), measured once")
     same = len(set(picked.rows.tolist()) & set(slow))
     print(f"  the same {same:,} of {len(picked.rows):,} images")
 
 
-def slowly(pool: "np.ndarray", target: "np.ndarray", count: int, duplicate: float) -> list[int]:
-    """What is quickly written: a loop over the pool, then a loop over the candidates."""
+def select_in_loops(pool: "np.ndarray", target: "np.ndarray", count: int, duplicate: float) -> list[int]:
+    """Select with a loop over the pool and a loop over the candidates."""
     import numpy as np
 
     order = np.argsort([-round(float((target @ row).max()), 5) for row in pool], kind="stable")
@@ -85,8 +85,8 @@ def slowly(pool: "np.ndarray", target: "np.ndarray", count: int, duplicate: floa
     return rows
 
 
-def timed(work: Callable[[], Result], repeats: int) -> tuple[float, Result]:
-    """Median seconds, and the result."""
+def time_median(work: Callable[[], Result], repeats: int) -> tuple[float, Result]:
+    """Return the median seconds and the result."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Time training steps and evaluation of a network alone, from pixels in memory; docs/scale.md builds on it."""
+"""Benchmark of training steps and evaluation of a network alone, from pixels in memory; docs/scale.md uses it."""
 
 import sys
 import time
@@ -19,10 +19,10 @@ from soups.runtime.devices import RuntimeSettings, autocast, limit_threads, peak
 
 
 class DeviceBenchSettings(BaseModel):
-    """Time training steps and evaluation of a network alone: what a device can do where nothing else holds it up.
+    """Time training steps and evaluation of a network alone: the upper bound of a device's speed.
 
-    Each step takes uint8 pixels from the processor's memory, as a fine-tune's do, normalises them on the device, and
-    changes all weights by AdamW with clipped gradients. Weights and pixels are random.
+    Each step takes uint8 pixels from the processor's memory like a fine-tune, normalises them on the device, and
+    updates all weights by AdamW with clipped gradients. Weights and pixels are random.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,21 +30,21 @@ class DeviceBenchSettings(BaseModel):
     model: str = "ViT-B/32"
     """Any architecture of open_clip, or timm:NAME."""
     batch_size: int = Field(default=512, gt=0)
-    """Images in a step."""
+    """Images per step."""
     classes: int = Field(default=1000, gt=1)
-    """Of the head."""
+    """Number of classes of the head."""
     steps: int = Field(default=12, gt=0)
-    """In each turn."""
+    """Steps per turn."""
     repeats: int = Field(default=3, gt=0)
-    """Turns, after three steps that don't count."""
+    """Turns, after three warm-up steps."""
     runtime: RuntimeSettings = RuntimeSettings()
 
 
-def command(given: cli.ParsedSettings[DeviceBenchSettings]) -> None:
+def command(parsed: cli.ParsedSettings[DeviceBenchSettings]) -> None:
     """Measure and print."""
     import torch
 
-    settings, runtime = given.settings, resolve(given.settings.runtime)
+    settings, runtime = parsed.settings, resolve(parsed.settings.runtime)
     limit_threads(runtime.threads)
     names = tuple(map(str, range(settings.classes)))
     start = build_start(ModelSettings(model=settings.model, pretrained="none", head="random"), names, seed=0)
@@ -55,8 +55,8 @@ def command(given: cli.ParsedSettings[DeviceBenchSettings]) -> None:
 
     def logits() -> torch.Tensor:
         with autocast(runtime):
-            found: torch.Tensor = model(normalise(pixels.to(device), start.preprocessing))
-        return found.float()
+            outputs: torch.Tensor = model(normalise(pixels.to(device), start.preprocessing))
+        return outputs.float()
 
     def train() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -71,14 +71,14 @@ def command(given: cli.ParsedSettings[DeviceBenchSettings]) -> None:
     print(f"{settings.model}, {device}, {runtime.precision}, batches of {settings.batch_size}")
     for name, step in (("training", train), ("evaluation", evaluate)):
         model.train(name == "training")
-        speeds = timed(step, settings, device)
+        speeds = time_steps(step, settings, device)
         print(f"{name}: {median(speeds):.0f} images/s ({min(speeds):.0f} to {max(speeds):.0f})")
     if (peak := peak_memory(device)) is not None:
         print(f"the most memory at once: {peak / 2**30:.1f} GiB")
 
 
-def timed(step: Callable[[], None], settings: DeviceBenchSettings, device: str) -> list[float]:
-    """Images per second of each turn, to the device's last operation."""
+def time_steps(step: Callable[[], None], settings: DeviceBenchSettings, device: str) -> list[float]:
+    """Return the images per second of each turn, up to the device's last operation."""
     import torch
 
     speeds = []
@@ -93,7 +93,7 @@ def timed(step: Callable[[], None], settings: DeviceBenchSettings, device: str) 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Parse, measure, and return the exit code."""
     return outcome.run(DeviceBenchSettings, command, argv)
 
 

@@ -1,4 +1,4 @@
-"""Time small parts of the toolkit against a named baseline each: ratios within a turn, median and range."""
+"""Benchmarks of small parts of the toolkit, each as ratios to a named baseline within a turn: median and range."""
 
 import sys
 import time
@@ -16,18 +16,18 @@ from soups.cli import flags as cli
 from soups.cli import outcome
 
 Part = tuple[str, Callable[[], object], str, Callable[[], object]]
-"""What is measured, its name, the baseline and its name: (name, call, baseline's name, baseline's call)."""
+"""(name, call, baseline's name, baseline's call)."""
 
 
 class BenchSettings(BaseModel):
-    """Ratios of the time of the toolkit to that of a baseline: loader, intervals, splits, image cache, building."""
+    """Ratios of the toolkit's time to a baseline's: loader, intervals, splits, image cache, building."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     repeats: int = Field(default=7, gt=0)
-    """Turns; both sides are measured once in each, and the ratio is taken within the turn."""
+    """Turns; both sides are measured once per turn, and the ratio is taken within the turn."""
     short: bool = False
-    """Small sizes and two turns: shows that the benchmark works."""
+    """Small sizes and two turns: shows only that the benchmark works."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome.run(BenchSettings, bench, argv)
 
 
-def bench(given: cli.ParsedSettings[BenchSettings]) -> None:
+def bench(parsed: cli.ParsedSettings[BenchSettings]) -> None:
     """Print a line for each part."""
-    short = given.settings.short
-    repeats = 2 if short else given.settings.repeats
+    short = parsed.settings.short
+    repeats = 2 if short else parsed.settings.repeats
     with TemporaryDirectory(prefix="soups-bench-") as folder:
         for make in (loader_parts, interval_part, split_part, curation_part, cache_part, building_part):
             for name, call, baseline, reference in make(10 if short else 1, Path(folder)):

@@ -1,4 +1,4 @@
-"""Time a pool of demo models side by side, on Ray and one after the other, and how soon the next model begins."""
+"""Benchmark of training a pool of demo models in parallel, on Ray and sequentially, and of the delay between models."""
 
 import shutil
 import subprocess
@@ -24,9 +24,9 @@ from soups.pipeline.settings.commands import FinetuneSettings
 ROOT = Path(__file__).resolve().parents[2]
 TOGETHER, WIDE = "two jobs of one thread", "one after the other, two threads"
 ALONE = "one after the other, one thread"
-"""There for its bytes, once."""
+"""Measured once, for the models' bytes."""
 RAY = "on a Ray cluster of this machine, one thread each"
-"""With as many at once as there are cores."""
+"""Runs as many models at once as there are cores."""
 WAYS = {
     TOGETHER: ("--jobs", "2", "--threads", "1"),
     WIDE: ("--jobs", "1", "--threads", "2"),
@@ -36,58 +36,58 @@ WAYS = {
 
 
 class PoolBenchSettings(BaseModel):
-    """Time a pool of demo models by whole commands: side by side, and one after the other.
+    """Time a pool of demo models by whole commands: in parallel, and sequentially.
 
-    Ways take turns, and each ratio comes from one turn. The models of two jobs of one thread, and those of Ray, must
-    have the bytes of those made one after the other with one thread, or the script fails.
+    The rows take turns, and each ratio comes from one turn. The models of two jobs with one thread each, and those of
+    Ray, must have the bytes of models trained sequentially with one thread, else the script fails.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: int = Field(default=12, gt=1)
-    """How many are trained."""
+    """Number of models."""
     epochs: int = Field(default=16, gt=0)
-    """Of each."""
+    """Epochs per model."""
     repeats: int = Field(default=3, gt=0)
-    """Turns."""
+    """Number of turns."""
     ray: cli.Flag = False
-    """On a Ray cluster, too, which each command starts and ends."""
+    """Also measure a Ray cluster, which each command starts and stops."""
     base: str | None = None
-    """Folder of the CLIP to begin from; by default the demo's, which is made once."""
+    """Folder of the CLIP start model. By default the demo's, which is made once."""
     limit: int | None = Field(default=None, gt=0)
-    """At most so many images of each set."""
+    """Maximum number of images of each set."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Parse, measure, and return the exit code."""
     return outcome.run(PoolBenchSettings, command, argv)
 
 
-def command(given: cli.ParsedSettings[PoolBenchSettings]) -> None:
+def command(parsed: cli.ParsedSettings[PoolBenchSettings]) -> None:
     """Measure and print."""
-    settings = given.settings
-    data, base = made_by("make_digits.py"), settings.base or made_by("make_base.py")
+    settings = parsed.settings
+    data, base = run_demo_script("make_digits.py"), settings.base or run_demo_script("make_base.py")
     with tempfile.TemporaryDirectory() as folder:
         turns = []
         for turn in range(settings.repeats):
             ways = [way for way in WAYS if (turn == 0 or way != ALONE) and (settings.ray or way != RAY)]
-            made = {way: pool(Path(folder) / str(turn), way, data, base, settings) for way in ways}
-            turns.append({way: seconds for way, (seconds, _) in made.items()})
+            models = {way: train_pool(Path(folder) / str(turn), way, data, base, settings) for way in ways}
+            turns.append({way: seconds for way, (seconds, _) in models.items()})
             if turn == 0:
-                check_bytes({way: hashes for way, (_, hashes) in made.items()})
-        gap = between_models(Path(folder), data, base, settings)
-    tell(turns, settings.models)
+                check_bytes({way: hashes for way, (_, hashes) in models.items()})
+        gap = time_between_models(Path(folder), data, base, settings)
+    print_ratios(turns, settings.models)
     print(f"from the end of a model to the first step of the next: {gap:.2f} s")
 
 
-def made_by(script: str) -> str:
-    """What a script of the demo prints: where its data is."""
+def run_demo_script(script: str) -> str:
+    """Run a script of the demo; returns the data folder that it prints."""
     done = subprocess.run([sys.executable, ROOT / "scripts" / script], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
-def flags_of(runs: Path, data: str, base: str, settings: PoolBenchSettings) -> list[str]:
-    """Of finetune.py, for a pool in a new run."""
+def finetune_flags(runs: Path, data: str, base: str, settings: PoolBenchSettings) -> list[str]:
+    """Return the flags of finetune.py for a pool in a new run."""
     flags = ["--name", "digits", "--runs-folder", str(runs), "--precision", "fp32", "--device", "cpu"]
     flags += ["--data-location", data, "--model", f"local-dir:{base}", "--templates", "a photo of the digit {}"]
     flags += ["--limit", str(settings.limit)] if settings.limit else []
@@ -95,10 +95,12 @@ def flags_of(runs: Path, data: str, base: str, settings: PoolBenchSettings) -> l
     return [*flags, "--aug", "rand-m5-n1", "--batch-size", "64"]
 
 
-def pool(folder: Path, way: str, data: str, base: str, settings: PoolBenchSettings) -> tuple[float, dict[str, str]]:
-    """Train a pool in a new run: seconds of the whole command, and name → hash of each model."""
+def train_pool(
+    folder: Path, way: str, data: str, base: str, settings: PoolBenchSettings
+) -> tuple[float, dict[str, str]]:
+    """Train a pool in a new run; returns the seconds of the command, and name → hash of each model."""
     runs = folder / way.replace(" ", "-").replace(",", "")
-    arguments = [sys.executable, str(ROOT / "finetune.py"), *flags_of(runs, data, base, settings), *WAYS[way]]
+    arguments = [sys.executable, str(ROOT / "finetune.py"), *finetune_flags(runs, data, base, settings), *WAYS[way]]
     began = time.perf_counter()
     done = subprocess.run(arguments, capture_output=True, text=True)
     seconds = time.perf_counter() - began
@@ -109,8 +111,8 @@ def pool(folder: Path, way: str, data: str, base: str, settings: PoolBenchSettin
     return seconds, hashes
 
 
-def between_models(folder: Path, data: str, base: str, settings: PoolBenchSettings) -> float:
-    """Seconds from the end of a model to the first step of the next in one process: the median of a few."""
+def time_between_models(folder: Path, data: str, base: str, settings: PoolBenchSettings) -> float:
+    """Return the median seconds from the end of a model to the first step of the next in one process."""
     from soups.data.loader import TrainingLoader
     from soups.pipeline.train import finetune as training
 
@@ -121,14 +123,18 @@ def between_models(folder: Path, data: str, base: str, settings: PoolBenchSettin
         moments.append(("step", time.perf_counter()))
         yield from epoch(self, number, *rest)
 
-    def to_the_end(task: Any) -> Path:
+    def train_and_note(task: Any) -> Path:
         path = train_one(task)
         moments.append(("end", time.perf_counter()))
         return path
 
-    TrainingLoader.epoch, training.train_one = first_step, to_the_end  # type: ignore[method-assign, assignment]
+    TrainingLoader.epoch, training.train_one = first_step, train_and_note  # type: ignore[method-assign, assignment]
     try:
-        flags = [*flags_of(folder / "between", data, base, replaced(settings, models=5, epochs=1)), "--threads", "1"]
+        flags = [
+            *finetune_flags(folder / "between", data, base, with_changes(settings, models=5, epochs=1)),
+            "--threads",
+            "1",
+        ]
         training.finetune(cli.parse(FinetuneSettings, flags, {}))
     finally:
         TrainingLoader.epoch, training.train_one = epoch, train_one  # type: ignore[method-assign]
@@ -136,28 +142,32 @@ def between_models(folder: Path, data: str, base: str, settings: PoolBenchSettin
     return median(after[1] - before[1] for before, after in pairs if (before[0], after[0]) == ("end", "step"))
 
 
-def replaced(settings: PoolBenchSettings, **changes: int) -> PoolBenchSettings:
-    """The settings with some changed."""
+def with_changes(settings: PoolBenchSettings, **changes: int) -> PoolBenchSettings:
+    """Return the settings with changes."""
     return settings.model_copy(update=changes)
 
 
-def check_bytes(made: dict[str, dict[str, str]]) -> None:
-    """Raise where models made side by side differ from those made alone."""
-    serial = made[ALONE]
+def check_bytes(models: dict[str, dict[str, str]]) -> None:
+    """Check that models trained in parallel equal those trained sequentially.
+
+    Raises:
+        DataError: Models differ.
+    """
+    serial = models[ALONE]
     for way in (TOGETHER, RAY):
-        other = made.get(way, serial)
+        other = models.get(way, serial)
         if other != serial:
             differing = ", ".join(name for name in serial if other.get(name) != serial[name])
             raise DataError(f"models made {way} differ from those made one after the other: {differing}")
     print(f"{len(serial)} models, the same bytes in all ways of one thread")
 
 
-def tell(turns: list[dict[str, float]], models: int) -> None:
-    """Seconds of each way, and the ratio of the first to the second: median and range."""
+def print_ratios(turns: list[dict[str, float]], models: int) -> None:
+    """Print the seconds of each row, and the ratio of the first to the second: median and range."""
     for way in WAYS:
-        if not (taken := [turn[way] for turn in turns if way in turn]):
+        if not (times := [turn[way] for turn in turns if way in turn]):
             continue
-        print(f"{way}: {median(taken):.1f} s ({min(taken):.1f} to {max(taken):.1f})")
+        print(f"{way}: {median(times):.1f} s ({min(times):.1f} to {max(times):.1f})")
     ratios = [turn[TOGETHER] / turn[WIDE] for turn in turns]
     print(f"{TOGETHER} / {WIDE}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     if extra := [2 * (turn[RAY] - turn[TOGETHER]) / models for turn in turns if RAY in turn]:

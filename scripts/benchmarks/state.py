@@ -1,4 +1,4 @@
-"""Time the saving of a fine-tune's state, and going on from it; docs/benchmarks.md shows results."""
+"""Benchmark of saving a fine-tune's state and resuming from it; docs/benchmarks.md shows results."""
 
 import sys
 import tempfile
@@ -32,9 +32,9 @@ MINUTES: float = FinetuneSettings.model_fields["save_minutes"].default
 
 
 class StateBenchSettings(BaseModel):
-    """Time the saving of a fine-tune's state, and reading it again, in a real training of a few steps.
+    """Time the saving and the reading of a fine-tune's state, in a real training of a few steps.
 
-    The weights are random, the images grey; what is saved is what a fine-tune saves, from the device to the disk,
+    The weights are random, the images grey; the saved data are those of a fine-tune, from the device to the disk,
     written and synced.
     """
 
@@ -43,34 +43,34 @@ class StateBenchSettings(BaseModel):
     model: str = "ViT-B/32"
     """Any architecture of open_clip, or timm:NAME."""
     repeats: int = Field(default=5, gt=1)
-    """Savings."""
+    """Number of saves."""
     batch_size: int = Field(default=8, gt=0)
-    """Images in a step."""
+    """Images per step."""
     folder: str | None = None
-    """Where the state is written: on the disk that runs are on; by default the system's temporary folder."""
+    """Folder of the state, on the disk of the runs. By default the system's temporary folder."""
     runtime: RuntimeSettings = RuntimeSettings()
 
 
-class EveryStep(StateFile):
-    """Saves after every step, and takes the time."""
+class TimedStateFile(StateFile):
+    """A state file that is saved after every step and records the seconds."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "bench", 0)
         self.saving: list[float] = []
 
     def is_due(self, *, end_of_epoch: bool) -> bool:
-        """At any time."""
+        """Return True: save after every step."""
         return True
 
     def write(self, state: dict[str, Any]) -> None:
-        """As ever, timed."""
+        """Write the state and record the seconds."""
         started = time.perf_counter()
         super().write(state)
         self.saving.append(time.perf_counter() - started)
 
 
 def train(start: Start, folder: Path, settings: StateBenchSettings, file: StateFile) -> None:
-    """One epoch of one more step than is to be saved."""
+    """Train one epoch with one step more than the number of saves."""
     from PIL import Image
 
     path, count = folder / "grey.png", settings.batch_size * (settings.repeats + 1)
@@ -92,15 +92,15 @@ def train(start: Start, folder: Path, settings: StateBenchSettings, file: StateF
     ).run()
 
 
-def command(given: cli.ParsedSettings[StateBenchSettings]) -> None:
+def command(parsed: cli.ParsedSettings[StateBenchSettings]) -> None:
     """Measure and print."""
-    settings = given.settings
+    settings = parsed.settings
     with tempfile.TemporaryDirectory(dir=settings.folder) as name:
         folder = Path(name)
         start = build_start(
             ModelSettings(model=settings.model, pretrained="none", head="random"), ("one", "two"), seed=0
         )
-        file = EveryStep(folder / "fine-tune.state")
+        file = TimedStateFile(folder / "fine-tune.state")
         train(start, folder, settings, file)
         size, reading = file.path.stat().st_size, list[float]()
         for _ in range(settings.repeats):
@@ -109,19 +109,19 @@ def command(given: cli.ParsedSettings[StateBenchSettings]) -> None:
             reading.append(time.perf_counter() - began)
     saving = file.saving[: settings.repeats]
     print(f"{settings.model} on {resolve(settings.runtime).device}: a state of {size / 1e9:.2f} GB")
-    print(f"saving: {told(saving)}; reading: {told(reading)}")
+    print(f"saving: {format_times(saving)}; reading: {format_times(reading)}")
     print(f"by the clock, every {MINUTES:g} minutes: {100 * median(saving) / 60 / MINUTES:.2f}% of the time")
     enough = median(saving) / MAX_SAVE_SHARE
     print(f"at ends of epochs: where an epoch takes {enough:.0f} s or more, at most {100 * MAX_SAVE_SHARE:g}%")
 
 
-def told(seconds: list[float]) -> str:
-    """Median and range."""
+def format_times(seconds: list[float]) -> str:
+    """Return the median and range as text."""
     return f"{median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Parse, measure, and return the exit code."""
     return outcome.run(StateBenchSettings, command, argv)
 
 

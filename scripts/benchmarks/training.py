@@ -1,4 +1,4 @@
-"""Time fine-tuning, evaluation and the image cache against plain loops; docs/benchmarks.md shows results."""
+"""Benchmark of fine-tuning, evaluation and the image cache against plain loops; docs/benchmarks.md shows results."""
 
 import copy
 import os
@@ -42,13 +42,14 @@ from soups.training.training_set import TrainingSet
 CLASSES = tuple("abcdefghij")
 QUICK = {"model": "tiny", "images": 20, "repeats": 2, "batch_size": 5}
 TOWER = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}
-Rows = dict[str, Callable[[], float]]  # What the time holds → a function that does it once; images per second.
+Rows = dict[str, Callable[[], float]]  # Row name → a function that runs once and returns images per second.
 
 
 class BenchSettings(BaseModel):
     """Time fine-tuning, evaluation and the image cache against plain loops on this machine.
 
-    Its rows take turns (A B C, A B C, ...), and each ratio comes from one turn. Nothing is downloaded or kept.
+    The rows take turns (A B C, A B C, ...), and each ratio comes from one turn. Nothing is downloaded, and all files
+    are temporary.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,19 +61,19 @@ class BenchSettings(BaseModel):
     images: int = Field(default=64, ge=len(CLASSES))
     """JPEGs in the data set, all of which are used in each turn."""
     batch_size: int = Field(default=32, gt=0)
-    """Images in one step, of training and of evaluation."""
+    """Images per step of training and evaluation."""
     repeats: int = Field(default=5, gt=0)
-    """Turns."""
+    """Number of turns."""
     quick: cli.Flag = False
-    """A tiny network on a few tiny images: shows in seconds that all of it works, and nothing about speed."""
+    """Use a tiny network on a few tiny images: shows in seconds that everything works, but no meaningful speeds."""
     output: str | None = None
-    """A file to write as well: JSON lines, first the machine, then each row with the speeds of all turns."""
+    """File for the results as JSON lines: first the machine, then each row with the speeds of all turns."""
     runtime: RuntimeSettings = RuntimeSettings()
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What all rows work on: the same network, images, threads and device."""
+class Workbench:
+    """What all rows share: network, images, threads and device."""
 
     settings: BenchSettings
     runtime: Runtime
@@ -81,7 +82,7 @@ class Bench:
     labels: np.ndarray
 
     def loader(self, training: bool) -> Iterable[Any]:
-        """The plain way: decodes each JPEG whenever it is wanted, for open_clip's own transform."""
+        """Return the plain loader, which decodes each JPEG at each access, for open_clip's own transform."""
         import open_clip
         from torch.utils.data import DataLoader
         from torchvision.datasets import ImageFolder
@@ -92,17 +93,17 @@ class Bench:
         return DataLoader(images, size, shuffle=training, num_workers=workers, persistent_workers=workers > 0)
 
     def images(self, training: bool, cache: str = "on", folder: Path | None = None) -> Images:
-        """Our way to the same images in the same order."""
+        """Return the toolkit's images, the same ones in the same order."""
         geometry = (training_geometry if training else evaluation_geometry)(self.start.preprocessing)
         return open_images(sorted(self.folder.glob("jpegs/*/*")), geometry, cache, folder or self.folder / "cache")
 
     def runtimes(self) -> list[Runtime]:
-        """At fp32, and at the machine's own precision where that is another."""
+        """Return runtimes at fp32 and at the machine's own precision if that differs."""
         precisions: list[Precision] = ["fp32", self.runtime.precision]
         return [self.runtime.model_copy(update={"precision": name}) for name in dict.fromkeys(precisions)]
 
     def speed(self, work: Callable[[], object]) -> float:
-        """Images per second of what is done to all images, to the device's last operation."""
+        """Return the images per second of processing all images, up to the device's last operation."""
         import torch
 
         started = time.perf_counter()
@@ -112,8 +113,8 @@ class Bench:
         return self.settings.images / (time.perf_counter() - started)
 
 
-def plain_training(bench: Bench, ready: bool) -> float:
-    """The second epoch of a loop as the original model-soups and WiSE-FT code has it; all of it, or batches `ready`."""
+def plain_training(bench: Workbench, ready: bool) -> float:
+    """Time the second epoch of a loop like the original model-soups and WiSE-FT code; `ready`: prepared batches."""
     import torch
 
     model = copy.deepcopy(bench.start.classifier).to(device := bench.runtime.device).train()
@@ -132,8 +133,8 @@ def plain_training(bench: Bench, ready: bool) -> float:
     return bench.speed(epoch)
 
 
-def our_training(bench: Bench, runtime: Runtime) -> float:
-    """The second epoch of a fine-tune from the cache, as its own log tells it."""
+def our_training(bench: Workbench, runtime: Runtime) -> float:
+    """Return the speed of a fine-tune's second epoch from the cache, as logged."""
     values, images, epochs = bench.start.preprocessing, bench.images(True), list[dict[str, Any]]()
     model, rows = copy.deepcopy(bench.start.classifier), np.arange(len(images))
     training = TrainingSet(images, bench.labels, rows, build_augmentation(values))
@@ -144,8 +145,8 @@ def our_training(bench: Bench, runtime: Runtime) -> float:
     return float(epochs[-1]["images_per_second"])
 
 
-def training_part(bench: Bench) -> Rows:
-    """Fine-tuning the whole network."""
+def training_part(bench: Workbench) -> Rows:
+    """Return the rows of fine-tuning the whole network."""
     ours = partial(our_training, bench)
     return {
         "plain loop, fp32: decode, augment, train": partial(plain_training, bench, False),
@@ -154,8 +155,8 @@ def training_part(bench: Bench) -> Rows:
     }
 
 
-def evaluation_part(bench: Bench) -> Rows:
-    """Logits of all images."""
+def evaluation_part(bench: Workbench) -> Rows:
+    """Return the rows of computing the logits of all images."""
     import torch
 
     device, values = bench.runtime.device, bench.start.preprocessing
@@ -174,12 +175,12 @@ def evaluation_part(bench: Bench) -> Rows:
     return {name: partial(bench.speed, function) for name, function in work.items()}
 
 
-def loading_part(bench: Bench) -> Rows:
-    """Training batches without a network, up to normalised float32 inputs; and what the cache costs once."""
+def loading_part(bench: Workbench) -> Rows:
+    """Return the rows of loading training batches up to normalised float32 inputs, and of building the cache once."""
     values, size = bench.start.preprocessing, bench.settings.batch_size
 
     def second_epoch(epoch: Callable[[int], Iterable[object]]) -> float:
-        # The first one starts the workers. A queue that holds nothing uses the batches up.
+        # The first batch starts the workers. A queue of zero length uses the batches up.
         deque(epoch(0), 0)
         return bench.speed(lambda: deque(epoch(1), 0))
 
@@ -207,7 +208,7 @@ PARTS = {"training": training_part, "evaluation": evaluation_part, "loading": lo
 
 
 def make_jpegs(folder: Path, count: int, width: int) -> None:
-    """JPEGs of quality 90 with detail at every scale, as photographs have it, and hard edges; ten classes."""
+    """Write JPEGs of quality 90 with detail at every scale, like photographs, and hard edges; ten classes."""
     from PIL import Image, ImageDraw
 
     height = 3 * width // 4
@@ -226,27 +227,28 @@ def make_jpegs(folder: Path, count: int, width: int) -> None:
         picture.save(path, quality=90)
 
 
-def set_up(settings: BenchSettings, folder: Path) -> Bench:
-    """Images on the disk and a network with random weights."""
+def set_up(settings: BenchSettings, folder: Path) -> Workbench:
+    """Make the images on the disk and a network with random weights."""
     runtime = resolve(settings.runtime)
     limit_threads(runtime.threads)
     make_jpegs(folder / "jpegs", settings.images, width=96 if settings.quick else 640)
     write_json(folder / "open_clip_config.json", {"model_cfg": {"embed_dim": 8, "vision_cfg": TOWER, "text_cfg": {}}})
     model = f"local-dir:{folder}" if settings.quick else settings.model
     start = build_start(ModelSettings(model=model, pretrained="none", head="random"), CLASSES, seed=0)
-    return Bench(settings, runtime, folder, start, np.sort(np.arange(settings.images) % len(CLASSES)))
+    return Workbench(settings, runtime, folder, start, np.sort(np.arange(settings.images) % len(CLASSES)))
 
 
 def measure(part: str, rows: Rows, repeats: int, warm: bool) -> list[dict[str, Any]]:
-    """Speeds turn by turn, A B C, A B C, ..., and ratios to the turn's first row; a `warm` turn does not count."""
+    """Measure speeds turn by turn (A B C, A B C, ...) and ratios to the turn's first row; `warm` adds an uncounted
+    turn."""
     turns = [[work() for work in rows.values()] for _ in track(range(repeats + warm), part)][warm:]
-    speeds = {name: [turn[place] for turn in turns] for place, name in enumerate(rows)}
-    ratios = {name: [turn[place] / turn[0] for turn in turns] for place, name in enumerate(rows)}
+    speeds = {name: [turn[column] for turn in turns] for column, name in enumerate(rows)}
+    ratios = {name: [turn[column] / turn[0] for turn in turns] for column, name in enumerate(rows)}
     return [{"part": part, "row": row, "images_per_second": speeds[row], "ratio": ratios[row]} for row in rows]
 
 
-def facts(bench: Bench) -> dict[str, Any]:
-    """What the numbers depend on, and nothing that tells whose machine it is."""
+def facts(bench: Workbench) -> dict[str, Any]:
+    """Return what the numbers depend on, without anything that identifies the machine's owner."""
     import torch
 
     runtime, file = bench.runtime, Path("/proc/cpuinfo")
@@ -265,7 +267,7 @@ def facts(bench: Bench) -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Medians and ranges, aligned for people."""
+    """Return medians and ranges as aligned text."""
     lines = [["part", "row: what the time holds", "images/s", "range", "× first row", "range"]]
     for result in results:
         lines.append([result["part"], result["row"]])
@@ -276,16 +278,16 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def bench(given: cli.ParsedSettings[BenchSettings]) -> None:
-    """Measure, print, and write what was asked for."""
-    settings = given.settings
+def bench(parsed: cli.ParsedSettings[BenchSettings]) -> None:
+    """Measure, print, and write the output file if requested."""
+    settings = parsed.settings
     if settings.quick:
-        settings = settings.model_copy(update={key: QUICK[key] for key in QUICK.keys() - given.names})
+        settings = settings.model_copy(update={key: QUICK[key] for key in QUICK.keys() - parsed.names})
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="soups-bench-") as name, patch.dict(os.environ, SOUPS_CACHE=name):
         workbench = set_up(settings, Path(name))
         for part in dict.fromkeys(settings.parts):
-            # The others time their second epoch already.
+            # The other rows time their second epoch anyway.
             results += measure(part, PARTS[part](workbench), settings.repeats, warm=part == "evaluation")
         machine = facts(workbench)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
@@ -295,7 +297,7 @@ def bench(given: cli.ParsedSettings[BenchSettings]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Parse, measure, and return the exit code."""
     return outcome.run(BenchSettings, bench, argv)
 
 

@@ -1,4 +1,4 @@
-"""Time hard voting over prediction tables, jointly and by factor, against a row-by-row vote in pandas."""
+"""Benchmark of hard voting over prediction tables, jointly and by factor, against a row-by-row vote in pandas."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ votes = pd.concat(tables, axis=1)
 winners = votes.apply(lambda row: row.value_counts().idxmax(), axis=1)
 winners.rename("ans").reset_index().to_csv(output, index=False)
 """
-"""Tables side by side, and a count for each row: what is quickly written in pandas."""
+"""Plain pandas: tables side by side, and a count for each row."""
 
 LOOP = """
 import sys
@@ -40,7 +40,7 @@ for row in range(len(result)):
     result.loc[row, "ans"] = Counter(votes).most_common(1)[0][0]
 result.to_csv(output, index=False)
 """
-"""Row by row and cell by cell: what competition scripts do."""
+"""Loops over rows and cells, as in competition scripts."""
 
 BASELINES = {"pandas, applied to rows": APPLIED, "pandas, cell by cell": LOOP}
 
@@ -48,28 +48,28 @@ BASELINES = {"pandas, applied to rows": APPLIED, "pandas, cell by cell": LOOP}
 class BenchSettings(BaseModel):
     """Time hard voting over generated prediction tables, each command as a whole process.
 
-    Rows take turns: the joint vote, the vote split by factors, pandas with a function applied to each row, and a loop
-    over rows and tables. All joint votes must elect the same classes wherever the majority is clear.
+    The rows take turns: the joint vote, the vote split by factors, pandas with a function applied to each row, and a
+    loop over rows and tables. All joint votes must elect the same classes wherever the majority is clear.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tables: int = Field(default=100, gt=0)
-    """How many tables vote."""
+    """Number of tables."""
     rows: int = Field(default=100_000, gt=0)
-    """Images in each."""
+    """Images per table."""
     repeats: int = Field(default=3, gt=0)
-    """Turns."""
+    """Number of turns."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Parse, measure, and return the exit code."""
     return outcome.run(BenchSettings, command, argv)
 
 
-def command(given: cli.ParsedSettings[BenchSettings]) -> None:
+def command(parsed: cli.ParsedSettings[BenchSettings]) -> None:
     """Measure and print."""
-    settings = given.settings
+    settings = parsed.settings
     with tempfile.TemporaryDirectory() as folder:
         paths = write_tables(Path(folder), settings)
         ours = [sys.executable, str(ROOT / "inference.py"), "--layout", "profile", "--hard-voting", *map(str, paths)]
@@ -77,13 +77,13 @@ def command(given: cli.ParsedSettings[BenchSettings]) -> None:
         rows = {
             "soups, joint": [*ours, "--output", f"{folder}/joint.csv"],
             "soups, split by factor": [*ours, "--split", "--output", f"{folder}/split.csv"],
-            **{name: [*words, f"{folder}/{number}.csv"] for number, (name, words) in enumerate(others.items())},
+            **{name: [*command, f"{folder}/{number}.csv"] for number, (name, command) in enumerate(others.items())},
         }
         seconds: dict[str, list[float]] = {name: [] for name in rows}
         for _ in range(settings.repeats):
-            for name, words in rows.items():
-                seconds[name].append(timed(words, Path(folder)))
-        same = agreement(paths, Path(folder))
+            for name, command in rows.items():
+                seconds[name].append(time_process(command, Path(folder)))
+        same = count_clear_majorities(paths, Path(folder))
     print(f"{settings.tables} tables of {settings.rows:,} rows, {settings.repeats} turns; whole processes, seconds")
     for name, values in seconds.items():
         ratios = [slow / quick for slow, quick in zip(values, seconds["soups, joint"], strict=True)]
@@ -93,7 +93,7 @@ def command(given: cli.ParsedSettings[BenchSettings]) -> None:
 
 
 def write_tables(folder: Path, settings: BenchSettings) -> list[Path]:
-    """Tables in which each vote is right with a chance of its own, from 0.4 to 0.9, rows in the same order."""
+    """Write tables in which each vote is right with a probability of 0.4 to 0.9; rows have the same order."""
     import numpy as np
     import pandas as pd
 
@@ -109,18 +109,18 @@ def write_tables(folder: Path, settings: BenchSettings) -> list[Path]:
     return paths
 
 
-def timed(words: list[str], folder: Path) -> float:
-    """Seconds of a whole process."""
+def time_process(command: list[str], folder: Path) -> float:
+    """Return the seconds of a whole process."""
     started = time.perf_counter()
-    subprocess.run(words, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
-def agreement(paths: list[Path], folder: Path) -> int:
-    """How many images have a clear majority; both votes must have elected it.
+def count_clear_majorities(paths: list[Path], folder: Path) -> int:
+    """Return the number of images with a clear majority, which both votes must have elected.
 
     Raises:
-        SystemExit: they have not.
+        SystemExit: The votes differ.
     """
     import numpy as np
     import pandas as pd
@@ -130,8 +130,8 @@ def agreement(paths: list[Path], folder: Path) -> int:
     ordered = np.sort(counts, axis=0)
     clear = ordered[-1] > ordered[-2]
     for name in ("joint.csv", *(f"{number}.csv" for number in range(len(BASELINES)))):
-        found = pd.read_csv(folder / name)["ans"].to_numpy()
-        if not (found == counts.argmax(axis=0))[clear].all():
+        elected = pd.read_csv(folder / name)["ans"].to_numpy()
+        if not (elected == counts.argmax(axis=0))[clear].all():
             raise SystemExit(f"{name}: not the majority")
     return int(clear.sum())
 

@@ -1,1 +1,1 @@
-"""A trial of every backbone: build, train, load, soup, vote, explain."""
+"""Backbone trial: build, train, load, soup, vote and explain every backbone once."""

@@ -1,4 +1,4 @@
-"""What `scripts/try_backbones.py` does: each backbone goes the whole way once, on a few generated images."""
+"""The script `try_backbones.py`: runs each backbone through all steps once, on a few generated images."""
 
 import contextlib
 import io
@@ -33,68 +33,68 @@ logger = logging.getLogger(f"soups.{__name__}")
 
 LOG, TABLE = "backbones.jsonl", "backbones.csv"
 SIZES = (64, 96, 128, 160, 192, 224, 256, 384)
-"""Sides of the input that are tried, in pixels; at 32 the last map of most networks is one place alone."""
+"""Input sides that are tried, in pixels. At 32 the last feature map of most networks has a single position."""
 _NAME = "trial"
 _IMAGES = {"train": 4, "val": 2, "test": 3}
-"""Images of each class."""
+"""Set → images per class."""
 _COLOURS = {"ai": (200, 70, 60), "real": (60, 80, 200)}
 _VERSIONED = ("torch", "timm", "open_clip_torch", "grad-cam")
 
 
 @dataclass
 class Trial:
-    """A backbone being tried, and what was found out of it so far."""
+    """A backbone under trial and its results so far."""
 
     model: ModelSettings
     folder: Path
-    """Of its run; what is in it is removed afterwards."""
+    """The run's folder; its content is removed after the trial."""
     data: Path
     runtime: RuntimeSettings
-    found: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def place(self) -> RunSettings:
+    def run_settings(self) -> RunSettings:
         return RunSettings(name=_NAME, runs_folder=str(self.folder))
 
     @property
     def run(self) -> Run:
-        return require_run(self.place, _NAME)
+        return require_run(self.run_settings, _NAME)
 
 
-def try_backbones(given: cli.ParsedSettings[BackboneSettings]) -> None:
-    """Try what was not tried with these versions; print the table of all that is asked for.
+def try_backbones(parsed: cli.ParsedSettings[BackboneSettings]) -> None:
+    """Try the backbones that were not tried with these package versions; print the table of all requested ones.
 
     Raises:
-        UsageError: arguments of a backbone that are none.
-        PartialFailure: some did not go the whole way; the table says which and why.
+        UsageError: The arguments of a backbone are invalid.
+        PartialFailure: Some backbones failed; the table shows the step and the reason.
     """
-    settings = given.settings
+    settings = parsed.settings
     folder = Path(settings.output)
     models = {entry: model_of(entry) for entry in settings.backbones}
     folder.mkdir(parents=True, exist_ok=True)
-    lines = []
+    results = []
     for entry, model in models.items():
         key = fingerprint([entry, list(STEPS), {name: metadata.version(name) for name in _VERSIONED}])
-        last = {line["key"]: line for line in read_records(folder / LOG)}.get(key)
-        if last is None or last["failed"]:
+        result = {result["key"]: result for result in read_records(folder / LOG)}.get(key)
+        if result is None or result["failed"]:
             logger.info("%s …", entry)
-            last = {"key": key, "backbone": entry, **_tried(model, folder, settings.runtime)}
-            append_record(folder / LOG, last)
-        lines.append(last)
-    _write(folder / TABLE, lines)
-    print(format_trials(lines))
-    if failed := [line["backbone"] for line in lines if line["failed"]]:
+            result = {"key": key, "backbone": entry, **_run_steps(model, folder, settings.runtime)}
+            append_record(folder / LOG, result)
+        results.append(result)
+    _write_table(folder / TABLE, results)
+    print(format_trials(results))
+    if failed := [result["backbone"] for result in results if result["failed"]]:
         raise PartialFailure(
-            f"{len(failed)} of {len(lines)} backbones failed: {', '.join(failed)}",
-            next_step="the same command tries only these again; --debug shows a traceback",
+            f"{len(failed)} of {len(results)} backbones failed: {', '.join(failed)}",
+            next_step="run the same command again to retry only these; --debug shows a traceback",
         )
 
 
 def model_of(entry: str) -> ModelSettings:
-    """The settings of a backbone as it is listed, from random weights.
+    """Return the model settings of a listed backbone, with random weights.
 
     Raises:
-        UsageError: it makes no sense.
+        UsageError: The entry is invalid.
     """
     from pydantic import ValidationError
 
@@ -105,22 +105,22 @@ def model_of(entry: str) -> ModelSettings:
         raise UsageError(f"--backbones {entry!r}", expected=error.errors()[0]["msg"]) from error
 
 
-def _tried(model: ModelSettings, folder: Path, runtime: RuntimeSettings) -> dict[str, Any]:
-    """What was found out, and where it failed and why."""
+def _run_steps(model: ModelSettings, folder: Path, runtime: RuntimeSettings) -> dict[str, Any]:
+    """Return the results of a backbone, with the failed step and its reason if one failed."""
     with TemporaryDirectory(dir=folder, prefix=".trial-") as work:
         trial = Trial(model, Path(work) / "runs", make_images(Path(work) / "images"), runtime)
         for name, step in STEPS.items():
             try:
                 step(trial)
-            except Exception as error:  # Whatever a library raises: the others are to be tried.
+            except Exception as error:  # A library may raise anything, and the other backbones are tried anyway.
                 logger.debug("%s: %s", model.model, name, exc_info=True)
-                told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-                return {**trial.found, "failed": name, "reason": " ".join(told.split())[:300]}
-        return {**trial.found, "failed": "", "reason": ""}
+                reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                return {**trial.results, "failed": name, "reason": " ".join(reason.split())[:300]}
+        return {**trial.results, "failed": "", "reason": ""}
 
 
 def make_images(folder: Path) -> Path:
-    """Noisy pictures of two colours: `train`, `val` and `test`, 64 pixels a side; the same whenever they are made."""
+    """Write noisy images of two colours to `train`, `val` and `test`, 64 pixels a side; deterministic."""
     from PIL import Image
 
     generator = np.random.default_rng(0)
@@ -134,12 +134,12 @@ def make_images(folder: Path) -> Path:
 
 
 def _build(trial: Trial) -> None:
-    """Find the smallest input, and build the network for it."""
+    """Find the smallest input size and build the network for it."""
     from soups.models.build import build_start, describe
 
     sizes: Sequence[int | None] = SIZES
     if trial.model.arguments.get("img_size") or not trial.model.model.startswith(("timm:", "baseline")):
-        sizes = (None,)  # It has one size.
+        sizes = (None,)  # The network has a fixed input size.
     for size in sizes:
         trial.model = trial.model.model_copy(update={"image_size": size})
         try:
@@ -148,16 +148,17 @@ def _build(trial: Trial) -> None:
         except UserError:
             if size == sizes[-1]:
                 raise
-            describe(trial.model.model_copy(update={"image_size": None}))  # Raises where it is not for the size.
-    trial.found["parameters"] = sum(parameter.numel() for parameter in start.classifier.parameters())
-    trial.found["image_size"] = start.preprocessing.size
+            # Raises if the network itself is unknown, in which case no other size helps.
+            describe(trial.model.model_copy(update={"image_size": None}))
+    trial.results["parameters"] = sum(parameter.numel() for parameter in start.classifier.parameters())
+    trial.results["image_size"] = start.preprocessing.size
 
 
 def _train(trial: Trial) -> None:
-    """A step of training with each of two seeds, by the command's own way."""
+    """Train one step with each of two seeds through the command."""
     images = len(_COLOURS) * _IMAGES["train"]
     settings = FinetuneSettings(
-        run=trial.place,
+        run=trial.run_settings,
         data=DataSettings(data_location=str(trial.data)),
         model=trial.model,
         runtime=trial.runtime,
@@ -169,30 +170,30 @@ def _train(trial: Trial) -> None:
     speeds = [
         line["images_per_second"] for log in (run.folder / "logs/training").iterdir() for line in read_records(log)
     ]
-    trial.found["seconds_per_step"] = images / max(speeds)
+    trial.results["seconds_per_step"] = images / max(speeds)
     start = read_state(run.start)
     for path in run.finetunes():
         state = read_state(path)
         if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
-            raise DataError(f"{path.name}: holds NaN or infinity after a step")
+            raise DataError(f"{path.name}: contains NaN or infinity after a step")
         if all(bool((tensor == start[key]).all()) for key, tensor in state.items()):
-            raise DataError(f"{path.name}: a step of training moved nothing")
+            raise DataError(f"{path.name}: a training step changed no weight")
 
 
 def _load(trial: Trial) -> None:
-    """Every checkpoint is read back and classifies the images."""
+    """Load every checkpoint and classify the images with it."""
     from soups.predictor import load
 
     paths = sorted((trial.data / "test").rglob("*.png"))
     for path in trial.run.finetunes():
-        answers = load(path).predict_proba(paths)
-        if answers.shape != (len(paths), len(_COLOURS)) or not np.isfinite(answers).all():
-            raise DataError(f"{path.name}: as loaded, it gives no probabilities", found=str(answers.shape))
+        outputs = load(path).predict_proba(paths)
+        if outputs.shape != (len(paths), len(_COLOURS)) or not np.isfinite(outputs).all():
+            raise DataError(f"{path.name}: the loaded model gives no probabilities", found=str(outputs.shape))
 
 
 def _soup(trial: Trial) -> None:
-    """The uniform soup of the two, and how far it is from their mean; BatchNorm's statistics are its own."""
-    settings = MainSettings(run=trial.place, runtime=trial.runtime, uniform_soup=True)
+    """Make the uniform soup of the two models; compare it with their mean, except for BatchNorm's statistics."""
+    settings = MainSettings(run=trial.run_settings, runtime=trial.runtime, uniform_soup=True)
     run_main(cli.ParsedSettings(settings, frozenset()))
     first, second = (read_state(path) for path in trial.run.finetunes())
     soup = read_state(trial.run.soup_path("uniform"))
@@ -201,25 +202,25 @@ def _soup(trial: Trial) -> None:
         for key, tensor in soup.items()
         if tensor.is_floating_point() and not key.endswith(("running_mean", "running_var"))
     ]
-    trial.found["soup_difference"] = max(differences)
+    trial.results["soup_difference"] = max(differences)
     largest = max(float(tensor.abs().max()) for tensor in soup.values() if tensor.is_floating_point())
-    if not trial.found["soup_difference"] <= largest * 2**-23:
+    if not trial.results["soup_difference"] <= largest * 2**-23:
         raise DataError("the soup is not the mean of the two", found=f"a difference of {max(differences):.2g}")
 
 
 def _vote(trial: Trial) -> None:
-    """The soft vote of the two on the test images."""
+    """Make the soft vote of the two models on the test images."""
     members = tuple(path.stem for path in trial.run.finetunes())
     output = trial.folder / "vote.csv"
-    settings = InferenceSettings(run=trial.place, runtime=trial.runtime, soft_voting=members, output=str(output))
-    with contextlib.redirect_stdout(io.StringIO()):  # It prints the path.
+    settings = InferenceSettings(run=trial.run_settings, runtime=trial.runtime, soft_voting=members, output=str(output))
+    with contextlib.redirect_stdout(io.StringIO()):  # The command prints the path.
         predict(cli.ParsedSettings(settings, frozenset({"soft_voting", "output"})))
     if len(read_table(output)) != len(_COLOURS) * _IMAGES["test"]:
-        raise DataError("the vote does not answer for each image", found=f"{len(read_table(output))} rows")
+        raise DataError("the vote's table lacks images", found=f"{len(read_table(output))} rows")
 
 
 def _explain(trial: Trial) -> None:
-    """A map of an image by every method that suits the network; all but one of them may find nothing there."""
+    """Make a map of an image with every method that supports the network; at least one map must vary."""
     from soups.explain.methods import METHODS
     from soups.predictor import load
 
@@ -227,12 +228,12 @@ def _explain(trial: Trial) -> None:
     image = min((trial.data / "test").rglob("*.png"))
     heats = {}
     for method in METHODS:
-        with contextlib.suppress(UsageError):  # It does not suit.
+        with contextlib.suppress(UsageError):  # The method does not support the network.
             heats[method] = model.explain(image, method)
-    trial.found["maps"] = " ".join(heats)
+    trial.results["maps"] = " ".join(heats)
     sizes = {heat.shape for heat in heats.values()}
     if sizes != {(model.card.preprocessing.size,) * 2} or not any(heat.max() > heat.min() for heat in heats.values()):
-        raise DataError("no method gives a map", found=f"{trial.found['maps'] or 'none'} of {sorted(sizes)}")
+        raise DataError("no method gives a map", found=f"{trial.results['maps'] or 'none'} of {sorted(sizes)}")
 
 
 STEPS: dict[str, Callable[[Trial], None]] = {
@@ -243,35 +244,37 @@ STEPS: dict[str, Callable[[Trial], None]] = {
     "vote": _vote,
     "explain": _explain,
 }
-"""What every backbone goes through, in this order."""
+"""The steps of a trial, in order."""
 
 
-def format_trials(lines: Sequence[Mapping[str, Any]]) -> str:
-    """The table for a terminal, and below it why something failed."""
+def format_trials(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table for a terminal, followed by the reasons of failures."""
     header = ["backbone", "parameters", "input", "s/step", "soup − mean", "maps", "result"]
     cells = [header]
-    for line in lines:
-        parameters = line.get("parameters")
+    for result in results:
+        parameters = result.get("parameters")
         cells.append(
             [
-                line["backbone"],
+                result["backbone"],
                 f"{parameters / 1e6:.2f} M" if parameters else "–",
-                str(line.get("image_size", "–")),
-                _number(line.get("seconds_per_step"), ".2f"),
-                _number(line.get("soup_difference"), ".1g"),
-                line.get("maps") or "–",
-                f"failed: {line['failed']}" if line["failed"] else "ok",
+                str(result.get("image_size", "–")),
+                _format_number(result.get("seconds_per_step"), ".2f"),
+                _format_number(result.get("soup_difference"), ".1g"),
+                result.get("maps") or "–",
+                f"failed: {result['failed']}" if result["failed"] else "ok",
             ]
         )
-    reasons = [f"{line['backbone']}: {line['failed']}: {line['reason']}" for line in lines if line["failed"]]
+    reasons = [
+        f"{result['backbone']}: {result['failed']}: {result['reason']}" for result in results if result["failed"]
+    ]
     return "\n".join([align_columns(cells), *reasons])
 
 
-def _number(value: float | None, form: str) -> str:
+def _format_number(value: float | None, form: str) -> str:
     return "–" if value is None or not math.isfinite(value) else format(value, form)
 
 
-def _write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+def _write_table(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
     import pandas as pd
 
     columns = [
@@ -284,4 +287,4 @@ def _write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         "failed",
         "reason",
     ]
-    write_table(path, pd.DataFrame(lines, columns=columns).astype({"parameters": "Int64", "image_size": "Int64"}))
+    write_table(path, pd.DataFrame(results, columns=columns).astype({"parameters": "Int64", "image_size": "Int64"}))

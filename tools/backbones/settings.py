@@ -1,4 +1,4 @@
-"""What `scripts/try_backbones.py` can be told; free of torch, so that `--help` is quick."""
+"""Settings of `scripts/try_backbones.py`; imports no torch, so that `--help` is fast."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -25,20 +25,20 @@ BACKBONES = (
     "ViT-B/32",
     "RN50",
 )
-"""Those that the systems name which this toolkit replaces, and two of CLIP's towers."""
+"""The backbones named by the systems that this toolkit replaces, and two CLIP towers."""
 
 
 class BackboneSettings(BaseModel):
-    """Try backbones: each is built from random weights, trained for a step with two seeds, loaded, souped and voted.
+    """Try backbones: build each with random weights, train a step with two seeds, load, soup and vote.
 
-    On a few generated images, at the smallest input that each allows. What went well is not repeated; exit code 5 where
-    something failed. The table goes to stdout and, as CSV, to the output folder.
+    Uses a few generated images at the smallest input size of each backbone. Successful trials are not repeated. Exit
+    code 5 if a backbone failed. The table goes to stdout and, as CSV, to the output folder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbones: tuple[str, ...] = BACKBONES
-    """What to try: a --model, with its --model-args after it, in one pair of quotes."""
+    """Backbones to try, each a --model followed by its --model-args, in quotes."""
     output: str = "backbones"
-    """Folder of the table, the log and, for as long as it is tried, each backbone's run."""
+    """Folder of the table, the log and the temporary runs."""
     runtime: RuntimeSettings = RuntimeSettings()

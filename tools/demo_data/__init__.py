@@ -1,1 +1,1 @@
-"""The embedded demos: real handwriting with a start that knows print, and drawn people with one that knows icons."""
+"""Data and start models of the embedded demos: handwritten digits and drawn faces."""

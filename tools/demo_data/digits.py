@@ -1,7 +1,7 @@
-"""scikit-learn's handwritten digits as image files, writers kept apart, with shifted test sets.
+"""Scikit-learn's handwritten digits as image files, split by writer, with shifted test sets.
 
-The 1,797 images are thirteen people's hands in consecutive blocks. A file is named for its writer
-and its row, `w03_0412.png`, so that `GROUP_PATTERN` gives the group of a sample from its name.
+The 1,797 images come from thirteen writers in consecutive blocks. A file name holds the writer and the row,
+`w03_0412.png`, so `GROUP_PATTERN` extracts the group of a sample from it.
 """
 
 import math
@@ -22,24 +22,24 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 WRITER_STARTS = (0, 130, 256, 386, 516, 646, 776, 905, 1029, 1157, 1287, 1415, 1667)
 GROUP_PATTERN = r"(w\d+)_"
 MARKER = "digits.json"
-RECIPE = 1  # Raise it when equal settings shall give other images.
+RECIPE = 1  # Increase this when equal settings give different images.
 
 _FILES = re.compile(r"(.*/)?w\d{2}_\d{4}\.png")
 
 
 def make_digits(settings: DigitsSettings) -> Path:
-    """Make the folder of digits, unless it is there already.
+    """Make the folder of digits unless it exists.
 
-    Layout: `train/<class>/w<writer>_<row>.png`, `test/<class>/…` and `shifts/<name>/<class>/…`, classes
-    `zero` … `nine`, 8-bit grey PNG, light strokes on black. No writer is in both train and test; the shifts
-    are the test images, changed. Equal settings give equal files. The marker `digits.json` is written last.
+    Layout: `train/<class>/w<writer>_<row>.png`, `test/<class>/…` and `shifts/<name>/<class>/…`, classes `zero` …
+    `nine`, 8-bit grey PNG, light strokes on black. No writer is in both train and test; the shifts are modified test
+    images. Equal settings give equal files. The marker `digits.json` is written last.
 
     Returns:
         The folder, `settings.location`.
 
     Raises:
-        DataError: the folder exists and holds anything that this function did not make.
-        EnvironmentFailure: the disk is full, or the folder may not be written.
+        DataError: The folder exists and contains files that this function did not make.
+        EnvironmentFailure: The disk is full, or the folder is not writable.
     """
     identity = {"recipe": RECIPE, "settings": settings.model_dump(mode="json", exclude={"location"})}
     data_set = DataSet(MARKER, identity, "*.png", _FILES, "images named like w03_0412.png")
@@ -47,12 +47,12 @@ def make_digits(settings: DigitsSettings) -> Path:
 
 
 def writer_of(row: int) -> int:
-    """The writer, 0 … 12, of a row of scikit-learn's table, 0 … 1796."""
+    """Return the writer, 0 … 12, of a row of scikit-learn's table, 0 … 1796."""
     return bisect_right(WRITER_STARTS, row) - 1
 
 
-def who_tests(settings: DigitsSettings) -> set[int]:
-    """The writers whose images go to test/, as the seed says."""
+def draw_test_writers(settings: DigitsSettings) -> set[int]:
+    """Return the writers whose images go to test/, drawn with the seed."""
     import numpy as np
 
     order = np.random.default_rng(settings.seed).permutation(len(WRITER_STARTS))
@@ -60,16 +60,16 @@ def who_tests(settings: DigitsSettings) -> set[int]:
 
 
 def _write_images(folder: Path, settings: DigitsSettings) -> int:
-    """Write all images below `folder`; returns how many."""
+    """Write all images below `folder`; returns their number."""
     from sklearn.datasets import load_digits
 
-    table, testers, count = load_digits(), who_tests(settings), 0
+    table, testers, count = load_digits(), draw_test_writers(settings), 0
     for row, (pixels, target) in enumerate(zip(table.images, table.target, strict=True)):
         writer, word = writer_of(row), WORDS[int(target)]
         image = enlarge(pixels, settings.image_size)
         versions = {"test" if writer in testers else "train": image}
         if writer in testers:
-            versions |= shifted(image, row, settings)
+            versions |= shifted_versions(image, row, settings)
         for place, version in versions.items():
             path = folder / place / word / f"w{writer:02d}_{row:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def _write_images(folder: Path, settings: DigitsSettings) -> int:
 
 
 def enlarge(pixels: "np.ndarray", size: int) -> "Image.Image":
-    """Scikit-learn's pixels, (8, 8) float in [0, 16], as a grey image of `size` pixels a side, bicubic."""
+    """Return scikit-learn's pixels, (8, 8) float in [0, 16], as a grey image of `size` pixels a side, bicubic."""
     import numpy as np
     from PIL import Image
 
@@ -87,11 +87,11 @@ def enlarge(pixels: "np.ndarray", size: int) -> "Image.Image":
     return small.resize((size, size), Image.Resampling.BICUBIC)
 
 
-def shifted(image: "Image.Image", row: int, settings: DigitsSettings) -> dict[str, "Image.Image"]:
-    """The shifted versions of one image, by the folder they belong in (`shifts/<name>`).
+def shifted_versions(image: "Image.Image", row: int, settings: DigitsSettings) -> dict[str, "Image.Image"]:
+    """Return the shifted versions of one image, by folder name (`shifts/<name>`).
 
-    As ImageNet-C makes them (Hendrycks and Dietterich, arXiv:1903.12261), with one severity each. Chance comes
-    from (seed, shift, row) alone, so an image does not depend on which others are made.
+    The shifts follow ImageNet-C (Hendrycks and Dietterich, arXiv:1903.12261), with one severity each. The random
+    generator depends only on (seed, shift, row), so an image does not depend on the other images.
     """
     makers: dict[str, Callable[..., Image.Image]] = {
         "rotate_left": lambda rng: _rotate(image, settings.rotation),

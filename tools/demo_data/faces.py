@@ -1,7 +1,7 @@
-"""Drawn people as the mask competition has them: seven photos each, labels in the names, some of them wrong on purpose.
+"""Drawn people in the mask competition's format: seven photos each, labels in file names, some wrong on purpose.
 
-Every label that is wrong is on record (`planted.csv`), as are the corrections (`relabel.csv`) and what the test
-people really are (`ground_truth/truth.csv`), so that finding errors can be practised and measured.
+All wrong labels are recorded (`planted.csv`), with their corrections (`relabel.csv`) and the true test labels
+(`ground_truth/truth.csv`), so that label-error detection can be measured.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 MARKER = "faces.json"
-RECIPE = 1  # Raise it when equal settings shall give other images.
+RECIPE = 1  # Increase this when equal settings give different images.
 PHOTOS = {f"mask{number}": "mask" for number in range(1, 6)} | {"incorrect_mask": "incorrect", "normal": "normal"}
-"""A photo's name → how the mask is worn in it."""
+"""Photo name → how the mask is worn."""
 WEARS, GENDERS, AGES = ("mask", "incorrect", "normal"), ("male", "female"), ("young", "middle", "old")
 AGE_RANGES = {"young": (18, 29), "middle": (30, 59), "old": (60, 79)}
 TRUTH, INFO, PLANTED, RELABEL = "ground_truth/truth.csv", "eval/info.csv", "planted.csv", "relabel.csv"
@@ -36,91 +36,91 @@ _FILES = re.compile(
     + "|".join(map(re.escape, (TRUTH, INFO, PLANTED, RELABEL)))
 )
 _PHOTOS_A_JOB = 56
-# Beta distributions over each band: not too many people at its ends.
+# Beta distributions over each age band, with few people at its ends.
 _AGES_LEAN = {"young": (1.2, 2.6), "middle": (2.6, 1.8), "old": (1.6, 2.0)}
 _DOUBTS = {"mask": 0.6, "incorrect": 2.0, "normal": 1.0}
 
 
 @dataclass(frozen=True)
 class Person:
-    """Who somebody is, and what their folder says where that is wrong."""
+    """A person with true attributes and the wrong ones of their folder name, if any."""
 
     number: int
     gender: str
     age: int
     telling: bool
-    """Whether the hair tells the gender."""
+    """Whether the hair shows the gender."""
     doubtful: frozenset[str]
-    """The photos in which it is hard to tell how the mask is worn."""
+    """Photos in which it is ambiguous how the mask is worn."""
     shows: dict[str, str] = field(default_factory=lambda: dict(PHOTOS))
-    """A photo's name → how the mask is worn in it, really."""
+    """Photo name → how the mask is really worn."""
     given_gender: str = ""
     given_age: int = 0
 
     @property
     def name(self) -> str:
-        """What groups are called by."""
+        """Name of the person's group."""
         return f"{self.number:06d}"
 
     @property
     def folder(self) -> str:
-        """The folder's name, as it says who this is."""
+        """Name of the person's folder, which holds the given labels."""
         return f"{self.name}_{self.given_gender or self.gender}_Asian_{self.given_age or self.age}"
 
     @property
     def errors(self) -> list[tuple[str, str, str, str]]:
-        """Each photo's name, factor, given level and true level, where they differ."""
-        found = [(photo, "mask", PHOTOS[photo], true) for photo, true in self.shows.items() if true != PHOTOS[photo]]
+        """Photo name, factor, given level and true level of each wrong label."""
+        errors = [(photo, "mask", PHOTOS[photo], true) for photo, true in self.shows.items() if true != PHOTOS[photo]]
         if self.given_gender:
-            found += [(photo, "gender", self.given_gender, self.gender) for photo in PHOTOS]
+            errors += [(photo, "gender", self.given_gender, self.gender) for photo in PHOTOS]
         if self.given_age:
-            found += [(photo, "age", band(self.given_age), band(self.age)) for photo in PHOTOS]
-        return found
+            errors += [(photo, "age", band(self.given_age), band(self.age)) for photo in PHOTOS]
+        return errors
 
 
 class Photo(NamedTuple):
-    """One file."""
+    """One image file."""
 
     person: Person
     name: str
     """Key of `PHOTOS`."""
     path: str
-    """Below the data set's folder."""
+    """Path below the data set's folder."""
 
 
 def make_faces(settings: FacesSettings) -> Path:
-    """Draw the people, unless the folder is there already.
+    """Draw the people unless the folder exists.
 
     Layout: `train/images/<id>_<gender>_Asian_<age>/<photo>.jpg`, seven photos each; `eval/images/<40 hex digits>.jpg`,
-    the same of other people, with the template `eval/info.csv` (`ImageID,ans`, all 0); and the three tables of what is
-    true. RGB JPEG, 384 × 512. Equal settings give equal files, each person from a seed of their own. The marker
+    the same photos of other people, with the template `eval/info.csv` (`ImageID,ans`, all 0); and the three tables of
+    true labels. RGB JPEG, 384 × 512. Equal settings give equal files; each person has a seed of its own. The marker
     `faces.json` is written last.
 
     Returns:
         The folder, `settings.location`.
 
     Raises:
-        DataError: the folder exists and holds anything that this function did not make.
-        EnvironmentFailure: the disk is full, or the folder may not be written.
+        DataError: The folder exists and contains files that this function did not make.
+        EnvironmentFailure: The disk is full, or the folder is not writable.
     """
     identity = {"recipe": RECIPE, "settings": settings.model_dump(mode="json", exclude={"location", "jobs"})}
     example = "photos and tables under the names that it gives"
     data_set = DataSet(MARKER, identity, "*.jpg", _FILES, example, (TRUTH, INFO, PLANTED, RELABEL))
-    return data_set.make(settings.location, lambda folder: _write(folder, settings))
+    return data_set.make(settings.location, lambda folder: _write_files(folder, settings))
 
 
 def band(age: int) -> str:
-    """The age's level, as the competition has it."""
+    """Return the competition's age level."""
     return next(level for level, (_, last) in AGE_RANGES.items() if age <= last)
 
 
 def class_index(wear: str, gender: str, age: int) -> int:
-    """The competition's class, 0 … 17: mask · 6 + gender · 3 + age."""
+    """Return the competition's class, 0 … 17: mask · 6 + gender · 3 + age."""
     return WEARS.index(wear) * 6 + GENDERS.index(gender) * 3 + AGES.index(band(age))
 
 
 def draw_people(settings: FacesSettings) -> tuple[list[Person], list[Person]]:
-    """Who trains, some of them under wrong names, and who tests."""
+    """Return the training people, some with wrong labels, and the test people."""
     import numpy as np
 
     train = _population(settings, settings.train_people, 0)
@@ -129,7 +129,7 @@ def draw_people(settings: FacesSettings) -> tuple[list[Person], list[Person]]:
 
 
 def _population(settings: FacesSettings, count: int, first: int) -> list[Person]:
-    """People whose genders and ages have the shares that are asked for, as near as whole people can."""
+    """Return people with the requested shares of genders and age bands, rounded to whole people."""
     import numpy as np
 
     rng = np.random.default_rng([settings.seed, 0, first])
@@ -154,7 +154,7 @@ def _person(number: int, gender: str, level: str, settings: FacesSettings) -> Pe
 
 
 def _with_errors(people: Sequence[Person], settings: FacesSettings, rng: "np.random.Generator") -> list[Person]:
-    """The people, some under wrong names: nobody has two kinds of error, and what is wrong can be seen."""
+    """Plant label errors: at most one kind per person, and only visible ones."""
     changed = {person.number: person for person in people}
     free = [people[place] for place in rng.permutation(len(people))]
     for share, make_wrong, shown in (
@@ -174,7 +174,7 @@ def _wrong_gender(person: Person, rng: "np.random.Generator") -> Person:
 
 
 def _wrong_mask(person: Person, rng: "np.random.Generator") -> Person:
-    """Incorrect and normal exchanged, or a mask worn well under the name of one that is not."""
+    """Plant a mask error: swap incorrect_mask and normal, or wear the mask well in incorrect_mask."""
     wrong = {"incorrect_mask": "normal", "normal": "incorrect"} if rng.random() < 0.5 else {"incorrect_mask": "mask"}
     return replace(person, shows=person.shows | wrong)
 
@@ -185,22 +185,22 @@ def _wrong_age(person: Person, rng: "np.random.Generator") -> Person:
     return replace(person, given_age=int(rng.integers(low + 1, high)))
 
 
-def _write(folder: Path, settings: FacesSettings) -> int:
-    """Write everything below `folder`; returns how many images."""
+def _write_files(folder: Path, settings: FacesSettings) -> int:
+    """Write all files below `folder`; returns the number of images."""
     train, test = draw_people(settings)
     photos = [Photo(person, name, f"train/images/{person.folder}/{name}.jpg") for person in train for name in PHOTOS]
-    asked = [Photo(person, name, _untold(settings, person, name)) for person in test for name in PHOTOS]
-    _write_tables(folder, train, asked, settings)
-    every = photos + asked
-    parts = [every[start : start + _PHOTOS_A_JOB] for start in range(0, len(every), _PHOTOS_A_JOB)]
+    test_photos = [Photo(person, name, _test_path(settings, person, name)) for person in test for name in PHOTOS]
+    _write_tables(folder, train, test_photos, settings)
+    photos = photos + test_photos
+    parts = [photos[start : start + _PHOTOS_A_JOB] for start in range(0, len(photos), _PHOTOS_A_JOB)]
     for _, result in run_all(partial(_write_photos, folder, settings), parts, min(settings.jobs, available_cores())):
         if isinstance(result, Exception):
             raise result
-    return len(every)
+    return len(photos)
 
 
-def _untold(settings: FacesSettings, person: Person, name: str) -> str:
-    """Where a test photo is written, under a name that tells nothing."""
+def _test_path(settings: FacesSettings, person: Person, name: str) -> str:
+    """Return the path of a test photo, whose name reveals no label."""
     return f"eval/images/{hashlib.sha1(f'{settings.seed} {person.number} {name}'.encode()).hexdigest()}.jpg"
 
 
@@ -208,12 +208,12 @@ def _write_photos(folder: Path, settings: FacesSettings, photos: Sequence[Photo]
     for photo in photos:
         path = folder / photo.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        look, shot, rng = _drawn(settings, photo.person, photo.name)
+        look, shot, rng = _draw_photo(settings, photo.person, photo.name)
         portrait(look, shot, rng).save(path, quality=shot.quality)
 
 
-def _drawn(settings: FacesSettings, person: Person, name: str) -> "tuple[Look, Shot, np.random.Generator]":
-    """How a person looks, and one photo of them; the generator goes on to draw it."""
+def _draw_photo(settings: FacesSettings, person: Person, name: str) -> "tuple[Look, Shot, np.random.Generator]":
+    """Return a person's look, one shot of them, and the generator to draw it with."""
     import numpy as np
 
     look_rng = np.random.default_rng([settings.seed, 3, person.number])
@@ -224,12 +224,12 @@ def _drawn(settings: FacesSettings, person: Person, name: str) -> "tuple[Look, S
     return look, draw_shot(rng, person.shows[name], kind, name in person.doubtful), rng
 
 
-def _write_tables(folder: Path, train: Sequence[Person], asked: Sequence[Photo], settings: FacesSettings) -> None:
+def _write_tables(folder: Path, train: Sequence[Person], test_photos: Sequence[Photo], settings: FacesSettings) -> None:
     import numpy as np
     import pandas as pd
 
-    order = np.random.default_rng([settings.seed, 5]).permutation(len(asked))
-    shown = [asked[place] for place in order]
+    order = np.random.default_rng([settings.seed, 5]).permutation(len(test_photos))
+    shown = [test_photos[place] for place in order]
     names = [Path(photo.path).name for photo in shown]
     write_table(folder / INFO, pd.DataFrame({"ImageID": names, "ans": 0}))
     answers = [class_index(photo.person.shows[photo.name], photo.person.gender, photo.person.age) for photo in shown]

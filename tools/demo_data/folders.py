@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, made by one process at a time, and never in place of somebody's own."""
+"""Folders that appear complete or not at all, are made by one process at a time and never replace foreign files."""
 
 import json
 import re
@@ -14,11 +14,11 @@ from soups.files.atomic import explain_write_errors, fingerprint, sync_folder, w
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, a file beside it, so that two processes do not make it at once.
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the lock of `folder` (a file beside it), so that only one process makes it.
 
     Raises:
-        EnvironmentFailure: the parent folder cannot be made or written.
+        EnvironmentFailure: The parent folder cannot be created or written.
     """
     from filelock import FileLock
 
@@ -33,42 +33,42 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `folder`; when the block ends well, it becomes `folder` at once.
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `folder`, which replaces `folder` when the block succeeds.
 
-    An existing `folder` is replaced, and only after the new one is complete. If the block raises, nothing
-    of the new one is left. Call it under `alone(folder)`: whatever an earlier, killed process left is removed.
+    An existing `folder` is replaced only after the new one is complete. If the block raises, the new folder is removed.
+    Call this within `exclusive(folder)`: leftovers of killed processes are removed.
 
     Raises:
-        EnvironmentFailure: the disk is full or the folder may not be written.
+        EnvironmentFailure: The disk is full or the folder is not writable.
     """
-    making, old = (folder.with_name(f".{folder.name}.{word}") for word in ("making", "old"))
+    temporary, old = (folder.with_name(f".{folder.name}.{word}") for word in ("making", "old"))
     with explain_write_errors(folder):
-        for stray in (making, old):
+        for stray in (temporary, old):
             shutil.rmtree(stray, ignore_errors=True)
-        making.mkdir()
+        temporary.mkdir()
         try:
-            yield making
+            yield temporary
             if folder.exists():
                 folder.rename(old)
-            making.rename(folder)
+            temporary.rename(folder)
             sync_folder(folder.parent)
         finally:
-            for stray in (making, old):
+            for stray in (temporary, old):
                 shutil.rmtree(stray, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set that the demo makes: how its folder is known, so that nothing else is ever replaced.
+    """A data set of the demo, with what identifies its folder, so that foreign files are never replaced.
 
     Attributes:
-        marker: file in the folder that says what it was made from; written last.
-        identity: what decides the bytes, as JSON values.
-        images: glob of the images' names.
-        names: what the path of every file but the marker looks like, in the folder, with `/`.
-        example: such files in words.
-        tables: files that have to be there beside the images.
+        marker: file in the folder with the identity; written last.
+        identity: the settings that determine the bytes, as JSON values.
+        images: glob pattern of the images' names.
+        names: regular expression of the paths in the folder (with `/`) of all files but the marker.
+        example: description of such files.
+        tables: files that must exist beside the images.
     """
 
     marker: str
@@ -79,25 +79,25 @@ class DataSet:
     tables: tuple[str, ...] = ()
 
     def make(self, folder: Path, write: Callable[[Path], int]) -> Path:
-        """Fill the folder by `write`, which returns how many images it wrote, unless it is there already.
+        """Make the folder with `write`, which returns the number of images, unless the folder exists.
 
         Returns:
             The folder.
 
         Raises:
-            DataError: the folder exists and holds anything that was not made here.
-            EnvironmentFailure: the disk is full, or the folder may not be written.
+            DataError: The folder exists and contains files that were not made here.
+            EnvironmentFailure: The disk is full, or the folder is not writable.
         """
         if self._is_complete(folder):
             return folder
-        with alone(folder):
-            if self._is_complete(folder):  # Another process made it while this one waited.
+        with exclusive(folder):
+            if self._is_complete(folder):  # Another process made it during the wait.
                 return folder
             self._refuse_foreign(folder)
-            with whole_folder(folder) as making:
-                count = write(making)
-                told = {"fingerprint": fingerprint(self.identity), "images": count}
-                write_json(making / self.marker, told | self.identity)
+            with atomic_folder(folder) as temporary:
+                count = write(temporary)
+                summary = {"fingerprint": fingerprint(self.identity), "images": count}
+                write_json(temporary / self.marker, summary | self.identity)
         return folder
 
     def _is_complete(self, folder: Path) -> bool:
@@ -111,7 +111,11 @@ class DataSet:
         return tables and sum(1 for _ in folder.rglob(self.images)) == marker.get("images")
 
     def _refuse_foreign(self, folder: Path) -> None:
-        """Only what was made here may be replaced: a marker, and files under the names that are given here."""
+        """Check that the folder has only files made here: the marker, and files whose names match.
+
+        Raises:
+            DataError: There are other files.
+        """
         if folder.is_dir() and not any(folder.iterdir()):
             return
         hint = "move it away, or choose another --location"
@@ -121,6 +125,6 @@ class DataSet:
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
             if not path.is_dir() and name != self.marker and not self.names.fullmatch(name):
-                problem = f"{folder}: has to be made again, but holds a file that the demo did not make"
+                problem = f"{folder}: must be made again, but contains a file that the demo did not make"
                 expected = f"{self.marker} and {self.example}"
                 raise DataError(problem, expected=expected, found=str(path), next_step=hint)

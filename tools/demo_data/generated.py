@@ -1,11 +1,11 @@
-"""Real against generated: scikit-learn's handwritten digits, and digits sampled from a model of the same writers.
+"""Real against generated digits: scikit-learn's handwritten digits and samples from a density model of their writers.
 
-The generator is scikit-learn's own example ("Kernel Density Estimation": principal components of the digits, and a
-Gaussian kernel density of them, its bandwidth cross-validated), with two changes. Every image is a kernel's centre
-once, so a generated digit has the class and the writer of its centre, and there are as many of each as there are real
-ones. And generated pixels are whole numbers from 0 to 16 as the real ones are, so that no format tells the two apart.
+The generator is scikit-learn's example "Kernel Density Estimation" (principal components of the digits, a Gaussian
+kernel density with cross-validated bandwidth) with two changes. Every image is a kernel's centre once, so a generated
+digit has the class and writer of its centre, and the counts equal those of the real digits. Generated pixels are whole
+numbers from 0 to 16 like the real ones, so that no file property separates the two.
 
-Each of the sets train, val and test has writers of its own, and a generator that was fitted on these alone.
+Each of the sets train, val and test has writers of its own and a generator fitted only on them.
 """
 
 import re
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 REAL, FAKE = "REAL", "FAKE"
 SETS = ("train", "val", "test")
 MARKER = "generated_digits.json"
-RECIPE = 1  # Raise it when equal settings shall give other images.
+RECIPE = 1  # Increase this when equal settings give different images.
 
 TRUTH = "truth.csv"
-"""Of test/: image, target and group, for `validation.py --ground-truth`."""
+"""File in test/ with image, target and group, for `validation.py --ground-truth`."""
 
 _FILES = re.compile(r"(train|val|test)/(REAL/w\d{2}_\d{4}|FAKE/w\d{2}_\d{4}_by_(train|val|test))\.png|truth\.csv")
 _EXAMPLES = "truth.csv and images named like REAL/w03_0412.png and FAKE/w03_0412_by_train.png"
 
 
 def make_generated_digits(settings: GeneratedDigitsSettings) -> Path:
-    """Make the folder of real and generated digits, unless it is there already.
+    """Make the folder of real and generated digits unless it exists.
 
     Layout: `<set>/REAL/w<writer>_<row>.png` and `<set>/FAKE/w<writer>_<row>_by_<set>.png` for the sets train, val and
-    test, 8-bit grey PNG; a generated image is named for its centre and for the generator. No writer is in two sets.
-    `truth.csv` has the test images' classes and groups.
-    Equal settings give equal files. The marker `generated_digits.json` is written last.
+    test, 8-bit grey PNG; the name of a generated image holds its centre and its generator. No writer is in two sets.
+    `truth.csv` has the test images' classes and groups. Equal settings give equal files. The marker
+    `generated_digits.json` is written last.
 
     Returns:
         The folder, `settings.location`.
 
     Raises:
-        DataError: the folder exists and holds anything that this function did not make.
-        EnvironmentFailure: the disk is full, or the folder may not be written.
+        DataError: The folder exists and contains files that this function did not make.
+        EnvironmentFailure: The disk is full, or the folder is not writable.
     """
     identity = {"recipe": RECIPE, "settings": settings.model_dump(mode="json", exclude={"location"})}
     data_set = DataSet(MARKER, identity, "*.png", _FILES, _EXAMPLES, tables=(TRUTH,))
@@ -53,7 +53,7 @@ def make_generated_digits(settings: GeneratedDigitsSettings) -> Path:
 
 
 def writers_of_sets(settings: GeneratedDigitsSettings) -> dict[str, set[int]]:
-    """Set → its writers, 0 … 12, as the seed says."""
+    """Return set → writers, 0 … 12, drawn with the seed."""
     import numpy as np
 
     order = [int(writer) for writer in np.random.default_rng(settings.seed).permutation(len(WRITER_STARTS))]
@@ -62,7 +62,7 @@ def writers_of_sets(settings: GeneratedDigitsSettings) -> dict[str, set[int]]:
 
 
 def _write_images(folder: Path, settings: GeneratedDigitsSettings) -> int:
-    """Write all images below `folder`; returns how many."""
+    """Write all images below `folder`; returns their number."""
     import numpy as np
     from sklearn.datasets import load_digits
 
@@ -88,13 +88,13 @@ def _write_images(folder: Path, settings: GeneratedDigitsSettings) -> int:
 def sample_like(
     images: "np.ndarray", writers: "np.ndarray", components: int, rng: "np.random.Generator"
 ) -> "np.ndarray":
-    """Images sampled from a kernel density of principal components, one around each that it was fitted on.
+    """Sample images from a kernel density of principal components, one around each fitted image.
 
     Args:
         images: (N, 8, 8) float, whole numbers in [0, 16].
-        writers: (N,) names; the bandwidth is the one under which writers that were left out are likeliest.
-        components: how many principal components there are.
-        rng: decides the sample.
+        writers: (N,) writer names; the bandwidth maximises the likelihood of held-out writers.
+        components: number of principal components.
+        rng: random generator of the sample.
 
     Returns:
         (N, 8, 8) float, whole numbers in [0, 16].
@@ -109,11 +109,11 @@ def sample_like(
 
 
 def bandwidth(centres: "np.ndarray", writers: "np.ndarray") -> float:
-    """The bandwidth, of 11 between 1 and 10, under which the images of a writer left out are likeliest.
+    """Return the bandwidth, of 11 between 1 and 10, that maximises the likelihood of held-out writers.
 
     Args:
-        centres: (N, D) what the kernels stand on.
-        writers: (N,) who wrote each.
+        centres: (N, D) centres of the kernels.
+        writers: (N,) the writer of each centre.
     """
     import numpy as np
     from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut

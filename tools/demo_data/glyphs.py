@@ -1,9 +1,9 @@
-"""Captioned glyphs from the fonts that matplotlib ships, drawn to look like scikit-learn's digits.
+"""Captioned glyphs from matplotlib's fonts, drawn to look like scikit-learn's digits.
 
-A font's letter is kept as a distance field: where it is above a level there is ink, so one field gives thin
-and thick strokes. Half of the fields are the printed letter, half its middle line, as a pen would draw it.
-Rendering then follows the way those digits were scanned: a 32 × 32 bitmap, counted in blocks of 4 × 4 to 8 × 8
-pixels of 17 levels, enlarged bicubically to 32 × 32.
+A letter is stored as a distance field: ink is where the field exceeds a level, so one field gives thin and thick
+strokes. Half of the fields are printed letters, half their middle lines, like pen strokes. Rendering follows the
+scanning of the digits: a 32 × 32 bitmap, counted in blocks of 4 × 4 to 8 × 8 pixels of 17 levels, enlarged bicubically
+to 32 × 32.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from soups.core.errors import EnvironmentFailure
 if TYPE_CHECKING:
     import numpy as np
 
-SIZE = 32  # pixels of a rendered glyph, and of the bitmap it is counted from
-BLOCKS = 8  # pixels of the digits' own resolution
-FIELD = 64  # cells of a distance field, on a side
-LETTER = 44  # cells of a letter's longer side in its field: leaves room to fall off, and for thick strokes
+SIZE = 32  # side in pixels of a rendered glyph, and of the bitmap it is counted from
+BLOCKS = 8  # side in pixels at the digits' own resolution
+FIELD = 64  # side in cells of a distance field
+LETTER = 44  # cells of a letter's longer side; leaves room around it for thick strokes
 
 DIGITS = "0123456789"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -38,7 +38,7 @@ DIGIT_TEMPLATES = (
     "{}",
 )
 
-# The others of matplotlib's fonts hold symbols only, or (the monospaced ones) a zero with a dot that no hand writes.
+# Matplotlib's other fonts have only symbols, or (the monospaced ones) a dotted zero that is not handwritten.
 FONTS = (
     *(f"DejaVuSans{style}.ttf" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *(f"DejaVuSerif{style}.ttf" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
@@ -48,7 +48,7 @@ FONTS = (
 
 
 def name_of(character: str) -> str:
-    """What a character is called: 'digit seven', 'capital letter q', 'small letter q', 'question mark'."""
+    """Return a character's name: 'digit seven', 'capital letter q', 'small letter q', 'question mark'."""
     if character in SIGNS:
         return SIGNS[character]
     if character in DIGITS:
@@ -57,7 +57,7 @@ def name_of(character: str) -> str:
 
 
 def captions_of(character: str) -> list[str]:
-    """All captions of a character; a digit has some that name it by its bare word."""
+    """Return all captions of a character; some captions of a digit are just its word."""
     captions = [template.format(name_of(character)) for template in TEMPLATES]
     if character in DIGITS:
         captions += [template.format(WORDS[int(character)]) for template in DIGIT_TEMPLATES]
@@ -66,12 +66,12 @@ def captions_of(character: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Atlas:
-    """Letters ready to be drawn: every character in every font, printed and as the pen goes.
+    """Letters ready to draw: every character in every font, printed and as pen strokes.
 
-    fields: (G, 64, 64) float32; distance in cells to the edge of a printed letter, positive inside; or,
-        for a pen's letter, minus the distance to its middle line.
-    thickness: (G,) float32; half the width of a printed letter's thinner strokes in cells; 0 for a pen's.
-    points: (G, P, 2) float32; some cells (x, y) of the letter, counted from the field's middle.
+    fields: (G, 64, 64) float32; distance in cells to the edge of a printed letter, positive inside; for a pen
+        letter, minus the distance to its middle line.
+    thickness: (G,) float32; half the width of a printed letter's thinner strokes in cells; 0 for a pen letter.
+    points: (G, P, 2) float32; some cells (x, y) of the letter, relative to the field's middle.
     characters: (G,) int64; index into `CHARACTERS`.
     """
 
@@ -82,14 +82,14 @@ class Atlas:
 
 
 def font_folder() -> Path:
-    """Where matplotlib keeps its fonts."""
+    """Return the folder of matplotlib's fonts."""
     import matplotlib
 
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
 def letter_bitmap(font_file: Path, character: str) -> "np.ndarray":
-    """One printed letter, filling the middle of its field: (64, 64) bool."""
+    """Return one printed letter that fills the middle of its field, (64, 64) bool."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
@@ -106,7 +106,7 @@ def letter_bitmap(font_file: Path, character: str) -> "np.ndarray":
 
 
 def thin(bitmaps: "np.ndarray") -> "np.ndarray":
-    """Middle lines of letters: (G, H, W) bool -> the same, strokes one cell wide (Zhang and Suen, 1984)."""
+    """Return the middle lines of letters, one cell wide, (G, H, W) bool (Zhang and Suen, 1984)."""
     import numpy as np
 
     ink = bitmaps.astype(np.uint8)
@@ -114,7 +114,8 @@ def thin(bitmaps: "np.ndarray") -> "np.ndarray":
     while changed:
         changed = False
         for second_pass in (False, True):
-            # Neighbours clockwise from above; the frame of a field is always empty, so rolling round is harmless.
+            # Neighbours clockwise from above. The border of a field is always empty, so the wrap-around of roll is
+            # harmless.
             ring = [np.roll(ink, step, (1, 2)) for step in _RING]
             count = sum(ring[1:], start=ring[0])
             turns = sum((1 - here) & after for here, after in zip(ring, [*ring[1:], ring[0]], strict=True))
@@ -130,10 +131,10 @@ def thin(bitmaps: "np.ndarray") -> "np.ndarray":
 
 @cache
 def build_atlas() -> Atlas:
-    """Draw all letters once (about 2 seconds, 35 MB); kept for the life of the process.
+    """Draw all letters once per process (about 2 seconds, 35 MB).
 
     Raises:
-        EnvironmentFailure: matplotlib's fonts are not where they should be.
+        EnvironmentFailure: Matplotlib's fonts are missing.
     """
     import numpy as np
     from scipy.ndimage import distance_transform_edt
@@ -145,7 +146,7 @@ def build_atlas() -> Atlas:
             f"{folder}: matplotlib's fonts are missing",
             expected=f"{len(FONTS)} TTF files",
             found=f"no {missing[0]}",
-            next_step="install matplotlib anew in this environment",
+            next_step="pip install --force-reinstall matplotlib",
         )
     bitmaps = np.stack([letter_bitmap(folder / name, character) for name in FONTS for character in CHARACTERS])
     lines = thin(bitmaps)
@@ -161,7 +162,7 @@ def build_atlas() -> Atlas:
 
 
 def _points_of(letter: "np.ndarray", count: int = 64) -> "np.ndarray":
-    """Points that tell a letter's extent after any slant and turn: (64, 64) bool -> (count, 2) float32."""
+    """Return points that span a letter under any slant and rotation, (count, 2) float32, from (64, 64) bool."""
     import numpy as np
 
     rows, columns = np.nonzero(letter)
@@ -171,82 +172,84 @@ def _points_of(letter: "np.ndarray", count: int = 64) -> "np.ndarray":
 
 
 @dataclass(frozen=True)
-class Hand:
-    """How far glyphs may stray from print; each pair is a range drawn from evenly."""
+class Variation:
+    """Variation of glyphs; a pair is the range of a uniform distribution."""
 
     turn: float = 12.0  # degrees, to both sides
     slant: tuple[float, float] = (-0.2, 0.35)  # shift to the right for each unit of height
-    height: tuple[float, float] = (29.0, 34.0)  # pixels of 32: above, the letter is cropped
-    breadth: float = 0.64  # width over height that letters are drawn towards, and keep if they have it in print
-    evenness: float = 0.5  # how far they are drawn: 0 not at all, 1 all the way; slim letters get thick strokes by it
-    widen: float = 0.2  # standard deviation of the logarithm of the width's factor
+    height: tuple[float, float] = (29.0, 34.0)  # pixels of 32; larger values crop the letter
+    breadth: float = 0.64  # target ratio of width to height; letters that have it in print keep it
+    evenness: float = (
+        0.5  # how far letters are stretched to the target, 0 none, 1 fully; slim letters get thick strokes
+    )
+    widen: float = 0.2  # standard deviation of the logarithm of the width factor
     shift: float = 1.0  # pixels, standard deviation
-    balance: float = 3.0  # pixels, standard deviation, by which the middle moves against the edges, as small loops do
+    balance: float = 3.0  # pixels, standard deviation of the middle's shift against the edges, as in small loops
     mesh: float = 1.6  # pixels, standard deviation of each of the mesh's 4 x 4 knots
-    weight: tuple[float, float] = (0.0, 1.2)  # printed: off or onto the edge, in units of its thickness
-    nib: tuple[float, float] = (2.5, 6.0)  # pen: half its width, in cells
-    contrast: tuple[float, float] = (0.8, 1.0)  # of the brightest stroke
-    noise: float = 0.03  # standard deviation in the 8 x 8 counts; 1 is the distance from black to white
+    weight: tuple[float, float] = (0.0, 1.2)  # printed letters: offset of the edge, in units of the stroke's thickness
+    nib: tuple[float, float] = (2.5, 6.0)  # pen letters: half the stroke width, in cells
+    contrast: tuple[float, float] = (0.8, 1.0)  # brightness of the brightest stroke
+    noise: float = 0.03  # standard deviation in the 8 x 8 counts; 1 is the range from black to white
 
 
-def render(atlas: Atlas, entries: "np.ndarray", rng: "np.random.Generator", hand: Hand) -> "np.ndarray":
-    """Draw letters of the atlas, each in its own way: (N,) entries -> (N, 32, 32) uint8, light on black."""
+def render(atlas: Atlas, entries: "np.ndarray", rng: "np.random.Generator", variation: Variation) -> "np.ndarray":
+    """Draw letters of the atlas with individual variation, (N,) entries → (N, 32, 32) uint8, light on black."""
     import numpy as np
 
-    # In small pieces everything stays in the processor's cache, which is several times faster.
+    # Small chunks fit in the processor's cache, which is several times faster.
     pieces = np.array_split(entries, max(1, len(entries) // 256))
-    return np.concatenate([_render(atlas, piece, rng, hand) for piece in pieces])
+    return np.concatenate([_render(atlas, piece, rng, variation) for piece in pieces])
 
 
-def _render(atlas: Atlas, entries: "np.ndarray", rng: "np.random.Generator", hand: Hand) -> "np.ndarray":
+def _render(atlas: Atlas, entries: "np.ndarray", rng: "np.random.Generator", variation: Variation) -> "np.ndarray":
     import numpy as np
 
     number = len(entries)
-    places = _places(atlas.points[entries], rng, hand)
+    places = _field_positions(atlas.points[entries], rng, variation)
     depth = _sample(atlas.fields, entries, places)
     thickness = atlas.thickness[entries]
-    printed = -thickness * rng.uniform(*hand.weight, number)
-    pen = -rng.uniform(*hand.nib, number)
+    printed = -thickness * rng.uniform(*variation.weight, number)
+    pen = -rng.uniform(*variation.nib, number)
     level = np.where(thickness > 0, printed, pen)
     ink = depth > level[:, None, None]
     counts = ink.reshape(number, BLOCKS, SIZE // BLOCKS, BLOCKS, SIZE // BLOCKS).mean(axis=(2, 4))
-    counts *= rng.uniform(*hand.contrast, (number, 1, 1))
-    counts += rng.normal(0, hand.noise, counts.shape) * (counts > 0)
-    enlarge = _resizing(BLOCKS, SIZE)
+    counts *= rng.uniform(*variation.contrast, (number, 1, 1))
+    counts += rng.normal(0, variation.noise, counts.shape) * (counts > 0)
+    enlarge = _resize_matrix(BLOCKS, SIZE)
     return np.rint((enlarge @ counts.clip(0, 1) @ enlarge.T).clip(0, 1) * 255).astype(np.uint8)
 
 
-def _places(points: "np.ndarray", rng: "np.random.Generator", hand: Hand) -> "np.ndarray":
-    """Where in its field each pixel looks: (N, P, 2) points -> (N, 32, 32, 2) float32, (x, y) in cells."""
+def _field_positions(points: "np.ndarray", rng: "np.random.Generator", variation: Variation) -> "np.ndarray":
+    """Return the field position of each pixel, (N, 32, 32, 2) float32, (x, y) in cells, from (N, P, 2) points."""
     import numpy as np
 
     number = len(points)
-    turn = np.radians(rng.uniform(-hand.turn, hand.turn, number))
-    cos, sin, slant = np.cos(turn), np.sin(turn), rng.uniform(*hand.slant, number)
-    # Slant, then turn; y points down, so leaning right is minus.
+    turn = np.radians(rng.uniform(-variation.turn, variation.turn, number))
+    cos, sin, slant = np.cos(turn), np.sin(turn), rng.uniform(*variation.slant, number)
+    # Slant, then rotate; y points down, so a slant to the right is negative.
     linear = np.stack([cos, -sin - slant * cos, sin, cos - slant * sin], axis=1).reshape(number, 2, 2)
     reach = np.einsum("nij,npj->npi", linear, points)
     low, high = reach.min(axis=1), reach.max(axis=1)
     width, height = (high - low + 1).T
-    tall = rng.uniform(*hand.height, number) / height
-    jitter = np.exp(rng.normal(0, hand.widen, number))
-    wide = tall * jitter * (hand.breadth * height / width) ** hand.evenness
+    tall = rng.uniform(*variation.height, number) / height
+    jitter = np.exp(rng.normal(0, variation.widen, number))
+    wide = tall * jitter * (variation.breadth * height / width) ** variation.evenness
     wide = np.minimum(wide, SIZE / width)
     scale = np.stack([wide, tall], axis=1)
     inverse = np.linalg.inv(scale[:, :, None] * linear)
     grid = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=-1) - (SIZE - 1) / 2
-    mesh = _resizing(4, SIZE)
-    bend = np.einsum("ya,nabk,xb->nyxk", mesh, rng.normal(0, hand.mesh, (number, 4, 4, 2)), mesh, optimize=True)
+    mesh = _resize_matrix(4, SIZE)
+    bend = np.einsum("ya,nabk,xb->nyxk", mesh, rng.normal(0, variation.mesh, (number, 4, 4, 2)), mesh, optimize=True)
     arch = np.cos(grid * (np.pi / SIZE))  # 1 in the middle, 0 at the edges
-    bend += arch * rng.normal(0, hand.balance, (number, 1, 1, 2)) * (0.6, 1)
-    bend += rng.normal(0, hand.shift, (number, 1, 1, 2)) * (1, 0.5)
+    bend += arch * rng.normal(0, variation.balance, (number, 1, 1, 2)) * (0.6, 1)
+    bend += rng.normal(0, variation.shift, (number, 1, 1, 2)) * (1, 0.5)
     centred = grid + bend + (scale * (low + high) / 2)[:, None, None]
     flat = centred.reshape(number, -1, 2) @ inverse.transpose(0, 2, 1)
     return (flat.reshape(number, SIZE, SIZE, 2) + (FIELD - 1) / 2).astype(np.float32)
 
 
 def _sample(fields: "np.ndarray", entries: "np.ndarray", places: "np.ndarray") -> "np.ndarray":
-    """Fields between their cells, linearly: (N, 32, 32, 2) places -> (N, 32, 32); beyond the border, the border."""
+    """Interpolate fields bilinearly at (N, 32, 32, 2) positions → (N, 32, 32); clamps at the border."""
     import numpy as np
 
     places = places.clip(0, FIELD - 1.001)
@@ -260,8 +263,8 @@ def _sample(fields: "np.ndarray", entries: "np.ndarray", places: "np.ndarray") -
 
 
 @cache
-def _resizing(small: int, large: int) -> "np.ndarray":
-    """The matrix (large, small) by which Pillow's bicubic resizing multiplies from each side."""
+def _resize_matrix(small: int, large: int) -> "np.ndarray":
+    """Return the matrix (large, small) that Pillow's bicubic resizing multiplies by from each side."""
     import numpy as np
     from PIL import Image
 

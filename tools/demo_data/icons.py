@@ -1,21 +1,21 @@
-"""Captioned icons of people, for the faces' base to learn from: flat and clean, in another style than the portraits.
+"""Captioned icons of people for the faces' start model: flat drawings in another style than the portraits.
 
-What an icon shows is drawn evenly and independently: the three factors of the portraits' labels, and what is nobody's
-label (hat, glasses, beard, colour of the background).
+The attributes of an icon are drawn uniformly and independently: the three factors of the portraits' labels, and four
+without a label (hat, glasses, beard, colour of the background).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tools.demo_data.colours import Colour, any_of, mixed, rounded, shaded
+from tools.demo_data.colours import Colour, choose, mix, shade, to_rgb
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image, ImageDraw
 
 SIZE = 48  # pixels
-_LARGER = 2  # times: drawn so, for smooth edges
+_LARGER = 2  # factor of supersampling, for smooth edges
 
 BACKGROUNDS: dict[str, Colour] = {
     "red": (222, 70, 60),
@@ -39,11 +39,11 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "beard": ("no", "yes"),
     "background": tuple(BACKGROUNDS),
 }
-"""Attribute → its values; the first three are the factors of the label."""
+"""Attribute → its values; the first three attributes are the factors of the label."""
 FACTORS = tuple(LEVELS)[:3]
 
-# Each mask's phrases have a word of their own: with "no mask" and "a mask under the nose" beside "a mask", the text
-# tower took the three for one, and the images' masks were never learned.
+# The phrases of each mask level have a word of their own: with "no mask" and "a mask under the nose" beside "a mask",
+# the text tower did not separate the three, and the masks were never learned.
 PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
     "mask": {
         "mask": ("wearing a mask", "with a mask"),
@@ -67,13 +67,13 @@ MASKS: tuple[Colour, ...] = (
     *((120, 200, 150), (190, 170, 240), (60, 110, 80), (190, 60, 70)),
 )
 INK: Colour = (30, 28, 28)
-# Least and greatest depth of the lines, and grey in the hair.
+# Minimum and maximum depth of the lines, and share of grey in the hair.
 _AGES = {"young": (0.0, 0.1, 0.0, 0.0), "middle": (0.5, 0.75, 0.0, 0.6), "old": (0.85, 1.0, 0.8, 1.0)}
 
 
 @dataclass(frozen=True)
 class Icon:
-    """What one icon shows: a value of each attribute, in the order of `LEVELS`."""
+    """An icon: a value of each attribute, in the order of `LEVELS`."""
 
     mask: str
     gender: str
@@ -85,106 +85,106 @@ class Icon:
 
 
 def draw_icon(rng: "np.random.Generator") -> Icon:
-    """An icon of any kind, all attributes even and independent."""
-    return Icon(*(any_of(values, rng) for values in LEVELS.values()))
+    """Return a random icon; all attributes are uniform and independent."""
+    return Icon(*(choose(values, rng) for values in LEVELS.values()))
 
 
-def draw_respects(rng: "np.random.Generator") -> list[tuple[str, ...]]:
-    """In which respects a batch is told of: all factors at once and each by itself, another attribute, several."""
+def draw_attribute_sets(rng: "np.random.Generator") -> list[tuple[str, ...]]:
+    """Return the attribute sets that a batch's captions describe: all factors, each factor, one other, several."""
     names = tuple(LEVELS)
     several = tuple(name for name in names if rng.random() < 0.3)
-    respects = [FACTORS, *((name,) for name in FACTORS), (any_of(names[len(FACTORS) :], rng),)]
-    return [*respects, several] if len(several) > 1 else respects
+    attribute_sets = [FACTORS, *((name,) for name in FACTORS), (choose(names[len(FACTORS) :], rng),)]
+    return [*attribute_sets, several] if len(several) > 1 else attribute_sets
 
 
 def caption(values: Mapping[str, str], rng: "np.random.Generator") -> str:
-    """One way to say in words the values of some attributes.
+    """Return one way to express the values of some attributes in words.
 
-    Where they are factors alone, half of the captions are the class's name, as `mask/female/old` or with spaces.
+    If all attributes are factors, half of the captions are the class name, as `mask/female/old` or with spaces.
     """
     if set(values) <= set(FACTORS) and rng.random() < 0.5:
-        words = any_of("/ ", rng).join(values[name] for name in FACTORS if name in values)
+        text = choose("/ ", rng).join(values[name] for name in FACTORS if name in values)
     else:
-        said = {name: any_of(PHRASES[name][value], rng) for name, value in values.items()}
-        words = " ".join([*filter(None, [said.pop("age", "")]), said.pop("gender", "person"), *said.values()])
-    return any_of(TEMPLATES, rng).format(words)
+        phrases = {name: choose(PHRASES[name][value], rng) for name, value in values.items()}
+        text = " ".join([*filter(None, [phrases.pop("age", "")]), phrases.pop("gender", "person"), *phrases.values()])
+    return choose(TEMPLATES, rng).format(text)
 
 
 def all_texts() -> list[str]:
-    """Captions in which every word occurs that any caption has."""
+    """Return captions that together contain every word of any caption."""
     phrases = [phrase for values in PHRASES.values() for phrases in values.values() for phrase in phrases]
     levels = [level for name in FACTORS for level in LEVELS[name]]
     return [template.format(text) for template in TEMPLATES for text in (*phrases, *levels, "/", "person")]
 
 
 def render(icon: Icon, rng: "np.random.Generator", variety: float = 1.0) -> "Image.Image":
-    """Draw an icon: 48 × 48 pixels, RGB.
+    """Draw an icon, 48 × 48 pixels, RGB.
 
     Args:
-        icon: what it shows.
-        rng: decides sizes, places and colours that no attribute does.
-        variety: which part of the masks' colours may occur, in [0, 1]; at 0 it is one.
+        icon: the attributes.
+        rng: random generator for sizes, positions and colours that are not attributes.
+        variety: share of the mask colours that may occur, in [0, 1]; 0 means one colour.
     """
     from PIL import Image, ImageDraw
 
     side = SIZE * _LARGER
-    greyish = mixed(BACKGROUNDS[icon.background], (rng.uniform(110, 240),) * 3, rng.uniform(0, 0.4))
-    image = Image.new("RGB", (side, side), rounded(greyish))
+    greyish = mix(BACKGROUNDS[icon.background], (rng.uniform(110, 240),) * 3, rng.uniform(0, 0.4))
+    image = Image.new("RGB", (side, side), to_rgb(greyish))
     draw = ImageDraw.Draw(image)
     if rng.random() < 0.5:
-        draw.rectangle((rng.uniform(0, side), 0, side, side), fill=rounded(shaded(greyish, rng.uniform(0.85, 0.95))))
+        draw.rectangle((rng.uniform(0, side), 0, side, side), fill=to_rgb(shade(greyish, rng.uniform(0.85, 0.95))))
     tall = rng.uniform(0.245, 0.315) * side
     middle = (rng.uniform(0.46, 0.54) * side, rng.uniform(0.45, 0.54) * side)
     pen = _Pen(draw, middle, (tall * rng.uniform(0.85, 1.0), tall))
     masks = MASKS[: max(1, round(variety * len(MASKS)))]
-    _draw(icon, pen, any_of(masks, rng), rng)
+    _draw(icon, pen, choose(masks, rng), rng)
     return image.reduce(_LARGER)
 
 
 @dataclass(frozen=True)
 class _Pen:
-    """Draws in the frame of a head, whose ellipse reaches from −1 to 1 across and down."""
+    """Draws in the frame of a head, whose ellipse spans −1 to 1 horizontally and vertically."""
 
     draw: "ImageDraw.ImageDraw"
     middle: tuple[float, float]
     half: tuple[float, float]
 
     def at(self, *numbers: float) -> list[float]:
-        """Pixels, from x, y, x, y, … in the head's frame."""
+        """Return pixel coordinates of x, y, x, y, … in the head's frame."""
         return [self.middle[place % 2] + number * self.half[place % 2] for place, number in enumerate(numbers)]
 
     def oval(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        self.draw.ellipse(self.at(left, top, right, bottom), fill=rounded(colour))
+        self.draw.ellipse(self.at(left, top, right, bottom), fill=to_rgb(colour))
 
     def block(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        self.draw.rectangle(self.at(left, top, right, bottom), fill=rounded(colour))
+        self.draw.rectangle(self.at(left, top, right, bottom), fill=to_rgb(colour))
 
     def shape(self, points: Sequence[tuple[float, float]], colour: Colour) -> None:
-        self.draw.polygon(self.at(*(number for point in points for number in point)), fill=rounded(colour))
+        self.draw.polygon(self.at(*(number for point in points for number in point)), fill=to_rgb(colour))
 
     def line(self, left: float, top: float, right: float, bottom: float, colour: Colour, thickness: float) -> None:
         width = max(1, round(thickness * self.half[1]))
-        self.draw.line(self.at(left, top, right, bottom), fill=rounded(colour), width=width)
+        self.draw.line(self.at(left, top, right, bottom), fill=to_rgb(colour), width=width)
 
     def cap(self, width: float, top: float, angle: float, colour: Colour) -> None:
-        """The upper part of an oval, cut off by a straight line at this angle from the horizontal, in degrees."""
-        self.draw.chord(self.at(-width, top, width, 1.0), 180 + angle, 360 - angle, fill=rounded(colour))
+        """Draw the upper part of an ellipse, cut by a straight line at this angle from the horizontal, in degrees."""
+        self.draw.chord(self.at(-width, top, width, 1.0), 180 + angle, 360 - angle, fill=to_rgb(colour))
 
 
 def _draw(icon: Icon, pen: _Pen, mask: Colour, rng: "np.random.Generator") -> None:
     least, most, grey_least, grey_most = _AGES[icon.age]
-    skin = mixed(any_of(SKINS, rng), any_of(SKINS, rng), rng.uniform(0, 0.5))
-    hair = mixed(any_of(HAIRS, rng), any_of(HAIRS, rng), rng.uniform(0, 0.5))
-    hair = mixed(hair, GREY_HAIR, rng.uniform(grey_least, grey_most))
+    skin = mix(choose(SKINS, rng), choose(SKINS, rng), rng.uniform(0, 0.5))
+    hair = mix(choose(HAIRS, rng), choose(HAIRS, rng), rng.uniform(0, 0.5))
+    hair = mix(hair, GREY_HAIR, rng.uniform(grey_least, grey_most))
     female = icon.gender == "female"
     if female:
         _long_hair(pen, hair, rng)
-    pen.block(-0.35, 0.6, 0.35, 1.5, shaded(skin, 0.85))
-    pen.oval(-1.5, 1.15, 1.5, 3.5, any_of(tuple(BACKGROUNDS.values()), rng))
+    pen.block(-0.35, 0.6, 0.35, 1.5, shade(skin, 0.85))
+    pen.oval(-1.5, 1.15, 1.5, 3.5, choose(tuple(BACKGROUNDS.values()), rng))
     if not female:
-        pen.oval(-1.12, -0.2, 1.12, 0.35, shaded(skin, 0.95))  # ears
+        pen.oval(-1.12, -0.2, 1.12, 0.35, shade(skin, 0.95))  # ears
     pen.oval(-1, -1, 1, 1, skin)
-    _lines(pen, skin, rng.uniform(least, most))
+    _draw_wrinkles(pen, skin, rng.uniform(least, most))
     _face(pen, skin, female, rng)
     if icon.mask != "normal":
         _mask(pen, icon.mask, mask, rng)
@@ -198,7 +198,7 @@ def _draw(icon: Icon, pen: _Pen, mask: Colour, rng: "np.random.Generator") -> No
             lock = [(0.5, -1.0), (1.1, -0.6), (1.1, 0.9), (0.8, 0.5), (0.85, -0.3)]
             pen.shape([(side * x, y) for x, y in lock], hair)
     if icon.hat == "yes":
-        colour = any_of(tuple(BACKGROUNDS.values()), rng)
+        colour = choose(tuple(BACKGROUNDS.values()), rng)
         pen.block(-1.3, -0.85, 1.3, -0.65, colour)
         pen.block(-0.9, -1.5, 0.9, -0.8, colour)
 
@@ -214,15 +214,15 @@ def _face(pen: _Pen, skin: Colour, female: bool, rng: "np.random.Generator") -> 
     for x in (-0.42, 0.42):
         pen.oval(x - eye, -0.1 - eye, x + eye, -0.1 + eye, INK)
         pen.line(x - 0.2, -0.32, x + 0.2, -0.32, (60, 45, 40), 0.06 if female else 0.13)
-    pen.shape([(0, -0.08), (0.2, 0.3), (-0.2, 0.3)], shaded(skin, 0.7))
+    pen.shape([(0, -0.08), (0.2, 0.3), (-0.2, 0.3)], shade(skin, 0.7))
     pen.line(-0.28, 0.58, 0.28, 0.58, (180, 60, 60), 0.1)
 
 
-def _lines(pen: _Pen, skin: Colour, depth: float) -> None:
-    """What the years leave: on the forehead, beside and under the eyes, and from nose to mouth."""
+def _draw_wrinkles(pen: _Pen, skin: Colour, depth: float) -> None:
+    """Draw wrinkles: on the forehead, beside and under the eyes, and from nose to mouth."""
     if depth < 0.1:
         return
-    dark = shaded(skin, 1 - 0.5 * depth)
+    dark = shade(skin, 1 - 0.5 * depth)
     for y in (-0.5, -0.62, -0.74)[: 3 if depth > 0.6 else 2]:
         pen.line(-0.4, y, 0.4, y, dark, 0.08)
     for side in (-1, 1):
@@ -248,5 +248,5 @@ def _mask(pen: _Pen, worn: str, colour: Colour, rng: "np.random.Generator") -> N
 
 def _glasses(pen: _Pen) -> None:
     for x in (-0.42, 0.42):
-        pen.draw.ellipse(pen.at(x - 0.28, -0.32, x + 0.28, 0.14), outline=rounded(INK), width=_LARGER)
+        pen.draw.ellipse(pen.at(x - 0.28, -0.32, x + 0.28, 0.14), outline=to_rgb(INK), width=_LARGER)
     pen.line(-0.14, -0.1, 0.14, -0.1, INK, 0.06)

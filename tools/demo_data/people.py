@@ -1,14 +1,14 @@
-"""The drawn people: what each looks like, and what changes from photo to photo.
+"""Appearance of the drawn people, and the differences between photos.
 
-Somebody's gender shows in the length of the hair, and a little in brows, jaw and lips; their age in wrinkles and grey
-hair, which follow the years and not the bands of the label. Some pictures are honestly doubtful: hair that anybody
-could wear, a mask whose edge is at the nose's tip, a mask under the chin that could be a scarf.
+Gender shows in the length of the hair and a little in brows, jaw and lips; age shows in wrinkles and grey hair, which
+follow the years and not the label's bands. Some pictures are ambiguous: hair that fits any gender, a mask whose edge is
+at the tip of the nose, a mask under the chin that could be a scarf.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tools.demo_data.colours import Colour, any_of, mixed, near
+from tools.demo_data.colours import Colour, choose, mix, vary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 SKINS: tuple[Colour, ...] = ((250, 220, 196), (240, 200, 170), (226, 182, 148), (208, 162, 128), (184, 136, 104))
 HAIRS: tuple[Colour, ...] = ((28, 24, 26), (44, 32, 28), (70, 46, 34), (96, 62, 42), (128, 84, 56))
 GREY_HAIR: Colour = (214, 214, 216)
-# None is like skin: such a mask is not doubtful but, at a model's resolution, invisible.
+# No colour is similar to skin: such a mask would be invisible at a model's resolution, not ambiguous.
 MASKS: tuple[tuple[Colour, ...], ...] = (
     ((150, 200, 226), (120, 180, 216), (170, 214, 204)),  # surgical, pleated
-    ((244, 244, 246), (226, 232, 240)),  # folded, with a pointed chin
+    ((244, 244, 246), (226, 232, 240)),  # folded, pointed at the chin
     ((34, 34, 38), (60, 62, 70), (40, 44, 66)),  # dark cloth
     ((196, 70, 78), (70, 110, 80), (84, 84, 150)),  # cloth with dots
     ((170, 226, 190), (196, 186, 240), (160, 214, 236)),  # pastel
@@ -28,37 +28,37 @@ MASKS: tuple[tuple[Colour, ...], ...] = (
 
 @dataclass(frozen=True)
 class Look:
-    """A person, the same in all photos. Lengths are in the face's frame (half the face's height is 1)."""
+    """A person's constant attributes. Lengths are in the face's frame (half the face's height is 1)."""
 
     skin: Colour
     hair: Colour
     wrinkles: float
     """0 none, 1 deep."""
     width: float
-    """Half the head's."""
+    """Half the width of the head."""
     jaw: float
-    """Half the chin's width."""
+    """Half the width of the chin."""
     brow: float
-    """Thickness."""
+    """Thickness of the brows."""
     eyes: float
-    """Half the distance between them."""
+    """Half the distance between the eyes."""
     lips: float
-    """Redness, in [0, 1]."""
+    """Redness of the lips, in [0, 1]."""
     length: float
-    """Of the hair: 0 short, 1 on the shoulders."""
+    """Length of the hair: 0 short, 1 shoulder-length."""
     volume: float
-    """Of the hair, beyond the head."""
+    """Volume of the hair beyond the head."""
     hairline: float
     """y of the middle of the forehead's upper end."""
     parting: float
-    """x."""
+    """x of the parting."""
     glasses: bool
     cloth: Colour
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask and where it is, in the face's frame."""
+    """A mask and its position in the face's frame."""
 
     kind: int
     """Index into `MASKS`."""
@@ -67,28 +67,28 @@ class Mask:
     """y of the upper edge's middle."""
     bottom: float
     tilt: float
-    """How much lower the upper edge is to the right."""
+    """How much lower the upper edge is on the right."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One photo: what is in it beside the person, pose in pixels of 384 × 512 and radians, light, and the camera."""
+    """One photo: mask, pose (pixels of 384 × 512, radians), light and camera."""
 
     mask: Mask | None
     scarf: Colour | None
     walls: tuple[Colour, Colour]
     middle: tuple[float, float]
-    """Of the face."""
+    """The middle of the face."""
     size: float
     """Half the face's height."""
     tilt: float
     turn: float
-    """To the side, as the shift of the eyes in the face's frame."""
+    """Turn of the head, as the eyes' shift in the face's frame."""
     nod: float
     smile: float
     eyes_open: float
     light: tuple[float, float]
-    """Brightness gained to the right and downwards."""
+    """Brightness gradient to the right and downwards."""
     exposure: float
     warmth: float
     blur: float
@@ -96,11 +96,11 @@ class Shot:
     noise: float
     """Standard deviation in grey levels, before enlarging to 384 × 512."""
     quality: int
-    """Of the JPEG."""
+    """Quality of the JPEG."""
 
 
 def draw_look(rng: "np.random.Generator", gender: str, age: int, telling: bool) -> Look:
-    """Somebody of this gender and age; `telling` says whether their hair tells the gender."""
+    """Return a random person of this gender and age; `telling`: the hair shows the gender."""
     female = gender == "female"
     grey, wrinkles = (_within((age + rng.normal(0, 3) - first) / years) for first, years in ((30, 34), (22, 42)))
     length, brow = (rng.uniform(0.85, 1.1), 0.045) if female else (rng.uniform(0.0, 0.15), 0.085)
@@ -109,8 +109,8 @@ def draw_look(rng: "np.random.Generator", gender: str, age: int, telling: bool) 
     tone = int(rng.integers(len(SKINS) - 1))
     receding = 0.0 if female else 0.1 * max(0, age - 45) / 30
     return Look(
-        skin=near(mixed(SKINS[tone], SKINS[tone + 1], rng.random()), rng, 3),
-        hair=mixed(near(any_of(HAIRS, rng), rng, 6), GREY_HAIR, grey),
+        skin=vary(mix(SKINS[tone], SKINS[tone + 1], rng.random()), rng, 3),
+        hair=mix(vary(choose(HAIRS, rng), rng, 6), GREY_HAIR, grey),
         wrinkles=wrinkles,
         width=rng.normal(0.72, 0.03),
         jaw=rng.normal(0.36 if female else 0.42, 0.03),
@@ -127,19 +127,19 @@ def draw_look(rng: "np.random.Generator", gender: str, age: int, telling: bool) 
 
 
 def draw_shot(rng: "np.random.Generator", wear: str, kind: int, doubtful: bool) -> Shot:
-    """A photo of somebody.
+    """Return a random photo.
 
     Args:
-        rng: decides all that is left open.
+        rng: random generator.
         wear: how the mask is worn: `mask`, `incorrect` or `normal` (none).
-        kind: of the mask, index into `MASKS`.
-        doubtful: whether that is hard to tell.
+        kind: index into `MASKS`.
+        doubtful: whether `wear` is ambiguous in the photo.
     """
     wall, mask = _muted(rng), draw_mask(rng, wear, kind, doubtful)
     return Shot(
         mask=mask,
-        scarf=near(any_of(MASKS[kind], rng), rng, 8) if doubtful and mask is None else None,
-        walls=(wall, near(wall, rng, 12)),
+        scarf=vary(choose(MASKS[kind], rng), rng, 8) if doubtful and mask is None else None,
+        walls=(wall, vary(wall, rng, 12)),
         middle=(rng.normal(192, 8), rng.normal(250, 8)),
         size=rng.normal(136, 5),
         tilt=rng.normal(0, 0.04),
@@ -157,7 +157,8 @@ def draw_shot(rng: "np.random.Generator", wear: str, kind: int, doubtful: bool) 
 
 
 def draw_mask(rng: "np.random.Generator", wear: str, kind: int, doubtful: bool) -> Mask | None:
-    """A mask worn well, or under the nose or on the chin, or none; the doubtful are near the nose's tip or hang low."""
+    """Return a mask worn well, under the nose or on the chin, or None; doubtful ones are near the tip of the nose or
+    low."""
     if wear == "normal":
         return None
     bottom = rng.uniform(1.03, 1.12)
@@ -170,7 +171,7 @@ def draw_mask(rng: "np.random.Generator", wear: str, kind: int, doubtful: bool) 
         else:
             top = rng.uniform(0.42, 0.5) if upper else rng.uniform(0.64, 0.74)
         bottom += 0.12 if top < 0.75 else 0.2
-    return Mask(kind, near(any_of(MASKS[kind], rng), rng, 8), top, bottom, rng.normal(0, 0.02))
+    return Mask(kind, vary(choose(MASKS[kind], rng), rng, 8), top, bottom, rng.normal(0, 0.02))
 
 
 def _within(value: float) -> float:
@@ -178,5 +179,5 @@ def _within(value: float) -> float:
 
 
 def _muted(rng: "np.random.Generator") -> Colour:
-    """A wall or a piece of clothing: rather light, so that hair stands out from it."""
-    return near((rng.uniform(120, 235),) * 3, rng, 30)
+    """Return a colour of a wall or clothing, light enough for the hair to stand out."""
+    return vary((rng.uniform(120, 235),) * 3, rng, 30)

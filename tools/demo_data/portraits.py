@@ -1,14 +1,13 @@
-"""One portrait, drawn: head and shoulders of simple shapes, then light, blur and noise as a camera adds them.
+"""Drawing of one portrait: head and shoulders of simple shapes, then light, blur and noise of a camera.
 
-A face has its own frame: the origin in its middle, y down, the crown at −1, the chin at 1. A pose takes it into the
-picture.
+A face has its own frame: origin in its middle, y down, the crown at −1, the chin at 1. A pose maps it to the picture.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tools.demo_data.colours import Colour, rounded, shaded
+from tools.demo_data.colours import Colour, shade, to_rgb
 from tools.demo_data.people import Look, Mask, Shot
 
 if TYPE_CHECKING:
@@ -25,9 +24,9 @@ def portrait(look: Look, shot: Shot, rng: "np.random.Generator") -> "Image.Image
     """Draw one photo of a person.
 
     Args:
-        look: what stays the same over a person's photos.
-        shot: what changes from photo to photo.
-        rng: for the sensor's noise.
+        look: the person's constant attributes.
+        shot: the photo's attributes.
+        rng: random generator of the sensor noise.
 
     Returns:
         384 × 512 pixels, RGB.
@@ -39,7 +38,7 @@ def portrait(look: Look, shot: Shot, rng: "np.random.Generator") -> "Image.Image
     _back_hair(sheet, look)
     _body(sheet, look, shot)
     _head(sheet, look)
-    _wrinkles(sheet, look, shot)
+    _draw_wrinkles(sheet, look, shot)
     _eyes(sheet, look, shot)
     _nose(sheet, look, shot)
     _mouth(sheet, look, shot)
@@ -50,13 +49,13 @@ def portrait(look: Look, shot: Shot, rng: "np.random.Generator") -> "Image.Image
     if look.glasses:
         _glasses(sheet, look, shot)
     _front_hair(sheet, look)
-    small = _photographed(sheet.image.reduce(2), shot, rng)
+    small = _add_camera_effects(sheet.image.reduce(2), shot, rng)
     return small.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture to draw on, and the way from the face's frame to its pixels."""
+    """A picture to draw on, with the mapping from the face's frame to pixels."""
 
     image: "Image.Image"
     draw: "ImageDraw.ImageDraw"
@@ -65,7 +64,7 @@ class Sheet:
 
     @classmethod
     def posed(cls, shot: Shot) -> "Sheet":
-        """An empty one for this photo's pose."""
+        """Return an empty sheet for this photo's pose."""
         import numpy as np
         from PIL import Image, ImageDraw
 
@@ -74,21 +73,21 @@ class Sheet:
         return cls(image, ImageDraw.Draw(image), shot.size * np.array([[cos, -sin], [sin, cos]]), np.array(shot.middle))
 
     def area(self, points: _Points, colour: Colour, smooth: bool = True) -> None:
-        """A filled shape through points of the face's frame."""
-        self.draw.polygon(self._pixels(curve(points, closed=True) if smooth else points), fill=rounded(colour))
+        """Draw a filled polygon, given by points of the face's frame."""
+        self.draw.polygon(self._pixels(curve(points, closed=True) if smooth else points), fill=to_rgb(colour))
 
     def line(self, points: _Points, colour: Colour, thickness: float) -> None:
-        """A smooth line; its thickness is in the face's frame."""
+        """Draw a smooth line; its thickness is in the face's frame."""
         pixels = max(1, round(thickness * float(abs(self.linear[0, 0]))))
-        self.draw.line(self._pixels(curve(points, closed=False)), fill=rounded(colour), width=pixels, joint="curve")
+        self.draw.line(self._pixels(curve(points, closed=False)), fill=to_rgb(colour), width=pixels, joint="curve")
 
     def oval(self, middle: tuple[float, float], radii: tuple[float, float], colour: Colour) -> None:
-        """A filled ellipse."""
+        """Draw a filled ellipse."""
         import numpy as np
 
         turn = np.linspace(0, 2 * np.pi, 20, endpoint=False)
         points = np.stack([middle[0] + radii[0] * np.cos(turn), middle[1] + radii[1] * np.sin(turn)], axis=1)
-        self.draw.polygon(self._pixels(points), fill=rounded(colour))
+        self.draw.polygon(self._pixels(points), fill=to_rgb(colour))
 
     def _pixels(self, points: "_Points | np.ndarray") -> list[tuple[float, float]]:
         import numpy as np
@@ -97,7 +96,8 @@ class Sheet:
 
 
 def curve(points: _Points, closed: bool, steps: int = 6) -> "np.ndarray":
-    """A Catmull-Rom curve: (N, 2) points → (steps · N, 2) points on it; open ones begin and end with the given ones."""
+    """Return a Catmull-Rom curve, (steps · N, 2) points from (N, 2) points; open curves start and end at the given
+    points."""
     import numpy as np
 
     knots = np.asarray(points, dtype=float)
@@ -111,50 +111,50 @@ def curve(points: _Points, closed: bool, steps: int = 6) -> "np.ndarray":
     return flat if closed else np.concatenate([flat, knots[-1:]])
 
 
-def mirrored(right: _Points) -> list[tuple[float, float]]:
-    """A closed outline from its right half, given from top to bottom; points on the middle line are there once."""
+def mirror(right: _Points) -> list[tuple[float, float]]:
+    """Return a closed outline from its right half, given from top to bottom; points on the middle line occur once."""
     return [*right, *[(-x, y) for x, y in reversed(right) if x]]
 
 
 def _background(sheet: Sheet, shot: Shot) -> None:
-    sheet.draw.rectangle((0, 0, WIDTH, HEIGHT), fill=rounded(shot.walls[0]))
+    sheet.draw.rectangle((0, 0, WIDTH, HEIGHT), fill=to_rgb(shot.walls[0]))
     edge = min(WIDTH, max(0, WIDTH * (0.5 + 6 * shot.turn)))  # a corner of the room
-    sheet.draw.rectangle((edge, 0, WIDTH, HEIGHT), fill=rounded(shot.walls[1]))
+    sheet.draw.rectangle((edge, 0, WIDTH, HEIGHT), fill=to_rgb(shot.walls[1]))
 
 
 def _back_hair(sheet: Sheet, look: Look) -> None:
     wide, end = look.width + look.volume, -0.1 + 1.5 * look.length
     if look.length > 0.2:
         outline = [(0, -1.0 - look.volume), (0.6 * wide, -0.92), (wide, -0.4), (1.05 * wide, 0.3 * end + 0.1)]
-        sheet.area(mirrored([*outline, (1.1 * wide, 0.8 * end), (0.95 * wide, end), (0, end)]), shaded(look.hair, 0.75))
+        sheet.area(mirror([*outline, (1.1 * wide, 0.8 * end), (0.95 * wide, end), (0, end)]), shade(look.hair, 0.75))
 
 
 def _body(sheet: Sheet, look: Look, shot: Shot) -> None:
     neck = 0.45 * look.width + 0.3 * look.jaw
-    sheet.area([(-neck, 0.5), (neck, 0.5), (neck, 1.6), (-neck, 1.6)], shaded(look.skin, 0.82), smooth=False)
-    sheet.area(mirrored([(0, 1.62), (0.35, 1.4), (1.0, 1.55), (1.5, 1.9), (1.7, 3), (0, 3.2)]), look.cloth)
+    sheet.area([(-neck, 0.5), (neck, 0.5), (neck, 1.6), (-neck, 1.6)], shade(look.skin, 0.82), smooth=False)
+    sheet.area(mirror([(0, 1.62), (0.35, 1.4), (1.0, 1.55), (1.5, 1.9), (1.7, 3), (0, 3.2)]), look.cloth)
 
 
 def _scarf(sheet: Sheet, look: Look, colour: Colour) -> None:
     wide = 0.5 * look.width + 0.45 * look.jaw
-    sheet.area(mirrored([(0, 0.94), (wide, 0.86), (1.15 * wide, 1.35), (0, 1.5)]), colour)
+    sheet.area(mirror([(0, 0.94), (wide, 0.86), (1.15 * wide, 1.35), (0, 1.5)]), colour)
 
 
 def _outline(look: Look) -> list[tuple[float, float]]:
     wide = look.width
     upper = [(0, -1.0), (0.55 * wide, -0.9), (0.92 * wide, -0.55), (wide, -0.05), (0.93 * wide, 0.4)]
-    return mirrored([*upper, (0.5 * (look.jaw + wide), 0.74), (0.75 * look.jaw, 0.95), (0, 1.0)])
+    return mirror([*upper, (0.5 * (look.jaw + wide), 0.74), (0.75 * look.jaw, 0.95), (0, 1.0)])
 
 
 def _head(sheet: Sheet, look: Look) -> None:
     for side in (-1, 1):
-        sheet.oval((side * look.width, 0.06), (0.11, 0.2), shaded(look.skin, 0.9))
+        sheet.oval((side * look.width, 0.06), (0.11, 0.2), shade(look.skin, 0.9))
     sheet.area(_outline(look), look.skin)
 
 
-def _wrinkles(sheet: Sheet, look: Look, shot: Shot) -> None:
-    """Lines that deepen with the years: on the forehead, beside the eyes, under them, and from nose to mouth."""
-    dark, thick = shaded(look.skin, 1 - 0.42 * look.wrinkles), 0.02 + 0.03 * look.wrinkles
+def _draw_wrinkles(sheet: Sheet, look: Look, shot: Shot) -> None:
+    """Draw wrinkles that deepen with age: on the forehead, beside and under the eyes, and from nose to mouth."""
+    dark, thick = shade(look.skin, 1 - 0.42 * look.wrinkles), 0.02 + 0.03 * look.wrinkles
     top = look.hairline
     for number in range(3):
         y = top + (EYES - 0.22 - top) * (number + 1) / 3.6 + shot.nod
@@ -176,24 +176,24 @@ def _eyes(sheet: Sheet, look: Look, shot: Shot) -> None:
         sheet.oval((x + 0.3 * shot.turn, y), (0.068, min(0.068, opened)), (44, 30, 26))
         sheet.line([(x - 0.14, y), (x, y - opened), (x + 0.14, y)], (40, 30, 30), 0.025)
         brow = [(x - side * 0.17, y - 0.17), (x, y - 0.22), (x + side * 0.18, y - 0.16)]
-        sheet.line(brow, shaded(look.hair, 0.8), look.brow)
+        sheet.line(brow, shade(look.hair, 0.8), look.brow)
 
 
 def _nose(sheet: Sheet, look: Look, shot: Shot) -> None:
-    x, y, shade = 1.6 * shot.turn, NOSE_TIP + 1.5 * shot.nod, shaded(look.skin, 0.8)
-    sheet.line([(shot.turn - 0.05, EYES + 0.05), (x - 0.09, y - 0.1), (x - 0.1, y)], shade, 0.025)
-    sheet.line([(x - 0.12, y - 0.02), (x, y + 0.05), (x + 0.12, y - 0.02)], shade, 0.035)
+    x, y, tone = 1.6 * shot.turn, NOSE_TIP + 1.5 * shot.nod, shade(look.skin, 0.8)
+    sheet.line([(shot.turn - 0.05, EYES + 0.05), (x - 0.09, y - 0.1), (x - 0.1, y)], tone, 0.025)
+    sheet.line([(x - 0.12, y - 0.02), (x, y + 0.05), (x + 0.12, y - 0.02)], tone, 0.035)
     for side in (-1, 1):
-        sheet.oval((x + side * 0.06, y + 0.015), (0.028, 0.02), shaded(look.skin, 0.45))
+        sheet.oval((x + side * 0.06, y + 0.015), (0.028, 0.02), shade(look.skin, 0.45))
 
 
 def _mouth(sheet: Sheet, look: Look, shot: Shot) -> None:
     red, green, blue = look.skin
-    lips = shaded((red, green * (1 - 0.4 * look.lips), blue * (1 - 0.35 * look.lips)), 0.82)
+    lips = shade((red, green * (1 - 0.4 * look.lips), blue * (1 - 0.35 * look.lips)), 0.82)
     middle, lift = MOUTH + shot.nod, 0.05 * shot.smile
     points = [(shot.turn - 0.22, middle - lift), (shot.turn, middle + lift), (shot.turn + 0.22, middle - lift)]
     sheet.line(points, lips, 0.07)
-    sheet.line(points, shaded(lips, 0.6), 0.02)
+    sheet.line(points, shade(lips, 0.6), 0.02)
 
 
 def _glasses(sheet: Sheet, look: Look, shot: Shot) -> None:
@@ -211,7 +211,7 @@ def _mask(sheet: Sheet, look: Look, mask: Mask, shot: Shot) -> None:
     peak = 0.14 if mask.kind in (1, 2) else 0.06  # how much higher the edge is on the nose than on the cheeks
     for side in (-1, 1):
         for y, ear in ((top + peak + 0.05, -0.02), (bottom - 0.25, 0.2)):
-            sheet.line([(side * 0.8 * wide, y), (side * look.width, ear)], shaded(mask.colour, 0.85), 0.025)
+            sheet.line([(side * 0.8 * wide, y), (side * look.width, ear)], shade(mask.colour, 0.85), 0.025)
     right = [(shot.turn, top), (0.45 * wide, top + peak), (0.93 * wide, top + 1.6 * peak)]
     right += [(0.93 * wide, (top + bottom) / 2), (0.6 * look.jaw + 0.35 * wide, bottom - 0.17)]
     right += [(0.6 * look.jaw, bottom - 0.02), (0, bottom)]
@@ -221,8 +221,8 @@ def _mask(sheet: Sheet, look: Look, mask: Mask, shot: Shot) -> None:
 
 
 def _pattern(sheet: Sheet, mask: Mask, shot: Shot, wide: float) -> None:
-    """Pleats, folds, a seam or dots, as the mask's kind has them."""
-    top, height, turn, fold = mask.top + shot.nod, mask.bottom - mask.top, shot.turn, shaded(mask.colour, 0.86)
+    """Draw pleats, folds, a seam or dots, depending on the mask's kind."""
+    top, height, turn, fold = mask.top + shot.nod, mask.bottom - mask.top, shot.turn, shade(mask.colour, 0.86)
     if mask.kind == 0:
         for share in (0.3, 0.5, 0.7):
             y = top + share * height
@@ -252,13 +252,13 @@ def _front_hair(sheet: Sheet, look: Look) -> None:
             lock = [(side * 0.3, -0.95), (side * 1.02 * out, -0.5), (side * 1.08 * out, 0.4 * end), (side * out, end)]
             lock += [(side * 0.8 * wide, 0.95 * end), (side * 0.9 * wide, 0.3 * end), (side * 0.8 * wide, -0.4)]
             sheet.area(lock, look.hair)
-    strand = shaded(look.hair, 1.1)
+    strand = shade(look.hair, 1.1)
     for share in (-0.6, -0.3, 0.2, 0.5):
         sheet.line([(part + 0.1 * share, -0.98), (share * out, -0.8), (1.3 * share * wide, line - 0.02)], strand, 0.02)
 
 
-def _photographed(image: "Image.Image", shot: Shot, rng: "np.random.Generator") -> "Image.Image":
-    """Light from one side, the lens's blur, the sensor's noise: half-size RGB → the same."""
+def _add_camera_effects(image: "Image.Image", shot: Shot, rng: "np.random.Generator") -> "Image.Image":
+    """Add light from one side, lens blur and sensor noise to a half-size RGB picture."""
     import numpy as np
     from PIL import Image, ImageFilter
 

@@ -1,1 +1,1 @@
-"""What the toolkit promises of kills, full disks and many writers, tried out: `scripts/torture.py`."""
+"""Stress tests of the toolkit's guarantees under kills, full disks and concurrent writers: `scripts/torture.py`."""

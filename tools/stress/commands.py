@@ -1,4 +1,4 @@
-"""Commands as processes of their own that can be killed, workers and all."""
+"""Commands as separate processes that can be killed together with their workers."""
 
 import os
 import runpy
@@ -36,20 +36,20 @@ class Command:
     """A command line of the toolkit."""
 
     stage: str
-    """What it is for, in a word."""
+    """Name of the stage."""
     script: str
-    """Of the repository's root."""
+    """File name of the script in the repository's root."""
     arguments: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where commands run."""
+class Workspace:
+    """The folders that commands run in."""
 
     root: Path
-    """Of the repository, where the entry scripts are."""
+    """The repository, which contains the scripts."""
     folder: Path
-    """The working folder; the runs and the cache are in it."""
+    """The working folder, which contains the runs and the cache."""
 
     @property
     def run(self) -> Path:
@@ -57,48 +57,48 @@ class Place:
         return self.folder / "runs" / "toys"
 
     @property
-    def said(self) -> Path:
-        """What the last command said, a file beside the working folder."""
-        return self.folder.with_name(f"{self.folder.name}.said.txt")
+    def output(self) -> Path:
+        """File beside the working folder with the output of the last command."""
+        return self.folder.with_name(f"{self.folder.name}.output.txt")
 
-    def last_words(self) -> str:
-        """The end of it."""
-        return self.said.read_text(encoding="utf-8", errors="replace")[-1500:]
+    def last_output(self) -> str:
+        """Return the last lines of the output."""
+        return self.output.read_text(encoding="utf-8", errors="replace")[-1500:]
 
     def environment(self) -> Mapping[str, str]:
-        """Variables of the processes: one thread, no network, the repository's own code, a cache of their own."""
-        own = {"SOUPS_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
-        return {**os.environ, **own, "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
+        """Return the processes' environment: one thread, no network, the repository's code, a separate cache."""
+        variables = {"SOUPS_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
+        return {**os.environ, **variables, "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
 
 
 class Process:
-    """A process that leads a group of its own."""
+    """A process that leads a process group."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.code: int | None = None
-        """The exit code, once it has ended; -9 where it was killed."""
+        """Exit code after the end; -9 if it was killed."""
 
     def ended(self) -> bool:
-        """Whether it has ended, without waiting."""
+        """Return whether the process has ended, without waiting."""
         if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.code = os.waitstatus_to_exitcode(status) if pid else None
         return self.code is not None
 
     def wait(self) -> int:
-        """The exit code, once it has ended."""
+        """Wait for the end; returns the exit code."""
         while not self.ended():
             time.sleep(0.002)
         assert self.code is not None
         return self.code
 
     def kill(self) -> int:
-        """Kill the whole group with SIGKILL; the exit code, which is another than -9 where it ended just before."""
-        if not self.ended():  # Else its number may be somebody else's by now.
+        """Kill the process group with SIGKILL; returns the exit code (not -9 if the process ended just before)."""
+        if not self.ended():  # After the end, the process id may belong to another process.
             os.killpg(self.pid, signal.SIGKILL)
         code = self.wait()
-        limit = time.monotonic() + 2  # Killed workers are nobody's children; they end by themselves, soon.
+        limit = time.monotonic() + 2  # Killed workers are not children of this process; they end soon.
         while time.monotonic() < limit and _is_alive(self.pid):
             time.sleep(0.002)
         return code
@@ -112,20 +112,20 @@ def _is_alive(group: int) -> bool:
     return True
 
 
-def start(command: Command, place: Place, plain: bool) -> Process:
-    """Start a command, as `python …` or forked from this process, which has called `prepare`."""
-    arguments = [str(place.root / command.script), *command.arguments]
+def start(command: Command, workspace: Workspace, plain: bool) -> Process:
+    """Start a command as `python …`, or forked from this process (after `prepare`)."""
+    arguments = [str(workspace.root / command.script), *command.arguments]
     if not plain:
-        return fork(lambda: _become(arguments, place))
-    with place.said.open("wb") as said:
-        # Never waited for by subprocess: `Process` does.
+        return fork(lambda: _run_script(arguments, workspace))
+    with workspace.output.open("wb") as output:
+        # `Process` waits for the process, not subprocess.
         child = subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=place.folder,
-            env=dict(place.environment()),
+            cwd=workspace.folder,
+            env=dict(workspace.environment()),
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             process_group=0,
         )
     pid, child.returncode = child.pid, 0
@@ -133,7 +133,7 @@ def start(command: Command, place: Place, plain: bool) -> Process:
 
 
 def prepare() -> None:
-    """Import what commands import, so that forked ones start at once."""
+    """Import what commands import, so that forked commands start at once."""
     import matplotlib
 
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -146,12 +146,12 @@ def prepare() -> None:
 
 
 def fork(function: Callable[[], int]) -> Process:
-    """A forked process, leader of a group of its own, that ends with the exit code which the function returns."""
+    """Fork a process, leader of its own group, that exits with the function's return value."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     pid = os.fork()
     if pid:
-        with suppress(OSError):  # The child does it too; whoever comes first.
+        with suppress(OSError):  # The child calls it too; the order does not matter.
             os.setpgid(pid, pid)
         return Process(pid)
     code = 70
@@ -164,21 +164,21 @@ def fork(function: Callable[[], int]) -> Process:
         os._exit(code)
 
 
-def redirect(said: Path) -> None:
-    """Send what this process says to a file."""
-    with said.open("wb") as stream, Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
+def redirect(output: Path) -> None:
+    """Redirect this process's output to a file."""
+    with output.open("wb") as stream, Path(os.devnull).open("rb") as null:
+        os.dup2(null.fileno(), 0)
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-    # The parent's streams may stand for something else, as under pytest.
+    # The parent's streams may be replaced, as under pytest.
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
 
 
-def _become(arguments: list[str], place: Place) -> int:
-    """Run a script as `python` would."""
-    redirect(place.said)
-    os.chdir(place.folder)
-    os.environ.update(place.environment())
+def _run_script(arguments: list[str], workspace: Workspace) -> int:
+    """Run a script as `python` does."""
+    redirect(workspace.output)
+    os.chdir(workspace.folder)
+    os.environ.update(workspace.environment())
     sys.argv = arguments
     sys.path.insert(0, str(Path(arguments[0]).parent))
     try:

@@ -1,4 +1,4 @@
-"""Many processes that append to one log at once."""
+"""Concurrent appends of many processes to one log."""
 
 import json
 import time
@@ -10,25 +10,25 @@ from tools.stress.commands import fork
 WRITERS = 8
 
 
-def crowd(log: Path, lines: int) -> tuple[float, list[str]]:
-    """Let eight processes append so many lines each: seconds, and what is wrong with the log, in words."""
+def append_concurrently(log: Path, lines: int) -> tuple[float, list[str]]:
+    """Let eight processes append `lines` lines each; returns the seconds and the damages of the log."""
     begun = time.monotonic()
     processes = [fork(lambda writer=writer: _append(log, writer, lines)) for writer in range(WRITERS)]  # type: ignore[misc]
     codes = [process.wait() for process in processes]
     seconds = time.monotonic() - begun
     problems = [f"{log.name}: a writer ended with {code}" for code in codes if code != 0]
-    return seconds, problems + damage_of(log, lines)
+    return seconds, problems + find_damage(log, lines)
 
 
 def _append(log: Path, writer: int, lines: int) -> int:
     for number in range(lines):
-        # Of many lengths, so that lines end anywhere in a block.
+        # Different lengths, so that lines end anywhere in a block.
         append_record(log, {"writer": writer, "number": number, "text": "x" * (number % 200)})
     return 0
 
 
-def damage_of(log: Path, lines: int) -> list[str]:
-    """What is wrong with the log that eight processes wrote, in words."""
+def find_damage(log: Path, lines: int) -> list[str]:
+    """Return the damages of the log written by eight processes."""
     numbers: dict[int, list[int]] = {writer: [] for writer in range(WRITERS)}
     for line in log.read_text(encoding="utf-8").splitlines():
         try:

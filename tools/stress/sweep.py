@@ -1,4 +1,4 @@
-"""The toy sweep: its images, its commands, and what it must have made in the end."""
+"""The toy sweep: images, commands and expected files."""
 
 import json
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from tools.stress.commands import Command
 _COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 _PEOPLE, _TEST_PEOPLE, _IMAGES, _NOISE = 4, 2, 3, 140
 _TIMED = {"images_per_second", "seconds"}
-"""Fields of log lines that tell how quick a machine was."""
+"""Fields of log lines that depend on the machine's speed."""
 _NOT_CONTENT = {".lock", ".jsonl"}
 
 
 def make_images(folder: Path) -> None:
-    """Noisy 16 × 16 pictures of three colours, of six people: `train/<colour>/p<person>_<n>.png`, `test/…`."""
+    """Write noisy 16 × 16 pictures of three colours, of six people: `train/<colour>/p<person>_<n>.png`, `test/…`."""
     from PIL import Image
 
     generator = np.random.default_rng(0)
@@ -31,18 +31,18 @@ def make_images(folder: Path) -> None:
                     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(temporary, format="png")
 
 
-def commands_of(images: Path, models: int) -> list[Command]:
-    """The whole sweep, in order."""
+def sweep_commands(images: Path, models: int) -> list[Command]:
+    """Return the commands of the whole sweep, in order."""
     data = ("--data-location", str(images), "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5")
     network = ("--model", "baseline", "--model-args", "widths=[8,16]", "--image-size", "16")
     training = ("--batch-size", "4", "--hparams", "random", "--lr-range", "3e-3", "3e-2", "--epochs-range", "2", "3")
     same = ("--precision", "fp32", "--threads", "1")
     name = ("--name", "toys")
-    # So often that many kills fall into a state that is being saved.
-    asked = ("--i", f"0-{models - 1}", "--save-minutes", "0.005")
+    # Saves the state so often that many kills interrupt a save.
+    trials = ("--i", f"0-{models - 1}", "--save-minutes", "0.005")
     soups = ("--uniform-soup", "--greedy-soup", "--soup", "learned")
     return [
-        Command("training", "finetune.py", (*name, *data, *network, *same, *training, *asked)),
+        Command("training", "finetune.py", (*name, *data, *network, *same, *training, *trials)),
         Command("evaluating", "main.py", (*name, "--eval-individual-models")),
         Command("souping", "main.py", (*name, *soups)),
         Command("predicting", "inference.py", name),
@@ -50,32 +50,34 @@ def commands_of(images: Path, models: int) -> list[Command]:
     ]
 
 
-def contents(run: Path) -> dict[str, Any]:
-    """What a finished sweep says, of each file: its bytes, or its lines without their order, repetitions and times."""
-    found: dict[str, Any] = {}
-    for path in files_of(run):
+def read_contents(run: Path) -> dict[str, Any]:
+    """Return file → content of a finished sweep: bytes, or log lines without order, repetitions and times."""
+    contents: dict[str, Any] = {}
+    for path in list_files(run):
         name = path.relative_to(run).as_posix()
         if path.suffix == ".jsonl":
-            found[name] = set(_said(path))
+            contents[name] = set(_comparable_lines(path))
         elif path.suffix not in _NOT_CONTENT and path.parent.name != ".locks":
-            found[name] = path.read_bytes()
-    return found
+            contents[name] = path.read_bytes()
+    return contents
 
 
-def files_of(folder: Path) -> list[Path]:
-    """All files below a folder that may change meanwhile, in order."""
+def list_files(folder: Path) -> list[Path]:
+    """Return all files below a folder, sorted; files may change meanwhile."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _said(log: Path) -> Iterator[str]:
+def _comparable_lines(log: Path) -> Iterator[str]:
     for line in log.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         yield json.dumps({key: value for key, value in record.items() if key not in _TIMED}, sort_keys=True)
 
 
-def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What is missing, too much or different in a sweep, in words."""
-    problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
-    problems += [f"{name} is left over" for name in found.keys() - wanted.keys()]
-    problems += [f"{name} is different" for name in wanted.keys() & found.keys() if found[name] != wanted[name]]
+def find_differences(contents: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """Return what is missing, extra or different in a sweep."""
+    problems = [f"{name} is missing" for name in expected.keys() - contents.keys()]
+    problems += [f"{name} is left over" for name in contents.keys() - expected.keys()]
+    problems += [
+        f"{name} is different" for name in expected.keys() & contents.keys() if contents[name] != expected[name]
+    ]
     return sorted(problems)

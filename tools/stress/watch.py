@@ -1,4 +1,4 @@
-"""Who watches a sweep: which log lines could be read, and what a process was writing when it was killed."""
+"""Watching of a sweep: which log lines were readable, and what a process was writing when it was killed."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,22 +7,22 @@ _LOCKS = Path("/proc/locks")
 
 
 class LogWatch:
-    """Reads the logs below a folder again and again; what could once be read must stay."""
+    """Reads the logs below a folder repeatedly; lines that were readable once must stay."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lost: list[str] = []
-        """What was gone later, in words."""
+        """Descriptions of lines that disappeared."""
         self._known: dict[Path, bytes] = {}
         self._sizes: dict[Path, int] = {}
 
     @property
     def lines(self) -> int:
-        """How many lines were read so far."""
+        """Number of lines read so far."""
         return sum(content.count(b"\n") for content in self._known.values())
 
     def look(self) -> None:
-        """Read whatever has changed its size."""
+        """Read the logs whose size has changed."""
         for path in {*self.folder.rglob("*.jsonl"), *self._known}:
             try:
                 size = path.stat().st_size
@@ -38,22 +38,22 @@ class LogWatch:
 
 
 def _first_difference(known: bytes, whole: bytes) -> int:
-    """Number of the first line of `known` that `whole` does not have in its place."""
+    """Return the number of the first line of `known` that `whole` lacks at its place."""
     lines = whole.splitlines()
     differ = (number for number, line in enumerate(known.splitlines()) if lines[number : number + 1] != [line])
     return next(differ) + 1
 
 
-def temporaries(folder: Path) -> set[Path]:
-    """Files below a folder that are being written, or were when their writer died."""
+def temporary_files(folder: Path) -> set[Path]:
+    """Return temporary files below a folder: being written, or left by a killed writer."""
     try:
         return {path for path in folder.rglob(".*.tmp") if path.is_file()}
-    except FileNotFoundError:  # A folder that went while it was looked through.
+    except FileNotFoundError:  # The folder was removed during the walk.
         return set()
 
 
 def held_logs(folder: Path) -> list[Path]:
-    """Logs that somebody is appending to right now, as the kernel's list of locks tells (Linux; else none)."""
+    """Return the logs that are locked for an append now, from the kernel's list of locks (Linux; elsewhere none)."""
     if not _LOCKS.exists():
         return []
     held = _inodes(_LOCKS.read_text(encoding="ascii").splitlines())
@@ -61,6 +61,7 @@ def held_logs(folder: Path) -> list[Path]:
 
 
 def _inodes(lines: Iterable[str]) -> set[int]:
-    """`1: FLOCK  ADVISORY  WRITE 708 08:01:1049 0 EOF` → 1049; a waiting one has an arrow and holds nothing."""
+    """Return the inodes of held locks: `1: FLOCK  ADVISORY  WRITE 708 08:01:1049 0 EOF` → 1049; waiting ones have an
+    arrow."""
     fields = [line.split() for line in lines if "->" not in line]
     return {int(field[5].rsplit(":", 1)[1]) for field in fields if len(field) > 5 and ":" in field[5]}

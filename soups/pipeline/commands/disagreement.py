@@ -1,4 +1,4 @@
-"""What `scripts/disagreement.py` does: the images on which models or tables disagree, as a table and as a page."""
+"""The command `disagreement`: lists the images on which models or prediction tables disagree (CSV and HTML page)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,50 +26,50 @@ from soups.report.html.pages import ImageCard, Section, write_page
 
 @dataclass(frozen=True)
 class MemberVotes:
-    """What M members say of N images."""
+    """Votes of M members on N images."""
 
-    what: str
-    """Models or tables."""
+    kind: str
+    """`models` or `tables`."""
     members: list[str]
     codes: np.ndarray
-    """(M, N) int64 answers in [0, C)."""
+    """(M, N) int64 predicted classes in [0, C)."""
     space: LabelSpace
     images: list[str]
     labels: np.ndarray
-    """(N,) int64, the truth; -1 where it is not known."""
-    apart: np.ndarray
-    """(N,) float64, what decides between images whose votes are divided alike."""
-    pixels: Callable[[int], np.ndarray] | None
+    """(N,) int64, the true classes; -1 where the label is unknown."""
+    tie_break: np.ndarray
+    """(N,) float64, breaks ties between images with equal vote entropy; higher ranks first."""
+    read_image: Callable[[int], np.ndarray] | None
     run: Run | None
 
 
-def list_disagreement(given: cli.ParsedSettings[DisagreementSettings]) -> None:
-    """Write the table and the page; prints their paths.
+def list_disagreement(parsed: cli.ParsedSettings[DisagreementSettings]) -> None:
+    """Write the table and the page of the images by disagreement; prints their paths.
 
     Raises:
-        UsageError: one member alone, models and tables mixed, or no such set.
-        DataError: members of other classes or images.
+        UsageError: There is only one member, models and tables are mixed, or the set does not exist.
+        DataError: Members have different classes or images.
     """
-    settings = given.settings
+    settings = parsed.settings
     members = settings.members or ()
     tables = [name for name in members if name.lower().endswith(".csv")]
     if tables and len(tables) < len(members):
         other = next(name for name in members if name not in tables)
-        raise UsageError(f"--members: {other} is no CSV", expected="models alone or CSVs alone")
-    votes = _of_tables(settings, [Path(name) for name in tables]) if tables else _of_models(given)
+        raise UsageError(f"--members: {other} is not a CSV", expected="models alone or CSVs alone")
+    votes = _votes_of_tables(settings, [Path(name) for name in tables]) if tables else _votes_of_models(parsed)
     if len(votes.members) < 2:
-        raise UsageError("--members: one alone", expected="two or more, who can disagree", found=votes.members[0])
+        raise UsageError("--members: only one", expected="two or more members", found=votes.members[0])
     if settings.output is None and votes.run is None:
-        raise UsageError("--output is missing", expected="the CSV to write, where there is no run to write it into")
+        raise UsageError("--output is missing", expected="the CSV file to write, because there is no run")
     path = Path(settings.output) if settings.output else Path()
     if settings.output is None and votes.run is not None:
         path = votes.run.folder / "output" / "disagreement.csv"
-    _write(votes, path, settings.images)
+    _write_results(votes, path, settings.images)
 
 
-def _of_models(given: cli.ParsedSettings[DisagreementSettings]) -> MemberVotes:
-    settings = given.settings
-    context = open_context(settings, given.names)
+def _votes_of_models(parsed: cli.ParsedSettings[DisagreementSettings]) -> MemberVotes:
+    settings = parsed.settings
+    context = open_context(settings, parsed.names)
     run = context.run
     if settings.on not in evaluation_sets(run.samples):
         known = ", ".join(evaluation_sets(run.samples))
@@ -93,16 +93,16 @@ def _of_models(given: cli.ParsedSettings[DisagreementSettings]) -> MemberVotes:
     )
 
 
-def _of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> MemberVotes:
+def _votes_of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> MemberVotes:
     run, space = space_of_tables(settings, paths[0])
     tables = [read_predictions(path, space) for path in paths]
     space = space or plain_space(tables)
     first = tables[0]
     codes = np.stack([space.encode(table.labels)[table.rows_for(first)] for table in tables])
     unknown = np.full(len(first.ids), -1, dtype=np.int64)
-    pixels = thumbnail_reader(first.ids, run, settings.data)
+    read_image = thumbnail_reader(first.ids, run, settings.data)
     return MemberVotes(
-        "tables", _short_names(paths), codes, space, first.ids, unknown, np.zeros(len(unknown)), pixels, run
+        "tables", _short_names(paths), codes, space, first.ids, unknown, np.zeros(len(unknown)), read_image, run
     )
 
 
@@ -111,15 +111,15 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return [stem if stems.count(stem) == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
 
 
-def _write(votes: MemberVotes, path: Path, most: int) -> None:
+def _write_results(votes: MemberVotes, path: Path, limit: int) -> None:
     import pandas as pd
 
     names = votes.space.names
     entropies = disagreement_by_factor(votes.codes, votes.space)
-    order = _order(entropies["class"], votes.apart)
+    order = _rank_rows(entropies["class"], votes.tie_break)
     columns: dict[str, list[object]] = {"image": [votes.images[row] for row in order]}
-    for of, values in entropies.items():
-        columns["divided" if of == "class" else f"divided_{of}"] = [round(float(values[row]), 6) for row in order]
+    for part, values in entropies.items():
+        columns["divided" if part == "class" else f"divided_{part}"] = [round(float(values[row]), 6) for row in order]
     columns["votes"] = [format_votes(votes.codes[:, row], names) for row in order]
     if (votes.labels >= 0).all():
         columns["truth"] = [names[votes.labels[row]] for row in order]
@@ -130,36 +130,38 @@ def _write(votes: MemberVotes, path: Path, most: int) -> None:
     split = int((entropies["class"] > 0).sum())
     write_page(
         page,
-        f"Disagreement of {len(votes.members)} {votes.what}",
+        f"Disagreement of {len(votes.members)} {votes.kind}",
         [
-            f"{split} of {len(votes.images)} images are not answered alike by all of {', '.join(votes.members)}.",
-            "Divided: the entropy of the votes in nats; the most divided come first.",
+            f"The predictions of {', '.join(votes.members)} differ on {split} of {len(votes.images)} images.",
+            "Divided: the entropy of the votes in nats, highest first.",
         ],
-        [_section(votes, of, values, most) for of, values in entropies.items()],
+        [_page_section(votes, part, values, limit) for part, values in entropies.items()],
     )
     print(path)
     print(page)
 
 
-def _order(entropy: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """Positions of the images, the most divided first."""
-    return np.lexsort((np.arange(len(entropy)), -apart, -np.round(entropy, 9)))
+def _rank_rows(entropy: np.ndarray, tie_break: np.ndarray) -> np.ndarray:
+    """Return the row numbers of the images, highest vote entropy first."""
+    return np.lexsort((np.arange(len(entropy)), -tie_break, -np.round(entropy, 9)))
 
 
-def _section(votes: MemberVotes, of: str, entropy: np.ndarray, most: int) -> Section:
-    """The most divided images of the class or of a factor."""
-    part = votes.space if of == "class" else votes.space.part([of])
-    owner = votes.space.projection(part) if of != "class" else np.arange(len(votes.space))
-    rows = [int(row) for row in _order(entropy, votes.apart) if entropy[row] > 0]
+def _page_section(votes: MemberVotes, part_name: str, entropy: np.ndarray, limit: int) -> Section:
+    """Return the page's section with the images that disagree most on the class or on a factor."""
+    whole = part_name == "class"
+    part = votes.space if whole else votes.space.part([part_name])
+    class_of_part = np.arange(len(votes.space)) if whole else votes.space.projection(part)
+    rows = [int(row) for row in _rank_rows(entropy, votes.tie_break) if entropy[row] > 0]
     cards = [
         ImageCard(
             votes.images[row],
-            votes.pixels(row) if votes.pixels is not None else None,
-            first=f"is {part.names[owner[votes.labels[row]]]}" if votes.labels[row] >= 0 else "",
-            second=format_votes(owner[votes.codes[:, row]], part.names),
+            votes.read_image(row) if votes.read_image is not None else None,
+            first=f"is {part.names[class_of_part[votes.labels[row]]]}" if votes.labels[row] >= 0 else "",
+            second=format_votes(class_of_part[votes.codes[:, row]], part.names),
             note=f"divided {entropy[row]:.2f}",
         )
-        for row in rows[:most]
+        for row in rows[:limit]
     ]
-    shown = f"{len(rows)} images" if len(rows) <= most else f"the {most} most divided of {len(rows)} images"
-    return Section("All factors together" if of == "class" and votes.space.factors else of.capitalize(), cards, shown)
+    shown = f"{len(rows)} images" if len(rows) <= limit else f"the {limit} most divided of {len(rows)} images"
+    title = "All factors together" if whole and votes.space.factors else part_name.capitalize()
+    return Section(title, cards, shown)

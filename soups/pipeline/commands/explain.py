@@ -1,4 +1,4 @@
-"""What `scripts/explain.py` does: maps of what a model looks at, as files, a sheet and a page, and how faithful."""
+"""The command `explain`: saliency maps of a model as files, a sheet, a page and a faithfulness table."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -53,41 +53,41 @@ _ROLES = {"predicted": "for the prediction", "truth": "for the truth", "asked": 
 
 @dataclass(frozen=True)
 class ExplainedModel:
-    """A model that explains, and how its classes stand to the run's."""
+    """A model to explain, with the mapping of its classes."""
 
     path: Path
     classifier: "Classifier"
     card: Card
     space: LabelSpace
     order: np.ndarray
-    """(C,) int64: where each class of the space is among the logits."""
+    """(C,) int64, the index of each class of `space` among the logits."""
 
 
 @dataclass(frozen=True)
 class ExplanationMap:
-    """A map of one case."""
+    """A saliency map of one image."""
 
-    case: ExplainedImage
+    image: ExplainedImage
     role: str
-    """Whose it is: `predicted`, `truth`, `asked` (a class that the user named), or an ingredient's name."""
+    """`predicted`, `truth`, `asked` (`--class-name`), or the name of an ingredient."""
     label: int
-    """The class that is explained."""
-    chance: float
-    """Its probability by the model whose map it is."""
+    """The explained class."""
+    probability: float
+    """Probability of the explained class by the explained model, in [0, 1]."""
     heat: np.ndarray
     """(S, S) float32 in [0, 1]."""
 
 
-def explain(given: cli.ParsedSettings[ExplainSettings]) -> None:
-    """Write maps, overlays, sheet, page and tables; prints how faithful the maps are, and the paths.
+def explain(parsed: cli.ParsedSettings[ExplainSettings]) -> None:
+    """Write maps, overlays, sheet, page and tables; prints the faithfulness table and the paths.
 
     Raises:
-        UsageError: an unknown method, class, set or layer, or a method that does not suit the model.
-        DataError: images that are not there or cannot be read.
+        UsageError: A method, class, set or layer is unknown, or the method does not support the model.
+        DataError: Images do not exist or cannot be read.
     """
-    settings = given.settings
+    settings = parsed.settings
     check_method(settings.maps.method)
-    context, path = open_context_of_model(given)
+    context, path = open_context_of_model(parsed)
     limit_threads(context.runtime.threads)
     classifier, card = load_model(context.run, path)
     space = context.space_of(path)
@@ -96,74 +96,75 @@ def explain(given: cli.ParsedSettings[ExplainSettings]) -> None:
     classifier.to(context.runtime.device)
     model = ExplainedModel(path, classifier, card, space, class_positions(card, space, path, context.run.name))
     if settings.images:
-        shown = images_of_files(context, path, settings.images, space, (classifier, card))
-        cases = select_all(shown)
+        predicted = images_of_files(context, path, settings.images, space, (classifier, card))
+        selected = select_all(predicted)
     else:
-        shown = images_of_set(context, path, settings.on, space)
-        cases = select_informative(shown, settings.count)
-    pixels = shown.images.take([case.row for case in cases])
-    told = settings.maps.model_copy(
+        predicted = images_of_set(context, path, settings.on, space)
+        selected = select_informative(predicted, settings.count)
+    pixels = predicted.images.take([image.row for image in selected])
+    map_settings = settings.maps.model_copy(
         update={"method": resolve_method(classifier, pixels, card.preprocessing, settings.maps)}
     )
-    read = describe_layers(classifier, pixels, card.preprocessing, told.method, told.target_layer)
-    own = _own_maps(model, shown, cases, settings.class_name, told)
-    maps = list(own)
-    for name, ingredient in _ingredients(model, context, settings):
-        maps += _ingredient_maps(name, ingredient, own, shown, context, told)
-    folder = Path(settings.output or context.run.folder / "output" / "explain" / f"{path.stem}_{told.method}")
-    heading = f"{path.stem}: {told.method} of {shown.what}, from {read}"
-    files = _write(model, shown, cases, maps, folder, heading)
-    if told.faithfulness:
-        rows = evenly_spaced_rows(shown, told.faithfulness)
-        asked = None if settings.class_name is None else space.names.index(settings.class_name)
-        labels = shown.predictions[rows] if asked is None else np.full(len(rows), asked)
-        found = measure_curves(classifier, card, shown, rows, model.order[labels], told)
+    read = describe_layers(classifier, pixels, card.preprocessing, map_settings.method, map_settings.target_layer)
+    model_maps = _compute_maps(model, predicted, selected, settings.class_name, map_settings)
+    maps = list(model_maps)
+    for name, ingredient in _load_ingredients(model, context, settings):
+        maps += _compute_ingredient_maps(name, ingredient, model_maps, predicted, context, map_settings)
+    folder = Path(settings.output or context.run.folder / "output" / "explain" / f"{path.stem}_{map_settings.method}")
+    heading = f"{path.stem}: {map_settings.method} of {predicted.description}, from {read}"
+    files = _write_files(model, predicted, selected, maps, folder, heading)
+    if map_settings.faithfulness:
+        rows = evenly_spaced_rows(predicted, map_settings.faithfulness)
+        class_index = None if settings.class_name is None else space.names.index(settings.class_name)
+        labels = predicted.predictions[rows] if class_index is None else np.full(len(rows), class_index)
+        curves = measure_curves(classifier, card, predicted, rows, model.order[labels], map_settings)
         print(heading)
-        files += print_faithfulness(found, shown, rows, folder, heading)
+        files += print_faithfulness(curves, predicted, rows, folder, heading)
     for file in files:
         print(file)
 
 
-def _own_maps(
+def _compute_maps(
     model: ExplainedModel,
-    shown: PredictedImages,
-    cases: Sequence[ExplainedImage],
+    predicted: PredictedImages,
+    selected: Sequence[ExplainedImage],
     class_name: str | None,
-    told: MapSettings,
+    map_settings: MapSettings,
 ) -> list[ExplanationMap]:
-    """Of each case for the class that was asked for, else for the predicted one and the true one."""
-    wanted: list[tuple[ExplainedImage, str, int]] = []
-    for case in cases:
-        predicted, truth = int(shown.predictions[case.row]), int(shown.labels[case.row])
+    """Return the maps of each image for the requested class, else for the predicted and the true class."""
+    requests: list[tuple[ExplainedImage, str, int]] = []
+    for image in selected:
+        predicted_label, truth = int(predicted.predictions[image.row]), int(predicted.labels[image.row])
         if class_name is not None:
-            wanted.append((case, "asked", model.space.names.index(class_name)))
+            requests.append((image, "asked", model.space.names.index(class_name)))
             continue
-        wanted.append((case, "predicted", predicted))
-        if truth not in (-1, predicted) and METHODS[told.method].class_specific:
-            wanted.append((case, "truth", truth))
-    labels = np.array([label for _, _, label in wanted])
-    heats = _heats(model, shown, [case for case, _, _ in wanted], labels, told)
+        requests.append((image, "predicted", predicted_label))
+        if truth not in (-1, predicted_label) and METHODS[map_settings.method].class_specific:
+            requests.append((image, "truth", truth))
+    labels = np.array([label for _, _, label in requests])
+    heats = _compute_heatmaps(model, predicted, [image for image, _, _ in requests], labels, map_settings)
     return [
-        ExplanationMap(case, role, label, float(shown.probabilities[case.row, label]), heat)
-        for (case, role, label), heat in zip(wanted, heats, strict=True)
+        ExplanationMap(image, role, label, float(predicted.probabilities[image.row, label]), heat)
+        for (image, role, label), heat in zip(requests, heats, strict=True)
     ]
 
 
-def _heats(
+def _compute_heatmaps(
     model: ExplainedModel,
-    shown: PredictedImages,
-    cases: Sequence[ExplainedImage],
+    predicted: PredictedImages,
+    selected: Sequence[ExplainedImage],
     labels: np.ndarray,
-    told: MapSettings,
+    map_settings: MapSettings,
 ) -> np.ndarray:
-    pixels, preprocessing = shown.images.take([case.row for case in cases]), model.card.preprocessing
-    return explained(model.classifier, pixels, model.order[labels], preprocessing, told.method, told.target_layer)
+    pixels, preprocessing = predicted.images.take([image.row for image in selected]), model.card.preprocessing
+    method, layer = map_settings.method, map_settings.target_layer
+    return explained(model.classifier, pixels, model.order[labels], preprocessing, method, layer)
 
 
-def _ingredients(
+def _load_ingredients(
     model: ExplainedModel, context: RunContext, settings: ExplainSettings
 ) -> Iterator[tuple[str, ExplainedModel]]:
-    """Those of a soup of several with the greatest coefficients, one after the other; missing files are told of."""
+    """Yield a soup's ingredients with the highest coefficients; logs a warning for missing files."""
     from soups.models.build import build_with_weights
 
     card = model.card
@@ -173,138 +174,143 @@ def _ingredients(
     folder = run_folder_of(model.path)
     run_settings = settings.run.model_copy(update={"runs_folder": str(folder.parent)}) if folder else settings.run
     run = existing_run(run_settings, folder.name) if folder else context.run
-    library = IngredientIndex(model.path, run, settings)
+    index = IngredientIndex(model.path, run, settings)
     for part in sorted(parts, key=lambda part: (-part.coefficient, part.name))[: settings.ingredients]:
         try:
-            ingredient = library.ingredients([part])[0]
+            ingredient = index.ingredients([part])[0]
         except DataError as error:
-            logger.warning("without the maps of an ingredient: %s", error.problem)
+            logger.warning("maps of an ingredient are left out: %s", error.problem)
             continue
         classifier = build_with_weights(card.architecture, card.classes, ingredient.load(), part.name)
         classifier.to(context.runtime.device)
         yield part.name, replace(model, classifier=classifier)
 
 
-def _ingredient_maps(
+def _compute_ingredient_maps(
     name: str,
     model: ExplainedModel,
-    own: Sequence[ExplanationMap],
-    shown: PredictedImages,
+    model_maps: Sequence[ExplanationMap],
+    predicted: PredictedImages,
     context: RunContext,
-    told: MapSettings,
+    map_settings: MapSettings,
 ) -> list[ExplanationMap]:
-    """An ingredient's maps for the class that the soup's first map of each case is of."""
-    maps = [map for map in own if map.role != "truth"]
-    cases, labels = [map.case for map in maps], np.array([map.label for map in maps])
-    images, batch = shown.images.subset([case.row for case in cases]), context.evaluation.eval_batch_size
+    """Return an ingredient's maps for the class of the soup's first map of each image."""
+    maps = [explanation for explanation in model_maps if explanation.role != "truth"]
+    selected = [explanation.image for explanation in maps]
+    labels = np.array([explanation.label for explanation in maps])
+    images, batch = predicted.images.subset([image.row for image in selected]), context.evaluation.eval_batch_size
     logits = compute_logits(model.classifier, images, model.card.preprocessing, context.runtime, batch)
-    chances = probabilities(logits[:, model.order])[np.arange(len(cases)), labels]
-    parts = zip(cases, labels, chances, _heats(model, shown, cases, labels, told), strict=True)
-    return [ExplanationMap(case, name, int(label), float(chance), heat) for case, label, chance, heat in parts]
+    class_probabilities = probabilities(logits[:, model.order])[np.arange(len(selected)), labels]
+    heats = _compute_heatmaps(model, predicted, selected, labels, map_settings)
+    parts = zip(selected, labels, class_probabilities, heats, strict=True)
+    return [
+        ExplanationMap(image, name, int(label), float(probability), heat) for image, label, probability, heat in parts
+    ]
 
 
-def _write(
+def _write_files(
     model: ExplainedModel,
-    shown: PredictedImages,
-    cases: Sequence[ExplainedImage],
+    predicted: PredictedImages,
+    selected: Sequence[ExplainedImage],
     maps: Sequence[ExplanationMap],
     folder: Path,
     heading: str,
 ) -> list[Path]:
-    """Write everything but the faithfulness; returns the files that are for people, and the table."""
+    """Write everything but the faithfulness tables; returns sheet, page and table."""
     import pandas as pd
 
     strips, sections, rows = [], [], []
-    for case in cases:
-        own = [map for map in maps if map.case == case]
-        image = shown.images[case.row]
-        laid = [overlay(image, map.heat) for map in own]
-        panels, pictures = _pictures_of(model.space, shown, case, own, laid)
-        path = shown.images.paths[case.row]
+    for image in selected:
+        model_maps = [explanation for explanation in maps if explanation.image == image]
+        pixels, path = predicted.images[image.row], predicted.images.paths[image.row]
+        overlays = [overlay(pixels, explanation.heat) for explanation in model_maps]
+        panels, pictures = _panels_and_pictures(model.space, predicted, image, model_maps, overlays)
         names = (shortened(name, _LONGEST) for name in (path.parent.name, path.stem))
-        strips.append(Strip("\n".join((case.why, *names)), panels))
-        sections.append(
-            Section(f"{case.why}: {shown.images.paths[case.row].name}", pictures, _said(model, shown, case))
-        )
-        for map, picture in zip(own, laid, strict=True):
-            rows.append(_write_map(model, shown, map, picture, folder))
-    strips = [replace(strip, panels=_without(strip.panels, strips)) for strip in strips]
+        strips.append(Strip("\n".join((image.why, *names)), panels))
+        sections.append(Section(f"{image.why}: {path.name}", pictures, _top_predictions_text(model, predicted, image)))
+        for explanation, picture in zip(model_maps, overlays, strict=True):
+            rows.append(_write_map(model, predicted, explanation, picture, folder))
+    strips = [replace(strip, panels=_drop_empty_truth_column(strip.panels, strips)) for strip in strips]
     sheet, page, table = folder / "sheet.png", folder / "page.html", folder / "maps.csv"
     draw_sheet(strips, sheet, heading)
     intro = [
-        "Bright: evidence for the class, from the least to the most in each map; grey: the image as the model sees it. "
-        "A map without any light: nothing that the method reads spoke for the class.",
-        "A map says where the model looked, not whether it was right to; see the faithfulness table for how far to "
-        "trust this method here.",
+        "Bright: evidence for the class, scaled from minimum to maximum in each map. Grey: the image as the model sees "
+        "it. A dark map: the method found no evidence for the class.",
+        "A map shows which pixels the prediction depends on, not whether it is right. The faithfulness table shows how "
+        "far to trust the method here.",
     ]
     write_page(page, heading, intro, sections)
     write_table(table, pd.DataFrame(rows))
     return [sheet, page, table]
 
 
-def _pictures_of(
+def _panels_and_pictures(
     space: LabelSpace,
-    shown: PredictedImages,
-    case: ExplainedImage,
-    own: Sequence[ExplanationMap],
-    laid: Sequence[np.ndarray],
+    predicted: PredictedImages,
+    image: ExplainedImage,
+    model_maps: Sequence[ExplanationMap],
+    overlays: Sequence[np.ndarray],
 ) -> tuple[list[Panel | None], list[Picture]]:
-    """Of one case: what the sheet shows, and what the page shows."""
-    label, path, image = int(shown.labels[case.row]), shown.images.paths[case.row], shown.images[case.row]
+    """Return the sheet's panels and the page's pictures of one image."""
+    row = image.row
+    label, path, pixels = int(predicted.labels[row]), predicted.images.paths[row], predicted.images[row]
     known = label >= 0
     truth = space.names[label] if known else ""
-    large = magnified(image, laid[0].shape[0] // image.shape[0])
-    head = f"the image, truly\n{shortened(truth, _LONGEST)}" if known else "the image"
-    panels: list[Panel | None] = [Panel(large, head, GREEN if known else BLACK)]
-    pictures = [Picture(path.as_posix(), large, first=f"is {truth}" if known else "")]
-    for map, picture in zip(own, laid, strict=True):
-        name, right = space.names[map.label], map.label == label
+    enlarged = magnified(pixels, overlays[0].shape[0] // pixels.shape[0])
+    caption_of_image = f"the image, truly\n{shortened(truth, _LONGEST)}" if known else "the image"
+    panels: list[Panel | None] = [Panel(enlarged, caption_of_image, GREEN if known else BLACK)]
+    pictures = [Picture(path.as_posix(), enlarged, first=f"is {truth}" if known else "")]
+    for explanation, picture in zip(model_maps, overlays, strict=True):
+        name, right = space.names[explanation.label], explanation.label == label
         colour = GREEN if right else VERMILION if known else BLACK
-        words = f"{_ROLES.get(map.role, shortened(map.role, _LONGEST))}\n"
-        panels.append(Panel(picture, f"{words}{shortened(name, _LONGEST)}, {100 * map.chance:.0f}%", colour))
-        said = {"first" if right else "second": f"for {name}, {100 * map.chance:.0f}%"}
-        pictures.append(Picture(_ROLES.get(map.role, map.role), picture, **said))
-    if all(map.role != "truth" for map in own):
-        panels.insert(2, None)  # So that an ingredient's maps stand in one column.
+        role_text = f"{_ROLES.get(explanation.role, shortened(explanation.role, _LONGEST))}\n"
+        panels.append(
+            Panel(picture, f"{role_text}{shortened(name, _LONGEST)}, {100 * explanation.probability:.0f}%", colour)
+        )
+        caption = {"first" if right else "second": f"for {name}, {100 * explanation.probability:.0f}%"}
+        pictures.append(Picture(_ROLES.get(explanation.role, explanation.role), picture, **caption))
+    if all(explanation.role != "truth" for explanation in model_maps):
+        panels.insert(2, None)  # Keeps the maps of an ingredient in one column.
     return panels, pictures
 
 
-def _without(panels: Sequence[Panel | None], strips: Sequence[Strip]) -> list[Panel | None]:
-    """The panels without the column of the true classes, where that is empty in all rows."""
+def _drop_empty_truth_column(panels: Sequence[Panel | None], strips: Sequence[Strip]) -> list[Panel | None]:
+    """Return the panels without the true-class column if it is empty in all rows."""
     if any(len(strip.panels) > 2 and strip.panels[2] is not None for strip in strips):
         return list(panels)
     return [*panels[:2], *panels[3:]]
 
 
-def _said(model: ExplainedModel, shown: PredictedImages, case: ExplainedImage) -> str:
-    order = np.argsort(-shown.probabilities[case.row], kind="stable")[:3]
-    return "The model says " + ", ".join(
-        f"{model.space.names[label]} {100 * shown.probabilities[case.row, label]:.1f}%" for label in order
+def _top_predictions_text(model: ExplainedModel, predicted: PredictedImages, image: ExplainedImage) -> str:
+    order = np.argsort(-predicted.probabilities[image.row], kind="stable")[:3]
+    return "Predictions: " + ", ".join(
+        f"{model.space.names[label]} {100 * predicted.probabilities[image.row, label]:.1f}%" for label in order
     )
 
 
 def _write_map(
-    model: ExplainedModel, shown: PredictedImages, map: ExplanationMap, picture: np.ndarray, folder: Path
+    model: ExplainedModel, predicted: PredictedImages, explanation: ExplanationMap, picture: np.ndarray, folder: Path
 ) -> dict[str, Any]:
-    """Write a map and its overlay; returns its line of the table."""
+    """Write a map and its overlay; returns its row of the table."""
     from PIL import Image
 
-    stem = f"{map.case.name}_{map.role}"
-    write_array(folder / f"{stem}.npy", map.heat)
+    stem = f"{explanation.image.name}_{explanation.role}"
+    write_array(folder / f"{stem}.npy", explanation.heat)
     with atomic_write(folder / f"{stem}.png") as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
-    path, label, names = shown.images.paths[map.case.row], int(shown.labels[map.case.row]), model.space.names
+    row, names = explanation.image.row, model.space.names
+    path, label = predicted.images.paths[row], int(predicted.labels[row])
     height, width = decode(path).shape[:2]
     box = visible_box(width, height, evaluation_geometry(model.card.preprocessing))
     return {
         "map": f"{stem}.npy",
         "overlay": f"{stem}.png",
         "image": path.as_posix(),
-        "why": map.case.why,
-        "role": map.role,
-        "class": names[map.label],
-        "probability": round(map.chance, 6),
+        "why": explanation.image.why,
+        "role": explanation.role,
+        "class": names[explanation.label],
+        "probability": round(explanation.probability, 6),
         "truth": names[label] if label >= 0 else "",
-        "predicted": names[int(shown.predictions[map.case.row])],
+        "predicted": names[int(predicted.predictions[row])],
         **dict(zip(("left", "top", "right", "bottom"), (round(each, 3) for each in box), strict=True)),
     }

@@ -1,4 +1,4 @@
-"""What `scripts/export.py` does: a model as a file that runs without its code, compared before it counts as written."""
+"""The command `export`: writes a model as a file that runs without this package, verified before it is written."""
 
 import logging
 from collections.abc import Sequence
@@ -29,37 +29,37 @@ logger = logging.getLogger(__name__)
 CHECKED_IMAGES = 8
 
 
-def export(given: cli.ParsedSettings[ExportSettings]) -> None:
-    """Write the file or both; prints their paths.
+def export(parsed: cli.ParsedSettings[ExportSettings]) -> None:
+    """Write the exported files; prints their paths.
 
     Raises:
-        UsageError: no such model, a wrong ending, or no images to compare on.
-        DataError: the model cannot be exported, or the file gives other logits; nothing is written then.
-        EnvironmentFailure: a package is missing, or the file cannot be written.
+        UsageError: The model does not exist, the file ending is wrong, or there are no images to verify on.
+        DataError: The model cannot be exported, or the file gives different logits; nothing is written then.
+        EnvironmentFailure: A package is missing, or the file cannot be written.
     """
-    settings = given.settings
+    settings = parsed.settings
     kinds = list(EXPORTERS) if settings.format == "both" else [settings.format]
     for kind in kinds:
         require_packages(kind)
-    path, run = select_model(settings, given.names, settings.model_name)
-    outputs = _outputs(settings, kinds, path, run)
-    files = _images(settings, run)
+    path, run = select_model(settings, parsed.names, settings.model_name)
+    outputs = _output_paths(settings, kinds, path, run)
+    files = _images_to_compare(settings, run)
     classifier, card = load_selected(path, run)
-    inputs = _inputs(files, card)
-    texts = _texts(card)
-    with ExitStack() as stack:  # Either all files appear or none.
+    inputs = _load_inputs(files, card)
+    metadata = _metadata(card)
+    with ExitStack() as stack:  # Writes all files or none.
         for kind, output in outputs.items():
             temporary = stack.enter_context(atomic_write(output))
-            _write(kind, classifier, card, temporary, texts, path)
-            _check(kind, classifier, inputs, temporary, settings.tolerance, path)
+            _write_file(kind, classifier, card, temporary, metadata, path)
+            _verify_logits(kind, classifier, inputs, temporary, settings.tolerance, path)
     for output in outputs.values():
         print(output)
 
 
-def _outputs(settings: ExportSettings, kinds: Sequence[str], model: Path, run: Run | None) -> dict[str, Path]:
+def _output_paths(settings: ExportSettings, kinds: Sequence[str], model: Path, run: Run | None) -> dict[str, Path]:
     if settings.output is None:
         if run is None:
-            raise UsageError("--output is missing", expected="the file to write, where the model belongs to no run")
+            raise UsageError("--output is missing", expected="the file to write, because the model belongs to no run")
         return {kind: run.folder / "output" / f"{model.stem}{EXPORTERS[kind].suffix}" for kind in kinds}
     output = Path(settings.output)
     known = {exporter.suffix for exporter in EXPORTERS.values()}
@@ -73,35 +73,35 @@ def _outputs(settings: ExportSettings, kinds: Sequence[str], model: Path, run: R
     return {kind: output.with_name(f"{stem}{EXPORTERS[kind].suffix}") for kind in kinds}
 
 
-def _images(settings: ExportSettings, run: Run | None) -> list[Path]:
-    """The files that the export is compared on, at most `CHECKED_IMAGES`, from all over what there is."""
+def _images_to_compare(settings: ExportSettings, run: Run | None) -> list[Path]:
+    """Return up to `CHECKED_IMAGES` evenly spaced images to verify the export on."""
     if settings.images is not None:
-        found: list[Path] = []
+        paths: list[Path] = []
         for name in settings.images:
-            place = Path(name)
-            inside = sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
-            found += inside if place.is_dir() else [place]
+            location = Path(name)
+            inside = sorted(path for path in location.rglob("*") if path.is_file() and not path.name.startswith("."))
+            paths += inside if location.is_dir() else [location]
     elif run is not None:
         rows = run.samples
         for name in ("val", "test"):
             if name in set(rows["split"]):
                 rows = rows[rows["split"] == name]
                 break
-        found = list(image_paths(rows, run))
+        paths = list(image_paths(rows, run))
     else:
-        found = []
-    if not found:
+        paths = []
+    if not paths:
         raise UsageError(
-            "--images: nothing to compare the exported file on",
-            expected="images, or a folder of them, where the model belongs to no run",
-            next_step="give some: --images DIR",
+            "--images: no images to compare the exported file on",
+            expected="images, or a folder of images, because the model belongs to no run",
+            next_step="add --images DIR",
         )
-    chosen = np.unique(np.linspace(0, len(found) - 1, CHECKED_IMAGES).round().astype(int))
-    return [found[index] for index in chosen]
+    indices = np.unique(np.linspace(0, len(paths) - 1, CHECKED_IMAGES).round().astype(int))
+    return [paths[index] for index in indices]
 
 
-def _inputs(files: Sequence[Path], card: Card) -> "torch.Tensor":
-    """(N, 3, S, S) float32, as the model expects images."""
+def _load_inputs(files: Sequence[Path], card: Card) -> "torch.Tensor":
+    """Return the model's inputs, (N, 3, S, S) float32, normalised."""
     import torch
 
     geometry = evaluation_geometry(card.preprocessing)
@@ -109,7 +109,7 @@ def _inputs(files: Sequence[Path], card: Card) -> "torch.Tensor":
     return normalise(torch.from_numpy(pixels), card.preprocessing)
 
 
-def _texts(card: Card) -> dict[str, str]:
+def _metadata(card: Card) -> dict[str, str]:
     return {
         "classes": compact_json(card.classes),
         "preprocessing": compact_json(card.preprocessing.model_dump(mode="json")),
@@ -117,42 +117,46 @@ def _texts(card: Card) -> dict[str, str]:
     }
 
 
-def _write(
-    kind: str, classifier: "torch.nn.Module", card: Card, temporary: Path, texts: dict[str, str], model: Path
+def _write_file(
+    kind: str, classifier: "torch.nn.Module", card: Card, temporary: Path, metadata: dict[str, str], model: Path
 ) -> None:
     try:
-        EXPORTERS[kind].write(classifier, card.preprocessing.size, temporary, texts)
+        EXPORTERS[kind].write(classifier, card.preprocessing.size, temporary, metadata)
     except OSError:
         raise
-    except Exception as error:  # Each of the exporters' many steps raises its own kind.
-        found = " ".join(str(error).split())[:300] or type(error).__name__
+    except Exception as error:  # The exporters raise many kinds of exceptions.
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(
             f"{model}: {card.architecture.name} cannot be exported by --format {kind}",
-            found=found,
-            next_step="try the other format, or hand the model on with scripts/push_to_hub.py",
+            found=reason,
+            next_step="try the other --format, or write a folder with scripts/push_to_hub.py",
         ) from error
 
 
-def _check(
+def _verify_logits(
     kind: str, classifier: "torch.nn.Module", inputs: "torch.Tensor", temporary: Path, tolerance: float, model: Path
 ) -> None:
-    """Compare on all images at once and on the first alone, so that the number of images is free indeed."""
+    """Compare logits for all images at once and for one image, which verifies that the batch size is dynamic.
+
+    Raises:
+        DataError: The logits differ by more than the tolerance.
+    """
     import torch
 
     with torch.inference_mode():
-        wanted = classifier(inputs).numpy()
-    allowed = tolerance * max(1.0, float(np.abs(wanted).max()))
+        expected_logits = classifier(inputs).numpy()
+    allowed = tolerance * max(1.0, float(np.abs(expected_logits).max()))
     largest = 0.0
     for count in (len(inputs), 1):
         logits = EXPORTERS[kind].run(temporary, inputs[:count].numpy())
-        same = logits.shape == wanted[:count].shape
-        largest = max(largest, float(np.abs(logits - wanted[:count]).max()) if same else np.inf)
+        same = logits.shape == expected_logits[:count].shape
+        largest = max(largest, float(np.abs(logits - expected_logits[:count]).max()) if same else np.inf)
     if not largest <= allowed:
         raise DataError(
             f"{model}: the file of --format {kind} gives other logits than the model; it is not written",
             expected=f"differences of at most {allowed:.2g} on {len(inputs)} images",
             found=f"{largest:.2g}",
-            next_step="try the other format, or allow more with --tolerance",
+            next_step="try the other --format, or raise --tolerance",
         )
     logger.info(
         "%s: largest difference of a logit %.2g on %d images (allowed: %.2g)", kind, largest, len(inputs), allowed

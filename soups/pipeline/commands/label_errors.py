@@ -1,4 +1,4 @@
-"""What `scripts/find_label_errors.py` does: proposals of corrections, as a file for `--relabel` and as a page."""
+"""The command `find_label_errors`: proposes label corrections as a file for `--relabel` and as an HTML page."""
 
 import logging
 from dataclasses import dataclass
@@ -37,113 +37,114 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WHOLE = "label"
-"""The factor's name in a corrections file where labels are plain."""
-_SHOWN_TOGETHER = 4
+LABEL_FACTOR = "label"
+"""The factor's name in a corrections file if labels have no factors."""
+_IMAGES_PER_CARD = 4
+_TILE_SIDE = 128
 
 
 @dataclass(frozen=True)
 class LabelEvidence:
-    """What is known of N images besides their labels."""
+    """Out-of-sample predictions for N images."""
 
     rows: "pd.DataFrame"
-    """Of the samples table."""
+    """Their rows of the samples table."""
     probabilities: dict[str, np.ndarray]
     """Factor → (N, C) float64, from models that were not trained on the image."""
 
 
-def find_label_errors(given: cli.ParsedSettings[LabelErrorsSettings]) -> None:
-    """Write the corrections file and the page; prints a table of how many there are, and the files' paths.
+def find_label_errors(parsed: cli.ParsedSettings[LabelErrorsSettings]) -> None:
+    """Write the corrections file and the page; prints a summary table and the files' paths.
 
     Raises:
-        UsageError: an unknown factor, or a pool that is not there.
-        DataError: data that is not what it should be, or too little of it.
+        UsageError: A factor is unknown, or the run has no models.
+        DataError: The data is invalid or too small.
     """
-    settings = given.settings
-    run, there = open_or_plan_run(given)
-    factors = _factors(run, settings.factors)
-    planted = _planted(Path(settings.planted)) if settings.planted is not None else None
-    evidence = _of_the_pool(given, factors) if settings.from_pool else _of_a_head(run, there, settings, factors)
+    settings = parsed.settings
+    run, exists = open_or_plan_run(parsed)
+    factors = _select_factors(run, settings.factors)
+    planted = _read_planted(Path(settings.planted)) if settings.planted is not None else None
+    evidence = _pool_evidence(parsed, factors) if settings.from_pool else _head_evidence(run, exists, settings, factors)
     groups, images = evidence.rows["group"].to_numpy(str), evidence.rows["image"].tolist()
-    proposals, told = [], [["", "images", "right %", "proposals", "issues"]]
+    proposals, summary = [], [["", "images", "right %", "proposals", "issues"]]
     for factor in factors:
-        labels = _labels(evidence.rows, factor)
+        labels = _encode_labels(evidence.rows, factor)
         table = evidence.probabilities[factor.name]
         own = propose_corrections(factor.name, factor.levels, labels, table, images, groups)
         right = f"{100 * float(np.mean(table.argmax(axis=1) == labels)):.1f}"
-        told.append([factor.name, str(len(labels)), right, str(len(own)), str(sum(each.issue for each in own))])
-        proposals += [each for each in own if each.doubt >= settings.least_doubt]
-    proposals.sort(key=lambda each: -each.doubt)
-    print(align_columns(told))
-    print(
-        "(right: images whose given level is the most probable one out of fold; issues: as confident learning has it)"
-    )
-    path = _output(settings, run, there)
-    write_table(path, _corrections(proposals))
+        summary.append(
+            [factor.name, str(len(labels)), right, str(len(own)), str(sum(proposal.issue for proposal in own))]
+        )
+        proposals += [proposal for proposal in own if proposal.doubt >= settings.least_doubt]
+    proposals.sort(key=lambda proposal: -proposal.doubt)
+    print(align_columns(summary))
+    print("(right: the given level is the most probable one out of fold; issues: label errors by confident learning)")
+    path = _output_path(settings, run, exists)
+    write_table(path, _corrections_table(proposals))
     _write_page(path.with_suffix(".html"), proposals, factors, evidence.rows, run, settings)
     print(path)
     print(path.with_suffix(".html"))
     if planted is not None:
-        print(_practice(planted, proposals, evidence, factors))
+        print(_evaluate_proposals(planted, proposals, evidence, factors))
 
 
-def _planted(path: Path) -> set[tuple[str, str]]:
-    """(image, factor) of each label that is known to be wrong."""
+def _read_planted(path: Path) -> set[tuple[str, str]]:
+    """Return (image, factor) of each label that is known to be wrong."""
     table = read_table(path)
     images, factors = (table_column(table, name, path, "--planted's header") for name in ("image", "factor"))
     return set(zip(images, factors, strict=True))
 
 
-def _practice(
+def _evaluate_proposals(
     wrong: set[tuple[str, str]], proposals: list[ProposedCorrection], evidence: LabelEvidence, factors: list[Factor]
 ) -> str:
-    """How good the proposals are, where the wrong labels are known.
+    """Return a table of how many known errors the proposals find.
 
-    What is corrected as one is one error: an image, or where a label belongs to a group, the group. Found is what is
-    among the first proposals for the factors in question, twice as many as there are errors; right is the share of
-    images of groups without any error, each judged by a head that has not seen it.
+    One correction counts as one error: an image, or the group if the label belongs to the group. "Found" counts the
+    errors among the first 2n proposals for the factors, where n is the number of errors. "Right" is the accuracy on
+    images of groups without errors, predicted out of fold.
     """
     rows = evidence.rows
     images, groups = rows["image"].tolist(), rows["group"].to_numpy(str)
-    bad = np.array([any((image, factor.name) in wrong for factor in factors) for image in images])
-    clean = ~np.isin(groups, groups[bad])
+    has_error = np.array([any((image, factor.name) in wrong for factor in factors) for image in images])
+    clean = ~np.isin(groups, groups[has_error])
     matches = {}
     for factor in factors:
-        whole = is_group_label(_labels(rows, factor), groups)
+        whole = is_group_label(_encode_labels(rows, factor), groups)
         own = [row for row, image in enumerate(images) if (image, factor.name) in wrong]
         matches[factor.name] = {groups[row] if whole else images[row] for row in own}
     cells = [["", "planted", "in the first rows", "found", "right % of clean groups"]]
     parts = {factor.name: [factor.name] for factor in factors} | {"together": [factor.name for factor in factors]}
     for name, own_factors in parts.items():
         errors = {(match, factor) for factor in own_factors for match in matches[factor]}
-        asked = [each for each in proposals if each.factor in own_factors][: 2 * len(errors)]
-        found = sum((each.match, each.factor) in errors for each in asked)
-        shares = [evidence.probabilities[factor].argmax(axis=1) for factor in own_factors]
-        truths = [_labels(rows, factor) for factor in factors if factor.name in own_factors]
-        right = np.all([share == truth for share, truth in zip(shares, truths, strict=True)], axis=0)[clean]
+        first_proposals = [proposal for proposal in proposals if proposal.factor in own_factors][: 2 * len(errors)]
+        found = sum((proposal.match, proposal.factor) in errors for proposal in first_proposals)
+        predictions = [evidence.probabilities[factor].argmax(axis=1) for factor in own_factors]
+        true_labels = [_encode_labels(rows, factor) for factor in factors if factor.name in own_factors]
+        right = np.all(np.equal(predictions, true_labels), axis=0)[clean]
         cells.append([name, str(len(errors)), str(2 * len(errors)), str(found), f"{100 * float(right.mean()):.1f}"])
     return align_columns(cells)
 
 
-def _factors(run: Run, wanted: tuple[str, ...] | None) -> list[Factor]:
-    """The factors to look at; of plain labels the label itself."""
+def _select_factors(run: Run, names: tuple[str, ...] | None) -> list[Factor]:
+    """Return the selected factors; labels without factors are one factor."""
     joint = run.recorded.joint_space
-    factors = list(joint.factors) if joint is not None else [Factor(WHOLE, run.space.names)]
+    factors = list(joint.factors) if joint is not None else [Factor(LABEL_FACTOR, run.space.names)]
     known = {factor.name: factor for factor in factors}
-    for name in wanted or ():
+    for name in names or ():
         if name not in known:
             raise unknown_name("factor", name, known)
-    return [factor for factor in factors if wanted is None or factor.name in wanted]
+    return [factor for factor in factors if names is None or factor.name in names]
 
 
-def _labels(rows: "pd.DataFrame", factor: Factor) -> np.ndarray:
-    return LabelSpace(factor.levels).encode(rows["label" if factor.name == WHOLE else factor.name])
+def _encode_labels(rows: "pd.DataFrame", factor: Factor) -> np.ndarray:
+    return LabelSpace(factor.levels).encode(rows["label" if factor.name == LABEL_FACTOR else factor.name])
 
 
-def _of_a_head(run: Run, there: bool, settings: LabelErrorsSettings, factors: list[Factor]) -> LabelEvidence:
-    """Cross-validated, by group, on features of the start, or of the model that is named."""
+def _head_evidence(run: Run, exists: bool, settings: LabelErrorsSettings, factors: list[Factor]) -> LabelEvidence:
+    """Return cross-validated predictions (folds by group) of a head on features of the start or of `--model-name`."""
     rows = run.samples[run.samples["split"].isin(["train", "val"])]
-    classifier, preprocessing = _model(run, there, settings)
+    classifier, preprocessing = _load_model_or_start(run, exists, settings)
     runtime = run.runtime(settings.runtime)
     limit_threads(runtime.threads)
     paths = image_paths(rows, run)
@@ -153,76 +154,76 @@ def _of_a_head(run: Run, there: bool, settings: LabelErrorsSettings, factors: li
     groups = rows["group"].to_numpy(str)
     tables = {}
     for factor in factors:
-        labels, classes = _labels(rows, factor), len(factor.levels)
+        labels, classes = _encode_labels(rows, factor), len(factor.levels)
         tables[factor.name] = out_of_fold_probabilities(
             features, labels, groups, classes, settings.folds, settings.fold_seed
         )
     return LabelEvidence(rows, tables)
 
 
-def _model(run: Run, there: bool, settings: LabelErrorsSettings) -> "tuple[Classifier, Preprocessing]":
-    if settings.model_name is None and not there:
+def _load_model_or_start(run: Run, exists: bool, settings: LabelErrorsSettings) -> "tuple[Classifier, Preprocessing]":
+    if settings.model_name is None and not exists:
         start = build_run_start(run)
         return start.classifier, start.preprocessing
-    if not there:
+    if not exists:
         raise UsageError(f"--model-name {settings.model_name}: there is no run {run.name!r} yet")
     path = run.start if settings.model_name is None else find_model(settings.model_name, run, settings.run)
     classifier, card = load_model(run, path)
     if card.kind != "start":
-        message = "%s may have learned the wrong labels of its own training images by heart; the start has not"
+        message = "%s may have memorised wrong labels of its own training images; the start has not"
         logger.warning(message, path)
     return classifier, card.preprocessing
 
 
-def _of_the_pool(given: cli.ParsedSettings[LabelErrorsSettings], factors: list[Factor]) -> LabelEvidence:
-    """The mean of the fine-tunes' probabilities, on validation images alone: the others were trained on."""
-    context = open_context(given.settings, given.names)
+def _pool_evidence(parsed: cli.ParsedSettings[LabelErrorsSettings], factors: list[Factor]) -> LabelEvidence:
+    """Return the mean probabilities of the fine-tunes on the validation images, the only ones not trained on."""
+    context = open_context(parsed.settings, parsed.names)
     rows = set_rows(context.run.samples, "val")
     if set(rows["split"]) != {"val"}:
         raise DataError(
-            f"run {context.run.name!r} has no validation images: its models were trained on all others",
-            next_step="leave --from-pool out for a cross-validated head",
+            f"run {context.run.name!r} has no validation images, and its models were trained on all others",
+            next_step="omit --from-pool to use a cross-validated head",
         )
-    return LabelEvidence(rows, {factor.name: _pool_says(context, factor) for factor in factors})
+    return LabelEvidence(rows, {factor.name: _mean_pool_probabilities(context, factor) for factor in factors})
 
 
-def _pool_says(context: RunContext, factor: Factor) -> np.ndarray:
+def _mean_pool_probabilities(context: RunContext, factor: Factor) -> np.ndarray:
     space = context.run.space
     tables = [context.probabilities(path, ["val"])["val"] for path in pool_paths(context.run).values()]
     mean = np.mean(tables, axis=0)
-    if factor.name == WHOLE:
+    if factor.name == LABEL_FACTOR:
         return mean
     if factor not in space.factors:
         raise UsageError(
             f"--factors {factor.name}: run {context.run.name!r} was not trained on it",
             expected=f"some of {', '.join(space.factor_names)}",
-            next_step="name them with --factors, or leave --from-pool out",
+            next_step="choose others with --factors, or omit --from-pool",
         )
     return space.marginal(mean, space.part([factor.name]))
 
 
-def _output(settings: LabelErrorsSettings, run: Run, there: bool) -> Path:
+def _output_path(settings: LabelErrorsSettings, run: Run, exists: bool) -> Path:
     if settings.output is not None:
         return Path(settings.output)
-    return run.folder / "output" / "corrections.csv" if there else Path("corrections.csv")
+    return run.folder / "output" / "corrections.csv" if exists else Path("corrections.csv")
 
 
-def _corrections(proposals: list[ProposedCorrection]) -> "pd.DataFrame":
-    """A table that `--relabel` reads; columns that it does not know help to decide."""
+def _corrections_table(proposals: list[ProposedCorrection]) -> "pd.DataFrame":
+    """Return the table for `--relabel`, with further columns that help to decide."""
     import pandas as pd
 
     rows = [
         {
-            "match": each.match,
-            "factor": each.factor,
-            "from": each.before,
-            "to": each.after,
-            "doubt": round(each.doubt, 4),
-            "probability_from": round(each.probability_before, 4),
-            "probability_to": round(each.probability_after, 4),
-            "issue": "yes" if each.issue else "no",
+            "match": proposal.match,
+            "factor": proposal.factor,
+            "from": proposal.before,
+            "to": proposal.after,
+            "doubt": round(proposal.doubt, 4),
+            "probability_from": round(proposal.probability_before, 4),
+            "probability_to": round(proposal.probability_after, 4),
+            "issue": "yes" if proposal.issue else "no",
         }
-        for each in proposals
+        for proposal in proposals
     ]
     columns = ["match", "factor", "from", "to", "doubt", "probability_from", "probability_to", "issue"]
     return pd.DataFrame(rows, columns=columns)
@@ -239,39 +240,39 @@ def _write_page(
     files = image_paths(rows, run)
     sections = []
     for factor in factors:
-        own = [each for each in proposals if each.factor == factor.name]
+        own = [proposal for proposal in proposals if proposal.factor == factor.name]
         shown = [
             ImageCard(
-                each.match,
-                _together([files[row] for row in each.rows[:_SHOWN_TOGETHER]]),
-                first=f"given: {each.before}",
-                second=f"suggested: {each.after}",
-                note=f"doubt {each.doubt:.2f}{', an issue' if each.issue else ''}",
+                proposal.match,
+                _tile_images([files[row] for row in proposal.rows[:_IMAGES_PER_CARD]]),
+                first=f"given: {proposal.before}",
+                second=f"suggested: {proposal.after}",
+                note=f"doubt {proposal.doubt:.2f}{', an issue' if proposal.issue else ''}",
             )
-            for each in own[: settings.images]
+            for proposal in own[: settings.images]
         ]
         note = f"{len(own)} proposals" if len(own) <= settings.images else f"the first {len(shown)} of {len(own)}"
         sections.append(Section(factor.name.capitalize(), shown, note))
     intro = [
-        f"Labels of run {run.name} that probabilities from elsewhere contradict, the most doubtful first.",
-        f"Look, delete the rows of {path.with_suffix('.csv').name} that are no errors, and train a new run with "
+        f"Labels of run {run.name} contradicted by models that were not trained on them, most doubtful first.",
+        f"Check them, delete the rows of {path.with_suffix('.csv').name} that are not errors, and train a new run with "
         f"--relabel {path.with_suffix('.csv').name}.",
     ]
-    write_page(path, "Labels to look at", intro, sections)
+    write_page(path, "Labels to check", intro, sections)
 
 
-def _together(files: list[Path]) -> np.ndarray:
-    """Up to four images side by side, in two rows where there are more than two."""
-    pictures = [_square(thumbnail(file)) for file in files]
-    if len(pictures) == 1:
+def _tile_images(files: list[Path]) -> np.ndarray:
+    """Return up to four images in one picture, two a row."""
+    squares = [_pad_to_square(thumbnail(file)) for file in files]
+    if len(squares) == 1:
         return thumbnail(files[0])
-    blank = np.full_like(pictures[0], 255)
-    pictures += [blank] * (len(pictures) % 2)
-    lines = [np.hstack(pictures[start : start + 2]) for start in range(0, len(pictures), 2)]
-    return np.vstack(lines)
+    blank = np.full_like(squares[0], 255)
+    squares += [blank] * (len(squares) % 2)
+    picture_rows = [np.hstack(squares[start : start + 2]) for start in range(0, len(squares), 2)]
+    return np.vstack(picture_rows)
 
 
-def _square(pixels: np.ndarray, side: int = 128) -> np.ndarray:
+def _pad_to_square(pixels: np.ndarray) -> np.ndarray:
     from PIL import Image, ImageOps
 
-    return np.asarray(ImageOps.pad(Image.fromarray(pixels), (side, side), color=(255, 255, 255)))
+    return np.asarray(ImageOps.pad(Image.fromarray(pixels), (_TILE_SIDE, _TILE_SIDE), color=(255, 255, 255)))

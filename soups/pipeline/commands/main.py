@@ -1,4 +1,4 @@
-"""What `main.py` does: inspect, evaluate, make soups, compare and plot, as asked for, in this order."""
+"""The command `main`: inspects, evaluates, makes soups, compares and plots, in this order, as the flags request."""
 
 import logging
 from collections.abc import Mapping
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run_main(given: cli.ParsedSettings[MainSettings]) -> None:
-    """Do everything that was asked for.
+def run_main(parsed: cli.ParsedSettings[MainSettings]) -> None:
+    """Do everything that the flags request.
 
     Raises:
-        UsageError: nothing was asked for, or a recipe was told what it cannot be told.
+        UsageError: No action is requested, or an option does not suit its recipe.
     """
-    settings = given.settings
-    recipes = _recipes(settings)
+    settings = parsed.settings
+    recipes = _requested_recipes(settings)
     options = parse_options(recipes, settings.soup_options or ())
-    own_plot = settings.plot and settings.results is None
-    judging = settings.eval_individual_models or settings.report or own_plot
-    wanted = bool(recipes) or settings.inspect or judging or settings.learning_curves
-    if not (wanted or settings.plot or settings.download_models or settings.list_recipes or settings.rebuild):
+    plots_run = settings.plot and settings.results is None
+    judging = settings.eval_individual_models or settings.report or plots_run
+    needs_run = bool(recipes) or settings.inspect or judging or settings.learning_curves
+    if not (needs_run or settings.plot or settings.download_models or settings.list_recipes or settings.rebuild):
         raise UsageError(
             "nothing to do",
             expected="one or more of --inspect --eval-individual-models --uniform-soup --greedy-soup --soup NAME "
             "--rebuild SOUP --report --plot --learning-curves",
             next_step="python main.py --help",
         )
-    _without_models_to_judge(given)
-    if not wanted:
+    _run_independent_actions(parsed)
+    if not needs_run:
         return
-    scored = bool(recipes) and (settings.scores or any(RECIPES[recipe].needs_judge for recipe in recipes))
-    scoring = settings.inspect or judging or scored
-    context = open_context(open_or_import_pool(given), given.names, scoring=scoring)
-    if settings.inspect:  # First, because a model that does not belong may be one that cannot be scored.
+    soups_are_scored = bool(recipes) and (settings.scores or any(RECIPES[recipe].needs_judge for recipe in recipes))
+    scoring = settings.inspect or judging or soups_are_scored
+    context = open_context(open_or_import_pool(parsed), parsed.names, scoring=scoring)
+    if settings.inspect:  # Inspect first: a foreign model that does not belong to the pool may not be scorable.
         _inspect(context, settings)
         if not (recipes or judging or settings.learning_curves):
             return
@@ -63,9 +63,9 @@ def run_main(given: cli.ParsedSettings[MainSettings]) -> None:
         from soups.pipeline.compare.report import print_comparison
 
         print_comparison(context)
-    if settings.learning_curves or own_plot:
+    if settings.learning_curves or plots_run:
         _learning_curves(context, settings)
-    if own_plot:
+    if plots_run:
         from soups.pipeline.compare.report import plot_run
 
         plot_run(context)
@@ -79,19 +79,19 @@ def _learning_curves(context: RunContext, settings: MainSettings) -> None:
         raise DataError(
             f"run {context.run.name!r}: no fine-tune has a log of its training",
             expected=f"{context.run.folder / 'logs' / 'training'}/<model>.jsonl, which finetune.py writes",
-            next_step="leave --learning-curves out: models that were made elsewhere have none",
+            next_step="omit --learning-curves: imported models have none",
         )
 
 
-def _without_models_to_judge(given: cli.ParsedSettings[MainSettings]) -> None:
-    """What needs no models, or finds its own."""
-    settings = given.settings
+def _run_independent_actions(parsed: cli.ParsedSettings[MainSettings]) -> None:
+    """Do the actions that need no pool of models, or find their own."""
+    settings = parsed.settings
     if settings.list_recipes:
         print(list_recipes())
     if settings.download_models:
         _download(settings)
     if settings.rebuild:
-        _rebuild(given)
+        _rebuild(parsed)
     if settings.plot and settings.results is not None:
         from soups.pipeline.compare.report import plot_original
 
@@ -99,22 +99,22 @@ def _without_models_to_judge(given: cli.ParsedSettings[MainSettings]) -> None:
 
 
 def _make_soups(context: RunContext, settings: MainSettings, options: Mapping[str, dict[str, Any]]) -> None:
-    """A soup by each recipe, told its options."""
+    """Make a soup by each recipe, with its options."""
     from soups.pipeline.soup.make import make_soup
 
-    context, start = _chosen(context, settings)
-    for recipe, told in options.items():
-        make_soup(context, _order(settings, recipe, told, start))
+    context, start = _restrict_to_ingredients(context, settings)
+    for recipe, recipe_options in options.items():
+        make_soup(context, _soup_request(settings, recipe, recipe_options, start))
 
 
-def _recipes(settings: MainSettings) -> list[str]:
-    """The recipes asked for, each once.
+def _requested_recipes(settings: MainSettings) -> list[str]:
+    """Return the requested recipes without repetitions.
 
     Raises:
-        UsageError: there is no such recipe, or one file is to hold several soups.
+        UsageError: A recipe is unknown, or `--soup-name` is given with several recipes.
     """
-    named = ["uniform"] * settings.uniform_soup + ["greedy"] * settings.greedy_soup + list(settings.soup or ())
-    recipes = list(dict.fromkeys(named))
+    names = ["uniform"] * settings.uniform_soup + ["greedy"] * settings.greedy_soup + list(settings.soup or ())
+    recipes = list(dict.fromkeys(names))
     for recipe in recipes:
         if recipe not in RECIPES:
             raise unknown_name("recipe", recipe, RECIPES)
@@ -124,8 +124,8 @@ def _recipes(settings: MainSettings) -> list[str]:
     return recipes
 
 
-def _chosen(context: RunContext, settings: MainSettings) -> tuple[RunContext, Path | None]:
-    """The context with the ingredients that the user names alone, and the start where one is named."""
+def _restrict_to_ingredients(context: RunContext, settings: MainSettings) -> tuple[RunContext, Path | None]:
+    """Return the context restricted to `--ingredients`, and the checkpoint of `--start` if given."""
     from soups.pipeline.run.model_files import find_model
     from soups.pipeline.soup.ingredients import select_ingredients
 
@@ -137,7 +137,7 @@ def _chosen(context: RunContext, settings: MainSettings) -> tuple[RunContext, Pa
     return replace(context, run=replace(run, only=frozenset(names))), start
 
 
-def _order(settings: MainSettings, recipe: str, options: dict[str, Any], start: Path | None) -> "SoupRequest":
+def _soup_request(settings: MainSettings, recipe: str, options: dict[str, Any], start: Path | None) -> "SoupRequest":
     from soups.pipeline.soup.make import SoupRequest
 
     if recipe == "greedy":
@@ -157,14 +157,14 @@ def _order(settings: MainSettings, recipe: str, options: dict[str, Any], start: 
     )
 
 
-def _rebuild(given: cli.ParsedSettings[MainSettings]) -> None:
+def _rebuild(parsed: cli.ParsedSettings[MainSettings]) -> None:
     from soups.pipeline.soup.rebuild import rebuild
 
     def context_of(run: Run) -> RunContext:
-        run_settings = given.settings.run.model_copy(update={"name": run.name, "runs_folder": str(run.folder.parent)})
-        return open_context(given.settings.model_copy(update={"run": run_settings}), given.names, scoring=False)
+        run_settings = parsed.settings.run.model_copy(update={"name": run.name, "runs_folder": str(run.folder.parent)})
+        return open_context(parsed.settings.model_copy(update={"run": run_settings}), parsed.names, scoring=False)
 
-    rebuild(given.settings, given.names, context_of)
+    rebuild(parsed.settings, parsed.names, context_of)
 
 
 def _inspect(context: RunContext, settings: MainSettings) -> None:

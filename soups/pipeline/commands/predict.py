@@ -1,4 +1,4 @@
-"""What `inference.py` does: predictions of one model or of a vote on the test images, as one table."""
+"""The command `inference`: writes the test predictions of one model or of an ensemble as one table."""
 
 import dataclasses
 import logging
@@ -33,123 +33,123 @@ from soups.runtime.launchers import require_launcher
 
 logger = logging.getLogger(__name__)
 
-_OF_TEST = ("test_location", "image_column", "label_column")
-"""What may differ from the run's settings: where other test images are, and how a CSV of them calls its columns."""
-_WAYS = ("soft_voting", "weighted_ensemble", "hard_voting", "vote")
+_TEST_SETTINGS = ("test_location", "image_column", "label_column")
+"""Settings that may differ from the run's: the location of the test images and the columns of their CSV."""
+_VOTING_FLAGS = ("soft_voting", "weighted_ensemble", "hard_voting", "vote")
 
 
-def predict(given: cli.ParsedSettings[InferenceSettings]) -> None:
+def predict(parsed: cli.ParsedSettings[InferenceSettings]) -> None:
     """Write the predictions; prints the path of the table.
 
     Raises:
-        UsageError: settings that contradict each other, or a name that is no model.
-        DataError: a test image or a table that is not what it should be; nothing is written then.
-        PartialFailure: some pieces of work failed; what was done is kept.
+        UsageError: Settings contradict each other, or a model does not exist.
+        DataError: A test image or a table is invalid; nothing is written then.
+        PartialFailure: Some shards failed; the results of the others stay on disk.
     """
-    settings = given.settings
+    settings = parsed.settings
     if settings.output is not None:
-        require_writer(_output(settings, None, ""))
+        require_writer(_output_path(settings, None, ""))
     require_launcher(settings.launch)
-    way = _way_of_voting(settings)
-    if way == "hard_voting" and any(name.lower().endswith(".csv") for name in settings.hard_voting or ()):
+    rule = _voting_rule(settings)
+    if rule == "hard_voting" and any(name.lower().endswith(".csv") for name in settings.hard_voting or ()):
         _vote_on_tables(settings)
         return
-    context = open_context(settings, given.names, may_differ=_OF_TEST if "test_location" in given.names else ())
+    context = open_context(settings, parsed.names, may_differ=_TEST_SETTINGS if "test_location" in parsed.names else ())
     ensembles = (
-        build_single_model_ensembles(settings, context) if settings.each else [build_ensemble(settings, context, way)]
+        build_single_model_ensembles(settings, context) if settings.each else [build_ensemble(settings, context, rule)]
     )
-    context = _with_test_images(context, settings, given.names)
+    context = _with_test_images(context, settings, parsed.names)
     rows = set_rows(context.run.samples, SET)
     if rows.empty:
         raise DataError(
             f"run {context.run.name!r} has no test images",
             expected="a folder `test` in the data location",
-            next_step="give the images: --test-location DIR",
+            next_step="add --test-location DIR",
         )
     images = rows["image"].tolist()
-    sheet = _sheet(settings, context.run, images)
+    submission = _submission_table(settings, context.run, images)
     remove_leftovers(context.run)
-    truths = [_truth(settings, context, ensemble.space, images) for ensemble in ensembles]
+    truths = [_true_classes(settings, context, ensemble.space, images) for ensemble in ensembles]
     models = {path: group.space for ensemble in ensembles for group in ensemble.groups for path in group.paths}
     shards = split_into_shards(context, settings.shard_size, len(models))
     failed = compute_missing(shards, models)
-    lost = {each.task.path for each in failed}
+    failed_models = {each.task.path for each in failed}
     for ensemble, truth in zip(ensembles, truths, strict=True):
-        if lost.isdisjoint(path for group in ensemble.groups for path in group.paths):
-            path = _output(settings, context.run.folder, ensemble.name)
-            _write(path, ensemble, shards, sheet, truth)
+        if failed_models.isdisjoint(path for group in ensemble.groups for path in group.paths):
+            path = _output_path(settings, context.run.folder, ensemble.name)
+            _write_predictions(path, ensemble, shards, submission, truth)
             print(path, flush=True)
     if failed:
         raise error_of_failures(failed, len(models) * len(shards))
 
 
-def _write(
-    path: Path, ensemble: Ensemble, shards: Sequence[ShardContext], sheet: SubmissionTable, truth: np.ndarray
+def _write_predictions(
+    path: Path, ensemble: Ensemble, shards: Sequence[ShardContext], submission: SubmissionTable, truth: np.ndarray
 ) -> None:
-    """The predictions of all shards as one table, one shard in memory at a time."""
+    """Write the predictions of all shards as one table, with one shard in memory at a time."""
     right = 0
 
-    def counted() -> Iterator[np.ndarray]:
+    def shard_predictions() -> Iterator[np.ndarray]:
         nonlocal right
         for shard in shards:
             result = ensemble.count(shard, SET)
             right += int(np.count_nonzero(result.argmax(axis=1) == truth[shard.rows])) if len(truth) else 0
-            yield sheet.compact(result, ensemble.space)
+            yield submission.compact(result, ensemble.space)
 
-    blocks: Iterable[np.ndarray] = counted()
-    if sheet.order is not None:
-        blocks = reorder_rows(blocks, sheet.order, path.parent, len(shards[0].run.samples))
-    write_pages(path, sheet.pages(blocks, ensemble.space))
+    blocks: Iterable[np.ndarray] = shard_predictions()
+    if submission.order is not None:
+        blocks = reorder_rows(blocks, submission.order, path.parent, len(shards[0].run.samples))
+    write_pages(path, submission.pages(blocks, ensemble.space))
     if len(truth):
         logger.info("%d of %d right (%.1f%%)", right, len(truth), 100 * right / len(truth))
 
 
-def _way_of_voting(settings: InferenceSettings) -> str | None:
+def _voting_rule(settings: InferenceSettings) -> str | None:
     if settings.split and settings.hard_voting is None:
-        raise UsageError("--split: a vote on each factor is a hard one", next_step="add --hard-voting")
+        raise UsageError("--split: only for --hard-voting", next_step="add --hard-voting")
     if settings.normalise != "probability" and settings.soft_voting is None:
         raise UsageError("--normalise is for --soft-voting", next_step="add --soft-voting")
     if settings.formula != "exponents" and settings.weighted_ensemble is None:
         raise UsageError("--formula is for --weighted-ensemble", next_step="add --weighted-ensemble")
-    ways = [way for way in _WAYS if getattr(settings, way) is not None]
-    if settings.each and (ways or settings.output is not None):
-        other = f"--{ways[0].replace('_', '-')}" if ways else "--output"
-        raise UsageError(f"--each and {other}", expected="a table for each model", next_step="leave one of them out")
-    if len(ways) > 1:
-        flags = " and ".join(f"--{way.replace('_', '-')}" for way in ways)
-        raise UsageError(f"{flags} together", expected="one way of voting")
-    return ways[0] if ways else None
+    rules = [rule for rule in _VOTING_FLAGS if getattr(settings, rule) is not None]
+    if settings.each and (rules or settings.output is not None):
+        other = f"--{rules[0].replace('_', '-')}" if rules else "--output"
+        raise UsageError(f"--each and {other}", expected="a table for each model", next_step="omit one of them")
+    if len(rules) > 1:
+        flags = " and ".join(f"--{rule.replace('_', '-')}" for rule in rules)
+        raise UsageError(f"{flags} together", expected="one voting rule")
+    return rules[0] if rules else None
 
 
 def _with_test_images(context: RunContext, settings: InferenceSettings, given: frozenset[str]) -> RunContext:
-    """The context with the test images of --test-location, where that is given."""
+    """Return the context with the test images of `--test-location`, if that is given."""
     location, recorded = settings.data.test_location, context.run.recorded.data
-    whole = recorded.limit is None  # Else the run's table has some of the images alone; who names them wants all.
-    if "test_location" not in given or location is None or (location == recorded.test_location and whole):
+    has_all_images = recorded.limit is None  # With a limit, the run's table has only some of the images.
+    if "test_location" not in given or location is None or (location == recorded.test_location and has_all_images):
         return context
     import pandas as pd
 
     run = context.run
-    named = {name: getattr(settings.data, name) for name in _OF_TEST if name in given}
-    elsewhere = recorded.model_copy(update={**named, "limit": None})
+    test_settings = {name: getattr(settings.data, name) for name in _TEST_SETTINGS if name in given}
+    test_data = recorded.model_copy(update={**test_settings, "limit": None})
     joint = run.recorded.joint_space
-    test = separate_test_samples(elsewhere, set((joint or run.space).names))
+    test = separate_test_samples(test_data, set((joint or run.space).names))
     test["group"] = test["group"].where(test["group"] != "", test["image"])
     if joint is not None:
         test["label"] = project_labels(test["label"], joint, run.space)
     others = run.samples[run.samples["split"] != "test"]
     table = pd.concat([others, test], ignore_index=True).fillna("").astype(str)
-    settled = run.recorded.model_copy(update={"data": elsewhere})
-    return dataclasses.replace(context, run=dataclasses.replace(run, recorded=settled, table=table))
+    updated = run.recorded.model_copy(update={"data": test_data})
+    return dataclasses.replace(context, run=dataclasses.replace(run, recorded=updated, table=table))
 
 
-def _sheet(settings: InferenceSettings, run: Run, images: list[str]) -> SubmissionTable:
-    """In the columns and order of a template; else of the CSV that names the test images, else as they come."""
-    template = _template(settings, run)
+def _submission_table(settings: InferenceSettings, run: Run, images: list[str]) -> SubmissionTable:
+    """Return the table to fill: a template, else the CSV that lists the test images, else a plain table."""
+    template = _submission_template(settings, run)
     if template is not None:
-        sheet = table_from_template(template, images)
-        logger.info("in the columns and order of %s", template)
-        return sheet
+        submission = table_from_template(template, images)
+        logger.info("columns and order are those of %s", template)
+        return submission
     data = run.recorded.data
     location = Path(data.test_location or "")
     if location.is_file():
@@ -157,7 +157,7 @@ def _sheet(settings: InferenceSettings, run: Run, images: list[str]) -> Submissi
     return SubmissionTable(images, all_probabilities=settings.probabilities)
 
 
-def _template(settings: InferenceSettings, run: Run) -> Path | None:
+def _submission_template(settings: InferenceSettings, run: Run) -> Path | None:
     if settings.sample_submission is not None:
         path = Path(settings.sample_submission)
         if not path.is_file():
@@ -165,55 +165,55 @@ def _template(settings: InferenceSettings, run: Run) -> Path | None:
         return path
     data = run.recorded.data
     if data.limit is not None:
-        message = "run %s looks at %d images of each set at the most, so no template is filled; %s"
+        message = "run %s uses at most %d images of each set, so no template is filled; %s"
         logger.warning(message, run.name, data.limit, "--test-location DIR predicts all images of DIR")
         return None
     return find_template(data.locations, settings.data.test_location or data.test_location)
 
 
-def _output(settings: InferenceSettings, run_folder: Path | None, what: str) -> Path:
+def _output_path(settings: InferenceSettings, run_folder: Path | None, stem: str) -> Path:
     if settings.output is not None:
         path = Path(settings.output)
         return path if path.suffix else path.with_suffix(".csv")
     if settings.output_folder is not None:
-        return Path(settings.output_folder) / f"{what}.csv"
+        return Path(settings.output_folder) / f"{stem}.csv"
     if run_folder is None:
-        raise UsageError("--output is missing", expected="the CSV to write, where there is no run to write it into")
-    return run_folder / "output" / f"{what}.csv"
+        raise UsageError("--output is missing", expected="the CSV file to write, because there is no run")
+    return run_folder / "output" / f"{stem}.csv"
 
 
 def _vote_on_tables(settings: InferenceSettings) -> None:
-    """Hard voting over prediction CSVs alone: no model and no image is read."""
+    """Vote over prediction CSVs (hard voting) without reading models or images."""
     if settings.launch.launcher != "local":
-        problem = f"--launcher {settings.launch.launcher}: a vote over tables has no work for a cluster"
-        raise UsageError(problem, next_step="leave it out")
+        problem = f"--launcher {settings.launch.launcher}: voting over tables runs locally"
+        raise UsageError(problem, next_step="omit --launcher")
     members = (*(settings.model_name or ()), *(settings.hard_voting or ()))
     others = [name for name in members if not name.lower().endswith(".csv")]
     if others:
         raise UsageError(
-            f"--hard-voting: {others[0]} is no CSV",
+            f"--hard-voting: {others[0]} is not a CSV",
             expected="models alone or CSVs alone",
             next_step="write the model's predictions first: python inference.py --model-name M",
         )
     name = settings.run.name or latest_run(settings.run)
     run = existing_run(settings.run, name) if name else None
-    path = _output(settings, run.folder if run else None, "hard_voting")
+    path = _output_path(settings, run.folder if run else None, "hard_voting")
     space = None
-    # A run that nobody named may have nothing to do with the tables; but their factors it alone can tell.
+    # The latest run may be unrelated to the tables, so it is used only for a split by its factors.
     if settings.run.name or settings.split or is_schema(settings.data.layout):
         space = space_of_tables(settings, Path(members[0]))[1]
     if settings.split and (space is None or len(space.factors) < 2):
         raise UsageError(
             "--split: no factors to split by",
-            expected="tables of a run whose labels have several (--name), or their layout (--layout profile)",
-            found=str(space) if space is not None else "answers that nobody tells the factors of",
+            expected="tables of a run whose labels have factors (--name), or a layout with factors (--layout profile)",
+            found=str(space) if space is not None else "labels without declared factors",
         )
     write_pages(path, [vote_tables([Path(member) for member in members], space, split=settings.split)])
     print(path)
 
 
-def _truth(settings: InferenceSettings, context: RunContext, space: LabelSpace, images: list[str]) -> np.ndarray:
-    """(N,) int64, the true classes; none where not all are known."""
+def _true_classes(settings: InferenceSettings, context: RunContext, space: LabelSpace, images: list[str]) -> np.ndarray:
+    """Return the true classes, (N,) int64; an empty array if any is unknown."""
     labels = context.labels(SET, space)
     if settings.ground_truth is not None:
         labels = space.encode(read_truth(find_table(Path(settings.ground_truth), "--ground-truth"), images, space))
@@ -221,10 +221,10 @@ def _truth(settings: InferenceSettings, context: RunContext, space: LabelSpace, 
 
 
 def find_table(path: Path, flag: str) -> Path:
-    """A CSV, or the only one in a folder.
+    """Return a CSV file, or the only CSV file of a folder.
 
     Raises:
-        UsageError: the folder has none, or several.
+        UsageError: The folder has no CSV file or several.
     """
     if not path.is_dir():
         return path

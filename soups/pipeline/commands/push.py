@@ -1,4 +1,4 @@
-"""What `scripts/push_to_hub.py` does: a model in a folder that timm or open_clip loads, and on the hub if asked."""
+"""The command `push_to_hub`: writes a model as a folder that timm or open_clip loads, and uploads it with `--push`."""
 
 import logging
 import os
@@ -30,44 +30,44 @@ logger = logging.getLogger(__name__)
 
 README = "README.md"
 TOLERANCE = 1e-5
-"""The largest difference of a logit that is allowed, as a part of the largest logit, or of 1 if that is smaller."""
+"""Largest allowed difference of a logit, relative to the largest logit (at least 1)."""
 
 
-def push_to_hub(given: cli.ParsedSettings[PushSettings]) -> None:
-    """Write the folder, and push it where that is asked for; prints the folder, or where it was pushed to.
+def push_to_hub(parsed: cli.ParsedSettings[PushSettings]) -> None:
+    """Write the folder and upload it with `--push`; prints the folder, or the address of the repository.
 
     Raises:
-        UsageError: no folder or repository, no such model, or a folder with other content.
-        DataError: no library has such a network, or it gives other logits; nothing is written then.
-        EnvironmentFailure: nobody is logged in, the hub refuses, or the folder cannot be written.
+        UsageError: Folder or repository is missing, the model does not exist, or the folder has other content.
+        DataError: No library has such a network, or the library gives different logits; nothing is written then.
+        EnvironmentFailure: There is no login, the hub refuses the upload, or the folder cannot be written.
     """
-    settings = given.settings
-    repository = _destination(settings)
+    settings = parsed.settings
+    repository = _target_repository(settings)
     if settings.folder is None:
         raise UsageError("--folder is missing", expected="the folder to write: --folder DIR")
-    path, run = select_model(settings, given.names, settings.model_name)
+    path, run = select_model(settings, parsed.names, settings.model_name)
     classifier, card = load_selected(path, run)
     if card.preprocessing.cut is not None:
         logger.warning(
-            "%s looks at the middle of an image alone (%d × %d pixels), which neither timm nor open_clip cuts out; "
-            "README.md says so",
+            "%s uses only the middle %d × %d pixels of an image; neither timm nor open_clip crops like this, "
+            "as README.md notes",
             path.stem,
             *card.preprocessing.cut,
         )
     folder = Path(settings.folder)
-    with _fresh(folder) as fresh:
-        write_hub_folder(fresh, classifier, card, str(path))
-        _check(fresh, classifier, card, str(path))
-        write_text(fresh / README, _readme(path, card, run))
-        _settle(fresh, folder)
+    with _temporary_folder(folder) as temporary:
+        write_hub_folder(temporary, classifier, card, str(path))
+        _verify_folder(temporary, classifier, card, str(path))
+        write_text(temporary / README, _model_card_text(path, card, run))
+        _move_into_place(temporary, folder)
     if repository is None:
         print(folder)
     else:
-        print(_push(folder, repository, settings.private, path.stem))
+        print(_upload(folder, repository, settings.private, path.stem))
 
 
-def _destination(settings: PushSettings) -> str | None:
-    """Where to push to; None where nothing is pushed."""
+def _target_repository(settings: PushSettings) -> str | None:
+    """Return the repository to upload to; None without `--push`."""
     from huggingface_hub import get_token
 
     repository = settings.repository
@@ -76,34 +76,38 @@ def _destination(settings: PushSettings) -> str | None:
     if not settings.push:
         return None
     if repository is None:
-        raise UsageError("--push without --repository", expected="where to push to: --repository org/name")
+        raise UsageError("--push without --repository", expected="the repository: --repository org/name")
     if get_token() is None:
         raise EnvironmentFailure(
-            "--push: nobody is logged in to the Hugging Face hub",
-            expected="a token that may write, saved or in HF_TOKEN",
-            next_step="log in: hf auth login; or set HF_TOKEN; without --push the folder alone is written",
+            "--push: not logged in to the Hugging Face hub",
+            expected="a token with write access, saved or in HF_TOKEN",
+            next_step="run hf auth login, or set HF_TOKEN; without --push only the folder is written",
         )
     return repository.removeprefix(HUB_PREFIX)
 
 
-def _check(folder: Path, classifier: "Classifier", card: Card, where: str) -> None:
-    """Raise unless the library alone, its preprocessing included, gives the model's logits of a picture."""
+def _verify_folder(folder: Path, classifier: "Classifier", card: Card, where: str) -> None:
+    """Check that the library alone, with its own preprocessing, gives the model's logits of a picture.
+
+    Raises:
+        DataError: The library cannot load the folder, or the logits differ.
+    """
     import torch
     from PIL import Image
 
     form, preprocessing = find_format(card, where), card.preprocessing.model_copy(update={"cut": None})
-    sides = (round(1.4 * preprocessing.resized), round(1.7 * preprocessing.resized), 3)
-    pixels = np.random.default_rng(0).integers(0, 256, sides, dtype=np.uint8)
+    shape = (round(1.4 * preprocessing.resized), round(1.7 * preprocessing.resized), 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     inputs = torch.from_numpy(resize_and_crop(pixels, evaluation_geometry(preprocessing)))[None]
     with torch.inference_mode():
-        wanted = classifier(normalise(inputs, preprocessing)).numpy()
+        expected = classifier(normalise(inputs, preprocessing)).numpy()
     try:
         found = form.reference_logits(folder, Image.fromarray(pixels))
-    except Exception as error:  # Whatever a library raises, it does not load what was written for it.
-        told = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(f"{where}: {form.library} does not load its folder; it is not written", found=told) from error
-    allowed = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
-    largest = float(np.abs(found - wanted).max()) if found.shape == wanted.shape else np.inf
+    except Exception as error:  # The libraries raise many kinds of exceptions.
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(f"{where}: {form.library} cannot load the folder; it is not written", found=reason) from error
+    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    largest = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
     if not largest <= allowed:
         raise DataError(
             f"{where}: {form.library} gives other logits than the model; the folder is not written",
@@ -115,78 +119,79 @@ def _check(folder: Path, classifier: "Classifier", card: Card, where: str) -> No
     )
 
 
-def _readme(path: Path, card: Card, run: Run | None) -> str:
+def _model_card_text(path: Path, card: Card, run: Run | None) -> str:
     form, sha256 = find_format(card, str(path)), sha256_of(path)
     scores, images = dict(card.scores), {}
     if run is not None:
         for log in (run.individual_results, run.soup_results):
             line = run.results(log).get(path.stem, {})
             scores |= line["metrics"] if line.get("sha256") == sha256 else {}
-        counted = run.samples["split"].value_counts()
-        images = {str(name): int(count) for name, count in counted.items()}
+        counts = run.samples["split"].value_counts()
+        images = {str(name): int(count) for name, count in counts.items()}
     return model_card(path.stem, card, sha256, library=form.library, usage=form.usage, scores=scores, images=images)
 
 
 @contextmanager
-def _fresh(folder: Path) -> Iterator[Path]:
-    """A new folder beside the one that is to be written, which is gone when the block ends."""
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside the final one; it is removed when the block ends."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with explain_write_errors(folder):
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
     try:
-        yield fresh
+        yield temporary
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _settle(fresh: Path, folder: Path) -> None:
-    """Make the fresh folder be the one that is asked for, unless that says the same already.
+def _move_into_place(temporary: Path, folder: Path) -> None:
+    """Move the temporary folder to its final place, unless the final folder has the same content.
 
     Raises:
-        UsageError: it has other content. A README.md that somebody has changed (to say the licence) is no such.
+        UsageError: The folder has other content. A changed README.md (for example with a licence) is allowed.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--folder {folder}: a file", expected="a folder, or a name that is not taken")
+        raise UsageError(f"--folder {folder}: is a file", expected="a folder, or a path that does not exist")
     present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
     if not present:
         with explain_write_errors(folder):
-            shutil.rmtree(folder, ignore_errors=True)  # Empty, or not there.
-            fresh.rename(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # The folder is empty or does not exist.
+            temporary.rename(folder)
             sync_folder(folder.parent)
         return
-    wanted = {path.name: path for path in fresh.iterdir()}
-    others = sorted(set(present) - set(wanted))
-    missing = sorted(set(wanted) - set(present))
+    expected_files = {path.name: path for path in temporary.iterdir()}
+    extra = sorted(set(present) - set(expected_files))
+    missing = sorted(set(expected_files) - set(present))
     changed = [
-        name for name in sorted(set(wanted) & set(present)) if sha256_of(wanted[name]) != sha256_of(present[name])
+        name
+        for name in sorted(set(expected_files) & set(present))
+        if sha256_of(expected_files[name]) != sha256_of(present[name])
     ]
-    if others or missing or set(changed) - {README}:
-        told = [f"also {', '.join(others[:5])}"] * bool(others) + [f"no {', '.join(missing)}"] * bool(missing)
-        told += [f"another {', '.join(changed)}"] * bool(changed)
+    if extra or missing or set(changed) - {README}:
+        lists = {"extra": extra[:5], "missing": missing, "changed": changed}
         raise UsageError(
             f"--folder {folder}: has other content",
-            expected="a folder that is empty or not there, or one that this command wrote for this model",
-            found="; ".join(told),
+            expected="an empty or new folder, or one that this command wrote for this model",
+            found="; ".join(f"{kind}: {', '.join(names)}" for kind, names in lists.items() if names),
             next_step="choose another --folder, or remove that one",
         )
     if changed:
-        logger.info("%s: was changed since it was written, and stays as it is", folder / README)
+        logger.info("%s: changed since it was written; left unchanged", folder / README)
 
 
-def _push(folder: Path, repository: str, private: bool, name: str) -> str:
-    """Push a folder; returns its address."""
+def _upload(folder: Path, repository: str, private: bool, name: str) -> str:
+    """Upload a folder; returns the repository's address."""
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="soups")
     try:
         address = api.create_repo(repository, private=private or None, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"{name}, by soups")
-    except Exception as error:  # Each layer of the client raises its own kind.
+    except Exception as error:  # The client's layers raise many kinds of exceptions.
         raise EnvironmentFailure(
             f"--push: could not push to {repository}",
-            expected="the hub within reach, and a token that may write there",
+            expected="a reachable hub and a token with write access",
             found=" ".join(str(error).split())[:300] or type(error).__name__,
-            next_step=f"{folder} is written; run the same command again when that is mended",
+            next_step=f"{folder} is written; fix the cause and run the same command again",
         ) from error
     return str(address)

@@ -1,4 +1,4 @@
-"""What `scripts/show_batch.py` does: a picture of the first images that a fine-tune will be trained on."""
+"""The command `show_batch`: draws the first training images of a fine-tune as the model sees them."""
 
 from pathlib import Path
 
@@ -19,69 +19,73 @@ from soups.training.settings import TrainingSettings
 from soups.training.training_set import TrainingSet
 
 _TITLE_SETTINGS = ("augmentation", "aug", "mix", "oversample", "oversample_augment", "sampler", "class_weights")
-_LONGEST, _LONGEST_NAME = 40, 20
+_MAX_VALUE_LENGTH, _MAX_NAME_LENGTH = 40, 20
 
 
-def show_batch(given: cli.ParsedSettings[ShowBatchSettings]) -> None:
-    """Draw the images and print the picture's path.
+def show_batch(parsed: cli.ParsedSettings[ShowBatchSettings]) -> None:
+    """Draw the images and print the figure's path.
 
     Raises:
-        UsageError: settings that make no sense or differ from what the run recorded.
-        DataError: images or labels that are not what they should be.
+        UsageError: Settings are invalid or differ from the recorded ones of the run.
+        DataError: Images or labels are invalid.
     """
-    settings = given.settings
-    run, there = open_or_plan_run(given)
+    settings = parsed.settings
+    run, exists = open_or_plan_run(parsed)
     training = hyperparameters(settings.training, settings.ranges, settings.i)
     if training is None:
-        raise UsageError(f"--i {settings.i}: this entry is the start itself; it is not trained")
-    preprocessing = augmented_preprocessing(_preprocessing(run, there), training.augmentation)
-    shown = training_set(run, training, preprocessing, settings.cache)
+        raise UsageError(f"--i {settings.i}: this index is the start itself, which is not trained")
+    preprocessing = augmented_preprocessing(_model_preprocessing(run, exists), training.augmentation)
+    data = training_set(run, training, preprocessing, settings.cache)
     if settings.output is not None:
         path = Path(settings.output)
     else:
-        path = run.folder / "figures" / "batch.png" if there else Path("batch.png")
-    tiles = _tiles(shown, run, training, derived_seed(training.random_seed, settings.i), settings.images)
+        path = run.folder / "figures" / "batch.png" if exists else Path("batch.png")
+    tiles = _first_images(data, run, training, derived_seed(training.random_seed, settings.i), settings.images)
     size = f"{preprocessing.size} × {preprocessing.size}"
-    heading = f"{run.name}{settings.i}: training images as the model sees them, {size} pixels\n{_told(training)}"
+    heading = (
+        f"{run.name}{settings.i}: training images as the model sees them, {size} pixels\n{_settings_text(training)}"
+    )
     draw_grid(tiles, path, heading)
     print(path)
 
 
-def _preprocessing(run: Run, there: bool) -> Preprocessing:
+def _model_preprocessing(run: Run, exists: bool) -> Preprocessing:
     from soups.models.build import describe
 
-    return run.card_without_file.preprocessing if there else describe(run.recorded.model)[1]
+    return run.card_without_file.preprocessing if exists else describe(run.recorded.model)[1]
 
 
-def _tiles(shown: TrainingSet, run: Run, training: TrainingSettings, seed: int, count: int) -> list[Tile]:
-    """The first images of the first epoch."""
+def _first_images(data: TrainingSet, run: Run, training: TrainingSettings, seed: int, count: int) -> list[Tile]:
+    """Return the first images of the first epoch."""
     loader = TrainingLoader(
-        shown.images,
-        shown.labels,
-        shown.rows,
-        shown.augmentation,
+        data.images,
+        data.labels,
+        data.rows,
+        data.augmentation,
         batch_size=count,
         seed=seed,
-        copies=shown.copies,
-        chances=shown.chances,
+        copies=data.copies,
+        chances=data.chances,
     )
     with loader:
         pixels, labels, positions = next(iter(loader.epoch(0)))
     names = run.space.decode(labels.tolist())
-    files = [shown.images.paths[int(position)] for position in positions]
-    below = [f"{shortened(file.parent.name, _LONGEST_NAME)}\n{shortened(file.stem, _LONGEST_NAME)}" for file in files]
-    lines = [name.replace("/", "\n") for name in names]
-    return [Tile(*tile) for tile in zip(pixels.numpy(), lines, below, strict=True)]
+    files = [data.images.paths[int(position)] for position in positions]
+    file_names = [
+        f"{shortened(file.parent.name, _MAX_NAME_LENGTH)}\n{shortened(file.stem, _MAX_NAME_LENGTH)}" for file in files
+    ]
+    class_names = [name.replace("/", "\n") for name in names]
+    return [Tile(*tile) for tile in zip(pixels.numpy(), class_names, file_names, strict=True)]
 
 
-def _told(training: TrainingSettings) -> str:
-    """The settings that decide what the images look like and how often each comes, where they are not the defaults."""
-    usual = TrainingSettings()
+def _settings_text(training: TrainingSettings) -> str:
+    """Return the settings of augmentation and sampling that differ from their defaults, for the title."""
+    defaults = TrainingSettings()
     values = {name: getattr(training, name) for name in _TITLE_SETTINGS}
-    told = []
+    parts = []
     for name, value in values.items():
-        if name == "augmentation" or value != getattr(usual, name):
+        if name == "augmentation" or value != getattr(defaults, name):
             text = " ".join(value) if isinstance(value, tuple) else str(value)
-            told.append(f"{name} {'of a file' if text.startswith('{') else text[:_LONGEST]}")
+            parts.append(f"{name} {'of a file' if text.startswith('{') else text[:_MAX_VALUE_LENGTH]}")
     mixed = " (mixed pairs are not shown)" if training.mix else ""
-    return ", ".join(told) + mixed
+    return ", ".join(parts) + mixed

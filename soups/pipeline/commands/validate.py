@@ -1,8 +1,8 @@
-"""What `validation.py` does: which classes and images a model gets wrong on its run's validation set."""
+"""The command `validation`: shows which classes and images a model gets wrong on its run's validation set."""
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError
@@ -18,35 +18,31 @@ from soups.pipeline.settings.commands import OneModelSettings, ValidationSetting
 from soups.report.answers import LabelledPredictions
 from soups.report.validation import validation_text
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger(__name__)
 
 OneModel = TypeVar("OneModel", bound=OneModelSettings)
 
 
-def validate(given: cli.ParsedSettings[ValidationSettings]) -> None:
-    """Print scores and confusion matrices of the class and of each factor, and draw them and the wrong images.
+def validate(parsed: cli.ParsedSettings[ValidationSettings]) -> None:
+    """Print scores and confusion matrices of the class and each factor; draw them and the wrong images.
 
     Raises:
-        UsageError: settings that contradict each other, or a name that is no model.
-        DataError: the validation images have no labels, the model has other classes, or a table is not what it should
-            be.
+        UsageError: Settings contradict each other, or the model does not exist.
+        DataError: Validation images have no labels, the model has other classes, or a table is invalid.
     """
-    method = parse_method(given.settings.explain)
-    if _means_tables(given.settings):
+    method = parse_method(parsed.settings.explain)
+    if _validates_tables(parsed.settings):
         if method is not None:
             raise UsageError("--explain: tables have no model to explain", next_step="give --model-name")
         from soups.pipeline.commands.validate_tables import validate_tables
 
-        validate_tables(given)
+        validate_tables(parsed)
     else:
-        _validate_model(given, method)
+        _validate_model(parsed, method)
 
 
-def _means_tables(settings: ValidationSettings) -> bool:
-    """Whether tables are to be validated; folders may stand in the environment for another command."""
+def _validates_tables(settings: ValidationSettings) -> bool:
+    """Return whether to validate prediction tables; folders from environment variables do not count."""
     tables = settings.predictions or ()
     files = [name for name in tables if not Path(name).is_dir()]
     if settings.model_name is not None:
@@ -58,10 +54,10 @@ def _means_tables(settings: ValidationSettings) -> bool:
     return bool(tables) and settings.ground_truth is not None
 
 
-def _validate_model(given: cli.ParsedSettings[ValidationSettings], method: str | None) -> None:
-    settings = given.settings
-    context, path = open_context_of_model(given)
-    _tell_without_effect(given, context)
+def _validate_model(parsed: cli.ParsedSettings[ValidationSettings], method: str | None) -> None:
+    settings = parsed.settings
+    context, path = open_context_of_model(parsed)
+    _warn_ignored_settings(parsed, context)
     run, space = context.run, context.space_of(path)
     outputs, labels = context.probabilities(path, ["val"], space)["val"], context.labels("val", space)
     if (labels < 0).any():
@@ -76,34 +72,36 @@ def _validate_model(given: cli.ParsedSettings[ValidationSettings], method: str |
     draw_validation_figures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images, maps)
 
 
-def open_context_of_model(given: cli.ParsedSettings[OneModel]) -> tuple[RunContext, Path]:
-    """The model, and the run that it belongs to: it is validated on that run's split, whichever is the latest.
+def open_context_of_model(parsed: cli.ParsedSettings[OneModel]) -> tuple[RunContext, Path]:
+    """Return the run that a model belongs to (not the latest run) and the model's checkpoint.
 
     Raises:
-        UsageError: no such run or model.
+        UsageError: The run or the model does not exist.
     """
-    settings = given.settings
+    settings = parsed.settings
     if settings.model_name is not None and Path(settings.model_name).is_file():
         folder = run_folder_of(Path(settings.model_name))
         if folder is not None:
-            return _bench_in(given, folder), Path(settings.model_name)
-    context = open_context(settings, given.names, may_differ={"split_seed"})
+            return _open_run_folder(parsed, folder), Path(settings.model_name)
+    context = open_context(settings, parsed.names, may_differ={"split_seed"})
     path = find_model(settings.model_name, context.run, settings.run) if settings.model_name else default_model(context)
     folder = run_folder_of(path)
     if folder is not None and folder != context.run.folder.resolve():
-        context = _bench_in(given, folder)
+        context = _open_run_folder(parsed, folder)
     return context, path
 
 
-def _bench_in(given: cli.ParsedSettings[OneModel], folder: Path) -> RunContext:
-    where = {"name": folder.name, "runs_folder": str(folder.parent)}
-    settings = given.settings.model_copy(update={"run": given.settings.run.model_copy(update=where)})
-    return open_context(settings, given.names, may_differ={"split_seed"})
+def _open_run_folder(parsed: cli.ParsedSettings[OneModel], folder: Path) -> RunContext:
+    location = {"name": folder.name, "runs_folder": str(folder.parent)}
+    settings = parsed.settings.model_copy(update={"run": parsed.settings.run.model_copy(update=location)})
+    return open_context(settings, parsed.names, may_differ={"split_seed"})
 
 
-def _tell_without_effect(given: cli.ParsedSettings[ValidationSettings], context: RunContext) -> None:
-    own, seed = context.run.recorded.data.split_seed, given.settings.data.split_seed
-    if ("split_seed" in given.names and seed != own) or given.settings.random_seed is not None:
-        logger.info("seeds have no effect here: a model is validated on its run's own split (--split-seed %d)", own)
-    if given.settings.ground_truth is not None:
+def _warn_ignored_settings(parsed: cli.ParsedSettings[ValidationSettings], context: RunContext) -> None:
+    run_seed, seed = context.run.recorded.data.split_seed, parsed.settings.data.split_seed
+    if ("split_seed" in parsed.names and seed != run_seed) or parsed.settings.random_seed is not None:
+        logger.info(
+            "seeds have no effect here: a model is validated on its run's own split (--split-seed %d)", run_seed
+        )
+    if parsed.settings.ground_truth is not None:
         logger.info("--ground-truth is for --predictions: a model is validated on its run's validation images")

@@ -1,4 +1,4 @@
-"""What `validation.py` does with tables of predictions: held against the truth, one alone or several side by side."""
+"""The command `validation` with prediction tables: one table against the true labels, or several side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,60 +22,65 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def validate_tables(given: cli.ParsedSettings[ValidationSettings]) -> None:
-    """Print what a table gets wrong and draw it; of several tables, how they compare with the first.
+def validate_tables(parsed: cli.ParsedSettings[ValidationSettings]) -> None:
+    """Print and draw the errors of a table; for several tables, print a comparison with the first.
 
-    Classes are those of the run that is named, else of a described --layout, else of the run last trained where the
-    truth fits it, else the words in the tables.
+    The classes are those of the named run, else of a `--layout` profile, else of the latest run if the true labels fit
+    it, else the distinct answers in the tables.
 
     Raises:
-        UsageError: a folder with no table or several.
-        DataError: tables of different images or classes, doubled ids, or answers that are no class.
+        UsageError: A folder has no table or several.
+        DataError: Tables differ in images or classes, have duplicate ids or unknown answers.
     """
-    settings = given.settings
+    settings = parsed.settings
     truth_path = find_table(Path(settings.ground_truth or ""), "--ground-truth")
-    paths = _named(settings.predictions or ())
+    paths = _parse_members(settings.predictions or ())
     run, space = space_of_tables(settings, truth_path)
     truth = read_predictions(truth_path, space)
-    tables = {name: [read_predictions(path, space) for path in own] for name, own in paths.items()}
-    space = space or plain_space([truth, *(table for own in tables.values() for table in own)])
-    answers = {name: [_answers(table, truth, space) for table in own] for name, own in tables.items()}
-    name, own = next(iter(answers.items()))
-    beside = paths[name][0].parent
-    output = run.folder / "output" if run is not None else beside
-    if len(answers) > 1 or len(own) > 1:
+    tables = {
+        name: [read_predictions(path, space) for path in tables_of_name] for name, tables_of_name in paths.items()
+    }
+    space = space or plain_space([truth, *(table for tables_of_name in tables.values() for table in tables_of_name)])
+    answers = {
+        name: [_match_predictions(table, truth, space) for table in tables_of_name]
+        for name, tables_of_name in tables.items()
+    }
+    name, tables_of_name = next(iter(answers.items()))
+    tables_folder = paths[name][0].parent
+    output = run.folder / "output" if run is not None else tables_folder
+    if len(answers) > 1 or len(tables_of_name) > 1:
         rows = comparison_rows(answers)
         write_table(output / "predictions_comparison.csv", _frame(rows))
         print(comparison_text(rows))
         return
-    print(validation_text(name, own[0], "images"))
-    write_table(output / f"{name}_classes.csv", class_table_frame(own[0]))
-    pictures = run.folder / "figures" if run is not None else beside
+    print(validation_text(name, tables_of_name[0], "images"))
+    write_table(output / f"{name}_classes.csv", class_table_frame(tables_of_name[0]))
+    pictures = run.folder / "figures" if run is not None else tables_folder
     draw_validation_figures(
-        own[0], pictures, name, "images", thumbnail_reader(truth.ids, run, settings.data), settings.images
+        tables_of_name[0], pictures, name, "images", thumbnail_reader(truth.ids, run, settings.data), settings.images
     )
 
 
-def _named(members: Sequence[str]) -> dict[str, list[Path]]:
-    """Name → tables, from `FILE`, `NAME=FILE` or `NAME=FILE,FILE,…`.
+def _parse_members(members: Sequence[str]) -> dict[str, list[Path]]:
+    """Return name → tables, parsed from `FILE`, `NAME=FILE` or `NAME=FILE,FILE,…`.
 
     Raises:
-        UsageError: a name is there twice.
+        UsageError: A name is given twice.
     """
-    found: dict[str, list[Path]] = {}
+    named: dict[str, list[Path]] = {}
     for member in members:
         label, sign, files = member.partition("=")
         if not sign or Path(member).exists() or "/" in label:
             label, files = "", member
         paths = [find_table(Path(file), "--predictions") for file in (files.split(",") if label else [files])]
-        name = label or (paths[0].stem if paths[0].stem not in found else str(paths[0]))
-        if name in found:
-            raise UsageError(f"--predictions: {name} twice", expected="each once, or NAME=FILE with names of their own")
-        found[name] = paths
-    return found
+        name = label or (paths[0].stem if paths[0].stem not in named else str(paths[0]))
+        if name in named:
+            raise UsageError(f"--predictions: {name} twice", expected="different names: NAME=FILE")
+        named[name] = paths
+    return named
 
 
-def _answers(table: PredictionTable, truth: PredictionTable, space: LabelSpace) -> LabelledPredictions:
+def _match_predictions(table: PredictionTable, truth: PredictionTable, space: LabelSpace) -> LabelledPredictions:
     rows = table.rows_for(truth)
     confidences = table.confidences[rows] if table.confidences is not None else None
     groups = truth.groups if truth.groups is not None else truth.ids

@@ -1,4 +1,4 @@
-"""Figures and the table of classes that validating a model and validating tables share."""
+"""Figures and the class table shared by the validation of models and of tables."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,38 +19,38 @@ def draw_validation_figures(
     answers: LabelledPredictions,
     folder: Path,
     stem: str,
-    what: str,
+    description: str,
     image: Callable[[int], np.ndarray] | None,
-    most: int,
+    limit: int,
     maps: tuple[Mapping[int, Sequence[np.ndarray]], str] = ({}, ""),
 ) -> None:
-    """Draw the confusion matrices, and the wrong images where images are at hand; prints the pictures' paths.
+    """Draw confusion matrices, and the wrong images if `image` is given; prints the figures' paths.
 
     Args:
-        answers: N predictions and the truth.
-        folder: for the pictures, `<stem>_confusion.png`, `<stem>_confusion_<factor>.png`, `<stem>_wrong.png`.
-        stem: the model's name, or the table's.
-        what: the images in words, for titles.
-        image: row → (H, W, 3) uint8 pixels.
-        most: how many wrong images are shown at the most.
-        maps: row → pictures of its maps, for the rows that are shown, and what they are.
+        answers: predictions and labels of N images.
+        folder: folder of the figures `<stem>_confusion.png`, `<stem>_confusion_<factor>.png`, `<stem>_wrong.png`.
+        stem: name of the model or the table.
+        description: the images, for titles.
+        image: row number → (H, W, 3) uint8 pixels.
+        limit: maximum number of wrong images.
+        maps: row number → overlays of the shown rows, and their description.
     """
     print()
-    for of, part in answers.parts().items():
-        path = folder / (f"{stem}_confusion.png" if of == JOINT else f"{stem}_confusion_{of}.png")
-        title = f"{stem}: {what}" if of == JOINT else f"{stem}: {of}, {what}"
+    for part_name, part in answers.parts().items():
+        path = folder / (f"{stem}_confusion.png" if part_name == JOINT else f"{stem}_confusion_{part_name}.png")
+        title = f"{stem}: {description}" if part_name == JOINT else f"{stem}: {part_name}, {description}"
         draw_confusion(part.matrix, part.space.names, path, title=title)
         print(path)
     if image is not None:
         surest = ", the surest first" if answers.confidences is not None else ""
         path = folder / f"{stem}_wrong.png"
-        title = f"{stem}: wrong {what}{surest}"
-        draw_wrong_images(image, answers, path, title=title, most=most, maps=maps[0], told=maps[1])
+        title = f"{stem}: wrong {description}{surest}"
+        draw_wrong_images(image, answers, path, title=title, most=limit, maps=maps[0], told=maps[1])
         print(path)
 
 
 def class_table_frame(answers: LabelledPredictions) -> "pd.DataFrame":
-    """The scores of each class and level as a table: `of`, `class`, `precision`, `recall`, `f1`, `support`."""
+    """Return the scores of each class and level: `of`, `class`, `precision`, `recall`, `f1`, `support`."""
     import pandas as pd
 
     return pd.DataFrame(class_rows(answers))

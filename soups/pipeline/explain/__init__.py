@@ -1,1 +1,1 @@
-"""Maps for images of a run."""
+"""Saliency maps of a run's images."""

@@ -1,4 +1,4 @@
-"""How faithful a model's maps are, as a table, a picture and a line for each image."""
+"""Faithfulness of a model's saliency maps: deletion and insertion curves as tables (stdout, CSV) and a figure."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,63 +26,67 @@ _SEED = 0
 def measure_curves(
     classifier: "Classifier",
     card: Card,
-    shown: PredictedImages,
+    predicted: PredictedImages,
     rows: np.ndarray,
     targets: np.ndarray,
     settings: MapSettings,
 ) -> Curves:
-    """Deletion and insertion curves of some of the images, one image after the other.
+    """Return deletion and insertion curves of K images, computed one image at a time.
 
     Args:
         classifier: the model.
-        card: its card.
-        shown: the images.
-        rows: (N,) positions of those that are measured.
-        targets: (N,) int64, the class of each that is explained, as a position among the model's logits.
-        settings: method, layer, steps and random maps.
+        card: the model's checkpoint card.
+        predicted: the images.
+        rows: (K,) row numbers of the measured images in `predicted`.
+        targets: (K,) int64, the explained class of each image, as an index of the model's logits.
+        settings: method, layer, number of steps and number of random maps.
     """
-    found: list[Curves] = []
+    curves: list[Curves] = []
     for number, row in enumerate(track(rows, "measuring faithfulness")):
-        pixels = shown.images.take([int(row)])
+        pixels = predicted.images.take([int(row)])
         inputs, classes = model_inputs(classifier, pixels, targets[number : number + 1], card.preprocessing)
         maps = coarse_maps(classifier, inputs, classes, settings.method, settings.target_layer)
         seed = _SEED + number
-        told = {"steps": settings.steps, "randoms": settings.random_maps, "seed": seed}
-        found.append(deletion_and_insertion(classifier, inputs, classes, maps, **told))
+        options = {"steps": settings.steps, "randoms": settings.random_maps, "seed": seed}
+        curves.append(deletion_and_insertion(classifier, inputs, classes, maps, **options))
 
-    def joined(part: Callable[[Curves], np.ndarray]) -> np.ndarray:
-        return np.concatenate([part(each) for each in found])
+    def concatenate(select: Callable[[Curves], np.ndarray]) -> np.ndarray:
+        return np.concatenate([select(one_image) for one_image in curves])
 
     return Curves(
-        joined(lambda each: each.deletion),
-        joined(lambda each: each.insertion),
-        joined(lambda each: each.random_deletion),
-        joined(lambda each: each.random_insertion),
+        concatenate(lambda one_image: one_image.deletion),
+        concatenate(lambda one_image: one_image.insertion),
+        concatenate(lambda one_image: one_image.random_deletion),
+        concatenate(lambda one_image: one_image.random_insertion),
     )
 
 
 def print_faithfulness(
-    found: Curves, shown: PredictedImages, rows: np.ndarray, folder: Path, heading: str
+    curves: Curves, predicted: PredictedImages, rows: np.ndarray, folder: Path, heading: str
 ) -> list[Path]:
-    """Print the table; write it, a line for each image, and the mean curves. Returns the files."""
+    """Print the faithfulness table and write it, a line per image and the mean curves.
+
+    Returns:
+        The written files.
+    """
     import pandas as pd
 
     pairs = {
-        "deletion": (found.deletion, found.random_deletion, -1),
-        "insertion": (found.insertion, found.random_insertion, 1),
+        "deletion": (curves.deletion, curves.random_deletion, -1),
+        "insertion": (curves.insertion, curves.random_insertion, 1),
     }
-    lines: list[dict[str, Any]] = []
-    images: dict[str, Any] = {"image": [shown.images.paths[int(row)].as_posix() for row in rows]}
-    for kind, (own, chance, sign) in pairs.items():
-        areas, randoms = area_under_curve(own), area_under_curve(chance).mean(axis=1)
+    table_rows: list[dict[str, Any]] = []
+    image_columns: dict[str, Any] = {"image": [predicted.images.paths[int(row)].as_posix() for row in rows]}
+    for kind, (model_curve, chance, sign) in pairs.items():
+        areas, randoms = area_under_curve(model_curve), area_under_curve(chance).mean(axis=1)
         gains = sign * (areas - randoms)
-        low, high = bootstrap_interval(gains, shown.groups[rows])
+        low, high = bootstrap_interval(gains, predicted.groups[rows])
         values = (areas.mean(), randoms.mean(), gains.mean(), low, high)
         names = ("map", "random", "better_by", "low", "high")
-        lines.append({"curve": kind, **dict(zip(names, map(float, values), strict=True)), "images": len(rows)})
-        images |= {kind: areas, f"{kind}_random": randoms}
+        table_rows.append({"curve": kind, **dict(zip(names, map(float, values), strict=True)), "images": len(rows)})
+        image_columns |= {kind: areas, f"{kind}_random": randoms}
     cells = [["area under the curve", "map", "random maps", "better by", "95% interval"]]
-    for line in lines:
+    for line in table_rows:
         interval = f"{line['low']:+.3f} … {line['high']:+.3f}"
         cells.append(
             [line["curve"], f"{line['map']:.3f}", f"{line['random']:.3f}", f"{line['better_by']:+.3f}", interval]
@@ -93,8 +97,10 @@ def print_faithfulness(
         "insertion: while they come, the higher the better. The interval resamples groups of images."
     )
     files = [folder / name for name in ("faithfulness.csv", "faithfulness_images.csv", "faithfulness.png")]
-    write_table(files[0], pd.DataFrame(lines).round(6))
-    write_table(files[1], pd.DataFrame(images).round(6))
-    means = [(kind, own.mean(axis=0), chance.mean(axis=(0, 1))) for kind, (own, chance, _) in pairs.items()]
-    draw_curves(means, files[2], heading, np.linspace(0, 1, found.deletion.shape[1]))
+    write_table(files[0], pd.DataFrame(table_rows).round(6))
+    write_table(files[1], pd.DataFrame(image_columns).round(6))
+    means = [
+        (kind, model_curve.mean(axis=0), chance.mean(axis=(0, 1))) for kind, (model_curve, chance, _) in pairs.items()
+    ]
+    draw_curves(means, files[2], heading, np.linspace(0, 1, curves.deletion.shape[1]))
     return files

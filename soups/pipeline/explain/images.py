@@ -1,4 +1,4 @@
-"""Which images are explained: those that the user names, or the telling ones of a set."""
+"""Selection of the images to explain: images named by the user, or the most informative images of a set."""
 
 import re
 from collections.abc import Sequence
@@ -29,42 +29,42 @@ RIGHT, WRONG, UNCERTAIN, NAMED = "surest right", "surest wrong", "most uncertain
 
 @dataclass(frozen=True)
 class PredictedImages:
-    """The N images that some are taken from, and what the model says of them."""
+    """N candidate images with the model's predictions."""
 
-    what: str
-    """In words, for titles."""
+    description: str
+    """Description for titles."""
     images: Images
-    """At the model's evaluation geometry."""
+    """The images at the model's evaluation geometry."""
     labels: np.ndarray
-    """(N,) int64 in [0, C); -1 where the truth is not known."""
+    """(N,) int64 in [0, C); -1 where the label is unknown."""
     probabilities: np.ndarray
-    """(N, C) float64."""
+    """(N, C) float64 in [0, 1]."""
     groups: np.ndarray
-    """(N,) text."""
+    """(N,) str, the group of each image."""
 
     @property
     def predictions(self) -> np.ndarray:
-        """(N,) int64."""
+        """(N,) int64, the predicted class of each image."""
         return self.probabilities.argmax(axis=1)
 
 
 @dataclass(frozen=True)
 class ExplainedImage:
-    """One image that is explained."""
+    """One image to explain."""
 
     name: str
-    """Distinct, fit for a file's name."""
+    """A unique name that is safe as a file name."""
     why: str
-    """What is telling about it."""
+    """The reason why the image was selected."""
     row: int
-    """Its position among those shown."""
+    """The image's row number in `PredictedImages`."""
 
 
 def images_of_set(context: RunContext, path: Path, name: str, space: LabelSpace) -> PredictedImages:
-    """All images of a labelled set.
+    """Return all images of a labelled set with their predictions.
 
     Raises:
-        UsageError: there is no such set, or it has no labels.
+        UsageError: The set does not exist or has images without labels.
     """
     known = evaluation_sets(context.run.samples)
     if name not in known:
@@ -72,9 +72,9 @@ def images_of_set(context: RunContext, path: Path, name: str, space: LabelSpace)
     labels = context.labels(name, space)
     if not len(labels) or (labels < 0).any():
         raise UsageError(
-            f"--on {name}: images without a label, so nobody knows which are right",
+            f"--on {name}: images without a label",
             expected="a labelled set",
-            next_step="name the images: python scripts/explain.py IMAGE …",
+            next_step="name images instead: python scripts/explain.py IMAGE …",
         )
     outputs = context.probabilities(path, [name], space)[name]
     return PredictedImages(
@@ -87,14 +87,16 @@ def images_of_set(context: RunContext, path: Path, name: str, space: LabelSpace)
 
 
 def images_of_files(
-    context: RunContext, path: Path, named: Sequence[str], space: LabelSpace, model: "tuple[Classifier, Card]"
+    context: RunContext, path: Path, names: Sequence[str], space: LabelSpace, model: "tuple[Classifier, Card]"
 ) -> PredictedImages:
-    """Images, and all images of folders, that the user names; of the run's own among them the truth is known.
+    """Return the named images, and all images of named folders, with their predictions.
+
+    Labels are known only for images of the run itself.
 
     Raises:
-        DataError: something named is not there, a folder has no images, or an image cannot be read.
+        DataError: A file or folder does not exist, a folder has no images, or an image cannot be read.
     """
-    files = list(dict.fromkeys(file for name in named for file in _files(Path(name))))
+    files = list(dict.fromkeys(file for name in names for file in _files_in(Path(name))))
     classifier, card = model
     cache = context.cache.cache
     images = open_images(files, evaluation_geometry(card.preprocessing), cache, context.run.image_cache)
@@ -108,48 +110,54 @@ def images_of_files(
     return PredictedImages("the named images", images, truth, outputs, np.array([str(file) for file in files]))
 
 
-def _files(path: Path) -> list[Path]:
+def _files_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = images_below(path)[0]
-    if not found:
+    files = images_below(path)[0]
+    if not files:
         raise DataError(f"{path}: no images in this folder", expected="image files")
-    return found
+    return files
 
 
-def select_informative(shown: PredictedImages, count: int) -> list[ExplainedImage]:
-    """The surest right, the surest wrong and the most uncertain images, each once; equal ones in their own order.
+def select_informative(predicted: PredictedImages, count: int) -> list[ExplainedImage]:
+    """Return up to `count` images each: most confident right, most confident wrong, most uncertain.
 
-    Uncertain is one whose most probable class leads the second by little.
+    No image is selected twice; ties are broken by row number. Uncertainty is measured by the margin between the two
+    most probable classes (small margin: uncertain).
     """
-    top = np.sort(shown.probabilities, axis=1)
-    confidences = top[:, -1]
-    leads = confidences - (top[:, -2] if top.shape[1] > 1 else 0)
-    right = shown.predictions == shown.labels
+    sorted_probabilities = np.sort(predicted.probabilities, axis=1)
+    confidences = sorted_probabilities[:, -1]
+    margins = confidences - (sorted_probabilities[:, -2] if sorted_probabilities.shape[1] > 1 else 0)
+    right = predicted.predictions == predicted.labels
     surest = np.argsort(-confidences, kind="stable")
-    orders = {RIGHT: surest[right[surest]], WRONG: surest[~right[surest]], UNCERTAIN: np.argsort(leads, kind="stable")}
-    cases: list[ExplainedImage] = []
-    for why, order in orders.items():
-        taken = {case.row for case in cases}
-        rows = [int(row) for row in order if int(row) not in taken][:count]
-        cases += _cases(shown, why, rows)
-    return cases
+    rankings = {
+        RIGHT: surest[right[surest]],
+        WRONG: surest[~right[surest]],
+        UNCERTAIN: np.argsort(margins, kind="stable"),
+    }
+    selected: list[ExplainedImage] = []
+    for why, order in rankings.items():
+        selected_rows = {image.row for image in selected}
+        rows = [int(row) for row in order if int(row) not in selected_rows][:count]
+        selected += _explained_images(predicted, why, rows)
+    return selected
 
 
-def select_all(shown: PredictedImages) -> list[ExplainedImage]:
-    """Every image."""
-    return _cases(shown, NAMED, range(len(shown.labels)))
+def select_all(predicted: PredictedImages) -> list[ExplainedImage]:
+    """Return every image."""
+    return _explained_images(predicted, NAMED, range(len(predicted.labels)))
 
 
-def evenly_spaced_rows(shown: PredictedImages, count: int) -> np.ndarray:
-    """Positions of so many images, evenly over all of them, (K,) int64."""
-    images = len(shown.labels)
+def evenly_spaced_rows(predicted: PredictedImages, count: int) -> np.ndarray:
+    """Return min(count, N) row numbers, evenly spaced over all images, (K,) int64."""
+    images = len(predicted.labels)
     return np.unique(np.linspace(0, images - 1, min(count, images)).round().astype(np.int64))
 
 
-def _cases(shown: PredictedImages, why: str, rows: Sequence[int]) -> list[ExplainedImage]:
-    short = why.split()[-1]
-    stems = [re.sub(r"[^\w.-]+", "_", shown.images.paths[row].stem)[-_LONGEST_NAME:] for row in rows]
+def _explained_images(predicted: PredictedImages, why: str, rows: Sequence[int]) -> list[ExplainedImage]:
+    prefix = why.split()[-1]
+    stems = [re.sub(r"[^\w.-]+", "_", predicted.images.paths[row].stem)[-_LONGEST_NAME:] for row in rows]
     return [
-        ExplainedImage(f"{short}{n}_{stem}", why, row) for n, (row, stem) in enumerate(zip(rows, stems, strict=True), 1)
+        ExplainedImage(f"{prefix}{n}_{stem}", why, row)
+        for n, (row, stem) in enumerate(zip(rows, stems, strict=True), 1)
     ]

@@ -1,4 +1,4 @@
-"""Maps for the grid of wrong images: what spoke for the prediction, and what for the truth."""
+"""Saliency maps for the grid of wrong images: one for the predicted class and one for the true class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ from soups.runtime.devices import limit_threads
 
 
 def parse_method(explain: Sequence[str] | None) -> str | None:
-    """The method that `--explain` asks for; None without it.
+    """Return the method given with `--explain`; None without the flag.
 
     Raises:
-        UsageError: an unknown one, or several.
+        UsageError: The method is unknown, or several are given.
     """
     if explain is None:
         return None
@@ -32,14 +32,25 @@ def parse_method(explain: Sequence[str] | None) -> str | None:
 
 
 def draw_wrong_maps(
-    context: RunContext, path: Path, answers: LabelledPredictions, images: Images, method: str, most: int
+    context: RunContext, path: Path, predictions: LabelledPredictions, images: Images, method: str, limit: int
 ) -> tuple[dict[int, list[np.ndarray]], str]:
-    """Overlays of the wrong images that are shown, by row, and what they are, in words.
+    """Return overlays of the wrong images shown in the grid and a description of the overlays.
+
+    Args:
+        context: the run and its devices.
+        path: the model's checkpoint.
+        predictions: predictions and labels of the N images.
+        images: the N images.
+        method: the saliency method.
+        limit: the maximum number of images.
+
+    Returns:
+        Row number → overlays, and their description for the figure's title.
 
     Raises:
-        UsageError: the method does not suit the model.
+        UsageError: The method does not support the model.
     """
-    rows = wrong_rows(answers)[:most]
+    rows = wrong_rows(predictions)[:limit]
     if not len(rows):
         return {}, ""
     from soups.explain.methods import METHODS, explain, resolve_method
@@ -47,11 +58,13 @@ def draw_wrong_maps(
     limit_threads(context.runtime.threads)
     classifier, card = load_model(context.run, path)
     classifier.to(context.runtime.device)
-    order, pixels = class_positions(card, answers.space, path, context.run.name), images.take(rows)
+    order, pixels = class_positions(card, predictions.space, path, context.run.name), images.take(rows)
     method = resolve_method(classifier, pixels, card.preprocessing, MapSettings(method=method))
-    asked, told = [answers.predictions], f"maps: {method} for the prediction"
+    labels_shown, description = [predictions.predictions], f"maps: {method} for the prediction"
     if METHODS[method].class_specific:
-        asked, told = [*asked, answers.labels], f"{told}, then for the truth"
-    heats = [explain(classifier, pixels, order[labels[rows]], card.preprocessing, method) for labels in asked]
-    laid = {int(row): [overlay(pixels[at], heat[at]) for heat in heats] for at, row in enumerate(rows)}
-    return laid, told
+        labels_shown, description = [*labels_shown, predictions.labels], f"{description}, then for the truth"
+    maps = [explain(classifier, pixels, order[labels[rows]], card.preprocessing, method) for labels in labels_shown]
+    overlays = {
+        int(row): [overlay(pixels[position], heat[position]) for heat in maps] for position, row in enumerate(rows)
+    }
+    return overlays, description

@@ -1,4 +1,4 @@
-"""What a search was begun with: agreed on once, kept with its trials, obeyed by every process that works at it."""
+"""Settings that a search records when it starts and that every later process of the search uses."""
 
 import json
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SOUP = "soup"
-"""The objective that is no metric."""
+"""Objective: the gain of the greedy soup. All other objectives are metrics."""
 
 
 class SearchPlan(BaseModel):
-    """What decides which trials there are and which of them is better."""
+    """Settings that determine the trials and their ranking."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,20 +36,20 @@ class SearchPlan(BaseModel):
     objective: str
     search_seed: int
     metric: str
-    """By which soups are judged, and reports made where the objective is `soup`."""
+    """Metric of the soup scores; also of the values reported for pruning if the objective is `soup`."""
     training: dict[str, Any]
-    """What is not searched, where it is not at its default."""
+    """Training settings that are not searched, without those at their default."""
     cache_size: int | None
     split: str
-    """Fingerprint of the images, their labels and who validates."""
+    """Fingerprint of the images, their labels and the split."""
 
     @property
     def higher_is_better(self) -> bool:
-        """Of the objective."""
+        """Whether a higher value of the objective is better."""
         return self.objective == SOUP or METRICS[self.objective].higher_is_better
 
-    def obeyed(self, finetuning: FinetuneSettings) -> FinetuneSettings:
-        """The settings of fine-tunes with all that the search was begun with."""
+    def apply_to(self, finetuning: FinetuneSettings) -> FinetuneSettings:
+        """Return fine-tune settings with the recorded values of this search."""
         return finetuning.model_copy(
             update={
                 "training": TrainingSettings.model_validate(self.training),
@@ -58,12 +58,12 @@ class SearchPlan(BaseModel):
             }
         )
 
-    def most_epochs(self, base: TrainingSettings) -> int:
-        """The epochs of the longest trial, those of the head alone counted."""
-        return sum(_highest(self.space.get(name), getattr(base, name)) for name in ("epochs", "lp_epochs"))
+    def max_epochs(self, base: TrainingSettings) -> int:
+        """Return the number of epochs of the longest possible trial, linear-probe epochs included."""
+        return sum(_highest_value(self.space.get(name), getattr(base, name)) for name in ("epochs", "lp_epochs"))
 
-    def ranked(self, trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
-        """The complete trials, the best first; of equal ones, the earliest."""
+    def rank(self, trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
+        """Return the complete trials, best first; ties are broken by trial number."""
         from optuna.trial import TrialState
 
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -71,98 +71,102 @@ class SearchPlan(BaseModel):
         return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
 
-def _highest(entry: Hyperparameter | None, fixed: int) -> int:
+def _highest_value(entry: Hyperparameter | None, fixed: int) -> int:
     if entry is None:
         return fixed
     return max(int(each) for each in entry.choices or (entry.high,))  # type: ignore[arg-type]
 
 
-def check_settings(given: cli.ParsedSettings[SearchSettings]) -> None:
-    """Look at what can be told to be wrong before there is a run.
+def check_settings(parsed: cli.ParsedSettings[SearchSettings]) -> None:
+    """Check the settings that can be checked before the run exists.
 
     Raises:
-        UsageError: an objective or a space that is not there, or that makes no sense.
+        UsageError: The objective or the search space is unknown or invalid.
     """
-    settings = given.settings
+    settings = parsed.settings
     if settings.objective is not None and settings.objective not in (*METRICS, SOUP):
         raise unknown_name("objective", settings.objective, (*METRICS, SOUP))
-    if "space" in given.names:
-        read_space(settings.space, settings.ranges, given.names)
+    if "space" in parsed.names:
+        read_space(settings.space, settings.ranges, parsed.names)
 
 
 def open_plan(
-    given: cli.ParsedSettings[SearchSettings], run: Run, finetuning: FinetuneSettings, trials: Trials
+    parsed: cli.ParsedSettings[SearchSettings], run: Run, finetuning: FinetuneSettings, trials: Trials
 ) -> SearchPlan:
-    """The plan of a search: as it was begun, or begun now.
+    """Return the recorded plan of a search; record a new one if the search is new.
 
     Args:
-        given: what the user says; what they leave out is as recorded.
-        run: in which the trials are trained.
-        finetuning: the settings of its fine-tunes.
-        trials: of the search.
+        parsed: the user's settings; settings not given take their recorded values.
+        run: the run whose fine-tunes are the trials.
+        finetuning: settings of the run's fine-tunes.
+        trials: the trials of the search.
 
     Raises:
-        UsageError: settings that make no sense or differ from those recorded, or a run that has other fine-tunes.
+        UsageError: Settings are invalid or differ from the recorded ones, or the run has other fine-tunes.
     """
-    recorded = trials.settings()
+    recorded = trials.recorded_settings()
     if recorded is not None:
         plan = SearchPlan.model_validate(recorded)
         if plan.split != run.fingerprints[1]:
             raise UsageError(
-                f"the search {run.name!r} in this storage has other images, labels or splits than the run here",
-                next_step="choose another --name: in a database it is the search's name",
+                f"the search {run.name!r} in this storage has other images, labels or splits than this run",
+                next_step="choose another --name: a database identifies a search by it",
             )
-        _check_same(plan, given, finetuning)
+        _check_equal(plan, parsed, finetuning)
         return plan
     if run.finetunes():
         raise UsageError(
-            f"run {run.name!r} has fine-tunes that are no trials of this search",
-            expected="a run of its own: trial 0 is fine-tune 0",
-            next_step="give another --name, or the --storage that the search was begun with",
+            f"run {run.name!r} has fine-tunes that are not trials of this search",
+            expected="a run without other fine-tunes: trial 0 is fine-tune 0",
+            next_step="choose another --name, or give the --storage of the search",
         )
-    plan = _planned(given, finetuning, run)
-    _check(plan, given.settings, finetuning.training)
-    trials.begin("maximize" if plan.higher_is_better else "minimize", plan.model_dump(mode="json"))
-    # Another machine may have begun it at the same moment.
-    return open_plan(given, run, finetuning, trials)
+    plan = _new_plan(parsed, finetuning, run)
+    _check_new_plan(plan, parsed.settings, finetuning.training)
+    trials.create_study("maximize" if plan.higher_is_better else "minimize", plan.model_dump(mode="json"))
+    # Read the plan again: another machine may have recorded one at the same moment.
+    return open_plan(parsed, run, finetuning, trials)
 
 
-def _planned(given: cli.ParsedSettings[SearchSettings], finetuning: FinetuneSettings, run: Run) -> SearchPlan:
-    settings, metric = given.settings, finetuning.evaluation.metric
+def _new_plan(parsed: cli.ParsedSettings[SearchSettings], finetuning: FinetuneSettings, run: Run) -> SearchPlan:
+    settings, metric = parsed.settings, finetuning.evaluation.metric
     objective = settings.objective or metric
-    ranges = sorted(name for name in given.names if name in RandomRanges.model_fields)
+    ranges = sorted(name for name in parsed.names if name in RandomRanges.model_fields)
     if ranges and settings.space != "paper":
         flag = ranges[0].replace("_", "-")
-        raise UsageError(f"--{flag}: a range of --space paper", found=f"--space {settings.space}")
+        raise UsageError(f"--{flag}: only for --space paper", found=f"--space {settings.space}")
     return SearchPlan(
-        space=read_space(settings.space, settings.ranges, given.names),
+        space=read_space(settings.space, settings.ranges, parsed.names),
         search_sampler=settings.search_sampler,
         pruning=settings.pruning,
         objective=objective,
         search_seed=settings.search_seed,
         metric=metric,
-        training=_base(settings.training),
+        training=_fixed_training(settings.training),
         cache_size=finetuning.cache.cache_size,
         split=run.fingerprints[1],
     )
 
 
-def _base(training: TrainingSettings) -> dict[str, Any]:
+def _fixed_training(training: TrainingSettings) -> dict[str, Any]:
     return canonicalize(training).model_dump(mode="json", exclude_defaults=True, exclude={"validate_every"})
 
 
-def _check(plan: SearchPlan, settings: SearchSettings, base: TrainingSettings) -> None:
-    """Raise where no trial, or not every one, could be trained."""
+def _check_new_plan(plan: SearchPlan, settings: SearchSettings, base: TrainingSettings) -> None:
+    """Check that every trial of a new plan can be trained.
+
+    Raises:
+        UsageError: A setting does not suit the search.
+    """
     if base.hparams != "fixed":
         expected = "--space paper searches what --hparams random draws"
         raise UsageError(
-            "--hparams: the search chooses the hyperparameters", expected=expected, next_step="leave it out"
+            "--hparams: the search chooses the hyperparameters", expected=expected, next_step="omit --hparams"
         )
     if plan.pruning != "none" and base.validate_every != 1:
         raise UsageError(
             f"--pruning {plan.pruning} with --validate-every {base.validate_every}",
             expected="a validation after each epoch",
-            next_step="leave --validate-every out",
+            next_step="omit --validate-every",
         )
     if START_MODEL in plan.space:
         entry = plan.space[START_MODEL]
@@ -172,34 +176,42 @@ def _check(plan: SearchPlan, settings: SearchSettings, base: TrainingSettings) -
             start_file(Path(base.start_from), int(number))  # type: ignore[arg-type]
 
 
-def _check_same(plan: SearchPlan, given: cli.ParsedSettings[SearchSettings], finetuning: FinetuneSettings) -> None:
-    """Raise where something that the user gave differs from what the search was begun with."""
-    names, settings = given.names, given.settings
+def _check_equal(plan: SearchPlan, parsed: cli.ParsedSettings[SearchSettings], finetuning: FinetuneSettings) -> None:
+    """Check that the settings given by the user equal the recorded ones.
+
+    Raises:
+        UsageError: A setting differs.
+    """
+    names, settings = parsed.names, parsed.settings
     for name in ("search_sampler", "pruning", "objective", "search_seed", "metric", "cache_size"):
-        wanted = finetuning.evaluation.metric if name == "metric" else getattr(settings, name, None)
-        wanted = settings.cache.cache_size if name == "cache_size" else wanted
-        if name in names and wanted != getattr(plan, name):
-            raise _differs(name, getattr(plan, name), wanted)
-    base = _base(settings.training)
+        requested = finetuning.evaluation.metric if name == "metric" else getattr(settings, name, None)
+        requested = settings.cache.cache_size if name == "cache_size" else requested
+        if name in names and requested != getattr(plan, name):
+            raise _setting_differs(name, getattr(plan, name), requested)
+    base = _fixed_training(settings.training)
     for name in sorted(names & set(TrainingSettings.model_fields)):
         default = TrainingSettings.model_fields[name].default
         if name != "validate_every" and base.get(name, default) != plan.training.get(name, default):
-            raise _differs(name, plan.training.get(name, default), base.get(name, default))
+            raise _setting_differs(name, plan.training.get(name, default), base.get(name, default))
     if "space" in names or names & set(RandomRanges.model_fields):
-        wanted_space = read_space(settings.space, settings.ranges, names)
-        for name in (*plan.space, *wanted_space):
-            if plan.space.get(name) != wanted_space.get(name):
-                raise _differs(f"space: {name}", _told(plan.space.get(name)), _told(wanted_space.get(name)))
+        requested_space = read_space(settings.space, settings.ranges, names)
+        for name in (*plan.space, *requested_space):
+            if plan.space.get(name) != requested_space.get(name):
+                raise _setting_differs(
+                    f"space: {name}",
+                    _format_hyperparameter(plan.space.get(name)),
+                    _format_hyperparameter(requested_space.get(name)),
+                )
 
 
-def _told(entry: Hyperparameter | None) -> str:
+def _format_hyperparameter(entry: Hyperparameter | None) -> str:
     return "not searched" if entry is None else json.dumps(entry.as_entry())
 
 
-def _differs(name: str, recorded: Any, wanted: Any) -> UsageError:
+def _setting_differs(name: str, recorded: Any, requested: Any) -> UsageError:
     return UsageError(
-        f"--{name.replace('_', '-')}: the search was begun with something else",
+        f"--{name.replace('_', '-')}: differs from the recorded setting of this search",
         expected=str(recorded),
-        found=str(wanted),
-        next_step="leave it out, or start another search with another --name",
+        found=str(requested),
+        next_step="omit it, or start another search with another --name",
     )

@@ -1,4 +1,4 @@
-"""What `scripts/search.py` does: trials that learn from those before, each a fine-tune of the run."""
+"""The command `search`: hyperparameter search in which each trial is a fine-tune of the run."""
 
 import logging
 import math
@@ -38,50 +38,61 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 1.0
-_APPRAISAL_LOCK = "search-appraisal"
-_SHARED = ("run", "data", "cache", "model", "evaluation", "runtime", "near_duplicates", "training", "ranges", "wandb")
+_POLL_SECONDS = 1.0
+_FINISH_LOCK = "search-appraisal"
+_SHARED_FIELDS = (
+    "run",
+    "data",
+    "cache",
+    "model",
+    "evaluation",
+    "runtime",
+    "near_duplicates",
+    "training",
+    "ranges",
+    "wandb",
+)
 """Fields that the settings of a search and of a fine-tune have in common."""
 
 
-def search(given: cli.ParsedSettings[SearchSettings]) -> None:
-    """Work at the search until it has all of its trials, then show what came out.
+def search(parsed: cli.ParsedSettings[SearchSettings]) -> None:
+    """Run trials until the search has all of them, then show the results.
 
     Raises:
-        UsageError: settings that make no sense, or differ from those that the search was begun with.
-        EnvironmentFailure: the database does not answer.
-        PartialFailure: some trials failed; the others are kept.
+        UsageError: Settings are invalid or differ from the recorded settings of the search.
+        EnvironmentFailure: The database does not respond.
+        PartialFailure: Some trials failed; the checkpoints of the others stay.
     """
-    check_settings(given)
-    if given.settings.storage is not None:
-        open_storage(Path(), given.settings.storage)  # Before a run is made, which takes longer.
-    with explain_database_errors(given.settings.storage):
-        _search(given)
+    check_settings(parsed)
+    if parsed.settings.storage is not None:
+        open_storage(Path(), parsed.settings.storage)  # Fails faster than creating the run.
+    with explain_database_errors(parsed.settings.storage):
+        _search(parsed)
 
 
-def _search(given: cli.ParsedSettings[SearchSettings]) -> None:
-    settings = given.settings
-    wanted = FinetuneSettings(**{name: getattr(settings, name) for name in _SHARED})
-    run, finetuning, runtime = open_for_training(wanted, given.names)
+def _search(parsed: cli.ParsedSettings[SearchSettings]) -> None:
+    settings = parsed.settings
+    finetune_settings = FinetuneSettings(**{name: getattr(settings, name) for name in _SHARED_FIELDS})
+    run, finetuning, runtime = open_for_training(finetune_settings, parsed.names)
     trials = open_trials(run.name, run.folder, settings.storage)
-    plan_ = open_plan(given, run, finetuning, trials)
-    finetuning = plan_.obeyed(finetuning)
-    work = WorkerTask(run.name, settings.trials, settings.keep, settings.storage, plan_, finetuning, runtime, run)
+    search_plan = open_plan(parsed, run, finetuning, trials)
+    finetuning = search_plan.apply_to(finetuning)
+    task = WorkerTask(run.name, settings.trials, settings.keep, settings.storage, search_plan, finetuning, runtime, run)
     jobs = min(runtime.jobs, max(1, settings.trials - sum(trial.state.is_finished() for trial in trials.all())))
-    for _, result in run_all(run_worker, [work] * jobs, jobs):
+    for _, result in run_all(run_worker, [task] * jobs, jobs):
         if isinstance(result, Exception):
             raise result
-    failed = show_results(trials, plan_, run, finetuning.wandb)
+    failed = show_results(trials, search_plan, run, finetuning.wandb)
     if failed:
         raise PartialFailure(
             f"{len(failed)} of {len(trials.all())} trials failed; the others are kept\n  " + "\n  ".join(failed),
-            next_step="narrow the space, or mend the cause; the trials that failed are not repeated",
+            next_step="narrow --space or remove the cause; failed trials are not repeated",
         )
 
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """A search as it is sent to each process that works at it."""
+    """A search as sent to each worker."""
 
     name: str
     total: int
@@ -94,71 +105,71 @@ class WorkerTask:
 
     @property
     def context(self) -> RunContext:
-        """What scores trials."""
+        """The run with all that scoring its models needs."""
         return RunContext(self.run, self.runtime, self.finetuning.evaluation, self.finetuning.cache)
 
     @property
     def sign(self) -> int:
-        """What makes the reports of a metric as good as the objective says: for `soup`, higher is better."""
+        """Factor for reported metric values, so that better means the same as for the objective (`soup`: higher)."""
         return 1 if self.plan.objective != SOUP or METRICS[self.plan.metric].higher_is_better else -1
 
 
-def run_worker(work: WorkerTask) -> None:
-    """Work at a search's trials, one after the other, until none is left; in a process of its own or beside others.
+def run_worker(task: WorkerTask) -> None:
+    """Run trials of a search until none is left; entry point of a worker.
 
     Raises:
-        UserError: what stops the work, such as a full disk; the trial that it came up in will be repeated.
+        UserError: The work cannot go on, for example on a full disk; the interrupted trial is run again later.
     """
-    work = replace(work, runtime=work.runtime.of_worker(worker_number()))
-    participant = _Participant(work, open_trials(work.name, work.run.folder, work.storage), SoupGain(work.context))
-    with explain_database_errors(work.storage):
-        _work_until_none_is_left(participant, work.total)
+    task = replace(task, runtime=task.runtime.of_worker(worker_number()))
+    worker = _TrialWorker(task, open_trials(task.name, task.run.folder, task.storage), SoupGain(task.context))
+    with explain_database_errors(task.storage):
+        _run_trials(worker, task.total)
 
 
-def _work_until_none_is_left(participant: "_Participant", total: int) -> None:
-    told = False
+def _run_trials(worker: "_TrialWorker", total: int) -> None:
+    waiting_logged = False
     while True:
-        with participant.trials.claimed(total, participant.propose) as trial:
+        with worker.trials.claim(total, worker.propose) as trial:
             if trial is not None:
-                participant.work_at(trial)
-                told = False
+                worker.run_trial(trial)
+                waiting_logged = False
                 continue
-        running = [trial.number for trial in participant.trials.all() if not trial.state.is_finished()]
+        running = [trial.number for trial in worker.trials.all() if not trial.state.is_finished()]
         if not running:
             return
-        if not told:
+        if not waiting_logged:
             logger.info("waiting for other processes to finish trials %s", ", ".join(map(str, running)))
-            told = True
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+            waiting_logged = True
+        time.sleep(_POLL_SECONDS)
 
 
 @dataclass
-class _Participant:
-    """One process at work."""
+class _TrialWorker:
+    """One worker of a search."""
 
-    work: WorkerTask
+    task: WorkerTask
     trials: Trials
-    appraiser: SoupGain
+    soup_gain: SoupGain
 
     def propose(self, study: "Study", number: int) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        """What to try next."""
-        plan_ = self.work.plan
-        return draw_trial(plan_.search_sampler, plan_.search_seed, study, number, plan_.space), distributions(
-            plan_.space
-        )
+        """Return the parameters and distributions of the next trial."""
+        search_plan = self.task.plan
+        space = search_plan.space
+        parameters = draw_trial(search_plan.search_sampler, search_plan.search_seed, study, number, space)
+        return parameters, distributions(space)
 
-    def work_at(self, trial: "FrozenTrial") -> None:
-        """Train a trial, as far as it is not trained, and tell what became of it."""
+    def run_trial(self, trial: "FrozenTrial") -> None:
+        """Train a trial, resuming it if it was interrupted, and record its outcome."""
         from optuna import TrialPruned
         from optuna.trial import TrialState
 
-        told = ", ".join(f"{name}={value}" for name, value in trial.params.items())
-        logger.info("trial %d of %d: %s", trial.number, self.work.total, told)
+        parameters = ", ".join(f"{name}={value}" for name, value in trial.params.items())
+        logger.info("trial %d of %d: %s", trial.number, self.task.total, parameters)
         try:
-            training = apply_trial(self.work.plan.space, trial.params, self.work.finetuning.training)
-            path = self._trained(trial, training)
+            training = apply_trial(self.task.plan.space, trial.params, self.task.finetuning.training)
+            path = self._train(trial, training)
         except TrialPruned:
-            logger.info("trial %d: given up", trial.number)
+            logger.info("trial %d: pruned", trial.number)
             self.trials.finish(trial, TrialState.PRUNED)
         except TrainingDiverged as error:
             logger.info("trial %d: %s", trial.number, error.problem)
@@ -167,33 +178,37 @@ class _Participant:
             logger.warning("trial %d: %s", trial.number, error)
             self.trials.finish(trial, TrialState.FAIL, note=" ".join(str(error).split()))
         else:
-            self._appraise(trial, path)
+            self._finish_trained(trial, path)
             return
-        # It will not be gone on with.
-        self.work.run.state_path(trial.number).unlink(missing_ok=True)
+        # Pruned and failed trials are never resumed.
+        self.task.run.state_path(trial.number).unlink(missing_ok=True)
 
-    def _trained(self, trial: "FrozenTrial", training: TrainingSettings) -> Path:
-        """The checkpoint of a trial.
+    def _train(self, trial: "FrozenTrial", training: TrainingSettings) -> Path:
+        """Train a trial if it is not trained yet; returns its checkpoint.
 
         Raises:
-            TrialPruned: it was given up on the way.
+            TrialPruned: The pruner stopped the trial.
         """
-        work = self.work
-        settings = work.finetuning.model_copy(update={"training": training})
-        tasks = plan(work.run, settings, work.runtime, [trial.number])
+        task = self.task
+        settings = task.finetuning.model_copy(update={"training": training})
+        tasks = plan(task.run, settings, task.runtime, [trial.number])
         if tasks:
-            return train_one(tasks[0], partial(self._watch, trial, _epochs(training)))
-        return work.run.models / f"{work.name}{trial.number}_epochs{training.epochs}{SUFFIX}"
+            return train_one(tasks[0], partial(self._report_epoch, trial, _total_epochs(training)))
+        return task.run.models / f"{task.name}{trial.number}_epochs{training.epochs}{SUFFIX}"
 
-    def _watch(self, trial: "FrozenTrial", last: int, line: dict[str, Any]) -> None:
-        """Tell what a trial has reached, and give it up where it is not worth its time."""
+    def _report_epoch(self, trial: "FrozenTrial", last: int, line: dict[str, Any]) -> None:
+        """Report the metric after an epoch and stop the trial if the pruner says so.
+
+        Raises:
+            TrialPruned: The pruner stops the trial.
+        """
         from optuna import TrialPruned
 
-        plan_ = self.work.plan
-        if plan_.pruning == "none" or "val" not in line:
+        search_plan = self.task.plan
+        if search_plan.pruning == "none" or "val" not in line:
             return
-        name = plan_.metric if plan_.objective == SOUP else plan_.objective
-        value = self.work.sign * line["val"][name]
+        name = search_plan.metric if search_plan.objective == SOUP else search_plan.objective
+        value = self.task.sign * line["val"][name]
         if not math.isfinite(value):
             return
         reached = self.trials.report(trial, line["epoch"], value)
@@ -202,32 +217,33 @@ class _Participant:
 
     @cached_property
     def _pruner(self) -> Any:
-        plan_ = self.work.plan
-        return PRUNERS[plan_.pruning](plan_.most_epochs(self.work.finetuning.training))
+        search_plan = self.task.plan
+        return PRUNERS[search_plan.pruning](search_plan.max_epochs(self.task.finetuning.training))
 
-    def _appraise(self, trial: "FrozenTrial", path: Path) -> None:
-        """Tell what a trained trial is worth, and drop what nobody needs any more."""
+    def _finish_trained(self, trial: "FrozenTrial", path: Path) -> None:
+        """Record the objective of a trained trial and remove surplus checkpoints."""
         from optuna.trial import TrialState
 
-        plan_, card = self.work.plan, read_card(path)
+        search_plan, card = self.task.plan, read_card(path)
         assert card is not None
-        # One at a time: the gain of a trial is over all that are finished, and none of them may vanish meanwhile.
-        with hold_lock(self.work.run.folder, _APPRAISAL_LOCK):
-            if plan_.objective == SOUP:
-                value = self.appraiser.gain(path, self._finished().values())
+        # The lock serializes this: a trial's gain depends on all finished trials, whose files must not be removed
+        # meanwhile.
+        with hold_lock(self.task.run.folder, _FINISH_LOCK):
+            if search_plan.objective == SOUP:
+                value = self.soup_gain.gain(path, self._finished_checkpoints().values())
             else:
-                value = card.scores["val"][plan_.objective]
+                value = card.scores["val"][search_plan.objective]
             self.trials.finish(trial, TrialState.COMPLETE, value, model=path.stem)
-            logger.info("trial %d: %s %.4f", trial.number, plan_.objective.replace("_", " "), value)
-            if self.work.keep is not None:
-                remove_surplus_checkpoints(self.appraiser, list(self._finished().values()), self.work.keep)
+            logger.info("trial %d: %s %.4f", trial.number, search_plan.objective.replace("_", " "), value)
+            if self.task.keep is not None:
+                remove_surplus_checkpoints(self.soup_gain, list(self._finished_checkpoints().values()), self.task.keep)
 
-    def _finished(self) -> dict[int, Path]:
-        """Number → checkpoint of the complete trials whose file is there, the best first."""
-        ranked = self.work.plan.ranked(self.trials.all())
-        paths = {one.number: self.work.run.models / f"{one.user_attrs['model']}{SUFFIX}" for one in ranked}
+    def _finished_checkpoints(self) -> dict[int, Path]:
+        """Return trial number → checkpoint of the complete trials whose file exists, best first."""
+        ranked = self.task.plan.rank(self.trials.all())
+        paths = {one.number: self.task.run.models / f"{one.user_attrs['model']}{SUFFIX}" for one in ranked}
         return {number: path for number, path in paths.items() if path.exists()}
 
 
-def _epochs(training: TrainingSettings) -> int:
+def _total_epochs(training: TrainingSettings) -> int:
     return training.epochs + training.lp_epochs

@@ -1,4 +1,4 @@
-"""What a search's finished trials are worth together: their greedy soup, what a trial adds to it, whom it can spare."""
+"""The greedy soup of a search's finished trials: what a trial adds to it, and which checkpoints are surplus."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -20,81 +20,81 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SoupGain:
-    """Makes the greedy soup of some trials, in memory alone; what it has found out it does not find out again."""
+    """Computes greedy soups of trials in memory, with a cache of results."""
 
     context: RunContext
-    known: dict[frozenset[Path], tuple[float, frozenset[str]]] = field(default_factory=dict)
+    results: dict[frozenset[Path], tuple[float, frozenset[str]]] = field(default_factory=dict)
     """Checkpoints → score and ingredients of their greedy soup."""
-    decided: list[dict[str, Any]] = field(default_factory=list)
-    """The decisions of the soup made last: those on the same beginning are the same in the next."""
+    last_decisions: list[dict[str, Any]] = field(default_factory=list)
+    """Decisions of the last soup; a shared beginning is replayed instead of scored again."""
 
     def gain(self, path: Path, others: Iterable[Path]) -> float:
-        """How much the greedy soup of the other checkpoints gains when this one joins them.
+        """Return how much the greedy soup of the other checkpoints improves when this one is added.
 
-        The score of the greedy soup (Algorithm 1) of all less that of the others', on the validation images by the
-        run's metric, a metric that is better low counted negative. 0 where there are no others: nothing gains then.
+        This is the score of the greedy soup (Algorithm 1) of all checkpoints minus that of the others, on the
+        validation images by the run's metric, negated if lower is better. It is 0 if there are no others.
         """
-        beside = frozenset(others) - {path}
-        if not beside:
+        other_paths = frozenset(others) - {path}
+        if not other_paths:
             return 0.0
-        before = self._soup(beside)[0]
-        return self._soup(beside | {path})[0] - before
+        before = self._score_and_ingredients(other_paths)[0]
+        return self._score_and_ingredients(other_paths | {path})[0] - before
 
     def ingredients(self, paths: Iterable[Path]) -> frozenset[str]:
-        """The names of those that the greedy soup of these checkpoints is made of."""
+        """Return the names of the greedy soup's ingredients among these checkpoints."""
         chosen = frozenset(paths)
-        return self._soup(chosen)[1] if chosen else frozenset()
+        return self._score_and_ingredients(chosen)[1] if chosen else frozenset()
 
-    def _soup(self, paths: frozenset[Path]) -> tuple[float, frozenset[str]]:
-        if paths not in self.known:
-            soup = self._made(paths)
+    def _score_and_ingredients(self, paths: frozenset[Path]) -> tuple[float, frozenset[str]]:
+        if paths not in self.results:
+            soup = self._make_soup(paths)
             assert soup.score is not None
-            self.known[paths] = soup.score, frozenset(part.name for part in soup.ingredients)
-        return self.known[paths]
+            self.results[paths] = soup.score, frozenset(part.name for part in soup.ingredients)
+        return self.results[paths]
 
-    def _made(self, paths: frozenset[Path]) -> Soup:
+    def _make_soup(self, paths: frozenset[Path]) -> Soup:
         run = self.context.run
-        # The table is handed on, which would be read again otherwise.
+        # Pass the loaded table on, which would otherwise be read again.
         chosen = replace(run, only=frozenset(path.stem for path in paths), table=run.samples)
         context = replace(self.context, run=chosen)
         pool, card = pool_of(context)
         order = [ingredient.name for ingredient in best_first(pool.ingredients)]
-        judge = ReplayJudge(LazyJudge(context, (pool, card)), _common(self.decided, order))
+        judge = ReplayJudge(LazyJudge(context, (pool, card)), _common_prefix(self.last_decisions, order))
         soup = RECIPES["greedy"](pool, judge)
-        self.decided = list(soup.decisions)
+        self.last_decisions = list(soup.decisions)
         return soup
 
 
-def _common(decisions: Sequence[dict[str, Any]], order: Sequence[str]) -> list[dict[str, Any]]:
-    """The decisions up to the first that is on another candidate than this order has there."""
-    found = []
+def _common_prefix(decisions: Sequence[dict[str, Any]], order: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the decisions before the first one whose candidate differs from `order`."""
+    prefix = []
     for decision, name in zip(decisions, order, strict=False):
         if decision["candidate"] != name:
             break
-        found.append(decision)
-    return found
+        prefix.append(decision)
+    return prefix
 
 
-def remove_surplus_checkpoints(appraiser: SoupGain, ranked: Sequence[Path], keep: int) -> list[Path]:
-    """Remove the checkpoints of trials that neither a soup nor the best need; those that were removed.
+def remove_surplus_checkpoints(soup_gain: SoupGain, ranked: Sequence[Path], keep: int) -> list[Path]:
+    """Remove checkpoints that are in no soup and not among the best; returns the removed ones.
 
     Args:
-        appraiser: knows the present greedy soup.
-        ranked: checkpoints of the finished trials that are there, the best first.
-        keep: how many stay; more only where more are in a soup.
+        soup_gain: computes the present greedy soup.
+        ranked: existing checkpoints of the finished trials, best first.
+        keep: number of checkpoints to keep; ingredients of soups are kept even beyond it.
     """
     if len(ranked) <= keep:
         return []
-    needed = appraiser.ingredients(ranked) | _in_soups(appraiser.context.run.models)
+    needed = soup_gain.ingredients(ranked) | _soup_ingredients(soup_gain.context.run.models)
     places = keep - sum(path.stem in needed for path in ranked)
     spare = [path for path in ranked if path.stem not in needed][max(places, 0) :]
     for path in spare:
         path.unlink(missing_ok=True)
-        logger.info("%s: dropped; neither among the best %d nor in the greedy soup", path, keep)
+        logger.info("%s: removed; neither among the best %d nor in a soup", path, keep)
     return spare
 
 
-def _in_soups(models: Path) -> frozenset[str]:
-    """The names of all ingredients of the soups in a folder."""
+def _soup_ingredients(models: Path) -> frozenset[str]:
+    """Return the names of all ingredients of the soups in a folder."""
     cards = [read_card(path) for path in models.glob(f"*{SUFFIX}")]
     return frozenset(part.name for card in cards if card is not None and card.soup for part in card.soup.ingredients)

@@ -1,11 +1,11 @@
-"""Where the trials of a search are kept: a journal in the run's folder, or a database that many machines share."""
+"""Storage of a search's trials: a journal file in the run's folder, or a database shared by several machines."""
 
 import logging
 import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,48 +18,50 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 30
-"""Between two signs of life of a trial in a database; after two that are missing, somebody else takes the trial."""
+"""Interval between heartbeats of a trial in a database; after two missed ones, another worker resumes the trial."""
 _SECONDS_TO_CONNECT = 20
-"""PostgreSQL's own patience with a machine that is not there is two minutes."""
+"""PostgreSQL's own timeout for an unreachable host is two minutes."""
 JOURNAL = "study.journal"
 
 
 def open_storage(folder: Path, url: str | None) -> "BaseStorage":
-    """The storage of a study.
+    """Return the storage of an Optuna study.
 
     Args:
-        folder: of the run, which holds the journal.
-        url: of a database; None: the journal.
+        folder: the run's folder, which holds the journal.
+        url: URL of a database; None for the journal.
 
     Raises:
-        UsageError: the URL means nothing.
-        EnvironmentFailure: the database or its driver cannot be reached, or the folder may not be written.
+        UsageError: The URL is invalid.
+        EnvironmentFailure: The database is unreachable, its driver is not installed, or the folder is not writable.
     """
-    return _journal(folder) if url is None else _database(url)
+    return _open_journal(folder) if url is None else _open_database(url)
 
 
 class KernelLock:
-    """The lock of a journal, freed with its holder, whose half-written line is cut before anybody writes behind it.
+    """A lock of the journal that the kernel releases with its process; acquiring it cuts a torn last line.
 
-    Optuna's own lock outlives its holder: the next one waits half a minute for a process that was killed.
+    Optuna's own lock outlives a killed process, and the next process waits for it for half a minute.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._held: AbstractContextManager[None] | None = None
 
     def acquire(self) -> bool:
-        """Hold the lock, waiting for any other process that does."""
-        self.held = hold_lock(self.path.parent, self.path.name)
-        self.held.__enter__()
+        """Acquire the lock; blocks while another process holds it."""
+        self._held = hold_lock(self.path.parent, self.path.name)
+        self._held.__enter__()
         _cut_torn_tail(self.path)
         return True
 
     def release(self) -> None:
-        """Let others have it."""
-        self.held.__exit__(None, None, None)
+        """Release the lock."""
+        assert self._held is not None, "release without acquire"
+        self._held.__exit__(None, None, None)
 
 
-def _journal(folder: Path) -> "BaseStorage":
+def _open_journal(folder: Path) -> "BaseStorage":
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -69,54 +71,56 @@ def _journal(folder: Path) -> "BaseStorage":
         lock = KernelLock(path)
         lock.acquire()
         try:
-            # Optuna asks for no more than the two methods.
+            # Optuna calls only `acquire` and `release`.
             return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]
         finally:
             lock.release()
 
 
-def _database(url: str) -> "BaseStorage":
+def _open_database(url: str) -> "BaseStorage":
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
-    told = f"--storage {_without_password(url)}"
+    location = f"--storage {_without_password(url)}"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna calls the heartbeat experimental.
-            # A trial takes hours and says little: no connection is kept open between two words.
+            warnings.simplefilter("ignore")  # Optuna marks the heartbeat as experimental.
+            # A trial takes hours and writes rarely, so connections are not kept open in between.
             engine: dict[str, Any] = {"poolclass": NullPool}
             if url.startswith("postgresql") and "connect_timeout" not in url:
                 engine["connect_args"] = {"connect_timeout": _SECONDS_TO_CONNECT}
             options: dict[str, Any] = {"heartbeat_interval": HEARTBEAT_SECONDS, "engine_kwargs": engine}
             for _ in range(5):
-                with suppress(IntegrityError, ProgrammingError):  # Another process makes the tables at this moment.
+                with suppress(IntegrityError, ProgrammingError):  # Another process is creating the tables.
                     return RDBStorage(url, **options)
                 time.sleep(0.5)
             return RDBStorage(url, **options)
     except ArgumentError as error:
         raise UsageError(
-            told, expected="a URL such as postgresql://USER:PASSWORD@HOST/NAME", found=_first(error)
+            location, expected="a URL such as postgresql://USER:PASSWORD@HOST/NAME", found=_first_line(error)
         ) from None
     except ImportError as error:
         cause = error.__cause__ or error
         raise EnvironmentFailure(
-            f"{told}: the database's driver is not installed",
-            found=_first(cause),
+            f"{location}: the database's driver is not installed",
+            found=_first_line(cause),
             next_step='for PostgreSQL: pip install "psycopg[binary]"',
         ) from error
     except SQLAlchemyError as error:
         raise EnvironmentFailure(
-            f"{told}: the database does not answer", found=_first(error), next_step="see that it runs, and the URL"
+            f"{location}: the database does not respond",
+            found=_first_line(error),
+            next_step="check that the server is running and that the URL is right",
         ) from None
 
 
 @contextmanager
 def explain_database_errors(url: str | None) -> Iterator[None]:
-    """A database that stops answering within the block is the user's to mend.
+    """Translate database errors within the block into an error for the user.
 
     Raises:
-        EnvironmentFailure: it does not answer any more.
+        EnvironmentFailure: The database stopped responding.
     """
     if url is None:
         yield
@@ -128,13 +132,13 @@ def explain_database_errors(url: str | None) -> Iterator[None]:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         raise EnvironmentFailure(
-            f"--storage {_without_password(url)}: the database does not answer any more",
-            found=_first(error.__cause__ or error),
-            next_step="run the same command again when it does: trials go on where they were",
+            f"--storage {_without_password(url)}: the database stopped responding",
+            found=_first_line(error.__cause__ or error),
+            next_step="restart the database and run the same command again: trials resume where they were",
         ) from error
 
 
-def _first(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
 
 
@@ -149,7 +153,7 @@ def _without_password(url: str) -> str:
 
 
 def _cut_torn_tail(path: Path) -> None:
-    """Cut a last line without its line break, which nobody was told is there; Optuna could never read on behind it."""
+    """Cut a last line without a line break: its write was never confirmed, and Optuna cannot read lines behind it."""
     try:
         with path.open("rb+") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -161,4 +165,4 @@ def _cut_torn_tail(path: Path) -> None:
             os.fsync(stream.fileno())
     except FileNotFoundError:
         return
-    logger.warning("%s: the last line was cut off by a crash and is dropped (%d bytes)", path, size - end)
+    logger.warning("%s: removed a last line that a crash had cut off (%d bytes)", path, size - end)

@@ -1,4 +1,4 @@
-"""The trials of a search: which there are, who works at them and what became of them, in a journal or a database."""
+"""The trials of a search: creating, claiming, reporting and finishing them, in a journal or a database."""
 
 import logging
 import platform
@@ -25,30 +25,30 @@ logger = logging.getLogger(__name__)
 _STUDY_LOCK = "study"
 
 Propose = Callable[["Study", int], tuple[dict[str, Any], Mapping[str, Any]]]
-"""What to try next: parameters and their distributions, given the study and the trial's number."""
+"""Returns parameters and distributions of the next trial, given the study and the trial's number."""
 
 
 @dataclass(frozen=True)
 class Trials:
-    """A search's trials, shared by all processes that work at it; opened in each."""
+    """The trials of a search, shared by all its processes; each process opens its own object."""
 
     name: str
-    """Of the study."""
+    """Name of the study."""
     folder: Path
-    """Of the run: holds the locks of this machine's processes, and the journal."""
+    """The run's folder, with the journal and the locks of this machine's processes."""
     storage: "BaseStorage"
     place: str
-    """Stands for this machine and this folder: processes of one place see each other's locks."""
+    """Identifies this machine and folder: processes with the same place see each other's locks."""
 
     @property
-    def _beating(self) -> "RDBStorage | None":
-        """The database, where it is one: it can tell how long ago a trial last gave a sign of life."""
+    def _database(self) -> "RDBStorage | None":
+        """The database, which records heartbeats; None for a journal."""
         from optuna.storages import RDBStorage
 
         return self.storage if isinstance(self.storage, RDBStorage) else None
 
-    def begin(self, direction: Literal["minimize", "maximize"], settings: dict[str, Any]) -> None:
-        """Make the study, unless it is there already, with the settings that it keeps."""
+    def create_study(self, direction: Literal["minimize", "maximize"], settings: dict[str, Any]) -> None:
+        """Create the study with its recorded settings, unless it exists."""
         import optuna
 
         with hold_lock(self.folder, _STUDY_LOCK):
@@ -58,8 +58,8 @@ class Trials:
             if "settings" not in study.user_attrs:
                 study.set_user_attr("settings", settings)
 
-    def settings(self) -> dict[str, Any] | None:
-        """What the study was begun with; None where there is no study."""
+    def recorded_settings(self) -> dict[str, Any] | None:
+        """Return the settings recorded when the study was created; None if there is no study."""
         import optuna
 
         try:
@@ -68,13 +68,13 @@ class Trials:
             return None
 
     def study(self) -> "Study":
-        """The study as it is now."""
+        """Load the present state of the study."""
         import optuna
 
         return optuna.load_study(study_name=self.name, storage=self.storage)
 
     def all(self) -> "list[FrozenTrial]":
-        """Every trial, by number."""
+        """Return every trial, ordered by number."""
         return self.storage.get_all_trials(self._study_id, deepcopy=False)
 
     @cached_property
@@ -82,48 +82,48 @@ class Trials:
         return self.storage.get_study_id_from_name(self.name)
 
     @contextmanager
-    def claimed(self, total: int, propose: Propose) -> "Iterator[FrozenTrial | None]":
-        """A trial to work at, for the block: one whose process died, else a new one; None where there is none.
+    def claim(self, total: int, propose: Propose) -> "Iterator[FrozenTrial | None]":
+        """Claim a trial for the block: one whose process died, else a new one; None if none is left.
 
         Raises:
-            EnvironmentFailure: the folder may not be written.
+            EnvironmentFailure: The folder is not writable.
         """
         with hold_lock(self.folder, _STUDY_LOCK):
-            everything = self.all()
-            found, lock = self._dead_trial(everything)
-            if found is None and len(everything) < total:
-                found = self._new_trial(propose, len(everything))
-                lock = _try_lock(self.folder, found.number)
-            if found is not None and self._beating is not None:
-                self._beating.record_heartbeat(found._trial_id)
+            all_trials = self.all()
+            trial, lock = self._find_abandoned(all_trials)
+            if trial is None and len(all_trials) < total:
+                trial = self._create_trial(propose, len(all_trials))
+                lock = _try_lock(self.folder, trial.number)
+            if trial is not None and self._database is not None:
+                self._database.record_heartbeat(trial._trial_id)
         try:
-            if found is None:
+            if trial is None:
                 yield None
             else:
-                with self._signs_of_life(found._trial_id):
-                    yield found
+                with self._heartbeats(trial._trial_id):
+                    yield trial
         finally:
             if lock is not None:
                 lock.release()
 
-    def _dead_trial(self, everything: "Sequence[FrozenTrial]") -> "tuple[FrozenTrial | None, BaseFileLock | None]":
-        """A trial that is said to run although nobody works at it, and the lock that says so to others."""
+    def _find_abandoned(self, all_trials: "Sequence[FrozenTrial]") -> "tuple[FrozenTrial | None, BaseFileLock | None]":
+        """Return a running trial whose process died, with its lock acquired; (None, None) if there is none."""
         from optuna.trial import TrialState
 
-        running = [trial for trial in everything if trial.state == TrialState.RUNNING]
-        silent = self._beating._get_stale_trial_ids(self._study_id) if self._beating and running else []
+        running = [trial for trial in all_trials if trial.state == TrialState.RUNNING]
+        silent = self._database._get_stale_trial_ids(self._study_id) if self._database and running else []
         for trial in running:
-            here = self._beating is None or trial.user_attrs.get("place") == self.place
+            here = self._database is None or trial.user_attrs.get("place") == self.place
             if not here and trial._trial_id not in silent:
                 continue
             lock = _try_lock(self.folder, trial.number)
             if lock is not None:
-                logger.info("trial %d: its process ended before it was finished; going on with it", trial.number)
+                logger.info("trial %d: its process ended before it was finished; resuming it", trial.number)
                 return trial, lock
         return None, None
 
-    def _new_trial(self, propose: Propose, number: int) -> "FrozenTrial":
-        """A new trial with all of its parameters, stored at once: nobody ever sees half of them."""
+    def _create_trial(self, propose: Propose, number: int) -> "FrozenTrial":
+        """Create a trial with all its parameters in one write, so that no process sees a part of them."""
         from optuna.trial import TrialState, create_trial
 
         parameters, distributions = propose(self.study(), number)
@@ -136,49 +136,49 @@ class Trials:
         return self.storage.get_trial(self.storage.create_new_trial(self._study_id, template))
 
     @contextmanager
-    def _signs_of_life(self, trial_id: int) -> Iterator[None]:
-        """Tell the database, now and then, that the trial is worked at."""
-        database, over = self._beating, threading.Event()
+    def _heartbeats(self, trial_id: int) -> Iterator[None]:
+        """Send heartbeats of a trial to the database during the block."""
+        database, stopped = self._database, threading.Event()
         if database is None:
             yield
             return
 
         def beat() -> None:
-            while not over.wait(HEARTBEAT_SECONDS):
+            while not stopped.wait(HEARTBEAT_SECONDS):
                 try:
                     database.record_heartbeat(trial_id)
-                except Exception as error:  # The trial goes on; whoever tells its end will see whether it is ours.
-                    logger.warning("the database did not take a sign of life: %s", str(error).splitlines()[0])
+                except Exception as error:  # The trial goes on; finishing it fails if another process took it over.
+                    logger.warning("the database did not record a heartbeat: %s", str(error).splitlines()[0])
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            over.set()
+            stopped.set()
             thread.join()
 
     def report(self, trial: "FrozenTrial", epoch: int, value: float) -> "FrozenTrial":
-        """Tell what a trial has reached after an epoch; the trial with it."""
+        """Record a value after an epoch; returns the updated trial."""
         self.storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
         return self.storage.get_trial(trial._trial_id)
 
     def finish(
-        self, trial: "FrozenTrial", state: "TrialState", value: float | None = None, **told: str | float
+        self, trial: "FrozenTrial", state: "TrialState", value: float | None = None, **attributes: str | float
     ) -> None:
-        """Tell what became of a trial; nothing where somebody else has told already."""
+        """Record the outcome of a trial, unless another process has finished it."""
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
-            for key, text in told.items():
+            for key, text in attributes.items():
                 self.storage.set_trial_user_attr(trial._trial_id, key, text)
             self.storage.set_trial_state_values(trial._trial_id, state, None if value is None else [value])
         except UpdateFinishedTrialError:
-            logger.warning("trial %d: another process has finished it meanwhile", trial.number)
+            logger.warning("trial %d: another process has already finished it", trial.number)
 
 
 def _try_lock(folder: Path, number: int) -> "BaseFileLock | None":
-    """The lock of a trial, which the kernel frees with its process; None where a process has it."""
+    """Acquire the lock of a trial, which the kernel releases with its process; None if another process holds it."""
     from filelock import FileLock, Timeout
 
     path = folder / ".locks" / f"trial{number}"
@@ -192,24 +192,24 @@ def _try_lock(folder: Path, number: int) -> "BaseFileLock | None":
 
 
 def open_trials(name: str, folder: Path, url: str | None) -> Trials:
-    """The trials of a study, in the journal of a run's folder or in a database.
+    """Open the trials of a study, in the journal of a run's folder or in a database.
 
     Args:
-        name: of the study.
-        folder: of the run.
-        url: of the database; None: the journal.
+        name: the study's name.
+        folder: the run's folder.
+        url: URL of the database; None for the journal.
 
     Raises:
-        UsageError: the URL means nothing.
-        EnvironmentFailure: the database or its driver cannot be reached.
+        UsageError: The URL is invalid.
+        EnvironmentFailure: The database is unreachable or its driver is not installed.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return Trials(name, folder, open_storage(folder, url), f"{platform.node()}:{_token(folder)}")
+    return Trials(name, folder, open_storage(folder, url), f"{platform.node()}:{_folder_token(folder)}")
 
 
-def _token(folder: Path) -> str:
+def _folder_token(folder: Path) -> str:
     path = folder / ".locks" / "place"
     with hold_lock(folder, _STUDY_LOCK):
         if not path.exists():

@@ -84,7 +84,7 @@ def test_images_that_a_run_is_scored_on_are_left_out(folders: Path, tiny_clip: P
     (folders / "more").mkdir()
     shutil.copy(folders / "pool" / "green" / "0.png", folders / "more")
     assert curate(tiny_clip, "--count", "30", *flags) == 0
-    assert "of the 30 images asked for" in error_of()
+    assert "of 30 images: the others are near-duplicates" in error_of()
     images = set(pd.read_csv("curated.csv")["image"])
     assert not images & {"green/0.png", *(f"red/{number}.png" for number in range(6))}
     assert {"green/1.png", "red/7.png", "red/9.png", "blue/3.png"} <= images
@@ -109,7 +109,7 @@ def test_a_pool_without_class_folders(folders: Path, tiny_clip: Path, error_of: 
         (("--count", "0"), 2, "greater than 0"),
         (("--count", "31"), 2, "at most 30, the images of pool"),
         (("--count", "3", "--pool", "nowhere"), 3, "--pool nowhere: no such folder"),
-        (("--count", "3", "--target", "empty"), 3, "--target empty: no images in it"),
+        (("--count", "3", "--target", "empty"), 3, "--target empty: no images in this folder"),
         (("--count", "3", "--duplicate-similarity", "2"), 2, "less than or equal to 1"),
         (("--count", "3", "--model", "ViT-B/33"), 2, "ViT-B/33"),
     ],
@@ -128,7 +128,7 @@ def test_images_that_cannot_be_read_are_named_or_left_out(folders: Path, tiny_cl
     assert curate(tiny_clip, "--count", "3") == 3
     assert "pool/red/1.png: not an image" in error_of()
     assert curate(tiny_clip, "--count", "29", "--skip-bad-images") == 0
-    assert "left out: pool/red/1.png" in error_of() and len(pd.read_csv("curated.csv")) == 29
+    assert "skipped: pool/red/1.png" in error_of() and len(pd.read_csv("curated.csv")) == 29
 
 
 def test_the_benchmark_in_its_short_form(capsys: pytest.CaptureFixture[str]) -> None:

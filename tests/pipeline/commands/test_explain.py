@@ -82,7 +82,7 @@ def test_named_images_and_a_class(copy_of: Desk, explain: Any, capsys: pytest.Ca
 def test_missing_ingredients_are_told(copy_of: Desk, explain: Any, caplog: pytest.LogCaptureFixture) -> None:
     sorted((copy_of.run / "models").glob("toys0_epochs*"))[0].unlink()
     assert explain(["--model-name", "toys_uniform_soup", "--count", "1", "--faithfulness", "0", "--output", "x"]) == 0
-    assert "without the maps of an ingredient" in caplog.text or not caplog.records
+    assert "maps of an ingredient are left out" in caplog.text or not caplog.records
     roles = set(pd.read_csv("x/maps.csv")["role"])
     assert any(role.startswith("toys1") for role in roles) and not any(role.startswith("toys0") for role in roles)
 

@@ -79,17 +79,17 @@ def test_what_is_there_is_left_alone(soup: Path, error_of: Callable[[], str]) ->
     readme.write_text(readme.read_text().replace("# license: ", "license: mit"))
     error_of()
     assert push_script.main(command) == 0
-    assert "README.md: was changed since it was written, and stays as it is" in error_of()
+    assert "README.md: changed since it was written; left unchanged" in error_of()
     assert "license: mit" in readme.read_text()
     Path("out/notes.txt").write_text("mine")
     Path("out/head.safetensors").unlink()
     assert push_script.main(command) == 2
     said = error_of()
-    assert "--folder out: has other content" in said and "also notes.txt; no head.safetensors" in said
+    assert "--folder out: has other content" in said and "extra: notes.txt; missing: head.safetensors" in said
     assert Path("out/notes.txt").read_text() == "mine"
     Path("file").write_text("mine")
     assert push_script.main(["--model-name", str(soup), "--folder", "file"]) == 2
-    assert "--folder file: a file" in error_of()
+    assert "--folder file: is a file" in error_of()
 
 
 def test_pushing_and_loading_from_the_hub(
@@ -130,7 +130,7 @@ def test_pushing_what_cannot_be(soup: Path, monkeypatch: pytest.MonkeyPatch, err
     assert "--repository soup: not a name on the hub expected: org/name" in error_of()
     assert push_script.main([*command, "--repository", "someone/soup"]) == 4
     said = error_of()
-    assert "nobody is logged in" in said and "hf auth login" in said
+    assert "not logged in to the Hugging Face hub" in said and "hf auth login" in said
     assert not Path("out").exists()
     assert push_script.main(["--model-name", str(soup)]) == 2
     assert "--folder is missing" in error_of()
@@ -204,7 +204,7 @@ def test_exports_that_cannot_be(soup: Path, monkeypatch: pytest.MonkeyPatch, err
     assert export_script.main(command) == 2
     assert "--output is missing" in error_of()
     assert export_script.main([*command, "--output", "it.pt2"]) == 2
-    assert "--images: nothing to compare the exported file on" in error_of()
+    assert "--images: no images to compare the exported file on" in error_of()
     assert export_script.main([*command, "--output", "it.onnx"]) == 2
     assert "--output it.onnx: not an ending of --format torch expected: .pt2" in error_of()
     assert export_script.main([*command, "--output", "it.pt2", "--images", "none.png"]) == 3

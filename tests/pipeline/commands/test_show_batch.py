@@ -98,7 +98,7 @@ def test_tables_that_disagree(copied: Studio, faces: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--members", "mask0_epochs6"], 2, "two or more, who can disagree"),
+        (["--members", "mask0_epochs6"], 2, "two or more members"),
         (["--members", "mask0_epochs6", "a.csv"], 2, "models alone or CSVs alone"),
         (["--members", "mask0_epochs6", "age0_epochs6"], 3, "a model of other classes"),
         (["--on", "tset"], 2, "one of val, test"),

@@ -86,7 +86,7 @@ def test_a_limited_run_fills_no_template_but_predicts_all_of_a_folder(joined: Pa
     template = pd.DataFrame({"id": names, "answer": "blue"})
     template.to_csv(joined / "one" / "sample_submission.csv", index=False)
     assert inference.main(["--soft-voting", "--output", "few.csv"]) == 0
-    assert "looks at 12 images of each set at the most, so no template is filled" in error_of()
+    assert "uses at most 12 images of each set, so no template is filled" in error_of()
     assert len(pd.read_csv("few.csv")) == 12
     assert inference.main(["--soft-voting", "--test-location", "flat", "--output", "all.csv"]) == 0
     assert pd.read_csv("all.csv")["id"].tolist() == names and len(names) == len(images)

@@ -194,7 +194,7 @@ def test_soft_votes_of_scaled_logits(there: Studio, tmp_path: Path) -> None:
         (["--weighted-ensemble", "rest0_epochs6", "foreign"], 3, "foreign.safetensors: a model of other classes"),
         (["--weighted-ensemble", "age0_epochs6", "only_gender"], 3, "no model knows mask"),
         (["--model-name", "foreign"], 3, "a model of other classes than the data of run 'mask'"),
-        (["--model-name", "mask0_epochs6", "--split"], 2, "--split: a vote on each factor is a hard one"),
+        (["--model-name", "mask0_epochs6", "--split"], 2, "--split: only for --hard-voting"),
         (["--hard-voting", "--normalise", "minmax"], 2, "--normalise is for --soft-voting"),
         (["--soft-voting", "--formula", "original"], 2, "--formula is for --weighted-ensemble"),
         (["--weighted-ensemble", "mask0_epochs6", "--formula", "original"], 2, "joins one model of all factors"),

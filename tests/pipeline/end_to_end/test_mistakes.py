@@ -59,7 +59,7 @@ def test_wrong_command_lines_of_finetune(
         (main.main, ["--download-models"], 2, "--model-location"),
         (main.main, ["--plot", "--results", "."], 3, "individual_model_results.jsonl"),
         (inference.main, ["--model-name", "toys77"], 2, "toys77: no such model"),
-        (inference.main, ["--soft-voting", "--hard-voting"], 2, "one way of voting"),
+        (inference.main, ["--soft-voting", "--hard-voting"], 2, "one voting rule"),
         (inference.main, ["--each", "--soft-voting"], 2, "--each and --soft-voting"),
         (inference.main, ["--each", "--output", "x.csv"], 2, "--each and --output"),
         (inference.main, ["--soft-voting", "toys_start=0.5"], 2, "--weighted-ensemble"),

@@ -282,7 +282,7 @@ def test_what_cannot_be_done_is_told_before_anything_is(
 def test_tables_are_voted_on_here(copy_of: Desk, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     assert inference.main(["--hard-voting", "a.csv", "--launcher", "ray"]) == 2
-    assert "--launcher ray: a vote over tables has no work for a cluster" in error_of()
+    assert "--launcher ray: voting over tables runs locally" in error_of()
 
 
 def test_rows_are_rearranged_through_a_file(tmp_path: Path) -> None:

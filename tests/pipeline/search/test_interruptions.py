@@ -61,7 +61,7 @@ def test_another_process_goes_on_with_the_trial_of_one_that_is_killed(
     told = error_of()
     assert "trial 1 of 3" in told and "trial 2 of 3" in told
     waiting = told.index("waiting for other processes to finish trials 0")
-    assert told.index("trial 0: its process ended before it was finished; going on with it") > waiting
+    assert told.index("trial 0: its process ended before it was finished; resuming it") > waiting
     assert fresh.models() == searched.models() and fresh.rows() == searched.rows()
 
 

@@ -89,7 +89,7 @@ def test_what_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert remove_surplus_checkpoints(appraiser, files, 3) == [files[2], files[4]]  # type: ignore[arg-type]
     assert remove_surplus_checkpoints(appraiser, [*files[:2], files[3]], 1) == files[:2]  # type: ignore[arg-type]
     assert [file.name for file in files if file.exists()] == ["toys3_epochs1.safetensors"]
-    assert "toys4_epochs1.safetensors: dropped; neither among the best 3 nor in the greedy soup" in caplog.text
+    assert "toys4_epochs1.safetensors: removed; neither among the best 3 nor in a soup" in caplog.text
 
 
 def test_trials_that_are_given_up_or_fail(
@@ -188,7 +188,10 @@ def test_figures_and_a_trial_go_to_wandb(fresh: SearchBench, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--search-sampler", "qmc"], ["--search-sampler: the search was begun with", "tpe", "qmc", "another --name"]),
+        (
+            ["--search-sampler", "qmc"],
+            ["--search-sampler: differs from the recorded setting", "tpe", "qmc", "another --name"],
+        ),
         (["--pruning", "median"], ["--pruning", "none", "median"]),
         (["--objective", "accuracy"], ["--objective", "log_loss", "accuracy"]),
         (["--batch-size", "4"], ["--batch-size", "expected: 8", "found: 4"]),
@@ -211,7 +214,7 @@ def test_a_search_of_other_images_under_the_same_name_is_none_of_ours(
 ) -> None:
     monkeypatch.setattr(Run, "fingerprints", property(lambda run: ("these", "others")))
     assert bench.script("--name", "toys") == 2
-    assert "the search 'toys' in this storage has other images, labels or splits than the run here" in error_of()
+    assert "the search 'toys' in this storage has other images, labels or splits than this run" in error_of()
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,7 @@ def test_a_search_of_other_images_under_the_same_name_is_none_of_ours(
     [
         (["--hparams", "random"], ["--hparams", "--space paper"]),
         (["--pruning", "median", "--validate-every", "0"], ["--pruning median with --validate-every 0"]),
-        (["--epochs-range", "1", "2"], ["--epochs-range: a range of --space paper"]),
+        (["--epochs-range", "1", "2"], ["--epochs-range: only for --space paper"]),
         (["--space", "original", "--start-from", "starts"], ["--start-from starts: no start 0"]),
     ],
 )
@@ -245,7 +248,7 @@ def test_mistakes_before_the_first_trial(
         (
             ["--storage", "postgresql://me:secret@127.0.0.1:1/x"],
             4,
-            ["--storage postgresql://me:***@127.0.0.1:1/x: the database does not answer", "see that it runs"],
+            ["--storage postgresql://me:***@127.0.0.1:1/x: the database does not respond", "server is running"],
         ),
     ],
 )
@@ -268,4 +271,4 @@ def test_mistakes_before_there_is_a_run(
 def test_a_run_of_other_fine_tunes(bench: SearchBench, error_of: ErrorOf) -> None:
     (bench.run / "study.journal").unlink()
     assert bench.search() == 2
-    assert "run 'toys' has fine-tunes that are no trials of this search" in error_of()
+    assert "run 'toys' has fine-tunes that are not trials of this search" in error_of()

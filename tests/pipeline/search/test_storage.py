@@ -93,7 +93,7 @@ def wait_until_it_answers(url: str, server: Any) -> None:
 
 def opened(name: str, folder: Path, url: str) -> Trials:
     found = open_trials(name, folder, url)
-    found.begin("maximize", {"a": 1})
+    found.create_study("maximize", {"a": 1})
     return found
 
 
@@ -101,7 +101,7 @@ def work(name: str, folder: Path, url: str) -> None:
     """A machine's whole work."""
     mine = opened(name, folder, url)
     while True:
-        with mine.claimed(4, propose) as trial:
+        with mine.claim(4, propose) as trial:
             if trial is None:
                 return
             mine.report(trial, 1, 0.1)
@@ -115,7 +115,7 @@ def test_machines_share_the_trials(database: str, tmp_path: Path, processes: For
     other.join(600)
     found = opened("shared", tmp_path / "c", database)
     trials = found.all()
-    assert other.exitcode == 0 and found.settings() == {"a": 1}
+    assert other.exitcode == 0 and found.recorded_settings() == {"a": 1}
     # Two machines may both see one trial missing at the same moment.
     assert 4 <= len(trials) <= 5 and {trial.state for trial in trials} == {TrialState.COMPLETE}
     assert len({trial.number for trial in trials}) == len(trials)
@@ -141,29 +141,29 @@ def test_a_machine_that_is_gone_is_noticed(database: str, tmp_path: Path, monkey
     there = opened("beats", tmp_path / "there", database)
     here = opened("beats", tmp_path / "here", database)
     assert there.place != here.place
-    with there.claimed(1, propose) as trial:
+    with there.claim(1, propose) as trial:
         assert trial is not None
         age_heartbeats(database)
         deadline = time.monotonic() + 600
         while seconds_since_heartbeat(database, trial._trial_id) > 1800:  # Until the trial's own thread renews it.
             assert time.monotonic() < deadline, "the trial sends no heartbeat"
             time.sleep(0.02)
-        with here.claimed(1, propose) as taken:
+        with here.claim(1, propose) as taken:
             assert taken is None
     with here.claimed(1, propose) as taken:
         assert taken is None  # The last heartbeat is recent: its machine may still be there.
     age_heartbeats(database)
-    with here.claimed(1, propose) as taken:
+    with here.claim(1, propose) as taken:
         pass
     assert taken is not None and (taken.number, taken.params) == (0, trial.params)
-    with replace(here, folder=tmp_path / "there").claimed(1, propose) as free:
+    with replace(here, folder=tmp_path / "there").claim(1, propose) as free:
         assert free is None  # Its new owner says that it lives.
 
 
 def test_a_machine_knows_its_own_dead_at_once(database: str, tmp_path: Path) -> None:
-    with opened("own", tmp_path, database).claimed(1, propose) as trial:
+    with opened("own", tmp_path, database).claim(1, propose) as trial:
         assert trial is not None
-    with opened("own", tmp_path, database).claimed(1, propose) as again:
+    with opened("own", tmp_path, database).claim(1, propose) as again:
         assert again is not None and again.number == 0
 
 
@@ -221,7 +221,7 @@ def test_a_database_that_stops_answering(
         patch.setattr(searching, "train_one", train)
         assert fresh.search(*flags) == 4
     error = capsys.readouterr().err
-    assert "the database does not answer any more" in error and "not permitted to log in" in error
+    assert "the database stopped responding" in error and "not permitted to log in" in error
     assert "Traceback" not in error and "secret" not in error
     order("ALTER ROLE guest LOGIN")
     before = fresh.models()

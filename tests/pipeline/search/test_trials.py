@@ -25,8 +25,8 @@ from soups.pipeline.search.trials import open_trials
 from tests.pipeline.search.test_trials import propose
 folder = Path(sys.argv[1])
 trials = open_trials("toys", folder, None)
-trials.begin("maximize", {"a": 1})
-with trials.claimed(2, propose) as trial:
+trials.create_study("maximize", {"a": 1})
+with trials.claim(2, propose) as trial:
     trials.report(trial, 1, 0.5)
     KernelLock(folder / JOURNAL).acquire()
     with (folder / JOURNAL).open("ab") as stream:
@@ -42,24 +42,24 @@ def propose(study: Any, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def opened(folder: Path) -> Trials:
     trials = open_trials("toys", folder, None)
-    trials.begin("maximize", {"a": 1})
+    trials.create_study("maximize", {"a": 1})
     return trials
 
 
 def test_each_trial_is_claimed_once(tmp_path: Path) -> None:
     trials = opened(tmp_path)
-    with trials.claimed(2, propose) as first, opened(tmp_path).claimed(2, propose) as second:
+    with trials.claim(2, propose) as first, opened(tmp_path).claim(2, propose) as second:
         assert first is not None and second is not None
         assert (first.number, second.number, second.params) == (0, 1, {"x": 1.25})
-        with opened(tmp_path).claimed(2, propose) as third:
+        with opened(tmp_path).claim(2, propose) as third:
             assert third is None
         trials.finish(first, TrialState.COMPLETE, 0.5, model="toys0")
-    with trials.claimed(2, propose) as again:  # Nobody told what became of the second.
+    with trials.claim(2, propose) as again:  # Nobody told what became of the second.
         assert again is not None and (again.number, again.params) == (1, {"x": 1.25})
         trials.finish(again, TrialState.PRUNED, note="slow")
     trials.finish(first, TrialState.FAIL)
     assert [trial.state for trial in trials.all()] == [TrialState.COMPLETE, TrialState.PRUNED]
-    assert trials.all()[0].user_attrs["model"] == "toys0" and trials.settings() == {"a": 1}
+    assert trials.all()[0].user_attrs["model"] == "toys0" and trials.recorded_settings() == {"a": 1}
 
 
 def test_the_journal_has_a_lock_that_ends_with_its_holder(tmp_path: Path) -> None:
@@ -76,14 +76,14 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, caplog: pytest
         assert process.stdout is not None and process.stdout.readline() == "0.25\n"
         os.kill(process.pid, signal.SIGKILL)
     trials = open_trials("toys", tmp_path, None)
-    with trials.claimed(2, propose) as trial:
+    with trials.claim(2, propose) as trial:
         assert trial is not None and (trial.number, trial.params, trial.intermediate_values) == (
             0,
             {"x": 0.25},
             {1: 0.5},
         )
         trials.finish(trial, TrialState.COMPLETE, 1.0)
-    assert caplog.text.count("the last line was cut off by a crash") == 1
+    assert caplog.text.count("removed a last line that a crash had cut off") == 1
     assert "trial 0: its process ended before it was finished" in caplog.text
     lines = (tmp_path / "study.journal").read_text().splitlines()
     assert all(isinstance(json.loads(line), dict) for line in lines)
@@ -95,7 +95,7 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, caplog: pytest
     [
         ("nonsense", UsageError, ["--storage nonsense", "postgresql://USER:PASSWORD@HOST/NAME"]),
         ("oracle://me:secret@host/name", EnvironmentFailure, ["oracle://me:***@host/name", "driver is not installed"]),
-        ("sqlite:////nowhere/at/all.db", EnvironmentFailure, ["the database does not answer", "unable to open"]),
+        ("sqlite:////nowhere/at/all.db", EnvironmentFailure, ["the database does not respond", "unable to open"]),
     ],
 )
 def test_storages_that_are_not_there(tmp_path: Path, url: str, kind: type[Exception], words: list[str]) -> None:

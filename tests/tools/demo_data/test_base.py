@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tools.demo_data import base, glyphs
-from tools.demo_data.lessons import LESSONS, draw_entries
+from tools.demo_data.pretraining_batches import SUBJECTS, draw_entries
 from tools.demo_data.settings import BaseSettings
 
 TINY = BaseSettings(
@@ -45,7 +45,7 @@ def test_open_clip_loads_it_natively(made: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (1, 32, 32), dtype=np.uint8)
     from PIL import Image
 
-    expected = LESSONS["digits"].to_input(grey)[0].expand(3, -1, -1)
+    expected = SUBJECTS["digits"].to_input(grey)[0].expand(3, -1, -1)
     torch.testing.assert_close(preprocess(Image.fromarray(grey[0])), expected)
 
 

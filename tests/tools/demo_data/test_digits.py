@@ -12,7 +12,15 @@ import pytest
 from PIL import Image
 
 from soups.core.errors import DataError, EnvironmentFailure
-from tools.demo_data.digits import GROUP_PATTERN, MARKER, WORDS, make_digits, shifted, who_tests, writer_of
+from tools.demo_data.digits import (
+    GROUP_PATTERN,
+    MARKER,
+    WORDS,
+    draw_test_writers,
+    make_digits,
+    shifted_versions,
+    writer_of,
+)
 from tools.demo_data.settings import DigitsSettings
 
 SHIFTS = {"rotate_left", "rotate_right", "noise", "blur", "translate"}
@@ -123,7 +131,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 
 def test_the_seed_decides_who_tests() -> None:
-    drawn = [who_tests(DigitsSettings(seed=seed)) for seed in range(20)]
+    drawn = [draw_test_writers(DigitsSettings(seed=seed)) for seed in range(20)]
     assert all(len(testers) == 5 for testers in drawn)
     assert set.union(*drawn) == set(range(13))
 
@@ -147,4 +155,4 @@ def test_shifts_change_an_image_as_their_names_say() -> None:
 
 
 def shifts_of(pixels: np.ndarray, settings: DigitsSettings, row: int = 5) -> dict[str, Image.Image]:
-    return shifted(Image.fromarray(pixels), row, settings)
+    return shifted_versions(Image.fromarray(pixels), row, settings)

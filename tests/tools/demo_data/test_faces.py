@@ -129,6 +129,6 @@ def test_somebody_s_own_folder_is_never_touched(made: Path, tmp_path: Path) -> N
     copied = Path(shutil.copytree(made, tmp_path / "copied"))
     (copied / "train" / "images" / "mine.jpg").write_bytes(b"mine")
     (copied / faces.MARKER).write_text(json.dumps({"fingerprint": "another"}))
-    with pytest.raises(DataError, match=r"holds a file that the demo did not make(?s:.*)mine\.jpg"):
+    with pytest.raises(DataError, match=r"contains a file that the demo did not make(?s:.*)mine\.jpg"):
         faces.make_faces(FEW.model_copy(update={"location": copied}))
     assert (copied / "train" / "images" / "mine.jpg").read_bytes() == b"mine"

@@ -57,8 +57,8 @@ def test_thin_leaves_the_middle_line() -> None:
 def test_rendering_depends_on_its_generator_alone() -> None:
     atlas = glyphs.build_atlas()
     entries = np.flatnonzero(atlas.characters == glyphs.CHARACTERS.index("7"))
-    one, same = (glyphs.render(atlas, entries, np.random.default_rng(3), glyphs.Hand()) for _ in range(2))
-    other = glyphs.render(atlas, entries, np.random.default_rng(4), glyphs.Hand())
+    one, same = (glyphs.render(atlas, entries, np.random.default_rng(3), glyphs.Variation()) for _ in range(2))
+    other = glyphs.render(atlas, entries, np.random.default_rng(4), glyphs.Variation())
     assert one.shape == (len(entries), 32, 32) and one.dtype == np.uint8
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -67,7 +67,7 @@ def test_rendering_depends_on_its_generator_alone() -> None:
 def test_glyphs_look_like_the_digits() -> None:
     atlas = glyphs.build_atlas()
     entries = np.flatnonzero(atlas.characters < 10)
-    images = glyphs.render(atlas, entries, np.random.default_rng(0), glyphs.Hand()) / 255
+    images = glyphs.render(atlas, entries, np.random.default_rng(0), glyphs.Variation()) / 255
     assert 0.2 < images.mean() < 0.4  # scikit-learn's digits: 0.31
     assert (images.max(axis=(1, 2)) > 0.4).all()  # none is empty
     # Nothing finer than the 8 x 8 counts is left: halving and enlarging loses little.
@@ -76,7 +76,7 @@ def test_glyphs_look_like_the_digits() -> None:
 
 
 def test_without_distortion_the_letter_is_drawn_as_it_is() -> None:
-    still = glyphs.Hand(
+    still = glyphs.Variation(
         turn=0,
         slant=(0, 0),
         height=(32, 32),

@@ -7,7 +7,7 @@ import pytest
 
 from tools.demo_data import icons
 from tools.demo_data.base import CONFIG, make_base
-from tools.demo_data.lessons import LESSONS
+from tools.demo_data.pretraining_batches import SUBJECTS
 from tools.demo_data.settings import BaseSettings
 
 TINY = BaseSettings(
@@ -41,7 +41,7 @@ def test_a_caption_says_what_the_icon_shows_and_nothing_else() -> None:
     rng = np.random.default_rng(1)
     for _ in range(300):
         shown = icons.draw_icon(rng)
-        for names in icons.draw_respects(rng):
+        for names in icons.draw_attribute_sets(rng):
             text = icons.caption({name: getattr(shown, name) for name in names}, rng)
             words = set(text.replace("/", " ").replace(".", "").split())
             for name in names:
@@ -56,7 +56,7 @@ def test_no_caption_has_a_word_that_the_vocabulary_lacks() -> None:
     rng = np.random.default_rng(2)
     for _ in range(300):
         shown = icons.draw_icon(rng)
-        for names in icons.draw_respects(rng):
+        for names in icons.draw_attribute_sets(rng):
             text = icons.caption({name: getattr(shown, name) for name in names}, rng)
             assert set(text.replace("/", " / ").strip(".").split()) <= known
 
@@ -73,12 +73,14 @@ def test_what_is_said_can_be_seen() -> None:
 
 
 def test_a_batch_tells_of_its_icons_in_several_respects() -> None:
-    batches = list(LESSONS["faces"].batches(TINY.settled(), 0))
+    batches = list(SUBJECTS["faces"].batches(TINY.with_defaults(), 0))
     assert [len(batch.images) for batch in batches] == [16] * 4
     for batch in batches:
         assert batch.images.shape == (16, 48, 48, 3) and batch.images.dtype == np.uint8
-        assert len(batch.told[0].captions) == 18 and [len(told.captions) for told in batch.told[1:4]] == [3, 2, 3]
-        for told in batch.told:
+        assert len(batch.caption_sets[0].captions) == 18 and [
+            len(told.captions) for told in batch.caption_sets[1:4]
+        ] == [3, 2, 3]
+        for told in batch.caption_sets:
             assert told.targets.shape == (16,) and told.targets.max() < len(told.captions)
 
 
@@ -96,6 +98,6 @@ def test_open_clip_loads_the_base_and_every_subject_has_a_place_of_its_own(
     with torch.no_grad():
         seen, said = model.encode_image(torch.randn(2, 3, 48, 48)), model.encode_text(tokens)
     assert seen.shape == (2, 16) and said.isfinite().all()
-    digits = BaseSettings().that_matter()
+    digits = BaseSettings().identity()
     assert "icons" not in digits and "subject" not in digits and digits["batch_size"] == 64
-    assert TINY.that_matter()["subject"] == "faces" and "glyphs" not in TINY.that_matter()
+    assert TINY.identity()["subject"] == "faces" and "glyphs" not in TINY.identity()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tools.stress import watch
-from tools.stress.concurrent_appends import damage_of
-from tools.stress.sweep import contents, differences
+from tools.stress.concurrent_appends import find_damage
+from tools.stress.sweep import find_differences, read_contents
 
 
 def test_lines_that_are_added_are_no_loss(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_temporary_files_are_found_below(tmp_path: Path) -> None:
     stray.parent.mkdir()
     stray.touch()
     (tmp_path / "a.tmp").touch()
-    assert watch.temporaries(tmp_path) == {stray}
+    assert watch.temporary_files(tmp_path) == {stray}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's list of locks")
@@ -60,20 +60,20 @@ def test_what_differs_between_two_sweeps_is_named(tmp_path: Path) -> None:
         (run / "logs" / "a.jsonl").write_text(f'{{"images_per_second":{speed},"loss":1}}\n')
         (run / "logs" / ".a.jsonl.lock").touch()
         (run / "table.csv").write_text(other)
-    one, two, three = (contents(tmp_path / name) for name in ("one", "two", "three"))
-    assert differences(two, one) == []
-    assert differences(three, one) == ["table.csv is different"]
-    assert differences({"a": b"", "b": b""}, {"b": b"", "c": b""}) == ["a is left over", "c is missing"]
+    one, two, three = (read_contents(tmp_path / name) for name in ("one", "two", "three"))
+    assert find_differences(two, one) == []
+    assert find_differences(three, one) == ["table.csv is different"]
+    assert find_differences({"a": b"", "b": b""}, {"b": b"", "c": b""}) == ["a is left over", "c is missing"]
     (tmp_path / "two" / "logs" / "a.jsonl").write_text('{"images_per_second":10,"loss":2}\n')
-    assert differences(contents(tmp_path / "two"), one) == ["logs/a.jsonl is different"]
+    assert find_differences(read_contents(tmp_path / "two"), one) == ["logs/a.jsonl is different"]
 
 
 def test_a_damaged_crowd_is_told(tmp_path: Path) -> None:
     log = tmp_path / "crowd.jsonl"
     lines = [f'{{"number":{number},"writer":{writer}}}' for number in range(2) for writer in range(8)]
     log.write_text("\n".join(lines) + "\n")
-    assert damage_of(log, 2) == []
+    assert find_damage(log, 2) == []
     log.write_text("\n".join(lines[:-1]) + "\n")
-    assert damage_of(log, 2) == ["crowd.jsonl: lines of writer 7 are missing, double or out of order"]
+    assert find_damage(log, 2) == ["crowd.jsonl: lines of writer 7 are missing, double or out of order"]
     log.write_text("\n".join(lines[:-1]) + '\n{"num\n')
-    assert "a torn line" in damage_of(log, 2)[0]
+    assert "a torn line" in find_damage(log, 2)[0]
