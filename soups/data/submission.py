@@ -18,7 +18,7 @@ from soups.data.layouts.folders import TEMPLATE_NAMES, format_list, lookup_keys
 from soups.data.layouts.tables import check_unique_ids, read_test_ids
 from soups.data.settings import DataSettings
 from soups.files.atomic import read_table
-from soups.files.prediction_tables import USUAL_ANSWERS
+from soups.files.prediction_tables import LABEL_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +181,7 @@ def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str
         raise DataError(f"{path}: one column only", expected="an id column and a label column")
     ids = [str(value).strip() for value in table.iloc[:, 0]]
     check_unique_ids(ids, path)
-    column = next((name for name in USUAL_ANSWERS if name in table.columns[1:]), table.columns[-1])
+    column = next((name for name in LABEL_COLUMNS if name in table.columns[1:]), table.columns[-1])
     try:
         labels = space.read_column(table[column])
     except DataError as error:

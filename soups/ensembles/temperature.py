@@ -3,7 +3,7 @@
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.core.scores import probabilities
+from soups.core.scores import softmax
 
 LOWEST, HIGHEST = 0.01, 100.0
 """Bounds of the temperature: where all validation images are right, no temperature would be low enough."""
@@ -40,7 +40,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     def slope(inverse: float) -> float:
         """The derivative of the log-loss with respect to 1/T."""
-        return float((probabilities(inverse * table) * table).sum(axis=1).mean() - chosen)
+        return float((softmax(inverse * table) * table).sum(axis=1).mean() - chosen)
 
     if slope(1 / LOWEST) <= 0:
         return LOWEST
@@ -59,7 +59,7 @@ def scale_by_temperature(table: np.ndarray, temperature: float) -> np.ndarray:
     Returns:
         (N, C) float64 probabilities, rows summing to one.
     """
-    return probabilities(to_log_probabilities(table) / temperature)
+    return softmax(to_log_probabilities(table) / temperature)
 
 
 def to_log_probabilities(table: np.ndarray) -> np.ndarray:

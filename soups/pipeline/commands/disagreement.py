@@ -98,7 +98,7 @@ def _of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> MemberV
     tables = [read_predictions(path, space) for path in paths]
     space = space or plain_space(tables)
     first = tables[0]
-    codes = np.stack([space.encode(table.answers)[table.order_of(first)] for table in tables])
+    codes = np.stack([space.encode(table.labels)[table.rows_for(first)] for table in tables])
     unknown = np.full(len(first.ids), -1, dtype=np.int64)
     pixels = thumbnail_reader(first.ids, run, settings.data)
     return MemberVotes(

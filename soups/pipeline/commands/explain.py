@@ -12,7 +12,7 @@ from soups.checkpoints.checkpoint import Card
 from soups.cli import flags as cli
 from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
-from soups.core.scores import probabilities
+from soups.core.scores import softmax
 from soups.data.images.decode import decode
 from soups.data.images.geometry import evaluation_geometry, visible_box
 from soups.evaluation.logits import compute_logits
@@ -198,7 +198,7 @@ def _ingredient_maps(
     cases, labels = [map.case for map in maps], np.array([map.label for map in maps])
     images, batch = shown.images.subset([case.row for case in cases]), context.evaluation.eval_batch_size
     logits = compute_logits(model.classifier, images, model.card.preprocessing, context.runtime, batch)
-    chances = probabilities(logits[:, model.order])[np.arange(len(cases)), labels]
+    chances = softmax(logits[:, model.order])[np.arange(len(cases)), labels]
     parts = zip(cases, labels, chances, _heats(model, shown, cases, labels, told), strict=True)
     return [ExplanationMap(case, name, int(label), float(chance), heat) for case, label, chance, heat in parts]
 

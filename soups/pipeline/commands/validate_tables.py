@@ -76,11 +76,11 @@ def _named(members: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def _answers(table: PredictionTable, truth: PredictionTable, space: LabelSpace) -> LabelledPredictions:
-    rows = table.order_of(truth)
+    rows = table.rows_for(truth)
     confidences = table.confidences[rows] if table.confidences is not None else None
     groups = truth.groups if truth.groups is not None else truth.ids
-    predicted = space.encode(table.answers)[rows]
-    return LabelledPredictions(space.encode(truth.answers), predicted, np.array(groups), space, confidences)
+    predicted = space.encode(table.labels)[rows]
+    return LabelledPredictions(space.encode(truth.labels), predicted, np.array(groups), space, confidences)
 
 
 def _frame(rows: list[dict[str, Any]]) -> "pd.DataFrame":

@@ -69,7 +69,7 @@ def plain_space(tables: Sequence[PredictionTable]) -> LabelSpace:
     Raises:
         DataError: some tables contain numbers as classes and others names.
     """
-    numbers = [all(answer.isdecimal() for answer in table.answers) for table in tables]
+    numbers = [all(answer.isdecimal() for answer in table.labels) for table in tables]
     for table, numeric in zip(tables, numbers, strict=True):
         if numeric != numbers[0]:
             kinds = ("numbers", "names") if numeric else ("names", "numbers")
@@ -78,7 +78,7 @@ def plain_space(tables: Sequence[PredictionTable]) -> LabelSpace:
                 expected="names in all tables or numbers in all",
                 next_step="add --name NAME of the run with these classes, or --layout",
             )
-    names = {answer for table in tables for answer in table.answers}
+    names = {answer for table in tables for answer in table.labels}
     return LabelSpace(tuple(sorted(names, key=int) if numbers[0] else sorted(names)))
 
 
