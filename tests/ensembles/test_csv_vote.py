@@ -134,10 +134,10 @@ GOOD = "image,target,confidence\na,cat,0.5\nb,dog,0.5\n"
         ("image,target\na,cat\nb,1\n", "bad.csv: labels are partly names and partly indices"),
         (
             "image,target,confidence\na,cat,0.5\nb,dog,high\n",
-            r"bad.csv, line 3: the confidence is no number(?s:.*)high",
+            r"bad.csv, line 3: the confidence is not a number(?s:.*)high",
         ),
         ("image,target\na,cat\nb\n", "bad.csv, line 3: no class for the id 'b'"),
-        ("image,target\na,cat,\nb,dog,\n", "bad.csv: its rows have more fields than its header"),
+        ("image,target\na,cat,\nb,dog,\n", "bad.csv: the rows have more fields than the header"),
         ("image,target\n", "bad.csv: no predictions"),
         ("image\na\nb\n", "bad.csv: no predictions"),
         ("", "bad.csv: not a readable CSV"),

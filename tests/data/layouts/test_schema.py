@@ -91,7 +91,7 @@ def test_descriptions_that_make_no_sense(tmp_path: Path, old: str, new: str, wor
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml: no such file"):
         read_schema("nowhere.yaml")
-    with pytest.raises(UsageError, match="not a list of settings"):
+    with pytest.raises(UsageError, match="not a mapping of settings to values"):
         read_schema(str(described(tmp_path, "- a\n")))
     with pytest.raises(UsageError, match="not readable YAML"):
         read_schema(str(described(tmp_path, "a: [")))
