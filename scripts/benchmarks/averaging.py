@@ -95,7 +95,8 @@ def make_checkpoints(folder: Path, settings: BenchSettings) -> list[Path]:
     """A run's folder with files as fine-tunes of one start would be: its weights, each with its own noise."""
     import torch
 
-    from soups.checkpoints.checkpoint import Card, write_checkpoint
+    from soups.checkpoints.card import Card
+    from soups.checkpoints.checkpoint import write_checkpoint
     from soups.models.build import build_start
 
     model = ModelSettings(model=settings.architecture, pretrained="none")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.checkpoints import checkpoint as checkpoints
+from soups.checkpoints.compatibility import WRAPPERS, strip_prefix
 from soups.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 # Buffers of OpenAI's archives that are no weights; their presence tells OpenAI's files from all others.
 _OPENAI_MARKS = frozenset({"input_resolution", "context_length", "vocab_size"})
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
+_WRAPPERS = (*WRAPPERS, "model.")
 _SHOWN = 4
 RANDOM = "none"
 """What `--pretrained` is for random weights."""
@@ -44,10 +45,7 @@ def read_weights(path: Path) -> Weights:
 
 def strip_wrapper_prefixes(state: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
     """The state without prefixes that wrap every key (`module.` of parallel training, `_orig_mod.`, `model.`)."""
-    state = dict(state)
-    while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), None):
-        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    return state
+    return strip_prefix(state, _WRAPPERS)[0]
 
 
 def select_prefix(state: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":

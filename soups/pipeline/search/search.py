@@ -9,7 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.checkpoint import SUFFIX, read_card
+from soups.checkpoints.card import read_card
+from soups.checkpoints.checkpoint import SUFFIX
 from soups.cli import flags as cli
 from soups.core.errors import DataError, PartialFailure, TrainingDiverged, UsageError
 from soups.core.metrics import METRICS
@@ -109,7 +110,7 @@ def run_worker(work: WorkerTask) -> None:
     Raises:
         UserError: what stops the work, such as a full disk; the trial that it came up in will be repeated.
     """
-    work = replace(work, runtime=work.runtime.of_worker(worker_number()))
+    work = replace(work, runtime=work.runtime.for_worker(worker_number()))
     participant = _Participant(work, open_trials(work.name, work.run.folder, work.storage), SoupGain(work.context))
     with explain_database_errors(work.storage):
         _work_until_none_is_left(participant, work.total)
