@@ -1,4 +1,4 @@
-"""Mixtures: ingredients averaged with weights of their own for each block of the network."""
+"""Mixtures: means of ingredients whose weights differ by block of the network, and gradients of these weights."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
 
 KINDS = ("model", "block", "tensor")
-"""What has coefficients of its own: the whole network, each block of it, each tensor."""
-_PIECE = 1 << 16
-"""Numbers worked on at a time: 0.5 MiB in float64."""
+"""Unit of the coefficients: the whole network, a block, or a tensor."""
+_CHUNK = 1 << 16
+"""Elements at a time: 0.5 MiB in float64."""
 _NUMBERED = re.compile(r"(.*?\.\d+(?:\.blocks)?(?:\.\d+)?)\.")
-"""Up to the number of a block: `transformer.resblocks.3.`, `layer1.0.`, `stages.2.blocks.1.`, `blocks.4.0.`"""
+"""The name of a numbered block: `transformer.resblocks.3.`, `layer1.0.`, `stages.2.blocks.1.`, `blocks.4.0.`"""
 _END = re.compile(r"(ln_post|proj|norm|fc_norm|norm_head|attnpool|attn_pool|conv_head|bn2|final_\w+|head\w*)(\.|$)")
-"""What of the tensors outside of numbered blocks comes after them, in open_clip's towers and timm's networks."""
+"""Tensors after the numbered blocks, in open_clip's image encoders and timm's networks."""
 
 
 def find_block(key: str) -> str:
-    """The block that a tensor of a classifier belongs to.
+    """Return the block of a classifier's tensor.
 
-    `head`, a numbered block by its name (transformer block, or block of a stage), and of what has no number `stem`
-    (patches, positions, first convolution) or `end` (last normalisation, pooling, projection).
+    This is `head`, the name of a numbered block (a transformer block, or a block of a stage), and for other tensors
+    `stem` (patches, positions, first convolution) or `end` (last normalisation, pooling, projection).
     """
-    room, _, rest = key.partition(".")
-    if room == "head":
+    part, _, rest = key.partition(".")
+    if part == "head":
         return "head"
     if (numbered := _NUMBERED.match(key)) is not None:
         return numbered[1]
@@ -42,22 +42,22 @@ def find_block(key: str) -> str:
 
 
 def map_blocks(state: "State", per: str) -> dict[str, str]:
-    """Floating-point tensor → the name under which its coefficients go; blocks in the order of the tensors' names.
+    """Return for each floating-point tensor the block whose coefficients it uses, in the order of the tensors' names.
 
     Raises:
-        UsageError: an unknown kind; names those there are.
+        UsageError: `per` is not one of `KINDS`.
     """
     if per not in KINDS:
         raise unknown_name("kind of coefficients", per, KINDS)
-    named = {"model": lambda key: "all", "block": find_block, "tensor": lambda key: key}[per]
-    return {key: named(key) for key in sorted(state) if state[key].is_floating_point()}
+    block_of = {"model": lambda key: "all", "block": find_block, "tensor": lambda key: key}[per]
+    return {key: block_of(key) for key in sorted(state) if state[key].is_floating_point()}
 
 
 def mapped_states(ingredients: Sequence[Ingredient]) -> "list[State]":
-    """The weights of all ingredients, as views of files.
+    """Return the weights of all ingredients as views of files.
 
     Raises:
-        DataError: an ingredient does not fit the first, or holds NaN or infinity; names ingredient and tensor.
+        DataError: an ingredient does not fit the first, or holds NaN or infinity; the message names the tensor.
     """
     states = [mapped_view(ingredient) for ingredient in ingredients]
     for ingredient, state in zip(ingredients, states, strict=True):
@@ -68,10 +68,10 @@ def mapped_states(ingredients: Sequence[Ingredient]) -> "list[State]":
 
 
 class Mixture(Mapping[str, "torch.Tensor"]):
-    """A weighted average of models as a state whose tensors are computed when they are asked for, each time anew.
+    """A weighted average of models as a state dict whose tensors are computed at each access.
 
-    Summed in float64 in the order of the models, a piece at a time; tensors that are no floating-point numbers are
-    those of the first model. So it takes no memory but that of the tensor in use.
+    Sums are in float64 in the order of the models, chunk by chunk; tensors that are not floating-point are those of the
+    first model. The only memory is that of the tensors in use.
 
     Args:
         states: the M models, of one layout.
@@ -101,46 +101,46 @@ class Mixture(Mapping[str, "torch.Tensor"]):
         columns = [state[key].reshape(-1) for state in self.states]
         mixed = torch.empty(first.shape, dtype=first.dtype)
         flat = mixed.view(-1)
-        buffer = torch.empty(2, min(_PIECE, len(flat)), dtype=torch.float64)
-        for begin in range(0, len(flat), _PIECE):
-            piece = slice(begin, begin + _PIECE)
-            write_mean_of_chunk(flat[piece], [column[piece] for column in columns], shares, 1.0, buffer)
+        buffer = torch.empty(2, min(_CHUNK, len(flat)), dtype=torch.float64)
+        for begin in range(0, len(flat), _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            write_mean_of_chunk(flat[chunk], [column[chunk] for column in columns], shares, 1.0, buffer)
         return mixed
 
 
 def coefficient_gradients(
     gradient: "State", states: "Sequence[State]", blocks: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """The derivative of a loss with respect to each coefficient, from its gradient at the mixture's weights.
+    """Return the derivative of a loss with respect to each coefficient, from its gradient at the mixture's weights.
 
-    By the chain rule, that of model i in a block is the dot product of the block's gradient and the model's weights
-    there. Summed in float64, a piece at a time.
+    By the chain rule, the derivative for model i in a block is the dot product of the block's gradient and the model's
+    weights. It is summed in float64, chunk by chunk.
 
     Returns:
         Block → (M,) float64.
     """
     import torch
 
-    found = {block: np.zeros(len(states)) for block in blocks.values()}
+    derivatives = {block: np.zeros(len(states)) for block in blocks.values()}
     for key, block in blocks.items():
-        slope, columns = gradient[key].reshape(-1), [state[key].reshape(-1) for state in states]
-        for begin in range(0, len(slope), _PIECE):
-            piece = slice(begin, begin + _PIECE)
-            exact = slope[piece].to(torch.float64)
-            found[block] += [float(torch.dot(exact, column[piece].to(torch.float64))) for column in columns]
-    return found
+        flat, columns = gradient[key].reshape(-1), [state[key].reshape(-1) for state in states]
+        for begin in range(0, len(flat), _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            exact = flat[chunk].to(torch.float64)
+            derivatives[block] += [float(torch.dot(exact, column[chunk].to(torch.float64))) for column in columns]
+    return derivatives
 
 
 def mix_states(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) -> "dict[str, torch.Tensor]":
-    """The state of a soup whose coefficients are known: the same bits for the same ingredients and coefficients.
+    """Return the state of a soup of given coefficients; equal ingredients and coefficients give equal bits.
 
     Args:
         ingredients: in canonical order.
-        options: of the soup: `per`, and `coefficients`, block → one number per ingredient.
+        options: options of the soup: `per`, and `coefficients`, block → one number per ingredient.
 
     Raises:
-        UsageError: the coefficients are not those of such a network, or not one per ingredient.
-        DataError: an ingredient does not fit the first, or holds NaN or infinity; names ingredient and tensor.
+        UsageError: the coefficients do not fit the network's blocks or the number of ingredients.
+        DataError: an ingredient does not fit the first, or holds NaN or infinity; the message names the tensor.
     """
     states = mapped_states(ingredients)
     blocks, shares = map_blocks(states[0], options["per"]), options["coefficients"]
@@ -154,7 +154,7 @@ def mix_states(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) ->
 
 
 def mean_shares(state: "State", blocks: Mapping[str, str], shares: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
-    """One coefficient per model: the mean of the blocks', each counted by its numbers."""
+    """Return one coefficient per model: the mean over the blocks, weighted by their number of elements."""
     sizes = np.array([state[key].numel() for key in blocks], dtype=np.float64)
     table = np.array([shares[block] for block in blocks.values()], dtype=np.float64)
     return tuple(float(value) for value in sizes @ table / sizes.sum())

@@ -1,4 +1,4 @@
-"""Models side by side: all at hand at once without the memory of all, and their tensors a piece at a time."""
+"""Mapped views of many ingredients, and iteration over their tensors chunk by chunk in float64."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
     from soups.recipes.shared.pool import State
 
-_PIECE = 1 << 16
-"""Numbers taken at a time: 0.5 MiB in float64, of each model."""
+_CHUNK = 1 << 16
+"""Elements at a time: 0.5 MiB in float64 for each model."""
 
 
 def mapped_view(ingredient: Ingredient) -> "State":
-    """Its weights as a view of a file, so that those of many models take no memory.
+    """Return an ingredient's weights as views of a file, which take no memory.
 
-    Where loading gives no such view (an old pickle), they are copied to the system's temporary folder and mapped from
-    there; the copy is gone with the last use of it.
+    Weights of a file that cannot be mapped (an old pickle) are copied to a file in the system's temporary folder, which
+    is freed with the last view.
 
     Raises:
-        EnvironmentFailure: there is no room for the copy.
+        EnvironmentFailure: the disk is too full for the copy.
     """
     state = ingredient.load()
     if ingredient.mapped:
         return state
     from safetensors.torch import load_file
 
-    # Unlinking a mapped file is fine but for Windows, which keeps it until the system's own cleaning.
+    # A mapped file can be deleted, except on Windows, where it stays until the temporary folder is cleaned.
     with tempfile.TemporaryDirectory(prefix="soups-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "weights.safetensors"
         with explain_write_errors(path), path.open("wb") as stream:
@@ -44,14 +44,14 @@ def mapped_view(ingredient: Ingredient) -> "State":
 
 
 def iterate_chunks(tensors: "Sequence[torch.Tensor]") -> "Iterator[tuple[slice, list[torch.Tensor]]]":
-    """Tensors of one shape, piece by piece.
+    """Iterate over tensors of one shape chunk by chunk.
 
     Yields:
-        Where the piece is in a flat tensor, and the piece of each in float64: new, to be changed at will.
+        The slice of the chunk in the flattened tensors, and the chunk of each tensor in float64, as a new tensor.
     """
     import torch
 
     flat = [tensor.reshape(-1) for tensor in tensors]
-    for begin in range(0, flat[0].numel(), _PIECE):
-        place = slice(begin, begin + _PIECE)
-        yield place, [tensor[place].to(torch.float64, copy=True) for tensor in flat]
+    for begin in range(0, flat[0].numel(), _CHUNK):
+        chunk = slice(begin, begin + _CHUNK)
+        yield chunk, [tensor[chunk].to(torch.float64, copy=True) for tensor in flat]
