@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soups.files.atomic import append_record, read_records, write_array, write_table, write_text
+from soups.files.atomic import write_array, write_table, write_text
+from soups.files.jsonl import append_record, read_records
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Save:
 
 
 def _write_checkpoint(path: Path, turn: int) -> None:
-    from soups.checkpoints.checkpoint import Architecture, Card, write_checkpoint
+    from soups.checkpoints.card import Architecture, Card
+    from soups.checkpoints.checkpoint import write_checkpoint
     from soups.core.preprocessing import Preprocessing
 
     preprocessing = Preprocessing(size=16, mean=(0.5,) * 3, std=(0.5,) * 3)

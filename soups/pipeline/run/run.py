@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
+from soups.checkpoints.card import Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import SEPARATOR, LabelSpace
 from soups.data.settings import DataSettings
-from soups.files.atomic import read_records, truncate_torn_line
 from soups.files.file_hashes import hash_files
+from soups.files.jsonl import read_records, truncate_torn_line
 from soups.files.temp_files import remove_leftover_files
 from soups.pipeline.run.foreign_pool import find_checkpoints
 from soups.pipeline.run.run_settings import RecordedSettings, read_recorded
@@ -183,7 +184,7 @@ class Run:
             kind="fine-tune",
             architecture=architecture,
             classes=classes,
-            factors=self.space.described,
+            factors=self.space.factor_levels,
             preprocessing=preprocessing,
             training={"precision": recorded.precision, "threads": recorded.threads},
         )

@@ -1,4 +1,4 @@
-"""Mixtures: weighted averages with separate coefficients for each block of the network."""
+"""Mixtures: means of ingredients whose weights differ by block of the network, and gradients of these weights."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from soups.core.errors import UsageError, unknown_name
 from soups.recipes.shared.pool import Ingredient
 from soups.recipes.shared.tensor_chunks import mapped_view
+from soups.weights.chunked_mean import write_mean_of_chunk
 from soups.weights.state_dict import check_compatible, check_finite
 
 if TYPE_CHECKING:
@@ -17,48 +18,46 @@ if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
 
 KINDS = ("model", "block", "tensor")
-"""Granularities of the coefficients: the whole network, each block, each tensor."""
+"""Unit of the coefficients: the whole network, a block, or a tensor."""
 _CHUNK = 1 << 16
-"""Numbers processed at a time: 0.5 MiB in float64."""
-_NUMBERED_BLOCK = re.compile(r"(.*?\.\d+(?:\.blocks)?(?:\.\d+)?)\.")
-"""Matches up to the number of a block: `transformer.resblocks.3.`, `layer1.0.`, `stages.2.blocks.1.`, `blocks.4.0.`"""
-_END_BLOCK = re.compile(
-    r"(ln_post|proj|norm|fc_norm|norm_head|attnpool|attn_pool|conv_head|bn2|final_\w+|head\w*)(\.|$)"
-)
-"""Matches unnumbered tensors behind the numbered blocks, in open_clip's towers and timm's networks."""
+"""Elements at a time: 0.5 MiB in float64."""
+_NUMBERED = re.compile(r"(.*?\.\d+(?:\.blocks)?(?:\.\d+)?)\.")
+"""The name of a numbered block: `transformer.resblocks.3.`, `layer1.0.`, `stages.2.blocks.1.`, `blocks.4.0.`"""
+_END = re.compile(r"(ln_post|proj|norm|fc_norm|norm_head|attnpool|attn_pool|conv_head|bn2|final_\w+|head\w*)(\.|$)")
+"""Tensors after the numbered blocks, in open_clip's image encoders and timm's networks."""
 
 
 def find_block(key: str) -> str:
-    """Return the block that a classifier's tensor belongs to.
+    """Return the block of a classifier's tensor.
 
-    `head`, or the name of a numbered block (transformer block, or block of a stage). Other tensors belong to `stem`
-    (patches, positions, first convolution) or `end` (last normalisation, pooling, projection).
+    This is `head`, the name of a numbered block (a transformer block, or a block of a stage), and for other tensors
+    `stem` (patches, positions, first convolution) or `end` (last normalisation, pooling, projection).
     """
-    room, _, rest = key.partition(".")
-    if room == "head":
+    part, _, rest = key.partition(".")
+    if part == "head":
         return "head"
-    if (numbered := _NUMBERED_BLOCK.match(key)) is not None:
+    if (numbered := _NUMBERED.match(key)) is not None:
         return numbered[1]
-    return "end" if _END_BLOCK.match(rest) else "stem"
+    return "end" if _END.match(rest) else "stem"
 
 
 def map_blocks(state: "State", per: str) -> dict[str, str]:
-    """Return floating-point tensor name → name of its coefficients; blocks in the order of the tensors' names.
+    """Return for each floating-point tensor the block whose coefficients it uses, in the order of the tensors' names.
 
     Raises:
-        UsageError: an unknown granularity; lists the known ones.
+        UsageError: `per` is not one of `KINDS`.
     """
     if per not in KINDS:
         raise unknown_name("kind of coefficients", per, KINDS)
-    named = {"model": lambda key: "all", "block": find_block, "tensor": lambda key: key}[per]
-    return {key: named(key) for key in sorted(state) if state[key].is_floating_point()}
+    block_of = {"model": lambda key: "all", "block": find_block, "tensor": lambda key: key}[per]
+    return {key: block_of(key) for key in sorted(state) if state[key].is_floating_point()}
 
 
 def mapped_states(ingredients: Sequence[Ingredient]) -> "list[State]":
     """Return the weights of all ingredients as views of files.
 
     Raises:
-        DataError: an ingredient does not fit the first, or holds NaN or infinity; names ingredient and tensor.
+        DataError: an ingredient does not fit the first, or holds NaN or infinity; the message names the tensor.
     """
     states = [mapped_view(ingredient) for ingredient in ingredients]
     for ingredient, state in zip(ingredients, states, strict=True):
@@ -69,10 +68,10 @@ def mapped_states(ingredients: Sequence[Ingredient]) -> "list[State]":
 
 
 class Mixture(Mapping[str, "torch.Tensor"]):
-    """A weighted average of models as a read-only state dict that computes a tensor on each access.
+    """A weighted average of models as a state dict whose tensors are computed at each access.
 
-    Sums in float64 in the order of the models, a chunk at a time. Tensors that are not floating-point are those of the
-    first model. Only the tensor in use takes memory.
+    Sums are in float64 in the order of the models, chunk by chunk; tensors that are not floating-point are those of the
+    first model. The only memory is that of the tensors in use.
 
     Args:
         states: the M models, of one layout.
@@ -102,12 +101,10 @@ class Mixture(Mapping[str, "torch.Tensor"]):
         columns = [state[key].reshape(-1) for state in self.states]
         mixed = torch.empty(first.shape, dtype=first.dtype)
         flat = mixed.view(-1)
+        buffer = torch.empty(2, min(_CHUNK, len(flat)), dtype=torch.float64)
         for begin in range(0, len(flat), _CHUNK):
-            piece = slice(begin, begin + _CHUNK)
-            total = columns[0][piece].to(torch.float64) * shares[0]
-            for column, share in zip(columns[1:], shares[1:], strict=True):
-                total.add_(column[piece].to(torch.float64), alpha=share)
-            flat[piece] = total
+            chunk = slice(begin, begin + _CHUNK)
+            write_mean_of_chunk(flat[chunk], [column[chunk] for column in columns], shares, 1.0, buffer)
         return mixed
 
 
@@ -117,33 +114,33 @@ def coefficient_gradients(
     """Return the derivative of a loss with respect to each coefficient, from its gradient at the mixture's weights.
 
     By the chain rule, the derivative for model i in a block is the dot product of the block's gradient and the model's
-    weights there. Sums in float64, a chunk at a time.
+    weights. It is summed in float64, chunk by chunk.
 
     Returns:
         Block → (M,) float64.
     """
     import torch
 
-    found = {block: np.zeros(len(states)) for block in blocks.values()}
+    derivatives = {block: np.zeros(len(states)) for block in blocks.values()}
     for key, block in blocks.items():
-        slope, columns = gradient[key].reshape(-1), [state[key].reshape(-1) for state in states]
-        for begin in range(0, len(slope), _CHUNK):
-            piece = slice(begin, begin + _CHUNK)
-            exact = slope[piece].to(torch.float64)
-            found[block] += [float(torch.dot(exact, column[piece].to(torch.float64))) for column in columns]
-    return found
+        flat, columns = gradient[key].reshape(-1), [state[key].reshape(-1) for state in states]
+        for begin in range(0, len(flat), _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            exact = flat[chunk].to(torch.float64)
+            derivatives[block] += [float(torch.dot(exact, column[chunk].to(torch.float64))) for column in columns]
+    return derivatives
 
 
 def mix_states(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) -> "dict[str, torch.Tensor]":
-    """Return the state of a soup with known coefficients: the same bits for the same ingredients and coefficients.
+    """Return the state of a soup of given coefficients; equal ingredients and coefficients give equal bits.
 
     Args:
         ingredients: in canonical order.
-        options: of the soup: `per`, and `coefficients`, block → one number per ingredient.
+        options: options of the soup: `per`, and `coefficients`, block → one number per ingredient.
 
     Raises:
-        UsageError: the coefficients do not match the blocks of the network, or their number not the ingredients.
-        DataError: an ingredient does not fit the first, or holds NaN or infinity; names ingredient and tensor.
+        UsageError: the coefficients do not fit the network's blocks or the number of ingredients.
+        DataError: an ingredient does not fit the first, or holds NaN or infinity; the message names the tensor.
     """
     states = mapped_states(ingredients)
     blocks, shares = map_blocks(states[0], options["per"]), options["coefficients"]
@@ -157,7 +154,7 @@ def mix_states(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) ->
 
 
 def mean_shares(state: "State", blocks: Mapping[str, str], shares: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
-    """Return one coefficient per model: the mean over blocks, weighted by the number of weights in each."""
+    """Return one coefficient per model: the mean over the blocks, weighted by their number of elements."""
     sizes = np.array([state[key].numel() for key in blocks], dtype=np.float64)
     table = np.array([shares[block] for block in blocks.values()], dtype=np.float64)
     return tuple(float(value) for value in sizes @ table / sizes.sum())

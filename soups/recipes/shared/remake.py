@@ -1,4 +1,4 @@
-"""Rebuilding the state of a soup from its recipe, ingredients and recorded options, without choosing anything."""
+"""Soups made again: from a recipe, its ingredients and what it chose, the same bits, with nothing left to choose."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,8 +7,7 @@ from soups.checkpoints.average import sum_coefficients
 from soups.core.errors import DataError
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.options import recipe_options
-from soups.recipes.shared.pool import Ingredient, Judge, Pool
-from soups.weights.state_dict import average_mapped_states, average_states
+from soups.recipes.shared.pool import Ingredient, Judge, Pool, mean_state
 
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
@@ -23,41 +22,34 @@ def remake(
     start: Ingredient | None = None,
     judge: Judge | None = None,
 ) -> "State":
-    """Return the state dict of a soup, equal byte for byte to what its recipe made.
+    """The state of a soup, as its recipe made it once.
 
-    Recipes that select models take the plain mean of those. Others run with the recorded options fixed, so that they
-    choose nothing.
+    Recipes that chose models are a plain mean of those; others get the options that they chose themselves as fixed
+    ones, and then choose nothing.
 
     Args:
-        recipe: a key of `RECIPES`, or `average` for the output of `soups.average_states`.
-        ingredients: in canonical order; their scores are not used.
-        coefficients: one for each ingredient.
-        options: of the soup; names that are not options of the recipe are ignored.
+        recipe: a key of `RECIPES`, or `average_states` for what `soups.average_states` made.
+        ingredients: in canonical order; nobody needs their scores.
+        coefficients: one for each.
+        options: those of the soup; what is no option of the recipe is left alone.
         start: for recipes with `needs_start`.
         judge: for recipes with `remakes_with_judge`.
 
     Raises:
-        DataError: an unknown recipe, an ingredient that does not fit the others or holds NaN, or no start.
+        DataError: no such recipe, an ingredient does not fit the others or holds NaN, or the start is missing.
     """
     if recipe == "average":
-        return _weighted_average(ingredients, coefficients)
+        return mean_state(ingredients, sum_coefficients(coefficients))
     if recipe not in RECIPES:
         raise DataError(
             f"a soup of the recipe {recipe!r}, which is not known here",
             expected=f"one of {', '.join(RECIPES)}",
-            next_step="rebuild it with the version of soups that made it",
+            next_step="use the version of soups that made it",
         )
-    entry = RECIPES[recipe]
-    if entry.remake is not None:
-        return entry.remake(ingredients, coefficients, options)
+    found = RECIPES[recipe]
+    if found.remake is not None:
+        return found.remake(ingredients, coefficients, options)
     known = recipe_options(recipe)
     fixed = {name: value for name, value in options.items() if name in known}
     pool = Pool(tuple(ingredients), start)
-    return entry(pool, judge if entry.remakes_with_judge else None, **fixed).state
-
-
-def _weighted_average(ingredients: Sequence[Ingredient], coefficients: Sequence[float]) -> "State":
-    shares = sum_coefficients(coefficients)
-    states = ((ingredient.name, ingredient.load()) for ingredient in ingredients)
-    mapped = all(ingredient.mapped for ingredient in ingredients)
-    return average_mapped_states(list(states), shares) if mapped else average_states(states, shares)
+    return found(pool, judge if found.remakes_with_judge else None, **fixed).state

@@ -1,4 +1,4 @@
-"""The running float64 sum behind a soup that grows or shrinks; reads each ingredient once, and the next one ahead."""
+"""The running sum of a soup that grows or shrinks; reads each ingredient once, and the next one in advance."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -12,49 +12,49 @@ if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
 
 _PAGE = 4096
-"""Bytes; touching one byte of each page brings a mapped file into memory."""
+"""Bytes; touching one of each page brings a mapped file into memory."""
 
 
 class RunningSum:
-    """The float64 sum of ingredients added or subtracted one by one, and means with one more candidate.
+    """The float64 sum of ingredients that are added or removed one by one, and the means with one more ingredient.
 
-    An added ingredient is read when a mean is requested, unless it is the last candidate and still in memory. While a
-    candidate is judged, a thread reads the next one ahead if it is a mapped file (others would take unplanned memory);
-    never more than one. In memory are thus the sum, one ingredient and its candidate, and of mapped files what the page
-    cache holds.
+    An added ingredient is read when the next mean is computed, unless it is still loaded from the last candidate. While
+    a candidate is judged, a thread reads one ingredient in advance, if it is a mapped file; others would take
+    additional memory. So the memory holds the sum, one ingredient and its candidate, and the operating system's cache
+    of mapped files.
 
-    A context manager: leaving it ends the thread and frees the sum.
+    This is a context manager: leaving it ends the thread and frees the sum.
     """
 
     def __init__(self) -> None:
         self._sum = WeightedSum()
         self._pending: list[tuple[Ingredient, float]] = []
-        self._last_read: tuple[Ingredient, State] | None = None
+        self._loaded: tuple[Ingredient, State] | None = None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._read_ahead: tuple[Ingredient, Future[State]] | None = None
+        self._ahead: tuple[Ingredient, Future[State]] | None = None
 
     def __enter__(self) -> "RunningSum":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sum = WeightedSum()  # Frees the memory of the sum.
-        self._last_read = self._read_ahead = None
+        self._sum = WeightedSum()  # Frees the memory before another sum is made.
+        self._loaded = self._ahead = None
         self._reader.shutdown(wait=True, cancel_futures=True)
 
     def add(self, ingredient: Ingredient, weight: float = 1.0) -> None:
-        """Add an ingredient to the sum, or subtract it with a weight of -1; it may be read later.
+        """Add an ingredient to the sum, or remove it with a weight of -1; it may be read later.
 
         Raises:
-            DataError: it does not fit the earlier ones, or holds NaN (or later, when a mean is requested).
+            DataError: the ingredient does not fit the earlier ones, or holds NaN; a later mean may raise this instead.
         """
-        if self._pending or self._last_read is None or self._last_read[0] is not ingredient:
+        if self._pending or self._loaded is None or self._loaded[0] is not ingredient:
             self._pending.append((ingredient, weight))
             return
-        self._sum.add(self._last_read[1], weight, ingredient.name)
-        self._last_read = None
+        self._sum.add(self._loaded[1], weight, ingredient.name)
+        self._loaded = None
 
     def mean(self) -> "dict[str, torch.Tensor]":
-        """Return the mean of the added ingredients.
+        """Return the mean of the ingredients added.
 
         Raises:
             DataError: an ingredient does not fit the earlier ones, or holds NaN.
@@ -65,44 +65,39 @@ class RunningSum:
     def mean_with(
         self, ingredient: Ingredient, weight: float = 1.0, following: Ingredient | None = None
     ) -> "dict[str, torch.Tensor]":
-        """Return the mean with one more ingredient; `following` is read ahead in the meantime.
+        """Return the mean with one more ingredient, and start reading `following` in advance.
 
         Raises:
             DataError: an ingredient does not fit the earlier ones, or holds NaN.
         """
         self._add_pending()
         state = self._read(ingredient)
-        self._last_read = ingredient, state
-        if (
-            following is not None
-            and following.mapped
-            and (self._read_ahead is None or self._read_ahead[0] is not following)
-        ):
-            self._read_ahead = following, self._reader.submit(_load_and_touch, following)
+        self._loaded = ingredient, state
+        if following is not None and following.mapped and (self._ahead is None or self._ahead[0] is not following):
+            self._ahead = following, self._reader.submit(_read_whole, following)
         return self._sum.mean_with(state, weight, ingredient.name)
 
     def _add_pending(self) -> None:
-        """Read and add the pending ingredients."""
-        self._last_read = None  # Frees it before the next one is loaded.
+        self._loaded = None  # Frees the memory before the next ingredient is loaded.
         for ingredient, weight in self._pending:
             self._sum.add(self._read(ingredient), weight, ingredient.name)
         self._pending = []
 
     def _read(self, ingredient: Ingredient) -> "State":
-        if self._read_ahead is None or self._read_ahead[0] is not ingredient:
+        if self._ahead is None or self._ahead[0] is not ingredient:
             return ingredient.load()
-        future, self._read_ahead = self._read_ahead[1], None
+        future, self._ahead = self._ahead[1], None
         return future.result()
 
 
-def _load_and_touch(ingredient: Ingredient) -> "State":
-    """Map an ingredient's file and touch every page."""
+def _read_whole(ingredient: Ingredient) -> "State":
+    """Map an ingredient's file and read one byte of every page, which loads the file."""
     import torch
 
     state = ingredient.load()
     for tensor in state.values():
         if tensor.is_contiguous():
-            # NumPy, because torch would start a thread pool of its own in this thread.
+            # NumPy, because torch would create a thread pool for this thread.
             tensor.reshape(-1).view(torch.uint8).numpy()[::_PAGE].max(initial=0)
     return state
 

@@ -1,4 +1,4 @@
-"""Reading many models side by side in little memory: mapped views of their files, and tensors in chunks."""
+"""Mapped views of many ingredients, and iteration over their tensors chunk by chunk in float64."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
 
 _CHUNK = 1 << 16
-"""Numbers read at a time from each model: 0.5 MiB in float64."""
+"""Elements at a time: 0.5 MiB in float64 for each model."""
 
 
 def mapped_view(ingredient: Ingredient) -> "State":
-    """Return an ingredient's weights as a view of a file, so that many of them take no memory.
+    """Return an ingredient's weights as views of a file, which take no memory.
 
-    If loading gives no such view (an old pickle), they are copied to the system's temporary folder and mapped from
-    there; the copy is deleted at once and its space is freed with the last reference to it.
+    Weights of a file that cannot be mapped (an old pickle) are copied to a file in the system's temporary folder, which
+    is freed with the last view.
 
     Raises:
-        EnvironmentFailure: there is no room for the copy.
+        EnvironmentFailure: the disk is too full for the copy.
     """
     state = ingredient.load()
     if ingredient.mapped:
         return state
     from safetensors.torch import load_file
 
-    # Windows cannot delete a mapped file; it stays there until the system cleans its temporary folder.
+    # A mapped file can be deleted, except on Windows, where it stays until the temporary folder is cleaned.
     with tempfile.TemporaryDirectory(prefix="soups-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "weights.safetensors"
         with explain_write_errors(path), path.open("wb") as stream:
@@ -44,14 +44,14 @@ def mapped_view(ingredient: Ingredient) -> "State":
 
 
 def iterate_chunks(tensors: "Sequence[torch.Tensor]") -> "Iterator[tuple[slice, list[torch.Tensor]]]":
-    """Iterate over tensors of one shape in chunks.
+    """Iterate over tensors of one shape chunk by chunk.
 
     Yields:
-        The chunk's slice of the flat tensor, and each tensor's chunk as a new float64 tensor that may be changed.
+        The slice of the chunk in the flattened tensors, and the chunk of each tensor in float64, as a new tensor.
     """
     import torch
 
     flat = [tensor.reshape(-1) for tensor in tensors]
     for begin in range(0, flat[0].numel(), _CHUNK):
-        place = slice(begin, begin + _CHUNK)
-        yield place, [tensor[place].to(torch.float64, copy=True) for tensor in flat]
+        chunk = slice(begin, begin + _CHUNK)
+        yield chunk, [tensor[chunk].to(torch.float64, copy=True) for tensor in flat]
