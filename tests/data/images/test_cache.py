@@ -148,7 +148,7 @@ def test_a_full_disk(
     images = open_images(paths, GEOMETRY, "auto", folder)
     assert not images.cached and np.array_equal(images[3], resize_and_crop(decode(paths[3]), GEOMETRY))
     assert "no image cache, so" in caplog.text and "not enough disk space for the image cache" in caplog.text
-    with pytest.raises(EnvironmentFailure, match=r"no room(.|\n)*MiB free(.|\n)*--cache off"):
+    with pytest.raises(EnvironmentFailure, match=r"not enough disk space(.|\n)*MiB free(.|\n)*--cache off"):
         open_images(paths, GEOMETRY, "on", folder)
 
 
