@@ -1,6 +1,6 @@
 """Logits and verdicts against the obvious: one image at a time, in plain torch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +14,7 @@ from soups.core.preprocessing import Preprocessing
 from soups.data.images.cache import open_images
 from soups.data.images.geometry import evaluation_geometry
 from soups.evaluation.judge import ValidationJudge
-from soups.evaluation.logits import EvaluationSet, compute_logits, image_stamps, logits_path, read_logits, store_logits
-from soups.files.atomic import fingerprint
+from soups.evaluation.logits import EvaluationSet
 from soups.models.classifier import Classifier
 from soups.recipes.shared.acceptance import AtLeast
 from soups.recipes.shared.pool import Accept
@@ -61,15 +60,6 @@ def slow_logits(model: nn.Module, validation: EvaluationSet) -> np.ndarray:
     return np.array(rows)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
-def test_logits_are_those_of_each_image_alone(validation: EvaluationSet, batch_size: int) -> None:
-    model = classifier()
-    logits = compute_logits(model, validation.images, PREPROCESSING, RUNTIME, batch_size)
-    assert logits.dtype == np.float32
-    assert logits.shape == (11, 3)
-    assert np.allclose(logits, slow_logits(model, validation), atol=1e-5)
-
-
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
 def test_verdicts_are_higher_for_better_weights(validation: EvaluationSet, metric: str) -> None:
     judge = ValidationJudge(classifier(), validation, PREPROCESSING, metric, RUNTIME, batch_size=4)
@@ -94,41 +84,6 @@ def test_unlabelled_images_cannot_judge(validation: EvaluationSet) -> None:
     assert not bare.labelled
     with pytest.raises(DataError, match="images without labels"):
         ValidationJudge(classifier(), bare, PREPROCESSING, "accuracy", RUNTIME, 4)
-
-
-def test_kept_logits_come_back_only_for_the_same_weights_images_and_precision(
-    validation: EvaluationSet, tmp_path: Path
-) -> None:
-    place = logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
-    logits = np.ones((11, 3), dtype=np.float32)
-    assert read_logits(place, 11, 3) is None
-    store_logits(place, logits)
-    found = read_logits(place, 11, 3)
-    assert found is not None and np.array_equal(found, logits)
-    assert read_logits(place, 12, 3) is None
-    others = {
-        logits_path(tmp_path, "cd" * 32, "val", validation.paths, RUNTIME),
-        logits_path(tmp_path, "ab" * 32, "test", validation.paths, RUNTIME),
-        logits_path(tmp_path, "ab" * 32, "val", validation.paths[:-1], RUNTIME),
-        logits_path(tmp_path, "ab" * 32, "val", validation.paths, Runtime(precision="bf16", threads=1)),
-    }
-    assert len(others | {place}) == 5
-    place.write_bytes(place.read_bytes()[:50])
-    assert read_logits(place, 11, 3) is None
-    validation.paths[0].unlink()
-    with pytest.raises(DataError, match="the image is missing"):
-        logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
-
-
-def test_stamps_of_images_and_of_parts_of_them(validation: EvaluationSet) -> None:
-    def slowly(paths: Sequence[Path]) -> str:
-        return fingerprint([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths])[:8]
-
-    paths = validation.paths
-    for size in (1, 4, 11, 20):
-        parts = [slowly(paths[start : start + size]) for start in range(0, 11, size)]
-        assert image_stamps(paths, size) == (slowly(paths), parts)
-    assert image_stamps([], 1) == (slowly([]), [])
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error"])

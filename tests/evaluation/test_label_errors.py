@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from soups.core.errors import DataError
 from soups.evaluation.label_errors import is_group_label, propose_corrections
 from soups.evaluation.probe import out_of_fold_probabilities
 
@@ -64,22 +63,3 @@ def test_when_a_label_belongs_to_groups() -> None:
     assert is_group_label(np.array([1, 1, 0, 0]), groups)
     assert not is_group_label(np.array([1, 0, 0, 0]), groups)
     assert not is_group_label(np.array([1, 0, 0, 1]), np.array(list("abcd")))
-
-
-def test_nobody_of_a_group_was_trained_on_when_it_is_asked() -> None:
-    features, labels, groups = blobs(2)
-    # One person far from all others, with a label that nobody there has: whoever saw him would know it.
-    lone = groups == "p05"
-    features[lone] = 3 * np.eye(3, 6)[0] + 40 * np.eye(6)[5]
-    labels[lone] = 2
-    everybody = np.arange(160).astype(str)
-    seen = out_of_fold_probabilities(features, labels, everybody, 3, folds=5, seed=0)[lone]
-    unseen = out_of_fold_probabilities(features, labels, groups, 3, folds=5, seed=0)[lone]
-    assert (seen[:, 2] > 0.7).all() and (unseen[:, 2] < 0.5).all()
-
-
-def test_too_little_to_cross_validate() -> None:
-    with pytest.raises(DataError, match="too few groups or classes to cross-validate"):
-        out_of_fold_probabilities(np.zeros((4, 2)), np.array([0, 1, 0, 1]), np.array(list("aaaa")), 2, 5, 0)
-    with pytest.raises(DataError, match="no labelled images"):
-        propose_corrections("age", LEVELS, np.zeros(0, dtype=np.int64), np.zeros((0, 3)), [], np.zeros(0))

@@ -1,6 +1,5 @@
 """Checkpoints of other tools, saved by their own libraries, load as they are and give their own models' logits."""
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from timm.utils import CheckpointSaver, ModelEmaV3
 from torch import nn
 
 from soups.checkpoints.card import Card
@@ -134,49 +132,6 @@ def test_timm_s_heads_have_many_names(tmp_path: Path, name: str) -> None:
         torch.testing.assert_close(classifier(pictures), model(pictures), rtol=0, atol=1e-6)
 
 
-@pytest.fixture
-def saver_folder(resnet: nn.Module, tmp_path: Path) -> tuple[Path, nn.Module]:
-    """What timm's own training leaves behind, and the model with the averaged weights."""
-    averaged = ModelEmaV3(resnet)
-    for tensor in averaged.module.parameters():
-        tensor.data.mul_(1.01)
-    optimizer = torch.optim.AdamW(resnet.parameters())
-    for parameter in resnet.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    arguments = argparse.Namespace(model="test_resnet", lr=1e-3, mean=(0.5, 0.5), amp_dtype=torch.bfloat16, none=None)
-    saver = CheckpointSaver(
-        resnet, optimizer, arguments, model_ema=averaged, checkpoint_dir=str(tmp_path), recovery_dir=str(tmp_path)
-    )
-    saver.save_checkpoint(0, 0.5)
-    return tmp_path, averaged.module.eval()
-
-
-def test_timm_s_training_checkpoints_have_plain_and_averaged_weights(
-    resnet: nn.Module, saver_folder: tuple[Path, nn.Module]
-) -> None:
-    folder, averaged = saver_folder
-    path = folder / "last.pth.tar"
-    architecture, _ = describe(ModelSettings(model="timm:test_resnet", pretrained="none"))
-    network = expected_tensors(architecture)
-    for ema, reference in ((False, resnet), (True, averaged)):
-        state = translate_state(read_foreign_state(path, ema=ema), network, str(path), classes=CLASSES).state
-        classifier = build_with_weights(architecture, CLASSES, state, str(path))
-        with torch.no_grad():
-            torch.testing.assert_close(classifier(images(64)), reference(images(64)), rtol=0, atol=1e-6)
-    assert (resnet(images(64)) - averaged(images(64))).abs().max() > 1e-3
-
-
-def test_averaged_weights_that_are_not_there_are_not_made_up(resnet: nn.Module, tmp_path: Path) -> None:
-    torch.save({"epoch": 3, "state_dict": resnet.state_dict()}, tmp_path / "m.pt")
-    with pytest.raises(
-        DataError, match=r"m\.pt: holds no averaged weights \(EMA\)(.|\n)*epoch, state_dict(.|\n)*--ema"
-    ):
-        read_foreign_state(tmp_path / "m.pt", ema=True)
-    save_file(resnet.state_dict(), tmp_path / "m.safetensors")
-    with pytest.raises(DataError, match=r"holds no averaged weights(.|\n)*a state dict"):
-        read_foreign_state(tmp_path / "m.safetensors", ema=True)
-
-
 def test_a_whole_clip_gets_the_zero_shot_head_of_its_own_text_tower(tiny_clip: Path, tmp_path: Path) -> None:
     settings = ModelSettings(model=f"local-dir:{tiny_clip}", pretrained="none", templates=("a {}.", "one {}"))
     with torch.random.fork_rng():
@@ -221,15 +176,6 @@ def test_what_is_filled_in_or_dropped_is_said(resnet: nn.Module) -> None:
     assert not translated.state["head.bias"].any()
     counters = [tensor for key, tensor in translated.state.items() if "num_batches" in key]
     assert counters and all(tensor.dtype == torch.int64 for tensor in counters)
-
-
-def test_archives_are_mapped_not_read(resnet: nn.Module, tmp_path: Path) -> None:
-    torch.save({"state_dict": resnet.state_dict()}, tmp_path / "m.pt")
-    architecture, _ = describe(ModelSettings(model="timm:test_resnet", pretrained="none"))
-    given = read_foreign_state(tmp_path / "m.pt")
-    state = translate_state(given, expected_tensors(architecture), "m.pt").state
-    assert state["head.weight"].data_ptr() == given["fc.weight"].data_ptr()
-    assert state["backbone.conv1.0.weight"].data_ptr() == given["conv1.0.weight"].data_ptr()
 
 
 # What does not fit

@@ -247,26 +247,6 @@ def test_a_tags_weights_are_loaded_by_open_clips_own_road(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        (None, None, "no such folder"),
-        ("x", "{}", r"open_clip_config\.json: no such file"),
-        ("open_clip_config.json", "{", "not readable JSON"),
-        ("open_clip_config.json", '{"model_cfg": {"embed_dim": NaN}}', "not readable JSON"),
-        ("open_clip_config.json", "[]", "not open_clip's\n  expected: `model_cfg`"),
-        ("open_clip_config.json", '{"model_cfg": {"embed_dim": 8}}', "not open_clip's"),
-    ],
-)
-def test_folders_that_are_no_clip(tmp_path: Path, name: str | None, content: str, said: str) -> None:
-    folder = tmp_path / "clip"
-    if name is not None:
-        folder.mkdir()
-        (folder / name).write_text(content)
-    with pytest.raises(DataError, match=said):
-        build_start(folder_settings(folder), CLASSES, seed=0)
-
-
-@pytest.mark.parametrize(
     ("part", "value", "said"),
     [
         (
@@ -306,3 +286,28 @@ def test_quick_gelu_reaches_the_network() -> None:
     )
     assert any(type(module).__name__ == "QuickGELU" for module in quick.modules())
     assert not any(type(module).__name__ == "QuickGELU" for module in plain.modules())
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture(family="elsewhere", name="x"),
+        Architecture(family="open_clip", name="ViT-Z-99"),
+        Architecture(family="open_clip", name="ViT-B-32", quick_gelu=True, config=None),
+        Architecture(family="open_clip", name="custom"),
+        Architecture(family="open_clip", name="custom", config={"embed_dim": 8}),
+        Architecture(family="open_clip", name="custom", config={"embed_dim": 8, "vision_cfg": {"layers": 10**9}}),
+        Architecture(family="open_clip", name="custom", config={"embed_dim": 10**12, "vision_cfg": {}}),
+        Architecture(family="open_clip", name="custom", config={"embed_dim": 8, "vision_cfg": {"surprise": 1}}),
+        Architecture(
+            family="open_clip",
+            name="custom",
+            config={"embed_dim": 8, "vision_cfg": {"timm_model_name": "hf-hub:someone/something"}},
+        ),
+        Architecture(family="timm", name="hf-hub:someone/something"),
+        Architecture(family="timm", name="no_such_net"),
+    ],
+)
+def test_architectures_that_cannot_be_built(architecture: Architecture) -> None:
+    with pytest.raises(DataError, match=r"architecture '.*'"):
+        build_empty(architecture, CLASSES)

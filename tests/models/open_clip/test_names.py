@@ -1,13 +1,19 @@
 """open_clip's names as users write them, tags, quick-GELU, and weights out of reach."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
+import torch
+from PIL import Image
 
 from soups.core.errors import EnvironmentFailure, UsageError
-from soups.models import hub
-from soups.models.build import build_start
+from soups.core.preprocessing import Preprocessing, normalise
+from soups.models.build import build_start, describe
+from soups.models.open_clip import names as clip_names
 from soups.models.open_clip.names import evaluation_preprocessing, exact_name, resolve_source
 from soups.models.settings import ModelSettings
 
@@ -105,13 +111,51 @@ def test_weights_out_of_reach_are_one_message(
     assert not caplog.records
 
 
-def test_a_hub_that_does_not_answer_leaves_the_setting_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
+def folder_settings(folder: Path, **changes: Any) -> ModelSettings:
+    return ModelSettings(model=f"local-dir:{folder}", **changes)
 
-    monkeypatch.setattr(hub, "_find_hub_problem", lambda: "no route")
-    before = huggingface_hub.constants.HF_HUB_OFFLINE
-    assert hub.fetch_from_hub(lambda: huggingface_hub.constants.HF_HUB_OFFLINE, "x") is True
-    assert huggingface_hub.constants.HF_HUB_OFFLINE is before
-    with pytest.raises(EnvironmentFailure, match=r"could not fetch x(.|\n)*no route(.|\n)*elsewhere"):
-        hub.fetch_from_hub(lambda: 1 / 0, "x", next_step="elsewhere")
-    assert huggingface_hub.constants.HF_HUB_OFFLINE is before
+
+def picture(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def inputs(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
+    """What the fields of a Preprocessing say, step by step, by Pillow."""
+    filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+    side, size = round(preprocessing.size / preprocessing.crop_fraction), preprocessing.size
+    scale = side / min(image.size)
+    shape = (side, side) if preprocessing.resize == "squash" else tuple(int(scale * length) for length in image.size)
+    image = image.resize(shape, filters[preprocessing.interpolation])
+    left, top = (round((length - size) / 2) for length in image.size)
+    pixels = np.asarray(image)[top : top + size, left : left + size]
+    return normalise(torch.from_numpy(pixels.copy())[None], preprocessing)
+
+
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32", "ViT-B-16-SigLIP", "MobileCLIP-S1", "ViT-L-14-CLIPA", "RN50x4", "ViT-H-14-378"]
+)
+@pytest.mark.parametrize("shape", [(40, 30), (300, 400), (224, 224)])
+def test_preprocessing_gives_open_clips_own_input(name: str, shape: tuple[int, int]) -> None:
+    source = resolve_source(ModelSettings(model=name))
+    config = clip_names.resolve_source(ModelSettings(model=name)).preprocess
+    preprocessing = evaluation_preprocessing(source)
+    own = open_clip.image_transform(
+        preprocessing.size,
+        is_train=False,
+        mean=config["mean"],
+        std=config["std"],
+        interpolation=config["interpolation"],
+        resize_mode=config["resize_mode"],
+    )
+    torch.testing.assert_close(inputs(picture(*shape), preprocessing)[0], own(picture(*shape)), atol=1e-6, rtol=0)
+
+
+def test_preprocessing_of_a_folder_is_its_own(tiny_clip: Path, tmp_path: Path) -> None:
+    _, preprocessing = describe(folder_settings(tiny_clip))
+    assert preprocessing == Preprocessing(size=16, mean=(0.5,) * 3, std=(0.25,) * 3)
+    config = json.loads((tiny_clip / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["resize_mode"] = "longest"
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"its preprocessing is not supported(.|\n)*longest"):
+        describe(folder_settings(tmp_path, pretrained="none"))
