@@ -1,1 +1,1 @@
-"""Tables and pictures from arrays and files alone."""
+"""Reports: tables, figures and pages from results that are already computed; nothing here runs a model."""

@@ -1,4 +1,4 @@
-"""What was predicted of images, beside the truth, as a whole and of each factor."""
+"""Predictions beside the labels of the same images, for the whole class and for each factor."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from soups.core.labels import LabelSpace
 from soups.core.statistics import class_sums
-from soups.report.per_class import confusion
+from soups.report.per_class import confusion_matrix
 
 JOINT = "class"
-"""What the answers to all factors together are called, beside the factors' names."""
+"""Name of the whole class (all factors together) beside the factors' names."""
 
 
 @dataclass(frozen=True)
 class LabelledPredictions:
-    """The truth about images, and what was predicted."""
+    """The labels of images, and their predictions."""
 
     labels: np.ndarray
     """(N,) int64 in [0, C)."""
@@ -23,12 +23,12 @@ class LabelledPredictions:
     groups: np.ndarray
     """(N,) names of the persons, writers, scenes; intervals resample them."""
     space: LabelSpace
-    """C classes."""
+    """The C classes."""
     confidences: np.ndarray | None = None
-    """(N,) float in [0, 1], where they are known."""
+    """(N,) float in [0, 1]; None: not known."""
 
-    def parts(self) -> "dict[str, LabelledPredictions]":
-        """These answers as `class`, and where classes are made of several factors, those about each of them."""
+    def by_factor(self) -> "dict[str, LabelledPredictions]":
+        """Return these predictions as `class` and, if classes are made of several factors, those of each factor."""
         found = {JOINT: self}
         if len(self.space.factors) > 1:
             for name in self.space.factor_names:
@@ -39,10 +39,10 @@ class LabelledPredictions:
 
     @property
     def matrix(self) -> np.ndarray:
-        """Confusion matrix (C, C) int64, rows the truth."""
-        return confusion(self.labels, self.predictions, len(self.space))
+        """Confusion matrix (C, C) int64; a row is a true class, a column a predicted one."""
+        return confusion_matrix(self.labels, self.predictions, len(self.space))
 
     @property
     def sums(self) -> np.ndarray:
-        """What scores are made of, for each group; see `statistics.class_sums`."""
+        """Sums of each group from which scores are computed; see `statistics.class_sums`."""
         return class_sums(self.labels, self.predictions, self.groups, len(self.space))

@@ -1,4 +1,4 @@
-"""Which classes go wrong: precision, recall and F1 of each, and the confusion matrix as text and as picture."""
+"""Scores by class: precision, recall and F1, and the confusion matrix as text and as figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.report.comparison import NOTHING, align_columns
-from soups.report.figures.style import new_figure, plain, save, short_names
+from soups.report.figures.style import escape_math, new_figure, save_png, shorten_names
+from soups.report.tables import align_columns, format_percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_TEXT_CLASSES = 20
-_LONGEST_HEAD = 8
-_PICTURE_CLASSES = 40
-_LONGEST_NAME = 24
+_MAX_TEXT_CLASSES = 20
+_MAX_HEADER = 8
+_MAX_FIGURE_CLASSES = 40
+_MAX_NAME = 24
 
 
-def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """Confusion matrix (C, C) int64: row is the truth, column the prediction.
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """Return the confusion matrix (C, C) int64; a row is a true class, a column a predicted one.
 
     Args:
         labels: (N,) int64 in [0, C).
@@ -28,7 +28,7 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.n
         classes: C.
 
     Raises:
-        DataError: the two do not have the same number of images.
+        DataError: labels and predictions have different lengths.
     """
     if len(labels) != len(predictions):
         raise DataError("predictions of other images", expected=f"{len(labels)} images", found=str(len(predictions)))
@@ -36,11 +36,15 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.n
 
 
 def class_scores(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Scores of each class, in the order of `names`.
+    """Return the scores of each class, in the order of `names`.
+
+    Args:
+        matrix: (C, C) int64, a row for each true class.
+        names: C class names.
 
     Returns:
-        Dicts with `class`, `precision`, `recall`, `f1` (in [0, 1]; None where there is nothing to divide by: precision
-        of a class never predicted, recall of one that does not occur) and `support` (images of the class).
+        Dicts with `class`, `precision`, `recall`, `f1` (in [0, 1]; None if the denominator is 0: precision of a class
+        that is never predicted, recall of one that does not occur) and `support` (images of the class).
     """
     hits, support, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     return [
@@ -56,23 +60,19 @@ def class_scores(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, Any
 
 
 def class_table(matrix: np.ndarray, names: Sequence[str]) -> str:
-    """Precision, recall and F1 in per cent and support of each class, as aligned text, with their means below."""
+    """Return precision, recall and F1 in per cent and support of each class, with their means, as aligned text."""
     rows = class_scores(matrix, names)
     keys = ("precision", "recall", "f1")
     cells = [["class", "precision %", "recall %", "F1 %", "images"]]
-    cells += [[row["class"], *(_percent(row[key]) for key in keys), str(row["support"])] for row in rows]
+    cells += [[row["class"], *(format_percent(row[key]) for key in keys), str(row["support"])] for row in rows]
     known = {key: [row[key] for row in rows if row[key] is not None] for key in keys}
-    means = [_percent(float(np.mean(known[key])) if known[key] else None) for key in keys]
+    means = [format_percent(float(np.mean(known[key])) if known[key] else None) for key in keys]
     cells.append(["mean of classes", *means, str(int(matrix.sum()))])
     return align_columns(cells)
 
 
-def _percent(value: float | None) -> str:
-    return NOTHING if value is None else f"{100 * value:.1f}"
-
-
-def _cut(matrix: np.ndarray, most: int) -> tuple[np.ndarray, str]:
-    """Classes to show (all, or those with most errors, in their own order) and a note on what is left out."""
+def _select_classes(matrix: np.ndarray, most: int) -> tuple[np.ndarray, str]:
+    """Return the classes to show (all, or those with most errors) in their own order, and a note on the rest."""
     classes = len(matrix)
     if classes <= most:
         return np.arange(classes), ""
@@ -83,16 +83,16 @@ def _cut(matrix: np.ndarray, most: int) -> tuple[np.ndarray, str]:
     return shown, f"the {most} of {classes} classes with most errors; {seen} of {errors} errors are among them"
 
 
-def confusion_text(matrix: np.ndarray, names: Sequence[str], most: int = _TEXT_CLASSES) -> str:
-    """The confusion matrix as aligned text: rows are the truth, columns the prediction, `·` is none.
+def confusion_text(matrix: np.ndarray, names: Sequence[str]) -> str:
+    """Return the confusion matrix as aligned text: a row is a true class, a column a predicted one, `·` means none.
 
-    Of more than `most` classes only those with most errors are shown, with a note. Where names are long the columns are
-    headed by their classes' numbers.
+    Of more than 20 classes only those with most errors are shown, with a note. If names are long, the numbers of the
+    classes head the columns.
     """
-    shown, note = _cut(matrix, most)
+    shown, note = _select_classes(matrix, _MAX_TEXT_CLASSES)
     labels = [names[index] for index in shown]
     heads = labels
-    if max(map(len, labels)) > _LONGEST_HEAD:
+    if max(map(len, labels)) > _MAX_HEADER:
         heads = [str(index) for index in shown]
         labels = [f"{index} {names[index]}" for index in shown]
     cells = [["truth ↓  predicted →", *heads]]
@@ -108,23 +108,23 @@ def draw_confusion(
     path: Path,
     *,
     title: str = "Confusion matrix",
-    most: int = _PICTURE_CLASSES,
 ) -> None:
-    """Draw the confusion matrix as PNG: colour is the share of the true class, numbers are images.
+    """Draw the confusion matrix as PNG: the colour is the share of the true class, the numbers are images.
+
+    Of more than 40 classes only those with most errors are shown, with a note.
 
     Args:
-        matrix: (C, C) int64, rows the truth (see `confusion`).
+        matrix: (C, C) int64, a row for each true class (see `confusion_matrix`).
         names: C class names.
         path: the PNG file.
         title: above the figure.
-        most: of more classes only those with most errors are shown, with a note.
 
     Raises:
         EnvironmentFailure: the file cannot be written.
     """
-    shown, note = _cut(matrix, most)
-    short = short_names(names, _LONGEST_NAME)
-    labels = [plain(short[index]) for index in shown]
+    shown, note = _select_classes(matrix, _MAX_FIGURE_CLASSES)
+    short = shorten_names(names, _MAX_NAME)
+    labels = [escape_math(short[index]) for index in shown]
     part = matrix[np.ix_(shown, shown)]
     support = matrix.sum(axis=1)[shown]
     shares = part / np.maximum(support, 1)[:, None]
@@ -133,20 +133,20 @@ def draw_confusion(
     axes = figure.add_subplot()
     picture = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
     size = 9 if len(shown) <= 12 else 8 if len(shown) <= 25 else 6.5
-    upright = max(map(len, labels)) * 0.09 > 0.75 * side / len(shown)  # Inches: a letter's width, a cell's width.
-    axes.set_xticks(range(len(shown)), labels, rotation=90 if upright else 0, fontsize=size + 0.5)
+    vertical = max(map(len, labels)) * 0.09 > 0.75 * side / len(shown)  # Inches: a letter's width, a cell's width.
+    axes.set_xticks(range(len(shown)), labels, rotation=90 if vertical else 0, fontsize=size + 0.5)
     axes.set_yticks(range(len(shown)), labels, fontsize=size + 0.5)
     axes.set_xlabel("prediction", fontsize=11)
     axes.set_ylabel("truth", fontsize=11)
-    axes.set_title(plain(title) + (f"\n{note}" if note else ""), fontsize=12 if note else 13)
+    axes.set_title(escape_math(title) + (f"\n{note}" if note else ""), fontsize=12 if note else 13)
     _write_counts(axes, part, shares, size)
     bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
     bar.set_label("share of the true class, %", fontsize=10)
-    save(figure, path)
+    save_png(figure, path)
 
 
 def _write_counts(axes: "Axes", part: np.ndarray, shares: np.ndarray, size: float) -> None:
     for row, column in zip(*np.nonzero(part), strict=True):
         colour = "white" if shares[row, column] > 0.6 else "black"
         text = axes.text(column, row, str(part[row, column]), ha="center", va="center", color=colour, fontsize=size)
-        text.set_in_layout(False)  # It lies inside anyway, and measuring 1,600 of them takes seconds.
+        text.set_in_layout(False)  # It lies inside the axes, and measuring 1,600 texts takes seconds.

@@ -1,4 +1,4 @@
-"""What soups and votes gain over the best single model, pooled over the splits of a study."""
+"""Gains of soups and votes over the best single model, pooled over the splits of a study."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -7,31 +7,37 @@ from typing import Any
 
 from soups.core.errors import DataError
 from soups.core.statistics import paired_gain
-from soups.report.comparison import NOTHING, align_columns, format_p_value, markdown_columns
+from soups.report.tables import (
+    align_columns,
+    format_interval,
+    format_number,
+    format_p_value,
+    markdown_table,
+    table_cells,
+)
 
 MEASURES = ("test", "shift", "test_log_loss")
 """Keys of a comparison's rows that are pooled."""
 _SHOWN = (
-    ("test", "test", " %", 100.0, 1),
-    ("shift", "shift", " %", 100.0, 1),
-    ("test_log_loss", "log-loss", "", 1.0, 3),
+    ("test", "test", " %", 100.0, ".1f"),
+    ("shift", "shift", " %", 100.0, ".1f"),
+    ("test_log_loss", "log-loss", "", 1.0, ".3f"),
 )
-"""Key, title, unit, factor and digits of each in the table."""
+"""Key, title, unit, factor and format of each measure in the table."""
 
 
-def pool_splits(splits: Sequence[Sequence[Mapping[str, Any]]], level: float = 0.95) -> list[dict[str, Any]]:
-    """Mean results and paired gains of every contender that is in all splits.
+def pool_splits(splits: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return mean results and paired gains of every entry that all splits have.
 
     Args:
         splits: for each split the rows of `comparison.compare`, the first of them the best single model; rows of
-            different splits belong together by `name`.
-        level: of the t intervals over splits.
+            different splits are matched by `name`.
 
     Returns:
-        A dict per contender, in the order of the first split: `name`, `splits`, and for each of `MEASURES` its mean
-        (`test`) over the splits, and the gain over the first row of the same split: `test_gain`, `test_gain_low`,
-        `test_gain_high`, `test_p` (paired t-test). A log-loss is better where the gain is below zero. None where there
-        is nothing to say.
+        A dict per entry, in the order of the first split: `name`, `splits`, and for each of `MEASURES` its mean over
+        the splits (`test`), and the gain over the first row of the same split with its 95% t interval over splits:
+        `test_gain`, `test_gain_low`, `test_gain_high`, `test_p` (paired t-test). A log-loss is better if the gain is
+        below zero. None for values that are not known.
 
     Raises:
         DataError: no splits, or one without rows.
@@ -39,15 +45,11 @@ def pool_splits(splits: Sequence[Sequence[Mapping[str, Any]]], level: float = 0.
     if not splits or not all(splits):
         raise DataError("nothing to pool", expected="at least one split with results")
     named = [{row["name"]: row for row in rows} for rows in splits]
-    everywhere = [name for name in named[0] if all(name in rows for rows in named)]
-    return [
-        _pooled_row(name, [rows[name] for rows in named], [rows[0] for rows in splits], level) for name in everywhere
-    ]
+    in_all = [name for name in named[0] if all(name in rows for rows in named)]
+    return [_pool_row(name, [rows[name] for rows in named], [rows[0] for rows in splits]) for name in in_all]
 
 
-def _pooled_row(
-    name: str, own: Sequence[Mapping[str, Any]], best: Sequence[Mapping[str, Any]], level: float
-) -> dict[str, Any]:
+def _pool_row(name: str, own: Sequence[Mapping[str, Any]], best: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name, "splits": len(own)}
     for key in MEASURES:
         row |= dict.fromkeys((key, f"{key}_gain", f"{key}_gain_low", f"{key}_gain_high", f"{key}_p"))
@@ -56,61 +58,46 @@ def _pooled_row(
             continue
         row[key] = sum(values) / len(values)
         if own[0] is not best[0]:
-            gain = paired_gain([value - one[key] for value, one in zip(values, best, strict=True)], level)
+            gain = paired_gain([value - one[key] for value, one in zip(values, best, strict=True)])
             row |= {f"{key}_gain": gain.mean, f"{key}_gain_low": gain.low, f"{key}_gain_high": gain.high}
             row[f"{key}_p"] = gain.p
     return row
 
 
-def _number(value: float | None, factor: float, digits: int, sign: str = "") -> str:
-    return NOTHING if value is None else f"{factor * value:{sign}.{digits}f}"
+def _format_mean(row: Mapping[str, Any], key: str, spec: str, factor: float) -> str:
+    return format_number(row[key], spec, factor)
 
 
-def _mean(row: Mapping[str, Any], key: str, factor: float, digits: int) -> str:
-    return _number(row[key], factor, digits)
-
-
-def _p(row: Mapping[str, Any], key: str) -> str:
+def _format_p(row: Mapping[str, Any], key: str) -> str:
     return format_p_value(row[f"{key}_p"])
 
 
-def _gain(row: Mapping[str, Any], key: str, factor: float, digits: int) -> str:
-    parts = [_number(row[f"{key}_gain{end}"], factor, digits, "+") for end in ("", "_low", "_high")]
-    return parts[0] if parts[1] == NOTHING else f"{parts[0]} [{parts[1]}, {parts[2]}]"
-
-
-def _columns(level: float) -> dict[str, Callable[[Mapping[str, Any]], str]]:
-    interval = f"[{100 * level:g}%]"
+def _columns() -> dict[str, Callable[[Mapping[str, Any]], str]]:
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {"": itemgetter("name")}
-    for key, title, unit, factor, digits in _SHOWN:
+    for key, title, unit, factor, spec in _SHOWN:
         columns |= {
-            f"{title}{unit}": partial(_mean, key=key, factor=factor, digits=digits),
-            f"{title} gain {interval}": partial(_gain, key=key, factor=factor, digits=digits),
-            f"{title} p": partial(_p, key=key),
+            f"{title}{unit}": partial(_format_mean, key=key, spec=spec, factor=factor),
+            f"{title} gain [95%]": partial(format_interval, key=f"{key}_gain", spec=f"+{spec}", factor=factor),
+            f"{title} p": partial(_format_p, key=key),
         }
     return columns
 
 
-def _cells(rows: Sequence[Mapping[str, Any]], level: float) -> list[list[str]]:
-    columns = _columns(level)
-    return [list(columns)] + [[cell(row) for cell in columns.values()] for row in rows]
-
-
-def _notes(rows: Sequence[Mapping[str, Any]], level: float) -> list[str]:
+def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     number = rows[0]["splits"]
     return [
-        f"mean of {number} splits; gain: over the best single model of the same split, with {100 * level:g}% t interval"
-        " over splits (accuracies in points; a log-loss gains downwards)",
-        f"p: two-sided paired t-test over n = {number} splits, for each row by itself. The test images are the same in"
-        " all splits and the training images overlap, so it is too sure of itself and tells nothing of other test sets",
+        f"mean of {number} splits; gain: over the best single model of the same split, with 95% t interval over splits"
+        " (accuracies in points; a log-loss gains downwards)",
+        f"p: two-sided paired t-test over n = {number} splits, for each row by itself. All splits have the same test"
+        " images and their training images overlap, so p is too small, and it is no evidence for other test sets",
     ]
 
 
-def format_study(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
-    """The rows of `pool_splits` as aligned text for a terminal, notes below; accuracies in per cent."""
-    return "\n".join([align_columns(_cells(rows, level)), *_notes(rows, level)])
+def format_study(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of `pool_splits` as aligned text for a terminal with notes below; accuracies in per cent."""
+    return "\n".join([align_columns(table_cells(rows, _columns())), *_notes(rows)])
 
 
-def markdown_study(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> str:
-    """The rows of `pool_splits` as a Markdown table, notes below; accuracies in per cent."""
-    return markdown_columns(_cells(rows, level), _notes(rows, level))
+def markdown_study(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of `pool_splits` as a Markdown table with notes below; accuracies in per cent."""
+    return markdown_table(table_cells(rows, _columns()), _notes(rows))

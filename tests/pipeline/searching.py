@@ -80,7 +80,7 @@ class SearchBench:
 
 def without_figures(patch: pytest.MonkeyPatch) -> None:
     """They take longer than the toys."""
-    patch.setattr(search_results, "draw_figures", lambda *arguments: [])
+    patch.setattr(search_results, "draw_search_figures", lambda *arguments: [])
 
 
 def quick_processes(cache: Path) -> ForkServerContext:

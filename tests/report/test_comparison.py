@@ -7,7 +7,7 @@ from soups.core.errors import DataError
 from soups.core.scores import calibration_error, softmax
 from soups.core.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 from soups.ensembles.temperature import fit_temperature
-from soups.report.comparison import ComparisonRow, SetTruth, compare, format_table, markdown_table
+from soups.report.comparison import ComparisonRow, SetTruth, compare, format_comparison, markdown_comparison
 
 CLASSES = 3
 
@@ -116,7 +116,7 @@ LEGEND = [
 
 
 def test_text_table() -> None:
-    lines = format_table(ROWS).splitlines()
+    lines = format_comparison(ROWS).splitlines()
     assert lines[:4] == [
         "             validation %  cross-fitted       test % [95%]  mean shift % [95%]  log-loss  calibration"
         "  images/s      p",
@@ -131,7 +131,7 @@ def test_text_table() -> None:
 
 
 def test_markdown_table() -> None:
-    lines = markdown_table(ROWS).splitlines()
+    lines = markdown_comparison(ROWS).splitlines()
     assert lines[:4] == [
         "|  | validation % | cross-fitted | test % [95%] | mean shift % [95%] | log-loss | calibration | images/s |"
         " p |",
@@ -148,18 +148,18 @@ def test_markdown_table() -> None:
 )
 def test_p_values_have_sensible_digits(value: float, text: str) -> None:
     rows = [ROWS[0], ROWS[1] | {"p": value}]
-    assert format_table(rows).splitlines()[3].endswith(f" {text}")
+    assert format_comparison(rows).splitlines()[3].endswith(f" {text}")
 
 
 def test_sets_that_are_not_there_leave_their_columns_empty() -> None:
     only = [ComparisonRow(one.name, {"val": one.outputs["val"]}, note=one.note) for one in CONTENDERS]
     rows = compare(only, {"val": SETS["val"]}, shifts=("noise",))
     assert all(row["test"] is None and row["shift"] is None and row["p"] is None for row in rows)
-    line = format_table(rows).splitlines()[2]
+    line = format_comparison(rows).splitlines()[2]
     assert line.split()[-8:] == [f"{100 * rows[0]['val']:.1f}", *"–––––––"]
-    assert "log-loss:" not in format_table(rows)
+    assert "log-loss:" not in format_comparison(rows)
     assert compare([], SETS) == []
-    assert format_table([]) == markdown_table([]) == "nothing to compare"
+    assert format_comparison([]) == markdown_comparison([]) == "nothing to compare"
 
 
 def test_results_that_do_not_fit_the_set_are_named() -> None:

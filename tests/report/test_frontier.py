@@ -14,8 +14,8 @@ from soups.report.frontier import (
     NetworkResult,
     draw_frontier,
     flatten_rows,
-    format_models,
-    markdown_models,
+    format_networks,
+    markdown_networks,
     network_rows,
     pareto_frontier,
 )
@@ -116,14 +116,14 @@ def test_the_table_in_words() -> None:
         SetTruth(LABELS, GROUPS),
         ["no", "yes"],
     )
-    lines = format_models(rows).splitlines()
+    lines = format_networks(rows).splitlines()
     assert lines[0].split("  ")[-1].strip() == "peak MiB"
     assert "F1 no %" in lines[0] and "F1 yes %" in lines[0]
     cells = [cell.strip() for cell in lines[2].split("  ") if cell.strip()]
     assert cells[:3] == ["big", "◆", "83.3 [50.0, 100.0]"]
     assert cells[-7:] == ["1.50", "0.00", "2.0", "3", "1.2", "1,234", "512"]
     assert lines[3].rstrip().endswith("–") and "frontier" in lines[4]
-    assert markdown_models(rows).splitlines()[0].startswith("|  | frontier | accuracy % [95%] |")
+    assert markdown_networks(rows).splitlines()[0].startswith("|  | frontier | accuracy % [95%] |")
     assert {"f1_no", "f1_yes", "multiply_adds", "frontier"} <= set(flatten_rows(rows)[0])
 
 
@@ -131,7 +131,7 @@ def test_many_classes_have_the_mean_and_the_worst() -> None:
     labels = np.arange(6)
     outputs = np.eye(6)[[0, 1, 2, 3, 4, 4]]
     (row,) = network_rows([NetworkResult("net", (outputs,), COST)], SetTruth(labels), list("abcdef"))
-    text = format_models([row])
+    text = format_networks([row])
     assert "macro-F1 %" in text and "0.0 (f)" in text and "F1 a %" not in text
     assert row["macro_f1"] == pytest.approx((4 + 2 / 3) / 6)
 

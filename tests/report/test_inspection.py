@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from soups.report.inspection import NUMBERS, format_table, format_verdict
+from soups.report.inspection import NUMBER_COLUMNS, format_inspection, format_verdict
 
 
 def row(name: str, why: tuple[str, ...] = (), notes: tuple[str, ...] = (), **numbers: float) -> dict[str, Any]:
-    return {"name": name, **dict.fromkeys(NUMBERS), **numbers, "why": list(why), "notes": list(notes)}
+    return {"name": name, **dict.fromkeys(NUMBER_COLUMNS), **numbers, "why": list(why), "notes": list(notes)}
 
 
 GOOD = row("a", val=0.925, distance=5.25, angle=40.2, midpoint=0.915, drop=0.014, drop_low=-0.006, drop_high=0.022)
@@ -15,7 +15,7 @@ ODD = row("odd", why=("its tensor 'w' holds NaN or infinity",))
 
 
 def test_numbers_reasons_and_the_last_word() -> None:
-    lines = format_table([GOOD, BEST, ODD]).splitlines()
+    lines = format_inspection([GOOD, BEST, ODD]).splitlines()
     assert lines[0].split("  ")[0] == "model" and "drop, points [95%]" in lines[0]
     assert lines[2].split() == ["a", "92.5", "5.25", "40", "91.5", "+1.4", "[-0.6,", "+2.2]", "yes"]
     assert lines[3].split() == ["best", "93.4", "3.59", "48", "–", "–", "yes"]

@@ -10,7 +10,7 @@ from soups.report.validation import (
     comparison_cells,
     comparison_rows,
     comparison_text,
-    mistakes,
+    frequent_mistakes,
     score_rows,
     score_table,
     validation_text,
@@ -55,7 +55,7 @@ def test_plain_classes_have_one_part() -> None:
 
 def test_mistakes_are_the_most_frequent_first() -> None:
     given = answers(1)
-    found = mistakes(given, most=100)
+    found = frequent_mistakes(given, most=100)
     wrong: dict[tuple[str, str], int] = {}
     for truth, predicted in zip(given.labels, given.predictions, strict=True):
         if truth != predicted:
@@ -65,7 +65,7 @@ def test_mistakes_are_the_most_frequent_first() -> None:
     assert [count for *_, count, _ in found] == sorted(wrong.values(), reverse=True)
     for truth, *_, images in found:
         assert images == int((given.labels == SPACE.names.index(truth)).sum())
-    assert mistakes(answers(0, share=1.0)) == [] and len(mistakes(given, most=3)) == 3
+    assert frequent_mistakes(answers(0, share=1.0)) == [] and len(frequent_mistakes(given, most=3)) == 3
 
 
 def test_gains_are_paired() -> None:

@@ -25,7 +25,7 @@ from soups.pipeline.commands.predict import predict
 from soups.pipeline.run.run import Run, require_run
 from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings, MainSettings, RunSettings
 from soups.pipeline.train.finetune import finetune
-from soups.report.comparison import align_columns
+from soups.report.tables import align_columns
 from soups.runtime.devices import RuntimeSettings
 from soups.training.settings import TrainingSettings
 from tools.backbones.settings import BackboneSettings

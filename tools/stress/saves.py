@@ -91,11 +91,11 @@ def _write_logits(path: Path, turn: int) -> None:
 
 
 def _write_figure(path: Path, turn: int) -> None:
-    from soups.report.figures.style import new_figure, save
+    from soups.report.figures.style import new_figure, save_png
 
     figure = new_figure(1, 1)
     figure.add_subplot().plot([0, turn])
-    save(figure, path)
+    save_png(figure, path)
 
 
 def _write_html(path: Path, turn: int) -> None:

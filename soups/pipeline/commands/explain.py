@@ -36,8 +36,8 @@ from soups.pipeline.run.run import existing_run
 from soups.pipeline.score.context import RunContext, class_positions
 from soups.pipeline.settings.tools import ExplainSettings
 from soups.pipeline.soup.ingredient_index import IngredientIndex
-from soups.report.figures.overlays import Panel, Strip, draw_sheet, magnified, overlay
-from soups.report.figures.style import BLACK, GREEN, VERMILION, shortened
+from soups.report.figures.overlays import Panel, SheetRow, draw_sheet, magnify, overlay
+from soups.report.figures.style import BLACK, GREEN, VERMILION, shorten
 from soups.report.html.pages import ImageCard as Picture
 from soups.report.html.pages import Section, write_page
 from soups.runtime.devices import limit_threads
@@ -225,8 +225,8 @@ def _write_files(
         pixels, path = predicted.images[image.row], predicted.images.paths[image.row]
         overlays = [overlay(pixels, explanation.heat) for explanation in model_maps]
         panels, pictures = _panels_and_pictures(model.space, predicted, image, model_maps, overlays)
-        names = (shortened(name, _LONGEST) for name in (path.parent.name, path.stem))
-        strips.append(Strip("\n".join((image.why, *names)), panels))
+        names = (shorten(name, _LONGEST) for name in (path.parent.name, path.stem))
+        strips.append(SheetRow("\n".join((image.why, *names)), panels))
         sections.append(Section(f"{image.why}: {path.name}", pictures, _top_predictions_text(model, predicted, image)))
         for explanation, picture in zip(model_maps, overlays, strict=True):
             rows.append(_write_map(model, predicted, explanation, picture, folder))
@@ -256,16 +256,16 @@ def _panels_and_pictures(
     label, path, pixels = int(predicted.labels[row]), predicted.images.paths[row], predicted.images[row]
     known = label >= 0
     truth = space.names[label] if known else ""
-    enlarged = magnified(pixels, overlays[0].shape[0] // pixels.shape[0])
-    caption_of_image = f"the image, truly\n{shortened(truth, _LONGEST)}" if known else "the image"
+    enlarged = magnify(pixels, overlays[0].shape[0] // pixels.shape[0])
+    caption_of_image = f"the image, truly\n{shorten(truth, _LONGEST)}" if known else "the image"
     panels: list[Panel | None] = [Panel(enlarged, caption_of_image, GREEN if known else BLACK)]
     pictures = [Picture(path.as_posix(), enlarged, first=f"is {truth}" if known else "")]
     for explanation, picture in zip(model_maps, overlays, strict=True):
         name, right = space.names[explanation.label], explanation.label == label
         colour = GREEN if right else VERMILION if known else BLACK
-        role_text = f"{_ROLES.get(explanation.role, shortened(explanation.role, _LONGEST))}\n"
+        role_text = f"{_ROLES.get(explanation.role, shorten(explanation.role, _LONGEST))}\n"
         panels.append(
-            Panel(picture, f"{role_text}{shortened(name, _LONGEST)}, {100 * explanation.probability:.0f}%", colour)
+            Panel(picture, f"{role_text}{shorten(name, _LONGEST)}, {100 * explanation.probability:.0f}%", colour)
         )
         caption = {"first" if right else "second": f"for {name}, {100 * explanation.probability:.0f}%"}
         pictures.append(Picture(_ROLES.get(explanation.role, explanation.role), picture, **caption))
@@ -274,7 +274,7 @@ def _panels_and_pictures(
     return panels, pictures
 
 
-def _drop_empty_truth_column(panels: Sequence[Panel | None], strips: Sequence[Strip]) -> list[Panel | None]:
+def _drop_empty_truth_column(panels: Sequence[Panel | None], strips: Sequence[SheetRow]) -> list[Panel | None]:
     """Return the panels without the true-class column if it is empty in all rows."""
     if any(len(strip.panels) > 2 and strip.panels[2] is not None for strip in strips):
         return list(panels)

@@ -25,8 +25,8 @@ from soups.pipeline.run.run import Run
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.tools import LabelErrorsSettings
-from soups.report.comparison import align_columns
 from soups.report.html.pages import ImageCard, Section, write_page
+from soups.report.tables import align_columns
 from soups.runtime.devices import cache_dir, limit_threads
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from soups.pipeline.run.images import training_set
 from soups.pipeline.run.run import Run
 from soups.pipeline.settings.tools import ShowBatchSettings
 from soups.report.figures.grid import Tile, draw_grid
-from soups.report.figures.style import shortened
+from soups.report.figures.style import shorten
 from soups.runtime.devices import derived_seed
 from soups.training.hyperparameters import hyperparameters
 from soups.training.settings import TrainingSettings
@@ -72,7 +72,7 @@ def _first_images(data: TrainingSet, run: Run, training: TrainingSettings, seed:
     names = run.space.decode(labels.tolist())
     files = [data.images.paths[int(position)] for position in positions]
     file_names = [
-        f"{shortened(file.parent.name, _MAX_NAME_LENGTH)}\n{shortened(file.stem, _MAX_NAME_LENGTH)}" for file in files
+        f"{shorten(file.parent.name, _MAX_NAME_LENGTH)}\n{shorten(file.stem, _MAX_NAME_LENGTH)}" for file in files
     ]
     class_names = [name.replace("/", "\n") for name in names]
     return [Tile(*tile) for tile in zip(pixels.numpy(), class_names, file_names, strict=True)]

@@ -36,7 +36,7 @@ def draw_validation_figures(
         maps: row number → overlays of the shown rows, and their description.
     """
     print()
-    for part_name, part in answers.parts().items():
+    for part_name, part in answers.by_factor().items():
         path = folder / (f"{stem}_confusion.png" if part_name == JOINT else f"{stem}_confusion_{part_name}.png")
         title = f"{stem}: {description}" if part_name == JOINT else f"{stem}: {part_name}, {description}"
         draw_confusion(part.matrix, part.space.names, path, title=title)
@@ -45,7 +45,7 @@ def draw_validation_figures(
         surest = ", the surest first" if answers.confidences is not None else ""
         path = folder / f"{stem}_wrong.png"
         title = f"{stem}: wrong {description}{surest}"
-        draw_wrong_images(image, answers, path, title=title, most=limit, maps=maps[0], told=maps[1])
+        draw_wrong_images(image, answers, path, title=title, most=limit, maps=maps[0], maps_caption=maps[1])
         print(path)
 
 

@@ -26,8 +26,8 @@ from soups.report.frontier import (
     NetworkResult,
     draw_frontier,
     flatten_rows,
-    format_models,
-    markdown_models,
+    format_networks,
+    markdown_networks,
     network_rows,
 )
 from soups.runtime.launchers import LaunchSettings, require_launcher
@@ -239,11 +239,11 @@ def _write_results(entries: Sequence[NetworkResult], context: RunContext, cost: 
     rows = network_rows(entries, truth, context.run.space.names, cost)
     words = f"{len(truth.labels)} {'test' if shown == 'test' else 'validation'} images"
     write_table(folder / "models.csv", pd.DataFrame(flatten_rows(rows)))
-    write_text(folder / "models.md", markdown_models(rows, cost) + "\n")
+    write_text(folder / "models.md", markdown_networks(rows, cost) + "\n")
     draw_frontier(
         rows, folder / "frontier.png", title=f"{name}: accuracy and cost", images=f"accuracy on {words}", cost=cost
     )
     groups = len(set(context.groups(shown)))
     print(f"comparison {name}: {words}" + f" of {groups} groups" * (groups != len(truth.labels)))
-    print(format_models(rows, cost))
+    print(format_networks(rows, cost))
     print(folder / "frontier.png")

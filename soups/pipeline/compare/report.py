@@ -33,7 +33,7 @@ def print_comparison(context: RunContext) -> None:
     rows = comparison.compare(contenders, sets, shifts=shifts, speed=speed)
     _write_tables(context, rows)
     print(_heading(context, shifts))
-    print(comparison.format_table(rows))
+    print(comparison.format_comparison(rows))
 
 
 def shift_sets(context: RunContext) -> list[str]:
@@ -69,7 +69,7 @@ def _write_tables(context: RunContext, rows: list[dict[str, Any]]) -> None:
 
     folder = context.run.folder / "output"
     write_table(folder / "comparison.csv", pd.DataFrame(rows))
-    write_text(folder / "comparison.md", comparison.markdown_table(rows) + "\n")
+    write_text(folder / "comparison.md", comparison.markdown_comparison(rows) + "\n")
 
 
 def plot_run(context: RunContext) -> None:
@@ -91,8 +91,8 @@ def plot_run(context: RunContext) -> None:
     lines = {**run.results(run.individual_results), **made}
     # The figure of the paper has one ensemble, the mean of probabilities.
     lines |= {ensemble.key: run.results(run.soup_results)[ensemble.key]}
-    kinds: dict[str, scatter.Kind] = {name: "soup" for name in made if scatter.kind_of(name) == "individual"}
-    points = scatter.points_of(list(lines.values()), shifts=shifts, kinds=kinds)
+    kinds: dict[str, scatter.Kind] = {name: "soup" for name in made if scatter.guess_kind(name) == "individual"}
+    points = scatter.points_from_records(list(lines.values()), shifts=shifts, kinds=kinds)
     path = run.folder / "figures" / "soups.png"
     scatter.draw_scatter(points, path, title=f"{run.name}: soups, their ingredients and their vote", shifts=shifts)
     print(path)
@@ -101,11 +101,11 @@ def plot_run(context: RunContext) -> None:
 def _plot_alphas(context: RunContext) -> None:
     """Draw the WiSE-FT figure, if models were interpolated with their start."""
     run, metric = context.run, context.evaluation.metric
-    curve = alpha_curve.curve_of(read_records(run.folder / "logs" / "wise_ft_soup.jsonl"), metric)
+    curve = alpha_curve.curve_from_decisions(read_records(run.folder / "logs" / "wise_ft_soup.jsonl"), metric)
     if curve is not None:
         path = run.folder / "figures" / "wise_ft.png"
         title = f"{run.name}: between the start and the uniform soup"
-        alpha_curve.draw_curve(curve, path, metric=metric, title=title)
+        alpha_curve.draw_alpha_curve(curve, path, metric=metric, title=title)
         print(path)
 
 
@@ -122,7 +122,7 @@ def plot_original(folder: Path, val_set: str, test_set: str) -> None:
     if test_set == "test" and all("test" not in line for line in records):
         val_set, test_set = scatter.ORIGINAL_VAL, scatter.ORIGINAL_TEST
     shifts = scatter.shift_names(records, val_set, test_set)
-    points = scatter.points_of(records, test=test_set, shifts=shifts, kinds={"model_0": "start"})
+    points = scatter.points_from_records(records, test=test_set, shifts=shifts, kinds={"model_0": "start"})
     path = folder / "soups.png"
     scatter.draw_scatter(points, path, shifts=shifts)
     print(path)

@@ -14,8 +14,8 @@ from soups.explain.methods import coarse_maps, model_inputs
 from soups.explain.settings import MapSettings
 from soups.files.atomic import write_table
 from soups.pipeline.explain.images import PredictedImages
-from soups.report.comparison import align_columns
-from soups.report.figures.overlays import draw_curves
+from soups.report.figures.overlays import draw_faithfulness_curves
+from soups.report.tables import align_columns
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier
@@ -102,5 +102,5 @@ def print_faithfulness(
     means = [
         (kind, model_curve.mean(axis=0), chance.mean(axis=(0, 1))) for kind, (model_curve, chance, _) in pairs.items()
     ]
-    draw_curves(means, files[2], heading, np.linspace(0, 1, curves.deletion.shape[1]))
+    draw_faithfulness_curves(means, files[2], heading, np.linspace(0, 1, curves.deletion.shape[1]))
     return files

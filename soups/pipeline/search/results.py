@@ -9,8 +9,8 @@ from soups.pipeline.run.run import Run
 from soups.pipeline.search.plan import SearchPlan
 from soups.pipeline.search.trials import Trials
 from soups.pipeline.train.trackers import log_figures
-from soups.report.comparison import align_columns
-from soups.report.figures.search import draw_figures
+from soups.report.figures.search import draw_search_figures
+from soups.report.tables import align_columns
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -44,7 +44,7 @@ def show_results(trials: Trials, plan: SearchPlan, run: Run, wandb: str) -> list
     if ranked:
         print(align_columns(_table_cells([rows[trial.number] for trial in ranked[:_TABLE_ROWS]], plan)))
         print(f"by {_objective_text(plan)}; all trials in {run.folder / 'output' / 'search.csv'}")
-    files = draw_figures(trials.study(), run.folder / "figures" / "search", _objective_text(plan))
+    files = draw_search_figures(trials.study(), run.folder / "figures" / "search", _objective_text(plan))
     if files:
         logger.info("%s", files[-1])
         log_figures(wandb, run.name, f"{run.name}-search", files)

@@ -81,12 +81,18 @@ def inspect(context: RunContext, given_start: Path | None = None) -> None:
     heading = _measure(context, fitting, given_start) if fitting else "none could be measured"
     _add_notes(models)
     rows = [
-        {"name": model.name, **dict.fromkeys(report.NUMBERS), **model.found, "why": model.why, "notes": model.notes}
+        {
+            "name": model.name,
+            **dict.fromkeys(report.NUMBER_COLUMNS),
+            **model.found,
+            "why": model.why,
+            "notes": model.notes,
+        }
         for model in models
     ]
     _write_results(run, models, rows)
     print(f"run {run.name}: {heading}")
-    print(report.format_table(rows))
+    print(report.format_inspection(rows))
 
 
 def _measure(context: RunContext, models: Sequence[InspectedModel], given_start: Path | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from soups.files.atomic import fingerprint
 from soups.files.jsonl import append_record, read_records
 from soups.pipeline.train.plan import Task, training_record
-from soups.report.figures.learning_curves import last_training
+from soups.report.figures.learning_curves import drop_superseded
 from soups.training.settings import TrainingSettings
 
 _TAIL_LINES = 3
@@ -24,7 +24,7 @@ class EpochLog:
     def append(self, record: dict[str, Any]) -> None:
         """Write an epoch's line unless it is logged already."""
         line = {"settings": self._settings, **record}
-        if any(_without_speed(other) == _without_speed(line) for other in last_training(self._lines)):
+        if any(_without_speed(other) == _without_speed(line) for other in drop_superseded(self._lines)):
             return
         append_record(self._path, line)
         self._lines.append(line)

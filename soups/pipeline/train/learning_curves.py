@@ -9,7 +9,7 @@ from soups.files.atomic import fingerprint
 from soups.files.jsonl import read_records
 from soups.pipeline.run.run import Run
 from soups.pipeline.train.plan import requested_settings
-from soups.report.figures.learning_curves import Course, course_of, draw_course, draw_pool
+from soups.report.figures.learning_curves import TrainingCurve, curve_from_log, draw_pool_curves, draw_training_curve
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ def draw_learning_curves(run: Run, metric: str, *, each: bool) -> bool:
         for path, course in track(courses.items(), "learning curves", len(courses)):
             picture = folder / f"{course.name}.png"
             if not _is_up_to_date(picture, path, _training_log(run, course.name)):
-                draw_course(course, picture, metric=run.recorded.metric)
+                draw_training_curve(course, picture, metric=run.recorded.metric)
         print(folder)
     count = "1 fine-tune" if len(courses) == 1 else f"{len(courses)} fine-tunes"
-    draw_pool(list(courses.values()), pool, metric=metric, title=f"{run.name}: {count}")
+    draw_pool_curves(list(courses.values()), pool, metric=metric, title=f"{run.name}: {count}")
     print(pool)
     return True
 
@@ -51,7 +51,7 @@ def _training_log(run: Run, name: str) -> Path:
     return run.folder / "logs" / "training" / f"{name}.jsonl"
 
 
-def _read_course(run: Run, card: Card) -> Course | None:
+def _read_course(run: Run, card: Card) -> TrainingCurve | None:
     """Returns the course of a fine-tune; None, with a warning, if it is not logged."""
     if "index" not in card.training:
         return None
@@ -60,7 +60,7 @@ def _read_course(run: Run, card: Card) -> Course | None:
     lines = read_records(_training_log(run, name))
     watched = training.get("metric") if training.get("patience") else None
     own = [line for line in lines if line.get("settings") == settings]
-    course = course_of(own, name, watched=watched, loss_name=training.get("loss_fn", "CrossEntropyLoss"))
+    course = curve_from_log(own, name, watched=watched, loss_name=training.get("loss_fn", "CrossEntropyLoss"))
     if course is None:
         logger.warning("%s: no log of this training; its curve is left out", name)
     return course

@@ -1,1 +1,1 @@
-"""Figures, drawn with matplotlib and plotly from arrays and files."""
+"""Figures as PNG files."""

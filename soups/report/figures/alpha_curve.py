@@ -1,4 +1,4 @@
-"""WiSE-FT's figure: the score on validation along the way from the start to the mean of the fine-tunes."""
+"""WiSE-FT's figure: validation score against alpha, from the start to the mean of the fine-tunes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,30 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from soups.core.metrics import METRICS
-from soups.report.figures.style import BLACK, BLUE, ORANGE, VERMILION, new_figure, plain, save
+from soups.report.figures.style import BLACK, BLUE, ORANGE, VERMILION, escape_math, new_figure, save_png
 
 _PREFIX = "alpha="
 
 
 @dataclass(frozen=True)
-class Curve:
-    """What a recipe's log says of a sweep of alpha."""
+class AlphaCurve:
+    """Points of a sweep of alpha, from a recipe's log."""
 
     alphas: tuple[float, ...]
-    """Rising, in [0, 1]: the share of the fine-tunes."""
+    """Rising, in [0, 1]: the coefficient of the fine-tunes."""
     scores: tuple[float, ...]
     """By the metric, as it is reported: a log-loss is positive."""
     chosen: float
-    """The alpha that the recipe took."""
+    """The alpha that the recipe selected."""
     images: int
-    """Validation images."""
+    """Number of validation images."""
 
 
-def curve_of(decisions: Sequence[Mapping[str, Any]], metric: str) -> Curve | None:
-    """The curve of the last sweep in a log of `wise_ft`; None where no sweep tried two values.
+def curve_from_decisions(decisions: Sequence[Mapping[str, Any]], metric: str) -> AlphaCurve | None:
+    """Return the curve of the last sweep in a log of `wise_ft`; None if no sweep tried two values.
 
     Args:
-        decisions: lines of the log, oldest first; see `recipes.pool.decision`.
+        decisions: lines of the log, oldest first; see `recipes.shared.pool.decision_record`.
         metric: a key of `METRICS`.
     """
     last = decisions[-1].get("request") if decisions else None
@@ -42,15 +42,15 @@ def curve_of(decisions: Sequence[Mapping[str, Any]], metric: str) -> Curve | Non
         and line["complete"]
         and line["score"] is not None
     }
-    leads = [alpha for alpha, line in lines.items() if line["accepted"]]
-    if len(lines) < 2 or not leads:
+    accepted = [alpha for alpha, line in lines.items() if line["accepted"]]
+    if len(lines) < 2 or not accepted:
         return None
     alphas = tuple(sorted(lines))
-    images = int(lines[leads[-1]]["images"])
-    return Curve(alphas, tuple(sign * lines[alpha]["score"] for alpha in alphas), leads[-1], images)
+    images = int(lines[accepted[-1]]["images"])
+    return AlphaCurve(alphas, tuple(sign * lines[alpha]["score"] for alpha in alphas), accepted[-1], images)
 
 
-def draw_curve(curve: Curve, path: Path, *, metric: str, title: str) -> None:
+def draw_alpha_curve(curve: AlphaCurve, path: Path, *, metric: str, title: str) -> None:
     """Draw a curve as PNG, after figure 1 of Wortsman et al. 2022 (arXiv:2109.01903); here on one set, over alpha.
 
     Args:
@@ -58,6 +58,9 @@ def draw_curve(curve: Curve, path: Path, *, metric: str, title: str) -> None:
         path: the PNG file.
         metric: a key of `METRICS`.
         title: above the figure.
+
+    Raises:
+        EnvironmentFailure: the file cannot be written.
     """
     percent = metric not in ("log_loss", "calibration_error")
     scores = [100 * score if percent else score for score in curve.scores]
@@ -72,11 +75,11 @@ def draw_curve(curve: Curve, path: Path, *, metric: str, title: str) -> None:
         if alpha in places:
             style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 10, "markeredgecolor": "white"}
             axes.plot([alpha], [places[alpha]], linestyle="", label=label, zorder=3, **style)
-    # A ring, because it may be about one of the ends.
+    # A ring, so that it does not hide a marker at one of the ends.
     ring: dict[str, Any] = {"marker": "o", "markersize": 17, "markerfacecolor": "none", "markeredgecolor": VERMILION}
     label = f"chosen: alpha {curve.chosen:g}"
     axes.plot([curve.chosen], [places[curve.chosen]], linestyle="", markeredgewidth=2, label=label, zorder=4, **ring)
-    axes.set_title(plain(title), fontsize=13)
+    axes.set_title(escape_math(title), fontsize=13)
     axes.set_xlabel("alpha, the share of the fine-tunes", fontsize=11)
     unit = ", %" if percent else ""
     axes.set_ylabel(f"{metric.replace('_', ' ')} on {curve.images} validation images{unit}", fontsize=11)
@@ -84,6 +87,6 @@ def draw_curve(curve: Curve, path: Path, *, metric: str, title: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(0.06, 0.1)
-    # Below the axes, where it can hide no point.
+    # Below the axes, so that it hides no point.
     axes.legend(fontsize=9.5, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
-    save(figure, path)
+    save_png(figure, path)

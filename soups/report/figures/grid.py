@@ -1,4 +1,4 @@
-"""A grid of images with a line above and a line below each."""
+"""A grid of images with a caption above and below each."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.report.figures.style import BLACK, new_figure, plain, save
+from soups.report.figures.style import BLACK, escape_math, new_figure, save_png
 
-_MOST_COLUMNS = 8
+_MAX_COLUMNS = 8
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of the grid."""
+    """One image of the grid with its captions."""
 
     image: np.ndarray
     """(H, W, 3) uint8, RGB in [0, 255]."""
@@ -25,27 +25,27 @@ class Tile:
 
 
 def draw_grid(tiles: Sequence[Tile], path: Path, heading: str, stacked: int = 1) -> None:
-    """Draw the images as PNG, in the order of reading, with their lines and a heading of one line or several.
+    """Draw images as PNG, row by row, with their captions and a heading of one or more lines.
 
     Args:
-        tiles: the images and their lines.
+        tiles: the images and their captions.
         path: the PNG file.
         heading: above the grid.
-        stacked: how many pictures, one below the other, each tile's image is made of.
+        stacked: number of pictures, one below the other, that each tile's image consists of.
 
     Raises:
         EnvironmentFailure: the file cannot be written.
     """
-    columns = min(_MOST_COLUMNS, max(4, math.ceil(math.sqrt(len(tiles)))))
+    columns = min(_MAX_COLUMNS, max(4, math.ceil(math.sqrt(len(tiles)))))
     rows = max(1, math.ceil(len(tiles) / columns))
     lines = max((tile.above.count("\n") + tile.below.count("\n") for tile in tiles), default=0)
     figure = new_figure(1.45 * columns + 0.2, (0.4 + 1.45 * stacked + 0.14 * lines) * rows + 0.85)
-    figure.suptitle(plain(heading), fontsize=11, x=0.01, ha="left")
+    figure.suptitle(escape_math(heading), fontsize=11, x=0.01, ha="left")
     for place, tile in enumerate(tiles, start=1):
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(tile.image, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_title(plain(tile.above), fontsize=8, color=tile.colour_above, pad=3)
-        axes.set_xlabel(plain(tile.below), fontsize=8, color=tile.colour_below, labelpad=3)
-    save(figure, path)
+        axes.set_title(escape_math(tile.above), fontsize=8, color=tile.colour_above, pad=3)
+        axes.set_xlabel(escape_math(tile.below), fontsize=8, color=tile.colour_below, labelpad=3)
+    save_png(figure, path)

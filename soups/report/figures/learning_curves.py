@@ -1,4 +1,4 @@
-"""Learning curves: what a fine-tune's log says of loss, validation and learning rate, and a whole pool beside it."""
+"""Learning curves from a fine-tune's log: loss, validation and learning rate, for one model and for a whole pool."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,42 +6,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.core.metrics import METRICS
-from soups.report.figures.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, new_figure, plain, save
+from soups.report.figures.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, escape_math, new_figure, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WHOLE_EPOCHS = 10  # So many at the most have a tick each.
+_MAX_TICKS = 10
+"""Maximum number of epochs with a tick scores_of_epoch."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """How one fine-tune went, epoch by epoch."""
+class TrainingCurve:
+    """The curve of one fine-tune by epoch."""
 
     name: str
     losses: tuple[float, ...]
-    """Mean over the images of epoch 1, 2, …, of what was trained by (with augmentation, smoothing and mixup)."""
+    """Mean training loss over the images of epoch 1, 2, … (with augmentation, smoothing and mixup)."""
     rates: tuple[float, ...]
-    """The learning rate that the epoch ended with."""
+    """Learning rate at the end of scores_of_epoch epoch."""
     scores: dict[int, dict[str, float]]
-    """Epoch → metric → value on the validation set, of the epochs that were validated."""
-    kept: int
-    """The epoch whose weights the model has."""
-    probing: int = 0
-    """How many epochs at the beginning trained the head alone, before the whole model was."""
+    """Epoch → metric → value on the validation set, for the validated epochs."""
+    selected_epoch: int
+    """Epoch whose weights the model has."""
+    head_epochs: int = 0
+    """Number of first epochs that trained only the head."""
     loss_name: str = "CrossEntropyLoss"
 
     @property
     def validated(self) -> list[int]:
-        """The epochs that were validated, rising."""
+        """Validated epochs, rising."""
         return sorted(self.scores)
 
 
-def last_training(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The lines that count of a log of one training: a line takes the place of those of its epoch and of later ones.
+def drop_superseded(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the valid lines of a log: a line supersedes earlier lines of its epoch and of later epochs.
 
-    An epoch that was cut off and trained again has a second line only where it went another way.
+    An epoch that was interrupted and trained again has a second line only if its values differ.
     """
     counting: list[Mapping[str, Any]] = []
     for line in lines:
@@ -51,47 +52,48 @@ def last_training(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]
     return counting
 
 
-def course_of(
+def curve_from_log(
     lines: Sequence[Mapping[str, Any]], name: str, *, watched: str | None = None, loss_name: str = "CrossEntropyLoss"
-) -> Course | None:
-    """The last training that a log tells whole from its first epoch; None where it tells none.
+) -> TrainingCurve | None:
+    """Return the curve of the last training in a log; None if the log does not have all its epochs from the first.
 
     Args:
         lines: of `logs/training/<name>.jsonl` with the settings of the model, oldest first.
         name: of the model.
-        watched: the metric by which the best epoch was kept; None: the last one was.
-        loss_name: what was trained by.
+        watched: metric that selected the best epoch; None: the last epoch was selected.
+        loss_name: name of the training loss.
     """
-    last = last_training(lines)
+    last = drop_superseded(lines)
     if [line["epoch"] for line in last] != list(range(1, len(last) + 1)) or not last:
         return None
     scores = {int(line["epoch"]): dict(line["val"]) for line in last if "val" in line}
-    probing = sum(line["phase"] == "head" for line in last)
-    probing = 0 if probing == len(last) else probing
-    return Course(
+    head_epochs = sum(line["phase"] == "head" for line in last)
+    head_epochs = 0 if head_epochs == len(last) else head_epochs
+    return TrainingCurve(
         name=name,
         losses=tuple(line["loss"] for line in last),
         rates=tuple(line["lr"] for line in last),
         scores=scores,
-        kept=_best({epoch: each for epoch, each in scores.items() if epoch > probing}, watched) or len(last),
-        probing=probing,
+        selected_epoch=_best_epoch({epoch: values for epoch, values in scores.items() if epoch > head_epochs}, watched)
+        or len(last),
+        head_epochs=head_epochs,
         loss_name=loss_name,
     )
 
 
-def _best(scores: Mapping[int, Mapping[str, float]], metric: str | None) -> int | None:
-    """The epoch with the best score, the first of several alike."""
+def _best_epoch(scores: Mapping[int, Mapping[str, float]], metric: str | None) -> int | None:
+    """Return the epoch with the best score, the first of equal ones; None without a metric or scores."""
     if metric is None or not scores:
         return None
     sign = 1 if METRICS[metric].higher_is_better else -1
     return max(sorted(scores), key=lambda epoch: sign * scores[epoch][metric])
 
 
-def draw_course(course: Course, path: Path, *, metric: str) -> None:
-    """Draw one fine-tune as PNG: losses, validation by the metric (and accuracy), learning rate, over the epochs.
+def draw_training_curve(curve: TrainingCurve, path: Path, *, metric: str) -> None:
+    """Draw one fine-tune as PNG: losses, validation by the metric (and accuracy), and learning rate over the epochs.
 
     Args:
-        course: at least one epoch.
+        curve: at least one epoch.
         path: the PNG file.
         metric: a key of `METRICS`.
 
@@ -100,33 +102,33 @@ def draw_course(course: Course, path: Path, *, metric: str) -> None:
     """
     figure = _wide_figure(3.6)
     losses, scores, rates = figure.subplots(1, 3)
-    epochs = range(1, len(course.losses) + 1)
-    _line(losses, epochs, course.losses, BLUE, f"training, {course.loss_name}")
-    if course.scores:
-        _line(losses, course.validated, _values(course, "log_loss"), ORANGE, "validation, log loss")
+    epochs = range(1, len(curve.losses) + 1)
+    _plot_line(losses, epochs, curve.losses, BLUE, f"training, {curve.loss_name}")
+    if curve.scores:
+        _plot_line(losses, curve.validated, _metric_values(curve, "log_loss"), ORANGE, "validation, log loss")
         shown = dict.fromkeys([metric, "accuracy"] if metric != "log_loss" else ["accuracy"])
         for name, colour in zip(shown, (VERMILION, GREEN), strict=False):
-            _line(scores, course.validated, _values(course, name), colour, _worded(name))
-    _line(rates, epochs, course.rates, GREY, "at the end of the epoch")
+            _plot_line(scores, curve.validated, _metric_values(curve, name), colour, _metric_words(name))
+    _plot_line(rates, epochs, curve.rates, GREY, "at the end of the epoch")
     for axes, title in ((losses, "loss"), (scores, "validation"), (rates, "learning rate")):
-        _describe(axes, title, len(course.losses))
+        _style_axes(axes, title, len(curve.losses))
         if axes.lines:
             axes.legend(fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=1, frameon=False)
-        axes.axvline(course.kept, color=GREY, linewidth=1, linestyle=":", zorder=1)
-        if course.probing:
-            axes.axvspan(0.5, course.probing + 0.5, color="#F0F0F0", zorder=0)
+        axes.axvline(curve.selected_epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
+        if curve.head_epochs:
+            axes.axvspan(0.5, curve.head_epochs + 0.5, color="#F0F0F0", zorder=0)
     rates.set_ylim(bottom=0)
-    told = f"{course.name}: the weights are those of epoch {course.kept}"
-    told += f"; the head alone until epoch {course.probing}" if course.probing else ""
-    figure.suptitle(plain(told), fontsize=12)
-    save(figure, path)
+    heading = f"{curve.name}: the weights are those of epoch {curve.selected_epoch}"
+    heading += f"; the head alone until epoch {curve.head_epochs}" if curve.head_epochs else ""
+    figure.suptitle(escape_math(heading), fontsize=12)
+    save_png(figure, path)
 
 
-def draw_pool(courses: Sequence[Course], path: Path, *, metric: str, title: str) -> None:
-    """Draw all fine-tunes of a pool as PNG: training loss and validation by the metric; the best one stands out.
+def draw_pool_curves(curves: Sequence[TrainingCurve], path: Path, *, metric: str, title: str) -> None:
+    """Draw all fine-tunes of a pool as PNG: training loss and validation by the metric; the best one is highlighted.
 
     Args:
-        courses: at least one.
+        curves: at least one.
         path: the PNG file.
         metric: a key of `METRICS`.
         title: above the figure.
@@ -136,55 +138,55 @@ def draw_pool(courses: Sequence[Course], path: Path, *, metric: str, title: str)
     """
     figure = _wide_figure(4.2)
     losses, scores = figure.subplots(1, 2)
-    ends = {course.name: course.scores[course.kept] for course in courses if course.kept in course.scores}
+    ends = {curve.name: curve.scores[curve.selected_epoch] for curve in curves if curve.selected_epoch in curve.scores}
     sign = 1 if METRICS[metric].higher_is_better else -1
     best = max(ends, key=lambda name: sign * ends[name][metric]) if ends else None
-    for course in sorted(courses, key=lambda each: each.name == best):  # The best last, on top of the others.
-        style = {"color": VERMILION if course.name == best else SKY, "alpha": 1.0 if course.name == best else 0.7}
-        width, size = (2.2, 7) if course.name == best else (1.2, 4)
+    for curve in sorted(curves, key=lambda curve: curve.name == best):  # The best is drawn last, on top of the others.
+        style = {"color": VERMILION if curve.name == best else SKY, "alpha": 1.0 if curve.name == best else 0.7}
+        width, size = (2.2, 7) if curve.name == best else (1.2, 4)
         for axes, epochs, values in (
-            (losses, range(1, len(course.losses) + 1), course.losses),
-            (scores, course.validated, _values(course, metric)),
+            (losses, range(1, len(curve.losses) + 1), curve.losses),
+            (scores, curve.validated, _metric_values(curve, metric)),
         ):
             axes.plot(list(epochs), list(values), linewidth=width, **style)
-            if course.kept in epochs:
-                kept = list(values)[list(epochs).index(course.kept)]
-                axes.plot([course.kept], [kept], marker="o", markersize=size, linestyle="", **style)
-    longest = max(len(course.losses) for course in courses)
-    _describe(losses, "training loss", longest)
-    _describe(scores, f"validation {_worded(metric)}", longest)
-    told = f"{title}; a dot where the weights are taken"
-    told += f"\n{best} is the best by validation {_worded(metric)}: {ends[best][metric]:.4g}" if best else ""
-    figure.suptitle(plain(told), fontsize=12)
-    save(figure, path)
+            if curve.selected_epoch in epochs:
+                value = list(values)[list(epochs).index(curve.selected_epoch)]
+                axes.plot([curve.selected_epoch], [value], marker="o", markersize=size, linestyle="", **style)
+    longest = max(len(curve.losses) for curve in curves)
+    _style_axes(losses, "training loss", longest)
+    _style_axes(scores, f"validation {_metric_words(metric)}", longest)
+    heading = f"{title}; a dot where the weights are taken"
+    heading += f"\n{best} is the best by validation {_metric_words(metric)}: {ends[best][metric]:.4g}" if best else ""
+    figure.suptitle(escape_math(heading), fontsize=12)
+    save_png(figure, path)
 
 
 def _wide_figure(height: float) -> "Figure":
-    """A figure for axes side by side, whose labels do not touch the neighbours."""
+    """Return a figure for axes side by side, whose labels do not touch."""
     figure = new_figure(10.5, height)
     figure.set_layout_engine("constrained", w_pad=0.12)  # inches
     return figure
 
 
-def _values(course: Course, metric: str) -> list[float]:
-    return [course.scores[epoch][metric] for epoch in course.validated]
+def _metric_values(curve: TrainingCurve, metric: str) -> list[float]:
+    return [curve.scores[epoch][metric] for epoch in curve.validated]
 
 
-def _worded(metric: str) -> str:
+def _metric_words(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def _line(axes: "Axes", epochs: Sequence[int], values: Sequence[float], colour: str, label: str) -> None:
+def _plot_line(axes: "Axes", epochs: Sequence[int], values: Sequence[float], colour: str, label: str) -> None:
     dots = "o" if len(values) <= 40 else ""
     axes.plot(list(epochs), list(values), color=colour, linewidth=1.8, marker=dots, markersize=4, label=label, zorder=2)
 
 
-def _describe(axes: "Axes", title: str, epochs: int) -> None:
+def _style_axes(axes: "Axes", title: str, epochs: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title, fontsize=11)
     axes.set_xlabel("epoch", fontsize=10)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=min(epochs + 1, _WHOLE_EPOCHS), integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=min(epochs + 1, _MAX_TICKS), integer=True))
     axes.set_xlim(0.5, epochs + 0.5)
     axes.grid(True, color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""The paper's figure: accuracy on the test set against mean accuracy over shifts, a point for each model."""
+"""The paper's figure: test accuracy against mean accuracy over shifts, with a point for each model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from soups.core.errors import DataError
-from soups.report.figures.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, plain, save
+from soups.report.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    escape_math,
+    new_figure,
+    save_png,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +54,7 @@ class Point:
 
 
 def shift_names(records: Sequence[Mapping[str, Any]], val: str = "val", test: str = "test") -> tuple[str, ...]:
-    """The sets besides validation and test whose accuracies stand in the records, in order of first mention."""
+    """Return the sets besides validation and test that have accuracies in the records, in order of first mention."""
     names: dict[str, None] = {}
     for record in records:
         for key, value in record.items():
@@ -52,14 +63,14 @@ def shift_names(records: Sequence[Mapping[str, Any]], val: str = "val", test: st
     return tuple(names)
 
 
-def points_of(
+def points_from_records(
     records: Sequence[Mapping[str, Any]],
     *,
     test: str = "test",
     shifts: Sequence[str],
     kinds: Mapping[str, Kind] | None = None,
 ) -> list[Point]:
-    """The points of records `{"model_name": …, "<test>": accuracy, "<shift>": accuracy, …}`.
+    """Return the points of records `{"model_name": …, "<test>": accuracy, "<shift>": accuracy, …}`.
 
     Of several records with one name the last counts. Records without the test set or one of the shifts are left out.
 
@@ -67,7 +78,7 @@ def points_of(
         records: lines of `individual_results.jsonl` and `soup_results.jsonl`, or of the original's result files.
         test: name of the test set (`ImageNet` in the original's files).
         shifts: names of the shift sets (`ORIGINAL_SHIFTS`).
-        kinds: model name → kind, where the name does not say it (the original's `model_0` is the start).
+        kinds: model name → kind, if the name does not show it (the original's `model_0` is the start).
 
     Raises:
         DataError: no shift set is named, or no record has all the sets.
@@ -81,7 +92,7 @@ def points_of(
         values = [record.get(key) for key in (test, *shifts)]
         numbers = [float(value) for value in values if isinstance(value, int | float)]
         if len(numbers) == len(values) and all(map(math.isfinite, numbers)):
-            points.append(Point(name, kinds.get(name) or kind_of(name), numbers[0], sum(numbers[1:]) / len(shifts)))
+            points.append(Point(name, kinds.get(name) or guess_kind(name), numbers[0], sum(numbers[1:]) / len(shifts)))
     if not points:
         known = sorted({key for record in records for key, value in record.items() if isinstance(value, float)})
         raise DataError(
@@ -93,10 +104,10 @@ def points_of(
     return points
 
 
-def kind_of(name: str) -> Kind:
-    """What a model is, judged by its file name: `…_start`, `…uniform_soup`, `…greedy_soup`, `soft_voting`, ….
+def guess_kind(name: str) -> Kind:
+    """Return the kind of a model from its file name: `…_start`, `…uniform_soup`, `…greedy_soup`, `soft_voting`, ….
 
-    A name that says none of these is an individual model.
+    Any other name is an individual model.
     """
     stem = name.lower().removesuffix(".safetensors").removesuffix(".pt").replace("-", "_").replace(" ", "_")
     if stem == "start" or stem.endswith("_start"):
@@ -117,32 +128,32 @@ def draw_scatter(
 ) -> None:
     """Draw figure 1 of Wortsman et al. 2022 (arXiv:2203.05482) as PNG.
 
+    A start that is far from all other models is not drawn; the legend shows its accuracies.
+
     Args:
         points: at least one.
         path: the PNG file.
         title: above the figure.
-        shifts: names of the shift sets, told in the axis label where they are few.
-
-    A start far from all other models is told in the legend with its accuracies instead of being drawn.
+        shifts: names of the shift sets, for the axis label if they are short enough.
 
     Raises:
         EnvironmentFailure: the file cannot be written.
     """
     figure = new_figure(7.0, 5.6)
     axes = figure.add_subplot()
-    outside = _far_starts(points)
+    outside = _find_far_starts(points)
     for kind in _STYLES:
         own = [point for point in points if point.kind == kind and point not in outside]
         if own:
             number = f" ({len(own)})" if kind == "individual" or len(own) > 1 else ""
-            _plot(axes, kind, own, _STYLES[kind][0] + number)
+            _plot_points(axes, kind, own, _STYLES[kind][0] + number)
     for point in outside:
-        _plot(axes, "start", [], f"start (outside: {100 * point.test:.1f}, {100 * point.shift:.1f})")
-    _describe(axes, title, shifts)
-    save(figure, path)
+        _plot_points(axes, "start", [], f"start (outside: {100 * point.test:.1f}, {100 * point.shift:.1f})")
+    _style_axes(axes, title, shifts)
+    save_png(figure, path)
 
 
-def _plot(axes: "Axes", kind: Kind, points: Sequence[Point], label: str) -> None:
+def _plot_points(axes: "Axes", kind: Kind, points: Sequence[Point], label: str) -> None:
     _, colour, marker, size = _STYLES[kind]
     axes.plot(
         [100 * point.test for point in points],
@@ -155,12 +166,12 @@ def _plot(axes: "Axes", kind: Kind, points: Sequence[Point], label: str) -> None
         markeredgecolor="white",
         markeredgewidth=0.8,
         label=label,
-        zorder=3 if kind == "individual" else 2,  # A soup that kept one model must not hide it.
+        zorder=3 if kind == "individual" else 2,  # A soup of one model must not hide that model.
     )
 
 
-def _far_starts(points: Sequence[Point]) -> list[Point]:
-    """Starts so far from the other models that drawing them would squeeze all others into a corner."""
+def _find_far_starts(points: Sequence[Point]) -> list[Point]:
+    """Return starts so far from the other models that drawing them would squeeze all others into a corner."""
     others = [point for point in points if point.kind != "start"]
     if len(others) < 2:
         return []
@@ -174,15 +185,15 @@ def _far_starts(points: Sequence[Point]) -> list[Point]:
     return [point for point in starts if is_far(point.test, tests) or is_far(point.shift, shifts)]
 
 
-def _describe(axes: "Axes", title: str, shifts: Sequence[str]) -> None:
+def _style_axes(axes: "Axes", title: str, shifts: Sequence[str]) -> None:
     named = f" ({', '.join(shifts)})" if shifts and len(", ".join(shifts)) <= 60 else ""
     number = f"over {len(shifts)} shift sets" if len(shifts) > 1 else "over the shift sets"
-    axes.set_title(plain(title), fontsize=13)
+    axes.set_title(escape_math(title), fontsize=13)
     axes.set_xlabel("test accuracy, %", fontsize=11)
-    axes.set_ylabel(plain(f"mean accuracy {number}, %" + (f"\n{named.strip()}" if named else "")), fontsize=11)
+    axes.set_ylabel(escape_math(f"mean accuracy {number}, %" + (f"\n{named.strip()}" if named else "")), fontsize=11)
     axes.grid(True, color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(0.1)
-    # Below the axes, where it can hide no point.
+    # Below the axes, so that it hides no point.
     axes.legend(fontsize=9.5, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)

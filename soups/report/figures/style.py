@@ -1,4 +1,4 @@
-"""What all pictures share: colours for every eye, and files with the same bytes for the same content."""
+"""Parts of all figures: colours for every kind of colour vision, and PNG files that are reproducible to the byte."""
 
 import warnings
 from collections import Counter
@@ -20,7 +20,7 @@ DOTS_PER_INCH = 150
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, `width` × `height` inches, drawn by Agg; no display and no global state."""
+    """Return an empty figure of `width` × `height` inches, drawn by Agg without a display or global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -29,36 +29,36 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG, whole or not at all, without the version and date that would change its bytes.
+def save_png(figure: "Figure", path: Path) -> None:
+    """Write a figure atomically as PNG, without the version and date that would change its bytes.
 
     Raises:
-        EnvironmentFailure: the disk is full or the folder may not be written.
+        EnvironmentFailure: the disk is full or the folder is not writable.
     """
     with atomic_write(path) as temporary, warnings.catch_warnings():
-        # A class name in a script that the font lacks is drawn as boxes; a page of warnings would not mend it.
+        # Characters that the font lacks are drawn as boxes; a warning for each would not help.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(temporary, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
 
 
-def plain(text: str) -> str:
-    """Text that matplotlib shows as it is: a class called `$a$` is no formula."""
+def escape_math(text: str) -> str:
+    """Return text that matplotlib shows literally: a class called `$a$` is not a formula."""
     return text.replace("$", r"\$")
 
 
-def shortened(text: str, length: int) -> str:
-    """Text of at most `length` characters, cut in the middle."""
+def shorten(text: str, length: int) -> str:
+    """Return text of at most `length` characters, cut in the middle."""
     if len(text) <= length:
         return text
     head = (length - 1) // 2
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
 
 
-def short_names(names: Sequence[str], length: int) -> list[str]:
-    """All names cut to `length` characters; where two would look the same, each with its number in front."""
-    short = [shortened(name, length) for name in names]
+def shorten_names(names: Sequence[str], length: int) -> list[str]:
+    """Return all names cut to `length` characters; names that would become equal get their number in front."""
+    short = [shorten(name, length) for name in names]
     times = Counter(short)
     return [
-        text if times[text] == 1 else f"{number} {shortened(name, max(3, length - len(str(number)) - 1))}"
+        text if times[text] == 1 else f"{number} {shorten(name, max(3, length - len(str(number)) - 1))}"
         for number, (name, text) in enumerate(zip(names, short, strict=True))
     ]

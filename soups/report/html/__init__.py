@@ -1,1 +1,1 @@
-"""HTML pages."""
+"""HTML pages of images in a single file."""

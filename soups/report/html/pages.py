@@ -1,4 +1,4 @@
-"""Pages of images with words, in one HTML file that needs no other: what a person is to look at and decide."""
+"""Pages of images with text, each a single HTML file without external resources, for review by a person."""
 
 import base64
 import io
@@ -16,21 +16,21 @@ _QUALITY = 85
 
 @dataclass(frozen=True)
 class ImageCard:
-    """One image of a page, with what is said of it."""
+    """One image of a page with its text."""
 
     name: str
-    """Its path or id."""
+    """Path or id of the image."""
     image: np.ndarray | None
-    """(H, W, 3) uint8, RGB in [0, 255]; None where it is not at hand."""
+    """(H, W, 3) uint8, RGB in [0, 255]; None: not available."""
     first: str = ""
-    """In green, such as what it is said to be."""
+    """Line in green, such as the label."""
     second: str = ""
-    """In red, such as what it is taken for."""
+    """Line in red, such as the prediction."""
     note: str = ""
 
     @property
     def picture(self) -> str:
-        """The image as the address that an HTML page has for it; empty without one."""
+        """The image as a `data:` URL; empty without an image."""
         if self.image is None:
             return ""
         from PIL import Image
@@ -42,7 +42,7 @@ class ImageCard:
 
 @dataclass(frozen=True)
 class Section:
-    """Images that belong together."""
+    """A headed group of images."""
 
     heading: str
     cards: Sequence[ImageCard]
@@ -50,13 +50,13 @@ class Section:
 
 
 def write_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[Section]) -> None:
-    """Write a page, whole or not at all.
+    """Write a page atomically.
 
     Args:
         path: the HTML file.
-        title: its heading.
+        title: heading of the page.
         intro: paragraphs below it.
-        sections: one after the other. All words are text: names that look like HTML are shown as they are.
+        sections: in order. All text is escaped: names that look like HTML are shown as they are.
 
     Raises:
         EnvironmentFailure: the file cannot be written.
@@ -64,6 +64,6 @@ def write_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[
     from jinja2 import Environment
 
     template = (Path(__file__).parent / _TEMPLATE).read_text(encoding="utf-8")
-    # Jinja escapes nothing unless it is told to.
+    # Jinja escapes nothing by default.
     page = Environment(autoescape=True, trim_blocks=True).from_string(template)
     write_text(path, page.render(title=title, intro=list(intro), sections=list(sections)))

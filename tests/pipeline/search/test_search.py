@@ -22,7 +22,7 @@ from soups.pipeline.run.run import Run
 from soups.pipeline.search import results as search_results
 from soups.pipeline.search import search as searching
 from soups.pipeline.search.soup_gain import remove_surplus_checkpoints
-from soups.report.figures.search import draw_figures
+from soups.report.figures.search import draw_search_figures
 from soups.training.samplers import PRUNERS
 from tests.pipeline.searching import ONE_RATE, SPACE, SearchBench
 
@@ -165,7 +165,7 @@ def test_trials_begin_at_starts_of_a_folder(fresh: SearchBench) -> None:
 
 
 def test_figures_and_a_trial_go_to_wandb(fresh: SearchBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_results, "draw_figures", draw_figures)
+    monkeypatch.setattr(search_results, "draw_search_figures", draw_search_figures)
     fresh.write_space(ONE_RATE)
     with socket.create_server(("127.0.0.1", 0)) as service:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{service.getsockname()[1]}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from soups.report.figures.learning_curves import Course, course_of, draw_course, draw_pool
+from soups.report.figures.learning_curves import TrainingCurve, curve_from_log, draw_pool_curves, draw_training_curve
 
 
 def line(epoch: int, value: float | None = 0.5, phase: str = "all", **more: Any) -> dict[str, Any]:
@@ -14,54 +14,54 @@ def line(epoch: int, value: float | None = 0.5, phase: str = "all", **more: Any)
     return told | ({"val": scores} if scores else {})
 
 
-def course(name: str, values: list[float], **more: Any) -> Course:
-    found = course_of([line(epoch, value) for epoch, value in enumerate(values, start=1)], name, **more)
+def course(name: str, values: list[float], **more: Any) -> TrainingCurve:
+    found = curve_from_log([line(epoch, value) for epoch, value in enumerate(values, start=1)], name, **more)
     assert found is not None
     return found
 
 
 def test_the_last_training_counts_and_its_last_epoch_is_kept() -> None:
     log = [line(1, 0.1), line(2, 0.9), line(1, 0.3), line(2, None), line(3, 0.2)]
-    found = course_of(log, "a", loss_name="FocalLoss")
+    found = curve_from_log(log, "a", loss_name="FocalLoss")
     assert found is not None
     assert (found.name, found.losses, found.rates) == ("a", (2, 1, 2 / 3), (1e-3, 1e-3 / 2, 1e-3 / 3))
     assert found.validated == [1, 3] and found.scores[3]["accuracy"] == 0.2
-    assert (found.kept, found.probing, found.loss_name) == (3, 0, "FocalLoss")
+    assert (found.selected_epoch, found.head_epochs, found.loss_name) == (3, 0, "FocalLoss")
 
 
 @pytest.mark.parametrize(("watched", "kept"), [("accuracy", 2), ("log_loss", 2), (None, 4)])
 def test_the_best_epoch_is_kept_where_one_metric_is_watched(watched: str | None, kept: int) -> None:
-    assert course("a", [0.5, 0.7, 0.7, 0.6], watched=watched).kept == kept
+    assert course("a", [0.5, 0.7, 0.7, 0.6], watched=watched).selected_epoch == kept
 
 
 def test_of_the_epochs_of_the_head_none_is_kept() -> None:
     log = [line(1, 0.9, "head"), line(2, 0.4), line(3, 0.5)]
-    found = course_of(log, "a", watched="accuracy")
-    assert found is not None and (found.kept, found.probing) == (3, 1)
-    alone = course_of([line(1, 0.9, "head"), line(2, 0.4, "head")], "a", watched="accuracy")
-    assert alone is not None and (alone.kept, alone.probing) == (1, 0)
+    found = curve_from_log(log, "a", watched="accuracy")
+    assert found is not None and (found.selected_epoch, found.head_epochs) == (3, 1)
+    alone = curve_from_log([line(1, 0.9, "head"), line(2, 0.4, "head")], "a", watched="accuracy")
+    assert alone is not None and (alone.selected_epoch, alone.head_epochs) == (1, 0)
 
 
 @pytest.mark.parametrize("log", [[], [line(2), line(3)], [line(1), line(3)]])
 def test_half_a_log_is_no_course(log: list[dict[str, Any]]) -> None:
-    assert course_of(log, "a") is None
+    assert curve_from_log(log, "a") is None
 
 
 def test_they_are_drawn_the_same_each_time(tmp_path: Path) -> None:
     courses = [course("a", [0.2, 0.5, 0.7]), course("b$c$", [0.3])]
     for name in ("one", "two"):
-        draw_course(courses[0], tmp_path / f"{name}.png", metric="macro_f1")
-        draw_pool(courses, tmp_path / f"{name}_pool.png", metric="log_loss", title="a pool")
+        draw_training_curve(courses[0], tmp_path / f"{name}.png", metric="macro_f1")
+        draw_pool_curves(courses, tmp_path / f"{name}_pool.png", metric="log_loss", title="a pool")
     for what in ("", "_pool"):
         content = (tmp_path / f"one{what}.png").read_bytes()
         assert content.startswith(b"\x89PNG") and content == (tmp_path / f"two{what}.png").read_bytes()
-    draw_pool([courses[0], course("b$c$", [0.4])], tmp_path / "two_pool.png", metric="log_loss", title="a pool")
+    draw_pool_curves([courses[0], course("b$c$", [0.4])], tmp_path / "two_pool.png", metric="log_loss", title="a pool")
     assert (tmp_path / "one_pool.png").read_bytes() != (tmp_path / "two_pool.png").read_bytes()
 
 
 def test_without_validation_there_are_losses(tmp_path: Path) -> None:
-    found = course_of([line(1, None, "head"), line(2, None)], "a")
+    found = curve_from_log([line(1, None, "head"), line(2, None)], "a")
     assert found is not None
-    draw_course(found, tmp_path / "a.png", metric="accuracy")
-    draw_pool([found], tmp_path / "pool.png", metric="accuracy", title="a pool")
+    draw_training_curve(found, tmp_path / "a.png", metric="accuracy")
+    draw_pool_curves([found], tmp_path / "pool.png", metric="accuracy", title="a pool")
     assert (tmp_path / "a.png").exists() and (tmp_path / "pool.png").exists()

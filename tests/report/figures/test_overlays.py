@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.report.figures.overlays import Panel, Strip, draw_curves, draw_sheet, overlay
+from soups.report.figures.overlays import Panel, SheetRow, draw_faithfulness_curves, draw_sheet, overlay
 
 
 def test_an_overlay_shows_the_image_and_gets_lighter_with_the_map() -> None:
@@ -25,12 +25,14 @@ def test_an_overlay_shows_the_image_and_gets_lighter_with_the_map() -> None:
 def test_sheets_and_curves_are_the_same_each_time(tmp_path: Path) -> None:
     picture = np.zeros((8, 8, 3), dtype=np.uint8)
     strips = [
-        Strip("one\n$x_{", [Panel(picture, "a"), None, Panel(picture, "b")]),
-        Strip("two", [Panel(picture, "c")]),
+        SheetRow("one\n$x_{", [Panel(picture, "a"), None, Panel(picture, "b")]),
+        SheetRow("two", [Panel(picture, "c")]),
     ]
     curve = np.linspace(1, 0, 5)
     for name in ("first", "second"):
         draw_sheet(strips, tmp_path / f"{name}.png", "a sheet")
-        draw_curves([("deletion", curve, curve / 2)], tmp_path / f"{name}_curves.png", "curves", np.linspace(0, 1, 5))
+        draw_faithfulness_curves(
+            [("deletion", curve, curve / 2)], tmp_path / f"{name}_curves.png", "curves", np.linspace(0, 1, 5)
+        )
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
     assert (tmp_path / "first_curves.png").read_bytes() == (tmp_path / "second_curves.png").read_bytes()

@@ -11,8 +11,8 @@ from soups.report.figures.scatter import (
     ORIGINAL_VAL,
     Point,
     draw_scatter,
-    kind_of,
-    points_of,
+    guess_kind,
+    points_from_records,
     shift_names,
 )
 
@@ -24,7 +24,7 @@ RECORDS = [
 
 
 def test_points_are_test_and_mean_over_shifts() -> None:
-    points = points_of(RECORDS, shifts=shift_names(RECORDS))
+    points = points_from_records(RECORDS, shifts=shift_names(RECORDS))
     assert points == [
         Point("digits0_epochs8", "individual", 0.8, pytest.approx(0.6)),
         Point("digits_start", "start", 0.4, pytest.approx(0.25)),
@@ -40,7 +40,7 @@ def test_shift_names_are_all_other_sets() -> None:
 def test_the_last_line_for_a_model_counts_and_unfinished_ones_do_not() -> None:
     again = {"model_name": "digits0_epochs8", "test": 0.85, "noise": 0.6, "blur": 0.8}
     unfinished = {"model_name": "digits1", "val": 0.9, "test": 0.9, "noise": 0.1}
-    points = points_of([*RECORDS, again, unfinished], shifts=("noise", "blur"))
+    points = points_from_records([*RECORDS, again, unfinished], shifts=("noise", "blur"))
     assert [point.name for point in points] == ["digits0_epochs8", "digits_start", "digits_greedy_soup"]
     assert points[0].test == 0.85
 
@@ -49,7 +49,7 @@ def test_result_files_of_the_original_code() -> None:
     values = dict(zip(ORIGINAL_SHIFTS, (0.6, 0.7, 0.5, 0.4, 0.3), strict=True))
     records = [{"model_name": f"model_{i}", ORIGINAL_VAL: 0.8, ORIGINAL_TEST: 0.7 + i / 10} | values for i in range(2)]
     assert set(shift_names(records, ORIGINAL_VAL, ORIGINAL_TEST)) == set(ORIGINAL_SHIFTS)
-    points = points_of(records, test=ORIGINAL_TEST, shifts=ORIGINAL_SHIFTS, kinds={"model_0": "start"})
+    points = points_from_records(records, test=ORIGINAL_TEST, shifts=ORIGINAL_SHIFTS, kinds={"model_0": "start"})
     assert points == [
         Point("model_0", "start", 0.7, pytest.approx(0.5)),
         Point("model_1", "individual", pytest.approx(0.8), pytest.approx(0.5)),
@@ -78,20 +78,20 @@ def test_result_files_of_the_original_code() -> None:
     ],
 )
 def test_kinds_by_name(name: str, kind: str) -> None:
-    assert kind_of(name) == kind
+    assert guess_kind(name) == kind
 
 
 def test_no_points_is_an_error_that_says_what_there_is() -> None:
     with pytest.raises(DataError, match=r"no model has results on ImageNet, ObjectNet(?s:.*)blur, noise, test, val"):
-        points_of(RECORDS, test="ImageNet", shifts=("ObjectNet",))
+        points_from_records(RECORDS, test="ImageNet", shifts=("ObjectNet",))
     with pytest.raises(DataError, match="at least one shift set"):
-        points_of(RECORDS, shifts=())
+        points_from_records(RECORDS, shifts=())
 
 
 def test_pictures_have_equal_bytes_and_show_every_kind(tmp_path: Path) -> None:
     from PIL import Image
 
-    points = points_of(RECORDS, shifts=("noise", "blur"))
+    points = points_from_records(RECORDS, shifts=("noise", "blur"))
     points += [Point(kind, kind, 0.6, 0.5) for kind in ("uniform", "learned", "ensemble", "soup")]  # type: ignore[arg-type]
     for name in ("one.png", "two.png"):
         draw_scatter(points, tmp_path / name, title="$ costs & 中文", shifts=("noise", "blur"))

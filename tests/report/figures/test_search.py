@@ -1,4 +1,4 @@
-"""Figures of a search: all there, legible, the same again, and no network or foreign server in the page."""
+"""Figures of a search: completeness, legible labels, reproducible bytes, and a page without external resources."""
 
 import logging
 import random
@@ -15,9 +15,8 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from soups.report.figures import search
-from soups.report.figures import search_figures as search_pictures
-from soups.report.figures.search import FIGURES, draw_figures
+from soups.report.figures import search, search_figures
+from soups.report.figures.search import FIGURES, draw_search_figures
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-6, 1e-3, log=True),
@@ -48,7 +47,7 @@ def study_of(values: list[float | None], names: tuple[str, ...] = tuple(DISTRIBU
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Figure]]:
     """The folder, and the figures by name."""
     folder, figures = tmp_path_factory.mktemp("figures"), {}
-    write = search_pictures.save
+    write = search_figures.save_png
 
     def remember(figure: Figure, path: Path) -> None:
         figures[path.stem] = figure
@@ -56,15 +55,15 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Fig
 
     before = dict(matplotlib.rcParams)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_pictures, "save", remember)
-        patch.setattr(search_pictures, "DOTS_PER_INCH", 60)
-        files = draw_figures(study_of([0.5, 0.7, None, 0.6, 0.9, 0.8]), folder, "validation accuracy")
+        patch.setattr(search_figures, "save_png", remember)
+        patch.setattr(search_figures, "DOTS_PER_INCH", 60)
+        files = draw_search_figures(study_of([0.5, 0.7, None, 0.6, 0.9, 0.8]), folder, "validation accuracy")
     assert [path.name for path in files] == [*(f"{name}.png" for name in FIGURES), "search.html"]
     assert dict(matplotlib.rcParams) == before
     return folder, figures
 
 
-def test_labels_do_not_lie_on_each_other(drawn: tuple[Path, dict[str, Figure]]) -> None:
+def test_labels_do_not_overlap(drawn: tuple[Path, dict[str, Figure]]) -> None:
     main, bar, *others = drawn[1]["parallel_coordinates"].axes
     renderer = FigureCanvasAgg(main.figure).get_renderer()  # type: ignore[arg-type]
     edge = max(each.get_tightbbox(renderer).x1 for each in others)  # type: ignore[union-attr]
@@ -91,7 +90,7 @@ def test_ticks_are_values(drawn: tuple[Path, dict[str, Figure]]) -> None:
     assert {axes.get_xlabel() for axes in drawn[1]["contour"].axes} - {""} == {"lr", "epochs", "optimizer"}
 
 
-def test_the_page_needs_no_network(drawn: tuple[Path, dict[str, Figure]], tmp_path: Path) -> None:
+def test_the_page_has_no_external_resources(drawn: tuple[Path, dict[str, Figure]], tmp_path: Path) -> None:
     page = (drawn[0] / "search.html").read_text(encoding="utf-8")
     assert all(f'id="{name}"' in page for name in FIGURES) and not re.search(r"<(script|link|img)[^>]*https?:", page)
     assert len(page) > 1_000_000  # Plotly itself is in it.
@@ -108,7 +107,7 @@ def test_the_page_needs_no_network(drawn: tuple[Path, dict[str, Figure]], tmp_pa
         ([0.5, 0.6], ("lr", "epochs"), ""),
     ],
 )
-def test_what_there_is_too_little_for_is_left_out(
+def test_figures_without_enough_data_are_omitted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -117,22 +116,22 @@ def test_what_there_is_too_little_for_is_left_out(
     left_out: str,
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(search, "draw_picture", lambda study, name, path, *rest: path)
-    monkeypatch.setattr(search, "_page", lambda study, wanted, path, title: path)
-    files = draw_figures(study_of(values, names), tmp_path, "validation accuracy")
+    monkeypatch.setattr(search, "draw_search_figure", lambda study, name, path, *rest: path)
+    monkeypatch.setattr(search, "_write_page", lambda study, wanted, path, title: path)
+    files = draw_search_figures(study_of(values, names), tmp_path, "validation accuracy")
     assert {path.stem for path in files} == {*FIGURES, "search"} - set(left_out.split(" and "))
-    assert (f"no figure of {left_out}: that takes two complete trials that differ" in caplog.text) == bool(left_out)
+    assert (f"no figure of {left_out}: it needs two complete trials that differ" in caplog.text) == bool(left_out)
 
 
 def test_without_a_complete_trial_there_are_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert draw_figures(study_of([None]), tmp_path / "none", "validation accuracy") == []
+    assert draw_search_figures(study_of([None]), tmp_path / "none", "validation accuracy") == []
     assert "no trial is complete: no figures" in caplog.text and not (tmp_path / "none").exists()
 
 
 def test_the_same_trials_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_pictures, "DOTS_PER_INCH", 60)
+    monkeypatch.setattr(search_figures, "DOTS_PER_INCH", 60)
     study = study_of([0.5, 0.5], ("lr", "optimizer"))
-    first = [path.read_bytes() for path in draw_figures(study, tmp_path / "first", "validation accuracy")]
-    again = [path.read_bytes() for path in draw_figures(study, tmp_path / "again", "validation accuracy")]
+    first = [path.read_bytes() for path in draw_search_figures(study, tmp_path / "first", "validation accuracy")]
+    again = [path.read_bytes() for path in draw_search_figures(study, tmp_path / "again", "validation accuracy")]
     assert first == again

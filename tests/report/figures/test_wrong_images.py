@@ -53,7 +53,7 @@ def test_only_the_worst_are_asked_for_and_drawn(tmp_path: Path) -> None:
 
 def test_worst_stands_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr("soups.report.figures.grid.save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("soups.report.figures.grid.save_png", lambda figure, path: figures.append(figure))
     table = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.0, 0.1, 0.9]])
     answers = answers_of(table, np.array([1, 1, 0]))
     draw_wrong_images(lambda row: np.zeros((4, 6, 3), np.uint8), answers, tmp_path / "x.png")
@@ -80,7 +80,7 @@ def test_odd_names_and_one_image_that_fails_leave_no_torn_file(tmp_path: Path) -
 
 def test_of_factors_what_is_wrong_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr("soups.report.figures.grid.save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("soups.report.figures.grid.save_png", lambda figure, path: figures.append(figure))
     space = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "old"))])
     answers = LabelledPredictions(np.array([0, 1, 3]), np.array([3, 1, 2]), np.array(["a", "b", "c"]), space)
     assert draw_wrong_images(lambda row: np.zeros((4, 6, 3), np.uint8), answers, tmp_path / "x.png") == 2
