@@ -282,11 +282,3 @@ def test_a_decayed_step_is_the_slow_one(pictures: Any, tmp_path: Path, monkeypat
         moved = plain.state[key] - before[key]
         assert moved.abs().max() > 0
         torch.testing.assert_close(decayed.state[key] - before[key], share * moved, rtol=1e-3, atol=1e-7)
-
-
-def test_unused_settings_leave_the_record_as_it_was() -> None:
-    assert not {"freeze", "layer_decay"} & TrainingSettings().model_dump().keys()
-    used = TrainingSettings(freeze=2, layer_decay=0.75)
-    assert TrainingSettings.model_validate(used.model_dump(mode="json")) == used
-    with pytest.raises(ValueError, match="leave freeze and layer_decay out"):
-        TrainingSettings(freeze_backbone=True, freeze=1)

@@ -126,7 +126,7 @@ def test_a_group_that_is_asked_to_leave_goes_on_later(copy_of: Desk, sharded: bo
 def test_what_makes_no_sense_is_refused(desk: Desk, flags: tuple[str, str]) -> None:
     given = cli.parse(FinetuneSettings, [*desk.flags, *flags], {})
     with pytest.raises(UsageError, match=f"{flags[0]} under accelerate launch: its 2 processes train each model"):
-        in_group._checked(lambda given: [], ProcessGroup(size=2))(given)
+        in_group._with_checks(lambda given: [], ProcessGroup(size=2))(given)
 
 
 def test_rows_of_all_processes_come_into_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
