@@ -390,7 +390,7 @@ def test_a_wrong_file_that_came_later_is_refused_too(
 
 def test_missing_flags_and_flags_that_mean_nothing(desk: Path, pool: Path, toy_data: Path, error_of: ErrorOf) -> None:
     assert main.main(["--greedy-soup", "--model-location", str(pool)]) == 2
-    assert "--data-location is missing expected: labelled images to choose by" in error_of()
+    assert "--data-location is missing expected: labelled images for validation" in error_of()
     assert main.main(["--greedy-soup", "--ema"]) == 2
     assert "--ema: only for checkpoints from other tools" in error_of()
 
