@@ -262,7 +262,7 @@ def test_states_that_are_not_used(train: Callable[..., Any], tmp_path: Path, cap
     ):
         path.write_bytes(damaged)
         assert StateFile(path, "these", 0).read() is None
-    assert caplog.text.count("training begins anew") == 4
+    assert caplog.text.count("training starts again from the first epoch") == 4
     path.write_bytes(
         content.replace(b'"left"', b'"lefT"') if b'"left"' in content else content.replace(b"left", b"lefT")
     )
