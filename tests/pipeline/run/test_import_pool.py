@@ -211,7 +211,7 @@ def test_classes_in_another_order_are_noticed(
     flags = [*flags, "--model-location", "pool", "--data-location", str(few_images)]
     assert main.main(["--eval-individual-models", *flags]) == 0
     said = error_of()
-    assert "images right, but 6 if its logits are the classes in another order" in said
+    assert "images are right, but 6 with the classes in another order" in said
     assert "--class-names red blue green" in said
     assert main.main(["--eval-individual-models", *flags, "--name", "right", "--class-names", *order]) == 0
     assert "another order" not in error_of()
