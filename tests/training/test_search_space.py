@@ -58,7 +58,7 @@ def test_built_in_spaces() -> None:
     assert {"magnitude", "operations"} <= set(paper) and "magnitude" not in read_space("paper", RANGES, ("aug",))
 
 
-def test_a_start_is_one_of_the_folder(tmp_path: Path) -> None:
+def test_start_model_is_a_file_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "model_3.pt").touch()
     space, base = read_space("original", RANGES, ("start_from",)), TrainingSettings(start_from=str(tmp_path))
     drawn = {"epochs": 10, "batch_size": 16, "lr": 1e-4, "random_seed": 34}

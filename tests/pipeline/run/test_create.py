@@ -30,7 +30,7 @@ def test_a_new_run_needs_data(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_two_processes_at_once_find_different_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_at_the_same_time_get_different_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slowly(settings: FinetuneSettings, name: str) -> None:
         assert name not in made
         time.sleep(0.05)  # Long enough that both would look in between.

@@ -40,7 +40,9 @@ def test_opening_a_run_changes_nothing(copy_of: Desk, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("command", ["soup", "predictions"])
-def test_a_command_that_writes_mends_first(copy_of: Desk, capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_a_command_that_writes_removes_leftovers_first(
+    copy_of: Desk, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     content, stray = leave_leftovers(copy_of)
     if command == "soup":
         assert main.main(["--soup", "top_k", "--soup-options", "k=2", "--soup-name", "two"]) == 0
