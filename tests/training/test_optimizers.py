@@ -73,7 +73,10 @@ def test_common_optimizers_exist_and_change_all_weights(name: str) -> None:
         ({"optimizer": "bnbadam"}, "unknown optimizer"),  # Its package is not a dependency.
         ({"optimizer": "adahessian"}, "unknown optimizer"),  # A second-order optimiser.
         ({"momentum": 0.5}, "--momentum: the optimizer 'adamw' has no momentum\n.*leave it out"),
-        ({"optimizer": "sgd", "momentum": 0.0}, "--optimizer sgd\n.*Nesterov momentum requires a momentum"),
+        (
+            {"optimizer": "sgd", "momentum": 0.0},
+            "--optimizer sgd: invalid settings\n.*Nesterov momentum requires a momentum",
+        ),
     ],
 )
 def test_mistakes(values: dict[str, Any], words: str) -> None:

@@ -19,7 +19,7 @@ PlanTasks = Callable[[cli.ParsedSettings[FinetuneSettings]], list[Task]]
 
 
 def train_in_group(plan_tasks: PlanTasks, parsed: cli.ParsedSettings[FinetuneSettings], group: ProcessGroup) -> None:
-    """Train the plan_tasks models; rank 0 plans and logs.
+    """Train the planned models; rank 0 plans and logs.
 
     Args:
         plan_tasks: returns the fine-tunes to train.

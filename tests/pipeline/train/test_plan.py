@@ -20,7 +20,7 @@ def test_indices(text: str, indices: list[int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "1,,2", "-1"])
 def test_texts_that_are_no_indices(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--i\n.*a number, a range or a list"):
+    with pytest.raises(UsageError, match=r"--i: invalid indices\n.*a number, a range or a list"):
         parse_indices(text)
 
 
