@@ -190,7 +190,7 @@ def test_all_shards_of_a_folder_fail(copy_of: Desk, elsewhere: Path, error_of: E
     assert inference.main(command) == 3, "one reason, and nothing was done"
     assert "19 images cannot be read" in error_of()
     assert inference.main([*command, *SHARDS]) == 5
-    assert "9 of 9 pieces" in (told := error_of())
+    assert "9 of 9 tasks" in (told := error_of())
     # Each reason is reported once, with the tasks that it stopped.
     assert told.count("also-red.png") == 1 and "shard 1 of 3 by toys0_epochs" in told
 
