@@ -34,7 +34,7 @@ def require_optimizer(settings: TrainingSettings) -> None:
     try:
         make_optimizer(Linear(1, 1), settings.model_copy(update={"layer_decay": 1.0}))
     except ValueError as error:
-        raise UsageError(f"--optimizer {settings.optimizer}", found=str(error)) from error
+        raise UsageError(f"--optimizer {settings.optimizer}: invalid settings", found=str(error)) from error
 
 
 def make_optimizer(classifier: "torch.nn.Module", settings: TrainingSettings) -> "torch.optim.Optimizer":

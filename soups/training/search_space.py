@@ -156,12 +156,12 @@ def _parse_entry(where: str, name: str, node: yaml.Node) -> Hyperparameter:
     return _parse_range(where, name, content) if ranged else _parse_choices(where, name, content["choices"])
 
 
-def _parse_choices(where: str, name: str, given: Any) -> Hyperparameter:
-    if not isinstance(given, list) or not given:
-        raise UsageError(f"{where}: {name}: choices", expected="a list such as [adamw, lamb]", found=repr(given))
-    choices = tuple(parse_value(where, name, each) for each in given)
+def _parse_choices(where: str, name: str, content: Any) -> Hyperparameter:
+    if not isinstance(content, list) or not content:
+        raise UsageError(f"{where}: {name}: choices", expected="a list such as [adamw, lamb]", found=repr(content))
+    choices = tuple(parse_value(where, name, each) for each in content)
     if len(set(choices)) != len(choices):
-        raise UsageError(f"{where}: {name}: choices", expected="each once", found=repr(given))
+        raise UsageError(f"{where}: {name}: choices", expected="each once", found=repr(content))
     return Hyperparameter(choices=choices)
 
 
@@ -194,31 +194,31 @@ def _find_range_problem(low: float, high: float, log: bool, step: float | None) 
     return ""
 
 
-def parse_value(where: str, name: str, given: Any) -> Any:
+def parse_value(where: str, name: str, value: Any) -> Any:
     """Returns a value of a hyperparameter, parsed from a file's content.
 
     Raises:
         UsageError: the value is not valid for the hyperparameter.
     """
     if name in EXTRA_HYPERPARAMETERS:
-        number = _parse_as(f"{where}: {name}", int, given)
+        number = _parse_as(f"{where}: {name}", int, value)
         if number < 0:
             raise UsageError(f"{where}: {name}", expected="at least 0", found=str(number))
         return number
-    if isinstance(given, str) and name in _LIST_SETTINGS:
-        given = [given]  # As for the flag, a single value needs no brackets.
+    if isinstance(value, str) and name in _LIST_SETTINGS:
+        value = [value]  # As for the flag, a single value needs no brackets.
     try:
-        return getattr(TrainingSettings.model_validate({name: given}), name)
+        return getattr(TrainingSettings.model_validate({name: value}), name)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"{where}: {name}", expected=first["msg"], found=repr(given)) from error
+        raise UsageError(f"{where}: {name}", expected=first["msg"], found=repr(value)) from error
 
 
-def _parse_as(where: str, kind: type, given: Any) -> Any:
+def _parse_as(where: str, kind: type, value: Any) -> Any:
     try:
-        return TypeAdapter(kind).validate_python(given)
+        return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise UsageError(where, expected=error.errors()[0]["msg"], found=repr(given)) from error
+        raise UsageError(where, expected=error.errors()[0]["msg"], found=repr(value)) from error
 
 
 def apply_trial(space: Space, drawn: Mapping[str, Any], base: TrainingSettings) -> TrainingSettings:

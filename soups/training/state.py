@@ -49,7 +49,7 @@ class StateFile:
         try:
             metadata, tensors = _read_state(self.path)
         except DataError as error:
-            logger.warning("%s; training begins anew", error)
+            logger.warning("%s; training starts again from the first epoch", error)
             return None
         if metadata["settings"] != self._settings:
             logger.warning("%s: belongs to a training with other settings or data; it will be replaced", self.path)
@@ -91,10 +91,6 @@ class StateFile:
             logger.warning(
                 text, self.path, self._save_seconds, self._save_seconds / MAX_SAVE_SHARE / 60, 100 * MAX_SAVE_SHARE
             )
-
-    def remove(self) -> None:
-        """Remove the file; the finished model makes it useless."""
-        self.path.unlink(missing_ok=True)
 
 
 def _write_state(path: Path, state: dict[str, Any], settings: str) -> None:

@@ -1,4 +1,4 @@
-"""What only an accelerator can show; skipped where there is none."""
+"""Training on an accelerator; skipped without one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +78,7 @@ def train(pictures: list[Path], tmp_path: Path) -> Callable[..., FinetuneResult]
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("precision", ["bf16", "fp32", "fp16"])
-def test_deterministic_goes_on_with_the_same_bits(
+def test_a_deterministic_training_resumes_with_the_same_bits(
     train: Callable[..., FinetuneResult], tmp_path: Path, network: str, precision: str
 ) -> None:
     runtime = {"precision": precision}
@@ -90,8 +90,8 @@ def test_deterministic_goes_on_with_the_same_bits(
         assert same(whole, train(network, StateFile(copy, "these", 0), runtime=runtime)), copy
 
 
-def test_it_learns_what_the_processor_learns(train: Callable[..., FinetuneResult]) -> None:
-    """In fp32, up to rounding."""
+def test_weights_equal_those_of_the_cpu(train: Callable[..., FinetuneResult]) -> None:
+    """Equal in fp32, up to rounding."""
     there = train("resnet", runtime={"precision": "fp32"}, lr=1e-4, epochs=1)
     here = train("resnet", runtime={"precision": "fp32", "device": "cpu"}, lr=1e-4, epochs=1)
     assert there.scores["log_loss"] == pytest.approx(here.scores["log_loss"], abs=0.02)
@@ -99,7 +99,7 @@ def test_it_learns_what_the_processor_learns(train: Callable[..., FinetuneResult
         assert torch.allclose(there.state[key].float(), tensor.float(), atol=2e-3), key
 
 
-def test_logits_are_those_of_the_processor(pictures: list[Path], tmp_path: Path) -> None:
+def test_logits_equal_those_of_the_cpu(pictures: list[Path], tmp_path: Path) -> None:
     name, *arguments = NETWORKS["vit"].split()
     wanted = ModelSettings(model=name, model_args=tuple(arguments), pretrained="none", head="random", image_size=64)
     start = build_start(wanted, CLASSES, seed=0)

@@ -11,7 +11,7 @@ from soups.training.early_stopping import EarlyStopping
         ("calibration_error", [0.5, 0.1, float("nan"), 0.05], [True, True, False, True]),
     ],
 )
-def test_what_is_a_gain_hangs_on_the_metric(metric: str, values: list[float], gains: list[bool]) -> None:
+def test_the_metric_decides_what_a_gain_is(metric: str, values: list[float], gains: list[bool]) -> None:
     watch, waited = EarlyStopping(metric), 0
     for value, gain in zip(values, gains, strict=True):
         scores = {"accuracy": 0.0, metric: value}

@@ -1,4 +1,4 @@
-"""One fine-tune on arrays: what is trained, when it stops and what it keeps."""
+"""One fine-tune on arrays: the trained parameters, early stopping and the best epoch."""
 
 import math
 from pathlib import Path
@@ -30,7 +30,7 @@ PREPROCESSING = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.2
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], np.ndarray]:
-    """Twelve dark and twelve light pictures."""
+    """Twelve dark and twelve light images."""
     from PIL import Image
 
     folder, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
@@ -82,10 +82,10 @@ def fine_tune(pictures: tuple[list[Path], np.ndarray], folder: Path, **values: A
     return outcome, lines
 
 
-def test_learns_and_says_a_line_an_epoch(pictures: Any, tmp_path: Path) -> None:
+def test_the_loss_falls_and_each_epoch_has_a_line(pictures: Any, tmp_path: Path) -> None:
     outcome, lines = fine_tune(pictures, tmp_path, epochs=8, lr=3e-3)
     assert [line["epoch"] for line in lines] == list(range(1, 9))
-    assert lines[-1]["loss"] < 0.9 * math.log(2)  # What guessing costs.
+    assert lines[-1]["loss"] < 0.9 * math.log(2)  # The loss of guessing.
     assert outcome.scores["accuracy"] == 1.0
     assert lines[-1]["val"] == outcome.scores
     assert lines[-1]["lr"] == pytest.approx(0.0)
@@ -94,14 +94,14 @@ def test_learns_and_says_a_line_an_epoch(pictures: Any, tmp_path: Path) -> None:
 def test_bytes_depend_on_the_seed_alone(pictures: Any, tmp_path: Path) -> None:
     torch.manual_seed(1)
     first, _ = fine_tune(pictures, tmp_path, mix=0.4, smoothing=0.1)
-    torch.manual_seed(2)  # Whatever happened before must not show.
+    torch.manual_seed(2)  # Earlier draws must not change the result.
     second, _ = fine_tune(pictures, tmp_path, mix=0.4, smoothing=0.1)
     other, _ = fine_tune(pictures, tmp_path, mix=0.4, smoothing=0.1, random_seed=2)
     assert all(torch.equal(first.state[key], second.state[key]) for key in first.state)
     assert any(not torch.equal(first.state[key], other.state[key]) for key in first.state)
 
 
-def test_the_global_generator_is_left_as_it_was(pictures: Any, tmp_path: Path) -> None:
+def test_the_global_generator_is_restored(pictures: Any, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -109,7 +109,7 @@ def test_the_global_generator_is_left_as_it_was(pictures: Any, tmp_path: Path) -
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_frozen_backbone_does_not_move_even_its_statistics(pictures: Any, tmp_path: Path) -> None:
+def test_a_frozen_backbone_keeps_weights_and_statistics(pictures: Any, tmp_path: Path) -> None:
     outcome, lines = fine_tune(pictures, tmp_path, freeze_backbone=True)
     before = small_classifier().state_dict()
     moved = {key for key in before if not torch.equal(before[key], outcome.state[key])}
@@ -117,7 +117,7 @@ def test_a_frozen_backbone_does_not_move_even_its_statistics(pictures: Any, tmp_
     assert [line["phase"] for line in lines] == ["head"] * 3
 
 
-def test_probe_first_then_everything(pictures: Any, tmp_path: Path) -> None:
+def test_linear_probing_then_all_weights(pictures: Any, tmp_path: Path) -> None:
     outcome, lines = fine_tune(pictures, tmp_path, lp_epochs=2, epochs=1)
     assert [line["phase"] for line in lines] == ["head", "head", "all"]
     before = small_classifier().state_dict()
@@ -133,7 +133,7 @@ def test_early_stopping_keeps_the_best_epoch(pictures: Any, tmp_path: Path) -> N
     assert outcome.scores == lines[best]["val"]
 
 
-def test_validates_as_seldom_as_asked(pictures: Any, tmp_path: Path) -> None:
+def test_validation_follows_validate_every(pictures: Any, tmp_path: Path) -> None:
     _, lines = fine_tune(pictures, tmp_path, epochs=5, validate_every=2)
     assert ["val" in line for line in lines] == [False, True, False, True, True]
     often, _ = fine_tune(pictures, tmp_path, epochs=5, validate_every=1)
@@ -141,7 +141,7 @@ def test_validates_as_seldom_as_asked(pictures: Any, tmp_path: Path) -> None:
     assert all(torch.equal(often.state[key], seldom.state[key]) for key in often.state)
 
 
-def test_a_loss_that_is_no_number_is_explained(pictures: Any, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_an_error(pictures: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"the loss became (nan|inf).*\n.*\n.*lower the learning rate"):
         fine_tune(pictures, tmp_path, lr=1e30, clip=0.0, epochs=10)
 
@@ -162,13 +162,13 @@ def test_half_precision_trains_the_same_task(pictures: Any, tmp_path: Path) -> N
         ("exponential", [0.5**0.5, 0.5, 0.5**1.5, 0.25]),
     ],
 )
-def test_the_rate_goes_by_the_schedule(pictures: Any, tmp_path: Path, scheduler: str, rates: list[float]) -> None:
+def test_the_rate_follows_the_schedule(pictures: Any, tmp_path: Path, scheduler: str, rates: list[float]) -> None:
     falls = {"decay_epochs": 2, "decay_rate": 0.5} if scheduler in DECAYING else {}
     _, lines = fine_tune(pictures, tmp_path, epochs=4, warmup=0, scheduler=scheduler, **falls)
     assert [line["lr"] for line in lines] == pytest.approx([1e-2 * rate for rate in rates], abs=1e-9)
 
 
-def test_the_usual_schedule_is_the_cosine(pictures: Any, tmp_path: Path) -> None:
+def test_the_default_schedule_is_the_cosine(pictures: Any, tmp_path: Path) -> None:
     usual, _ = fine_tune(pictures, tmp_path)
     named, _ = fine_tune(pictures, tmp_path, scheduler="cosine")
     other, _ = fine_tune(pictures, tmp_path, scheduler="linear")
@@ -177,12 +177,12 @@ def test_the_usual_schedule_is_the_cosine(pictures: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
-def test_on_a_plateau_the_rate_falls(pictures: Any, tmp_path: Path, metric: str) -> None:
+def test_the_rate_decays_on_a_plateau(pictures: Any, tmp_path: Path, metric: str) -> None:
     options = {"decay_epochs": 2, "decay_rate": 0.5, "warmup": 0, "validate_every": 0, "lr": 3e-2}
     _, lines = fine_tune(pictures, tmp_path, epochs=12, scheduler="plateau", metric=metric, **options)
     best, waited, rate, expected = math.inf, 0, 3e-2, []
     for line in lines:
-        expected.append(rate)  # What a whole epoch was trained at; the fall comes after its validation.
+        expected.append(rate)  # The rate of the whole epoch; the decay comes after its validation.
         value = line["val"][metric] * (1 if metric == "log_loss" else -1)
         waited = 0 if value < best else waited + 1
         best = min(best, value)
@@ -191,7 +191,7 @@ def test_on_a_plateau_the_rate_falls(pictures: Any, tmp_path: Path, metric: str)
     assert lines[-1]["lr"] < 3e-2
 
 
-def test_patience_goes_by_the_metric(pictures: Any, tmp_path: Path) -> None:
+def test_patience_follows_the_metric(pictures: Any, tmp_path: Path) -> None:
     outcome, lines = fine_tune(
         pictures, tmp_path, epochs=60, patience=2, lr=5e-2, metric="log_loss", scheduler="constant"
     )
@@ -200,7 +200,7 @@ def test_patience_goes_by_the_metric(pictures: Any, tmp_path: Path) -> None:
     assert len(lines) == best + 1 + 2 < 60
     assert outcome.scores == lines[best]["val"]
     accuracies = [line["val"]["accuracy"] for line in lines]
-    assert best != int(np.argmax(accuracies))  # Accuracy would have kept another epoch.
+    assert best != int(np.argmax(accuracies))  # Accuracy would have chosen another epoch.
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))
@@ -208,13 +208,13 @@ def test_patience_goes_by_the_metric(pictures: Any, tmp_path: Path) -> None:
 def test_every_loss_trains_backbone_and_head(pictures: Any, tmp_path: Path, loss: str, mix: float) -> None:
     outcome, lines = fine_tune(pictures, tmp_path, epochs=12, lr=5e-3, loss_fn=loss, mix=mix)
     assert outcome.scores["accuracy"] == 1.0
-    if not mix:  # Mixed images cost what their mixture happens to be.
+    if not mix:  # The loss of mixed images depends on their shares.
         assert lines[-1]["loss"] < lines[0]["loss"]
     before = small_classifier().state_dict()
     assert not any(torch.equal(before[key], outcome.state[key]) for key in ("backbone.1.weight", "head.weight"))
 
 
-def test_losses_are_told_their_options(pictures: Any, tmp_path: Path) -> None:
+def test_losses_get_their_options(pictures: Any, tmp_path: Path) -> None:
     _, plain = fine_tune(pictures, tmp_path, epochs=1)
     for options in (
         {"loss_fn": "FocalLoss", "focal_gamma": 0.5},
@@ -234,13 +234,13 @@ def test_half_precision_keeps_every_loss_finite(pictures: Any, tmp_path: Path) -
         assert math.isfinite(lines[-1]["loss"])
 
 
-def test_a_balanced_sampler_shows_images_by_their_chances(pictures: Any, tmp_path: Path) -> None:
+def test_a_balanced_sampler_draws_images_by_their_probabilities(pictures: Any, tmp_path: Path) -> None:
     _, labels = pictures
     chances = np.where(labels == 1, 1.0, 0.0) / labels.sum()
     lopsided, _ = fine_tune(pictures, tmp_path, epochs=20, chances=chances)
     both, _ = fine_tune(pictures, tmp_path, epochs=20)
     leanings = [float(each.state["head.bias"].diff()) for each in (lopsided, both)]
-    assert leanings[0] > leanings[1] + 0.1  # Of one class alone it learned to say that class.
+    assert leanings[0] > leanings[1] + 0.1  # Trained on one class only, it predicts that class.
 
 
 def two_blocks() -> Classifier:
@@ -249,7 +249,7 @@ def two_blocks() -> Classifier:
         return Classifier(Baseline((4, 6)), nn.Linear(6, 2), normalise_features=False)
 
 
-def test_frozen_stages_stay_to_the_bit(pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frozen_stages_do_not_change(pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "small_classifier", two_blocks)
     before = two_blocks().state_dict()
     outcome, _ = fine_tune(pictures, tmp_path, freeze=1, lp_epochs=1, wd=0.5, patience=2)
@@ -263,15 +263,17 @@ def test_the_learning_rate_decays_by_layer() -> None:
     classifier = two_blocks()
     optimizer = make_optimizer(classifier, TrainingSettings(lr=0.1, layer_decay=0.5, wd=0.2))
     rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
-    # Written out: the head has the whole rate, the block before it half, and the one before that a quarter.
+    # The head has the whole rate, the block before it half of it, and the one before that a quarter.
     expected = {"head": 0.1, "backbone.blocks.1": 0.05, "backbone.blocks.0": 0.025}
     for key, parameter in classifier.named_parameters():
         rate = next(rate for prefix, rate in expected.items() if key.startswith(prefix))
         assert rates[id(parameter)] == (rate, 0.2 if parameter.ndim > 1 else 0)
 
 
-def test_a_decayed_step_is_the_slow_one(pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One step of plain descent: what each tensor moves is its rate times what it moves without decay."""
+def test_a_step_with_layer_decay_equals_the_slow_reference(
+    pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step of plain gradient descent: each tensor's change is its rate times the change without decay."""
     monkeypatch.setitem(globals(), "small_classifier", two_blocks)
     before = two_blocks().state_dict()
     once = {"epochs": 1, "batch_size": 24, "optimizer": "momentum", "wd": 0.0, "clip": 0.0, "warmup": 0.0}
@@ -282,11 +284,3 @@ def test_a_decayed_step_is_the_slow_one(pictures: Any, tmp_path: Path, monkeypat
         moved = plain.state[key] - before[key]
         assert moved.abs().max() > 0
         torch.testing.assert_close(decayed.state[key] - before[key], share * moved, rtol=1e-3, atol=1e-7)
-
-
-def test_unused_settings_leave_the_record_as_it_was() -> None:
-    assert not {"freeze", "layer_decay"} & TrainingSettings().model_dump().keys()
-    used = TrainingSettings(freeze=2, layer_decay=0.75)
-    assert TrainingSettings.model_validate(used.model_dump(mode="json")) == used
-    with pytest.raises(ValueError, match="leave freeze and layer_decay out"):
-        TrainingSettings(freeze_backbone=True, freeze=1)

@@ -98,7 +98,7 @@ def test_soft_f1_of_certain_predictions_is_the_real_one() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("weight", [1.0, 0.3])
-def test_contrast_stands_beside_cross_entropy(seed: int, weight: float) -> None:
+def test_the_contrastive_term_is_added_to_cross_entropy(seed: int, weight: float) -> None:
     rows = a_batch(seed)[2].tolist()
     lengths = [math.sqrt(sum(value**2 for value in row)) for row in rows]
     unit = [[value / length for value in row] for row, length in zip(rows, lengths, strict=True)]

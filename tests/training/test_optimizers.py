@@ -1,4 +1,4 @@
-"""timm's optimisers by name, a step of the plain ones by hand."""
+"""timm's optimisers by name, and a step of the plain ones computed by hand."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def small() -> nn.Module:
         return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
 
 
-def test_vectors_are_not_decayed() -> None:
+def test_vectors_have_no_weight_decay() -> None:
     for name in ("adamw", "sgd", "adam"):
         optimizer = make_optimizer(small(), told(optimizer=name, wd=0.3, lr=0.01))
         decayed = {group["weight_decay"]: {tuple(p.shape) for p in group["params"]} for group in optimizer.param_groups}
@@ -50,7 +50,7 @@ def test_gradient_descent_with_momentum(name: str, momentum: float, nesterov: bo
 @pytest.mark.parametrize(
     "name", ["adam", "sgd", "momentum", "rmsprop", "nadamw", "radam", "lamb", "lars", "lion", "adan"]
 )
-def test_what_systems_use_is_there_and_moves_all(name: str) -> None:
+def test_common_optimizers_exist_and_change_all_weights(name: str) -> None:
     settings = told(optimizer=name, lr=1e-2)
     require_optimizer(settings)
     model = small()
@@ -60,7 +60,7 @@ def test_what_systems_use_is_there_and_moves_all(name: str) -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(torch.eye(5)), torch.tensor([0, 1, 0, 1, 1])).backward()
         optimizer.step()
-    # What stands before BatchNorm has no say in the mean: its bias has no gradient.
+    # A bias before BatchNorm does not change the output: it has no gradient.
     moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
     assert moved[0] and all(moved[2:])
 
@@ -70,10 +70,13 @@ def test_what_systems_use_is_there_and_moves_all(name: str) -> None:
     [
         ({"optimizer": "adamv"}, r"unknown optimizer 'adamv'\n.*adamw.*\n.*did you mean 'adam"),
         ({"optimizer": "SGDD"}, r"did you mean 'sgd"),
-        ({"optimizer": "bnbadam"}, "unknown optimizer"),  # Its package is not among ours.
-        ({"optimizer": "adahessian"}, "unknown optimizer"),  # Steps otherwise.
+        ({"optimizer": "bnbadam"}, "unknown optimizer"),  # Its package is not a dependency.
+        ({"optimizer": "adahessian"}, "unknown optimizer"),  # A second-order optimiser.
         ({"momentum": 0.5}, "--momentum: the optimizer 'adamw' has no momentum\n.*leave it out"),
-        ({"optimizer": "sgd", "momentum": 0.0}, "--optimizer sgd\n.*Nesterov momentum requires a momentum"),
+        (
+            {"optimizer": "sgd", "momentum": 0.0},
+            "--optimizer sgd: invalid settings\n.*Nesterov momentum requires a momentum",
+        ),
     ],
 )
 def test_mistakes(values: dict[str, Any], words: str) -> None:

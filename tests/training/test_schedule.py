@@ -19,7 +19,7 @@ def test_rises_to_one_and_falls_to_zero() -> None:
     assert factors[100] == pytest.approx(0.0)
 
 
-def test_the_usual_one_is_bit_for_bit_what_it_was_before_there_were_others() -> None:
+def test_the_default_schedule_is_bit_for_bit_unchanged() -> None:
     for steps, warmup in itertools.product((1, 7, 100, 333), (0.0, 0.1, 0.37)):
         rising = warmup * steps
         for step in range(steps):
@@ -34,12 +34,12 @@ def test_no_step_is_wasted_even_in_the_shortest_run(steps: int, warmup: float, s
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_all_rise_alike_to_the_peak(schedule: str) -> None:
+def test_all_schedules_have_the_same_warm_up(schedule: str) -> None:
     assert [lr_factor(step, 100, 0.1, schedule, FALLS) for step in range(11)] == [(step + 1) / 11 for step in range(11)]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant", "step", "exponential"])
-def test_without_a_warm_up_they_are_those_of_torch(schedule: str) -> None:
+def test_without_a_warm_up_schedules_equal_those_of_torch(schedule: str) -> None:
     from torch.optim import lr_scheduler
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -56,7 +56,7 @@ def test_without_a_warm_up_they_are_those_of_torch(schedule: str) -> None:
         theirs.step()
 
 
-def test_falls_count_from_the_end_of_the_warm_up() -> None:
+def test_decays_count_from_the_end_of_the_warm_up() -> None:
     assert [lr_factor(step, 100, 0.1, "step", FALLS) for step in (10, 29, 30, 49, 50)] == [1, 1, 0.5, 0.5, 0.25]
 
 

@@ -1,16 +1,11 @@
-"""Spaces of a search: what files may say, what is wrong with them, and the settings that come out."""
+"""Spaces of a search: files and their errors, built-in spaces, and the settings of a trial."""
 
-import math
 from pathlib import Path
 
-import optuna
 import pytest
-from optuna.trial import TrialState, create_trial
-from scipy.stats import qmc
 
 from soups.core.errors import UsageError
-from soups.training.samplers import PRUNERS, SAMPLERS, distributions, draw_trial
-from soups.training.search_space import SPACES, Hyperparameter, Space, apply_trial, read_space
+from soups.training.search_space import apply_trial, read_space
 from soups.training.settings import RandomRanges, TrainingSettings
 
 RANGES = RandomRanges()
@@ -63,7 +58,7 @@ def test_built_in_spaces() -> None:
     assert {"magnitude", "operations"} <= set(paper) and "magnitude" not in read_space("paper", RANGES, ("aug",))
 
 
-def test_a_start_is_one_of_the_folder(tmp_path: Path) -> None:
+def test_start_model_is_a_file_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "model_3.pt").touch()
     space, base = read_space("original", RANGES, ("start_from",)), TrainingSettings(start_from=str(tmp_path))
     drawn = {"epochs": 10, "batch_size": 16, "lr": 1e-4, "random_seed": 34}
@@ -119,53 +114,3 @@ def test_settings_that_contradict_each_other(tmp_path: Path) -> None:
     space = read_space(written(tmp_path, "freeze_backbone: {choices: [true, false]}"), RANGES, ())
     with pytest.raises(UsageError, match="leave lp_epochs out"):
         apply_trial(space, {"freeze_backbone": "true"}, TrainingSettings(lp_epochs=2))
-
-
-def drawn_by(sampler: str, space: Space, number: int, seed: int = 0) -> dict[str, object]:
-    return draw_trial(sampler, seed, optuna.create_study(), number, space)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_draws_depend_on_seed_and_number_alone(sampler: str) -> None:
-    space = SPACES["paper"](RANGES)
-    first = [drawn_by(sampler, space, number) for number in range(3)]
-    assert first == [drawn_by(sampler, space, number) for number in range(3)]
-    assert len({str(each) for each in first}) == 3 and drawn_by(sampler, space, 0, seed=1) != first[0]
-    for values in first:
-        assert set(values) == set(distributions(space)) and {"mix_used", "smoothing_used"} < set(values)
-        assert 1e-6 <= values["lr"] <= 1e-4 and float(f"{values['lr']:.6g}") == values["lr"]  # type: ignore[operator]
-
-
-def test_the_estimator_learns_and_stores_nothing() -> None:
-    space = {"lr": Hyperparameter(low=1e-6, high=1e-2, log=True), "optimizer": Hyperparameter(choices=("adamw", "sgd"))}
-    study = optuna.create_study(direction="maximize")
-    for number in range(30):  # Good is what is near 1e-4.
-        values = draw_trial("random", 0, study, number, space)
-        value = -abs(math.log10(values["lr"]) + 4)
-        study.add_trial(create_trial(params=values, distributions=distributions(space), value=value))
-    study.add_trial(create_trial(state=TrialState.RUNNING, params=values, distributions=distributions(space)))
-    before = [(trial.number, trial.params, trial.system_attrs) for trial in study.trials]
-    drawn = [draw_trial("tpe", 0, study, number, space) for number in range(31, 41)]
-    assert drawn == [draw_trial("tpe", 0, study, number, space) for number in range(31, 41)]
-    assert before == [(trial.number, trial.params, trial.system_attrs) for trial in study.trials]
-    misses = [abs(math.log10(values["lr"]) + 4) for values in drawn]
-    assert sum(misses) / len(misses) < 0.5, "chance would be off by 1 on average"
-
-
-def test_the_quasi_random_sampler_goes_through_the_sequence() -> None:
-    space = {name: SPACES["paper"](RANGES)[name] for name in ("mix", "smoothing")}
-    space = {name: entry.model_copy(update={"otherwise": None}) for name, entry in space.items()}
-    points = qmc.Sobol(2, scramble=True, seed=5).random(4)
-    for number, point in enumerate(points):
-        values = drawn_by("qmc", space, number, seed=5)
-        assert [values["mix"], values["smoothing"]] == pytest.approx([0.9 * point[0], 0.25 * point[1]], rel=1e-5)
-
-
-def test_pruners_give_up_what_falls_behind() -> None:
-    study = optuna.create_study(direction="maximize")
-    for value in (0.5, 0.6, 0.7, 0.8, 0.9):
-        study.add_trial(create_trial(value=value, intermediate_values={1: value, 2: value}))
-    poor = create_trial(state=TrialState.RUNNING, intermediate_values={1: 0.1})
-    study.add_trial(poor)
-    verdicts = {name: make(9).prune(study, study.trials[-1]) for name, make in PRUNERS.items()}
-    assert verdicts["median"] and not verdicts["none"]

@@ -1,4 +1,4 @@
-"""A fine-tune that is cut off after any step and goes on ends with the very same weights."""
+"""A fine-tune that is interrupted after any step and resumed ends with the same weights."""
 
 import json
 import os
@@ -33,11 +33,11 @@ EVERYTHING: dict[str, Any] = {"epochs": 2, "batch_size": 5, "lr": 3e-2, "mix": 0
 
 
 class CutOffError(Exception):
-    """Stands for a kill: nothing is saved any more."""
+    """Takes the place of a kill: nothing is saved afterwards."""
 
 
 class AnyStep(StateFile):
-    """Saves after every step, keeps a copy of each state, and is cut off after so many savings."""
+    """Saves after every step, keeps a copy of each state, and raises an error after `saves` of them."""
 
     def __init__(self, path: Path, saves: int | None = None) -> None:
         super().__init__(path, "these", 0)
@@ -125,7 +125,7 @@ def without_speed(line: dict[str, Any]) -> dict[str, Any]:
         {"freeze_backbone": True, "optimizer": "momentum"},
     ],
 )
-def test_from_every_step(train: Callable[..., Any], tmp_path: Path, values: dict[str, Any]) -> None:
+def test_resuming_from_every_step(train: Callable[..., Any], tmp_path: Path, values: dict[str, Any]) -> None:
     whole, lines = train(**values)
     file = AnyStep(tmp_path / "complete.state")
     watched, _ = train(file, **values)
@@ -134,11 +134,11 @@ def test_from_every_step(train: Callable[..., Any], tmp_path: Path, values: dict
     for copy in file.copies:
         resumed, rest = train(StateFile(copy, "these", 0), **values)
         assert same(whole, resumed), copy
-        # What is told after going on is what would have been told: none is left out.
+        # The lines logged after resuming equal those of an uninterrupted training; none is missing.
         assert [without_speed(line) for line in rest] == [without_speed(line) for line in lines[-len(rest) :]]
 
 
-def test_cut_off_again_and_again_with_workers(train: Callable[..., Any], tmp_path: Path) -> None:
+def test_repeated_interruptions_with_workers(train: Callable[..., Any], tmp_path: Path) -> None:
     whole, _ = train()
     path = tmp_path / "cut.state"
     for saves in (2, 2):
@@ -150,7 +150,7 @@ def test_cut_off_again_and_again_with_workers(train: Callable[..., Any], tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["step", "validation"])
-def test_a_signal_saves_and_leaves(
+def test_a_signal_saves_the_state_and_ends_the_process(
     train: Callable[..., Any], tmp_path: Path, number: int, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = train()
@@ -171,7 +171,7 @@ def test_a_signal_saves_and_leaves(
 
     path = tmp_path / "left.state"
     inherited = signal.getsignal(signal.SIGINT)
-    # What is started in the background by a shell ignores Ctrl-C, and we do not change that.
+    # A process that a shell starts in the background ignores Ctrl-C, and this is not changed.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
@@ -188,7 +188,7 @@ def test_a_signal_saves_and_leaves(
 
 
 def small(limit: int, layer: type[nn.Module] = nn.Identity) -> Classifier:
-    """A classifier that finds no memory for more images than `limit` at once, after it has drawn for dropout."""
+    """A classifier that runs out of memory for more than `limit` images at once, after it has drawn for dropout."""
     model = classifier(lambda width: nn.BatchNorm1d(width) if layer is nn.BatchNorm1d else nn.Identity())  # type: ignore[arg-type]
     model.backbone.append(Hungry(limit))
     return model
@@ -209,7 +209,7 @@ class Hungry(nn.Module):
 def test_out_of_memory_halves_the_batch(
     train: Callable[..., Any], tmp_path: Path, values: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    values = {"batch_size": 7, "lr": 1e-3, **values}  # Parts of 3, 3 and 1, and in the last batch 3 and 2.
+    values = {"batch_size": 7, "lr": 1e-3, **values}  # Micro-batches of 3, 3 and 1, and in the last batch 3 and 2.
     for dropout in ("whole", "parts"):
         for model in (whole_model := small(99), parts_model := small(3)):
             model.backbone[3].p = 0.0
@@ -226,13 +226,14 @@ def test_out_of_memory_halves_the_batch(
     assert caplog.text.count("out of memory with 7 images at once") == 1
 
 
-def test_out_of_memory_leaves_no_trace_of_the_failed_try(train: Callable[..., Any], tmp_path: Path) -> None:
-    """What was cut off in smaller parts goes on in them, and BatchNorm and dropout begin anew."""
+def test_out_of_memory_restores_the_state_before_the_failed_try(train: Callable[..., Any], tmp_path: Path) -> None:
+    """A resumed training uses the smaller micro-batches; BatchNorm and dropout start from the state before the failed
+    try."""
     whole, _ = train(model=small(3, nn.BatchNorm1d), batch_size=6)
     again, _ = train(model=small(3, nn.BatchNorm1d), batch_size=6)
     assert same(whole, again)
     counted = whole.state["backbone.2.num_batches_tracked"]
-    assert counted == 2 * 4  # Two batches an epoch in two parts each, the failed try not among them.
+    assert counted == 2 * 4  # Two batches per epoch in two micro-batches each, without the failed try.
     path = tmp_path / "cut.state"
     with pytest.raises(CutOffError):
         train(AnyStep(path, 2), model=small(3, nn.BatchNorm1d), batch_size=6)
@@ -241,12 +242,14 @@ def test_out_of_memory_leaves_no_trace_of_the_failed_try(train: Callable[..., An
     assert resumed.micro_batch_size == 3
 
 
-def test_no_memory_for_one_image_is_explained(train: Callable[..., Any]) -> None:
+def test_no_memory_for_one_image_is_an_error(train: Callable[..., Any]) -> None:
     with pytest.raises(EnvironmentFailure, match="out of memory, even for one image"):
         train(model=small(0))
 
 
-def test_states_that_are_not_used(train: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_states_are_ignored(
+    train: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "cut.state"
     with pytest.raises(CutOffError):
         train(AnyStep(path, 1))
@@ -262,32 +265,32 @@ def test_states_that_are_not_used(train: Callable[..., Any], tmp_path: Path, cap
     ):
         path.write_bytes(damaged)
         assert StateFile(path, "these", 0).read() is None
-    assert caplog.text.count("training begins anew") == 4
+    assert caplog.text.count("training starts again from the first epoch") == 4
     path.write_bytes(
         content.replace(b'"left"', b'"lefT"') if b'"left"' in content else content.replace(b"left", b"lefT")
     )
     assert StateFile(path, "these", 0).read() is None
 
 
-def test_ends_of_epochs_are_saved_as_far_as_it_is_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ends_of_epochs_are_saved_while_it_is_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from soups.training import state
 
     now = 0.0
     monkeypatch.setattr(state.time, "monotonic", lambda: now)
     file = StateFile(tmp_path / "a.state", "these", 10)
-    file.start_clock(300_000_000)  # Three seconds, as far as is known: worth it each hundred seconds.
+    file.start_clock(300_000_000)  # Three seconds by the first estimate: worth it every hundred seconds.
     now = 99.0
     assert not file.is_due(end_of_epoch=True)
     now = 101.0
     assert file.is_due(end_of_epoch=True) and not file.is_due(end_of_epoch=False)
-    file.write({"weights": torch.zeros(3)})  # Took no time at all.
+    file.write({"weights": torch.zeros(3)})  # Saving took no time.
     assert file.is_due(end_of_epoch=True) and not file.is_due(end_of_epoch=False)
     now = 702.0
     assert file.is_due(end_of_epoch=False)
     assert not StateFile(tmp_path / "b.state", "these", 0).is_due(end_of_epoch=False)
 
 
-def test_whatever_an_optimiser_keeps_comes_back(tmp_path: Path) -> None:
+def test_any_optimizer_state_is_restored(tmp_path: Path) -> None:
     value = {"a": [1, (2.5, None)], 3: {"b": torch.arange(4).reshape(2, 2), "c": float("inf")}, "d": torch.tensor(1.5)}
     file = StateFile(tmp_path / "a.state", "these", 0)
     file.write(value)

@@ -162,19 +162,19 @@ def plan_run(settings: CommandSettings, name: str) -> Run:
     return Run(folder, models, recorded, table=samples)
 
 
-def open_or_plan_run(given: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
+def open_or_plan_run(parsed: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
     """Returns the run of a command, recorded or planned, and whether it exists.
 
     Raises:
         UsageError: settings that contradict each other or differ from those recorded.
         DataError: the data is invalid.
     """
-    settings = given.settings
+    settings = parsed.settings
     name = _run_name(settings)
     run = existing_run(settings.run, name)
     if run is None:
         return plan_run(settings, name), False
-    check_recorded(run, settings, given.names)
+    check_recorded(run, settings, parsed.names)
     return run, True
 
 

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _FLAGS = ("class_names", "ema")
 
 
-def open_or_import_pool(given: cli.ParsedSettings[MainSettings]) -> MainSettings:
+def open_or_import_pool(parsed: cli.ParsedSettings[MainSettings]) -> MainSettings:
     """Returns the settings with the run's name filled in; records a run of foreign checkpoints if it is new.
 
     A run of foreign checkpoints is meant if --model-location and --data-location are given and no run of that name
@@ -33,20 +33,20 @@ def open_or_import_pool(given: cli.ParsedSettings[MainSettings]) -> MainSettings
         UsageError: settings differ from the recorded ones, or belong to foreign checkpoints only.
         DataError: a file of the folder is not a checkpoint of the network; nothing is recorded.
     """
-    settings = given.settings
+    settings = parsed.settings
     name = _run_name(settings)
     if name is None:
-        _refuse_foreign_flags(given.names, "only for checkpoints from other tools")
+        _refuse_foreign_flags(parsed.names, "only for checkpoints from other tools")
         return settings
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"name": name})})
     run = existing_run(settings.run, name)
     if run is None:
         with hold_lock(Path(settings.run.runs_folder), name):
-            run = existing_run(settings.run, name) or _record_pool(settings, given.names, name)
+            run = existing_run(settings.run, name) or _record_pool(settings, parsed.names, name)
     if run.recorded.foreign is None:
-        _refuse_foreign_flags(given.names, f"the models of run {name!r} record it themselves")
+        _refuse_foreign_flags(parsed.names, f"the models of run {name!r} record it themselves")
     else:
-        _check_recorded_flags(run, settings, given.names)
+        _check_recorded_flags(run, settings, parsed.names)
         _check_members(run, settings)
     return settings
 
@@ -109,9 +109,9 @@ def _is_same_location(location: str, run: Run) -> bool:
     return Path(location).resolve() == Path(run.recorded.foreign.foreign_location).resolve()
 
 
-def _is_same_data(recorded: DataSettings, wanted: DataSettings) -> bool:
+def _is_same_data(recorded: DataSettings, requested: DataSettings) -> bool:
     return [Path(place).resolve() for place in recorded.locations] == [
-        Path(place).resolve() for place in wanted.locations
+        Path(place).resolve() for place in requested.locations
     ]
 
 

@@ -362,9 +362,9 @@ def _resolve_given_data(run: Run, settings: CommandSettings, given: Collection[s
     return resolve_locations(run.recorded.data.model_copy(update=named))
 
 
-def _equal_values(wanted: Any, recorded: Any) -> bool:
-    if isinstance(wanted, list) and isinstance(recorded, list):
-        return len(wanted) == len(recorded) and all(map(_equal_values, wanted, recorded))
-    if isinstance(wanted, str) and isinstance(recorded, str):
-        return wanted == recorded or Path(wanted).resolve() == Path(recorded).resolve()
-    return wanted == recorded
+def _equal_values(requested: Any, recorded: Any) -> bool:
+    if isinstance(requested, list) and isinstance(recorded, list):
+        return len(requested) == len(recorded) and all(map(_equal_values, requested, recorded))
+    if isinstance(requested, str) and isinstance(recorded, str):
+        return requested == recorded or Path(requested).resolve() == Path(recorded).resolve()
+    return requested == recorded

@@ -75,7 +75,7 @@ class RecordedSettings(BaseModel):
 
 def record_run(folder: Path, recorded: RecordedSettings) -> None:
     """Write the run's settings and the versions of the libraries that it began with."""
-    versions = {name: metadata.version(name) for name in _VERSIONED if _installed(name)}
+    versions = {name: metadata.version(name) for name in _VERSIONED if _is_installed(name)}
     text = yaml.safe_dump({**recorded.flat(), "versions": versions}, sort_keys=True, allow_unicode=True)
     write_text(folder / FILE, text)
 
@@ -96,7 +96,7 @@ def read_recorded(folder: Path) -> RecordedSettings | None:
         raise DataError(f"{path}: damaged", found=reason, next_step="restore it, or choose another --name") from error
 
 
-def _installed(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 PlanTasks = Callable[[cli.ParsedSettings[FinetuneSettings]], list[Task]]
 
 
-def train_in_group(plan_tasks: PlanTasks, given: cli.ParsedSettings[FinetuneSettings], group: ProcessGroup) -> None:
-    """Train the plan_tasks models; rank 0 plans and logs.
+def train_in_group(plan_tasks: PlanTasks, parsed: cli.ParsedSettings[FinetuneSettings], group: ProcessGroup) -> None:
+    """Train the planned models; rank 0 plans and logs.
 
     Args:
         plan_tasks: returns the fine-tunes to train.
-        given: the command's settings.
+        parsed: the command's settings.
         group: a group of more than one process.
 
     Raises:
@@ -31,7 +31,7 @@ def train_in_group(plan_tasks: PlanTasks, given: cli.ParsedSettings[FinetuneSett
     """
     if not group.is_main:
         logging.getLogger("soups").setLevel(logging.WARNING)
-    tasks = group.broadcast(call_catching(_with_checks(plan_tasks, group), given) if group.is_main else None)
+    tasks = group.broadcast(call_catching(_with_checks(plan_tasks, group), parsed) if group.is_main else None)
     if isinstance(tasks, Exception):
         if group.is_main:
             raise tasks
@@ -49,8 +49,8 @@ def train_in_group(plan_tasks: PlanTasks, given: cli.ParsedSettings[FinetuneSett
 
 
 def _with_checks(plan_tasks: PlanTasks, group: ProcessGroup) -> PlanTasks:
-    def plan(given: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
-        settings = given.settings
+    def plan(parsed: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
+        settings = parsed.settings
         for flag, is_set in (
             ("--jobs", settings.runtime.jobs != 1),
             ("--launcher", settings.launch.launcher != "local"),
@@ -60,7 +60,7 @@ def _with_checks(plan_tasks: PlanTasks, group: ProcessGroup) -> PlanTasks:
                     f"{flag} under accelerate launch: its {group.size} processes train each model together",
                     next_step=f"leave {flag} out, or call python finetune.py for one model on each device",
                 )
-        tasks = plan_tasks(given)
+        tasks = plan_tasks(parsed)
         requested = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         for precision in {task.runtime.precision for task in tasks} - {requested.replace("no", "fp32")}:
             if requested != "no":

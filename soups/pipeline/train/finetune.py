@@ -27,7 +27,7 @@ from soups.training.optimizers import require_optimizer
 logger = logging.getLogger(__name__)
 
 
-def finetune(given: cli.ParsedSettings[FinetuneSettings]) -> None:
+def finetune(parsed: cli.ParsedSettings[FinetuneSettings]) -> None:
     """Train the requested models that are not finished.
 
     Raises:
@@ -35,18 +35,18 @@ def finetune(given: cli.ParsedSettings[FinetuneSettings]) -> None:
         DataError: invalid images or labels.
         PartialFailure: some of several models failed; the others are finished.
     """
-    with join_group(given.settings.runtime.device) as group:
+    with join_group(parsed.settings.runtime.device) as group:
         if group.size == 1:
-            with early_workers(given.settings) as workers:
-                train_all(_plan_tasks(given), given.settings.launch, workers)
+            with early_workers(parsed.settings) as workers:
+                train_all(_plan_tasks(parsed), parsed.settings.launch, workers)
         else:
-            train_in_group(_plan_tasks, given, group)
+            train_in_group(_plan_tasks, parsed, group)
 
 
-def _plan_tasks(given: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
+def _plan_tasks(parsed: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
     """Create the run if it is new; returns the fine-tunes to train."""
-    indices = parse_indices(given.settings.i) if given.settings.i is not None else None
-    run, settings, runtime = open_for_training(given.settings, given.names)
+    indices = parse_indices(parsed.settings.i) if parsed.settings.i is not None else None
+    run, settings, runtime = open_for_training(parsed.settings, parsed.names)
     tasks = plan(run, settings, runtime, indices)
     if tasks:
         require_optimizer(settings.training)

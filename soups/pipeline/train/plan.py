@@ -61,7 +61,9 @@ def parse_indices(text: str, flag: str = "--i") -> list[int]:
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise UsageError(flag, expected="a number, a range or a list: 3, 0-11 or 0,4,7", found=repr(text))
+            raise UsageError(
+                f"{flag}: invalid indices", expected="a number, a range or a list: 3, 0-11 or 0,4,7", found=repr(text)
+            )
         indices |= dict.fromkeys(range(first, last + 1))
     return list(indices)
 

@@ -1,8 +1,6 @@
 """Training told by a file: all of it, what is wrong with it, runs by serial, learning curves, votes by a file."""
 
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import inference
 import main
 from soups.checkpoints.card import read_card
 from soups.cli import flags as cli
-from soups.pipeline.run import create as creation
 from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings
 
 Desk = Any
@@ -156,29 +153,6 @@ def test_the_name_of_a_new_run_may_come_from_the_data_and_from_a_file(
     assert finetune.main(["--new", "--name", "toys"]) == 2  # Of which data?
     assert "--data-location is missing" in error_of()
     assert not (copy_of.folder / "runs" / "toys-2").exists()
-
-
-def test_two_processes_at_once_find_different_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slowly(settings: FinetuneSettings, name: str) -> None:
-        assert name not in made
-        time.sleep(0.05)  # Long enough that both would look in between.
-        made.append(name)
-        (tmp_path / name).mkdir()
-
-    made: list[str] = []
-    monkeypatch.setattr(creation, "_make_run", slowly)
-    monkeypatch.setattr(creation, "existing_run", lambda run, name: name if (tmp_path / name).exists() else None)
-    monkeypatch.setattr(creation, "require_run", lambda run, name: name)
-    (tmp_path / "digits-3").mkdir()  # Whatever it is, it is in the way.
-    flags = ["--name", "digits", "--new", "--runs-folder", str(tmp_path)]
-    settings = cli.parse(FinetuneSettings, flags, {}).settings
-    found: list[Any] = []
-    each = [threading.Thread(target=lambda: found.append(creation.create_run(settings, frozenset()))) for _ in range(4)]
-    for thread in each:
-        thread.start()
-    for thread in each:
-        thread.join()
-    assert sorted(found) == sorted(made) == ["digits", "digits-2", "digits-4", "digits-5"]
 
 
 # Learning curves

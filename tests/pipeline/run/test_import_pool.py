@@ -1,4 +1,4 @@
-"""Pools of checkpoints that this project did not make: from a folder of files to soups, reports and predictions."""
+"""Pools of checkpoints from other tools: from a folder of files to soups, reports and predictions."""
 
 import argparse
 import json
@@ -49,7 +49,7 @@ class ModelWrapper(nn.Module):
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Path:
-    """Fine-tunes of the tiny CLIP as the original code, open_clip's training and others keep them."""
+    """Fine-tunes of the tiny CLIP in the formats of the original code, of open_clip's training and of other tools."""
     folder = tmp_path_factory.mktemp("elsewhere") / "my pool"
     folder.mkdir()
     states = []
@@ -87,7 +87,7 @@ def flags(pool: Path, toy_data: Path, tiny_clip: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def few_images(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
-    """Of each class two images to validate and one to test."""
+    """Two validation images and one test image per class."""
     root = tmp_path_factory.mktemp("few") / "colours"
     for split, names in {"train": ["p0_0", "p1_0"], "val": ["p2_0", "p3_0"], "test": ["p4_0"]}.items():
         for colour in CLASSES:
@@ -132,7 +132,7 @@ def test_from_a_folder_of_mixed_files_to_predictions(
     assert main.main(["--report", "--plot", "--name", "my-pool"]) == 0
     table = capsys.readouterr().out
     assert "greedy soup" in table and "best single" in table and "soft vote" in table
-    assert inference.main(["--soft-voting"]) == 0  # The run that was last made.
+    assert inference.main(["--soft-voting"]) == 0  # The run last created.
     assert len(pd.read_csv(run / "output" / "soft_voting.csv")) == 18
     assert inference.main(["--model-name", "epoch_2", "--name", "my-pool"]) == 0
     assert len(pd.read_csv(run / "output" / "epoch_2.csv")) == 18
@@ -143,7 +143,7 @@ def test_from_a_folder_of_mixed_files_to_predictions(
     assert contents(pool) == before
 
 
-def test_scores_are_those_of_the_library_s_own_model(
+def test_scores_equal_those_of_the_library_s_own_model(
     desk: Path, pool: Path, flags: list[str], tiny_clip: Path, toy_data: Path
 ) -> None:
     assert main.main(["--eval-individual-models", "--name", "mine", *flags]) == 0
@@ -166,7 +166,7 @@ def test_scores_are_those_of_the_library_s_own_model(
     assert "text tower dropped" in notes["epoch_2"] and notes["model"] == "`visual.*` is the backbone"
 
 
-def test_a_uniform_soup_is_the_mean_of_what_the_files_hold(desk: Path, pool: Path, flags: list[str]) -> None:
+def test_a_uniform_soup_is_the_mean_of_the_files(desk: Path, pool: Path, flags: list[str]) -> None:
     folder = desk / "two"
     folder.mkdir()
     shutil.copy(pool / "model_0.pt", folder)
@@ -192,10 +192,10 @@ def test_class_names_are_the_order_of_the_logits(desk: Path, pool: Path, flags: 
     assert "--class-names does not fit the data expected: each of blue, green, red once" in error_of()
 
 
-def test_classes_in_another_order_are_noticed(
+def test_another_class_order_is_reported(
     desk: Path, flags: list[str], tiny_clip: Path, few_images: Path, error_of: ErrorOf
 ) -> None:
-    """A head that tells the colours well: in the order that it was made for nothing is said, in another that is."""
+    """A head that predicts the colours well: no warning in its own class order, a warning in another one."""
     from PIL import Image
 
     clip, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tiny_clip}")
@@ -211,7 +211,7 @@ def test_classes_in_another_order_are_noticed(
     flags = [*flags, "--model-location", "pool", "--data-location", str(few_images)]
     assert main.main(["--eval-individual-models", *flags]) == 0
     said = error_of()
-    assert "images right, but 6 if its logits are the classes in another order" in said
+    assert "images are right, but 6 with the classes in another order" in said
     assert "--class-names red blue green" in said
     assert main.main(["--eval-individual-models", *flags, "--name", "right", "--class-names", *order]) == 0
     assert "another order" not in error_of()
@@ -231,7 +231,7 @@ def test_without_a_text_tower_numbers_are_numbers(
 
 @pytest.fixture
 def timm_folder(tmp_path: Path) -> Iterator[Path]:
-    """What timm's own training leaves behind: two epochs, and links to the better one."""
+    """The output folder of timm's own training: two epochs, and links to the better one."""
     import timm
     from timm.utils import ModelEmaV3
 
@@ -286,7 +286,7 @@ def test_timm_s_output_folder_with_plain_and_averaged_weights(
         study(ParsedSettings(StudySettings(run=RunSettings(name="plain")), frozenset({"name"})))
 
 
-# What is wrong with the folder
+# Problems of the folder
 
 
 def other_shape(folder: Path) -> None:
@@ -360,7 +360,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], list[str], int, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_said_before_any_work(
+def test_problems_are_reported_before_any_work(
     desk: Path, pool: Path, flags: list[str], name: str, error_of: ErrorOf
 ) -> None:
     change, more, code, words = WRONG[name]
@@ -371,7 +371,7 @@ def test_what_is_wrong_is_said_before_any_work(
     assert not list(desk.glob("runs/*/settings.yaml")) and not list(desk.glob("runs/*/logits"))
 
 
-def test_a_wrong_file_that_came_later_is_refused_too(
+def test_a_wrong_file_that_was_added_later_is_refused(
     desk: Path, pool: Path, flags: list[str], error_of: ErrorOf
 ) -> None:
     shutil.copytree(pool, desk / "pool")
@@ -388,9 +388,9 @@ def test_a_wrong_file_that_came_later_is_refused_too(
     assert main.main(["--report", "--name", "pool", "--model-location", "moved"]) == 0
 
 
-def test_missing_flags_and_flags_that_mean_nothing(desk: Path, pool: Path, toy_data: Path, error_of: ErrorOf) -> None:
+def test_missing_and_meaningless_flags(desk: Path, pool: Path, toy_data: Path, error_of: ErrorOf) -> None:
     assert main.main(["--greedy-soup", "--model-location", str(pool)]) == 2
-    assert "--data-location is missing expected: labelled images to choose by" in error_of()
+    assert "--data-location is missing expected: labelled images for validation" in error_of()
     assert main.main(["--greedy-soup", "--ema"]) == 2
     assert "--ema: only for checkpoints from other tools" in error_of()
 
@@ -411,11 +411,11 @@ def test_the_project_s_own_fine_tunes_in_another_folder(
     training = ["--epochs", "1", "--batch-size", "16"]
     assert finetune.main(["--name", "own", "--i", "0-1", *own, *training]) == 0
     shutil.copytree(desk / "runs" / "own" / "models", desk / "away")
-    # Their run is still there: it is meant.
+    # Their run still exists and is used.
     assert main.main(["--uniform-soup", "--model-location", "away", "--data-location", str(few_images)]) == 0
     assert (desk / "away" / "own_uniform_soup.safetensors").exists()
     shutil.rmtree(desk / "runs")
-    # It is gone: their cards say what they are; the start and the soup are no members.
+    # Their run is gone: their cards describe them; the start and the soup are not members.
     assert main.main(["--uniform-soup", "--model-location", "away", "--data-location", str(few_images)]) == 0
     card = read_card(desk / "runs" / "away" / "models" / "away_uniform_soup.safetensors")
     assert card is not None and card.soup is not None and len(card.soup.ingredients) == 2

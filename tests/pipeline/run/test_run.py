@@ -1,16 +1,22 @@
-"""Opening a run reads; a command that writes to it first removes what killed processes left."""
+"""Runs by name; opening a run only reads, and a command that writes first removes temporary files."""
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import inference
 import main
 from soups.cli import flags
+from soups.core.errors import UsageError
 from soups.files.temp_files import temporary_prefix
+from soups.pipeline.run.run import existing_run, require_run, slug
+from soups.pipeline.run.run_settings import record_run
 from soups.pipeline.score.context import open_context
 from soups.pipeline.score.evaluate import evaluate_individuals
-from soups.pipeline.settings.commands import MainSettings
+from soups.pipeline.settings.commands import MainSettings, RunSettings
+from tests.pipeline.small_run import make_run
 from tests.toy_runs import Desk
 
 
@@ -34,7 +40,9 @@ def test_opening_a_run_changes_nothing(copy_of: Desk, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("command", ["soup", "predictions"])
-def test_a_command_that_writes_mends_first(copy_of: Desk, capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_a_command_that_writes_removes_leftovers_first(
+    copy_of: Desk, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     content, stray = leave_leftovers(copy_of)
     if command == "soup":
         assert main.main(["--soup", "top_k", "--soup-options", "k=2", "--soup-name", "two"]) == 0
@@ -44,3 +52,22 @@ def test_a_command_that_writes_mends_first(copy_of: Desk, capsys: pytest.Capture
     assert log == content[: content.rindex(b"\n") + 1]
     assert not (copy_of.run / "models" / stray).exists()
     assert "removed the temporary files of 1 interrupted writes" in capsys.readouterr().err
+
+
+def test_a_run_by_its_name(tmp_path: Path) -> None:
+    run, settings = make_run(tmp_path), RunSettings(runs_folder=str(tmp_path))
+    assert existing_run(settings, "p") is None, "a run exists once its settings do"
+    record_run(run.folder, run.recorded)
+    assert require_run(settings, "p") == existing_run(settings, "p") == replace(run, table=None)
+    with pytest.raises(UsageError, match=r"/q: no such run\n.*one of the runs: p\n.*finetune\.py --name q"):
+        require_run(settings, "q")
+
+
+def test_fine_tunes_are_ordered_by_index(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert [path.stem for path in run.finetunes()] == ["p0_epochs2", "p1_epochs2", "p10_epochs2"]
+    assert [path.stem for path in replace(run, only=frozenset({"p1_epochs2"})).finetunes()] == ["p1_epochs2"]
+
+
+def test_a_name_made_of_any_text() -> None:
+    assert [slug(text, default="x") for text in ("a b/c", "_a.b-", "ä")] == ["a-b-c", "a.b", "x"]

@@ -1,4 +1,4 @@
-"""Test sets in shards: the predictions of one piece, whatever was done before, and wherever it was cut off."""
+"""Test sets in shards: predictions equal those of one piece, with any earlier results and after any interruption."""
 
 import importlib.util
 import os
@@ -36,23 +36,23 @@ WAYS = {
 
 
 def forget(desk: Desk) -> None:
-    """No logits are kept."""
+    """Removes all stored logits."""
     shutil.rmtree(desk.run / "logits", ignore_errors=True)
 
 
 def shards_of(desk: Desk) -> dict[str, tuple[int, bytes]]:
-    """Every file of logits with its time and content."""
+    """Returns every file of logits with its time and content."""
     return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (desk.run / "logits").iterdir()}
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_shards_do_not_show(copy_of: Desk, way: str, error_of: ErrorOf) -> None:
+def test_shards_do_not_change_predictions(copy_of: Desk, way: str, error_of: ErrorOf) -> None:
     forget(copy_of)
     assert inference.main([*WAYS[way], *BATCH, "--output", "whole.csv"]) == 0
     right = error_of().split(" right")[0].split()[-3:]
     whole = shards_of(copy_of)
     assert inference.main([*WAYS[way], *SHARDS, "--output", "kept.csv"]) == 0
-    # What was found out of the whole set is not found out again.
+    # Logits of the whole set are not computed again.
     assert shards_of(copy_of) == whole and "tasks are done already" in error_of()
     forget(copy_of)
     assert inference.main([*WAYS[way], *SHARDS, "--output", "shards.csv"]) == 0
@@ -80,7 +80,7 @@ def test_only_what_is_missing_is_computed_again(copy_of: Desk, error_of: ErrorOf
     assert Path("vote.csv").stat().st_mtime_ns == table, "a table that says the same is left as it is"
 
 
-def test_a_killed_command_is_gone_on_with(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_a_killed_command_resumes(copy_of: Desk, error_of: ErrorOf) -> None:
     assert inference.main([*WAYS["single"], *BATCH, "--output", "whole.csv"]) == 0
     forget(copy_of)
     arguments = [*WAYS["single"], *SHARDS, "--output", "vote.csv"]
@@ -106,7 +106,7 @@ inference.main({arguments!r})
 
 @pytest.fixture
 def elsewhere(copy_of: Desk, tmp_path: Path) -> Path:
-    """Unlabelled test images in one folder, two of them the same picture."""
+    """Unlabelled test images in one folder; two of them are equal."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     for path in (copy_of.data / "test").rglob("*.png"):
@@ -115,7 +115,7 @@ def elsewhere(copy_of: Desk, tmp_path: Path) -> Path:
     return folder
 
 
-def test_order_and_ids_are_those_of_who_names_the_images(
+def test_order_and_ids_follow_the_source_of_the_images(
     copy_of: Desk, elsewhere: Path, tmp_path: Path, error_of: ErrorOf
 ) -> None:
     names = sorted(path.name for path in elsewhere.glob("*.png"))
@@ -184,19 +184,19 @@ def test_a_model_that_fails_does_not_stop_the_others(copy_of: Desk, error_of: Er
     assert not (copy_of.run / "output" / "damaged.csv").exists()
 
 
-def test_a_folder_full_of_shards_of_which_none_can_be_done(copy_of: Desk, elsewhere: Path, error_of: ErrorOf) -> None:
+def test_all_shards_of_a_folder_fail(copy_of: Desk, elsewhere: Path, error_of: ErrorOf) -> None:
     for path in elsewhere.glob("*.png"):
         path.write_bytes(b"no picture")
     command = ["--soft-voting", "--test-location", str(elsewhere), "--output", "out.csv"]
     assert inference.main(command) == 3, "one reason, and nothing was done"
     assert "19 images cannot be read" in error_of()
     assert inference.main([*command, *SHARDS]) == 5
-    assert "9 of 9 pieces" in (told := error_of())
-    # Each reason is told once, with those that it stopped.
+    assert "9 of 9 tasks" in (told := error_of())
+    # Each reason is reported once, with the tasks that it stopped.
     assert told.count("also-red.png") == 1 and "shard 1 of 3 by toys0_epochs" in told
 
 
-def test_what_is_told_of_faults() -> None:
+def test_messages_of_failures() -> None:
     def failed(*errors: Exception) -> list[FailedTask]:
         return [
             FailedTask(ShardTask(SimpleNamespace(number=number, of=9), Path("m.safetensors"), None), error)  # type: ignore[arg-type]
@@ -213,7 +213,7 @@ def test_what_is_told_of_faults() -> None:
     assert "shard 1 of 9 by m: RuntimeError: out of memory" in str(error_of_failures(failed(ours), 9))
 
 
-def test_a_fault_of_ours_keeps_its_traceback_and_stops_no_other(
+def test_an_internal_error_keeps_its_traceback_and_stops_no_other(
     copy_of: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep, asked = context.store_logits, list[Path]()
@@ -236,7 +236,7 @@ def test_a_fault_of_ours_keeps_its_traceback_and_stops_no_other(
 @pytest.mark.skipif(
     importlib.util.find_spec("pyarrow") is None and not os.environ.get("CI"), reason="pyarrow is not installed"
 )
-def test_parquet_says_what_csv_says(copy_of: Desk, elsewhere: Path) -> None:
+def test_parquet_equals_csv(copy_of: Desk, elsewhere: Path) -> None:
     location = ["--soft-voting", "--test-location", str(elsewhere)]
     for more in (location, [*location, *SHARDS]):
         for ending in ("csv", "parquet"):
@@ -265,7 +265,7 @@ def test_parquet_says_what_csv_says(copy_of: Desk, elsewhere: Path) -> None:
         (["--launcher", "ray"], 4, "--launcher ray: Ray is not installed next: pip install ray"),
     ],
 )
-def test_what_cannot_be_done_is_told_before_anything_is(
+def test_impossible_requests_are_refused_before_any_work(
     copy_of: Desk, arguments: list[str], code: int, words: str, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = importlib.util.find_spec
@@ -286,7 +286,7 @@ def test_tables_are_voted_on_here(copy_of: Desk, error_of: ErrorOf, monkeypatch:
     assert "--launcher ray: voting over tables runs locally" in error_of()
 
 
-def test_rows_are_rearranged_through_a_file(tmp_path: Path) -> None:
+def test_rows_are_reordered_through_a_file(tmp_path: Path) -> None:
     table = np.random.default_rng(0).random((17, 3))
     order = np.random.default_rng(1).permutation(17)[:11]
     blocks = (table[start : start + 5] for start in range(0, 17, 5))

@@ -1,4 +1,4 @@
-"""Work on machines that don't see the run's folder: everything comes back as if it had been made here."""
+"""Work on machines that do not see the run's folder: the returned files equal those made here."""
 
 import shutil
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.toy_runs import Desk
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine stands for the others: what is sent and fetched is the same."""
+    """This machine takes the place of the others: the files that are sent and returned are the same."""
     monkeypatch.setitem(LAUNCHERS, "ray", lambda settings, runtime: LocalLauncher(1))
 
 
@@ -27,7 +27,7 @@ def without_speed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
 
 
-def test_fine_tunes_come_back_as_they_are_made_here(copy_of: Desk, elsewhere: None) -> None:
+def test_returned_fine_tunes_equal_those_made_here(copy_of: Desk, elsewhere: None) -> None:
     path, log = copy_of.run / "models" / "toys7_epochs2.safetensors", copy_of.run / "logs" / "training" / "toys7.jsonl"
     assert copy_of.finetune("--i", "7") == 0
     content, lines = path.read_bytes(), copy_of.log("training/toys7.jsonl")
@@ -43,7 +43,7 @@ def test_fine_tunes_come_back_as_they_are_made_here(copy_of: Desk, elsewhere: No
     assert not path.exists() and path.with_name("toys7_epochs3.safetensors").exists()
 
 
-def test_scores_and_logits_come_back(copy_of: Desk, elsewhere: None) -> None:
+def test_scores_and_logits_are_returned(copy_of: Desk, elsewhere: None) -> None:
     lines = copy_of.log("individual_results.jsonl")
     logits = {path.name: path.read_bytes() for path in (copy_of.run / "logits").rglob("*.npy")}
     assert logits
@@ -56,7 +56,7 @@ def test_scores_and_logits_come_back(copy_of: Desk, elsewhere: None) -> None:
     assert back.items() <= logits.items() and len(back) >= 3
 
 
-def test_shards_come_back(copy_of: Desk, elsewhere: None, error_of: Callable[[], str]) -> None:
+def test_logits_of_shards_are_returned(copy_of: Desk, elsewhere: None, error_of: Callable[[], str]) -> None:
     command = ["--soft-voting", "--eval-batch-size", "4", "--shard-size", "8", "--output"]
     logits = copy_of.run / "logits"
     shutil.rmtree(logits)
@@ -72,7 +72,7 @@ def test_shards_come_back(copy_of: Desk, elsewhere: None, error_of: Callable[[],
     assert "8 of 9 tasks are done already" in error_of()
 
 
-def test_what_cannot_be_sent_is_refused(
+def test_runs_that_cannot_be_sent_are_refused(
     copy_of: Desk, error_of: Callable[[], str], elsewhere: None, toy_data: Path
 ) -> None:
     assert copy_of.finetune("--i", "8", "--no-shared-storage") == 2

@@ -30,7 +30,7 @@ LAUNCH = [
 
 
 def launch(desk: Desk, *arguments: str, sharded: bool = False) -> "subprocess.Popen[str]":
-    """The command with the toy run's flags, on two processes."""
+    """Starts the command with the toy run's flags on two processes."""
     words = [
         *LAUNCH,
         "--use_fsdp" if sharded else "--multi_gpu",
@@ -57,7 +57,7 @@ def lines_of(desk: Desk, index: int) -> list[dict[str, Any]]:
 
 
 def trained_alone(desk: Desk, *flags: str) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    """Weights and log of fine-tune 7 as one process makes them; then they are gone."""
+    """Trains fine-tune 7 with one process, returns its weights and log lines, and removes both."""
     assert desk.finetune("--i", "7", *flags) == 0
     (path,) = (desk.run / "models").glob("toys7_*")
     weights, told = load_file(path), lines_of(desk, 7)
@@ -67,7 +67,7 @@ def trained_alone(desk: Desk, *flags: str) -> tuple[dict[str, np.ndarray], list[
 
 
 def assert_close(desk: Desk, alone: dict[str, np.ndarray], told: list[dict[str, Any]]) -> None:
-    """Fine-tune 7 is what one process made of it, but for the last digits."""
+    """Asserts that fine-tune 7 equals that of one process up to rounding."""
     (path,) = (desk.run / "models").glob("toys7_*")
     together = load_file(path)
     assert together.keys() == alone.keys()
@@ -80,7 +80,7 @@ def assert_close(desk: Desk, alone: dict[str, np.ndarray], told: list[dict[str, 
 
 @pytest.mark.parametrize(
     ("sharded", "flags"),
-    # The last batch of the 18 images is smaller than the group: somebody has no share of it.
+    # The last batch of the 18 images is smaller than the group: one process has no share of it.
     [
         (False, ["--lp-epochs", "1", "--class-weights", "auto", "--batch-size", "17"]),
         (True, ["--lp-epochs", "1", "--mix", "0.3", "--clip", "0.5", "--batch-size", "17"]),
@@ -97,11 +97,11 @@ def test_two_processes_train_as_one_does(copy_of: Desk, sharded: bool, flags: li
     card = read_card(copy_of.run / "models" / "toys7_epochs2.safetensors")
     assert card is not None and card.training["processes"] == 2 and card.training.get("sharded", False) == sharded
     assert said.count("toys7: epoch 2 of 3") == 1
-    assert copy_of.finetune("--i", "7", *flags) == 0  # It is the same work: nothing is left to do.
+    assert copy_of.finetune("--i", "7", *flags) == 0  # The work is the same: nothing is left to do.
 
 
 @pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp"])
-def test_a_group_that_is_asked_to_leave_goes_on_later(copy_of: Desk, sharded: bool) -> None:
+def test_an_interrupted_group_resumes(copy_of: Desk, sharded: bool) -> None:
     flags = ("--epochs", "25", "--lr", "1e-5", "--optimizer", "adamw")
     alone, told = trained_alone(copy_of, *flags)
     log, state = copy_of.run / "logs" / "training" / "toys7.jsonl", copy_of.run / "states" / "toys7.state"
@@ -116,20 +116,20 @@ def test_a_group_that_is_asked_to_leave_goes_on_later(copy_of: Desk, sharded: bo
         with launch(copy_of, "--i", "7", *flags, sharded=True) as process:
             assert process.wait() == 0, process.communicate()[1]
             assert process.stderr is not None and "going on in epoch" in process.stderr.read()
-    else:  # What two have begun, one can end.
+    else:  # One process can resume the training of two.
         assert copy_of.finetune("--i", "7", *flags) == 0
     assert not state.exists()
     assert_close(copy_of, alone, told)
 
 
 @pytest.mark.parametrize("flags", [("--jobs", "2"), ("--launcher", "ray")])
-def test_what_makes_no_sense_is_refused(desk: Desk, flags: tuple[str, str]) -> None:
+def test_flags_of_several_models_are_refused(desk: Desk, flags: tuple[str, str]) -> None:
     given = cli.parse(FinetuneSettings, [*desk.flags, *flags], {})
     with pytest.raises(UsageError, match=f"{flags[0]} under accelerate launch: its 2 processes train each model"):
-        in_group._checked(lambda given: [], ProcessGroup(size=2))(given)
+        in_group._with_checks(lambda given: [], ProcessGroup(size=2))(given)
 
 
-def test_rows_of_all_processes_come_into_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_all_processes_are_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.arange(14).reshape(7, 2)
     shares = [whole[rank::3] for rank in range(3)]
     shares[1], shares[2] = (np.vstack([share, share[-1:]]) for share in shares[1:])

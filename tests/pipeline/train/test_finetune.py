@@ -1,4 +1,4 @@
-"""finetune.py that is asked to leave, or killed, and run again."""
+"""finetune.py is interrupted or killed, and run again."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from soups.runtime.devices import Runtime, deterministic_algorithms
 from soups.training.step import OptimizerStep
 
 
-def test_leaves_when_asked_and_goes_on(
+def test_a_signal_ends_the_training_and_it_resumes(
     toy_data: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -45,7 +45,7 @@ def test_leaves_when_asked_and_goes_on(
         assert finetune.main(["--name", "cut", *flags]) == 143
     run = tmp_path / "runs" / "cut"
     assert [path.name for path in (run / "states").iterdir()] == ["cut0.state"]
-    # What a kill would leave besides: a line told before its state was saved, a torn one, a temporary file.
+    # A kill leaves more: a line logged before its state was saved, a torn line, a temporary file.
     log = run / "logs" / "training" / "cut0.jsonl"
     told = log.read_text()
     with log.open("a") as stream:
@@ -64,7 +64,7 @@ def test_leaves_when_asked_and_goes_on(
     name = "models/{0}0_epochs2.safetensors"
     first, second = ((tmp_path / "runs" / each / name.format(each)).read_bytes() for each in ("whole", "cut"))
     assert first == second
-    # The state is lost, but its lines are not told twice.
+    # The state is lost, but its lines are not logged again.
     (run / name.format("cut")).unlink()
     assert finetune.main(["--name", "cut", *flags]) == 0
     assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
