@@ -1,6 +1,5 @@
 """`scripts/explain.py` and `validation.py --explain` on the toy run."""
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import soups
 import validation
 from soups.checkpoints.checkpoint import read_card
+from tests.pipeline.commands.run_script import load_script
 
 Desk = Any
 QUICK = ["--count", "1", "--faithfulness", "3", "--steps", "4", "--random-maps", "1"]
@@ -20,12 +20,7 @@ QUICK = ["--count", "1", "--faithfulness", "3", "--steps", "4", "--random-maps",
 
 @pytest.fixture(scope="module")
 def explain() -> Any:
-    place = Path(__file__).parents[3] / "scripts" / "explain.py"
-    spec = importlib.util.spec_from_file_location("explain_script", place)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_script("explain").main
 
 
 def test_a_soup_beside_its_ingredients(copy_of: Desk, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
