@@ -79,7 +79,7 @@ def test_images_that_a_run_is_scored_on_are_left_out(folders: Path, tiny_clip: P
     assert not images & {"green/0.png", *(f"red/{number}.png" for number in range(6))}
     assert {"green/1.png", "red/7.png", "red/9.png", "blue/3.png"} <= images
     assert curate(tiny_clip, "--count", "3", "--name", "sen") == 2
-    assert "unknown run 'sen'" in error_of()
+    assert "runs/sen: no such run expected: one of the runs: seen" in error_of()
 
 
 def test_a_pool_without_class_folders(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:

@@ -11,7 +11,6 @@ from soups.pipeline.explain.images import (
     UNCERTAIN,
     WRONG,
     PredictedImages,
-    evenly_spaced_rows,
     select_all,
     select_informative,
 )
@@ -50,8 +49,3 @@ def test_names_are_unique_and_fit_for_files() -> None:
     names = [image.name for image in select_all(predicted())]
     assert len(set(names)) == 5 and names[0].startswith("image1_") and names[0].endswith("x_0_")
     assert all(len(name) <= len("image1_") + 40 and " " not in name and "(" not in name for name in names)
-
-
-def test_rows_are_spaced_evenly_and_at_most_all() -> None:
-    assert evenly_spaced_rows(predicted(), 3).tolist() == [0, 2, 4]
-    assert evenly_spaced_rows(predicted(), 9).tolist() == [0, 1, 2, 3, 4]
