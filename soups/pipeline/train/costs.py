@@ -78,8 +78,7 @@ def _measure_training(task: Task) -> dict[str, Any]:
     found: dict[str, Any] = {"parameters": sum(each.numel() for each in classifier.parameters())}
     found["multiply_adds"] = count_multiply_adds(classifier, preprocessing.size)
     whole = training_set(run, task.training, preprocessing, task.settings.cache)
-    few = min(len(whole.rows), _STEPS * task.training.batch_size)
-    measured = evenly_spaced(len(whole.rows), few)  # The first rows are all of one class.
+    measured = evenly_spaced(len(whole.rows), _STEPS * task.training.batch_size)  # The first rows are all of one class.
     rows = set_rows(run.samples, "val").iloc[: task.training.batch_size]
     speeds: list[float] = []
     Finetune(

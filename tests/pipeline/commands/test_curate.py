@@ -1,4 +1,4 @@
-"""Picking from a pool of toys: what is written, that finetune.py reads it, and wrong input."""
+"""The command `curate` on toys: its table and page, training on the table, and invalid input."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ ErrorOf = Callable[[], str]
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A pool of all colours, and a target of red ones alone."""
+    """A pool of all colours, and a target with only red images."""
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(5)
     for name, colour in COLOURS.items():
@@ -104,7 +104,7 @@ def test_a_pool_without_class_folders(folders: Path, tiny_clip: Path, error_of: 
         (("--count", "3", "--model", "ViT-B/33"), 2, "ViT-B/33"),
     ],
 )
-def test_wrong_input(
+def test_invalid_input(
     folders: Path, tiny_clip: Path, arguments: tuple[str, ...], code: int, words: str, error_of: ErrorOf
 ) -> None:
     (folders / "empty").mkdir()

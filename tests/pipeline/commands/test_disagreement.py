@@ -57,7 +57,7 @@ def test_tables_that_disagree(copied: Studio, faces: Path, capsys: pytest.Captur
         (["--members", "a.csv", "b.csv"], 3, "a.csv: no such file"),
     ],
 )
-def test_who_cannot_disagree(copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf) -> None:
+def test_invalid_members(copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf) -> None:
     assert run("disagreement", "--name", "mask", *arguments) == code
     assert words in error_of()
     assert not Path("runs/mask/output/disagreement.csv").exists()

@@ -54,7 +54,7 @@ def test_a_soup_beside_its_ingredients(copy_of: Desk, explain: Any, capsys: pyte
     assert "surest right: " in page and "data:image/jpeg;base64," in page and 'src="http' not in page
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert explain(["--model-name", "toys_uniform_soup", *QUICK]) == 0
-    assert before == {path: path.read_bytes() for path in folder.iterdir()}  # Same work, same bytes.
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}  # The same command writes the same bytes.
 
 
 def test_named_images_and_a_class(copy_of: Desk, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_named_images_and_a_class(copy_of: Desk, explain: Any, capsys: pytest.Ca
     assert table["probability"][0] == pytest.approx(chances[model.classes.index("green")], abs=1e-4)
 
 
-def test_missing_ingredients_are_told(copy_of: Desk, explain: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_ingredients_are_logged(copy_of: Desk, explain: Any, caplog: pytest.LogCaptureFixture) -> None:
     sorted((copy_of.run / "models").glob("toys0_epochs*"))[0].unlink()
     assert explain(["--model-name", "toys_uniform_soup", "--count", "1", "--faithfulness", "0", "--output", "x"]) == 0
     assert "maps of an ingredient are left out" in caplog.text or not caplog.records
@@ -95,7 +95,7 @@ def test_missing_ingredients_are_told(copy_of: Desk, explain: Any, caplog: pytes
         (["--model-name", "toys77"], 2, "no such model"),
     ],
 )
-def test_what_cannot_be_explained(
+def test_invalid_requests(
     copy_of: Desk, explain: Any, arguments: list[str], code: int, words: str, error_of: Callable[[], str]
 ) -> None:
     before = copy_of.contents()
@@ -110,7 +110,7 @@ def test_wrong_images_with_maps(copy_of: Desk, capsys: pytest.CaptureFixture[str
     for told in ([], ["--explain"], ["--explain", "rollout"]):
         assert validation.main(["--model-name", "toys_start", "--images", "3", *told]) == 0
         heights.append(int.from_bytes(picture.read_bytes()[20:24]))
-    assert heights[0] < heights[2] < heights[1]  # Rollout has no map for the truth of its own.
+    assert heights[0] < heights[2] < heights[1]  # Rollout has no map of its own for the true class.
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,6 @@ def test_wrong_images_with_maps(copy_of: Desk, capsys: pytest.CaptureFixture[str
         (["--explain", "--predictions", "a.csv", "--ground-truth", "b.csv"], "tables have no model to explain"),
     ],
 )
-def test_wrong_ways_to_ask_for_maps(
-    copy_of: Desk, arguments: list[str], words: str, error_of: Callable[[], str]
-) -> None:
+def test_invalid_methods(copy_of: Desk, arguments: list[str], words: str, error_of: Callable[[], str]) -> None:
     assert validation.main(arguments) == 2
     assert words in error_of()

@@ -50,7 +50,7 @@ def test_both_exports_give_the_models_logits(soup: Path, toy_data: Path, error_o
         assert Card.model_validate_json(texts["card"]) == model.card
 
 
-def test_an_export_that_answers_otherwise_is_not_written(
+def test_an_export_with_different_logits_is_not_written(
     soup: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
 ) -> None:
     honest = exports.EXPORTERS["torch"]
@@ -71,7 +71,7 @@ def test_an_export_that_answers_otherwise_is_not_written(
     assert [path.name for path in Path().iterdir()] == ["it.pt2"] and Path("it.pt2").read_text() == "an earlier one"
 
 
-def test_exports_that_cannot_be(soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]) -> None:
+def test_invalid_exports(soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]) -> None:
     command = ["--model-name", str(soup), "--format", "torch"]
     assert export_script.main(command) == 2
     assert "--output is missing" in error_of()

@@ -17,7 +17,7 @@ Studio = Any
 
 @pytest.fixture
 def planted(tmp_path: Path, faces: Path) -> Path:
-    """The faces, two of them called by the wrong gender and one with two photos exchanged."""
+    """The faces, with wrong genders in two people's folder names and two photos of one person swapped."""
     root = tmp_path / "planted"
     shutil.copytree(faces / "train", root)
     images = root / "images"
@@ -51,7 +51,7 @@ def test_proposals_find_planted_errors_and_mend_them(
     table = pd.read_csv("corrections.csv", dtype=str)
     assert list(table.columns[:4]) == ["match", "factor", "from", "to"]
     assert table["doubt"].astype(float).is_monotonic_decreasing
-    # What was planted is known: how much of it is found is told, and by whom it is right where nothing is wrong.
+    # The planted errors are known: the table shows how many are found, and the accuracy on groups without errors.
     wrong = [(image, "gender") for person in ("000004", "000011") for image in _images_of(planted, person)]
     wrong += [
         (image, "mask") for image in _images_of(planted, "000008") if Path(image).stem in ("normal", "incorrect_mask")
@@ -71,7 +71,7 @@ def test_proposals_find_planted_errors_and_mend_them(
     assert len(planted_masks) == 2 and planted_masks["match"].iloc[0] == masks["match"].iloc[0]
     page = Path("corrections.html").read_text()
     assert page.count("<img ") == len(table) and "given: " in page and "suggested: " in page
-    # Edited down to what is right, it is what --relabel reads.
+    # After wrong proposals are deleted, --relabel reads the file.
     kept = pd.concat([genders.head(2), planted_masks])
     kept.to_csv("corrections.csv", index=False)
     assert finetune.main([*data, "--name", "mended", "--relabel", "corrections.csv", "--epochs", "1"]) == 0
@@ -80,7 +80,7 @@ def test_proposals_find_planted_errors_and_mend_them(
     assert len(PHOTOS) * 2 + 2 == 16
 
 
-def test_of_the_pool_validation_images_alone_count(copied: Studio, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pool_uses_only_validation_images(copied: Studio, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("find_label_errors", "--name", "mask", "--from-pool", "--output", "pool.csv") == 0
     samples = pd.read_csv("runs/mask/samples.csv", dtype=str)
     validation = set(samples.loc[samples["split"] == "val", "image"])
@@ -102,8 +102,6 @@ def test_of_the_pool_validation_images_alone_count(copied: Studio, capsys: pytes
         (["--name", "mask", "--planted", "runs/mask/samples.csv"], 3, "no column 'factor'"),
     ],
 )
-def test_what_cannot_be_looked_for(
-    copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf
-) -> None:
+def test_invalid_requests(copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf) -> None:
     assert run("find_label_errors", *arguments) == code
     assert words in error_of()

@@ -26,7 +26,7 @@ def images(data: Path) -> list[Path]:
     return sorted((data / "test").rglob("*.png"))[:4]
 
 
-def test_a_model_comes_back_from_its_folder(
+def test_a_model_is_loaded_from_its_folder(
     soup: Path, toy_data: Path, tmp_path: Path, error_of: Callable[[], str]
 ) -> None:
     assert push_script.main(["--model-name", str(soup), "--folder", "out"]) == 0
@@ -43,7 +43,7 @@ def test_a_model_comes_back_from_its_folder(
     assert not [path for path in tmp_path.iterdir() if path.name != "out"]
 
 
-def test_what_is_there_is_left_alone(soup: Path, error_of: Callable[[], str]) -> None:
+def test_existing_folders_are_not_changed(soup: Path, error_of: Callable[[], str]) -> None:
     command = ["--model-name", str(soup), "--folder", "out"]
     assert push_script.main(command) == 0
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in Path("out").iterdir()}
@@ -72,7 +72,7 @@ def test_pushing_and_loading_from_the_hub(
     from huggingface_hub import constants
 
     with FakeHub() as hub:
-        # What the environment's HF_ENDPOINT would do, had the client not been imported.
+        # Sets what the environment variable HF_ENDPOINT would set before the client's import.
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
         template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -93,7 +93,7 @@ def test_pushing_and_loading_from_the_hub(
         assert "--push: could not push to someone/soup" in error_of()
 
 
-def test_pushing_what_cannot_be(soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]) -> None:
+def test_invalid_uploads(soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]) -> None:
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
@@ -110,7 +110,7 @@ def test_pushing_what_cannot_be(soup: Path, monkeypatch: pytest.MonkeyPatch, err
     assert "--folder is missing" in error_of()
 
 
-def test_a_library_that_says_otherwise_is_not_published(
+def test_a_folder_with_different_logits_is_not_written(
     soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
 ) -> None:
     honest = push.find_format

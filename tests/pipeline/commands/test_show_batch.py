@@ -13,7 +13,7 @@ ErrorOf = Callable[[], str]
 Studio = Any
 
 
-def test_what_the_model_will_see_before_there_is_a_run(
+def test_the_first_batch_before_the_run_exists(
     faces: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,7 @@ Studio = Any
 
 @pytest.fixture
 def tables(copied: Studio, faces: Path) -> dict[str, str]:
-    """Predictions of two models, the truth, and a folder of each."""
+    """Predictions of two models, the true labels, and a folder of each."""
     paths = {}
     for name in ("mask0_epochs6", "mask1_epochs6"):
         paths[name] = f"{name}.csv"
@@ -38,7 +38,7 @@ def test_a_table_against_the_truth(tables: dict[str, str], copied: Studio, capsy
     import numpy as np
 
     assert f"{100 * macro_f1(np.eye(18)[given], truth.to_numpy()):.1f} [" in text
-    assert " 10\n" in text  # Ten people, as the column `group` says.
+    assert " 10\n" in text  # Ten people, from the column `group`.
     for name in ("confusion", "confusion_age", "wrong"):
         assert Path(f"runs/mask/figures/mask0_epochs6_{name}.png").stat().st_size > 1000
 
@@ -47,7 +47,7 @@ def test_folders_of_the_environment(
     tables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SM_OUTPUT_DATA_DIR", "out")
-    assert validation.main(["--name", "mask"]) == 0  # Alone it is for inference.
+    assert validation.main(["--name", "mask"]) == 0  # Without the other variable it belongs to inference.
     assert "validation images right" in capsys.readouterr().out
     monkeypatch.setenv("SM_GROUND_TRUTH_DIR", "truth")
     assert validation.main([]) == 0
@@ -67,7 +67,7 @@ def test_several_tables_are_compared_with_the_first(tables: dict[str, str], caps
     assert "both: mean of 2 tables" in capsys.readouterr().out
 
 
-def test_without_any_run_the_layout_or_the_words_tell_the_classes(
+def test_without_a_run_the_layout_or_the_tables_define_the_classes(
     tables: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree("runs")
@@ -121,8 +121,6 @@ def test_tables_that_do_not_fit(tables: dict[str, str], error_of: ErrorOf) -> No
         (["--name", "nobody", "--predictions", "p.csv", "--ground-truth", "truth"], "runs/nobody: no such run"),
     ],
 )
-def test_settings_that_make_no_sense(
-    tables: dict[str, str], arguments: list[str], words: str, error_of: ErrorOf
-) -> None:
+def test_invalid_settings(tables: dict[str, str], arguments: list[str], words: str, error_of: ErrorOf) -> None:
     assert validation.main(arguments) == 2
     assert words in error_of()

@@ -1,4 +1,4 @@
-"""Icons of people and what is said of them, and a base that learns from them for a moment."""
+"""Icons of people and their captions, and a base trained on them briefly."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def test_no_caption_has_a_word_that_the_vocabulary_lacks() -> None:
             assert set(text.replace("/", " / ").strip(".").split()) <= known
 
 
-def test_what_is_said_can_be_seen() -> None:
+def test_captions_match_the_pixels() -> None:
     def pixels(**values: str) -> np.ndarray:
         picture = icons.render(icon(background="white", **values), np.random.default_rng(5), variety=0.0)
         assert picture.size == (48, 48) and picture.mode == "RGB"
@@ -72,7 +72,7 @@ def test_what_is_said_can_be_seen() -> None:
         assert (np.abs(pixels(**{"mask": "normal", **values}) - bare).max(axis=2) > 40).sum() > 25, values
 
 
-def test_a_batch_tells_of_its_icons_in_several_respects() -> None:
+def test_a_batch_has_several_caption_sets() -> None:
     batches = list(SUBJECTS["faces"].batches(TINY.with_defaults(), 0))
     assert [len(batch.images) for batch in batches] == [16] * 4
     for batch in batches:
