@@ -9,6 +9,7 @@ from soups.core.errors import (
     UsageError,
     UserError,
     did_you_mean,
+    one_line,
     unknown_name,
 )
 
@@ -59,3 +60,9 @@ def test_unknown_name_lists_the_known_and_the_nearest() -> None:
 def test_the_nearest_name_looks_alike_or_has_it_inside(name: str, nearest: str) -> None:
     told = did_you_mean(name, ["uniform", "greedy", "macro_f1", "BCELoss"], otherwise="see --help")
     assert told == (f"did you mean {nearest!r}?" if nearest else "see --help")
+
+
+def test_a_message_of_several_lines_becomes_one() -> None:
+    assert one_line(ValueError("first\n   second\tthird ")) == "first second third"
+    assert one_line(ValueError("abcdef"), 3) == "abc"
+    assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"

@@ -10,7 +10,7 @@ import numpy as np
 
 from soups.checkpoints.checkpoint import Card, card_text
 from soups.cli import flags as cli
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError, one_line
 from soups.core.preprocessing import normalise
 from soups.core.sampling import evenly_spaced
 from soups.data.images.decode import decode
@@ -125,10 +125,9 @@ def _write_file(
     except OSError:
         raise
     except Exception as error:  # The exporters raise many kinds of exceptions.
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(
             f"{model}: {card.architecture.name} cannot be exported by --format {kind}",
-            found=reason,
+            found=one_line(error),
             next_step="try the other --format, or write a folder with scripts/push_to_hub.py",
         ) from error
 
