@@ -18,16 +18,16 @@ Studio = Any
 
 def test_models_that_disagree(copied: Studio, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("disagreement", "--name", "mask", "--members", "mask0_epochs6", "mask1_epochs6", "mask_start") == 0
-    told = capsys.readouterr().out.split()
-    assert told == ["runs/mask/output/disagreement.csv", "runs/mask/output/disagreement.html"]
-    table = pd.read_csv(told[0])
+    paths = capsys.readouterr().out.split()
+    assert paths == ["runs/mask/output/disagreement.csv", "runs/mask/output/disagreement.html"]
+    table = pd.read_csv(paths[0])
     members = ["mask0_epochs6", "mask1_epochs6", "mask_start"]
     factors = ["divided_mask", "divided_gender", "divided_age"]
     assert list(table.columns) == ["image", "divided", *factors, "votes", "truth", *members]
     assert (np.diff(table["divided"]) <= 1e-9).all() and table["divided"].iloc[0] > 0
     alike = table[members].nunique(axis=1) == 1
     assert (alike == (table["divided"] == 0)).all()
-    page = Path(told[1]).read_text()
+    page = Path(paths[1]).read_text()
     for heading in ("All factors together", "Mask", "Gender", "Age"):
         assert f"<h2>{heading}</h2>" in page
     assert page.count("<img ") == page.count("<figure>") > 4

@@ -58,11 +58,11 @@ def test_a_soup_beside_its_ingredients(copy_of: Desk, explain: Any, capsys: pyte
 
 
 def test_named_images_and_a_class(copy_of: Desk, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    own = copy_of.data / "train" / "red" / "p0_0.png"
+    image_file = copy_of.data / "train" / "red" / "p0_0.png"
     Path("mine").mkdir()
-    shutil.copy(own, "mine/any.png")
-    told = ["--method", "gradcam", "--target-layer", "conv1", "--class", "green", "--faithfulness", "0"]
-    assert explain([str(own), "mine", "--model-name", "toys_start", *told, "--output", "there"]) == 0
+    shutil.copy(image_file, "mine/any.png")
+    flags = ["--method", "gradcam", "--target-layer", "conv1", "--class", "green", "--faithfulness", "0"]
+    assert explain([str(image_file), "mine", "--model-name", "toys_start", *flags, "--output", "there"]) == 0
     assert "gradcam" not in capsys.readouterr().err
     table = pd.read_csv("there/maps.csv", keep_default_na=False)
     assert (
@@ -70,7 +70,7 @@ def test_named_images_and_a_class(copy_of: Desk, explain: Any, capsys: pytest.Ca
     )
     assert not Path("there/faithfulness.csv").exists()
     model = soups.load(copy_of.run / "models" / "toys_start.safetensors", device="cpu")
-    chances = model.predict_proba([own])[0]
+    chances = model.predict_proba([image_file])[0]
     assert table["probability"][0] == pytest.approx(chances[model.classes.index("green")], abs=1e-4)
 
 
@@ -107,8 +107,8 @@ def test_invalid_requests(
 def test_wrong_images_with_maps(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     picture = copy_of.run / "figures" / "toys_start_wrong.png"
     heights = []
-    for told in ([], ["--explain"], ["--explain", "rollout"]):
-        assert validation.main(["--model-name", "toys_start", "--images", "3", *told]) == 0
+    for flags in ([], ["--explain"], ["--explain", "rollout"]):
+        assert validation.main(["--model-name", "toys_start", "--images", "3", *flags]) == 0
         heights.append(int.from_bytes(picture.read_bytes()[20:24]))
     assert heights[0] < heights[2] < heights[1]  # Rollout has no map of its own for the true class.
 

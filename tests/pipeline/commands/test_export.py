@@ -28,21 +28,21 @@ def test_both_exports_give_the_models_logits(soup: Path, toy_data: Path, error_o
 
     command = ["--model-name", str(soup), "--format", "both", "--output", "out/it", "--images", str(toy_data / "test")]
     assert export_script.main(command) == 0
-    said = error_of()
-    assert "out/it.pt2" in said and "out/it.onnx" in said
-    assert "onnx: largest difference of a logit" in said and "on 8 images (allowed: " in said
+    output = error_of()
+    assert "out/it.pt2" in output and "out/it.onnx" in output
+    assert "onnx: largest difference of a logit" in output and "on 8 images (allowed: " in output
     model = soups.load(soup, device="cpu")
     inputs = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        wanted = model.classifier(inputs).numpy()
+        expected = model.classifier(inputs).numpy()
     kept = {"classes": "", "preprocessing": "", "card": ""}
     program = torch.export.load("out/it.pt2", extra_files=kept)
     with torch.no_grad():
-        np.testing.assert_allclose(program.module()(inputs).numpy(), wanted, atol=1e-4)
+        np.testing.assert_allclose(program.module()(inputs).numpy(), expected, atol=1e-4)
     session = onnxruntime.InferenceSession("out/it.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 3):
         (found,) = session.run(["logits"], {"images": inputs[:count].numpy()})
-        np.testing.assert_allclose(found, wanted[:count], atol=1e-4)
+        np.testing.assert_allclose(found, expected[:count], atol=1e-4)
     described = session.get_modelmeta().custom_metadata_map
     for texts in (kept, described):
         assert json.loads(texts["classes"]) == list(CLASSES)
@@ -53,21 +53,21 @@ def test_both_exports_give_the_models_logits(soup: Path, toy_data: Path, error_o
 def test_an_export_with_different_logits_is_not_written(
     soup: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
 ) -> None:
-    honest = exports.EXPORTERS["torch"]
+    original = exports.EXPORTERS["torch"]
     command = ["--model-name", str(soup), "--format", "torch", "--output", "it.pt2", "--images", str(toy_data / "test")]
     Path("it.pt2").write_text("an earlier one")
-    liar = replace(honest, run=lambda path, inputs: honest.run(path, inputs) + 0.1)
-    monkeypatch.setitem(exports.EXPORTERS, "torch", liar)
+    changed = replace(original, run=lambda path, inputs: original.run(path, inputs) + 0.1)
+    monkeypatch.setitem(exports.EXPORTERS, "torch", changed)
     assert export_script.main(command) == 3
     assert "gives other logits than the model; it is not written expected: differences of at most" in error_of()
 
     def broken(*_: object) -> None:
-        raise RuntimeError("an operator that nobody knows")
+        raise RuntimeError("an unsupported operator")
 
-    monkeypatch.setitem(exports.EXPORTERS, "torch", replace(honest, write=broken))
+    monkeypatch.setitem(exports.EXPORTERS, "torch", replace(original, write=broken))
     assert export_script.main(command) == 3
-    said = error_of()
-    assert "cannot be exported by --format torch" in said and "an operator that nobody knows" in said
+    output = error_of()
+    assert "cannot be exported by --format torch" in output and "an unsupported operator" in output
     assert [path.name for path in Path().iterdir()] == ["it.pt2"] and Path("it.pt2").read_text() == "an earlier one"
 
 
@@ -83,8 +83,8 @@ def test_invalid_exports(soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: 
     assert "none.png: no such file" in error_of()
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert export_script.main(["--model-name", str(soup), "--format", "onnx"]) == 4
-    said = error_of()
-    assert "needs the package onnxscript, which is not installed" in said and "pip install onnx onnxscript" in said
+    output = error_of()
+    assert "needs the package onnxscript, which is not installed" in output and "pip install onnx onnxscript" in output
     assert not list(Path().iterdir())
 
 

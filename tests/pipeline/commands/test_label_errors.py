@@ -58,12 +58,12 @@ def test_proposals_find_planted_errors_and_mend_them(
     ]
     pd.DataFrame(wrong, columns=["image", "factor"]).to_csv("planted.csv", index=False)
     assert run("find_label_errors", *data, "--planted", "planted.csv") == 0
-    told = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
-    assert told["gender"][:3] == ["2", "4", "2"]
+    table_rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert table_rows["gender"][:3] == ["2", "4", "2"]
     in_the_first_rows = table[table["factor"] == "mask"]["match"].head(4).str.contains("/000008_").sum()
-    assert told["mask"][:3] == ["2", "4", str(in_the_first_rows)]
-    assert told["age"][:3] == ["0", "0", "0"] and told["together"][:2] == ["4", "8"]
-    assert float(told["gender"][3]) > 90
+    assert table_rows["mask"][:3] == ["2", "4", str(in_the_first_rows)]
+    assert table_rows["age"][:3] == ["0", "0", "0"] and table_rows["together"][:2] == ["4", "8"]
+    assert float(table_rows["gender"][3]) > 90
     genders = table[table["factor"] == "gender"]
     assert genders["match"].tolist()[:2] in (["000004", "000011"], ["000011", "000004"])
     masks = table[table["factor"] == "mask"]
@@ -72,8 +72,8 @@ def test_proposals_find_planted_errors_and_mend_them(
     page = Path("corrections.html").read_text()
     assert page.count("<img ") == len(table) and "given: " in page and "suggested: " in page
     # After wrong proposals are deleted, --relabel reads the file.
-    kept = pd.concat([genders.head(2), planted_masks])
-    kept.to_csv("corrections.csv", index=False)
+    corrections = pd.concat([genders.head(2), planted_masks])
+    corrections.to_csv("corrections.csv", index=False)
     assert finetune.main([*data, "--name", "mended", "--relabel", "corrections.csv", "--epochs", "1"]) == 0
     samples = pd.read_csv("runs/mended/samples.csv", dtype=str, keep_default_na=False)
     assert (samples["corrected_by"] != "").sum() == 16

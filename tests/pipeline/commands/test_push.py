@@ -30,8 +30,8 @@ def test_a_model_is_loaded_from_its_folder(
     soup: Path, toy_data: Path, tmp_path: Path, error_of: Callable[[], str]
 ) -> None:
     assert push_script.main(["--model-name", str(soup), "--folder", "out"]) == 0
-    said = error_of()
-    assert "out" in said and "open_clip alone gives the same logits" in said
+    output = error_of()
+    assert "out" in output and "open_clip alone gives the same logits" in output
     first, again = soups.load(soup, device="cpu"), soups.load("out", device="cpu")
     assert again.card == first.card
     assert np.array_equal(again.predict_proba(images(toy_data)), first.predict_proba(images(toy_data)))
@@ -58,8 +58,8 @@ def test_existing_folders_are_not_changed(soup: Path, error_of: Callable[[], str
     Path("out/notes.txt").write_text("mine")
     Path("out/head.safetensors").unlink()
     assert push_script.main(command) == 2
-    said = error_of()
-    assert "--folder out: has other content" in said and "extra: notes.txt; missing: head.safetensors" in said
+    output = error_of()
+    assert "--folder out: has other content" in output and "extra: notes.txt; missing: head.safetensors" in output
     assert Path("out/notes.txt").read_text() == "mine"
     Path("file").write_text("mine")
     assert push_script.main(["--model-name", str(soup), "--folder", "file"]) == 2
@@ -103,8 +103,8 @@ def test_invalid_uploads(soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: 
     assert push_script.main([*command, "--repository", "soup"]) == 2
     assert "--repository soup: not a name on the hub expected: org/name" in error_of()
     assert push_script.main([*command, "--repository", "someone/soup"]) == 4
-    said = error_of()
-    assert "not logged in to the Hugging Face hub" in said and "hf auth login" in said
+    output = error_of()
+    assert "not logged in to the Hugging Face hub" in output and "hf auth login" in output
     assert not Path("out").exists()
     assert push_script.main(["--model-name", str(soup)]) == 2
     assert "--folder is missing" in error_of()
@@ -113,10 +113,10 @@ def test_invalid_uploads(soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: 
 def test_a_folder_with_different_logits_is_not_written(
     soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
 ) -> None:
-    honest = push.find_format
+    original = push.find_format
 
     def wrong(card: Card, where: str) -> object:
-        form = honest(card, where)
+        form = original(card, where)
         return replace(form, reference_logits=lambda folder, picture: form.reference_logits(folder, picture) + 1e-3)
 
     monkeypatch.setattr(push, "find_format", wrong)

@@ -58,10 +58,10 @@ def test_another_process_resumes_a_killed_process_s_trial(
     monkeypatch.setattr(searching, "time", SimpleNamespace(sleep=kill_instead))
     assert fresh.search() == 0
     assert killed == [other.pid] and other.exitcode == -9
-    told = error_of()
-    assert "trial 1 of 3" in told and "trial 2 of 3" in told
-    waiting = told.index("waiting for other processes to finish trials 0")
-    assert told.index("trial 0: its process ended before it was finished; resuming it") > waiting
+    output = error_of()
+    assert "trial 1 of 3" in output and "trial 2 of 3" in output
+    waiting = output.index("waiting for other processes to finish trials 0")
+    assert output.index("trial 0: its process ended before it was finished; resuming it") > waiting
     assert fresh.models() == searched.models() and fresh.rows() == searched.rows()
 
 

@@ -95,9 +95,9 @@ def test_pruned_and_failed_trials(fresh: SearchBench, monkeypatch: pytest.Monkey
     monkeypatch.setitem(PRUNERS, "median", lambda most_epochs: Third())
     fresh.write_space(ONE_RATE)
     assert fresh.search("--trials", "4", "--epochs", "2", "--pruning", "median") == 5
-    told = error_of()
-    assert "1 of 4 trials failed; the others are kept trial 2: such a model cannot be" in told
-    assert "search toys: 1 complete, 2 pruned, 1 failed" in told
+    output = error_of()
+    assert "1 of 4 trials failed; the others are kept trial 2: such a model cannot be" in output
+    assert "search toys: 1 complete, 2 pruned, 1 failed" in output
     assert [row["state"] for row in fresh.rows()] == ["complete", "pruned", "failed", "pruned"]
     assert fresh.rows()[1]["note"] == "the loss became nan in epoch 1, step 2" and fresh.rows()[3]["epochs_done"] == "1"
     assert set(fresh.models()) == {"toys0_epochs2"}

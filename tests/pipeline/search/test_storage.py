@@ -180,8 +180,8 @@ def test_the_command_from_two_processes_at_once(
         end.join(600)
     assert [end.exitcode for end in ends] == [143, 0]
     assert fresh.search(*flags) == 0
-    told = capsys.readouterr()
-    assert "search toys: 3 complete" in told.out and "trial 0" not in told.err  # Nothing was left to do.
+    output = capsys.readouterr()
+    assert "search toys: 3 complete" in output.out and "trial 0" not in output.err  # Nothing was left to do.
     trials_ = open_trials("toys", fresh.run, database).all()
     assert [(trial.number, trial.state) for trial in trials_] == [(n, TrialState.COMPLETE) for n in range(3)]
     rows = fresh.rows()

@@ -59,8 +59,8 @@ def test_one_of_each_family_completes_all_steps(
     # Patches, class token, position embeddings, two blocks, the last norm and the head of two classes.
     block = 4 * 32 + 3 * 32 * 32 + 3 * 32 + 32 * 32 + 32 + 8 * 32 * 32 + 4 * 32 + 32
     assert int(vit["parameters"]) == 3 * 16 * 32 + 32 + 32 + 65 * 32 + 2 * block + 64 + 2 * 32 + 2
-    told = capsys.readouterr()
-    assert told.out.count("  ok") == len(entries) == told.err.count(" …\n")
+    log = capsys.readouterr()
+    assert log.out.count("  ok") == len(entries) == log.err.count(" …\n")
     left = {path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")}
     assert left == {"backbones.csv", "backbones.jsonl"}
     assert trial(tmp_path, *reversed(entries)) == 0
@@ -76,10 +76,10 @@ def test_failures_are_reported_and_tried_again(
 
     monkeypatch.setitem(backbones.STEPS, "load", broken)
     assert trial(tmp_path, "timm:resnt18", SMALL["baseline"]) == 5
-    told = capsys.readouterr()
-    assert "timm:resnt18: build: --model timm:resnt18: timm has no such model" in told.out
-    assert "baseline widths=[4,6,8]: load: RuntimeError: no such luck" in told.out
-    assert "2 of 2 backbones failed" in told.err
+    log = capsys.readouterr()
+    assert "timm:resnt18: build: --model timm:resnt18: timm has no such model" in log.out
+    assert "baseline widths=[4,6,8]: load: RuntimeError: no such luck" in log.out
+    assert "2 of 2 backbones failed" in log.err
     monkeypatch.undo()
     assert trial(tmp_path, SMALL["baseline"]) == 0
     assert [line["failed"] for line in read_records(tmp_path / "backbones.jsonl")] == ["build", "load", ""]
@@ -122,8 +122,8 @@ def test_stages_are_frozen_and_rates_decayed_from_the_command_line(
 ) -> None:
     base = ["--name", "vit", *TRAINING, "--i"]
     assert finetune.main([*base, "1", "--freeze", "4"]) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert "--freeze 4: vit_tiny_patch16_224 has only 3 stages expected: 0 to 3" in told
+    log = " ".join(capsys.readouterr().err.split())
+    assert "--freeze 4: vit_tiny_patch16_224 has only 3 stages expected: 0 to 3" in log
     again = [*base, "1", "--freeze", "2", "--layer-decay", "0.5"]
     assert finetune.main(again) == 0
     plain, used = (read_card(two_runs / f"runs/vit/models/vit{i}_epochs1.safetensors") for i in (0, 1))
