@@ -113,13 +113,13 @@ class Workbench:
         return self.settings.images / (time.perf_counter() - started)
 
 
-def plain_training(bench: Workbench, ready: bool) -> float:
+def plain_training(workbench: Workbench, ready: bool) -> float:
     """Time the second epoch of a loop like the original model-soups and WiSE-FT code; `ready`: prepared batches."""
     import torch
 
-    model = copy.deepcopy(bench.start.classifier).to(device := bench.runtime.device).train()
+    model = copy.deepcopy(workbench.start.classifier).to(device := workbench.runtime.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.1)
-    batches: Iterable[Any] = list(bench.loader(True)) if ready else bench.loader(True)
+    batches: Iterable[Any] = list(workbench.loader(True)) if ready else workbench.loader(True)
 
     def epoch() -> None:
         for images, labels in batches:
@@ -130,76 +130,76 @@ def plain_training(bench: Workbench, ready: bool) -> float:
             optimizer.step()
 
     epoch()
-    return bench.speed(epoch)
+    return workbench.speed(epoch)
 
 
-def our_training(bench: Workbench, runtime: Runtime) -> float:
+def our_training(workbench: Workbench, runtime: Runtime) -> float:
     """Return the speed of a fine-tune's second epoch from the cache, as logged."""
-    values, images, epochs = bench.start.preprocessing, bench.images(True), list[dict[str, Any]]()
-    model, rows = copy.deepcopy(bench.start.classifier), np.arange(len(images))
-    training = TrainingSet(images, bench.labels, rows, build_augmentation(values))
-    one = Images(images.paths[:1], bench.images(False).geometry)
-    validation = EvaluationSet("val", one, bench.labels[:1], np.array(["one"]), tuple(one.paths))
-    settings = TrainingSettings(epochs=2, batch_size=bench.settings.batch_size, validate_every=0)
+    values, images, epochs = workbench.start.preprocessing, workbench.images(True), list[dict[str, Any]]()
+    model, rows = copy.deepcopy(workbench.start.classifier), np.arange(len(images))
+    training = TrainingSet(images, workbench.labels, rows, build_augmentation(values))
+    one = Images(images.paths[:1], workbench.images(False).geometry)
+    validation = EvaluationSet("val", one, workbench.labels[:1], np.array(["one"]), tuple(one.paths))
+    settings = TrainingSettings(epochs=2, batch_size=workbench.settings.batch_size, validate_every=0)
     Finetune(model, training, validation, settings, 0, values, "accuracy", runtime, 1, epochs.append).run()
     return float(epochs[-1]["images_per_second"])
 
 
-def training_part(bench: Workbench) -> Rows:
+def training_part(workbench: Workbench) -> Rows:
     """Return the rows of fine-tuning the whole network."""
-    ours = partial(our_training, bench)
+    ours = partial(our_training, workbench)
     return {
-        "plain loop, fp32: decode, augment, train": partial(plain_training, bench, False),
-        "plain loop, fp32: train, batches ready": partial(plain_training, bench, True),
-        **{f"soups, {r.precision}: cached pixels, augment, train": partial(ours, r) for r in bench.runtimes()},
+        "plain loop, fp32: decode, augment, train": partial(plain_training, workbench, False),
+        "plain loop, fp32: train, batches ready": partial(plain_training, workbench, True),
+        **{f"soups, {r.precision}: cached pixels, augment, train": partial(ours, r) for r in workbench.runtimes()},
     }
 
 
-def evaluation_part(bench: Workbench) -> Rows:
+def evaluation_part(workbench: Workbench) -> Rows:
     """Return the rows of computing the logits of all images."""
     import torch
 
-    device, values = bench.runtime.device, bench.start.preprocessing
-    model, images = copy.deepcopy(bench.start.classifier).to(device).eval(), bench.images(False)
+    device, values = workbench.runtime.device, workbench.start.preprocessing
+    model, images = copy.deepcopy(workbench.start.classifier).to(device).eval(), workbench.images(False)
 
     @torch.no_grad()
     def plain(batches: Iterable[Any]) -> None:
         torch.cat([model(inputs.to(device)).cpu() for inputs, _ in batches])
 
-    ours = partial(compute_logits, model, images, values, batch_size=bench.settings.batch_size)
+    ours = partial(compute_logits, model, images, values, batch_size=workbench.settings.batch_size)
     work: dict[str, Callable[[], object]] = {
-        "plain loop, fp32: decode, resize, forward": partial(plain, bench.loader(False)),
-        "plain loop, fp32: forward, batches ready": partial(plain, list(bench.loader(False))),
-        **{f"soups, {r.precision}: cached pixels, forward": partial(ours, runtime=r) for r in bench.runtimes()},
+        "plain loop, fp32: decode, resize, forward": partial(plain, workbench.loader(False)),
+        "plain loop, fp32: forward, batches ready": partial(plain, list(workbench.loader(False))),
+        **{f"soups, {r.precision}: cached pixels, forward": partial(ours, runtime=r) for r in workbench.runtimes()},
     }
-    return {name: partial(bench.speed, function) for name, function in work.items()}
+    return {name: partial(workbench.speed, function) for name, function in work.items()}
 
 
-def loading_part(bench: Workbench) -> Rows:
+def loading_part(workbench: Workbench) -> Rows:
     """Return the rows of loading training batches up to normalised float32 inputs, and of building the cache once."""
-    values, size = bench.start.preprocessing, bench.settings.batch_size
+    values, size = workbench.start.preprocessing, workbench.settings.batch_size
 
     def second_epoch(epoch: Callable[[int], Iterable[object]]) -> float:
         # The first batch starts the workers. A queue of zero length uses the batches up.
         deque(epoch(0), 0)
-        return bench.speed(lambda: deque(epoch(1), 0))
+        return workbench.speed(lambda: deque(epoch(1), 0))
 
     def plain() -> float:
-        return second_epoch(partial(lambda loader, number: loader, bench.loader(True)))
+        return second_epoch(partial(lambda loader, number: loader, workbench.loader(True)))
 
     def ours(images: Images) -> float:
-        what = images, bench.labels, np.arange(len(images)), build_augmentation(values), size
-        with TrainingLoader(*what, seed=0, workers=bench.runtime.workers) as loader:
+        what = images, workbench.labels, np.arange(len(images)), build_augmentation(values), size
+        with TrainingLoader(*what, seed=0, workers=workbench.runtime.workers) as loader:
             return second_epoch(lambda number: (normalise(pixels, values) for pixels, _, _ in loader.epoch(number)))
 
     def build() -> float:
-        with tempfile.TemporaryDirectory(dir=bench.folder) as name:
-            return bench.speed(lambda: bench.images(True, "on", Path(name)))
+        with tempfile.TemporaryDirectory(dir=workbench.folder) as name:
+            return workbench.speed(lambda: workbench.images(True, "on", Path(name)))
 
     return {
         "ImageFolder: decode, augment": plain,
-        "soups, --cache off: decode, resize, augment": partial(ours, bench.images(True, "off")),
-        "soups: cached pixels, augment": partial(ours, bench.images(True)),
+        "soups, --cache off: decode, resize, augment": partial(ours, workbench.images(True, "off")),
+        "soups: cached pixels, augment": partial(ours, workbench.images(True)),
         "soups, once: hash, decode, resize, write the cache": build,
     }
 
@@ -247,14 +247,14 @@ def measure(part: str, rows: Rows, repeats: int, warm: bool) -> list[dict[str, A
     return [{"part": part, "row": row, "images_per_second": speeds[row], "ratio": ratios[row]} for row in rows]
 
 
-def facts(bench: Workbench) -> dict[str, Any]:
+def facts(workbench: Workbench) -> dict[str, Any]:
     """Return what the numbers depend on, without anything that identifies the machine's owner."""
     import torch
 
-    runtime, file = bench.runtime, Path("/proc/cpuinfo")
+    runtime, file = workbench.runtime, Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    sizes = [path.stat().st_size for path in bench.folder.glob("jpegs/*/*")]
+    sizes = [path.stat().st_size for path in workbench.folder.glob("jpegs/*/*")]
     return {
         "processor": names[0] if names else platform.machine(),
         "cores": available_cores(),
@@ -262,7 +262,7 @@ def facts(bench: Workbench) -> dict[str, Any]:
         **runtime.model_dump(include={"precision", "threads", "workers"}),
         "torch": torch.__version__,
         "kB per JPEG": round(sum(sizes) / len(sizes) / 1000),
-        **bench.settings.model_dump(include={"model", "images", "batch_size", "repeats", "quick"}),
+        **workbench.settings.model_dump(include={"model", "images", "batch_size", "repeats", "quick"}),
     }
 
 
@@ -278,7 +278,7 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def bench(parsed: cli.ParsedSettings[BenchSettings]) -> None:
+def workbench(parsed: cli.ParsedSettings[BenchSettings]) -> None:
     """Measure, print, and write the output file if requested."""
     settings = parsed.settings
     if settings.quick:
@@ -298,7 +298,7 @@ def bench(parsed: cli.ParsedSettings[BenchSettings]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, and return the exit code."""
-    return outcome.run(BenchSettings, bench, argv)
+    return outcome.run(BenchSettings, workbench, argv)
 
 
 if __name__ == "__main__":

@@ -106,3 +106,8 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
     names = {each.lower(): each for each in known}
     similar = difflib.get_close_matches(name.lower(), names, n=1) or [each for each in names if name.lower() in each]
     return f"did you mean {names[similar[0]]!r}?" if name and similar else otherwise
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return an exception's message as one line of at most `limit` characters; its type's name if it has none."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

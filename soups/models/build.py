@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from soups.checkpoints.card import Architecture
-from soups.core.errors import DataError
+from soups.core.errors import DataError, one_line
 from soups.core.preprocessing import Preprocessing
 from soups.models import heads
 from soups.models.baseline import build as baseline
@@ -122,7 +122,7 @@ def build_without_storage(architecture: Architecture, classes: Sequence[str], wh
         try:
             return build_empty(architecture, classes)
         except RuntimeError as error:
-            found = " ".join(str(error).split())[:200]
+            found = one_line(error, 200)
             raise DataError(f"{where}: its architecture cannot be built", found=found) from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
-from soups.core.errors import EnvironmentFailure, UserError
+from soups.core.errors import EnvironmentFailure, UserError, one_line
 
 Result = TypeVar("Result")
 SECONDS_TO_ANSWER = 5.0
@@ -33,7 +33,7 @@ def fetch_from_hub(fetch: Callable[[], Result], what: str, next_step: str = _GIV
         raise
     except Exception as error:
         # Each library, and each of its layers, raises its own exception classes.
-        own = " ".join(str(error).split())[:300] or type(error).__name__
+        own = one_line(error)
         found = own if isinstance(error, ImportError) else unreachable or own
         raise EnvironmentFailure(
             f"could not fetch {what}",
@@ -51,7 +51,7 @@ def _find_hub_problem() -> str:
     try:
         get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
     except Exception as error:
-        return " ".join(str(error).split())[:300] or type(error).__name__
+        return one_line(error)
     return ""
 
 

@@ -9,6 +9,7 @@ from soups.core.errors import (
     UsageError,
     UserError,
     did_you_mean,
+    one_line,
     unknown_name,
 )
 
@@ -59,3 +60,9 @@ def test_unknown_name_lists_known_names_and_suggests_one() -> None:
 def test_suggested_names_are_similar_or_contain_the_name(name: str, nearest: str) -> None:
     told = did_you_mean(name, ["uniform", "greedy", "macro_f1", "BCELoss"], otherwise="see --help")
     assert told == (f"did you mean {nearest!r}?" if nearest else "see --help")
+
+
+def test_a_message_of_several_lines_becomes_one() -> None:
+    assert one_line(ValueError("first\n   second\tthird ")) == "first second third"
+    assert one_line(ValueError("abcdef"), 3) == "abc"
+    assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"

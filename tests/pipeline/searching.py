@@ -1,4 +1,4 @@
-"""Searches on toys: the command with its usual flags, in this process or as others that are stopped in the middle."""
+"""Searches on toys: the command with its usual flags, in this process or in others that are interrupted."""
 
 import csv
 import importlib.util
@@ -33,13 +33,13 @@ LOADED_ONCE += ["soups.models.load", "tests.pipeline.searching", "tests.pipeline
 
 
 class SearchBench:
-    """A folder to work in, and the script."""
+    """A working folder and the script."""
 
     def __init__(self, folder: Path, flags: list[str]) -> None:
         self.folder, self.run, self.flags = folder, folder / "runs" / "toys", flags
 
     def script(self, *arguments: str) -> int:
-        """The exit code of scripts/search.py."""
+        """Return the exit code of scripts/search.py."""
         spec = importlib.util.spec_from_file_location("search", ROOT / "scripts" / "search.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -48,30 +48,30 @@ class SearchBench:
         return code
 
     def search(self, *arguments: str) -> int:
-        """The exit code of a search of three trials by log-loss, which tells toys apart that guess."""
+        """Return the exit code of a search of three trials by log loss, which differs even between poor models."""
         usual = {"--trials": "3", "--space": "space.yaml", "--metric": "log_loss"}
         rest = [part for flag, value in usual.items() if flag not in arguments for part in (flag, value)]
         return self.script(*self.flags, *rest, *arguments)
 
     def write_space(self, text: str) -> None:
-        """What `--space space.yaml` says."""
+        """Write the file of `--space space.yaml`."""
         (self.folder / "space.yaml").write_text(text, encoding="utf-8")
 
     def models(self) -> dict[str, bytes]:
-        """Name → file of each fine-tune."""
+        """Return name → bytes of each fine-tune."""
         return {path.stem: path.read_bytes() for path in sorted(self.run.glob("models/*_epochs*"))}
 
     def rows(self) -> list[dict[str, str]]:
-        """The table of all trials."""
+        """Return the table of all trials."""
         with (self.run / "output" / "search.csv").open(encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
 
     def epochs(self, number: int) -> int:
-        """How many epochs the log of a trial tells of."""
+        """Return the number of epochs in a trial's log."""
         return len((self.run / "logs" / "training" / f"toys{number}.jsonl").read_text().splitlines())
 
     def forget(self) -> None:
-        """Take everything back but the run itself."""
+        """Remove everything but the run itself."""
         for path in [*self.run.glob("models/*_epochs*"), *self.run.glob("study.journal")]:
             path.unlink()
         for name in ("logs", "output", "figures"):
@@ -79,16 +79,16 @@ class SearchBench:
 
 
 def without_figures(patch: pytest.MonkeyPatch) -> None:
-    """They take longer than the toys."""
+    """Skip the figures, which take longer than the toys."""
     patch.setattr(search_results, "draw_search_figures", lambda *arguments: [])
 
 
 def quick_processes(cache: Path) -> ForkServerContext:
-    """Processes that find loaded what takes seconds to load; decoded images go to the folder."""
+    """Return a context of processes with the slow imports done; decoded images go to the folder."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED_ONCE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)  # What is loaded is found from here.
+        patch.chdir(ROOT)  # The imports are resolved from here.
         patch.setenv("SOUPS_CACHE", str(cache))
         patch.delenv("WANDB_MODE", raising=False)
         ensure_running()
@@ -96,13 +96,13 @@ def quick_processes(cache: Path) -> ForkServerContext:
 
 
 def started(context: ForkServerContext, bench: SearchBench, *arguments: str, stopped: str = "") -> BaseProcess:
-    """The command in a process of its own, as from a shell; it is in its first trial when this returns.
+    """Start the command in a process of its own; returns when it is in its first trial.
 
     Args:
-        context: of the processes.
-        bench: where.
-        arguments: of its search.
-        stopped: what happens to it after an epoch of its first trial: it "hangs", is "terminated", or "waits" until
+        context: creates the process.
+        bench: the working folder.
+        arguments: arguments of the search.
+        stopped: what happens after an epoch of the first trial: the process "hangs", is "terminated", or "waits" until
             another process is in its first trial; nothing by default.
     """
     process = context.Process(target=_from_a_shell, args=(bench, arguments, stopped))
@@ -119,7 +119,7 @@ def _sign(bench: SearchBench, process: int | None) -> Path:
 
 
 def _from_a_shell(bench: SearchBench, arguments: tuple[str, ...], stopped: str) -> None:
-    # A process of a pool leaves by other ways.
+    # Processes of a pool exit differently.
     multiprocessing.process._parent_process = None  # type: ignore[attr-defined]
     train_one = searching.train_one
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.core.errors import DataError
+from soups.core.errors import DataError, one_line
 from soups.core.processors import available_cores
 from soups.core.progress import track
 
@@ -126,8 +126,7 @@ def failure_reason(error: Exception) -> str:
         return "more pixels than is safe to decode"
     if isinstance(error, PermissionError):
         return "no permission to read"
-    words = " ".join(str(error).split()) or type(error).__name__
-    return f"damaged ({words[:120]})"
+    return f"damaged ({one_line(error, 120)})"
 
 
 def _open_pixels(path: Path) -> np.ndarray:

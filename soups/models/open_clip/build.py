@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.card import Architecture
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError, one_line
 from soups.models import heads, hub
 from soups.models.open_clip.folder import CONFIG_FILE
 from soups.models.open_clip.names import (
@@ -107,7 +107,7 @@ def _build_seeded(source: OpenClipSource, build: "Callable[[dict[str, Any]], nn.
         if source.folder is None:
             raise
         problem = f"{source.folder / CONFIG_FILE}: open_clip cannot build this model"
-        raise DataError(problem, found=" ".join(str(error).split())[:200]) from error
+        raise DataError(problem, found=one_line(error, 200)) from error
 
 
 def _read_source(source: OpenClipSource) -> WeightsFile | None:
@@ -217,7 +217,7 @@ def build_empty(architecture: Architecture) -> "tuple[nn.Module, int]":
     try:
         return build_image_tower({**config, "quick_gelu": architecture.quick_gelu}), config["embed_dim"]
     except _BAD_CONFIGURATION as error:
-        found = " ".join(str(error).split())[:200]
+        found = one_line(error, 200)
         raise DataError(f"architecture {architecture.name!r}: open_clip cannot build it", found=found) from error
 
 

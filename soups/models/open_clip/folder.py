@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from soups.core.errors import DataError
+from soups.core.errors import DataError, one_line
 
 CONFIG_FILE = "open_clip_config.json"
 # In open_clip's order of preference; other files of the folder are not read.
@@ -34,7 +34,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Path | No
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file", expected="open_clip's hub layout") from error
     except (ValueError, OSError, RecursionError) as error:
-        raise DataError(f"{path}: not readable JSON", found=" ".join(str(error).split())[:200]) from error
+        raise DataError(f"{path}: not readable JSON", found=one_line(error, 200)) from error
     config = content.get("model_cfg") if isinstance(content, dict) else None
     if not isinstance(config, dict) or not _is_clip_config(config):
         raise DataError(f"{path}: not open_clip's", expected="`model_cfg` with embed_dim, vision_cfg and text_cfg")

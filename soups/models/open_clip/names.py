@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from soups.checkpoints.card import Architecture
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError, one_line
 from soups.core.preprocessing import Preprocessing
 from soups.models.open_clip.folder import CONFIG_FILE, read_folder
 from soups.models.pretrained import RANDOM, find_weights_file
@@ -182,7 +182,7 @@ def evaluation_preprocessing(source: OpenClipSource) -> Preprocessing:
             resize=resize,
         )
     except (ValueError, TypeError) as error:
-        found = " ".join(str(error).split())[:200]
+        found = one_line(error, 200)
         raise DataError(f"{source}: its `preprocess_cfg` is not valid", found=found) from error
 
 

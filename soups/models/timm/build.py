@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.card import Architecture
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError, one_line
 from soups.core.preprocessing import Preprocessing
 from soups.models import heads, hub
 from soups.models.model_args import find_argument_problem
@@ -135,7 +135,7 @@ def _build_published(source: TimmSource, what: str) -> Any:
             raise DataError(
                 f"{what} do not fit the network",
                 expected=f"--model-args {' '.join(f'{key}={value}' for key, value in source.arguments.items())}",
-                found=" ".join(str(error).split())[:300],
+                found=one_line(error),
                 next_step="start from random weights with --pretrained none, or leave --model-args out",
             ) from error
 

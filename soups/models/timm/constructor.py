@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from soups.core.errors import one_line
+
 # Exceptions of networks that cannot be built with their arguments, or that fail at their input size.
 _BUILD_ERRORS = (TypeError, ValueError, AssertionError, LookupError, ZeroDivisionError, AttributeError, RuntimeError)
 # Constructor arguments that do not describe the network, or that this package sets.
@@ -61,7 +63,7 @@ def build(
         if isinstance(error, RuntimeError) and torch.get_default_device().type == "meta":
             raise  # Some networks cannot be built on the meta device.
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        raise CannotBuild(_format_error(error), unknown[1] if unknown else "") from error
+        raise CannotBuild(one_line(error, 200), unknown[1] if unknown else "") from error
 
 
 def _remove_hidden_layers(model: Any, keep: bool) -> Any:
@@ -120,12 +122,8 @@ def check_runs(model: Any, size: int) -> None:
         with torch.no_grad():
             shape = tuple(model.eval()(torch.zeros(1, 3, size, size)).shape)
     except _BUILD_ERRORS as error:
-        raise CannotBuild(_format_error(error)) from error
+        raise CannotBuild(one_line(error, 200)) from error
     finally:
         model.train(training)
     if shape != (1, count_features(model)):
         raise CannotBuild(f"features of shape {shape} instead of {(1, count_features(model))}")
-
-
-def _format_error(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -11,7 +11,7 @@ import numpy as np
 
 from soups.checkpoints.card import Architecture, Card
 from soups.checkpoints.checkpoint import read_state
-from soups.core.errors import DataError
+from soups.core.errors import DataError, one_line
 from soups.core.preprocessing import Preprocessing
 from soups.files.atomic import atomic_write, write_json
 from soups.models import heads
@@ -141,7 +141,7 @@ def read_foreign_folder(folder: Path) -> "tuple[dict[str, torch.Tensor], Card]":
     try:
         model = heads.seeded_build(lambda: timm.create_model(f"local-dir:{folder}", pretrained=True), 0)
     except Exception as error:  # A configuration may have any content, so timm may raise any exception.
-        found = " ".join(str(error).split())[:200] or type(error).__name__
+        found = one_line(error, 200)
         raise DataError(f"{folder}: timm cannot load it", found=found) from error
     state = _split_state(model.state_dict(), timm_models.classifier_names(model), str(folder))
     card = Card(
@@ -166,7 +166,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file", expected="timm's hub layout") from error
     except (ValueError, OSError, RecursionError, KeyError, TypeError) as error:
-        found = " ".join(str(error).split())[:200]
+        found = one_line(error, 200)
     raise DataError(f"{path}: not timm's", expected="JSON with `architecture` and `pretrained_cfg`", found=found)
 
 

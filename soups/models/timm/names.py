@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError, one_line
 from soups.models import hub
 from soups.models.pretrained import find_weights_file
 from soups.models.settings import ModelSettings
@@ -172,7 +172,7 @@ def _load_config(load: Callable[[str], HubConfig], name: str) -> HubConfig:
         if not isinstance(architecture, str) or not isinstance(config, Mapping) or not isinstance(arguments, Mapping):
             raise TypeError("no `architecture`, `pretrained_cfg` or `model_args` of the right kind")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        found = " ".join(str(error).split())[:200]
+        found = one_line(error, 200)
         problem = f"{name}: its config.json is not timm's"
         raise DataError(problem, expected="`architecture` and `pretrained_cfg`", found=found) from error
     return dict(config), architecture, dict(arguments)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.cli import flags as cli
-from soups.core.errors import DataError, UsageError, unknown_name
+from soups.core.errors import DataError, UsageError
 from soups.data.curate import Selection, select_similar
 from soups.data.images.cache import open_images
 from soups.data.images.decode import find_unreadable
@@ -18,7 +18,7 @@ from soups.evaluation.probe import load_or_compute_features
 from soups.files.atomic import write_table
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.prediction_space import thumbnail
-from soups.pipeline.run.run import Run, existing_run, known_runs
+from soups.pipeline.run.run import Run, require_run
 from soups.pipeline.settings.tools import CurateSettings
 from soups.report.html.pages import ImageCard, Section, write_page
 from soups.runtime.devices import cache_dir, derived_seed, limit_threads, resolve
@@ -45,7 +45,7 @@ def curate(parsed: cli.ParsedSettings[CurateSettings]) -> None:
     target_files = _list_images(target, "--target")
     if settings.count > len(files):
         raise UsageError(f"--count {settings.count}", expected=f"at most {len(files)}, the images of {pool}")
-    run = _named_run(settings)
+    run = require_run(settings.run, settings.run.name) if settings.run.name is not None else None
     excluded = _scored_images(run)
     excluded += [path for folder in settings.leave_out for path in _list_images(Path(folder), "--leave-out")]
     features = _compute_features([files, target_files, excluded], _build_start(run, settings), settings)
@@ -87,20 +87,6 @@ def _list_images(folder: Path, flag: str) -> list[Path]:
     if not files:
         raise DataError(f"{flag} {folder}: no images in this folder", expected="images, at any depth")
     return files
-
-
-def _named_run(settings: CurateSettings) -> Run | None:
-    """Return the run given with `--name`; None without the flag.
-
-    Raises:
-        UsageError: The run does not exist.
-    """
-    if settings.run.name is None:
-        return None
-    run = existing_run(settings.run, settings.run.name)
-    if run is None:
-        raise unknown_name("run", settings.run.name, known_runs(settings.run))
-    return run
 
 
 def _scored_images(run: Run | None) -> list[Path]:

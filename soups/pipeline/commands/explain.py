@@ -12,6 +12,7 @@ from soups.checkpoints.card import Card
 from soups.cli import flags as cli
 from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
+from soups.core.sampling import evenly_spaced
 from soups.core.scores import softmax
 from soups.data.images.decode import decode
 from soups.data.images.geometry import evaluation_geometry, visible_box
@@ -25,7 +26,6 @@ from soups.pipeline.explain.faithfulness import measure_curves, print_faithfulne
 from soups.pipeline.explain.images import (
     ExplainedImage,
     PredictedImages,
-    evenly_spaced_rows,
     images_of_files,
     images_of_set,
     select_all,
@@ -114,7 +114,7 @@ def explain(parsed: cli.ParsedSettings[ExplainSettings]) -> None:
     heading = f"{path.stem}: {map_settings.method} of {predicted.description}, from {read}"
     files = _write_files(model, predicted, selected, maps, folder, heading)
     if map_settings.faithfulness:
-        rows = evenly_spaced_rows(predicted, map_settings.faithfulness)
+        rows = evenly_spaced(len(predicted.labels), map_settings.faithfulness)
         class_index = None if settings.class_name is None else space.names.index(settings.class_name)
         labels = predicted.predictions[rows] if class_index is None else np.full(len(rows), class_index)
         curves = measure_curves(classifier, card, predicted, rows, model.order[labels], map_settings)

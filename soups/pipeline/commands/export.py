@@ -10,8 +10,9 @@ import numpy as np
 
 from soups.checkpoints.card import Card, card_text
 from soups.cli import flags as cli
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError, one_line
 from soups.core.preprocessing import normalise
+from soups.core.sampling import evenly_spaced
 from soups.data.images.decode import decode
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop
 from soups.files.atomic import atomic_write, compact_json
@@ -96,8 +97,7 @@ def _images_to_compare(settings: ExportSettings, run: Run | None) -> list[Path]:
             expected="images, or a folder of images, because the model belongs to no run",
             next_step="add --images DIR",
         )
-    indices = np.unique(np.linspace(0, len(paths) - 1, CHECKED_IMAGES).round().astype(int))
-    return [paths[index] for index in indices]
+    return [paths[index] for index in evenly_spaced(len(paths), CHECKED_IMAGES)]
 
 
 def _load_inputs(files: Sequence[Path], card: Card) -> "torch.Tensor":
@@ -125,10 +125,9 @@ def _write_file(
     except OSError:
         raise
     except Exception as error:  # The exporters raise many kinds of exceptions.
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(
             f"{model}: {card.architecture.name} cannot be exported by --format {kind}",
-            found=reason,
+            found=one_line(error),
             next_step="try the other --format, or write a folder with scripts/push_to_hub.py",
         ) from error
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from soups.checkpoints.card import Card
 from soups.cli import flags as cli
-from soups.core.errors import DataError, EnvironmentFailure, UsageError
+from soups.core.errors import DataError, EnvironmentFailure, UsageError, one_line
 from soups.core.preprocessing import normalise
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop
 from soups.files.atomic import explain_write_errors, sha256_of, sync_folder, write_text
@@ -104,8 +104,9 @@ def _verify_folder(folder: Path, classifier: "Classifier", card: Card, where: st
     try:
         found = form.reference_logits(folder, Image.fromarray(pixels))
     except Exception as error:  # The libraries raise many kinds of exceptions.
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(f"{where}: {form.library} cannot load the folder; it is not written", found=reason) from error
+        raise DataError(
+            f"{where}: {form.library} cannot load the folder; it is not written", found=one_line(error)
+        ) from error
     allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     largest = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
     if not largest <= allowed:
@@ -191,7 +192,7 @@ def _upload(folder: Path, repository: str, private: bool, name: str) -> str:
         raise EnvironmentFailure(
             f"--push: could not push to {repository}",
             expected="a reachable hub and a token with write access",
-            found=" ".join(str(error).split())[:300] or type(error).__name__,
+            found=one_line(error),
             next_step=f"{folder} is written; fix the cause and run the same command again",
         ) from error
     return str(address)

@@ -62,14 +62,18 @@ def _validate_model(parsed: cli.ParsedSettings[ValidationSettings], method: str 
     outputs, labels = context.probabilities(path, ["val"], space)["val"], context.labels("val", space)
     if (labels < 0).any():
         raise DataError(f"run {run.name!r}: validation images without a label", expected="labels to validate against")
-    answers = LabelledPredictions(labels, outputs.argmax(axis=1), context.groups("val"), space, outputs.max(axis=1))
-    print(validation_text(path.stem, answers))
-    write_table(run.folder / "output" / f"{path.stem}_classes.csv", class_table_frame(answers))
+    predictions = LabelledPredictions(labels, outputs.argmax(axis=1), context.groups("val"), space, outputs.max(axis=1))
+    print(validation_text(path.stem, predictions))
+    write_table(run.folder / "output" / f"{path.stem}_classes.csv", class_table_frame(predictions))
     preprocessing = run.card_of(path).preprocessing
     images = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache).images
-    maps = draw_wrong_maps(context, path, answers, images, method, settings.images) if method is not None else ({}, "")
+    maps = (
+        draw_wrong_maps(context, path, predictions, images, method, settings.images) if method is not None else ({}, "")
+    )
     figures = run.folder / "figures"
-    draw_validation_figures(answers, figures, path.stem, "validation images", images.__getitem__, settings.images, maps)
+    draw_validation_figures(
+        predictions, figures, path.stem, "validation images", images.__getitem__, settings.images, maps
+    )
 
 
 def open_context_of_model(parsed: cli.ParsedSettings[OneModel]) -> tuple[RunContext, Path]:

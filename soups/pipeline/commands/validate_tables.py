@@ -41,15 +41,15 @@ def validate_tables(parsed: cli.ParsedSettings[ValidationSettings]) -> None:
         name: [read_predictions(path, space) for path in tables_of_name] for name, tables_of_name in paths.items()
     }
     space = space or plain_space([truth, *(table for tables_of_name in tables.values() for table in tables_of_name)])
-    answers = {
+    predictions = {
         name: [_match_predictions(table, truth, space) for table in tables_of_name]
         for name, tables_of_name in tables.items()
     }
-    name, tables_of_name = next(iter(answers.items()))
+    name, tables_of_name = next(iter(predictions.items()))
     tables_folder = paths[name][0].parent
     output = run.folder / "output" if run is not None else tables_folder
-    if len(answers) > 1 or len(tables_of_name) > 1:
-        rows = comparison_rows(answers)
+    if len(predictions) > 1 or len(tables_of_name) > 1:
+        rows = comparison_rows(predictions)
         write_table(output / "predictions_comparison.csv", _frame(rows))
         print(comparison_text(rows))
         return

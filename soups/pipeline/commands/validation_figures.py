@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw_validation_figures(
-    answers: LabelledPredictions,
+    predictions: LabelledPredictions,
     folder: Path,
     stem: str,
     description: str,
@@ -27,7 +27,7 @@ def draw_validation_figures(
     """Draw confusion matrices, and the wrong images if `image` is given; prints the figures' paths.
 
     Args:
-        answers: predictions and labels of N images.
+        predictions: predictions and labels of N images.
         folder: folder of the figures `<stem>_confusion.png`, `<stem>_confusion_<factor>.png`, `<stem>_wrong.png`.
         stem: name of the model or the table.
         description: the images, for titles.
@@ -36,21 +36,21 @@ def draw_validation_figures(
         maps: row number → overlays of the shown rows, and their description.
     """
     print()
-    for part_name, part in answers.by_factor().items():
+    for part_name, part in predictions.by_factor().items():
         path = folder / (f"{stem}_confusion.png" if part_name == JOINT else f"{stem}_confusion_{part_name}.png")
         title = f"{stem}: {description}" if part_name == JOINT else f"{stem}: {part_name}, {description}"
         draw_confusion(part.matrix, part.space.names, path, title=title)
         print(path)
     if image is not None:
-        surest = ", the surest first" if answers.confidences is not None else ""
+        surest = ", the surest first" if predictions.confidences is not None else ""
         path = folder / f"{stem}_wrong.png"
         title = f"{stem}: wrong {description}{surest}"
-        draw_wrong_images(image, answers, path, title=title, most=limit, maps=maps[0], maps_caption=maps[1])
+        draw_wrong_images(image, predictions, path, title=title, most=limit, maps=maps[0], maps_caption=maps[1])
         print(path)
 
 
-def class_table_frame(answers: LabelledPredictions) -> "pd.DataFrame":
+def class_table_frame(predictions: LabelledPredictions) -> "pd.DataFrame":
     """Return the scores of each class and level: `of`, `class`, `precision`, `recall`, `f1`, `support`."""
     import pandas as pd
 
-    return pd.DataFrame(class_rows(answers))
+    return pd.DataFrame(class_rows(predictions))

@@ -148,12 +148,6 @@ def select_all(predicted: PredictedImages) -> list[ExplainedImage]:
     return _explained_images(predicted, NAMED, range(len(predicted.labels)))
 
 
-def evenly_spaced_rows(predicted: PredictedImages, count: int) -> np.ndarray:
-    """Return min(count, N) row numbers, evenly spaced over all images, (K,) int64."""
-    images = len(predicted.labels)
-    return np.unique(np.linspace(0, images - 1, min(count, images)).round().astype(np.int64))
-
-
 def _explained_images(predicted: PredictedImages, why: str, rows: Sequence[int]) -> list[ExplainedImage]:
     prefix = why.split()[-1]
     stems = [re.sub(r"[^\w.-]+", "_", predicted.images.paths[row].stem)[-_LONGEST_NAME:] for row in rows]

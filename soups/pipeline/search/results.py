@@ -64,7 +64,7 @@ def _trial_row(trial: "FrozenTrial", plan: SearchPlan, run: Run) -> dict[str, An
         "trial": trial.number,
         "state": _STATES.get(trial.state.name, "running"),
         plan.objective: trial.value,
-        **{name: trial.params.get(name) for name in trial.params},
+        **trial.params,
         "epochs_done": max(trial.intermediate_values, default=""),
         "model": model,
         "kept": (run.models / f"{model}{SUFFIX}").exists() if model else False,

@@ -6,8 +6,7 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from soups.core.sampling import evenly_spaced
 from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.files.atomic import fingerprint
@@ -80,13 +79,12 @@ def _measure_training(task: Task) -> dict[str, Any]:
     found: dict[str, Any] = {"parameters": sum(each.numel() for each in classifier.parameters())}
     found["multiply_adds"] = count_multiply_adds(classifier, preprocessing.size)
     whole = training_set(run, task.training, preprocessing, task.settings.cache)
-    few = min(len(whole.rows), _STEPS * task.training.batch_size)
-    evenly_spaced = np.linspace(0, len(whole.rows) - 1, few).astype(np.int64)  # The first rows are all of one class.
+    measured = evenly_spaced(len(whole.rows), _STEPS * task.training.batch_size)  # The first rows are all of one class.
     rows = set_rows(run.samples, "val").iloc[: task.training.batch_size]
     speeds: list[float] = []
     Finetune(
         classifier=classifier,
-        training=replace(whole, rows=whole.rows[evenly_spaced], chances=None),
+        training=replace(whole, rows=whole.rows[measured], chances=None),
         validation=evaluation_set("val", rows, run, preprocessing, task.settings.cache),
         settings=task.training.model_copy(
             update={"epochs": _ROUNDS, "lp_epochs": 0, "patience": None, "validate_every": 0}

@@ -1,10 +1,8 @@
-"""Picking from a pool of toys: what is written, that finetune.py reads it, and wrong input."""
+"""The command `curate` on toys: its table and page, training on the table, and invalid input."""
 
-import importlib.util
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -13,23 +11,16 @@ import pytest
 import finetune
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
+from soups.pipeline.commands import curate as curate_command
 from tests.conftest import COLOURS, make_image
+from tests.pipeline.commands.run_script import run
 
 ErrorOf = Callable[[], str]
-SCRIPTS = Path(__file__).parents[3] / "scripts"
-
-
-def script(name: str) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A pool of all colours, and a target of red ones alone."""
+    """A pool of all colours, and a target with only red images."""
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(5)
     for name, colour in COLOURS.items():
@@ -51,8 +42,7 @@ def curate(clip: Path, *arguments: str) -> int:
         "--duplicate-similarity",
         "0.9999999",
     ]
-    code: int = script("curate").main(["--pool", "pool", "--target", "target", *model, *arguments])
-    return code
+    return run("curate", "--pool", "pool", "--target", "target", *model, *arguments)
 
 
 def test_a_table_that_finetune_reads_and_a_page(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
@@ -89,7 +79,7 @@ def test_images_that_a_run_is_scored_on_are_left_out(folders: Path, tiny_clip: P
     assert not images & {"green/0.png", *(f"red/{number}.png" for number in range(6))}
     assert {"green/1.png", "red/7.png", "red/9.png", "blue/3.png"} <= images
     assert curate(tiny_clip, "--count", "3", "--name", "sen") == 2
-    assert "unknown run 'sen'" in error_of()
+    assert "runs/sen: no such run expected: one of the runs: seen" in error_of()
 
 
 def test_a_pool_without_class_folders(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
@@ -114,7 +104,7 @@ def test_a_pool_without_class_folders(folders: Path, tiny_clip: Path, error_of: 
         (("--count", "3", "--model", "ViT-B/33"), 2, "ViT-B/33"),
     ],
 )
-def test_wrong_input(
+def test_invalid_input(
     folders: Path, tiny_clip: Path, arguments: tuple[str, ...], code: int, words: str, error_of: ErrorOf
 ) -> None:
     (folders / "empty").mkdir()
@@ -131,7 +121,18 @@ def test_images_that_cannot_be_read_are_named_or_left_out(folders: Path, tiny_cl
     assert "skipped: pool/red/1.png" in error_of() and len(pd.read_csv("curated.csv")) == 29
 
 
-def test_the_benchmark_in_its_short_form(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--pool", "300", "--target", "50", "--features", "16", "--count", "20", "--repeats", "1"]
-    assert script("benchmarks/curate").main(arguments) == 0
-    assert "the same 20 of 20 images" in capsys.readouterr().out
+def test_the_set_of_unreadable_paths_is_built_once(
+    folders: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CountedPairs(list[tuple[Path, str]]):
+        passes = 0
+
+        def __iter__(self) -> Iterator[tuple[Path, str]]:
+            CountedPairs.passes += 1
+            return super().__iter__()
+
+    unreadable = CountedPairs([(Path("pool/red/1.png"), "torn"), (Path("pool/blue/2.png"), "torn")])
+    monkeypatch.setattr(curate_command, "find_unreadable", lambda files: unreadable)
+    assert curate(tiny_clip, "--count", "28", "--skip-bad-images") == 0
+    assert not set(pd.read_csv("curated.csv")["image"]) & {"red/1.png", "blue/2.png"}
+    assert CountedPairs.passes == 1  # Not once for each of the pool's 30 files.

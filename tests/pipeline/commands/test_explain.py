@@ -1,6 +1,5 @@
 """`scripts/explain.py` and `validation.py --explain` on the toy run."""
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import soups
 import validation
 from soups.checkpoints.card import read_card
+from tests.pipeline.commands.run_script import load_script
 
 Desk = Any
 QUICK = ["--count", "1", "--faithfulness", "3", "--steps", "4", "--random-maps", "1"]
@@ -20,12 +20,7 @@ QUICK = ["--count", "1", "--faithfulness", "3", "--steps", "4", "--random-maps",
 
 @pytest.fixture(scope="module")
 def explain() -> Any:
-    place = Path(__file__).parents[3] / "scripts" / "explain.py"
-    spec = importlib.util.spec_from_file_location("explain_script", place)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_script("explain").main
 
 
 def test_a_soup_beside_its_ingredients(copy_of: Desk, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,15 +54,15 @@ def test_a_soup_beside_its_ingredients(copy_of: Desk, explain: Any, capsys: pyte
     assert "surest right: " in page and "data:image/jpeg;base64," in page and 'src="http' not in page
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert explain(["--model-name", "toys_uniform_soup", *QUICK]) == 0
-    assert before == {path: path.read_bytes() for path in folder.iterdir()}  # Same work, same bytes.
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}  # The same command writes the same bytes.
 
 
 def test_named_images_and_a_class(copy_of: Desk, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    own = copy_of.data / "train" / "red" / "p0_0.png"
+    image_file = copy_of.data / "train" / "red" / "p0_0.png"
     Path("mine").mkdir()
-    shutil.copy(own, "mine/any.png")
-    told = ["--method", "gradcam", "--target-layer", "conv1", "--class", "green", "--faithfulness", "0"]
-    assert explain([str(own), "mine", "--model-name", "toys_start", *told, "--output", "there"]) == 0
+    shutil.copy(image_file, "mine/any.png")
+    flags = ["--method", "gradcam", "--target-layer", "conv1", "--class", "green", "--faithfulness", "0"]
+    assert explain([str(image_file), "mine", "--model-name", "toys_start", *flags, "--output", "there"]) == 0
     assert "gradcam" not in capsys.readouterr().err
     table = pd.read_csv("there/maps.csv", keep_default_na=False)
     assert (
@@ -75,11 +70,11 @@ def test_named_images_and_a_class(copy_of: Desk, explain: Any, capsys: pytest.Ca
     )
     assert not Path("there/faithfulness.csv").exists()
     model = soups.load(copy_of.run / "models" / "toys_start.safetensors", device="cpu")
-    chances = model.predict_proba([own])[0]
+    chances = model.predict_proba([image_file])[0]
     assert table["probability"][0] == pytest.approx(chances[model.classes.index("green")], abs=1e-4)
 
 
-def test_missing_ingredients_are_told(copy_of: Desk, explain: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_ingredients_are_logged(copy_of: Desk, explain: Any, caplog: pytest.LogCaptureFixture) -> None:
     sorted((copy_of.run / "models").glob("toys0_epochs*"))[0].unlink()
     assert explain(["--model-name", "toys_uniform_soup", "--count", "1", "--faithfulness", "0", "--output", "x"]) == 0
     assert "maps of an ingredient are left out" in caplog.text or not caplog.records
@@ -100,7 +95,7 @@ def test_missing_ingredients_are_told(copy_of: Desk, explain: Any, caplog: pytes
         (["--model-name", "toys77"], 2, "no such model"),
     ],
 )
-def test_what_cannot_be_explained(
+def test_invalid_requests(
     copy_of: Desk, explain: Any, arguments: list[str], code: int, words: str, error_of: Callable[[], str]
 ) -> None:
     before = copy_of.contents()
@@ -112,10 +107,10 @@ def test_what_cannot_be_explained(
 def test_wrong_images_with_maps(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     picture = copy_of.run / "figures" / "toys_start_wrong.png"
     heights = []
-    for told in ([], ["--explain"], ["--explain", "rollout"]):
-        assert validation.main(["--model-name", "toys_start", "--images", "3", *told]) == 0
+    for flags in ([], ["--explain"], ["--explain", "rollout"]):
+        assert validation.main(["--model-name", "toys_start", "--images", "3", *flags]) == 0
         heights.append(int.from_bytes(picture.read_bytes()[20:24]))
-    assert heights[0] < heights[2] < heights[1]  # Rollout has no map for the truth of its own.
+    assert heights[0] < heights[2] < heights[1]  # Rollout has no map of its own for the true class.
 
 
 @pytest.mark.parametrize(
@@ -126,8 +121,6 @@ def test_wrong_images_with_maps(copy_of: Desk, capsys: pytest.CaptureFixture[str
         (["--explain", "--predictions", "a.csv", "--ground-truth", "b.csv"], "tables have no model to explain"),
     ],
 )
-def test_wrong_ways_to_ask_for_maps(
-    copy_of: Desk, arguments: list[str], words: str, error_of: Callable[[], str]
-) -> None:
+def test_invalid_methods(copy_of: Desk, arguments: list[str], words: str, error_of: Callable[[], str]) -> None:
     assert validation.main(arguments) == 2
     assert words in error_of()

@@ -1,4 +1,4 @@
-"""Predictions, votes and validation on toy images."""
+"""The command `inference`: predictions and votes on toy images; validation of a model."""
 
 import shutil
 from collections.abc import Callable
@@ -122,7 +122,7 @@ def test_validation_prints_tables_and_draws_pictures(copy_of: Desk, capsys: pyte
 
 
 def original_state(path: Path) -> dict[str, torch.Tensor]:
-    """One of our models in the keys of the original model-soups code, a text tower's leftovers among them."""
+    """Return a model's state dict with the keys of the original model-soups code and some of a text tower."""
     state = soups.load(path, device="cpu").classifier.state_dict()
     renamed = {
         f"module.model.visual.{key.removeprefix('backbone.')}": state[key] for key in state if "head." not in key

@@ -1,4 +1,4 @@
-"""Searches that are stopped in the middle, and several processes at one search: every trial is there once, the same."""
+"""Interrupted searches and several processes of one search: every trial exists once, with equal results."""
 
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
@@ -16,7 +16,7 @@ ErrorOf = Callable[[], str]
 
 
 @pytest.mark.parametrize("moment", ["training", "telling"])
-def test_going_on_after_an_interruption_gives_the_same(
+def test_resuming_gives_equal_results(
     searched: SearchBench, fresh: SearchBench, moment: str, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
 ) -> None:
     with monkeypatch.context() as patch:
@@ -34,13 +34,13 @@ def test_going_on_after_an_interruption_gives_the_same(
         patch.setattr(searching, "train_one", interrupted)
         assert fresh.search() == 130
         assert len(fresh.models()) == (1 if moment == "training" else 2)
-    # Flags that are left out are as recorded.
+    # Settings that are not given take their recorded values.
     assert fresh.script("--name", "toys", "--trials", "3") == 0
     assert "trial 1: its process ended before it was finished" in error_of()
     assert fresh.models() == searched.models() and fresh.rows() == searched.rows()
 
 
-def test_another_process_goes_on_with_the_trial_of_one_that_is_killed(
+def test_another_process_resumes_a_killed_process_s_trial(
     searched: SearchBench,
     fresh: SearchBench,
     processes: ForkServerContext,
@@ -58,10 +58,10 @@ def test_another_process_goes_on_with_the_trial_of_one_that_is_killed(
     monkeypatch.setattr(searching, "time", SimpleNamespace(sleep=kill_instead))
     assert fresh.search() == 0
     assert killed == [other.pid] and other.exitcode == -9
-    told = error_of()
-    assert "trial 1 of 3" in told and "trial 2 of 3" in told
-    waiting = told.index("waiting for other processes to finish trials 0")
-    assert told.index("trial 0: its process ended before it was finished; resuming it") > waiting
+    output = error_of()
+    assert "trial 1 of 3" in output and "trial 2 of 3" in output
+    waiting = output.index("waiting for other processes to finish trials 0")
+    assert output.index("trial 0: its process ended before it was finished; resuming it") > waiting
     assert fresh.models() == searched.models() and fresh.rows() == searched.rows()
 
 
@@ -70,5 +70,5 @@ def test_several_processes(
 ) -> None:
     monkeypatch.setattr(launch.multiprocessing, "get_context", lambda method: processes)
     assert fresh.search("--jobs", "2", "--search-sampler", "random") == 0
-    # The first ten trials of the estimator are random too, whoever comes first.
+    # The estimator draws the first ten trials at random too, so their order does not matter.
     assert fresh.models() == searched.models()

@@ -1,13 +1,11 @@
-"""The search on toys: trials are ingredients, what is given up or dropped is none; and what is asked for wrongly."""
+"""The command `search` on toys: trials as ingredients, pruned, failed and removed ones, invalid settings."""
 
 import hashlib
-import logging
 import shutil
 import socket
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from soups.core.errors import TrainingDiverged, UsageError
 from soups.pipeline.run.run import Run
 from soups.pipeline.search import results as search_results
 from soups.pipeline.search import search as searching
-from soups.pipeline.search.soup_gain import remove_surplus_checkpoints
 from soups.report.figures.search import draw_search_figures
 from soups.training.samplers import PRUNERS
 from tests.pipeline.searching import ONE_RATE, SPACE, SearchBench
@@ -56,7 +53,7 @@ def test_trials_are_ingredients(bench: SearchBench, capsys: pytest.CaptureFixtur
 def test_the_gain_of_the_soup(fresh: SearchBench) -> None:
     assert fresh.search("--objective", "soup") == 0
     rows, losses = fresh.rows(), []
-    for count in (1, 2, 3):  # The same by way of the soups themselves.
+    for count in (1, 2, 3):  # The same gains, from the soups themselves.
         names = [row["model"] for row in rows[:count]]
         flags = ["--name", "toys", "--greedy-soup", "--soup-name", f"of{count}", "--ingredients", *names]
         assert main.main(flags) == 0
@@ -67,11 +64,13 @@ def test_the_gain_of_the_soup(fresh: SearchBench) -> None:
     assert [float(row["soup"]) for row in rows] == pytest.approx(gains, abs=1e-12)
 
 
-def test_what_is_kept(fresh: SearchBench) -> None:
+def test_checkpoints_that_stay(fresh: SearchBench) -> None:
     assert fresh.search("--keep", "1", "--objective", "accuracy") == 0
     kept = {row["model"] for row in fresh.rows() if row["kept"] == "True"}
     assert kept == set(fresh.models())
-    assert fresh.search("--keep", "1", "--objective", "accuracy") == 0  # The trials that are gone are not repeated.
+    assert (
+        fresh.search("--keep", "1", "--objective", "accuracy") == 0
+    )  # Trials whose checkpoints were removed are not repeated.
     assert kept == set(fresh.models())
     assert main.main(["--greedy-soup", "--name", "toys"]) == 0
     card = read_card(fresh.run / "models" / "toys_greedy_soup.safetensors")
@@ -79,23 +78,7 @@ def test_what_is_kept(fresh: SearchBench) -> None:
     assert {part.name for part in card.soup.ingredients} == kept
 
 
-def test_what_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    files = [tmp_path / f"toys{number}_epochs1.safetensors" for number in range(5)]
-    for file in files:
-        file.touch()
-    bench = SimpleNamespace(run=SimpleNamespace(models=tmp_path / "without_soups"))
-    appraiser = SimpleNamespace(context=bench, ingredients=lambda paths: frozenset({"toys3_epochs1"}))
-    assert remove_surplus_checkpoints(appraiser, files, 5) == []  # type: ignore[arg-type]
-    assert remove_surplus_checkpoints(appraiser, files, 3) == [files[2], files[4]]  # type: ignore[arg-type]
-    assert remove_surplus_checkpoints(appraiser, [*files[:2], files[3]], 1) == files[:2]  # type: ignore[arg-type]
-    assert [file.name for file in files if file.exists()] == ["toys3_epochs1.safetensors"]
-    assert "toys4_epochs1.safetensors: removed; neither among the best 3 nor in a soup" in caplog.text
-
-
-def test_trials_that_are_given_up_or_fail(
-    fresh: SearchBench, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
-) -> None:
+def test_pruned_and_failed_trials(fresh: SearchBench, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf) -> None:
     class Third:
         def prune(self, study: Any, trial: Any) -> bool:
             return trial.number == 3 and bool(trial.intermediate_values)
@@ -113,15 +96,15 @@ def test_trials_that_are_given_up_or_fail(
     monkeypatch.setitem(PRUNERS, "median", lambda most_epochs: Third())
     fresh.write_space(ONE_RATE)
     assert fresh.search("--trials", "4", "--epochs", "2", "--pruning", "median") == 5
-    told = error_of()
-    assert "1 of 4 trials failed; the others are kept trial 2: such a model cannot be" in told
-    assert "search toys: 1 complete, 2 pruned, 1 failed" in told
+    output = error_of()
+    assert "1 of 4 trials failed; the others are kept trial 2: such a model cannot be" in output
+    assert "search toys: 1 complete, 2 pruned, 1 failed" in output
     assert [row["state"] for row in fresh.rows()] == ["complete", "pruned", "failed", "pruned"]
     assert fresh.rows()[1]["note"] == "the loss became nan in epoch 1, step 2" and fresh.rows()[3]["epochs_done"] == "1"
     assert set(fresh.models()) == {"toys0_epochs2"}
 
 
-def test_what_hyperband_gives_up(fresh: SearchBench, error_of: ErrorOf) -> None:
+def test_hyperband_prunes_a_slow_trial(fresh: SearchBench, error_of: ErrorOf) -> None:
     fresh.write_space(ONE_RATE)
     # The third trial learns more slowly than the second, which is in the same bracket.
     assert fresh.search("--search-seed", "7", "--epochs", "3", "--pruning", "hyperband") == 0
@@ -173,10 +156,10 @@ def test_figures_and_a_trial_go_to_wandb(fresh: SearchBench, monkeypatch: pytest
         assert fresh.search("--trials", "1", "--epochs", "1") == 0
         service.setblocking(False)
         with pytest.raises(BlockingIOError):
-            service.accept()  # Nobody called.
-    wandb.teardown()  # Its service writes behind our back until then.
+            service.accept()  # There was no connection.
+    wandb.teardown()  # Its service writes in the background until then.
     runs = [path.read_bytes() for path in fresh.folder.glob("wandb/offline-run-*/run-*.wandb")]
-    assert len(runs) == 2  # The trial, and the figures.
+    assert len(runs) == 2  # One of the trial, one of the figures.
     for name in (b"toys0", b"toys-search"):
         assert sum(name in content for content in runs) == 1
     media = [path.name.split("_0_")[0] for path in fresh.folder.glob("wandb/offline-run-*/files/media/*/*")]
@@ -201,7 +184,7 @@ def test_figures_and_a_trial_go_to_wandb(fresh: SearchBench, monkeypatch: pytest
         (["--lr", "1e-3"], ["--lr", "expected: 2e-05", "found: 0.001"]),
     ],
 )
-def test_a_search_goes_on_as_it_was_begun(
+def test_settings_that_differ_from_the_recorded_ones_are_refused(
     bench: SearchBench, error_of: ErrorOf, arguments: list[str], words: list[str]
 ) -> None:
     (bench.folder / "other.yaml").write_text(SPACE.replace("1e-2", "2e-2"), encoding="utf-8")
@@ -210,7 +193,7 @@ def test_a_search_goes_on_as_it_was_begun(
     assert all(word in error for word in words), error
 
 
-def test_a_search_of_other_images_under_the_same_name_is_none_of_ours(
+def test_a_search_of_other_images_is_refused(
     bench: SearchBench, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Run, "fingerprints", property(lambda run: ("these", "others")))

@@ -1,4 +1,4 @@
-"""One search, many machines: trials in a real PostgreSQL, started here on loopback as an unprivileged user."""
+"""One search on many machines: trials in a real PostgreSQL, started here on loopback as an unprivileged user."""
 
 import os
 import pwd
@@ -34,7 +34,7 @@ PLACES = ("/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb", "/opt/h
 
 
 def programs() -> Path | None:
-    """The folder of PostgreSQL's programs, the newest where there are several."""
+    """Return the folder of PostgreSQL's programs, the newest version if there are several."""
     found = shutil.which("initdb")
     if found is not None:
         return Path(found).resolve().parent
@@ -43,7 +43,7 @@ def programs() -> Path | None:
 
 
 def unprivileged() -> str | None:
-    """Whom the server runs as: PostgreSQL refuses root."""
+    """Return the user that the server runs as: PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -52,7 +52,7 @@ def unprivileged() -> str | None:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
-    """The URL of a database of its own; where PostgreSQL is missing, tests are skipped, on CI they fail."""
+    """Return the URL of a new database; without PostgreSQL, tests are skipped, on CI they fail."""
     folder, needed = programs(), os.environ.get("SOUPS_REQUIRE_POSTGRES") or os.environ.get("CI")
     if folder is None:
         assert not needed, "PostgreSQL is missing: .ci/run installs it"
@@ -61,7 +61,7 @@ def database() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # Not below pytest's own folder, which others may not enter.
+    # Other users may not enter pytest's own folder.
     with tempfile.TemporaryDirectory(prefix="soups-postgres-", ignore_cleanup_errors=True) as home:
         if user is not None:
             shutil.chown(home, user)
@@ -76,7 +76,7 @@ def database() -> Iterator[str]:
                 wait_until_it_answers(url, server)
                 yield url
             finally:
-                server.send_signal(2)  # Ends sessions and leaves.
+                server.send_signal(2)  # Closes sessions and exits.
                 server.wait(600)
 
 
@@ -98,7 +98,7 @@ def opened(name: str, folder: Path, url: str) -> Trials:
 
 
 def work(name: str, folder: Path, url: str) -> None:
-    """A machine's whole work."""
+    """Run all trials of one machine."""
     mine = opened(name, folder, url)
     while True:
         with mine.claim(4, propose) as trial:
@@ -116,7 +116,7 @@ def test_machines_share_the_trials(database: str, tmp_path: Path, processes: For
     found = opened("shared", tmp_path / "c", database)
     trials = found.all()
     assert other.exitcode == 0 and found.recorded_settings() == {"a": 1}
-    # Two machines may both see one trial missing at the same moment.
+    # Both machines may see one missing trial at the same moment.
     assert 4 <= len(trials) <= 5 and {trial.state for trial in trials} == {TrialState.COMPLETE}
     assert len({trial.number for trial in trials}) == len(trials)
 
@@ -136,7 +136,7 @@ def seconds_since_heartbeat(url: str, trial_id: int) -> float:
     return float(row[0])
 
 
-def test_a_machine_that_is_gone_is_noticed(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_machine_loses_its_trial(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "HEARTBEAT_SECONDS", 0.05)  # The database still allows a minute without one.
     there = opened("beats", tmp_path / "there", database)
     here = opened("beats", tmp_path / "here", database)
@@ -150,17 +150,17 @@ def test_a_machine_that_is_gone_is_noticed(database: str, tmp_path: Path, monkey
             time.sleep(0.02)
         with here.claim(1, propose) as taken:
             assert taken is None
-    with here.claimed(1, propose) as taken:
-        assert taken is None  # The last heartbeat is recent: its machine may still be there.
+    with here.claim(1, propose) as taken:
+        assert taken is None  # The last heartbeat is recent, so its machine may still be alive.
     age_heartbeats(database)
     with here.claim(1, propose) as taken:
         pass
     assert taken is not None and (taken.number, taken.params) == (0, trial.params)
     with replace(here, folder=tmp_path / "there").claim(1, propose) as free:
-        assert free is None  # Its new owner says that it lives.
+        assert free is None  # Its new owner sends heartbeats.
 
 
-def test_a_machine_knows_its_own_dead_at_once(database: str, tmp_path: Path) -> None:
+def test_a_dead_process_of_the_same_machine_is_detected_at_once(database: str, tmp_path: Path) -> None:
     with opened("own", tmp_path, database).claim(1, propose) as trial:
         assert trial is not None
     with opened("own", tmp_path, database).claim(1, propose) as again:
@@ -170,7 +170,7 @@ def test_a_machine_knows_its_own_dead_at_once(database: str, tmp_path: Path) -> 
 def test_the_command_from_two_processes_at_once(
     database: str, fresh: SearchBench, processes: ForkServerContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmtree(fresh.run)  # Both want to make it.
+    shutil.rmtree(fresh.run)  # Both processes create it.
     flags = ("--storage", database, "--trials", "3")
     with ThreadPoolExecutor(2) as both:
         first = both.submit(started, processes, fresh, *flags, stopped="terminated")
@@ -180,8 +180,8 @@ def test_the_command_from_two_processes_at_once(
         end.join(600)
     assert [end.exitcode for end in ends] == [143, 0]
     assert fresh.search(*flags) == 0
-    told = capsys.readouterr()
-    assert "search toys: 3 complete" in told.out and "trial 0" not in told.err  # There was nothing left to do.
+    output = capsys.readouterr()
+    assert "search toys: 3 complete" in output.out and "trial 0" not in output.err  # Nothing was left to do.
     trials_ = open_trials("toys", fresh.run, database).all()
     assert [(trial.number, trial.state) for trial in trials_] == [(n, TrialState.COMPLETE) for n in range(3)]
     rows = fresh.rows()
@@ -197,7 +197,7 @@ def test_the_command_from_two_processes_at_once(
     assert best in names and set(names) <= set(fresh.models())
 
 
-def test_a_database_that_stops_answering(
+def test_a_database_that_stops_responding(
     database: str, fresh: SearchBench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def order(text: str) -> None:
@@ -205,7 +205,7 @@ def test_a_database_that_stops_answering(
             connection.execute(text)
 
     storage = trial_storage.open_storage(fresh.run, database)
-    with suppress(KeyError):  # Another test's.
+    with suppress(KeyError):  # It may exist from another test.
         storage.delete_study(storage.get_study_id_from_name("toys"))
     order("CREATE ROLE guest SUPERUSER LOGIN PASSWORD 'secret'")
     train_one = searching.train_one

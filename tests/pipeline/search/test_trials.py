@@ -1,4 +1,4 @@
-"""Trials of a search among processes that die: claimed once, repeated as they were, whole in the journal."""
+"""Trials of a search among dying processes: claimed once, repeated unchanged, complete in the journal."""
 
 import json
 import logging
@@ -54,7 +54,7 @@ def test_each_trial_is_claimed_once(tmp_path: Path) -> None:
         with opened(tmp_path).claim(2, propose) as third:
             assert third is None
         trials.finish(first, TrialState.COMPLETE, 0.5, model="toys0")
-    with trials.claim(2, propose) as again:  # Nobody told what became of the second.
+    with trials.claim(2, propose) as again:  # The second trial was not finished.
         assert again is not None and (again.number, again.params) == (1, {"x": 1.25})
         trials.finish(again, TrialState.PRUNED, note="slow")
     trials.finish(first, TrialState.FAIL)
@@ -98,7 +98,7 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, caplog: pytest
         ("sqlite:////nowhere/at/all.db", EnvironmentFailure, ["the database does not respond", "unable to open"]),
     ],
 )
-def test_storages_that_are_not_there(tmp_path: Path, url: str, kind: type[Exception], words: list[str]) -> None:
+def test_unreachable_storages(tmp_path: Path, url: str, kind: type[Exception], words: list[str]) -> None:
     with pytest.raises(kind) as caught:
         open_trials("toys", tmp_path, url)
     message = str(caught.value)

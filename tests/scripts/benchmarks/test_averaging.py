@@ -16,7 +16,7 @@ def test_every_part_is_measured(
     spec = importlib.util.spec_from_file_location("bench_averaging", SCRIPT)
     assert spec is not None and spec.loader is not None
     bench = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "bench_averaging", bench)  # Where help texts are looked up.
+    monkeypatch.setitem(sys.modules, "bench_averaging", bench)  # Help texts are looked up there.
     spec.loader.exec_module(bench)
     arguments = ["--name", "toys", "--repeats", "1", "--checkpoints", "2", "--architecture", "timm:test_vit"]
     assert bench.main(arguments) == 0

@@ -1,4 +1,4 @@
-"""The benchmark of overheads in its short form: a ratio with its baseline for each part; no number is judged."""
+"""The benchmark of overheads in its short form: each part has a ratio with a named baseline; no number is checked."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The benchmark works and says what it measured; how fast anything is, it tells only on a quiet machine."""
+"""The benchmark of training works and prints what it measured; speeds are not checked."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     specification = importlib.util.spec_from_file_location("bench_script", SCRIPT)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    # Flags take their help from the source, which is looked up by the module's name.
+    # Help texts come from the source, which is looked up by the module's name.
     monkeypatch.setitem(sys.modules, "bench_script", module)
     specification.loader.exec_module(module)
     return module
@@ -45,7 +45,7 @@ def test_quick_run_measures_all_parts_and_leaves_nothing(
     finally:
         torch.set_num_threads(threads)
     assert code == 0
-    assert not list(elsewhere.glob("soups*"))  # Libraries leave folders of their own until the process ends.
+    assert not list(elsewhere.glob("soups*"))  # Libraries keep folders of their own until the process ends.
     assert os.environ["SOUPS_CACHE"] == cache
 
     machine, *rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]

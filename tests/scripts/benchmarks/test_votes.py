@@ -1,4 +1,4 @@
-"""The benchmark of votes in its short form: that it runs, and that all three ways elect the same."""
+"""The benchmark of votes in its short form: it runs, and all three votes elect the same classes."""
 
 import importlib.util
 from pathlib import Path
@@ -17,4 +17,4 @@ def test_a_small_vote_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for row in ("soups, joint", "soups, split by factor", "pandas, applied to rows", "pandas, cell by cell", "× 1.00"):
         assert row in text
-    assert "the same class for 2" in text  # Of 300 images nearly all have a clear majority.
+    assert "the same class for 2" in text  # Nearly all of the 300 images have a clear majority.

@@ -1,4 +1,4 @@
-"""Every family of backbones goes the whole way, and models of different ones vote together."""
+"""One backbone of every family goes through all steps, and models of different backbones vote together."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def trial(folder: Path, *entries: str) -> int:
     return try_backbones.main([*flags, "--backbones", *entries])
 
 
-def test_one_of_each_family_goes_the_whole_way(
+def test_one_of_each_family_completes_all_steps(
     tmp_path: Path, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entries = [*SMALL.values(), f"local-dir:{tiny_clip}"]
@@ -58,11 +58,11 @@ def test_one_of_each_family_goes_the_whole_way(
     assert maps["vit"] == maps["clip"] == "gradcam gradcam++ layercam rollout relevance"
     assert all("gradcam" in found for found in maps.values())
     vit = table[table["backbone"] == SMALL["vit"]].iloc[0]
-    # Patches, class token, places, two blocks, the last norm and the head of two classes.
+    # Patches, class token, position embeddings, two blocks, the last norm and the head of two classes.
     block = 4 * 32 + 3 * 32 * 32 + 3 * 32 + 32 * 32 + 32 + 8 * 32 * 32 + 4 * 32 + 32
     assert int(vit["parameters"]) == 3 * 16 * 32 + 32 + 32 + 65 * 32 + 2 * block + 64 + 2 * 32 + 2
-    told = capsys.readouterr()
-    assert told.out.count("  ok") == len(entries) == told.err.count(" …\n")
+    log = capsys.readouterr()
+    assert log.out.count("  ok") == len(entries) == log.err.count(" …\n")
     left = {path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")}
     assert left == {"backbones.csv", "backbones.jsonl"}
     assert trial(tmp_path, *reversed(entries)) == 0
@@ -70,7 +70,7 @@ def test_one_of_each_family_goes_the_whole_way(
     assert list(read_table(tmp_path / "backbones.csv")["backbone"]) == entries[::-1]
 
 
-def test_what_fails_is_told_and_tried_again(
+def test_failures_are_reported_and_tried_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(trial: backbones.Trial) -> None:
@@ -78,16 +78,16 @@ def test_what_fails_is_told_and_tried_again(
 
     monkeypatch.setitem(backbones.STEPS, "load", broken)
     assert trial(tmp_path, "timm:resnt18", SMALL["baseline"]) == 5
-    told = capsys.readouterr()
-    assert "timm:resnt18: build: --model timm:resnt18: timm has no such model" in told.out
-    assert "baseline widths=[4,6,8]: load: RuntimeError: no such luck" in told.out
-    assert "2 of 2 backbones failed" in told.err
+    log = capsys.readouterr()
+    assert "timm:resnt18: build: --model timm:resnt18: timm has no such model" in log.out
+    assert "baseline widths=[4,6,8]: load: RuntimeError: no such luck" in log.out
+    assert "2 of 2 backbones failed" in log.err
     monkeypatch.undo()
     assert trial(tmp_path, SMALL["baseline"]) == 0
     assert [line["failed"] for line in read_records(tmp_path / "backbones.jsonl")] == ["build", "load", ""]
 
 
-def test_names_that_make_no_sense_are_refused_before_anything_is_tried(tmp_path: Path) -> None:
+def test_invalid_names_are_refused_before_the_first_trial(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--backbones 'baseline widths'(.|\n)*expected NAME=VALUE"):
         backbones.model_of("baseline widths")
     assert trial(tmp_path / "new", "baseline", "") == 2 and not (tmp_path / "new").exists()
@@ -105,7 +105,7 @@ def test_the_backbones_to_be_tried_have_names_that_the_libraries_know() -> None:
 
 @pytest.fixture(scope="module")
 def two_runs(toy_data: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working folder with a run `clip` and a run `vit` of one fine-tune each."""
+    """Return a working folder with the runs `clip` and `vit` of one fine-tune each."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("two")
         patch.chdir(folder)
@@ -124,8 +124,8 @@ def test_stages_are_frozen_and_rates_decayed_from_the_command_line(
 ) -> None:
     base = ["--name", "vit", *TRAINING, "--i"]
     assert finetune.main([*base, "1", "--freeze", "4"]) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert "--freeze 4: vit_tiny_patch16_224 has only 3 stages expected: 0 to 3" in told
+    log = " ".join(capsys.readouterr().err.split())
+    assert "--freeze 4: vit_tiny_patch16_224 has only 3 stages expected: 0 to 3" in log
     again = [*base, "1", "--freeze", "2", "--layer-decay", "0.5"]
     assert finetune.main(again) == 0
     plain, used = (read_card(two_runs / f"runs/vit/models/vit{i}_epochs1.safetensors") for i in (0, 1))
@@ -142,7 +142,7 @@ def test_stages_are_frozen_and_rates_decayed_from_the_command_line(
 
 
 def test_models_of_different_backbones_vote_together(two_runs: Path, toy_data: Path) -> None:
-    """Each at its own size, with its own preprocessing: against every model asked by itself."""
+    """Each model uses its own input size and preprocessing; the reference is each model's own predictions."""
     models = [soups.load(f"runs/{name}/models/{name}0_epochs1.safetensors", device="cpu") for name in ("clip", "vit")]
     assert [model.card.preprocessing.size for model in models] == [16, 32]
     assert models[0].card.preprocessing.std != models[1].card.preprocessing.std

@@ -1,4 +1,4 @@
-"""The tiny CLIP: trained for a moment, loaded by open_clip as it stands."""
+"""The tiny CLIP: trained briefly, loaded by open_clip without changes."""
 
 import logging
 import subprocess
@@ -41,7 +41,7 @@ def test_open_clip_loads_it_natively(made: Path) -> None:
         captions = model.encode_text(tokens)
     assert images.shape == (3, 16) and captions.shape == (2, 16)
     assert images.isfinite().all() and captions.isfinite().all()
-    # Its own preprocessing gives what it was trained on.
+    # Its preprocessing gives the inputs of its training.
     grey = np.random.default_rng(0).integers(0, 256, (1, 32, 32), dtype=np.uint8)
     from PIL import Image
 
@@ -49,7 +49,7 @@ def test_open_clip_loads_it_natively(made: Path) -> None:
     torch.testing.assert_close(preprocess(Image.fromarray(grey[0])), expected)
 
 
-def test_it_is_where_its_settings_say(made: Path, cache: Path) -> None:
+def test_its_folder_depends_on_its_settings(made: Path, cache: Path) -> None:
     assert made == base.base_folder(TINY)
     assert made.parent == cache / "base"
     assert {path.name for path in made.iterdir()} == {base.CONFIG, base.WEIGHTS}
@@ -87,7 +87,9 @@ def test_nothing_is_left_when_training_fails(tmp_path: Path, monkeypatch: pytest
     assert [path for path in (tmp_path / "base").iterdir() if path.suffix != ".lock"] == []
 
 
-def test_each_epoch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_epoch_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("SOUPS_CACHE", str(tmp_path))
     with caplog.at_level(logging.INFO, logger="soups.tools.demo_data.base"):
         base.make_base(TINY)
@@ -98,7 +100,10 @@ def test_loss_against_a_slow_reference() -> None:
     torch.manual_seed(0)
     images = torch.nn.functional.normalize(torch.randn(7, 5, dtype=torch.float64), dim=1)
     captions = torch.nn.functional.normalize(torch.randn(4, 5, dtype=torch.float64), dim=1)
-    scale, targets = torch.tensor(3.0, dtype=torch.float64), torch.tensor([0, 1, 1, 3, 3, 3, 0])  # nobody has caption 2
+    scale, targets = (
+        torch.tensor(3.0, dtype=torch.float64),
+        torch.tensor([0, 1, 1, 3, 3, 3, 0]),
+    )  # none has caption 2
     forward = 0.0
     for image, target in zip(images, targets, strict=True):
         odds = [torch.exp(scale * image @ caption) for caption in captions]
@@ -119,7 +124,7 @@ def test_shares_of_digits_and_pen() -> None:
     assert np.mean(atlas.thickness[entries] == 0) == pytest.approx(0.4, abs=0.02)
 
 
-def test_words_never_seen_say_nothing(made: Path) -> None:
+def test_unused_words_have_zero_embeddings(made: Path) -> None:
     from safetensors.torch import load_file
 
     words = load_file(made / base.WEIGHTS)["token_embedding.weight"]

@@ -1,4 +1,4 @@
-"""The embedded digits: whose hand is where, equal bytes, and nobody else's folder touched."""
+"""The embedded digits: split by writer, equal bytes, and foreign folders untouched."""
 
 import json
 import re
@@ -130,7 +130,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         make_digits(DigitsSettings(location=tmp_path / "data"))
 
 
-def test_the_seed_decides_who_tests() -> None:
+def test_the_seed_determines_the_test_writers() -> None:
     drawn = [draw_test_writers(DigitsSettings(seed=seed)) for seed in range(20)]
     assert all(len(testers) == 5 for testers in drawn)
     assert set.union(*drawn) == set(range(13))
@@ -138,7 +138,7 @@ def test_the_seed_decides_who_tests() -> None:
 
 def test_shifts_change_an_image_as_their_names_say() -> None:
     bar = np.zeros((32, 32), dtype=np.uint8)
-    bar[4:16, 15:17] = 255  # a hand of a clock at noon
+    bar[4:16, 15:17] = 255  # like a clock hand at noon
     settings = DigitsSettings()
     made = {name.removeprefix("shifts/"): np.asarray(image, float) for name, image in shifts_of(bar, settings).items()}
     assert set(made) == SHIFTS

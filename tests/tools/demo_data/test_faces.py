@@ -1,4 +1,4 @@
-"""The drawn people: a layout that parses, equal bytes, and labels that are wrong exactly where the record says so."""
+"""The drawn people: the layout parses, bytes are equal, and labels are wrong exactly as recorded."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def test_the_layout_is_the_profile_s(made: Path) -> None:
         *("train", "eval", "ground_truth", "planted.csv", "relabel.csv", faces.MARKER)
     }
     rows = samples(made)
-    assert (rows["split"] == "test").sum() == 4 * 7  # The eval folder is found by itself.
+    assert (rows["split"] == "test").sum() == 4 * 7  # The eval folder is detected.
     rows = rows[rows["split"] != "test"].reset_index()
     assert len(rows) == 12 * 7 and rows["group"].nunique() == 12
     assert set(rows["mask"]) == {"mask", "incorrect", "normal"}
@@ -114,13 +114,13 @@ def test_a_person_stays_the_same_and_attributes_show() -> None:
     assert draw_mask(rng, "normal", 0, False) is None
 
 
-def test_what_is_there_is_not_made_again(made: Path) -> None:
+def test_existing_folders_are_not_made_again(made: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
     assert faces.make_faces(FEW.model_copy(update={"location": made})) == made
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
 
 
-def test_somebody_s_own_folder_is_never_touched(made: Path, tmp_path: Path) -> None:
+def test_foreign_folders_are_not_changed(made: Path, tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
     (own / "letter.txt").write_text("dear")

@@ -1,4 +1,4 @@
-"""Real against generated digits: sides apart, nothing in the form of the files that tells them, equal bytes."""
+"""Real against generated digits: separate writers, no difference in file properties, equal bytes."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ from tools.demo_data.settings import GeneratedDigitsSettings
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder at the digits' own size, 8 × 8, at which enlarging changes nothing."""
+    """Make the folder at the digits' own size, 8 × 8, at which enlarging changes nothing."""
     return make_generated_digits(settings(tmp_path_factory.mktemp("data") / "digits"))
 
 
@@ -75,7 +75,7 @@ def test_real_images_are_the_digits_themselves(made: Path) -> None:
 
 
 def test_a_generated_image_has_the_format_of_its_centre(made: Path) -> None:
-    """As many of each writer and digit, of the same grey levels; and yet none is a copy."""
+    """Counts by writer and digit and the grey levels are equal, but no image is a copy."""
     levels = {int(value) for image in load_digits().images.astype(int) for value in np.unique(image)}
     for name in SETS:
         real, fake = pixels(made / name / REAL), pixels(made / name / FAKE)
@@ -86,7 +86,7 @@ def test_a_generated_image_has_the_format_of_its_centre(made: Path) -> None:
 
 
 def test_a_generator_knows_its_own_writers_alone(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other sets' writers wrote does not show in a set's files, whose bytes are equal otherwise."""
+    """Other sets' images do not affect a set's files."""
     import sklearn.datasets
 
     table = load_digits()
@@ -110,7 +110,7 @@ def test_what_is_there_is_not_made_again_and_another_seed_has_other_writers(made
     assert set.union(*(one["test"] for one in drawn)) == set(range(13))
 
 
-def test_the_truth_of_the_test_images_is_told(made: Path) -> None:
+def test_the_true_classes_of_test_images_are_written(made: Path) -> None:
     table = pd.read_csv(made / TRUTH, dtype=str)
     assert set(table["image"]) == {path.relative_to(made).as_posix() for path in made.glob("test/*/*.png")}
     assert (table["image"].str.split("/").str[1] == table["target"]).all()
@@ -125,7 +125,7 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 
 
 def test_samples_are_kernels_around_images() -> None:
-    """Against the formulas written out: components by singular values, noise of the bandwidth, whole numbers."""
+    """Against the explicit formulas: components by SVD, noise of the bandwidth, whole numbers."""
     rng = np.random.default_rng(5)
     images = rng.integers(0, 17, (40, 8, 8)).astype(float)
     writers = np.arange(40) % 4
@@ -134,7 +134,7 @@ def test_samples_are_kernels_around_images() -> None:
     mean = flat.mean(axis=0)
     axes = np.linalg.svd(flat - mean, full_matrices=False)[2][:5]
     centres = (flat - mean) @ axes.T
-    # The sign of a component is free, and the noise falls on it with that sign: take the library's.
+    # The sign of a component is arbitrary and decides the noise's direction: take the library's.
     from sklearn.decomposition import PCA
 
     signs = np.sign((PCA(5, svd_solver="full").fit(flat).components_ * axes).sum(axis=1))
@@ -144,7 +144,7 @@ def test_samples_are_kernels_around_images() -> None:
 
 
 def test_the_bandwidth_is_that_of_the_likeliest() -> None:
-    """Points of four writers, a grid about five apart: kernels much narrower or wider explain a fifth worse."""
+    """Points of four writers, about five apart: much narrower or wider kernels have a fifth lower likelihood."""
     rng = np.random.default_rng(0)
     points = rng.normal(0, 5, (60, 2))
     writers = np.arange(60) % 4
@@ -161,7 +161,7 @@ def test_the_bandwidth_is_that_of_the_likeliest() -> None:
     assert bandwidth(points, writers) == pytest.approx(max(grid, key=likelihood))
 
 
-def test_file_names_are_told(made: Path) -> None:
+def test_file_names_are_parsed(made: Path) -> None:
     names = [path.relative_to(made).as_posix() for path in made.rglob("*.png")]
     pattern = r"(train|val|test)/(REAL/w\d\d_\d{4}|FAKE/w\d\d_\d{4}_by_\1)\.png"
     assert all(re.fullmatch(pattern, name) for name in names)

@@ -1,4 +1,4 @@
-"""Icons of people and what is said of them, and a base that learns from them for a moment."""
+"""Icons of people and their captions, and a base trained on them briefly."""
 
 from pathlib import Path
 
@@ -46,8 +46,8 @@ def test_a_caption_says_what_the_icon_shows_and_nothing_else() -> None:
             words = set(text.replace("/", " ").replace(".", "").split())
             for name in names:
                 own = getattr(shown, name)
-                said = {own, *(w for phrase in icons.PHRASES[name][own] for w in phrase.split())}
-                assert words & said, (words, name)
+                caption_words = {own, *(w for phrase in icons.PHRASES[name][own] for w in phrase.split())}
+                assert words & caption_words, (words, name)
     assert icons.caption({"mask": "mask", "gender": "female", "age": "old"}, np.random.default_rng(0))
 
 
@@ -61,7 +61,7 @@ def test_no_caption_has_a_word_that_the_vocabulary_lacks() -> None:
             assert set(text.replace("/", " / ").strip(".").split()) <= known
 
 
-def test_what_is_said_can_be_seen() -> None:
+def test_captions_match_the_pixels() -> None:
     def pixels(**values: str) -> np.ndarray:
         picture = icons.render(icon(background="white", **values), np.random.default_rng(5), variety=0.0)
         assert picture.size == (48, 48) and picture.mode == "RGB"
@@ -72,16 +72,16 @@ def test_what_is_said_can_be_seen() -> None:
         assert (np.abs(pixels(**{"mask": "normal", **values}) - bare).max(axis=2) > 40).sum() > 25, values
 
 
-def test_a_batch_tells_of_its_icons_in_several_respects() -> None:
+def test_a_batch_has_several_caption_sets() -> None:
     batches = list(SUBJECTS["faces"].batches(TINY.with_defaults(), 0))
     assert [len(batch.images) for batch in batches] == [16] * 4
     for batch in batches:
         assert batch.images.shape == (16, 48, 48, 3) and batch.images.dtype == np.uint8
         assert len(batch.caption_sets[0].captions) == 18 and [
-            len(told.captions) for told in batch.caption_sets[1:4]
+            len(caption_set.captions) for caption_set in batch.caption_sets[1:4]
         ] == [3, 2, 3]
-        for told in batch.caption_sets:
-            assert told.targets.shape == (16,) and told.targets.max() < len(told.captions)
+        for caption_set in batch.caption_sets:
+            assert caption_set.targets.shape == (16,) and caption_set.targets.max() < len(caption_set.captions)
 
 
 def test_open_clip_loads_the_base_and_every_subject_has_a_place_of_its_own(
@@ -96,8 +96,8 @@ def test_open_clip_loads_the_base_and_every_subject_has_a_place_of_its_own(
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a photo of a mask female old."])
     with torch.no_grad():
-        seen, said = model.encode_image(torch.randn(2, 3, 48, 48)), model.encode_text(tokens)
-    assert seen.shape == (2, 16) and said.isfinite().all()
+        image_features, text_features = model.encode_image(torch.randn(2, 3, 48, 48)), model.encode_text(tokens)
+    assert image_features.shape == (2, 16) and text_features.isfinite().all()
     digits = BaseSettings().identity()
     assert "icons" not in digits and "subject" not in digits and digits["batch_size"] == 64
     assert TINY.identity()["subject"] == "faces" and "glyphs" not in TINY.identity()

@@ -1,4 +1,4 @@
-"""The torture in short; `python scripts/torture.py` is the long form."""
+"""The stress test in its short form; `python scripts/torture.py` is the long form."""
 
 import json
 import os
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.second_tier, pytest.mark.skipif(not hasattr(os, "fork"
 
 
 def needs_strace() -> None:
-    """Skip where nobody installed strace, or it may not trace; our own checks install it."""
+    """Skip without strace or its permission; CI installs strace."""
     if not can_trace():
         if os.environ.get("CI") and shutil.which("strace") is None:
             pytest.fail("strace is not installed, and .ci/run should have seen to that")
@@ -28,7 +28,7 @@ def needs_strace() -> None:
 
 
 def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """Torture in a process of its own: this one has threads, which a fork does not take along."""
+    """Run the stress test in its own process, because this process has threads, which a fork does not copy."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "scripts/torture.py", "--folder", str(folder), *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
@@ -36,7 +36,7 @@ def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
     return done, json.loads(report.read_text()) if report.exists() else {}
 
 
-def test_kills_a_full_disk_and_a_crowd_break_nothing(tmp_path: Path) -> None:
+def test_kills_a_full_disk_and_concurrent_appends_break_nothing(tmp_path: Path) -> None:
     short = ("--kills", "6", "--plain", "0", "--pairs", "0", "--aimed", "0.5", "--lines", "30", "--room-step", "96")
     done, report = run(tmp_path / "all", *short, "--system-calls", "False")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -58,7 +58,7 @@ def test_a_save_survives_a_kill_and_a_full_disk_at_every_system_call(tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     counts = report["faults at every system call of a save"]
     assert set(counts) == set(names)
-    # At least: make the file, write, sync, rename, sync the folder.
+    # At least: create the file, write, sync, rename, sync the folder.
     assert all(count["kills"] >= 5 and count["refusals"] >= 4 for count in counts.values())
 
 
@@ -77,7 +77,7 @@ print(chr(10).join(break_saves(Path({folder!r}), [Save("naive", "naive.bin", in_
 """
 
 
-def test_a_save_in_place_is_found_out(tmp_path: Path) -> None:
+def test_a_save_in_place_is_detected(tmp_path: Path) -> None:
     needs_strace()
     code = NAIVE.format(folder=str(tmp_path))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

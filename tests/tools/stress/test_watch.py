@@ -1,4 +1,4 @@
-"""The watcher must notice what it is there for."""
+"""The watcher of logs and temporary files."""
 
 import fcntl
 import sys
@@ -68,7 +68,7 @@ def test_what_differs_between_two_sweeps_is_named(tmp_path: Path) -> None:
     assert find_differences(read_contents(tmp_path / "two"), one) == ["logs/a.jsonl is different"]
 
 
-def test_a_damaged_crowd_is_told(tmp_path: Path) -> None:
+def test_a_damaged_log_is_detected(tmp_path: Path) -> None:
     log = tmp_path / "crowd.jsonl"
     lines = [f'{{"number":{number},"writer":{writer}}}' for number in range(2) for writer in range(8)]
     log.write_text("\n".join(lines) + "\n")
