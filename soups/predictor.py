@@ -9,7 +9,7 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError, unknown_name
 from soups.core.plugins import load_plugins
-from soups.core.scores import probabilities
+from soups.core.scores import softmax
 from soups.data.images.cache import Images
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop
 from soups.data.images.inputs import as_list, open_inputs, read_input
@@ -78,7 +78,7 @@ class Predictor:
         if not len(opened):
             return np.zeros((0, len(self.space)), dtype=np.float32)
         logits = compute_logits(self.classifier, opened, self.card.preprocessing, self.runtime, self.batch_size)
-        return probabilities(logits).astype(np.float32)
+        return softmax(logits).astype(np.float32)
 
     def features(self, images: "InputImage | Iterable[InputImage]") -> np.ndarray:
         """What the model sees in images: the features that its head turns into logits.

@@ -1,7 +1,7 @@
-"""What a user did wrong, as one message and one exit code.
+"""Exceptions for mistakes that the user can correct: one message and one exit code each.
 
-Every message says where, what was expected, what was found and what to do next. Anything that is not a
-`UserError` is a fault of ours and keeps its traceback.
+A message states where, what was expected, what was found and the next step. An exception that is not a `UserError` is
+a bug of this package and keeps its traceback.
 """
 
 import difflib
@@ -9,13 +9,13 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; never shown with a traceback unless `--debug` is given.
+    """A mistake that the user can correct; shown without a traceback unless `--debug` is given.
 
     Args:
-        problem: what is wrong, beginning with where (a file, row, flag or tensor).
-        expected: what would have been right.
-        found: what was there instead.
-        next_step: what to do about it.
+        problem: where (a file, row, flag or tensor), then what is wrong.
+        expected: the valid value or state; empty to omit the line.
+        found: the value or state found; empty to omit the line.
+        next_step: a command or action that corrects it; empty to omit the line.
     """
 
     exit_code = 2
@@ -32,53 +32,53 @@ class UserError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only arguments do not survive pickling between processes by themselves.
-        return (_rebuild, (type(self), self.problem, self.expected, self.found, self.next_step))
+        # The default pickling of exceptions drops keyword-only arguments.
+        return (_unpickle_error, (type(self), self.problem, self.expected, self.found, self.next_step))
 
 
-def _rebuild(kind: type[UserError], problem: str, expected: str, found: str, next_step: str) -> UserError:
+def _unpickle_error(kind: type[UserError], problem: str, expected: str, found: str, next_step: str) -> UserError:
     return kind(problem, expected=expected, found=found, next_step=next_step)
 
 
 class UsageError(UserError):
-    """A flag, a settings file or a combination of settings that makes no sense."""
+    """A flag, a settings file or a combination of settings is invalid."""
 
     exit_code = 2
 
 
 class TrainingDiverged(UsageError):
-    """A loss that is no number any more: these hyperparameters lead nowhere."""
+    """The training loss became NaN or infinite; the search prunes such a trial."""
 
 
 class DataError(UserError):
-    """Images, labels, tables or checkpoints that are not what they should be."""
+    """Images, labels, tables or checkpoints are missing, damaged or do not fit each other."""
 
     exit_code = 3
 
 
 class EnvironmentFailure(UserError):
-    """Disk, permission, device, network or a missing package."""
+    """The disk, a permission, a device, the network or a missing package prevents the work."""
 
     exit_code = 4
 
 
 class AlreadyInProgress(EnvironmentFailure):
-    """Another process is at the same piece of work."""
+    """Another process holds the lock of the same piece of work."""
 
 
 class PartialFailure(UserError):
-    """Some of several pieces of work failed; the others are kept."""
+    """Some of several tasks failed; the results of the others are saved."""
 
     exit_code = 5
 
 
 class UnknownName(UsageError):
-    """A name that no registry has: lists the known ones, and the nearest first.
+    """A name is not in the registry; the message lists all known names and suggests the most similar one.
 
     Args:
-        kind: what it should name.
-        name: as it was given.
-        known: all that would have been right.
+        kind: what the name refers to, such as `recipe`.
+        name: the unknown name.
+        known: all valid names.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -94,15 +94,15 @@ class UnknownName(UsageError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that no registry has."""
+    """Return the error for a name that is not in a registry; see `UnknownName`."""
     return UnknownName(kind, name, known)
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """The question that names the nearest of the known names; `otherwise` where none is near.
+    """Return a question that suggests the most similar known name; `otherwise` if none is similar.
 
-    Near are names that look alike, or that have the one that was given in them (`f1` for `macro_f1`).
+    A known name is similar if `difflib` matches it, or if it contains the unknown name (`f1` for `macro_f1`).
     """
     names = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), names, n=1) or [each for each in names if name.lower() in each]
-    return f"did you mean {names[near[0]]!r}?" if name and near else otherwise
+    similar = difflib.get_close_matches(name.lower(), names, n=1) or [each for each in names if name.lower() in each]
+    return f"did you mean {names[similar[0]]!r}?" if name and similar else otherwise

@@ -1,4 +1,4 @@
-"""Label spaces: ordered class names, the way between names and indices, and the factors that names are made of."""
+"""Label spaces: ordered class names, conversion between names and indices, and factors (labels as products)."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -11,12 +11,12 @@ import numpy as np
 from soups.core.errors import DataError, UsageError, unknown_name
 
 SEPARATOR = "/"
-"""Between the levels in a class name: `mask/female/old`."""
+"""Separates the factor levels in a class name: `mask/female/old`."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One of the questions that a label answers, with its possible answers in order: `age` is young, middle or old."""
+    """One attribute of a label with its ordered levels, for example `age` with young, middle and old."""
 
     name: str
     levels: tuple[str, ...]
@@ -35,56 +35,55 @@ class Factor:
 class LabelSpace:
     """Ordered, distinct class names. Models and tables are aligned by name, never by index alone.
 
-    Where labels are products of factors, a class name is one level of each factor, in the order of the factors, and
-    the first factor's level changes slowest: of mask (3) × gender (2) × age (3), class mask·6 + gender·3 + age.
+    If `factors` is not empty, a class name joins one level of each factor, in the order of the factors, and the first
+    factor's level changes slowest: for mask (3) × gender (2) × age (3), the class is mask·6 + gender·3 + age.
 
     Raises:
-        DataError: a name is there twice, or the names are not all products of the factors' levels.
+        DataError: a name appears twice, or the names are not exactly all products of the factors' levels.
     """
 
     names: tuple[str, ...]
     factors: tuple[Factor, ...] = ()
 
     def __post_init__(self) -> None:
-        doubled = sorted(name for name, times in Counter(self.names).items() if times > 1)
-        if doubled:
-            raise DataError(f"class names appear twice: {', '.join(doubled)}", expected="distinct class names")
-        if doubled := sorted(n for n, times in Counter(factor.name for factor in self.factors).items() if times > 1):
-            raise DataError(f"factors appear twice: {', '.join(doubled)}", expected="distinct factors")
-        if self.factors and set(self.names) != set(_products(self.factors)):
+        for values, kind in ((self.names, "class names"), (self.factor_names, "factors")):
+            if repeated := sorted(name for name, times in Counter(values).items() if times > 1):
+                raise DataError(f"{kind} appear twice: {', '.join(repeated)}", expected=f"distinct {kind}")
+        if self.factors and set(self.names) != set(_join_levels(self.factors)):
             raise DataError(
                 "class names that are not the products of the factors",
-                expected=", ".join(_products(self.factors)),
+                expected=", ".join(_join_levels(self.factors)),
                 found=", ".join(self.names),
             )
 
     @classmethod
     def product(cls, factors: Iterable[Factor]) -> "LabelSpace":
-        """All products of the factors' levels, the first factor's level changing slowest."""
+        """Return the space of all products of the factors' levels; the first factor's level changes slowest."""
         factors = tuple(factors)
-        return cls(_products(factors), factors)
+        return cls(_join_levels(factors), factors)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __str__(self) -> str:
-        return " × ".join(map(_described, self.factors)) or f"the classes {', '.join(self.names)}"
+        factors = " × ".join(f"{factor.name} ({', '.join(factor.levels)})" for factor in self.factors)
+        return factors or f"the classes {', '.join(self.names)}"
 
     @property
     def factor_names(self) -> tuple[str, ...]:
-        """The factors' names; none where labels are not made of factors."""
+        """Return the factors' names; empty for labels without factors."""
         return tuple(factor.name for factor in self.factors)
 
     @property
-    def described(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Name and levels of each factor, as cards and records have them."""
+    def factor_levels(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Return name and levels of each factor, in the form of the card field `factors`."""
         return tuple((factor.name, factor.levels) for factor in self.factors)
 
     def part(self, names: Collection[str]) -> "LabelSpace":
-        """The space of some of the factors, in this space's order of factors.
+        """Return the space of the named factors, in this space's order of factors.
 
         Raises:
-            UsageError: a name that is no factor of this space.
+            UsageError: a name is not a factor of this space.
         """
         for name in names:
             if name not in self.factor_names:
@@ -92,31 +91,27 @@ class LabelSpace:
         return LabelSpace.product(factor for factor in self.factors if factor.name in names)
 
     def projection(self, part: "LabelSpace") -> np.ndarray:
-        """For each class, the class of `part` that it belongs to: (C,) int64 in [0, C of part).
+        """Return for each class the index of its class in `part`: (C,) int64 in [0, C of part).
 
         Raises:
-            DataError: a factor of `part` is none of this space's, or has other levels here.
+            DataError: a factor of `part` is not in this space, or has other levels here.
         """
         if not part.factors or not set(part.factors) <= set(self.factors):
-            raise DataError(
-                "classes of other factors",
-                expected=str(self),
-                found=str(part),
-            )
-        places = [self.factor_names.index(name) for name in part.factor_names]
-        chosen = [name.split(SEPARATOR) for name in self.names]
-        return part.encode(SEPARATOR.join(levels[place] for place in places) for levels in chosen)
+            raise DataError("classes of other factors", expected=str(self), found=str(part))
+        columns = [self.factor_names.index(name) for name in part.factor_names]
+        level_lists = [name.split(SEPARATOR) for name in self.names]
+        return part.encode(SEPARATOR.join(levels[column] for column in columns) for levels in level_lists)
 
     def marginal(self, probabilities: np.ndarray, part: "LabelSpace") -> np.ndarray:
-        """A distribution over some of the factors: (N, C) to (N, C of part), sums over the others.
+        """Sum probabilities over the factors that `part` lacks: (N, C) to (N, C of part), float64.
 
         Raises:
             DataError: as `projection`.
         """
-        owner = self.projection(part)
+        target = self.projection(part)
         result = np.zeros((len(probabilities), len(part)), dtype=np.float64)
-        for index in range(len(self)):  # One class after the other: a scatter-add over the rows is ten times slower.
-            result[:, owner[index]] += probabilities[:, index]
+        for index in range(len(self)):  # Class by class, because a scatter-add over the rows is ten times slower.
+            result[:, target[index]] += probabilities[:, index]
         return result
 
     @cached_property
@@ -125,10 +120,10 @@ class LabelSpace:
 
     @classmethod
     def of(cls, labels: Iterable[str], order: Sequence[str] | None = None) -> "LabelSpace":
-        """The space of the labels that occur, in string order or in `order`.
+        """Return the space of the labels that occur, in string order or in `order`.
 
         Raises:
-            UsageError: `order` lacks a class that occurs or names one that does not.
+            UsageError: `order` lacks a class that occurs, or has one that does not occur.
         """
         occurring = sorted(set(labels))
         if order is None:
@@ -136,7 +131,7 @@ class LabelSpace:
         missing, foreign = sorted(set(occurring) - set(order)), sorted(set(order) - set(occurring))
         if missing or foreign:
             raise UsageError(
-                "--class-order does not fit the data",
+                "--class-order: the names are not those of the data's classes",
                 expected=f"each of {', '.join(occurring)} once",
                 found="; ".join(
                     [f"without {', '.join(missing)}"] * bool(missing) + [f"also {', '.join(foreign)}"] * bool(foreign)
@@ -145,31 +140,32 @@ class LabelSpace:
         return cls(tuple(order))
 
     def encode(self, labels: Iterable[str]) -> np.ndarray:
-        """Indices, (N,) int64, of class names.
+        """Return the indices, (N,) int64, of class names.
 
         Raises:
-            DataError: a label is not in the space; names it.
+            DataError: a label is not in the space; the message names it.
         """
         labels = list(labels)
         unknown = sorted(set(labels) - set(self.names))
         if unknown:
             raise DataError(
-                f"labels that are no class of this model: {', '.join(map(repr, unknown[:5]))}",
+                f"labels that are not classes of this model: {', '.join(map(repr, unknown[:5]))}",
                 expected=f"one of {', '.join(self.names)}",
             )
         return np.array([self._index[label] for label in labels], dtype=np.int64)
 
     def decode(self, indices: Iterable[int]) -> list[str]:
-        """Class names of indices in [0, C)."""
+        """Return the class names of indices in [0, C)."""
         return [self.names[int(index)] for index in indices]
 
     def read_column(self, values: Iterable[str]) -> list[str]:
-        """Class names from a column that holds names or indices (as text).
+        """Return class names from a column of names or of indices (as text).
 
-        A column whose values are all class names holds names, even where a class is called "1"; else it holds indices.
+        If all values are class names, the column is read as names, even if a class is called "1"; otherwise as indices.
 
         Raises:
-            DataError: a value is neither, or some values are names and others indices; names the first culprit.
+            DataError: a value is neither, or some values are names and others indices; the message quotes the first
+                such value.
         """
         values = [str(value).strip() for value in values]
         distinct = set(values)
@@ -196,9 +192,5 @@ class LabelSpace:
         return value.isdecimal() and int(value) < len(self)
 
 
-def _products(factors: Sequence[Factor]) -> tuple[str, ...]:
+def _join_levels(factors: Sequence[Factor]) -> tuple[str, ...]:
     return tuple(SEPARATOR.join(levels) for levels in product(*(factor.levels for factor in factors)))
-
-
-def _described(factor: Factor) -> str:
-    return f"{factor.name} ({', '.join(factor.levels)})"

@@ -35,7 +35,8 @@ class Metric:
     """`(probabilities (N, C) float64, labels (N,) int64) -> float`."""
     higher_is_better: bool
     bound: Callable[[np.ndarray, int], ScoreBound] = NoBound
-    """`(labels (N,) int64, number of classes) -> ScoreBound`, for stopping a judgement early; `NoBound` never stops."""
+    """`(labels (N,) int64, number of classes) -> ScoreBound`, to stop the scoring of a candidate early; `NoBound` never
+    stops it."""
     vote_score: VoteScore | None = None
     """The same score, higher is better, from the predictions (N,), labels (N,), confidences (N,) and the log-loss of a
     vote: ensemble selection scores thousands of votes. None: ensemble selection builds the table of each vote."""
@@ -50,11 +51,11 @@ def all_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float
     """Return every metric by name, in the order of `METRICS`.
 
     Args:
-        probabilities: (N, C) float64, rows summing to one (see `scores.probabilities` for logits).
+        probabilities: (N, C) float64, rows summing to one (`scores.softmax` converts logits).
         labels: (N,) int64, true classes.
 
     Raises:
-        DataError: shapes do not fit, there is no image, a label is no class, or a probability is NaN.
+        DataError: shapes do not fit, there is no image, a label is not a class index, or a probability is NaN.
     """
     return {name: metric.function(probabilities, labels) for name, metric in METRICS.items()}
 

@@ -1,4 +1,4 @@
-"""How an image becomes a model's input: values that travel with the model in its card."""
+"""Preprocessing parameters, stored in a checkpoint's card, and the normalisation of pixels."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,14 +12,14 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Preprocessing(BaseModel):
-    """The deterministic way from a decoded RGB image to a normalised input.
+    """Parameters of the deterministic conversion of a decoded RGB image to a normalised input.
 
-    With `cut`, only the middle of the image is looked at. The image is resized to `round(size / crop_fraction)` (its
-    shorter side, or both sides with `squash`), a centred square of `size` pixels is cut out, and each channel, scaled
-    to [0, 1], has `mean` subtracted and is divided by `std`.
+    With `cut`, the image is first centre-cropped. Then it is resized to `round(size / crop_fraction)` (its shorter
+    side, or both sides with `squash`), a centred square of `size` pixels is cropped, each channel is scaled to [0, 1],
+    `mean` is subtracted, and the difference is divided by `std`.
     """
 
-    # The values may come from a hostile card: nothing infinite, no division by zero, no image that fills the memory.
+    # A card may be hostile: the limits exclude infinite values, divisions by zero and images that exhaust the memory.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     size: int = Field(gt=0, le=16_384)
@@ -29,27 +29,27 @@ class Preprocessing(BaseModel):
     std: tuple[Positive, Positive, Positive]
     """Standard deviation of each channel (red, green, blue), in [0, 1]."""
     interpolation: Literal["bicubic", "bilinear", "nearest", "lanczos"] = "bicubic"
-    """Filter of the resizing (antialiased, as Pillow does it)."""
+    """Resampling filter (antialiased, as in Pillow)."""
     resize: Literal["shortest", "squash"] = "shortest"
-    """Bring the shorter side to the size and cut, or ignore the aspect ratio."""
+    """`shortest` resizes the shorter side and crops; `squash` resizes both sides and ignores the aspect ratio."""
     cut: tuple[PositiveInt, PositiveInt] | None = Field(default=None, exclude_if=lambda cut: cut is None)
-    """Height and width of the middle of the image that is kept before anything else, in its own pixels; of a smaller
-    image, all there is."""
+    """Height and width in pixels of the centre crop of the original image, before resizing; a smaller image is not
+    cropped."""
     crop_fraction: float = Field(default=1.0, ge=0.1, le=1)
-    """Side of the cut square as a fraction of the resized image (timm's `crop_pct`)."""
+    """Side of the cropped square as a fraction of the resized image (timm's `crop_pct`)."""
 
     @property
     def resized(self) -> int:
-        """Pixels of the shorter side after resizing, or of both sides with `squash`; at least `size`."""
+        """Return the shorter side in pixels after resizing, or both sides with `squash`; at least `size`."""
         return max(self.size, round(self.size / self.crop_fraction))
 
 
 def normalise(images: "torch.Tensor", preprocessing: Preprocessing) -> "torch.Tensor":
-    """Model inputs from pixels.
+    """Normalise pixels to model inputs.
 
     Args:
         images: (N, H, W, 3) uint8, RGB in [0, 255], on any device.
-        preprocessing: gives mean and std.
+        preprocessing: the source of `mean` and `std`.
 
     Returns:
         (N, 3, H, W) float32, contiguous, on the same device.

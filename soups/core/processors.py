@@ -1,10 +1,10 @@
-"""The number of processors."""
+"""The number of CPU cores."""
 
 import os
 
 
 def available_cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar on a terminal, plain lines now and then in a log."""
+"""Progress reports: a progress bar on a terminal, otherwise a log line every 30 s."""
 
 import logging
 import sys
@@ -13,26 +13,26 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items, showing on stderr how far the work has come.
+    """Yield the items and report on stderr how many are done.
 
     Args:
-        items: what is worked through.
-        description: what is being done, in a few words.
-        total: how many items there are, where `items` cannot say.
+        items: the items to process.
+        description: the name of the work, in a few words.
+        total: the number of items, if `items` has no length.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
-    yield from _bar(items, description, total) if sys.stderr.isatty() else _lines(items, description, total)
+    yield from (_show_bar if sys.stderr.isatty() else _log_lines)(items, description, total)
 
 
-def _bar(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
+def _show_bar(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
     from rich.console import Console
     from rich.progress import track as rich_track
 
     yield from rich_track(items, description, total=total, console=Console(stderr=True), transient=True)
 
 
-def _lines(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
+def _log_lines(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
     last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item

@@ -1,8 +1,8 @@
-"""Running counts of what a candidate gets wrong, and the best score that it can still reach.
+"""Upper bounds of a candidate's score from the images scored so far; they stop hopeless candidates early.
 
-Each bound takes every image not yet seen as right: no outcome of the rest can beat that. Counts are integers and each
-bound is computed by the metric's own formula, so where all images have been seen it *is* the metric, to the bit, and
-rounding never makes a bound too low (a division and a sum of fixed length only fall when their terms do).
+A bound counts every image not yet scored as correct, so no outcome can exceed it. Counts are integers and the bound
+uses the metric's own formula: after all images it equals the metric to the bit. Rounding never makes a bound too low,
+because a division and a sum of fixed length only decrease when their terms do.
 """
 
 from dataclasses import dataclass
@@ -13,22 +13,25 @@ import numpy as np
 from soups.core import scores
 
 ROUNDING = 1e-9
-"""Share of a sum of losses that rounding may be off by; a stop needs more than that."""
+"""Relative rounding error that is allowed for in a sum of losses."""
 
 
 class ScoreBound(Protocol):
-    """Takes in predictions, in any order, and knows the best score still possible."""
+    """Accumulates predictions, in any order, and computes the best score still possible."""
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
-        """Take in (B, C) float64 probabilities of the images `rows`, (B,) int64, each image once."""
+        """Add (B, C) float64 probabilities of the images `rows`, (B,) int64; each image is added once."""
 
     def best_possible(self) -> float:
-        """The highest score (a loss negated) that the unseen images could still make of it."""
+        """Return the highest score (losses are negated) that is still possible, whatever the remaining predictions."""
 
 
 @dataclass
 class _Counts:
-    """Per class, (C,) int64: images, right predictions and predictions if all unseen images come out right."""
+    """Counts per class, each (C,) int64, if all images not yet added are predicted correctly.
+
+    `support`: images of the class. `hits`: correct predictions. `predicted`: predictions of the class.
+    """
 
     labels: np.ndarray
     classes: int
@@ -38,7 +41,7 @@ class _Counts:
         self.hits, self.predicted = self.support.copy(), self.support.copy()
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
-        """Take in predictions."""
+        """Add the predictions of a batch of images."""
         predictions, labels = scores.predictions(probabilities), self.labels[rows]
         wrong = predictions != labels
         missed = np.bincount(labels[wrong], minlength=self.classes)
@@ -47,59 +50,59 @@ class _Counts:
 
 
 class AccuracyBound(_Counts):
-    """Exact: errors are counted."""
+    """The exact bound of accuracy."""
 
     def best_possible(self) -> float:
-        """All images but the errors so far."""
+        """Return the share of images without an error so far."""
         return int(self.hits.sum()) / len(self.labels)
 
 
 class BalancedAccuracyBound(_Counts):
-    """Exact: errors are counted by class."""
+    """The exact bound of balanced accuracy."""
 
     def best_possible(self) -> float:
-        """Mean of the best recalls."""
+        """Return the mean over classes of the highest recall still possible."""
         occurring = self.support > 0
         return float(np.mean(self.hits[occurring] / self.support[occurring]))
 
 
 class MacroF1Bound(_Counts):
-    """Exact: a further error can only lower the F1 of its two classes.
+    """The exact bound of macro-F1: a further error can only lower the F1 of its two classes.
 
-    A class that nobody has and nobody predicts does not count; the first false prediction of it adds a class with an F1
-    of zero, which lowers the mean too.
+    A class without images and predictions does not count. The first false prediction of it adds a class with an F1 of
+    zero, which lowers the mean too.
     """
 
     def best_possible(self) -> float:
-        """Mean of the best F1."""
+        """Return the mean over classes of the highest F1 still possible."""
         involved = (self.support + self.predicted) > 0
         return float(np.mean(2 * self.hits[involved] / (self.support + self.predicted)[involved]))
 
 
 class LogLossBound:
-    """Exact beyond rounding: losses are never negative, so their sum only grows."""
+    """The bound of the negated log-loss, exact up to rounding: losses are not negative, so their sum only grows."""
 
     def __init__(self, labels: np.ndarray, classes: int) -> None:
         self.labels, self.total = labels, 0.0
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
-        """Take in the losses of these images."""
+        """Add the losses of a batch of images."""
         self.total += len(rows) * scores.log_loss(probabilities, self.labels[rows])
 
     def best_possible(self) -> float:
-        """The mean if no further image costs anything, less what rounding may have added."""
+        """Return the negated mean loss if all remaining losses are zero, minus the rounding allowance."""
         return -self.total * (1 - ROUNDING) / len(self.labels)
 
 
 class NoBound:
-    """For metrics without a bound: nothing is ever certain before the end."""
+    """For metrics without a bound: the scoring never stops early."""
 
     def __init__(self, labels: np.ndarray, classes: int) -> None:
         pass
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
-        """Nothing to count."""
+        """Ignore the batch."""
 
     def best_possible(self) -> float:
-        """Anything."""
+        """Return infinity."""
         return float("inf")

@@ -1,7 +1,7 @@
 """Scores from probabilities and labels: accuracy, balanced accuracy, macro-F1, log-loss, calibration error.
 
-Written in NumPy, because the judge scores every candidate soup and importing scikit-learn takes a second; the tests
-compare each formula with scikit-learn. The prediction is the most probable class, the lowest index where several tie.
+They use NumPy alone, because importing scikit-learn takes a second; the tests compare each formula with scikit-learn.
+The prediction is the most probable class, the lowest index in a tie.
 """
 
 import numpy as np
@@ -11,26 +11,26 @@ from soups.core.errors import DataError
 CALIBRATION_BINS = 15
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax of (N, C) logits of any float dtype, as (N, C) float64 whose rows sum to one.
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the softmax of (N, C) logits of any float dtype: (N, C) float64 whose rows sum to one.
 
     Raises:
-        DataError: a row holds NaN or infinity; names the first such row.
+        DataError: a row holds NaN or +infinity, or only -infinity; the message names the first such row.
     """
     table = np.array(logits, dtype=np.float64)
     if table.ndim != 2 or table.shape[1] == 0:
         raise DataError("logits of the wrong shape", expected="(images, classes)", found=str(table.shape))
     highest = table.max(axis=1, keepdims=True)
-    # A lone -inf says "impossible" and is fine; NaN, +inf and a row of -inf all show in the maximum.
-    broken = np.flatnonzero(~np.isfinite(highest[:, 0]))
-    if len(broken):
+    # A single -inf is a probability of zero and valid; NaN, +inf and a row of -inf make the maximum not finite.
+    invalid = np.flatnonzero(~np.isfinite(highest[:, 0]))
+    if len(invalid):
         raise DataError(
-            f"logits of image {broken[0]} (counted from 0) are not finite",
-            expected="numbers",
-            found=f"NaN or infinity for {len(broken)} of {len(table)} images",
+            f"logits of image {invalid[0]} (counted from 0) are not finite",
+            expected="finite numbers",
+            found=f"NaN or infinity for {len(invalid)} of {len(table)} images",
             next_step="the model has probably diverged in training: leave it out or train it with a lower --lr",
         )
-    # In place: for 50,000 images and 1,000 classes each copy is 400 MB.
+    # In place, because for 50,000 images and 1,000 classes each copy takes 400 MB.
     table -= highest
     np.exp(table, out=table)
     table /= table.sum(axis=1, keepdims=True)
@@ -38,22 +38,22 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def predictions(probabilities: np.ndarray) -> np.ndarray:
-    """The most probable class of each row, (N,) int64; the lowest index where several tie."""
+    """Return the most probable class of each row, (N,) int64; the lowest index in a tie."""
     return np.argmax(probabilities, axis=1).astype(np.int64)
 
 
 def correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which predictions are right, (N,) bool."""
-    _check(probabilities, labels)
+    """Return whether each prediction is correct, (N,) bool."""
+    _require_valid_input(probabilities, labels)
     return predictions(probabilities) == labels
 
 
 def errors(probabilities: np.ndarray, labels: np.ndarray) -> int:
-    """How many predictions are wrong."""
+    """Return the number of wrong predictions."""
     return int(np.count_nonzero(~correct(probabilities, labels)))
 
 
-def _check(probabilities: np.ndarray, labels: np.ndarray) -> None:
+def _require_valid_input(probabilities: np.ndarray, labels: np.ndarray) -> None:
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
         raise DataError(
             "probabilities and labels do not fit each other",
@@ -64,13 +64,13 @@ def _check(probabilities: np.ndarray, labels: np.ndarray) -> None:
         raise DataError("no images to score", expected="at least one labelled image")
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
         wrong = labels[(labels < 0) | (labels >= probabilities.shape[1])][0]
-        raise DataError(f"label {wrong} is no class", expected=f"0 to {probabilities.shape[1] - 1}")
+        raise DataError(f"label {wrong} is not a class index", expected=f"0 to {probabilities.shape[1] - 1}")
     if np.isnan(probabilities).any():
         raise DataError("probabilities hold NaN", next_step="the model has probably diverged: leave it out")
 
 
-def _counts(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per class, (C,) int64 each: predicted rightly, images of the class, predictions of the class."""
+def _count_by_class(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return correct predictions, images and predictions of each class, (C,) int64 each."""
     classes = probabilities.shape[1]
     right = correct(probabilities, labels)
     return (
@@ -81,39 +81,44 @@ def _counts(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Share of right predictions: exactly (images - errors) / images."""
+    """Return the share of correct predictions: exactly (images - errors) / images."""
     return (len(labels) - errors(probabilities, labels)) / len(labels)
 
 
 def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean recall of the classes that occur in `labels`."""
-    hits, support, _ = _counts(probabilities, labels)
+    """Return the mean recall of the classes that occur in `labels`."""
+    hits, support, _ = _count_by_class(probabilities, labels)
     occurring = support > 0
     return float(np.mean(hits[occurring] / support[occurring]))
 
 
 def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean F1 of the classes that occur in `labels` or are predicted, as scikit-learn's `f1_score(average="macro")`."""
-    hits, support, predicted = _counts(probabilities, labels)
+    """Return the mean F1 of the classes that occur in `labels` or are predicted.
+
+    Equals scikit-learn's `f1_score(average="macro")`.
+    """
+    hits, support, predicted = _count_by_class(probabilities, labels)
     involved = (support + predicted) > 0
     return float(np.mean(2 * hits[involved] / (support + predicted)[involved]))
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative natural logarithm of the true class's probability, in nats.
+    """Return the mean negative natural logarithm of the true class's probability, in nats.
 
-    A probability below float64's epsilon counts as epsilon (as in scikit-learn), so that one image costs 36 at most.
+    A probability below float64's epsilon counts as epsilon (as in scikit-learn), so that one image adds at most 36
+    nats.
     """
-    _check(probabilities, labels)
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.mean(np.log(np.clip(chosen, np.finfo(np.float64).eps, 1.0))))
+    _require_valid_input(probabilities, labels)
+    true_class = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.mean(np.log(np.clip(true_class, np.finfo(np.float64).eps, 1.0))))
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error of the top class: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 3.
+    """Return the expected calibration error of the predicted class.
 
-    The confidences fall into 15 bins of equal width, ((m - 1)/15, m/15]; the error is the mean over images of
-    |accuracy - mean confidence| of the image's bin.
+    The confidences are put into 15 bins of equal width, ((m - 1)/15, m/15]. The error is the mean over images of
+    |accuracy - mean confidence| of the image's bin (Guo et al. 2017, "On Calibration of Modern Neural Networks", eq.
+    3).
     """
     right = correct(probabilities, labels)
     confidence = probabilities.max(axis=1).astype(np.float64)

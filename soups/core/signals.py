@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: an exception by default, and a request that is noted while something must not be torn apart."""
+"""Handling of Ctrl-C (SIGINT) and SIGTERM: raise an exception, or record the request until a safe point."""
 
 import multiprocessing
 import os
@@ -9,88 +9,94 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_ONE_REQUEST = 0.5
-"""Seconds in which signals are one request: `timeout` and a terminal send one to the process and one to its group."""
-_NOTICE = b"saving the state, then leaving; once more to leave at once\n"
+_SAME_REQUEST_SECONDS = 0.5
+"""Signals within this time count as one request: `timeout` and a terminal signal both the process and its group."""
+_NOTICE = b"stopping: saves the state, then exits; press Ctrl-C again to exit at once\n"
 
 
 class Interruption:
-    """Whether somebody asked to leave."""
+    """The state of the request to stop this process.
 
-    def __init__(self) -> None:
+    Args:
+        immediate: raise at the first signal, instead of recording it.
+    """
+
+    def __init__(self, immediate: bool = False) -> None:
         self.number: int | None = None
-        """The signal that asked; None: nobody did."""
-        self._since, self._at_once = 0.0, False
+        """The signal received; None without a request."""
+        self._immediate = immediate
+        self._received_at = 0.0
 
-    def note(self, number: int, frame: FrameType | None = None) -> None:
-        """Take note of a signal; what a handler does.
+    def handle(self, number: int, frame: FrameType | None = None) -> None:
+        """Record a signal; this is the signal handler.
 
         Raises:
-            KeyboardInterrupt: of Ctrl-C, the second time, or at once where that is allowed.
-            SystemExit: of another signal, as well, with its exit code.
+            KeyboardInterrupt: for SIGINT, at the second request, or at the first one inside `raise_at_once`.
+            SystemExit: for other signals in the same cases, with exit code 128 + number.
         """
         now, first = time.monotonic(), self.number is None
-        if not first and now - self._since < _ONE_REQUEST:
+        if not first and now - self._received_at < _SAME_REQUEST_SECONDS:
             return
         if first:
-            self.number, self._since = number, now
-        if self._at_once or (not first and not _in_worker()):
+            self.number, self._received_at = number, now
+        if self._immediate or (not first and not _is_worker_process()):
             raise self.exception()
         if first:
-            os.write(2, _NOTICE)  # A logger may be in the middle of a line when a signal comes.
+            os.write(2, _NOTICE)  # Not a logger: the signal may have interrupted it in the middle of a line.
 
     def exception(self) -> BaseException:
-        """What ends the command with the signal's exit code: 130 or 143."""
-        # Without a number, another process of the group was asked.
+        """Return the exception that ends the command with the signal's exit code: 130 or 143."""
+        # Without a number, another process of the process group received the signal.
         return (
             KeyboardInterrupt() if self.number == signal.SIGINT else SystemExit(128 + (self.number or signal.SIGTERM))
         )
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Within the block, the first request is an exception too: nothing is changed there that could be torn."""
+    def raise_at_once(self) -> Iterator[None]:
+        """Raise at the first request inside the block; for code that may be interrupted anywhere."""
         if self.number is not None:
             raise self.exception()
-        self._at_once = True
+        self._immediate = True
         try:
             yield
         finally:
-            self._at_once = False
+            self._immediate = False
 
 
-def _in_worker() -> bool:
-    """Whether the parent process decides: it may terminate us twice, and kills us when it has waited long enough."""
+def _is_worker_process() -> bool:
+    # A worker ignores a second request: its parent may signal it twice, and kills it after a time limit.
     return multiprocessing.parent_process() is not None
 
 
 @contextmanager
 def defer_interruption() -> Iterator[Interruption]:
-    """Within the block, the first request to leave is only noted; the block looks for it and ends itself.
+    """Record the first request to stop inside the block; the block must check for it and end itself.
 
-    A worker process ends with the block then, for its pool would go on waiting for it.
+    A worker process exits at the end of a block that was stopped, because its pool would wait for it otherwise.
     """
-    found = Interruption()
-    with _handled_by(found.note):
+    interruption = Interruption()
+    with _signals_handled_by(interruption.handle):
         try:
-            yield found
+            yield interruption
         except (KeyboardInterrupt, SystemExit):
-            if found.number is not None and _in_worker():
-                os._exit(128 + found.number)
+            if interruption.number is not None and _is_worker_process():
+                os._exit(128 + interruption.number)
             raise
 
 
 @contextmanager
 def raise_interruption() -> Iterator[None]:
-    """Within the block, a request to leave is an exception, once however often it is made in half a second."""
-    found = Interruption()
-    found._at_once = True
-    with _handled_by(found.note):
+    """Raise an exception at a request to stop inside the block; signals within half a second raise once."""
+    with _signals_handled_by(Interruption(immediate=True).handle):
         yield
 
 
 @contextmanager
-def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Both signals, as far as they are not ignored (as those of background jobs are); only the main thread may."""
+def _signals_handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Install a handler for SIGINT and SIGTERM in the block, except for ignored ones (background jobs ignore them).
+
+    Only the main thread may install handlers; other threads change nothing.
+    """
     signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.getsignal(number) for number in signals}
     before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
@@ -103,7 +109,7 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
             signal.signal(number, old)
 
 
-def leave_signals_to_parent() -> None:
-    """Ignore both in a process that has no say: it ends when its parent tells it to, or is gone."""
+def ignore_stop_signals() -> None:
+    """Ignore SIGINT and SIGTERM in a process that its parent ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""How sure a measured number is: bootstrap intervals that respect groups, McNemar's exact test, gains over splits."""
+"""Uncertainty of scores: cluster bootstrap intervals, McNemar's exact test, paired t-test of gains over splits."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,31 +7,34 @@ import numpy as np
 
 from soups.core.errors import DataError
 
-_CELLS_AT_ONCE = 4_000_000  # Resampled counts held in memory at a time: 32 MB.
+_COUNTS_PER_BLOCK = 4_000_000  # Resampled counts held in memory at a time: 32 MB.
 
 
 def bootstrap_interval(
     values: np.ndarray, groups: np.ndarray | None = None, level: float = 0.95, repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values`, drawing whole groups with replacement.
+    """Return the percentile bootstrap interval of the mean of `values`; whole groups are drawn with replacement.
 
-    Images of one group (a writer, a person) resemble each other, so the groups and not the images are the independent
-    draws (the cluster bootstrap; Davison and Hinkley 1997, section 3.8). Each resample draws as many groups as there
-    are and takes the sum of their values over the number of their images.
+    Images of one group (a writer, a person) resemble each other, so the groups, not the images, are the independent
+    draws (the cluster bootstrap; Davison and Hinkley 1997, section 3.8). Each resample draws G of the G groups and
+    divides the sum of their values by the number of their images.
 
-    With few groups the interval is rough and on the short side: from five groups there are only 126 different
-    resamples, and a percentile interval then covers the truth noticeably less often than its level says. A single group
-    tells nothing about others: the interval is (mean, mean).
+    With few groups the interval is coarse and too short: five groups have only 126 different resamples, and a
+    percentile interval then covers the true mean noticeably less often than its level states. For a single group the
+    interval is (mean, mean).
 
     Args:
-        values: (N,) numbers, for example 1.0 where the prediction is right.
+        values: (N,) numbers, for example 1.0 where the prediction is correct.
         groups: (N,) names or numbers; None: each image is a group of its own.
-        level: share of the resampled means inside, in (0, 1).
+        level: share of the resampled means inside the interval, in (0, 1).
         repeats: number of resamples.
-        seed: of the draws; equal input gives equal output.
+        seed: seed of the draws; equal input gives equal output.
+
+    Returns:
+        Lower and upper end of the interval.
 
     Raises:
-        DataError: no values, or as many groups as values are not given.
+        DataError: there are no values, or the number of groups is not the number of values.
     """
     return bootstrap_mean_interval([(values, groups)], level=level, repeats=repeats, seed=seed)
 
@@ -39,33 +42,37 @@ def bootstrap_interval(
 def bootstrap_mean_interval(
     sets: Sequence[tuple[np.ndarray, np.ndarray | None]], level: float = 0.95, repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over several sets of each set's mean value.
+    """Return the percentile bootstrap interval of the mean over several sets of each set's mean value.
 
     A group that is in several sets (the same writer in each shift made from the test images) is drawn for all of them
-    at once, so that what the sets have in common stays in common. Groups that are in the same sets are drawn from each
-    other (as many as there are), so no set ever comes out empty; sets that share no group are drawn independently.
+    at once, which keeps the correlation between the sets. The groups are stratified by the sets that they are in: each
+    stratum is resampled at its own size, so no set is ever empty, and sets without common groups are drawn
+    independently.
 
     Args:
         sets: `(values (N_s,), groups (N_s,) or None)` of each set; None: each image is a group of its own, shared with
-            no other set. Where shifts were made from the same images, give the images' names as groups.
-        level: share of the resampled means inside, in (0, 1).
+            no other set. For shifts made from the same images, pass the images' names as groups.
+        level: share of the resampled means inside the interval, in (0, 1).
         repeats: number of resamples.
-        seed: of the draws; equal input gives equal output.
+        seed: seed of the draws; equal input gives equal output.
+
+    Returns:
+        Lower and upper end of the interval.
 
     Raises:
-        DataError: no set, a set without values, or groups that do not fit the values.
+        DataError: there is no set, a set has no values, or the number of groups is not the number of values.
     """
-    sums, counts = _per_group(sets)
+    sums, counts = _sum_by_group(sets)
     rng = np.random.default_rng(seed)
     total_sums, total_counts = np.zeros((repeats, len(sets))), np.zeros((repeats, len(sets)))
     patterns, stratum = np.unique(counts > 0, axis=0, return_inverse=True)
     for index, pattern in enumerate(patterns):
         members, inside = stratum.ravel() == index, np.flatnonzero(pattern)
         # Groups with equal sums and counts are interchangeable: drawing how often each *kind* appears gives exactly
-        # the same distribution, and 50,000 single images are only two kinds (right, wrong).
+        # the same distribution, and 50,000 single images have only two kinds (correct, wrong).
         cells = np.hstack([sums[members][:, inside], counts[members][:, inside]])
         kinds, sizes = np.unique(cells, axis=0, return_counts=True)
-        for rows, drawn in _draws(rng, sizes, repeats):
+        for rows, drawn in _draw_resamples(rng, sizes, repeats):
             total_sums[rows, inside] += drawn @ kinds[:, : len(inside)]
             total_counts[rows, inside] += drawn @ kinds[:, len(inside) :]
     means = (total_sums / total_counts).mean(axis=1)
@@ -73,8 +80,8 @@ def bootstrap_mean_interval(
     return float(low), float(high)
 
 
-def _per_group(sets: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of values and number of images of each group in each set, both (G, S) float64."""
+def _sum_by_group(sets: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of values and the number of images of each group in each set, both (G, S) float64."""
     if not sets:
         raise DataError("no set to take an interval of", expected="at least one set of values")
     rows_of: dict[object, int] = {}
@@ -102,11 +109,13 @@ def _per_group(sets: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np
     return sums, counts
 
 
-def _draws(rng: np.random.Generator, sizes: np.ndarray, repeats: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of resamples: their numbers (R, 1), and how often each kind is drawn, (R, K), of `sizes` (K,)."""
-    at_once = max(1, _CELLS_AT_ONCE // len(sizes))
-    for begin in range(0, repeats, at_once):
-        rows = np.arange(begin, min(begin + at_once, repeats))
+def _draw_resamples(
+    rng: np.random.Generator, sizes: np.ndarray, repeats: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield blocks of resamples: their numbers (R, 1), and how often each kind of `sizes` (K,) is drawn, (R, K)."""
+    block = max(1, _COUNTS_PER_BLOCK // len(sizes))
+    for begin in range(0, repeats, block):
+        rows = np.arange(begin, min(begin + block, repeats))
         yield rows[:, None], rng.multinomial(sizes.sum(), sizes / sizes.sum(), size=len(rows))
 
 
@@ -117,31 +126,31 @@ def bootstrap_sums_interval(
     repeats: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic of sums over groups, drawing whole groups with replacement.
+    """Return the percentile bootstrap interval of a statistic of sums over groups, drawn with replacement.
 
-    For scores that are no means, such as F1; see `bootstrap_interval` for what few groups do to it.
+    This is for scores that are not means, such as F1; `bootstrap_interval` describes the effect of few groups.
 
     Args:
         sums: (G, K) numbers of each group, such as its true positives of each class.
         statistic: sums over drawn groups (R, K) → (R,).
-        level: share of the resampled values inside, in (0, 1).
+        level: share of the resampled values inside the interval, in (0, 1).
         repeats: number of resamples.
-        seed: of the draws; equal input gives equal output, and equal seeds draw the same groups.
+        seed: seed of the draws; equal input gives equal output, and equal seeds draw the same groups.
 
     Raises:
-        DataError: no group.
+        DataError: there is no group.
     """
     if len(sums) == 0:
         raise DataError("no groups to take an interval of", expected="at least one")
     rng, values = np.random.default_rng(seed), np.empty(repeats)
-    for rows, drawn in _draws(rng, np.ones(len(sums), dtype=np.int64), repeats):
+    for rows, drawn in _draw_resamples(rng, np.ones(len(sums), dtype=np.int64), repeats):
         values[rows.ravel()] = statistic(drawn @ sums.astype(np.float64))
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def class_sums(labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
-    """What accuracy and F1 are made of, for each group: (G, 3C) int64, by class hits, images and predictions.
+    """Return counts of each group for accuracy and F1: hits, images and predictions by class, (G, 3C) int64.
 
     Args:
         labels: (N,) int64 in [0, C).
@@ -160,13 +169,13 @@ def class_sums(labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray, 
 
 
 def accuracy_from_sums(sums: np.ndarray) -> np.ndarray:
-    """Accuracy in [0, 1] from sums as `class_sums` gives them: (R, 3C) to (R,)."""
+    """Return the accuracy in [0, 1] from sums of `class_sums`: (R, 3C) to (R,)."""
     hits, images, _ = np.split(sums, 3, axis=-1)
     return hits.sum(axis=-1) / images.sum(axis=-1)
 
 
 def macro_f1_from_sums(sums: np.ndarray) -> np.ndarray:
-    """Mean F1 in [0, 1] of the classes that occur or are predicted, from sums as `class_sums` gives them."""
+    """Return the mean F1 in [0, 1] of the classes that occur or are predicted, from sums of `class_sums`."""
     hits, images, predicted = np.split(sums, 3, axis=-1)
     involved = images + predicted > 0
     scores = 2 * hits / np.maximum(images + predicted, 1)
@@ -174,20 +183,21 @@ def macro_f1_from_sums(sums: np.ndarray) -> np.ndarray:
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
-    """Exact two-sided p-value that two classifiers are equally often right on the same images.
+    """Return the exact two-sided p-value of the hypothesis that two classifiers have equal accuracy.
 
-    Of the images that exactly one of the two gets right, each classifier would have half: a binomial test (McNemar
-    1947, in its exact form). It takes images as independent, so with groups it is too sure of itself.
+    Under the hypothesis, each classifier is correct on half of the images that exactly one of them classifies
+    correctly: a binomial test (McNemar 1947, exact form). It assumes independent images, so with groups the p-value is
+    too small.
 
     Args:
-        correct_a: (N,) bool.
-        correct_b: (N,) bool, of the same images.
+        correct_a: (N,) bool, whether the first classifier is correct.
+        correct_b: (N,) bool, whether the second one is, on the same images.
 
     Returns:
-        A probability in (0, 1]; 1.0 when both are right on the same images.
+        A probability in (0, 1]; 1.0 if both are correct on the same images.
 
     Raises:
-        DataError: the two do not have the same number of images.
+        DataError: the two arrays do not have the same shape.
     """
     correct_a, correct_b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if correct_a.shape != correct_b.shape:
@@ -203,31 +213,32 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Gain:
-    """A mean difference over repetitions, with what a paired t-test says of it."""
+    """A mean difference over repetitions, with the interval and p-value of a paired t-test."""
 
     mean: float
     low: float | None
-    """Ends of the interval; None from one repetition."""
+    """Lower end of the interval; None for one repetition."""
     high: float | None
+    """Upper end of the interval; None for one repetition."""
     p: float | None
-    """Two-sided, that the true mean difference is zero; None from one repetition."""
+    """Two-sided p-value of a true mean difference of zero; None for one repetition."""
 
 
 def paired_gain(differences: Sequence[float], level: float = 0.95) -> Gain:
-    """Mean of paired differences with its t interval and the p-value of the paired t-test (Student 1908).
+    """Return the mean of paired differences with the t interval and p-value of the paired t-test (Student 1908).
 
-    It takes the differences as independent and about normal. Splits of the same images overlap, so with them it is too
-    sure of itself (Nadeau and Bengio 2003, "Inference for the generalization error").
+    The test assumes independent, approximately normal differences. Splits of the same images overlap, so for them the
+    interval and the p-value are too small (Nadeau and Bengio 2003, "Inference for the generalization error").
 
     Args:
-        differences: n of them, one for each repetition (split).
-        level: of the interval, in (0, 1).
+        differences: n differences, one for each repetition (split).
+        level: confidence level of the interval, in (0, 1).
 
     Returns:
-        Where all differences are equal, the interval is a point, and p is 1 for no difference and 0 for any other.
+        The gain; if all differences are equal, the interval is a point, and p is 1 for a difference of 0 and else 0.
 
     Raises:
-        DataError: no differences.
+        DataError: there are no differences.
     """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) == 0:
@@ -236,7 +247,7 @@ def paired_gain(differences: Sequence[float], level: float = 0.95) -> Gain:
     if len(values) == 1:
         return Gain(mean, None, None, None)
     error = float(values.std(ddof=1) / np.sqrt(len(values)))
-    if error <= 1e-15:  # Rounding of the mean alone.
+    if error <= 1e-15:  # Differences that are equal up to rounding of the mean.
         return Gain(mean, mean, mean, 1.0 if abs(mean) <= 1e-15 else 0.0)
     from scipy.stats import t
 

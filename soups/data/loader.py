@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.core.errors import UserError
-from soups.core.signals import leave_signals_to_parent
+from soups.core.signals import ignore_stop_signals
 from soups.data.augment.augment import Augmentation
 from soups.data.images.cache import Images
 from soups.runtime.devices import derived_seed
@@ -251,13 +251,13 @@ def _build_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[A
         # A forked process inherits locks that other threads may hold.
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,
-        worker_init_fn=_leave_signals_to_parent if workers else None,
+        worker_init_fn=_ignore_stop_signals if workers else None,
     )
 
 
-def _leave_signals_to_parent(worker: int) -> None:
+def _ignore_stop_signals(worker: int) -> None:
     """Ignore Ctrl-C, which reaches every process of a terminal, until the main process has saved a checkpoint."""
-    leave_signals_to_parent()
+    ignore_stop_signals()
 
 
 def _end_workers(loader: Any) -> None:

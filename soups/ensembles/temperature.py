@@ -3,7 +3,7 @@
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.core.scores import probabilities
+from soups.core.scores import softmax
 
 LOWEST, HIGHEST = 0.01, 100.0
 """Bounds of the temperature. If all validation predictions are correct, the log-loss has no minimum above 0."""
@@ -39,7 +39,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     def slope(inverse: float) -> float:
         """Return the derivative of the log-loss with respect to 1/T."""
-        return float((probabilities(inverse * table) * table).sum(axis=1).mean() - true_class)
+        return float((softmax(inverse * table) * table).sum(axis=1).mean() - true_class)
 
     if slope(1 / LOWEST) <= 0:
         return LOWEST
@@ -58,7 +58,7 @@ def scale_by_temperature(table: np.ndarray, temperature: float) -> np.ndarray:
     Returns:
         (N, C) float64 probabilities, rows summing to one.
     """
-    return probabilities(to_log_probabilities(table) / temperature)
+    return softmax(to_log_probabilities(table) / temperature)
 
 
 def to_log_probabilities(table: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from soups.core.errors import DataError
 from soups.core.metrics import METRICS, Metric
 from soups.core.preprocessing import Preprocessing
 from soups.core.score_bounds import LogLossBound, ScoreBound
-from soups.core.scores import log_loss, predictions, probabilities
+from soups.core.scores import log_loss, predictions, softmax
 from soups.evaluation import gradients
 from soups.evaluation.batchnorm import BatchNormRecomputer
 from soups.evaluation.logits import EvaluationSet, batch_logits, inference_mode_at
@@ -74,7 +74,7 @@ class ValidationJudge:
         progress = _PartialResult(self.validation.labels, self.metric)
         with inference_mode_at(self.classifier, self.runtime):
             for rows in sorted(self.batches, key=self._negative_mistake_rate):
-                part = probabilities(self._logits(rows))
+                part = softmax(self._logits(rows))
                 self.mistakes[rows] += progress.add(rows, part)
                 if accept is not None and not progress.complete and not accept.allows(progress.at_best()):
                     return progress.at_best()

@@ -13,7 +13,7 @@ from soups.core.errors import TrainingDiverged
 from soups.core.metrics import all_scores
 from soups.core.preprocessing import Preprocessing
 from soups.core.progress import track
-from soups.core.scores import probabilities
+from soups.core.scores import softmax
 from soups.core.signals import Interruption, defer_interruption
 from soups.data.loader import TrainingLoader
 from soups.evaluation.logits import EvaluationSet
@@ -292,7 +292,7 @@ class Finetune:
     def _validate(self) -> dict[str, float]:
         try:
             can_interrupt = self.state_file is not None and self.group.size == 1
-            with self.interruption.at_once() if can_interrupt else nullcontext():
+            with self.interruption.raise_at_once() if can_interrupt else nullcontext():
                 logits = gather_logits(
                     self.classifier,
                     self.validation.images,
@@ -306,7 +306,7 @@ class Finetune:
                 # The position is after the epoch's last step: the next attempt begins with the validation.
                 self._save_state(self.state_file)
             raise
-        return all_scores(probabilities(logits), self.validation.labels)
+        return all_scores(softmax(logits), self.validation.labels)
 
     def _restore_random_state(self, states: list[dict[str, Any]]) -> None:
         """Restore this process's random state; a process without a saved one stays at its initial seed."""

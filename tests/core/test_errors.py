@@ -30,13 +30,13 @@ def test_message_says_where_expected_found_next() -> None:
     ]
 
 
-def test_survives_the_way_between_processes() -> None:
+def test_errors_can_be_pickled() -> None:
     error = DataError("where", expected="this", found="that", next_step="do so")
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy)) == (DataError, str(error))
 
 
-def test_unknown_name_lists_the_known_and_the_nearest() -> None:
+def test_unknown_name_lists_known_names_and_suggests_one() -> None:
     error = unknown_name("recipe", "gredy", ["uniform", "greedy"])
     assert "unknown recipe 'gredy'" in str(error)
     assert "uniform, greedy" in str(error)
@@ -56,6 +56,6 @@ def test_unknown_name_lists_the_known_and_the_nearest() -> None:
         ("", ""),
     ],
 )
-def test_the_nearest_name_looks_alike_or_has_it_inside(name: str, nearest: str) -> None:
+def test_suggested_names_are_similar_or_contain_the_name(name: str, nearest: str) -> None:
     told = did_you_mean(name, ["uniform", "greedy", "macro_f1", "BCELoss"], otherwise="see --help")
     assert told == (f"did you mean {nearest!r}?" if nearest else "see --help")

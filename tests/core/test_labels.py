@@ -9,7 +9,7 @@ from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor, LabelSpace
 
 
-def test_string_order_by_default_and_any_order_by_wish() -> None:
+def test_classes_are_in_string_order_or_in_a_given_order() -> None:
     assert LabelSpace.of(["10", "2", "1", "2"]).names == ("1", "10", "2")
     assert LabelSpace.of(["b", "a"], order=["b", "a"]).names == ("b", "a")
 
@@ -19,7 +19,7 @@ def test_class_order_must_fit_the_data() -> None:
         LabelSpace.of(["cat", "dog"], order=["dog", "bird"])
 
 
-def test_doubled_class_names_are_refused() -> None:
+def test_repeated_class_names_are_rejected() -> None:
     with pytest.raises(DataError, match="twice: a, b"):
         LabelSpace(("a", "b", "b", "a", "c"))
 
@@ -57,7 +57,7 @@ def test_columns_hold_names_or_indices(names: tuple[str, ...], column: list[str]
         (["cat", "1"], r"partly names and partly indices(?s:.*)'cat' and '1'"),
     ],
 )
-def test_other_columns_are_refused(column: list[str], words: str) -> None:
+def test_mixed_and_unknown_columns_are_rejected(column: list[str], words: str) -> None:
     with pytest.raises(DataError, match=words):
         LabelSpace(("cat", "dog")).read_column(column)
 
@@ -77,7 +77,7 @@ def test_a_product_s_index_is_that_of_its_levels() -> None:
         assert JOINT.decode([mask * 6 + gender * 3 + age]) == [name]
 
 
-def test_a_part_keeps_the_order_of_the_factors() -> None:
+def test_part_keeps_the_order_of_the_factors() -> None:
     part = JOINT.part(["age", "mask"])
     assert part.factors == (MASK, AGE) and part.names[:4] == (
         "mask/young",
@@ -113,7 +113,7 @@ def test_another_order_of_the_classes_keeps_their_factors() -> None:
     assert turned.projection(JOINT.part(["age"])).tolist() == [2, 1, 0] * 6
 
 
-def test_factors_that_are_none() -> None:
+def test_invalid_factors_are_rejected() -> None:
     with pytest.raises(DataError, match="not the products of the factors"):
         LabelSpace(("young", "old"), (AGE,))
     with pytest.raises(DataError, match="factors appear twice: age"):

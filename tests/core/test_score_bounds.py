@@ -1,4 +1,4 @@
-"""Bounds against brute force: what the metric itself says of every way in which the rest could come out."""
+"""Bounds against brute force: the metric of every possible outcome of the remaining images."""
 
 import itertools
 
@@ -18,7 +18,7 @@ def random_table(seed: int, images: int = 12, classes: int = 4) -> tuple[np.ndar
 
 
 @pytest.mark.parametrize("metric", EXACT)
-def test_the_bound_is_the_metric_where_all_that_is_unseen_comes_out_right(metric: str) -> None:
+def test_the_bound_is_the_metric_if_all_remaining_images_are_correct(metric: str) -> None:
     for seed in range(200):
         probabilities, labels, order = random_table(seed)
         tally, hypothetical = METRICS[metric].bound(labels, 4), np.eye(4)[labels]
@@ -29,7 +29,7 @@ def test_the_bound_is_the_metric_where_all_that_is_unseen_comes_out_right(metric
 
 
 @pytest.mark.parametrize("metric", EXACT)
-def test_no_outcome_of_the_rest_is_better(metric: str) -> None:
+def test_no_outcome_of_the_remaining_images_exceeds_the_bound(metric: str) -> None:
     for seed in range(30):
         probabilities, labels, order = random_table(seed, images=7, classes=3)
         seen, unseen = order[:4], order[4:]
@@ -41,7 +41,7 @@ def test_no_outcome_of_the_rest_is_better(metric: str) -> None:
             assert METRICS[metric].score(table, labels) <= tally.best_possible()
 
 
-def test_the_bound_of_the_log_loss_falls_to_the_loss_itself() -> None:
+def test_the_bound_of_the_log_loss_decreases_to_the_loss() -> None:
     for seed in range(50):
         probabilities, labels, order = random_table(seed)
         tally, last = METRICS["log_loss"].bound(labels, 4), 0.0
@@ -54,7 +54,7 @@ def test_the_bound_of_the_log_loss_falls_to_the_loss_itself() -> None:
         assert last == pytest.approx(score, rel=1e-8)
 
 
-def test_without_a_bound_everything_stays_possible() -> None:
+def test_no_bound_is_infinite() -> None:
     probabilities, labels, order = random_table(0)
     tally = METRICS["calibration_error"].bound(labels, 4)
     tally.add(order, probabilities[order])

@@ -49,7 +49,7 @@ def test_mean_over_sets_shares_the_draws() -> None:
     assert found == pytest.approx(slow_interval([(one, groups), (two, groups)], 5000, 1), abs=0.012)
 
 
-def test_shared_groups_do_not_cancel_but_separate_ones_do() -> None:
+def test_shared_groups_are_correlated_and_separate_ones_are_not() -> None:
     values, groups = np.repeat([0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0], 5), np.repeat(np.arange(8), 5)
     low, high = bootstrap_interval(values, groups)
     shared = bootstrap_mean_interval([(values, groups)] * 4)
@@ -60,7 +60,7 @@ def test_shared_groups_do_not_cancel_but_separate_ones_do() -> None:
     assert bootstrap_mean_interval([(values, groups), (1 - values, groups)]) == pytest.approx((0.5, 0.5))
 
 
-def test_without_groups_every_image_is_one() -> None:
+def test_without_groups_every_image_is_a_group() -> None:
     values = (np.arange(400) % 4 > 0).astype(float)
     found = bootstrap_interval(values, repeats=20_000)
     exact = 1.96 * np.sqrt(0.75 * 0.25 / 400)
@@ -74,7 +74,7 @@ def test_whole_groups_make_wider_intervals() -> None:
     assert grouped[1] - grouped[0] > 3 * (single[1] - single[0])
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_covers_the_true_mean_at_about_its_level() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 5)
     covered = 0
@@ -85,7 +85,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.90 <= covered / 300 <= 0.98
 
 
-def test_interval_is_repeatable_and_blind_to_the_order_of_images() -> None:
+def test_interval_is_repeatable_and_independent_of_the_order_of_images() -> None:
     rng = np.random.default_rng(3)
     values, groups = (rng.random(60) < 0.5).astype(float), rng.integers(0, 6, 60)
     order = rng.permutation(60)
@@ -95,7 +95,7 @@ def test_interval_is_repeatable_and_blind_to_the_order_of_images() -> None:
     assert found != bootstrap_interval(values, groups, seed=6)
 
 
-def test_sets_with_partly_shared_groups_never_come_out_empty() -> None:
+def test_sets_with_partly_shared_groups_are_never_empty() -> None:
     values = np.array([1.0, 0.0, 1.0])
     sets = [(values, np.array(list("abc"))), (values[:1], np.array(["c"])), (values[:2], np.array(["x", "y"]))]
     low, high = bootstrap_mean_interval(sets)
@@ -123,7 +123,7 @@ def test_fifty_thousand_images_have_a_narrow_interval() -> None:
         ([(np.ones(3), np.zeros(2))], "groups do not fit the values"),
     ],
 )
-def test_nothing_to_resample(sets: list, words: str) -> None:
+def test_empty_input_is_rejected(sets: list, words: str) -> None:
     with pytest.raises(DataError, match=words):
         bootstrap_mean_interval(sets)
 
@@ -193,7 +193,7 @@ def test_an_interval_of_a_mean_is_that_of_its_sums() -> None:
     )
 
 
-def test_intervals_of_f1_cover_the_truth_as_often_as_they_say() -> None:
+def test_intervals_of_f1_cover_the_true_value_at_about_their_level() -> None:
     rng, covered = np.random.default_rng(1), 0
     matrix = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]])
     shares = np.array([0.5, 0.3, 0.2])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soups.core.errors import DataError
-from soups.core.scores import calibration_error, log_loss, predictions, probabilities
+from soups.core.scores import calibration_error, log_loss, predictions, softmax
 from soups.ensembles.temperature import HIGHEST, LOWEST, fit_temperature, scale_by_temperature, to_log_probabilities
 
 
@@ -12,7 +12,7 @@ def overconfident(seed: int, factor: float, images: int = 2000) -> tuple[np.ndar
     """Logits that are `factor` times as large as the truth that the labels are drawn from."""
     rng = np.random.default_rng(seed)
     logits = 2 * rng.standard_normal((images, 5))
-    labels = np.array([rng.choice(5, p=row) for row in probabilities(logits)])
+    labels = np.array([rng.choice(5, p=row) for row in softmax(logits)])
     return factor * logits, labels
 
 
@@ -20,9 +20,9 @@ def overconfident(seed: int, factor: float, images: int = 2000) -> tuple[np.ndar
 def test_no_temperature_of_a_grid_is_better(seed: int, factor: float) -> None:
     logits, labels = overconfident(seed, factor)
     fitted = fit_temperature(logits, labels)
-    best = log_loss(probabilities(logits / fitted), labels)
+    best = log_loss(softmax(logits / fitted), labels)
     grid = np.geomspace(fitted / 3, fitted * 3, 401)
-    losses = [log_loss(probabilities(logits / temperature), labels) for temperature in grid]
+    losses = [log_loss(softmax(logits / temperature), labels) for temperature in grid]
     assert best <= min(losses) + 1e-9
     assert abs(np.log(fitted / grid[int(np.argmin(losses))])) < 0.01
     assert fitted == pytest.approx(factor, rel=0.1)
@@ -30,7 +30,7 @@ def test_no_temperature_of_a_grid_is_better(seed: int, factor: float) -> None:
 
 def test_scaling_improves_calibration_and_preserves_predictions() -> None:
     logits, labels = overconfident(4, 4.0)
-    table = probabilities(logits)
+    table = softmax(logits)
     mended = scale_by_temperature(table, fit_temperature(to_log_probabilities(table), labels))
     assert calibration_error(mended, labels) < 0.04 < 0.15 < calibration_error(table, labels)
     assert np.array_equal(predictions(mended), predictions(table))
@@ -42,10 +42,8 @@ def test_probabilities_and_logits_give_the_same_temperature() -> None:
     shifted = logits + np.arange(len(logits))[:, None]
     expected = fit_temperature(logits, labels)
     assert fit_temperature(shifted, labels) == pytest.approx(expected, rel=1e-6)
-    assert fit_temperature(to_log_probabilities(probabilities(logits)), labels) == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_allclose(
-        scale_by_temperature(probabilities(logits), 2.5), probabilities(logits / 2.5), atol=1e-12
-    )
+    assert fit_temperature(to_log_probabilities(softmax(logits)), labels) == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(scale_by_temperature(softmax(logits), 2.5), softmax(logits / 2.5), atol=1e-12)
 
 
 def test_temperatures_outside_the_bounds() -> None:

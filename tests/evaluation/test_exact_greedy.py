@@ -13,7 +13,7 @@ from torch import nn
 
 from soups.core.metrics import METRICS
 from soups.core.preprocessing import Preprocessing
-from soups.core.scores import log_loss, predictions, probabilities
+from soups.core.scores import log_loss, predictions, softmax
 from soups.evaluation.judge import ValidationJudge
 from soups.evaluation.logits import EvaluationSet
 from soups.recipes.greedy import greedy
@@ -86,7 +86,7 @@ class Task:
     def result(self, states: list[dict[str, torch.Tensor]]) -> tuple[float, float, np.ndarray]:
         """Score, log-loss and right predictions of a mean of states, in float64, all images at once."""
         weight = np.mean([state["1.weight"].double().numpy() for state in states], axis=0)
-        table = probabilities(self.inputs() @ np.float32(weight).astype(np.float64).T)
+        table = softmax(self.inputs() @ np.float32(weight).astype(np.float64).T)
         loss = log_loss(table, self.labels)
         return METRICS[self.metric].score(table, self.labels), loss, predictions(table) == self.labels
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soups.core.errors import DataError
-from soups.core.scores import calibration_error, probabilities
+from soups.core.scores import calibration_error, softmax
 from soups.core.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 from soups.ensembles.temperature import fit_temperature
 from soups.report.comparison import ComparisonRow, SetTruth, compare, format_table, markdown_table
@@ -66,7 +66,7 @@ def test_calibration_is_that_of_the_temperature_fitted_on_validation() -> None:
     logits = {name: np.log(table) for name, table in CONTENDERS[1].outputs.items()}
     temperature = fit_temperature(logits["val"], SETS["val"].labels)
     assert row["temperature"] == pytest.approx(temperature)
-    expected = calibration_error(probabilities(logits["test"] / temperature), SETS["test"].labels)
+    expected = calibration_error(softmax(logits["test"] / temperature), SETS["test"].labels)
     assert row["test_calibration_error"] == pytest.approx(expected)
     untouched = calibration_error(CONTENDERS[1].outputs["test"], SETS["test"].labels)
     assert row["test_calibration_error"] != pytest.approx(untouched)

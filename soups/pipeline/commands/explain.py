@@ -12,7 +12,7 @@ from soups.checkpoints.checkpoint import Card
 from soups.cli import flags as cli
 from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
-from soups.core.scores import probabilities
+from soups.core.scores import softmax
 from soups.data.images.decode import decode
 from soups.data.images.geometry import evaluation_geometry, visible_box
 from soups.evaluation.logits import compute_logits
@@ -200,7 +200,7 @@ def _compute_ingredient_maps(
     labels = np.array([explanation.label for explanation in maps])
     images, batch = predicted.images.subset([image.row for image in selected]), context.evaluation.eval_batch_size
     logits = compute_logits(model.classifier, images, model.card.preprocessing, context.runtime, batch)
-    class_probabilities = probabilities(logits[:, model.order])[np.arange(len(selected)), labels]
+    class_probabilities = softmax(logits[:, model.order])[np.arange(len(selected)), labels]
     heats = _compute_heatmaps(model, predicted, selected, labels, map_settings)
     parts = zip(selected, labels, class_probabilities, heats, strict=True)
     return [

@@ -12,7 +12,7 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError
 from soups.core.metrics import METRICS, all_scores
-from soups.core.scores import log_loss, predictions, probabilities
+from soups.core.scores import log_loss, predictions, softmax
 from soups.data.images.memory_cache import MemoryCachedImages
 from soups.data.split import choose_groups
 from soups.ensembles.selection import select_models
@@ -210,4 +210,4 @@ class _Half:
         classifier.load_state_dict(judge.with_batchnorm(soup.state), strict=True)
         images = context.open_set("val", self.card).images.subset(rows)
         size = context.evaluation.eval_batch_size
-        return probabilities(compute_logits(classifier, images, self.card.preprocessing, context.runtime, size))
+        return softmax(compute_logits(classifier, images, self.card.preprocessing, context.runtime, size))

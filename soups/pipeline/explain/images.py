@@ -11,7 +11,7 @@ import numpy as np
 from soups.checkpoints.checkpoint import Card
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
-from soups.core.scores import probabilities
+from soups.core.scores import softmax
 from soups.data.images.cache import Images, open_images
 from soups.data.images.geometry import evaluation_geometry
 from soups.data.layouts.folders import images_below
@@ -37,7 +37,7 @@ class PredictedImages:
     """The images at the model's evaluation geometry."""
     labels: np.ndarray
     """(N,) int64 in [0, C); -1 where the label is unknown."""
-    probabilities: np.ndarray
+    softmax: np.ndarray
     """(N, C) float64 in [0, 1]."""
     groups: np.ndarray
     """(N,) str, the group of each image."""
@@ -102,7 +102,7 @@ def images_of_files(
     images = open_images(files, evaluation_geometry(card.preprocessing), cache, context.run.image_cache)
     batch = context.evaluation.eval_batch_size
     logits = compute_logits(classifier, images, card.preprocessing, context.runtime, batch)
-    outputs = probabilities(logits[:, class_positions(card, space, path, context.run.name)])
+    outputs = softmax(logits[:, class_positions(card, space, path, context.run.name)])
     samples = context.run.samples
     labels = encode_labels(context.run.labels_in(samples, space), space)
     known = {file.resolve(): label for file, label in zip(image_paths(samples, context.run), labels, strict=True)}

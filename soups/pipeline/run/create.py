@@ -156,7 +156,7 @@ def plan_run(settings: CommandSettings, name: str) -> Run:
         metric=settings.evaluation.metric,
         precision=runtime.precision,
         threads=runtime.threads,
-        factors=joint.described if joint is not None else (),
+        factors=joint.factor_levels if joint is not None else (),
     )
     return Run(folder, models, recorded, table=samples)
 
@@ -190,7 +190,7 @@ def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
         kind="start",
         architecture=start.architecture,
         classes=run.space.names,
-        factors=run.space.described,
+        factors=run.space.factor_levels,
         preprocessing=start.preprocessing,
         data=run.fingerprints[0],
         split=run.fingerprints[1],

@@ -149,7 +149,7 @@ def _record_pool(settings: MainSettings, given: Collection[str], name: str) -> R
         metric=settings.evaluation.metric,
         precision=runtime.precision,
         threads=runtime.threads,
-        factors=joint.described if joint is not None else (),
+        factors=joint.factor_levels if joint is not None else (),
         foreign=ForeignPool(
             foreign_location=location, ema=settings.ema, architecture=architecture, preprocessing=preprocessing
         ),

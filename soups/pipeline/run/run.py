@@ -183,7 +183,7 @@ class Run:
             kind="fine-tune",
             architecture=architecture,
             classes=classes,
-            factors=self.space.described,
+            factors=self.space.factor_levels,
             preprocessing=preprocessing,
             training={"precision": recorded.precision, "threads": recorded.threads},
         )

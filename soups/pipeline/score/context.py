@@ -12,7 +12,7 @@ from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
 from soups.core.metrics import METRICS
 from soups.core.progress import track
-from soups.core.scores import probabilities
+from soups.core.scores import softmax
 from soups.data.images.cache import Images
 from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import CacheSettings
@@ -59,7 +59,7 @@ class RunContext:
         self, path: Path, set_names: Sequence[str], space: LabelSpace | None = None
     ) -> dict[str, np.ndarray]:
         """Returns set → (N, C) float64 probabilities of a model; arguments and class order as in `logits`."""
-        return {name: probabilities(logits) for name, logits in self.logits(path, set_names, space).items()}
+        return {name: softmax(logits) for name, logits in self.logits(path, set_names, space).items()}
 
     def space_of(self, path: Path) -> LabelSpace:
         """Returns the classes of a model: the run's, in its order, or other factors of the same labels.

@@ -10,7 +10,7 @@ import numpy as np
 
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.labels import LabelSpace
-from soups.core.scores import probabilities
+from soups.core.scores import softmax
 from soups.ensembles import RULES, fit_exponents, fit_weights, lift_to_joint, original_formula, parse_members
 from soups.pipeline.run.model_files import find_model
 from soups.pipeline.score.context import RunContext
@@ -265,5 +265,5 @@ def _likelihoods(context: RunContext, groups: Sequence[ModelGroup], set_name: st
 def _group_probabilities(context: RunContext, group: ModelGroup, set_name: str) -> np.ndarray:
     """Return (N, C) probabilities of a group, in its own space."""
     if len(group.paths) == 1:
-        return probabilities(context.logits(group.paths[0], [set_name], group.space)[set_name])
+        return softmax(context.logits(group.paths[0], [set_name], group.space)[set_name])
     return vote(context, "weighted", group.paths, [set_name], group.weights, group.space)[set_name]

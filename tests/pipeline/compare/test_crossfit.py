@@ -8,7 +8,7 @@ import pytest
 
 import main
 from soups.cli import flags as cli
-from soups.core.scores import accuracy, log_loss, probabilities
+from soups.core.scores import accuracy, log_loss, softmax
 from soups.pipeline.compare.crossfit import cross_fitted_scores, split_in_halves
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.evaluate import pool_paths
@@ -96,7 +96,7 @@ def test_the_greedy_soup_of_each_half_is_scored_on_the_other(context: RunContext
         mean = {key: torch.stack([state[key].double() for state in states]).mean(dim=0) for key in states[0]}
         classifier.load_state_dict({key: value.to(states[0][key].dtype) for key, value in mean.items()})
         images = context.open_set("val", card).images
-        table = probabilities(compute_logits(classifier, images, card.preprocessing, context.runtime, 16))
+        table = softmax(compute_logits(classifier, images, card.preprocessing, context.runtime, 16))
         single = table_of(context, paths[line["chosen"]["best_single"][number]])
         right += int((table.argmax(axis=1) == labels)[scoring].sum())
         voted += int(((table + single).argmax(axis=1) == labels)[scoring].sum())

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from soups.checkpoints.checkpoint import read_card
-from soups.core.scores import accuracy, probabilities
+from soups.core.scores import accuracy, softmax
 from soups.data.settings import DataSettings
 from soups.pipeline.compare.network_specs import parse_network_specs
 from soups.pipeline.settings.compare import CompareSettings
@@ -109,7 +109,7 @@ def _by_hand(place: Path, row: dict[str, str]) -> None:
     index = np.array([["blue", "green", "red"].index(label) for label in labels])
     kept = sorted((place / "runs" / "toys-wide" / "logits").glob("*-test-*.npy"))
     assert len(kept) == 2
-    scores = [accuracy(probabilities(np.load(path)), index) for path in kept]
+    scores = [accuracy(softmax(np.load(path)), index) for path in kept]
     assert float(row["accuracy"]) == pytest.approx(np.mean(scores))
     assert float(row["accuracy_worst"]) == pytest.approx(min(scores))
 
