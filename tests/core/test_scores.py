@@ -45,7 +45,7 @@ def test_calibration_error_equals_a_loop_over_bins() -> None:
             inside = (confidence > index / 15) & (confidence <= (index + 1) / 15)
             if inside.any():
                 expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-        assert METRICS["calibration_error"].function(table, labels) == pytest.approx(expected, abs=1e-12)
+        assert scores.calibration_error(table, labels) == pytest.approx(expected, abs=1e-12)
 
 
 def test_calibration_error_of_known_tables() -> None:
