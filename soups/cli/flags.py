@@ -130,7 +130,7 @@ def _error_of_pydantic(error: Any, group_of: Mapping[str, str | None], config: C
         where = str(config.path) if config else "settings from the environment"
         return UsageError(f"{where}: {error['msg'].removeprefix('Value error, ')}")
     in_file = config is not None and name in config.lines
-    where = f"{config.place(name)}: {name}" if config and in_file else f"setting {name} from the environment"
+    where = f"{config.location(name)}: {name}" if config and in_file else f"setting {name} from the environment"
     choices = re.findall("'([^']*)'", error.get("ctx", {}).get("expected", ""))
     hint = did_you_mean(str(error["input"]), choices)
     expected = error["msg"].removeprefix("Value error, ")

@@ -71,7 +71,7 @@ def run(
     except UserError as error:
         if debug:
             raise
-        place = config.place_of(error) if config is not None else None
+        place = config.locate_unknown_name(error) if config is not None else None
         print(f"error: {place}: {error}" if place else f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

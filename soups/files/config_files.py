@@ -1,4 +1,4 @@
-"""Files of settings, `--config FILE.yaml`: what they give, and in which lines it stands."""
+"""Settings files, `--config FILE.yaml[#SECTION]`: their values with line numbers for messages."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,76 +13,75 @@ from soups.files.yaml_text import parse_with_lines, to_plain_value
 
 @dataclass(frozen=True)
 class Config:
-    """What a file of settings gives."""
+    """The settings of a file."""
 
     path: Path
     values: dict[str, Any] = field(default_factory=dict)
-    """Setting → value, whose scalars are text."""
+    """Setting → value; scalars are text."""
     lines: dict[str, int] = field(default_factory=dict)
-    """Setting → the line that it stands in, counted from 1."""
+    """Setting → line number, counted from 1."""
 
-    def place(self, setting: str) -> str:
-        """File and line of a setting; the file alone where it does not give it."""
+    def location(self, setting: str) -> str:
+        """Return file and line of a setting; the file alone if it does not have the setting."""
         return f"{self.path}, line {self.lines[setting]}" if setting in self.lines else str(self.path)
 
     def without(self, settings: Collection[str]) -> "Config":
-        """What is left when others say some settings."""
+        """Return the config without some settings, such as those that flags override."""
         values = {name: value for name, value in self.values.items() if name not in settings}
         return Config(self.path, values, {name: self.lines[name] for name in values})
 
-    def place_of(self, error: Exception) -> str | None:
-        """Where the name stands that nobody knows; None where the file does not give it, or in several lines."""
+    def locate_unknown_name(self, error: Exception) -> str | None:
+        """Return file and line of the name that an `UnknownName` reports; None unless exactly one line has it."""
         if not isinstance(error, UnknownName):
             return None
-        places = [
-            self.place(setting)
+        locations = [
+            self.location(setting)
             for setting, value in self.values.items()
             if value == error.name or (isinstance(value, list) and error.name in value)
         ]
-        return places[0] if len(places) == 1 else None
+        return locations[0] if len(locations) == 1 else None
 
 
 def take_config(arguments: Sequence[str]) -> tuple[list[str], Path | None, str | None]:
-    """The other arguments, and file and section that `--config FILE.yaml#SECTION` names.
+    """Split `--config FILE.yaml#SECTION` off a command line: return the other arguments, file and section.
 
     Raises:
-        UsageError: the flag lacks its file.
+        UsageError: the flag has no value.
     """
-    rest, named, tokens = [], None, iter(arguments)
+    rest, value, tokens = [], None, iter(arguments)
     for token in tokens:
         if token == "--config":
             value = next(tokens, None)
             if value is None:
                 raise UsageError("--config lacks its file", expected="--config FILE.yaml")
-            named = value
         elif token.startswith("--config="):
-            named = token.removeprefix("--config=")
+            value = token.removeprefix("--config=")
         else:
             rest.append(token)
-    if named is None:
+    if value is None:
         return rest, None, None
-    file, sign, section = named.rpartition("#")
-    # A file may have the sign in its name.
-    return (rest, Path(named), None) if not sign or Path(named).exists() else (rest, Path(file), section)
+    file, sign, section = value.rpartition("#")
+    # The name of an existing file may contain the sign.
+    return (rest, Path(value), None) if not sign or Path(value).exists() else (rest, Path(file), section)
 
 
 def read_config(path: Path, section: str | None, known: Collection[str]) -> Config:
-    """Keys and values of a YAML file; those of a section win over those beside it.
+    """Read the settings of a YAML file; the settings of the section override those at the top level.
 
     Args:
         path: the file.
-        section: one of its sections; None: it has none to be read.
+        section: name of a section (a mapping whose key is not a setting); None reads the top level only.
         known: the names of all settings, with underscores.
 
     Raises:
-        UsageError: the file is not readable, or has no such section, an unknown key or one that is given twice.
+        UsageError: the file is not readable, lacks the section, or has an unknown or repeated key.
     """
     document = parse_with_lines(path, "--config FILE.yaml, or FILE.yaml#SECTION")
     pairs = list(document.value) if document is not None else []
     sections = {
         str(key.value): value
         for key, value in pairs
-        if isinstance(value, yaml.MappingNode) and _setting(key) not in known
+        if isinstance(value, yaml.MappingNode) and _setting_name(key) not in known
     }
     if section is not None and section not in sections:
         found = f"the sections {', '.join(sections)}" if sections else "no sections"
@@ -93,11 +92,11 @@ def read_config(path: Path, section: str | None, known: Collection[str]) -> Conf
     for level in (pairs, sections[section].value if section is not None else ()):
         lines: dict[str, int] = {}
         for key, value in level:
-            name, line = _setting(key), key.start_mark.line + 1
+            name, line = _setting_name(key), key.start_mark.line + 1
             if name not in known:
-                raise _unknown(path, key, known, sections)
+                raise _unknown_setting_error(path, key, known, sections)
             if name in lines:
-                problem = f"{path}, line {line}: {name} is given in line {lines[name]} already"
+                problem = f"{path}, line {line}: {name} is already set in line {lines[name]}"
                 raise UsageError(problem, next_step="remove one of the two lines")
             lines[name] = line
             config.values[name] = to_plain_value(value)
@@ -105,12 +104,14 @@ def read_config(path: Path, section: str | None, known: Collection[str]) -> Conf
     return config
 
 
-def _unknown(path: Path, key: yaml.Node, known: Collection[str], sections: Mapping[str, Any]) -> UsageError:
-    hint = did_you_mean(_setting(key), known, otherwise="see --help for the settings")
+def _unknown_setting_error(
+    path: Path, key: yaml.Node, known: Collection[str], sections: Mapping[str, Any]
+) -> UsageError:
+    hint = did_you_mean(_setting_name(key), known, otherwise="see --help for the settings")
     if str(key.value) in sections:
-        hint = f"it is a section: --config {path}#{key.value}"
+        hint = f"to read this section, use --config {path}#{key.value}"
     return UsageError(f"{path}, line {key.start_mark.line + 1}: unknown setting {key.value!r}", next_step=hint)
 
 
-def _setting(key: yaml.Node) -> str:
+def _setting_name(key: yaml.Node) -> str:
     return str(key.value).replace("-", "_")

@@ -1,4 +1,4 @@
-"""Content hashes of files, remembered by size and times, so that unchanged files are hashed once."""
+"""SHA-256 of files, cached by size and times of the file, so that unchanged files are hashed once."""
 
 import hashlib
 import json
@@ -15,78 +15,80 @@ from soups.files.atomic import compact_json, sha256_of, write_text
 
 logger = logging.getLogger(__name__)
 
-# Size, time of the last change of the content, of the entry itself (both ns since 1970), SHA-256.
 Entry = list[int | str]
+"""Size in bytes, mtime and ctime (ns since 1970), SHA-256."""
 
-_ABSENT = "absent"
+_UNREADABLE = "absent"
+"""Replaces the hash of a file that cannot be read; it is part of existing cache keys."""
 
 
 def hash_files(paths: Sequence[Path], folder: Path) -> list[str]:
-    """The SHA-256 of each file, in hexadecimal, in the order given.
+    """Return the SHA-256 of each file, in hexadecimal, in the order given.
 
-    What is known of a folder's files is kept in one file in `folder`; where that cannot be written, files are hashed
-    anew. A file that is missing, a pipe or unreadable gets a stand-in: decoding says what is wrong with it.
+    The hashes of the files of one folder are cached in one file in `folder`. If it cannot be written, the files are
+    hashed again next time. A missing or unreadable file or a pipe gets `absent` as its hash: decoding reports the
+    error.
     """
-    names = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- many paths, and links stay as they are.
-    memory = _memory(names, folder)
-    known = _read(memory)
-    stamps = {name: _stamp(name) for name in names}
-    stale = [name for name, stamp in stamps.items() if stamp is not None and known.get(name, [])[:3] != stamp]
+    names = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- fast for many paths, and keeps symbolic links.
+    cache_file = _cache_file(names, folder)
+    entries = _read_cache(cache_file)
+    stamps = {name: _file_stamp(name) for name in names}
+    stale = [name for name, stamp in stamps.items() if stamp is not None and entries.get(name, [])[:3] != stamp]
     if stale:
         with ThreadPoolExecutor(min(16, available_cores())) as pool:
-            for name, sha256 in zip(stale, pool.map(_hash, stale), strict=True):
-                known[name] = [*(stamps[name] or []), sha256]
-        _write(memory, known)
-    return [str(known[name][3]) if stamps[name] is not None else _ABSENT for name in names]
+            for name, sha256 in zip(stale, pool.map(_hash_file, stale), strict=True):
+                entries[name] = [*(stamps[name] or []), sha256]
+        _write_cache(cache_file, entries)
+    return [str(entries[name][3]) if stamps[name] is not None else _UNREADABLE for name in names]
 
 
 def remember_hash(path: Path, sha256: str, folder: Path) -> None:
-    """Keep the SHA-256 of a file that was just written and hashed, so that `hash_files` need not read it again."""
+    """Cache the SHA-256 of a file that was just written and hashed, so that `hash_files` does not read it again."""
     name = os.path.abspath(path)  # noqa: PTH100 -- as above.
-    memory = _memory([name], folder)
-    if (stamp := _stamp(name)) is not None:
-        _write(memory, _read(memory) | {name: [*stamp, sha256]})
+    cache_file = _cache_file([name], folder)
+    if (stamp := _file_stamp(name)) is not None:
+        _write_cache(cache_file, _read_cache(cache_file) | {name: [*stamp, sha256]})
 
 
-def _memory(names: Sequence[str], folder: Path) -> Path:
-    """The file in which is kept what is known of files of one folder."""
-    place = os.path.commonpath({os.path.dirname(name) for name in names}) if names else ""  # noqa: PTH120
-    return folder / f"hashes-{hashlib.sha256(place.encode()).hexdigest()[:16]}.json"
+def _cache_file(names: Sequence[str], folder: Path) -> Path:
+    """Return the path of the cache for the common folder of these files."""
+    common = os.path.commonpath({os.path.dirname(name) for name in names}) if names else ""  # noqa: PTH120
+    return folder / f"hashes-{hashlib.sha256(common.encode()).hexdigest()[:16]}.json"
 
 
-def _stamp(name: str) -> Entry | None:
-    """What changes when the file does; None where there is no regular file."""
+def _file_stamp(name: str) -> Entry | None:
+    """Return size, mtime and ctime, which change with the content; None if it is not a regular file."""
     try:
         status = os.stat(name)  # noqa: PTH116 -- called for every image.
     except OSError:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    # A program can set the first time back, and the second only follows.
+    # A program can set mtime back, but not ctime.
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _hash(name: str) -> str:
+def _hash_file(name: str) -> str:
     try:
         return sha256_of(Path(name))
-    except OSError:  # A change of permissions changes the entry's time, so this is not remembered for good.
-        return _ABSENT
+    except OSError:  # Correcting the permissions changes ctime, so the entry becomes stale.
+        return _UNREADABLE
 
 
-def _read(memory: Path) -> dict[str, Entry]:
+def _read_cache(path: Path) -> dict[str, Entry]:
     try:
-        known = json.loads(memory.read_bytes())
+        entries = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    sound = isinstance(known, dict) and all(isinstance(entry, list) and len(entry) == 4 for entry in known.values())
-    return known if sound else {}
+    valid = isinstance(entries, dict) and all(isinstance(entry, list) and len(entry) == 4 for entry in entries.values())
+    return entries if valid else {}
 
 
-def _write(memory: Path, known: dict[str, Entry]) -> None:
+def _write_cache(path: Path, entries: dict[str, Entry]) -> None:
     try:
-        write_text(memory, compact_json(known))
+        write_text(path, compact_json(entries))
     except EnvironmentFailure:
-        logger.debug("%s: cannot be written; the images are hashed again next time", memory)
+        logger.debug("%s: cannot be written; the files are hashed again next time", path)
 
 
 def check_hash(path: Path, expected: str, found: str) -> None:

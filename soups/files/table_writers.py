@@ -1,4 +1,4 @@
-"""Tables written a page of rows at a time, whole or not at all, as what their file's ending says."""
+"""Atomic writes of large tables, page by page, as CSV or Parquet by the file's extension."""
 
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
 
 
 def require_writer(path: Path) -> None:
-    """Raise, before anything is done, where nobody here can write a table of this name.
+    """Raise if a table cannot be written to `path`; call this before long work.
 
     Raises:
-        UsageError: an unknown ending.
-        EnvironmentFailure: what writes it is not installed.
+        UsageError: the extension is unknown.
+        EnvironmentFailure: the package that writes the format is not installed.
     """
-    ending = path.suffix.lower()
-    if ending not in WRITERS:
+    extension = path.suffix.lower()
+    if extension not in WRITERS:
         raise UsageError(
             f"{path}: unknown kind of table {path.suffix!r}",
             expected=f"a name that ends in {' or '.join(WRITERS)}",
-            next_step=did_you_mean(ending, WRITERS),
+            next_step=did_you_mean(extension, WRITERS),
         )
-    if ending == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+    if extension == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise EnvironmentFailure(
             f"{path}: Parquet needs pyarrow, which is not installed", next_step="pip install pyarrow"
         )
 
 
 def write_pages(path: Path, pages: "Iterable[pd.DataFrame]") -> None:
-    """Write pages one below the other; a file that says the same already is left as it is.
+    """Write the rows of all pages as one table; a file with the same bytes is not replaced.
 
     Args:
-        path: the file; its ending says how it is written.
-        pages: tables of the same columns, each with one row or more; only one is held in memory.
+        path: the file; its extension selects the format.
+        pages: tables of the same columns with at least one row each; one is in memory at a time.
 
     Raises:
-        UsageError: an unknown ending.
-        EnvironmentFailure: what writes it is not installed, the disk is full or the folder may not be written.
+        UsageError: the extension is unknown.
+        EnvironmentFailure: a package is missing, the disk is full or the folder cannot be written.
     """
     require_writer(path)
     with atomic_write(path, keep_equal=True) as temporary:
@@ -60,19 +60,19 @@ def _write_csv(path: Path, pages: "Iterable[pd.DataFrame]") -> None:
 def _write_parquet(path: Path, pages: "Iterable[pd.DataFrame]") -> None:
     import pyarrow.parquet
 
-    groups = _arrow(pages)
-    first = next(groups)
+    tables = _to_arrow_tables(pages)
+    first = next(tables)
     with pyarrow.parquet.ParquetWriter(path, first.schema) as writer:
-        for group in chain([first], groups):
-            writer.write_table(group)
+        for table in chain([first], tables):
+            writer.write_table(table)
 
 
-def _arrow(pages: "Iterable[pd.DataFrame]") -> Iterator[Any]:
-    """Numbers as they are, everything else as text; without what pandas would add about itself."""
+def _to_arrow_tables(pages: "Iterable[pd.DataFrame]") -> Iterator[Any]:
+    """Convert pages: numbers keep their dtype, all else becomes text; pandas' own metadata is omitted."""
     import pyarrow
 
     for page in pages:
-        columns = [page.iloc[:, place] for place in range(page.shape[1])]
+        columns = [page.iloc[:, index] for index in range(page.shape[1])]
         arrays = [
             pyarrow.array(column.to_numpy())
             if column.dtype.kind in "iuf"

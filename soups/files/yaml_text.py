@@ -1,4 +1,4 @@
-"""YAML whose scalars stay text: 1e-5 is for its reader to take as a number, and `no` may be a name."""
+"""YAML with scalars as text: YAML 1.1 reads 1e-5 as text and `no` as false, so the settings classes convert them."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,14 @@ from soups.core.errors import UsageError
 
 
 def parse_with_lines(path: Path, missing: str) -> yaml.MappingNode | None:
-    """The mapping in a file, with the lines that its keys stand in; None where the file is empty.
+    """Return the mapping node of a YAML file, which has line numbers; None for an empty file.
 
     Args:
-        path: a YAML file.
-        missing: what was expected, should there be no such file.
+        path: the file.
+        missing: the line `expected` of the error for a missing file.
 
     Raises:
-        UsageError: there is no such file, it is not readable, or holds something else.
+        UsageError: the file is missing, not readable, or not a mapping.
     """
     try:
         document = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
@@ -25,12 +25,12 @@ def parse_with_lines(path: Path, missing: str) -> yaml.MappingNode | None:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{path}: not readable YAML", found=" ".join(str(error).split())) from error
     if document is not None and not isinstance(document, yaml.MappingNode):
-        raise UsageError(f"{path}: not a list of settings", expected="lines such as `lr: 1e-5`")
+        raise UsageError(f"{path}: not a mapping of settings to values", expected="lines such as `lr: 1e-5`")
     return document
 
 
 def to_plain_value(node: yaml.Node) -> Any:
-    """A node as dicts, lists and text; what is empty or `null` is None."""
+    """Convert a node to dicts, lists and text; an empty or `null` scalar becomes None."""
     if isinstance(node, yaml.SequenceNode):
         return [to_plain_value(item) for item in node.value]
     if isinstance(node, yaml.MappingNode):

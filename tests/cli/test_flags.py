@@ -140,7 +140,7 @@ def test_an_unknown_key_names_file_line_and_nearest(tmp_path: Path, capsys: pyte
         ),
         ("lr: 1\nstrict: on\nratio: null\n", "c.yaml: strict needs a ratio: give it, or leave strict out"),
         ("lr: 1\ntop_k: 1\n", "c.yaml, line 2: unknown setting 'top_k'\n  next:     see --help"),
-        ("- lr\n", "not a list of settings"),
+        ("- lr\n", "not a mapping of settings to values"),
         ("lr: [\n", "not readable YAML"),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_section_of_a_file_wins_over_what_stands_beside_it(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ("", "line 2: unknown setting 'age'\n  next:     it is a section: --config"),
+        ("", "line 2: unknown setting 'age'\n  next:     to read this section, use --config"),
         ("#ages", "no section 'ages'"),
         ("#age", "line 3: unknown setting 'lrr'\n  next:     did you mean 'lr'?"),
     ],

@@ -135,7 +135,7 @@ GOOD = "image,target,confidence\na,cat,0.5\nb,dog,0.5\n"
             r"bad.csv, line 3: the confidence is not a number(?s:.*)high",
         ),
         ("image,target\na,cat\nb\n", "bad.csv, line 3: no class for the id 'b'"),
-        ("image,target\na,cat,\nb,dog,\n", "bad.csv: its rows have more fields than its header"),
+        ("image,target\na,cat,\nb,dog,\n", "bad.csv: the rows have more fields than the header"),
         ("image,target\n", "bad.csv: no labels"),
         ("image\na\nb\n", "bad.csv: no labels"),
         ("", "bad.csv: not a readable CSV"),

@@ -24,22 +24,22 @@ def test_values_are_text_and_have_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "section", "words"),
     [
-        ("lr: 1\nlr: 2\n", None, "c.yaml, line 2: lr is given in line 1 already"),
-        ("top-k: 1\nlr: 1\ntop_k: 2\n", None, "c.yaml, line 3: top_k is given in line 1 already"),
-        ("lr: 1\na:\n  name: b\n  name: c\n", "a", "c.yaml, line 4: name is given in line 3 already"),
+        ("lr: 1\nlr: 2\n", None, "c.yaml, line 2: lr is already set in line 1"),
+        ("top-k: 1\nlr: 1\ntop_k: 2\n", None, "c.yaml, line 3: top_k is already set in line 1"),
+        ("lr: 1\na:\n  name: b\n  name: c\n", "a", "c.yaml, line 4: name is already set in line 3"),
         ("LR_: 1\n", None, "line 1: unknown setting 'LR_'\n  next:     did you mean 'lr'?"),
         ("top: 1\n", None, "line 1: unknown setting 'top'\n  next:     did you mean 'top_k'?"),
         ("a:\n  lr: 1\n", "b", "no section 'b'\n  expected: --config .*c.yaml#SECTION\n  found:    the sections a"),
     ],
 )
-def test_mistakes(tmp_path: Path, content: str, section: str | None, words: str) -> None:
+def test_invalid_files_are_rejected(tmp_path: Path, content: str, section: str | None, words: str) -> None:
     import re
 
     with pytest.raises(UsageError, match=words.replace("?", re.escape("?"))):
         read(tmp_path, content, section)
 
 
-def test_the_flag_is_taken_out_of_the_others() -> None:
+def test_the_flag_is_split_off_the_other_arguments() -> None:
     assert take_config(["--lr", "1", "--config", "c.yaml#a", "--name"]) == (
         ["--lr", "1", "--name"],
         Path("c.yaml"),

@@ -1,4 +1,4 @@
-"""Tables written a page at a time: whole or not at all, in what their ending says."""
+"""Atomic writes of tables page by page, in the format of the extension."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ def pages(size: int = 2) -> Iterator[pd.DataFrame]:
     return (TABLE.iloc[start : start + size].reset_index(drop=True) for start in range(0, len(TABLE), size))
 
 
-def test_pages_of_a_csv_do_not_show(tmp_path: Path) -> None:
+def test_pages_give_the_csv_of_the_whole_table(tmp_path: Path) -> None:
     for name, size in (("whole.csv", 9), ("pages.CSV", 2)):
         write_pages(tmp_path / name, pages(size))
         assert (tmp_path / name).read_text(encoding="utf-8") == TABLE.to_csv(index=False, lineterminator="\n")
@@ -29,34 +29,34 @@ def test_pages_of_a_csv_do_not_show(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("pyarrow") is None and not os.environ.get("CI"), reason="pyarrow is not installed"
 )
-def test_parquet(tmp_path: Path) -> None:
+def test_pages_give_the_parquet_of_the_whole_table(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     write_pages(path, pages())
     pd.testing.assert_frame_equal(pd.read_parquet(path), TABLE)
     twice = pd.concat([TABLE, TABLE[["target"]]], axis=1)
-    write_pages(path, [twice])  # A class may be called as a column.
+    write_pages(path, [twice])  # A class may have the name of a column.
     import pyarrow.parquet
 
     assert pyarrow.parquet.read_schema(path).names == ["image", "target", "confidence", "target"]
 
 
-def test_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_table(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     write_pages(path, pages())
     content, time = path.read_bytes(), path.stat().st_mtime_ns
     write_pages(path, pages(3))
-    assert path.stat().st_mtime_ns == time, "a table that says the same is left as it is"
+    assert path.stat().st_mtime_ns == time, "a table with equal bytes is not replaced"
 
-    def torn() -> Iterator[pd.DataFrame]:
+    def failing_pages() -> Iterator[pd.DataFrame]:
         yield TABLE
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"):
-        write_pages(path, torn())
+        write_pages(path, failing_pages())
     assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
 
 
-def test_other_endings_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_extensions_and_missing_packages_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"a\.csvv: unknown kind of table(.|\n)*\.csv or \.parquet(.|\n)*mean '\.csv'"):
         require_writer(Path("a.csvv"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -98,7 +98,7 @@ def test_a_start_is_one_of_the_folder(tmp_path: Path) -> None:
         ("magnitude: {low: 0, high: 1}", (), ["magnitude and operations together"]),
         ("lr: {low: 1, high: 2}", ("lr",), ["line 1", "lr is searched, but --lr fixes it"]),
         ("", (), ["no hyperparameters"]),
-        ("- lr", (), ["space.yaml", "not a list of settings"]),
+        ("- lr", (), ["space.yaml", "not a mapping of settings to values"]),
     ],
 )
 def test_mistakes_in_a_file(tmp_path: Path, text: str, given: tuple[str, ...], words: list[str]) -> None:

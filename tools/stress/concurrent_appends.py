@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from soups.files.atomic import append_record
+from soups.files.jsonl import append_record
 from tools.stress.commands import fork
 
 WRITERS = 8

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from soups.files.atomic import append_record
+from soups.files.jsonl import append_record
 from tools.stress.commands import Command, Process, Workspace, start
 from tools.stress.settings import TortureSettings
 from tools.stress.sweep import find_differences, read_contents

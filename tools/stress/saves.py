@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soups.files.atomic import append_record, read_records, write_array, write_table, write_text
+from soups.files.atomic import write_array, write_table, write_text
+from soups.files.jsonl import append_record, read_records
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from soups.core.scores import log_loss, predictions, softmax
 from soups.data.images.memory_cache import MemoryCachedImages
 from soups.data.split import choose_groups
 from soups.ensembles.selection import select_models
-from soups.files.atomic import append_record, fingerprint, read_records
+from soups.files.atomic import fingerprint
+from soups.files.jsonl import append_record, read_records
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.soup.batchnorm import choose_batchnorm

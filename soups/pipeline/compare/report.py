@@ -6,7 +6,8 @@ from typing import Any
 
 from soups.checkpoints.checkpoint import SUFFIX
 from soups.core.errors import DataError
-from soups.files.atomic import read_records, write_table, write_text
+from soups.files.atomic import write_table, write_text
+from soups.files.jsonl import read_records
 from soups.pipeline.compare.crossfit import cross_fitted_scores
 from soups.pipeline.compare.rows import VoteSpec, evaluate_vote, find_soups, request_of_soup, rows_of_run
 from soups.pipeline.score.context import RunContext

@@ -8,7 +8,7 @@ from soups.checkpoints.average import check_cards
 from soups.checkpoints.checkpoint import read_layout
 from soups.checkpoints.compatibility import check_duplicates, check_layouts
 from soups.core.errors import DataError
-from soups.files.atomic import append_record, read_records
+from soups.files.jsonl import append_record, read_records
 from soups.pipeline.run.model_files import read_translated
 from soups.pipeline.run.run import Run
 from soups.pipeline.run.run_settings import FILE

@@ -12,8 +12,8 @@ from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import SEPARATOR, LabelSpace
 from soups.data.settings import DataSettings
-from soups.files.atomic import read_records, truncate_torn_line
 from soups.files.file_hashes import hash_files
+from soups.files.jsonl import read_records, truncate_torn_line
 from soups.files.temp_files import remove_leftover_files
 from soups.pipeline.run.foreign_pool import find_checkpoints
 from soups.pipeline.run.run_settings import RecordedSettings, read_recorded

@@ -12,7 +12,7 @@ from soups.core.metrics import all_scores
 from soups.data.samples import evaluation_sets
 from soups.data.settings import CacheSettings
 from soups.evaluation.settings import EvaluationSettings
-from soups.files.atomic import append_record
+from soups.files.jsonl import append_record
 from soups.pipeline.run.run import Run, remove_leftovers
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.transfer import (

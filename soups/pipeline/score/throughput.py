@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from soups.data.samples import set_rows
-from soups.files.atomic import append_record, fingerprint, read_records
+from soups.files.atomic import fingerprint
+from soups.files.jsonl import append_record, read_records
 from soups.pipeline.run.model_files import load_model
 from soups.pipeline.score.context import RunContext
 from soups.runtime.devices import limit_threads

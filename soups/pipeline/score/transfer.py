@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from soups.core.errors import UsageError
-from soups.files.atomic import append_record, atomic_write
+from soups.files.atomic import atomic_write
+from soups.files.jsonl import append_record
 from soups.pipeline.run.run import Run, require_run
 from soups.pipeline.run.run_settings import FILE, record_run
 from soups.pipeline.settings.commands import RunSettings

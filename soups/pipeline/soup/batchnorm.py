@@ -14,7 +14,8 @@ from soups.evaluation.batchnorm import (
     select_images,
     statistics_fingerprint,
 )
-from soups.files.atomic import append_record, fingerprint, read_records
+from soups.files.atomic import fingerprint
+from soups.files.jsonl import append_record, read_records
 from soups.pipeline.run.images import evaluation_set
 from soups.pipeline.score.context import RunContext
 from soups.recipes.shared.pool import Pool, canonical_order, mean_state

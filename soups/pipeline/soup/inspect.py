@@ -12,7 +12,8 @@ from soups.checkpoints.average import find_card_mismatches
 from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
 from soups.checkpoints.compatibility import find_layout_mismatches
 from soups.core.errors import DataError, UserError
-from soups.files.atomic import append_record, read_records, write_table
+from soups.files.atomic import write_table
+from soups.files.jsonl import append_record, read_records
 from soups.pipeline.run.foreign_pool import natural_key
 from soups.pipeline.run.model_files import read_model
 from soups.pipeline.run.run import Run

@@ -23,8 +23,9 @@ from soups.checkpoints.checkpoint import (
 from soups.core.errors import UsageError, unknown_name
 from soups.core.metrics import METRICS
 from soups.evaluation.batchnorm import has_statistics
-from soups.files.atomic import append_record, fingerprint, read_records
+from soups.files.atomic import fingerprint
 from soups.files.file_hashes import remember_hash
+from soups.files.jsonl import append_record, read_records
 from soups.pipeline.run.run import Run, remove_leftovers
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import accuracies_text, append_if_new, pool_paths, score_model

@@ -10,7 +10,8 @@ import numpy as np
 
 from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
-from soups.files.atomic import append_record, fingerprint, read_records
+from soups.files.atomic import fingerprint
+from soups.files.jsonl import append_record, read_records
 from soups.pipeline.run.images import evaluation_set, training_set
 from soups.pipeline.run.run import Run
 from soups.pipeline.train.plan import Task

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from soups.files.atomic import append_record, fingerprint, read_records
+from soups.files.atomic import fingerprint
+from soups.files.jsonl import append_record, read_records
 from soups.pipeline.train.plan import Task, training_record
 from soups.report.figures.learning_curves import last_training
 from soups.training.settings import TrainingSettings

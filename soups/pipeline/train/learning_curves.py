@@ -5,7 +5,8 @@ from pathlib import Path
 
 from soups.checkpoints.checkpoint import Card
 from soups.core.progress import track
-from soups.files.atomic import fingerprint, read_records
+from soups.files.atomic import fingerprint
+from soups.files.jsonl import read_records
 from soups.pipeline.run.run import Run
 from soups.pipeline.train.plan import requested_settings
 from soups.report.figures.learning_curves import Course, course_of, draw_course, draw_pool

@@ -91,7 +91,7 @@ def test_invalid_schemas_are_errors(tmp_path: Path, old: str, new: str, words: s
 def test_invalid_schema_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml: no such file"):
         read_schema("nowhere.yaml")
-    with pytest.raises(UsageError, match="not a list of settings"):
+    with pytest.raises(UsageError, match="not a mapping of settings to values"):
         read_schema(str(described(tmp_path, "- a\n")))
     with pytest.raises(UsageError, match="not readable YAML"):
         read_schema(str(described(tmp_path, "a: [")))

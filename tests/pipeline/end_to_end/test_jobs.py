@@ -54,7 +54,7 @@ def test_a_disk_without_room_for_any_model_is_the_machine_s_fault(
 def test_what_another_process_is_at_is_left_to_it_until_the_end(
     copy_of: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "_SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(records, "_SECONDS_BEFORE_NOTICE", 0.05)
     models, begun, over = copy_of.run / "models", threading.Event(), threading.Event()
     say = records.logger.info
 
@@ -80,7 +80,7 @@ def test_what_another_process_is_at_is_left_to_it_until_the_end(
     said = capsys.readouterr().err
     places = [said.index(f"toys{index}_epochs1.safetensors: written") for index in (7, 8, 6)]
     assert places == sorted(places)
-    assert "toys6: another process is at work on it; waiting until it is done" in said
+    assert "toys6: another process is working on it; waiting until it has finished" in said
 
 
 def test_a_new_run_has_its_workers_early(desk: Desk, tmp_path: Path, error_of: Callable[[], str]) -> None:
