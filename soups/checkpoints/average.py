@@ -29,7 +29,7 @@ from soups.files.atomic import compact_json
 from soups.files.file_hashes import hash_files
 from soups.runtime.devices import cache_dir
 from soups.weights.safetensors_header import layout_of
-from soups.weights.state_dict import average_mapped_states, integer_rule
+from soups.weights.state_dict import average_states, integer_rule
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,7 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
     members = sorted(zip(digests, files, coefficients, strict=True))
     states = [(str(file), _without_prefix(file)) for _, file, _ in members]
     shares = [coefficient / total_weight for _, _, coefficient in members]
-    state = average_mapped_states(states, sum_coefficients(shares))
+    state = average_states(states, sum_coefficients(shares), mapped=True)
     ingredients = tuple(
         IngredientCard(name=file.stem, sha256=digest, coefficient=share)
         for (digest, file, _), share in zip(members, shares, strict=True)

@@ -1,4 +1,4 @@
-"""Weighted means of many tensors in float64, piece by piece on all cores: the sums stay in the processor's cache."""
+"""Weighted means of many tensors in float64, chunk by chunk on several cores; a chunk's sum fits in the CPU cache."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,78 +9,93 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-_PIECE = 1 << 18
+_CHUNK = 1 << 18
 """Elements summed at a time: 2 MiB in float64."""
 
-_LANES = 8
-"""Threads at most: a few keep the memory busy, and each has room of its own for two pieces."""
+_MAX_THREADS = 8
+"""A few threads saturate the memory bandwidth, and each thread has a buffer of two chunks."""
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Task:
     """The mean of tensors of one shape, written to `out` in its dtype."""
 
     out: "torch.Tensor"
-    parts: "Sequence[torch.Tensor]"
+    tensors: "Sequence[torch.Tensor]"
 
 
 def chunked_means(
-    columns: "Mapping[str, Sequence[torch.Tensor]]", shares: Sequence[float], divisor: float
+    columns: "Mapping[str, Sequence[torch.Tensor]]", weights: Sequence[float], divisor: float
 ) -> "dict[str, torch.Tensor]":
-    """The sums of shares times tensors over a divisor, each rounded once.
+    """Return Σ weight · tensor / divisor for each name, summed in float64 and rounded once.
 
-    Each byte of the tensors is read once. Beside the result, the memory is some MiB for each thread; tensors that are
-    not contiguous take two of their size in float64.
+    Each byte of the tensors is read once. Beside the result, each thread takes a few MiB of memory; tensors that are
+    not contiguous take two copies of themselves in float64.
 
     Args:
-        columns: name → floating-point tensors of one shape and dtype, as many as there are shares.
-        shares: what to multiply each with; the order of summing is theirs.
+        columns: name → floating-point tensors of one shape and dtype, one for each weight.
+        weights: a factor for each tensor; the sum is in this order.
         divisor: not zero.
     """
     import torch
 
     result = {key: torch.empty(column[0].shape, dtype=column[0].dtype) for key, column in columns.items()}
-    # Whoever is free takes the next one; asking a list's iterator is safe from several threads.
-    jobs = iter([job for key, column in columns.items() for job in _jobs(result[key], column)])
+    # The threads share the iterator: `next` of a list's iterator is safe from several threads.
+    tasks = iter([task for key, column in columns.items() for task in _split_into_tasks(result[key], column)])
 
     def work(_: int) -> None:
-        room = torch.empty(2, _PIECE, dtype=torch.float64)
-        for job in jobs:
-            _write_mean(job, shares, divisor, room)
+        buffer = torch.empty(2, _CHUNK, dtype=torch.float64)
+        for task in tasks:
+            write_mean_of_chunk(task.out, task.tensors, weights, divisor, buffer)
 
-    lanes = min(_LANES, torch.get_num_threads())
-    with _one_core_each(), ThreadPoolExecutor(lanes) as pool:
-        list(pool.map(work, range(lanes)))
+    threads = min(_MAX_THREADS, torch.get_num_threads())
+    with _one_core_per_thread(), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
     return result
 
 
-def _jobs(out: "torch.Tensor", column: "Sequence[torch.Tensor]") -> "Iterator[_Job]":
-    if not all(part.is_contiguous() for part in column):
-        yield _Job(out, column)
+def _split_into_tasks(out: "torch.Tensor", column: "Sequence[torch.Tensor]") -> "Iterator[_Task]":
+    if not all(tensor.is_contiguous() for tensor in column):
+        yield _Task(out, column)
         return
-    flat, parts = out.view(-1), [part.detach().view(-1) for part in column]
-    for begin in range(0, len(flat), _PIECE):
-        piece = slice(begin, begin + _PIECE)
-        yield _Job(flat[piece], [part[piece] for part in parts])
+    flat, tensors = out.view(-1), [tensor.detach().view(-1) for tensor in column]
+    for begin in range(0, len(flat), _CHUNK):
+        chunk = slice(begin, begin + _CHUNK)
+        yield _Task(flat[chunk], [tensor[chunk] for tensor in tensors])
 
 
-def _write_mean(job: _Job, shares: Sequence[float], divisor: float, room: "torch.Tensor") -> None:
-    size = job.out.numel()
-    if size > room.shape[1]:
-        room = room.new_empty(2, size)
-    total, addend = (row[:size].view(job.out.shape) for row in room)
-    total.copy_(job.parts[0]).mul_(shares[0])
-    for part, share in zip(job.parts[1:], shares[1:], strict=True):
-        total.add_(addend.copy_(part), alpha=share)
-    job.out.copy_(total.div_(divisor))
+def write_mean_of_chunk(
+    out: "torch.Tensor",
+    tensors: "Sequence[torch.Tensor]",
+    weights: Sequence[float],
+    divisor: float,
+    buffer: "torch.Tensor",
+) -> None:
+    """Write Σ weight · tensor / divisor to `out`, summed in float64 in the order given and rounded once.
+
+    Args:
+        out: the result, in the dtype of the tensors.
+        tensors: as many as weights, of the shape of `out`.
+        weights: a factor for each tensor.
+        divisor: not zero; 1.0 changes no bit of the sum.
+        buffer: (2, N) float64, overwritten; a new one is allocated for an `out` of more than N elements.
+    """
+    size = out.numel()
+    if size > buffer.shape[1]:
+        buffer = buffer.new_empty(2, size)
+    total, addend = (row[:size].view(out.shape) for row in buffer)
+    total.copy_(tensors[0]).mul_(weights[0])
+    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
+        total.add_(addend.copy_(tensor), alpha=weight)
+    out.copy_(total.div_(divisor))
 
 
 @contextmanager
-def _one_core_each() -> Iterator[None]:
-    """Let threads that begin now compute on one core each.
+def _one_core_per_thread() -> Iterator[None]:
+    """Let threads that start inside the block compute on one core each.
 
-    torch's own threads wait for each other after every operation, tens of thousands of times here: where another
-    process holds a core, that has taken twenty times as long.
+    torch's own threads synchronise after every operation, tens of thousands of times here. When another process
+    occupies a core, this made the mean twenty times slower.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Headers of safetensors files: read without torch or the weights, written so that equal tensors give equal bytes."""
+"""Headers of safetensors files: read without torch or the weights; equal tensors are written as equal bytes."""
 
 import json
 import math
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     import torch
 
 Layout = dict[str, tuple[tuple[int, ...], str]]
-"""Name of a tensor → its shape and the name of its dtype, as torch has it: `float32`, `int64`, …"""
+"""Name of a tensor → its shape and torch's name of its dtype: `float32`, `int64`, …"""
 
 _HEADER_LIMIT = 100_000_000  # safetensors' own limit, in bytes.
-_ADVICE = "copy or make the file again"
+_NEXT_STEP = "copy the file again, or make it again"
 
-# The order in which safetensors lays tensors out: by dtype as here, then by name. Theirs is wide to narrow, so that
-# every tensor begins at a multiple of its width.
+# safetensors writes tensors sorted by dtype in this order, then by name. The order is from wide to narrow dtypes, so
+# that every tensor begins at a multiple of its width.
 _CODES = {
     "uint64": "U64",
     "int64": "I64",
@@ -46,26 +46,26 @@ _NAMES = {code: name for name, code in _CODES.items()}
 
 
 def dtype_name(dtype: "torch.dtype") -> str:
-    """The dtype without its module: `float32`."""
+    """Return the dtype's name without its module: `float32`."""
     return str(dtype).rpartition(".")[2]
 
 
 def layout_of(state: "Mapping[str, torch.Tensor]") -> Layout:
-    """Shapes and dtypes of tensors."""
+    """Return shape and dtype of each tensor."""
     return {key: (tuple(tensor.shape), dtype_name(tensor.dtype)) for key, tensor in state.items()}
 
 
 class LayoutDifference(NamedTuple):
-    """The first tensor in which a layout is not the expected one."""
+    """The first tensor in which a layout differs from the expected one."""
 
     tensor: str
     expected: str
-    """Shape and dtype; empty where there should be no such tensor."""
+    """Shape and dtype; empty for an extra tensor."""
     found: str
-    """Shape and dtype; empty where there is no such tensor."""
+    """Shape and dtype; empty for a missing tensor."""
 
     def problem(self, reference: str) -> str:
-        """What is wrong with it, to follow the name of the model; `reference` has what was expected."""
+        """Return the predicate of an error message about a model; `reference` names the model with the right layout."""
         if not self.found:
             return f"lacks the tensor {self.tensor!r}"
         return (
@@ -76,23 +76,23 @@ class LayoutDifference(NamedTuple):
 
 
 def find_difference(expected: Layout, found: Layout) -> LayoutDifference | None:
-    """The first difference of two layouts by the tensors' names; None where they are the same."""
+    """Return the first difference of two layouts in the order of names; None if they are equal."""
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
-            return LayoutDifference(key, _in_words(expected.get(key)), _in_words(found.get(key)))
+            return LayoutDifference(key, _format_entry(expected.get(key)), _format_entry(found.get(key)))
     return None
 
 
-def _in_words(entry: tuple[tuple[int, ...], str] | None) -> str:
+def _format_entry(entry: tuple[tuple[int, ...], str] | None) -> str:
     return "" if entry is None else f"{entry[0]} {entry[1]}"
 
 
 def read_header(path: Path) -> tuple[dict[str, str], Layout]:
-    """Metadata and layout of a safetensors file, from its first bytes alone.
+    """Return metadata and layout of a safetensors file; reads the header alone.
 
     Raises:
-        DataError: the file is missing, cut short, or its header makes no sense.
-        EnvironmentFailure: it may not be read.
+        DataError: the file is missing or truncated, or its header is invalid.
+        EnvironmentFailure: there is no permission to read the file.
     """
     problem = f"{path}: not a whole safetensors file"
     try:
@@ -100,12 +100,12 @@ def read_header(path: Path) -> tuple[dict[str, str], Layout]:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if not 0 < length <= min(size - 8, _HEADER_LIMIT):
-                raise DataError(problem, found=f"{size} bytes with a header of {length}", next_step=_ADVICE)
+                raise DataError(problem, found=f"{size} bytes with a header of {length}", next_step=_NEXT_STEP)
             header = json.loads(stream.read(length))
         metadata = header.pop("__metadata__", None) or {}
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         whole = size == 8 + length + end
-        layout = {key: _described(entry) for key, entry in header.items()}
+        layout = {key: _parse_entry(entry) for key, entry in header.items()}
         if not isinstance(metadata, dict):
             raise TypeError("metadata")
     except PermissionError as error:
@@ -115,13 +115,13 @@ def read_header(path: Path) -> tuple[dict[str, str], Layout]:
     except IsADirectoryError as error:
         raise DataError(f"{path}: is a folder", expected="a checkpoint file") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise DataError(problem, found="a damaged header", next_step=_ADVICE) from error
+        raise DataError(problem, found="a damaged header", next_step=_NEXT_STEP) from error
     if not whole:
-        raise DataError(problem, expected=f"{8 + length + end} bytes", found=f"{size} bytes", next_step=_ADVICE)
+        raise DataError(problem, expected=f"{8 + length + end} bytes", found=f"{size} bytes", next_step=_NEXT_STEP)
     return metadata, layout
 
 
-def _described(entry: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
+def _parse_entry(entry: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
     code, shape = str(entry["dtype"]), tuple(entry["shape"])
     if not all(isinstance(length, int) for length in shape):
         raise TypeError("shape")
@@ -129,15 +129,15 @@ def _described(entry: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
 
 
 def unreadable_file_error(path: Path) -> EnvironmentFailure:
-    """The error for a file that may not be read."""
+    """Return the error for a file without read permission."""
     return EnvironmentFailure(f"{path}: no permission to read", next_step="change the file's permissions")
 
 
 def file_order(layout: Layout) -> list[str]:
-    """The names of tensors in the order in which a file has them.
+    """Return the names of tensors in the order of the file.
 
     Raises:
-        DataError: a dtype that the format does not have; names the tensor.
+        DataError: the format lacks a dtype; the message names the tensor.
     """
     ranks = {name: rank for rank, name in enumerate(_CODES)}
     for key, (_, dtype) in layout.items():
@@ -147,7 +147,7 @@ def file_order(layout: Layout) -> list[str]:
 
 
 class Segment(NamedTuple):
-    """Tensors of one dtype that lie side by side in a file."""
+    """A contiguous range of a file with tensors of one dtype."""
 
     dtype: str
     begin: int
@@ -156,44 +156,44 @@ class Segment(NamedTuple):
 
     @property
     def floating(self) -> bool:
-        """Whether its numbers can be averaged."""
+        """Return whether the dtype is floating-point."""
         return is_floating(self.dtype)
 
 
 def is_floating(dtype: str) -> bool:
-    """Whether a dtype's numbers can be averaged."""
+    """Return whether a dtype is floating-point, so that its tensors can be averaged."""
     return dtype.startswith(("float", "bfloat"))
 
 
-def bytes_of(entry: tuple[tuple[int, ...], str]) -> int:
-    """The size of a tensor in a file."""
+def tensor_bytes(entry: tuple[tuple[int, ...], str]) -> int:
+    """Return the size in bytes of a tensor in a file."""
     shape, dtype = entry
     digits = dtype.removeprefix("complex").lstrip("abcdefghijklmnopqrstuvwxyz").partition("_")[0]
     return math.prod(shape) * (1 if dtype == "bool" else int(digits) // 8)
 
 
 def segments_of(layout: Layout) -> list[Segment]:
-    """What a file of this layout consists of after its header."""
-    found: list[Segment] = []
+    """Return the ranges of equal dtype of a file of this layout, in order, after its header."""
+    segments: list[Segment] = []
     begin = 0
     for key in file_order(layout):
-        end, dtype = begin + bytes_of(layout[key]), layout[key][1]
-        if found and found[-1].dtype == dtype:
-            found[-1] = found[-1]._replace(end=end)
+        end, dtype = begin + tensor_bytes(layout[key]), layout[key][1]
+        if segments and segments[-1].dtype == dtype:
+            segments[-1] = segments[-1]._replace(end=end)
         else:
-            found.append(Segment(dtype, begin, end))
+            segments.append(Segment(dtype, begin, end))
         begin = end
-    return found
+    return segments
 
 
-def lies_in_order(path: Path) -> bool:
-    """Whether the tensors of a whole safetensors file lie where we would write them; other tools may differ."""
+def has_canonical_order(path: Path) -> bool:
+    """Return whether the tensors of a safetensors file are where this module writes them; other tools may differ."""
     layout = read_header(path)[1]
     with path.open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
     begin = 0
     for key in file_order(layout):
-        end = begin + bytes_of(layout[key])
+        end = begin + tensor_bytes(layout[key])
         if header[key]["data_offsets"] != [begin, end]:
             return False
         begin = end
@@ -201,15 +201,15 @@ def lies_in_order(path: Path) -> bool:
 
 
 def header_bytes(layout: Layout, metadata: Mapping[str, str]) -> bytes:
-    """What a safetensors file of these tensors begins with: the same bytes as `safetensors.torch.save` gives.
+    """Return the header of a safetensors file of these tensors: the bytes that `safetensors.torch.save` writes.
 
-    Made here because safetensors tells them only together with a copy of all weights, or in a finished file; known
-    beforehand, weights can be hashed while they are written.
+    safetensors itself returns a header only with a copy of all weights, or in a finished file. With the header known in
+    advance, weights are hashed while they are written.
     """
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     begin = 0
     for key in file_order(layout):
-        end = begin + bytes_of(layout[key])
+        end = begin + tensor_bytes(layout[key])
         entries[key] = {"dtype": _CODES[layout[key][1]], "shape": list(layout[key][0]), "data_offsets": [begin, end]}
         begin = end
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
@@ -218,31 +218,34 @@ def header_bytes(layout: Layout, metadata: Mapping[str, str]) -> bytes:
 
 
 def tensor_contents(state: "Mapping[str, torch.Tensor]") -> Iterator[tuple[memoryview, bool]]:
-    """The bytes of each tensor in the order of the file, and whether they are a copy: the tensor was not contiguous or
-    not in the processor's memory. Tensors that share memory come once for each name."""
+    """Yield the bytes of each tensor in the order of the file, and whether they are a copy.
+
+    A tensor is copied if it is not contiguous or not in CPU memory. Tensors that share memory are yielded for each
+    name.
+    """
     import torch
 
     for key in file_order(layout_of(state)):
         tensor = state[key].detach()
-        there = tensor.cpu().contiguous()
-        # Not every dtype has a buffer, but bytes do.
-        yield there.reshape(-1).view(torch.uint8).numpy().data, there.data_ptr() != tensor.data_ptr()
+        on_cpu = tensor.cpu().contiguous()
+        # Viewed as bytes, because NumPy lacks some dtypes.
+        yield on_cpu.reshape(-1).view(torch.uint8).numpy().data, on_cpu.data_ptr() != tensor.data_ptr()
 
 
 def write_hashed(
     stream: IO[bytes], header: bytes, state: "Mapping[str, torch.Tensor]", digest: "hashlib._Hash", hasher: Executor
 ) -> "Future[None]":
-    """Write a file of tensors; what is written is hashed beside, from the same memory, for that takes longer.
+    """Write a file of tensors, and hash the same memory in another thread, because hashing takes longer than writing.
 
     Args:
         stream: open for writing.
-        header: of these tensors, as `header_bytes` gives it.
+        header: the result of `header_bytes` for these tensors.
         state: the tensors.
-        digest: takes in all that is written.
-        hasher: of one thread.
+        digest: updated with all written bytes.
+        hasher: an executor of one thread.
 
     Returns:
-        Done when the digest has taken in all of it.
+        A future that is done when the digest is complete.
     """
     stream.write(header)
     last = hasher.submit(digest.update, header)
@@ -250,5 +253,5 @@ def write_hashed(
         last = hasher.submit(digest.update, content)
         stream.write(content)
         if copied:
-            last.result()  # Else copies would wait in line, up to a whole model.
+            last.result()  # Waits, because queued copies could take the memory of a whole model.
     return last

@@ -1,4 +1,4 @@
-"""Arithmetic on state dicts: what can be averaged, and averages in double precision."""
+"""Means of state dicts in float64, of mapped or streamed states, and checks that states fit and are finite."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     State = Mapping[str, torch.Tensor]
 
 INTEGER_RULE = "taken from the first ingredient by hash"
-"""What an average does with tensors that are no floating-point numbers (counters such as `num_batches_tracked`, indices
-such as `position_ids`): a mean of them means nothing. Callers give ingredients in the order of their hashes."""
+"""The origin of tensors that are not floating-point (counters such as `num_batches_tracked`, indices such as
+`position_ids`), whose mean is meaningless. Callers pass ingredients in the order of their hashes."""
 
 
 def integer_rule(layout: Layout) -> str:
-    """Where tensors come from that cannot be averaged, for a soup's card; empty where the model has none."""
+    """Return the card's sentence on tensors that cannot be averaged; empty if the model has none."""
     return "" if all(is_floating(dtype) for _, dtype in layout.values()) else INTEGER_RULE
 
 
@@ -27,25 +27,25 @@ def check_compatible(reference: "State", state: "State", reference_name: str, na
     """Raise unless both states have the same keys, shapes and dtypes.
 
     Raises:
-        DataError: names the ingredient, the first such tensor (by name), what was expected and what was found.
+        DataError: the message names the ingredient and the first tensor, by name, that differs.
     """
-    _check_layout(layout_of(reference), state, reference_name, name)
+    _require_layout(layout_of(reference), state, reference_name, name)
 
 
-def _check_layout(expected: Layout, state: "State", reference_name: str, name: str) -> None:
-    if (odd := find_difference(expected, layout_of(state))) is not None:
+def _require_layout(expected: Layout, state: "State", reference_name: str, name: str) -> None:
+    if (difference := find_difference(expected, layout_of(state))) is not None:
         raise DataError(
-            f"{name}: {odd.problem(reference_name)}",
-            expected=odd.expected or f"the tensors of {reference_name}",
-            found=odd.found,
+            f"{name}: {difference.problem(reference_name)}",
+            expected=difference.expected or f"the tensors of {reference_name}",
+            found=difference.found,
             next_step="average only fine-tunes of one model with one list of classes",
         )
 
 
 def first_not_finite(state: "State") -> str | None:
-    """The first floating-point tensor, by name, that holds NaN or infinity; None where there is none.
+    """Return the first floating-point tensor, by name, that holds NaN or infinity; None if all are finite.
 
-    Reads each byte once and makes no copy, of contiguous tensors of 16 bits and more.
+    For contiguous tensors of 16 bits and more, each byte is read once and nothing is copied.
     """
     import torch
 
@@ -53,19 +53,19 @@ def first_not_finite(state: "State") -> str | None:
         tensor = state[key]
         if not tensor.is_floating_point() or tensor.numel() == 0:
             continue
-        if tensor.element_size() == 1:  # There is no arithmetic in 8 bits.
+        if tensor.element_size() == 1:  # torch has no arithmetic in 8 bits.
             tensor = tensor.to(torch.float32)
-        least, greatest = torch.aminmax(tensor.detach())  # NaN if there is one.
+        least, greatest = torch.aminmax(tensor.detach())  # Both are NaN if an element is.
         if not (math.isfinite(least.item()) and math.isfinite(greatest.item())):
             return key
     return None
 
 
 def check_finite(state: "State", name: str) -> None:
-    """Raise where a floating-point tensor holds NaN or infinity.
+    """Raise if a floating-point tensor holds NaN or infinity.
 
     Raises:
-        DataError: names the model and the tensor.
+        DataError: the message names the model and the tensor.
     """
     if (key := first_not_finite(state)) is not None:
         raise DataError(
@@ -75,8 +75,8 @@ def check_finite(state: "State", name: str) -> None:
         )
 
 
-def _refuse_overflow(mean: "State") -> None:
-    """Raise where an average of finite numbers left the range of its dtype, as negative weights can make it."""
+def _require_finite_mean(mean: "State") -> None:
+    """Raise if a mean of finite numbers exceeds the range of its dtype, which is possible with negative weights."""
     if (key := first_not_finite(mean)) is not None:
         raise DataError(
             f"the average of tensor {key!r} is too large for {mean[key].dtype}",
@@ -86,10 +86,10 @@ def _refuse_overflow(mean: "State") -> None:
 
 
 def tied_groups(state: "State") -> dict[str, str]:
-    """Each name with the first name, in the state's order, of the very same numbers in memory: itself where not tied.
+    """Return for each name the first name, in the state's order, of the same memory: itself if it is not tied.
 
-    Tied tensors begin at one address and have one shape, stride and dtype, such as an embedding that is also the
-    output layer. Mapped safetensors files have none, for the format stores each name.
+    Tied tensors share address, shape, stride and dtype, such as an embedding that is also the output layer. States from
+    mapped safetensors files have none, because the format stores a copy for each name.
     """
     first: dict[tuple[object, ...], str] = {}
     return {
@@ -107,11 +107,11 @@ def common_tied_groups(one: Mapping[str, str], other: Mapping[str, str]) -> dict
 
 
 class WeightedSum:
-    """A running sum of states in float64, so that neither order nor number of ingredients shows in float32.
+    """A running sum of states in float64: the order of the ingredients does not change their mean in float32.
 
-    Floating-point tensors are summed; all others are those of the first state added (`INTEGER_RULE`). Tensors that are
-    tied in all states are summed once and stay tied in the mean. It holds one float64 copy of the state, and nothing
-    that the caller holds is changed.
+    Floating-point tensors are summed; all others are copied from the first state added (`INTEGER_RULE`). Tensors that
+    are tied in all states are summed once and stay tied in the mean. The sum holds one float64 copy of the state and
+    does not change the states added.
     """
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class WeightedSum:
         self.first_name = ""
 
     def copy(self) -> "WeightedSum":
-        """An independent copy."""
+        """Return an independent copy."""
         other = WeightedSum()
         clones = {key: self.total[key].clone() for key, first in self.ties.items() if key == first}
         other.total = {key: clones[first] for key, first in self.ties.items()}
@@ -135,7 +135,8 @@ class WeightedSum:
         """Add `weight` times a state in place.
 
         Raises:
-            DataError: the state does not fit those added before, or holds NaN or infinity; names the tensor.
+            DataError: the state does not fit those added before, or holds NaN or infinity; the message names the
+            tensor.
         """
         import torch
 
@@ -151,7 +152,7 @@ class WeightedSum:
                     summed = tensor.is_floating_point()
                     self.total[key] = tensor.to(torch.float64) * weight if summed else tensor.clone()
         else:
-            _check_layout(self.layout, state, self.first_name, name)
+            _require_layout(self.layout, state, self.first_name, name)
             self._untie(common_tied_groups(self.ties, tied_groups(state)))
             for key, first in self.ties.items():
                 if key == first and state[key].is_floating_point():
@@ -159,17 +160,18 @@ class WeightedSum:
         self.weight += weight
 
     def mean(self) -> "dict[str, torch.Tensor]":
-        """The sum divided by the sum of the weights, in the ingredients' own dtypes."""
+        """Return the sum divided by the sum of the weights, in the ingredients' dtypes."""
         result: dict[str, torch.Tensor] = {}
         for key, first in self.ties.items():
-            result[key] = result[first] if key != first else self._divided(key, self.total[key], self.weight)
+            result[key] = result[first] if key != first else self._divide(key, self.total[key], self.weight)
         return result
 
     def mean_with(self, state: "State", weight: float = 1.0, name: str = "ingredient") -> "dict[str, torch.Tensor]":
-        """What `mean` would be after `add`: the same bits, without changing the sum or copying it as a whole.
+        """Return the bits that `mean` would return after `add`, without changing or copying the whole sum.
 
         Raises:
-            DataError: the state does not fit those added before, or holds NaN or infinity; names the tensor.
+            DataError: the state does not fit those added before, or holds NaN or infinity; the message names the
+            tensor.
         """
         import torch
 
@@ -178,7 +180,7 @@ class WeightedSum:
             other.add(state, weight, name)
             return other.mean()
         check_finite(state, name)
-        _check_layout(self.layout, state, self.first_name, name)
+        _require_layout(self.layout, state, self.first_name, name)
         result: dict[str, torch.Tensor] = {}
         for key, first in common_tied_groups(self.ties, tied_groups(state)).items():
             if key != first:
@@ -187,15 +189,15 @@ class WeightedSum:
             total = self.total[key]
             if self.dtypes[key].is_floating_point:
                 total = total.add(state[key].to(torch.float64), alpha=weight)
-            result[key] = self._divided(key, total, self.weight + weight)
+            result[key] = self._divide(key, total, self.weight + weight)
         return result
 
-    def _divided(self, key: str, total: "torch.Tensor", weight: float) -> "torch.Tensor":
+    def _divide(self, key: str, total: "torch.Tensor", weight: float) -> "torch.Tensor":
         dtype = self.dtypes[key]
         return (total / weight).to(dtype) if dtype.is_floating_point else total.clone()
 
     def _untie(self, ties: dict[str, str]) -> None:
-        """Give what is tied no longer a sum of its own."""
+        """Copy the sums of tensors that are not tied any more, so that each has its own."""
         for key, first in ties.items():
             if key == first and self.ties[key] != key:
                 self.total[key] = self.total[key].clone()
@@ -205,61 +207,50 @@ class WeightedSum:
 
 
 def average_states(
-    states: "Iterable[tuple[str, State]]", weights: Sequence[float] | None = None
+    states: "Iterable[tuple[str, State]]", weights: Sequence[float] | None = None, *, mapped: bool = False
 ) -> "dict[str, torch.Tensor]":
-    """The mean of named states, one in memory at a time beside the float64 sum.
+    """Return the weighted mean of named states in their dtypes, summed in float64 in the order given.
+
+    Tensors that are tied in all states are averaged once and stay tied; tensors that are not floating-point are those
+    of the first state (`INTEGER_RULE`).
 
     Args:
-        states: names (for messages) and states; for bits that do not depend on anything else, in a canonical order.
-        weights: one number per state; their sum divides. None: all equal.
+        states: names, for messages, and states in canonical order.
+        weights: one number for each state; the sum is divided by their sum. None: all equal.
+        mapped: the states take no memory, because they are views of files. They are read side by side, chunk by chunk,
+            which is several times faster and needs the memory of the result alone. False reads one state after the
+            other into a float64 sum. Both give the same bits.
 
     Raises:
-        DataError: two states do not fit each other, one holds NaN or infinity, or there is none.
-        UsageError: there are more or fewer weights than states, or they sum to zero.
+        DataError: two states do not fit each other, one holds NaN or infinity, or there is no state.
+        UsageError: the number of weights is not the number of states, or their sum is zero.
     """
-    total, used = WeightedSum(), 0
-    for name, state in states:
-        if weights is not None and used == len(weights):
-            raise UsageError("more models than weights", expected=f"{used} models")
-        total.add(state, weight=1.0 if weights is None else weights[used], name=name)
-        used += 1
-        del state  # The next one must not be loaded beside it.
-    if not total.total:
-        raise DataError("a soup of no ingredients", expected="at least one model")
-    if weights is not None and used < len(weights):
-        raise UsageError("more weights than models", expected=f"{used} weights", found=str(len(weights)))
-    if total.weight == 0:
-        raise UsageError("the weights of a soup sum to zero", expected="a sum above zero")
-    mean = total.mean()
-    _refuse_overflow(mean)
+    mean = (_average_mapped if mapped else _average_streamed)(states, weights)
+    _require_finite_mean(mean)
     return mean
 
 
-def average_mapped_states(
-    states: "Sequence[tuple[str, State]]", weights: Sequence[float] | None = None
+def _average_streamed(
+    states: "Iterable[tuple[str, State]]", weights: Sequence[float] | None
 ) -> "dict[str, torch.Tensor]":
-    """The same bits as `average_states`, several times sooner, of states that are all at hand (such as mapped files).
+    total, count = WeightedSum(), 0
+    for name, state in states:
+        if weights is not None and count == len(weights):
+            raise _weights_error(weights)
+        total.add(state, weight=1.0 if weights is None else weights[count], name=name)
+        count += 1
+        del state  # Frees it before the next state is loaded.
+    _require_weights(count, weights, total.weight)
+    return total.mean()
 
-    Piece by piece of each tensor, so that the float64 sum stays in the processor's cache and each ingredient's byte is
-    read once; beside the states themselves, the memory is that of the result. Tensors that are tied in all states are
-    averaged once and stay tied; those that are no floating-point numbers are the first state's (`INTEGER_RULE`).
 
-    Args:
-        states: names (for messages) and states; for bits that do not depend on anything else, in a canonical order.
-        weights: one number per state; their sum divides. None: all equal.
-
-    Raises:
-        DataError: two states do not fit each other, one holds NaN or infinity, or there is none.
-        UsageError: there are more or fewer weights than states, or they sum to zero.
-    """
-    if not states:
-        raise DataError("a soup of no ingredients", expected="at least one model")
-    shares = [1.0] * len(states) if weights is None else list(weights)
-    if len(shares) != len(states):
-        raise UsageError("as many weights as models", expected=str(len(states)), found=str(len(shares)))
-    divisor = sum(shares, 0.0)
-    if divisor == 0:
-        raise UsageError("the weights of a soup sum to zero", expected="a sum above zero")
+def _average_mapped(
+    states: "Iterable[tuple[str, State]]", weights: Sequence[float] | None
+) -> "dict[str, torch.Tensor]":
+    states = list(states)
+    factors = [1.0] * len(states) if weights is None else list(weights)
+    divisor = sum(factors, 0.0)
+    _require_weights(len(states), weights, divisor)
     (first_name, first), *others = states
     for name, state in others:
         check_compatible(first, state, first_name, name)
@@ -271,10 +262,26 @@ def average_mapped_states(
         for key, tensor in first.items()
         if ties[key] == key and tensor.is_floating_point()
     }
-    summed = chunked_means(columns, shares, divisor)
-    if (key := first_not_finite(summed)) is not None:  # As it is whenever an ingredient is not.
+    means = chunked_means(columns, factors, divisor)
+    if (key := first_not_finite(means)) is not None:  # A mean is not finite if an ingredient is not.
         for name, state in states:
             check_finite({key: state[key]}, name)
-        _refuse_overflow(summed)
-    own = {key: first[key].clone() for key in first if ties[key] == key and key not in summed}
-    return {key: (summed if ties[key] in summed else own)[ties[key]] for key in first}
+    copies = {key: first[key].clone() for key in first if ties[key] == key and key not in means}
+    return {key: (means if ties[key] in means else copies)[ties[key]] for key in first}
+
+
+def _require_weights(states: int, weights: Sequence[float] | None, total: float) -> None:
+    if states == 0:
+        raise DataError("a soup of no ingredients", expected="at least one model")
+    if weights is not None and len(weights) != states:
+        raise _weights_error(weights)
+    if total == 0:
+        raise UsageError("the weights of a soup sum to zero", expected="a sum above zero")
+
+
+def _weights_error(weights: Sequence[float]) -> UsageError:
+    return UsageError(
+        "the numbers of weights and models differ",
+        expected="one weight for each model",
+        found=f"{len(weights)} weights",
+    )

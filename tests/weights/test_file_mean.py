@@ -1,4 +1,4 @@
-"""Means of files without torch: the bytes of averaging the tensors and writing the result."""
+"""Means of files without torch, against the bytes of averaging the tensors and writing the result."""
 
 import subprocess
 import sys
@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from soups.checkpoints.checkpoint import Card, card_text, write_checkpoint
-from soups.weights import file_mean as filemeans
+from soups.weights import file_mean
 from soups.weights.file_mean import NotFinite, can_average_files, write_mean
-from soups.weights.state_dict import average_mapped_states
+from soups.weights.state_dict import average_states
 
 CARD = Card.model_validate(
     {
@@ -43,22 +43,22 @@ def files_of(folder: Path, states: list[dict[str, torch.Tensor]]) -> list[Path]:
 
 @pytest.mark.parametrize("number", [1, 2, 7])
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("piece", [1, 64, 1 << 18])
+@pytest.mark.parametrize("chunk", [1, 64, 1 << 18])
 def test_the_bytes_are_those_of_averaging_and_writing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, threads: int, piece: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, threads: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(filemeans, "_PIECE", piece)
+    monkeypatch.setattr(file_mean, "_CHUNK", chunk)
     states = [state_of(seed) for seed in range(number)]
     files = files_of(tmp_path, states)
     assert can_average_files(files)
     sha256 = write_mean(tmp_path / "mean.safetensors", files, card_text(CARD), threads)
-    mean = average_mapped_states([(str(seed), state) for seed, state in enumerate(states)])
+    mean = average_states([(str(seed), state) for seed, state in enumerate(states)], mapped=True)
     assert write_checkpoint(tmp_path / "expected.safetensors", mean, CARD) == sha256
     assert (tmp_path / "mean.safetensors").read_bytes() == (tmp_path / "expected.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_no_number_is_not_written(tmp_path: Path, value: float) -> None:
+def test_a_mean_that_is_not_finite_is_not_written(tmp_path: Path, value: float) -> None:
     states = [state_of(seed) for seed in range(3)]
     states[1]["z"][3, 2] = value
     files = files_of(tmp_path, states)
@@ -67,14 +67,14 @@ def test_what_is_no_number_is_not_written(tmp_path: Path, value: float) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [file.name for file in files]
 
 
-def test_other_files_are_left_to_torch(tmp_path: Path) -> None:
+def test_files_of_other_layouts_or_dtypes_cannot_be_averaged_here(tmp_path: Path) -> None:
     state = state_of(0)
     same, wide, brain = files_of(
         tmp_path, [state, {**state, "z": torch.ones(8, 5)}, {**state, "z": torch.ones(7, 5, dtype=torch.bfloat16)}]
     )
     assert can_average_files([same, same]) and not can_average_files([same, wide])
     assert not can_average_files([brain, brain])
-    # Another tool may lay tensors out in another order: the same names at other places.
+    # Another tool may lay tensors out in another order: the same names at other offsets.
     moved = tmp_path / "moved.safetensors"
     save_file({"b": torch.ones(2), "a": torch.ones(2)}, moved)
     text = moved.read_bytes()

@@ -39,7 +39,7 @@ def test_bytes_are_those_of_safetensors(state: dict[str, torch.Tensor], metadata
     assert written == save(state, metadata)
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_written_headers_are_read(tmp_path: Path) -> None:
     state = a_state()
     save_file(state, tmp_path / "a.safetensors", metadata={"card": "x"})
     metadata, layout = read_header(tmp_path / "a.safetensors")
@@ -48,13 +48,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert list(layout) == file_order(layout)
 
 
-def test_a_dtype_that_has_no_name_here_keeps_its_code(tmp_path: Path) -> None:
+def test_an_unknown_dtype_keeps_its_code(tmp_path: Path) -> None:
     header = json.dumps({"a": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}).encode()
     (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
     assert read_header(tmp_path / "a")[1] == {"a": ((2,), "F4")}
 
 
-def test_only_what_cannot_be_written_as_it_lies_is_copied() -> None:
+def test_only_tensors_that_are_not_contiguous_are_copied() -> None:
     whole = torch.arange(12.0).view(3, 4)
     parts = {"a": whole, "b": whole, "c": whole[1:], "d": whole.T, "e": whole[:, 1]}
     found = dict(zip(file_order(layout_of(parts)), tensor_contents(parts), strict=True))
@@ -63,6 +63,6 @@ def test_only_what_cannot_be_written_as_it_lies_is_copied() -> None:
         assert bytes(content) == parts[key].contiguous().numpy().tobytes()
 
 
-def test_a_dtype_that_the_format_does_not_have() -> None:
+def test_a_dtype_that_the_format_lacks_is_named() -> None:
     with pytest.raises(DataError, match=r"tensor 'z' cannot be written\n  expected: one of .*float32.*\n.*complex128"):
         header_bytes(layout_of({"a": torch.ones(1), "z": torch.ones(1, dtype=torch.complex128)}), {})

@@ -12,7 +12,6 @@ from soups.weights.safetensors_header import layout_of
 from soups.weights.state_dict import (
     INTEGER_RULE,
     WeightedSum,
-    average_mapped_states,
     average_states,
     check_compatible,
     check_finite,
@@ -68,14 +67,25 @@ def test_weights_are_divided_by_their_sum() -> None:
     assert average_states(states, weights=[0.5, 0.5])["w"].item() == 3.0
 
 
-@pytest.mark.parametrize("weights", [[1.0], [1.0, 1.0, 1.0], [1.0, -1.0]])
-def test_weights_that_do_not_fit(weights: list[float]) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (
+            [1.0],
+            "the numbers of weights and models differ\n  expected: one weight for each model\n  found:    1 weights",
+        ),
+        ([1.0, 1.0, 1.0], "the numbers of weights and models differ(?s:.*)found:    3 weights"),
+        ([1.0, -1.0], "sum to zero"),
+    ],
+)
+def test_weights_that_do_not_fit_are_rejected(weights: list[float], words: str, mapped: bool) -> None:
     states = [("a", {"w": torch.tensor([1.0])}), ("b", {"w": torch.tensor([5.0])})]
-    with pytest.raises(UsageError, match="weights"):
-        average_states(states, weights=weights)
+    with pytest.raises(UsageError, match=words):
+        average_states(states, weights, mapped=mapped)
 
 
-def test_ingredients_are_left_alone() -> None:
+def test_ingredients_are_not_changed() -> None:
     states = [random_state(seed, torch.float64) for seed in range(3)]
     copies = [{key: value.clone() for key, value in state.items()} for state in states]
     total = WeightedSum()
@@ -115,7 +125,7 @@ def test_mean_with_is_add_then_mean_and_changes_nothing() -> None:
         ({"scale": torch.tensor(float("nan"))}, r"odd: tensor 'scale' holds NaN(?s:.*)diverged"),
     ],
 )
-def test_tensors_that_do_not_fit_are_named(change: dict, words: str) -> None:
+def test_tensors_that_differ_are_named(change: dict, words: str) -> None:
     odd = {key: value for key, value in (random_state(1) | change).items() if value is not None}
     with pytest.raises(DataError, match=words):
         average_states([("first", random_state(0)), ("odd", odd)])
@@ -125,7 +135,7 @@ def test_tensors_that_do_not_fit_are_named(change: dict, words: str) -> None:
         total.mean_with(odd, name="odd")
 
 
-def test_the_first_misfit_by_name_is_reported() -> None:
+def test_the_first_difference_by_name_is_reported() -> None:
     reference, state = {"a": torch.zeros(1), "b": torch.zeros(1)}, {"c": torch.zeros(1), "d": torch.zeros(1)}
     with pytest.raises(DataError, match="m: lacks the tensor 'a'"):
         check_compatible(reference, state, "reference", "m")
@@ -137,10 +147,8 @@ def test_no_ingredients() -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_mapped_states_give_the_bits_of_one_after_the_other(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "soups.weights.chunked_mean._PIECE", 7
-    )  # Pieces that end within, at and beyond the end of a tensor.
+def test_mapped_states_give_the_bits_of_streamed_states(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("soups.weights.chunked_mean._CHUNK", 7)  # Chunks end within, at and beyond the end of a tensor.
     generator = torch.Generator().manual_seed(0)
     shapes = {"a": (3, 5), "b": (7,), "c": (), "d": (0, 4), "e": (2, 7)}
     for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
@@ -153,30 +161,30 @@ def test_mapped_states_give_the_bits_of_one_after_the_other(weighted: bool, monk
             for number in range(5)
         ]
         weights = [0.3, 2.0, 0.0, 1.0, 0.7] if weighted else None
-        one_by_one, mapped = average_states(states, weights), average_mapped_states(states, weights)
+        one_by_one, mapped = average_states(states, weights), average_states(states, weights, mapped=True)
         assert one_by_one.keys() == mapped.keys()
         for key, tensor in one_by_one.items():
             assert tensor.dtype == mapped[key].dtype
             assert torch.equal(tensor, mapped[key])
 
 
-def test_mapped_states_that_cannot_be_averaged() -> None:
+def test_mapped_states_that_cannot_be_averaged_are_rejected() -> None:
     good = {"w": torch.ones(3)}
     with pytest.raises(DataError, match="a soup of no ingredients"):
-        average_mapped_states([])
+        average_states([], mapped=True)
     with pytest.raises(DataError, match="m1: tensor 'w' does not fit m0"):
-        average_mapped_states([("m0", good), ("m1", {"w": torch.ones(4)})])
+        average_states([("m0", good), ("m1", {"w": torch.ones(4)})], mapped=True)
     with pytest.raises(DataError, match="m1: tensor 'w' holds NaN"):
-        average_mapped_states([("m0", good), ("m1", {"w": torch.tensor([0.0, float("nan"), 0.0])})])
-    with pytest.raises(UsageError, match="as many weights as models"):
-        average_mapped_states([("m0", good)], [1.0, 2.0])
+        average_states([("m0", good), ("m1", {"w": torch.tensor([0.0, float("nan"), 0.0])})], mapped=True)
+    with pytest.raises(UsageError, match="the numbers of weights and models differ"):
+        average_states([("m0", good)], [1.0, 2.0], mapped=True)
     with pytest.raises(UsageError, match="sum to zero"):
-        average_mapped_states([("m0", good), ("m1", good)], [1.0, -1.0])
+        average_states([("m0", good), ("m1", good)], [1.0, -1.0], mapped=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e5m2])
 @pytest.mark.parametrize(("value", "word"), [(math.nan, "NaN"), (math.inf, "infinity"), (-math.inf, "infinity")])
-def test_what_is_not_finite_is_named(dtype: torch.dtype, value: float, word: str) -> None:
+def test_tensors_that_are_not_finite_are_named(dtype: torch.dtype, value: float, word: str) -> None:
     good = {"n": torch.tensor(5), "a": torch.ones(9).to(dtype), "b": torch.ones(3, 4).to(dtype), "e": torch.ones(0)}
     assert first_not_finite(good) is None
     check_finite(good, "m")
@@ -186,28 +194,28 @@ def test_what_is_not_finite_is_named(dtype: torch.dtype, value: float, word: str
     assert first_not_finite(wrong | {"c": wrong["b"]}) == "b"
     with pytest.raises(DataError, match=rf"m: tensor 'b' holds {word}\n  expected: finite numbers\n.*diverged"):
         check_finite(wrong, "m")
-    for way in average_states, average_mapped_states:
+    for mapped in False, True:
         with pytest.raises(DataError, match=rf"wrong: tensor 'b' holds {word}"):
-            way([("good", good), ("wrong", wrong), ("good too", good)])
+            average_states([("good", good), ("wrong", wrong), ("good too", good)], mapped=mapped)
 
 
-def test_infinities_that_cancel_or_weigh_nothing_are_found() -> None:
+def test_infinities_that_cancel_or_have_weight_zero_are_found() -> None:
     states = [("plus", {"w": torch.tensor([math.inf])}), ("minus", {"w": torch.tensor([-math.inf])})]
-    for way in average_states, average_mapped_states:
+    for mapped in False, True:
         with pytest.raises(DataError, match="plus: tensor 'w' holds infinity"):
-            way(states)
+            average_states(states, mapped=mapped)
         with pytest.raises(DataError, match="minus: tensor 'w' holds infinity"):
-            way([("good", {"w": torch.ones(1)}), states[1]], [1.0, 0.0])
+            average_states([("good", {"w": torch.ones(1)}), states[1]], [1.0, 0.0], mapped=mapped)
 
 
-def test_largest_numbers_are_averaged_and_an_overflow_is_no_fault_of_a_model() -> None:
+def test_largest_numbers_are_averaged_and_an_overflow_has_its_own_message() -> None:
     for dtype in torch.float16, torch.bfloat16, torch.float32:
         largest = torch.full((5,), torch.finfo(dtype).max, dtype=dtype)
         states = [("a", {"w": largest}), ("b", {"w": largest}), ("c", {"w": -largest})]
-        for way in average_states, average_mapped_states:
-            assert torch.equal(way(states[:2])["w"], largest)
+        for mapped in False, True:
+            assert torch.equal(average_states(states[:2], mapped=mapped)["w"], largest)
             with pytest.raises(DataError, match=rf"the average of tensor 'w' is too large for {dtype}(?s:.*)weights"):
-                way(states[1:], [2.0, -1.0])
+                average_states(states[1:], [2.0, -1.0], mapped=mapped)
 
 
 def tied_state(seed: int, *groups: str) -> dict[str, torch.Tensor]:
@@ -230,7 +238,7 @@ def tied_state(seed: int, *groups: str) -> dict[str, torch.Tensor]:
         ([[], ["ab"], ["ab"]], []),
     ],
 )
-def test_what_is_tied_in_all_stays_tied(groups: list[list[str]], together: list[list[str]]) -> None:
+def test_tensors_tied_in_all_states_stay_tied(groups: list[list[str]], together: list[list[str]]) -> None:
     states = [(f"m{seed}", tied_state(seed, *each)) for seed, each in enumerate(groups)]
     alone = [(name, {key: tensor.clone() for key, tensor in state.items()}) for name, state in states]
     expected = average_states(alone)
@@ -239,7 +247,7 @@ def test_what_is_tied_in_all_stays_tied(groups: list[list[str]], together: list[
         total.add(state, name=name)
     ahead = total.copy().mean_with(states[-1][1])
     total.add(states[-1][1])
-    for mean in average_states(states), average_mapped_states(states), ahead, total.mean(), total.copy().mean():
+    for mean in average_states(states), average_states(states, mapped=True), ahead, total.mean(), total.copy().mean():
         assert list(mean) == list(expected)
         assert all(torch.equal(mean[key], expected[key]) for key in expected)
         places: dict[int, list[str]] = {}
@@ -255,14 +263,14 @@ def test_views_of_one_storage_are_tied_only_where_they_are_the_same() -> None:
     assert tied_groups(state) == {key: "whole" if key == "same" else key for key in state}
 
 
-def test_tied_tensors_take_the_room_of_one() -> None:
+def test_tied_tensors_take_the_memory_of_one() -> None:
     total = WeightedSum()
     total.add(tied_state(0, "ab"))
     assert total.total["a"] is total.total["b"]
     assert total.copy().total["a"] is not total.total["a"]
 
 
-def test_integers_have_a_rule() -> None:
+def test_integer_tensors_are_mentioned_in_the_card() -> None:
     assert integer_rule(layout_of({"w": torch.ones(1)})) == integer_rule({}) == ""
     assert integer_rule(layout_of({"w": torch.ones(1), "n": torch.tensor(1)})) == INTEGER_RULE
     assert "first ingredient by hash" in INTEGER_RULE

@@ -9,6 +9,7 @@ import numpy as np
 from soups.core.errors import UsageError, unknown_name
 from soups.recipes.shared.pool import Ingredient
 from soups.recipes.shared.tensor_chunks import mapped_view
+from soups.weights.chunked_mean import write_mean_of_chunk
 from soups.weights.state_dict import check_compatible, check_finite
 
 if TYPE_CHECKING:
@@ -102,12 +103,10 @@ class Mixture(Mapping[str, "torch.Tensor"]):
         columns = [state[key].reshape(-1) for state in self.states]
         mixed = torch.empty(first.shape, dtype=first.dtype)
         flat = mixed.view(-1)
+        buffer = torch.empty(2, min(_PIECE, len(flat)), dtype=torch.float64)
         for begin in range(0, len(flat), _CHUNK):
             piece = slice(begin, begin + _CHUNK)
-            total = columns[0][piece].to(torch.float64) * shares[0]
-            for column, share in zip(columns[1:], shares[1:], strict=True):
-                total.add_(column[piece].to(torch.float64), alpha=share)
-            flat[piece] = total
+            write_mean_of_chunk(flat[piece], [column[piece] for column in columns], shares, 1.0, buffer)
         return mixed
 
 
