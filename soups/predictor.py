@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.errors import DataError, unknown_name
 from soups.core.plugins import load_plugins
 from soups.core.scores import softmax

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import soups
-from soups.checkpoints.checkpoint import Card, write_checkpoint
+from soups.checkpoints.card import Card
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings

@@ -15,7 +15,7 @@ from PIL import Image
 
 import finetune
 import main
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 from soups.pipeline.train import costs
 from soups.runtime.workers import call_catching
 from tests.data.people import PHOTOS

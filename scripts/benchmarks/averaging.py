@@ -94,7 +94,8 @@ def make_checkpoints(folder: Path, settings: BenchSettings) -> list[Path]:
     """Make a run's folder with files like fine-tunes of one start: its weights plus independent noise."""
     import torch
 
-    from soups.checkpoints.checkpoint import Card, write_checkpoint
+    from soups.checkpoints.card import Card
+    from soups.checkpoints.checkpoint import write_checkpoint
     from soups.models.build import build_start
 
     model = ModelSettings(model=settings.architecture, pretrained="none")

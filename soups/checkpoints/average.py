@@ -1,4 +1,4 @@
-"""Averages of checkpoint files: the shortest way from models to a soup."""
+"""`soups.average`: the weighted mean of checkpoint files, and the checks that their cards fit each other."""
 
 import logging
 from collections.abc import Sequence
@@ -8,15 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.checkpoint import (
-    Card,
-    IngredientCard,
-    SoupCard,
-    read_card,
-    read_layout,
-    read_state,
-    write_checkpoint,
-)
+from soups.checkpoints.card import Card, IngredientCard, SoupCard, read_card
+from soups.checkpoints.checkpoint import read_layout, read_state, write_checkpoint
 from soups.checkpoints.compatibility import (
     check_duplicates,
     check_layouts,
@@ -36,35 +29,36 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LONGEST = 200
+_MAX_VALUE_LENGTH = 200
+"""Characters of a card's value in a message."""
 
 
 @dataclass(frozen=True)
 class AveragedModel:
-    """The weighted mean of checkpoints, with the card to save it with."""
+    """The weighted mean of checkpoints and its card."""
 
     state: "dict[str, torch.Tensor]"
     card: Card
 
     def save(self, path: str | Path) -> str:
-        """Write it as a checkpoint, whole or not at all; its SHA-256."""
+        """Write the model as a checkpoint, atomically; return the file's SHA-256."""
         return write_checkpoint(Path(path), self.state, self.card)
 
 
 def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None) -> AveragedModel:
-    """The weighted mean of fine-tunes of one start, summed in float64 in the order of their hashes.
+    """Return the weighted mean of fine-tunes of one start, summed in float64 in the order of their hashes.
 
-    Running statistics of BatchNorm are averaged like weights, with a notice: they can make the result collapse, and
-    computing them anew takes images (`main.py --batchnorm recompute`).
+    Running statistics of BatchNorm are averaged like weights, with a warning: they can make the result collapse, and
+    recomputing them needs images (`main.py --batchnorm recompute`).
 
     Args:
         paths: checkpoints with cards, of one architecture and one list of classes.
-        weights: one for each path, not all zero; equal by default. They are divided by their sum.
+        weights: one number for each path with a sum above zero, which divides them; equal by default.
 
     Raises:
-        UsageError: no paths, or weights that do not fit them.
-        DataError: a file is no checkpoint of ours, is damaged, holds NaN or infinity, is there twice, or does not fit
-            the others; names it.
+        UsageError: there are no paths, or the weights do not fit them.
+        DataError: a file has no card, is damaged, holds NaN or infinity, is given twice, or does not fit the others;
+            the message names it.
     """
     files = [Path(path) for path in paths]
     coefficients = [1.0] * len(files) if weights is None else [float(weight) for weight in weights]
@@ -73,11 +67,11 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
     total_weight = sum(coefficients)
     if not total_weight > 0:
         raise UsageError("average", expected="weights with a sum above zero", found=str(coefficients))
-    card = _checked(files)
-    digests = _hashes(files)
+    card = _check_files(files)
+    digests = _hash_during_torch_import(files)
     check_duplicates({str(file): digest for file, digest in zip(files, digests, strict=True)})
     members = sorted(zip(digests, files, coefficients, strict=True))
-    states = [(str(file), _without_prefix(file)) for _, file, _ in members]
+    states = [(str(file), _read_without_prefix(file)) for _, file, _ in members]
     shares = [coefficient / total_weight for _, _, coefficient in members]
     state = average_states(states, sum_coefficients(shares), mapped=True)
     ingredients = tuple(
@@ -87,38 +81,40 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
     if any(key.endswith("running_mean") for key in state):
         logger.warning("the models' BatchNorm statistics are averaged: the result can be much worse than its parts")
     soup = SoupCard(recipe="average", ingredients=ingredients, integers=integer_rule(layout_of(state)))
-    return AveragedModel(state, soup_card(card, soup))
+    return AveragedModel(state, make_soup_card(card, soup))
 
 
 def sum_coefficients(shares: Sequence[float]) -> list[float]:
-    """What ingredients are multiplied with before they are summed, given their shares as a card has them: the shares,
-    or where all are equal 1, so that the bits are those of the plain mean."""
+    """Return the weights for `average_states` from the coefficients of a card.
+
+    Equal coefficients become 1, so that the bits are those of the plain mean.
+    """
     return [1.0] * len(shares) if len(set(shares)) == 1 else list(shares)
 
 
-def _checked(files: Sequence[Path]) -> Card:
-    """The first card, once it is certain from their first bytes that the files belong together."""
+def _check_files(files: Sequence[Path]) -> Card:
+    """Check from their headers that the files can be averaged; return the first card."""
     for number, file in enumerate(files):
         if file in files[:number]:
             raise DataError(f"{file}: given twice", expected="each model once", next_step="give it more weight instead")
-    names, cards = [str(file) for file in files], [_card(file) for file in files]
+    names, cards = [str(file) for file in files], [_read_required_card(file) for file in files]
     check_cards(cards, names)
     check_layouts({name: strip_prefix(read_layout(file))[0] for name, file in zip(names, files, strict=True)})
     return cards[0]
 
 
-def _hashes(files: Sequence[Path]) -> list[str]:
-    """The files' hashes, while torch is loaded: it takes a second and a core, and hashing can use the others."""
+def _hash_during_torch_import(files: Sequence[Path]) -> list[str]:
+    """Return the files' hashes; importing torch takes a second on one core, and hashing uses the others."""
     with ThreadPoolExecutor(1) as pool:
         digests = pool.submit(hash_files, files, cache_dir() / "hashes")
         import_module("torch")
         return digests.result()
 
 
-def _without_prefix(file: Path) -> "dict[str, torch.Tensor]":
+def _read_without_prefix(file: Path) -> "dict[str, torch.Tensor]":
     state, prefix = strip_prefix(read_state(file))
     if prefix:
-        logger.info("%s: the prefix %r of all its tensors' names is left out", file, prefix)
+        logger.info("%s: the prefix %r of all its tensors' names is removed", file, prefix)
     return state
 
 
@@ -126,13 +122,13 @@ def check_cards(cards: Sequence[Card], names: Sequence[str]) -> None:
     """Raise unless all models have one architecture, one list of classes and one preprocessing.
 
     Raises:
-        DataError: names the first model that differs from most (from the first, among equals), in what, and how many
-            more do.
+        DataError: the message names the first model that differs from most (from the first, in a tie), the field, and
+            the number of other models that differ.
     """
-    reference, odd = _odd_cards(cards, names)
-    for name, (what, expected, found) in odd.items():
+    reference, differences = _find_card_differences(cards, names)
+    for name, (what, expected, found) in differences.items():
         raise DataError(
-            f"{name}: another {what} than {reference}{other_outliers_text(len(odd) - 1)}",
+            f"{name}: another {what} than {reference}{other_outliers_text(len(differences) - 1)}",
             expected=expected,
             found=found,
             next_step="leave it out: only fine-tunes of one start can be averaged",
@@ -140,49 +136,52 @@ def check_cards(cards: Sequence[Card], names: Sequence[str]) -> None:
 
 
 def find_card_mismatches(cards: Sequence[Card], names: Sequence[str]) -> dict[str, str]:
-    """The models whose cards differ from those of most, in the order given: name → what is wrong, in one sentence."""
-    reference, odd = _odd_cards(cards, names)
+    """Return the models whose cards differ from those of most, in the order given: name → the reason."""
+    reference, differences = _find_card_differences(cards, names)
     return {
         name: f"it has another {what} than {reference}: expected {expected}, found {found}"
-        for name, (what, expected, found) in odd.items()
+        for name, (what, expected, found) in differences.items()
     }
 
 
-_COMPARED = {"architecture": "architecture", "classes": "list of classes", "preprocessing": "preprocessing"}
+_COMPARED_FIELDS = {"architecture": "architecture", "classes": "list of classes", "preprocessing": "preprocessing"}
+"""Field of a card → its name in messages."""
 
 
-def _odd_cards(cards: Sequence[Card], names: Sequence[str]) -> tuple[str, dict[str, tuple[str, str, str]]]:
-    """The name of a card like most, and for each that is not like it: in what it differs, expected and found."""
+def _find_card_differences(cards: Sequence[Card], names: Sequence[str]) -> tuple[str, dict[str, tuple[str, str, str]]]:
+    """Return the reference model, and for each model with another card the field, the expected and the found value."""
     if not cards:
         return "", {}
-    known = dict(zip(names, cards, strict=True))
-    reference, odd = find_outliers(
-        {name: compact_json(card.model_dump(mode="json", include=set(_COMPARED))) for name, card in known.items()}
+    by_name = dict(zip(names, cards, strict=True))
+    fields = set(_COMPARED_FIELDS)
+    reference, outliers = find_outliers(
+        {name: compact_json(card.model_dump(mode="json", include=fields)) for name, card in by_name.items()}
     )
-    told = {}
-    for name in odd:
-        field = next(each for each in _COMPARED if getattr(known[name], each) != getattr(known[reference], each))
-        expected, found = getattr(known[reference], field), getattr(known[name], field)
-        told[name] = (_COMPARED[field], _brief(expected, found), _brief(found, expected))
-    return reference, told
+    differences = {}
+    for name in outliers:
+        card, usual = by_name[name], by_name[reference]
+        field = next(each for each in _COMPARED_FIELDS if getattr(card, each) != getattr(usual, each))
+        expected, found = getattr(usual, field), getattr(card, field)
+        differences[name] = (_COMPARED_FIELDS[field], _format_value(expected, found), _format_value(found, expected))
+    return reference, differences
 
 
-def _brief(value: Any, other: Any) -> str:
-    """Classes by number and name; of settings, those that differ."""
+def _format_value(value: Any, other: Any) -> str:
+    """Format classes as their number and names; format settings as those that differ from `other`."""
     if isinstance(value, tuple):
         text = f"{len(value)} classes: {', '.join(value)}"
     else:
         text = ", ".join(f"{key} {item}" for key, item in value if item != getattr(other, key))
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]} …"
 
 
-def soup_card(ingredient: Card, soup: SoupCard) -> Card:
-    """The card of a soup, from that of any of its ingredients; it keeps what it is to be run with."""
-    kept = {key: value for key, value in ingredient.training.items() if key in ("precision", "threads")}
-    return ingredient.model_copy(update={"kind": "soup", "soup": soup, "training": kept, "scores": {}})
+def make_soup_card(ingredient: Card, soup: SoupCard) -> Card:
+    """Return the card of a soup from that of any ingredient; of its training, precision and threads remain."""
+    training = {key: value for key, value in ingredient.training.items() if key in ("precision", "threads")}
+    return ingredient.model_copy(update={"kind": "soup", "soup": soup, "training": training, "scores": {}})
 
 
-def _card(file: Path) -> Card:
+def _read_required_card(file: Path) -> Card:
     card = read_card(file)
     if card is None:
         raise DataError(f"{file}: a checkpoint without a card", expected="a model that soups made")

@@ -1,4 +1,4 @@
-"""What is looked at before any work: whether models can be averaged at all, and which of them do not belong."""
+"""Checks before any work: whether models can be averaged, and which of them differ from most others."""
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -8,16 +8,16 @@ from soups.core.errors import DataError
 from soups.weights.safetensors_header import Layout, LayoutDifference, find_difference
 
 WRAPPERS = ("module.", "_orig_mod.")
-"""What data-parallel training and `torch.compile` put before the names of all tensors."""
+"""Prefixes that data-parallel training and `torch.compile` add to the names of all tensors."""
 
 Value = TypeVar("Value")
 
 
 def strip_prefix(state: Mapping[str, Value], wrappers: Sequence[str] = WRAPPERS) -> tuple[dict[str, Value], str]:
-    """A state (or layout) without the prefix that wrappers gave to all its names, nested in any order.
+    """Remove the prefixes that wrappers gave to all names of a state (or layout), nested in any order.
 
     Returns:
-        The state with shorter names, in the same order, and the prefix: empty where not all names have one.
+        The state with shorter names, in the same order, and the removed prefix: empty unless all names have one.
     """
     prefix = ""
     while state:
@@ -29,62 +29,64 @@ def strip_prefix(state: Mapping[str, Value], wrappers: Sequence[str] = WRAPPERS)
 
 
 def find_outliers(values: Mapping[str, Hashable]) -> tuple[str, list[str]]:
-    """The first model that is like most others (the very first among equals), and those that are not like it."""
+    """Return the first model with the most common value (the earliest in a tie), and all models with another value."""
     most = Counter(values.values()).most_common(1)[0][0]
     return next(name for name in values if values[name] == most), [name for name in values if values[name] != most]
 
 
 def find_layout_mismatches(layouts: Mapping[str, Layout]) -> dict[str, str]:
-    """The models whose tensors differ from those of most, in the order given: name → what is wrong, in one sentence."""
-    reference, odd = _misfits(layouts)
-    return {name: _sentence(found, reference) for name, found in odd.items()}
+    """Return the models whose tensors differ from those of most, in the order given: name → the reason."""
+    reference, differences = _find_layout_differences(layouts)
+    return {name: _describe_difference(difference, reference) for name, difference in differences.items()}
 
 
-def _misfits(layouts: Mapping[str, Layout]) -> tuple[str, dict[str, LayoutDifference]]:
+def _find_layout_differences(layouts: Mapping[str, Layout]) -> tuple[str, dict[str, LayoutDifference]]:
+    """Return the reference model, and the difference of each model with another layout."""
     if not layouts:
         return "", {}
-    reference, odd = find_outliers({name: tuple(sorted(layout.items())) for name, layout in layouts.items()})
-    found = {name: find_difference(layouts[reference], layouts[name]) for name in odd}
-    return reference, {name: each for name, each in found.items() if each is not None}
+    reference, outliers = find_outliers({name: tuple(sorted(layout.items())) for name, layout in layouts.items()})
+    differences = {name: find_difference(layouts[reference], layouts[name]) for name in outliers}
+    return reference, {name: each for name, each in differences.items() if each is not None}
 
 
-def _sentence(found: LayoutDifference, reference: str) -> str:
-    if not found.found:
-        return f"it {found.problem(reference)} that {reference} has: {found.expected}"
-    if not found.expected:
-        return f"it {found.problem(reference)} that {reference} lacks: {found.found}"
-    return f"its {found.problem(reference)}: expected {found.expected}, found {found.found}"
+def _describe_difference(difference: LayoutDifference, reference: str) -> str:
+    problem = difference.problem(reference)
+    if not difference.found:
+        return f"it {problem} that {reference} has: {difference.expected}"
+    if not difference.expected:
+        return f"it {problem} that {reference} lacks: {difference.found}"
+    return f"its {problem}: expected {difference.expected}, found {difference.found}"
 
 
 def check_layouts(layouts: Mapping[str, Layout]) -> None:
     """Raise unless all models have the same tensors: names, shapes and dtypes.
 
     Raises:
-        DataError: names the first model that differs from most (from the first, among equals), the first such tensor
-            by name, what was expected and found, and how many more models do not fit.
+        DataError: the message names the first model that differs from most (from the first, in a tie), its first
+            differing tensor by name, what was expected and found, and the number of other models that differ.
     """
-    reference, odd = _misfits(layouts)
-    for name, found in odd.items():
+    reference, differences = _find_layout_differences(layouts)
+    for name, difference in differences.items():
         raise DataError(
-            f"{name}: {found.problem(reference)}{other_outliers_text(len(odd) - 1)}",
-            expected=found.expected or f"the tensors of {reference}",
-            found=found.found,
+            f"{name}: {difference.problem(reference)}{other_outliers_text(len(differences) - 1)}",
+            expected=difference.expected or f"the tensors of {reference}",
+            found=difference.found,
             next_step="leave it out: only fine-tunes of one model with one list of classes can be averaged",
         )
 
 
 def other_outliers_text(number: int) -> str:
-    """The end of a message on the first of several models that do not fit."""
+    """Return the end of an error message on the first of several models: `number` others do not fit either."""
     if number == 0:
         return ""
     return f", and {number} other{'s do' if number > 1 else ' does'} not fit either"
 
 
 def check_duplicates(hashes: Mapping[str, str]) -> None:
-    """Raise where two models have the same SHA-256: one would count twice.
+    """Raise if two models have the same SHA-256, because the model would count twice.
 
     Raises:
-        DataError: names the first two.
+        DataError: the message names the first two.
     """
     seen: dict[str, str] = {}
     for name, sha256 in hashes.items():

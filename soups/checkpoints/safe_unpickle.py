@@ -1,8 +1,7 @@
-"""What a pickle of tensors says, read with inert stand-ins: nothing is called, and room is made only for what is there.
+"""Reads pickles of tensors with inert stand-ins: executes nothing, allocates only what the file contains.
 
-`torch.load(weights_only=True)` calls no foreign code, but it makes room for whatever a file *says* it holds: a file of
-1.5 kB can claim 400 GB, as a storage, or by a call of `bytearray` or `torch.FloatTensor`. Here only the few things that
-a checkpoint of tensors needs are understood, and everything else is refused.
+`torch.load(weights_only=True)` runs no foreign code, but allocates whatever a file *claims*: a file of 1.5 kB can claim
+400 GB, as a storage or by a call of `bytearray`. This reader accepts what checkpoints need and rejects the rest.
 """
 
 import io
@@ -27,7 +26,7 @@ _STORAGES = {
     "BoolStorage": ("bool", 1),
     "UntypedStorage": ("uint8", 1),
 }
-# What the format of torch.save needs; no opcode that makes room in advance or imports by extension code.
+# The opcodes of torch.save's format; none of them allocates memory in advance or imports by extension code.
 _OPCODES = frozenset(
     """
     PROTO STOP GLOBAL REDUCE BUILD NEWOBJ BINPERSID MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT
@@ -38,7 +37,7 @@ _OPCODES = frozenset(
 _PLAIN_CALLS = frozenset({"torch.Size", "torch.device", "builtins.set", "__builtin__.set", "_codecs.encode"})
 _TENSOR_CALLS = frozenset(f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3"))
 _PARAMETER_CALLS = frozenset({"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"})
-# timm's training checkpoints keep their command line in one: plain attributes, read into an empty class of our own.
+# timm's training checkpoints store their command line in it; its attributes are read into an empty class of our own.
 NAMESPACE = "argparse.Namespace"
 _SCRIPT_CLASSES, _SCRIPT_CALLS = "__torch__.", "torch.jit._pickle."
 SCRIPTED = "Scripted"
@@ -46,12 +45,12 @@ _DTYPE = re.compile(r"torch\.(bool|(u?int|b?float|complex)[0-9]+[a-z0-9_]*)")
 
 
 class UnsafePickle(Exception):
-    """A pickle that holds more than tensors and plain values."""
+    """A pickle holds more than tensors and plain values."""
 
 
 # Named tuples, because a pickle's BUILD instruction cannot change them.
 class ClaimedStorage(NamedTuple):
-    """A storage as the pickle claims it: `elements` of a dtype, kept under `key`."""
+    """A storage as the pickle claims it: `elements` of a dtype, stored under `key`."""
 
     kind: str
     key: str
@@ -59,12 +58,12 @@ class ClaimedStorage(NamedTuple):
 
     @property
     def dtype(self) -> str:
-        """torch's name of the elements' type."""
+        """Return torch's name of the elements' dtype."""
         return _STORAGES[self.kind][0]
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the claimed size in bytes."""
         return self.elements * _STORAGES[self.kind][1]
 
 
@@ -78,55 +77,55 @@ class ClaimedTensor(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of a copy."""
+        """Return the size in bytes of a contiguous copy."""
         return math.prod(self.shape) * _STORAGES[self.storage.kind][1]
 
     @property
     def end(self) -> int:
-        """One past the last element of the storage that the tensor reaches."""
+        """Return the index after the last element of the storage that belongs to the tensor."""
         if 0 in self.shape:
             return self.offset
         return self.offset + 1 + sum((side - 1) * step for side, step in zip(self.shape, self.stride, strict=True))
 
 
 class BoundedStream:
-    """A stream that makes room only for what is there: `read(10**12)` of a small file costs nothing.
+    """A stream whose reads allocate no more than the file's size, so that `read(10**12)` of a small file is cheap.
 
-    It has what pickletools asks of a stream.
+    It has the methods that pickletools calls.
     """
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self.stream, self.size = stream, size
 
     def read(self, count: int) -> bytes:
-        """At most `count` bytes."""
+        """Read at most `count` bytes."""
         return self.stream.read(min(count, self.size - self.stream.tell()))
 
     def readline(self) -> bytes:
-        """The rest of the line."""
+        """Read the rest of the line."""
         return self.stream.readline()
 
     def tell(self) -> int:
-        """The position in the file."""
+        """Return the position in the file."""
         return self.stream.tell()
 
 
 def check_opcodes(stream: Any, size: int) -> None:
-    """Read one pickle of a stream to its end and raise `UnsafePickle` for opcodes that no checkpoint needs."""
+    """Read one pickle of a stream to its end; raise `UnsafePickle` for opcodes that checkpoints do not use."""
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name not in _OPCODES:
             raise UnsafePickle(f"the pickle instruction {opcode.name}")
-        # The memo is a table as long as its largest index.
+        # The unpickler allocates a memo as long as its largest index.
         if opcode.name == "LONG_BINPUT" and isinstance(argument, int) and argument > size:
             raise UnsafePickle(f"a pickle memo of {argument} entries")
 
 
 def read_without_executing(data: bytes) -> tuple[Any, set[ClaimedStorage], list[ClaimedTensor]]:
-    """What a pickle says, in plain values and stand-ins, with the storages and tensors in it.
+    """Return a pickle's content as plain values and stand-ins, with its storages and tensors.
 
     Raises:
-        Refused: it holds more than tensors and plain values; says what.
-        Exception: of nearly any kind, where the pickle is broken.
+        UnsafePickle: the pickle holds more than tensors and plain values; the message names it.
+        Exception: the pickle is damaged; nearly any class is possible.
     """
     check_opcodes(io.BytesIO(data), len(data))
     storages: set[ClaimedStorage] = set()
@@ -135,33 +134,39 @@ def read_without_executing(data: bytes) -> tuple[Any, set[ClaimedStorage], list[
     def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> ClaimedTensor:
         if not isinstance(storage, ClaimedStorage):
             raise UnsafePickle("a tensor without storage")
-        made = ClaimedTensor(storage, _whole(offset), tuple(map(_whole, shape)), tuple(map(_whole, stride)))
+        made = ClaimedTensor(
+            storage, _require_size(offset), tuple(map(_require_size, shape)), tuple(map(_require_size, stride))
+        )
         tensors.append(made)
         return made
 
     class _Reader(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            return _stand_in(f"{module}.{name}", tensor)
+            return _make_stand_in(f"{module}.{name}", tensor)
 
         def persistent_load(self, identity: Any) -> Any:
             kind, storage_kind, key, _, count = identity[:5]
-            if _text(kind) != "storage" or not isinstance(storage_kind, _Mark) or storage_kind.name not in _STORAGES:
-                raise UnsafePickle(f"a reference to {_text(kind)[:60]}")
-            storage = ClaimedStorage(storage_kind.name, _text(key), _whole(count))
+            if (
+                _decode_text(kind) != "storage"
+                or not isinstance(storage_kind, _TypeName)
+                or storage_kind.name not in _STORAGES
+            ):
+                raise UnsafePickle(f"a reference to {_decode_text(kind)[:60]}")
+            storage = ClaimedStorage(storage_kind.name, _decode_text(key), _require_size(count))
             storages.add(storage)
             return storage
 
     return _Reader(io.BytesIO(data), encoding="bytes").load(), storages, tensors
 
 
-class _Mark(NamedTuple):
-    """A type that is only named."""
+class _TypeName(NamedTuple):
+    """The name of a type that the pickle refers to."""
 
     name: str
 
 
-def _stand_in(name: str, tensor: Any) -> Any:
-    """Something inert for a global of the pickle; made afresh, so that no pickle can change another's."""
+def _make_stand_in(name: str, tensor: Any) -> Any:
+    """Return an inert object for a global of the pickle; a new one, so that no pickle can change that of another."""
     if name == "collections.OrderedDict":
         return OrderedDict
     if name in _TENSOR_CALLS:
@@ -170,7 +175,7 @@ def _stand_in(name: str, tensor: Any) -> Any:
         return _Call(lambda data, *_: data)
     if name in _PLAIN_CALLS:
         return _Call(lambda *arguments: arguments)
-    if name.startswith(_SCRIPT_CLASSES):  # A class of a TorchScript archive: only its attributes matter.
+    if name.startswith(_SCRIPT_CLASSES):  # A class of a TorchScript archive, of which the attributes are read.
         return type(SCRIPTED, (), {})
     if name == NAMESPACE:
         return type("Namespace", (), {})
@@ -178,12 +183,12 @@ def _stand_in(name: str, tensor: Any) -> Any:
         return _Call(lambda value, *_: value)
     last = name.removeprefix("torch.").removeprefix("storage.")
     if (name.startswith("torch.") and last in _STORAGES) or _DTYPE.fullmatch(name):
-        return _Mark(last)
-    raise UnsafePickle(f"{name}, which is no tensor")
+        return _TypeName(last)
+    raise UnsafePickle(f"{name}, which is not a tensor")
 
 
 class _Call:
-    """A callable of a pickle, without attributes that the pickle could set."""
+    """A callable of a pickle without attributes that the pickle could set."""
 
     __slots__ = ("_function",)
 
@@ -194,11 +199,11 @@ class _Call:
         return self._function(*arguments)
 
 
-def _text(value: Any) -> str:
+def _decode_text(value: Any) -> str:
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _whole(value: Any) -> int:
+def _require_size(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise UnsafePickle(f"{value!r:.40} where a size should be")
     return value

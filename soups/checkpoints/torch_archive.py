@@ -1,4 +1,4 @@
-"""Files of `torch.save` and TorchScript: refused where they claim more than they hold, before room is made for it."""
+"""Files of `torch.save` and TorchScript: rejected before memory is allocated if they claim more than they hold."""
 
 import zipfile
 from collections.abc import Iterator
@@ -20,24 +20,24 @@ from soups.core.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-ADVICE = "ask for a file of plain tensors (safetensors, or torch.save of a state dict)"
+NEXT_STEP = "use a file of plain tensors (safetensors, or torch.save of a state dict)"
 
-_ZIP_MARK = b"PK\x03\x04"  # torch tells its archives by these first bytes.
-_LEGACY_MARK = 0x1950A86A20F9469CFC6C
-_LEGACY_PARTS = 5  # Mark, protocol, system, content, keys of the storages; then the raw storages.
-_COMPRESSED_ROOM = 16 * 2**20  # TorchScript archives compress their source code.
-_DEEPEST = 100
-_TIED = 4  # Tied tensors may be counted more than once.
+_ZIP_MAGIC = b"PK\x03\x04"  # torch recognises its archives by these first bytes.
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PICKLES = 5  # Magic number, protocol, system, content, keys of the storages; then the raw storages.
+_MAX_EXPANSION = 16 * 2**20  # Bytes that decompression may add: TorchScript archives compress their source code.
+_MAX_DEPTH = 100
+_MAX_TIED_COPIES = 4  # Tied tensors are counted once for each name.
 
 
 def is_archive(path: Path) -> bool:
-    """Whether torch would take the file for a zip archive."""
+    """Return whether torch would open the file as a zip archive."""
     with path.open("rb") as stream:
-        return stream.read(4) == _ZIP_MARK
+        return stream.read(4) == _ZIP_MAGIC
 
 
 def is_plain_archive(path: Path) -> bool:
-    """Whether the file is a zip archive with nothing compressed, so that its tensors can be mapped."""
+    """Return whether the file is a zip archive without compression, so that its tensors can be mapped."""
     if not is_archive(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -45,7 +45,7 @@ def is_plain_archive(path: Path) -> bool:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether the file is a TorchScript archive, which has constants beside its data."""
+    """Return whether the file is a TorchScript archive, which has a pickle of constants."""
     if not path.is_file() or not is_archive(path):
         return False
     try:
@@ -56,13 +56,13 @@ def is_torchscript(path: Path) -> bool:
 
 
 def check_claims(path: Path) -> None:
-    """Raise unless a `.pt` file holds tensors and plain values alone, and no more of them than fit in its size.
+    """Raise unless a `.pt` file holds only tensors and plain values, and they fit in its size.
 
     Raises:
-        DataError: the file is cut short, hostile or of another format; says what it holds.
+        DataError: the file is truncated, hostile or of another format; the message names the content.
     """
-    with _explained(path), path.open("rb") as stream:
-        if stream.read(4) == _ZIP_MARK:
+    with _convert_errors(path), path.open("rb") as stream:
+        if stream.read(4) == _ZIP_MAGIC:
             with zipfile.ZipFile(path) as archive:
                 _check_archive(path, archive)
         else:
@@ -71,18 +71,18 @@ def check_claims(path: Path) -> None:
 
 
 def read_torchscript(path: Path) -> "dict[str, torch.Tensor]":
-    """The tensors of a TorchScript archive under their dotted names, read without running any of its code.
+    """Return the tensors of a TorchScript archive by their dotted names; runs none of its code.
 
     Raises:
-        DataError: the file is cut short or hostile.
+        DataError: the file is truncated or hostile.
     """
     import torch
 
-    with _explained(path), zipfile.ZipFile(path) as archive:
+    with _convert_errors(path), zipfile.ZipFile(path) as archive:
         content, prefix = _check_archive(path, archive)
         blobs: dict[ClaimedStorage, torch.Tensor] = {}
         state = {}
-        for name, tensor in _walk(content, ""):
+        for name, tensor in _iterate_tensors(content, ""):
             storage = tensor.storage
             if storage not in blobs:
                 data = bytearray(archive.read(f"{prefix}data/{storage.key}")[: storage.size])
@@ -93,28 +93,28 @@ def read_torchscript(path: Path) -> "dict[str, torch.Tensor]":
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn whatever a broken or hostile file raises into one message."""
+def _convert_errors(path: Path) -> Iterator[None]:
+    """Convert any exception that a damaged or hostile file causes to a `DataError`."""
     try:
         yield
     except (DataError, PermissionError):
         raise
     except UnsafePickle as error:
-        raise DataError(f"{path}: not a safe checkpoint", found=f"it holds {error}", next_step=ADVICE) from error
+        raise DataError(f"{path}: not a safe checkpoint", found=f"it holds {error}", next_step=NEXT_STEP) from error
     except Exception as error:
-        # A broken pickle can raise nearly anything; none of it is our fault.
+        # A damaged pickle can raise nearly any exception; none of them is a bug of this package.
         found = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
-        raise DataError(f"{path}: not a whole checkpoint", found=found, next_step=ADVICE) from error
+        raise DataError(f"{path}: not a whole checkpoint", found=found, next_step=NEXT_STEP) from error
 
 
 def _check_archive(path: Path, archive: zipfile.ZipFile) -> tuple[Any, str]:
-    """The inert content of an archive whose claims fit, and the folder that its names begin with."""
+    """Check the claims of an archive; return its inert content and the common folder of its entries."""
     size = path.stat().st_size
     sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     if len(sizes) < len(archive.infolist()):
         raise UnsafePickle("two entries of one name")
     claimed = sum(sizes.values())
-    if claimed > size + _COMPRESSED_ROOM:
+    if claimed > size + _MAX_EXPANSION:
         raise DataError(
             f"{path}: a compressed archive that would grow to {claimed} bytes",
             expected="the uncompressed archive that torch.save writes",
@@ -125,29 +125,29 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> tuple[Any, str]:
     prefix = data[0].removesuffix("data.pkl")
     content, storages, tensors = read_without_executing(archive.read(data[0]))
     for storage in storages:
-        there = sizes.get(f"{prefix}data/{storage.key}", -1)
-        if storage.size > there:
-            raise UnsafePickle(f"a storage that claims {storage.size} bytes and has {max(there, 0)}")
+        stored = sizes.get(f"{prefix}data/{storage.key}", -1)
+        if storage.size > stored:
+            raise UnsafePickle(f"a storage that claims {storage.size} bytes and has {max(stored, 0)}")
     _check_tensors(tensors, size)
     return content, prefix
 
 
 def _check_legacy(path: Path, stream: BinaryIO) -> None:
-    """The format of torch before 1.6: pickles one after the other, then the raw storages."""
+    """Check the claims of a file of torch before 1.6: several pickles in sequence, then the raw storages."""
     size = path.stat().st_size
     bounded = BoundedStream(stream, size)
     storages: set[ClaimedStorage] = set()
     tensors: list[ClaimedTensor] = []
-    for number in range(_LEGACY_PARTS):
+    for number in range(_LEGACY_PICKLES):
         begin = stream.tell()
         check_opcodes(bounded, size)
         end = stream.tell()
         stream.seek(begin)
-        content, found, made = read_without_executing(stream.read(end - begin))
-        if number == 0 and content != _LEGACY_MARK:
+        content, new_storages, new_tensors = read_without_executing(stream.read(end - begin))
+        if number == 0 and content != _LEGACY_MAGIC:
             raise UnsafePickle("no checkpoint of torch")
-        storages |= found
-        tensors += made
+        storages |= new_storages
+        tensors += new_tensors
     largest: dict[str, int] = {}
     for storage in storages:
         largest[storage.key] = max(storage.size, largest.get(storage.key, 0))
@@ -160,18 +160,18 @@ def _check_tensors(tensors: list[ClaimedTensor], size: int) -> None:
     for tensor in tensors:
         if tensor.end > tensor.storage.elements:
             raise UnsafePickle(f"a tensor of shape {tensor.shape} that reaches beyond its storage")
-    # A tensor expanded from one number, or one storage under many names, is a bomb that goes off when copied.
+    # A tensor expanded from one number, or one storage under many names, exhausts the memory when it is copied.
     claimed = sum(tensor.size for tensor in tensors)
-    if claimed > _TIED * size + 2**20:
+    if claimed > _MAX_TIED_COPIES * size + 2**20:
         raise UnsafePickle(f"tensors that claim {claimed} bytes in a file of {size}")
 
 
-def _walk(value: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, ClaimedTensor]]:
-    """The tensors among the attributes of scripted objects, under their dotted names."""
-    if depth > _DEEPEST:
-        raise UnsafePickle(f"modules nested more than {_DEEPEST} deep")
+def _iterate_tensors(value: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, ClaimedTensor]]:
+    """Yield the tensors among the attributes of scripted objects with their dotted names."""
+    if depth > _MAX_DEPTH:
+        raise UnsafePickle(f"modules nested more than {_MAX_DEPTH} deep")
     for name, item in vars(value).items() if hasattr(value, "__dict__") else ():
         if isinstance(item, ClaimedTensor):
             yield f"{prefix}{name}", item
         elif type(item).__name__ == SCRIPTED:
-            yield from _walk(item, f"{prefix}{name}.", depth + 1)
+            yield from _iterate_tensors(item, f"{prefix}{name}.", depth + 1)

@@ -14,7 +14,7 @@ from soups.core.signals import ignore_stop_signals
 from soups.data.augment.augment import Augmentation
 from soups.data.images.cache import Images
 from soups.runtime.devices import derived_seed
-from soups.runtime.process_group import ALONE, ProcessGroup
+from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class TrainingLoader:
         *,
         copies: Augmentation | None = None,
         chances: np.ndarray | None = None,
-        group: ProcessGroup = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         """
         Args:
@@ -153,7 +153,7 @@ class _BatchSampler:
         for start in range(self.start * self.batch_size, size, self.batch_size):
             part = slice(start, start + self.batch_size)
             batch = list(zip(rows[part].tolist(), copies[part].tolist(), strict=True))
-            own = batch[self.group.share(len(batch))] or batch[:1]
+            own = batch[self.group.shard(len(batch))] or batch[:1]
             yield [(epoch, row, copy) for row, copy in own]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card, card_text, parse_card
+from soups.checkpoints.card import Card, card_text, parse_card
 from soups.core.errors import DataError, EnvironmentFailure
 from soups.files.atomic import write_text
 from soups.models import hub

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.checkpoints import checkpoint as checkpoints
-from soups.checkpoints.checkpoint import Architecture, Card
+from soups.checkpoints.card import Architecture, Card, read_card
 from soups.core.errors import DataError
 from soups.core.preprocessing import Preprocessing
 from soups.files.atomic import sha256_of
@@ -42,7 +42,7 @@ def load_classifier(
     Raises:
         DataError: the file is damaged or changed, or has another architecture, class list or shape.
     """
-    card = checkpoints.read_card(path) if path.suffix == checkpoints.SUFFIX else None
+    card = read_card(path) if path.suffix == checkpoints.SUFFIX else None
     if card is not None:
         _check_card(path, card, architecture, classes)
         state = checkpoints.read_state(path, sha256)

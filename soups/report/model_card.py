@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.metrics import METRICS
 from soups.report.comparison import markdown_columns
 

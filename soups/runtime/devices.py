@@ -1,4 +1,4 @@
-"""Devices, precision, threads and seeds: the only place that names an accelerator."""
+"""Devices, precision, threads, seeds and the cache folder; the only module that names an accelerator."""
 
 import os
 import random
@@ -23,97 +23,103 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class RuntimeSettings(BaseModel):
-    """Where and how the work runs."""
+    """Device, precision, threads and processes of a command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str = "auto"
-    """`auto` takes an accelerator where there is one; else `cpu`, `cuda`, `cuda:1`, `mps`, …"""
+    """`cpu`, `cuda`, `cuda:1`, `mps`, …; `auto` uses an accelerator if there is one, else the CPU."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto` takes bf16 where the processor computes in it; resolved once per run and recorded."""
+    """`auto` uses bf16 if the processor supports it in hardware; resolved once per run and recorded."""
     threads: int | None = Field(default=None, gt=0)
     """CPU threads of each process (default: the cores divided by `--jobs`, 1 with `--jobs auto` on the CPU); resolved
     once per run and recorded."""
     workers: int = Field(default=0, ge=0)
     """Processes that prepare images for each training process; they do not change the result."""
     jobs: Annotated[int, Field(gt=0)] | Literal["auto"] = 1
-    """Models trained or evaluated side by side, each in a process of its own; `auto`: one on each accelerator, or as
-    many as the cores have room for at the run's threads."""
+    """Models trained or evaluated in parallel, each in its own process; `auto`: one on each accelerator, or on the CPU
+    the number of cores divided by the run's threads."""
 
 
 class Runtime(BaseModel):
-    """Resolved settings. The device is looked for when it is first needed, because that loads torch."""
+    """Resolved settings. The device is selected when it is first needed, because that loads torch."""
 
     model_config = ConfigDict(frozen=True)
 
-    wanted_device: str = "cpu"
+    requested_device: str = "cpu"
     precision: Precision
     threads: int
     workers: int = 0
-    wanted_jobs: int | Literal["auto"] = 1
+    requested_jobs: int | Literal["auto"] = 1
     deterministic: bool = False
-    """Whether an accelerator may only use algorithms that give the same bits each time."""
+    """Whether an accelerator may use only deterministic algorithms."""
 
     @property
     def jobs(self) -> int:
-        """How many models at once.
+        """Return the number of models processed in parallel.
 
         Raises:
             EnvironmentFailure: the device does not exist here.
         """
-        if self.wanted_jobs != "auto":
-            return self.wanted_jobs
-        places = _accelerators(self.wanted_device)
-        return places or max(1, available_cores() // self.threads)
+        if self.requested_jobs != "auto":
+            return self.requested_jobs
+        return _count_accelerators(self.requested_device) or max(1, available_cores() // self.threads)
 
-    def of_worker(self, number: int | None) -> "Runtime":
-        """As one of several worker processes has it: with a device of its own, see `device_of_worker`; None: itself."""
+    def for_worker(self, number: int | None) -> "Runtime":
+        """Return the runtime of worker process `number` with its own device, see `device_of_worker`.
+
+        None, for a process that is not a worker, returns the runtime unchanged.
+        """
         if number is None:
             return self
-        return self.model_copy(update={"wanted_device": device_of_worker(self.wanted_device, number)})
+        return self.model_copy(update={"requested_device": device_of_worker(self.requested_device, number)})
 
     @property
     def device(self) -> str:
-        """The device's name, as torch has it.
+        """Return torch's name of the device.
 
         Raises:
-            EnvironmentFailure: it does not exist here.
+            EnvironmentFailure: the device does not exist here.
         """
-        return select_device(self.wanted_device)
+        return select_device(self.requested_device)
 
 
 def resolve(settings: RuntimeSettings, precision: Precision | None = None, threads: int | None = None) -> Runtime:
-    """Decide precision and threads; those that the run recorded win, where it did.
+    """Return the runtime of settings.
+
+    Args:
+        settings: the user's settings.
+        precision: the precision that the run recorded, which overrides the settings; None for a new run.
+        threads: the number of threads that the run recorded, likewise.
 
     Raises:
-        EnvironmentFailure: the precision depends on a device that does not exist here.
+        EnvironmentFailure: `auto` needs a device that does not exist here.
     """
     if precision is None:
-        wanted = settings.precision
-        precision = _fastest_precision(select_device(settings.device)) if wanted == "auto" else wanted
+        requested = settings.precision
+        precision = _fastest_precision(select_device(settings.device)) if requested == "auto" else requested
     return Runtime(
-        wanted_device=settings.device,
+        requested_device=settings.device,
         precision=precision,
-        threads=threads or settings.threads or _own_threads(settings),
+        threads=threads or settings.threads or _default_threads(settings),
         workers=settings.workers,
-        wanted_jobs=settings.jobs,
+        requested_jobs=settings.jobs,
     )
 
 
-def _own_threads(settings: RuntimeSettings) -> int:
-    """Threads of each process, where nobody says how many."""
+def _default_threads(settings: RuntimeSettings) -> int:
     if settings.jobs == "auto":
-        # On the CPU, many processes of one thread finish a pool sooner than few of many.
-        return max(1, available_cores() // (_accelerators(settings.device) or available_cores()))
+        # On the CPU, many processes of one thread finish a pool sooner than few processes of many threads.
+        return max(1, available_cores() // (_count_accelerators(settings.device) or available_cores()))
     return max(1, available_cores() // settings.jobs)
 
 
 @cache
 def select_device(name: str) -> str:
-    """The device that a name means; `auto` is an accelerator where there is one, else the CPU.
+    """Return the device of a name; `auto` is an accelerator if there is one, else the CPU.
 
     Raises:
-        EnvironmentFailure: it does not exist here.
+        EnvironmentFailure: the device does not exist here.
     """
     if name == "cpu":
         return name
@@ -128,13 +134,13 @@ def select_device(name: str) -> str:
         raise EnvironmentFailure(
             f"--device {name}: not usable here",
             found=str(error).strip().splitlines()[0],
-            next_step="leave --device out, or give cpu",
+            next_step="omit --device, or use --device cpu",
         ) from error
     return name
 
 
-def _accelerators(name: str) -> int:
-    """How many accelerators a device's name stands for; 0: the CPU.
+def _count_accelerators(name: str) -> int:
+    """Return the number of accelerators that a device's name refers to; 0 for the CPU.
 
     Raises:
         EnvironmentFailure: the device does not exist here.
@@ -150,16 +156,16 @@ def _accelerators(name: str) -> int:
 
 
 def device_of_worker(name: str, number: int) -> str:
-    """The device of one of several worker processes: accelerators are dealt out in turn, unless the name says which.
+    """Return the device of a worker process: accelerators are assigned round-robin, unless the name has an index.
 
     Args:
-        name: as in `select_device`.
-        number: of the worker, from 0.
+        name: a device's name, see `select_device`.
+        number: index of the worker, from 0.
 
     Raises:
         EnvironmentFailure: the device does not exist here.
     """
-    device, count = select_device(name), _accelerators(name)
+    device, count = select_device(name), _count_accelerators(name)
     return f"{device}:{number % count}" if count > 1 else device
 
 
@@ -181,7 +187,7 @@ def _processor_computes_bf16() -> bool:
 
 
 def autocast(runtime: Runtime) -> "torch.autocast":
-    """The context in which a forward pass runs at the runtime's precision."""
+    """Return the context for forward passes at the runtime's precision."""
     import torch
 
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[runtime.precision]
@@ -189,19 +195,19 @@ def autocast(runtime: Runtime) -> "torch.autocast":
 
 
 def make_accelerator(runtime: Runtime) -> "Accelerator":
-    """Hugging Face's accelerator for training at the runtime's device and precision."""
+    """Return Hugging Face's `Accelerator` for training on the runtime's device at its precision."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    # It remembers the first precision for the life of the process; a pool's models may follow one another here.
+    # The state is global and stores the first precision, but a process may train several models in sequence.
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = {"fp32": "no"}.get(runtime.precision, runtime.precision)
-    # Placement stays ours, so that the second accelerator can be asked for.
+    # accelerate would place everything on the first accelerator.
     return Accelerator(cpu=runtime.device == "cpu", mixed_precision=precision, device_placement=False)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device or the processor had no memory for something; less at once may do."""
+    """Return whether an error means that a device or the CPU ran out of memory."""
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
 
@@ -209,25 +215,25 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what the device holds in reserve."""
+    """Release the memory that torch caches on the device."""
     from accelerate.utils.memory import clear_device_cache
 
     clear_device_cache(garbage_collection=True)
 
 
 def prefer_determinism() -> None:
-    """To be called before an accelerator is used: cuBLAS looks once how much room its repeatable algorithms have."""
+    """Set the workspace of cuBLAS's deterministic algorithms; call this before an accelerator is first used."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @contextmanager
 def deterministic_algorithms(runtime: Runtime) -> Iterator[None]:
-    """Within the block, an accelerator uses only algorithms that give the same bits each time, where that is wanted.
+    """Use only deterministic algorithms on an accelerator in the block, if the runtime requires it.
 
-    The processor's give them anyway, for one number of threads, and are left alone.
+    The CPU's algorithms are not changed: they are deterministic for a given number of threads.
 
     Raises:
-        UsageError: an operation has no such algorithm.
+        UsageError: an operation has no deterministic algorithm.
     """
     if not runtime.deterministic or runtime.device == "cpu":
         yield
@@ -245,9 +251,9 @@ def deterministic_algorithms(runtime: Runtime) -> Iterator[None]:
         if "deterministic" not in str(error):
             raise
         raise UsageError(
-            "--deterministic: the network needs an operation that has no repeatable algorithm",
+            "--deterministic: the network needs an operation that has no deterministic algorithm",
             found=str(error).splitlines()[0],
-            next_step="leave --deterministic out, or train on the CPU",
+            next_step="omit --deterministic, or add --device cpu",
         ) from error
     finally:
         torch.use_deterministic_algorithms(before)
@@ -255,51 +261,51 @@ def deterministic_algorithms(runtime: Runtime) -> Iterator[None]:
 
 
 def limit_threads(threads: int) -> None:
-    """Use so many CPU threads in this process from now on: the number shows in the last bits of the weights."""
+    """Set the number of CPU threads of this process; the number changes the last bits of trained weights."""
     import torch
 
     torch.set_num_threads(threads)
 
 
 def peak_memory(device: str) -> int | None:
-    """The most bytes that this process has held at once: on an accelerator its tensors there, else all of its own.
+    """Return the peak memory of this process in bytes: of its tensors on an accelerator, else of the whole process.
 
-    None where the system does not tell.
+    None if the operating system does not report it.
     """
     if device != "cpu":
         import torch
 
         return int(torch.accelerator.max_memory_allocated(device))
     try:
-        # Linux's `getrusage` counts also what the parent held when it started this process; this line does not.
+        # On Linux, `getrusage` includes the parent's memory at the start of this process; VmHWM does not.
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
         pass
     try:
         import resource
-    except ImportError:  # Windows has none.
+    except ImportError:  # Windows lacks this module.
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def cache_dir() -> Path:
-    """Where what can be made again is kept: `SOUPS_CACHE`, else `XDG_CACHE_HOME/soups`, else `~/.cache/soups`."""
+    """Return the folder of caches: `SOUPS_CACHE`, else `XDG_CACHE_HOME/soups`, else `~/.cache/soups`."""
     if explicit := os.environ.get("SOUPS_CACHE"):
         return Path(explicit)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "soups"
 
 
 def derived_seed(*entropy: int) -> int:
-    """A 63-bit seed from a path of whole numbers, such as (random seed, model, epoch, sample)."""
-    # NumPy pads with zeros, so that (1,) and (1, 0) would be one seed: their length tells them apart.
+    """Return a 63-bit seed from a sequence of integers, such as (random seed, model, epoch, sample)."""
+    # NumPy pads with zeros, so (1,) and (1, 0) would give one seed without the length.
     return int(np.random.SeedSequence([*entropy, len(entropy)]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
-    """Seed Python's and NumPy's global generators within the block, for libraries that offer no generator argument."""
+    """Seed Python's and NumPy's global generators in the block, for libraries without a generator argument."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002

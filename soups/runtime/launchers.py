@@ -1,4 +1,4 @@
-"""Where pieces of work are done: in processes here, or on a cluster."""
+"""Launchers: run tasks in processes of this machine or on a Ray cluster, as the settings select."""
 
 import importlib.util
 import socket
@@ -18,89 +18,97 @@ from soups.runtime.workers import WorkerPool, run_all
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_SECONDS_TO_ANSWER = 10.0
-"""For a cluster that is asked whether it is there."""
+_CONNECTION_TIMEOUT = 10.0
+"""Seconds to wait for a connection to a cluster."""
 
 
 class LaunchSettings(BaseModel):
-    """Where models are trained, evaluated and judged, and where they predict."""
+    """Where the models are trained, evaluated, judged and used for predictions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     launcher: str = "local"
-    """`local`: in processes here; `ray`: on a Ray cluster, whose cores and accelerators decide how many at once."""
+    """`local`: processes of this machine; `ray`: a Ray cluster, whose cores and accelerators limit parallel tasks."""
     ray_address: str | None = None
-    """The cluster, `auto` or `HOST:PORT`; by default one that is started here for the command."""
+    """Address of the cluster, `auto` or `HOST:PORT`; by default, a cluster is started here for the command."""
     no_shared_storage: Flag = False
-    """Of a cluster whose machines don't see this folder: what a model needs is sent along, what it made comes back; the
-    images are at the same (absolute) path everywhere."""
+    """The machines of the cluster do not share this folder: models are sent to them and results are sent back. The
+    images must be at the same absolute path on each machine."""
 
 
 class WorkerPoolProtocol(Protocol):
-    """Workers that keep what they have loaded from one piece of work to the next."""
+    """Workers that keep their imports and models from one task to the next."""
 
     def submit(self, function: Callable[[Item], Result], item: Item) -> "Future[Any]":
-        """The result to come, or the exception that it will have raised."""
+        """Queue a task; the future holds its result, or the exception that it raised as a value."""
 
     def cancel_all(self) -> None:
-        """Nobody wants what was submitted so far."""
+        """Cancel all tasks submitted so far."""
 
 
 class Launcher(Protocol):
-    """A way of working through a list."""
+    """Runs a function on many items."""
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
     ) -> Iterator[tuple[Item, Result | Exception]]:
-        """Each item with its result or the exception that it raised, as they finish; see `launch.run_all`.
+        """Yield each item with its result or the exception that it raised, as they finish; see `workers.run_all`.
 
-        Where `common` is given, it is the function's second argument.
+        `common`, unless it is None, is the function's argument `common`.
         """
 
-    def crew(
+    def worker_pool(
         self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
     ) -> AbstractContextManager[WorkerPoolProtocol]:
-        """Workers for a `with` block; see `launch.WorkerPool`."""
+        """Return workers for a `with` block; see `workers.WorkerPool`."""
 
 
-class Local:
-    """Processes of this machine; a crew that is there already is used instead of new ones."""
+class LocalLauncher:
+    """Runs tasks in processes of this machine.
 
-    def __init__(self, jobs: int, crew: WorkerPool | None = None) -> None:
-        self.jobs, self._crew = jobs, crew
+    Args:
+        jobs: number of processes; 1 runs the tasks in this process.
+        pool: existing worker processes to use instead of new ones.
+    """
+
+    def __init__(self, jobs: int, pool: WorkerPool | None = None) -> None:
+        self.jobs, self._pool = jobs, pool
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
     ) -> Iterator[tuple[Item, Result | Exception]]:
-        """In this process if it is one job."""
-        return run_all(function if common is None else partial(function, common=common), items, self.jobs, self._crew)
+        """See `Launcher.run_all`."""
+        return run_all(function if common is None else partial(function, common=common), items, self.jobs, self._pool)
 
-    def crew(
+    def worker_pool(
         self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
     ) -> AbstractContextManager[WorkerPoolProtocol]:
-        """Processes spawned as work comes in."""
+        """Return a pool whose processes are started when they are first needed."""
         return WorkerPool(number, prepare, arguments)
 
 
-def _local(settings: LaunchSettings, runtime: Runtime) -> Launcher:
-    return Local(runtime.jobs)
+def _make_local_launcher(settings: LaunchSettings, runtime: Runtime) -> Launcher:
+    return LocalLauncher(runtime.jobs)
 
 
-def _ray(settings: LaunchSettings, runtime: Runtime) -> Launcher:
-    from soups.runtime.ray_launcher import OnRay
+def _make_ray_launcher(settings: LaunchSettings, runtime: Runtime) -> Launcher:
+    from soups.runtime.ray_launcher import RayLauncher
 
-    return OnRay(settings.ray_address, runtime, shared=not settings.no_shared_storage)
+    return RayLauncher(settings.ray_address, runtime, shared=not settings.no_shared_storage)
 
 
-LAUNCHERS: dict[str, Callable[[LaunchSettings, Runtime], Launcher]] = {"local": _local, "ray": _ray}
+LAUNCHERS: dict[str, Callable[[LaunchSettings, Runtime], Launcher]] = {
+    "local": _make_local_launcher,
+    "ray": _make_ray_launcher,
+}
 
 
 def require_launcher(settings: LaunchSettings) -> None:
-    """Raise, before anything is done, where the settings name no launcher that there is here.
+    """Raise if the launcher cannot be used here; call this before long work.
 
     Raises:
-        UsageError: an unknown launcher, or settings of another one.
-        EnvironmentFailure: Ray is not installed, or nothing answers at the address.
+        UsageError: the launcher is unknown, or the settings belong to another one.
+        EnvironmentFailure: Ray is not installed, or no cluster answers at the address.
     """
     if settings.launcher not in LAUNCHERS:
         raise unknown_name("launcher", settings.launcher, LAUNCHERS)
@@ -108,35 +116,35 @@ def require_launcher(settings: LaunchSettings) -> None:
         if importlib.util.find_spec("ray") is None:
             raise EnvironmentFailure("--launcher ray: Ray is not installed", next_step="pip install ray")
         if settings.ray_address not in (None, "auto", "local"):
-            _require_answer(str(settings.ray_address))
+            _require_cluster(str(settings.ray_address))
         return
     for flag in ("ray_address", "no_shared_storage"):
         if getattr(settings, flag):
             raise UsageError(f"--{flag.replace('_', '-')} is for a Ray cluster", next_step="add --launcher ray")
 
 
-def _require_answer(address: str) -> None:
-    """Raise where nothing listens at a cluster's address: Ray itself would try for minutes."""
+def _require_cluster(address: str) -> None:
+    """Raise if no process listens at a cluster's address; Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"--ray-address {address}", expected="auto, HOST:PORT or ray://HOST:PORT")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER):
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTION_TIMEOUT):
             pass
     except OSError as error:
         raise EnvironmentFailure(
             f"--ray-address {address}: no Ray cluster answers",
             found=str(error),
-            next_step="start one: ray start --head, or leave --ray-address out",
+            next_step="start one: ray start --head, or omit --ray-address",
         ) from error
 
 
 def make_launcher(settings: LaunchSettings, runtime: Runtime) -> Launcher:
-    """Where the settings want the work done.
+    """Return the launcher of the settings.
 
     Raises:
-        UsageError: an unknown launcher, or settings of another one.
-        EnvironmentFailure: Ray is not installed.
+        UsageError: the launcher is unknown, or the settings belong to another one.
+        EnvironmentFailure: Ray is not installed, or no cluster answers at the address.
     """
     require_launcher(settings)
     return LAUNCHERS[settings.launcher](settings, runtime)

@@ -1,7 +1,6 @@
-"""Several processes that train one model together, each on a device of its own: `accelerate launch finetune.py`.
+"""The group of processes that train one model, each on its own device: `accelerate launch finetune.py`.
 
-Every process goes through the same steps; the first one alone touches files. Where there is one process, everything
-here is what that process has itself.
+All processes run the same steps; rank 0 alone reads and writes files. In a group of one, all operations are local.
 """
 
 import os
@@ -20,69 +19,71 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-_LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""Environment variables that torch's launcher, which accelerate calls, gives each process."""
-_SHARDED = "ACCELERATE_USE_FSDP"
+_LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Environment variables that torch's launcher, which accelerate calls, sets in each process."""
+_SHARDING_VARIABLE = "ACCELERATE_USE_FSDP"
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that train one model."""
+    """This process in the group of processes that train one model."""
 
     rank: int = 0
     size: int = 1
-    number_here: int | None = None
-    """Among those of this machine, from 0; None where there is one process."""
+    local_rank: int | None = None
+    """Index among the processes of this machine, from 0; None for a group of one."""
     device: str = "cpu"
-    """On which tensors are exchanged."""
+    """Device of the tensors of collective operations."""
     sharded: bool = False
-    """Weights, gradients and the optimiser's state are split between the devices (FSDP), instead of each having all."""
+    """Weights, gradients and optimiser state are sharded over the devices (FSDP), instead of copied to each."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the process that reads the run, writes files and talks."""
+    def is_main(self) -> bool:
+        """Return whether this is rank 0, which reads the run, writes files and logs."""
         return self.rank == 0
 
-    def share(self, count: int) -> slice:
-        """This process's part of `count` things; the parts are of equal size or differ by one."""
+    def shard(self, count: int) -> slice:
+        """Return the slice of `count` items for this process; the sizes of all shards differ by at most one."""
         return slice(self.rank, count, self.size)
 
-    def total(self, value: float) -> float:
-        """The sum of what each process has; the same number in all."""
-        return value if self.size == 1 else float(self._reduced([value], "SUM")[0])
+    def sum(self, value: float) -> float:
+        """Return the sum of the values of all processes; the same number in each."""
+        return value if self.size == 1 else float(self._all_reduce([value], "SUM")[0])
 
-    def any(self, *facts: bool) -> tuple[bool, ...]:
-        """For each fact, whether it holds in any of the processes."""
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return for each flag whether it is true in any process."""
         return (
-            facts if self.size == 1 else tuple(number > 0 for number in self._reduced(list(map(float, facts)), "MAX"))
+            flags
+            if self.size == 1
+            else tuple(number > 0 for number in self._all_reduce(list(map(float, flags)), "MAX"))
         )
 
     def broadcast(self, value: Value) -> Value:
-        """What the first process has."""
+        """Return the value of rank 0."""
         if self.size == 1:
             return value
         import torch.distributed as dist
 
-        carried = [value]
-        dist.broadcast_object_list(carried, device=self._device())
-        return carried[0]
+        objects = [value]
+        dist.broadcast_object_list(objects, device=self._device())
+        return objects[0]
 
     def gather(self, value: Value) -> list[Value]:
-        """What each process has, by rank."""
+        """Return the values of all processes, by rank."""
         if self.size == 1:
             return [value]
         import torch.distributed as dist
 
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
-    def interleaved(self, part: np.ndarray, count: int) -> np.ndarray:
-        """The rows of all processes in their order, where each has those that `share` gives it, and maybe more after.
+    def gather_rows(self, part: np.ndarray, count: int) -> np.ndarray:
+        """Return the rows of all processes in their original order.
 
         Args:
-            part: (M, …) of this process.
-            count: N, of all.
+            part: (M, …), the rows of this process's `shard`; further rows are ignored.
+            count: N, the number of all rows.
 
         Returns:
             (N, …)
@@ -93,13 +94,13 @@ class ProcessGroup:
             target[:] = rows[: len(target)]
         return whole
 
-    def _reduced(self, values: list[float], how: str) -> "torch.Tensor":
+    def _all_reduce(self, values: list[float], operation: str) -> "torch.Tensor":
         import torch
         import torch.distributed as dist
 
-        carried = torch.tensor(values, dtype=torch.float64, device=self._device())
-        dist.all_reduce(carried, getattr(dist.ReduceOp, how))
-        return carried.cpu()
+        tensor = torch.tensor(values, dtype=torch.float64, device=self._device())
+        dist.all_reduce(tensor, getattr(dist.ReduceOp, operation))
+        return tensor.cpu()
 
     def _device(self) -> "torch.device":
         import torch
@@ -107,65 +108,65 @@ class ProcessGroup:
         return torch.device(self.device)
 
 
-ALONE = ProcessGroup()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def launched() -> bool:
-    """Whether this process is one of several that a launcher started to train one model."""
-    return all(name in os.environ for name in _LAUNCHED) and int(os.environ["WORLD_SIZE"]) > 1
+def is_launched() -> bool:
+    """Return whether a launcher started this process as one of several that train one model."""
+    return all(name in os.environ for name in _LAUNCHER_VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
 
 
 @contextmanager
-def join_group(wanted_device: str) -> Iterator[ProcessGroup]:
-    """The group of this process for the block; the process is its own where no launcher started several.
+def join_group(requested_device: str) -> Iterator[ProcessGroup]:
+    """Yield the group of this process; a group of one unless a launcher started several processes.
 
     Args:
-        wanted_device: as in `runtime.find_device`; accelerators of a machine are dealt out to its processes.
+        requested_device: see `devices.select_device`; a machine's accelerators are assigned to its processes.
 
     Raises:
-        EnvironmentFailure: another process of the group has ended, or there is no way of talking to it.
+        EnvironmentFailure: another process of the group has ended, or cannot be reached.
     """
-    if not launched():
-        yield ALONE
+    if not is_launched():
+        yield SINGLE_PROCESS
         return
     import torch
     import torch.distributed as dist
 
-    # accelerate's own sharding wants the model and all of its optimisers at once; we have an optimiser for each phase.
-    sharded = os.environ.pop(_SHARDED, "false").lower() in ("1", "true", "yes")
-    number_here = int(os.environ["LOCAL_RANK"])
-    device = device_of_worker(wanted_device, number_here)
+    # accelerate's own sharding needs the model with all its optimisers at once, but each phase has its own optimiser.
+    sharded = os.environ.pop(_SHARDING_VARIABLE, "false").lower() in ("1", "true", "yes")
+    local_rank = int(os.environ["LOCAL_RANK"])
+    device = device_of_worker(requested_device, local_rank)
     if torch.device(device).index is not None:
         torch.accelerator.set_device_index(torch.device(device).index)
     try:
         dist.init_process_group("gloo" if device == "cpu" else None)
     except (RuntimeError, ValueError) as error:
-        raise _lost(error) from error
-    group = ProcessGroup(dist.get_rank(), dist.get_world_size(), number_here, device, sharded)
+        raise _group_error(error) from error
+    group = ProcessGroup(dist.get_rank(), dist.get_world_size(), local_rank, device, sharded)
     try:
         yield group
-        dist.barrier()  # Nobody leaves while another may still ask for something.
+        dist.barrier()  # A rank that exits earlier would abort operations of the others.
     except (KeyboardInterrupt, SystemExit, UserError):
         raise
     except RuntimeError as error:
-        # What was wrong is told by the process in which it was.
-        if not _is_about_the_others(error):
+        # The process that failed reports the cause.
+        if not _is_communication_error(error):
             raise
-        raise _lost(error) from error
+        raise _group_error(error) from error
     finally:
         with suppress(RuntimeError):
             dist.destroy_process_group()
 
 
-def _is_about_the_others(error: RuntimeError) -> bool:
+def _is_communication_error(error: RuntimeError) -> bool:
     import torch.distributed as dist
 
     return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in ("gloo", "peer", "nccl"))
 
 
-def _lost(error: Exception) -> EnvironmentFailure:
+def _group_error(error: Exception) -> EnvironmentFailure:
     return EnvironmentFailure(
         f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}: cannot reach the others",
         found=str(error).strip().splitlines()[0][:200],
-        next_step="see what the process says that ended first, and give the same command again: training goes on",
+        next_step="read the error of the process that ended first, then run the same command again: training resumes",
     )

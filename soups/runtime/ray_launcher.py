@@ -1,7 +1,7 @@
-"""Work on a Ray cluster: the lists that worker processes go through here, on whatever machines there are.
+"""The launcher of a Ray cluster: runs tasks and worker pools on its machines.
 
-Ray runs a task at least once, so whatever is given to it must not mind being done twice: fine-tunes and scores that are
-there already are left alone, and files appear whole or not at all.
+Ray runs a task at least once, so tasks must be idempotent: fine-tunes and scores that exist are not computed again, and
+files are written atomically.
 """
 
 import logging
@@ -25,21 +25,26 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_TRIES = 5
-"""How often a piece of work is begun again whose machine was lost."""
-_SECONDS_BETWEEN_LOOKS = 10.0
-_PASSED_ON = ("SOUPS_CACHE", "WANDB_MODE", "HF_HUB_OFFLINE", "CUBLAS_WORKSPACE_CONFIG")
+_MAX_RETRIES = 5
+"""How often a task is repeated after its machine was lost."""
+_SECONDS_BETWEEN_CHECKS = 10.0
+_FORWARDED_VARIABLES = ("SOUPS_CACHE", "WANDB_MODE", "HF_HUB_OFFLINE", "CUBLAS_WORKSPACE_CONFIG")
 
 
 @dataclass(frozen=True)
-class _Desk:
-    """Where a piece of work is done, wherever that is."""
+class _WorkerEnv:
+    """The working folder and environment variables of tasks on other machines."""
 
     folder: str | None
-    """The driver's working folder; None: machines don't share it."""
+    """The driver's working folder; None if the machines do not share it."""
     environment: dict[str, str]
 
     def apply(self) -> None:
+        """Set the variables and change to the folder.
+
+        Raises:
+            EnvironmentFailure: this machine does not have the folder.
+        """
         os.environ.update(self.environment)
         if self.folder is None:
             return
@@ -47,78 +52,82 @@ class _Desk:
             os.chdir(self.folder)
         except OSError as error:
             raise EnvironmentFailure(
-                f"{self.folder}: not there on {platform.node()}",
+                f"{self.folder}: does not exist on {platform.node()}",
                 expected="a folder that all machines of the cluster share",
-                next_step="add --no-shared-storage, or mount it there",
+                next_step="add --no-shared-storage, or mount the folder on that machine",
             ) from error
 
 
-class OnRay:
-    """A cluster, connected to while there is work.
+class RayLauncher:
+    """Runs tasks on a cluster, and is connected to it during the work.
 
     Args:
-        address: of the cluster; None: started here, and ended with the work.
-        runtime: of each piece of work; its threads are the cores that a piece takes.
-        shared: machines see the driver's working folder under the same path.
+        address: address of the cluster; None starts a cluster here and stops it after the work.
+        runtime: runtime of each task; a task occupies as many cores as it has threads.
+        shared: the machines have the driver's working folder at the same path.
     """
 
     def __init__(self, address: str | None, runtime: Runtime, shared: bool = True) -> None:
         self.address, self.runtime = address, runtime
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment = {name: os.environ[name] for name in _FORWARDED_VARIABLES if name in os.environ}
         if "SOUPS_CACHE" in environment:
             environment["SOUPS_CACHE"] = str(Path(environment["SOUPS_CACHE"]).resolve())
-        self._desk = _Desk(str(Path.cwd()) if shared else None, environment)
+        self._worker_env = _WorkerEnv(str(Path.cwd()) if shared else None, environment)
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
     ) -> Iterator[tuple[Item, Result | Exception]]:
-        """Each item with its result or the exception that it raised, as they finish; lost work is begun again.
+        """Yield each item with its result or the exception that it raised, as they finish; lost tasks are repeated.
 
         Args:
-            function: of an item; or of an item and what is common to all, where something is.
-            items: to work on.
+            function: called with an item, and with `common` unless that is None.
+            items: the items.
             common: sent once to each machine, through Ray's object store.
 
         Raises:
-            EnvironmentFailure: there is no cluster, or no machine of it is large enough.
+            EnvironmentFailure: there is no cluster, or no machine of it has enough cores.
         """
-        with self._connected() as ray:
-            # Without a limit on calls a process keeps its imports, and the device its context, for the next piece.
-            task = ray.remote(**self._needs(ray), max_retries=_TRIES, max_calls=0)(_task)
-            sent = () if common is None else (ray.put(common),)
-            to_come, under_way, ended = deque(items), dict[Any, Item](), 0
+        with self._connect() as ray:
+            # Without a limit on calls, a process keeps its imports and its device context for the next task.
+            task = ray.remote(**self._task_resources(ray), max_retries=_MAX_RETRIES, max_calls=0)(_run_task)
+            shared_arguments = () if common is None else (ray.put(common),)
+            waiting, running, finished = deque(items), dict[Any, Item](), 0
             try:
-                while to_come or under_way:
-                    # Items may be large when they are sent, and machines may come and go.
-                    places = ray.cluster_resources().get("CPU", 0) / self.runtime.threads
-                    while to_come and len(under_way) < 2 * places + 1:
-                        item = to_come.popleft()
-                        under_way[task.remote(self._desk, function, item, *sent)] = item
-                    done, _ = ray.wait(list(under_way), num_returns=1, timeout=_SECONDS_BETWEEN_LOOKS)
+                while waiting or running:
+                    # Not all are submitted at once: items may be large, and machines may join and leave.
+                    parallel_tasks = ray.cluster_resources().get("CPU", 0) / self.runtime.threads
+                    while waiting and len(running) < 2 * parallel_tasks + 1:
+                        item = waiting.popleft()
+                        running[task.remote(self._worker_env, function, item, *shared_arguments)] = item
+                    done, _ = ray.wait(list(running), num_returns=1, timeout=_SECONDS_BETWEEN_CHECKS)
                     for reference in done:
-                        ended += 1
-                        logger.info("Ray: %d of %d ended", ended, len(items))
-                        yield under_way.pop(reference), _result_of(partial(ray.get, reference))
+                        finished += 1
+                        logger.info("Ray: %d of %d tasks finished", finished, len(items))
+                        yield running.pop(reference), _get_result(partial(ray.get, reference))
             except (KeyboardInterrupt, SystemExit):
-                _ask_to_leave(ray, list(under_way))
+                _cancel_tasks(ray, list(running))
                 raise
 
     @contextmanager
-    def crew(
+    def worker_pool(
         self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> Iterator["_RayCrew"]:
-        """Actors for a `with` block; one whose machine is lost is begun again on another.
+    ) -> Iterator["_RayWorkerPool"]:
+        """Yield a pool of actors; an actor whose machine is lost restarts on another one.
 
         Raises:
-            EnvironmentFailure: there is no cluster, or no machine of it is large enough.
+            EnvironmentFailure: there is no cluster, or no machine of it has enough cores.
         """
-        with self._connected() as ray:
-            options = {"max_restarts": _TRIES, "max_task_retries": _TRIES, "concurrency_groups": {"word": 1}}
-            actor = ray.remote(**self._needs(ray), **options)(_Actor)
-            yield _RayCrew([actor.remote(self._desk, each, prepare, arguments) for each in range(number)])
+        with self._connect() as ray:
+            options = {
+                "max_restarts": _MAX_RETRIES,
+                "max_task_retries": _MAX_RETRIES,
+                "concurrency_groups": {_CANCELLING: 1},
+            }
+            actor = ray.remote(**self._task_resources(ray), **options)(_Actor)
+            yield _RayWorkerPool([actor.remote(self._worker_env, each, prepare, arguments) for each in range(number)])
 
-    def _needs(self, ray: Any) -> dict[str, float]:
-        """The resources of a piece of work.
+    def _task_resources(self, ray: Any) -> dict[str, float]:
+        """Return the resources that a task needs.
 
         Raises:
             EnvironmentFailure: no machine has them; Ray would wait for one.
@@ -131,103 +140,107 @@ class OnRay:
                 found=f"at most {cores:g}",
                 next_step="add a larger machine, or start a run with fewer --threads",
             )
-        accelerated = self.runtime.wanted_device != "cpu" and any(machine.get("GPU", 0) >= 1 for machine in machines)
+        accelerated = self.runtime.requested_device != "cpu" and any(machine.get("GPU", 0) >= 1 for machine in machines)
         return {"num_cpus": self.runtime.threads, "num_gpus": float(accelerated)}
 
     @contextmanager
-    def _connected(self) -> Iterator[Any]:
-        # It would report how it is used over the network.
+    def _connect(self) -> Iterator[Any]:
+        # Ray would send usage statistics over the network.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        # Equal lines of several models are no mistake.
+        # Several models may log equal lines.
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")
         import ray
 
-        own = not ray.is_initialized()
-        if own:
-            here: dict[str, Any] = {"include_dashboard": False} if self.address is None else {}
+        connects = not ray.is_initialized()
+        if connects:
+            options: dict[str, Any] = {"include_dashboard": False} if self.address is None else {}
             try:
-                ray.init(self.address or "local", logging_level=logging.ERROR, configure_logging=False, **here)
+                ray.init(self.address or "local", logging_level=logging.ERROR, configure_logging=False, **options)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise EnvironmentFailure(
                     f"--ray-address {self.address}: no Ray cluster answers",
                     found=str(error).strip().splitlines()[0],
-                    next_step="start one: ray start --head, or leave --ray-address out",
+                    next_step="start one: ray start --head, or omit --ray-address",
                 ) from error
         try:
             yield ray
         finally:
-            if own:
-                ray.shutdown()  # Ends what is still under way, too.
+            if connects:
+                ray.shutdown()  # This also ends running tasks.
 
 
-def _ask_to_leave(ray: Any, references: list[Any]) -> None:
-    """Interrupt pieces of work, which may save the state of theirs first, and wait for them, but not for ever."""
+def _cancel_tasks(ray: Any, references: list[Any]) -> None:
+    """Interrupt tasks and wait until they have saved their state, for at most `SECONDS_TO_SAVE`."""
     for reference in references:
         ray.cancel(reference, force=False)
     if references:
         ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_SAVE)
 
 
-def _task(desk: _Desk, function: Callable[..., Result], item: Item, *common: Any) -> Any:
-    # Ray shows a process the devices that are its own, so it has no number among others.
+def _run_task(worker_env: _WorkerEnv, function: Callable[..., Result], item: Item, *common: Any) -> Any:
+    # Ray makes only a process's own devices visible to it, so it needs no worker number.
     start_worker(None, CancelToken(), None, ())
 
-    def seated(each: Item) -> Result:
-        desk.apply()
+    def run_in_env(each: Item) -> Result:
+        worker_env.apply()
         return function(each, *common)
 
-    return run_item(seated, item)
+    return run_item(run_in_env, item)
+
+
+_CANCELLING = "cancelling"
+"""Ray's concurrency group that delivers cancellations while a task runs."""
 
 
 class _Actor:
-    """A worker of a crew."""
+    """A worker of a pool, on any machine of the cluster."""
 
     def __init__(
-        self, desk: _Desk, number: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
+        self, worker_env: _WorkerEnv, number: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
     ) -> None:
-        self.newest = CancelToken()
-        desk.apply()
-        start_worker(number, self.newest, prepare, arguments)
+        self.cancel_token = CancelToken()
+        worker_env.apply()
+        start_worker(number, self.cancel_token, prepare, arguments)
 
-    def work(self, function: Callable[[Item], Result], item: Item, order: int) -> Any:
-        return run_item(function, item, order)
+    def work(self, function: Callable[[Item], Result], item: Item, generation: int) -> Any:
+        return run_item(function, item, generation)
 
-    def cancel_all(self, newest: int) -> None:
-        self.newest.value = newest
+    def cancel_all(self, generation: int) -> None:
+        self.cancel_token.value = generation
 
 
-class _RayCrew:
-    """What a `Crew` is here."""
+class _RayWorkerPool:
+    """The counterpart of `workers.WorkerPool` with Ray's actors."""
 
     def __init__(self, actors: Sequence[Any]) -> None:
-        self._actors, self._order = actors, 0
-        self._given: list[list[Future[Any]]] = [[] for _ in actors]
+        self._actors, self._generation = actors, 0
+        self._pending: list[list[Future[Any]]] = [[] for _ in actors]
 
     def submit(self, function: Callable[[Item], Result], item: Item) -> "Future[Any]":
-        """Hand a piece of work to whoever has the least to do."""
-        self._given = [[future for future in each if not future.done()] for each in self._given]
-        place = min(range(len(self._actors)), key=lambda each: len(self._given[each]))
-        reference, future = self._actors[place].work.remote(function, item, self._order), Future[Any]()
-        reference.future().add_done_callback(lambda ended: future.set_result(_result_of(ended.result)))
-        self._given[place].append(future)
+        """Queue a task at the actor with the fewest pending tasks."""
+        self._pending = [[future for future in each if not future.done()] for each in self._pending]
+        index = min(range(len(self._actors)), key=lambda each: len(self._pending[each]))
+        reference, future = self._actors[index].work.remote(function, item, self._generation), Future[Any]()
+        reference.future().add_done_callback(lambda done: future.set_result(_get_result(done.result)))
+        self._pending[index].append(future)
         return future
 
     def cancel_all(self) -> None:
-        """Nobody wants what was submitted so far: it is not begun any more, and may end early."""
-        self._order += 1
+        """Cancel all tasks submitted so far: waiting ones do not start, and running ones may end early."""
+        self._generation += 1
         for actor in self._actors:
-            actor.cancel_all.options(concurrency_group="word").remote(self._order)
+            actor.cancel_all.options(concurrency_group=_CANCELLING).remote(self._generation)
 
 
-def _result_of(wait: Callable[[], Any]) -> Any:
-    """What a piece of work made, or why it could not."""
+def _get_result(wait: Callable[[], Any]) -> Any:
+    """Return a task's result, or the error for a task that Ray could not finish."""
     import ray
 
     try:
         return wait()
     except ray.exceptions.RayError as error:
         return EnvironmentFailure(
-            "Ray could not finish this piece of work",
+            "Ray could not finish this task",
             found=str(error).strip().splitlines()[0],
-            next_step="it may have run out of memory, or the toolkit is not installed on each machine of the cluster",
+            next_step="check the machine's memory, and that soups is installed on each machine of the cluster",
         )

@@ -1,4 +1,4 @@
-"""Running a callable on many items: one after the other, or side by side in processes of their own."""
+"""Worker processes: run a function on many items in sequence or in parallel, with cancellation."""
 
 import atexit
 import multiprocessing
@@ -27,214 +27,218 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SECONDS_TO_SAVE = 120.0
-"""What a worker may take for its step and its state, once it was asked to leave."""
+"""Time for a worker to finish its step and save its state after a request to stop."""
 
 
 @dataclass
 class CancelToken:
-    """What was last asked for; here it is a plain number, in a process it is one that its parent can change."""
+    """The generation of tasks that is not cancelled; in a worker process, shared memory replaces it."""
 
     value: int = 0
-    """Of orders that were called off."""
+    """Tasks of generations below this number are cancelled."""
 
 
 @dataclass
-class _Place:
-    """Of this process among the workers of its crew."""
+class _WorkerState:
+    """This worker's index and cancel token."""
 
     number: int | None = None
-    """From 0; None in a process that is no worker."""
-    newest: Any = field(default_factory=CancelToken)
-    """The number of the order that was given last."""
-    at: int = 0
-    """The order that the present work is part of."""
+    """Index of the worker, from 0; None in a process that is not a worker."""
+    cancel_token: Any = field(default_factory=CancelToken)
+    generation: int = 0
+    """Generation of the present task."""
 
 
-_place = _Place()
+_state = _WorkerState()
 
 
 def run_all(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, crew: "WorkerPool | None" = None
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, pool: "WorkerPool | None" = None
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """Yield each item with its result, or with the exception that it raised, as they finish.
 
-    A worker process that dies costs the item that it was at, no other.
+    If a worker process dies, only the item in progress fails.
 
     Args:
-        function: importable by name, because processes are spawned afresh; imports stay loaded between items.
-        items: what to run it on; taken from a shared list, so a slow item does not hold up the others.
-        jobs: how many processes; 1 runs in this one.
-        crew: processes that are there already, to be used instead of new ones.
+        function: importable by name, because processes are spawned; their imports stay loaded between items.
+        items: the items; a process takes the next one when it is free, so a slow item does not delay the others.
+        jobs: number of processes; 1 runs in this process.
+        pool: existing worker processes to use instead of new ones.
     """
     if min(jobs, len(items)) <= 1:
         for item in items:
             yield item, call_catching(function, item)
         return
-    with WorkerPool(min(jobs, len(items))) if crew is None else nullcontext(crew) as crew:
+    with WorkerPool(min(jobs, len(items))) if pool is None else nullcontext(pool) as workers:
         waiting = deque(items)
-        first = [waiting.popleft() for _ in range(min(crew.number, len(items)))]
-        under_way = {crew.submit(function, item): item for item in first}
-        while under_way:
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            finished = [(under_way.pop(future), wait_for_result(future, "give fewer --jobs")) for future in done]
-            for _ in range(min(len(done), len(waiting))):  # Nobody is idle while the caller looks at the results.
+        first = [waiting.popleft() for _ in range(min(workers.number, len(items)))]
+        running = {workers.submit(function, item): item for item in first}
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            finished = [(running.pop(future), wait_for_result(future, "use fewer --jobs")) for future in done]
+            # Submits before it yields, so that no worker is idle while the caller processes the results.
+            for _ in range(min(len(done), len(waiting))):
                 item = waiting.popleft()
-                under_way[crew.submit(function, item)] = item
+                running[workers.submit(function, item)] = item
             yield from finished
 
 
 @dataclass
-class _Seat:
-    """A worker process and the work that it was given."""
+class _Worker:
+    """A worker process and its pending tasks."""
 
     process: ProcessPoolExecutor
-    given: list[Future[Any]] = field(default_factory=list)
+    pending: list[Future[Any]] = field(default_factory=list)
 
-    def load(self) -> int:
-        self.given = [future for future in self.given if not future.done()]
-        return len(self.given)
+    def count_pending(self) -> int:
+        self.pending = [future for future in self.pending if not future.done()]
+        return len(self.pending)
 
 
 class WorkerPool:
-    """Worker processes for a `with` block, spawned as work comes in, which keep what they imported from one piece to
-    the next; they end with the block, at once if it ends by an exception.
+    """Worker processes for a `with` block, which keep their imports between tasks.
+
+    A process is started when it is first needed. All end with the block, at once if the block raises.
 
     Args:
-        number: how many at the most.
-        prepare: called in each before its first work; importable by name.
-        arguments: for it.
+        number: maximum number of processes.
+        prepare: called in each process before its first task; importable by name.
+        arguments: arguments of `prepare`.
     """
 
     def __init__(
         self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
     ) -> None:
-        self.number, self._initial = number, (prepare, arguments)
-        self._newest = multiprocessing.get_context("spawn").Value("q", 0)
-        # One process each: an executor of several ends them all when one of them dies.
-        self._seats: dict[int, _Seat] = {}
+        self.number, self._preparation = number, (prepare, arguments)
+        self._cancel_token = multiprocessing.get_context("spawn").Value("q", 0)
+        # Executors of one process each, because an executor of several ends all of them when one dies.
+        self._workers: dict[int, _Worker] = {}
 
     def submit(self, function: Callable[[Item], Result], item: Item) -> "Future[Result | Exception]":
-        """Hand a piece of work to whoever has the least to do; an exception that it raises is its result."""
-        number = min(range(self.number), key=lambda each: self._seats[each].load() if each in self._seats else 0)
-        if number not in self._seats:
-            self._seats[number] = self._seat(number)
-        order = self._newest.value
+        """Queue a task at the worker with the fewest pending tasks; an exception that it raises is its result."""
+        number = min(
+            range(self.number), key=lambda each: self._workers[each].count_pending() if each in self._workers else 0
+        )
+        if number not in self._workers:
+            self._workers[number] = self._start_process(number)
+        generation = self._cancel_token.value
         try:
-            future = self._seats[number].process.submit(run_item, function, item, order)
-        except BrokenProcessPool:  # It died over the work before; whoever waits for that is told.
-            self._seats[number] = self._seat(number)
-            future = self._seats[number].process.submit(run_item, function, item, order)
-        self._seats[number].given.append(future)
+            future = self._workers[number].process.submit(run_item, function, item, generation)
+        except BrokenProcessPool:  # The process died in an earlier task, whose future reports it.
+            self._workers[number] = self._start_process(number)
+            future = self._workers[number].process.submit(run_item, function, item, generation)
+        self._workers[number].pending.append(future)
         return future
 
     def cancel_all(self) -> None:
-        """Nobody wants the results of what was submitted so far: it is not begun any more, and may end early."""
-        self._newest.value += 1
-        for seat in self._seats.values():
-            for future in seat.given:
+        """Cancel all tasks submitted so far: waiting ones do not start, and running ones may end early."""
+        self._cancel_token.value += 1
+        for worker in self._workers.values():
+            for future in worker.pending:
                 future.cancel()
 
-    def _seat(self, number: int) -> _Seat:
-        context, arguments = multiprocessing.get_context("spawn"), (number, self._newest, *self._initial)
-        return _Seat(ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=arguments))
+    def _start_process(self, number: int) -> _Worker:
+        context, arguments = multiprocessing.get_context("spawn"), (number, self._cancel_token, *self._preparation)
+        return _Worker(ProcessPoolExecutor(1, mp_context=context, initializer=_initialize_process, initargs=arguments))
 
     def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:
-            with ThreadPoolExecutor(self.number) as threads:  # All at once: leaving takes each a while.
-                list(threads.map(lambda seat: seat.process.shutdown(), self._seats.values()))
+            with ThreadPoolExecutor(self.number) as threads:  # In parallel, because each shutdown takes a while.
+                list(threads.map(lambda worker: worker.process.shutdown(), self._workers.values()))
             return
-        for seat in self._seats.values():
-            seat.process.shutdown(wait=False, cancel_futures=True)
-        _end(multiprocessing.active_children())
+        for worker in self._workers.values():
+            worker.process.shutdown(wait=False, cancel_futures=True)
+        _terminate(multiprocessing.active_children())
 
 
-def _end(processes: Sequence[BaseProcess]) -> None:
-    """Ask processes to leave, which may save the state of their work first, and wait for them, but not for ever."""
+def _terminate(processes: Sequence[BaseProcess]) -> None:
+    """Send SIGTERM, wait at most `SECONDS_TO_SAVE` until the processes have saved their state, then kill them."""
     try:
         for process in processes:
             process.terminate()
         latest = time.monotonic() + SECONDS_TO_SAVE
         for process in processes:
             process.join(max(0.0, latest - time.monotonic()))
-    finally:  # Somebody may not want to wait so long.
+    finally:  # A second request to stop interrupts the wait.
         for process in processes:
             process.kill()
 
 
 def wait_for_result(future: "Future[Result | Exception]", advice: str) -> Result | Exception:
-    """What a worker process made of its work, waited for; where it died, what may help."""
+    """Wait for a task and return its result; an error with `advice` as next step if its process died."""
     try:
         return future.result()
     except BrokenProcessPool:
-        problem = "a worker process ended without a word"
+        problem = "a worker process ended without an error message"
         return EnvironmentFailure(problem, next_step=f"it may have run out of memory: {advice}")
 
 
 def worker_number() -> int | None:
-    """Which worker of its crew this process is, from 0; None where it is none."""
-    return _place.number
+    """Return the index of this process in its worker pool, from 0; None if it is not a worker."""
+    return _state.number
 
 
 def is_cancelled() -> bool:
-    """Whether nobody wants the result of this process's present work any more."""
-    # A worker that took the place of a dead one may not have heard of the newest order, but none can be ahead of it.
-    return bool(_place.at < _place.newest.value)
+    """Return whether the present task of this process was cancelled."""
+    # Not `!=`: the token of a restarted worker may be behind the task's generation, but never ahead of the newest one.
+    return bool(_state.generation < _state.cancel_token.value)
 
 
 def start_worker(
-    number: int | None, newest: Any, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
+    number: int | None, cancel_token: Any, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
 ) -> None:
     """Make this process a worker.
 
     Args:
-        number: of the worker, from 0; None where each sees its own devices alone.
-        newest: its `value` is the number of the newest order.
+        number: index of the worker, from 0; None if the process sees only its own devices.
+        cancel_token: its `value` is the generation that is not cancelled, see `CancelToken`.
         prepare: called with `arguments`.
-        arguments: for it.
+        arguments: arguments of `prepare`.
     """
     load_plugins()
     set_up_logging()
-    _place.number, _place.newest = number, newest
+    _state.number, _state.cancel_token = number, cancel_token
     if prepare is not None:
         prepare(*arguments)
 
 
-def _begin(number: int, newest: Any, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    """What a worker process does first."""
-    # Ctrl-C reaches every process of a terminal; the parent decides, and ends us.
+def _initialize_process(
+    number: int, cancel_token: Any, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
+) -> None:
+    # A terminal sends Ctrl-C to all processes of the group; the parent ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    atexit.register(_leave)  # The first to be registered runs last.
-    start_worker(number, newest, prepare, arguments)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    atexit.register(_exit_at_once)  # Handlers run in reverse order, so this one runs last.
+    start_worker(number, cancel_token, prepare, arguments)
 
 
-def _leave() -> None:
-    """End without taking apart what is loaded, which costs torch a second."""
+def _exit_at_once() -> None:
+    """Exit without the interpreter's teardown, which takes a second when torch is loaded."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(0)
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    # Nobody waits for the result any more; files appear whole or not at all.
+    # No process waits for the result any more, and files are written atomically.
     os._exit(1)
 
 
-def run_item(function: Callable[[Any], Any], item: Any, order: int = 0) -> Any:
-    """A piece of work in a worker process: its result, or the exception that it raised; None if it was called off."""
-    _place.at = order
+def run_item(function: Callable[[Any], Any], item: Any, generation: int = 0) -> Any:
+    """Run a task in a worker process; return its result or exception, or None if it was cancelled."""
+    _state.generation = generation
     return None if is_cancelled() else make_picklable(call_catching(function, item))
 
 
 def call_catching(function: Callable[[Item], Result], item: Item) -> Result | Exception:
-    """The result, or the exception that was raised; the operating system's refusals in words."""
+    """Return the result or the exception raised; errors of the operating system as `EnvironmentFailure`."""
     try:
         return function(item)
     except OSError as error:
@@ -244,7 +248,10 @@ def call_catching(function: Callable[[Item], Result], item: Item) -> Result | Ex
 
 
 def make_picklable(result: Any) -> Any:
-    """A result as another process can have it: a fault of ours with its traceback, which pickling leaves behind."""
+    """Return a result that can be pickled; an exception keeps its traceback as a note.
+
+    Pickling drops tracebacks. A `UserError` needs none, because it is shown without it.
+    """
     if not isinstance(result, Exception) or isinstance(result, UserError):
         return result
     lines = "".join(traceback.format_exception(result)).rstrip()
@@ -252,7 +259,7 @@ def make_picklable(result: Any) -> Any:
         copy = pickle.loads(pickle.dumps(result))
         if not isinstance(copy, Exception):
             raise TypeError("no exception any more")
-    except Exception:  # Anything may go wrong in a class that somebody else wrote.
+    except Exception:  # Exception classes of other packages can fail in any way here.
         result = RuntimeError(f"{type(result).__name__}: {result}")
     result.__traceback__ = None
     result.add_note(f"in a worker process:\n{lines}")

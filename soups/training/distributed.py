@@ -91,8 +91,8 @@ def gather_logits(
     # Every process gets the same number of images, because each forward pass gathers sharded weights from all
     # processes.
     rows = np.arange(-(-len(images) // group.size) * group.size).clip(max=len(images) - 1)
-    own_images = images.subset(rows[group.share(len(rows))])
-    return group.interleaved(compute_logits(classifier, own_images, preprocessing, runtime, batch_size), len(images))
+    own_images = images.subset(rows[group.shard(len(rows))])
+    return group.gather_rows(compute_logits(classifier, own_images, preprocessing, runtime, batch_size), len(images))
 
 
 def gather_weights(classifier: "Classifier", group: ProcessGroup) -> "dict[str, torch.Tensor]":

@@ -19,7 +19,7 @@ from soups.data.loader import TrainingLoader
 from soups.evaluation.logits import EvaluationSet
 from soups.models.stages import freeze_stages
 from soups.runtime.devices import Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
-from soups.runtime.process_group import ALONE, ProcessGroup
+from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.training.distributed import (
     check_group,
     gather_logits,
@@ -74,7 +74,7 @@ class Finetune:
     on_epoch: Callable[[EpochRecord], None]
     state_file: StateFile | None = None
     """File of the resumable state; None: no state is saved and signals keep their handlers."""
-    group: ProcessGroup = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
     """The processes that train this model together; rank 0 writes the state and receives the final weights."""
     best_state: "dict[str, torch.Tensor] | None" = None
     position: Position = field(default_factory=Position)
@@ -143,7 +143,7 @@ class Finetune:
             workers=self.runtime.workers,
             copies=self.training.copies,
             chances=self.training.chances,
-            group=ALONE if self.settings.mix else self.group,
+            group=SINGLE_PROCESS if self.settings.mix else self.group,
         )
 
     def _restore_state(self) -> dict[str, Any] | None:
@@ -228,7 +228,7 @@ class Finetune:
         """Returns the remaining batches of an epoch, with a progress bar if this is the only process that trains."""
         epoch, step = self.position.epoch, self.position.step
         batches = self.loader.epoch(epoch, step)
-        if self.runtime.jobs > 1 or not self.group.leads:
+        if self.runtime.jobs > 1 or not self.group.is_main:
             return batches
         return track(batches, f"epoch {epoch + 1}", total=len(self.loader) - step)
 
@@ -258,7 +258,7 @@ class Finetune:
         if self.state_file is None:
             return
         finished = phase.final and self.position.epoch == phase.end  # The model is written next.
-        due = self.group.leads and not finished and self.state_file.is_due(end_of_epoch=end_of_epoch)
+        due = self.group.is_main and not finished and self.state_file.is_due(end_of_epoch=end_of_epoch)
         interrupted, due = self.group.any(self.interruption.number is not None, due)
         if interrupted or due:
             self._save_state(self.state_file)
@@ -277,7 +277,7 @@ class Finetune:
             "best": self.best_state,
             "descent": self.optimizer_step.state_dict(),
         }
-        if self.group.leads:
+        if self.group.is_main:
             file.write(state)
         self.group.any(False)  # Barrier: a rank that exits now would abort rank 0's write.
 

@@ -172,7 +172,7 @@ class OptimizerStep:
     ) -> float:
         """Compute the gradients of a batch that the processes of the group share; returns its mean loss."""
         if self.settings.mix:  # Partners are drawn from the whole batch, so each process has all of it.
-            own = self.group.share(count) if self.group.rank < count else slice(1)
+            own = self.group.shard(count) if self.group.rank < count else slice(1)
             inputs, targets = inputs[own], [(share, of[own]) for share, of in targets]
         logits = self.model(inputs)
         # A rank without samples runs a zero-weight pass, so that all-reduce does not hang.
@@ -182,14 +182,14 @@ class OptimizerStep:
         ]
         loss = reduce(add, losses)
         self.accelerator.backward(loss * self.group.size)  # DDP averages gradients over the processes.
-        return self.group.total(float(loss.detach()))
+        return self.group.sum(float(loss.detach()))
 
     def _process_weight(self, labels: "torch.Tensor", active: float, count: int) -> float:
         """Returns the weight of this process's mean in the batch's: by number of images, or by their class weights."""
         if self.options.class_weights is None:
             return len(labels) / count
         weight = float(self.options.class_weights[labels].sum())
-        return weight / self.group.total(active * weight)
+        return weight / self.group.sum(active * weight)
 
     def _micro_batch_weight(self, labels: "torch.Tensor", rows: slice) -> "float | torch.Tensor":
         """Returns the weight of a micro-batch's mean in the batch's: by number of images, or by their class weights."""

@@ -12,7 +12,8 @@ import torch
 
 import soups
 from soups.checkpoints.average import check_cards, find_card_mismatches
-from soups.checkpoints.checkpoint import Architecture, Card, read_card, read_state, write_checkpoint
+from soups.checkpoints.card import Architecture, Card, read_card
+from soups.checkpoints.checkpoint import read_state, write_checkpoint
 from soups.core.errors import DataError, UsageError
 from soups.core.preprocessing import Preprocessing
 from soups.files.atomic import sha256_of
@@ -155,7 +156,7 @@ def test_a_prefix_of_all_names_is_no_difference(
     with caplog.at_level("INFO"):
         found = soups.average(models).state
     assert found.keys() == expected.keys() and torch.equal(found["w"], expected["w"])
-    assert "model0.safetensors: the prefix '_orig_mod.module.' of all its tensors' names is left out" in caplog.text
+    assert "model0.safetensors: the prefix '_orig_mod.module.' of all its tensors' names is removed" in caplog.text
 
 
 def test_the_card_says_where_integers_come_from(models: list[Path], tmp_path: Path) -> None:

@@ -12,16 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from soups.checkpoints.checkpoint import (
-    Architecture,
-    Card,
-    IngredientCard,
-    SoupCard,
-    read_card,
-    read_layout,
-    read_state,
-    write_checkpoint,
-)
+from soups.checkpoints.card import Architecture, Card, IngredientCard, SoupCard, read_card
+from soups.checkpoints.checkpoint import read_layout, read_state, write_checkpoint
 from soups.core.errors import DataError, EnvironmentFailure
 from soups.core.preprocessing import Preprocessing
 
@@ -87,7 +79,7 @@ def test_the_file_has_one_metadata_key(tmp_path: Path) -> None:
 def test_equal_work_gives_equal_bytes_in_every_process(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib, torch\n"
-        "from soups.checkpoints.checkpoint import *\n"
+        "from soups.checkpoints.card import *; from soups.checkpoints.checkpoint import *\n"
         "from soups.core.preprocessing import Preprocessing\n"
         "names = [f'k{i}' for i in range(30)]\n"
         "card = Card(kind='start', architecture=Architecture(family='f', name='n', config={n: 1 for n in set(names)}),"

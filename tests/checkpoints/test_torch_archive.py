@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from soups.checkpoints import torch_archive as archives
+from soups.checkpoints import torch_archive
 from soups.checkpoints.checkpoint import read_state
 from soups.core.errors import DataError
 
@@ -65,7 +65,7 @@ def saved(path: Path, content: Any = None, legacy: bool = False) -> Path:
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, legacy: bool) -> None:
     path = saved(tmp_path / "a.pt", {"a": torch.ones(1), "b": Evil(tmp_path / "ran")}, legacy)
     with pytest.raises(
-        DataError, match=r"a\.pt: not a safe checkpoint\n  found:    it holds posix\.mkdir, which is no tensor"
+        DataError, match=r"a\.pt: not a safe checkpoint\n  found:    it holds posix\.mkdir, which is not a tensor"
     ):
         read_state(path)
     assert not (tmp_path / "ran").exists()
@@ -245,7 +245,7 @@ def test_torchscript_archives_are_read_without_torch_jit(tmp_path: Path, monkeyp
     tower = Tower()
     path = scripted(tmp_path / "a.pt", tower)
     monkeypatch.setattr(torch.jit, "load", None)
-    assert archives.is_torchscript(path)
+    assert torch_archive.is_torchscript(path)
     found = read_state(path)
     assert found.keys() == tower.state_dict().keys()
     for key, tensor in tower.state_dict().items():
@@ -254,10 +254,10 @@ def test_torchscript_archives_are_read_without_torch_jit(tmp_path: Path, monkeyp
 
 def test_hostile_torchscript_archives_are_refused(tmp_path: Path, little_memory: None) -> None:
     path = scripted(tmp_path / "a.pt", Tower())
-    assert not archives.is_torchscript(saved(tmp_path / "b.pt"))
+    assert not torch_archive.is_torchscript(saved(tmp_path / "b.pt"))
     stream = io.BytesIO()
     pickle.Pickler(stream, protocol=2).dump(Evil(tmp_path / "ran"))
-    with pytest.raises(DataError, match="which is no tensor"):
+    with pytest.raises(DataError, match="which is not a tensor"):
         read_state(repacked(path, lambda _: stream.getvalue()))
     assert not (tmp_path / "ran").exists()
     path.write_bytes(scripted(tmp_path / "c.pt", Tower()).read_bytes()[:-100])

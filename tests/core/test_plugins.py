@@ -75,7 +75,7 @@ def register():
     LAYOUTS["toy_by_name"] = by_name
 """,
     "family": """
-from soups.checkpoints.checkpoint import Architecture
+from soups.checkpoints.card import Architecture
 from soups.core.preprocessing import Preprocessing
 from soups.models import heads
 from soups.models.build import BUILDERS, Family

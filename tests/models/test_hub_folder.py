@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.errors import DataError, EnvironmentFailure
 from soups.core.preprocessing import normalise
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from soups.checkpoints.checkpoint import Architecture, Card, compact_json, read_card, write_checkpoint
+from soups.checkpoints.card import Architecture, Card, read_card
+from soups.checkpoints.checkpoint import compact_json, write_checkpoint
 from soups.core.errors import DataError
 from soups.models.build import build_start
 from soups.models.load import load_classifier

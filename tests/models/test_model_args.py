@@ -7,7 +7,8 @@ import torch
 from pydantic import ValidationError
 from timm.models import create_model
 
-from soups.checkpoints.checkpoint import Architecture, Card, card_text, read_card, write_checkpoint
+from soups.checkpoints.card import Architecture, Card, card_text, read_card
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.core.errors import DataError, UsageError
 from soups.models.build import build_empty, build_start
 from soups.models.load import load_classifier

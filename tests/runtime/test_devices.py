@@ -33,7 +33,7 @@ def test_as_many_jobs_as_there_are_places(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
     resolved = runtime.resolve(auto.model_copy(update={"device": "auto"}))
     assert (resolved.threads, resolved.jobs) == (2, 4)
-    assert [resolved.of_worker(number).device for number in (None, 0, 5)] == ["xpu", "xpu:0", "xpu:1"]
+    assert [resolved.for_worker(number).device for number in (None, 0, 5)] == ["xpu", "xpu:0", "xpu:1"]
     assert runtime.resolve(auto.model_copy(update={"device": "xpu:2"})).jobs == 1
     with pytest.raises(ValueError, match="greater than 0"):
         RuntimeSettings(jobs=0)

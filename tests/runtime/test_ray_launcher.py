@@ -1,4 +1,4 @@
-"""What `OnRay` does without a cluster; tests/pipeline/end_to_end/test_ray.py has one."""
+"""The Ray launcher without a cluster; tests/pipeline/end_to_end/test_ray.py starts one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from soups.runtime.devices import Runtime
-from soups.runtime.ray_launcher import OnRay
+from soups.runtime.ray_launcher import RayLauncher
 from soups.runtime.workers import SECONDS_TO_SAVE
 
 
-class AskedToLeave:
-    """As much of Ray as a list of work needs, where somebody asks to leave while the work is waited for."""
+class StoppedRay:
+    """The part of Ray's interface that `run_all` uses; a request to stop arrives during the first wait."""
 
     def __init__(self, request: BaseException) -> None:
-        self.request, self.given, self.calls = request, list[int](), list[tuple[Any, ...]]()
+        self.request, self.submitted, self.calls = request, list[int](), list[tuple[Any, ...]]()
 
     def nodes(self) -> list[dict[str, Any]]:
         return [{"Alive": True, "Resources": {"CPU": 2.0}}]
@@ -23,11 +23,11 @@ class AskedToLeave:
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": 2.0}
 
-    def remote(self, *words: Any, **options: Any) -> Any:
-        if options:  # Of a kind of task.
+    def remote(self, *arguments: Any, **options: Any) -> Any:
+        if options:  # The options of a remote function.
             return lambda function: self
-        self.given.append(len(self.given))
-        return self.given[-1]
+        self.submitted.append(len(self.submitted))
+        return self.submitted[-1]
 
     def wait(self, references: list[int], *, num_returns: int, timeout: float) -> tuple[list[int], list[int]]:
         if self.calls:
@@ -40,21 +40,19 @@ class AskedToLeave:
 
 
 @pytest.mark.parametrize("request_", [KeyboardInterrupt(), SystemExit(143)])
-def test_pieces_under_way_are_asked_to_leave_and_waited_for(
-    monkeypatch: pytest.MonkeyPatch, request_: BaseException
-) -> None:
-    ray = AskedToLeave(request_)
+def test_running_tasks_are_cancelled_and_awaited(monkeypatch: pytest.MonkeyPatch, request_: BaseException) -> None:
+    ray = StoppedRay(request_)
 
     @contextmanager
-    def connected(self: OnRay) -> Iterator[AskedToLeave]:
+    def connect(self: RayLauncher) -> Iterator[StoppedRay]:
         yield ray
 
-    monkeypatch.setattr(OnRay, "_connected", connected)
+    monkeypatch.setattr(RayLauncher, "_connect", connect)
     with pytest.raises(type(request_)):
-        list(OnRay(None, Runtime(precision="fp32", threads=1)).run_all(abs, [1, 2, 3]))
-    assert ray.given == [0, 1, 2]
-    # Without force, a piece may save its state first.
+        list(RayLauncher(None, Runtime(precision="fp32", threads=1)).run_all(abs, [1, 2, 3]))
+    assert ray.submitted == [0, 1, 2]
+    # Without force, a task can save its state first.
     assert ray.calls == [
-        *(("cancel", reference, False) for reference in ray.given),
+        *(("cancel", reference, False) for reference in ray.submitted),
         ("wait", (0, 1, 2), 3, SECONDS_TO_SAVE),
     ]

@@ -1,13 +1,9 @@
 import os
-import socket
 import time
 import traceback
 from pathlib import Path
 
-import pytest
-
-from soups.core.errors import DataError, EnvironmentFailure, UsageError
-from soups.runtime.launchers import LaunchSettings, require_launcher
+from soups.core.errors import DataError, EnvironmentFailure
 from soups.runtime.workers import run_all, worker_number
 
 
@@ -40,7 +36,7 @@ def _number(task: tuple[int, Path]) -> int | None:
     return worker_number()
 
 
-def test_one_after_the_other_in_this_process() -> None:
+def test_one_job_runs_in_this_process() -> None:
     results = list(run_all(_half, [1, 2, 3, 6], jobs=1))
     assert [item for item, _ in results] == [1, 2, 3, 6]
     assert str(results[3][1]).startswith("models/.x.lock: no permission to write")
@@ -48,7 +44,7 @@ def test_one_after_the_other_in_this_process() -> None:
     assert isinstance(results[2][1], DataError)
 
 
-def test_side_by_side_and_what_goes_wrong_there_stops_nothing_else() -> None:
+def test_failures_in_worker_processes_do_not_stop_other_items() -> None:
     items = [1, 4, 2, 3, 4, 7, 8, 5]
     found = list(run_all(_half, items, jobs=2))
     assert sorted(item for item, _ in found) == sorted(items)
@@ -58,33 +54,15 @@ def test_side_by_side_and_what_goes_wrong_there_stops_nothing_else() -> None:
     assert str(results[3]) == "three: no half\n  expected: another number"
     assert results[5][1] == 2.5  # type: ignore[index]
     assert os.getpid() not in {value[0] for value in results.values() if isinstance(value, tuple)}
-    # Exceptions of other people's classes cross over as well, and all bring their traceback.
+    # Exceptions that cannot be pickled are converted, and all keep their traceback.
     assert type(results[7]) is RuntimeError and str(results[7]) == "_Stubborn: 7 and 8"
     assert type(results[8]) is KeyError
     assert "in _half" in "".join(traceback.format_exception(results[8]))
 
 
-def test_each_worker_has_a_number_and_the_list_is_shared(tmp_path: Path) -> None:
+def test_workers_have_numbers_and_share_the_items(tmp_path: Path) -> None:
     assert worker_number() is None
     assert [number for _, number in run_all(_number, [(1, tmp_path)], jobs=2)] == [None]
     (tmp_path / "1").unlink()
     numbers = {item: number for (item, _), number in run_all(_number, [(n, tmp_path) for n in range(7)], jobs=2)}
     assert numbers == {0: 0, **dict.fromkeys(range(1, 7), 1)}
-
-
-@pytest.mark.parametrize(
-    ("address", "kind", "words"),
-    [
-        ("there", UsageError, "expected: auto, HOST:PORT or ray://HOST:PORT"),
-        ("there:port", UsageError, "--ray-address there:port"),
-        ("127.0.0.1:{}", EnvironmentFailure, "no Ray cluster answers"),
-        ("ray://127.0.0.1:{}", EnvironmentFailure, "ray start --head"),
-    ],
-)
-def test_an_address_where_nobody_is_is_told_at_once(address: str, kind: type[Exception], words: str) -> None:
-    with socket.socket() as probe:  # Bound, but nobody listens.
-        probe.bind(("127.0.0.1", 0))
-        settings = LaunchSettings(launcher="ray", ray_address=address.format(probe.getsockname()[1]))
-        with pytest.raises(kind) as raised:
-            require_launcher(settings)
-    assert words in str(raised.value)

@@ -67,7 +67,7 @@ def train(pictures: list[Path], tmp_path: Path) -> Callable[..., FinetuneResult]
             index=0,
             preprocessing=values_of,
             metric="log_loss",
-            runtime=Runtime(wanted_device=device, threads=2, **chosen),
+            runtime=Runtime(requested_device=device, threads=2, **chosen),
             eval_batch_size=16,
             on_epoch=lambda line: None,
             state_file=file,
@@ -106,6 +106,6 @@ def test_logits_are_those_of_the_processor(pictures: list[Path], tmp_path: Path)
     images = open_images(pictures, evaluation_geometry(start.preprocessing), "on", tmp_path)
     found = [
         compute_logits(start.classifier.to(runtime.device), images, start.preprocessing, runtime, 16)
-        for runtime in (Runtime(wanted_device=name, precision="fp32", threads=2) for name in ("cpu", "auto"))
+        for runtime in (Runtime(requested_device=name, precision="fp32", threads=2) for name in ("cpu", "auto"))
     ]
     np.testing.assert_allclose(found[0], found[1], atol=2e-3)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from soups.checkpoints.checkpoint import Card, card_text, write_checkpoint
+from soups.checkpoints.card import Card, card_text
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.weights import file_mean
 from soups.weights.file_mean import NotFinite, can_average_files, write_mean
 from soups.weights.state_dict import average_states

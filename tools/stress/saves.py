@@ -24,7 +24,8 @@ class Save:
 
 
 def _write_checkpoint(path: Path, turn: int) -> None:
-    from soups.checkpoints.checkpoint import Architecture, Card, write_checkpoint
+    from soups.checkpoints.card import Architecture, Card
+    from soups.checkpoints.checkpoint import write_checkpoint
     from soups.core.preprocessing import Preprocessing
 
     preprocessing = Preprocessing(size=16, mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints import checkpoint as checkpoints
-from soups.checkpoints import torch_archive as archives
+from soups.checkpoints import torch_archive
 from soups.core.errors import DataError
 from soups.weights.safetensors_header import unreadable_file_error
 
@@ -39,7 +39,7 @@ def read_foreign_state(path: Path, *, ema: bool = False) -> "dict[str, torch.Ten
     if not path.is_file():
         raise DataError(f"{path}: no such file", expected="a checkpoint")
     try:
-        is_pickle = path.suffix != checkpoints.SUFFIX and not archives.is_torchscript(path)
+        is_pickle = path.suffix != checkpoints.SUFFIX and not torch_archive.is_torchscript(path)
         content: Any = checkpoints.read_pickled(path) if is_pickle else checkpoints.read_state(path)
     except PermissionError as error:
         raise unreadable_file_error(path) from error

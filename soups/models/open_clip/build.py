@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.checkpoint import Architecture
+from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError
 from soups.models import heads, hub
 from soups.models.open_clip.folder import CONFIG_FILE

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card, read_state
+from soups.checkpoints.card import Card
+from soups.checkpoints.checkpoint import read_state
 from soups.files.atomic import atomic_write, write_json
 from soups.models import heads
 from soups.models.open_clip import build as clip_models

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soups.checkpoints.checkpoint import Architecture
+from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError
 from soups.core.preprocessing import Preprocessing
 from soups.models.open_clip.folder import CONFIG_FILE, read_folder

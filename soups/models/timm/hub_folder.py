@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Architecture, Card, read_state
+from soups.checkpoints.card import Architecture, Card
+from soups.checkpoints.checkpoint import read_state
 from soups.core.errors import DataError
 from soups.core.preprocessing import Preprocessing
 from soups.files.atomic import atomic_write, write_json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.cli import flags as cli
 from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card, card_text
+from soups.checkpoints.card import Card, card_text
 from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError
 from soups.core.preprocessing import normalise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.cli import flags as cli
 from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.core.preprocessing import normalise

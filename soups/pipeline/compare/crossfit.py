@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.errors import DataError
 from soups.core.metrics import METRICS, all_scores
 from soups.core.scores import log_loss, predictions, softmax

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card, read_card
+from soups.checkpoints.card import Card, read_card
 from soups.core.metrics import METRICS, all_scores
 from soups.ensembles import RULES
 from soups.ensembles.selection import select_models

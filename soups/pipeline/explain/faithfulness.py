@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.progress import track
 from soups.core.statistics import bootstrap_interval
 from soups.explain.faithfulness import Curves, area_under_curve, deletion_and_insertion

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 from soups.core.scores import softmax

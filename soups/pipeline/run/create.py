@@ -5,7 +5,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.checkpoint import Card, write_checkpoint
+from soups.checkpoints.card import Card
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.cli import flags as cli
 from soups.core.errors import UsageError
 from soups.data.augment.augment import augmented_preprocessing

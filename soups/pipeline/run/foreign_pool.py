@@ -4,7 +4,8 @@ import logging
 import re
 from pathlib import Path
 
-from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
+from soups.checkpoints.card import Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX
 from soups.core.errors import DataError
 
 logger = logging.getLogger(__name__)

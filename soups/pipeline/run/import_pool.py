@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from soups.checkpoints.checkpoint import Architecture, Card
+from soups.checkpoints.card import Architecture, Card
 from soups.cli import flags as cli
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.metrics import METRICS

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.checkpoints import torch_archive as archives
-from soups.checkpoints.checkpoint import SUFFIX, Card, read_card, read_state
+from soups.checkpoints import torch_archive
+from soups.checkpoints.card import Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX, read_state
 from soups.core.errors import UsageError
 from soups.files.atomic import atomic_write, fingerprint
 from soups.pipeline.run.foreign_pool import ENDINGS
@@ -32,7 +33,7 @@ def read_model(run: Run, path: Path) -> "dict[str, torch.Tensor]":
 
 def is_mapped(path: Path) -> bool:
     """Returns whether `read_model` gives a memory map of the file."""
-    return path.suffix == SUFFIX or archives.is_plain_archive(path)
+    return path.suffix == SUFFIX or torch_archive.is_plain_archive(path)
 
 
 def load_model(run: Run, path: Path) -> "tuple[Classifier, Card]":

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
+from soups.checkpoints.card import Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import SEPARATOR, LabelSpace
 from soups.data.settings import DataSettings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
 from soups.core.metrics import METRICS

@@ -42,7 +42,7 @@ def result_line(
 def score_model(task: tuple[RunContext, Path]) -> dict[str, Any]:
     """Score one model on every labelled set, store its logits, and return its log line."""
     context, path = task
-    context = replace(context, runtime=context.runtime.of_worker(worker_number()))
+    context = replace(context, runtime=context.runtime.for_worker(worker_number()))
     names = evaluation_sets(context.run.samples)
     found = context.probabilities(path, names)  # Includes an unlabelled test set, whose probabilities the votes need.
     scores = {name: all_scores(found[name], context.labels(name)) for name in context.labelled_sets()}

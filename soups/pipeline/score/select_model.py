@@ -4,7 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
+from soups.checkpoints.card import Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX
 from soups.pipeline.run.model_files import find_model, load_model, run_folder_of
 from soups.pipeline.run.run import Run, existing_run
 from soups.pipeline.score.context import open_context

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.errors import EnvironmentFailure, PartialFailure, UserError
 from soups.core.labels import LabelSpace
 from soups.data.images.cache import Images, open_images
@@ -184,7 +184,7 @@ def compute_missing(shards: Sequence[ShardContext], models: Mapping[Path, LabelS
 
 def compute_shard(task: ShardTask) -> None:
     """Compute the logits of a task and store them atomically."""
-    shard = replace(task.shard, runtime=task.shard.runtime.of_worker(worker_number()))
+    shard = replace(task.shard, runtime=task.shard.runtime.for_worker(worker_number()))
     shard.logits(task.path, [SET], task.space)
 
 

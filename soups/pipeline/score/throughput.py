@@ -35,7 +35,7 @@ def images_per_second(context: RunContext, path: Path) -> float:
     runtime = context.runtime
     conditions = {
         "architecture": card.architecture.model_dump(mode="json"),
-        "device": runtime.wanted_device,  # The requested name: resolving `auto` would load torch each time.
+        "device": runtime.requested_device,  # The requested name: resolving `auto` would load torch each time.
         "precision": runtime.precision,
         "threads": runtime.threads,
         "machine": fingerprint([platform.node(), platform.machine(), os.cpu_count()]),

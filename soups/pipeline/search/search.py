@@ -9,7 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.checkpoint import SUFFIX, read_card
+from soups.checkpoints.card import read_card
+from soups.checkpoints.checkpoint import SUFFIX
 from soups.cli import flags as cli
 from soups.core.errors import DataError, PartialFailure, TrainingDiverged, UsageError
 from soups.core.metrics import METRICS
@@ -120,7 +121,7 @@ def run_worker(task: WorkerTask) -> None:
     Raises:
         UserError: The work cannot go on, for example on a full disk; the interrupted trial is run again later.
     """
-    task = replace(task, runtime=task.runtime.of_worker(worker_number()))
+    task = replace(task, runtime=task.runtime.for_worker(worker_number()))
     worker = _TrialWorker(task, open_trials(task.name, task.run.folder, task.storage), SoupGain(task.context))
     with explain_database_errors(task.storage):
         _run_trials(worker, task.total)

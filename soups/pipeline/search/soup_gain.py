@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from soups.checkpoints.checkpoint import SUFFIX, read_card
+from soups.checkpoints.card import read_card
+from soups.checkpoints.checkpoint import SUFFIX
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.pool import pool_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.progress import track
 from soups.core.statistics import bootstrap_interval
 from soups.pipeline.score.context import RunContext

@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.checkpoint import Card, read_state
+from soups.checkpoints.card import Card
+from soups.checkpoints.checkpoint import read_state
 from soups.core.errors import UsageError
 from soups.evaluation.batchnorm import (
     SEED,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soups.checkpoints.checkpoint import SUFFIX, IngredientCard, read_card, read_state
+from soups.checkpoints.card import IngredientCard, read_card
+from soups.checkpoints.checkpoint import SUFFIX, read_state
 from soups.checkpoints.compatibility import strip_prefix
 from soups.core.errors import DataError
 from soups.files.file_hashes import hash_files

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from soups.checkpoints.checkpoint import SUFFIX, Card
+from soups.checkpoints.card import Card
+from soups.checkpoints.checkpoint import SUFFIX
 from soups.core.errors import DataError, UsageError
 from soups.pipeline.run.foreign_pool import ENDINGS
 from soups.pipeline.run.model_files import find_model

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.checkpoints.average import find_card_mismatches
-from soups.checkpoints.checkpoint import SUFFIX, Card, read_card
+from soups.checkpoints.card import Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX
 from soups.checkpoints.compatibility import find_layout_mismatches
 from soups.core.errors import DataError, UserError
 from soups.files.atomic import write_table

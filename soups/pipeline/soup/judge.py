@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.data.images.memory_cache import MemoryCachedImages
 from soups.data.samples import set_rows
 from soups.pipeline.run.images import evaluation_set

@@ -9,17 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from soups.checkpoints.average import soup_card
-from soups.checkpoints.checkpoint import (
-    SUFFIX,
-    Card,
-    IngredientCard,
-    SoupCard,
-    card_text,
-    read_card,
-    read_layout,
-    write_checkpoint,
-)
+from soups.checkpoints.average import make_soup_card
+from soups.checkpoints.card import Card, IngredientCard, SoupCard, card_text, read_card
+from soups.checkpoints.checkpoint import SUFFIX, read_layout, write_checkpoint
 from soups.core.errors import UsageError, unknown_name
 from soups.core.metrics import METRICS
 from soups.evaluation.batchnorm import has_statistics
@@ -224,7 +216,7 @@ def _card_of(
         summary=soup.summary,
         integers=integer_rule(layout),
     )
-    card = soup_card(ingredient, record)
+    card = make_soup_card(ingredient, record)
     if soup.score is None or not math.isfinite(soup.score):
         return card
     metric = METRICS[context.evaluation.metric]

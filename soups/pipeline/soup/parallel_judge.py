@@ -14,7 +14,7 @@ from soups.pipeline.soup.pool import pool_of
 from soups.recipes.shared.pool import Accept, Ingredient, Judge, Pool, Verdict
 from soups.recipes.shared.running_mean import RunningSum
 from soups.runtime.devices import limit_threads
-from soups.runtime.launchers import Launcher, Local
+from soups.runtime.launchers import Launcher, LocalLauncher
 from soups.runtime.workers import is_cancelled, wait_for_result, worker_number
 
 
@@ -36,7 +36,7 @@ def worker_env_of_run(context: RunContext, batchnorm: str | None, number: int) -
         batchnorm: see `LazyJudge`.
         number: index of the worker, from 0.
     """
-    context = replace(context, runtime=context.runtime.of_worker(number))
+    context = replace(context, runtime=context.runtime.for_worker(number))
     limit_threads(context.runtime.threads)  # Candidates are averaged before the judge would set the thread count.
     pool, card = pool_of(context)
     return WorkerEnv(pool, LazyJudge(context, (pool, card), batchnorm))
@@ -57,11 +57,11 @@ class ParallelJudge:
         self, single_judge: Judge, make_env: Callable[[int], WorkerEnv], width: int, launcher: Launcher | None = None
     ) -> None:
         self.single_judge, self.make_env, self.width = single_judge, make_env, width
-        self.launcher = launcher or Local(width)
+        self.launcher = launcher or LocalLauncher(width)
         self._stack = ExitStack()
 
     def __enter__(self) -> "ParallelJudge":
-        workers = self.launcher.crew(self.width, _start_worker, (self.make_env,))
+        workers = self.launcher.worker_pool(self.width, _start_worker, (self.make_env,))
         self._workers = self._stack.enter_context(workers)
         return self
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from soups.checkpoints.average import check_cards
-from soups.checkpoints.checkpoint import SUFFIX, Card, read_card, read_layout
+from soups.checkpoints.card import Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX, read_layout
 from soups.checkpoints.compatibility import check_duplicates, check_layouts
 from soups.core.metrics import METRICS
 from soups.core.scores import predictions

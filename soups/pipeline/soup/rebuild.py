@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from soups.checkpoints.checkpoint import FORMAT_VERSION, SUFFIX, Card, SoupCard, read_card, write_checkpoint
+from soups.checkpoints.card import FORMAT_VERSION, Card, SoupCard, read_card
+from soups.checkpoints.checkpoint import SUFFIX, write_checkpoint
 from soups.core.errors import DataError, PartialFailure, UsageError, UserError
 from soups.files.atomic import atomic_write, replace_atomically, sha256_of
 from soups.pipeline.run.model_files import find_model

@@ -60,7 +60,7 @@ def _measurement_conditions(task: Task, run: Run) -> dict[str, Any]:
         "start": run.sha256(run.start),
         "training": fingerprint(task.training.model_dump(mode="json", exclude=_WITHOUT_EFFECT)),
         "images": len(set_rows(run.samples, "train")),
-        "device": task.runtime.wanted_device,  # The requested name: resolving `auto` would load torch each time.
+        "device": task.runtime.requested_device,  # The requested name: resolving `auto` would load torch each time.
         "precision": task.runtime.precision,
         "threads": task.runtime.threads,
         "workers": task.runtime.workers,
@@ -94,7 +94,7 @@ def _measure_training(task: Task) -> dict[str, Any]:
         index=task.index,
         preprocessing=preprocessing,
         metric=task.settings.evaluation.metric,
-        runtime=task.runtime.model_copy(update={"wanted_jobs": 2}),  # More than one job disables the progress bar.
+        runtime=task.runtime.model_copy(update={"requested_jobs": 2}),  # More than one job disables the progress bar.
         eval_batch_size=task.training.batch_size,
         on_epoch=lambda line: speeds.append(line["images_per_second"]),
     ).run()

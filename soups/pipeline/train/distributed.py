@@ -29,17 +29,17 @@ def train_in_group(plan_tasks: PlanTasks, given: cli.ParsedSettings[FinetuneSett
     Raises:
         UserError: one model failed; the models before it are finished.
     """
-    if not group.leads:
+    if not group.is_main:
         logging.getLogger("soups").setLevel(logging.WARNING)
-    tasks = group.broadcast(call_catching(_with_checks(plan_tasks, group), given) if group.leads else None)
+    tasks = group.broadcast(call_catching(_with_checks(plan_tasks, group), given) if group.is_main else None)
     if isinstance(tasks, Exception):
-        if group.leads:
+        if group.is_main:
             raise tasks
         raise SystemExit(tasks.exit_code if isinstance(tasks, UserError) else 1)
     assert tasks is not None
     for task in tasks:
-        own = replace(task, runtime=task.runtime.of_worker(group.number_here))
-        if group.leads:
+        own = replace(task, runtime=task.runtime.for_worker(group.local_rank))
+        if group.is_main:
             train_one(own, group=group)
             continue
         try:

@@ -19,7 +19,7 @@ from soups.pipeline.train.one_model import train_one
 from soups.pipeline.train.plan import Task, parse_indices, plan
 from soups.pipeline.train.remote import train_remotely
 from soups.runtime.devices import Runtime, prefer_determinism
-from soups.runtime.launchers import Launcher, LaunchSettings, Local, make_launcher, require_launcher
+from soups.runtime.launchers import Launcher, LaunchSettings, LocalLauncher, make_launcher, require_launcher
 from soups.runtime.process_group import join_group
 from soups.runtime.workers import WorkerPool
 from soups.training.optimizers import require_optimizer
@@ -108,7 +108,7 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings, workers: WorkerPool
     failures, errors = list[str](), list[Exception]()
     if not tasks:
         return
-    launcher = make_launcher(launch, tasks[0].runtime) if workers is None else Local(workers.number, workers)
+    launcher = make_launcher(launch, tasks[0].runtime) if workers is None else LocalLauncher(workers.number, workers)
     for task, result in _run_tasks(tasks, launch, launcher):
         name = f"{task.run_name}{task.index}"
         if isinstance(result, Exception):

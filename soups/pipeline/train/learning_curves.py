@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.progress import track
 from soups.files.atomic import fingerprint
 from soups.files.jsonl import read_records

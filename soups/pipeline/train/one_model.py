@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.checkpoint import SUFFIX, Card, read_card, write_checkpoint
+from soups.checkpoints.card import Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX, write_checkpoint
 from soups.core.signals import defer_interruption
 from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
@@ -17,7 +18,7 @@ from soups.pipeline.run.run import Run
 from soups.pipeline.train.epoch_log import EpochLog, format_epoch
 from soups.pipeline.train.plan import Task, requested_settings, training_record
 from soups.runtime.devices import Runtime
-from soups.runtime.process_group import ALONE, ProcessGroup
+from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.runtime.workers import worker_number
 from soups.training.search_space import start_file
 from soups.training.state import StateFile
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
-def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = ALONE) -> Path:
+def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = SINGLE_PROCESS) -> Path:
     """Fine-tune one model and write it; runs in its own process and on its own device if there are several jobs.
 
     Args:
@@ -41,7 +42,7 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = AL
     Returns:
         The checkpoint's path.
     """
-    task = replace(task, runtime=task.runtime.of_worker(worker_number()))
+    task = replace(task, runtime=task.runtime.for_worker(worker_number()))
     settings = task.settings
     run = task.open_run()
     name = f"{run.name}{task.index}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.errors import UsageError
 from soups.pipeline.run.run import Run, require_run
 from soups.pipeline.settings.commands import FinetuneSettings

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from soups.checkpoints.checkpoint import Architecture
+from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError
 from soups.models.build import build_empty, build_start, describe
 from soups.models.foreign.state_dict import expected_tensors

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from timm.utils import CheckpointSaver, ModelEmaV3
 from torch import nn
 
-from soups.checkpoints.checkpoint import Card
+from soups.checkpoints.card import Card
 from soups.core.errors import DataError
 from soups.models.build import build_with_weights, describe
 from soups.models.foreign.files import read_foreign_state

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from soups.checkpoints.checkpoint import Architecture
+from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.models import hub
 from soups.models.build import build_empty, build_start, describe

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from soups.checkpoints.checkpoint import Architecture
+from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError
 from soups.core.preprocessing import Preprocessing, normalise
 from soups.models.build import build_empty, describe

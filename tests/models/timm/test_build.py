@@ -12,7 +12,7 @@ import timm.data
 import torch
 from timm.models import create_model
 
-from soups.checkpoints.checkpoint import Architecture
+from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.models.build import build_empty, build_start, describe
 from soups.models.settings import ModelSettings

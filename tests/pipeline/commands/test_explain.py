@@ -12,7 +12,7 @@ import pytest
 
 import soups
 import validation
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 
 Desk = Any
 QUICK = ["--count", "1", "--faithfulness", "3", "--steps", "4", "--random-maps", "1"]

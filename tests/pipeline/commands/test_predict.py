@@ -13,7 +13,7 @@ import torch
 import inference
 import soups
 import validation
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 from soups.files.atomic import sha256_of
 
 Desk = Any

@@ -14,7 +14,8 @@ import torch
 import soups
 from scripts import export as export_script
 from scripts import push_to_hub as push_script
-from soups.checkpoints.checkpoint import Card, IngredientCard, SoupCard, write_checkpoint
+from soups.checkpoints.card import Card, IngredientCard, SoupCard
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.models import exports
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 from soups.core.scores import accuracy, softmax
 from soups.data.settings import DataSettings
 from soups.pipeline.compare.network_specs import parse_network_specs

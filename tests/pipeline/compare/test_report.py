@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import main
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 from soups.cli import flags as cli
 from soups.pipeline.compare.rows import rows_of_run
 from soups.pipeline.score.context import RunContext, open_context

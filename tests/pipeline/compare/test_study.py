@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 from soups.data.split import split_samples
 
 Desk = Any

@@ -12,7 +12,7 @@ import finetune
 import inference
 import main
 import soups
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 
 Desk = Any
 ErrorOf = Callable[[], str]

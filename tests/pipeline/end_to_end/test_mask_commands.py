@@ -11,7 +11,7 @@ import finetune
 import inference
 import main
 import validation
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 
 COMMANDS = {"finetune.py": finetune.main, "main.py": main.main, "inference.py": inference.main}
 

@@ -13,7 +13,7 @@ import pytest
 import finetune
 import inference
 import main
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 from soups.cli import flags as cli
 from soups.pipeline.run import create as creation
 from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings

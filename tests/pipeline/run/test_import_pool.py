@@ -21,7 +21,7 @@ import inference
 import main
 import soups
 import validation
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
 from soups.pipeline.compare.study import study

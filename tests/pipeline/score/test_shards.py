@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 import inference
-from soups.checkpoints.checkpoint import read_card, read_state, write_checkpoint
+from soups.checkpoints.card import read_card
+from soups.checkpoints.checkpoint import read_state, write_checkpoint
 from soups.core.errors import EnvironmentFailure, PartialFailure
 from soups.pipeline.score import context
 from soups.pipeline.score.shards import FailedTask, ShardTask, error_of_failures, reorder_rows

@@ -10,14 +10,14 @@ import pytest
 import finetune
 import inference
 import main
-from soups.runtime.launchers import LAUNCHERS, Local
+from soups.runtime.launchers import LAUNCHERS, LocalLauncher
 from tests.toy_runs import Desk
 
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine stands for the others: what is sent and fetched is the same."""
-    monkeypatch.setitem(LAUNCHERS, "ray", lambda settings, runtime: Local(1))
+    monkeypatch.setitem(LAUNCHERS, "ray", lambda settings, runtime: LocalLauncher(1))
 
 
 AWAY = ("--launcher", "ray", "--no-shared-storage")

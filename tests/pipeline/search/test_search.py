@@ -15,7 +15,8 @@ import wandb
 from safetensors.torch import load_file
 
 import main
-from soups.checkpoints.checkpoint import read_card, write_checkpoint
+from soups.checkpoints.card import read_card
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.core.errors import TrainingDiverged, UsageError
 from soups.pipeline.run.run import Run
 from soups.pipeline.search import results as search_results

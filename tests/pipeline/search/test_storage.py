@@ -20,7 +20,7 @@ import pytest
 from optuna.trial import TrialState
 
 import main
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 from soups.pipeline.search import search as searching
 from soups.pipeline.search import storage as trial_storage
 from soups.pipeline.search import trials

@@ -12,7 +12,8 @@ import torch
 import finetune
 import main
 from soups.checkpoints.average import average
-from soups.checkpoints.checkpoint import read_card, read_state
+from soups.checkpoints.card import read_card
+from soups.checkpoints.checkpoint import read_state
 from soups.core.errors import UsageError
 from soups.evaluation.batchnorm import has_statistics
 from soups.evaluation.settings import EvaluationSettings

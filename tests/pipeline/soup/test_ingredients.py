@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from soups.checkpoints.checkpoint import Architecture, Card, write_checkpoint
+from soups.checkpoints.card import Architecture, Card
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.core.errors import DataError, UsageError
 from soups.core.preprocessing import Preprocessing
 from soups.data.settings import DataSettings

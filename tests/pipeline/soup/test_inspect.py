@@ -14,7 +14,8 @@ import torch
 import finetune
 import main
 import soups
-from soups.checkpoints.checkpoint import Card, read_card, read_state, write_checkpoint
+from soups.checkpoints.card import Card, read_card
+from soups.checkpoints.checkpoint import read_state, write_checkpoint
 from soups.pipeline.soup import barriers
 from soups.pipeline.soup.barriers import Barrier, measure_barriers
 from soups.recipes.shared.pool import Ingredient

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import main
-from soups.checkpoints.checkpoint import read_card, read_state, write_checkpoint
+from soups.checkpoints.card import read_card
+from soups.checkpoints.checkpoint import read_state, write_checkpoint
 from soups.pipeline.soup import make as soup
 
 ErrorOf = Callable[[], str]

@@ -83,5 +83,5 @@ def test_toy_pools_in_two_processes_and_what_goes_wrong_there(tmp_path: Path) ->
             greedy(toy_pool(seed, (*indices, 99)), judge, on_decision=decisions.append)
         assert len(decisions) == 9  # All before it.
         assert len(greedy(toy_pool(seed, indices), judge).decisions) == 9
-        with pytest.raises(EnvironmentFailure, match=r"ended without a word(?s:.*)judge fewer candidates at once"):
+        with pytest.raises(EnvironmentFailure, match=r"ended without an error(?s:.*)judge fewer candidates at once"):
             greedy(toy_pool(seed, (*indices, 98)), judge)

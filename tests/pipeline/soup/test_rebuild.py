@@ -8,8 +8,9 @@ import torch
 
 import main
 import soups
-from soups.checkpoints.average import soup_card
-from soups.checkpoints.checkpoint import Architecture, Card, IngredientCard, SoupCard, write_checkpoint
+from soups.checkpoints.average import make_soup_card
+from soups.checkpoints.card import Architecture, Card, IngredientCard, SoupCard
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.core.preprocessing import Preprocessing
 from soups.files.atomic import sha256_of
 from soups.recipes.registry import RECIPES
@@ -54,9 +55,9 @@ def make(recipe: str, models: list[Path], path: Path, **options: object) -> byte
         IngredientCard(name=part.name, sha256=part.sha256, coefficient=share)
         for part, share in zip(soup.ingredients, soup.coefficients, strict=True)
     )
-    ingredient = soups.checkpoints.checkpoint.read_card(models[1])
+    ingredient = soups.checkpoints.card.read_card(models[1])
     assert ingredient is not None
-    card = soup_card(ingredient, SoupCard(recipe=recipe, ingredients=told, options=soup.options))
+    card = make_soup_card(ingredient, SoupCard(recipe=recipe, ingredients=told, options=soup.options))
     write_checkpoint(path, soup.state, card)
     return path.read_bytes()
 

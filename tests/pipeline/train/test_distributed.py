@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from soups.checkpoints.checkpoint import read_card
+from soups.checkpoints.card import read_card
 from soups.cli import flags as cli
 from soups.core.errors import UsageError
 from soups.pipeline.settings.commands import FinetuneSettings
@@ -134,4 +134,4 @@ def test_rows_of_all_processes_come_into_their_order(monkeypatch: pytest.MonkeyP
     shares = [whole[rank::3] for rank in range(3)]
     shares[1], shares[2] = (np.vstack([share, share[-1:]]) for share in shares[1:])
     monkeypatch.setattr(ProcessGroup, "gather", lambda group, part: shares)
-    assert np.array_equal(ProcessGroup(rank=1, size=3).interleaved(shares[1], 7), whole)
+    assert np.array_equal(ProcessGroup(rank=1, size=3).gather_rows(shares[1], 7), whole)

@@ -12,7 +12,8 @@ import finetune
 import inference
 import soups
 from scripts import try_backbones
-from soups.checkpoints.checkpoint import read_card, read_state
+from soups.checkpoints.card import read_card
+from soups.checkpoints.checkpoint import read_state
 from soups.core.errors import UsageError
 from soups.files.atomic import read_table
 from soups.files.jsonl import read_records
