@@ -1,9 +1,9 @@
 """soups: model soups and ensembles for image classification.
 
-A table of contents; each name is imported when it is first used:
+Each name is imported when it is first used:
 
-    soups.load(path, device="auto")       a model, soup or not, ready to predict
-    soups.average(paths, weights=None)    the weighted mean of checkpoints, to be saved with .save(path)
+    soups.load(path, device="auto")       loads a model for predictions
+    soups.average(paths, weights=None)    computes the weighted mean of checkpoints; .save(path) writes it
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = ["average", "load"]
 
-_HOMES = {"average": "soups.checkpoints.average", "load": "soups.predictor"}
+_MODULES = {"average": "soups.checkpoints.average", "load": "soups.predictor"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'soups' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""`soups.load`: a model from its file, its folder or the hub, ready to predict."""
+"""`soups.load` and the predictor that it returns: a model from a file, a folder or the hub, with its preprocessing."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class Predictor:
-    """A model, soup or not, with everything that its card says: classes, preprocessing, architecture.
+    """A model, soup or not, with the classes, preprocessing and architecture of its card.
 
-    Wherever it takes images, it takes one or several: paths, `PIL.Image`s of any mode, arrays (H, W, 3) uint8 (RGB in
-    [0, 255]) and batches of them (N, H, W, 3), in any mixture. One image is a batch of one. A file, the picture that
-    Pillow opens from it and that picture's pixels give the same bits.
+    All methods accept one image or several: paths, `PIL.Image`s of any mode, arrays (H, W, 3) uint8 (RGB in [0, 255])
+    and batches (N, H, W, 3), in any mixture. One image is a batch of one. A file, the image that Pillow opens from it
+    and the pixels of that image give the same bits.
     """
 
     def __init__(self, classifier: "Classifier", card: Card, runtime: Runtime, batch_size: int) -> None:
@@ -41,38 +41,38 @@ class Predictor:
 
     @property
     def device(self) -> str:
-        """Where the model is."""
+        """Return the device of the model."""
         return self.runtime.device
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the columns of `predict_proba`."""
+        """Return the class names in the order of the columns of `predict_proba`."""
         return self.space.names
 
     def to(self, device: str) -> "Predictor":
-        """Move the model to another device, as torch's modules do; returns itself.
+        """Move the model to another device; return the predictor itself.
 
         Args:
             device: `auto`, `cpu`, or an accelerator's name.
 
         Raises:
-            EnvironmentFailure: the device does not exist here; the model stays where it is.
+            EnvironmentFailure: the device does not exist here; the model is not moved.
         """
-        runtime = _runtime(self.card, device)
+        runtime = _resolve_runtime(self.card, device)
         self.classifier, self.runtime = self.classifier.to(runtime.device), runtime
         return self
 
     def predict_proba(self, images: "InputImage | Iterable[InputImage]") -> np.ndarray:
-        """Probabilities of the classes.
+        """Return the probabilities of the classes.
 
         Args:
             images: N images, of any size.
 
         Returns:
-            (N, C) float32, rows summing to one, columns in the order of `classes`; of one image (1, C).
+            (N, C) float32, rows summing to one, columns in the order of `classes`; (1, C) for one image.
 
         Raises:
-            DataError: images that cannot be read; names them.
+            DataError: images cannot be read; the message names them.
         """
         opened = self._open(images)
         if not len(opened):
@@ -81,16 +81,16 @@ class Predictor:
         return softmax(logits).astype(np.float32)
 
     def features(self, images: "InputImage | Iterable[InputImage]") -> np.ndarray:
-        """What the model sees in images: the features that its head turns into logits.
+        """Return the features of images: the input of the model's head.
 
         Args:
             images: N images, of any size.
 
         Returns:
-            (N, D) float32; those of CLIP's towers have length 1. Of one image (1, D).
+            (N, D) float32, (1, D) for one image; features of CLIP's image encoders have length 1.
 
         Raises:
-            DataError: images that cannot be read; names them.
+            DataError: images cannot be read; the message names them.
         """
         opened = self._open(images)
         if not len(opened):
@@ -98,13 +98,13 @@ class Predictor:
         return compute_features(self.classifier, opened, self.card.preprocessing, self.runtime, self.batch_size)
 
     def predict(self, frame: "pd.DataFrame") -> "pd.DataFrame":
-        """The same rows with two more columns: `target` (class name) and `confidence` (its probability).
+        """Return the table with two more columns: `target` (class name) and `confidence` (its probability).
 
         Args:
-            frame: has a column `image` with an image in each row: its path, or the image itself.
+            frame: a table with a column `image`, which holds a path or an image in each row.
 
         Raises:
-            DataError: there is no such column, or images that cannot be read; names them.
+            DataError: the column is missing, or images cannot be read; the message names them.
         """
         if "image" not in frame.columns:
             columns = ", ".join(map(str, frame.columns))
@@ -120,22 +120,22 @@ class Predictor:
         return result
 
     def explain(self, image: "InputImage", method: str = "gradcam++", target: str | None = None) -> np.ndarray:
-        """Where in an image the evidence for a class is.
+        """Return a saliency map: the evidence for a class at each pixel of the model's input.
 
         Args:
             image: a path, a `PIL.Image` of any mode, or an array (H, W, 3) uint8, RGB.
-            method: `cam`, `gradcam`, `gradcam++`, `layercam`, `rollout`, `relevance`; or `auto`: relevance where the
-                network's attention can be read, as in ViT, gradcam++ elsewhere.
-            target: the class; None: the predicted one.
+            method: `cam`, `gradcam`, `gradcam++`, `layercam`, `rollout`, `relevance`; or `auto`: relevance for networks
+                whose attention can be read, such as ViT, else gradcam++.
+            target: name of the class; None: the predicted class.
 
         Returns:
             (S, S) float32 in [0, 1] with S = `card.preprocessing.size`, in the frame of the model's input: the image
-            resized, and its middle cut out, as the card says (`soups.data.images.geometry.visible_box`: which part).
-            All 0 where nothing speaks for the class.
+            resized and centre-cropped by the card's preprocessing (`soups.data.images.geometry.visible_box` gives the
+            visible part). All values are 0 if there is no evidence for the class.
 
         Raises:
-            UsageError: an unknown method or class, or a method that does not suit the network.
-            DataError: an image that cannot be read.
+            UsageError: the method or class is unknown, or the method does not support the network.
+            DataError: the image cannot be read.
         """
         from torch import from_numpy
 
@@ -158,23 +158,23 @@ class Predictor:
 
 
 def load(path_or_hub_name: str | Path, device: str = "auto", batch_size: int = 64) -> Predictor:
-    """Load a model that soups wrote, or one of timm's.
+    """Load a model that soups wrote, or a model of timm, for predictions.
 
     Args:
-        path_or_hub_name: a `.safetensors` file; a folder as `scripts/push_to_hub.py` writes it, or as timm does
-            (`local-dir:DIR` or just `DIR`); or `hf-hub:org/name`, such a folder on the Hugging Face hub.
+        path_or_hub_name: a `.safetensors` file; a folder written by `scripts/push_to_hub.py` or by timm
+            (`local-dir:DIR` or `DIR`); or `hf-hub:org/name`, such a folder on the Hugging Face hub.
         device: `auto`, `cpu`, or an accelerator's name.
-        batch_size: images in one forward pass.
+        batch_size: number of images in one forward pass.
 
     Raises:
-        DataError: there is neither file nor folder, it is damaged, or it does not say what it holds.
+        DataError: the file or folder is missing or damaged, or lacks the description of its model.
         EnvironmentFailure: the device does not exist here, or the hub cannot be reached.
     """
     load_plugins()  # A plugin may add the family of the backbone.
     classifier, card = load_anywhere(str(path_or_hub_name))
-    return Predictor(classifier, card, _runtime(card, device), batch_size)
+    return Predictor(classifier, card, _resolve_runtime(card, device), batch_size)
 
 
-def _runtime(card: Card, device: str) -> Runtime:
-    """At the precision that the model was trained and scored with, where its card says."""
+def _resolve_runtime(card: Card, device: str) -> Runtime:
+    """Return the runtime at the precision of the card, with which the model was trained and scored; else `auto`."""
     return resolve(RuntimeSettings(device=device, precision=card.training.get("precision", "auto")))
