@@ -55,7 +55,7 @@ def with_header(path: Path, header: bytes, length: int | None = None) -> Path:
     return path
 
 
-def test_card_and_weights_come_back_as_they_were(tmp_path: Path) -> None:
+def test_card_and_weights_are_read_as_written(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     sha256 = write_checkpoint(path, a_state(), a_card())
     assert read_card(path) == a_card()
@@ -94,12 +94,12 @@ def test_equal_work_gives_equal_bytes_in_every_process(tmp_path: Path) -> None:
     assert (tmp_path / "1.safetensors").read_bytes() == (tmp_path / "2.safetensors").read_bytes()
 
 
-def test_a_file_without_card_has_none(tmp_path: Path) -> None:
+def test_a_file_without_card_gives_none(tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")
     assert read_card(tmp_path / "a.safetensors") is None
 
 
-def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
+def test_a_flipped_byte_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     sha256 = write_checkpoint(path, a_state(), a_card())
     content = bytearray(path.read_bytes())
@@ -110,7 +110,7 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 5, 8, 100, -1])
-def test_a_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
+def test_a_truncated_file_is_rejected(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "a.safetensors"
     write_checkpoint(path, a_state(), a_card())
     path.write_bytes(path.read_bytes()[:kept])
@@ -119,7 +119,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
             read(path)
 
 
-def test_appended_bytes_are_refused(tmp_path: Path) -> None:
+def test_appended_bytes_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_checkpoint(path, a_state(), a_card())
     path.write_bytes(path.read_bytes() + b"\0")
@@ -141,7 +141,7 @@ def test_appended_bytes_are_refused(tmp_path: Path) -> None:
         (b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}', None),
     ],
 )
-def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, header: bytes, length: int | None) -> None:
+def test_an_invalid_header_is_rejected(tmp_path: Path, header: bytes, length: int | None) -> None:
     path = tmp_path / "a.safetensors"
     write_checkpoint(path, a_state(), a_card())
     with_header(path, header, length)
@@ -150,7 +150,7 @@ def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, header: bytes, 
             read(path)
 
 
-def test_a_tensor_that_claims_more_than_its_bytes_is_refused(tmp_path: Path) -> None:
+def test_a_tensor_that_claims_more_than_its_bytes_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     header = b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4]}}'
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0\0\0")
@@ -172,7 +172,7 @@ def test_a_tensor_that_claims_more_than_its_bytes_is_refused(tmp_path: Path) -> 
         lambda card: "[" * 100_000,
     ],
 )
-def test_a_damaged_card_is_refused(tmp_path: Path, change: object) -> None:
+def test_a_damaged_card_is_rejected(tmp_path: Path, change: object) -> None:
     path = tmp_path / "a.safetensors"
     changed = change(json.loads(a_card().model_dump_json()))  # type: ignore[operator]
     save_file(
@@ -186,7 +186,7 @@ def a_state_contiguous() -> dict[str, torch.Tensor]:
     return {key: tensor.contiguous() for key, tensor in a_state().items()}
 
 
-def test_a_card_of_another_version_says_so(tmp_path: Path) -> None:
+def test_a_card_of_another_version_is_rejected(tmp_path: Path) -> None:
     card = json.loads(a_card().model_dump_json()) | {"format": 99}
     save_file(a_state_contiguous(), tmp_path / "a.safetensors", metadata={"card": json.dumps(card)})
     with pytest.raises(DataError, match="expected: format 1\n  found:    format 99"):
@@ -202,7 +202,7 @@ def test_missing_files_and_folders_are_named(tmp_path: Path, read: object) -> No
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_an_environment_failure(tmp_path: Path) -> None:
+def test_a_file_without_permission_is_an_environment_failure(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_checkpoint(path, a_state(), a_card())
     path.chmod(0)
@@ -234,7 +234,7 @@ def test_state_dicts_of_other_tools_are_read(tmp_path: Path, suffix: str, wrappe
 
 
 @pytest.mark.parametrize("content", [{"epoch": 3}, [torch.ones(2)], {}, {"state_dict": {"a": torch.ones(1), "b": 2}}])
-def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+def test_files_without_state_dict_are_rejected(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(DataError, match="not a state dict\n  expected: names and tensors"):
         read_state(tmp_path / "a.pt")
@@ -276,7 +276,8 @@ def test_a_layout_is_read_without_torch_or_data(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_checkpoint(path, a_state(), a_card())
     script = (
-        "import sys, pathlib; from soups.checkpoints.checkpoint import read_layout, read_card\n"
+        "import sys, pathlib; from soups.checkpoints.card import read_card\n"
+        "from soups.checkpoints.checkpoint import read_layout\n"
         "assert read_card(pathlib.Path(sys.argv[1])) is not None\n"
         "print(len(read_layout(pathlib.Path(sys.argv[1]))), 'torch' in sys.modules)"
     )
@@ -304,7 +305,7 @@ def test_weights_are_views_of_the_file(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_bytes() == content
 
 
-def test_compressed_archives_are_read_too(tmp_path: Path) -> None:
+def test_compressed_archives_are_read(tmp_path: Path) -> None:
     torch.save(a_state(), tmp_path / "a.pt")
     with zipfile.ZipFile(tmp_path / "a.pt") as whole, zipfile.ZipFile(tmp_path / "b.pt", "w") as packed:
         for entry in whole.infolist():
