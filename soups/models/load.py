@@ -8,7 +8,7 @@ from soups.checkpoints import checkpoint as checkpoints
 from soups.checkpoints.card import Architecture, Card, read_card
 from soups.core.errors import DataError
 from soups.core.preprocessing import Preprocessing
-from soups.files.atomic import sha256_of
+from soups.files.atomic import compact_json, sha256_of
 from soups.files.file_hashes import check_hash
 from soups.models import model_args
 from soups.models.build import build_with_weights
@@ -86,7 +86,7 @@ def _format_architecture(architecture: Architecture) -> str:
     if architecture.quick_gelu and "quickgelu" not in architecture.name:
         words.append("with quick-GELU")
     if architecture.config is not None:
-        words.append(checkpoints.compact_json(architecture.config))
+        words.append(compact_json(architecture.config))
     words += model_args.format_model_args(architecture.arguments)
     return " ".join(words)
 

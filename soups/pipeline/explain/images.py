@@ -37,7 +37,7 @@ class PredictedImages:
     """The images at the model's evaluation geometry."""
     labels: np.ndarray
     """(N,) int64 in [0, C); -1 where the label is unknown."""
-    softmax: np.ndarray
+    probabilities: np.ndarray
     """(N, C) float64 in [0, 1]."""
     groups: np.ndarray
     """(N,) str, the group of each image."""
