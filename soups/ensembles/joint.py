@@ -4,7 +4,7 @@ import numpy as np
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
-from soups.core.scores import probabilities as softmax
+from soups.core.scores import softmax
 
 MIN_PROBABILITY = 1e-12
 """Lower bound of probabilities, so that no expert alone can exclude a class."""

@@ -103,7 +103,7 @@ class Mixture(Mapping[str, "torch.Tensor"]):
         columns = [state[key].reshape(-1) for state in self.states]
         mixed = torch.empty(first.shape, dtype=first.dtype)
         flat = mixed.view(-1)
-        buffer = torch.empty(2, min(_PIECE, len(flat)), dtype=torch.float64)
+        buffer = torch.empty(2, min(_CHUNK, len(flat)), dtype=torch.float64)
         for begin in range(0, len(flat), _CHUNK):
             piece = slice(begin, begin + _CHUNK)
             write_mean_of_chunk(flat[piece], [column[piece] for column in columns], shares, 1.0, buffer)

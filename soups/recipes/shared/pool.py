@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from soups.core.errors import DataError
-from soups.weights.state_dict import average_mapped_states, average_states
+from soups.weights.state_dict import average_states
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,15 +152,14 @@ def canonical_order(ingredients: "tuple[Ingredient, ...] | list[Ingredient]") ->
     return tuple(sorted(ingredients, key=lambda ingredient: ingredient.sha256))
 
 
-def mean_state(ingredients: Sequence[Ingredient]) -> "dict[str, torch.Tensor]":
-    """Average ingredients in float64, in the given order: all at once if all are mapped, else one by one.
+def mean_state(ingredients: Sequence[Ingredient], weights: Sequence[float] | None = None) -> "dict[str, torch.Tensor]":
+    """Return the mean of ingredients, summed in float64 in the order given; see `average_states`.
 
     Raises:
-        DataError: an ingredient does not fit the first, or holds NaN; names the ingredient and the tensor.
+        DataError: an ingredient does not fit the first, or holds NaN; the message names the ingredient and the tensor.
     """
-    if all(ingredient.mapped for ingredient in ingredients):
-        return average_mapped_states([(ingredient.name, ingredient.load()) for ingredient in ingredients])
-    return average_states((ingredient.name, ingredient.load()) for ingredient in ingredients)
+    states = ((ingredient.name, ingredient.load()) for ingredient in ingredients)
+    return average_states(states, weights, mapped=all(ingredient.mapped for ingredient in ingredients))
 
 
 DECISION_KEYS = (

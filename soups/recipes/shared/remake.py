@@ -7,8 +7,7 @@ from soups.checkpoints.average import sum_coefficients
 from soups.core.errors import DataError
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.options import recipe_options
-from soups.recipes.shared.pool import Ingredient, Judge, Pool
-from soups.weights.state_dict import average_mapped_states, average_states
+from soups.recipes.shared.pool import Ingredient, Judge, Pool, mean_state
 
 if TYPE_CHECKING:
     from soups.recipes.shared.pool import State
@@ -40,7 +39,7 @@ def remake(
         DataError: an unknown recipe, an ingredient that does not fit the others or holds NaN, or no start.
     """
     if recipe == "average":
-        return _weighted_average(ingredients, coefficients)
+        return mean_state(ingredients, sum_coefficients(coefficients))
     if recipe not in RECIPES:
         raise DataError(
             f"a soup of the recipe {recipe!r}, which is not known here",
@@ -54,10 +53,3 @@ def remake(
     fixed = {name: value for name, value in options.items() if name in known}
     pool = Pool(tuple(ingredients), start)
     return entry(pool, judge if entry.remakes_with_judge else None, **fixed).state
-
-
-def _weighted_average(ingredients: Sequence[Ingredient], coefficients: Sequence[float]) -> "State":
-    shares = sum_coefficients(coefficients)
-    states = ((ingredient.name, ingredient.load()) for ingredient in ingredients)
-    mapped = all(ingredient.mapped for ingredient in ingredients)
-    return average_mapped_states(list(states), shares) if mapped else average_states(states, shares)
