@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from soups.checkpoints.card import Architecture, Card, read_card
-from soups.checkpoints.checkpoint import compact_json, write_checkpoint
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.core.errors import DataError
+from soups.files.atomic import compact_json
 from soups.models.build import build_start
 from soups.models.load import load_classifier
 from soups.models.settings import ModelSettings
