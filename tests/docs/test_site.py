@@ -10,10 +10,7 @@ import pytest
 
 from tests.docs.pages import ROOT
 
-pytestmark = [
-    pytest.mark.second_tier,
-    pytest.mark.skipif(os.environ.get("SOUPS_ALL") != "1", reason="second tier: SOUPS_ALL=1 runs it"),
-]
+pytestmark = pytest.mark.second_tier
 _LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?([^\"'\s>]+)|<link\b([^>]*)>")
 
 
