@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from soups.checkpoints.checkpoint import Architecture
+from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError
 from soups.models.build import BUILDERS, build_empty, build_start, build_with_weights, build_without_storage, describe
 from soups.models.settings import ModelSettings

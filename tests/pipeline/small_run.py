@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from soups.checkpoints.checkpoint import Architecture, Card, write_checkpoint
+from soups.checkpoints.card import Architecture
+from soups.checkpoints.checkpoint import Card, write_checkpoint
 from soups.core.preprocessing import Preprocessing
 from soups.data.settings import CacheSettings, DataSettings
 from soups.evaluation.settings import EvaluationSettings

@@ -1,6 +1,7 @@
 """The README.md of a model's folder."""
 
-from soups.checkpoints.checkpoint import Architecture, Card
+from soups.checkpoints.card import Architecture
+from soups.checkpoints.checkpoint import Card
 from soups.core.preprocessing import Preprocessing
 from soups.report.model_card import model_card
 

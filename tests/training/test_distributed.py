@@ -6,7 +6,7 @@ from torch import nn
 
 from soups.core.errors import UsageError
 from soups.runtime.devices import Runtime
-from soups.runtime.process_group import ALONE, ProcessGroup
+from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.training.distributed import (
     _repeated_blocks,
     check_group,
@@ -34,11 +34,11 @@ def test_fp16_is_refused_for_a_sharded_network() -> None:
 
 def test_one_process_keeps_its_network_and_copies_its_weights() -> None:
     network = nn.Linear(2, 1)
-    shard_classifier(network, ALONE)  # type: ignore[arg-type]
-    assert wrap_for_group(network, ALONE) is network
-    weights = gather_weights(network, ALONE)  # type: ignore[arg-type]
+    shard_classifier(network, SINGLE_PROCESS)  # type: ignore[arg-type]
+    assert wrap_for_group(network, SINGLE_PROCESS) is network
+    weights = gather_weights(network, SINGLE_PROCESS)  # type: ignore[arg-type]
     before = network.weight.detach().clone()
     nn.init.zeros_(network.weight)
     assert torch.equal(weights["weight"], before)
-    load_weights(network, weights, ALONE)  # type: ignore[arg-type]
+    load_weights(network, weights, SINGLE_PROCESS)  # type: ignore[arg-type]
     assert torch.equal(network.weight, before)

@@ -9,7 +9,7 @@ from torch import nn
 
 from soups.core.preprocessing import Preprocessing
 from soups.runtime.devices import Runtime, make_accelerator
-from soups.runtime.process_group import ALONE
+from soups.runtime.process_group import SINGLE_PROCESS
 from soups.training.losses import loss_options
 from soups.training.settings import TrainingSettings
 from soups.training.step import OptimizerStep
@@ -49,7 +49,7 @@ def step_once(micro_batch_size: int | None, weights: np.ndarray | None = None, *
         options=loss_options(settings, weights, "cpu"),
         device="cpu",
         micro_batch_size=micro_batch_size,
-        group=ALONE,
+        group=SINGLE_PROCESS,
     )
     loss = step.step(IMAGES, LABELS, seed=0, count=len(LABELS))
     step.close()

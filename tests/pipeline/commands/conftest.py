@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from soups.checkpoints.checkpoint import Card, IngredientCard, SoupCard, write_checkpoint
+from soups.checkpoints.card import IngredientCard, SoupCard
+from soups.checkpoints.checkpoint import Card, write_checkpoint
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 

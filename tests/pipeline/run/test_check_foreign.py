@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from soups.core.errors import DataError
-from soups.files.atomic import read_records
+from soups.files.jsonl import read_records
 from soups.pipeline.run import check_foreign
 
 

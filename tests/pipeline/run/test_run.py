@@ -10,7 +10,7 @@ import inference
 import main
 from soups.cli import flags
 from soups.core.errors import UsageError
-from soups.files.temp_files import temporary_prefix
+from soups.files.temp_files import create_temporary_file
 from soups.pipeline.run.run import existing_run, require_run, slug
 from soups.pipeline.run.run_settings import record_run
 from soups.pipeline.score.context import open_context
@@ -24,9 +24,9 @@ def leave_leftovers(desk: Desk) -> tuple[bytes, str]:
     """Tear the last line of a log and leave a temporary file of a dead process; return the log and the file's name."""
     log = desk.run / "logs" / "individual_results.jsonl"
     log.write_bytes(log.read_bytes() + b'{"model_name": "to')
-    dead = temporary_prefix("toys0.safetensors").replace(f".{os.getpid()}-", ".4194301-")
-    (desk.run / "models" / f"{dead}abc.tmp").write_bytes(b"half")
-    return log.read_bytes(), f"{dead}abc.tmp"
+    temporary = create_temporary_file(desk.run / "models" / "toys0.safetensors")
+    stray = temporary.rename(temporary.with_name(temporary.name.replace(f".{os.getpid()}-", ".4194301-")))
+    return log.read_bytes(), stray.name
 
 
 def test_opening_a_run_changes_nothing(copy_of: Desk, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from soups.core.errors import DataError, PartialFailure
-from soups.files.atomic import read_records
+from soups.files.jsonl import read_records
 from soups.pipeline.score import evaluate
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.transfer import RemoteResult

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from soups.core.errors import DataError
-from soups.files.atomic import read_records, write_table
+from soups.files.atomic import write_table
+from soups.files.jsonl import read_records
 from soups.pipeline.run.run_settings import record_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train import costs

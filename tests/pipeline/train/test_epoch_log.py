@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from soups.files.atomic import fingerprint, read_records
+from soups.files.atomic import fingerprint
+from soups.files.jsonl import read_records
 from soups.pipeline.run.run_settings import record_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.epoch_log import EpochLog, format_epoch, tail_of_log

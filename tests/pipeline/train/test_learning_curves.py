@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from soups.checkpoints.checkpoint import write_checkpoint
-from soups.files.atomic import append_record, fingerprint
+from soups.files.atomic import fingerprint
+from soups.files.jsonl import append_record
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.learning_curves import draw_learning_curves
 from soups.pipeline.train.plan import training_record

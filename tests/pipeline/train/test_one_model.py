@@ -11,7 +11,7 @@ from soups.pipeline.run.run_settings import record_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train import one_model
 from soups.pipeline.train.plan import Task, training_record
-from soups.runtime.process_group import ALONE, ProcessGroup
+from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.training.finetune import FinetuneResult
 from tests.pipeline.small_run import CARD, RUNTIME, make_run
 
@@ -19,8 +19,8 @@ from tests.pipeline.small_run import CARD, RUNTIME, make_run
 @pytest.mark.parametrize(
     ("result", "group", "fields"),
     [
-        (FinetuneResult({}, {}), ALONE, {}),
-        (FinetuneResult({}, {}, 4), ALONE, {"micro_batch_size": 4}),
+        (FinetuneResult({}, {}), SINGLE_PROCESS, {}),
+        (FinetuneResult({}, {}, 4), SINGLE_PROCESS, {"micro_batch_size": 4}),
         (FinetuneResult({}, {}), ProcessGroup(size=2), {"processes": 2}),
         (FinetuneResult({}, {}), ProcessGroup(size=2, sharded=True), {"processes": 2, "sharded": True}),
     ],

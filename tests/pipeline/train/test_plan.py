@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from soups.checkpoints.checkpoint import read_card, write_checkpoint
+from soups.checkpoints.card import read_card
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.core.errors import UsageError
 from soups.pipeline.run.run import Run
 from soups.pipeline.settings.commands import FinetuneSettings
