@@ -88,7 +88,7 @@ def test_missing_ingredients_are_logged(copy_of: Desk, explain: Any, caplog: pyt
         (["--method", "gradcm"], 2, "did you mean 'gradcam'?"),
         (["--method", "cam"], 2, "one of gradcam, gradcam++, layercam, rollout, relevance"),
         (["--method", "gradcam", "--target-layer", "transformer.resblocks.0.ln_3"], 2, "transformer.resblocks.0.ln_1"),
-        (["--method", "gradcam", "--target-layer", "transformer.resblocks.0"], 2, "an earlier one may do"),
+        (["--method", "gradcam", "--target-layer", "transformer.resblocks.0"], 2, "choose an earlier layer"),
         (["--class", "rad"], 2, "did you mean 'red'?"),
         (["--on", "tset"], 2, "one of val, test"),
         (["nowhere.png"], 3, "nowhere.png: no such file"),
