@@ -11,7 +11,7 @@ from soups.core.errors import DataError
 from soups.data.images.cache import open_images
 from soups.data.images.decode import decode
 from soups.data.images.geometry import Geometry
-from soups.data.layouts.folders import format_list
+from soups.data.layouts.image_files import format_list
 from soups.files.file_hashes import hash_files
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from soups.core.errors import DataError
 from soups.core.labels import SEPARATOR, Factor
-from soups.data.layouts.folders import lookup_keys
+from soups.data.layouts.image_files import lookup_keys
 from soups.data.layouts.tables import table_column
 from soups.files.atomic import read_table
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.data.layouts.folders import format_list
+from soups.data.layouts.image_files import format_list
 
 if TYPE_CHECKING:
     import pandas as pd

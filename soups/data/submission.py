@@ -14,7 +14,7 @@ import numpy as np
 
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
-from soups.data.layouts.folders import TEMPLATE_NAMES, format_list, lookup_keys
+from soups.data.layouts.image_files import TEMPLATE_NAMES, format_list, lookup_keys
 from soups.data.layouts.tables import check_unique_ids, read_test_ids
 from soups.data.settings import DataSettings
 from soups.files.atomic import read_table

@@ -12,7 +12,7 @@ from soups.data.balance import oversample
 from soups.data.images.cache import open_images
 from soups.data.images.decode import decode
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop, training_geometry
-from soups.data.layouts.folders import image_path
+from soups.data.layouts.image_files import image_path
 from soups.data.loader import TrainingLoader, evaluation_batches
 from soups.data.samples import evaluation_sets, label_space, make_samples, set_rows
 from soups.data.settings import DataSettings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from soups.core.errors import DataError
 from soups.core.labels import SEPARATOR
-from soups.data.layouts.folders import FolderListing, existing_folder, table_name
+from soups.data.layouts.image_files import FolderListing, existing_folder, table_name
 from soups.data.layouts.schema import LayoutSchema, read_schema
 from soups.data.layouts.tables import check_unique_ids, find_images, locate_table, table_column
 from soups.data.settings import DataSettings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError, unknown_name
 from soups.data.layouts.factor_layout import factor_samples, factor_test_samples
-from soups.data.layouts.folders import FolderListing, existing_folder, format_list, images_below, table_name
+from soups.data.layouts.image_files import FolderListing, existing_folder, format_list, images_below, table_name
 from soups.data.layouts.metadata import has_metadata, metadata_file, metadata_samples, metadata_test_samples
 from soups.data.layouts.schema import SCHEMA_ENDINGS, is_schema
 from soups.data.layouts.tables import csv_samples, csv_test_samples

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
-from soups.data.layouts.folders import FolderListing, existing_folder
+from soups.data.layouts.image_files import FolderListing, existing_folder
 from soups.data.layouts.tables import (
     canonical_splits,
     check_labels_present,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
-from soups.data.layouts.folders import existing_folder, format_list, images_below, lookup_keys, table_name
+from soups.data.layouts.image_files import existing_folder, format_list, images_below, lookup_keys, table_name
 from soups.data.settings import DataSettings
 from soups.files.atomic import read_table
 

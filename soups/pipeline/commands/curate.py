@@ -13,7 +13,7 @@ from soups.data.curate import Selection, select_similar
 from soups.data.images.cache import open_images
 from soups.data.images.decode import find_unreadable
 from soups.data.images.geometry import evaluation_geometry
-from soups.data.layouts.folders import FolderListing, existing_folder, images_below, table_name
+from soups.data.layouts.image_files import FolderListing, existing_folder, images_below, table_name
 from soups.evaluation.probe import load_or_compute_features
 from soups.files.atomic import write_table
 from soups.pipeline.run.images import image_paths

@@ -14,7 +14,7 @@ from soups.core.labels import LabelSpace
 from soups.core.scores import softmax
 from soups.data.images.cache import Images, open_images
 from soups.data.images.geometry import evaluation_geometry
-from soups.data.layouts.folders import images_below
+from soups.data.layouts.image_files import images_below
 from soups.data.samples import evaluation_sets
 from soups.evaluation.logits import compute_logits
 from soups.pipeline.run.images import encode_labels, image_paths

@@ -14,7 +14,7 @@ from soups.data.balance import class_weights, oversample, sampling_probabilities
 from soups.data.images.cache import open_images
 from soups.data.images.decode import find_unreadable, unreadable_error
 from soups.data.images.geometry import evaluation_geometry
-from soups.data.layouts.folders import image_path
+from soups.data.layouts.image_files import image_path
 from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import CacheSettings
 from soups.evaluation.logits import EvaluationSet

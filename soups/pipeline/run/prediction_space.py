@@ -9,7 +9,7 @@ import numpy as np
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
 from soups.data.images.decode import decode
-from soups.data.layouts.folders import images_below, lookup_keys
+from soups.data.layouts.image_files import images_below, lookup_keys
 from soups.data.samples import declared_space
 from soups.data.settings import DataSettings
 from soups.files.prediction_tables import PredictionTable, read_predictions

@@ -16,7 +16,7 @@ from soups.core.labels import LabelSpace
 from soups.data.images.cache import Images, open_images
 from soups.data.images.geometry import evaluation_geometry
 from soups.data.images.streaming import StreamedImages
-from soups.data.layouts.folders import format_list
+from soups.data.layouts.image_files import format_list
 from soups.data.samples import set_rows
 from soups.evaluation.logits import image_stamps, read_logits, stamped_path
 from soups.pipeline.run.images import image_paths
