@@ -9,8 +9,9 @@ from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 from soups.data.groups import add_groups
 from soups.data.layouts.concat import SOURCE, concat_samples
+from soups.data.layouts.folders import COLUMNS
 from soups.data.layouts.image_files import format_list, image_path, table_name
-from soups.data.layouts.layouts import COLUMNS, find_layout, separate_test_samples
+from soups.data.layouts.layouts import find_layout, separate_test_samples
 from soups.data.layouts.locate import AUTO, resolve_locations
 from soups.data.layouts.schema import is_schema, read_schema
 from soups.data.layouts.tables import locate_table

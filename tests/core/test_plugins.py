@@ -63,7 +63,8 @@ def register():
     RULES["toy_largest"] = VotingRule(largest, "the largest probability of each class")
 """,
     "layout": """
-from soups.data.layouts.layouts import LAYOUTS, as_table
+from soups.data.layouts.folders import as_table
+from soups.data.layouts.layouts import LAYOUTS
 
 def by_name(settings):
     root = settings.root

@@ -4,8 +4,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from soups.data.layouts.folders import folder_classes, folder_samples
 from soups.data.layouts.image_files import table_name
-from soups.data.layouts.layouts import find_layout, folder_classes, folder_samples
+from soups.data.layouts.layouts import find_layout
 from soups.data.settings import DataSettings
 
 if TYPE_CHECKING:

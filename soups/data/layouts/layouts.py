@@ -1,16 +1,16 @@
-"""The registry of layouts, and the layout `folder`. Each layout is a function from settings to a table of samples.
+"""The registry of layouts. Each layout is a function from settings to a table of samples.
 
 Text columns: `image` (posix path relative to the data location), `label` ("" if unlabelled), `group` ("" if unknown),
 `split` ("train", "val", "test", a shift's name, or "" for `split_samples` to decide), one for each factor."""
 
-import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.core.errors import DataError, unknown_name
+from soups.core.errors import unknown_name
 from soups.data.layouts.factor_layout import factor_samples, factor_test_samples
-from soups.data.layouts.image_files import FolderListing, existing_folder, format_list, images_below, table_name
+from soups.data.layouts.folders import as_table, folder_samples, read_test_folder
+from soups.data.layouts.image_files import existing_folder
 from soups.data.layouts.metadata import has_metadata, metadata_file, metadata_samples, metadata_test_samples
 from soups.data.layouts.schema import SCHEMA_ENDINGS, is_schema
 from soups.data.layouts.tables import csv_samples, csv_test_samples
@@ -18,55 +18,6 @@ from soups.data.settings import DataSettings
 
 if TYPE_CHECKING:
     import pandas as pd
-
-logger = logging.getLogger(__name__)
-
-COLUMNS = ("image", "label", "group", "split")
-EXPECTED_FOLDERS = (
-    "a folder with train/<class>/… and optionally val/<class>/…, test/<class>/… (or test images directly in test/) "
-    "and shifts/<name>/<class>/…; or with <class>/… alone"
-)
-_RESERVED = ("train", "val", "test", "shifts")
-
-Row = tuple[str, str, str, str]
-
-
-def folder_samples(settings: DataSettings, extra_classes: Collection[str] = ()) -> "pd.DataFrame":
-    """Read a data set in which the name of an image's folder is its class.
-
-    Args:
-        settings: settings with one data location.
-        extra_classes: classes with training images in other data locations.
-
-    Raises:
-        DataError: the folder is missing or has another layout, a class folder has no images, or a set has a class
-            without training images.
-    """
-    root = existing_folder(settings.data_location, "--data-location", EXPECTED_FOLDERS)
-    top = FolderListing(root)
-    names = {path.name: path for path in top.folders}
-    if "train" not in names:
-        if reserved := [name for name in _RESERVED if name in names]:
-            raise DataError(f"{root}: has {', '.join(reserved)} but no train", expected=EXPECTED_FOLDERS)
-        return as_table(_class_folder_rows(root, "", root))
-    rows = _class_folder_rows(names["train"], "train" if "val" in names else "", root)
-    classes = {label for _, label, _, _ in rows} | set(extra_classes)
-    if "val" in names:
-        rows += _class_folder_rows(names["val"], "val", root, classes)
-    if "test" in names and settings.test_location is None:
-        rows += _test_folder_rows(names["test"], root, classes)
-    if "shifts" in names:
-        for shift in FolderListing(names["shifts"]).folders:
-            if shift.name in _RESERVED:
-                raise DataError(f"{shift}: a shift set cannot be named {shift.name}", next_step="rename the folder")
-            rows += _class_folder_rows(shift, shift.name, root, classes)
-    return as_table(rows)
-
-
-def folder_classes(location: str) -> set[str]:
-    """Return the names of the class folders of training images."""
-    names = {path.name: path for path in FolderListing(Path(location)).folders} if Path(location).is_dir() else {}
-    return {path.name for path in FolderListing(names["train"]).folders} if "train" in names else set(names)
 
 
 def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.DataFrame":
@@ -85,69 +36,8 @@ def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.Data
         return metadata_test_samples(location, settings)
     expected = "a folder of images (by class, directly in it, or in images/), or a CSV file"
     return as_table(
-        _test_folder_rows(existing_folder(settings.test_location, "--test-location", expected), root, classes)
+        read_test_folder(existing_folder(settings.test_location, "--test-location", expected), root, classes)
     )
-
-
-def as_table(rows: list[Row]) -> "pd.DataFrame":
-    """Return rows as a table of text, sorted by image as strings."""
-    import pandas as pd
-
-    return pd.DataFrame(sorted(rows), columns=list(COLUMNS), dtype=str)
-
-
-def _class_folder_rows(folder: Path, split: str, root: Path, classes: set[str] | None = None) -> list[Row]:
-    """Return the rows of `folder/<class>/…`; `classes` are the training classes, if another set is read."""
-    content = FolderListing(folder)
-    found = {path.name: images_below(path) for path in content.folders}
-    if not found:
-        outside = f"{len(content.images)} images outside class folders" if content.images else "no class folders"
-        raise DataError(
-            f"{folder}: no class folders in it",
-            expected=EXPECTED_FOLDERS,
-            found=outside,
-            next_step="sort the images into one folder per class, or use --layout csv with --labels FILE.csv",
-        )
-    if empty := [name for name, (images, _) in found.items() if not images]:
-        raise DataError(
-            f"{folder}: class folders without images: {format_list(empty)}",
-            expected="at least one image in each",
-            next_step="add images or remove the folders",
-        )
-    if classes is not None and (foreign := [name for name in found if name not in classes]):
-        raise DataError(
-            f"{folder}: classes without training images: {format_list(foreign)}",
-            expected=f"some of {format_list(sorted(classes), 20)}",
-            next_step="add them to train, or remove them here",
-        )
-    _log_skipped(folder, len(content.images), sum(others for _, others in found.values()))
-    return [(table_name(image, root), label, "", split) for label, (images, _) in found.items() for image in images]
-
-
-def _test_folder_rows(folder: Path, root: Path, classes: set[str]) -> list[Row]:
-    """Return the rows of a folder of test images: by class, flat, or flat in the sub-folder `images/`."""
-    content = FolderListing(folder)
-    names = [path.name for path in content.folders]
-    if not content.images and names == ["images"] and "images" not in classes:
-        return _test_folder_rows(folder / "images", root, classes)
-    if content.images and names:
-        raise DataError(
-            f"{folder}: {len(content.images)} images beside folders ({format_list(names)})",
-            expected="all images in class folders (labelled), or all directly in it (unlabelled)",
-        )
-    if names:
-        return _class_folder_rows(folder, "test", root, classes)
-    if not content.images:
-        raise DataError(f"{folder}: no images in it", expected="images in class folders, or directly in it")
-    _log_skipped(folder, 0, len(content.others))
-    return [(table_name(image, root), "", "", "test") for image in content.images]
-
-
-def _log_skipped(folder: Path, outside: int, others: int) -> None:
-    if outside:
-        logger.warning("%s: skipped %d images outside class folders", folder, outside)
-    if others:
-        logger.info("%s: skipped %d files without the extension of an image", folder, others)
 
 
 def find_layout(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFrame"]:

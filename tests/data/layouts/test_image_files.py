@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from soups.core.errors import DataError
-from soups.data.layouts.layouts import folder_samples
+from soups.data.layouts.folders import folder_samples
 from soups.data.settings import DataSettings
 
 

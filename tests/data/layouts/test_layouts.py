@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from soups.core.errors import DataError, UsageError
-from soups.data.layouts.layouts import LAYOUTS, find_layout, folder_samples, separate_test_samples
+from soups.data.layouts.folders import folder_samples
+from soups.data.layouts.layouts import LAYOUTS, find_layout, separate_test_samples
 from soups.data.settings import DataSettings
 
 
