@@ -1,4 +1,4 @@
-"""Benchmark of training steps and evaluation of a network alone, from pixels in memory; docs/scale.md uses it."""
+"""Benchmark of training steps and evaluation of a network alone, from pixels in memory; docs/scaling.md uses it."""
 
 import sys
 import time
