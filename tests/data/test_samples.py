@@ -122,7 +122,7 @@ def test_label_space_of_the_training_rows() -> None:
     samples = rows_of(["10", "2", "1"])
     assert label_space(samples).names == ("1", "10", "2")
     assert label_space(samples, ["1", "2", "10"]).names == ("1", "2", "10")
-    with pytest.raises(UsageError, match=r"--class-order does not fit"):
+    with pytest.raises(UsageError, match=r"--class-order: the names are not those of the data.s classes"):
         label_space(samples, ["1", "2"])
 
 

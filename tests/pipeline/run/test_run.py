@@ -36,7 +36,7 @@ def test_opening_a_run_changes_nothing(copy_of: Desk, caplog: pytest.LogCaptureF
     assert len(evaluate_individuals(context)) == 3
     assert copy_of.contents() == before
     assert (copy_of.run / "logs" / "individual_results.jsonl").read_bytes() == content
-    assert "the last line was cut off by a crash and is left out" in caplog.text
+    assert "the last line was cut off by a crash and is skipped" in caplog.text
 
 
 @pytest.mark.parametrize("command", ["soup", "predictions"])

@@ -105,7 +105,7 @@ def test_pictures_have_equal_bytes_and_show_every_kind(tmp_path: Path) -> None:
 
 def test_a_distant_start_is_told_and_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr("soups.report.figures.scatter.save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("soups.report.figures.scatter.save_png", lambda figure, path: figures.append(figure))
     near = [Point("a", "individual", 0.90, 0.70), Point("b", "individual", 0.92, 0.72)]
     for start in (Point("s", "start", 0.5, 0.3), Point("s", "start", 0.89, 0.69)):
         draw_scatter([*near, start], tmp_path / "unused.png")
