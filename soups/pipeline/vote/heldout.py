@@ -35,7 +35,7 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
             continue
         trained = _training_images(path)
         if trained is None:
-            logger.warning("%s: nobody knows which images it was trained on, so nothing is fitted on validation", path)
+            logger.warning("%s: its training images are unknown, so nothing is fitted on validation", path)
             return None
         own = np.array([file not in trained for file in files])
         if not own.all():

@@ -29,7 +29,7 @@ def remake(
 
     Args:
         recipe: a key of `RECIPES`, or `average_states` for what `soups.average_states` made.
-        ingredients: in canonical order; nobody needs their scores.
+        ingredients: in canonical order; their scores are not used.
         coefficients: one for each.
         options: those of the soup; what is no option of the recipe is left alone.
         start: for recipes with `needs_start`.
