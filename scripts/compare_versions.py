@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import ParsedSettings
 from tools.compare_versions.settings import CompareVersionsSettings
 
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome.run(CompareVersionsSettings, command, argv)
 
 
-def command(given: cli.ParsedSettings[CompareVersionsSettings]) -> None:
+def command(given: ParsedSettings[CompareVersionsSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from tools.compare_versions.run import compare_versions
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import ParsedSettings
 from tools.stress.settings import TortureSettings
 
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome.run(TortureSettings, command, argv)
 
 
-def command(given: cli.ParsedSettings[TortureSettings]) -> None:
+def command(given: ParsedSettings[TortureSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from tools.stress.run import run_stress_tests
 

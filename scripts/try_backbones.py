@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import ParsedSettings
 from tools.backbones.settings import BackboneSettings
 
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome.run(BackboneSettings, command, argv)
 
 
-def command(given: cli.ParsedSettings[BackboneSettings]) -> None:
+def command(given: ParsedSettings[BackboneSettings]) -> None:
     """Imported late, so that `--help` is quick."""
     from tools.backbones.run import try_backbones
 

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pydantic import Field
 
 import soups
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError
 from soups.core.processors import available_cores
 from soups.data.settings import DataSettings
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     return outcome.run(BenchSettings, command, argv)
 
 
-def command(parsed: cli.ParsedSettings[BenchSettings]) -> None:
+def command(parsed: ParsedSettings[BenchSettings]) -> None:
     """Measure and print."""
     settings = parsed.settings
     if {"averaging", "process"} & set(settings.parts):
@@ -247,7 +247,7 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def time_greedy(parsed: cli.ParsedSettings[BenchSettings]) -> None:
+def time_greedy(parsed: ParsedSettings[BenchSettings]) -> None:
     """Time greedy with full judgement, greedy with early stopping and the learned soup of a run, in turns."""
     context = open_context(parsed.settings, parsed.names)
     pool, card = pool_of(context)

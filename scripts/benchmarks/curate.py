@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import ParsedSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome.run(BenchSettings, bench, argv)
 
 
-def bench(parsed: cli.ParsedSettings[BenchSettings]) -> None:
+def bench(parsed: ParsedSettings[BenchSettings]) -> None:
     """Print the times; both selections must be equal."""
     import numpy as np
     from threadpoolctl import threadpool_limits

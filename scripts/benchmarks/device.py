@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import ParsedSettings
 from soups.core.preprocessing import normalise
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
@@ -40,7 +40,7 @@ class DeviceBenchSettings(BaseModel):
     runtime: RuntimeSettings = RuntimeSettings()
 
 
-def command(parsed: cli.ParsedSettings[DeviceBenchSettings]) -> None:
+def command(parsed: ParsedSettings[DeviceBenchSettings]) -> None:
     """Measure and print."""
     import torch
 

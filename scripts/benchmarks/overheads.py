@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import ParsedSettings
 
 Part = tuple[str, Callable[[], object], str, Callable[[], object]]
 """(name, call, baseline's name, baseline's call)."""
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome.run(BenchSettings, bench, argv)
 
 
-def bench(parsed: cli.ParsedSettings[BenchSettings]) -> None:
+def bench(parsed: ParsedSettings[BenchSettings]) -> None:
     """Print a line for each part."""
     short = parsed.settings.short
     repeats = 2 if short else parsed.settings.repeats

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import Flag, ParsedSettings, parse
 from soups.core.errors import DataError
 from soups.files.atomic import sha256_of
 from soups.pipeline.settings.commands import FinetuneSettings
@@ -50,7 +50,7 @@ class PoolBenchSettings(BaseModel):
     """Epochs per model."""
     repeats: int = Field(default=3, gt=0)
     """Number of turns."""
-    ray: cli.Flag = False
+    ray: Flag = False
     """Also measure a Ray cluster, which each command starts and stops."""
     base: str | None = None
     """Folder of the CLIP start model. By default the demo's, which is made once."""
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     return outcome.run(PoolBenchSettings, command, argv)
 
 
-def command(parsed: cli.ParsedSettings[PoolBenchSettings]) -> None:
+def command(parsed: ParsedSettings[PoolBenchSettings]) -> None:
     """Measure and print."""
     settings = parsed.settings
     data, base = run_demo_script("make_digits.py"), settings.base or run_demo_script("make_base.py")
@@ -135,7 +135,7 @@ def time_between_models(folder: Path, data: str, base: str, settings: PoolBenchS
             "--threads",
             "1",
         ]
-        training.finetune(cli.parse(FinetuneSettings, flags, {}))
+        training.finetune(parse(FinetuneSettings, flags, {}))
     finally:
         TrainingLoader.epoch, training.train_one = epoch, train_one  # type: ignore[method-assign]
     pairs = pairwise(moments)

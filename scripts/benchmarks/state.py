@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import ParsedSettings
 from soups.data.augment.augment import build_augmentation
 from soups.data.images.cache import Images
 from soups.data.images.geometry import evaluation_geometry, training_geometry
@@ -92,7 +92,7 @@ def train(start: Start, folder: Path, settings: StateBenchSettings, file: StateF
     ).run()
 
 
-def command(parsed: cli.ParsedSettings[StateBenchSettings]) -> None:
+def command(parsed: ParsedSettings[StateBenchSettings]) -> None:
     """Measure and print."""
     settings = parsed.settings
     with tempfile.TemporaryDirectory(dir=settings.folder) as name:

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import Flag, ParsedSettings
 from soups.core.preprocessing import normalise
 from soups.core.processors import available_cores
 from soups.core.progress import track
@@ -64,7 +64,7 @@ class BenchSettings(BaseModel):
     """Images per step of training and evaluation."""
     repeats: int = Field(default=5, gt=0)
     """Number of turns."""
-    quick: cli.Flag = False
+    quick: Flag = False
     """Use a tiny network on a few tiny images: shows in seconds that everything works, but no meaningful speeds."""
     output: str | None = None
     """File for the results as JSON lines: first the machine, then each row with the speeds of all turns."""
@@ -278,7 +278,7 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def workbench(parsed: cli.ParsedSettings[BenchSettings]) -> None:
+def workbench(parsed: ParsedSettings[BenchSettings]) -> None:
     """Measure, print, and write the output file if requested."""
     settings = parsed.settings
     if settings.quick:

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soups.cli import flags as cli
 from soups.cli import outcome
+from soups.cli.flags import ParsedSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = 18
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     return outcome.run(BenchSettings, command, argv)
 
 
-def command(parsed: cli.ParsedSettings[BenchSettings]) -> None:
+def command(parsed: ParsedSettings[BenchSettings]) -> None:
     """Measure and print."""
     settings = parsed.settings
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from soups.checkpoints.checkpoint import read_state
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, PartialFailure, UsageError, UserError
 from soups.data.settings import DataSettings
 from soups.files.atomic import fingerprint, read_table, write_table
@@ -62,7 +62,7 @@ class Trial:
         return require_run(self.run_settings, _NAME)
 
 
-def try_backbones(parsed: cli.ParsedSettings[BackboneSettings]) -> None:
+def try_backbones(parsed: ParsedSettings[BackboneSettings]) -> None:
     """Try the backbones that were not tried with these package versions; print the table of all requested ones.
 
     Raises:
@@ -166,7 +166,7 @@ def _train(trial: Trial) -> None:
         i="0,1",
         training=TrainingSettings(epochs=1, batch_size=images, lr=1e-3, warmup=0),
     )
-    finetune(cli.ParsedSettings(settings, frozenset({"i"})))
+    finetune(ParsedSettings(settings, frozenset({"i"})))
     run = trial.run
     speeds = [
         line["images_per_second"] for log in (run.folder / "logs/training").iterdir() for line in read_records(log)
@@ -195,7 +195,7 @@ def _load(trial: Trial) -> None:
 def _soup(trial: Trial) -> None:
     """Make the uniform soup of the two models; compare it with their mean, except for BatchNorm's statistics."""
     settings = MainSettings(run=trial.run_settings, runtime=trial.runtime, uniform_soup=True)
-    run_main(cli.ParsedSettings(settings, frozenset()))
+    run_main(ParsedSettings(settings, frozenset()))
     first, second = (read_state(path) for path in trial.run.finetunes())
     soup = read_state(trial.run.soup_path("uniform"))
     differences = [
@@ -215,7 +215,7 @@ def _vote(trial: Trial) -> None:
     output = trial.folder / "vote.csv"
     settings = InferenceSettings(run=trial.run_settings, runtime=trial.runtime, soft_voting=members, output=str(output))
     with contextlib.redirect_stdout(io.StringIO()):  # The command prints the path.
-        predict(cli.ParsedSettings(settings, frozenset({"soft_voting", "output"})))
+        predict(ParsedSettings(settings, frozenset({"soft_voting", "output"})))
     if len(read_table(output)) != len(_COLOURS) * _IMAGES["test"]:
         raise DataError("the vote's table lacks images", found=f"{len(read_table(output))} rows")
 

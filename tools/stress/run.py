@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import EnvironmentFailure, PartialFailure, UsageError, unknown_name
 from soups.files.atomic import write_json
 from tools.stress.settings import TortureSettings
@@ -36,7 +36,7 @@ class Report:
         self.problems += problems
 
 
-def run_stress_tests(parsed: cli.ParsedSettings[TortureSettings], root: Path) -> None:
+def run_stress_tests(parsed: ParsedSettings[TortureSettings], root: Path) -> None:
     """Run the requested stress tests and print the findings.
 
     Args:

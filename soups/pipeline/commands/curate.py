@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
 from soups.data.curate import Selection, select_similar
 from soups.data.images.cache import open_images
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def curate(parsed: cli.ParsedSettings[CurateSettings]) -> None:
+def curate(parsed: ParsedSettings[CurateSettings]) -> None:
     """Write the table and the page of the selected images; prints their paths.
 
     Raises:

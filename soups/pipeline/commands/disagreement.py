@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
 from soups.core.labels import LabelSpace
 from soups.data.samples import evaluation_sets, set_rows
@@ -43,7 +43,7 @@ class MemberVotes:
     run: Run | None
 
 
-def list_disagreement(parsed: cli.ParsedSettings[DisagreementSettings]) -> None:
+def list_disagreement(parsed: ParsedSettings[DisagreementSettings]) -> None:
     """Write the table and the page of the images by disagreement; prints their paths.
 
     Raises:
@@ -67,7 +67,7 @@ def list_disagreement(parsed: cli.ParsedSettings[DisagreementSettings]) -> None:
     _write_results(votes, path, settings.images)
 
 
-def _votes_of_models(parsed: cli.ParsedSettings[DisagreementSettings]) -> MemberVotes:
+def _votes_of_models(parsed: ParsedSettings[DisagreementSettings]) -> MemberVotes:
     settings = parsed.settings
     context = open_context(settings, parsed.names)
     run = context.run

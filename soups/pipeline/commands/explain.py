@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.checkpoints.card import Card
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
 from soups.core.sampling import evenly_spaced
@@ -78,7 +78,7 @@ class ExplanationMap:
     """(S, S) float32 in [0, 1]."""
 
 
-def explain(parsed: cli.ParsedSettings[ExplainSettings]) -> None:
+def explain(parsed: ParsedSettings[ExplainSettings]) -> None:
     """Write maps, overlays, sheet, page and tables; prints the faithfulness table and the paths.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.checkpoints.card import Card, card_text
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError, one_line
 from soups.core.preprocessing import normalise
 from soups.core.sampling import evenly_spaced
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 CHECKED_IMAGES = 8
 
 
-def export(parsed: cli.ParsedSettings[ExportSettings]) -> None:
+def export(parsed: ParsedSettings[ExportSettings]) -> None:
     """Write the exported files; prints their paths.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.labels import Factor, LabelSpace
 from soups.data.images.cache import open_images
@@ -53,7 +53,7 @@ class LabelEvidence:
     """Factor → (N, C) float64, from models that were not trained on the image."""
 
 
-def find_label_errors(parsed: cli.ParsedSettings[LabelErrorsSettings]) -> None:
+def find_label_errors(parsed: ParsedSettings[LabelErrorsSettings]) -> None:
     """Write the corrections file and the page; prints a summary table and the files' paths.
 
     Raises:
@@ -175,7 +175,7 @@ def _load_model_or_start(run: Run, exists: bool, settings: LabelErrorsSettings) 
     return classifier, card.preprocessing
 
 
-def _pool_evidence(parsed: cli.ParsedSettings[LabelErrorsSettings], factors: list[Factor]) -> LabelEvidence:
+def _pool_evidence(parsed: ParsedSettings[LabelErrorsSettings], factors: list[Factor]) -> LabelEvidence:
     """Return the mean probabilities of the fine-tunes on the validation images, the only ones not trained on."""
     context = open_context(parsed.settings, parsed.names)
     rows = set_rows(context.run.samples, "val")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.pipeline.run.import_pool import open_or_import_pool
 from soups.pipeline.run.run import Run
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run_main(parsed: cli.ParsedSettings[MainSettings]) -> None:
+def run_main(parsed: ParsedSettings[MainSettings]) -> None:
     """Do everything that the flags request.
 
     Raises:
@@ -83,7 +83,7 @@ def _learning_curves(context: RunContext, settings: MainSettings) -> None:
         )
 
 
-def _run_independent_actions(parsed: cli.ParsedSettings[MainSettings]) -> None:
+def _run_independent_actions(parsed: ParsedSettings[MainSettings]) -> None:
     """Do the actions that need no pool of models, or find their own."""
     settings = parsed.settings
     if settings.list_recipes:
@@ -157,7 +157,7 @@ def _soup_request(settings: MainSettings, recipe: str, options: dict[str, Any], 
     )
 
 
-def _rebuild(parsed: cli.ParsedSettings[MainSettings]) -> None:
+def _rebuild(parsed: ParsedSettings[MainSettings]) -> None:
     from soups.pipeline.soup.rebuild import rebuild
 
     def context_of(run: Run) -> RunContext:

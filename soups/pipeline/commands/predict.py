@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 from soups.data.layouts.layouts import separate_test_samples
@@ -38,7 +38,7 @@ _TEST_SETTINGS = ("test_location", "image_column", "label_column")
 _VOTING_FLAGS = ("soft_voting", "weighted_ensemble", "hard_voting", "vote")
 
 
-def predict(parsed: cli.ParsedSettings[InferenceSettings]) -> None:
+def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
     """Write the predictions; prints the path of the table.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.checkpoints.card import Card
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, EnvironmentFailure, UsageError, one_line
 from soups.core.preprocessing import normalise
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop
@@ -33,7 +33,7 @@ TOLERANCE = 1e-5
 """Largest allowed difference of a logit, relative to the largest logit (at least 1)."""
 
 
-def push_to_hub(parsed: cli.ParsedSettings[PushSettings]) -> None:
+def push_to_hub(parsed: ParsedSettings[PushSettings]) -> None:
     """Write the folder and upload it with `--push`; prints the folder, or the address of the repository.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
 from soups.core.preprocessing import Preprocessing
 from soups.data.augment.augment import augmented_preprocessing
@@ -22,7 +22,7 @@ _TITLE_SETTINGS = ("augmentation", "aug", "mix", "oversample", "oversample_augme
 _MAX_VALUE_LENGTH, _MAX_NAME_LENGTH = 40, 20
 
 
-def show_batch(parsed: cli.ParsedSettings[ShowBatchSettings]) -> None:
+def show_batch(parsed: ParsedSettings[ShowBatchSettings]) -> None:
     """Draw the images and print the figure's path.
 
     Raises:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import TypeVar
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
 from soups.data.samples import set_rows
 from soups.files.atomic import write_table
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 OneModel = TypeVar("OneModel", bound=OneModelSettings)
 
 
-def validate(parsed: cli.ParsedSettings[ValidationSettings]) -> None:
+def validate(parsed: ParsedSettings[ValidationSettings]) -> None:
     """Print scores and confusion matrices of the class and each factor; draw them and the wrong images.
 
     Raises:
@@ -54,7 +54,7 @@ def _validates_tables(settings: ValidationSettings) -> bool:
     return bool(tables) and settings.ground_truth is not None
 
 
-def _validate_model(parsed: cli.ParsedSettings[ValidationSettings], method: str | None) -> None:
+def _validate_model(parsed: ParsedSettings[ValidationSettings], method: str | None) -> None:
     settings = parsed.settings
     context, path = open_context_of_model(parsed)
     _warn_ignored_settings(parsed, context)
@@ -76,7 +76,7 @@ def _validate_model(parsed: cli.ParsedSettings[ValidationSettings], method: str 
     )
 
 
-def open_context_of_model(parsed: cli.ParsedSettings[OneModel]) -> tuple[RunContext, Path]:
+def open_context_of_model(parsed: ParsedSettings[OneModel]) -> tuple[RunContext, Path]:
     """Return the run that a model belongs to (not the latest run) and the model's checkpoint.
 
     Raises:
@@ -95,13 +95,13 @@ def open_context_of_model(parsed: cli.ParsedSettings[OneModel]) -> tuple[RunCont
     return context, path
 
 
-def _open_run_folder(parsed: cli.ParsedSettings[OneModel], folder: Path) -> RunContext:
+def _open_run_folder(parsed: ParsedSettings[OneModel], folder: Path) -> RunContext:
     location = {"name": folder.name, "runs_folder": str(folder.parent)}
     settings = parsed.settings.model_copy(update={"run": parsed.settings.run.model_copy(update=location)})
     return open_context(settings, parsed.names, may_differ={"split_seed"})
 
 
-def _warn_ignored_settings(parsed: cli.ParsedSettings[ValidationSettings], context: RunContext) -> None:
+def _warn_ignored_settings(parsed: ParsedSettings[ValidationSettings], context: RunContext) -> None:
     run_seed, seed = context.run.recorded.data.split_seed, parsed.settings.data.split_seed
     if ("split_seed" in parsed.names and seed != run_seed) or parsed.settings.random_seed is not None:
         logger.info(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
 from soups.core.labels import LabelSpace
 from soups.files.atomic import write_table
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def validate_tables(parsed: cli.ParsedSettings[ValidationSettings]) -> None:
+def validate_tables(parsed: ParsedSettings[ValidationSettings]) -> None:
     """Print and draw the errors of a table; for several tables, print a comparison with the first.
 
     The classes are those of the named run, else of a `--layout` profile, else of the latest run if the true labels fit

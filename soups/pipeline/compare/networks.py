@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.core.metrics import METRICS
 from soups.files.atomic import write_table, write_text
@@ -75,7 +75,7 @@ class _Network:
         return plan(self.run, self.spec.settings, self.context.runtime, list(range(seeds)))
 
 
-def compare_models(given: cli.ParsedSettings[CompareSettings]) -> None:
+def compare_models(given: ParsedSettings[CompareSettings]) -> None:
     """Train what is not finished, print the table and draw the figure.
 
     Raises:

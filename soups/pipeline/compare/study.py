@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError, unknown_name
 from soups.data.settings import DataSettings
 from soups.files.atomic import write_table, write_text
@@ -32,7 +32,7 @@ _PAIR = f"{SOUP_VOTED} soup + best single"
 _RECORDED = frozenset(DataSettings.model_fields) | frozenset(ModelSettings.model_fields) | {"precision", "threads"}
 
 
-def study(given: cli.ParsedSettings[StudySettings]) -> None:
+def study(given: ParsedSettings[StudySettings]) -> None:
     """Train, make soups and compare on every split; print the pooled table and write it beside the runs.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.card import Card
 from soups.checkpoints.checkpoint import write_checkpoint
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
 from soups.data.augment.augment import augmented_preprocessing
 from soups.data.duplicates import check_leaks, find_duplicates, format_counts
@@ -162,7 +162,7 @@ def plan_run(settings: CommandSettings, name: str) -> Run:
     return Run(folder, models, recorded, table=samples)
 
 
-def open_or_plan_run(parsed: cli.ParsedSettings[Any]) -> tuple[Run, bool]:
+def open_or_plan_run(parsed: ParsedSettings[Any]) -> tuple[Run, bool]:
     """Returns the run of a command, recorded or planned, and whether it exists.
 
     Raises:

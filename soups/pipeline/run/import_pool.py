@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from soups.checkpoints.card import Architecture, Card
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.metrics import METRICS
 from soups.core.preprocessing import Preprocessing
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _FLAGS = ("class_names", "ema")
 
 
-def open_or_import_pool(parsed: cli.ParsedSettings[MainSettings]) -> MainSettings:
+def open_or_import_pool(parsed: ParsedSettings[MainSettings]) -> MainSettings:
     """Returns the settings with the run's name filled in; records a run of foreign checkpoints if it is new.
 
     A run of foreign checkpoints is meant if --model-location and --data-location are given and no run of that name

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError, unknown_name
 from soups.core.metrics import METRICS
 from soups.pipeline.run.run import Run
@@ -77,7 +77,7 @@ def _highest_value(entry: Hyperparameter | None, fixed: int) -> int:
     return max(int(each) for each in entry.choices or (entry.high,))  # type: ignore[arg-type]
 
 
-def check_settings(parsed: cli.ParsedSettings[SearchSettings]) -> None:
+def check_settings(parsed: ParsedSettings[SearchSettings]) -> None:
     """Check the settings that can be checked before the run exists.
 
     Raises:
@@ -91,7 +91,7 @@ def check_settings(parsed: cli.ParsedSettings[SearchSettings]) -> None:
 
 
 def open_plan(
-    parsed: cli.ParsedSettings[SearchSettings], run: Run, finetuning: FinetuneSettings, trials: Trials
+    parsed: ParsedSettings[SearchSettings], run: Run, finetuning: FinetuneSettings, trials: Trials
 ) -> SearchPlan:
     """Return the recorded plan of a search; record a new one if the search is new.
 
@@ -127,7 +127,7 @@ def open_plan(
     return open_plan(parsed, run, finetuning, trials)
 
 
-def _new_plan(parsed: cli.ParsedSettings[SearchSettings], finetuning: FinetuneSettings, run: Run) -> SearchPlan:
+def _new_plan(parsed: ParsedSettings[SearchSettings], finetuning: FinetuneSettings, run: Run) -> SearchPlan:
     settings, metric = parsed.settings, finetuning.evaluation.metric
     objective = settings.objective or metric
     ranges = sorted(name for name in parsed.names if name in RandomRanges.model_fields)
@@ -176,7 +176,7 @@ def _check_new_plan(plan: SearchPlan, settings: SearchSettings, base: TrainingSe
             start_file(Path(base.start_from), int(number))  # type: ignore[arg-type]
 
 
-def _check_equal(plan: SearchPlan, parsed: cli.ParsedSettings[SearchSettings], finetuning: FinetuneSettings) -> None:
+def _check_equal(plan: SearchPlan, parsed: ParsedSettings[SearchSettings], finetuning: FinetuneSettings) -> None:
     """Check that the settings given by the user equal the recorded ones.
 
     Raises:

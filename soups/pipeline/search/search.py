@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.card import read_card
 from soups.checkpoints.checkpoint import SUFFIX
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, PartialFailure, TrainingDiverged, UsageError
 from soups.core.metrics import METRICS
 from soups.files.atomic import hold_lock
@@ -56,7 +56,7 @@ _SHARED_FIELDS = (
 """Fields that the settings of a search and of a fine-tune have in common."""
 
 
-def search(parsed: cli.ParsedSettings[SearchSettings]) -> None:
+def search(parsed: ParsedSettings[SearchSettings]) -> None:
     """Run trials until the search has all of them, then show the results.
 
     Raises:
@@ -71,7 +71,7 @@ def search(parsed: cli.ParsedSettings[SearchSettings]) -> None:
         _search(parsed)
 
 
-def _search(parsed: cli.ParsedSettings[SearchSettings]) -> None:
+def _search(parsed: ParsedSettings[SearchSettings]) -> None:
     settings = parsed.settings
     finetune_settings = FinetuneSettings(**{name: getattr(settings, name) for name in _SHARED_FIELDS})
     run, finetuning, runtime = open_for_training(finetune_settings, parsed.names)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import TrainingDiverged, UsageError, UserError
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.one_model import train_as_follower, train_one
@@ -15,10 +15,10 @@ from soups.runtime.workers import call_catching
 
 logger = logging.getLogger(__name__)
 
-PlanTasks = Callable[[cli.ParsedSettings[FinetuneSettings]], list[Task]]
+PlanTasks = Callable[[ParsedSettings[FinetuneSettings]], list[Task]]
 
 
-def train_in_group(plan_tasks: PlanTasks, parsed: cli.ParsedSettings[FinetuneSettings], group: ProcessGroup) -> None:
+def train_in_group(plan_tasks: PlanTasks, parsed: ParsedSettings[FinetuneSettings], group: ProcessGroup) -> None:
     """Train the planned models; rank 0 plans and logs.
 
     Args:
@@ -49,7 +49,7 @@ def train_in_group(plan_tasks: PlanTasks, parsed: cli.ParsedSettings[FinetuneSet
 
 
 def _with_checks(plan_tasks: PlanTasks, group: ProcessGroup) -> PlanTasks:
-    def plan(parsed: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
+    def plan(parsed: ParsedSettings[FinetuneSettings]) -> list[Task]:
         settings = parsed.settings
         for flag, is_set in (
             ("--jobs", settings.runtime.jobs != 1),

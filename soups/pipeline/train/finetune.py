@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from soups.cli import flags as cli
+from soups.cli.flags import ParsedSettings
 from soups.core.errors import AlreadyInProgress, EnvironmentFailure, PartialFailure, UserError, unknown_name
 from soups.core.metrics import METRICS
 from soups.files.atomic import write_text
@@ -27,7 +27,7 @@ from soups.training.optimizers import require_optimizer
 logger = logging.getLogger(__name__)
 
 
-def finetune(parsed: cli.ParsedSettings[FinetuneSettings]) -> None:
+def finetune(parsed: ParsedSettings[FinetuneSettings]) -> None:
     """Train the requested models that are not finished.
 
     Raises:
@@ -43,7 +43,7 @@ def finetune(parsed: cli.ParsedSettings[FinetuneSettings]) -> None:
             train_in_group(_plan_tasks, parsed, group)
 
 
-def _plan_tasks(parsed: cli.ParsedSettings[FinetuneSettings]) -> list[Task]:
+def _plan_tasks(parsed: ParsedSettings[FinetuneSettings]) -> list[Task]:
     """Create the run if it is new; returns the fine-tunes to train."""
     indices = parse_indices(parsed.settings.i) if parsed.settings.i is not None else None
     run, settings, runtime = open_for_training(parsed.settings, parsed.names)

@@ -244,7 +244,9 @@ def _with_fitted_weights(context: RunContext, group: ModelGroup, required: bool 
 def _with_fitted_exponents(context: RunContext, groups: Sequence[ModelGroup], joint: LabelSpace) -> list[ModelGroup]:
     heldout = heldout_rows(context, [path for group in groups for path in group.paths])
     if heldout is None:
-        logger.warning("every expert counts 1; give weights to change that: --weighted-ensemble M=0.6 …")
+        logger.warning(
+            "every group of models has the exponent 1; give weights to change that: --weighted-ensemble M=0.6 …"
+        )
         return list(groups)
     table = _likelihoods(context, groups, "val", joint)
     exponents = fit_exponents(table[:, heldout], context.labels("val", joint)[heldout])

@@ -235,4 +235,4 @@ def test_weights_are_fitted_on_images_that_no_model_was_trained_on(copied: Studi
     Path("runs/other/samples.csv").unlink()
     assert inference.main(command) == 0
     told = error_of()
-    assert "its training images are unknown" in told and "every expert counts 1" in told
+    assert "its training images are unknown" in told and "every group of models has the exponent 1" in told
