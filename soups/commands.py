@@ -193,14 +193,9 @@ def _overview() -> str:
 
 def flags_of(name: str) -> list[str]:
     """Return every flag of a command, with dashes."""
-    from pydantic import BaseModel
+    from soups.cli.help import flag_names
 
-    names = ["config", "debug", "help"]
-    for field_name, field in _import(COMMANDS[name].settings).model_fields.items():
-        kind = field.annotation
-        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
-        names += list(kind.model_fields) if nested else [field_name]
-    return [f"--{each.replace('_', '-')}" for each in names]
+    return flag_names(_import(COMMANDS[name].settings))
 
 
 def _print_completion(words: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ import inspect
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -91,24 +91,29 @@ def _flags_of(settings_class: type[BaseModel]) -> tuple[list[_Flag], list[tuple[
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             paragraph = " ".join(inspect.cleandoc(kind.__doc__ or name).split("\n\n")[0].split())
             title = paragraph.split(". ")[0].rstrip(".")
-            groups[name] = (f"{name}: {title[:1].lower()}{title[1:]}", list(_own_flags(kind)))
+            flags = [_flag(kind, *each) for each in kind.model_fields.items()]
+            groups[name] = (f"{name}: {title[:1].lower()}{title[1:]}", flags)
         else:
             own.append(_flag(settings_class, name, field))
     order = sorted(groups, key=lambda name: _GROUPS.index(name) if name in _GROUPS else len(_GROUPS))
     return own, [groups[name] for name in order]
 
 
-def _own_flags(settings_class: type[BaseModel]) -> Iterator[_Flag]:
-    for name, field in settings_class.model_fields.items():
-        yield _flag(settings_class, name, field)
-
-
 def _flag(settings_class: type[BaseModel], name: str, field: FieldInfo) -> _Flag:
-    return _Flag(name, field, _descriptions(settings_class).get(name, ""), name in getattr(settings_class, "RARE", ()))
+    return _Flag(name, field, field_texts(settings_class).get(name, ""), name in getattr(settings_class, "RARE", ()))
+
+
+def flag_names(settings_class: type[BaseModel]) -> list[str]:
+    """Return every flag of a command with dashes, aliases and the general flags included."""
+    names = ["--config", "--debug", "--help"]
+    own, groups = _flags_of(settings_class)
+    for flag in [*own, *(flag for _, flags in groups for flag in flags)]:
+        names += [f"--{flag.name.replace('_', '-')}", *_aliases(flag.field)]
+    return names
 
 
 @cache
-def _descriptions(settings_class: type[BaseModel]) -> dict[str, str]:
+def field_texts(settings_class: type[BaseModel]) -> dict[str, str]:
     """Return the docstring below each attribute, of base classes too."""
     found: dict[str, str] = {}
     for each in reversed(settings_class.__mro__):

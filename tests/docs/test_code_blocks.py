@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from soups.cli.flags import parse
+from soups.cli.help import flag_names
 from tests.docs.pages import PAGES, ROOT, RUNS, SCRIPTS, Block, blocks, command_lines, text_of, words
 from tools.docs_site.commands import find_command
-from tools.docs_site.flags import flag_names
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 CODE = [block for block in BLOCKS if block.language in ("bash", "python")]
@@ -84,7 +84,7 @@ def test_commands_are_given_flags_that_they_have(document: str) -> None:
             command, arguments = found
             given = {word.split("=")[0] for word in arguments if re.match(r"--[a-z]", word)}
             given = {re.match(r"--[a-z-]+", word).group() for word in given}  # type: ignore[union-attr]
-            assert given <= flag_names(command.settings()), f"{document}: {line}"
+            assert given <= set(flag_names(command.settings())), f"{document}: {line}"
 
 
 def test_every_script_names_a_command() -> None:

@@ -1,15 +1,15 @@
 """The flags of a command as Markdown tables, read from its settings classes."""
 
-import ast
 import inspect
 import re
 import types
-from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+
+from soups.cli.help import field_texts
 
 _NAMES = {str: "text", int: "integer", float: "number", bool: "switch"}
 
@@ -23,17 +23,6 @@ def flag_tables(settings: type[BaseModel]) -> str:
         if group is not None:
             parts.append(f"## {name.replace('_', ' ').capitalize()}\n\n{_text(group)}\n\n{_table(group)}")
     return "\n\n".join(parts)
-
-
-def flag_names(settings: type[BaseModel]) -> set[str]:
-    """Return every flag that the command takes, with dashes."""
-    names = {"help", "config", "debug"}
-    for name, field in settings.model_fields.items():
-        group = _group(field)
-        names |= {name} if group is None else set(group.model_fields)
-        aliases = [alias for entry in field.metadata for alias in getattr(entry, "aliases", None) or ()]
-        names |= {alias.lstrip("-") for alias in aliases}
-    return {"--" + name.replace("_", "-") for name in names}
 
 
 def describe_type(kind: Any) -> str:
@@ -51,26 +40,6 @@ def describe_type(kind: Any) -> str:
     if hasattr(kind, "__metadata__"):
         return describe_type(arguments[0])
     return _NAMES.get(kind, "path" if getattr(kind, "__name__", "") == "Path" else "text")
-
-
-def field_texts(settings: type[BaseModel]) -> dict[str, str]:
-    """Return the docstring below each field, of the class and of those that it inherits from."""
-    texts: dict[str, str] = {}
-    for kind in reversed(settings.__mro__):
-        if not (issubclass(kind, BaseModel) and kind is not BaseModel):
-            continue
-        body = ast.parse(inspect.cleandoc("\n" + inspect.getsource(kind))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        texts |= dict(_documented(body))
-    return texts
-
-
-def _documented(body: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    for statement, after in zip(body.body, body.body[1:], strict=False):
-        named = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-        if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            assert isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-            yield statement.target.id, " ".join(str(after.value.value).split())
 
 
 def in_markdown(text: str) -> str:
