@@ -79,7 +79,6 @@ def parse(
         args=arguments,
         default=defaults,
         prog=prog or Path(sys.argv[0]).name,
-        add_help=False,
         config=(tyro.conf.OmitArgPrefixes,),
     )
     flags = {token[2:].split("=")[0].replace("-", "_") for token in arguments if token.startswith("--")}

@@ -172,6 +172,13 @@ def test_wrong_flags_exit_with_2(arguments: list[str], words: str, capsys: pytes
     assert words in captured.out + captured.err
 
 
+def test_an_unknown_flag_names_the_help_as_the_next_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome.run(Settings, lambda given: None, ["--lrr", "1"], prog="soups do") == 2
+    captured = capsys.readouterr()
+    assert "Unrecognized options: --lrr" in captured.err + captured.out
+    assert "soups do --help" in captured.err + captured.out
+
+
 def test_a_section_of_a_file_wins_over_what_stands_beside_it(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("lr: 0.5\nstrict: true\nage:\n  lr: 1e-5\n  name: no\nrest:\n  name: b\n")
