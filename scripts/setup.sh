@@ -1,5 +1,5 @@
 # Sourced by training.sh and scripts/test.sh: leaves `python` with all that pyproject.toml asks for.
-#   source scripts/setup.sh          what the toolkit needs
+#   source scripts/setup.sh ""       what the toolkit needs, with the extra `recommended`
 #   source scripts/setup.sh test     also what the first tier of its checks needs
 #   source scripts/setup.sh all      also what all checks need
 # An active environment that has the packages is used as it is; else .venv is, and is made where it is missing.
@@ -58,7 +58,7 @@ soups_make_venv() {
 }
 
 soups_set_up() { # [EXTRA]
-    local extra="${1:-}" made=.venv/constraints.txt
+    local extra="${1:-recommended}" made=.venv/constraints.txt
     if soups_has_packages python "$extra"; then
         return
     fi

@@ -1,10 +1,11 @@
 """Fixtures for all tests: tiny images whose classes are colours, and a tiny CLIP in open_clip's folder format."""
 
 import gc
+import importlib.util
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,19 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     for variable in ("SM_CHANNEL_TRAIN", "SM_MODEL_DIR", "SM_CHANNEL_MODEL", "SM_CHANNEL_EVAL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
+
+
+@pytest.fixture
+def hide_packages(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that lets packages look as if they were not installed."""
+    find_spec = importlib.util.find_spec
+
+    def hide(*names: str) -> None:
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, *more: None if name in names else find_spec(name, *more)
+        )
+
+    return hide
 
 
 def make_image(path: Path, colour: tuple[int, int, int], generator: np.random.Generator, noise: int = 60) -> None:

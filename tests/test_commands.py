@@ -9,6 +9,7 @@ import sysconfig
 import zipfile
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,9 @@ def test_every_command_has_settings_a_function_and_flags_in_its_examples(name: s
     for example in command.examples:
         assert {word for word in example.split() if word.startswith("--")} <= flags, example
     assert command.environment is None or isinstance(find(command.environment), dict)
+    settings: Any = find(command.settings)
+    for each in (settings, *(field.annotation for field in settings.model_fields.values())):
+        assert set(getattr(each, "RARE", ())) <= set(getattr(each, "model_fields", ())), each
 
 
 def test_help_lists_the_commands_and_imports_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -13,6 +13,11 @@ class DataSettings(BaseModel):
     """The images of a run, their labels, groups and splits. `make_samples` turns them into one table per run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    RARE: ClassVar = (
+        *("age_bands", "image_column", "label_column", "group_column", "split_column"),
+        *("class_order", "split_seed", "allow_duplicates", "skip_bad_images"),
+    )
 
     data_location: str | tuple[str, ...] | None = None
     """Folder of the images: `train/<class>/…` with optional `val/`, `test/` and `shifts/<name>/`, or `<class>/…`
@@ -113,6 +118,8 @@ class CacheSettings(BaseModel):
     """Settings of the image cache: resized images as raw bytes in one file that all processes share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    RARE: ClassVar = ("cache", "cache_size")
 
     cache: Literal["auto", "on", "off"] = "auto"
     """`on` decodes each image once and caches its pixels on disk, `off` decodes images in every epoch, `auto` is `on`

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from soups.core.errors import UsageError
+from soups.core.errors import EnvironmentFailure, UsageError
+from soups.core.packages import require_package
 from soups.core.preprocessing import Preprocessing, normalise
 from soups.core.progress import track
 from soups.explain.attention import relevance, rollout
@@ -41,6 +42,7 @@ def _gradient_method(formula: str) -> "Callable[[Classifier, torch.Tensor, torch
     def maps(
         classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, layer: Layer | None
     ) -> torch.Tensor:
+        require_package("pytorch_grad_cam", formula, "grad-cam")
         import pytorch_grad_cam
 
         assert layer is not None
@@ -192,7 +194,7 @@ def _compute_maps(
 def _is_suitable(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, method: str) -> bool:
     try:
         _compute_maps(classifier, inputs, classes, method, None)
-    except UnsuitableMethod:
+    except (UnsuitableMethod, EnvironmentFailure):
         return False
     return True
 

@@ -1,28 +1,38 @@
 """Settings of explanations. Imports no torch, so that `--help` is quick."""
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from soups.core.errors import unknown_name
+from soups.core.packages import require_package
 
 AUTO = "auto"
 NAMES = ("cam", "gradcam", "gradcam++", "layercam", "rollout", "relevance")
 """Names of the methods in `soups.explain.methods.METHODS`, which imports torch."""
+_GRADIENT_NAMES = ("gradcam", "gradcam++", "layercam")
+"""Those whose formulas are the grad-cam library's."""
 
 
 def check_method(name: str) -> None:
-    """Checks that a method exists, before anything is loaded.
+    """Checks that a method exists and can be used here, before anything is loaded.
 
     Raises:
         UsageError: the method is unknown; the message lists the methods.
+        EnvironmentFailure: the method needs the grad-cam library, which is not installed.
     """
     if name != AUTO and name not in NAMES:
         raise unknown_name("method", name, (AUTO, *NAMES))
+    if name in _GRADIENT_NAMES:
+        require_package("pytorch_grad_cam", f"--method {name}", "grad-cam")
 
 
 class MapSettings(BaseModel):
     """How maps are made and measured."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    RARE: ClassVar = ("steps", "random_maps")
 
     method: str = AUTO
     """Method. `auto`: relevance for ViT, gradcam++ for other networks. gradcam, gradcam++ and layercam support

@@ -1,12 +1,12 @@
 """Atomic writes of large tables, page by page, as CSV or Parquet by the file's extension."""
 
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.core.errors import EnvironmentFailure, UsageError, did_you_mean
+from soups.core.errors import UsageError, did_you_mean
+from soups.core.packages import require_package
 from soups.files.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ def require_writer(path: Path) -> None:
             expected=f"a name that ends in {' or '.join(WRITERS)}",
             next_step=did_you_mean(extension, WRITERS),
         )
-    if extension == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise EnvironmentFailure(
-            f"{path}: Parquet needs pyarrow, which is not installed", next_step="pip install pyarrow"
-        )
+    if extension == ".parquet":
+        require_package("pyarrow", f"{path}: Parquet")
 
 
 def write_pages(path: Path, pages: "Iterable[pd.DataFrame]") -> None:

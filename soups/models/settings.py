@@ -1,6 +1,6 @@
 """Settings of the network and its initial weights. Imports no torch, so that `--help` is quick."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -15,6 +15,8 @@ class ModelSettings(BaseModel):
     """The network and its initial weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    RARE: ClassVar = ("model_args",)
 
     model: str = "ViT-B/32"
     """Architecture: a name of open_clip (`ViT-B/32`, `ViT-L-14`, …), `timm:NAME`, `hf-hub:ORG/NAME` (timm's hub),

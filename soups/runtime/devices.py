@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,8 @@ class RuntimeSettings(BaseModel):
     """Device, precision, threads and processes of a command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    RARE: ClassVar = ("workers",)
 
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`, …; `auto` uses an accelerator if there is one, else the CPU."""

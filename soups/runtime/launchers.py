@@ -1,17 +1,17 @@
 """Launchers: run tasks in processes of this machine or on a Ray cluster, as the settings select."""
 
-import importlib.util
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from soups.cli.flags import Flag
 from soups.core.errors import EnvironmentFailure, UsageError, unknown_name
+from soups.core.packages import require_package
 from soups.runtime.devices import Runtime
 from soups.runtime.workers import WorkerPool, run_all
 
@@ -26,6 +26,8 @@ class LaunchSettings(BaseModel):
     """Where the models are trained, evaluated, judged and used for predictions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    RARE: ClassVar = ("ray_address", "no_shared_storage")
 
     launcher: str = "local"
     """`local`: processes of this machine; `ray`: a Ray cluster, whose cores and accelerators limit parallel tasks."""
@@ -113,8 +115,7 @@ def require_launcher(settings: LaunchSettings) -> None:
     if settings.launcher not in LAUNCHERS:
         raise unknown_name("launcher", settings.launcher, LAUNCHERS)
     if settings.launcher == "ray":
-        if importlib.util.find_spec("ray") is None:
-            raise EnvironmentFailure("--launcher ray: Ray is not installed", next_step="pip install ray")
+        require_package("ray", "--launcher ray")
         if settings.ray_address not in (None, "auto", "local"):
             _require_cluster(str(settings.ray_address))
         return

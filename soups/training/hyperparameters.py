@@ -9,9 +9,10 @@ import numpy as np
 from pydantic import ValidationError
 
 from soups.core.errors import DataError, UsageError, unknown_name
+from soups.core.packages import require_package
 from soups.data.augment import rand_augment, transforms
 from soups.data.augment.augment import FLIP, find_augmentation
-from soups.training.losses import LOSSES
+from soups.training.losses import LOSSES, contrastive
 from soups.training.schedule import DECAYING, SCHEDULES
 from soups.training.settings import RandomRanges, TrainingSettings
 
@@ -44,9 +45,12 @@ def canonicalize(settings: TrainingSettings) -> TrainingSettings:
     Raises:
         UsageError: unknown loss, scheduler or augmentation, an invalid augmentation file, or a decay setting that
             the scheduler does not use.
+        EnvironmentFailure: the loss needs a package that is not installed.
     """
     if settings.loss_fn not in LOSSES:
         raise unknown_name("loss", settings.loss_fn, LOSSES)
+    if LOSSES[settings.loss_fn] is contrastive:
+        require_package("pytorch_metric_learning", f"--loss-fn {settings.loss_fn}", "pytorch-metric-learning")
     if settings.scheduler not in SCHEDULES:
         raise unknown_name("scheduler", settings.scheduler, SCHEDULES)
     _check_decay_is_used(settings)

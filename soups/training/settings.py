@@ -1,6 +1,6 @@
 """Settings of a fine-tune; torch-free, so that `--help` is quick."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,6 +11,11 @@ class TrainingSettings(BaseModel):
     """Settings of one fine-tune."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    RARE: ClassVar = (
+        *("momentum", "decay_epochs", "decay_rate", "clip", "focal_gamma", "contrastive_weight"),
+        *("freeze", "layer_decay", "validate_every", "oversample_augment", "old_aug", "sampler"),
+    )
 
     # Fields that are newer than the first cards have an `exclude_if`: their defaults, which describe the training
     # before, are not recorded, so that equal work keeps equal bytes.

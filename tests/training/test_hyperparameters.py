@@ -1,10 +1,11 @@
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.training.hyperparameters import draw_hyperparameters, hyperparameters
 from soups.training.settings import RandomRanges, TrainingSettings
 
@@ -145,3 +146,10 @@ def test_a_decay_that_no_scheduler_uses(values: dict[str, object]) -> None:
     ):
         chosen(**values)
     assert chosen(scheduler="plateau", **values) == TrainingSettings.model_validate({"scheduler": "plateau", **values})
+
+
+def test_a_loss_whose_package_is_missing_is_refused_before_training(hide_packages: Callable[..., None]) -> None:
+    hide_packages("pytorch_metric_learning")
+    with pytest.raises(EnvironmentFailure, match=r"--loss-fn ContrastiveLoss needs pytorch-metric-learning(?s:.*)pip"):
+        chosen(loss_fn="ContrastiveLoss")
+    assert chosen(loss_fn="FocalLoss").loss_fn == "FocalLoss"

@@ -10,6 +10,7 @@ import numpy as np
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.labels import Factor, LabelSpace
+from soups.core.packages import require_package
 from soups.data.images.cache import open_images
 from soups.data.images.geometry import evaluation_geometry
 from soups.data.layouts.tables import table_column
@@ -59,7 +60,9 @@ def find_label_errors(parsed: ParsedSettings[LabelErrorsSettings]) -> None:
     Raises:
         UsageError: A factor is unknown, or the run has no models.
         DataError: The data is invalid or too small.
+        EnvironmentFailure: cleanlab is not installed.
     """
+    require_package("cleanlab", "soups find-label-errors")
     settings = parsed.settings
     run, exists = open_or_plan_run(parsed)
     factors = _select_factors(run, settings.factors)

@@ -35,6 +35,8 @@ class FrozenSettings(BaseModel):
 class RunSettings(FrozenSettings):
     """The run and the folders of its files."""
 
+    RARE: ClassVar = ("model_location",)
+
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run. By default the run that was trained last; for the first run, the name of the data folder."""
     runs_folder: str = "runs"
@@ -67,6 +69,8 @@ class FinetuneSettings(PoolSettings):
     Images in folders named after their classes are enough: --data-location DIR. Finished models are not trained again.
     Settings of the data, the split and the model belong to the run and are recorded with its first model.
     """
+
+    RARE: ClassVar = ("near_duplicates", "save_minutes", "deterministic")
 
     i: str | None = None
     """Indices of the fine-tunes: `3`, `0-11` or `0,4,7`. By default the index that has these settings, else the next
@@ -172,6 +176,8 @@ class InferenceSettings(PoolSettings):
     Without a model or a voting flag, the greedy soup predicts; without a greedy soup, the best model by validation.
     """
 
+    RARE: ClassVar = ("shard_size", "formula", "normalise", "output_folder")
+
     model_name: tuple[str, ...] | None = None
     """Model, or several models for a vote: a path, a file name, or a name without ending."""
     soft_voting: tuple[str, ...] | None = None
@@ -222,6 +228,8 @@ class ValidationSettings(OneModelSettings):
     A model is validated on the validation images of its own run, whatever seed is given. Tables of predictions are
     compared with a table of true labels.
     """
+
+    RARE: ClassVar = ("random_seed",)
 
     predictions: tuple[str, ...] | None = None
     """CSV of predictions, or a folder with one, instead of a model; needs --ground-truth. Of several, each is compared

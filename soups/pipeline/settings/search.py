@@ -1,6 +1,6 @@
 """Settings class of search. Torch-free, so that `--help` is quick."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ class SearchSettings(CommandSettings):
     resumes the search after an interruption, or joins it from another process; flags that are left out are then read
     from the record.
     """
+
+    RARE: ClassVar = ("near_duplicates", "search_seed")
 
     trials: int = Field(default=30, gt=0)
     """Total number of trials, earlier ones included."""

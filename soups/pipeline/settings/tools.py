@@ -1,6 +1,6 @@
 """Settings classes of show-batch, explain, disagreement, find-label-errors, curate and study. Torch-free."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 from pydantic import Field
@@ -82,6 +82,8 @@ class LabelErrorsSettings(CommandSettings):
     (cross-validation). Labels that it contradicts are listed, the most doubtful first. Takes the flags of the data and
     the model. An existing run is used; no run is made.
     """
+
+    RARE: ClassVar = ("folds", "fold_seed", "planted")
 
     model_name: str | None = None
     """Read the features from this model instead of the start."""

@@ -1,5 +1,6 @@
 """Figures of a hyperparameter search: as PNG, and together as one interactive HTML page without external resources."""
 
+import importlib.util
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ def draw_search_figures(study: "Study", folder: Path, title: str) -> list[Path]:
         title: of the page and the objective's axis.
 
     Returns:
-        The files; none if no trial is complete.
+        The files; none if no trial is complete, and no page if plotly is not installed.
 
     Raises:
         EnvironmentFailure: the files cannot be written.
@@ -62,8 +63,10 @@ def draw_search_figures(study: "Study", folder: Path, title: str) -> list[Path]:
             draw_search_figure(study, name, folder / f"{name}.png", FIGURES[name], options)
             for name, options in options_by_figure.items()
         ]
-        page = _write_page(study, options_by_figure, folder / "search.html", title)
-    return [*pictures, page]
+        if importlib.util.find_spec("plotly") is None:
+            logger.info("no search.html: it needs plotly, which is not installed (pip install plotly)")
+            return pictures
+        return [*pictures, _write_page(study, options_by_figure, folder / "search.html", title)]
 
 
 def _figure_options(study: "Study", complete: "Sequence[FrozenTrial]", title: str) -> dict[str, dict[str, Any]]:

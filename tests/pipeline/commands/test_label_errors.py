@@ -105,3 +105,11 @@ def test_the_pool_uses_only_validation_images(copied: Studio, capsys: pytest.Cap
 def test_invalid_requests(copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf) -> None:
     assert run("find_label_errors", *arguments) == code
     assert words in error_of()
+
+
+def test_without_cleanlab_the_command_says_what_to_install(
+    copied: Studio, error_of: ErrorOf, hide_packages: Callable[..., None]
+) -> None:
+    hide_packages("cleanlab")
+    assert run("find_label_errors", "--name", "mask") == 4
+    assert "soups find-label-errors needs cleanlab, which is not installed next: pip install cleanlab" in error_of()

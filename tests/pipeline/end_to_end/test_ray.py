@@ -112,4 +112,4 @@ def test_shards_are_predicted_on_the_cluster(copy_of: Desk, cluster: Any, error_
 def test_what_is_not_there_is_told(copy_of: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert copy_of.finetune(*MODELS, "--launcher", "ray") == 4
-    assert "--launcher ray: Ray is not installed next: pip install ray" in error_of()
+    assert "--launcher ray needs ray, which is not installed next: pip install ray" in error_of()

@@ -262,7 +262,7 @@ def test_parquet_equals_csv(copy_of: Desk, elsewhere: Path) -> None:
         (["--launcher", "rya"], 2, "did you mean 'ray'?"),
         (["--output", "x.parq"], 2, "x.parq: unknown kind of table '.parq' expected: a name that ends in .csv or"),
         (["--output", "x.parquet"], 4, "x.parquet: Parquet needs pyarrow, which is not installed next: pip install"),
-        (["--launcher", "ray"], 4, "--launcher ray: Ray is not installed next: pip install ray"),
+        (["--launcher", "ray"], 4, "--launcher ray needs ray, which is not installed next: pip install ray"),
     ],
 )
 def test_impossible_requests_are_refused_before_any_work(

@@ -3,6 +3,7 @@
 import logging
 import random
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,20 @@ def test_without_a_complete_trial_there_are_none(tmp_path: Path, caplog: pytest.
     caplog.set_level(logging.INFO)
     assert draw_search_figures(study_of([None]), tmp_path / "none", "validation accuracy") == []
     assert "no trial is complete: no figures" in caplog.text and not (tmp_path / "none").exists()
+
+
+def test_without_plotly_the_pictures_are_drawn_all_the_same(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    hide_packages: Callable[..., None],
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(search, "draw_search_figure", lambda study, name, path, *rest: path)
+    hide_packages("plotly")
+    files = draw_search_figures(study_of([0.5, 0.6]), tmp_path, "validation accuracy")
+    assert files and all(path.suffix == ".png" for path in files)
+    assert "no search.html: it needs plotly, which is not installed (pip install plotly)" in caplog.text
 
 
 def test_the_same_trials_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
