@@ -70,17 +70,16 @@ class LocalLauncher:
 
     Args:
         jobs: number of processes; 1 runs the tasks in this process.
-        pool: existing worker processes to use instead of new ones.
     """
 
-    def __init__(self, jobs: int, pool: WorkerPool | None = None) -> None:
-        self.jobs, self._pool = jobs, pool
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
     ) -> Iterator[tuple[Item, Result | Exception]]:
         """See `Launcher.run_all`."""
-        return run_all(function if common is None else partial(function, common=common), items, self.jobs, self._pool)
+        return run_all(function if common is None else partial(function, common=common), items, self.jobs)
 
     def worker_pool(
         self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()

@@ -1,11 +1,9 @@
 """Worker processes: run a function on many items in sequence or in parallel, with cancellation."""
 
-import atexit
 import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -13,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -53,7 +50,7 @@ _state = _WorkerState()
 
 
 def run_all(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, pool: "WorkerPool | None" = None
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """Yield each item with its result, or with the exception that it raised, as they finish.
 
@@ -63,13 +60,12 @@ def run_all(
         function: importable by name, because processes are spawned; their imports stay loaded between items.
         items: the items; a process takes the next one when it is free, so a slow item does not delay the others.
         jobs: number of processes; 1 runs in this process.
-        pool: existing worker processes to use instead of new ones.
     """
     if min(jobs, len(items)) <= 1:
         for item in items:
             yield item, call_catching(function, item)
         return
-    with WorkerPool(min(jobs, len(items))) if pool is None else nullcontext(pool) as workers:
+    with WorkerPool(min(jobs, len(items))) as workers:
         waiting = deque(items)
         first = [waiting.popleft() for _ in range(min(workers.number, len(items)))]
         running = {workers.submit(function, item): item for item in first}
@@ -211,16 +207,7 @@ def _initialize_process(
     # A terminal sends Ctrl-C to all processes of the group; the parent ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    atexit.register(_exit_at_once)  # Handlers run in reverse order, so this one runs last.
     start_worker(number, cancel_token, prepare, arguments)
-
-
-def _exit_at_once() -> None:
-    """Exit without the interpreter's teardown, which takes a second when torch is loaded."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    os._exit(0)
 
 
 def _exit_with_parent() -> None:

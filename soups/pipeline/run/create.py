@@ -54,11 +54,6 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
     return run
 
 
-def is_new(settings: FinetuneSettings) -> bool:
-    """Returns whether `create_run` would create a run."""
-    return settings.new or existing_run(settings.run, _run_name(settings)) is None
-
-
 def _run_name(settings: CommandSettings) -> str:
     return settings.run.name or latest_run(settings.run) or default_run_name(settings)
 

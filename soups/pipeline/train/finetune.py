@@ -13,15 +13,13 @@ from soups.pipeline.run.create import create_run, write_run_start
 from soups.pipeline.run.run import Run, warn_if_validation_flatters
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.distributed import train_in_group
-from soups.pipeline.train.early_workers import early_workers
 from soups.pipeline.train.epoch_log import tail_of_log
 from soups.pipeline.train.one_model import train_one
 from soups.pipeline.train.plan import Task, parse_indices, plan
 from soups.pipeline.train.remote import train_remotely
 from soups.runtime.devices import Runtime, prefer_determinism
-from soups.runtime.launchers import Launcher, LaunchSettings, LocalLauncher, make_launcher, require_launcher
+from soups.runtime.launchers import Launcher, LaunchSettings, make_launcher, require_launcher
 from soups.runtime.process_group import join_group
-from soups.runtime.workers import WorkerPool
 from soups.training.optimizers import require_optimizer
 
 logger = logging.getLogger(__name__)
@@ -37,8 +35,7 @@ def finetune(parsed: ParsedSettings[FinetuneSettings]) -> None:
     """
     with join_group(parsed.settings.runtime.device) as group:
         if group.size == 1:
-            with early_workers(parsed.settings) as workers:
-                train_all(_plan_tasks(parsed), parsed.settings.launch, workers)
+            train_all(_plan_tasks(parsed), parsed.settings.launch)
         else:
             train_in_group(_plan_tasks, parsed, group)
 
@@ -94,13 +91,12 @@ def _check_freeze(run: Run, count: int) -> None:
     )
 
 
-def train_all(tasks: Sequence[Task], launch: LaunchSettings, workers: WorkerPool | None = None) -> None:
+def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     """Train several fine-tunes in parallel.
 
     Args:
         tasks: fine-tunes with one runtime.
         launch: settings of the launcher.
-        workers: a pool of processes that already exists; None: the launcher starts its own.
 
     Raises:
         PartialFailure: some of several failed; the others are finished.
@@ -108,7 +104,7 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings, workers: WorkerPool
     failures, errors = list[str](), list[Exception]()
     if not tasks:
         return
-    launcher = make_launcher(launch, tasks[0].runtime) if workers is None else LocalLauncher(workers.number, workers)
+    launcher = make_launcher(launch, tasks[0].runtime)
     for task, result in _run_tasks(tasks, launch, launcher):
         name = f"{task.run_name}{task.index}"
         if isinstance(result, Exception):

@@ -24,7 +24,6 @@ def test_the_default_name_is_that_of_the_data(location: Any, name: str) -> None:
 
 def test_a_new_run_needs_data(tmp_path: Path) -> None:
     settings = FinetuneSettings(run=RunSettings(name="a", runs_folder=str(tmp_path)))
-    assert create.is_new(settings)
     with pytest.raises(UsageError, match=r"--data-location is missing(?s:.*)--name a --data-location DIR"):
         create.create_run(settings, frozenset())
     assert not (tmp_path / "a").exists()
