@@ -1,7 +1,8 @@
-"""Example scripts themselves, in a short form: bash runs them, and each `python` in them is answered here.
+"""Runs the example scripts with bash in a short form, where each `python` command is run by the test's process.
 
-A `python` of our own stands first on the path. It hands its words to the test, which runs the command in this process
-(importing torch thirty times would take a minute and a half), and prints what that printed.
+The folder of a stand-in for `python` is first on the path. The stand-in sends its arguments through a socket to the
+test, which runs the command in its own process (importing torch thirty times would take a minute and a half), and
+prints what the command printed.
 """
 
 import contextlib
@@ -19,25 +20,25 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 STAND_IN = f"""#!{sys.executable} -S
 import json, os, socket, sys
-there = socket.socket(socket.AF_UNIX)
-there.connect(os.environ["ANSWERER"])
-there.sendall(json.dumps(sys.argv[1:]).encode())
-there.shutdown(socket.SHUT_WR)
-code, text = json.loads(there.makefile().read())
+stand_in = socket.socket(socket.AF_UNIX)
+stand_in.connect(os.environ["ANSWERER"])
+stand_in.sendall(json.dumps(sys.argv[1:]).encode())
+stand_in.shutdown(socket.SHUT_WR)
+code, text = json.loads(stand_in.makefile().read())
 print(text, end="")
 sys.exit(code)
 """
 
 
 class Answerer:
-    """Runs the commands of one script, and remembers them."""
+    """Runs the commands of one script, and keeps their arguments in `commands`."""
 
     def __init__(self, folder: Path, smaller: Mapping[str, Mapping[str, str]], network: str = "") -> None:
         """
         Args:
-            folder: to put the stand-in into.
-            smaller: command → flags that it is given last, which count.
-            network: what the flag `--model` stands for among these, and what `make_base.py` prints.
+            folder: where the stand-in is written.
+            smaller: command → flags that are appended to its arguments, so that they replace earlier ones.
+            network: value of `--model` wherever `smaller` names it, and what `make_base.py` prints.
         """
         self.smaller, self.network, self.commands = smaller, network, []
         bin = folder / "bin"
@@ -51,7 +52,7 @@ class Answerer:
         self.environment = {"ANSWERER": str(bin / "answers"), "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}"}
 
     def run(self, script: str) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of a script of this folder."""
+        """Run a script of the working folder; returns exit code, stdout and stderr."""
         environment = os.environ | self.environment
         with subprocess.Popen(
             ["bash", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -64,10 +65,10 @@ class Answerer:
         return process.returncode, out, err
 
     def answer(self, connection: socket.socket) -> None:
-        """One command, from its words to its exit code and what it printed."""
-        with connection, connection.makefile() as asked:
+        """Read a command's arguments from the stand-in, run it, and send back its exit code and what it printed."""
+        with connection, connection.makefile() as request:
             connection.settimeout(None)
-            words = json.loads(asked.read())
+            words = json.loads(request.read())
             self.commands.append(words)
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
@@ -75,18 +76,18 @@ class Answerer:
             connection.sendall(json.dumps([code, printed.getvalue()]).encode())
 
     def execute(self, file: str, *words: str) -> int:
-        """The exit code of a command with what is told of it in `smaller`."""
+        """Run a command with its flags of `smaller`; returns the exit code."""
         if file.endswith("make_base.py"):
             print(self.network.removeprefix("local-dir:"))
             return 0
-        told = dict(self.smaller.get(Path(file).name, {}))
-        if "--model" in told:
-            told["--model"] = self.network
+        extra = dict(self.smaller.get(Path(file).name, {}))
+        if "--model" in extra:
+            extra["--model"] = self.network
         arguments = [re.sub(r"_epochs\d+$", "_epochs1", word) for word in words]
         specification = importlib.util.spec_from_file_location(Path(file).stem, ROOT / file)
         assert specification is not None and specification.loader is not None
         module = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(module)
-        # The last word on a flag counts.
-        code: int = module.main([*arguments, *(word for pair in told.items() for word in pair)])
+        # The last of several values of a flag counts.
+        code: int = module.main([*arguments, *(word for pair in extra.items() for word in pair)])
         return code

@@ -1,4 +1,4 @@
-"""As much of the Hugging Face hub as one repository needs: made, pushed to in one commit, and fetched."""
+"""A server with the part of the Hugging Face hub's API of one repository: creating, committing, downloading."""
 
 import base64
 import hashlib

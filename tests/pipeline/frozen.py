@@ -1,4 +1,4 @@
-"""Loaded last by the process that others are forked from: nobody need look for rubbish among what is loaded by then."""
+"""Imported last by the fork server: garbage collection of forked processes skips what is loaded by then."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""The commands of training.sh on toy images: what they write, and that they write it once."""
+"""The commands of training.sh on toy images: the files they write, and that a second run changes none."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ ErrorOf = Callable[[], str]
 # What the run holds
 
 
-def test_the_run_has_the_files_of_the_design(desk: Desk) -> None:
+def test_a_run_has_the_files_that_the_design_page_lists(desk: Desk) -> None:
     models = sorted(path.name for path in (desk.run / "models").glob("*.safetensors"))
     assert len([name for name in models if "_epochs" in name]) == 3
     assert {"toys_start.safetensors", "toys_uniform_soup.safetensors", "toys_greedy_soup.safetensors"} < set(models)
@@ -36,7 +36,7 @@ def test_the_run_has_the_files_of_the_design(desk: Desk) -> None:
     assert (desk.folder / "runs" / "latest").read_text() == "toys\n"
 
 
-def test_no_group_is_on_both_sides(desk: Desk) -> None:
+def test_no_group_is_in_both_training_and_validation(desk: Desk) -> None:
     samples = pd.read_csv(desk.run / "samples.csv", dtype=str)
     sides = samples[samples["split"].isin(["train", "val"])].groupby("group")["split"].nunique()
     assert set(samples["group"]) == {f"p{number}" for number in range(6)}
@@ -66,14 +66,14 @@ def test_results_have_accuracies_at_the_top_and_all_metrics_below(desk: Desk) ->
     }
 
 
-def test_the_greedy_trace_tells_every_decision(desk: Desk) -> None:
+def test_the_greedy_log_has_every_decision(desk: Desk) -> None:
     trace = desk.log("greedy_soup.jsonl")
     assert len(trace) == 3
     assert trace[0]["accepted"] is True
     assert all({"candidate", "score", "errors", "images", "why"} <= line.keys() for line in trace)
 
 
-def test_a_soup_s_card_tells_how_to_make_it_again(desk: Desk) -> None:
+def test_a_soup_s_card_has_what_a_rebuild_needs(desk: Desk) -> None:
     path = desk.run / "models" / "toys_uniform_soup.safetensors"
     card = read_card(path)
     assert card is not None and card.soup is not None
@@ -86,7 +86,7 @@ def test_a_soup_s_card_tells_how_to_make_it_again(desk: Desk) -> None:
     assert all(bool((loaded[0][key] == loaded[1][key]).all()) for key in loaded[0])
 
 
-def test_the_judge_s_score_of_the_greedy_soup_is_the_logged_one(desk: Desk) -> None:
+def test_the_greedy_soup_s_logged_score_is_the_judge_s(desk: Desk) -> None:
     card = read_card(desk.run / "models" / "toys_greedy_soup.safetensors")
     assert card is not None
     logged = next(line for line in desk.log("soup_results.jsonl") if line["model_name"] == "toys_greedy_soup")
@@ -114,7 +114,7 @@ def test_other_recipes_are_made_scored_and_compared(copy_of: Desk, capsys: pytes
     assert copy_of.contents() == before
 
 
-def test_a_soup_of_an_earlier_pool_is_said_to_be_one(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_soup_of_an_earlier_pool_is_reported_as_such(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     words = "made of an earlier pool, make it again"
     assert main.main(["--report"]) == 0
     assert words not in capsys.readouterr().out
@@ -127,7 +127,7 @@ def test_a_soup_of_an_earlier_pool_is_said_to_be_one(copy_of: Desk, capsys: pyte
 # Again
 
 
-def test_run_again_changes_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_a_command_again_changes_no_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(desk.folder)
     commands = [
         lambda: desk.finetune(
@@ -145,7 +145,7 @@ def test_run_again_changes_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
     assert desk.contents() == before
 
 
-def test_workers_and_jobs_do_not_show_in_the_bytes(copy_of: Desk) -> None:
+def test_workers_and_jobs_do_not_change_the_models(copy_of: Desk) -> None:
     models = copy_of.run / "models"
     assert copy_of.finetune("--i", "7", "--aug", "rand-m5-n1", "--mix", "0.3") == 0
     first = (models / "toys7_epochs2.safetensors").read_bytes()
@@ -158,7 +158,7 @@ def test_workers_and_jobs_do_not_show_in_the_bytes(copy_of: Desk) -> None:
     assert (models / "toys8_epochs2.safetensors").read_bytes() != first
 
 
-def test_without_i_the_same_settings_are_the_same_model_and_others_the_next(copy_of: Desk) -> None:
+def test_without_i_the_same_settings_give_the_same_index_and_others_the_next(copy_of: Desk) -> None:
     models = copy_of.run / "models"
     before = set(models.glob("*_epochs*"))
     assert copy_of.finetune("--random-seed", "5") == 0
@@ -185,7 +185,7 @@ def test_other_settings_under_the_same_name_are_refused_or_replace(copy_of: Desk
 # Training in other ways
 
 
-def test_the_common_start_is_where_all_begin(copy_of: Desk) -> None:
+def test_all_fine_tunes_begin_at_the_common_start(copy_of: Desk) -> None:
     assert copy_of.finetune("--i", "20", "--freeze-backbone") == 0
     states = [
         soups.load(copy_of.run / "models" / name, device="cpu").classifier.state_dict()
@@ -195,7 +195,7 @@ def test_the_common_start_is_where_all_begin(copy_of: Desk) -> None:
     assert moved and all(key.startswith("head.") for key in moved)
 
 
-def test_own_starts_hyperparameters_of_a_file_and_a_probe_first(
+def test_start_from_a_checkpoint_hyperparameters_of_a_file_and_linear_probing(
     copy_of: Desk, capsys: pytest.CaptureFixture[str], error_of: ErrorOf
 ) -> None:
     starts = copy_of.folder / "starts"
@@ -218,7 +218,7 @@ def test_own_starts_hyperparameters_of_a_file_and_a_probe_first(
     assert "no entry model_31" in error_of()
 
 
-def test_oversampling_reaches_training_alone(copy_of: Desk) -> None:
+def test_oversampling_changes_only_training(copy_of: Desk) -> None:
     before = (copy_of.run / "samples.csv").read_bytes()
     assert copy_of.finetune("--i", "40", "--oversample", "red=3") == 0
     assert (copy_of.run / "samples.csv").read_bytes() == before
@@ -226,7 +226,7 @@ def test_oversampling_reaches_training_alone(copy_of: Desk) -> None:
     assert card is not None and card.training["oversample"] == ["red=3"]
 
 
-def test_one_of_several_fails_and_the_others_are_kept(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_if_one_of_several_fails_the_others_are_kept(copy_of: Desk, error_of: ErrorOf) -> None:
     entries = {f"model_{i}": {"lr": lr, "epochs": 1} for i, lr in [(50, 1e-3), (51, 1e30)]}
     (copy_of.folder / "hparams.json").write_text(json.dumps(entries))
     assert copy_of.finetune("--i", "50,51", "--hparams", "hparams.json") == 5
@@ -236,7 +236,7 @@ def test_one_of_several_fails_and_the_others_are_kept(copy_of: Desk, error_of: E
     assert not (copy_of.run / "models" / "toys51_epochs1.safetensors").exists()
 
 
-def test_without_validation_images_it_says_so_once(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_missing_validation_images_are_reported_once(copy_of: Desk, error_of: ErrorOf) -> None:
     flags = ["--name", "flat", "--data-location", str(copy_of.data), "--model", f"local-dir:{copy_of.clip}"]
     options = ["--val-ratio", "None", "--precision", "fp32", "--threads", "1", "--epochs", "1"]
     assert finetune.main([*flags, *options]) == 0

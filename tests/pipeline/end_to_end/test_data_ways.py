@@ -1,4 +1,4 @@
-"""Joined folders, a first look and a CSV of test images, through the commands that come after."""
+"""Runs on joined folders, on a limited number of images and on a CSV of test images, through all later commands."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ ErrorOf = Callable[[], str]
 
 @pytest.fixture(scope="module")
 def joined(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> Iterator[Path]:
-    """A run on two folders of toys, the second without green ones, looking at twelve images of each set."""
+    """A run on two folders of toy images, the second without green ones, limited to twelve images of each set."""
     folder = tmp_path_factory.mktemp("joined")
     shutil.copytree(toy_data, folder / "one", ignore=shutil.ignore_patterns("shifts"))
     for number, name in enumerate(("blue", "red")):
@@ -43,7 +43,7 @@ def _there(joined: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(joined)
 
 
-def test_the_run_is_called_by_its_folders_and_remembers_them(joined: Path) -> None:
+def test_a_run_is_named_after_its_folders_and_records_them(joined: Path) -> None:
     run = joined / "runs" / "one-two"
     recorded = yaml.safe_load((run / "settings.yaml").read_text())
     assert recorded["data_location"] == ["one", "two"] and recorded["limit"] == 12
@@ -55,7 +55,7 @@ def test_the_run_is_called_by_its_folders_and_remembers_them(joined: Path) -> No
     assert card is not None and card.classes == ("blue", "green", "red") and str(joined) not in card.model_dump_json()
 
 
-def test_the_same_folders_are_the_same_run_and_others_are_not(joined: Path, error_of: ErrorOf) -> None:
+def test_other_folders_are_refused_for_the_same_run(joined: Path, error_of: ErrorOf) -> None:
     assert (
         finetune.main(["--data-location", str(joined / "one"), str(joined / "two"), "--i", "0", "--epochs", "1"]) == 2
     )
@@ -67,7 +67,7 @@ def test_the_same_folders_are_the_same_run_and_others_are_not(joined: Path, erro
     assert "greater than 0" in error_of()
 
 
-def test_every_later_stage_finds_the_images(joined: Path, error_of: ErrorOf) -> None:
+def test_every_later_command_finds_the_images(joined: Path, error_of: ErrorOf) -> None:
     assert main.main(["--eval-individual-models", "--uniform-soup"]) == 0
     assert validation.main(["--model-name", "one-two_uniform_soup"]) == 0
     assert inference.main(["--soft-voting"]) == 0
@@ -111,7 +111,7 @@ def test_a_csv_of_paths_gives_predictions_in_its_order(joined: Path, error_of: E
     assert "--image-column: run 'one-two' was made with another value" in error_of()
 
 
-def test_duplicates_are_listed_where_they_are_allowed(joined: Path) -> None:
+def test_allowed_duplicates_are_listed(joined: Path) -> None:
     samples = pd.read_csv(joined / "runs" / "one-two" / "samples.csv", dtype=str).set_index("image")["split"]
     found = pd.read_csv(joined / "runs" / "one-two" / "output" / "duplicates.csv", dtype=str)
     assert len(found) and set(found["kind"]) == {"pixels"}

@@ -1,4 +1,4 @@
-"""Labels made of factors, through the commands: targets, corrections, balance, and models of some factors joined."""
+"""Labels made of factors, through the commands: targets, corrections, oversampling, votes of models of some factors."""
 
 import shutil
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def right(path: str, faces: Path) -> float:
 # Runs and cards
 
 
-def test_class_names_head_and_card_follow_the_target(there: Studio) -> None:
+def test_classes_head_and_card_are_those_of_the_target(there: Studio) -> None:
     joint, age, rest = there.card("mask0_epochs6"), there.card("age0_epochs6"), there.card("rest0_epochs6")
     assert len(joint.classes) == 18 and joint.classes[14] == "normal/male/old"
     assert age.classes == ("young", "middle", "old") and age.factors == (("age", age.classes),)
@@ -42,7 +42,7 @@ def test_class_names_head_and_card_follow_the_target(there: Studio) -> None:
     assert (known["label"] == known["age"]).all() and (samples.groupby("group")["split"].nunique() == 1).all()
 
 
-def test_other_words_for_the_same_data_are_the_same_run(copied: Studio, error_of: ErrorOf) -> None:
+def test_another_spelling_of_the_same_data_gives_the_same_run(copied: Studio, error_of: ErrorOf) -> None:
     for place in ("", "train", "train/images"):
         assert finetune.main(["--name", "age", "--data-location", str(copied.data / place), "--i", "0", *SAME]) == 0
     assert finetune.main(["--name", "age", "--age-bands", "29", "59", "--layout", "profile", "--i", "0", *SAME]) == 0
@@ -56,7 +56,7 @@ def test_other_words_for_the_same_data_are_the_same_run(copied: Studio, error_of
 SAME = [*("--epochs", "6", "--lr", "3e-3", "--batch-size", "16", "--precision", "fp32", "--validate-every", "0")]
 
 
-def test_old_aug_and_oversampling_are_told_in_the_card(copied: Studio, error_of: ErrorOf) -> None:
+def test_old_aug_and_oversampling_are_in_the_card(copied: Studio, error_of: ErrorOf) -> None:
     before = Path("runs/mask/samples.csv").read_bytes()
     assert copied.finetune("mask", "--old-aug", "True", "--epochs", "1") == 0
     card = copied.card("mask2_epochs1")
@@ -73,7 +73,7 @@ def test_old_aug_and_oversampling_are_told_in_the_card(copied: Studio, error_of:
     assert "unknown class or level in --oversample 'elder'" in error_of()
 
 
-def test_custom_keeps_the_cut_in_the_card_and_is_not_mixed(copied: Studio, error_of: ErrorOf) -> None:
+def test_a_custom_crop_is_in_the_card_and_cannot_be_mixed_with_others(copied: Studio, error_of: ErrorOf) -> None:
     assert copied.finetune("mask", "--augmentation", "custom", "--epochs", "1", "--i", "5") == 0
     assert copied.card("mask5_epochs1").preprocessing.cut == (320, 256)
     assert copied.card("mask0_epochs6").preprocessing.cut is None
@@ -83,7 +83,7 @@ def test_custom_keeps_the_cut_in_the_card_and_is_not_mixed(copied: Studio, error
     assert "mask5_epochs1: another preprocessing than mask0_epochs6" in error_of()
 
 
-def test_corrections_are_in_the_run_s_table(copied: Studio, error_of: ErrorOf) -> None:
+def test_corrections_are_in_the_run_s_samples_table(copied: Studio, error_of: ErrorOf) -> None:
     Path("fix.csv").write_text("match,factor,from,to\n000003,gender,*,other\n000004,mask,normal,mask\n")
     assert copied.finetune("fixed", "--relabel", "fix.csv", "--epochs", "1", new=True) == 0
     samples = pd.read_csv("runs/fixed/samples.csv", dtype=str, keep_default_na=False)
@@ -99,7 +99,7 @@ def test_corrections_are_in_the_run_s_table(copied: Studio, error_of: ErrorOf) -
 # Predictions
 
 
-def test_the_template_gets_the_class_s_index(there: Studio, faces: Path, tmp_path: Path) -> None:
+def test_the_template_is_filled_with_class_indices(there: Studio, faces: Path, tmp_path: Path) -> None:
     path = str(tmp_path / "joint.csv")
     assert inference.main(["--name", "mask", "--model-name", "mask0_epochs6.pt", "--output", path]) == 0
     assert set(answers(path)) <= set(range(18)) and right(path, faces) > 0.3
@@ -113,7 +113,9 @@ def test_a_factor_model_predicts_its_own_classes(there: Studio, tmp_path: Path) 
         assert set(answers(str(path))) <= {0, 1, 2}
 
 
-def test_a_joint_model_and_an_age_model(there: Studio, faces: Path, tmp_path: Path, error_of: ErrorOf) -> None:
+def test_a_vote_of_a_joint_model_and_an_age_model(
+    there: Studio, faces: Path, tmp_path: Path, error_of: ErrorOf
+) -> None:
     path = str(tmp_path / "both.csv")
     command = ["--name", "mask", "--model-name", "mask0_epochs6.pt", "--weighted-ensemble", "age0_epochs6.pt"]
     assert inference.main([*command, "--output", path]) == 0
@@ -127,7 +129,9 @@ def test_a_joint_model_and_an_age_model(there: Studio, faces: Path, tmp_path: Pa
     assert answers(path).tolist() == answers(str(tmp_path / "alone.csv")).tolist()
 
 
-def test_two_parallel_models_give_the_joint_classes(there: Studio, faces: Path, tmp_path: Path) -> None:
+def test_a_vote_of_two_models_of_different_factors_gives_joint_classes(
+    there: Studio, faces: Path, tmp_path: Path
+) -> None:
     path = str(tmp_path / "two.csv")
     command = ["--name", "rest", "--model-name", "rest0_epochs6", "--weighted-ensemble", "age0_epochs6"]
     assert inference.main([*command, "--output", path]) == 0
@@ -141,7 +145,9 @@ def test_two_parallel_models_give_the_joint_classes(there: Studio, faces: Path, 
     assert answers(path).tolist() == (3 * parts["rest0_epochs6"] + parts["age0_epochs6"]).tolist()
 
 
-def test_models_of_one_space_beside_one_of_a_factor(there: Studio, tmp_path: Path, error_of: ErrorOf) -> None:
+def test_a_vote_of_models_of_all_factors_and_one_of_a_single_factor(
+    there: Studio, tmp_path: Path, error_of: ErrorOf
+) -> None:
     command = ["--name", "mask", "--weighted-ensemble", "mask0_epochs6", "mask1_epochs6", "age0_epochs6", "--output"]
     assert inference.main([*command, str(tmp_path / "three.csv")]) == 0
     told = error_of()
@@ -202,7 +208,7 @@ def test_soft_votes_of_scaled_logits(there: Studio, tmp_path: Path) -> None:
         (["--soft-voting", "mask0_epochs6", "--normalise", "rank"], 2, "normalise"),
     ],
 )
-def test_what_cannot_be_joined_is_named(
+def test_models_that_cannot_vote_together_are_named(
     copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf
 ) -> None:
     from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""examples/fake_or_real/run.sh itself, on fewer images and with smaller networks."""
+"""The script examples/fake_or_real/run.sh, on fewer images and with smaller networks."""
 
 import csv
 import re
@@ -27,7 +27,7 @@ NETWORKS = """models:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_here: None) -> Path:
-    """The repository as far as the script needs it, with nothing to set up and networks that train in a second."""
+    """A folder with what the script needs of the repository: nothing to set up, and networks that train in a second."""
     example = tmp_path / "examples" / "fake_or_real"
     shutil.copytree(ROOT / "examples" / "fake_or_real", example)
     settings = (example / "compare.yaml").read_text()
@@ -43,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_here: None) 
     return tmp_path
 
 
-def test_the_whole_way(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_runs_to_its_end(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answerer = Answerer(place, SMALLER)
     code, out, err = answerer.run("examples/fake_or_real/run.sh")
     assert code == 0, capsys.readouterr().err + err

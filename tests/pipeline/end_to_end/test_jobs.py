@@ -1,4 +1,4 @@
-"""Many models at once: what fails stops nothing else, and nothing of it shows in the bytes."""
+"""Several models in parallel: a failure stops no other model, and the models have the same bytes."""
 
 import multiprocessing
 import re
@@ -17,7 +17,7 @@ from soups.files import atomic as records
 from tests.toy_runs import Desk
 
 
-def test_a_failed_model_is_told_with_the_end_of_its_log(
+def test_a_failed_model_is_reported_with_the_end_of_its_log(
     copy_of: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
 ) -> None:
     write = training.write_checkpoint
@@ -37,7 +37,7 @@ def test_a_failed_model_is_told_with_the_end_of_its_log(
     assert len(list((copy_of.run / "models").glob("toys[68]_epochs4.safetensors"))) == 2
 
 
-def test_a_disk_without_room_for_any_model_is_the_machine_s_fault(
+def test_a_full_disk_gives_the_exit_code_of_the_environment(
     copy_of: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
 ) -> None:
     def full(path: Any, state: Any, card: Any) -> None:
@@ -51,7 +51,7 @@ def test_a_disk_without_room_for_any_model_is_the_machine_s_fault(
     assert copy_of.finetune("--i", "6,7", "--epochs", "1") == 0
 
 
-def test_what_another_process_is_at_is_left_to_it_until_the_end(
+def test_a_model_that_another_process_trains_is_waited_for_at_the_end(
     copy_of: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "_SECONDS_BEFORE_NOTICE", 0.05)
@@ -83,7 +83,7 @@ def test_what_another_process_is_at_is_left_to_it_until_the_end(
     assert "toys6: another process is working on it; waiting until it has finished" in said
 
 
-def test_a_new_run_has_its_workers_early(desk: Desk, tmp_path: Path, error_of: Callable[[], str]) -> None:
+def test_two_jobs_of_a_new_run_give_the_weights_of_one(desk: Desk, tmp_path: Path, error_of: Callable[[], str]) -> None:
     flags = ["--runs-folder", str(tmp_path), *desk.flags[2:], *desk.training, "--device", "cpu"]
     assert finetune.main(["--name", "two", *flags, "--i", "0,1", "--jobs", "2"]) == 0
     assert finetune.main(["--name", "one", *flags, "--i", "0,1"]) == 0
@@ -97,7 +97,7 @@ def test_a_new_run_has_its_workers_early(desk: Desk, tmp_path: Path, error_of: C
     assert not (tmp_path / "three").exists() and multiprocessing.active_children() == []
 
 
-def test_two_jobs_make_the_bytes_of_one(copy_of: Desk) -> None:
+def test_two_jobs_give_the_bytes_of_one(copy_of: Desk) -> None:
     models = copy_of.run / "models"
     paths = [models / f"toys{index}_epochs2.safetensors" for index in (6, 7, 8)]
     assert copy_of.finetune("--i", "6-8") == 0

@@ -1,4 +1,4 @@
-"""The command lines of the mask competition's systems, word for word but for the network, in their order."""
+"""The command lines of the original mask competition code, with a tiny network, in their order."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ COMMANDS = {"finetune.py": finetune.main, "main.py": main.main, "inference.py": 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
-    """A folder with the data in the layout, and nothing else."""
+    """A folder that holds only the data in the layout `profile`."""
     folder = tmp_path_factory.mktemp("workplace")
     for part in ("train", "eval"):
         shutil.copytree(faces / part, folder / part)
@@ -36,7 +36,7 @@ def command(line: str, *more: str) -> int:
         return COMMANDS[program]([*arguments, *more])
 
 
-def test_the_systems_own_instructions(
+def test_the_original_instructions_run_in_their_order(
     workplace: Path, faces: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
@@ -86,7 +86,7 @@ def _check_what_is_there(written: str) -> None:
         assert list(table.columns) == ["ImageID", "ans"] and len(table) == 30 and set(table["ans"]) <= set(range(18))
 
 
-def test_the_start_models_cannot_be_fetched_without_a_network(
+def test_download_of_the_start_models_without_a_network_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

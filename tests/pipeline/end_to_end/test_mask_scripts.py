@@ -1,4 +1,4 @@
-"""examples/mask/*.sh themselves, on fewer and smaller data."""
+"""The scripts examples/mask/*.sh, on fewer and smaller images."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ SMALLER = {
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The repository as far as the scripts of the example need it, with nothing to set up."""
+    """A folder with what the scripts need of the repository, with nothing to set up."""
     shutil.copytree(ROOT / "examples" / "mask", tmp_path / "examples" / "mask")
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "setup.sh").touch()
@@ -28,7 +28,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_whole_way(place: Path, tiny_clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_runs_to_its_end(place: Path, tiny_clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answerer = Answerer(place, SMALLER, f"local-dir:{tiny_clip}")
     code, out, err = answerer.run("examples/mask/run.sh")
     assert code == 0, capsys.readouterr().err + err

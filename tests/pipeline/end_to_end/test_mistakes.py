@@ -1,4 +1,4 @@
-"""What is wrong on the command lines or in the files: one message, the right exit code, nothing lost."""
+"""Mistakes in command lines and files: each gives one message and the right exit code, and nothing is lost."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def test_two_models_of_one_name_are_both_listed(copy_of: Desk, error_of: ErrorOf
     assert "two models have this name" in error and "toys0.pt" in error and "toys0.safetensors" in error
 
 
-def test_a_changed_ingredient_is_noticed(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_ingredient_is_reported(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     path = sorted((copy_of.run / "models").glob("toys0_epochs*"))[0]
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -118,7 +118,7 @@ def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(copy_of: Desk, erro
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
-def test_no_permission_to_write(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_a_folder_without_write_permission_is_one_message(copy_of: Desk, error_of: ErrorOf) -> None:
     output = copy_of.run / "output"
     output.chmod(0o500)
     try:
@@ -128,13 +128,13 @@ def test_no_permission_to_write(copy_of: Desk, error_of: ErrorOf) -> None:
     assert "no permission to write" in error_of()
 
 
-def test_a_file_in_the_way_of_the_output(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_a_file_at_the_place_of_the_output_folder_is_one_message(copy_of: Desk, error_of: ErrorOf) -> None:
     Path("taken").write_text("")
     assert inference.main(["--output", "taken/predictions.csv"]) == 4
     assert "taken/predictions.csv: cannot be written" in error_of()
 
 
-def test_the_public_start_models_need_a_network(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_pretrained_weights_without_a_network_are_one_message(copy_of: Desk, error_of: ErrorOf) -> None:
     # Port 9 discards; nothing listens there.
     arguments = ["--download-models", "--model-location", "public", "--download-url", "http://127.0.0.1:9"]
     assert main.main(arguments) == 4

@@ -1,4 +1,4 @@
-"""Somebody's own folder: odd names, sizes and modes go through all commands."""
+"""A folder with odd file names, image sizes and colour modes, through all commands."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,19 +18,19 @@ SIZES = ((30, 300), (300, 30), (64, 64), (17, 19), (1, 1))
 
 
 def turned(picture: Image.Image, path: Path) -> None:
-    """Saved lying on its side, with the tag that says so."""
+    """Save an image rotated, with the EXIF tag that says so."""
     exif = Image.Exif()
     exif[274] = 6
     picture.transpose(Image.Transpose.ROTATE_90).save(path.with_suffix(".jpg"), exif=exif)
 
 
 def deep(picture: Image.Image, path: Path) -> None:
-    """16 bits a pixel, grey."""
+    """Save an image in grey with 16 bits a pixel."""
     Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(path.with_suffix(".png"))
 
 
 def with_alpha(picture: Image.Image, path: Path) -> None:
-    """A transparent border."""
+    """Save an image with a transparent border."""
     picture.putalpha(Image.linear_gradient("L").resize(picture.size))
     picture.save(path.with_suffix(".PNG"))
 
@@ -49,7 +49,7 @@ SAVERS: dict[str, Callable[[Image.Image, Path], None]] = {
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Three classes with awkward names, and litter."""
+    """Three classes with awkward names, and files that are no images."""
     generator = np.random.default_rng(0)
     root = tmp_path / "my photos"
     for name, colour in {"Katze é": (210, 60, 60), "no": (60, 210, 60), "1e-5": (60, 60, 210)}.items():
@@ -64,7 +64,7 @@ def photos(tmp_path: Path) -> Path:
     return root
 
 
-def test_they_go_through_all_commands(
+def test_odd_images_pass_through_all_commands(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -84,7 +84,7 @@ def test_they_go_through_all_commands(
     assert len(samples) == 3 * len(SAVERS)
 
 
-def test_they_look_as_they_should(photos: Path) -> None:
+def test_odd_images_are_decoded_with_the_right_orientation_and_colours(photos: Path) -> None:
     for path in sorted((photos / "no").glob("*.*")):
         if path.suffix in (".db", ".txt"):
             continue

@@ -1,4 +1,4 @@
-"""A pool, and a test set, on a Ray cluster of several machines, one of which is lost: the bytes of a serial run."""
+"""A pool and a test set on a Ray cluster of two machines, one of which is lost: the same bytes as without Ray."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ MODELS = ("--i", "4-7", "--epochs", "3")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head that works at nothing, and a machine of two cores."""
+    """A cluster: a head node without cores for tasks, and a node of two cores."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_raylet_start_wait_time_s", "120")  # The tests' machine may be busy.
@@ -44,11 +44,11 @@ def cluster() -> Iterator[Any]:
 
 
 def processes_of(nodes: list[Any]) -> list[Any]:
-    """Ray leaves them unwaited for, of which Python warns."""
+    """The processes of nodes, which Ray does not wait for (Python warns of that)."""
     return [told.process for node in nodes for each in node.all_processes.values() for told in each]
 
 
-def test_a_machine_lost_in_the_middle_does_not_show(copy_of: Desk, cluster: Any) -> None:
+def test_a_lost_machine_does_not_change_the_models(copy_of: Desk, cluster: Any) -> None:
     models = copy_of.run / "models"
     assert copy_of.finetune(*MODELS) == 0
     paths = [models / f"toys{index}_epochs3.safetensors" for index in range(4, 8)]
@@ -80,7 +80,7 @@ def test_a_machine_lost_in_the_middle_does_not_show(copy_of: Desk, cluster: Any)
     assert [path.read_bytes() for path in paths] == serial
 
 
-def test_scores_come_back_and_candidates_are_judged_at_once(copy_of: Desk, cluster: Any) -> None:
+def test_scores_are_returned_and_candidates_are_judged_in_parallel(copy_of: Desk, cluster: Any) -> None:
     there = ("--launcher", "ray", "--ray-address", cluster.address)
     lines = sorted(copy_of.log("individual_results.jsonl"), key=str)
     soup = copy_of.run / "models" / "toys_greedy_soup.safetensors"
@@ -109,7 +109,9 @@ def test_shards_are_predicted_on_the_cluster(copy_of: Desk, cluster: Any, error_
     assert Path("there.csv").read_bytes() == Path("here.csv").read_bytes()
 
 
-def test_what_is_not_there_is_told(copy_of: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]) -> None:
+def test_a_missing_ray_is_one_message(
+    copy_of: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert copy_of.finetune(*MODELS, "--launcher", "ray") == 4
     assert "--launcher ray needs ray, which is not installed next: pip install ray" in error_of()

@@ -1,4 +1,4 @@
-"""Training told by a file: all of it, what is wrong with it, runs by serial, learning curves, votes by a file."""
+"""Settings files for training and votes, mistakes in them, numbered run names, and learning curves."""
 
 import shutil
 from collections.abc import Callable
@@ -40,7 +40,7 @@ i: 7
 
 @pytest.fixture
 def told(copy_of: Desk, tmp_path: Path) -> Callable[..., int]:
-    """Exit code of finetune.py that is told by a file with this content."""
+    """A function that runs finetune.py with a settings file of the given content, and returns the exit code."""
 
     def run(content: str, *flags: str) -> int:
         (tmp_path / "train.yaml").write_text(content)
@@ -49,7 +49,7 @@ def told(copy_of: Desk, tmp_path: Path) -> Callable[..., int]:
     return run
 
 
-def test_a_file_carries_everything(copy_of: Desk, told: Callable[..., int]) -> None:
+def test_a_settings_file_can_hold_every_setting(copy_of: Desk, told: Callable[..., int]) -> None:
     assert told(EVERYTHING) == 0
     card = read_card(copy_of.run / "models" / "toys7_epochs3.safetensors")
     assert card is not None
@@ -85,7 +85,7 @@ def test_a_file_carries_everything(copy_of: Desk, told: Callable[..., int]) -> N
         ("training:\n  lr: 1", "line 4: unknown setting 'training'"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_before_anything_is_written(
+def test_a_wrong_settings_file_is_refused_before_anything_is_written(
     desk: Desk,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -101,7 +101,7 @@ def test_what_is_wrong_in_a_file_is_told_before_anything_is_written(
     assert not Path("runs/wrong").exists() and not Path("runs/latest").exists()
 
 
-def test_what_is_watched_is_the_metric_that_the_run_recorded(copy_of: Desk) -> None:
+def test_early_stopping_watches_the_metric_that_the_run_recorded(copy_of: Desk) -> None:
     text = (copy_of.run / "settings.yaml").read_text()
     (copy_of.run / "settings.yaml").write_text(text.replace("metric: accuracy", "metric: macro_f1"))
     assert copy_of.finetune("--i", "8", "--epochs", "1", "--patience", "1") == 0
@@ -110,7 +110,7 @@ def test_what_is_watched_is_the_metric_that_the_run_recorded(copy_of: Desk) -> N
     assert [card.training["metric"] for card in cards if card is not None] == ["macro_f1", "log_loss"]
 
 
-def test_cards_from_before_a_setting_are_finished_and_later_defaults_leave_no_trace(
+def test_cards_without_a_newer_setting_count_as_finished_and_new_defaults_are_not_recorded(
     copy_of: Desk, error_of: ErrorOf
 ) -> None:
     card = read_card(next(copy_of.run.glob("models/toys0_epochs*")))
@@ -158,7 +158,7 @@ def test_the_name_of_a_new_run_may_come_from_the_data_and_from_a_file(
 # Learning curves
 
 
-def test_learning_curves_of_each_and_of_the_pool(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_learning_curves_of_each_model_and_of_the_pool(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     figures = copy_of.run / "figures"
     assert (figures / "learning_curves.png").exists()  # `--plot` drew it.
     (figures / "learning_curves.png").unlink()
@@ -188,7 +188,7 @@ def test_models_without_a_log_have_no_curve(copy_of: Desk, error_of: ErrorOf) ->
 # Examples
 
 
-def test_votes_by_a_file(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_a_vote_that_a_file_describes(copy_of: Desk, error_of: ErrorOf) -> None:
     for name, answers in {"a": "xy", "b": "yy", "c": "yx"}.items():
         pd.DataFrame({"id": ["007", "8"], "answer": list(answers)}).to_csv(f"{name}.csv", index=False)
     Path("vote.yaml").write_text("hard_voting:\n  - a.csv\n  - b.csv\n  - c.csv\noutput: vote.csv\n")
@@ -205,7 +205,7 @@ def test_votes_by_a_file(copy_of: Desk, error_of: ErrorOf) -> None:
 
 
 @pytest.mark.parametrize("section", ["", "#efficientnet", "#swin"])
-def test_the_example_of_training_means_something(section: str, tmp_path: Path) -> None:
+def test_the_example_settings_files_of_training_are_valid(section: str, tmp_path: Path) -> None:
     content = (EXAMPLES / "train.yaml").read_text()
     if not section:  # Its sections are for --config FILE#SECTION.
         content = content[: content.index("efficientnet:")]
@@ -216,7 +216,7 @@ def test_the_example_of_training_means_something(section: str, tmp_path: Path) -
     assert settings.training.lr == (1e-4 if section == "#efficientnet" else 1e-5)
 
 
-def test_the_example_of_voting_names_tables() -> None:
+def test_the_example_file_of_a_vote_names_tables() -> None:
     settings = cli.parse(InferenceSettings, ["--config", str(EXAMPLES / "vote.yaml")], {}).settings
     assert settings.hard_voting is not None and len(settings.hard_voting) == 3
     assert all(name.endswith(".csv") for name in settings.hard_voting)

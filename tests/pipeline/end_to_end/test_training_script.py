@@ -1,4 +1,4 @@
-"""training.sh itself: each of its commands, word for word but for data, model and size, on toy images."""
+"""Each command of training.sh on toy images, with other data, another model and smaller sizes."""
 
 import re
 import shlex
@@ -28,7 +28,7 @@ def commands_of_the_script(data: Path, clip: Path) -> list[list[str]]:
 
 
 def smaller(words: list[str]) -> list[str]:
-    """The same arguments with those of `SMALLER` in place of the script's."""
+    """The arguments, with those of `SMALLER` in place of the script's."""
     result: list[str] = []
     skipping = False
     for word in words:
@@ -40,7 +40,7 @@ def smaller(words: list[str]) -> list[str]:
     return result
 
 
-def test_every_command_of_the_script_runs_in_its_order(
+def test_every_command_of_training_sh_runs_in_its_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: Path, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
