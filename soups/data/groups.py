@@ -10,7 +10,7 @@ from soups.core.errors import DataError, UsageError
 from soups.data.layouts.image_files import format_list, lookup_keys
 from soups.data.layouts.tables import check_groups_present, check_unique_ids, locate_table, table_column
 from soups.data.settings import DataSettings
-from soups.files.atomic import read_table
+from soups.files.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

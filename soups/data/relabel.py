@@ -11,7 +11,7 @@ from soups.core.errors import DataError
 from soups.core.labels import SEPARATOR, Factor
 from soups.data.layouts.image_files import lookup_keys
 from soups.data.layouts.tables import table_column
-from soups.files.atomic import read_table
+from soups.files.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,8 @@ from soups.data.limit import select_limited_rows
 from soups.data.relabel import relabel
 from soups.data.settings import DataSettings
 from soups.data.split import split_samples
-from soups.files.atomic import fingerprint, read_table
+from soups.files.atomic import fingerprint
+from soups.files.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

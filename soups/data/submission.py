@@ -17,8 +17,8 @@ from soups.core.labels import LabelSpace
 from soups.data.layouts.image_files import TEMPLATE_NAMES, format_list, lookup_keys
 from soups.data.layouts.tables import check_unique_ids, read_test_ids
 from soups.data.settings import DataSettings
-from soups.files.atomic import read_table
 from soups.files.prediction_tables import LABEL_COLUMNS
+from soups.files.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

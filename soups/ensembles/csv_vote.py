@@ -12,8 +12,8 @@ import numpy as np
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import SEPARATOR, LabelSpace
-from soups.files.atomic import read_table
 from soups.files.prediction_tables import CONFIDENCE, PredictionTable, parse_predictions, read_predictions
+from soups.files.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

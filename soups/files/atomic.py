@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.core.errors import AlreadyInProgress, DataError, EnvironmentFailure
+from soups.core.errors import AlreadyInProgress, EnvironmentFailure
 from soups.files.temp_files import create_temporary_file
 
 if TYPE_CHECKING:
@@ -169,33 +169,6 @@ def write_array(path: Path, array: "np.ndarray") -> None:
 def write_table(path: Path, table: "pd.DataFrame") -> None:
     """Write a table as CSV without its index, atomically."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
-
-
-def read_table(path: Path) -> "pd.DataFrame":
-    """Read a CSV with every cell as text: id `007` stays `007`, label `NA` stays `NA`, empty cells stay empty.
-
-    Raises:
-        DataError: the file is missing, empty or not a CSV table.
-    """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file", expected="a CSV file") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path}: is a folder", expected="a CSV file") from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{path}: not a readable CSV table", expected="CSV with a header row", found=reason) from error
-    if not isinstance(table.index, pd.RangeIndex):
-        # pandas uses the first column of such rows as row names and shifts all other columns by one.
-        raise DataError(
-            f"{path}: the rows have more fields than the header",
-            expected=f"{len(table.columns)} fields in a row",
-            next_step="remove the commas at the ends of the rows, or name the missing columns in the header",
-        )
-    return table
 
 
 def compact_json(value: Any) -> str:

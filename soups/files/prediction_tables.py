@@ -2,6 +2,9 @@
 
 Reading and alignment by id are here. Votes over several tables are in `ensembles/csv_vote.py`."""
 
+import logging
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +14,17 @@ import numpy as np
 
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
-from soups.files.atomic import read_table
+from soups.files.tables import LABEL_COLUMNS, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE, GROUP = "confidence", "group"
-LABEL_COLUMNS = ("target", "label", "ans")
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 5
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 
 
 @dataclass(frozen=True)
@@ -53,18 +58,44 @@ class PredictionTable:
         """
         if self.ids == other.ids:
             return np.arange(len(self.ids))
-        row_of = {name: row for row, name in enumerate(self.ids)}
-        missing = [name for name in other.ids if name not in row_of]
-        extra = sorted(set(self.ids) - set(other.ids))
+        own, others = _matching_keys(self.ids, other.ids)
+        row_of = {name: row for row, name in enumerate(own)}
+        missing = [name for name in others if name not in row_of]
+        extra = sorted(set(own) - set(others))
         for names, verb in ((missing, "lacks"), (extra, "has also")):
             if names:
                 shown = ", ".join(names[:_SHOWN]) + f", … and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
                 raise DataError(
                     f"{self.path}: {verb} {len(names)} image{'s' * (len(names) > 1)}: {shown}",
                     expected=f"the {len(other.ids)} images of {other.path}",
-                    next_step="use tables of the same images",
+                    next_step=_hint_of_zeros(self.ids, other.ids) or "use tables of the same images",
                 )
-        return np.array([row_of[name] for name in other.ids], dtype=np.int64)
+        return np.array([row_of[name] for name in others], dtype=np.int64)
+
+
+def _matching_keys(first: list[str], second: list[str]) -> tuple[list[str], list[str]]:
+    """Return the ids of two tables in the spelling in which they agree.
+
+    Where the ids differ as they are, they are compared without file endings, with `/` for `\\` and in Unicode's
+    composed form (NFC); only if no two ids of a table become equal and both tables then have the same ids.
+    """
+    if set(first) != set(second):
+        keys, others = [_canonical_id(name) for name in first], [_canonical_id(name) for name in second]
+        if len(set(keys)) == len(first) and len(set(others)) == len(second) and set(keys) == set(others):
+            return keys, others
+    return first, second
+
+
+def _canonical_id(name: str) -> str:
+    composed = unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./")
+    return _ENDING.sub("", composed)
+
+
+def _hint_of_zeros(first: Sequence[str], second: Sequence[str]) -> str | None:
+    """Return a next step if the ids of one table are those of the other without leading zeros."""
+    if {name.lstrip("0") for name in first} == {name.lstrip("0") for name in second}:
+        return "one of the tables has lost the leading zeros of its ids, as spreadsheets do: write it again as text"
+    return None
 
 
 def read_predictions(path: Path, space: LabelSpace | None = None) -> PredictionTable:
@@ -146,17 +177,18 @@ def find_label_column(table: "pd.DataFrame", path: Path, space: LabelSpace | Non
         DataError: none or several columns remain.
     """
     columns = [str(column) for column in table.columns[1:]]
-    for name in LABEL_COLUMNS:
-        if name in columns:
-            return name
-    names = set(space.names) if space is not None else set()
-    candidates = [name for name in columns if name not in {CONFIDENCE, GROUP, *names}]
+    classes = set(space.names) if space is not None else set()
+    candidates = [name for name in columns if name.lower() in LABEL_COLUMNS and name not in classes]
+    candidates = candidates or [name for name in columns if name in LABEL_COLUMNS]
+    if len(candidates) > 1 and all(table[name].equals(table[candidates[0]]) for name in candidates):
+        candidates = candidates[:1]
+    candidates = candidates or [name for name in columns if name not in {CONFIDENCE, GROUP, *classes}]
     if len(candidates) != 1:
         raise DataError(
             f"{path}: which column holds the class is not clear",
-            expected=f"a column {LABEL_COLUMNS[0]!r}, or a single one besides the id and {CONFIDENCE!r}",
+            expected=f"one of the columns {', '.join(LABEL_COLUMNS)}, or one besides the id and {CONFIDENCE!r}",
             found=f"the columns {', '.join(columns)}",
-            next_step=f"rename the column of classes to {LABEL_COLUMNS[0]}",
+            next_step="keep only the column of classes, or rename the others",
         )
     return candidates[0]
 
@@ -179,4 +211,7 @@ def _read_confidences(table: "pd.DataFrame", path: Path) -> np.ndarray | None:
             expected="a number, or no such column",
             found=repr(table[CONFIDENCE].iloc[row]),
         )
+    if 1.5 < values.max() <= 100:
+        logger.info("%s: the %s is in per cent; divided by 100", path, CONFIDENCE)
+        return values / 100
     return values

@@ -78,3 +78,46 @@ def test_the_column_of_classes_has_a_usual_name_or_is_the_only_one() -> None:
     assert find_label_column(table.drop(columns="label"), Path("t.csv"), SPACE) == "mine"
     with pytest.raises(DataError, match=r"not clear(?s:.*)cat, confidence, group"):
         find_label_column(table.drop(columns=["label", "mine"]), Path("t.csv"), SPACE)
+
+
+@pytest.mark.parametrize("other", ["a/im1.jpg a/im2.jpg", "a\\im1 a\\im2", "./a/im1.png ./a/im2.png"])
+def test_ids_match_without_endings_and_across_path_separators(tmp_path: Path, other: str) -> None:
+    one = read_predictions(write(tmp_path, "image,label\na/im2,x\na/im1,y\n"))
+    ids = other.split()
+    two = read_predictions(write(tmp_path, f"image,label\n{ids[0]},x\n{ids[1]},y\n", "other.csv"))
+    assert one.rows_for(two).tolist() == [1, 0] and two.rows_for(one).tolist() == [1, 0]
+
+
+def test_ids_match_in_both_forms_of_unicode(tmp_path: Path) -> None:
+    one = read_predictions(write(tmp_path, "image,label\nBu\u0308ffel,x\n"))
+    assert one.rows_for(read_predictions(write(tmp_path, "image,label\nB\u00fcffel,x\n", "other.csv"))).tolist() == [0]
+
+
+def test_ids_that_differ_only_in_their_ending_are_not_matched(tmp_path: Path) -> None:
+    one = read_predictions(write(tmp_path, "image,label\na.jpg,x\na.png,y\n"))
+    with pytest.raises(DataError, match=r"lacks 1 image: a(?s:.*)the 1 images"):
+        one.rows_for(read_predictions(write(tmp_path, "image,label\na,x\n", "other.csv")))
+
+
+def test_lost_leading_zeros_are_the_next_step(tmp_path: Path) -> None:
+    one = read_predictions(write(tmp_path, "image,label\n7,x\n12,y\n"))
+    with pytest.raises(DataError, match=r"one of the tables has lost the leading zeros of its ids, as spreadsheets do"):
+        one.rows_for(read_predictions(write(tmp_path, "image,label\n007,x\n012,y\n", "other.csv")))
+
+
+def test_folds_are_not_read_as_classes(tmp_path: Path) -> None:
+    assert read_predictions(write(tmp_path, "id,class,fold\na,cat,0\nb,dog,1\n"), SPACE).labels == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("header", ["id,target,label", "image,label,prediction"])
+def test_two_columns_of_different_classes_are_refused(tmp_path: Path, header: str) -> None:
+    with pytest.raises(DataError, match=r"which column holds the class is not clear(?s:.*)keep only the column of"):
+        read_predictions(write(tmp_path, f"{header}\na,cat,dog\n"), SPACE)
+    assert read_predictions(write(tmp_path, f"{header}\na,cat,cat\n"), SPACE).labels == ["cat"]
+
+
+def test_confidences_in_per_cent_are_divided(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    table = read_predictions(write(tmp_path, "image,label,confidence\na,cat,51\nb,dog,100\n"), SPACE)
+    assert table.confidences is not None and table.confidences.tolist() == [0.51, 1.0]
+    assert "the confidence is in per cent; divided by 100" in caplog.text

@@ -17,8 +17,9 @@ from soups.checkpoints.checkpoint import read_state
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, PartialFailure, UsageError, UserError
 from soups.data.settings import DataSettings
-from soups.files.atomic import fingerprint, read_table, write_table
+from soups.files.atomic import fingerprint, write_table
 from soups.files.jsonl import append_record, read_records
+from soups.files.tables import read_table
 from soups.models.settings import ModelSettings
 from soups.pipeline.commands.main import run_main
 from soups.pipeline.commands.predict import predict

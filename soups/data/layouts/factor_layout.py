@@ -15,7 +15,7 @@ from soups.data.layouts.image_files import FolderListing, existing_folder, table
 from soups.data.layouts.schema import LayoutSchema, read_schema
 from soups.data.layouts.tables import check_unique_ids, find_images, locate_table, table_column
 from soups.data.settings import DataSettings
-from soups.files.atomic import read_table
+from soups.files.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from soups.data.layouts.tables import (
     table_column,
 )
 from soups.data.settings import DataSettings
-from soups.files.atomic import read_table
 from soups.files.jsonl import read_records
+from soups.files.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

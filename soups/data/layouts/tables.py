@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from soups.core.errors import DataError
 from soups.data.layouts.image_files import existing_folder, format_list, images_below, lookup_keys, table_name
 from soups.data.settings import DataSettings
-from soups.files.atomic import read_table
+from soups.files.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,8 @@ from soups.data.layouts.tables import table_column
 from soups.data.samples import set_rows
 from soups.evaluation.label_errors import ProposedCorrection, is_group_label, propose_corrections
 from soups.evaluation.probe import load_or_compute_features, out_of_fold_probabilities
-from soups.files.atomic import read_table, write_table
+from soups.files.atomic import write_table
+from soups.files.tables import read_table
 from soups.pipeline.run.create import build_run_start, open_or_plan_run
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.model_files import find_model, load_model

@@ -15,8 +15,8 @@ from scripts import try_backbones
 from soups.checkpoints.card import read_card
 from soups.checkpoints.checkpoint import read_state
 from soups.core.errors import UsageError
-from soups.files.atomic import read_table
 from soups.files.jsonl import read_records
+from soups.files.tables import read_table
 from soups.models.open_clip import names as clip_names
 from soups.models.timm import names as timm_names
 from tools.backbones import run as backbones

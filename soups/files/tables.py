@@ -1,0 +1,139 @@
+"""Reading of CSV tables of any origin: separator, encoding, blanks in the header and an index column are detected."""
+
+import csv
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soups.core.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+_SAMPLE = 64 * 1024
+"""Bytes from which encoding and separator are detected."""
+LABEL_COLUMNS = ("target", "label", "ans", "class", "prediction", "predicted")
+"""Usual names of the column with the class, in lower case."""
+_ID_COLUMNS = ("id", "image", "image_id", "imageid", "file", "filename", "file_name", "path", "name")
+_IMAGE_ENDING = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|jfif|heic|avif)$", re.IGNORECASE)
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """Read a CSV with every cell as text: id `007` stays `007`, label `NA` stays `NA`, empty cells stay empty.
+
+    What differs from a UTF-8 table with commas is detected and logged in one line: semicolons or tabs between the
+    cells, UTF-16 or Windows-1252, a first column of numbers without a name, as pandas writes its index (it is left
+    out), and two columns without a header (they are named image and label). Blanks around names in the header are
+    removed.
+
+    Raises:
+        DataError: the file is missing, empty or not a CSV table, or a table of more than two columns has no header.
+    """
+    import pandas as pd
+
+    try:
+        with path.open("rb") as stream:
+            sample = stream.read(_SAMPLE)
+        encoding = _detect_encoding(sample, path)
+        separator = _detect_separator(sample.decode(encoding, errors="ignore"), is_cut=len(sample) == _SAMPLE)
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding=encoding)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file", expected="a CSV file") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path}: is a folder", expected="a CSV file") from error
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{path}: not a readable CSV table", expected="CSV with a header row", found=reason) from error
+    if not isinstance(table.index, pd.RangeIndex):
+        # pandas uses the first column of such rows as row names and shifts all other columns by one.
+        raise DataError(
+            f"{path}: the rows have more fields than the header",
+            expected=f"{len(table.columns)} fields in a row",
+            next_step="remove the separators at the ends of the rows, or name the missing columns in the header",
+        )
+    if separator != ",":
+        logger.info("%s: cells are separated by %s", path, _SEPARATORS[separator])
+    if encoding == "cp1252" and table.shape[1] < 2:
+        raise DataError(f"{path}: not a readable CSV table", expected="CSV with a header row", found="other bytes")
+    if encoding == "cp1252":
+        logger.info("%s: read as Windows-1252, because it is not UTF-8; save it as UTF-8 if names look wrong", path)
+    table.columns = table.columns.str.strip()
+    table = _with_header(table, path)
+    if _is_index(table):
+        logger.info("%s: the first column has no name and counts the rows; it is left out", path)
+        table = table.iloc[:, 1:]
+    return table
+
+
+def _detect_encoding(sample: bytes, path: Path) -> str:
+    if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if b"\0" in sample:
+        raise DataError(
+            f"{path}: not a readable CSV table",
+            expected="CSV in UTF-8, or in UTF-16 with a byte order mark",
+            found="bytes of value 0",
+            next_step="save the table as CSV in UTF-8",
+        )
+    try:
+        # A character may be cut at the end of the sample.
+        sample[: sample.rfind(b"\n") + 1 or len(sample)].decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
+
+
+def _detect_separator(text: str, is_cut: bool) -> str:
+    """Return the separator that gives the header the most cells if every complete row has as many; else a comma."""
+    lines = text.splitlines()
+    lines = lines[:-1] if is_cut else lines
+    best, most = ",", 1
+    for separator in _SEPARATORS:
+        try:
+            widths = {len(row) for row in csv.reader(lines[:200], delimiter=separator) if row}
+        except csv.Error:
+            continue
+        if len(widths) == 1 and (width := widths.pop()) > most:
+            best, most = separator, width
+    return best
+
+
+def _with_header(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
+    """Return a table whose first line is an image and its class with that line as its first row; others as they are.
+
+    Raises:
+        DataError: a table of more than two columns has no header.
+    """
+    import pandas as pd
+
+    names = [str(name) for name in table.columns]
+    if len(names) < 2 or names[0].lower() in _ID_COLUMNS:
+        return table
+    is_image = bool(_IMAGE_ENDING.search(names[0]))
+    is_class = (
+        len(names) == 2 and names[1].lower() not in LABEL_COLUMNS and (table.iloc[:, 1].str.strip() == names[1]).any()
+    )
+    if not is_image and not is_class:
+        return table
+    if len(names) > 2:
+        raise DataError(
+            f"{path}: no header",
+            expected="names of the columns in the first line, such as image,label",
+            found=", ".join(names),
+            next_step="add such a line",
+        )
+    logger.info("%s: no header; its columns are read as image and label", path)
+    named = table.set_axis(["image", "label"], axis=1)
+    return pd.concat([pd.DataFrame([names], columns=named.columns), named], ignore_index=True)
+
+
+def _is_index(table: "pd.DataFrame") -> bool:
+    """Whether the first column is pandas' index: distinct numbers without a name, beside a column of distinct ids."""
+    if table.shape[1] < 3 or table.columns[0] not in ("", "Unnamed: 0") or table.columns[1].lower() in LABEL_COLUMNS:
+        return False
+    first, second = table.iloc[:, 0].str.strip(), table.iloc[:, 1]
+    return bool(first.str.isdecimal().all() and first.is_unique and second.is_unique)
