@@ -1,6 +1,7 @@
 """Runs a command: settings from the command line, exceptions to messages and exit codes, notices to stderr."""
 
 import gc
+import importlib.util
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 
 from soups.cli.flags import ParsedSettings, parse
 from soups.cli.help import format_help
+from soups.cli.streams import printable_streams
 from soups.core.errors import UserError
 from soups.core.plugins import load_plugins
 from soups.core.signals import raise_interruption
@@ -25,6 +27,7 @@ _COLLECTION_THRESHOLD = 500_000
 """New objects between two garbage collections; Python's default of 700 costs a second while torch is imported."""
 
 
+@printable_streams()
 def run(
     settings_class: type[Settings],
     command: Callable[[ParsedSettings[Settings]], None],
@@ -56,6 +59,7 @@ def run(
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     set_up_logging(debug)
+    _replace_missing_backend()
     if argv is None:
         gc.set_threshold(_COLLECTION_THRESHOLD)
     config = None
@@ -82,6 +86,13 @@ def run(
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
     return 0
+
+
+def _replace_missing_backend() -> None:
+    """Let matplotlib draw to files where a notebook's `MPLBACKEND` names a module that is not installed here."""
+    prefix, _, module = os.environ.get("MPLBACKEND", "").partition("module://")
+    if not prefix and module and importlib.util.find_spec(module.partition(".")[0]) is None:
+        os.environ["MPLBACKEND"] = "agg"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 
 import pytest
 from pydantic import BaseModel
@@ -38,3 +39,12 @@ def test_notices_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     outcome.run(Settings, lambda given: logging.getLogger("soups.x").info("a notice"), [])
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "a notice\n")
+
+
+@pytest.mark.parametrize(("before", "after"), [("module://no_such_backend.inline", "agg"), ("svg", "svg"), ("", "")])
+def test_the_backend_of_a_notebook_that_is_not_installed_is_replaced(
+    before: str, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", before)
+    assert outcome.run(Settings, lambda given: None, []) == 0
+    assert os.environ["MPLBACKEND"] == after

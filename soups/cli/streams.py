@@ -1,0 +1,41 @@
+"""Output streams whose encoding lacks characters that are printed."""
+
+import codecs
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_PLAIN = {"→": "->", "×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "≤": "<=", "≥": ">=", "±": "+-", "·": "."}
+"""Typographic characters of tables and messages → how they are written in ASCII."""
+_HANDLER = "soups.plain"
+
+
+@contextmanager
+def printable_streams() -> Iterator[None]:
+    """Within the block, a character that stdout or stderr cannot encode is replaced instead of raising an error.
+
+    Typographic characters become their ASCII spelling, bytes of undecodable file names (surrogates) become those
+    bytes again, and all others become `\\uXXXX`.
+    """
+    codecs.register_error(_HANDLER, _replace)
+    streams = [stream for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
+    before = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors=_HANDLER)
+    try:
+        yield
+    finally:
+        for stream, errors in zip(streams, before, strict=True):
+            if not stream.closed:
+                stream.reconfigure(errors=errors)
+
+
+def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":
+        return os.fsencode(character), error.start + 1
+    spelling = _PLAIN.get(character)
+    return spelling or character.encode("ascii", "backslashreplace").decode(), error.start + 1
