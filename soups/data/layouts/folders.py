@@ -1,12 +1,13 @@
 """The layout `folder`: the folder of an image is its class, in `train/`, `val/`, `test/` and `shifts/<name>/`."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
 from soups.data.layouts.image_files import FolderListing, existing_folder, format_list, images_below, table_name
+from soups.data.layouts.set_folders import class_folders, find_root, find_sets
 from soups.data.settings import DataSettings
 
 if TYPE_CHECKING:
@@ -35,31 +36,34 @@ def folder_samples(settings: DataSettings, extra_classes: Collection[str] = ()) 
         DataError: the folder is missing or has another layout, a class folder has no images, or a set has a class
             without training images.
     """
-    root = existing_folder(settings.data_location, "--data-location", EXPECTED_FOLDERS)
-    top = FolderListing(root)
-    names = {path.name: path for path in top.folders}
-    if "train" not in names:
-        if reserved := [name for name in _RESERVED if name in names]:
-            raise DataError(f"{root}: has {', '.join(reserved)} but no train", expected=EXPECTED_FOLDERS)
-        return as_table(_class_folder_rows(root, "", root))
-    rows = _class_folder_rows(names["train"], "train" if "val" in names else "", root)
+    location = existing_folder(settings.data_location, "--data-location", EXPECTED_FOLDERS)
+    root = find_root(location)
+    folders = class_folders(FolderListing(root))
+    sets = find_sets(root, folders)
+    if not sets:
+        return as_table(_class_folder_rows(root, "", location, folders=folders))
+    rows = _class_folder_rows(sets["train"], "train" if "val" in sets else "", location)
     classes = {label for _, label, _, _ in rows} | set(extra_classes)
-    if "val" in names:
-        rows += _class_folder_rows(names["val"], "val", root, classes)
-    if "test" in names and settings.test_location is None:
-        rows += read_test_folder(names["test"], root, classes)
-    if "shifts" in names:
-        for shift in FolderListing(names["shifts"]).folders:
+    if "val" in sets:
+        rows += _class_folder_rows(sets["val"], "val", location, classes)
+    if "test" in sets and settings.test_location is None:
+        rows += read_test_folder(sets["test"], location, classes)
+    if "shifts" in sets:
+        for shift in FolderListing(sets["shifts"]).folders:
             if shift.name in _RESERVED:
                 raise DataError(f"{shift}: a shift set cannot be named {shift.name}", next_step="rename the folder")
-            rows += _class_folder_rows(shift, shift.name, root, classes)
+            rows += _class_folder_rows(shift, shift.name, location, classes)
     return as_table(rows)
 
 
 def folder_classes(location: str) -> set[str]:
     """Return the names of the class folders of training images."""
-    names = {path.name: path for path in FolderListing(Path(location)).folders} if Path(location).is_dir() else {}
-    return {path.name for path in FolderListing(names["train"]).folders} if "train" in names else set(names)
+    if not Path(location).is_dir():
+        return set()
+    root = find_root(Path(location))
+    folders = class_folders(FolderListing(root))
+    sets = find_sets(root, folders)
+    return {path.name for path in (FolderListing(sets["train"]).folders if sets else folders)}
 
 
 def as_table(rows: list[Row]) -> "pd.DataFrame":
@@ -69,10 +73,24 @@ def as_table(rows: list[Row]) -> "pd.DataFrame":
     return pd.DataFrame(sorted(rows), columns=list(COLUMNS), dtype=str)
 
 
-def _class_folder_rows(folder: Path, split: str, root: Path, classes: set[str] | None = None) -> list[Row]:
-    """Return the rows of `folder/<class>/…`; `classes` are the training classes, if another set is read."""
+def _class_folder_rows(
+    folder: Path,
+    split: str,
+    root: Path,
+    classes: set[str] | None = None,
+    folders: Sequence[Path] | None = None,
+) -> list[Row]:
+    """Return the rows of `folder/<class>/…`.
+
+    Args:
+        folder: the set.
+        split: its name in the samples table.
+        root: the data location.
+        classes: the training classes, if another set is read.
+        folders: the class folders; by default all folders in `folder`.
+    """
     content = FolderListing(folder)
-    found = {path.name: images_below(path) for path in content.folders}
+    found = {path.name: images_below(path) for path in (content.folders if folders is None else folders)}
     if not found:
         outside = f"{len(content.images)} images outside class folders" if content.images else "no class folders"
         raise DataError(
