@@ -4,10 +4,11 @@ Flags, `--config FILE.yaml`, environment variables and defaults meet here: a fla
 environment, the environment over the default.
 """
 
+import io
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -15,8 +16,10 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from soups.core.errors import UsageError, did_you_mean
+from soups.cli.usage_errors import find_mistake, value_error
+from soups.core.errors import UsageError
 from soups.files.config_files import Config, read_config, take_config
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -63,8 +66,7 @@ def parse(
     """Return settings from flags, file, environment and defaults, in this order of precedence.
 
     Raises:
-        UsageError: an unknown key or a value of the wrong kind in the file or the environment.
-        SystemExit: 2 for an unknown flag or a wrong value on the command line.
+        UsageError: an unknown setting or a wrong value on the command line, in the file or in the environment.
     """
     group_of = _flat_fields(settings_class)
     from_environment = {
@@ -74,17 +76,46 @@ def parse(
     config = read_config(path, section, group_of) if path else None
     given = {**from_environment, **(config.values if config else {})}
     defaults = _build_settings(settings_class, group_of, given, config)
-    parsed = tyro.cli(
-        settings_class,
-        args=arguments,
-        default=defaults,
-        prog=prog or Path(sys.argv[0]).name,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    try:
+        with redirect_stderr(io.StringIO()):  # The message is ours; tyro prints some errors even if told not to.
+            parsed = tyro.cli(
+                settings_class,
+                args=arguments,
+                default=defaults,
+                prog=prog or Path(sys.argv[0]).name,
+                config=(tyro.conf.OmitArgPrefixes,),
+                console_outputs=False,
+            )
+    except SystemExit as error:
+        raise _mistake_in(settings_class, arguments, group_of, given) from error
     flags = {token[2:].split("=")[0].replace("-", "_") for token in arguments if token.startswith("--")}
     return ParsedSettings(
         parsed, frozenset(set(given) | (flags & set(group_of))), config.without(flags) if config else None
     )
+
+
+def _mistake_in(
+    settings_class: type[BaseModel],
+    arguments: Sequence[str],
+    group_of: Mapping[str, str | None],
+    given: Mapping[str, Any],
+) -> UsageError:
+    """Return what is wrong with a command line that tyro refused."""
+    fields: dict[str, FieldInfo] = {}
+    for name, group in group_of.items():
+        owner: Any = settings_class if group is None else settings_class.model_fields[group].annotation
+        fields[name] = owner.model_fields[name]
+    aliases = {
+        alias: name
+        for name, field in fields.items()
+        for each in field.metadata
+        for alias in (getattr(each, "aliases", None) or ())
+    }
+
+    def validate(values: dict[str, Any]) -> None:
+        settings_class.model_validate(_nested(settings_class, group_of, {**given, **values}))
+
+    return find_mistake(fields, arguments, aliases, validate)
 
 
 def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:
@@ -102,6 +133,16 @@ def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:
 def _build_settings(
     settings_class: type[Settings], group_of: Mapping[str, str | None], given: Mapping[str, Any], config: Config | None
 ) -> Settings:
+    try:
+        return settings_class.model_validate(_nested(settings_class, group_of, given))
+    except ValidationError as error:
+        raise _error_of_pydantic(error.errors(), group_of, config) from error
+
+
+def _nested(
+    settings_class: type[BaseModel], group_of: Mapping[str, str | None], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return settings by group, as the settings class takes them."""
     nested: dict[str, Any] = {}
     for name, value in given.items():
         group = group_of[name]
@@ -110,10 +151,7 @@ def _build_settings(
         if isinstance(value, str) and _is_list(owner.model_fields[name].annotation):
             value = (value,)  # A list of one value needs no brackets, as on the command line.
         (nested if group is None else nested.setdefault(group, {}))[name] = value
-    try:
-        return settings_class.model_validate(nested)
-    except ValidationError as error:
-        raise _error_of_pydantic(error.errors()[0], group_of, config) from error
+    return nested
 
 
 def _is_list(annotation: Any) -> bool:
@@ -122,15 +160,12 @@ def _is_list(annotation: Any) -> bool:
     return str not in kinds and any(get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis for kind in kinds)
 
 
-def _error_of_pydantic(error: Any, group_of: Mapping[str, str | None], config: Config | None) -> UsageError:
-    """Return pydantic's first error as a message with the place of the value."""
-    name = next((str(part) for part in reversed(error["loc"]) if part in group_of), None)
+def _error_of_pydantic(errors: Sequence[Any], group_of: Mapping[str, str | None], config: Config | None) -> UsageError:
+    """Return the first value that pydantic refused as a message with its place."""
+    name = next((str(part) for part in reversed(errors[0]["loc"]) if part in group_of), None)
     if name is None:  # Contradicting settings; pydantic's message names them.
         where = str(config.path) if config else "settings from the environment"
-        return UsageError(f"{where}: {error['msg'].removeprefix('Value error, ')}")
+        return UsageError(f"{where}: {errors[0]['msg'].removeprefix('Value error, ')}")
     in_file = config is not None and name in config.lines
     where = f"{config.location(name)}: {name}" if config and in_file else f"setting {name} from the environment"
-    choices = re.findall("'([^']*)'", error.get("ctx", {}).get("expected", ""))
-    hint = did_you_mean(str(error["input"]), choices)
-    expected = error["msg"].removeprefix("Value error, ")
-    return UsageError(where, expected=expected, found=repr(error["input"]), next_step=hint)
+    return value_error(where, [error for error in errors if name in error["loc"]], repr(errors[0]["input"]))
