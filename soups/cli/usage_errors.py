@@ -100,8 +100,8 @@ def find_mistake(
             return UsageError(f"{flag}: several values", expected="one", found=" ".join(words))
         values[name] = tuple(words) if is_list else words[0] if words else True
         try:
-            adapter: TypeAdapter[Any] = TypeAdapter(Annotated[fields[name].annotation, fields[name]])
-            adapter.validate_python(values[name])
+            kind: Any = Annotated[fields[name].annotation, fields[name]]
+            TypeAdapter(kind).validate_python(values[name])
         except ValidationError as error:
             return value_error(flag, error.errors(), " ".join(words))
     try:
