@@ -16,7 +16,8 @@ import torch
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
 from soups.recipes.shared.budget import BudgetedJudge
-from soups.recipes.shared.pool import Accept, Ingredient, Pool, Soup, Verdict, pack_outcome
+from soups.recipes.shared.decisions import pack_outcome
+from soups.recipes.shared.pool import Accept, Ingredient, Pool, Soup, Verdict
 from soups.weights.state_dict import WeightedSum
 
 State = dict[str, torch.Tensor]

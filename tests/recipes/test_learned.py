@@ -162,7 +162,7 @@ def test_every_order_gives_the_same_bits_and_the_card_makes_them_again() -> None
     soups = [learned(Pool(tuple(order)), toy, steps=9) for order in (pool.ingredients, pool.ingredients[::-1])]
     assert soups[0].decisions == soups[1].decisions and soups[0].coefficients == soups[1].coefficients
     options = json.loads(json.dumps(soups[0].options))
-    again = mix_states(soups[0].ingredients, options)
+    again = mix_states(soups[0].ingredients, soups[0].coefficients, options)
     for key, tensor in soups[0].state.items():
         assert torch.equal(tensor, soups[1].state[key]) and torch.equal(tensor, again[key])
     assert soups[0].options["steps"] == 9 and soups[0].ingredients == soups[1].ingredients
@@ -242,7 +242,7 @@ def test_half_way_is_half_way_and_the_best_of_all_is_kept() -> None:
         assert "half-way between the mean of" in soup.summary and f"so it is {expected}" in soup.summary
         greedy = learned(pool, toy, begin="greedy", steps=0)
         shares = [1 / 8 + share / 2 for share in greedy.coefficients]
-        halfway = mix_states(soup.ingredients, {"per": "model", "coefficients": {"all": shares}})
+        halfway = mix_states(soup.ingredients, shares, {"per": "model", "coefficients": {"all": shares}})
         losses = {"the mean of 1": toy(greedy.state).log_loss, "half-way": toy(halfway).log_loss}
         assert min(losses, key=losses.__getitem__) == expected
         assert toy(soup.state).log_loss == pytest.approx(losses[expected])
@@ -304,7 +304,7 @@ def test_counters_are_those_of_the_first_and_shares_are_weighted_by_size() -> No
     states = [{"backbone.w": torch.full((9,), float(i)), "head.b": torch.ones(1), "n": torch.tensor(i)} for i in (5, 7)]
     parts = tuple(Ingredient(f"m{i}", f"{i}", 0.5, 0.5, lambda state=state: state) for i, state in enumerate(states))
     options = {"per": "block", "coefficients": {"stem": [1.5, -0.5], "head": [0.0, 1.0]}}
-    state = mix_states(parts, options)
+    state = mix_states(parts, (), options)
     assert state["n"] == 5 and torch.equal(state["backbone.w"], torch.full((9,), 4.0))
     shares = mean_shares(states[0], map_blocks(states[0], "block"), options["coefficients"])  # type: ignore[arg-type]
     assert shares == pytest.approx((0.9 * 1.5, 0.9 * -0.5 + 0.1))
@@ -353,7 +353,7 @@ def test_mistakes_are_explained() -> None:
         with pytest.raises(UsageError, match=r"learned: rate"):
             learned(pool, toy, rate=rate)
     with pytest.raises(UsageError, match=r"coefficients of a mixture(?s:.*)4 numbers for each of(?s:.*)3 for all"):
-        mix_states(pool.ingredients, {"per": "model", "coefficients": {"all": [1, 2, 3]}})
+        mix_states(pool.ingredients, (), {"per": "model", "coefficients": {"all": [1, 2, 3]}})
     state = {**pool.ingredients[1].load(), "head.bias": torch.tensor([0.0, math.nan, 0.0])}
     broken = Ingredient("sick", "ff", 0.1, 9.0, lambda: state)
     with pytest.raises(DataError, match=r"sick: tensor 'head.bias' holds NaN"):

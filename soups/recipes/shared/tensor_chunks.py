@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.files.atomic import explain_write_errors
-from soups.recipes.shared.pool import Ingredient
+from soups.recipes.shared.pool import Ingredient, State
 from soups.weights.safetensors_header import header_bytes, layout_of, tensor_contents
+from soups.weights.state_dict import check_compatible, check_finite
 
 if TYPE_CHECKING:
     import torch
-
-    from soups.recipes.shared.pool import State
 
 _CHUNK = 1 << 16
 """Elements at a time: 0.5 MiB in float64 for each model."""
 
 
-def mapped_view(ingredient: Ingredient) -> "State":
+def mapped_view(ingredient: Ingredient) -> State:
     """Return an ingredient's weights as views of a file, which take no memory.
 
     Weights of a file that cannot be mapped (an old pickle) are copied to a file in the system's temporary folder, which
@@ -41,6 +40,20 @@ def mapped_view(ingredient: Ingredient) -> "State":
                 stream.write(content)
         del state
         return load_file(path)
+
+
+def mapped_states(ingredients: Sequence[Ingredient]) -> list[State]:
+    """Return the weights of all ingredients as views of files.
+
+    Raises:
+        DataError: an ingredient does not fit the first, or holds NaN or infinity; the message names the tensor.
+    """
+    states: list[State] = []
+    for ingredient in ingredients:
+        states.append(mapped_view(ingredient))
+        check_compatible(states[0], states[-1], ingredients[0].name, ingredient.name)
+        check_finite(states[-1], ingredient.name)
+    return states
 
 
 def iterate_chunks(tensors: "Sequence[torch.Tensor]") -> "Iterator[tuple[slice, list[torch.Tensor]]]":

@@ -8,7 +8,8 @@ import pytest
 from soups.core.errors import UsageError
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
-from soups.recipes.shared.pool import Pool, pack_outcome, unpack_outcome
+from soups.recipes.shared.decisions import pack_outcome, unpack_outcome
+from soups.recipes.shared.pool import Pool
 
 
 def test_outcomes_as_text() -> None:
