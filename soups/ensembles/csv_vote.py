@@ -121,24 +121,19 @@ def _vote_by_factor(
 
 
 def _majority(codes: np.ndarray, confidences: np.ndarray | None, classes: int) -> np.ndarray:
-    """Return the winner of each image, (N,) int64, from votes (M, N), in blocks of images."""
+    """Return winners (N,) int64 of votes (M, N): most votes, then highest sum of confidences, then earliest table."""
     winners = np.empty(codes.shape[1], dtype=np.int64)
     at_once = max(1, _CELLS_AT_ONCE // classes)
     for begin in range(0, len(winners), at_once):
-        block = slice(begin, begin + at_once)
-        block_confidences = None if confidences is None else confidences[:, block]
-        winners[block] = _block_majority(codes[:, block], block_confidences, classes)
+        block = codes[:, begin : begin + at_once]
+        votes = count_votes(block, classes)
+        leading = votes == votes.max(axis=1, keepdims=True)
+        if confidences is not None:
+            sums = count_votes(block, classes, confidences[:, begin : begin + at_once])
+            # Rounded, so that the decimal fractions 0.6 + 0.3 and 0.5 + 0.4 tie.
+            sums = np.where(leading, np.round(sums, 9), -np.inf)
+            leading = sums == sums.max(axis=1, keepdims=True)
+        rows = np.arange(block.shape[1])
+        earliest = leading[rows, block].argmax(axis=0)
+        winners[begin : begin + at_once] = block[earliest, rows]
     return winners
-
-
-def _block_majority(codes: np.ndarray, confidences: np.ndarray | None, classes: int) -> np.ndarray:
-    """Return winners (N,) of codes (M, N): most votes, then highest sum of confidences, then earliest table."""
-    votes = count_votes(codes, classes)
-    leading = votes == votes.max(axis=1, keepdims=True)
-    if confidences is not None:
-        # Rounded, so that the decimal fractions 0.6 + 0.3 and 0.5 + 0.4 tie.
-        sums = np.where(leading, np.round(count_votes(codes, classes, confidences), 9), -np.inf)
-        leading = sums == sums.max(axis=1, keepdims=True)
-    rows = np.arange(codes.shape[1])
-    earliest = leading[rows, codes].argmax(axis=0)
-    return codes[earliest, rows]

@@ -52,7 +52,7 @@ def fisher(
     ingredients = canonical_order(pool.ingredients)
     state, number = _merge(ingredients, judge, floor, seed), len(ingredients)
     summary = f"{number} model{'' if number == 1 else 's'}, each weight averaged by its Fisher information"
-    soup = equal_soup("fisher", state, ingredients, summary, {"floor": floor, "seed": seed})
+    soup = equal_soup("fisher", ingredients, summary, {"floor": floor, "seed": seed}, state)
     return judge_finished(soup, judge, on_decision)
 
 

@@ -10,18 +10,7 @@ from soups.core.errors import UsageError
 from soups.recipes.shared.acceptance import AtLeast, ScoreThenLoss, Significant
 from soups.recipes.shared.budget import finish_soup, is_spent
 from soups.recipes.shared.decisions import DecisionLog
-from soups.recipes.shared.pool import (
-    Accept,
-    Ingredient,
-    Judge,
-    OnDecision,
-    Pool,
-    Soup,
-    Verdict,
-    canonical_order,
-    equal_soup,
-    mean_state,
-)
+from soups.recipes.shared.pool import Accept, Ingredient, Judge, OnDecision, Pool, Soup, Verdict, equal_soup
 from soups.recipes.shared.reasons import explain_decision
 from soups.recipes.shared.running_mean import RunningSum, equal_tensors
 from soups.recipes.shared.sweep import best_first, check_range
@@ -107,12 +96,9 @@ def grow_soup(
     log = DecisionLog(judge, on_decision)
     with RunningSum() as total:
         members, untried, score = _select(best_first(pool.ingredients), judge, rule, log, total)
-        ingredients = canonical_order(members)
         judged = total.mean()
-    # If the order of joining is the canonical order, the judged mean already has the final bits.
-    final = judged if list(ingredients) == members else mean_state(ingredients)
-    soup = equal_soup(recipe, final, ingredients, _summary(log.decisions, rule), options)
-    score = score if equal_tensors(final, judged) else judge(final).score
+    soup = equal_soup(recipe, members, _summary(log.decisions, rule), options, judged)
+    score = score if equal_tensors(soup.state, judged) else judge(soup.state).score
     return finish_soup(soup, score, log.decisions, [ingredient.name for ingredient in untried])
 
 

@@ -49,7 +49,7 @@ def model_stock(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | No
         f"{number} models, each tensor moved from the start by {min(ratios.values()):.2f} to "
         f"{max(ratios.values()):.2f} of the way to their mean"
     )
-    soup = equal_soup("model_stock", vectors.add_to_start(direction), vectors.ingredients, summary)
+    soup = equal_soup("model_stock", vectors.ingredients, summary, state=vectors.add_to_start(direction))
     return judge_finished(soup, judge, on_decision)
 
 

@@ -6,17 +6,7 @@ from soups.core.errors import UsageError
 from soups.recipes.shared.acceptance import AtLeast, ScoreThenLoss
 from soups.recipes.shared.budget import finish_soup, is_spent
 from soups.recipes.shared.decisions import DecisionLog
-from soups.recipes.shared.pool import (
-    Ingredient,
-    Judge,
-    OnDecision,
-    Pool,
-    Soup,
-    Verdict,
-    canonical_order,
-    equal_soup,
-    mean_state,
-)
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, Verdict, canonical_order, equal_soup
 from soups.recipes.shared.reasons import explain_stop
 from soups.recipes.shared.running_mean import RunningSum, equal_tensors
 from soups.recipes.shared.sweep import best_first
@@ -59,16 +49,13 @@ def pruned(
     with RunningSum() as total:
         members, untried, verdict = _eliminate(pool, judge, ties == "log_loss", log, total)
         judged = total.mean()
-    ingredients = canonical_order(members)
-    final, number = mean_state(ingredients), len(members)
-    known = ingredients[0].known_verdict if number == 1 else None
+    number, dropped = len(pool.ingredients), len(pool.ingredients) - len(members)
+    soup = equal_soup("pruned", members, f"kept {len(members)} of {number}, dropped {dropped}", {"ties": ties})
+    known = members[0].known_verdict if len(members) == 1 else None
     if known is not None:
         verdict = known()
-    elif not equal_tensors(final, judged):  # Subtraction may leave another last bit than the sum of the members alone.
-        verdict = judge(final)
-    total_number = len(pool.ingredients)
-    summary = f"kept {number} of {total_number}, dropped {total_number - number}"
-    soup = equal_soup("pruned", final, ingredients, summary, {"ties": ties})
+    elif not equal_tensors(soup.state, judged):  # Subtraction may leave another last bit than the members' own sum.
+        verdict = judge(soup.state)
     return finish_soup(soup, verdict.score, log.decisions, untried)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from soups.core.errors import DataError
 from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup, canonical_order
 from soups.recipes.shared.sweep import check_range, judge_finished
-from soups.recipes.shared.tensor_chunks import iterate_chunks, mapped_states
+from soups.recipes.shared.tensor_chunks import iterate_chunks, join_chunks, mapped_states
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +63,6 @@ def slerp(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = N
 
 def _interpolate(one: "torch.Tensor", other: "torch.Tensor", fraction: float) -> "torch.Tensor":
     """Return the tensor on the arc, in the dtype of both."""
-    import torch
-
     squares, products = [0.0, 0.0], 0.0
     for _, (a, b) in iterate_chunks([one, other]):
         products += float((a * b).sum())
@@ -75,8 +73,5 @@ def _interpolate(one: "torch.Tensor", other: "torch.Tensor", fraction: float) ->
     if abs(cosine) <= PARALLEL_COSINE:
         angle = math.acos(cosine)
         shares = (math.sin(shares[0] * angle) / math.sin(angle), math.sin(shares[1] * angle) / math.sin(angle))
-    result = torch.empty(one.shape, dtype=one.dtype)
-    flat = result.view(-1)
-    for place, (a, b) in iterate_chunks([one, other]):
-        flat[place] = a.mul_(shares[0]).add_(b, alpha=shares[1])
-    return result
+    chunks = ((place, a.mul_(shares[0]).add_(b, alpha=shares[1])) for place, (a, b) in iterate_chunks([one, other]))
+    return join_chunks(chunks, one)

@@ -4,17 +4,7 @@ from collections.abc import Callable, Iterator
 
 from soups.core.errors import UsageError
 from soups.recipes.shared.budget import finish_soup
-from soups.recipes.shared.pool import (
-    Ingredient,
-    Judge,
-    OnDecision,
-    Pool,
-    Soup,
-    State,
-    canonical_order,
-    equal_soup,
-    mean_state,
-)
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, State, equal_soup, mean_state
 from soups.recipes.shared.running_mean import RunningSum, equal_tensors
 from soups.recipes.shared.sweep import SweepResult, best_first, judge_finished, sweep
 
@@ -47,14 +37,13 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
         raise UsageError("top_k: k", expected=f"a number of models from 1 to {number}", found=str(k))
     best = _sweep_k(order, judge, on_decision) if k is None else SweepResult(k)
     chosen = int(best.value)
-    ingredients = canonical_order(order[:chosen])
     how = f"the best of {number} by validation" if k is None else "as given"
     summary = f"the mean of the best {chosen} of {number}: k {how}"
-    soup = equal_soup("top_k", mean_state(ingredients), ingredients, summary, {"k": chosen})
+    soup = equal_soup("top_k", order[:chosen], summary, {"k": chosen})
     if k is not None:
         return judge_finished(soup, judge, on_decision, f"k={k}")
     # The judged mean was summed in the order of scores, which may give another last bit.
-    same = list(ingredients) == order[:chosen] or equal_tensors(soup.state, mean_state(order[:chosen]))
+    same = list(soup.ingredients) == order[:chosen] or equal_tensors(soup.state, mean_state(order[:chosen]))
     return finish_soup(soup, best.score if same else judge(soup.state).score, best.decisions, best.untried)
 
 

@@ -28,4 +28,4 @@ def uniform_soup(ingredients: tuple[Ingredient, ...]) -> Soup:
     """Return the uniform soup of ingredients in canonical order with an empty state."""
     number = len(ingredients)
     summary = f"the mean of all {number} models" if number > 1 else f"the pool's only model, {ingredients[0].name}"
-    return equal_soup("uniform", {}, ingredients, summary)
+    return equal_soup("uniform", ingredients, summary, state={})

@@ -1,4 +1,4 @@
-"""Recipes for any pool at all: what they share."""
+"""What recipes share that need no start: bits, order, memory and errors."""
 
 import dataclasses
 import itertools
@@ -17,9 +17,7 @@ from soups.recipes.shared.pool import Ingredient, Pool, Soup
 from soups.recipes.uniform import uniform
 
 State = dict[str, torch.Tensor]
-STARTLESS = {
-    name: RECIPES[name] for name in ("uniform", "greedy", "greedy_log_loss", "pruned", "top_k")
-}  # For any pool at all.
+STARTLESS = {name: RECIPES[name] for name in ("uniform", "greedy", "greedy_log_loss", "pruned", "top_k")}
 
 
 def mean_of(ingredients: Sequence[Ingredient]) -> list[Fraction]:
@@ -44,7 +42,7 @@ def test_every_order_of_the_pool_gives_the_same_bits(name: str, dtype: torch.dty
             assert soup.ingredients == soups[0].ingredients and soup.decisions == soups[0].decisions
 
 
-def test_canonical_order_is_by_hash(toys: Any) -> None:
+def test_ingredients_of_a_soup_are_in_canonical_order(toys: Any) -> None:
     pool, judge = toys.pool(5)
     for recipe in STARTLESS.values():
         digests = [ingredient.sha256 for ingredient in recipe(pool, judge).ingredients]
@@ -65,7 +63,7 @@ def test_integer_buffers_come_from_the_first_by_hash(toys: Any) -> None:
     assert uniform(Pool(ingredients), toys.zero).state["counter"].item() == 4
 
 
-def test_only_one_ingredient_is_in_memory(toys: Any) -> None:
+def test_one_ingredient_is_in_memory_at_a_time(toys: Any) -> None:
     import weakref
 
     alive: list[weakref.ref] = []
@@ -86,7 +84,7 @@ def test_only_one_ingredient_is_in_memory(toys: Any) -> None:
         assert len(alive) >= 6 and most == 0, name
 
 
-def test_ingredients_are_left_alone(toys: Any) -> None:
+def test_ingredients_do_not_change(toys: Any) -> None:
     for seed in range(20):
         pool, judge = toys.pool(seed, torch.float64 if seed % 2 else torch.float32)
         before = [{key: value.clone() for key, value in i.load().items()} for i in pool.ingredients]
@@ -106,7 +104,7 @@ def test_mapped_ingredients_give_the_same_bits(recipe: Callable[..., Soup], toys
         assert all(torch.equal(one.state[key], other.state[key]) for key in one.state)
 
 
-def test_uniform_is_the_mean_judged_once(toys: Any) -> None:
+def test_uniform_is_the_mean_and_is_judged_once(toys: Any) -> None:
     pool, judge = toys.pool(11)
     calls: list[dict] = []
     soup = uniform(pool, judge, on_decision=calls.append)
@@ -123,13 +121,3 @@ def test_a_tensor_that_does_not_fit_is_named(name: str, toys: Any) -> None:
     pool = Pool((toys.named("good", [0.0] * toys.images, toys.zero), odd))
     with pytest.raises(DataError, match=r"odd: tensor 'w' does not fit good(?s:.*)\(6,\)(?s:.*)\(5,\)"):
         STARTLESS[name](pool, toys.zero)
-
-
-def test_pools_that_make_no_sense(toys: Any) -> None:
-    one = toys.named("one", [0.0] * toys.images, toys.zero)
-    with pytest.raises(DataError, match="no ingredients"):
-        Pool(())
-    with pytest.raises(DataError, match="one and one have the same name"):
-        Pool((one, one))
-    with pytest.raises(DataError, match="one and copy are the same model twice"):
-        Pool((one, Ingredient("copy", one.sha256, 1.0, 0.0, one.load)))

@@ -66,7 +66,7 @@ class DecisionLog:
         """
         gains = count_gains(verdict, incumbent) if isinstance(incumbent, Verdict) else None
         gained, lost = gains or (None, None)
-        resumable = accepted and verdict.complete and verdict.outcome is not None
+        outcome = verdict.outcome if accepted and verdict.complete else None
         record = {
             "candidate": candidate,
             "accepted": bool(accepted),
@@ -79,7 +79,7 @@ class DecisionLog:
             "lost": lost,
             "log_loss": _finite_or_none(verdict.log_loss),
             "why": why,
-            "outcome": pack_outcome(verdict.outcome) if resumable else None,
+            "outcome": None if outcome is None else pack_outcome(outcome),
         }
         self.decisions.append(record if memory is None else {**record, MEMORY_KEY: memory})
         if self.on_decision is not None:

@@ -60,12 +60,10 @@ def parse_options(recipes: Sequence[str], words: Iterable[str]) -> dict[str, dic
         name, equals, text = word.partition("=")
         owners = [recipe for recipe, options in known.items() if name in options]
         if not equals or not owners:
+            lists = [f"{recipe}: {', '.join(options) or 'no options'}" for recipe, options in known.items()]
             raise UsageError(
-                f"--soup-options {word}" + (": none of the recipes has this option" if equals else ": no value"),
-                expected="; ".join(
-                    f"{recipe}: {', '.join(options) or 'no options'}" for recipe, options in known.items()
-                )
-                or "a recipe",
+                f"--soup-options {word}: {'none of the recipes has this option' if equals else 'no value'}",
+                expected="; ".join(lists) or "a recipe",
                 next_step=_NEXT_STEP,
             )
         for recipe in owners:

@@ -162,14 +162,6 @@ def canonical_order(ingredients: Iterable[Ingredient]) -> tuple[Ingredient, ...]
     return tuple(sorted(ingredients, key=lambda ingredient: ingredient.sha256))
 
 
-def equal_soup(
-    recipe: str, state: State, ingredients: tuple[Ingredient, ...], summary: str, options: dict[str, Any] | None = None
-) -> Soup:
-    """Return a soup of ingredients with equal coefficients, not judged yet; the fields are those of `Soup`."""
-    coefficients = (1 / len(ingredients),) * len(ingredients)
-    return Soup(recipe, state, ingredients, coefficients, options=options or {}, summary=summary)
-
-
 def mean_state(ingredients: Sequence[Ingredient], weights: Sequence[float] | None = None) -> "dict[str, torch.Tensor]":
     """Return the mean of ingredients, summed in float64 in the order given; see `average_states`.
 
@@ -178,3 +170,27 @@ def mean_state(ingredients: Sequence[Ingredient], weights: Sequence[float] | Non
     """
     states = ((ingredient.name, ingredient.load()) for ingredient in ingredients)
     return average_states(states, weights, mapped=all(ingredient.mapped for ingredient in ingredients))
+
+
+def equal_soup(
+    recipe: str,
+    members: Sequence[Ingredient],
+    summary: str,
+    options: dict[str, Any] | None = None,
+    state: State | None = None,
+) -> Soup:
+    """Return a soup of equal coefficients, not judged yet.
+
+    Args:
+        recipe: key of `RECIPES`.
+        members: the ingredients, in any order.
+        summary: see `Soup`.
+        options: see `Soup`.
+        state: weights that were made from the members in this order. If it is None or the order is not the canonical
+            one, the plain mean is summed in canonical order, so that its bits depend on the members alone.
+    """
+    ingredients = canonical_order(members)
+    if state is None or list(ingredients) != list(members):
+        state = mean_state(ingredients)
+    coefficients = (1 / len(ingredients),) * len(ingredients)
+    return Soup(recipe, state, ingredients, coefficients, options=options or {}, summary=summary)

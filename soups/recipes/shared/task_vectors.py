@@ -7,7 +7,7 @@ from soups.core.errors import DataError
 from soups.recipes.shared.budget import finish_soup
 from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, State, canonical_order
 from soups.recipes.shared.sweep import SweepResult, sweep
-from soups.recipes.shared.tensor_chunks import iterate_chunks, mapped_states
+from soups.recipes.shared.tensor_chunks import iterate_chunks, join_chunks, mapped_states
 
 if TYPE_CHECKING:
     import torch
@@ -63,26 +63,21 @@ class TaskVectors:
 
         direction = {}
         for key in self.keys:
-            wide = torch.promote_types(self.start[key].dtype, torch.float32)
-            direction[key] = torch.empty(self.start[key].shape, dtype=wide)
-            flat = direction[key].view(-1)
-            for place, tasks in self.chunks(key):
-                flat[place] = merge(tasks)
+            chunks = ((place, merge(tasks)) for place, tasks in self.chunks(key))
+            start = self.start[key]
+            direction[key] = join_chunks(chunks, start, torch.promote_types(start.dtype, torch.float32))
         return direction
 
     def add_to_start(self, direction: "dict[str, torch.Tensor]", scale: float = 1.0) -> State:
         """Return a new state: the start plus `scale` times a direction, in the start's dtypes."""
-        import torch
-
         state = {}
         for key, tensor in self.start.items():
-            if not tensor.is_floating_point():
+            if tensor.is_floating_point():
+                pairs = iterate_chunks([tensor, direction[key]])
+                chunks = ((place, start.add_(step, alpha=scale)) for place, (start, step) in pairs)
+                state[key] = join_chunks(chunks, tensor)
+            else:
                 state[key] = self.states[0][key].clone()
-                continue
-            state[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
-            flat = state[key].view(-1)
-            for place, (start, step) in iterate_chunks([tensor, direction[key]]):
-                flat[place] = start.add_(step, alpha=scale)
         return state
 
     def best_soup_along(

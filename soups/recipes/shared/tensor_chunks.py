@@ -1,7 +1,7 @@
 """Mapped views of many ingredients, and iteration over their tensors chunk by chunk in float64."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,3 +68,22 @@ def iterate_chunks(tensors: "Sequence[torch.Tensor]") -> "Iterator[tuple[slice, 
     for begin in range(0, flat[0].numel(), _CHUNK):
         chunk = slice(begin, begin + _CHUNK)
         yield chunk, [tensor[chunk].to(torch.float64, copy=True) for tensor in flat]
+
+
+def join_chunks(
+    chunks: "Iterable[tuple[slice, torch.Tensor]]", like: "torch.Tensor", dtype: "torch.dtype | None" = None
+) -> "torch.Tensor":
+    """Return a new tensor of chunks.
+
+    Args:
+        chunks: slices of the flattened tensor, and their values.
+        like: a tensor of the shape of the result.
+        dtype: of the result; None: that of `like`.
+    """
+    import torch
+
+    result = torch.empty(like.shape, dtype=dtype or like.dtype)
+    flat = result.view(-1)
+    for place, chunk in chunks:
+        flat[place] = chunk
+    return result
