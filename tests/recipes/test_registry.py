@@ -2,11 +2,9 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,11 +16,6 @@ from soups.recipes.uniform import uniform
 
 State = dict[str, torch.Tensor]
 STARTLESS = {name: RECIPES[name] for name in ("uniform", "greedy", "greedy_log_loss", "pruned", "top_k")}
-
-
-def mean_of(ingredients: Sequence[Ingredient]) -> list[Fraction]:
-    columns = zip(*(ingredient.load()["w"].tolist() for ingredient in ingredients), strict=True)
-    return [sum(map(Fraction, column)) / len(ingredients) for column in columns]
 
 
 @pytest.mark.parametrize("name", sorted(STARTLESS))
@@ -102,17 +95,6 @@ def test_mapped_ingredients_give_the_same_bits(recipe: Callable[..., Soup], toys
         mapped = Pool(tuple(dataclasses.replace(ingredient, mapped=True) for ingredient in pool.ingredients))
         one, other = recipe(pool, judge), recipe(mapped, judge)
         assert all(torch.equal(one.state[key], other.state[key]) for key in one.state)
-
-
-def test_uniform_is_the_mean_and_is_judged_once(toys: Any) -> None:
-    pool, judge = toys.pool(11)
-    calls: list[dict] = []
-    soup = uniform(pool, judge, on_decision=calls.append)
-    expected = [float(value) for value in mean_of(pool.ingredients)]
-    np.testing.assert_allclose(soup.state["w"].numpy(), expected, rtol=1e-6, atol=1e-7)
-    assert soup.score == judge(soup.state).score and len(soup.ingredients) == len(pool.ingredients)
-    assert tuple(calls) == soup.decisions and calls[0]["accepted"] and "without choosing" in calls[0]["why"]
-    assert uniform(pool, None).score is None
 
 
 @pytest.mark.parametrize("name", sorted(STARTLESS))

@@ -94,8 +94,7 @@ def list_recipes() -> str:
     width = max(map(len, RECIPES)) + 2
     lines = []
     for name, recipe in RECIPES.items():
-        module = inspect.getmodule(recipe.function)
-        first = inspect.cleandoc((module and module.__doc__) or "").partition("\n\n")[0]
+        first = (inspect.getdoc(inspect.getmodule(recipe.function)) or "").partition("\n\n")[0]
         lines.append(f"{name:{width}}{' '.join(first.split())}")
         lines += [f"{'':{width}}  {_format_option(option)}" for option in recipe_options(name).values()]
     return "\n".join(lines)

@@ -36,8 +36,7 @@ def mapped_view(ingredient: Ingredient) -> State:
         path = Path(folder) / "weights.safetensors"
         with explain_write_errors(path), path.open("wb") as stream:
             stream.write(header_bytes(layout_of(state), {}))
-            for content, _ in tensor_contents(state):
-                stream.write(content)
+            stream.writelines(content for content, _ in tensor_contents(state))
         del state
         return load_file(path)
 
