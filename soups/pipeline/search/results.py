@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from soups.checkpoints.checkpoint import SUFFIX
 from soups.files.atomic import write_table
 from soups.pipeline.run.run import Run
-from soups.pipeline.search.plan import SearchPlan
+from soups.pipeline.search.plan import SOUP, SearchPlan
 from soups.pipeline.search.trials import Trials
 from soups.pipeline.train.trackers import log_figures
 from soups.report.figures.search import draw_search_figures
@@ -52,10 +52,9 @@ def show_results(trials: Trials, plan: SearchPlan, run: Run, wandb: str) -> list
 
 
 def _objective_text(plan: SearchPlan) -> str:
-    name = plan.metric.replace("_", " ")
-    if plan.objective == plan.metric or plan.objective != "soup":
+    if plan.objective != SOUP:
         return f"validation {plan.objective.replace('_', ' ')}"
-    return f"gain of the greedy soup in validation {name}"
+    return f"gain of the greedy soup in validation {plan.metric.replace('_', ' ')}"
 
 
 def _trial_row(trial: "FrozenTrial", plan: SearchPlan, run: Run) -> dict[str, Any]:

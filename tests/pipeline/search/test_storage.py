@@ -23,7 +23,6 @@ import main
 from soups.checkpoints.card import read_card
 from soups.pipeline.search import search as searching
 from soups.pipeline.search import storage as trial_storage
-from soups.pipeline.search import trials
 from soups.pipeline.search.trials import Trials, open_trials
 from tests.pipeline.search.test_trials import propose
 from tests.pipeline.searching import ONE_RATE, SearchBench, started
@@ -137,8 +136,9 @@ def seconds_since_heartbeat(url: str, trial_id: int) -> float:
 
 
 def test_a_silent_machine_loses_its_trial(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "HEARTBEAT_SECONDS", 0.05)  # The database still allows a minute without one.
     there = opened("beats", tmp_path / "there", database)
+    # The database still allows a minute without one.
+    monkeypatch.setattr(there.storage, "get_heartbeat_interval", lambda: 0.05)
     here = opened("beats", tmp_path / "here", database)
     assert there.place != here.place
     with there.claim(1, propose) as trial:
