@@ -12,16 +12,8 @@ from soups.core.metrics import all_scores
 from soups.data.samples import evaluation_sets
 from soups.files.jsonl import append_record
 from soups.pipeline.run.run import Run, remove_leftovers
+from soups.pipeline.score import transfer
 from soups.pipeline.score.context import RunContext
-from soups.pipeline.score.transfer import (
-    Files,
-    LazyFile,
-    RemoteResult,
-    collect_new_files,
-    pack_run,
-    store_results,
-    unpack_run,
-)
 from soups.runtime.launchers import make_launcher
 from soups.runtime.workers import worker_number
 
@@ -105,18 +97,18 @@ def _run_scoring(context: RunContext, paths: Sequence[Path]) -> Iterator[tuple[t
         return launcher.run_all(score_model, [(context, path) for path in paths])
     run = context.run
     sent = replace(context, run=replace(run, table=None))  # The table of samples is sent once, in the packed run.
-    tasks = [(sent, path, LazyFile(path)) for path in paths]
-    return store_results(launcher.run_all(_score_unpacked, tasks, pack_run(run)), run)
+    tasks = [(sent, path, transfer.LazyFile(path)) for path in paths]
+    return transfer.store_results(launcher.run_all(_score_unpacked, tasks, transfer.pack_run(run)), run)
 
 
-def _score_unpacked(task: tuple[RunContext, Path, LazyFile], common: Files) -> RemoteResult:
+def _score_unpacked(task: tuple[RunContext, Path, transfer.LazyFile], common: transfer.Files) -> transfer.RemoteResult:
     """Scores one model on a machine that unpacks the run first."""
     context, path, content = task
     with TemporaryDirectory() as folder:
         files = {**common, f"models/{path.name}": bytes(content)}
-        run = unpack_run(files, Path(folder), context.run.name)
+        run = transfer.unpack_run(files, Path(folder), context.run.name)
         line = score_model((replace(context, run=run), run.models / path.name))
-        return RemoteResult(line, collect_new_files(run.folder, files))
+        return transfer.RemoteResult(line, transfer.collect_new_files(run.folder, files))
 
 
 def accuracies_text(line: dict[str, Any]) -> str:

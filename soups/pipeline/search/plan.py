@@ -68,12 +68,11 @@ class SearchPlan(BaseModel):
         return total
 
     def rank(self, trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
-        """Return the complete trials, best first; ties are broken by trial number."""
+        """Return the complete ones of some trials in the order of their numbers, best first, ties by number."""
         from optuna.trial import TrialState
 
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        sign = -1 if self.higher_is_better else 1
-        return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+        return sorted(complete, key=lambda trial: trial.value or 0.0, reverse=self.higher_is_better)
 
 
 def check_settings(parsed: ParsedSettings[SearchSettings]) -> None:

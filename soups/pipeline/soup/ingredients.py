@@ -40,14 +40,11 @@ def select_ingredients(
             found = f"{picked[model]} and {name}"
             raise UsageError(f"--ingredients: {model} is named twice", expected="each model once", found=found)
         picked[model] = name
-    members = {}
-    for name, path in paths.items():
-        if names is not None and name not in picked:
-            continue
+    members = {name: path for name, path in paths.items() if names is None or name in picked}
+    for name, path in tuple(members.items()):
         if start is not None and path.resolve() == start.resolve():
             logger.info("%s is the start, and so no ingredient", name)
-        else:
-            members[name] = path
+            del members[name]
     if not members:
         raise UsageError("a soup of no ingredients", expected="at least one model beside the start")
     return members

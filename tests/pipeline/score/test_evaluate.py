@@ -89,7 +89,7 @@ def test_a_remote_machine_gets_settings_and_the_model_and_unpacks_the_run(
         return RemoteResult({"model_name": task[1].name}, {})
 
     monkeypatch.setattr(evaluate, "make_launcher", lambda launch, runtime: Remote())
-    monkeypatch.setattr(evaluate, "pack_run", lambda run: {"settings.yaml": b""})
+    monkeypatch.setattr(evaluate.transfer, "pack_run", lambda run: {"settings.yaml": b""})
     monkeypatch.setattr(evaluate, "_score_unpacked", score)
     context = replace(context, launch=LaunchSettings(launcher="ray", no_shared_storage=True))
     path = context.run.models / "p1_epochs2.safetensors"

@@ -69,7 +69,7 @@ def soup_of(folder: Path, name: str) -> tuple[dict[str, torch.Tensor], Any]:
 
 
 @pytest.mark.parametrize("name", ["rn", "timm"])
-def test_a_uniform_soup_of_each(folder: Path, name: str) -> None:
+def test_each_network_gets_the_requested_statistics(folder: Path, name: str) -> None:
     models = sorted((folder / "runs" / name / "models").glob(f"{name}?_epochs*.safetensors"))
     mean = average(models).state
     assert has_statistics(mean) and len(models) == 2
@@ -85,7 +85,7 @@ def test_a_uniform_soup_of_each(folder: Path, name: str) -> None:
     assert card is not None and card.scores["val"]["accuracy"] == json.loads(lines[-1])["val"]
 
 
-def test_made_again_and_with_averaged_statistics(folder: Path) -> None:
+def test_rebuild_recomputes_the_statistics_and_average_keeps_their_mean(folder: Path) -> None:
     models = sorted((folder / "runs" / "rn" / "models").glob("rn?_epochs*.safetensors"))
     path = folder / "runs" / "rn" / "models" / "rn_uniform_soup.safetensors"
     assert main.main(["--name", "rn", "--uniform-soup", "--batchnorm", "recompute"]) == 0
@@ -103,7 +103,7 @@ def test_made_again_and_with_averaged_statistics(folder: Path) -> None:
     assert soup.options["batchnorm"] == {"statistics": "average"}
 
 
-def test_validation_chooses_once(folder: Path) -> None:
+def test_validation_decides_once_per_pool(folder: Path) -> None:
     log = folder / "runs" / "rn" / "logs" / "batchnorm.jsonl"
     assert main.main(["--name", "rn", "--uniform-soup"]) == 0
     line = json.loads(log.read_text())
@@ -137,7 +137,7 @@ def test_single_models_keep_their_statistics(folder: Path) -> None:
         assert all(torch.equal(kept[key], state[key]) for key in state)
 
 
-def test_without_training_images(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_training_images_statistics_are_averaged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     context = context_of("rn")
     pool, space = pool_of(context), context.run.space
     assert len(space) == 3  # Known from now on.
