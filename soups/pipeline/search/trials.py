@@ -80,6 +80,7 @@ class Trials:
         Raises:
             EnvironmentFailure: The folder is not writable.
         """
+        from optuna.storages import RDBStorage
         from optuna.storages._heartbeat import get_heartbeat_thread
 
         with ExitStack() as held:  # The lock of the trial and, in a database, its heartbeats.
@@ -90,6 +91,8 @@ class Trials:
                     trial = self._create_trial(propose, len(all_trials))
                     self._acquire_lock(trial.number, held)
                 if trial is not None:
+                    if isinstance(self.storage, RDBStorage):  # At once: one without any heartbeat is never taken over.
+                        self.storage.record_heartbeat(trial._trial_id)
                     held.enter_context(get_heartbeat_thread(trial._trial_id, self.storage))
             yield trial
 

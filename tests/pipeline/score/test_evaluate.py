@@ -93,9 +93,11 @@ def test_a_remote_machine_gets_settings_and_the_model_and_unpacks_the_run(
     monkeypatch.setattr(evaluate, "_score_unpacked", score)
     context = replace(context, launch=LaunchSettings(launcher="ray", no_shared_storage=True))
     path = context.run.models / "p1_epochs2.safetensors"
-    assert len(context.run.samples) > 0  # Cached by the run, and yet not sent with each model.
+    assert len(context.run.samples) > 0  # The run caches its table, which is not sent with each model.
     ((task, line),) = evaluate._run_scoring(context, [path])
-    assert task[:2] == (context, path) and line == {"model_name": path.name}
+    assert task[1] == path and line == {"model_name": path.name}
     ((sent_context, sent_path, content),) = sent
     assert content == path.read_bytes() and sent_path == path
-    assert sent_context == context and "samples" not in vars(sent_context.run)
+    assert sent_context.runtime == context.runtime and sent_context.evaluation == context.evaluation
+    assert sent_context.cache == context.cache and sent_context.run.name == "p"
+    assert sent_context.run.table is None and "samples" not in vars(sent_context.run)

@@ -76,7 +76,7 @@ def test_a_lost_heartbeat_does_not_end_the_trial(
         assert trial is not None
         trials.finish(trial, TrialState.COMPLETE, 0.5)
     assert [trial.state for trial in trials.all()] == [TrialState.COMPLETE]
-    assert caplog.messages == ["the database did not record a heartbeat: no connection"]
+    assert set(caplog.messages) == {"the database did not record a heartbeat: no connection"}
 
 
 def test_the_journal_has_a_lock_that_ends_with_its_holder(tmp_path: Path) -> None:

@@ -42,8 +42,9 @@ def test_ingredients_are_found_by_name_or_by_hash_in_the_order_of_the_card(run: 
 
 def test_an_ingredient_of_other_bytes_is_named_and_the_others_are_counted(run: Run) -> None:
     parts = [part_of(run, name) for name in ("p0_epochs2", "p1_epochs2", "p10_epochs2")]
-    first, second, _ = (run.models / f"{part.name}.safetensors" for part in parts)
-    second.replace(first)
+    first, second, third = (run.models / f"{part.name}.safetensors" for part in parts)
+    second.replace(first)  # The second is still found: by its hash.
+    third.unlink()
     problem = r"ingredient p0_epochs2 has changed \(and 1 more of its 3 ingredients\)"
     with pytest.raises(DataError, match=rf"{problem}(?s:.*){parts[0].sha256}(?s:.*)p0_epochs2\.safetensors with"):
         index_of(run).ingredients(parts)
