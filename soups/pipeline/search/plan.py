@@ -103,25 +103,23 @@ def open_plan(
         UsageError: Settings are invalid or differ from the recorded ones, or the run has other fine-tunes.
     """
     recorded = trials.recorded_settings()
-    if recorded is not None:
-        plan = SearchPlan.model_validate(recorded)
-        if plan.split != run.fingerprints[1]:
+    if recorded is None:
+        if run.finetunes():
             raise UsageError(
-                f"the search {run.name!r} in this storage has other images, labels or splits than this run",
-                next_step="choose another --name: a database identifies a search by it",
+                f"run {run.name!r} has fine-tunes that are not trials of this search",
+                expected="a run without other fine-tunes: trial 0 is fine-tune 0",
+                next_step="choose another --name, or give the --storage of the search",
             )
-        _check_equal(plan, parsed, finetuning)
-        return plan
-    if run.finetunes():
+        new = _new_plan(parsed, finetuning, run)
+        recorded = trials.create_study("maximize" if new.higher_is_better else "minimize", new.model_dump(mode="json"))
+    plan = SearchPlan.model_validate(recorded)
+    if plan.split != run.fingerprints[1]:
         raise UsageError(
-            f"run {run.name!r} has fine-tunes that are not trials of this search",
-            expected="a run without other fine-tunes: trial 0 is fine-tune 0",
-            next_step="choose another --name, or give the --storage of the search",
+            f"the search {run.name!r} in this storage has other images, labels or splits than this run",
+            next_step="choose another --name: a database identifies a search by it",
         )
-    plan = _new_plan(parsed, finetuning, run)
-    trials.create_study("maximize" if plan.higher_is_better else "minimize", plan.model_dump(mode="json"))
-    # Read the plan again: another machine may have recorded one at the same moment.
-    return open_plan(parsed, run, finetuning, trials)
+    _check_equal(plan, parsed, finetuning)
+    return plan
 
 
 def _new_plan(parsed: ParsedSettings[SearchSettings], finetuning: FinetuneSettings, run: Run) -> SearchPlan:

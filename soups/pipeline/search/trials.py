@@ -39,8 +39,8 @@ class Trials:
     place: str
     """Identifies this machine and folder: processes with the same place see each other's locks."""
 
-    def create_study(self, direction: Literal["minimize", "maximize"], settings: dict[str, Any]) -> None:
-        """Create the study with its recorded settings, unless it exists."""
+    def create_study(self, direction: Literal["minimize", "maximize"], settings: dict[str, Any]) -> dict[str, Any]:
+        """Create the study with these settings, unless it exists; returns the recorded settings."""
         import optuna
 
         with hold_lock(self.folder, _STUDY_LOCK):
@@ -49,6 +49,8 @@ class Trials:
             )
             if "settings" not in study.user_attrs:
                 study.set_user_attr("settings", settings)
+        # Read again: another machine may have recorded other ones at the same moment.
+        return self.study().user_attrs["settings"]
 
     def recorded_settings(self) -> dict[str, Any] | None:
         """Return the settings recorded when the study was created; None if there is no study."""
@@ -93,7 +95,8 @@ class Trials:
                 if trial is not None:
                     if isinstance(self.storage, RDBStorage):  # At once: one without any heartbeat is never taken over.
                         self.storage.record_heartbeat(trial._trial_id)
-                    held.enter_context(get_heartbeat_thread(trial._trial_id, self.storage))
+                    # Optuna gives its `__exit__` narrower types than Python's.
+                    held.enter_context(get_heartbeat_thread(trial._trial_id, self.storage))  # type: ignore[arg-type]
             yield trial
 
     def _take_over_abandoned(self, all_trials: "Sequence[FrozenTrial]", held: ExitStack) -> "FrozenTrial | None":

@@ -37,7 +37,7 @@ def rebuild(settings: MainSettings, given: Collection[str], context_of: "Callabl
         DataError: a file is not a soup, or an ingredient is missing or has changed; names it.
         PartialFailure: some of several soups failed; the others are made.
     """
-    failures: list[UserError] = []
+    failures: list[str] = []
     names = settings.rebuild or ()
     for name in names:
         try:
@@ -46,13 +46,12 @@ def rebuild(settings: MainSettings, given: Collection[str], context_of: "Callabl
         except UserError as error:
             if len(names) == 1:
                 raise
-            failures.append(error)
-    texts = [str(failure) for failure in failures]
-    if texts and len(texts) < len(names):
-        problem = f"{len(texts)} of {len(names)} soups could not be made again"
-        raise PartialFailure("\n  ".join([problem, *texts]))
-    if texts:
-        raise DataError("\n".join(texts))
+            failures.append(str(error))
+    if failures and len(failures) < len(names):
+        problem = f"{len(failures)} of {len(names)} soups could not be made again"
+        raise PartialFailure("\n  ".join([problem, *failures]))
+    if failures:
+        raise DataError("\n".join(failures))
 
 
 def _find_soup(name: str, settings: MainSettings, given: Collection[str]) -> tuple[Path, Run | None]:
