@@ -9,6 +9,7 @@ USES = {
     "torch.cpu._is_avx512_bf16_supported": "soups/runtime/devices.py chooses bf16 on processors by it",
     "torch.cpu._is_amx_tile_supported": "soups/runtime/devices.py chooses bf16 on processors by it",
     "accelerate.state.AcceleratorState._reset_state": "soups/runtime/devices.py sets another precision with it",
+    "optuna.storages._heartbeat.get_heartbeat_thread": "soups/pipeline/search/trials.py sends heartbeats by it",
     "torch.utils.data.dataloader._MultiProcessingDataLoaderIter._shutdown_workers": "soups/data/loader.py ends workers",
 }
 
@@ -45,3 +46,4 @@ def test_optuna_s_trials_have_a_number_of_their_own() -> None:
     hint = "soups/pipeline/search/trials.py writes to the storage by FrozenTrial._trial_id"
     assert all(isinstance(getattr(trial, "_trial_id", None), int) for trial in study.trials), hint
     assert hasattr(optuna.storages.RDBStorage, "record_heartbeat"), "trials of a database have no heartbeat any more"
+    assert hasattr(optuna.storages.RDBStorage, "_get_stale_trial_ids"), "trials without heartbeats are not found"

@@ -3,6 +3,7 @@
 import numpy as np
 
 from soups.core.labels import LabelSpace
+from soups.ensembles.rules import count_votes
 
 
 def vote_entropy(codes: np.ndarray, classes: int) -> np.ndarray:
@@ -17,10 +18,7 @@ def vote_entropy(codes: np.ndarray, classes: int) -> np.ndarray:
     Returns:
         (N,) float64 in nats: 0 if all models agree, log(M) if all differ.
     """
-    models, images = codes.shape
-    cells = (np.arange(images) * classes + codes).ravel()
-    shares = np.bincount(cells, minlength=images * classes).reshape(images, classes) / models
-    return np.maximum(0.0, -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1))
+    return np.maximum(0.0, _entropy(count_votes(codes, classes) / len(codes)))
 
 
 def jensen_shannon_divergence(probabilities: np.ndarray) -> np.ndarray:

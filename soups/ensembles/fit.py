@@ -32,18 +32,27 @@ def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Raises:
         DataError: the shapes do not match, or there are no images.
     """
-    if probabilities.ndim != 3 or probabilities.shape[1:2] != labels.shape or len(labels) == 0:
-        raise DataError(
-            "weights of a vote: fitting needs validation images with labels",
-            expected="probabilities (models, images, classes) and labels (images,)",
-            found=f"{probabilities.shape} and {labels.shape}",
-        )
+    check_fit_input("weights of a vote", probabilities, labels, "probabilities", ("models", "images", "classes"))
     true_class = probabilities[:, np.arange(len(labels)), labels].astype(np.float64)
     true_class = np.clip(true_class, np.finfo(np.float64).eps, 1.0)  # As `log_loss` clips.
     weights = _refine_by_em(_solve_slsqp(true_class), true_class)
     sparse = np.where(weights < _NEGLIGIBLE_WEIGHT, 0.0, weights)
     sparse /= sparse.sum()
     return sparse if _is_optimal(sparse, true_class) else weights
+
+
+def check_fit_input(what: str, tables: np.ndarray, labels: np.ndarray, kind: str, axes: tuple[str, ...]) -> None:
+    """Raise unless tables have these axes, with classes last, and there is a label for each image.
+
+    Raises:
+        DataError: the shapes do not match, or there are no images; `what` is fitted on tables of this `kind`.
+    """
+    if tables.ndim != len(axes) or tables.shape[-2:-1] != labels.shape or len(labels) == 0:
+        raise DataError(
+            f"{what}: fitting needs validation images with labels",
+            expected=f"{kind} ({', '.join(axes)}) and labels (images,)",
+            found=f"{tables.shape} and {labels.shape}",
+        )
 
 
 def _gradient(weights: np.ndarray, true_class: np.ndarray) -> np.ndarray:
@@ -100,34 +109,30 @@ def parse_members(members: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray |
         UsageError: only some members have a weight, a weight is not a number from 0 up, all are zero, or a name is
             empty or repeated.
     """
-    names, weights = [], []
-    for member in members:
-        name, weight = _split_member(member)
-        names.append(name)
-        weights.append(weight)
+    pairs = [_split_member(member) for member in members]
+    names = tuple(name for name, _ in pairs)
+    for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{name!r} is a member of the vote twice", expected="each model once")
-    set_weights = [weight for weight in weights if weight is not None]
-    if not set_weights:
-        return tuple(names), None
-    if len(set_weights) < len(names):
-        without = ", ".join(name for name, weight in zip(names, weights, strict=True) if weight is None)
+    weights = [weight for _, weight in pairs if weight is not None]
+    if not weights:
+        return names, None
+    if len(weights) < len(names):
         raise UsageError(
             "some models of the vote have a weight and others do not",
             expected="NAME=WEIGHT for all of them or for none",
-            found=f"no weight for {without}",
+            found=f"no weight for {', '.join(name for name, weight in pairs if weight is None)}",
         )
-    if sum(set_weights) == 0:
+    if sum(weights) == 0:
         raise UsageError("all weights of the vote are 0", expected="at least one above 0")
-    return tuple(names), np.array(set_weights)
+    return names, np.array(weights)
 
 
 def _split_member(member: str) -> tuple[str, float | None]:
     """Return name and weight of a member; the weight is None if there is none."""
     name, sign, text = member.rpartition("=")
     if not sign or "/" in text or "\\" in text:
-        name, text = member, "1"
-        sign = ""
+        name, sign, text = member, "", "1"
     try:
         weight = float(text)
     except ValueError:

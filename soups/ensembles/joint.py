@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import UsageError
 from soups.core.labels import LabelSpace
 from soups.core.scores import softmax
+from soups.ensembles.fit import check_fit_input
 
 MIN_PROBABILITY = 1e-12
 """Lower bound of probabilities, so that no expert alone can exclude a class."""
@@ -47,16 +48,25 @@ def log_linear_pool(likelihoods: np.ndarray, weights: np.ndarray | None = None) 
     Raises:
         UsageError: the number of weights is not M, or a weight is negative or not finite.
     """
-    weights = np.ones(len(likelihoods)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if weights.shape != (len(likelihoods),):
-        expected = f"{len(likelihoods)} weights"
-        raise UsageError("weights do not fit the models", expected=expected, found=str(weights.size))
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise UsageError("weights of an ensemble", expected="numbers from 0 up", found=str(weights.tolist()))
+    weights = np.ones(len(likelihoods)) if weights is None else check_weights(weights, len(likelihoods))
     scores = np.zeros(likelihoods.shape[1:])
     for weight, table in zip(weights, likelihoods, strict=True):
         scores += weight * np.log(np.maximum(table, MIN_PROBABILITY))
     return softmax(scores)
+
+
+def check_weights(weights: np.ndarray, models: int) -> np.ndarray:
+    """Return weights (M,) as float64.
+
+    Raises:
+        UsageError: the number of weights is not M, or a weight is negative or not finite.
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != (models,):
+        raise UsageError("weights do not fit the models", expected=f"{models} weights", found=str(weights.size))
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise UsageError("weights of a vote", expected="numbers from 0 up", found=str(weights.tolist()))
+    return weights
 
 
 def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -75,12 +85,8 @@ def fit_exponents(likelihoods: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Raises:
         DataError: the shapes do not match, or there are no images.
     """
-    if likelihoods.ndim != 3 or likelihoods.shape[1:2] != labels.shape or len(labels) == 0:
-        raise DataError(
-            "exponents of a joint ensemble: fitting needs validation images with labels",
-            expected="likelihoods (models, images, classes) and labels (images,)",
-            found=f"{likelihoods.shape} and {labels.shape}",
-        )
+    axes = ("models", "images", "classes")
+    check_fit_input("exponents of a joint ensemble", likelihoods, labels, "likelihoods", axes)
     from scipy.optimize import minimize
 
     logs = np.log(np.maximum(likelihoods, MIN_PROBABILITY), dtype=np.float64)

@@ -47,24 +47,20 @@ def select_models(
         DataError: there are no models or images, or the shapes of the tables do not match the labels or each other.
     """
     vote = _VoteState(tables, labels, metric)
-    models = len(tables)
-    order = sorted(range(models), key=lambda model: vote.merit(model), reverse=True)
-    counts, best = np.zeros(models, dtype=np.int64), None
+    order = sorted(range(len(tables)), key=vote.merit, reverse=True)
+    best: tuple[Merit, np.ndarray] | None = None
     for model in order:
         vote.add(model)
-        counts[model] += 1
         merit = vote.merit()
         if best is None or merit > best[0]:
-            best = merit, counts.copy()
+            best = merit, vote.counts.copy()
     assert best is not None
-    counts = best[1].copy()
-    vote.restart(counts)
+    vote.restart(best[1])
     for _ in range(rounds):
         merit, model = vote.best_addition()
         vote.add(model)
-        counts[model] += 1
         if merit > best[0]:
-            best = merit, counts.copy()
+            best = merit, vote.counts.copy()
     return best[1]
 
 
@@ -83,45 +79,37 @@ class _VoteState:
         self.images, self.classes = np.nonzero(can_win)
         self.begins = np.searchsorted(self.images, np.arange(len(labels)))
         del can_win
-        self.candidates = np.empty((len(tables), len(self.images)))
-        self.true_class = np.empty((len(tables), len(labels)))
-        for model, load in enumerate(tables):
+        # A row of probabilities for each model: those of the possible winners, then those of the true classes.
+        self.rows = np.empty((len(tables), len(self.images) + len(labels)))
+        for row, load in zip(self.rows, tables, strict=True):
             table = load()
-            self.candidates[model] = table[self.images, self.classes]
-            self.true_class[model] = table[np.arange(len(labels)), labels]
+            row[: len(self.images)] = table[self.images, self.classes]
+            row[len(self.images) :] = table[np.arange(len(labels)), labels]
         self.restart(np.zeros(len(tables), dtype=np.int64))
 
     def restart(self, counts: np.ndarray) -> None:
         """Set the vote to these counts of models, (M,) int64."""
-        self.size = int(counts.sum())
-        self.candidate_sum = np.zeros(self.candidates.shape[1])
-        self.true_class_sum = np.zeros(self.true_class.shape[1])
+        self.counts, self.sum = counts.copy(), np.zeros(self.rows.shape[1])
         for model in np.flatnonzero(counts):
-            self.candidate_sum += counts[model] * self.candidates[model]
-            self.true_class_sum += counts[model] * self.true_class[model]
+            self.sum += counts[model] * self.rows[model]
 
     def add(self, model: int) -> None:
         """Add a model to the vote once more."""
-        self.candidate_sum += self.candidates[model]
-        self.true_class_sum += self.true_class[model]
-        self.size += 1
+        self.sum += self.rows[model]
+        self.counts[model] += 1
 
     def best_addition(self) -> tuple[Merit, int]:
         """Return the highest merit after the addition of one model, and that model; ties to the first."""
-        merits = [
-            self._merit(self.candidate_sum + candidates, self.true_class_sum + true_class, self.size + 1)
-            for candidates, true_class in zip(self.candidates, self.true_class, strict=True)
-        ]
-        model = max(range(len(merits)), key=lambda index: merits[index])
+        merits = [self._merit(self.sum + row, self.counts.sum() + 1) for row in self.rows]
+        model = max(range(len(merits)), key=merits.__getitem__)
         return merits[model], model
 
     def merit(self, model: int | None = None) -> Merit:
         """Return the merit of the present vote, or of one model alone."""
-        if model is None:
-            return self._merit(self.candidate_sum, self.true_class_sum, self.size)
-        return self._merit(self.candidates[model], self.true_class[model], 1)
+        return self._merit(self.sum, self.counts.sum()) if model is None else self._merit(self.rows[model], 1)
 
-    def _merit(self, candidates: np.ndarray, true_class: np.ndarray, size: int) -> Merit:
+    def _merit(self, row: np.ndarray, size: int) -> Merit:
+        candidates, true_class = row[: len(self.images)], row[len(self.images) :]
         highest = np.maximum.reduceat(candidates, self.begins)
         lengths = np.diff(self.begins, append=len(candidates))
         winners = np.where(candidates == np.repeat(highest, lengths), self.classes, self.classes_in_all)

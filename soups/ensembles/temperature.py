@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from soups.core.errors import DataError
 from soups.core.scores import softmax
+from soups.ensembles.fit import check_fit_input
 
 LOWEST, HIGHEST = 0.01, 100.0
 """Bounds of the temperature. If all validation predictions are correct, the log-loss has no minimum above 0."""
@@ -26,12 +26,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Raises:
         DataError: the shapes do not match, there are no images, or a logit is not finite.
     """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
-        raise DataError(
-            "temperature: fitting needs validation images with labels",
-            expected="logits (images, classes) and labels (images,)",
-            found=f"{logits.shape} and {labels.shape}",
-        )
+    check_fit_input("temperature", logits, labels, "logits", ("images", "classes"))
     from scipy.optimize import brentq
 
     table = np.asarray(logits, dtype=np.float64)

@@ -24,6 +24,7 @@ CONFIDENCE, GROUP = "confidence", "group"
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5
+_WHOLE = re.compile(r"\d+(\.0*)?")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 
 
@@ -44,6 +45,8 @@ class PredictionTable:
     """The column `group`, if there is one."""
     confidences: np.ndarray | None
     """(N,) float64, the column `confidence`, if there is one."""
+    has_indices: bool = False
+    """Whether the cells were indices of classes, not their names."""
 
     @property
     def labels(self) -> list[str]:
@@ -139,6 +142,9 @@ def parse_predictions(table: "pd.DataFrame", path: Path, space: LabelSpace | Non
             expected="a class for every image",
             next_step="the file may be truncated: write it again",
         )
+    has_indices = space is not None and not set(cells) <= set(space.names)
+    if has_indices and all(_WHOLE.fullmatch(cell) for cell in cells):
+        cells = [cell.partition(".")[0] for cell in cells]  # pandas writes indices as 0.0 if a cell was missing once.
     try:
         classes = cells if space is None else space.read_column(cells)
     except DataError as error:
@@ -146,7 +152,8 @@ def parse_predictions(table: "pd.DataFrame", path: Path, space: LabelSpace | Non
             f"{path}: {error.problem}", expected=error.expected, found=error.found, next_step=error.next_step
         ) from error
     groups = [str(cell).strip() for cell in table[GROUP]] if GROUP in table.columns[1:] else None
-    return PredictionTable(path, ids, codes.astype(np.int64), classes, column, groups, _read_confidences(table, path))
+    confidences = _read_confidences(table, path)
+    return PredictionTable(path, ids, codes.astype(np.int64), classes, column, groups, confidences, has_indices)
 
 
 def _check_ids(ids: Sequence[str], path: Path) -> None:

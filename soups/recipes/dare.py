@@ -55,8 +55,8 @@ def dare(
         UsageError: drop, density or scale out of range, or an unknown way to combine.
         DataError: the pool has no start, or models do not fit or hold NaN or infinity; names model and tensor.
     """
-    check_range("dare: drop", drop, 0, 1, high_open=True)
-    check_range("dare: density", density, 0, 1, low_open=True)
+    check_range("dare: drop", drop, "[0, 1)")
+    check_range("dare: density", density, "(0, 1]")
     if combine not in ("linear", "ties"):
         raise unknown_name("way to combine", combine, ("linear", "ties"))
     tried = values_to_try("dare: scale", scale, scales)
@@ -74,7 +74,7 @@ def dare(
     vectors = TaskVectors(pool, "dare", dropping)
     direction = vectors.merge_chunks(mean_task) if combine == "linear" else elect_and_average(vectors, density)
     options = {"drop": drop, "combine": combine, "density": density, "seed": seed}
-    return vectors.best_soup_along("dare", "scale", tried, direction, judge, on_decision, options=options)
+    return vectors.best_soup_along("scale", tried, direction, judge, on_decision, options=options)
 
 
 def random_generator(seed: int, sha256: str, key: str) -> np.random.Generator:

@@ -1,17 +1,13 @@
 """Fisher merging: averages each weight, weighted by how much each model's predictions depend on it."""
 
-import math
 from typing import TYPE_CHECKING
 
-from soups.core.errors import UsageError
-from soups.recipes.shared.pool import GradientJudge, Ingredient, OnDecision, Pool, Soup, canonical_order
-from soups.recipes.shared.sweep import check_range, judge_once
+from soups.recipes.shared.pool import GradientJudge, Ingredient, OnDecision, Pool, Soup, canonical_order, equal_soup
+from soups.recipes.shared.sweep import check_range, check_whole, judge_finished
 from soups.weights.state_dict import check_compatible, check_finite
 
 if TYPE_CHECKING:
     import torch
-
-    from soups.recipes.shared.pool import State
 
 
 def fisher(
@@ -51,24 +47,13 @@ def fisher(
         UsageError: an option out of range.
         DataError: an ingredient does not fit the first, or holds NaN or infinity; names the ingredient and the tensor.
     """
-    check_range("fisher: floor", floor, 0, math.inf, low_open=True, high_open=True)
-    if seed < 0 or int(seed) != seed:
-        raise UsageError("fisher: seed", expected="a whole number from 0 on", found=str(seed))
+    check_range("fisher: floor", floor, "(0, inf)")
+    check_whole("fisher: seed", seed)
     ingredients = canonical_order(pool.ingredients)
-    number = len(ingredients)
-    state = _merge(ingredients, judge, floor, seed)
-    best_single = max(ingredient.score for ingredient in ingredients)
-    once = judge_once("all", state, judge, on_decision, best_single)
-    return Soup(
-        recipe="fisher",
-        state=state,
-        ingredients=ingredients,
-        coefficients=(1 / number,) * number,
-        score=once.score,
-        decisions=once.decisions,
-        options={"floor": floor, "seed": seed},
-        summary=f"{number} model{'' if number == 1 else 's'}, each weight averaged by its Fisher information",
-    )
+    state, number = _merge(ingredients, judge, floor, seed), len(ingredients)
+    summary = f"{number} model{'' if number == 1 else 's'}, each weight averaged by its Fisher information"
+    soup = equal_soup("fisher", ingredients, summary, {"floor": floor, "seed": seed}, state)
+    return judge_finished(soup, judge, on_decision)
 
 
 def _merge(
@@ -77,35 +62,27 @@ def _merge(
     """Accumulate numerator and denominator model by model; dtypes and counters are those of the first model."""
     import torch
 
+    merged: dict[str, torch.Tensor] = {}
     numerator: dict[str, torch.Tensor] = {}
     denominator: dict[str, torch.Tensor] = {}
-    first: State = {}
     for ingredient in ingredients:
         state = ingredient.load()
         check_finite(state, ingredient.name)
-        if not numerator:
-            first = {key: _copy_counter_or_shape(tensor) for key, tensor in state.items()}
-            for key, tensor in state.items():
-                if tensor.is_floating_point():
-                    numerator[key] = torch.zeros(tensor.shape)
-                    denominator[key] = torch.zeros(tensor.shape)
-        check_compatible(first, state, ingredients[0].name, ingredient.name)
+        if not merged:
+            floating = {key: tensor.shape for key, tensor in state.items() if tensor.is_floating_point()}
+            numerator, denominator = ({key: torch.zeros(shape) for key, shape in floating.items()} for _ in range(2))
+            # Only shape and dtype (on the meta device) of what is averaged, a copy of the counters.
+            merged = {
+                key: torch.empty_like(tensor, device="meta") if key in floating else tensor.clone()
+                for key, tensor in state.items()
+            }
+        check_compatible(merged, state, ingredients[0].name, ingredient.name)
         weights = judge.fisher(state, seed)
         for key, total in numerator.items():
             precision = weights[key].to(torch.float32).clamp(min=floor)
             denominator[key].add_(precision)
             total.addcmul_(precision, state[key].to(torch.float32))
         del state, weights  # Frees them before the next ones are loaded.
-    return {
-        key: numerator.pop(key).div_(denominator.pop(key)).to(tensor.dtype) if key in numerator else tensor
-        for key, tensor in first.items()
-    }
-
-
-def _copy_counter_or_shape(tensor: "torch.Tensor") -> "torch.Tensor":
-    """Copy a counter; of a floating-point tensor return only shape and dtype (on the meta device)."""
-    import torch
-
-    return (
-        torch.empty(tensor.shape, dtype=tensor.dtype, device="meta") if tensor.is_floating_point() else tensor.clone()
-    )
+    for key in list(numerator):
+        merged[key] = numerator.pop(key).div_(denominator.pop(key)).to(merged[key].dtype)
+    return merged

@@ -2,28 +2,18 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal
 
 from soups.core.errors import UsageError
 from soups.recipes.shared.acceptance import AtLeast, ScoreThenLoss, Significant
-from soups.recipes.shared.budget import is_spent, untried_option, untried_text
-from soups.recipes.shared.pool import (
-    Accept,
-    Ingredient,
-    Judge,
-    OnDecision,
-    Pool,
-    Soup,
-    Verdict,
-    canonical_order,
-    mean_state,
-)
+from soups.recipes.shared.budget import finish_soup, is_spent
+from soups.recipes.shared.decisions import DecisionLog
+from soups.recipes.shared.pool import Accept, Ingredient, Judge, OnDecision, Pool, Soup, Verdict, equal_soup
 from soups.recipes.shared.reasons import explain_decision
-from soups.recipes.shared.resume import recorded_decision, verdict_from_decision
 from soups.recipes.shared.running_mean import RunningSum, equal_tensors
-from soups.recipes.shared.sweep import DecisionLog, best_first, check_range
+from soups.recipes.shared.sweep import best_first, check_range
 
 
 def greedy(
@@ -64,7 +54,7 @@ def greedy(
     """
     options: dict[str, Any] = {"accept": accept, "ties": ties}
     if accept == "significant":
-        check_range("greedy: level", level, 0, 1, low_open=True, high_open=True)
+        check_range("greedy: level", level, "(0, 1)")
         options["level"] = level
     rules: dict[tuple[str, str], Callable[[Verdict], Accept]] = {
         ("equal", "accept"): lambda incumbent: AtLeast(incumbent.score),
@@ -103,102 +93,65 @@ def grow_soup(
         rule: acceptance rule.
         options: the recipe's settings, for the soup.
     """
+    log = DecisionLog(judge, on_decision)
     with RunningSum() as total:
-        selection = _GreedySelection(judge, rule, DecisionLog(on_decision), total)
-        selection.begin(*best_first(pool.ingredients))
-        while selection.step():
-            pass
-        members, untried = selection.members, [ingredient.name for ingredient in selection.candidates]
-        ingredients = canonical_order(members)
+        members, untried, score = _select(best_first(pool.ingredients), judge, rule, log, total)
         judged = total.mean()
-    # If the order of joining is the canonical order, the judged mean already has the final bits.
-    final = judged if list(ingredients) == members else mean_state(ingredients)
-    assert selection.incumbent is not None
-    return Soup(
-        recipe=recipe,
-        state=final,
-        ingredients=ingredients,
-        coefficients=(1 / len(members),) * len(members),
-        score=selection.incumbent.score if equal_tensors(final, judged) else judge(final).score,
-        decisions=tuple(selection.log.decisions),
-        options={**options, **untried_option(untried)},
-        summary=_summary(selection.log.decisions, rule) + untried_text(untried),
-    )
+    soup = equal_soup(recipe, members, _summary(log.decisions, rule), options, judged)
+    score = score if equal_tensors(soup.state, judged) else judge(soup.state).score
+    return finish_soup(soup, score, log.decisions, [ingredient.name for ingredient in untried])
 
 
-@dataclass
-class _GreedySelection:
-    """State of a greedy selection."""
+def _select(
+    order: list[Ingredient], judge: Judge, rule: AcceptanceRule, log: DecisionLog, total: RunningSum
+) -> tuple[list[Ingredient], list[Ingredient], float]:
+    """Return the members of the soup as they joined, candidates left untried, and the soup's score.
 
-    judge: Judge
-    rule: AcceptanceRule
-    log: DecisionLog
-    total: RunningSum
-    members: list[Ingredient] = field(default_factory=list)
-    candidates: list[Ingredient] = field(default_factory=list)
-    incumbent: Verdict | None = None
-
-    def begin(self, first: Ingredient, *rest: Ingredient) -> None:
-        """Accept the best single model."""
-        self.candidates = list(rest)
-        self._add_member(first)
-        line = recorded_decision(self.judge, first.name)
-        if line is not None:
-            self.log.add_recorded(line)
-            self.incumbent = verdict_from_decision(line)
-            return
-        self.incumbent = self.judge(self.total.mean()) if first.known_verdict is None else first.known_verdict()
-        reason = "the best single model by validation, taken as it is"
-        self.log.add(first.name, True, self.incumbent, self.incumbent.score, reason)
-
-    def step(self) -> bool:
-        """Decide on candidates until one joins; return whether candidates are left."""
-        if not self.candidates:
-            return False
-        line = recorded_decision(self.judge, self.candidates[0].name)
-        if line is not None:
-            self._replay(line)
-            return True
-        assert self.incumbent is not None
-        accept = self.rule.accept(self.incumbent)
-        with closing(self._verdicts(tuple(self.candidates), accept)) as verdicts:
+    Decisions are logged; the members are added to `total`.
+    """
+    first, *candidates = order
+    members = [first]
+    total.add(first)
+    get_verdict = first.known_verdict or (lambda: judge(total.mean()))
+    incumbent = log.accept(first.name, get_verdict, "the best single model by validation, taken as it is")
+    while candidates and (recorded := log.replay(candidates[0].name)) is not None:
+        candidate = candidates.pop(0)
+        if recorded[0]:
+            members.append(candidate)
+            total.add(candidate)
+            incumbent = recorded[1]
+    joined = True
+    while joined and candidates:
+        joined, accept = False, rule.accept(incumbent)
+        # The verdicts are on means with these members, so they end when a candidate joins.
+        with closing(_verdicts(judge, total, members, tuple(candidates), accept)) as verdicts:
             for verdict in verdicts:
-                if self._decide(self.candidates.pop(0), verdict, accept):
-                    return True
-        return False
+                candidate = candidates.pop(0)
+                joined = verdict.complete and accept.allows(verdict)
+                log.add(
+                    candidate.name, joined, verdict, incumbent, explain_decision(verdict, incumbent, accept, joined)
+                )
+                if joined:
+                    members.append(candidate)
+                    total.add(candidate)
+                    incumbent = verdict
+                    break
+    return members, candidates, incumbent.score
 
-    def _verdicts(self, candidates: Sequence[Ingredient], accept: Accept) -> Generator[Verdict]:
-        """Yield the verdict on each candidate's mean with the members, until the budget is spent."""
-        judge_candidates = getattr(self.judge, "judge_candidates", None)
-        if judge_candidates is not None:
-            with closing(judge_candidates(tuple(self.members), candidates, accept)) as verdicts:
-                yield from verdicts
+
+def _verdicts(
+    judge: Judge, total: RunningSum, members: Sequence[Ingredient], candidates: Sequence[Ingredient], accept: Accept
+) -> Generator[Verdict]:
+    """Yield the verdict on each candidate's mean with the members, until the budget is spent."""
+    judge_candidates = getattr(judge, "judge_candidates", None)
+    if judge_candidates is not None:
+        with closing(judge_candidates(tuple(members), candidates, accept)) as verdicts:
+            yield from verdicts
+        return
+    for candidate, following in zip_longest(candidates, candidates[1:]):
+        if is_spent(judge):
             return
-        for candidate, following in zip_longest(candidates, candidates[1:]):
-            if is_spent(self.judge):
-                return
-            yield self.judge(self.total.mean_with(candidate, following=following), accept)
-
-    def _decide(self, candidate: Ingredient, verdict: Verdict, accept: Accept) -> bool:
-        assert self.incumbent is not None
-        accepted = verdict.complete and accept.allows(verdict)
-        reason = explain_decision(verdict, self.incumbent, accept, accepted)
-        self.log.add(candidate.name, accepted, verdict, self.incumbent.score, reason, self.incumbent)
-        if accepted:
-            self._add_member(candidate)
-            self.incumbent = verdict
-        return accepted
-
-    def _replay(self, line: dict[str, Any]) -> None:
-        self.log.add_recorded(line)
-        candidate = self.candidates.pop(0)
-        if line["accepted"]:
-            self._add_member(candidate)
-            self.incumbent = verdict_from_decision(line)
-
-    def _add_member(self, ingredient: Ingredient) -> None:
-        self.members.append(ingredient)
-        self.total.add(ingredient)
+        yield judge(total.mean_with(candidate, following=following), accept)
 
 
 def _summary(decisions: list[dict[str, Any]], rule: AcceptanceRule) -> str:
@@ -207,8 +160,6 @@ def _summary(decisions: list[dict[str, Any]], rule: AcceptanceRule) -> str:
     text = f"kept {kept} of {len(decisions)}"
     if kept > 1 or len(decisions) == 1:
         return text
-    first, others = decisions[0], decisions[1:]
-    others_text = (
-        f"the one other, {others[0]['candidate']}," if len(others) == 1 else f"each of the {len(others)} others"
-    )
-    return f"{text}: averaged with {first['candidate']}, {others_text} {rule.rejection}"
+    first, *others = (decision["candidate"] for decision in decisions)
+    others_text = f"the one other, {others[0]}," if len(others) == 1 else f"each of the {len(others)} others"
+    return f"{text}: averaged with {first}, {others_text} {rule.rejection}"

@@ -3,8 +3,8 @@
 import math
 
 from soups.core.errors import DataError
-from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup
-from soups.recipes.shared.sweep import judge_once
+from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup, equal_soup
+from soups.recipes.shared.sweep import judge_finished
 from soups.recipes.shared.task_vectors import TaskVectors, mean_task
 
 
@@ -45,19 +45,12 @@ def model_stock(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | No
     direction = vectors.merge_chunks(mean_task)
     for key, tensor in direction.items():
         tensor.mul_(ratios[key])
-    state = vectors.add_to_start(direction)
-    best_single = max(ingredient.score for ingredient in vectors.ingredients)
-    once = judge_once("all", state, judge, on_decision, best_single)
-    return Soup(
-        recipe="model_stock",
-        state=state,
-        ingredients=vectors.ingredients,
-        coefficients=(1 / number,) * number,
-        score=once.score,
-        decisions=once.decisions,
-        summary=f"{number} models, each tensor moved from the start by {min(ratios.values()):.2f} to "
-        f"{max(ratios.values()):.2f} of the way to their mean",
+    summary = (
+        f"{number} models, each tensor moved from the start by {min(ratios.values()):.2f} to "
+        f"{max(ratios.values()):.2f} of the way to their mean"
     )
+    soup = equal_soup("model_stock", vectors.ingredients, summary, state=vectors.add_to_start(direction))
+    return judge_finished(soup, judge, on_decision)
 
 
 def stock_ratio(vectors: TaskVectors, key: str) -> float:

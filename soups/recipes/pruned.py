@@ -1,16 +1,15 @@
 """The pruned soup: starts from all models and drops those that hurt."""
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 from soups.core.errors import UsageError
 from soups.recipes.shared.acceptance import AtLeast, ScoreThenLoss
-from soups.recipes.shared.budget import is_spent, untried_option, untried_text
-from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, Verdict, canonical_order, mean_state
+from soups.recipes.shared.budget import finish_soup, is_spent
+from soups.recipes.shared.decisions import DecisionLog
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, Verdict, canonical_order, equal_soup
 from soups.recipes.shared.reasons import explain_stop
-from soups.recipes.shared.resume import recorded_decision, verdict_from_decision
 from soups.recipes.shared.running_mean import RunningSum, equal_tensors
-from soups.recipes.shared.sweep import DecisionLog, best_first
+from soups.recipes.shared.sweep import best_first
 
 
 def pruned(
@@ -46,110 +45,77 @@ def pruned(
     """
     if ties not in ("log_loss", "accept"):
         raise UsageError("pruned: ties", expected="log_loss or accept", found=str(ties))
+    log = DecisionLog(judge, on_decision)
     with RunningSum() as total:
-        elimination = _BackwardElimination(judge, ties == "log_loss", DecisionLog(on_decision), total)
-        elimination.begin(pool)
-        while elimination.run_pass():
-            pass
-        ingredients = canonical_order(elimination.members)
+        members, untried, verdict = _eliminate(pool, judge, ties == "log_loss", log, total)
         judged = total.mean()
-    final = mean_state(ingredients)
-    number, untried = len(ingredients), elimination.untried()
-    dropped = len(pool.ingredients) - number
-    assert elimination.incumbent is not None
-    known = ingredients[0].known_verdict if number == 1 else None
+    number, dropped = len(pool.ingredients), len(pool.ingredients) - len(members)
+    soup = equal_soup("pruned", members, f"kept {len(members)} of {number}, dropped {dropped}", {"ties": ties})
+    known = members[0].known_verdict if len(members) == 1 else None
     if known is not None:
-        score = known().score
-    else:
-        # Subtraction may leave another last bit than the sum of the members alone.
-        score = elimination.incumbent.score if equal_tensors(final, judged) else judge(final).score
-    return Soup(
-        recipe="pruned",
-        state=final,
-        ingredients=ingredients,
-        coefficients=(1 / number,) * number,
-        score=score,
-        decisions=tuple(elimination.log.decisions),
-        options={"ties": ties, **untried_option(untried)},
-        summary=f"kept {number} of {len(pool.ingredients)}, dropped {dropped}{untried_text(untried)}",
-    )
+        verdict = known()
+    elif not equal_tensors(soup.state, judged):  # Subtraction may leave another last bit than the members' own sum.
+        verdict = judge(soup.state)
+    return finish_soup(soup, verdict.score, log.decisions, untried)
 
 
-@dataclass
-class _BackwardElimination:
-    """State of a backward elimination."""
+def _eliminate(
+    pool: Pool, judge: Judge, by_loss: bool, log: DecisionLog, total: RunningSum
+) -> tuple[list[Ingredient], list[str], Verdict]:
+    """Return the remaining ingredients, the candidates left untried, and the verdict on the remaining ones' mean.
 
-    judge: Judge
-    by_loss: bool
-    log: DecisionLog
-    total: RunningSum
-    members: list[Ingredient] = field(default_factory=list)
-    tried: set[frozenset[str]] = field(default_factory=set)
-    incumbent: Verdict | None = None
+    Decisions are logged; `total` is left with the remaining ingredients.
+    """
+    for ingredient in canonical_order(pool.ingredients):
+        total.add(ingredient)
+    members = best_first(pool.ingredients)[::-1]
+    known = members[0].known_verdict if len(members) == 1 else None
+    get_verdict = known or (lambda: judge(total.mean()))
+    incumbent = log.accept("all", get_verdict, f"the mean of all {len(members)}, to begin with")
+    tried: set[frozenset[str]] = set()
 
-    def begin(self, pool: Pool) -> None:
-        """Judge the mean of all."""
-        for ingredient in canonical_order(pool.ingredients):
-            self.total.add(ingredient)
-        self.members = best_first(pool.ingredients)[::-1]
-        line = recorded_decision(self.judge, "all")
-        if line is not None:
-            self.log.add_recorded(line)
-            self.incumbent = verdict_from_decision(line)
-            return
-        known = self.members[0].known_verdict if len(self.members) == 1 else None
-        self.incumbent = self.judge(self.total.mean()) if known is None else known()
-        reason = f"the mean of all {len(self.members)}, to begin with"
-        self.log.add("all", True, self.incumbent, self.incumbent.score, reason)
+    def others_of(ingredient: Ingredient) -> list[Ingredient]:
+        return [other for other in members if other is not ingredient]
 
-    def run_pass(self) -> bool:
-        """Try to drop each member, worst first; return whether any was tried and the budget is not spent."""
-        tried = False
-        for ingredient in tuple(self.members):
-            if self._is_untried(ingredient):
-                if not self._try_without(ingredient):
-                    return False
-                tried = True
-        return tried
+    def is_untried(ingredient: Ingredient) -> bool:
+        return len(members) > 1 and frozenset(other.name for other in others_of(ingredient)) not in tried
 
-    def untried(self) -> list[str]:
-        """Return the candidates that were not judged because the budget was spent."""
-        return [f"without {ingredient.name}" for ingredient in self.members if self._is_untried(ingredient)]
-
-    def _others(self, ingredient: Ingredient) -> list[Ingredient]:
-        return [other for other in self.members if other is not ingredient]
-
-    def _is_untried(self, ingredient: Ingredient) -> bool:
-        return len(self.members) > 1 and frozenset(other.name for other in self._others(ingredient)) not in self.tried
-
-    def _try_without(self, ingredient: Ingredient) -> bool:
-        """Judge the soup without an ingredient and drop it if that is better; return False if the budget is spent."""
-        assert self.incumbent is not None
-        name, others = f"without {ingredient.name}", self._others(ingredient)
-        line = recorded_decision(self.judge, name)
-        if line is not None:
-            self.log.add_recorded(line)
-            verdict, drops = verdict_from_decision(line), line["accepted"]
-        else:
-            known = others[0].known_verdict if len(others) == 1 else None
-            if known is None and is_spent(self.judge):
-                return False
-            score, loss = self.incumbent.score, self.incumbent.log_loss
-            accept = ScoreThenLoss(score, loss) if self.by_loss else AtLeast(score)
-            mean = None if known is not None else self.total.mean_with(ingredient, weight=-1.0)
-            verdict = known() if known is not None else self.judge(mean, accept)  # type: ignore[arg-type]
-            drops = verdict.complete and accept.allows(verdict)
-            self.log.add(name, drops, verdict, score, _explain(verdict, self.incumbent, drops), self.incumbent)
-        self.tried.add(frozenset(other.name for other in others))
-        if drops:
-            self.members, self.incumbent = others, verdict
-            self.total.add(ingredient, weight=-1.0)
-        return True
+    while any(map(is_untried, members)):
+        for ingredient in filter(is_untried, tuple(members)):
+            others = others_of(ingredient)
+            decision = log.replay(f"without {ingredient.name}")
+            if decision is None:
+                decision = _judge_without(ingredient, others, judge, incumbent, by_loss, log, total)
+            if decision is None:
+                return members, [f"without {each.name}" for each in filter(is_untried, members)], incumbent
+            tried.add(frozenset(other.name for other in others))
+            if decision[0]:
+                members, incumbent = others, decision[1]
+                total.add(ingredient, weight=-1.0)
+    return members, [], incumbent
 
 
-def _explain(verdict: Verdict, incumbent: Verdict, drops: bool) -> str:
+def _judge_without(
+    ingredient: Ingredient,
+    others: list[Ingredient],
+    judge: Judge,
+    incumbent: Verdict,
+    by_loss: bool,
+    log: DecisionLog,
+    total: RunningSum,
+) -> tuple[bool, Verdict] | None:
+    """Log and return whether an ingredient is dropped, and the verdict without it; None if the budget is spent."""
+    known = others[0].known_verdict if len(others) == 1 else None
+    if known is None and is_spent(judge):
+        return None
+    accept = ScoreThenLoss(incumbent.score, incumbent.log_loss) if by_loss else AtLeast(incumbent.score)
+    verdict = judge(total.mean_with(ingredient, weight=-1.0), accept) if known is None else known()
+    drops = verdict.complete and accept.allows(verdict)
     if not verdict.complete:
-        return explain_stop(verdict)
-    if verdict.score != incumbent.score:
-        return f"{'better' if drops else 'worse'} without it"
-    return "as good without it" if drops else "as good without it, but the log-loss is higher"
+        why = explain_stop(verdict)
+    elif verdict.score != incumbent.score:
+        why = f"{'better' if drops else 'worse'} without it"
+    else:
+        why = "as good without it" if drops else "as good without it, but the log-loss is higher"
+    log.add(f"without {ingredient.name}", drops, verdict, incumbent, why)
+    return drops, verdict

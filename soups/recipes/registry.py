@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from soups.recipes.dare import dare
 from soups.recipes.fisher import fisher
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
-from soups.recipes.learned import learned, remake_learned
+from soups.recipes.learned import learned
 from soups.recipes.model_stock import model_stock
 from soups.recipes.pruned import pruned
-from soups.recipes.shared.pool import Ingredient, RecipeFunction, Soup, mean_state
+from soups.recipes.shared.mixing import mix_states
+from soups.recipes.shared.pool import Ingredient, RecipeFunction, Soup, State, mean_state
 from soups.recipes.slerp import slerp
 from soups.recipes.task_arithmetic import task_arithmetic
 from soups.recipes.ties import ties
@@ -19,10 +20,7 @@ from soups.recipes.top_k import top_k
 from soups.recipes.uniform import uniform
 from soups.recipes.wise_ft import wise_ft
 
-if TYPE_CHECKING:
-    from soups.recipes.shared.pool import State
-
-Remake = Callable[[Sequence[Ingredient], Sequence[float], Mapping[str, Any]], "State"]
+Remake = Callable[[Sequence[Ingredient], Sequence[float], Mapping[str, Any]], State]
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,7 @@ class Recipe:
         return self.function(*arguments, **options)
 
 
-def _remake_mean(
-    ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]
-) -> "State":
+def _remake_mean(ingredients: Sequence[Ingredient], *_: object) -> State:
     return mean_state(ingredients)
 
 
@@ -65,6 +61,6 @@ RECIPES: dict[str, Recipe] = {
     "ties": Recipe(ties, needs_start=True),
     "dare": Recipe(dare, needs_start=True),
     "slerp": Recipe(slerp),
-    "learned": Recipe(learned, remake=remake_learned),
+    "learned": Recipe(learned, remake=mix_states),
     "fisher": Recipe(fisher, remakes_with_judge=True),
 }

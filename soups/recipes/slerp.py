@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
 from soups.recipes.shared.pool import Judge, OnDecision, Pool, Soup, canonical_order
-from soups.recipes.shared.sweep import check_range, judge_once
-from soups.recipes.shared.tensor_chunks import iterate_chunks, mapped_view
-from soups.weights.state_dict import check_compatible, check_finite
+from soups.recipes.shared.sweep import check_range, judge_finished
+from soups.recipes.shared.tensor_chunks import iterate_chunks, join_chunks, mapped_states
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +36,7 @@ def slerp(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = N
         UsageError: the fraction is out of range.
         DataError: not two models, or they do not fit each other or hold NaN or infinity; names model and tensor.
     """
-    check_range("slerp: fraction", fraction, 0, 1)
+    check_range("slerp: fraction", fraction, "[0, 1]")
     number = len(pool.ingredients)
     if number != 2:
         raise DataError(
@@ -47,32 +46,23 @@ def slerp(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = N
             next_step="name two of them with --ingredients, or use uniform, greedy, pruned or top_k",
         )
     ingredients = canonical_order(pool.ingredients)
-    one, other = (mapped_view(ingredient) for ingredient in ingredients)
-    for ingredient, state in zip(ingredients, (one, other), strict=True):
-        check_finite(state, ingredient.name)
-    check_compatible(one, other, ingredients[0].name, ingredients[1].name)
-    final = {
-        key: _interpolate(tensor, other[key], fraction) if tensor.is_floating_point() else tensor.clone()
-        for key, tensor in one.items()
-    }
-    best_single = max(ingredient.score for ingredient in ingredients)
-    once = judge_once(f"fraction={fraction:g}", final, judge, on_decision, best_single)
-    return Soup(
+    one, other = mapped_states(ingredients)
+    soup = Soup(
         recipe="slerp",
-        state=final,
+        state={
+            key: _interpolate(tensor, other[key], fraction) if tensor.is_floating_point() else tensor.clone()
+            for key, tensor in one.items()
+        },
         ingredients=ingredients,
         coefficients=(1 - fraction, fraction),
-        score=once.score,
-        decisions=once.decisions,
         options={"fraction": fraction},
         summary=f"{fraction:g} of the way from {ingredients[0].name} to {ingredients[1].name} along the arc",
     )
+    return judge_finished(soup, judge, on_decision, f"fraction={fraction:g}")
 
 
 def _interpolate(one: "torch.Tensor", other: "torch.Tensor", fraction: float) -> "torch.Tensor":
     """Return the tensor on the arc, in the dtype of both."""
-    import torch
-
     squares, products = [0.0, 0.0], 0.0
     for _, (a, b) in iterate_chunks([one, other]):
         products += float((a * b).sum())
@@ -83,8 +73,5 @@ def _interpolate(one: "torch.Tensor", other: "torch.Tensor", fraction: float) ->
     if abs(cosine) <= PARALLEL_COSINE:
         angle = math.acos(cosine)
         shares = (math.sin(shares[0] * angle) / math.sin(angle), math.sin(shares[1] * angle) / math.sin(angle))
-    result = torch.empty(one.shape, dtype=one.dtype)
-    flat = result.view(-1)
-    for place, (a, b) in iterate_chunks([one, other]):
-        flat[place] = a.mul_(shares[0]).add_(b, alpha=shares[1])
-    return result
+    chunks = ((place, a.mul_(shares[0]).add_(b, alpha=shares[1])) for place, (a, b) in iterate_chunks([one, other]))
+    return join_chunks(chunks, one)

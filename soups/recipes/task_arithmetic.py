@@ -38,4 +38,4 @@ def task_arithmetic(
     tried = values_to_try("task_arithmetic: scale", scale, scales or [value / number for value in SCALES])
     vectors = TaskVectors(pool, "task_arithmetic")
     direction = vectors.merge_chunks(mean_task)
-    return vectors.best_soup_along("task_arithmetic", "scale", tried, direction, judge, on_decision, unit=float(number))
+    return vectors.best_soup_along("scale", tried, direction, judge, on_decision, unit=float(number))

@@ -52,11 +52,11 @@ def ties(
         UsageError: density or scale out of range.
         DataError: the pool has no start, or models do not fit or hold NaN or infinity; names model and tensor.
     """
-    check_range("ties: density", density, 0, 1, low_open=True)
+    check_range("ties: density", density, "(0, 1]")
     tried = values_to_try("ties: scale", scale, scales)
     vectors = TaskVectors(pool, "ties")
     direction = elect_and_average(vectors, density)
-    return vectors.best_soup_along("ties", "scale", tried, direction, judge, on_decision, options={"density": density})
+    return vectors.best_soup_along("scale", tried, direction, judge, on_decision, options={"density": density})
 
 
 def elect_and_average(vectors: TaskVectors, density: float) -> "dict[str, torch.Tensor]":
@@ -88,7 +88,9 @@ def _thresholds(vectors: TaskVectors, density: float) -> list[float]:
     remaining = max(1, round(density * sum(vectors.start[key].numel() for key in vectors.keys)))
 
     def magnitudes(position: int) -> "Iterator[np.ndarray]":
-        return (task.abs_().numpy() for task in vectors.chunks_of_ingredient(position))
+        for key in vectors.keys:
+            for _, (task,) in vectors.chunks(key, [position]):
+                yield task.abs_().numpy()
 
     return [nth_largest(partial(magnitudes, position), remaining) for position in range(len(vectors.ingredients))]
 

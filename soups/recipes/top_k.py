@@ -1,16 +1,12 @@
 """The top-k soup: the plain mean of the k best models by validation."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from soups.core.errors import UsageError
-from soups.recipes.shared.budget import untried_option, untried_text
-from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_state
+from soups.recipes.shared.budget import finish_soup
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, State, equal_soup, mean_state
 from soups.recipes.shared.running_mean import RunningSum, equal_tensors
-from soups.recipes.shared.sweep import SweepResult, best_first, judge_once, sweep
-
-if TYPE_CHECKING:
-    from soups.recipes.shared.pool import State
+from soups.recipes.shared.sweep import SweepResult, best_first, judge_finished, sweep
 
 
 def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k: int | None = None) -> Soup:
@@ -39,44 +35,25 @@ def top_k(pool: Pool, judge: Judge, *, on_decision: OnDecision | None = None, k:
     number = len(order)
     if k is not None and not 1 <= k <= number:
         raise UsageError("top_k: k", expected=f"a number of models from 1 to {number}", found=str(k))
-    best = _sweep_k(order, judge, on_decision) if k is None else None
-    chosen = k if best is None else int(best.value)
-    assert chosen is not None
-    ingredients = canonical_order(order[:chosen])
-    final = mean_state(ingredients)
-    if best is None:
-        best = judge_once(f"k={chosen}", final, judge, on_decision, order[0].score)
-        score = best.score
-    else:
-        score = best.score if equal_tensors(final, _mean_in_order(order[:chosen])) else judge(final).score
-    how = "as given" if k is not None else f"the best of {number} by validation"
-    return Soup(
-        recipe="top_k",
-        state=final,
-        ingredients=ingredients,
-        coefficients=(1 / chosen,) * chosen,
-        score=score,
-        decisions=best.decisions,
-        options={"k": chosen, **untried_option(best.untried)},
-        summary=f"the mean of the best {chosen} of {number}: k {how}{untried_text(best.untried)}",
-    )
+    best = _sweep_k(order, judge, on_decision) if k is None else SweepResult(k)
+    chosen = int(best.value)
+    how = f"the best of {number} by validation" if k is None else "as given"
+    summary = f"the mean of the best {chosen} of {number}: k {how}"
+    soup = equal_soup("top_k", order[:chosen], summary, {"k": chosen})
+    if k is not None:
+        return judge_finished(soup, judge, on_decision, f"k={k}")
+    # The judged mean was summed in the order of scores, which may give another last bit.
+    same = list(soup.ingredients) == order[:chosen] or equal_tensors(soup.state, mean_state(order[:chosen]))
+    return finish_soup(soup, best.score if same else judge(soup.state).score, best.decisions, best.untried)
 
 
 def _sweep_k(order: list[Ingredient], judge: Judge, on_decision: OnDecision | None) -> SweepResult:
     known = {} if order[0].known_verdict is None else {1.0: order[0].known_verdict}
     with RunningSum() as total:
-        return sweep("k", _prefix_means(order, total), judge, on_decision, later_wins_ties=True, known=known)
 
+        def means() -> Iterator[tuple[float, Callable[[], State]]]:
+            for position, ingredient in enumerate(order):
+                total.add(ingredient)
+                yield position + 1, total.mean
 
-def _prefix_means(order: list[Ingredient], total: RunningSum) -> "Iterator[tuple[float, Callable[[], State]]]":
-    for position, ingredient in enumerate(order):
-        total.add(ingredient)
-        yield position + 1, total.mean
-
-
-def _mean_in_order(ingredients: list[Ingredient]) -> "State":
-    """Return the mean of the ingredients summed in the given order, as it was judged."""
-    with RunningSum() as total:
-        for ingredient in ingredients:
-            total.add(ingredient)
-        return total.mean()
+        return sweep("k", means(), judge, on_decision, later_wins_ties=True, known=known)

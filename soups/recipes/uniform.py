@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, mean_state
-from soups.recipes.shared.sweep import judge_once
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order, equal_soup, mean_state
+from soups.recipes.shared.sweep import judge_finished
 
 
 def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None = None) -> Soup:
@@ -21,16 +21,11 @@ def uniform(pool: Pool, judge: Judge | None, *, on_decision: OnDecision | None =
         DataError: two ingredients do not fit each other, or one holds NaN; names the ingredient and the tensor.
     """
     soup = uniform_soup(canonical_order(pool.ingredients))
-    soup = replace(soup, state=mean_state(soup.ingredients))
-    if judge is None:
-        return soup
-    best_single = max(ingredient.score for ingredient in soup.ingredients)
-    once = judge_once("all", soup.state, judge, on_decision, best_single)
-    return replace(soup, score=once.score, decisions=once.decisions)
+    return judge_finished(replace(soup, state=mean_state(soup.ingredients)), judge, on_decision)
 
 
 def uniform_soup(ingredients: tuple[Ingredient, ...]) -> Soup:
     """Return the uniform soup of ingredients in canonical order with an empty state."""
     number = len(ingredients)
     summary = f"the mean of all {number} models" if number > 1 else f"the pool's only model, {ingredients[0].name}"
-    return Soup("uniform", {}, ingredients, (1 / number,) * number, summary=summary)
+    return equal_soup("uniform", ingredients, summary, state={})

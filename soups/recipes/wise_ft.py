@@ -39,8 +39,8 @@ def wise_ft(
     """
     tried = values_to_try("wise_ft: alpha", alpha, alphas)
     for value in tried:
-        check_range("wise_ft: alpha", value, 0, 1)
+        check_range("wise_ft: alpha", value, "[0, 1]")
     vectors = TaskVectors(pool, "wise_ft")
     direction = vectors.merge_chunks(mean_task)
     # Judged on all images, because the scores are points of the figure's curve.
-    return vectors.best_soup_along("wise_ft", "alpha", tried, direction, judge, on_decision, judge_fully=True)
+    return vectors.best_soup_along("alpha", tried, direction, judge, on_decision, judge_fully=True)

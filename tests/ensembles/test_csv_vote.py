@@ -217,3 +217,42 @@ def test_the_share_of_a_split_vote_is_the_product_of_its_levels(write: Write) ->
     assert table["target"].tolist() == ["on/old"] and table["confidence"].iloc[0] == pytest.approx(4 / 9)
     with pytest.raises(UsageError, match="classes that are made of factors"):
         vote_tables(paths, split=True)
+
+
+@pytest.mark.parametrize(
+    ("space", "first", "second", "words"),
+    [
+        (None, "cat dog", "Cat dog", r"the class 'Cat' differs from 'cat' in .*a\.csv only by case"),
+        (None, "cat dog", "0.0 1.0", r"b\.csv: has classes as numbers, .*a\.csv as names"),
+        (LabelSpace(("1", "2", "3")), "1 2", "0 1", r"b\.csv: has classes as indices, .*a\.csv as names"),
+    ],
+)
+def test_one_class_written_in_two_ways_is_refused(
+    write: Write, space: LabelSpace | None, first: str, second: str, words: str
+) -> None:
+    paths = [
+        write(name, "image,label\nx,{}\ny,{}\n".format(*cells.split()))
+        for name, cells in (("a.csv", first), ("b.csv", second))
+    ]
+    with pytest.raises(DataError, match=words):
+        vote_tables(paths, space)
+
+
+def test_indices_that_were_written_as_floats_are_indices(write: Write) -> None:
+    paths = [write("a.csv", "image,label\nx,cat\ny,owl\n"), write("b.csv", "image,label\nx,0.0\ny,2.0\n")]
+    assert answers(vote_tables(paths, SPACE)) == ["cat", "owl"]
+    assert answers(vote_tables(paths[::-1], SPACE)) == ["0", "2"]
+
+
+def test_a_table_without_a_header_votes_on_its_first_image(write: Write) -> None:
+    paths = [write(f"{name}.csv", "im0.png,cat\nim1.png,dog\n") for name in "abc"]
+    voted = vote_tables(paths)
+    assert voted.to_numpy().tolist() == [["im0.png", "cat"], ["im1.png", "dog"]]
+
+
+def test_tables_with_an_index_column_vote_by_image(write: Write) -> None:
+    paths = [
+        write("a.csv", ",image,label\n0,x,cat\n1,y,dog\n"),
+        write("b.csv", ",image,label\n0,y,dog\n1,x,cat\n"),
+    ]
+    assert vote_tables(paths).to_numpy().tolist() == [["x", "cat"], ["y", "dog"]]

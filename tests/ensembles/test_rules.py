@@ -7,7 +7,7 @@ import pytest
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor, LabelSpace
-from soups.ensembles import RULES, normalize_weights, split_hard
+from soups.ensembles.rules import RULES, normalize_weights
 
 
 def random_tables(seed: int) -> np.ndarray:
@@ -152,7 +152,7 @@ def test_a_split_vote_recomposes_the_winners_of_each_factor() -> None:
         rng = np.random.default_rng(seed)
         # Eighths of few classes: sums are exact and ties are frequent.
         tables = rng.multinomial(8, rng.dirichlet(np.ones(18) / 3), size=(int(rng.integers(1, 6)), 5)) / 8
-        shares = split_hard(tables, SPACE)
+        shares = RULES["split"](tables, None, SPACE)
         assert SPACE.decode(shares.argmax(axis=1)) == slow_split(tables), seed
         np.testing.assert_allclose(shares.sum(axis=1), 1)
 
@@ -160,6 +160,6 @@ def test_a_split_vote_recomposes_the_winners_of_each_factor() -> None:
 def test_a_split_vote_may_return_a_class_without_votes() -> None:
     answers = ["mask/male/a", "mask/female/b", "normal/female/a"]
     tables = np.eye(18)[[SPACE.names.index(answer) for answer in answers]][:, None]
-    assert SPACE.decode(split_hard(tables, SPACE).argmax(axis=1)) == ["mask/female/a"]
+    assert SPACE.decode(RULES["split"](tables, None, SPACE).argmax(axis=1)) == ["mask/female/a"]
     with pytest.raises(UsageError, match="classes that are made of factors"):
-        split_hard(np.ones((1, 1, 2)) / 2, LabelSpace(("cat", "dog")))
+        RULES["split"](np.ones((1, 1, 2)) / 2, None, LabelSpace(("cat", "dog")))

@@ -15,7 +15,7 @@ State = Mapping[str, torch.Tensor]
 
 
 class Judge:
-    """Its Fisher of a state is a fixed function of the weights and the seed; it keeps who asked."""
+    """The Fisher information of a state is a fixed function of its weights and the seed; the seeds are recorded."""
 
     def __init__(self) -> None:
         self.seeds: list[int] = []
@@ -62,9 +62,9 @@ def slow(parts: list[Ingredient], key: str, floor: float, seed: int) -> np.ndarr
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("floor", "seed"), [(1e-6, 0), (1e-4, 0), (1e-6, 3)])
-def test_it_is_the_paper_s_equation(dtype: torch.dtype, floor: float, seed: int) -> None:
-    pool, judge, told = pool_of(5, dtype), Judge(), []
-    soup = fisher(pool, judge, floor=floor, seed=seed, on_decision=told.append)
+def test_fisher_equals_the_equation_of_the_paper(dtype: torch.dtype, floor: float, seed: int) -> None:
+    pool, judge, decisions = pool_of(5, dtype), Judge(), []
+    soup = fisher(pool, judge, floor=floor, seed=seed, on_decision=decisions.append)
     parts = sorted(pool.ingredients, key=lambda part: part.sha256)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-2
     for key in ("w", "head.b"):
@@ -73,11 +73,11 @@ def test_it_is_the_paper_s_equation(dtype: torch.dtype, floor: float, seed: int)
         np.testing.assert_allclose(soup.state[key].double().numpy(), expected, rtol=tolerance, atol=tolerance)
     assert soup.state["n"] == parts[0].load()["n"]
     assert judge.seeds == [seed] * 5 and soup.options == {"floor": floor, "seed": seed}
-    assert soup.score == judge(soup.state).score and tuple(told) == soup.decisions and len(told) == 1
+    assert soup.score == judge(soup.state).score and tuple(decisions) == soup.decisions and len(decisions) == 1
     assert soup.coefficients == pytest.approx([0.2] * 5)
 
 
-def test_every_order_gives_the_same_bits_and_nothing_is_changed() -> None:
+def test_every_order_gives_the_same_bits_and_ingredients_do_not_change() -> None:
     pool = pool_of(4)
     before = [part.load()["w"].clone() for part in pool.ingredients]
     one, other = (fisher(Pool(order), Judge()) for order in (pool.ingredients, pool.ingredients[::-1]))
@@ -87,12 +87,12 @@ def test_every_order_gives_the_same_bits_and_nothing_is_changed() -> None:
     assert sorted(int(part.load()["n"]) for part in pool.ingredients) == [0, 1, 2, 3]
 
 
-def test_one_model_stays_as_it_is() -> None:
+def test_one_model_does_not_change() -> None:
     pool = pool_of(1)
     torch.testing.assert_close(fisher(pool, Judge()).state["w"], pool.ingredients[0].load()["w"])
 
 
-def test_mistakes_are_explained() -> None:
+def test_invalid_options_and_ingredients_are_errors() -> None:
     pool = pool_of(3)
     for floor in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(UsageError, match=r"fisher: floor(?s:.*)\(0, inf\)"):

@@ -77,12 +77,12 @@ def test_no_set_is_judged_twice(recipe: Callable[..., Soup]) -> None:
     for seed in range(50):
         judged: list[bytes] = []
 
-        def noting(state: State, accept: Accept | None = None, judged: list[bytes] = judged) -> Verdict:
+        def recording(state: State, accept: Accept | None = None, judged: list[bytes] = judged) -> Verdict:
             judged.append(state["w"].numpy().tobytes())
             return judge(state, accept)
 
         parts = [dataclasses.replace(i, known_verdict=lambda i=i: judge(i.load())) for i in make_pool(seed).ingredients]
-        recipe(Pool(tuple(parts)), noting)
+        recipe(Pool(tuple(parts)), recording)
         singles = {part.load()["w"].numpy().tobytes() for part in parts}
         assert len(set(judged)) == len(judged) and not singles & set(judged)
         again += len(judged)

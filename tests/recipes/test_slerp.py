@@ -43,7 +43,7 @@ def test_slerp_of_unequal_lengths_tensor_by_tensor() -> None:
     assert soup.coefficients == (0.7, 0.3) and soup.score == judge(soup.state).score
 
 
-def test_slerp_takes_the_line_where_there_is_no_arc() -> None:
+def test_slerp_is_linear_where_there_is_no_arc() -> None:
     ones = torch.ones(IMAGES)
     for other in (2 * ones, -ones, 0 * ones, ones + torch.tensor([1e-3] + [0.0] * (IMAGES - 1))):
         state = slerp(pool_of_two({"w": ones}, {"w": other}), judge, fraction=0.25).state
@@ -59,12 +59,12 @@ def test_slerp_in_both_orders(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_slerp_wants_two(number: int) -> None:
+def test_slerp_needs_two_models(number: int) -> None:
     with pytest.raises(DataError, match=rf"slerp: the number of models(?s:.*)exactly 2 models(?s:.*){number}"):
         slerp(make_pool(0, number), judge)
 
 
-def test_slerp_names_what_does_not_fit() -> None:
+def test_errors_of_slerp_name_the_tensor() -> None:
     with pytest.raises(DataError, match="other: tensor 'w' does not fit one"):
         slerp(pool_of_two({"w": torch.ones(2)}, {"w": torch.ones(3)}), judge)
     with pytest.raises(DataError, match="other: tensor 'w' holds NaN"):

@@ -98,12 +98,11 @@ class RunContext:
         fresh = self._compute_logits(path, missing, space) if missing else {}
         for name, logits in fresh.items():
             store_logits(paths[name], logits)
-        return {name: fresh[name] if name in fresh else stored[name] for name in set_names}  # type: ignore[misc]
+        return {**stored, **fresh}  # type: ignore[dict-item]
 
     def _logits_path(self, path: Path, set_name: str) -> Path:
-        digest = self.run.sha256(path)
         paths = image_paths(set_rows(self.run.samples, set_name), self.run)
-        return logits_path(self.run.folder / "logits", digest, set_name, paths, self.runtime)
+        return logits_path(self.run.folder / "logits", self.run.sha256(path), set_name, paths, self.runtime)
 
     def _read_stored(self, file: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
         return read_logits(file, len(set_rows(self.run.samples, set_name)), classes)
@@ -113,13 +112,10 @@ class RunContext:
         classifier, card = load_model(self.run, path)
         order = class_positions(card, space, path, self.run.name)
         classifier.to(self.runtime.device)
-        logits = {}
-        shown = track(set_names, f"{path.stem}: scoring") if self.runtime.jobs == 1 else set_names
-        for name in shown:
+        logits, batch_size = {}, self.evaluation.eval_batch_size
+        for name in track(set_names, f"{path.stem}: scoring") if self.runtime.jobs == 1 else set_names:
             images = self._open_images(name, card)
-            values = compute_logits(
-                classifier, images, card.preprocessing, self.runtime, self.evaluation.eval_batch_size
-            )
+            values = compute_logits(classifier, images, card.preprocessing, self.runtime, batch_size)
             logits[name] = np.ascontiguousarray(values[:, order])
         return logits
 
@@ -149,11 +145,7 @@ def class_positions(card: Card, space: LabelSpace, path: Path, run_name: str) ->
 
 
 def open_context(
-    settings: CommandSettings,
-    given: Collection[str],
-    may_differ: Collection[str] = (),
-    *,
-    scoring: bool = True,
+    settings: CommandSettings, given: Collection[str], may_differ: Collection[str] = (), *, scoring: bool = True
 ) -> RunContext:
     """Returns the run of a command with everything that scoring its models needs.
 

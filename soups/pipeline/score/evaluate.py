@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,21 +10,10 @@ from typing import Any
 from soups.core.errors import DataError, PartialFailure, UserError
 from soups.core.metrics import all_scores
 from soups.data.samples import evaluation_sets
-from soups.data.settings import CacheSettings
-from soups.evaluation.settings import EvaluationSettings
 from soups.files.jsonl import append_record
 from soups.pipeline.run.run import Run, remove_leftovers
+from soups.pipeline.score import transfer
 from soups.pipeline.score.context import RunContext
-from soups.pipeline.score.transfer import (
-    Files,
-    LazyFile,
-    RemoteResult,
-    collect_new_files,
-    pack_run,
-    store_files,
-    unpack_run,
-)
-from soups.runtime.devices import Runtime
 from soups.runtime.launchers import make_launcher
 from soups.runtime.workers import worker_number
 
@@ -78,12 +67,13 @@ def evaluate_individuals(context: RunContext, with_start: bool = True) -> dict[s
     models = pool_paths(run)
     requested = {**models, run.start.stem: run.start} if with_start and run.start.exists() else models
     known = run.results(run.individual_results)
-    missing = [path for name, path in requested.items() if not _is_logged(known.get(name), run, path)]
+    missing = [
+        path for name, path in requested.items() if name not in known or known[name].get("sha256") != run.sha256(path)
+    ]
     failures = []
-    tasks = [(context, path) for path in missing]
     if missing:
         remove_leftovers(run)
-    for (_, path), result in _run_scoring(context, tasks):
+    for (_, path, *_), result in _run_scoring(context, missing):
         if isinstance(result, UserError):
             failures.append(str(result))
         elif isinstance(result, Exception):
@@ -100,50 +90,25 @@ def evaluate_individuals(context: RunContext, with_start: bool = True) -> dict[s
     return {name: known[name] for name in models}
 
 
-def _run_scoring(
-    context: RunContext, tasks: Sequence[tuple[RunContext, Path]]
-) -> Iterator[tuple[tuple[RunContext, Path], dict[str, Any] | Exception]]:
-    """Yields the log line of each model as it is scored, by the launcher of the context."""
+def _run_scoring(context: RunContext, paths: Sequence[Path]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yields a task, which has the path of a model, and the model's log line or an exception, as each is scored."""
     launcher = make_launcher(context.launch, context.runtime)
     if not context.launch.no_shared_storage:
-        yield from launcher.run_all(score_model, tasks)
-        return
+        return launcher.run_all(score_model, [(context, path) for path in paths])
     run = context.run
-    packed, by_name = pack_run(run), {path.name: (task, path) for task, path in tasks}
-    settings = (context.runtime, context.evaluation, context.cache)
-    items = [_RemoteScoring(run.name, *settings, path.name, LazyFile(path)) for _, path in tasks]
-    for item, remote in launcher.run_all(_score_unpacked, items, packed):
-        if isinstance(remote, Exception):
-            yield by_name[item.file], remote
-            continue
-        store_files(remote.files, run)
-        yield by_name[item.file], remote.result
+    sent = replace(context, run=replace(run, table=None))  # The table of samples is sent once, in the packed run.
+    tasks = [(sent, path, transfer.LazyFile(path)) for path in paths]
+    return transfer.store_results(launcher.run_all(_score_unpacked, tasks, transfer.pack_run(run)), run)
 
 
-@dataclass(frozen=True)
-class _RemoteScoring:
-    """One model to score on a machine that unpacks the run first."""
-
-    run_name: str
-    runtime: Runtime
-    evaluation: EvaluationSettings
-    cache: CacheSettings
-    file: str
-    content: LazyFile
-    """The model's file; bytes after pickling."""
-
-
-def _score_unpacked(work: _RemoteScoring, common: Files) -> RemoteResult:
+def _score_unpacked(task: tuple[RunContext, Path, transfer.LazyFile], common: transfer.Files) -> transfer.RemoteResult:
+    """Scores one model on a machine that unpacks the run first."""
+    context, path, content = task
     with TemporaryDirectory() as folder:
-        files = {**common, f"models/{work.file}": bytes(work.content)}
-        run = unpack_run(files, Path(folder), work.run_name)
-        context = RunContext(run, work.runtime, work.evaluation, work.cache)
-        line = score_model((context, run.models / work.file))
-        return RemoteResult(line, collect_new_files(run.folder, files))
-
-
-def _is_logged(line: dict[str, Any] | None, run: Run, path: Path) -> bool:
-    return line is not None and line.get("sha256") == run.sha256(path)
+        files = {**common, f"models/{path.name}": bytes(content)}
+        run = transfer.unpack_run(files, Path(folder), context.run.name)
+        line = score_model((replace(context, run=run), run.models / path.name))
+        return transfer.RemoteResult(line, transfer.collect_new_files(run.folder, files))
 
 
 def accuracies_text(line: dict[str, Any]) -> str:

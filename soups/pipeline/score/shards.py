@@ -21,7 +21,7 @@ from soups.data.samples import set_rows
 from soups.evaluation.logits import image_stamps, read_logits, stamped_path
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.score.context import RunContext
-from soups.pipeline.score.transfer import Files, RemoteResult, collect_new_files, pack_run, store_files, unpack_run
+from soups.pipeline.score.transfer import Files, RemoteResult, collect_new_files, pack_run, store_results, unpack_run
 from soups.runtime.launchers import make_launcher
 from soups.runtime.workers import worker_number
 
@@ -59,25 +59,20 @@ class ShardContext(RunContext):
 
     def has_logits(self, path: Path, space: LabelSpace) -> bool:
         """Returns whether a model's logits are stored, of the shard or of all test images."""
-        size = len(self.run.samples)
-        if read_logits(self._logits_path(path, SET), size, len(space), mapped=True) is not None:
-            return True
-        return self._logits_of_all(path, len(space)) is not None
+        own = read_logits(self._logits_path(path, SET), len(self.run.samples), len(space), mapped=True)
+        return own is not None or self._logits_of_all(path, len(space)) is not None
 
-    def _logits_path(self, path: Path, set_name: str) -> Path:
-        return self._path_with_stamp(path, self.stamp)
-
-    def _path_with_stamp(self, path: Path, stamp: str) -> Path:
-        return stamped_path(self.run.folder / "logits", self.run.sha256(path), SET, stamp, self.runtime)
+    def _logits_path(self, path: Path, set_name: str, stamp: str | None = None) -> Path:
+        folder, digest = self.run.folder / "logits", self.run.sha256(path)
+        return stamped_path(folder, digest, set_name, stamp or self.stamp, self.runtime)
 
     def _logits_of_all(self, path: Path, classes: int) -> np.ndarray | None:
-        return read_logits(self._path_with_stamp(path, self.whole_stamp), self.images, classes, mapped=True)
+        return read_logits(self._logits_path(path, SET, self.whole_stamp), self.images, classes, mapped=True)
 
     def _read_stored(self, file: Path, path: Path, set_name: str, classes: int) -> np.ndarray | None:
         own = super()._read_stored(file, path, set_name, classes)
-        if own is not None or (whole := self._logits_of_all(path, classes)) is None:
-            return own
-        return np.array(whole[self.rows])
+        whole = self._logits_of_all(path, classes) if own is None else None
+        return own if whole is None else np.array(whole[self.rows])
 
     def _open_images(self, name: str, card: Card) -> Images:
         if self.of == 1:
@@ -141,20 +136,12 @@ def split_into_shards(context: RunContext, size: int, models: int) -> list[Shard
     starts = range(0, len(rows), size)
     whole_stamp, own_stamps = image_stamps(image_paths(rows, context.run), size)
     common = {field.name: getattr(context, field.name) for field in fields(RunContext) if field.name != "run"}
-    return [
-        ShardContext(
-            run=replace(context.run, table=rows.iloc[start : start + size], classes=context.run.space),
-            **common,
-            number=number,
-            of=len(starts),
-            start=start,
-            images=len(rows),
-            stamp=stamp,
-            whole_stamp=whole_stamp,
-            alone=models == 1,
-        )
-        for number, (start, stamp) in enumerate(zip(starts, own_stamps, strict=True), start=1)
-    ]
+    common |= {"of": len(starts), "images": len(rows), "whole_stamp": whole_stamp, "alone": models == 1}
+    shards = []
+    for number, (start, stamp) in enumerate(zip(starts, own_stamps, strict=True), start=1):
+        run = replace(context.run, table=rows.iloc[start : start + size], classes=context.run.space)
+        shards.append(ShardContext(run=run, number=number, start=start, stamp=stamp, **common))
+    return shards
 
 
 def compute_missing(shards: Sequence[ShardContext], models: Mapping[Path, LabelSpace]) -> list[FailedTask]:
@@ -167,10 +154,11 @@ def compute_missing(shards: Sequence[ShardContext], models: Mapping[Path, LabelS
     tasks = [ShardTask(shard, path, space) for path, space in models.items() for shard in shards]
     missing = [task for task in tasks if not task.shard.has_logits(task.path, task.space)]
     if len(shards) > 1:
-        shard_count = f"{shards[0].images} images in {len(shards)} shards of {len(shards[0].run.samples)}"
-        model_count = f"{len(models)} model{'s' * (len(models) > 1)}"
-        done = len(tasks) - len(missing)
-        logger.info("%s, %s: %d of %d tasks are done already", shard_count, model_count, done, len(tasks))
+        logger.info(
+            "%d images in %d shards of %d, %d model%s: %d of %d tasks are done already",
+            *(shards[0].images, len(shards), len(shards[0].run.samples)),
+            *(len(models), "s" * (len(models) > 1), len(tasks) - len(missing), len(tasks)),
+        )
     failed = []
     for finished, (task, result) in enumerate(_run_tasks(missing), start=1):
         if isinstance(result, Exception):
@@ -197,18 +185,11 @@ def _run_tasks(tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Exceptio
     if not shard.launch.no_shared_storage:
         yield from launcher.run_all(compute_shard, tasks)
         return
-    run = shard.run
-    packed = pack_run(run)
+    packed = pack_run(shard.run)
     for path in dict.fromkeys(task.path for task in tasks):  # Each model is sent to each machine once.
         with_model = {**packed, f"models/{path.name}": path.read_bytes()}
-        for task, remote in launcher.run_all(
-            _compute_unpacked, [task for task in tasks if task.path == path], with_model
-        ):
-            if isinstance(remote, Exception):
-                yield task, remote
-                continue
-            store_files(remote.files, run)
-            yield task, None
+        own_tasks = [task for task in tasks if task.path == path]
+        yield from store_results(launcher.run_all(_compute_unpacked, own_tasks, with_model), shard.run)
 
 
 def _compute_unpacked(task: ShardTask, common: Files) -> RemoteResult:

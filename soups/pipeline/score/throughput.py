@@ -63,8 +63,6 @@ def _measure_speed(context: RunContext, path: Path) -> float:
         batch_logits(classifier, pixels, card.preprocessing, context.runtime)
         while len(seconds) < 2 or (len(seconds) < _MAX_BATCHES and sum(seconds) < _MAX_SECONDS):
             begin = time.perf_counter()
-            batch_logits(
-                classifier, pixels, card.preprocessing, context.runtime
-            )  # Complete when it returns: its result is on the CPU.
+            batch_logits(classifier, pixels, card.preprocessing, context.runtime)  # Its result is on the CPU: complete.
             seconds.append(time.perf_counter() - begin)
     return round(len(rows) / statistics.median(seconds), 1)

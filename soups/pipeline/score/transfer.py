@@ -4,11 +4,11 @@ The remote function itself belongs to the caller (`train/remote`, `score/evaluat
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from soups.core.errors import UsageError
 from soups.files.atomic import atomic_write
@@ -19,6 +19,7 @@ from soups.pipeline.settings.commands import RunSettings
 
 Files = Mapping[str, bytes]
 """Path relative to a run's folder → content."""
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,16 @@ def collect_new_files(folder: Path, sent: Files) -> Files:
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     hidden = {relative for relative in paths if any(part.startswith(".") for part in relative.split("/"))}
     return {relative: path.read_bytes() for relative, path in paths.items() if relative not in sent.keys() | hidden}
+
+
+def store_results(
+    results: Iterable[tuple[Item, RemoteResult | Exception]], run: Run
+) -> Iterator[tuple[Item, Any | Exception]]:
+    """Yields each item with the result of its remote call, whose files are stored, or with its exception."""
+    for item, remote in results:
+        if isinstance(remote, RemoteResult):
+            store_files(remote.files, run)
+        yield item, remote.result if isinstance(remote, RemoteResult) else remote
 
 
 def store_files(files: Files, run: Run) -> None:

@@ -38,16 +38,14 @@ def vote(
 
 def best_single(context: RunContext) -> Path:
     """Returns the fine-tune with the best validation score; ties go to the lower log-loss, then to the first name."""
-    metric = METRICS[context.evaluation.metric]
-    lines = evaluate_individuals(context)
-    paths = pool_paths(context.run)
+    metric, lines = METRICS[context.evaluation.metric], evaluate_individuals(context)
 
     def sort_key(name: str) -> tuple[float, float, str]:
         values = lines[name]["metrics"]["val"]
         sign = -1 if metric.higher_is_better else 1
         return sign * values[metric.name], values["log_loss"], name
 
-    return paths[min(lines, key=sort_key)]
+    return pool_paths(context.run)[min(lines, key=sort_key)]
 
 
 def default_model(context: RunContext) -> Path:

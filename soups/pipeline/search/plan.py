@@ -60,21 +60,19 @@ class SearchPlan(BaseModel):
 
     def max_epochs(self, base: TrainingSettings) -> int:
         """Return the number of epochs of the longest possible trial, linear-probe epochs included."""
-        return sum(_highest_value(self.space.get(name), getattr(base, name)) for name in ("epochs", "lp_epochs"))
+        total = 0
+        for name in ("epochs", "lp_epochs"):
+            entry = self.space.get(name)
+            highest = (getattr(base, name),) if entry is None else entry.choices or (entry.high,)
+            total += max(int(each) for each in highest)  # type: ignore[arg-type]
+        return total
 
     def rank(self, trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
-        """Return the complete trials, best first; ties are broken by trial number."""
+        """Return the complete ones of some trials in the order of their numbers, best first, ties by number."""
         from optuna.trial import TrialState
 
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        sign = -1 if self.higher_is_better else 1
-        return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
-
-
-def _highest_value(entry: Hyperparameter | None, fixed: int) -> int:
-    if entry is None:
-        return fixed
-    return max(int(each) for each in entry.choices or (entry.high,))  # type: ignore[arg-type]
+        return sorted(complete, key=lambda trial: trial.value or 0.0, reverse=self.higher_is_better)
 
 
 def check_settings(parsed: ParsedSettings[SearchSettings]) -> None:
@@ -105,40 +103,57 @@ def open_plan(
         UsageError: Settings are invalid or differ from the recorded ones, or the run has other fine-tunes.
     """
     recorded = trials.recorded_settings()
-    if recorded is not None:
-        plan = SearchPlan.model_validate(recorded)
-        if plan.split != run.fingerprints[1]:
+    if recorded is None:
+        if run.finetunes():
             raise UsageError(
-                f"the search {run.name!r} in this storage has other images, labels or splits than this run",
-                next_step="choose another --name: a database identifies a search by it",
+                f"run {run.name!r} has fine-tunes that are not trials of this search",
+                expected="a run without other fine-tunes: trial 0 is fine-tune 0",
+                next_step="choose another --name, or give the --storage of the search",
             )
-        _check_equal(plan, parsed, finetuning)
-        return plan
-    if run.finetunes():
+        new = _new_plan(parsed, finetuning, run)
+        recorded = trials.create_study("maximize" if new.higher_is_better else "minimize", new.model_dump(mode="json"))
+    plan = SearchPlan.model_validate(recorded)
+    if plan.split != run.fingerprints[1]:
         raise UsageError(
-            f"run {run.name!r} has fine-tunes that are not trials of this search",
-            expected="a run without other fine-tunes: trial 0 is fine-tune 0",
-            next_step="choose another --name, or give the --storage of the search",
+            f"the search {run.name!r} in this storage has other images, labels or splits than this run",
+            next_step="choose another --name: a database identifies a search by it",
         )
-    plan = _new_plan(parsed, finetuning, run)
-    _check_new_plan(plan, parsed.settings, finetuning.training)
-    trials.create_study("maximize" if plan.higher_is_better else "minimize", plan.model_dump(mode="json"))
-    # Read the plan again: another machine may have recorded one at the same moment.
-    return open_plan(parsed, run, finetuning, trials)
+    _check_equal(plan, parsed, finetuning)
+    return plan
 
 
 def _new_plan(parsed: ParsedSettings[SearchSettings], finetuning: FinetuneSettings, run: Run) -> SearchPlan:
-    settings, metric = parsed.settings, finetuning.evaluation.metric
-    objective = settings.objective or metric
+    """Return the plan of a new search, every trial of which can be trained.
+
+    Raises:
+        UsageError: A setting does not suit the search.
+    """
+    settings, base, metric = parsed.settings, finetuning.training, finetuning.evaluation.metric
     ranges = sorted(name for name in parsed.names if name in RandomRanges.model_fields)
     if ranges and settings.space != "paper":
         flag = ranges[0].replace("_", "-")
         raise UsageError(f"--{flag}: only for --space paper", found=f"--space {settings.space}")
+    space = read_space(settings.space, settings.ranges, parsed.names)
+    if base.hparams != "fixed":
+        expected = "--space paper searches what --hparams random draws"
+        raise UsageError(
+            "--hparams: the search chooses the hyperparameters", expected=expected, next_step="omit --hparams"
+        )
+    if settings.pruning != "none" and base.validate_every != 1:
+        raise UsageError(
+            f"--pruning {settings.pruning} with --validate-every {base.validate_every}",
+            expected="a validation after each epoch",
+            next_step="omit --validate-every",
+        )
+    if (entry := space.get(START_MODEL)) is not None:
+        assert base.start_from is not None
+        for number in entry.choices or range(int(entry.low or 0), int(entry.high or 0) + 1, int(entry.step or 1)):
+            start_file(Path(base.start_from), int(number))  # type: ignore[arg-type]
     return SearchPlan(
-        space=read_space(settings.space, settings.ranges, parsed.names),
+        space=space,
         search_sampler=settings.search_sampler,
         pruning=settings.pruning,
-        objective=objective,
+        objective=settings.objective or metric,
         search_seed=settings.search_seed,
         metric=metric,
         training=_fixed_training(settings.training),
@@ -151,31 +166,6 @@ def _fixed_training(training: TrainingSettings) -> dict[str, Any]:
     return canonicalize(training).model_dump(mode="json", exclude_defaults=True, exclude={"validate_every"})
 
 
-def _check_new_plan(plan: SearchPlan, settings: SearchSettings, base: TrainingSettings) -> None:
-    """Check that every trial of a new plan can be trained.
-
-    Raises:
-        UsageError: A setting does not suit the search.
-    """
-    if base.hparams != "fixed":
-        expected = "--space paper searches what --hparams random draws"
-        raise UsageError(
-            "--hparams: the search chooses the hyperparameters", expected=expected, next_step="omit --hparams"
-        )
-    if plan.pruning != "none" and base.validate_every != 1:
-        raise UsageError(
-            f"--pruning {plan.pruning} with --validate-every {base.validate_every}",
-            expected="a validation after each epoch",
-            next_step="omit --validate-every",
-        )
-    if START_MODEL in plan.space:
-        entry = plan.space[START_MODEL]
-        assert base.start_from is not None
-        numbers = entry.choices or range(int(entry.low or 0), int(entry.high or 0) + 1, int(entry.step or 1))
-        for number in numbers:
-            start_file(Path(base.start_from), int(number))  # type: ignore[arg-type]
-
-
 def _check_equal(plan: SearchPlan, parsed: ParsedSettings[SearchSettings], finetuning: FinetuneSettings) -> None:
     """Check that the settings given by the user equal the recorded ones.
 
@@ -183,35 +173,30 @@ def _check_equal(plan: SearchPlan, parsed: ParsedSettings[SearchSettings], finet
         UsageError: A setting differs.
     """
     names, settings = parsed.names, parsed.settings
-    for name in ("search_sampler", "pruning", "objective", "search_seed", "metric", "cache_size"):
-        requested = finetuning.evaluation.metric if name == "metric" else getattr(settings, name, None)
-        requested = settings.cache.cache_size if name == "cache_size" else requested
-        if name in names and requested != getattr(plan, name):
-            raise _setting_differs(name, getattr(plan, name), requested)
-    base = _fixed_training(settings.training)
-    for name in sorted(names & set(TrainingSettings.model_fields)):
-        default = TrainingSettings.model_fields[name].default
-        if name != "validate_every" and base.get(name, default) != plan.training.get(name, default):
-            raise _setting_differs(name, plan.training.get(name, default), base.get(name, default))
-    if "space" in names or names & set(RandomRanges.model_fields):
-        requested_space = read_space(settings.space, settings.ranges, names)
-        for name in (*plan.space, *requested_space):
-            if plan.space.get(name) != requested_space.get(name):
-                raise _setting_differs(
-                    f"space: {name}",
-                    _format_hyperparameter(plan.space.get(name)),
-                    _format_hyperparameter(requested_space.get(name)),
-                )
+    training = _fixed_training(settings.training)
+    compared: list[tuple[str, Any, Any]] = [
+        ("metric", plan.metric, finetuning.evaluation.metric),
+        ("cache_size", plan.cache_size, settings.cache.cache_size),
+    ]
+    for name in ("search_sampler", "pruning", "objective", "search_seed"):
+        compared.append((name, getattr(plan, name), getattr(settings, name)))
+    for name, field in TrainingSettings.model_fields.items():
+        if name != "validate_every":  # It decides neither the trials nor their ranking.
+            compared.append((name, plan.training.get(name, field.default), training.get(name, field.default)))
+    compared = [each for each in compared if each[0] in names]
+    if names & {"space", *RandomRanges.model_fields}:
+        space = read_space(settings.space, settings.ranges, names)
+        for name in {**plan.space, **space}:
+            compared.append((f"space: {name}", plan.space.get(name, "not searched"), space.get(name, "not searched")))
+    for name, recorded, requested in compared:
+        if requested != recorded:
+            raise UsageError(
+                f"--{name.replace('_', '-')}: differs from the recorded setting of this search",
+                expected=_format_setting(recorded),
+                found=_format_setting(requested),
+                next_step="omit it, or start another search with another --name",
+            )
 
 
-def _format_hyperparameter(entry: Hyperparameter | None) -> str:
-    return "not searched" if entry is None else json.dumps(entry.as_entry())
-
-
-def _setting_differs(name: str, recorded: Any, requested: Any) -> UsageError:
-    return UsageError(
-        f"--{name.replace('_', '-')}: differs from the recorded setting of this search",
-        expected=str(recorded),
-        found=str(requested),
-        next_step="omit it, or start another search with another --name",
-    )
+def _format_setting(value: Any) -> str:
+    return json.dumps(value.as_entry()) if isinstance(value, Hyperparameter) else str(value)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from soups.checkpoints.checkpoint import SUFFIX
 from soups.files.atomic import write_table
 from soups.pipeline.run.run import Run
-from soups.pipeline.search.plan import SearchPlan
+from soups.pipeline.search.plan import SOUP, SearchPlan
 from soups.pipeline.search.trials import Trials
 from soups.pipeline.train.trackers import log_figures
 from soups.report.figures.search import draw_search_figures
@@ -42,7 +42,10 @@ def show_results(trials: Trials, plan: SearchPlan, run: Run, wandb: str) -> list
     counts = {word: sum(row["state"] == word for row in rows) for word in _STATES.values()}
     print(f"search {run.name}: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count))
     if ranked:
-        print(align_columns(_table_cells([rows[trial.number] for trial in ranked[:_TABLE_ROWS]], plan)))
+        best = [rows[trial.number] for trial in ranked[:_TABLE_ROWS]]
+        names = [name for name in best[0] if name not in ("state", "epochs_done", "kept", "note")]
+        cells = [[_format_value(row[name], name == plan.objective) for name in names] for row in best]
+        print(align_columns([names, *cells]))
         print(f"by {_objective_text(plan)}; all trials in {run.folder / 'output' / 'search.csv'}")
     files = draw_search_figures(trials.study(), run.folder / "figures" / "search", _objective_text(plan))
     if files:
@@ -52,10 +55,9 @@ def show_results(trials: Trials, plan: SearchPlan, run: Run, wandb: str) -> list
 
 
 def _objective_text(plan: SearchPlan) -> str:
-    name = plan.metric.replace("_", " ")
-    if plan.objective == plan.metric or plan.objective != "soup":
+    if plan.objective != SOUP:
         return f"validation {plan.objective.replace('_', ' ')}"
-    return f"gain of the greedy soup in validation {name}"
+    return f"gain of the greedy soup in validation {plan.metric.replace('_', ' ')}"
 
 
 def _trial_row(trial: "FrozenTrial", plan: SearchPlan, run: Run) -> dict[str, Any]:
@@ -70,12 +72,6 @@ def _trial_row(trial: "FrozenTrial", plan: SearchPlan, run: Run) -> dict[str, An
         "kept": (run.models / f"{model}{SUFFIX}").exists() if model else False,
         "note": trial.user_attrs.get("note", ""),
     }
-
-
-def _table_cells(rows: list[dict[str, Any]], plan: SearchPlan) -> list[list[str]]:
-    omitted = {"state", "epochs_done", "kept", "note"}
-    names = [name for name in rows[0] if name not in omitted]
-    return [names] + [[_format_value(row[name], name == plan.objective) for name in names] for row in rows]
 
 
 def _format_value(value: Any, objective: bool) -> str:

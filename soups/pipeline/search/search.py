@@ -41,19 +41,6 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
 _FINISH_LOCK = "search-appraisal"
-_SHARED_FIELDS = (
-    "run",
-    "data",
-    "cache",
-    "model",
-    "evaluation",
-    "runtime",
-    "near_duplicates",
-    "training",
-    "ranges",
-    "wandb",
-)
-"""Fields that the settings of a search and of a fine-tune have in common."""
 
 
 def search(parsed: ParsedSettings[SearchSettings]) -> None:
@@ -65,37 +52,56 @@ def search(parsed: ParsedSettings[SearchSettings]) -> None:
         PartialFailure: Some trials failed; the checkpoints of the others stay.
     """
     check_settings(parsed)
-    if parsed.settings.storage is not None:
-        open_storage(Path(), parsed.settings.storage)  # Fails faster than creating the run.
-    with explain_database_errors(parsed.settings.storage):
-        _search(parsed)
-
-
-def _search(parsed: ParsedSettings[SearchSettings]) -> None:
     settings = parsed.settings
-    finetune_settings = FinetuneSettings(**{name: getattr(settings, name) for name in _SHARED_FIELDS})
-    run, finetuning, runtime = open_for_training(finetune_settings, parsed.names)
-    trials = open_trials(run.name, run.folder, settings.storage)
-    search_plan = open_plan(parsed, run, finetuning, trials)
-    finetuning = search_plan.apply_to(finetuning)
-    task = WorkerTask(run.name, settings.trials, settings.keep, settings.storage, search_plan, finetuning, runtime, run)
-    jobs = min(runtime.jobs, max(1, settings.trials - sum(trial.state.is_finished() for trial in trials.all())))
-    for _, result in run_all(run_worker, [task] * jobs, jobs):
-        if isinstance(result, Exception):
-            raise result
-    failed = show_results(trials, search_plan, run, finetuning.wandb)
-    if failed:
-        raise PartialFailure(
-            f"{len(failed)} of {len(trials.all())} trials failed; the others are kept\n  " + "\n  ".join(failed),
-            next_step="narrow --space or remove the cause; failed trials are not repeated",
-        )
+    if settings.storage is not None:
+        open_storage(Path(), settings.storage)  # Fails faster than creating the run.
+    common = {name: value for name, value in settings if name in FinetuneSettings.model_fields}
+    with explain_database_errors(settings.storage):
+        run, finetuning, runtime = open_for_training(FinetuneSettings(**common), parsed.names)
+        trials = open_trials(run.name, run.folder, settings.storage)
+        search_plan = open_plan(parsed, run, finetuning, trials)
+        finetuning = search_plan.apply_to(finetuning)
+        worker = SearchWorker(settings.trials, settings.keep, settings.storage, search_plan, finetuning, runtime, run)
+        jobs = min(runtime.jobs, max(1, settings.trials - sum(trial.state.is_finished() for trial in trials.all())))
+        for _, result in run_all(run_trials, [worker] * jobs, jobs):
+            if isinstance(result, Exception):
+                raise result
+        failed = show_results(trials, search_plan, run, finetuning.wandb)
+        if failed:
+            raise PartialFailure(
+                f"{len(failed)} of {len(trials.all())} trials failed; the others are kept\n  " + "\n  ".join(failed),
+                next_step="narrow --space or remove the cause; failed trials are not repeated",
+            )
+
+
+def run_trials(worker: "SearchWorker") -> None:
+    """Run trials of a search until none is left; entry point of a worker process.
+
+    Raises:
+        UserError: The work cannot go on, for example on a full disk; the interrupted trial is run again later.
+    """
+    worker = replace(worker, runtime=worker.runtime.for_worker(worker_number()))
+    waiting_logged = False
+    with explain_database_errors(worker.storage):
+        while True:
+            with worker.trials.claim(worker.total, worker.propose) as trial:
+                if trial is not None:
+                    worker.run_trial(trial)
+                    waiting_logged = False
+                    continue
+            running = [trial.number for trial in worker.trials.all() if not trial.state.is_finished()]
+            if not running:
+                return
+            if not waiting_logged:
+                logger.info("waiting for other processes to finish trials %s", ", ".join(map(str, running)))
+                waiting_logged = True
+            time.sleep(_POLL_SECONDS)
 
 
 @dataclass(frozen=True)
-class WorkerTask:
-    """A search as sent to each worker."""
+class SearchWorker:
+    """A search as one of its workers runs it; sent to each before it opens the trials."""
 
-    name: str
     total: int
     keep: int | None
     storage: str | None
@@ -104,60 +110,20 @@ class WorkerTask:
     runtime: Runtime
     run: Run
 
-    @property
-    def context(self) -> RunContext:
-        """The run with all that scoring its models needs."""
-        return RunContext(self.run, self.runtime, self.finetuning.evaluation, self.finetuning.cache)
+    @cached_property
+    def trials(self) -> Trials:
+        """The trials, opened by this process."""
+        return open_trials(self.run.name, self.run.folder, self.storage)
 
-    @property
-    def sign(self) -> int:
-        """Factor for reported metric values, so that better means the same as for the objective (`soup`: higher)."""
-        return 1 if self.plan.objective != SOUP or METRICS[self.plan.metric].higher_is_better else -1
-
-
-def run_worker(task: WorkerTask) -> None:
-    """Run trials of a search until none is left; entry point of a worker.
-
-    Raises:
-        UserError: The work cannot go on, for example on a full disk; the interrupted trial is run again later.
-    """
-    task = replace(task, runtime=task.runtime.for_worker(worker_number()))
-    worker = _TrialWorker(task, open_trials(task.name, task.run.folder, task.storage), SoupGain(task.context))
-    with explain_database_errors(task.storage):
-        _run_trials(worker, task.total)
-
-
-def _run_trials(worker: "_TrialWorker", total: int) -> None:
-    waiting_logged = False
-    while True:
-        with worker.trials.claim(total, worker.propose) as trial:
-            if trial is not None:
-                worker.run_trial(trial)
-                waiting_logged = False
-                continue
-        running = [trial.number for trial in worker.trials.all() if not trial.state.is_finished()]
-        if not running:
-            return
-        if not waiting_logged:
-            logger.info("waiting for other processes to finish trials %s", ", ".join(map(str, running)))
-            waiting_logged = True
-        time.sleep(_POLL_SECONDS)
-
-
-@dataclass
-class _TrialWorker:
-    """One worker of a search."""
-
-    task: WorkerTask
-    trials: Trials
-    soup_gain: SoupGain
+    @cached_property
+    def soup_gain(self) -> SoupGain:
+        """Soups of the finished trials."""
+        return SoupGain(RunContext(self.run, self.runtime, self.finetuning.evaluation, self.finetuning.cache))
 
     def propose(self, study: "Study", number: int) -> tuple[dict[str, Any], Mapping[str, Any]]:
         """Return the parameters and distributions of the next trial."""
-        search_plan = self.task.plan
-        space = search_plan.space
-        parameters = draw_trial(search_plan.search_sampler, search_plan.search_seed, study, number, space)
-        return parameters, distributions(space)
+        sampler, seed, space = self.plan.search_sampler, self.plan.search_seed, self.plan.space
+        return draw_trial(sampler, seed, study, number, space), distributions(space)
 
     def run_trial(self, trial: "FrozenTrial") -> None:
         """Train a trial, resuming it if it was interrupted, and record its outcome."""
@@ -165,9 +131,9 @@ class _TrialWorker:
         from optuna.trial import TrialState
 
         parameters = ", ".join(f"{name}={value}" for name, value in trial.params.items())
-        logger.info("trial %d of %d: %s", trial.number, self.task.total, parameters)
+        logger.info("trial %d of %d: %s", trial.number, self.total, parameters)
         try:
-            training = apply_trial(self.task.plan.space, trial.params, self.task.finetuning.training)
+            training = apply_trial(self.plan.space, trial.params, self.finetuning.training)
             path = self._train(trial, training)
         except TrialPruned:
             logger.info("trial %d: pruned", trial.number)
@@ -182,7 +148,7 @@ class _TrialWorker:
             self._finish_trained(trial, path)
             return
         # Pruned and failed trials are never resumed.
-        self.task.run.state_path(trial.number).unlink(missing_ok=True)
+        self.run.state_path(trial.number).unlink(missing_ok=True)
 
     def _train(self, trial: "FrozenTrial", training: TrainingSettings) -> Path:
         """Train a trial if it is not trained yet; returns its checkpoint.
@@ -190,12 +156,12 @@ class _TrialWorker:
         Raises:
             TrialPruned: The pruner stopped the trial.
         """
-        task = self.task
-        settings = task.finetuning.model_copy(update={"training": training})
-        tasks = plan(task.run, settings, task.runtime, [trial.number])
+        run = self.run
+        settings = self.finetuning.model_copy(update={"training": training})
+        tasks = plan(run, settings, self.runtime, [trial.number])
         if tasks:
-            return train_one(tasks[0], partial(self._report_epoch, trial, _total_epochs(training)))
-        return task.run.models / f"{task.name}{trial.number}_epochs{training.epochs}{SUFFIX}"
+            return train_one(tasks[0], partial(self._report_epoch, trial, training.epochs + training.lp_epochs))
+        return run.models / f"{run.name}{trial.number}_epochs{training.epochs}{SUFFIX}"
 
     def _report_epoch(self, trial: "FrozenTrial", last: int, line: dict[str, Any]) -> None:
         """Report the metric after an epoch and stop the trial if the pruner says so.
@@ -205,46 +171,38 @@ class _TrialWorker:
         """
         from optuna import TrialPruned
 
-        search_plan = self.task.plan
+        search_plan = self.plan
         if search_plan.pruning == "none" or "val" not in line:
             return
-        name = search_plan.metric if search_plan.objective == SOUP else search_plan.objective
-        value = self.task.sign * line["val"][name]
+        metric = METRICS[search_plan.metric if search_plan.objective == SOUP else search_plan.objective]
+        # Better must mean the same as for the objective; a higher gain of the soup is better.
+        value = line["val"][metric.name] * (-1 if search_plan.objective == SOUP and not metric.higher_is_better else 1)
         if not math.isfinite(value):
             return
         reached = self.trials.report(trial, line["epoch"], value)
-        if line["epoch"] < last and self._pruner.prune(self.trials.study(), reached):
+        pruner = PRUNERS[search_plan.pruning](search_plan.max_epochs(self.finetuning.training))
+        if line["epoch"] < last and pruner.prune(self.trials.study(), reached):
             raise TrialPruned
-
-    @cached_property
-    def _pruner(self) -> Any:
-        search_plan = self.task.plan
-        return PRUNERS[search_plan.pruning](search_plan.max_epochs(self.task.finetuning.training))
 
     def _finish_trained(self, trial: "FrozenTrial", path: Path) -> None:
         """Record the objective of a trained trial and remove surplus checkpoints."""
         from optuna.trial import TrialState
 
-        search_plan, card = self.task.plan, read_card(path)
+        search_plan, card = self.plan, read_card(path)
         assert card is not None
         # The lock serializes this: a trial's gain depends on all finished trials, whose files must not be removed
         # meanwhile.
-        with hold_lock(self.task.run.folder, _FINISH_LOCK):
+        with hold_lock(self.run.folder, _FINISH_LOCK):
             if search_plan.objective == SOUP:
-                value = self.soup_gain.gain(path, self._finished_checkpoints().values())
+                value = self.soup_gain.gain(path, self._finished_checkpoints())
             else:
                 value = card.scores["val"][search_plan.objective]
             self.trials.finish(trial, TrialState.COMPLETE, value, model=path.stem)
             logger.info("trial %d: %s %.4f", trial.number, search_plan.objective.replace("_", " "), value)
-            if self.task.keep is not None:
-                remove_surplus_checkpoints(self.soup_gain, list(self._finished_checkpoints().values()), self.task.keep)
+            if self.keep is not None:
+                remove_surplus_checkpoints(self.soup_gain, self._finished_checkpoints(), self.keep)
 
-    def _finished_checkpoints(self) -> dict[int, Path]:
-        """Return trial number → checkpoint of the complete trials whose file exists, best first."""
-        ranked = self.task.plan.rank(self.trials.all())
-        paths = {one.number: self.task.run.models / f"{one.user_attrs['model']}{SUFFIX}" for one in ranked}
-        return {number: path for number, path in paths.items() if path.exists()}
-
-
-def _total_epochs(training: TrainingSettings) -> int:
-    return training.epochs + training.lp_epochs
+    def _finished_checkpoints(self) -> list[Path]:
+        """Return the existing checkpoints of the complete trials, best first."""
+        names = [trial.user_attrs["model"] for trial in self.plan.rank(self.trials.all())]
+        return [path for name in names if (path := self.run.models / f"{name}{SUFFIX}").exists()]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from soups.pipeline.score.context import RunContext
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.pool import pool_of
 from soups.recipes.registry import RECIPES
-from soups.recipes.shared.pool import Soup
 from soups.recipes.shared.resume import ReplayJudge
 from soups.recipes.shared.sweep import best_first
 
@@ -47,33 +47,21 @@ class SoupGain:
         return self._score_and_ingredients(chosen)[1] if chosen else frozenset()
 
     def _score_and_ingredients(self, paths: frozenset[Path]) -> tuple[float, frozenset[str]]:
-        if paths not in self.results:
-            soup = self._make_soup(paths)
-            assert soup.score is not None
-            self.results[paths] = soup.score, frozenset(part.name for part in soup.ingredients)
-        return self.results[paths]
-
-    def _make_soup(self, paths: frozenset[Path]) -> Soup:
+        if paths in self.results:
+            return self.results[paths]
         run = self.context.run
         # Pass the loaded table on, which would otherwise be read again.
         chosen = replace(run, only=frozenset(path.stem for path in paths), table=run.samples)
         context = replace(self.context, run=chosen)
         pool, card = pool_of(context)
         order = [ingredient.name for ingredient in best_first(pool.ingredients)]
-        judge = ReplayJudge(LazyJudge(context, (pool, card)), _common_prefix(self.last_decisions, order))
-        soup = RECIPES["greedy"](pool, judge)
+        pairs = zip(self.last_decisions, order, strict=False)
+        equal_beginning = [decision for decision, _ in takewhile(lambda pair: pair[0]["candidate"] == pair[1], pairs)]
+        soup = RECIPES["greedy"](pool, ReplayJudge(LazyJudge(context, (pool, card)), equal_beginning))
+        assert soup.score is not None
         self.last_decisions = list(soup.decisions)
-        return soup
-
-
-def _common_prefix(decisions: Sequence[dict[str, Any]], order: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the decisions before the first one whose candidate differs from `order`."""
-    prefix = []
-    for decision, name in zip(decisions, order, strict=False):
-        if decision["candidate"] != name:
-            break
-        prefix.append(decision)
-    return prefix
+        self.results[paths] = soup.score, frozenset(part.name for part in soup.ingredients)
+        return self.results[paths]
 
 
 def remove_surplus_checkpoints(soup_gain: SoupGain, ranked: Sequence[Path], keep: int) -> list[Path]:
@@ -86,16 +74,12 @@ def remove_surplus_checkpoints(soup_gain: SoupGain, ranked: Sequence[Path], keep
     """
     if len(ranked) <= keep:
         return []
-    needed = soup_gain.ingredients(ranked) | _soup_ingredients(soup_gain.context.run.models)
+    cards = [read_card(path) for path in soup_gain.context.run.models.glob(f"*{SUFFIX}")]
+    in_soups = {part.name for card in cards if card is not None and card.soup for part in card.soup.ingredients}
+    needed = soup_gain.ingredients(ranked) | in_soups
     places = keep - sum(path.stem in needed for path in ranked)
     spare = [path for path in ranked if path.stem not in needed][max(places, 0) :]
     for path in spare:
         path.unlink(missing_ok=True)
         logger.info("%s: removed; neither among the best %d nor in a soup", path, keep)
     return spare
-
-
-def _soup_ingredients(models: Path) -> frozenset[str]:
-    """Return the names of all ingredients of the soups in a folder."""
-    cards = [read_card(path) for path in models.glob(f"*{SUFFIX}")]
-    return frozenset(part.name for card in cards if card is not None and card.soup for part in card.soup.ingredients)

@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ def open_storage(folder: Path, url: str | None) -> "BaseStorage":
         UsageError: The URL is invalid.
         EnvironmentFailure: The database is unreachable, its driver is not installed, or the folder is not writable.
     """
-    return _open_journal(folder) if url is None else _open_database(url)
+    return _open_journal(folder / JOURNAL) if url is None else _open_database(url)
 
 
 class KernelLock:
@@ -45,42 +45,46 @@ class KernelLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._held: AbstractContextManager[None] | None = None
+        self.path, self._held = path, ExitStack()
 
     def acquire(self) -> bool:
         """Acquire the lock; blocks while another process holds it."""
-        self._held = hold_lock(self.path.parent, self.path.name)
-        self._held.__enter__()
+        self._held.enter_context(hold_lock(self.path.parent, self.path.name))
         _cut_torn_tail(self.path)
         return True
 
     def release(self) -> None:
         """Release the lock."""
-        assert self._held is not None, "release without acquire"
-        self._held.__exit__(None, None, None)
+        self._held.close()
 
 
-def _open_journal(folder: Path) -> "BaseStorage":
+def _open_journal(path: Path) -> "BaseStorage":
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    path = folder / JOURNAL
-    with explain_write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = KernelLock(path)
-        lock.acquire()
-        try:
+    lock = KernelLock(path)
+    lock.acquire()
+    try:
+        with explain_write_errors(path):
             # Optuna calls only `acquire` and `release`.
             return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]
-        finally:
-            lock.release()
+    finally:
+        lock.release()
 
 
 def _open_database(url: str) -> "BaseStorage":
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
     from sqlalchemy.pool import NullPool
+
+    class Database(RDBStorage):
+        """Warns where a heartbeat is lost: an error would end the thread that sends them, and the trial would go on."""
+
+        def record_heartbeat(self, trial_id: int) -> None:
+            try:
+                super().record_heartbeat(trial_id)
+            except Exception as error:  # Finishing the trial fails if another process took it over.
+                logger.warning("the database did not record a heartbeat: %s", _first_line(error))
 
     location = f"--storage {_without_password(url)}"
     try:
@@ -93,18 +97,17 @@ def _open_database(url: str) -> "BaseStorage":
             options: dict[str, Any] = {"heartbeat_interval": HEARTBEAT_SECONDS, "engine_kwargs": engine}
             for _ in range(5):
                 with suppress(IntegrityError, ProgrammingError):  # Another process is creating the tables.
-                    return RDBStorage(url, **options)
+                    return Database(url, **options)
                 time.sleep(0.5)
-            return RDBStorage(url, **options)
+            return Database(url, **options)
     except ArgumentError as error:
         raise UsageError(
             location, expected="a URL such as postgresql://USER:PASSWORD@HOST/NAME", found=_first_line(error)
         ) from None
     except ImportError as error:
-        cause = error.__cause__ or error
         raise EnvironmentFailure(
             f"{location}: the database's driver is not installed",
-            found=_first_line(cause),
+            found=_first_line(error.__cause__ or error),
             next_step='for PostgreSQL: pip install "psycopg[binary]"',
         ) from error
     except SQLAlchemyError as error:
@@ -146,23 +149,20 @@ def _without_password(url: str) -> str:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
+    with suppress(ArgumentError):
+        url = make_url(url).render_as_string(hide_password=True)
+    return url
 
 
 def _cut_torn_tail(path: Path) -> None:
     """Cut a last line without a line break: its write was never confirmed, and Optuna cannot read lines behind it."""
-    try:
-        with path.open("rb+") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            if size == 0 or stream.seek(size - 1) < 0 or stream.read(1) == b"\n":
-                return
-            stream.seek(0)
-            end = stream.read().rfind(b"\n") + 1
-            stream.truncate(end)
-            os.fsync(stream.fileno())
-    except FileNotFoundError:
-        return
-    logger.warning("%s: removed a last line that a crash had cut off (%d bytes)", path, size - end)
+    with suppress(FileNotFoundError), path.open("rb+") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - 1))
+        if stream.read() in (b"", b"\n"):
+            return
+        stream.seek(0)
+        end = stream.read().rfind(b"\n") + 1
+        stream.truncate(end)
+        os.fsync(stream.fileno())
+        logger.warning("%s: removed a last line that a crash had cut off (%d bytes)", path, size - end)

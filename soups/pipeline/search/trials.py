@@ -2,22 +2,21 @@
 
 import logging
 import platform
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from soups.files.atomic import explain_write_errors, hold_lock, write_text
-from soups.pipeline.search.storage import HEARTBEAT_SECONDS, open_storage
+from soups.core.errors import AlreadyInProgress
+from soups.files.atomic import hold_lock, write_text
+from soups.pipeline.search.storage import open_storage
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
     from optuna import Study
-    from optuna.storages import BaseStorage, RDBStorage
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, TrialState
 
 logger = logging.getLogger(__name__)
@@ -40,15 +39,8 @@ class Trials:
     place: str
     """Identifies this machine and folder: processes with the same place see each other's locks."""
 
-    @property
-    def _database(self) -> "RDBStorage | None":
-        """The database, which records heartbeats; None for a journal."""
-        from optuna.storages import RDBStorage
-
-        return self.storage if isinstance(self.storage, RDBStorage) else None
-
-    def create_study(self, direction: Literal["minimize", "maximize"], settings: dict[str, Any]) -> None:
-        """Create the study with its recorded settings, unless it exists."""
+    def create_study(self, direction: Literal["minimize", "maximize"], settings: dict[str, Any]) -> dict[str, Any]:
+        """Create the study with these settings, unless it exists; returns the recorded settings."""
         import optuna
 
         with hold_lock(self.folder, _STUDY_LOCK):
@@ -57,6 +49,8 @@ class Trials:
             )
             if "settings" not in study.user_attrs:
                 study.set_user_attr("settings", settings)
+        # Read again: another machine may have recorded other ones at the same moment.
+        return self.study().user_attrs["settings"]
 
     def recorded_settings(self) -> dict[str, Any] | None:
         """Return the settings recorded when the study was created; None if there is no study."""
@@ -88,75 +82,56 @@ class Trials:
         Raises:
             EnvironmentFailure: The folder is not writable.
         """
-        with hold_lock(self.folder, _STUDY_LOCK):
-            all_trials = self.all()
-            trial, lock = self._find_abandoned(all_trials)
-            if trial is None and len(all_trials) < total:
-                trial = self._create_trial(propose, len(all_trials))
-                lock = _try_lock(self.folder, trial.number)
-            if trial is not None and self._database is not None:
-                self._database.record_heartbeat(trial._trial_id)
-        try:
-            if trial is None:
-                yield None
-            else:
-                with self._heartbeats(trial._trial_id):
-                    yield trial
-        finally:
-            if lock is not None:
-                lock.release()
+        from optuna.storages import RDBStorage
+        from optuna.storages._heartbeat import get_heartbeat_thread
 
-    def _find_abandoned(self, all_trials: "Sequence[FrozenTrial]") -> "tuple[FrozenTrial | None, BaseFileLock | None]":
-        """Return a running trial whose process died, with its lock acquired; (None, None) if there is none."""
+        with ExitStack() as held:  # The lock of the trial and, in a database, its heartbeats.
+            with hold_lock(self.folder, _STUDY_LOCK):
+                all_trials = self.all()
+                trial = self._take_over_abandoned(all_trials, held)
+                if trial is None and len(all_trials) < total:
+                    trial = self._create_trial(propose, len(all_trials))
+                    self._acquire_lock(trial.number, held)
+                if trial is not None:
+                    if isinstance(self.storage, RDBStorage):  # At once: one without any heartbeat is never taken over.
+                        self.storage.record_heartbeat(trial._trial_id)
+                    # Optuna gives its `__exit__` narrower types than Python's.
+                    held.enter_context(get_heartbeat_thread(trial._trial_id, self.storage))  # type: ignore[arg-type]
+            yield trial
+
+    def _take_over_abandoned(self, all_trials: "Sequence[FrozenTrial]", held: ExitStack) -> "FrozenTrial | None":
+        """Return a running trial whose process died, with its lock acquired; None if there is none."""
+        from optuna.storages import RDBStorage
         from optuna.trial import TrialState
 
         running = [trial for trial in all_trials if trial.state == TrialState.RUNNING]
-        silent = self._database._get_stale_trial_ids(self._study_id) if self._database and running else []
+        database = self.storage if isinstance(self.storage, RDBStorage) else None  # A journal has no heartbeats.
+        silent = database._get_stale_trial_ids(self._study_id) if database and running else []
         for trial in running:
-            here = self._database is None or trial.user_attrs.get("place") == self.place
-            if not here and trial._trial_id not in silent:
-                continue
-            lock = _try_lock(self.folder, trial.number)
-            if lock is not None:
+            here = database is None or trial.user_attrs.get("place") == self.place
+            if (here or trial._trial_id in silent) and self._acquire_lock(trial.number, held):
                 logger.info("trial %d: its process ended before it was finished; resuming it", trial.number)
-                return trial, lock
-        return None, None
+                return trial
+        return None
+
+    def _acquire_lock(self, number: int, held: ExitStack) -> bool:
+        """Acquire the lock of a trial, which the kernel releases with its process; False if another one holds it."""
+        try:
+            held.enter_context(hold_lock(self.folder, f"trial{number}", wait=False))
+        except AlreadyInProgress:
+            return False
+        return True
 
     def _create_trial(self, propose: Propose, number: int) -> "FrozenTrial":
         """Create a trial with all its parameters in one write, so that no process sees a part of them."""
         from optuna.trial import TrialState, create_trial
 
         parameters, distributions = propose(self.study(), number)
+        attributes = {"place": self.place}
         template = create_trial(
-            state=TrialState.RUNNING,
-            params=parameters,
-            distributions=dict(distributions),
-            user_attrs={"place": self.place},
+            state=TrialState.RUNNING, params=parameters, distributions=dict(distributions), user_attrs=attributes
         )
         return self.storage.get_trial(self.storage.create_new_trial(self._study_id, template))
-
-    @contextmanager
-    def _heartbeats(self, trial_id: int) -> Iterator[None]:
-        """Send heartbeats of a trial to the database during the block."""
-        database, stopped = self._database, threading.Event()
-        if database is None:
-            yield
-            return
-
-        def beat() -> None:
-            while not stopped.wait(HEARTBEAT_SECONDS):
-                try:
-                    database.record_heartbeat(trial_id)
-                except Exception as error:  # The trial goes on; finishing it fails if another process took it over.
-                    logger.warning("the database did not record a heartbeat: %s", str(error).splitlines()[0])
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join()
 
     def report(self, trial: "FrozenTrial", epoch: int, value: float) -> "FrozenTrial":
         """Record a value after an epoch; returns the updated trial."""
@@ -177,20 +152,6 @@ class Trials:
             logger.warning("trial %d: another process has already finished it", trial.number)
 
 
-def _try_lock(folder: Path, number: int) -> "BaseFileLock | None":
-    """Acquire the lock of a trial, which the kernel releases with its process; None if another process holds it."""
-    from filelock import FileLock, Timeout
-
-    path = folder / ".locks" / f"trial{number}"
-    with explain_write_errors(path):
-        lock = FileLock(path)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return None
-    return lock
-
-
 def open_trials(name: str, folder: Path, url: str | None) -> Trials:
     """Open the trials of a study, in the journal of a run's folder or in a database.
 
@@ -206,12 +167,9 @@ def open_trials(name: str, folder: Path, url: str | None) -> Trials:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return Trials(name, folder, open_storage(folder, url), f"{platform.node()}:{_folder_token(folder)}")
-
-
-def _folder_token(folder: Path) -> str:
-    path = folder / ".locks" / "place"
+    token = folder / ".locks" / "place"
     with hold_lock(folder, _STUDY_LOCK):
-        if not path.exists():
-            write_text(path, uuid.uuid4().hex)
-        return path.read_text(encoding="utf-8")
+        if not token.exists():
+            write_text(token, uuid.uuid4().hex)
+        place = f"{platform.node()}:{token.read_text(encoding='utf-8')}"
+    return Trials(name, folder, open_storage(folder, url), place)

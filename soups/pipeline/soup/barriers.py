@@ -78,19 +78,11 @@ def measure_barriers(
     return reference, barriers
 
 
-def validation_accuracy(ingredient: Ingredient) -> float:
-    """Return the share of validation images that the model predicts correctly, in [0, 1], from its known verdict."""
-    assert ingredient.known_verdict is not None
-    verdict = ingredient.known_verdict()
-    return 1 - verdict.errors / verdict.images
-
-
 def barrier_between(context: RunContext, judge: LazyJudge, one: Ingredient, other: Ingredient) -> Barrier:
     """Return the barrier at the midpoint, with an interval from the outcomes of all three models on the same images."""
     assert one.known_verdict is not None and other.known_verdict is not None
-    verdict = judge(mean_state([one, other]))
-    ends = [ingredient.known_verdict().outcome for ingredient in (one, other) if ingredient.known_verdict is not None]
-    assert verdict.outcome is not None
-    lost = np.mean([outcome == 1 for outcome in ends], axis=0) - (verdict.outcome == 1)
+    verdicts = (one.known_verdict(), other.known_verdict(), judge(mean_state([one, other])))
+    right = np.array([verdict.outcome == 1 for verdict in verdicts])
+    lost = right[:2].mean(axis=0) - right[2]
     low, high = bootstrap_interval(lost, context.groups("val"))
-    return Barrier(float((verdict.outcome == 1).mean()), float(lost.mean()), low, high)
+    return Barrier(float(right[2].mean()), float(lost.mean()), low, high)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.card import Card
@@ -67,12 +66,10 @@ def choose_batchnorm(
         return {"statistics": AVERAGE}
     if asked == AVERAGE:
         return {"statistics": AVERAGE}
-    images = evaluation_set(
-        "train", rows.iloc[select_images(len(rows))], context.run, card.preprocessing, context.cache
-    ).images
-    recomputer = BatchNormRecomputer(
-        images, card.preprocessing, context.runtime, _fingerprints(context, pool, tuple(layers))
-    )
+    rows = rows.iloc[select_images(len(rows))]
+    images = evaluation_set("train", rows, context.run, card.preprocessing, context.cache).images
+    fingerprints = _fingerprints(context, pool, tuple(layers))
+    recomputer = BatchNormRecomputer(images, card.preprocessing, context.runtime, fingerprints)
     record = {"statistics": RECOMPUTE, "images": len(images), "seed": SEED}
     if asked is None and not _recomputing_helps(judge, recomputer, context, pool, record):
         return {"statistics": AVERAGE}
@@ -105,31 +102,23 @@ def _recomputing_helps(
         "split": context.run.fingerprints[1],
         **{key: record[key] for key in ("images", "seed")},
     }
-    for line in reversed(read_records(log)):
-        if identity.items() <= line.items():
-            return _recomputing_scored_better(line)
-    state = mean_state(ingredients)
-    scores: dict[str, float | None] = {}
-    for name, used in ((AVERAGE, None), (RECOMPUTE, recomputer)):
-        judge.recomputer = used
-        score = judge(state).score
-        scores[name] = score if math.isfinite(score) else None  # A collapsed mean may give NaN only.
-    judge.recomputer = None
-    append_record(log, {**identity, **scores})
-    better = _recomputing_scored_better(scores)
-    logger.info(
-        "BatchNorm: the mean of all models scores %s with statistics computed anew on %d training images, %s with "
-        "averaged ones: %s",
-        *(_text(scores[RECOMPUTE]), record["images"], _text(scores[AVERAGE])),
-        "computed anew" if better else "averaged",
-    )
+    logged = next((line for line in reversed(read_records(log)) if identity.items() <= line.items()), None)
+    line = logged or dict(identity)
+    if logged is None:
+        state = mean_state(ingredients)
+        for name, used in ((AVERAGE, None), (RECOMPUTE, recomputer)):
+            judge.recomputer = used
+            score = judge(state).score
+            line[name] = score if math.isfinite(score) else None  # A collapsed mean may give NaN only.
+        judge.recomputer = None
+        append_record(log, line)
+    averaged, recomputed = line[AVERAGE], line[RECOMPUTE]
+    better = recomputed is not None and (averaged is None or recomputed > averaged)
+    if logged is None:
+        texts = ["nothing" if score is None else f"{score:.4g}" for score in (recomputed, averaged)]
+        logger.info(
+            "BatchNorm: the mean of all models scores %s with statistics computed anew on %d training images, %s with "
+            "averaged ones: %s",
+            *(texts[0], record["images"], texts[1], "computed anew" if better else "averaged"),
+        )
     return better
-
-
-def _text(score: float | None) -> str:
-    return "nothing" if score is None else f"{score:.4g}"
-
-
-def _recomputing_scored_better(scores: Mapping[str, Any]) -> bool:
-    recomputed, averaged = scores[RECOMPUTE], scores[AVERAGE]
-    return recomputed is not None and (averaged is None or recomputed > averaged)

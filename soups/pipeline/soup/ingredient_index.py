@@ -12,6 +12,7 @@ from soups.checkpoints.compatibility import strip_prefix
 from soups.core.errors import DataError
 from soups.files.file_hashes import hash_files
 from soups.pipeline.run.foreign_pool import ENDINGS
+from soups.pipeline.run.model_files import is_mapped, read_model
 from soups.pipeline.run.run import Run
 from soups.pipeline.settings.commands import CommandSettings
 from soups.recipes.shared.pool import Ingredient
@@ -37,7 +38,7 @@ class IngredientIndex:
         paths, problems = [], []
         for part in parts:
             try:
-                paths.append(self._find(part))
+                paths.append(self._find(part.sha256, part.name))
             except DataError as error:
                 problems.append(error)
         if problems:
@@ -57,7 +58,7 @@ class IngredientIndex:
             DataError: the file is missing, or the named file has another hash.
         """
         if named is None:
-            path = self._start(sha256)
+            path = self._find(sha256, None)
         elif not (path := Path(named)).is_file():
             raise DataError(f"--start {path}: no such file", expected="the start of the soup's ingredients")
         digest = _hashes([path])[0]
@@ -67,13 +68,9 @@ class IngredientIndex:
         return self._ingredient(path.stem, digest, path)
 
     def _ingredient(self, name: str, sha256: str, path: Path) -> Ingredient:
-        from soups.pipeline.run.model_files import is_mapped
-
         return Ingredient(name, sha256, math.nan, math.nan, lambda: self._read(path), is_mapped(path))
 
     def _read(self, path: Path) -> Any:
-        from soups.pipeline.run.model_files import read_model
-
         if path.suffix == SUFFIX and read_card(path) is not None:
             return strip_prefix(read_state(path))[0]
         if self.run is None:
@@ -84,42 +81,33 @@ class IngredientIndex:
             )
         return read_model(self.run, path)
 
-    def _find(self, part: IngredientCard) -> Path:
-        """Return the file of an ingredient: the one with its name if the hash agrees, else any file with the hash."""
-        changed = ""
-        for folder in self._folders():
-            files = [folder / f"{part.name}{ending}" for ending in ENDINGS]
-            files = [file for file in files if file.is_file()]
-            for file, digest in zip(files, _hashes(files), strict=True):
-                if digest == part.sha256:
-                    return file
-                changed = changed or f"{file} with {digest}"
-        return self._find_by_hash(f"ingredient {part.name}", part.sha256, changed)
+    def _find(self, sha256: str, name: str | None) -> Path:
+        """Return the file with this hash: one with the name of the ingredient (None: of a start), else any other.
 
-    def _start(self, sha256: str) -> Path:
-        for folder in self._folders():
-            files = sorted(folder.glob(f"*_start{SUFFIX}"))
+        Raises:
+            DataError: there is none; the message names a file that has the ingredient's name.
+        """
+        folders, changed = self._folders(), ""
+        for folder in folders:
+            named = (
+                sorted(folder.glob(f"*_start{SUFFIX}")) if name is None else [folder / f"{name}{e}" for e in ENDINGS]
+            )
+            files = [file for file in named if file.is_file()]
             for file, digest in zip(files, _hashes(files), strict=True):
                 if digest == sha256:
                     return file
-        return self._find_by_hash("its start", sha256, "")
-
-    def _find_by_hash(self, what: str, sha256: str, changed: str) -> Path:
-        """Return a file with this hash from any of the folders.
-
-        Raises:
-            DataError: there is none; `changed` describes the file that has the ingredient's name.
-        """
-        folders = self._folders()
+                if name is not None:
+                    changed = changed or f"{file} with {digest}"
         for folder in folders:
             if sha256 in (known := self._hash_folder(folder)):
                 return known[sha256]
+        what = "its start" if name is None else f"ingredient {name}"
         raise DataError(
             f"{self.soup}: {what} {'has changed' if changed else 'is missing'}",
             expected=f"a file with SHA-256 {sha256}" if sha256 else "its file",
             found=changed or f"none in {', '.join(map(str, folders))}",
             next_step="restore the file, or give its folder with --model-location DIR"
-            + (", or the file with --start FILE" if what == "its start" else ""),
+            + (", or the file with --start FILE" if name is None else ""),
         )
 
     def _folders(self) -> list[Path]:
@@ -135,8 +123,8 @@ class IngredientIndex:
     def _hash_folder(self, folder: Path) -> dict[str, Path]:
         """Return hash → checkpoint for a folder."""
         if folder not in self._known:
-            files = sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.is_file())
-            files = [path for path in files if not path.name.startswith(".")]
+            paths = [path for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.name[0] != "."]
+            files = sorted(path for path in paths if path.is_file())
             self._known[folder] = dict(zip(_hashes(files), files, strict=True))
         return self._known[folder]
 

@@ -15,9 +15,6 @@ from soups.pipeline.settings.commands import RunSettings
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 12
-"""Number of hexadecimal digits of a hash that messages show."""
-
 
 def select_ingredients(
     run: Run, settings: RunSettings, names: Sequence[str] | None, start: Path | None = None
@@ -90,34 +87,23 @@ def find_start(run: Run, cards: Mapping[str, Card], given: Path | None = None) -
     """
     named = {name: card.start for name, card in cards.items() if card.start}
     if given is not None:
-        return _check_start(run, named, given), ""
+        digest = run.sha256(given)
+        for name, start in named.items():
+            if start != digest:
+                raise DataError(
+                    f"--start {given}: not the start that {name} was fine-tuned from",
+                    expected=f"SHA-256 {start}, as its card says",
+                    found=digest,
+                    next_step="give the start of these models, or name the models of this start with --ingredients",
+                )
+        return given, ""
     one = next(iter(named), "")
     other = next((name for name in named if named[name] != named[one]), "")
     if other:
-        return (
-            None,
-            f"{one} from {_short_hash(named[one])}, {other} from {_short_hash(named[other])} (SHA-256 of the start)",
-        )
+        short = {name: f"{named[name][:12]}…" for name in (one, other)}
+        return None, f"{one} from {short[one]}, {other} from {short[other]} (SHA-256 of the start)"
     if len(named) < len(cards):
         return None, ""
     beside = sorted(run.models.glob(f"*_start{SUFFIX}"))
     files = [path for path in dict.fromkeys([run.start, *beside]) if path.is_file()]
     return next((path for path in files if run.sha256(path) == named[one]), None), ""
-
-
-def _check_start(run: Run, named: Mapping[str, str], given: Path) -> Path:
-    """Return the given file, unless a model's card names another start."""
-    digest = run.sha256(given)
-    for name, start in named.items():
-        if start != digest:
-            raise DataError(
-                f"--start {given}: not the start that {name} was fine-tuned from",
-                expected=f"SHA-256 {start}, as its card says",
-                found=digest,
-                next_step="give the start of these models, or name the models of this start with --ingredients",
-            )
-    return given
-
-
-def _short_hash(digest: str) -> str:
-    return f"{digest[:_SHOWN]}…"

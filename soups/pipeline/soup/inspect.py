@@ -20,7 +20,7 @@ from soups.pipeline.run.model_files import read_model
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import score_model
-from soups.pipeline.soup.barriers import measure_barriers, validation_accuracy
+from soups.pipeline.soup.barriers import measure_barriers
 from soups.pipeline.soup.pool import ingredient_of, pool_key
 from soups.recipes.shared.angles import angles_to_rest, distances_to_rest, gram_matrix, task_vector_lengths
 from soups.recipes.shared.tensor_chunks import mapped_view
@@ -46,7 +46,7 @@ class InspectedModel:
     name: str
     path: Path
     card: Card
-    sha256: str
+    sha256: str = ""
     why: list[str] = field(default_factory=list)
     """Reasons why it cannot be averaged with the others; empty where it can."""
     notes: list[str] = field(default_factory=list)
@@ -73,35 +73,30 @@ def inspect(context: RunContext, given_start: Path | None = None) -> None:
         DataError: there are no models, or a validation image cannot be read.
     """
     run = context.run
-    models = [
-        each for each in _collect_models(run) if given_start is None or each.path.resolve() != given_start.resolve()
-    ]
+    models = _collect_models(run)
+    if given_start is not None:
+        models = [model for model in models if model.path.resolve() != given_start.resolve()]
     _reject_outliers(run, models)
     fitting = [model for model in models if not model.why]
     heading = _measure(context, fitting, given_start) if fitting else "none could be measured"
-    _add_notes(models)
-    rows = [
-        {
-            "name": model.name,
-            **dict.fromkeys(report.NUMBER_COLUMNS),
-            **model.found,
-            "why": model.why,
-            "notes": model.notes,
-        }
-        for model in models
-    ]
+    _add_notes([model for model in models if not model.why])
+    empty = dict.fromkeys(report.NUMBER_COLUMNS)
+    rows = [{"name": model.name, **empty, **model.found, "why": model.why, "notes": model.notes} for model in models]
     _write_results(run, models, rows)
     print(f"run {run.name}: {heading}")
     print(report.format_inspection(rows))
 
 
 def _measure(context: RunContext, models: Sequence[InspectedModel], given_start: Path | None) -> str:
-    """Measure the models that could be averaged and reject the outliers; return the origin of the task vectors in
-    words."""
-    ingredients = [ingredient_of(context, model.path, _results_line(context, model)) for model in models]
+    """Measure the models that could be averaged and reject the outliers; return in words what the numbers refer to."""
+    run, lines = context.run, context.run.results(context.run.individual_results)
+    for model in models:
+        if model.name not in lines or lines[model.name].get("sha256") != model.sha256:
+            lines[model.name] = score_model((context, model.path))
+            append_record(run.individual_results, lines[model.name])
+    ingredients = [ingredient_of(context, model.path, lines[model.name]) for model in models]
     states = [mapped_view(ingredient) for ingredient in ingredients]
-    place = given_start or _find_run_start(context.run, models)
-    start = _load_start(context.run, place, layout_of(states[0]))
+    origin, start = _load_start(run, models, given_start, layout_of(states[0]))
     products = gram_matrix(states, states[0] if start is None else start)
     del states
     _record_distances(models, products, np.ones(len(models), dtype=bool), start is not None)
@@ -109,66 +104,64 @@ def _measure(context: RunContext, models: Sequence[InspectedModel], given_start:
     best, barriers = measure_barriers(context, ingredients, models[0].card, doubtful)
     away = []
     for model, ingredient in zip(models, ingredients, strict=True):
-        model.found["val"] = validation_accuracy(ingredient)
+        assert ingredient.known_verdict is not None
+        verdict = ingredient.known_verdict()
+        model.found["val"] = 1 - verdict.errors / verdict.images
         if (barrier := barriers.get(model.name)) is not None:
             model.found |= {"midpoint": barrier.midpoint, "drop": barrier.drop}
             model.found |= {"drop_low": barrier.low, "drop_high": barrier.high}
             if barrier.beyond_noise or (model.name in doubtful and not barrier.surely_none):
                 away.append(model)
     _record_distances(models, products, np.array([model not in away for model in models]), start is not None)
-    reasons = [_explain_barrier(model, [other for other in models if other not in away], best.name) for model in away]
-    for model, reason in zip(away, reasons, strict=True):
-        model.why.append(reason)
-    origin = "the mean of the others, for want of a common start"
-    if place is not None and start is not None:
-        origin = f"the start {place.stem}"
+    mixing = [model for model in models if model not in away]
+    for model in away:
+        model.why.append(_explain_barrier(model, mixing, best.name))
     return f"distances from {origin}, drops at the midpoint between each and {best.name}"
 
 
 def _collect_models(run: Run) -> list[InspectedModel]:
     """Return the pool, and the files beside it that may belong to it."""
     if run.recorded.foreign is not None:
-        looked_at = {path: (card, "") for path, card in run.finetunes().items()}
+        models = [InspectedModel(path.stem, path, card) for path, card in run.finetunes().items()]
     else:
         paths = sorted(run.models.glob(f"*{SUFFIX}"), key=lambda path: natural_key(path.stem))
-        found = {path: _examine(run, path) for path in paths if path != run.start}
-        looked_at = {path: (card, problem) for path, (card, problem) in found.items() if card.kind == "fine-tune"}
-    if not looked_at:
+        found = [(path, *_examine(run, path)) for path in paths if path != run.start]
+        models = [
+            InspectedModel(path.stem, path, card, why=why) for path, card, why in found if card.kind == "fine-tune"
+        ]
+    if not models:
         raise DataError(
             f"{run.models}: no models of run {run.name!r}",
             expected=f"files such as {run.name}0_epochs10.safetensors",
             next_step=f"train some: python finetune.py --name {run.name} --i 0-11",
         )
-    hashes, seen = dict(zip(looked_at, run.hashes(looked_at), strict=True)), dict[str, str]()
-    problems = {path: problem for path, (_, problem) in looked_at.items()}
-    for path in sorted(problems, key=lambda path: problems[path] != ""):  # The copy is an outlier in any case.
-        if (twin := seen.setdefault(hashes[path], path.stem)) != path.stem:
-            problems[path] = f"it is the same file as {twin}, which would count twice"
-    return [
-        InspectedModel(path.stem, path, card, hashes[path], [problems[path]] if problems[path] else [])
-        for path, (card, _) in looked_at.items()
-    ]
+    seen: dict[str, str] = {}
+    for model, digest in zip(models, run.hashes(model.path for model in models), strict=True):
+        model.sha256 = digest
+    for model in sorted(models, key=lambda model: bool(model.why)):  # The copy is an outlier in any case.
+        if (twin := seen.setdefault(model.sha256, model.name)) != model.name:
+            model.why = [f"it is the same file as {twin}, which would count twice"]
+    return models
 
 
-def _examine(run: Run, path: Path) -> tuple[Card, str]:
-    """Return a file as an inspected model, with the reason why it is not in the pool, if it is not."""
+def _examine(run: Run, path: Path) -> tuple[Card, list[str]]:
+    """Return the card of a file of the run's models, with the reason why it is not in the pool, if it is not."""
     try:
         card = read_card(path)
     except UserError as error:
-        return run.card_without_file, f"it cannot be read: {_brief(error, path)}"
+        return run.card_without_file, [f"it cannot be read: {_brief(error, path)}"]
     if card is None:
-        return run.card_without_file, "it has no card, so nothing says what it was trained for"
+        return run.card_without_file, ["it has no card, so nothing says what it was trained for"]
     if card.kind != "fine-tune" or not {"index", "epochs"} <= card.training.keys():
-        return card, "its card does not say which fine-tune of this run it is"
+        return card, ["its card does not say which fine-tune of this run it is"]
     name = run.finetune_name(card)
-    return card, "" if path.stem == name else f"it is passed over, because by its card it would be called {name}"
+    return card, [] if path.stem == name else [f"it is passed over, because by its card it would be called {name}"]
 
 
 def _brief(error: UserError, path: Path) -> str:
-    text = {"expected": error.expected, "found": error.found}
-    details = ", ".join(
-        f"{what} {text if len(text) < 100 else text[:100] + ' …'}" for what, text in text.items() if text
-    )
+    texts = {"expected": error.expected, "found": error.found}
+    short = {what: text if len(text) < 100 else f"{text[:100]} …" for what, text in texts.items() if text}
+    details = ", ".join(f"{what} {text}" for what, text in short.items())
     return error.problem.removeprefix(f"{path}: ") + (f" ({details})" if details else "")
 
 
@@ -176,14 +169,13 @@ def _reject_outliers(run: Run, models: Sequence[InspectedModel]) -> None:
     """Record for each model that cannot be averaged with the majority one reason why."""
     left = [model for model in models if not model.why]
     odd = find_card_mismatches([model.card for model in left], [model.name for model in left])
+    layouts: dict[str, Layout] = {}
     for model in left:
         if model.name in odd:
             model.why.append(odd[model.name])
-        elif set(model.card.classes) != set(run.space.names):
+            continue
+        if set(model.card.classes) != set(run.space.names):
             model.why.append(f"its classes are not those of the data: {', '.join(model.card.classes)}")
-    layouts: dict[str, Layout] = {}
-    for model in left:
-        if model.why:
             continue
         try:
             state = read_model(run, model.path)
@@ -199,37 +191,32 @@ def _reject_outliers(run: Run, models: Sequence[InspectedModel]) -> None:
             model.why = [strange[model.name]]
 
 
-def _results_line(context: RunContext, model: InspectedModel) -> dict[str, Any]:
-    """Return the model's line in the log of individual results; score it now where the log has none."""
-    line = context.run.results(context.run.individual_results).get(model.name)
-    if line is None or line.get("sha256") != model.sha256:
-        line = score_model((context, model.path))
-        append_record(context.run.individual_results, line)
-    return line
-
-
 def _record_distances(
     models: Sequence[InspectedModel], products: np.ndarray, members: np.ndarray, from_start: bool
 ) -> None:
     """Record distances and, where there is a start, angles to the mean of the members."""
-    columns = {"distance": task_vector_lengths(products) if from_start else distances_to_rest(products, members)}
-    columns["angle"] = angles_to_rest(products, members) if from_start else np.full(len(models), np.nan)
-    for name, values in columns.items():
-        for model, value in zip(models, values.tolist(), strict=True):
-            model.found[name] = value if np.isfinite(value) else None
+    distances = task_vector_lengths(products) if from_start else distances_to_rest(products, members)
+    angles = angles_to_rest(products, members) if from_start else np.full(len(models), np.nan)
+    for model, distance, angle in zip(models, distances.tolist(), angles.tolist(), strict=True):
+        model.found["distance"] = distance if np.isfinite(distance) else None
+        model.found["angle"] = angle if np.isfinite(angle) else None
 
 
-def _find_run_start(run: Run, models: Sequence[InspectedModel]) -> Path | None:
-    """Return the run's start if most models name it."""
-    return run.start if run.start.exists() and _usual_start(models) == run.sha256(run.start) else None
+def _load_start(
+    run: Run, models: Sequence[InspectedModel], given: Path | None, layout: Layout
+) -> "tuple[str, dict[str, torch.Tensor] | None]":
+    """Return the origin of the task vectors in words, and the start's weights if they have the models' layout.
 
-
-def _load_start(run: Run, place: Path | None, layout: Layout) -> "dict[str, torch.Tensor] | None":
-    """Return the start's weights if they have the models' layout."""
-    if place is None:
-        return None
-    state = read_model(run, place)
-    return state if layout_of(state) == layout and first_not_finite(state) is None else None
+    Without a given start, it is the run's if most models name it.
+    """
+    place = given
+    if place is None and run.start.exists() and _usual_start(models) == run.sha256(run.start):
+        place = run.start
+    if place is not None:
+        state = read_model(run, place)
+        if layout_of(state) == layout and first_not_finite(state) is None:
+            return f"the start {place.stem}", state
+    return "the mean of the others, for want of a common start", None
 
 
 def _usual_start(models: Sequence[InspectedModel]) -> str:
@@ -240,8 +227,8 @@ def _times_farther(model: InspectedModel, models: Sequence[InspectedModel]) -> f
     """Return its distance divided by the median of the others."""
     distance = model.found.get("distance")
     others = [other.found.get("distance") for other in models if other is not model]
-    known = [value for value in others if value is not None]
-    return distance / float(np.median(known)) if distance is not None and known and np.median(known) > 0 else 1.0
+    usual = float(np.median(known)) if (known := [value for value in others if value is not None]) else 0.0
+    return distance / usual if distance is not None and usual > 0 else 1.0
 
 
 def _seems_strange(model: InspectedModel, models: Sequence[InspectedModel]) -> bool:
@@ -264,13 +251,12 @@ def _explain_barrier(model: InspectedModel, models: Sequence[InspectedModel], be
 
 
 def _add_notes(models: Sequence[InspectedModel]) -> None:
-    """Add notes about members."""
-    kept = [model for model in models if not model.why]
-    for model in kept:
-        times = _times_farther(model, kept)
-        if model.card.start != _usual_start(kept):
+    """Add notes about models that can be averaged."""
+    for model in models:
+        times = _times_farther(model, models)
+        if model.card.start != _usual_start(models):
             model.notes.append("it comes from another start, but mixes well; recipes that need the start refuse it")
-        elif _seems_strange(model, kept):
+        elif _seems_strange(model, models):
             text = "in a direction of its own, as if from another start, but mixes well"
             model.notes.append(f"it is {times:.1f} times as far away as the others, {text}")
         elif times > FAR:
@@ -282,10 +268,10 @@ def _write_results(run: Run, models: Sequence[InspectedModel], rows: Sequence[di
     import pandas as pd
 
     log, pool = run.folder / "logs" / "inspection.jsonl", pool_key(model.sha256 for model in models)
-    lines = [
-        {"model_name": model.name, "pool": pool, "sha256": model.sha256, "can_be_souped": not model.why, **numbers}
-        for model, numbers in zip(models, ({k: v for k, v in row.items() if k != "name"} for row in rows), strict=True)
-    ]
+    lines = []
+    for model, row in zip(models, rows, strict=True):
+        line = {**row, "model_name": model.name, "pool": pool, "sha256": model.sha256, "can_be_souped": not model.why}
+        lines.append({key: value for key, value in line.items() if key != "name"})
     if read_records(log)[-len(lines) :] != lines:
         for line in lines:
             append_record(log, line)

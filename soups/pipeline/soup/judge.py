@@ -1,16 +1,14 @@
 """The judge of a run: its validation images and network, loaded when the first verdict is requested."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from soups.checkpoints.card import Card
 from soups.data.images.memory_cache import MemoryCachedImages
-from soups.data.samples import set_rows
-from soups.pipeline.run.images import evaluation_set
 from soups.pipeline.score.context import RunContext
-from soups.pipeline.soup.pool import pool_of
 from soups.recipes.shared.pool import Accept, Pool, Verdict
 from soups.runtime.devices import limit_threads
 
@@ -23,25 +21,24 @@ class LazyJudge:
     """Judge on the validation set of a run, built when the first verdict is requested."""
 
     context: RunContext
-    pool: tuple[Pool, Card] | None = None
-    """Ingredients of the soups and the card of one of them; None: those of the run, scored."""
+    pool: tuple[Pool, Card]
+    """Ingredients of the soups and the card of one of them."""
     batchnorm: str | None = None
     """`recompute` or `average` the BatchNorm statistics of soups; None: whichever scores better on validation."""
-    judge: "ValidationJudge | None" = None
     statistics: dict[str, Any] = field(default_factory=dict)
     """What a soup's card records of its BatchNorm statistics, once the judge is built; see `choose_batchnorm`."""
 
     def __call__(self, state: Any, accept: Accept | None = None) -> Verdict:
         """Return the verdict on these weights."""
-        return self._built()(state, accept)
+        return self.judge(state, accept)
 
     def gradient(self, state: Any, seed: int) -> tuple[float, Any]:
         """Return the log-loss on some validation images and its gradient; see `recipes.shared.pool.GradientJudge`."""
-        return self._built().gradient(state, seed)
+        return self.judge.gradient(state, seed)
 
     def fisher(self, state: Any, seed: int) -> Any:
         """Return the diagonal of the Fisher information; see `recipes.shared.pool.GradientJudge`."""
-        return self._built().fisher(state, seed)
+        return self.judge.fisher(state, seed)
 
     def with_batchnorm(self, state: Any) -> Any:
         """Return the weights of a soup as they are judged: with recomputed BatchNorm statistics, where it needs them.
@@ -50,24 +47,19 @@ class LazyJudge:
         """
         from soups.evaluation.batchnorm import has_statistics
 
-        return self._built().with_batchnorm(state) if has_statistics(state) else state
+        return self.judge.with_batchnorm(state) if has_statistics(state) else state
 
-    def _built(self) -> "ValidationJudge":
-        if self.judge is None:
-            self.judge = self._build()
-        return self.judge
-
-    def _build(self) -> "ValidationJudge":
+    @cached_property
+    def judge(self) -> "ValidationJudge":
+        """The judge; sets `statistics` when it is built."""
         from soups.evaluation.judge import ValidationJudge
         from soups.models.build import build_empty
         from soups.pipeline.soup.batchnorm import choose_batchnorm
 
         context = self.context
         limit_threads(context.runtime.threads)
-        pool, card = self.pool or pool_of(context)
-        validation = evaluation_set(
-            "val", set_rows(context.run.samples, "val"), context.run, card.preprocessing, context.cache
-        )
+        pool, card = self.pool
+        validation = context.open_set("val", card)
         judge = ValidationJudge(
             build_empty(card.architecture, card.classes),
             replace(validation, images=MemoryCachedImages(validation.images)),
@@ -83,8 +75,6 @@ class LazyJudge:
 
 def _known_mistakes(pool: Pool) -> np.ndarray | None:
     """Return how many models of the pool get each validation image wrong, where the logs cover all models."""
-    known = [
-        ingredient.known_verdict() if ingredient.known_verdict is not None else None for ingredient in pool.ingredients
-    ]
-    outcomes = [verdict.outcome for verdict in known if verdict is not None and verdict.outcome is not None]
-    return np.sum([outcome == 0 for outcome in outcomes], axis=0) if len(outcomes) == len(known) else None
+    verdicts = [part.known_verdict() for part in pool.ingredients if part.known_verdict is not None]
+    outcomes = [verdict.outcome for verdict in verdicts if verdict.outcome is not None]
+    return np.sum([outcome == 0 for outcome in outcomes], axis=0) if len(outcomes) == len(pool.ingredients) else None

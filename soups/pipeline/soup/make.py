@@ -18,11 +18,11 @@ from soups.evaluation.batchnorm import has_statistics
 from soups.files.atomic import fingerprint
 from soups.files.file_hashes import remember_hash
 from soups.files.jsonl import append_record, read_records
-from soups.pipeline.run.run import Run, remove_leftovers
+from soups.pipeline.run.run import remove_leftovers
 from soups.pipeline.score.context import RunContext
-from soups.pipeline.score.evaluate import accuracies_text, append_if_new, pool_paths, score_model
+from soups.pipeline.score.evaluate import accuracies_text, pool_paths, score_model
 from soups.pipeline.soup.judge import LazyJudge
-from soups.pipeline.soup.parallel_judge import ParallelJudge, worker_env_of_run
+from soups.pipeline.soup.parallel_judge import ParallelJudge, start_worker, worker_env_of_run
 from soups.pipeline.soup.pool import check_pool, pool_key, pool_of
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.budget import BudgetedJudge
@@ -92,39 +92,30 @@ def make_soup(context: RunContext, request: SoupRequest) -> Path:
     run = context.run
     key_fields = request.key_fields(context)
     path = run.soup_path(request.recipe) if request.name is None else run.models / f"{request.name}{SUFFIX}"
-    _refuse_overwriting(path)
-    if _is_up_to_date(path, key_fields):
-        logger.info("%s: made already", path)
-    else:
-        remove_leftovers(run)
-        written = _write_mean_of_files(context, request, key_fields, path)
-        if written is None:
-            soup, card = _make_with_recipe(
-                context, request, key_fields, context.run.folder / "logs" / f"{_short_name(run, path)}.jsonl"
-            )
-            written = write_checkpoint(path, soup.state, card), soup.summary
-        # The hash is known here; later readers need not read the file again.
-        remember_hash(path, written[0], cache_dir() / "hashes")
-        logger.info("%s: %s", path, written[1])
-    if request.scores:
-        _log_scores(context, path)
-    return path
-
-
-def _short_name(run: Run, path: Path) -> str:
-    """Return `greedy_soup` for `digits_greedy_soup`."""
-    return path.stem.removeprefix(f"{run.name}_")
-
-
-def _refuse_overwriting(path: Path) -> None:
-    """Raise where the requested name belongs to a model that is not a soup."""
-    card = read_card(path) if path.exists() else None
-    if path.exists() and (card is None or card.kind != "soup"):
+    former = read_card(path) if path.exists() else None
+    if path.exists() and (former is None or former.kind != "soup"):
         raise UsageError(
             f"--soup-name {path.stem}: a model that is no soup has this name",
             expected="a name for a new soup",
             next_step="give another --soup-name",
         )
+    if former is not None and former.soup is not None and former.soup.request == key_fields:
+        logger.info("%s: made already", path)
+    else:
+        remove_leftovers(run)
+        written = _write_mean_of_files(context, request, key_fields, path)
+        if written is None:
+            log = run.folder / "logs" / f"{path.stem.removeprefix(f'{run.name}_')}.jsonl"
+            soup, card = _make_with_recipe(context, request, key_fields, log)
+            written = write_checkpoint(path, soup.state, card), soup.summary
+        # The hash is known here; later readers need not read the file again.
+        remember_hash(path, written[0], cache_dir() / "hashes")
+        logger.info("%s: %s", path, written[1])
+    if request.scores and run.results(run.soup_results).get(path.stem, {}).get("sha256") != run.sha256(path):
+        line = score_model((context, path))
+        append_record(run.soup_results, line)
+        logger.info("%s: %s", path.stem, accuracies_text(line))
+    return path
 
 
 def _write_mean_of_files(
@@ -147,10 +138,10 @@ def _write_mean_of_files(
         return None
     soup = uniform_soup(canonical_order(pool.ingredients))
     batchnorm = {"statistics": request.batchnorm} if has_statistics(layout) else {}
-    statistics = _card_of(soup, card, context, key_fields, batchnorm, layout)
+    text = card_text(_card_of(context, soup, card, key_fields, batchnorm, layout))
     try:
         members = [files[ingredient.name] for ingredient in soup.ingredients]
-        return write_mean(path, members, card_text(statistics), context.runtime.threads), soup.summary
+        return write_mean(path, members, text, context.runtime.threads), soup.summary
     except NotFinite:
         return None
 
@@ -165,7 +156,7 @@ def _make_with_recipe(
         soup = RECIPES[request.recipe](pool, None, **request.options)
         statistics = {"statistics": request.batchnorm} if has_statistics(soup.state) else {}
         if not statistics or request.batchnorm == "average":
-            return soup, _card_of(soup, card, context, key_fields, statistics, layout_of(soup.state))
+            return soup, _card_of(context, soup, card, key_fields, statistics, layout_of(soup.state))
     check_pool(context)
     pool, card = pool_of(context, start=request.start)
     key = fingerprint([key_fields, context.run.fingerprints[1], context.runtime.precision, context.runtime.threads])
@@ -177,58 +168,46 @@ def _make_with_recipe(
             if context.launch.no_shared_storage:
                 raise UsageError("--at-once: judging reads the pool's files", next_step="leave --no-shared-storage out")
             make_env = partial(worker_env_of_run, context, request.batchnorm)
-            judge = stack.enter_context(
-                ParallelJudge(judge_alone, make_env, request.at_once, make_launcher(context.launch, context.runtime))
-            )
+            launcher = make_launcher(context.launch, context.runtime)
+            workers = stack.enter_context(launcher.worker_pool(request.at_once, start_worker, (make_env,)))
+            judge = ParallelJudge(judge_alone, workers, request.at_once)
         judge = BudgetedJudge(ReplayJudge(judge, lines), request.evaluations, request.minutes)
         soup = RECIPES[request.recipe](
             pool, judge, on_decision=lambda line: append_record(log_path, {"request": key, **line}), **request.options
         )
     if len(soup.ingredients) > 1:
         soup = replace(soup, state=judge_alone.with_batchnorm(soup.state))
-    return soup, _card_of(soup, card, context, key_fields, judge_alone.statistics, layout_of(soup.state))
-
-
-def _is_up_to_date(path: Path, key_fields: dict[str, Any]) -> bool:
-    if not path.exists():
-        return False
-    card = read_card(path)
-    return card is not None and card.soup is not None and card.soup.request == key_fields
+    return soup, _card_of(context, soup, card, key_fields, judge_alone.statistics, layout_of(soup.state))
 
 
 def _card_of(
-    soup: Soup,
-    ingredient: Card,
-    context: RunContext,
-    key_fields: dict[str, Any],
-    batchnorm: Mapping[str, Any],
-    layout: Layout,
+    context: RunContext, soup: Soup, part: Card, request: dict[str, Any], batchnorm: Mapping[str, Any], layout: Layout
 ) -> Card:
+    """Return the card of a soup.
+
+    Args:
+        context: the run.
+        soup: the soup.
+        part: the card of an ingredient.
+        request: everything that decided the soup.
+        batchnorm: what is recorded of its BatchNorm statistics.
+        layout: its tensors.
+    """
     parts = tuple(
-        IngredientCard(name=part.name, sha256=part.sha256, coefficient=coefficient)
-        for part, coefficient in zip(soup.ingredients, soup.coefficients, strict=True)
+        IngredientCard(name=ingredient.name, sha256=ingredient.sha256, coefficient=coefficient)
+        for ingredient, coefficient in zip(soup.ingredients, soup.coefficients, strict=True)
     )
     record = SoupCard(
         recipe=soup.recipe,
         ingredients=parts,
         options={**soup.options, **({"batchnorm": dict(batchnorm)} if batchnorm else {})},
-        request=key_fields,
+        request=request,
         summary=soup.summary,
         integers=integer_rule(layout),
     )
-    card = make_soup_card(ingredient, record)
+    card = make_soup_card(part, record)
     if soup.score is None or not math.isfinite(soup.score):
         return card
     metric = METRICS[context.evaluation.metric]
     value = soup.score if metric.higher_is_better else -soup.score
     return card.model_copy(update={"scores": {"val": {metric.name: value}}})
-
-
-def _log_scores(context: RunContext, path: Path) -> None:
-    run = context.run
-    known = run.results(run.soup_results).get(path.stem)
-    if known is not None and known.get("sha256") == run.sha256(path):
-        return
-    line = score_model((context, path))
-    append_if_new(run, line)
-    logger.info("%s: %s", path.stem, accuracies_text(line))

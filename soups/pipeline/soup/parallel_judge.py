@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -14,7 +13,7 @@ from soups.pipeline.soup.pool import pool_of
 from soups.recipes.shared.pool import Accept, Ingredient, Judge, Pool, Verdict
 from soups.recipes.shared.running_mean import RunningSum
 from soups.runtime.devices import limit_threads
-from soups.runtime.launchers import Launcher, LocalLauncher
+from soups.runtime.launchers import WorkerPoolProtocol
 from soups.runtime.workers import is_cancelled, wait_for_result, worker_number
 
 
@@ -42,39 +41,22 @@ def worker_env_of_run(context: RunContext, batchnorm: str | None, number: int) -
     return WorkerEnv(pool, LazyJudge(context, (pool, card), batchnorm))
 
 
+@dataclass(frozen=True)
 class ParallelJudge:
-    """A judge that can also judge several candidates at once against the same incumbent; used in a `with` block.
+    """A judge that can also judge several candidates at once against the same incumbent."""
 
-    Args:
-        alone: gives single verdicts in this process; its other methods are available too.
-        make_env: importable by name (or a `partial` of such a function); called in each worker, with its index from 0,
-            before its first task.
-        width: number of candidates at once, one process each.
-        launcher: where the workers run; None: on this machine.
-    """
-
-    def __init__(
-        self, single_judge: Judge, make_env: Callable[[int], WorkerEnv], width: int, launcher: Launcher | None = None
-    ) -> None:
-        self.single_judge, self.make_env, self.width = single_judge, make_env, width
-        self.launcher = launcher or LocalLauncher(width)
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "ParallelJudge":
-        workers = self.launcher.worker_pool(self.width, _start_worker, (self.make_env,))
-        self._workers = self._stack.enter_context(workers)
-        return self
-
-    def __exit__(self, *problem: Any) -> None:
-        self._stack.__exit__(*problem)
+    single_judge: Judge
+    """Gives single verdicts in this process; its other methods are available too."""
+    workers: WorkerPoolProtocol
+    """Processes prepared by `start_worker`."""
+    width: int
+    """Number of candidates at once, one process each."""
 
     def __call__(self, state: Any, accept: Accept | None = None) -> Verdict:
         """Return the verdict on these weights."""
         return self.single_judge(state, accept)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "alone":  # Not set yet.
-            raise AttributeError(name)
         return getattr(self.single_judge, name)
 
     def judge_candidates(
@@ -100,7 +82,7 @@ class ParallelJudge:
         try:
             while True:
                 for task in islice(tasks, self.width - len(under_way)):
-                    under_way.append(self._workers.submit(_judge_task, task))
+                    under_way.append(self.workers.submit(_judge_task, task))
                 if not under_way:
                     return
                 result = wait_for_result(under_way.popleft(), "judge fewer candidates at once")
@@ -108,7 +90,7 @@ class ParallelJudge:
                     raise result
                 yield result
         finally:
-            self._workers.cancel_all()
+            self.workers.cancel_all()
 
 
 @dataclass(frozen=True)
@@ -159,8 +141,13 @@ _worker: _WorkerState | None = None
 """State of a worker process; None in the parent."""
 
 
-def _start_worker(make_env: Callable[[int], WorkerEnv]) -> None:
-    """Initialise a worker process."""
+def start_worker(make_env: Callable[[int], WorkerEnv]) -> None:
+    """Initialise a worker process of a `ParallelJudge`.
+
+    Args:
+        make_env: importable by name, or a `partial` of such a function; called before the first task, with the index
+            of the worker from 0.
+    """
     global _worker
     _worker = _WorkerState(make_env, worker_number() or 0)
 

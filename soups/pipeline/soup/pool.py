@@ -1,7 +1,8 @@
 """The pool of a run: its fine-tunes as ingredients, their verdicts from the logs, and their common start."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,7 @@ def pool_key(hashes: Iterable[str]) -> str:
     return fingerprint(sorted(hashes))
 
 
-def pool_of(
-    context: RunContext,
-    *,
-    scored: bool = True,
-    start: Path | None = None,
-) -> tuple[Pool, Card]:
+def pool_of(context: RunContext, *, scored: bool = True, start: Path | None = None) -> tuple[Pool, Card]:
     """Return the models of the run with their common start, if any, and the card of one of them.
 
     Args:
@@ -51,15 +47,20 @@ def pool_of(
     cards = {path.stem: card for path, card in context.run.finetunes().items()}
     check_cards(list(cards.values()), list(cards))
     check_duplicates(dict(zip(paths, hashes, strict=True)))
-    check_layouts({name: _layout(context, path) for name, path in paths.items()})
-    if scored:
-        lines = evaluate_individuals(context)
-        ingredients = tuple(ingredient_of(context, path, lines[name]) for name, path in paths.items())
-    else:
-        ingredients = tuple(_unscored(context, *part) for part in zip(paths.values(), hashes, strict=True))
-    # Recipes that need no scores need no start, and hashing its file takes time.
-    place, problem = find_start(context.run, cards, start) if scored else (None, "")
-    return Pool(ingredients, _start(context, place), problem), next(iter(cards.values()))
+    layouts: dict[str, Layout] = {}
+    for name, path in paths.items():
+        own = path.suffix == SUFFIX and read_card(path) is not None
+        layouts[name] = read_layout(path) if own else layout_of(read_model(context.run, path))
+    check_layouts(layouts)
+    card = next(iter(cards.values()))
+    if not scored:  # Recipes that need no scores need no start, and hashing its file takes time.
+        unscored = [_unscored(context, path, digest) for path, digest in zip(paths.values(), hashes, strict=True)]
+        return Pool(tuple(unscored)), card
+    lines = evaluate_individuals(context)
+    ingredients = tuple(ingredient_of(context, path, lines[name]) for name, path in paths.items())
+    place, problem = find_start(context.run, cards, start)
+    start_model = None if place is None else _unscored(context, place, context.run.sha256(place))
+    return Pool(ingredients, start_model, problem), card
 
 
 def check_pool(context: RunContext) -> None:
@@ -73,51 +74,27 @@ def check_pool(context: RunContext) -> None:
         check_finite(ingredient.load(), ingredient.name)
 
 
-def _layout(context: RunContext, path: Path) -> Layout:
-    """Return names, shapes and dtypes of a model's tensors, from the header where the file is ours."""
-    own = path.suffix == SUFFIX and read_card(path) is not None
-    return read_layout(path) if own else layout_of(read_model(context.run, path))
-
-
 def ingredient_of(context: RunContext, path: Path, line: dict[str, Any]) -> Ingredient:
     """Return a model as an ingredient, with the verdict from its line in the log of individual results."""
-    values = line["metrics"]["val"]
-    score = _score(context, values)
-    return Ingredient(
-        name=path.stem,
-        sha256=line["sha256"],
-        score=score,
-        log_loss=values["log_loss"],
-        load=_reader(context, path, line["sha256"]),
-        mapped=is_mapped(path),
-        known_verdict=lambda: _known_verdict(context, path, score, values["log_loss"]),
-    )
+    metric, values = METRICS[context.evaluation.metric], line["metrics"]["val"]
+    score = values[metric.name] if metric.higher_is_better else -values[metric.name]
+
+    def verdict() -> Verdict:
+        """Return the verdict from the cached logits, equal to one computed now."""
+        right = predictions(context.probabilities(path, ["val"])["val"]) == context.labels("val")
+        errors, outcome = int((~right).sum()), right.astype(np.int8)
+        return Verdict(score, errors, len(right), True, values["log_loss"], outcome)
+
+    model = _unscored(context, path, line["sha256"])
+    return replace(model, score=score, log_loss=values["log_loss"], known_verdict=verdict)
 
 
 def _unscored(context: RunContext, path: Path, sha256: str) -> Ingredient:
-    return Ingredient(path.stem, sha256, math.nan, math.nan, _reader(context, path, sha256), is_mapped(path))
+    """Return a model as an ingredient without scores."""
 
-
-def _score(context: RunContext, values: Mapping[str, float]) -> float:
-    metric = METRICS[context.evaluation.metric]
-    return values[metric.name] if metric.higher_is_better else -values[metric.name]
-
-
-def _known_verdict(context: RunContext, path: Path, score: float, log_loss: float) -> Verdict:
-    """Return a model's verdict from its cached logits, equal to a verdict computed now."""
-    right = predictions(context.probabilities(path, ["val"])["val"]) == context.labels("val")
-    return Verdict(score, int((~right).sum()), len(right), True, log_loss, right.astype(np.int8))
-
-
-def _start(context: RunContext, path: Path | None) -> Ingredient | None:
-    """Return the start as an ingredient without scores."""
-    return None if path is None else _unscored(context, path, context.run.sha256(path))
-
-
-def _reader(context: RunContext, path: Path, sha256: str) -> Callable[[], Any]:
     def read() -> Any:
         # The hash is cached by size and times of the file, so that computing it again is free.
         check_hash(path, sha256, context.run.sha256(path))
         return read_model(context.run, path)
 
-    return read
+    return Ingredient(path.stem, sha256, math.nan, math.nan, read, is_mapped(path))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from soups.checkpoints.card import FORMAT_VERSION, Card, SoupCard, read_card
+from soups.checkpoints.card import FORMAT_VERSION, Card, read_card
 from soups.checkpoints.checkpoint import SUFFIX, write_checkpoint
 from soups.core.errors import DataError, PartialFailure, UsageError, UserError
 from soups.files.atomic import atomic_write, replace_atomically, sha256_of
@@ -20,14 +20,9 @@ from soups.recipes.shared.pool import Pool
 
 if TYPE_CHECKING:
     from soups.pipeline.score.context import RunContext
-    from soups.pipeline.soup.judge import LazyJudge
-
-    BenchOf = Callable[[Run], RunContext]
-
-_OLD = ".old"
 
 
-def rebuild(settings: MainSettings, given: Collection[str], context_of: "BenchOf") -> None:
+def rebuild(settings: MainSettings, given: Collection[str], context_of: "Callable[[Run], RunContext]") -> None:
     """Make the soups of `--rebuild` again; print a line for each.
 
     A soup whose bytes agree is left alone. A differing soup is replaced; its former bytes are renamed beside it.
@@ -42,7 +37,7 @@ def rebuild(settings: MainSettings, given: Collection[str], context_of: "BenchOf
         DataError: a file is not a soup, or an ingredient is missing or has changed; names it.
         PartialFailure: some of several soups failed; the others are made.
     """
-    failures: list[UserError] = []
+    failures: list[str] = []
     names = settings.rebuild or ()
     for name in names:
         try:
@@ -51,12 +46,12 @@ def rebuild(settings: MainSettings, given: Collection[str], context_of: "BenchOf
         except UserError as error:
             if len(names) == 1:
                 raise
-            failures.append(error)
+            failures.append(str(error))
     if failures and len(failures) < len(names):
-        problem = f"{len(failures)} of {len(names)} soups could not be made again\n  "
-        raise PartialFailure(problem + "\n  ".join(map(str, failures)))
+        problem = f"{len(failures)} of {len(names)} soups could not be made again"
+        raise PartialFailure("\n  ".join([problem, *failures]))
     if failures:
-        raise DataError("\n".join(map(str, failures)))
+        raise DataError("\n".join(failures))
 
 
 def _find_soup(name: str, settings: MainSettings, given: Collection[str]) -> tuple[Path, Run | None]:
@@ -74,7 +69,7 @@ def _find_soup(name: str, settings: MainSettings, given: Collection[str]) -> tup
     return find_model(name, run, settings.run), run
 
 
-def _remake_soup(path: Path, run: Run | None, settings: MainSettings, context_of: "BenchOf") -> str:
+def _remake_soup(path: Path, run: Run | None, settings: MainSettings, context_of: "Callable[[Run], RunContext]") -> str:
     """Make one soup again and return the outcome in words."""
     from soups.recipes.registry import RECIPES
     from soups.recipes.shared.remake import remake
@@ -89,33 +84,24 @@ def _remake_soup(path: Path, run: Run | None, settings: MainSettings, context_of
     # The cards of checkpoints from other tools name no start; the request records the one that the user named.
     origin = card.start or str(soup.request.get("start", ""))
     start = index.start(origin, settings.start) if recipe is not None and recipe.needs_start else None
-    judge = None
-    if (recipe is not None and recipe.remakes_with_judge) or _has_own_statistics(soup):
-        judge = _judge_of(path, run, context_of, Pool(ingredients, start), soup)
+    judge, statistics = None, soup.options.get("batchnorm", {}).get("statistics")
+    own_statistics = statistics == "recompute" and len(soup.ingredients) > 1
+    if own_statistics or (recipe is not None and recipe.remakes_with_judge):
+        if run is None:
+            raise UsageError(
+                f"{path}: takes images of its run to be made again",
+                expected="the run that it was made in",
+                next_step="add --name RUN",
+            )
+        from soups.pipeline.soup.judge import LazyJudge
+
+        pool = Pool(ingredients, start), next(iter(run.finetunes().values()))
+        judge = LazyJudge(context_of(run), pool, statistics)
     coefficients = [part.coefficient for part in soup.ingredients]
     state = remake(soup.recipe, ingredients, coefficients, soup.options, start=start, judge=judge)
-    if judge is not None and _has_own_statistics(soup):
+    if judge is not None and own_statistics:
         state = judge.with_batchnorm(state)
     return _write_if_different(path, state, text)
-
-
-def _has_own_statistics(soup: SoupCard) -> bool:
-    """Return whether the BatchNorm statistics of the soup were recomputed."""
-    return soup.options.get("batchnorm", {}).get("statistics") == "recompute" and len(soup.ingredients) > 1
-
-
-def _judge_of(path: Path, run: Run | None, context_of: "BenchOf", pool: Pool, soup: SoupCard) -> "LazyJudge":
-    """Return the judge of the soup's run."""
-    from soups.pipeline.soup.judge import LazyJudge
-
-    if run is None:
-        raise UsageError(
-            f"{path}: takes images of its run to be made again",
-            expected="the run that it was made in",
-            next_step="add --name RUN",
-        )
-    card = next(iter(run.finetunes().values()))
-    return LazyJudge(context_of(run), (pool, card), soup.options.get("batchnorm", {}).get("statistics"))
 
 
 def _card_of(path: Path) -> tuple[Card, str]:
@@ -149,7 +135,7 @@ def _write_if_different(path: Path, state: Any, card: str) -> str:
         digest = write_checkpoint(fresh, state, card)
         if digest == sha256_of(path):
             return f"identical (SHA-256 {digest})"
-        old = path.with_name(path.name + _OLD)
+        old = path.with_name(f"{path.name}.old")
         with atomic_write(old) as copy:
             shutil.copyfile(path, copy)
         replace_atomically(fresh, path)

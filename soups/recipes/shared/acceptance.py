@@ -5,12 +5,10 @@ never reject a partial verdict that it would accept once more images are predict
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from soups.recipes.shared.pool import Verdict
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Significant:
         return sign_test(gained, lost) <= self.level
 
 
-def gains_and_losses(outcome: "np.ndarray", incumbent: "np.ndarray", *, seen_only: bool = False) -> tuple[int, int]:
+def gains_and_losses(outcome: np.ndarray, incumbent: np.ndarray, *, seen_only: bool = False) -> tuple[int, int]:
     """Count the images that only the candidate predicts right, and those that only the incumbent does.
 
     Args:
@@ -80,6 +78,13 @@ def gains_and_losses(outcome: "np.ndarray", incumbent: "np.ndarray", *, seen_onl
     """
     right = outcome == 1 if seen_only else outcome != 0
     return int((right & (incumbent == 0)).sum()), int(((outcome == 0) & (incumbent == 1)).sum())
+
+
+def count_gains(verdict: Verdict, incumbent: Verdict) -> tuple[int, int] | None:
+    """Count judged images that only the candidate and only the incumbent predicts right; None without outcomes."""
+    if verdict.outcome is None or incumbent.outcome is None:
+        return None
+    return gains_and_losses(verdict.outcome, incumbent.outcome, seen_only=True)
 
 
 def sign_test(gained: int, lost: int) -> float:

@@ -1,21 +1,21 @@
 """Lengths of task vectors and angles between them, streamed from files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import torch
+from soups.recipes.shared.pool import State
 
-    State = Mapping[str, torch.Tensor]
+if TYPE_CHECKING:
+    pass
 
 _CHUNK_NUMBERS = 1 << 20
 """Numbers in memory at a time, of all models together: 8 MiB in float64."""
 _BATCHNORM_STATISTICS = ("running_mean", "running_var")
 
 
-def gram_matrix(states: "Sequence[State]", origin: "State") -> np.ndarray:
+def gram_matrix(states: Sequence[State], origin: State) -> np.ndarray:
     """Return inner products of all pairs of task vectors τ_i = w_i - origin (Ilharco et al. 2023, arXiv:2212.04089).
 
     Reads all models side by side in one pass, a chunk of a tensor at a time, in float64; of mapped files only the
@@ -64,9 +64,7 @@ def angles_to_rest(products: np.ndarray, members: np.ndarray) -> np.ndarray:
         (M,) float64, degrees in [0, 180]; NaN if there is no other member, or a length is zero.
     """
     found = np.full(len(products), np.nan)
-    for index, share in enumerate(_shares_of_others(members)):
-        if share is None:
-            continue
+    for index, share in _shares_of_others(members):
         scale = np.sqrt(max(products[index, index], 0.0) * max(share @ products @ share, 0.0))
         if scale > 0:
             found[index] = np.degrees(np.arccos(np.clip(products[index] @ share / scale, -1.0, 1.0)))
@@ -84,18 +82,16 @@ def distances_to_rest(products: np.ndarray, members: np.ndarray) -> np.ndarray:
         (M,) float64; NaN if there is no other member.
     """
     found = np.full(len(products), np.nan)
-    for index, share in enumerate(_shares_of_others(members)):
-        if share is not None:
-            square = products[index, index] - 2 * products[index] @ share + share @ products @ share
-            found[index] = np.sqrt(max(square, 0.0))
+    for index, share in _shares_of_others(members):
+        square = products[index, index] - 2 * products[index] @ share + share @ products @ share
+        found[index] = np.sqrt(max(square, 0.0))
     return found
 
 
-def _shares_of_others(members: np.ndarray) -> list[np.ndarray | None]:
-    """Return for each model the (M,) float64 coefficients of the mean of the other members; None without others."""
-    shares: list[np.ndarray | None] = []
+def _shares_of_others(members: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each model that has other members, with the (M,) float64 coefficients of the mean of those."""
     for index in range(len(members)):
         others = np.asarray(members, dtype=np.float64).copy()
         others[index] = 0.0
-        shares.append(others / others.sum() if others.any() else None)
-    return shares
+        if others.any():
+            yield index, others / others.sum()

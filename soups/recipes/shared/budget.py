@@ -1,17 +1,16 @@
 """Evaluation budgets: a judge that counts its verdicts, and helpers with which recipes stop at the limit."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 from soups.core.errors import UsageError
-from soups.recipes.shared.pool import Accept, Ingredient, Judge, Verdict
-
-if TYPE_CHECKING:
-    from soups.recipes.shared.pool import State
+from soups.recipes.shared.pool import Accept, Ingredient, Judge, Soup, State, Verdict, WrappedJudge
 
 
-class BudgetedJudge:
+class BudgetedJudge(WrappedJudge):
     """A judge with a limit on evaluations or time. It reports that the budget is spent, and never refuses a verdict.
 
     Every verdict counts, early-stopped ones too. Of candidates judged in parallel, those count that sequential judging
@@ -37,19 +36,17 @@ class BudgetedJudge:
         for name, value in (("evaluations", evaluations), ("minutes", minutes)):
             if value is not None and not value >= 0:
                 raise UsageError(f"budget: {name}", expected="a number from 0 on", found=str(value))
-        self.judge = judge
+        super().__init__(judge)
         self.evaluations, self.minutes, self.clock = evaluations, minutes, clock
         self.evaluations_done, self.started = 0, clock()
 
-    def __call__(self, state: "State", accept: Accept | None = None) -> Verdict:
+    def __call__(self, state: State, accept: Accept | None = None) -> Verdict:
         """Return the judge's verdict and count it."""
         self.evaluations_done += 1
-        return self.judge(state, accept)
+        return super().__call__(state, accept)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "judge":  # Unpickling asks before `__init__` has run.
-            raise AttributeError(name)
-        value = getattr(self.judge, name)
+        value = super().__getattr__(name)
         return self._count_candidates if name == "judge_candidates" else value
 
     @property
@@ -64,13 +61,10 @@ class BudgetedJudge:
         """Yield the verdicts of `judge.judge_candidates` until the budget is spent."""
         if self.evaluations is not None:
             candidates = candidates[: max(0, self.evaluations - self.evaluations_done)]
-        verdicts = self.judge.judge_candidates(kept, candidates, accept)  # type: ignore[attr-defined]
-        try:
+        with closing(self.judge.judge_candidates(kept, candidates, accept)) as verdicts:  # type: ignore[attr-defined]
             while not self.budget_spent and (verdict := next(verdicts, None)) is not None:
                 self.evaluations_done += 1
                 yield verdict
-        finally:
-            verdicts.close()
 
 
 def is_spent(judge: Judge) -> bool:
@@ -78,14 +72,13 @@ def is_spent(judge: Judge) -> bool:
     return bool(getattr(judge, "budget_spent", False))
 
 
-def untried_option(untried: Sequence[str]) -> dict[str, list[str]]:
-    """Return the entry of `Soup.options` that lists untried candidates; empty if there are none."""
-    return {"untried": list(untried)} if untried else {}
-
-
-def untried_text(untried: Sequence[str]) -> str:
-    """Return the end of a summary that counts untried candidates; empty if there are none."""
+def finish_soup(
+    soup: Soup, score: float | None, decisions: Iterable[dict[str, Any]], untried: Sequence[str] = ()
+) -> Soup:
+    """Return a soup with its score and decisions; options and summary say which candidates the budget left untried."""
+    soup = replace(soup, score=score, decisions=tuple(decisions))
     if not untried:
-        return ""
+        return soup
     verb = "was" if len(untried) == 1 else "were"
-    return f"; {len(untried)} more {verb} not tried, the budget was spent"
+    summary = f"{soup.summary}; {len(untried)} more {verb} not tried, the budget was spent"
+    return replace(soup, options={**soup.options, "untried": list(untried)}, summary=summary)

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soups.core.errors import UsageError, unknown_name
-from soups.recipes.shared.pool import Ingredient
-from soups.recipes.shared.tensor_chunks import mapped_view
-from soups.weights.chunked_mean import write_mean_of_chunk
-from soups.weights.state_dict import check_compatible, check_finite
+from soups.recipes.shared.pool import Ingredient, State
+from soups.recipes.shared.tensor_chunks import mapped_states
+from soups.weights.chunked_mean import chunked_means
 
 if TYPE_CHECKING:
     import torch
-
-    from soups.recipes.shared.pool import State
 
 KINDS = ("model", "block", "tensor")
 """Unit of the coefficients: the whole network, a block, or a tensor."""
@@ -41,7 +38,7 @@ def find_block(key: str) -> str:
     return "end" if _END.match(rest) else "stem"
 
 
-def map_blocks(state: "State", per: str) -> dict[str, str]:
+def map_blocks(state: State, per: str) -> dict[str, str]:
     """Return for each floating-point tensor the block whose coefficients it uses, in the order of the tensors' names.
 
     Raises:
@@ -51,20 +48,6 @@ def map_blocks(state: "State", per: str) -> dict[str, str]:
         raise unknown_name("kind of coefficients", per, KINDS)
     block_of = {"model": lambda key: "all", "block": find_block, "tensor": lambda key: key}[per]
     return {key: block_of(key) for key in sorted(state) if state[key].is_floating_point()}
-
-
-def mapped_states(ingredients: Sequence[Ingredient]) -> "list[State]":
-    """Return the weights of all ingredients as views of files.
-
-    Raises:
-        DataError: an ingredient does not fit the first, or holds NaN or infinity; the message names the tensor.
-    """
-    states = [mapped_view(ingredient) for ingredient in ingredients]
-    for ingredient, state in zip(ingredients, states, strict=True):
-        check_finite(state, ingredient.name)
-    for ingredient, state in zip(ingredients[1:], states[1:], strict=True):
-        check_compatible(states[0], state, ingredients[0].name, ingredient.name)
-    return states
 
 
 class Mixture(Mapping[str, "torch.Tensor"]):
@@ -80,7 +63,7 @@ class Mixture(Mapping[str, "torch.Tensor"]):
     """
 
     def __init__(
-        self, states: "Sequence[State]", blocks: Mapping[str, str], shares: "Mapping[str, Sequence[float] | np.ndarray]"
+        self, states: Sequence[State], blocks: Mapping[str, str], shares: "Mapping[str, Sequence[float] | np.ndarray]"
     ) -> None:
         self.states, self.blocks = states, blocks
         self.shares = {block: [float(share) for share in values] for block, values in shares.items()}
@@ -92,25 +75,12 @@ class Mixture(Mapping[str, "torch.Tensor"]):
         return len(self.states[0])
 
     def __getitem__(self, key: str) -> "torch.Tensor":
-        import torch
-
-        first = self.states[0][key]
         if key not in self.blocks:
-            return first.clone()
-        shares = self.shares[self.blocks[key]]
-        columns = [state[key].reshape(-1) for state in self.states]
-        mixed = torch.empty(first.shape, dtype=first.dtype)
-        flat = mixed.view(-1)
-        buffer = torch.empty(2, min(_CHUNK, len(flat)), dtype=torch.float64)
-        for begin in range(0, len(flat), _CHUNK):
-            chunk = slice(begin, begin + _CHUNK)
-            write_mean_of_chunk(flat[chunk], [column[chunk] for column in columns], shares, 1.0, buffer)
-        return mixed
+            return self.states[0][key].clone()
+        return chunked_means({key: [state[key] for state in self.states]}, self.shares[self.blocks[key]], 1.0)[key]
 
 
-def coefficient_gradients(
-    gradient: "State", states: "Sequence[State]", blocks: Mapping[str, str]
-) -> dict[str, np.ndarray]:
+def coefficient_gradients(gradient: State, states: Sequence[State], blocks: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Return the derivative of a loss with respect to each coefficient, from its gradient at the mixture's weights.
 
     By the chain rule, the derivative for model i in a block is the dot product of the block's gradient and the model's
@@ -131,11 +101,14 @@ def coefficient_gradients(
     return derivatives
 
 
-def mix_states(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) -> "dict[str, torch.Tensor]":
+def mix_states(
+    ingredients: Sequence[Ingredient], coefficients: Sequence[float], options: Mapping[str, Any]
+) -> "dict[str, torch.Tensor]":
     """Return the state of a soup of given coefficients; equal ingredients and coefficients give equal bits.
 
     Args:
         ingredients: in canonical order.
+        coefficients: means over the blocks, which are not used.
         options: options of the soup: `per`, and `coefficients`, block → one number per ingredient.
 
     Raises:
@@ -153,7 +126,7 @@ def mix_states(ingredients: Sequence[Ingredient], options: Mapping[str, Any]) ->
     return dict(Mixture(states, blocks, shares))
 
 
-def mean_shares(state: "State", blocks: Mapping[str, str], shares: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
+def mean_shares(state: State, blocks: Mapping[str, str], shares: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
     """Return one coefficient per model: the mean over the blocks, weighted by their number of elements."""
     sizes = np.array([state[key].numel() for key in blocks], dtype=np.float64)
     table = np.array([shares[block] for block in blocks.values()], dtype=np.float64)

@@ -13,6 +13,7 @@ from soups.recipes.registry import RECIPES
 _CALLER_KEYWORDS = ("on_decision",)
 """Keyword-only parameters that are not options, because the caller sets them."""
 _NONE_WORDS = ("none", "null")
+_NEXT_STEP = "python main.py --list-recipes lists the options of each recipe"
 
 
 def recipe_options(recipe: str) -> dict[str, inspect.Parameter]:
@@ -59,11 +60,11 @@ def parse_options(recipes: Sequence[str], words: Iterable[str]) -> dict[str, dic
         name, equals, text = word.partition("=")
         owners = [recipe for recipe, options in known.items() if name in options]
         if not equals or not owners:
+            lists = [f"{recipe}: {', '.join(options) or 'no options'}" for recipe, options in known.items()]
             raise UsageError(
-                f"--soup-options {word}" + (": none of the recipes has this option" if equals else ": no value"),
-                expected="; ".join(f"{recipe}: {_option_names(options)}" for recipe, options in known.items())
-                or "a recipe",
-                next_step="python main.py --list-recipes lists the options of each recipe",
+                f"--soup-options {word}: {'none of the recipes has this option' if equals else 'no value'}",
+                expected="; ".join(lists) or "a recipe",
+                next_step=_NEXT_STEP,
             )
         for recipe in owners:
             if name in found[recipe]:
@@ -84,7 +85,7 @@ def _parse_value(recipe: str, option: inspect.Parameter, text: str) -> Any:
     raise UsageError(
         f"--soup-options {option.name}={text}: not a value that {recipe} takes",
         expected=_format_option(option),
-        next_step="python main.py --list-recipes lists the options of each recipe",
+        next_step=_NEXT_STEP,
     )
 
 
@@ -93,15 +94,10 @@ def list_recipes() -> str:
     width = max(map(len, RECIPES)) + 2
     lines = []
     for name, recipe in RECIPES.items():
-        module = inspect.getmodule(recipe.function)
-        first = inspect.cleandoc((module and module.__doc__) or "").partition("\n\n")[0]
+        first = (inspect.getdoc(inspect.getmodule(recipe.function)) or "").partition("\n\n")[0]
         lines.append(f"{name:{width}}{' '.join(first.split())}")
         lines += [f"{'':{width}}  {_format_option(option)}" for option in recipe_options(name).values()]
     return "\n".join(lines)
-
-
-def _option_names(options: Mapping[str, inspect.Parameter]) -> str:
-    return ", ".join(options) or "no options"
 
 
 def _format_option(option: inspect.Parameter) -> str:

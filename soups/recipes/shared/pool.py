@@ -1,21 +1,19 @@
-"""Types that recipes work on: lazily loaded ingredients, their pool, the judge, verdicts, soups, decision records."""
+"""Types that recipes work on: lazily loaded ingredients, their pool, the judge, verdicts, soups."""
 
-import base64
 import math
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from soups.core.errors import DataError
 from soups.weights.state_dict import average_states
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
-    State = Mapping[str, torch.Tensor]
-
+State = Mapping[str, "torch.Tensor"]
 OnDecision = Callable[[dict[str, Any]], None]
 
 
@@ -31,7 +29,7 @@ class Ingredient:
     """Validation score by the chosen metric; higher is better (the caller negates a loss)."""
     log_loss: float
     """Validation log-loss in nats; breaks ties of equal scores, lower first."""
-    load: "Callable[[], State]"
+    load: Callable[[], State]
     """Reads the weights; may be called several times."""
     mapped: bool = False
     """Whether `load` returns a view of a memory-mapped file, so that many loaded ingredients take no memory."""
@@ -79,7 +77,7 @@ class Verdict:
     """False if the judge stopped early because rejection was certain."""
     log_loss: float = math.nan
     """In nats, mean over all images; NaN if the judge does not compute it."""
-    outcome: "np.ndarray | None" = field(default=None, compare=False, repr=False)
+    outcome: np.ndarray | None = field(default=None, compare=False, repr=False)
     """(N,) int8 in the order of the validation set: 1 right, 0 wrong, -1 not judged."""
 
 
@@ -88,33 +86,45 @@ class Accept(Protocol):
 
     def allows(self, verdict: Verdict) -> bool:
         """Return whether the verdict suffices; if False for a partial verdict, it is False for the complete one."""
-        ...
 
 
 class Judge(Protocol):
     """Judges a state on the validation set; equal states get equal verdicts."""
 
-    def __call__(self, state: "State", accept: Accept | None = None) -> Verdict:
+    def __call__(self, state: State, accept: Accept | None = None) -> Verdict:
         """Return the verdict on these weights; with `accept`, the judge may stop once rejection is certain."""
-        ...
+
+
+class WrappedJudge:
+    """Base of judges that give the verdicts of another judge, `judge`; its other attributes are forwarded."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def __call__(self, state: State, accept: Accept | None = None) -> Verdict:
+        """Return the judge's verdict."""
+        return self.judge(state, accept)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "judge":  # Unpickling asks before `__init__` has run.
+            raise AttributeError(name)
+        return getattr(self.judge, name)
 
 
 class GradientJudge(Judge, Protocol):
     """A judge that also computes gradients and Fisher information."""
 
-    def gradient(self, state: "State", seed: int) -> "tuple[float, State]":
+    def gradient(self, state: State, seed: int) -> tuple[float, State]:
         """Return mean log-loss in nats on validation images drawn by `seed`, and its gradient.
 
         The gradient has a tensor for each floating-point weight and is valid until the next call.
         """
-        ...
 
-    def fisher(self, state: "State", seed: int) -> "State":
+    def fisher(self, state: State, seed: int) -> State:
         """Return the diagonal of the empirical Fisher information at these weights.
 
         It has a tensor for each floating-point weight and is valid until the next call.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class Soup:
 
     recipe: str
     """Key of `RECIPES`."""
-    state: "State"
+    state: State
     """State dict in the ingredients' dtypes; its bits do not depend on the order of the pool."""
     ingredients: tuple[Ingredient, ...]
     """In canonical order, by hash."""
@@ -134,7 +144,7 @@ class Soup:
     score: float | None = None
     """Validation score of the state; None: not judged."""
     decisions: tuple[dict[str, Any], ...] = ()
-    """One record per candidate, in the order in which they were judged; see `decision_record`."""
+    """One record per candidate, in the order in which they were judged; see `DecisionLog.add`."""
     options: dict[str, Any] = field(default_factory=dict)
     """The recipe's own settings."""
     summary: str = ""
@@ -147,7 +157,7 @@ RecipeFunction = Callable[..., Soup]
 `on_decision` is called with each decision record at once."""
 
 
-def canonical_order(ingredients: "tuple[Ingredient, ...] | list[Ingredient]") -> tuple[Ingredient, ...]:
+def canonical_order(ingredients: Iterable[Ingredient]) -> tuple[Ingredient, ...]:
     """Sort by hash, so that the order depends on the ingredients alone."""
     return tuple(sorted(ingredients, key=lambda ingredient: ingredient.sha256))
 
@@ -162,72 +172,25 @@ def mean_state(ingredients: Sequence[Ingredient], weights: Sequence[float] | Non
     return average_states(states, weights, mapped=all(ingredient.mapped for ingredient in ingredients))
 
 
-DECISION_KEYS = (
-    *("candidate", "accepted", "score", "incumbent", "errors", "images", "complete"),
-    *("gained", "lost", "log_loss", "why", "outcome"),
-)
-"""Keys of every decision record."""
-MEMORY_KEY = "memory"
-"""Optional key of a decision record: the recipe's own state, from which a later run resumes."""
-
-
-def decision_record(
-    candidate: str,
-    accepted: bool,
-    verdict: Verdict,
-    incumbent: float,
-    why: str,
-    gains: tuple[int, int] | None = None,
-) -> dict[str, Any]:
-    """Return one record of a recipe's log as plain JSON; numbers that are not finite become None.
+def equal_soup(
+    recipe: str,
+    members: Sequence[Ingredient],
+    summary: str,
+    options: dict[str, Any] | None = None,
+    state: State | None = None,
+) -> Soup:
+    """Return a soup of equal coefficients, not judged yet.
 
     Args:
-        candidate: name.
-        accepted: whether the candidate was accepted.
-        verdict: of the soup with the candidate.
-        incumbent: score of the incumbent.
-        why: reason in words.
-        gains: numbers of judged images that only the candidate and only the incumbent predicts right; None: unknown.
-
-    Returns:
-        `candidate`, `accepted`, `score` (of the soup with the candidate), `incumbent`, `errors` and `images` (wrong and
-        judged images), `complete` (False if the judge stopped early; score and log-loss are then the best that was
-        still possible), `gained` and `lost` (images on which the two differ), `log_loss`, `why`, and `outcome` (of an
-        accepted candidate, see `pack_outcome`; a later run resumes from it).
+        recipe: key of `RECIPES`.
+        members: the ingredients, in any order.
+        summary: see `Soup`.
+        options: see `Soup`.
+        state: weights that were made from the members in this order. If it is None or the order is not the canonical
+            one, the plain mean is summed in canonical order, so that its bits depend on the members alone.
     """
-    gained, lost = gains or (None, None)
-    return {
-        "candidate": candidate,
-        "accepted": bool(accepted),
-        "score": _finite_or_none(verdict.score),
-        "incumbent": _finite_or_none(incumbent),
-        "errors": verdict.errors,
-        "images": verdict.images,
-        "complete": verdict.complete,
-        "gained": gained,
-        "lost": lost,
-        "log_loss": _finite_or_none(verdict.log_loss),
-        "why": why,
-        "outcome": pack_outcome(verdict.outcome)
-        if accepted and verdict.complete and verdict.outcome is not None
-        else None,
-    }
-
-
-def pack_outcome(outcome: "np.ndarray") -> str:
-    """Encode a complete outcome as text: one bit an image, zlib-compressed, in base64."""
-    import numpy as np
-
-    return base64.b64encode(zlib.compress(np.packbits(outcome == 1).tobytes(), 9)).decode("ascii")
-
-
-def unpack_outcome(text: str, images: int) -> "np.ndarray":
-    """Decode the text of `pack_outcome` to an (N,) int8 outcome of `images` images."""
-    import numpy as np
-
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
-    return np.unpackbits(bits, count=images).astype(np.int8)
-
-
-def _finite_or_none(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    ingredients = canonical_order(members)
+    if state is None or list(ingredients) != list(members):
+        state = mean_state(ingredients)
+    coefficients = (1 / len(ingredients),) * len(ingredients)
+    return Soup(recipe, state, ingredients, coefficients, options=options or {}, summary=summary)

@@ -2,7 +2,7 @@
 
 import math
 
-from soups.recipes.shared.acceptance import LossAtMost, ScoreThenLoss, Significant, gains_and_losses, sign_test
+from soups.recipes.shared.acceptance import LossAtMost, ScoreThenLoss, Significant, count_gains, sign_test
 from soups.recipes.shared.pool import Accept, Verdict
 
 
@@ -10,56 +10,31 @@ def explain_decision(verdict: Verdict, incumbent: Verdict, accept: Accept, accep
     """Explain a decision in words, according to the acceptance rule."""
     if not verdict.complete:
         return explain_stop(verdict)
+    loss_gap = f"by {abs(verdict.log_loss - incumbent.log_loss):.2g}"
     if isinstance(accept, LossAtMost):
-        return _explain_loss(verdict, incumbent)
-    if (
-        isinstance(accept, ScoreThenLoss)
-        and verdict.score == incumbent.score
-        and verdict.log_loss != incumbent.log_loss
-    ):
+        if verdict.log_loss == incumbent.log_loss:
+            return "the same log-loss with it"
+        return f"the log-loss {'falls' if verdict.log_loss < incumbent.log_loss else 'rises'} with it {loss_gap}"
+    tied = verdict.score == incumbent.score
+    if isinstance(accept, ScoreThenLoss) and tied and verdict.log_loss != incumbent.log_loss:
         how = "and its log-loss is lower" if accepted else "but its log-loss is higher"
-        return f"as good as without it, {how} by {abs(verdict.log_loss - incumbent.log_loss):.2g}"
+        return f"as good as without it, {how} {loss_gap}"
+    better = verdict.score > incumbent.score
+    if tied:
+        text = "as good as without it" if accepted else "only as good as without it"
+    else:
+        text = f"{'better' if better else 'worse'} with it by {_format_gap(verdict, incumbent)}"
     if isinstance(accept, Significant):
-        return _explain_significance(verdict, incumbent)
-    if verdict.score == incumbent.score:
-        return "as good as without it" if accepted else "only as good as without it"
-    return _explain_score(verdict, incumbent)
+        gains = count_gains(verdict, incumbent)
+        assert gains is not None  # `Significant` needs the outcomes too.
+        text += f" ({gains[0]} gained, {gains[1]} lost)"
+        text += f", which chance gives with p = {sign_test(*gains):.2g}" if better else ""
+    return text
 
 
 def explain_stop(verdict: Verdict) -> str:
     """Explain that the judge stopped early."""
     return f"out of reach after {_count_images(verdict.images)}, {verdict.errors} of them wrong"
-
-
-def count_gains(verdict: Verdict, incumbent: Verdict) -> tuple[int, int] | None:
-    """Count judged images that only the candidate and only the incumbent predicts right; None without outcomes."""
-    if verdict.outcome is None or incumbent.outcome is None:
-        return None
-    return gains_and_losses(verdict.outcome, incumbent.outcome, seen_only=True)
-
-
-def _explain_score(verdict: Verdict, incumbent: Verdict) -> str:
-    gap = f"by {_format_gap(verdict, incumbent)}"
-    return f"better with it {gap}" if verdict.score > incumbent.score else f"worse with it {gap}"
-
-
-def _explain_loss(verdict: Verdict, incumbent: Verdict) -> str:
-    if verdict.log_loss == incumbent.log_loss:
-        return "the same log-loss with it"
-    way = "falls" if verdict.log_loss < incumbent.log_loss else "rises"
-    return f"the log-loss {way} with it by {abs(verdict.log_loss - incumbent.log_loss):.2g}"
-
-
-def _explain_significance(verdict: Verdict, incumbent: Verdict) -> str:
-    counts = count_gains(verdict, incumbent)
-    assert counts is not None  # `Significant` needs the outcomes too.
-    counted = f"({counts[0]} gained, {counts[1]} lost)"
-    if verdict.score == incumbent.score:
-        return f"only as good as without it {counted}"
-    text = f"{_explain_score(verdict, incumbent)} {counted}"
-    if verdict.score < incumbent.score:
-        return text
-    return f"{text}, which chance gives with p = {sign_test(*counts):.2g}"
 
 
 def _format_gap(one: Verdict, other: Verdict) -> str:

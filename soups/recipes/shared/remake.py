@@ -1,16 +1,13 @@
 """Soups made again: from a recipe, its ingredients and what it chose, the same bits, with nothing left to choose."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from soups.checkpoints.average import sum_coefficients
 from soups.core.errors import DataError
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.options import recipe_options
-from soups.recipes.shared.pool import Ingredient, Judge, Pool, mean_state
-
-if TYPE_CHECKING:
-    from soups.recipes.shared.pool import State
+from soups.recipes.shared.pool import Ingredient, Judge, Pool, State, mean_state
 
 
 def remake(
@@ -21,7 +18,7 @@ def remake(
     *,
     start: Ingredient | None = None,
     judge: Judge | None = None,
-) -> "State":
+) -> State:
     """The state of a soup, as its recipe made it once.
 
     Recipes that chose models are a plain mean of those; others get the options that they chose themselves as fixed

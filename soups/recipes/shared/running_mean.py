@@ -3,13 +3,11 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from soups.recipes.shared.pool import Ingredient
+from soups.recipes.shared.pool import Ingredient, State
 from soups.weights.state_dict import WeightedSum
 
 if TYPE_CHECKING:
     import torch
-
-    from soups.recipes.shared.pool import State
 
 _PAGE = 4096
 """Bytes; touching one of each page brings a mapped file into memory."""
@@ -83,14 +81,14 @@ class RunningSum:
             self._sum.add(self._read(ingredient), weight, ingredient.name)
         self._pending = []
 
-    def _read(self, ingredient: Ingredient) -> "State":
+    def _read(self, ingredient: Ingredient) -> State:
         if self._ahead is None or self._ahead[0] is not ingredient:
             return ingredient.load()
         future, self._ahead = self._ahead[1], None
         return future.result()
 
 
-def _read_whole(ingredient: Ingredient) -> "State":
+def _read_whole(ingredient: Ingredient) -> State:
     """Map an ingredient's file and read one byte of every page, which loads the file."""
     import torch
 
@@ -102,6 +100,6 @@ def _read_whole(ingredient: Ingredient) -> "State":
     return state
 
 
-def equal_tensors(one: "State", other: "State") -> bool:
+def equal_tensors(one: State, other: State) -> bool:
     """Return whether all floating-point tensors are equal to the bit; counters do not change predictions."""
     return all(not one[key].is_floating_point() or bool((one[key] == other[key]).all()) for key in one)

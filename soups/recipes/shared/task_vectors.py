@@ -1,19 +1,16 @@
 """Task vectors: the differences between fine-tunes and their common start, of all ingredients, in chunks."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
-from soups.recipes.shared.budget import untried_option, untried_text
-from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, canonical_order
-from soups.recipes.shared.sweep import sweep, values_to_try
-from soups.recipes.shared.tensor_chunks import iterate_chunks, mapped_view
-from soups.weights.state_dict import check_compatible, check_finite
+from soups.recipes.shared.budget import finish_soup
+from soups.recipes.shared.pool import Ingredient, Judge, OnDecision, Pool, Soup, State, canonical_order
+from soups.recipes.shared.sweep import SweepResult, sweep
+from soups.recipes.shared.tensor_chunks import iterate_chunks, join_chunks, mapped_states
 
 if TYPE_CHECKING:
     import torch
-
-    from soups.recipes.shared.pool import State
 
     Transform = Callable[[Ingredient, str], Callable[[torch.Tensor], torch.Tensor]]
     Merge = Callable[[list[torch.Tensor]], torch.Tensor]
@@ -39,36 +36,26 @@ class TaskVectors:
     def __init__(self, pool: Pool, recipe: str, transform: "Transform | None" = None) -> None:
         if pool.start is None:
             raise _no_start_error(recipe, pool.start_problem)
+        self.recipe, self.transform = recipe, transform
         self.ingredients = canonical_order(pool.ingredients)
-        self.transform = transform
-        self.start = mapped_view(pool.start)
-        check_finite(self.start, pool.start.name)
-        self.states: list[State] = []
-        for ingredient in self.ingredients:
-            state = mapped_view(ingredient)
-            check_compatible(self.start, state, pool.start.name, ingredient.name)
-            check_finite(state, ingredient.name)
-            self.states.append(state)
+        self.start, *self.states = mapped_states([pool.start, *self.ingredients])
         self.keys = tuple(key for key, tensor in self.start.items() if tensor.is_floating_point())
 
-    def chunks(self, key: str) -> "Iterator[tuple[slice, list[torch.Tensor]]]":
-        """Iterate over a task tensor of all ingredients, in canonical order, in chunks: see `iterate_chunks`."""
-        transforms = [self.transform(ingredient, key) for ingredient in self.ingredients] if self.transform else []
-        for place, (start, *tasks) in iterate_chunks([self.start[key], *(state[key] for state in self.states)]):
+    def chunks(self, key: str, positions: Sequence[int] | None = None) -> "Iterator[tuple[slice, list[torch.Tensor]]]":
+        """Iterate over a task tensor of several ingredients in float64 chunks; see `iterate_chunks`.
+
+        Args:
+            key: the tensor.
+            positions: of the ingredients in canonical order; None: all.
+        """
+        positions = range(len(self.states)) if positions is None else positions
+        transforms = [self.transform(self.ingredients[each], key) for each in positions] if self.transform else []
+        for place, (start, *tasks) in iterate_chunks(
+            [self.start[key], *(self.states[each][key] for each in positions)]
+        ):
             for task in tasks:
                 task.sub_(start)
-            yield (
-                place,
-                [transform(task) for transform, task in zip(transforms, tasks, strict=True)] if transforms else tasks,
-            )
-
-    def chunks_of_ingredient(self, position: int) -> "Iterator[torch.Tensor]":
-        """Iterate over the whole task vector of the ingredient at `position` in canonical order, in float64 chunks."""
-        for key in self.keys:
-            transform = self.transform(self.ingredients[position], key) if self.transform else None
-            for _, (start, task) in iterate_chunks([self.start[key], self.states[position][key]]):
-                task.sub_(start)
-                yield task if transform is None else transform(task)
+            yield place, [change(task) for change, task in zip(transforms, tasks, strict=True)] if transforms else tasks
 
     def merge_chunks(self, merge: "Merge") -> "dict[str, torch.Tensor]":
         """Apply `merge` to the chunks of all task vectors; return a direction in float32 (float64 for such models)."""
@@ -76,31 +63,25 @@ class TaskVectors:
 
         direction = {}
         for key in self.keys:
-            wide = torch.promote_types(self.start[key].dtype, torch.float32)
-            direction[key] = torch.empty(self.start[key].shape, dtype=wide)
-            flat = direction[key].view(-1)
-            for place, tasks in self.chunks(key):
-                flat[place] = merge(tasks)
+            chunks = ((place, merge(tasks)) for place, tasks in self.chunks(key))
+            start = self.start[key]
+            direction[key] = join_chunks(chunks, start, torch.promote_types(start.dtype, torch.float32))
         return direction
 
-    def add_to_start(self, direction: "dict[str, torch.Tensor]", scale: float = 1.0) -> "State":
+    def add_to_start(self, direction: "dict[str, torch.Tensor]", scale: float = 1.0) -> State:
         """Return a new state: the start plus `scale` times a direction, in the start's dtypes."""
-        import torch
-
         state = {}
         for key, tensor in self.start.items():
-            if not tensor.is_floating_point():
+            if tensor.is_floating_point():
+                pairs = iterate_chunks([tensor, direction[key]])
+                chunks = ((place, start.add_(step, alpha=scale)) for place, (start, step) in pairs)
+                state[key] = join_chunks(chunks, tensor)
+            else:
                 state[key] = self.states[0][key].clone()
-                continue
-            state[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
-            flat = state[key].view(-1)
-            for place, (start, step) in iterate_chunks([tensor, direction[key]]):
-                flat[place] = start.add_(step, alpha=scale)
         return state
 
     def best_soup_along(
         self,
-        recipe: str,
         option: str,
         scales: tuple[float, ...],
         direction: "dict[str, torch.Tensor]",
@@ -114,9 +95,8 @@ class TaskVectors:
         """Return the best soup by validation among start + scale · direction; of equal scores, the first scale wins.
 
         Args:
-            recipe: its name.
             option: the recipe's name for the scale.
-            scales: in the option's own unit, in the order in which they are judged.
+            scales: in the option's own unit, in the order in which they are judged; see `values_to_try`.
             direction: one tensor per floating-point tensor of the start.
             judge: judges each; with a single scale, None leaves the score open.
             on_decision: called with each decision.
@@ -128,28 +108,22 @@ class TaskVectors:
             The soup; its coefficients are scale · unit / N each, and the rest to 1 is the start's. (For directions
             other than the plain mean, these are the coefficients before dropping and electing.)
         """
-        scales = values_to_try(f"{recipe}: {option}", None, scales)
         number = len(self.ingredients)
         assert judge is not None or len(scales) == 1, "choosing takes a judge"
-        value, score = scales[0], None
-        decisions: tuple[dict[str, Any], ...] = ()
-        untried: tuple[str, ...] = ()
+        best = SweepResult(scales[0])
         if judge is not None:
             candidates = ((scale, lambda scale=scale: self.add_to_start(direction, scale * unit)) for scale in scales)
             best = sweep(option, candidates, judge, on_decision, judge_fully=judge_fully)
-            value, score, decisions, untried = best.value, best.score, best.decisions, best.untried
         how = f"the best of {len(scales)} by validation" if len(scales) > 1 else "as given"
-        return Soup(
-            recipe=recipe,
-            state=self.add_to_start(direction, value * unit),
+        soup = Soup(
+            recipe=self.recipe,
+            state=self.add_to_start(direction, best.value * unit),
             ingredients=self.ingredients,
-            coefficients=(value * unit / number,) * number,
-            score=score,
-            decisions=decisions,
-            options={**(options or {}), option: value, **untried_option(untried)},
-            summary=f"{number} model{'' if number == 1 else 's'} from their start, {option} {value:g}, {how}"
-            f"{untried_text(untried)}",
+            coefficients=(best.value * unit / number,) * number,
+            options={**(options or {}), option: best.value},
+            summary=f"{number} model{'' if number == 1 else 's'} from their start, {option} {best.value:g}, {how}",
         )
+        return finish_soup(soup, best.score, best.decisions, best.untried)
 
 
 def mean_task(tasks: "list[torch.Tensor]") -> "torch.Tensor":

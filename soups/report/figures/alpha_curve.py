@@ -29,7 +29,7 @@ def curve_from_decisions(decisions: Sequence[Mapping[str, Any]], metric: str) ->
     """Return the curve of the last sweep in a log of `wise_ft`; None if no sweep tried two values.
 
     Args:
-        decisions: lines of the log, oldest first; see `recipes.shared.pool.decision_record`.
+        decisions: lines of the log, oldest first; see `recipes.shared.decisions.DecisionLog.add`.
         metric: a key of `METRICS`.
     """
     last = decisions[-1].get("request") if decisions else None

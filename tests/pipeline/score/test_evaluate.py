@@ -84,16 +84,20 @@ def test_a_remote_machine_gets_settings_and_the_model_and_unpacks_the_run(
                 sent.append(copy)
                 yield item, function(copy, common)
 
-    def score(work: Any, common: Any) -> RemoteResult:
+    def score(task: Any, common: Any) -> RemoteResult:
         assert common == {"settings.yaml": b""}
-        return RemoteResult({"model_name": work.file}, {})
+        return RemoteResult({"model_name": task[1].name}, {})
 
     monkeypatch.setattr(evaluate, "make_launcher", lambda launch, runtime: Remote())
-    monkeypatch.setattr(evaluate, "pack_run", lambda run: {"settings.yaml": b""})
+    monkeypatch.setattr(evaluate.transfer, "pack_run", lambda run: {"settings.yaml": b""})
     monkeypatch.setattr(evaluate, "_score_unpacked", score)
     context = replace(context, launch=LaunchSettings(launcher="ray", no_shared_storage=True))
     path = context.run.models / "p1_epochs2.safetensors"
-    ((task, line),) = evaluate._run_scoring(context, [(context, path)])
-    assert task == (context, path) and line == {"model_name": path.name}
-    assert sent[0].content == path.read_bytes() and sent[0].run_name == "p"
-    assert (sent[0].runtime, sent[0].evaluation, sent[0].cache) == (context.runtime, context.evaluation, context.cache)
+    assert len(context.run.samples) > 0  # The run caches its table, which is not sent with each model.
+    ((task, line),) = evaluate._run_scoring(context, [path])
+    assert task[1] == path and line == {"model_name": path.name}
+    ((sent_context, sent_path, content),) = sent
+    assert content == path.read_bytes() and sent_path == path
+    assert sent_context.runtime == context.runtime and sent_context.evaluation == context.evaluation
+    assert sent_context.cache == context.cache and sent_context.run.name == "p"
+    assert sent_context.run.table is None and "samples" not in vars(sent_context.run)

@@ -35,7 +35,7 @@ WAYS = {
 }
 
 
-def forget(desk: Desk) -> None:
+def remove_logits(desk: Desk) -> None:
     """Removes all stored logits."""
     shutil.rmtree(desk.run / "logits", ignore_errors=True)
 
@@ -47,31 +47,31 @@ def shards_of(desk: Desk) -> dict[str, tuple[int, bytes]]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_shards_do_not_change_predictions(copy_of: Desk, way: str, error_of: ErrorOf) -> None:
-    forget(copy_of)
+    remove_logits(copy_of)
     assert inference.main([*WAYS[way], *BATCH, "--output", "whole.csv"]) == 0
     right = error_of().split(" right")[0].split()[-3:]
     whole = shards_of(copy_of)
     assert inference.main([*WAYS[way], *SHARDS, "--output", "kept.csv"]) == 0
     # Logits of the whole set are not computed again.
     assert shards_of(copy_of) == whole and "tasks are done already" in error_of()
-    forget(copy_of)
+    remove_logits(copy_of)
     assert inference.main([*WAYS[way], *SHARDS, "--output", "shards.csv"]) == 0
-    told = error_of()
-    assert "18 images in 3 shards of 8" in told and "shard 3 of 3 by toys" in told
-    assert told.split(" right")[0].split()[-3:] == right
+    output = error_of()
+    assert "18 images in 3 shards of 8" in output and "shard 3 of 3 by toys" in output
+    assert output.split(" right")[0].split()[-3:] == right
     assert len(shards_of(copy_of)) == 3 * len(whole)
     assert Path("shards.csv").read_bytes() == Path("whole.csv").read_bytes() == Path("kept.csv").read_bytes()
 
 
 def test_only_what_is_missing_is_computed_again(copy_of: Desk, error_of: ErrorOf) -> None:
-    forget(copy_of)
+    remove_logits(copy_of)
     assert inference.main(["--soft-voting", *SHARDS, "--jobs", "2", "--output", "vote.csv"]) == 0
     there, table = shards_of(copy_of), Path("vote.csv").stat().st_mtime_ns
     lost = sorted(there)[4]
     (copy_of.run / "logits" / lost).unlink()
     error_of()
     assert inference.main(["--soft-voting", *SHARDS, "--output", "vote.csv"]) == 0
-    assert "8 of 9 tasks are done already" in (told := error_of()) and "(1 of 1)" in told
+    assert "8 of 9 tasks are done already" in (output := error_of()) and "(1 of 1)" in output
     again = shards_of(copy_of)
     assert again[lost][1] == there[lost][1] and again[lost][0] != there[lost][0]
     assert {name: file for name, file in again.items() if name != lost} == {
@@ -82,7 +82,7 @@ def test_only_what_is_missing_is_computed_again(copy_of: Desk, error_of: ErrorOf
 
 def test_a_killed_command_resumes(copy_of: Desk, error_of: ErrorOf) -> None:
     assert inference.main([*WAYS["single"], *BATCH, "--output", "whole.csv"]) == 0
-    forget(copy_of)
+    remove_logits(copy_of)
     arguments = [*WAYS["single"], *SHARDS, "--output", "vote.csv"]
     killed = f"""
 import os, signal, inference
@@ -122,11 +122,11 @@ def test_order_and_ids_follow_the_source_of_the_images(
     mixed = [names[place] for place in np.random.default_rng(0).permutation(len(names))]
     pd.DataFrame({"image": [Path(name).stem for name in mixed]}).to_csv(elsewhere / "asked.csv", index=False)
     for asked, expected in ((elsewhere, names), (elsewhere / "asked.csv", [Path(name).stem for name in mixed])):
-        forget(copy_of)
+        remove_logits(copy_of)
         location = ("--test-location", str(asked))
         assert inference.main(["--soft-voting", *location, *BATCH, "--output", "whole.csv"]) == 0
         assert inference.main(["--soft-voting", *location, *SHARDS, "--output", "kept.csv"]) == 0
-        forget(copy_of)
+        remove_logits(copy_of)
         assert inference.main(["--soft-voting", *location, *SHARDS, "--output", "shards.csv"]) == 0
         assert Path("shards.csv").read_bytes() == Path("whole.csv").read_bytes() == Path("kept.csv").read_bytes()
         table = pd.read_csv("shards.csv")
@@ -142,8 +142,8 @@ def test_order_and_ids_follow_the_source_of_the_images(
     pd.DataFrame({"id": mixed[:9], "answer": 0}).to_csv("template.csv", index=False)
     assert inference.main(["--soft-voting", *filled, *SHARDS, "--output", "filled.csv"]) == 0
     Path("empty.csv").write_text("id,answer\n")
-    nobody = ("--test-location", str(elsewhere), "--sample-submission", "empty.csv")
-    assert inference.main(["--soft-voting", *nobody, *SHARDS, "--output", "none.csv"]) == 0
+    empty = ("--test-location", str(elsewhere), "--sample-submission", "empty.csv")
+    assert inference.main(["--soft-voting", *empty, *SHARDS, "--output", "none.csv"]) == 0
     assert Path("none.csv").read_text() == "id,answer\n"
     best = table[["blue", "green", "red"]].to_numpy()[:9].argmax(axis=1)
     assert pd.read_csv("filled.csv")["answer"].tolist() == best.tolist()
@@ -160,10 +160,10 @@ def test_a_shard_that_fails_does_not_stop_the_others(
         (elsewhere / bad).write_bytes(content[:60])
     command = [*WAYS["single"], "--test-location", str(elsewhere), *SHARDS, "--output", "out.csv", "--cache", cache]
     assert inference.main(command) == 5
-    told = error_of()
-    assert "1 of 3 tasks failed, so their predictions are not written" in told
-    assert "shard 2 of 3 by toys_uniform_soup: 2 images cannot be read" in told
-    assert names[9] in told and names[11] in told and not Path("out.csv").exists()
+    output = error_of()
+    assert "1 of 3 tasks failed, so their predictions are not written" in output
+    assert "shard 2 of 3 by toys_uniform_soup: 2 images cannot be read" in output
+    assert names[9] in output and names[11] in output and not Path("out.csv").exists()
     for bad in (names[9], names[11]):
         (elsewhere / bad).write_bytes(content)
     assert inference.main(command) == 0
@@ -176,24 +176,24 @@ def test_a_model_that_fails_does_not_stop_the_others(copy_of: Desk, error_of: Er
     state, card = read_state(sound), read_card(sound)
     assert card is not None
     write_checkpoint(sound.with_name("damaged.safetensors"), {"head.bias": state["head.bias"]}, card)
-    forget(copy_of)
+    remove_logits(copy_of)
     assert inference.main(["--each", "--model-name", "damaged", sound.stem, *SHARDS]) == 5
-    told = error_of()
-    assert "3 of 6 tasks failed" in told and "shard 1 of 3 by damaged, shard 2 of 3 by damaged" in told
+    output = error_of()
+    assert "3 of 6 tasks failed" in output and "shard 1 of 3 by damaged, shard 2 of 3 by damaged" in output
     assert len(pd.read_csv(copy_of.run / "output" / f"{sound.stem}.csv")) == 18
     assert not (copy_of.run / "output" / "damaged.csv").exists()
 
 
-def test_all_shards_of_a_folder_fail(copy_of: Desk, elsewhere: Path, error_of: ErrorOf) -> None:
+def test_each_reason_is_reported_once_if_all_shards_fail(copy_of: Desk, elsewhere: Path, error_of: ErrorOf) -> None:
     for path in elsewhere.glob("*.png"):
         path.write_bytes(b"no picture")
     command = ["--soft-voting", "--test-location", str(elsewhere), "--output", "out.csv"]
     assert inference.main(command) == 3, "one reason, and nothing was done"
     assert "19 images cannot be read" in error_of()
     assert inference.main([*command, *SHARDS]) == 5
-    assert "9 of 9 tasks" in (told := error_of())
+    assert "9 of 9 tasks" in (output := error_of())
     # Each reason is reported once, with the tasks that it stopped.
-    assert told.count("also-red.png") == 1 and "shard 1 of 3 by toys0_epochs" in told
+    assert output.count("also-red.png") == 1 and "shard 1 of 3 by toys0_epochs" in output
 
 
 def test_messages_of_failures() -> None:
@@ -204,10 +204,10 @@ def test_messages_of_failures() -> None:
         ]
 
     full = [EnvironmentFailure(f"{name}: disk full", next_step="free some space") for name in "ab"]
-    told = error_of_failures(failed(*full), 2)
-    assert isinstance(told, EnvironmentFailure) and str(told).count("free some space") == 1
-    told = error_of_failures(failed(*full), 3)
-    assert isinstance(told, PartialFailure) and "shard 2 of 9 by m: b: disk full" in str(told)
+    output = error_of_failures(failed(*full), 2)
+    assert isinstance(output, EnvironmentFailure) and str(output).count("free some space") == 1
+    output = error_of_failures(failed(*full), 3)
+    assert isinstance(output, PartialFailure) and "shard 2 of 9 by m: b: disk full" in str(output)
     ours = RuntimeError("out of memory")
     assert error_of_failures(failed(ours), 1) is ours
     assert "shard 1 of 9 by m: RuntimeError: out of memory" in str(error_of_failures(failed(ours), 9))
@@ -224,11 +224,11 @@ def test_an_internal_error_keeps_its_traceback_and_stops_no_other(
             raise RuntimeError("out of memory")
         keep(path, logits)
 
-    forget(copy_of)
+    remove_logits(copy_of)
     monkeypatch.setattr(context, "store_logits", out_of_memory)
     assert inference.main([*WAYS["single"], *SHARDS]) == 5
-    told = capsys.readouterr().err
-    assert "1 of 3 tasks failed" in told and "Traceback" in told and "RuntimeError: out of memory" in told
+    output = capsys.readouterr().err
+    assert "1 of 3 tasks failed" in output and "Traceback" in output and "RuntimeError: out of memory" in output
     assert len(shards_of(copy_of)) == 2
     assert inference.main([*WAYS["single"], *SHARDS]) == 0
 

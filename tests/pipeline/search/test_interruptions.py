@@ -15,7 +15,7 @@ from tests.pipeline.searching import SearchBench, started
 ErrorOf = Callable[[], str]
 
 
-@pytest.mark.parametrize("moment", ["training", "telling"])
+@pytest.mark.parametrize("moment", ["training", "recording"])
 def test_resuming_gives_equal_results(
     searched: SearchBench, fresh: SearchBench, moment: str, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
 ) -> None:
@@ -27,7 +27,7 @@ def test_resuming_gives_equal_results(
                 raise KeyboardInterrupt
 
             path = train_one(task, stop if moment == "training" and task.index == 1 else watch)
-            if moment == "telling" and task.index == 1:
+            if moment == "recording" and task.index == 1:
                 raise KeyboardInterrupt
             return path
 
@@ -65,7 +65,7 @@ def test_another_process_resumes_a_killed_process_s_trial(
     assert fresh.models() == searched.models() and fresh.rows() == searched.rows()
 
 
-def test_several_processes(
+def test_two_processes_give_the_models_of_one(
     searched: SearchBench, fresh: SearchBench, processes: ForkServerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch.multiprocessing, "get_context", lambda method: processes)

@@ -50,7 +50,7 @@ def test_trials_are_ingredients(bench: SearchBench, capsys: pytest.CaptureFixtur
     assert soup is not None and soup.soup is not None and soup.soup.ingredients[0].name in bench.models()
 
 
-def test_the_gain_of_the_soup(fresh: SearchBench) -> None:
+def test_the_objective_soup_is_the_gain_of_the_greedy_soup(fresh: SearchBench) -> None:
     assert fresh.search("--objective", "soup") == 0
     rows, losses = fresh.rows(), []
     for count in (1, 2, 3):  # The same gains, from the soups themselves.
@@ -64,7 +64,7 @@ def test_the_gain_of_the_soup(fresh: SearchBench) -> None:
     assert [float(row["soup"]) for row in rows] == pytest.approx(gains, abs=1e-12)
 
 
-def test_checkpoints_that_stay(fresh: SearchBench) -> None:
+def test_keep_removes_checkpoints_that_no_soup_needs(fresh: SearchBench) -> None:
     assert fresh.search("--keep", "1", "--objective", "accuracy") == 0
     kept = {row["model"] for row in fresh.rows() if row["kept"] == "True"}
     assert kept == set(fresh.models())
@@ -210,7 +210,7 @@ def test_a_search_of_other_images_is_refused(
         (["--space", "original", "--start-from", "starts"], ["--start-from starts: no start 0"]),
     ],
 )
-def test_mistakes_before_the_first_trial(
+def test_unsuitable_settings_are_refused_before_the_first_trial(
     fresh: SearchBench, error_of: ErrorOf, arguments: list[str], words: list[str]
 ) -> None:
     assert fresh.search(*arguments) == 2
@@ -236,7 +236,7 @@ def test_mistakes_before_the_first_trial(
         ),
     ],
 )
-def test_mistakes_before_there_is_a_run(
+def test_unsuitable_settings_are_refused_before_the_run_exists(
     fresh: SearchBench, error_of: ErrorOf, arguments: list[str], code: int, words: list[str]
 ) -> None:
     shutil.rmtree(fresh.folder / "runs")
@@ -252,7 +252,7 @@ def test_mistakes_before_there_is_a_run(
     assert not (fresh.folder / "runs").exists()
 
 
-def test_a_run_of_other_fine_tunes(bench: SearchBench, error_of: ErrorOf) -> None:
+def test_a_run_with_other_fine_tunes_is_refused(bench: SearchBench, error_of: ErrorOf) -> None:
     (bench.run / "study.journal").unlink()
     assert bench.search() == 2
     assert "run 'toys' has fine-tunes that are not trials of this search" in error_of()

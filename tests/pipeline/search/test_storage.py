@@ -23,7 +23,6 @@ import main
 from soups.checkpoints.card import read_card
 from soups.pipeline.search import search as searching
 from soups.pipeline.search import storage as trial_storage
-from soups.pipeline.search import trials
 from soups.pipeline.search.trials import Trials, open_trials
 from tests.pipeline.search.test_trials import propose
 from tests.pipeline.searching import ONE_RATE, SearchBench, started
@@ -136,9 +135,12 @@ def seconds_since_heartbeat(url: str, trial_id: int) -> float:
     return float(row[0])
 
 
-def test_a_silent_machine_loses_its_trial(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "HEARTBEAT_SECONDS", 0.05)  # The database still allows a minute without one.
+def test_a_trial_without_heartbeats_is_resumed_by_another_machine(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = opened("beats", tmp_path / "there", database)
+    # The database still allows a minute without one.
+    monkeypatch.setattr(there.storage, "get_heartbeat_interval", lambda: 0.05)
     here = opened("beats", tmp_path / "here", database)
     assert there.place != here.place
     with there.claim(1, propose) as trial:
@@ -200,19 +202,19 @@ def test_the_command_from_two_processes_at_once(
 def test_a_database_that_stops_responding(
     database: str, fresh: SearchBench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def order(text: str) -> None:
+    def execute(text: str) -> None:
         with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(text)
 
     storage = trial_storage.open_storage(fresh.run, database)
     with suppress(KeyError):  # It may exist from another test.
         storage.delete_study(storage.get_study_id_from_name("toys"))
-    order("CREATE ROLE guest SUPERUSER LOGIN PASSWORD 'secret'")
+    execute("CREATE ROLE guest SUPERUSER LOGIN PASSWORD 'secret'")
     train_one = searching.train_one
 
     def train(task: Any, watch: Any) -> Path:
         path = train_one(task, watch)
-        order("ALTER ROLE guest NOLOGIN")
+        execute("ALTER ROLE guest NOLOGIN")
         return path
 
     fresh.write_space(ONE_RATE)
@@ -223,7 +225,7 @@ def test_a_database_that_stops_responding(
     error = capsys.readouterr().err
     assert "the database stopped responding" in error and "not permitted to log in" in error
     assert "Traceback" not in error and "secret" not in error
-    order("ALTER ROLE guest LOGIN")
+    execute("ALTER ROLE guest LOGIN")
     before = fresh.models()
     assert len(before) == 1 and fresh.search(*flags) == 0
     assert fresh.models() == before and [row["state"] for row in fresh.rows()] == ["complete"]

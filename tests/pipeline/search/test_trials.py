@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from soups.core.errors import EnvironmentFailure, UsageError
@@ -60,6 +61,22 @@ def test_each_trial_is_claimed_once(tmp_path: Path) -> None:
     trials.finish(first, TrialState.FAIL)
     assert [trial.state for trial in trials.all()] == [TrialState.COMPLETE, TrialState.PRUNED]
     assert trials.all()[0].user_attrs["model"] == "toys0" and trials.recorded_settings() == {"a": 1}
+
+
+def test_a_lost_heartbeat_does_not_end_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(storage: RDBStorage, trial_id: int) -> None:
+        raise RuntimeError("no connection\nin this session")
+
+    trials = open_trials("toys", tmp_path, f"sqlite:///{tmp_path / 'trials.db'}")
+    trials.create_study("maximize", {"a": 1})
+    monkeypatch.setattr(RDBStorage, "record_heartbeat", refuse)
+    with trials.claim(1, propose) as trial:
+        assert trial is not None
+        trials.finish(trial, TrialState.COMPLETE, 0.5)
+    assert [trial.state for trial in trials.all()] == [TrialState.COMPLETE]
+    assert set(caplog.messages) == {"the database did not record a heartbeat: no connection"}
 
 
 def test_the_journal_has_a_lock_that_ends_with_its_holder(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from soups.evaluation.batchnorm import has_statistics
 from soups.evaluation.settings import EvaluationSettings
 from soups.pipeline.score.context import open_context
 from soups.pipeline.settings.commands import MainSettings
-from soups.pipeline.soup import batchnorm as settling
+from soups.pipeline.soup import batchnorm as choosing
 from soups.pipeline.soup.judge import LazyJudge
 from soups.pipeline.soup.pool import pool_of
 
@@ -69,7 +69,7 @@ def soup_of(folder: Path, name: str) -> tuple[dict[str, torch.Tensor], Any]:
 
 
 @pytest.mark.parametrize("name", ["rn", "timm"])
-def test_a_uniform_soup_of_each(folder: Path, name: str) -> None:
+def test_each_network_gets_the_requested_statistics(folder: Path, name: str) -> None:
     models = sorted((folder / "runs" / name / "models").glob(f"{name}?_epochs*.safetensors"))
     mean = average(models).state
     assert has_statistics(mean) and len(models) == 2
@@ -85,7 +85,7 @@ def test_a_uniform_soup_of_each(folder: Path, name: str) -> None:
     assert card is not None and card.scores["val"]["accuracy"] == json.loads(lines[-1])["val"]
 
 
-def test_made_again_and_with_averaged_statistics(folder: Path) -> None:
+def test_rebuild_recomputes_the_statistics_and_average_keeps_their_mean(folder: Path) -> None:
     models = sorted((folder / "runs" / "rn" / "models").glob("rn?_epochs*.safetensors"))
     path = folder / "runs" / "rn" / "models" / "rn_uniform_soup.safetensors"
     assert main.main(["--name", "rn", "--uniform-soup", "--batchnorm", "recompute"]) == 0
@@ -103,7 +103,7 @@ def test_made_again_and_with_averaged_statistics(folder: Path) -> None:
     assert soup.options["batchnorm"] == {"statistics": "average"}
 
 
-def test_validation_chooses_once(folder: Path) -> None:
+def test_validation_decides_once_per_pool(folder: Path) -> None:
     log = folder / "runs" / "rn" / "logs" / "batchnorm.jsonl"
     assert main.main(["--name", "rn", "--uniform-soup"]) == 0
     line = json.loads(log.read_text())
@@ -114,7 +114,7 @@ def test_validation_chooses_once(folder: Path) -> None:
     context = context_of("rn")
     mean = average(sorted((folder / "runs" / "rn" / "models").glob("rn?_epochs*.safetensors"))).state
     for asked in ("average", "recompute"):
-        scores[asked] = LazyJudge(context, batchnorm=asked)(mean).score
+        scores[asked] = LazyJudge(context, pool_of(context), asked)(mean).score
     assert {key: line[key] for key in scores} == scores
     assert main.main(["--name", "rn", "--greedy-soup"]) == 0
     assert len(log.read_text().splitlines()) == 1
@@ -126,17 +126,18 @@ def context_of(name: str) -> Any:
 
 
 def test_single_models_keep_their_statistics(folder: Path) -> None:
-    judge = LazyJudge(context_of("rn"), batchnorm="recompute")
+    context = context_of("rn")
+    judge = LazyJudge(context, pool_of(context), "recompute")
     for path in [
         *sorted((folder / "runs" / "rn" / "models").glob("rn?_*")),
         folder / "runs/rn/models/rn_start.safetensors",
     ]:
         state = read_state(path)
-        settled = judge.with_batchnorm(state)
-        assert all(torch.equal(settled[key], state[key]) for key in state)
+        kept = judge.with_batchnorm(state)
+        assert all(torch.equal(kept[key], state[key]) for key in state)
 
 
-def test_without_training_images(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_training_images_statistics_are_averaged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     context = context_of("rn")
     pool, space = pool_of(context), context.run.space
     assert len(space) == 3  # Known from now on.
@@ -151,11 +152,12 @@ def test_without_training_images(folder: Path, caplog: pytest.LogCaptureFixture)
 
 def test_without_batchnorm_no_training_image_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = {"head.weight": torch.zeros(3, 8)}
-    lazy = LazyJudge(context_of("rn"))
-    assert lazy.with_batchnorm(state) is state and lazy.judge is None
+    context = context_of("rn")
+    lazy = LazyJudge(context, pool_of(context))
+    assert lazy.with_batchnorm(state) is state and "judge" not in vars(lazy)
     opened: list[str] = []
-    monkeypatch.setattr(settling, "evaluation_set", lambda name, *_: opened.append(name))
+    monkeypatch.setattr(choosing, "evaluation_set", lambda name, *_: opened.append(name))
     judge: Any = SimpleNamespace(classifier=torch.nn.Linear(2, 2))
     unused: Any = None
-    assert settling.choose_batchnorm(judge, unused, unused, unused, "recompute") == {}
+    assert choosing.choose_batchnorm(judge, unused, unused, unused, "recompute") == {}
     assert opened == []

@@ -1,27 +1,18 @@
-"""Which models a soup is made of, and what start they share."""
+"""Selection of a soup's ingredients by name, and the start that they share."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from soups.checkpoints.card import Architecture, Card
+from soups.checkpoints.card import Card
 from soups.checkpoints.checkpoint import write_checkpoint
 from soups.core.errors import DataError, UsageError
-from soups.core.preprocessing import Preprocessing
-from soups.data.settings import DataSettings
-from soups.models.settings import ModelSettings
 from soups.pipeline.run.run import Run
-from soups.pipeline.run.run_settings import RecordedSettings
 from soups.pipeline.settings.commands import RunSettings
 from soups.pipeline.soup.ingredients import find_start, select_ingredients
+from tests.pipeline.small_run import CARD, recorded_settings
 
-CARD = Card(
-    kind="start",
-    architecture=Architecture(family="timm", name="toy"),
-    classes=("cat", "dog"),
-    preprocessing=Preprocessing(size=4, mean=(0, 0, 0), std=(1, 1, 1)),
-)
 SETTINGS = RunSettings()
 
 
@@ -29,15 +20,11 @@ SETTINGS = RunSettings()
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Twelve fine-tunes of one start, called p0_epochs2 … p11_epochs2."""
     monkeypatch.chdir(tmp_path)
-    recorded = RecordedSettings(
-        data=DataSettings(), model=ModelSettings(), metric="accuracy", precision="fp32", threads=1
-    )
-    run = Run(tmp_path / "runs" / "p", tmp_path / "runs" / "p" / "models", recorded)
+    folder = tmp_path / "runs" / "p"
+    run = Run(folder, folder / "models", recorded_settings())
     start = write_checkpoint(run.start, {"w": torch.zeros(3)}, CARD)
     for index in range(12):
-        own = {"kind": "fine-tune", "start": start, "training": {"index": index, "epochs": 2}}
-        path = run.models / f"p{index}_epochs2.safetensors"
-        write_checkpoint(path, {"w": torch.full((3,), 1.0 + index)}, CARD.model_copy(update=own))
+        write_model(run, index, start)
     return run
 
 
@@ -45,13 +32,13 @@ def cards_of(run: Run) -> dict[str, Card]:
     return {path.stem: card for path, card in run.finetunes().items()}
 
 
-def other_start(run: Run, index: int, start: str) -> None:
+def write_model(run: Run, index: int, start: str) -> None:
     own = {"kind": "fine-tune", "start": start, "training": {"index": index, "epochs": 2}}
     path = run.models / f"p{index}_epochs2.safetensors"
     write_checkpoint(path, {"w": torch.full((3,), 1.0 + index)}, CARD.model_copy(update=own))
 
 
-def test_all_or_those_named_in_the_run_s_order(run: Run) -> None:
+def test_all_or_the_named_models_in_the_order_of_the_run(run: Run) -> None:
     assert list(select_ingredients(run, SETTINGS, None)) == [f"p{index}_epochs2" for index in range(12)]
     path = str(run.models / "p7_epochs2.safetensors")
     for names in (["p7", "p1"], [path, "p1_epochs2"], ["p1_epochs2.safetensors", "p7_epochs2"]):
@@ -66,7 +53,7 @@ def test_all_or_those_named_in_the_run_s_order(run: Run) -> None:
         (["p_start"], "p_start: not one of the models that soups of run 'p' are made of"),
     ],
 )
-def test_a_name_that_means_no_model_of_the_run(names: list[str], words: str, run: Run) -> None:
+def test_a_name_of_no_model_of_the_run_is_refused(names: list[str], words: str, run: Run) -> None:
     with pytest.raises(UsageError, match=words):
         select_ingredients(run, SETTINGS, names)
 
@@ -87,8 +74,8 @@ def test_the_start_is_the_file_that_the_cards_name(run: Run, tmp_path: Path) -> 
     assert find_start(run, cards_of(run), gone) == (gone, "")
 
 
-def test_models_of_different_starts_are_told_apart(run: Run) -> None:
-    other_start(run, 5, "ab" * 32)
+def test_different_starts_are_named_and_a_given_one_is_refused(run: Run) -> None:
+    write_model(run, 5, "ab" * 32)
     path, problem = find_start(run, cards_of(run))
     digest = run.sha256(run.start)
     assert path is None
@@ -99,12 +86,12 @@ def test_models_of_different_starts_are_told_apart(run: Run) -> None:
         find_start(run, cards_of(run), run.start)
 
 
-def test_models_that_name_no_start_take_the_one_given(run: Run, tmp_path: Path) -> None:
+def test_models_without_a_recorded_start_take_the_given_one(run: Run, tmp_path: Path) -> None:
     for index in range(12):
-        other_start(run, index, "")
+        write_model(run, index, "")
     assert find_start(run, cards_of(run)) == (None, "")
     assert find_start(run, cards_of(run), run.start) == (run.start, "")
-    other_start(run, 4, "cd" * 32)
+    write_model(run, 4, "cd" * 32)
     assert find_start(run, cards_of(run)) == (None, "")
     with pytest.raises(DataError, match="not the start that p4_epochs2"):
         find_start(run, cards_of(run), run.start)

@@ -42,9 +42,7 @@ def soup_of(desk: Any, recipe: str) -> Path:
 
 
 @pytest.mark.parametrize("decisions", [1, 2])
-def test_a_killed_souping_leaves_no_partial_soup_and_goes_on_where_its_record_ends(
-    copy_of: Any, decisions: int
-) -> None:
+def test_a_killed_command_leaves_no_partial_soup_and_resumes_where_its_log_ends(copy_of: Any, decisions: int) -> None:
     expected = soup_of(copy_of, "greedy").read_bytes()
     soup_of(copy_of, "greedy").unlink()
     trace = copy_of.run / "logs" / "greedy_soup.jsonl"
@@ -69,18 +67,18 @@ def test_a_killed_souping_leaves_no_partial_soup_and_goes_on_where_its_record_en
     assert soup_of(copy_of, "greedy").read_bytes() == expected
 
 
-def test_candidates_side_by_side_give_the_bytes_of_one_after_the_other(copy_of: Any) -> None:
+def test_parallel_judging_gives_the_same_bytes(copy_of: Any) -> None:
     path, trace = soup_of(copy_of, "greedy"), copy_of.run / "logs" / "greedy_soup.jsonl"
     expected, decisions = path.read_bytes(), copy_of.log("greedy_soup.jsonl")
     path.unlink()
     trace.unlink()
     assert main.main(["--greedy-soup", "--at-once", "2", "--scores", "False"]) == 0
     assert path.read_bytes() == expected
-    told = [(line["candidate"], line["accepted"]) for line in copy_of.log("greedy_soup.jsonl")]
-    assert told == [(line["candidate"], line["accepted"]) for line in decisions] and len(told) == 3
+    logged = [(line["candidate"], line["accepted"]) for line in copy_of.log("greedy_soup.jsonl")]
+    assert logged == [(line["candidate"], line["accepted"]) for line in decisions] and len(logged) == 3
 
 
-def spoil(path: Path, key: str, value: float) -> None:
+def overwrite_tensor(path: Path, key: str, value: float) -> None:
     card, state = read_card(path), read_state(path)
     assert card is not None
     state = {name: tensor.clone() for name, tensor in state.items()}
@@ -93,7 +91,7 @@ def test_a_model_that_is_not_finite_is_refused_before_anything_is_scored(
     copy_of: Any, error_of: ErrorOf, value: float, word: str
 ) -> None:
     path = sorted((copy_of.run / "models").glob("toys1_*"))[0]
-    spoil(path, "head.bias", value)
+    overwrite_tensor(path, "head.bias", value)
     before = copy_of.log("individual_results.jsonl"), soup_of(copy_of, "greedy").read_bytes()
     assert main.main(["--greedy-soup"]) == 3
     message = error_of()
@@ -130,7 +128,7 @@ def test_a_uniform_soup_without_scores_opens_no_image(copy_of: Any, monkeypatch:
     assert soup_of(copy_of, "uniform").read_bytes() == straight  # With torch and without.
 
 
-def test_a_budget_ends_the_search_and_the_card_says_what_was_left(copy_of: Any, error_of: ErrorOf) -> None:
+def test_a_budget_ends_the_recipe_and_the_card_lists_untried_models(copy_of: Any, error_of: ErrorOf) -> None:
     assert main.main(["--greedy-soup", "--budget-evaluations", "1", "--scores", "False"]) == 0
     assert "1 more was not tried, the budget was spent" in error_of()
     card = read_card(soup_of(copy_of, "greedy"))
@@ -141,7 +139,7 @@ def test_a_budget_ends_the_search_and_the_card_says_what_was_left(copy_of: Any, 
     assert card is not None and card.soup is not None and len(card.soup.ingredients) == 3
 
 
-def test_greedy_takes_what_it_is_told_to_take(copy_of: Any, error_of: ErrorOf) -> None:
+def test_greedy_uses_the_acceptance_rule_of_the_flag(copy_of: Any, error_of: ErrorOf) -> None:
     assert main.main(["--greedy-soup", "--accept", "significant", "--significance", "0.01", "--scores", "False"]) == 0
     card = read_card(soup_of(copy_of, "greedy"))
     assert card is not None and card.soup is not None
@@ -153,7 +151,7 @@ def test_greedy_takes_what_it_is_told_to_take(copy_of: Any, error_of: ErrorOf) -
     assert "sometimes" in error_of()
 
 
-def test_a_soup_of_named_models_with_options_under_a_name_of_its_own(copy_of: Any, error_of: ErrorOf) -> None:
+def test_a_soup_of_named_models_with_options_and_its_own_name(copy_of: Any, error_of: ErrorOf) -> None:
     words = ["--soup", "slerp", "--ingredients", "toys2", "toys0", "--soup-options", "fraction=0.25"]
     assert main.main([*words, "--soup-name", "pair", "--scores", "False"]) == 0
     card = read_card(copy_of.run / "models" / "pair.safetensors")

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from soups.core.errors import DataError, EnvironmentFailure
-from soups.pipeline.soup.parallel_judge import ParallelJudge, WorkerEnv
+from soups.pipeline.soup.parallel_judge import ParallelJudge, WorkerEnv, start_worker
 from soups.recipes.greedy import greedy
 from soups.recipes.shared.budget import BudgetedJudge
 from soups.recipes.shared.pool import Ingredient, Pool, Verdict
+from soups.runtime.workers import WorkerPool
 
 IMAGES = 40
 State = dict[str, torch.Tensor]
@@ -58,13 +59,15 @@ def toy_pool(seed: int, indices: tuple[int, ...]) -> Pool:
     return Pool(tuple(parts))
 
 
-def toy_seat(marks: Path, seed: int, indices: tuple[int, ...], number: int) -> WorkerEnv:
+def toy_env(marks: Path, seed: int, indices: tuple[int, ...], number: int) -> WorkerEnv:
     return WorkerEnv(toy_pool(seed, indices), ToyJudge(marks, number))
 
 
-def test_toy_pools_in_two_processes_and_what_goes_wrong_there(tmp_path: Path) -> None:
+def test_two_processes_give_the_soups_and_the_errors_of_one(tmp_path: Path) -> None:
     seed, indices = 0, tuple(range(9))
-    with ParallelJudge(ToyJudge(), partial(toy_seat, tmp_path, seed, (*indices, 98, 99)), 2) as judge:
+    make_env = partial(toy_env, tmp_path, seed, (*indices, 98, 99))
+    with WorkerPool(2, start_worker, (make_env,)) as workers:
+        judge = ParallelJudge(ToyJudge(), workers, 2)
         assert judge.marks is None  # What the judge itself has is passed on.
         for accept in ("equal", "significant"):
             options = {"accept": accept, "level": 0.4}

@@ -51,19 +51,21 @@ def make(recipe: str, models: list[Path], path: Path, **options: object) -> byte
         return Verdict(float(state["w"].sum() < 0), 1, 2, True, 0.1)
 
     soup = RECIPES[recipe](Pool(tuple(parts), start), judge, **options)
-    told = tuple(
+    cards = tuple(
         IngredientCard(name=part.name, sha256=part.sha256, coefficient=share)
         for part, share in zip(soup.ingredients, soup.coefficients, strict=True)
     )
     ingredient = soups.checkpoints.card.read_card(models[1])
     assert ingredient is not None
-    card = make_soup_card(ingredient, SoupCard(recipe=recipe, ingredients=told, options=soup.options))
+    card = make_soup_card(ingredient, SoupCard(recipe=recipe, ingredients=cards, options=soup.options))
     write_checkpoint(path, soup.state, card)
     return path.read_bytes()
 
 
 @pytest.mark.parametrize("recipe", ["uniform", "pruned", "wise_ft", "ties", "dare"])
-def test_the_same_bytes_without_a_run(recipe: str, models: list[Path], tmp_path: Path, error_of: ErrorOf) -> None:
+def test_rebuild_gives_the_same_bytes_without_a_run(
+    recipe: str, models: list[Path], tmp_path: Path, error_of: ErrorOf
+) -> None:
     path = tmp_path / "pool" / "soup.safetensors"
     before = make(recipe, models, path)
     time = path.stat().st_mtime_ns
@@ -74,7 +76,7 @@ def test_the_same_bytes_without_a_run(recipe: str, models: list[Path], tmp_path:
 
 
 @pytest.mark.parametrize("weights", [None, [2.0, 2.0, 2.0], [0.1, 0.2, 0.7], [3.0, -1.0, 0.5]])
-def test_averages_with_any_weights_too(weights: list[float] | None, models: list[Path], error_of: ErrorOf) -> None:
+def test_weighted_averages_are_rebuilt(weights: list[float] | None, models: list[Path], error_of: ErrorOf) -> None:
     path = models[0].parent / "mean.safetensors"
     soups.average(models[1:], weights).save(path)
     assert main.main(["--rebuild", str(path)]) == 0
@@ -82,7 +84,9 @@ def test_averages_with_any_weights_too(weights: list[float] | None, models: list
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short"])
-def test_a_damaged_soup_is_made_again_and_kept_beside(damage: str, models: list[Path], error_of: ErrorOf) -> None:
+def test_a_damaged_soup_is_rebuilt_and_its_old_bytes_are_kept(
+    damage: str, models: list[Path], error_of: ErrorOf
+) -> None:
     path = models[0].parent / "soup.safetensors"
     whole = make("ties", models, path)
     broken = whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:] if damage == "flipped" else whole[:-100]
@@ -114,7 +118,7 @@ def test_files_are_found_by_their_hashes(models: list[Path], tmp_path: Path, err
     assert "identical" in error_of()
 
 
-def test_what_changed_is_named_with_both_hashes(models: list[Path], error_of: ErrorOf) -> None:
+def test_a_changed_ingredient_is_named_with_both_hashes(models: list[Path], error_of: ErrorOf) -> None:
     path = models[0].parent / "soup.safetensors"
     before, expected = make("uniform", models, path), sha256_of(models[2])
     content = bytearray(models[2].read_bytes())
@@ -140,7 +144,7 @@ def test_the_start_can_be_named(models: list[Path], tmp_path: Path, error_of: Er
     assert "identical" in error_of()
 
 
-def test_what_is_no_soup_and_several_at_once(models: list[Path], error_of: ErrorOf) -> None:
+def test_several_names_one_of_which_is_no_soup(models: list[Path], error_of: ErrorOf) -> None:
     path = models[0].parent / "soup.safetensors"
     make("uniform", models, path)
     assert main.main(["--rebuild", str(models[1])]) == 3

@@ -30,7 +30,7 @@ def pool() -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("numbers", [4, 12, 1 << 20])
-def test_inner_products_in_pieces_of_any_size(
+def test_inner_products_do_not_depend_on_the_chunk_size(
     pool: tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]], numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_CHUNK_NUMBERS", numbers)
@@ -55,11 +55,11 @@ def test_angles_are_to_the_mean_of_the_other_members(
         assert found[index] == pytest.approx(math.degrees(math.acos(cosine)))
 
 
-def test_angles_that_are_known() -> None:
+def test_known_angles() -> None:
     vectors = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.0, 0.0]])
     found = angles_to_rest(vectors @ vectors.T, np.array([True, True, False, False, False]))
     assert found[:4] == pytest.approx([0, 0, 90, 180])
-    assert math.isnan(found[4])  # No way gone, no direction.
+    assert math.isnan(found[4])  # A length of zero has no direction.
     assert math.isnan(angles_to_rest(np.eye(1), np.array([True]))[0])
     # Three of one length at pairwise cosine 1/4, by the formula of the docstring.
     products = np.full((3, 3), 0.25) + 0.75 * np.eye(3)
@@ -68,7 +68,7 @@ def test_angles_that_are_known() -> None:
     )
 
 
-def test_spread_does_not_depend_on_the_origin(
+def test_distances_do_not_depend_on_the_origin(
     pool: tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
 ) -> None:
     states, start = pool

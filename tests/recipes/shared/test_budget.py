@@ -1,4 +1,4 @@
-"""Budgets: what is found within one, and what is left."""
+"""Budgets: the decisions within one, and the candidates left untried."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from soups.recipes.shared.pool import Pool, Verdict
 
 
 class Counting:
-    """A judge that counts its verdicts, and can do something else besides."""
+    """A judge that counts its verdicts, with an attribute of its own."""
 
     def __init__(self, judge: Any) -> None:
         self.judge, self.calls, self.width = judge, 0, 7
@@ -30,20 +30,20 @@ def test_the_decisions_within_a_budget_are_those_without_one(name: str, toys: An
         for evaluations in range(len(whole.decisions) + 2):
             counting = Counting(judge)
             soup = RECIPES[name](pool, BudgetedJudge(counting, evaluations))
-            told = max(1, min(evaluations, len(whole.decisions)))  # The first is always taken.
-            assert soup.decisions == whole.decisions[:told], (seed, evaluations)
-            assert counting.calls <= told + 1  # The finished soup once more, where its bits are new.
+            count = max(1, min(evaluations, len(whole.decisions)))  # The first is always taken.
+            assert soup.decisions == whole.decisions[:count], (seed, evaluations)
+            assert counting.calls <= count + 1  # The finished soup once more, where its bits are new.
             assert soup.score == judge(soup.state).score
             left = soup.options.get("untried", [])
             assert bool(left) == ("the budget was spent" in soup.summary)
-            if told == len(whole.decisions):
+            if count == len(whole.decisions):
                 assert not left and soup.summary == whole.summary and soup.options == whole.options
             elif name != "pruned":  # It would not have tried them all.
-                assert left == [line["candidate"] for line in whole.decisions[told:]]
+                assert left == [line["candidate"] for line in whole.decisions[count:]]
                 assert f"; {len(left)} more w" in soup.summary
                 cut += 1
             else:
-                assert whole.decisions[told]["candidate"] in left
+                assert whole.decisions[count]["candidate"] in left
                 cut += 1
     assert cut > 25
 
@@ -66,7 +66,7 @@ def test_time_runs_out_between_verdicts(toys: Any) -> None:
     ]
 
 
-def test_known_verdicts_cost_nothing(toys: Any) -> None:
+def test_known_verdicts_do_not_count(toys: Any) -> None:
     from dataclasses import replace
 
     pool, judge = toys.pool(3)
@@ -79,7 +79,7 @@ def test_known_verdicts_cost_nothing(toys: Any) -> None:
         assert RECIPES[name](known, BudgetedJudge(counting, 0)).decisions == soup.decisions[:1]
 
 
-def test_what_else_the_judge_can_do_is_passed_on(toys: Any) -> None:
+def test_other_attributes_of_the_judge_are_forwarded(toys: Any) -> None:
     budgeted = BudgetedJudge(Counting(toys.zero), 1)
     assert budgeted.width == 7 and not hasattr(budgeted, "gradient") and not hasattr(budgeted, "judge_candidates")
     assert not is_spent(budgeted) and not is_spent(toys.zero)
@@ -87,7 +87,7 @@ def test_what_else_the_judge_can_do_is_passed_on(toys: Any) -> None:
     assert is_spent(budgeted)
 
 
-def test_a_budget_below_zero_is_refused(toys: Any) -> None:
+def test_a_negative_budget_is_an_error(toys: Any) -> None:
     with pytest.raises(UsageError, match=r"budget: minutes(?s:.*)from 0 on(?s:.*)-1"):
         BudgetedJudge(toys.zero, minutes=-1)
     with pytest.raises(UsageError, match="budget: evaluations"):

@@ -1,4 +1,4 @@
-"""Options of recipes from words: each to the recipes that have it, of the kind that the signature says."""
+"""Options of recipes from NAME=VALUE arguments: which recipes get them, and their types."""
 
 import inspect
 import json
@@ -11,7 +11,7 @@ from soups.recipes.registry import RECIPES
 from soups.recipes.shared.options import all_options, list_recipes, parse_options, recipe_options
 
 
-def test_each_word_goes_to_the_recipes_that_have_it() -> None:
+def test_each_option_goes_to_the_recipes_that_have_it() -> None:
     found = parse_options(["ties", "dare", "uniform"], ["density=0.3", "scale=1", "seed=7"])
     assert found == {
         "ties": {"density": 0.3, "scale": 1.0},
@@ -35,10 +35,10 @@ def test_each_word_goes_to_the_recipes_that_have_it() -> None:
         ("greedy", "accept=significant", "significant"),
     ],
 )
-def test_values_are_what_the_signature_says(recipe: str, word: str, value: Any) -> None:
+def test_values_have_the_type_of_the_signature(recipe: str, word: str, value: Any) -> None:
     found = parse_options([recipe], [word])[recipe][word.split("=")[0]]
     assert found == value and type(found) is type(value)
-    assert json.loads(json.dumps(found)) == found  # A card gives back what was asked for.
+    assert json.loads(json.dumps(found)) == found  # The card keeps the value.
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_values_are_what_the_signature_says(recipe: str, word: str, value: Any) 
         (["tie"], [], "unknown recipe 'tie'(?s:.*)did you mean 'ties'"),
     ],
 )
-def test_mistakes_are_told(recipes: list[str], words: list[str], message: str) -> None:
+def test_invalid_options_are_errors(recipes: list[str], words: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_options(recipes, words)
 
 
-def test_the_list_tells_every_recipe_and_option() -> None:
+def test_the_list_names_every_recipe_and_option() -> None:
     lines = list_recipes().splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
     assert sum(map(len, map(recipe_options, RECIPES))) == len(lines) - len(RECIPES)

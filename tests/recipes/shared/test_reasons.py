@@ -1,23 +1,13 @@
-"""What greedy soups say of each candidate, by every rule."""
+"""Reasons of a greedy soup for each candidate, by every acceptance rule."""
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from soups.core.errors import UsageError
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
-from soups.recipes.shared.pool import Pool, pack_outcome, unpack_outcome
-
-
-def test_outcomes_as_text() -> None:
-    generator = np.random.default_rng(0)
-    for images in (1, 7, 8, 1497):
-        outcome = generator.integers(0, 2, images).astype(np.int8)
-        back = unpack_outcome(pack_outcome(outcome), images)
-        assert back.dtype == np.int8 and np.array_equal(back, outcome)
-    assert len(pack_outcome((generator.random(1497) > 0.05).astype(np.int8))) < 300
+from soups.recipes.shared.pool import Pool
 
 
 @pytest.mark.parametrize(
@@ -33,7 +23,7 @@ def test_outcomes_as_text() -> None:
 )
 def test_reasons_of_the_other_rules(options: dict[str, Any], reasons: list[str], toys: Any) -> None:
     one, three = [0.0] * 5 + [1.0], [0.0] * 4 + [0.9, -0.9]
-    same = [1.5] * 4 + [0.0, 1.5]  # It draws the mean's weights off, not far enough to be wrong.
+    same = [1.5] * 4 + [0.0, 1.5]  # It moves the mean, but not far enough to be wrong.
     pool = Pool(tuple(toys.named(name, values, toys.zero) for name, values in (("1", one), ("2", three), ("3", same))))
     lines = greedy(pool, toys.unhurried(toys.zero), **options).decisions
     assert [line["why"] for line in lines[1 : 1 + len(reasons)]] == reasons
@@ -44,8 +34,8 @@ def test_reasons_by_log_loss(toys: Any) -> None:
         tuple(toys.named(name, [value] * 6, toys.zero) for name, value in (("a", 1.0), ("b", -1.0), ("c", 6.0)))
     )
     soup = greedy_log_loss(pool, toys.unhurried(toys.zero))
-    told = ["the log-loss falls with it by 1", "the log-loss rises with it by 2"]
-    assert [line["why"] for line in soup.decisions[1:]] == told
+    reasons = ["the log-loss falls with it by 1", "the log-loss rises with it by 2"]
+    assert [line["why"] for line in soup.decisions[1:]] == reasons
     pool = Pool(pool.ingredients[1:])
     assert (
         greedy_log_loss(pool, toys.zero).summary
@@ -53,7 +43,7 @@ def test_reasons_by_log_loss(toys: Any) -> None:
     )
 
 
-def test_options_that_mean_nothing_are_refused(toys: Any) -> None:
+def test_options_without_a_meaning_are_errors(toys: Any) -> None:
     pool = Pool((toys.named("a", [0.0] * 6, toys.zero),))
     with pytest.raises(
         UsageError, match=r"greedy: accept(?s:.*)equal with ties=log_loss(?s:.*)better with ties=log_loss"

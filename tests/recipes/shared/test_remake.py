@@ -1,4 +1,4 @@
-"""Soups made again from what their cards say: the same bits, with nobody asked what is better."""
+"""Soups made again from the options on their cards: the same bits, without judging."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 
 
 class Toy:
-    """Better nearer to one point; a teacher, too."""
+    """Scores by the distance to one point, with gradients and Fisher information."""
 
     def __call__(self, state: Mapping[str, torch.Tensor], accept: Accept | None = None) -> Verdict:
         loss = float(sum((state[key].double() - GOAL).square().mean() for key in ("a", "b")))
@@ -40,7 +40,7 @@ class Toy:
         return {key: state[key].square() + 0.1 for key in ("a", "b")}
 
 
-def a_pool(number: int) -> Pool:
+def make_pool(number: int) -> Pool:
     def state(index: int) -> State:
         rng = np.random.default_rng(index)
         tensors = {key: torch.tensor(rng.normal(size=size), dtype=torch.float32) for key, size in SIZES.items()}
@@ -63,26 +63,26 @@ SIZES = {"a": (4, 5), "b": (7,)}
 
 
 @pytest.mark.parametrize(("recipe", "options"), OPTIONS)
-def test_the_same_bits_from_what_the_card_says(recipe: str, options: dict[str, Any]) -> None:
-    pool = a_pool(2 if recipe == "slerp" else 5)
+def test_remaking_gives_the_same_bits(recipe: str, options: dict[str, Any]) -> None:
+    pool = make_pool(2 if recipe == "slerp" else 5)
     soup = RECIPES[recipe](pool, Toy(), **options)
-    told = json.loads(json.dumps({**soup.options, "batchnorm": {"statistics": "average"}}))
+    options = json.loads(json.dumps({**soup.options, "batchnorm": {"statistics": "average"}}))
     unscored = tuple(
         Ingredient(part.name, part.sha256, float("nan"), float("nan"), part.load, part.mapped)
         for part in soup.ingredients
     )
     judge = Toy() if RECIPES[recipe].remakes_with_judge else None
-    again = remake(recipe, unscored, soup.coefficients, told, start=pool.start, judge=judge)
+    again = remake(recipe, unscored, soup.coefficients, options, start=pool.start, judge=judge)
     assert again.keys() == soup.state.keys()
     assert all(torch.equal(again[key], soup.state[key]) for key in again)
 
 
-def test_an_unknown_recipe_lists_those_there_are() -> None:
-    pool = a_pool(2)
+def test_an_unknown_recipe_lists_the_known_ones() -> None:
+    pool = make_pool(2)
     with pytest.raises(DataError, match=r"recipe 'minestrone', which is not known here(?s:.*)uniform, greedy"):
         remake("minestrone", pool.ingredients, (0.5, 0.5), {})
 
 
-def test_without_the_start_it_says_so() -> None:
+def test_a_missing_start_is_an_error() -> None:
     with pytest.raises(DataError, match="wise_ft: the file of the models' common start is missing"):
-        remake("wise_ft", a_pool(2).ingredients, (0.5, 0.5), {"alpha": 0.5})
+        remake("wise_ft", make_pool(2).ingredients, (0.5, 0.5), {"alpha": 0.5})

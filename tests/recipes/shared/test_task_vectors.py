@@ -1,4 +1,4 @@
-"""What all recipes on task vectors share: order, memory, sweeps, errors."""
+"""What recipes on task vectors share: order, memory, sweeps, errors."""
 
 import itertools
 import weakref
@@ -29,7 +29,7 @@ def test_every_order_gives_the_same_bits(name: str, options: dict, dtype: torch.
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_one_ingredient_in_memory_and_none_changed(name: str, options: dict) -> None:
+def test_one_ingredient_is_in_memory_and_none_changes(name: str, options: dict) -> None:
     pool = make_pool(4, 5)
     alive: list[weakref.ref] = []
     most = 0
@@ -55,7 +55,7 @@ def test_one_ingredient_in_memory_and_none_changed(name: str, options: dict) -> 
 
 
 @pytest.mark.parametrize("name", ["wise_ft", "task_arithmetic", "ties", "dare"])
-def test_sweeps_take_the_best_and_the_plain_mean_among_equals(name: str) -> None:
+def test_sweeps_take_the_best_and_the_plain_mean_of_equals(name: str) -> None:
     option = "alpha" if name == "wise_ft" else "scale"
     for seed in range(10):
         pool, seen = make_pool(seed, 3), []
@@ -71,7 +71,7 @@ def test_sweeps_take_the_best_and_the_plain_mean_among_equals(name: str) -> None
 
 
 @pytest.mark.parametrize("name", NEED_START)
-def test_the_error_without_a_start_says_how_to_give_it(name: str) -> None:
+def test_the_error_without_a_start_says_how_to_name_it(name: str) -> None:
     pool = Pool(make_pool(0, 2).ingredients)
     with pytest.raises(DataError, match=rf"{name}: the file of the models' common start is missing(?s:.*)_start.safe"):
         RECIPES[name](pool, judge)

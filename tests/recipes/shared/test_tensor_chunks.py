@@ -1,4 +1,4 @@
-"""Recipes that interpolate with the start: whatever the number of ingredients, a few models' memory."""
+"""Chunks and mapped views; recipes on task vectors need the memory of a few models for any number of ingredients."""
 
 import subprocess
 import sys
@@ -33,11 +33,11 @@ files = sorted(pathlib.Path(sys.argv[1]).glob("*.safetensors"))
 small = [Ingredient(f"t{i}", f"{i}", 0.5, 1.0, lambda i=i: {"w": torch.arange(9.0) * i}) for i in range(3)]
 judge = lambda state, accept=None: Verdict(1 - abs(float(state[min(state)].reshape(-1)[0])), 1, 2)
 for name, options in eval(sys.argv[2]):
-    RECIPES[name](Pool(tuple(small[1:]), small[0]), judge, **options)  # Whatever libraries take is taken.
+    RECIPES[name](Pool(tuple(small[1:]), small[0]), judge, **options)  # Libraries allocate their own memory.
     again = "again\\n"
     while again == "again\\n":
         gc.collect()
-        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # What was freed goes back to the system.
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # Return freed memory to the system.
         print("ready", flush=True)
         sys.stdin.readline()
         RECIPES[name](Pool(tuple(map(ingredient, files[1:])), ingredient(files[0])), judge, **options)
@@ -62,14 +62,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def private(process: int) -> int:
-    """Bytes that are a process's own and no view of a file."""
+    """Return the bytes that are private to a process, without views of files."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
 
 @contextmanager
 def watched(process: int) -> Iterator[list[int]]:
-    """What a process has privately, again and again as long as the block runs."""
+    """Yield a list of a process's private bytes that grows as long as the block runs."""
     seen, over = [private(process)], threading.Event()
 
     def watch() -> None:
@@ -85,7 +85,7 @@ def watched(process: int) -> Iterator[list[int]]:
         thread.join()
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_memory_does_not_grow_with_the_ingredients(files: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(files), repr(VARIANTS)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -102,25 +102,25 @@ def test_memory_does_not_grow_with_the_ingredients(files: Path) -> None:
                 print("again" if turn < 2 else "", file=process.stdin, flush=True)
                 assert len(seen) > 5, name
                 peaks.append(max(seen) - seen[0])
-            # The direction and a soup, in float32, and pieces of each; a model in float64 would not fit beside them.
+            # The direction and a soup, in float32, and chunks of each; a model in float64 would not fit beside them.
             assert min(peaks) < 3.5 * MEBIBYTES * 2**20 + SLACK, (name, peaks)
         assert process.wait() == 0
 
 
-def test_pieces_are_new_and_cover_the_tensor() -> None:
+def test_chunks_are_new_and_cover_the_tensor() -> None:
     for shape in ((), (3, 0), (300, 1000)):
         one, other = torch.rand(shape, dtype=torch.float64), torch.rand(shape).half()
         seen = [torch.empty(0), torch.empty(0)]
-        for place, pieces in iterate_chunks([one, other]):
-            seen = [torch.cat([found, piece]) for found, piece in zip(seen, pieces, strict=True)]
-            assert torch.equal(pieces[0], one.reshape(-1)[place])
-            pieces[0].zero_()
+        for place, chunks in iterate_chunks([one, other]):
+            seen = [torch.cat([found, piece]) for found, piece in zip(seen, chunks, strict=True)]
+            assert torch.equal(chunks[0], one.reshape(-1)[place])
+            chunks[0].zero_()
         assert torch.equal(seen[0].double(), one.reshape(-1)) and torch.equal(
             seen[1].double(), other.reshape(-1).double()
         )
 
 
-def test_weights_that_are_no_view_of_a_file_become_one() -> None:
+def test_weights_in_memory_become_a_view_of_a_file() -> None:
     shared = torch.arange(6.0)
     state = {"a": shared.reshape(2, 3).T, "b": shared, "n": torch.tensor(3), "h": torch.ones(2, dtype=torch.bfloat16)}
     found = mapped_view(Ingredient("m", "00", 0.5, 1.0, lambda: state))
