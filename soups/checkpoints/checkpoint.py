@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints import torch_archive
 from soups.checkpoints.card import Card, card_text
-from soups.checkpoints.safe_unpickle import NAMESPACE
+from soups.checkpoints.other_files import check_is_no_other_file
+from soups.checkpoints.safe_unpickle import IGNORED, NAMESPACE, Ignored
 from soups.core.errors import DataError
 from soups.files.atomic import atomic_write, sha256_of
 from soups.files.file_hashes import check_hash
@@ -81,6 +82,7 @@ def read_state(path: Path, sha256: str | None = None) -> "dict[str, torch.Tensor
     if not path.is_file():
         raise DataError(f"{path}: no such file", expected="a checkpoint")
     try:
+        check_is_no_other_file(path)
         if sha256 is not None:
             check_hash(path, sha256, sha256_of(path))
         if path.suffix == SUFFIX:
@@ -125,7 +127,7 @@ def read_pickled(path: Path) -> Any:
     torch_archive.check_claims(path)
     try:
         mapped = torch_archive.is_plain_archive(path)
-        with torch.serialization.safe_globals([(_CommandLine, NAMESPACE)]):
+        with torch.serialization.safe_globals([(_CommandLine, NAMESPACE), *((Ignored, name) for name in IGNORED)]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         # A hostile or damaged pickle can raise nearly any exception; none of them is a bug of this package.

@@ -39,6 +39,14 @@ _TENSOR_CALLS = frozenset(f"torch._utils._rebuild_tensor{version}" for version i
 _PARAMETER_CALLS = frozenset({"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"})
 # timm's training checkpoints store their command line in it; its attributes are read into an empty class of our own.
 NAMESPACE = "argparse.Namespace"
+_PATH_MODULES = ("pathlib", "pathlib._local")
+_PATH_CLASSES = ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
+IGNORED = (
+    *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
+    "numpy.dtype",
+    *(f"{module}.{name}" for module in _PATH_MODULES for name in _PATH_CLASSES),
+)
+"""Globals of values beside the weights (scores, folders) that are read as empty objects."""
 _SCRIPT_CLASSES, _SCRIPT_CALLS = "__torch__.", "torch.jit._pickle."
 SCRIPTED = "Scripted"
 _DTYPE = re.compile(r"torch\.(bool|(u?int|b?float|complex)[0-9]+[a-z0-9_]*)")
@@ -159,6 +167,16 @@ def read_without_executing(data: bytes) -> tuple[Any, set[ClaimedStorage], list[
     return _Reader(io.BytesIO(data), encoding="bytes").load(), storages, tensors
 
 
+class Ignored:
+    """Replaces a value beside the weights: takes any arguments and any state, and keeps nothing."""
+
+    def __init__(self, *arguments: object) -> None:
+        del arguments
+
+    def __setstate__(self, state: object) -> None:
+        """Take any state."""
+
+
 class _TypeName(NamedTuple):
     """The name of a type that the pickle refers to."""
 
@@ -179,6 +197,8 @@ def _make_stand_in(name: str, tensor: Any) -> Any:
         return type(SCRIPTED, (), {})
     if name == NAMESPACE:
         return type("Namespace", (), {})
+    if name in IGNORED:
+        return type("Ignored", (Ignored,), {})
     if name.startswith(_SCRIPT_CALLS):
         return _Call(lambda value, *_: value)
     last = name.removeprefix("torch.").removeprefix("storage.")

@@ -115,7 +115,8 @@ def test_a_truncated_file_is_rejected(tmp_path: Path, kept: int) -> None:
     write_checkpoint(path, a_state(), a_card())
     path.write_bytes(path.read_bytes()[:kept])
     for read in read_card, read_state:
-        with pytest.raises(DataError, match="not a whole safetensors file"):
+        words = "not a whole safetensors file" if kept or read is read_card else "not a checkpoint(?s:.*)an empty file"
+        with pytest.raises(DataError, match=words):
             read(path)
 
 

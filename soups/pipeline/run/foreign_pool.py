@@ -10,7 +10,7 @@ from soups.core.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-ENDINGS = (SUFFIX, ".pt", ".pth", ".pth.tar", ".bin")
+ENDINGS = (SUFFIX, ".pt", ".pth", ".pth.tar", ".ckpt", ".bin")
 """`.pth.tar` is the suffix of timm's training script."""
 
 

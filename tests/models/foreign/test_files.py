@@ -1,8 +1,9 @@
 """Files of other tools: training checkpoints, averaged weights and memory mapping."""
 
 import argparse
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -89,3 +90,17 @@ def test_archives_are_mapped_not_read(resnet: nn.Module, tmp_path: Path) -> None
     state = translate_state(given, expected_tensors(architecture), "m.pt").state
     assert state["head.weight"].data_ptr() == given["fc.weight"].data_ptr()
     assert state["backbone.conv1.0.weight"].data_ptr() == given["conv1.0.weight"].data_ptr()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_scores_of_numpy_and_paths_beside_the_weights_are_ignored(tmp_path: Path, legacy: bool) -> None:
+    weights = {"module.a": torch.arange(3.0), "module.b": torch.ones(2, dtype=torch.float16)}
+    content = {
+        "state_dict": weights,
+        "best": np.float64(0.91),
+        "counts": [np.int64(3), np.float32(0.5)],
+        "callbacks": {"folder": PurePosixPath("/x"), "args": argparse.Namespace(data=PurePosixPath("/data"))},
+    }
+    torch.save(content, tmp_path / "epoch=3.ckpt", _use_new_zipfile_serialization=not legacy)
+    state = read_foreign_state(tmp_path / "epoch=3.ckpt")
+    assert state.keys() == weights.keys() and all(torch.equal(state[key], weights[key]) for key in weights)

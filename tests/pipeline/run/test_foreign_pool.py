@@ -17,7 +17,7 @@ def test_numbers_in_names_sort_as_numbers() -> None:
 
 
 def test_files_are_found_in_natural_order(tmp_path: Path) -> None:
-    for name in ("m10.pt", "m2.pth", "last.pth.tar", ".hidden.pt", "notes.txt"):
+    for name in ("m10.pt", "m2.pth", "epoch=1.ckpt", "last.pth.tar", ".hidden.pt", "notes.txt"):
         (tmp_path / name).write_bytes(name.encode())
     (tmp_path / "model_best.pth.tar").hardlink_to(tmp_path / "last.pth.tar")
     (tmp_path / "folder.pt").mkdir()
@@ -25,7 +25,7 @@ def test_files_are_found_in_natural_order(tmp_path: Path) -> None:
     own = CARD.model_copy(update={"kind": "fine-tune"})
     write_checkpoint(tmp_path / "own.safetensors", {"w": torch.zeros(1)}, own)
     found = find_checkpoints(tmp_path)
-    assert [path.name for path in found] == ["last.pth.tar", "m2.pth", "m10.pt", "own.safetensors"]
+    assert [path.name for path in found] == ["epoch=1.ckpt", "last.pth.tar", "m2.pth", "m10.pt", "own.safetensors"]
     assert found[tmp_path / "own.safetensors"] == own and found[tmp_path / "m2.pth"] is None
 
 
