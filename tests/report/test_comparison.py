@@ -40,7 +40,7 @@ def hits(one: ComparisonRow, name: str) -> np.ndarray:
     return (one.outputs[name].argmax(axis=1) == SETS[name].labels).astype(float)
 
 
-def test_rows_hold_what_the_functions_say() -> None:
+def test_rows_equal_the_results_of_the_functions() -> None:
     rows = compare(CONTENDERS, SETS, shifts=("noise", "blur"), repeats=300, seed=4)
     for row, one in zip(rows, CONTENDERS, strict=True):
         groups = SETS["test"].groups
@@ -61,7 +61,7 @@ def test_rows_hold_what_the_functions_say() -> None:
     assert [row["val_crossfitted"] for row in rows] == [None, 0.9, None]
 
 
-def test_calibration_is_that_of_the_temperature_fitted_on_validation() -> None:
+def test_calibration_error_uses_the_temperature_fitted_on_validation() -> None:
     row = compare(CONTENDERS, SETS, repeats=10)[1]
     logits = {name: np.log(table) for name, table in CONTENDERS[1].outputs.items()}
     temperature = fit_temperature(logits["val"], SETS["val"].labels)
@@ -74,7 +74,7 @@ def test_calibration_is_that_of_the_temperature_fitted_on_validation() -> None:
     assert without["temperature"] is without["test_calibration_error"] is None
 
 
-def test_a_vote_of_m_models_has_an_mth_of_the_speed() -> None:
+def test_the_speed_of_a_vote_is_divided_by_its_models() -> None:
     rows = compare(CONTENDERS, SETS, speed=6000.0, repeats=10)
     assert [(row["models"], row["images_per_second"]) for row in rows] == [(1, 6000), (1, 6000), (12, 500)]
     assert {row["images_per_second"] for row in compare(CONTENDERS, SETS, repeats=10)} == {None}
@@ -146,12 +146,12 @@ def test_markdown_table() -> None:
     ("value", "text"),
     [(1.0, "1.00"), (0.1234, "0.12"), (0.0499, "0.050"), (0.00312, "0.003"), (0.00031, "0.0003"), (1e-9, "<0.0001")],
 )
-def test_p_values_have_sensible_digits(value: float, text: str) -> None:
+def test_digits_of_p_values(value: float, text: str) -> None:
     rows = [ROWS[0], ROWS[1] | {"p": value}]
     assert format_comparison(rows).splitlines()[3].endswith(f" {text}")
 
 
-def test_sets_that_are_not_there_leave_their_columns_empty() -> None:
+def test_columns_of_missing_sets_are_empty() -> None:
     only = [ComparisonRow(one.name, {"val": one.outputs["val"]}, note=one.note) for one in CONTENDERS]
     rows = compare(only, {"val": SETS["val"]}, shifts=("noise",))
     assert all(row["test"] is None and row["shift"] is None and row["p"] is None for row in rows)
@@ -162,7 +162,7 @@ def test_sets_that_are_not_there_leave_their_columns_empty() -> None:
     assert format_comparison([]) == markdown_comparison([]) == "nothing to compare"
 
 
-def test_results_that_do_not_fit_the_set_are_named() -> None:
+def test_outputs_of_another_length_are_rejected() -> None:
     short = ComparisonRow("soup", CONTENDERS[0].outputs | {"noise": np.ones((5, CLASSES)) / CLASSES})
     with pytest.raises(DataError, match=r"soup: no results that fit the set 'noise'(?s:.*)60 images(?s:.*)5 images"):
         compare([short], SETS, shifts=("noise",))

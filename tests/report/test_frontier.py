@@ -91,7 +91,7 @@ def test_sorted_by_accuracy_then_cost() -> None:
     assert [row["frontier"] for row in by_time] == [True, False]
 
 
-def test_the_frontier_is_what_nothing_dominates() -> None:
+def test_entries_on_the_frontier_are_not_dominated() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
         number = int(rng.integers(1, 8))
@@ -110,7 +110,7 @@ def test_the_frontier_is_what_nothing_dominates() -> None:
         assert pareto_frontier(scores, costs) == [not dominated(index) for index in range(number)]
 
 
-def test_the_table_in_words() -> None:
+def test_text_and_markdown_tables() -> None:
     rows = network_rows(
         [entry("big", [0, 0, 0, 1, 1, 0]), entry("small", [0, 1, 1, 1, 1, 0], multiply_adds=500_000, peak_memory=None)],
         SetTruth(LABELS, GROUPS),
@@ -127,7 +127,7 @@ def test_the_table_in_words() -> None:
     assert {"f1_no", "f1_yes", "multiply_adds", "frontier"} <= set(flatten_rows(rows)[0])
 
 
-def test_many_classes_have_the_mean_and_the_worst() -> None:
+def test_with_many_classes_the_table_has_the_mean_and_the_worst() -> None:
     labels = np.arange(6)
     outputs = np.eye(6)[[0, 1, 2, 3, 4, 4]]
     (row,) = network_rows([NetworkResult("net", (outputs,), COST)], SetTruth(labels), list("abcdef"))
@@ -136,13 +136,13 @@ def test_many_classes_have_the_mean_and_the_worst() -> None:
     assert row["macro_f1"] == pytest.approx((4 + 2 / 3) / 6)
 
 
-def test_other_images_are_refused() -> None:
+def test_predictions_of_other_images_are_rejected() -> None:
     with pytest.raises(DataError, match="do not fit each other"):
         network_rows([entry("net", [0, 1])], SetTruth(LABELS, GROUPS), ["no", "yes"])
 
 
 @pytest.mark.parametrize("cost", COSTS)
-def test_the_figure_is_a_picture_with_the_same_bytes(tmp_path: Path, cost: str) -> None:
+def test_figures_have_equal_bytes(tmp_path: Path, cost: str) -> None:
     entries = [entry("$a$", [0, 0, 0, 1, 1, 0]), entry("b" * 50, [0, 1, 1, 1, 1, 0], multiply_adds=None)]
     rows = network_rows(entries, SetTruth(LABELS, GROUPS), ["no", "yes"], cost)
     for name in ("one.png", "two.png"):
@@ -152,7 +152,7 @@ def test_the_figure_is_a_picture_with_the_same_bytes(tmp_path: Path, cost: str) 
         assert image.width > 900 and np.asarray(image.convert("L")).std() > 5
 
 
-def test_a_figure_of_unknown_costs_is_refused(tmp_path: Path) -> None:
+def test_a_figure_of_unknown_costs_is_rejected(tmp_path: Path) -> None:
     rows = network_rows([entry("net", [0, 0, 0, 1, 1, 0], peak_memory=None)], SetTruth(LABELS, GROUPS), ["no", "yes"])
     with pytest.raises(DataError, match="peak memory"):
         draw_frontier(rows, tmp_path / "x.png", title="toys", images="accuracy", cost="peak_memory")

@@ -20,21 +20,21 @@ def course(name: str, values: list[float], **more: Any) -> TrainingCurve:
     return found
 
 
-def test_the_last_training_counts_and_its_last_epoch_is_kept() -> None:
+def test_the_last_training_in_the_log_is_used_and_its_last_epoch_selected() -> None:
     log = [line(1, 0.1), line(2, 0.9), line(1, 0.3), line(2, None), line(3, 0.2)]
     found = curve_from_log(log, "a", loss_name="FocalLoss")
     assert found is not None
     assert (found.name, found.losses, found.rates) == ("a", (2, 1, 2 / 3), (1e-3, 1e-3 / 2, 1e-3 / 3))
-    assert found.validated == [1, 3] and found.scores[3]["accuracy"] == 0.2
+    assert list(found.scores) == [1, 3] and found.scores[3]["accuracy"] == 0.2
     assert (found.selected_epoch, found.head_epochs, found.loss_name) == (3, 0, "FocalLoss")
 
 
 @pytest.mark.parametrize(("watched", "kept"), [("accuracy", 2), ("log_loss", 2), (None, 4)])
-def test_the_best_epoch_is_kept_where_one_metric_is_watched(watched: str | None, kept: int) -> None:
+def test_the_best_epoch_by_the_watched_metric_is_selected(watched: str | None, kept: int) -> None:
     assert course("a", [0.5, 0.7, 0.7, 0.6], watched=watched).selected_epoch == kept
 
 
-def test_of_the_epochs_of_the_head_none_is_kept() -> None:
+def test_an_epoch_that_trained_only_the_head_is_not_selected() -> None:
     log = [line(1, 0.9, "head"), line(2, 0.4), line(3, 0.5)]
     found = curve_from_log(log, "a", watched="accuracy")
     assert found is not None and (found.selected_epoch, found.head_epochs) == (3, 1)
@@ -43,11 +43,11 @@ def test_of_the_epochs_of_the_head_none_is_kept() -> None:
 
 
 @pytest.mark.parametrize("log", [[], [line(2), line(3)], [line(1), line(3)]])
-def test_half_a_log_is_no_course(log: list[dict[str, Any]]) -> None:
+def test_an_incomplete_log_gives_no_curve(log: list[dict[str, Any]]) -> None:
     assert curve_from_log(log, "a") is None
 
 
-def test_they_are_drawn_the_same_each_time(tmp_path: Path) -> None:
+def test_equal_logs_give_equal_bytes(tmp_path: Path) -> None:
     courses = [course("a", [0.2, 0.5, 0.7]), course("b$c$", [0.3])]
     for name in ("one", "two"):
         draw_training_curve(courses[0], tmp_path / f"{name}.png", metric="macro_f1")
@@ -59,7 +59,7 @@ def test_they_are_drawn_the_same_each_time(tmp_path: Path) -> None:
     assert (tmp_path / "one_pool.png").read_bytes() != (tmp_path / "two_pool.png").read_bytes()
 
 
-def test_without_validation_there_are_losses(tmp_path: Path) -> None:
+def test_a_log_without_validation_is_drawn(tmp_path: Path) -> None:
     found = curve_from_log([line(1, None, "head"), line(2, None)], "a")
     assert found is not None
     draw_training_curve(found, tmp_path / "a.png", metric="accuracy")

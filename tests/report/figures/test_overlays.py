@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.report.figures.overlays import Panel, SheetRow, draw_faithfulness_curves, draw_sheet, overlay
+from soups.report.figures.grid import Tile
+from soups.report.figures.overlays import SheetRow, draw_faithfulness_curves, draw_sheet, overlay
 
 
-def test_an_overlay_shows_the_image_and_gets_lighter_with_the_map() -> None:
+def test_an_overlay_is_lighter_where_the_map_is_higher() -> None:
     image = np.full((100, 100, 3), 90, dtype=np.uint8)
     image[40:60] = (200, 30, 30)
     heat = np.tile(np.linspace(0, 1, 100, dtype=np.float32), (100, 1))
@@ -22,11 +23,11 @@ def test_an_overlay_shows_the_image_and_gets_lighter_with_the_map() -> None:
     assert laid[150, 0].tolist() == np.rint(0.75 * shade + 0.25 * np.array([0, 0, 4])).tolist()
 
 
-def test_sheets_and_curves_are_the_same_each_time(tmp_path: Path) -> None:
+def test_sheets_and_curves_have_equal_bytes(tmp_path: Path) -> None:
     picture = np.zeros((8, 8, 3), dtype=np.uint8)
     strips = [
-        SheetRow("one\n$x_{", [Panel(picture, "a"), None, Panel(picture, "b")]),
-        SheetRow("two", [Panel(picture, "c")]),
+        SheetRow("one\n$x_{", [Tile(picture, "a"), None, Tile(picture, "b")]),
+        SheetRow("two", [Tile(picture, "c")]),
     ]
     curve = np.linspace(1, 0, 5)
     for name in ("first", "second"):

@@ -20,7 +20,7 @@ def answers_of(table: np.ndarray, labels: np.ndarray, names: list[str] = NAMES) 
     )
 
 
-def test_wrong_rows_are_the_surest_first() -> None:
+def test_wrong_rows_are_ordered_by_confidence() -> None:
     for seed in range(50):
         rng = np.random.default_rng(seed)
         table = rng.multinomial(8, np.full(3, 1 / 3), 20) / 8
@@ -29,7 +29,7 @@ def test_wrong_rows_are_the_surest_first() -> None:
         assert wrong_rows(answers_of(table, labels)).tolist() == sorted(wrong, key=lambda row: -table[row].max())
 
 
-def test_only_the_worst_are_asked_for_and_drawn(tmp_path: Path) -> None:
+def test_only_the_images_shown_are_loaded(tmp_path: Path) -> None:
     from PIL import Image
 
     labels = np.zeros(30, dtype=np.int64)
@@ -51,7 +51,7 @@ def test_only_the_worst_are_asked_for_and_drawn(tmp_path: Path) -> None:
     assert {(255, 8 * row, 17) for row in asked} <= colours and (255, 8 * 24, 17) not in colours
 
 
-def test_worst_stands_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_captions_in_the_order_of_confidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
     monkeypatch.setattr("soups.report.figures.grid.save_png", lambda figure, path: figures.append(figure))
     table = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.0, 0.1, 0.9]])
@@ -62,13 +62,13 @@ def test_worst_stands_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "2 of 3 images are wrong" in figures[0].get_suptitle()
 
 
-def test_nothing_wrong_is_a_picture_too(tmp_path: Path) -> None:
+def test_without_wrong_images_a_figure_is_written(tmp_path: Path) -> None:
     answers = answers_of(np.eye(3), np.arange(3))
     assert draw_wrong_images(lambda row: 1 / 0, answers, tmp_path / "none.png") == 0  # type: ignore[arg-type, return-value]
     assert (tmp_path / "none.png").stat().st_size > 500
 
 
-def test_odd_names_and_one_image_that_fails_leave_no_torn_file(tmp_path: Path) -> None:
+def test_a_failing_image_leaves_the_earlier_file(tmp_path: Path) -> None:
     table, names = np.eye(3)[[1, 2, 0]], ["$x_{", "a" * 80, "猫"]
     path, answers = tmp_path / "grid.png", answers_of(table, np.arange(3), names)
     assert draw_wrong_images(lambda row: np.zeros((9, 3, 3), np.uint8), answers, path) == 3
@@ -78,7 +78,7 @@ def test_odd_names_and_one_image_that_fails_leave_no_torn_file(tmp_path: Path) -
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_of_factors_what_is_wrong_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_captions_show_the_wrong_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
     monkeypatch.setattr("soups.report.figures.grid.save_png", lambda figure, path: figures.append(figure))
     space = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "old"))])
