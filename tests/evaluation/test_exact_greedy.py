@@ -152,7 +152,7 @@ def test_every_order_of_the_pool_gives_the_same_soup(metric: str) -> None:
 
 @pytest.mark.parametrize("recipe", [pruned, top_k])
 @pytest.mark.parametrize("metric", METRIC_NAMES)
-def test_the_other_choosers_stop_early_and_choose_the_same(metric: str, recipe: Callable[..., Soup]) -> None:
+def test_pruned_and_top_k_with_early_stopping_choose_the_same(metric: str, recipe: Callable[..., Soup]) -> None:
     stopped = 0
     for seed in range(6):
         task = Task(seed, metric)

@@ -55,7 +55,7 @@ def test_logits_are_those_of_a_plain_forward_pass(start: Start, images: Images, 
 
 
 @pytest.mark.parametrize(("precision", "positions_first"), [("fp32", False), ("bf16", True)])
-def test_the_order_of_dimensions_is_turned_for_autocast_and_put_back(
+def test_sequence_first_is_set_under_autocast_and_restored(
     start: Start, images: Images, precision: Precision, positions_first: bool
 ) -> None:
     attentions = [module for module in start.classifier.modules() if isinstance(module, nn.MultiheadAttention)]
@@ -120,7 +120,7 @@ def test_logits_are_those_of_each_image_alone(validation: EvaluationSet, batch_s
     assert np.allclose(logits, slow_logits(model, validation), atol=1e-5)
 
 
-def test_kept_logits_come_back_only_for_the_same_weights_images_and_precision(
+def test_cached_logits_are_read_only_for_equal_weights_images_and_precision(
     validation: EvaluationSet, tmp_path: Path
 ) -> None:
     place = logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
@@ -144,7 +144,7 @@ def test_kept_logits_come_back_only_for_the_same_weights_images_and_precision(
         logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
 
 
-def test_stamps_of_images_and_of_parts_of_them(validation: EvaluationSet) -> None:
+def test_image_stamps_of_all_images_and_of_parts(validation: EvaluationSet) -> None:
     def slowly(paths: Sequence[Path]) -> str:
         return fingerprint([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths])[:8]
 

@@ -65,7 +65,7 @@ def grad_cam_plus_plus(kept: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor
 
 @pytest.mark.parametrize("network", [convolutional, transformer])
 @pytest.mark.parametrize(("method", "formula"), [("gradcam", grad_cam), ("gradcam++", grad_cam_plus_plus)])
-def test_maps_are_the_formulas(network: Any, method: str, formula: Any) -> None:
+def test_maps_equal_the_formulas(network: Any, method: str, formula: Any) -> None:
     classifier, (inputs, classes) = network(), inputs_of()
     found = coarse_maps(classifier, inputs, classes, method)
     for image, label, one in zip(inputs, classes, found, strict=True):
@@ -77,7 +77,7 @@ def test_maps_are_the_formulas(network: Any, method: str, formula: Any) -> None:
 
 
 @pytest.mark.parametrize("network", [convolutional, windowed])
-def test_cam_is_grad_cam_times_the_number_of_places(network: Any) -> None:
+def test_cam_equals_grad_cam_times_the_number_of_positions(network: Any) -> None:
     classifier, (inputs, classes) = network(), inputs_of()
     cam, gradients = (coarse_maps(classifier, inputs, classes, method) for method in ("cam", "gradcam"))
     assert cam.abs().max() > 0.01
@@ -88,7 +88,7 @@ def test_cam_is_grad_cam_times_the_number_of_places(network: Any) -> None:
 
 
 @pytest.mark.parametrize("network", [convolutional, transformer])
-def test_the_model_stays_as_it_was(network: Any) -> None:
+def test_explaining_leaves_the_model_unchanged(network: Any) -> None:
     classifier, (inputs, classes) = network().train(), inputs_of()
     first = next(classifier.parameters()).requires_grad_(False)
     classifier.head.bias.grad = torch.ones(3)
@@ -134,7 +134,7 @@ def test_the_peak_of_a_transformer_is_where_the_evidence_is() -> None:
     assert found_share(learned, "relevance", reach=4) >= 0.6  # By chance it is about 0.35.
 
 
-def test_what_does_not_suit_says_what_does() -> None:
+def test_an_unsuitable_method_names_the_suitable_ones() -> None:
     inputs, classes = inputs_of(1)
     with pytest.raises(UsageError) as error:
         coarse_maps(convolutional(), inputs, classes, "rollout")
@@ -150,7 +150,7 @@ def test_what_does_not_suit_says_what_does() -> None:
         coarse_maps(transformer(depth=1), inputs, classes, "rollout", "norm")
 
 
-def test_the_whole_last_block_is_no_place_to_look() -> None:
+def test_a_layer_without_gradient_is_rejected() -> None:
     inputs, classes = inputs_of(1)
     with pytest.raises(UsageError, match=r"the logits do not depend on the feature map of layer backbone\.blocks\.1"):
         coarse_maps(transformer(), inputs, classes, "gradcam", "blocks.1")
@@ -160,7 +160,7 @@ def test_the_names_in_the_settings_are_the_methods() -> None:
     assert tuple(METHODS) == NAMES
 
 
-def test_enlarged_maps_go_from_zero_to_one() -> None:
+def test_upsampled_maps_are_scaled_to_zero_and_one() -> None:
     maps = torch.tensor([[[-5.0, 1.0], [2.0, 4.0]], [[3.0, 3.0], [3.0, 3.0]], [[-1.0, -2.0], [-1.0, -3.0]]])
     large = upsample_maps(maps, 6)
     assert large.shape == (3, 6, 6) and large[0].min() == 0 and large[0].max() == 1
