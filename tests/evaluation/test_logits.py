@@ -1,4 +1,4 @@
-"""Logits: the same as a plain forward pass, however the network's inside is turned for speed."""
+"""Logits: equal to those of a plain forward pass; the files that cache them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -123,22 +123,22 @@ def test_logits_are_those_of_each_image_alone(validation: EvaluationSet, batch_s
 def test_cached_logits_are_read_only_for_equal_weights_images_and_precision(
     validation: EvaluationSet, tmp_path: Path
 ) -> None:
-    place = logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
+    path = logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
     logits = np.ones((11, 3), dtype=np.float32)
-    assert read_logits(place, 11, 3) is None
-    store_logits(place, logits)
-    found = read_logits(place, 11, 3)
+    assert read_logits(path, 11, 3) is None
+    store_logits(path, logits)
+    found = read_logits(path, 11, 3)
     assert found is not None and np.array_equal(found, logits)
-    assert read_logits(place, 12, 3) is None
+    assert read_logits(path, 12, 3) is None
     others = {
         logits_path(tmp_path, "cd" * 32, "val", validation.paths, RUNTIME),
         logits_path(tmp_path, "ab" * 32, "test", validation.paths, RUNTIME),
         logits_path(tmp_path, "ab" * 32, "val", validation.paths[:-1], RUNTIME),
         logits_path(tmp_path, "ab" * 32, "val", validation.paths, Runtime(precision="bf16", threads=1)),
     }
-    assert len(others | {place}) == 5
-    place.write_bytes(place.read_bytes()[:50])
-    assert read_logits(place, 11, 3) is None
+    assert len(others | {path}) == 5
+    path.write_bytes(path.read_bytes()[:50])
+    assert read_logits(path, 11, 3) is None
     validation.paths[0].unlink()
     with pytest.raises(DataError, match="the image is missing"):
         logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)

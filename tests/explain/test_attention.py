@@ -1,4 +1,4 @@
-"""Rollout and relevance against slow references that make the attention matrices themselves."""
+"""Rollout and relevance equal slow references that compute the attention matrices step by step."""
 
 from pathlib import Path
 from typing import Any

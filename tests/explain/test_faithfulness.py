@@ -1,4 +1,4 @@
-"""Deletion and insertion: the curves' ends, a known order, and better than chance where the map is right."""
+"""Deletion and insertion: ends of the curves, a known order, and a good map against random ones."""
 
 import numpy as np
 import pytest

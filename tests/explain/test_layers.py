@@ -1,4 +1,4 @@
-"""Which layer is looked at, and what its output is taken for."""
+"""The explained layer of each family, and the conversion of outputs to maps."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Maps against their formulas written out slowly, and against evidence in a known place."""
+"""Maps equal slow versions of their formulas, and find evidence in a known place."""
 
 from typing import Any
 
@@ -23,38 +23,38 @@ from tests.explain.toys import (
 )
 
 
-def cut_open(classifier: Classifier, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def last_map_and_logits(classifier: Classifier, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(C, h, w) activations of the toy's last map, a leaf, and the logits (3,) computed from them, by hand."""
     body: Any = classifier.backbone
     if isinstance(body, torch.nn.Sequential):
-        kept = body[:4](image[None]).detach().requires_grad_()
-        return kept, classifier.head(kept.mean(dim=(2, 3)))[0]
+        features = body[:4](image[None]).detach().requires_grad_()
+        return features, classifier.head(features.mean(dim=(2, 3)))[0]
     tokens = body.patch_embed(image[None])
     tokens = torch.cat([body.cls_token, tokens], dim=1) + body.pos_embed
     tokens = body.blocks[0](tokens)
-    kept = body.blocks[1].norm1(tokens).detach().requires_grad_()
-    tokens = tokens + body.blocks[1].attn(kept)
+    features = body.blocks[1].norm1(tokens).detach().requires_grad_()
+    tokens = tokens + body.blocks[1].attn(features)
     tokens = tokens + body.blocks[1].mlp(body.blocks[1].norm2(tokens))
-    return kept, classifier.head(body.norm(tokens)[:, 0])[0]
+    return features, classifier.head(body.norm(tokens)[:, 0])[0]
 
 
-def places(kept: torch.Tensor) -> torch.Tensor:
+def positions(features: torch.Tensor) -> torch.Tensor:
     """(C, h, w) of a map (1, C, h, w), or of tokens (1, 1 + 64, C) whose first is the class token."""
-    return kept[0] if kept.ndim == 4 else kept[0, 1:].T.reshape(-1, 8, 8)
+    return features[0] if features.ndim == 4 else features[0, 1:].T.reshape(-1, 8, 8)
 
 
-def grad_cam(kept: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+def grad_cam(features: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
     """Selvaraju et al. 2017, equations 1 and 2, without the ReLU: one channel after the other."""
-    total = torch.zeros(kept.shape[1:])
-    for channel, slope in zip(kept, slopes, strict=True):
+    total = torch.zeros(features.shape[1:])
+    for channel, slope in zip(features, slopes, strict=True):
         total += sum(value for row in slope for value in row) / slope.numel() * channel
     return total
 
 
-def grad_cam_plus_plus(kept: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+def grad_cam_plus_plus(features: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
     """Chattopadhay et al. 2018, equations 5 and 19, without the last ReLU; 1e-6 keeps the denominator from 0."""
-    total = torch.zeros(kept.shape[1:])
-    for channel, slope in zip(kept, slopes, strict=True):
+    total = torch.zeros(features.shape[1:])
+    for channel, slope in zip(features, slopes, strict=True):
         weight = 0.0
         for g in slope.flatten().tolist():
             alpha = g**2 / (2 * g**2 + float(channel.sum()) * g**3 + 1e-6) if g != 0 else 0.0
@@ -69,10 +69,10 @@ def test_maps_equal_the_formulas(network: Any, method: str, formula: Any) -> Non
     classifier, (inputs, classes) = network(), inputs_of()
     found = coarse_maps(classifier, inputs, classes, method)
     for image, label, one in zip(inputs, classes, found, strict=True):
-        kept, logits = cut_open(classifier, image)
-        (slopes,) = torch.autograd.grad(logits[label], kept)
+        features, logits = last_map_and_logits(classifier, image)
+        (slopes,) = torch.autograd.grad(logits[label], features)
         with torch.no_grad():
-            expected = formula(places(kept), places(slopes))
+            expected = formula(positions(features), positions(slopes))
         assert torch.allclose(one, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 

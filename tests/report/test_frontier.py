@@ -1,4 +1,4 @@
-"""Networks side by side: the table against numbers by hand, the frontier against the definition tried on all."""
+"""Comparison of networks: the table against numbers by hand, the frontier against its definition."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ LABELS = np.array([0, 0, 0, 1, 1, 1])
 GROUPS = np.array(["a", "a", "b", "b", "c", "c"])
 
 
-def sure(classes: list[int], confidence: float = 0.9) -> np.ndarray:
+def probabilities_of(classes: list[int], confidence: float = 0.9) -> np.ndarray:
     """Probabilities of two classes that predict these."""
     table = np.full((len(classes), 2), 1 - confidence)
     table[np.arange(len(classes)), classes] = confidence
@@ -41,7 +41,7 @@ def sure(classes: list[int], confidence: float = 0.9) -> np.ndarray:
 
 
 def entry(name: str, *predictions: list[int], **costs: Any) -> NetworkResult:
-    return NetworkResult(name, tuple(map(sure, predictions)), {**COST, **costs})
+    return NetworkResult(name, tuple(map(probabilities_of, predictions)), {**COST, **costs})
 
 
 def test_scores_by_hand() -> None:
@@ -53,7 +53,7 @@ def test_scores_by_hand() -> None:
     assert row["f1"]["no"] == pytest.approx((6 / 7 + 2 / 4) / 2)
     assert row["f1"]["yes"] == pytest.approx((4 / 5 + 6 / 8) / 2)
     assert row["macro_f1"] == pytest.approx((6 / 7 + 4 / 5 + 2 / 4 + 6 / 8) / 4)
-    # All are 90% sure, in one bin: the gap between that and what is right.
+    # All are 90% probabilities_of, in one bin: the gap between that and what is right.
     assert row["calibration_error"] == pytest.approx(((0.9 - 5 / 6) + (0.9 - 4 / 6)) / 2)
     assert row["seeds"] == 2 and row["frontier"] and row["epochs"] == 3
     # Mean hits of groups a, b, c are 3/4, 3/4 and 3/4: whatever is drawn, that is the mean.

@@ -1,4 +1,4 @@
-"""The text of an inspection: what a reader sees of who belongs."""
+"""The text of an inspection: numbers, reasons and the verdict on the pool."""
 
 from typing import Any
 

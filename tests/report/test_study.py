@@ -1,4 +1,4 @@
-"""The pooled table: numbers against hand-made gains, text against expectations."""
+"""The pooled table: gains equal those computed by hand; its text is as expected."""
 
 from typing import Any
 

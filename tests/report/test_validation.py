@@ -21,8 +21,8 @@ from soups.report.validation import (
 SPACE = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "middle", "old"))])
 
 
-def answers(seed: int, share: float = 0.7, images: int = 120, space: LabelSpace = SPACE) -> LabelledPredictions:
-    """Answers about persons with four photos each, right with this probability; the truth is the same for all."""
+def predictions_of(seed: int, share: float = 0.7, images: int = 120, space: LabelSpace = SPACE) -> LabelledPredictions:
+    """Return predictions that are right with a probability, for groups of four images; all have the same labels."""
     truth = np.random.default_rng(99).integers(0, len(space), images)
     rng = np.random.default_rng(seed)
     predictions = np.where(rng.random(images) < share, truth, rng.integers(0, len(space), images))
@@ -32,7 +32,7 @@ def answers(seed: int, share: float = 0.7, images: int = 120, space: LabelSpace 
 def test_each_factor_is_scored_on_its_levels() -> None:
     from sklearn.metrics import accuracy_score, f1_score
 
-    given = answers(0)
+    given = predictions_of(0)
     rows = {row["of"]: row for row in score_rows(given)}
     assert list(rows) == ["class", "mask", "age"]
     truth = [SPACE.names[label].split("/") for label in given.labels]
@@ -48,16 +48,16 @@ def test_each_factor_is_scored_on_its_levels() -> None:
 
 
 def test_classes_without_factors_have_one_row() -> None:
-    plain = answers(0, space=LabelSpace(("cat", "dog", "owl")))
+    plain = predictions_of(0, space=LabelSpace(("cat", "dog", "owl")))
     assert [row["of"] for row in score_rows(plain)] == ["class"]
     assert "— class —" not in validation_text("m", plain)
-    age = answers(0, space=SPACE.part(["age"]))
+    age = predictions_of(0, space=SPACE.part(["age"]))
     assert [row["of"] for row in score_rows(age)] == ["class"]
 
 
 def test_mistakes_are_ordered_by_frequency(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = answers(1)
-    assert frequent_mistakes(answers(0, share=1.0)) == [] and len(frequent_mistakes(given)) == 10
+    given = predictions_of(1)
+    assert frequent_mistakes(predictions_of(0, share=1.0)) == [] and len(frequent_mistakes(given)) == 10
     monkeypatch.setattr(validation, "_MAX_MISTAKES", 100)
     found = frequent_mistakes(given)
     wrong: dict[tuple[str, str], int] = {}
@@ -72,7 +72,7 @@ def test_mistakes_are_ordered_by_frequency(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_gains_are_differences_to_the_first_entry() -> None:
-    first, better = answers(0, 0.6), answers(1, 0.95)
+    first, better = predictions_of(0, 0.6), predictions_of(1, 0.95)
     rows = comparison_rows({"first": [first], "same": [first], "better": [better]})
     assert rows[0]["p"] is None and rows[0]["class_macro_f1_gain"] is None
     same, gained = rows[1], rows[2]
@@ -87,11 +87,11 @@ def test_gains_are_differences_to_the_first_entry() -> None:
 
 
 def test_the_interval_of_a_gain_resamples_groups() -> None:
-    first, better = answers(0, 0.6), answers(1, 0.9)
+    first, better = predictions_of(0, 0.6), predictions_of(1, 0.9)
     row = comparison_rows({"first": [first], "better": [better]})[1]
     rng, gains = np.random.default_rng(5), []
     for _ in range(1500):
-        drawn = np.concatenate([4 * person + np.arange(4) for person in rng.integers(0, 30, 30)])
+        drawn = np.concatenate([4 * group + np.arange(4) for group in rng.integers(0, 30, 30)])
         gains.append(
             np.mean(better.predictions[drawn] == better.labels[drawn])
             - np.mean(first.predictions[drawn] == first.labels[drawn])
@@ -102,7 +102,7 @@ def test_the_interval_of_a_gain_resamples_groups() -> None:
 
 
 def test_the_report_has_all_sections() -> None:
-    given = answers(2)
+    given = predictions_of(2)
     text = validation_text("mask0", given)
     right = int((given.labels == given.predictions).sum())
     assert f"mask0: {right} of 120 validation images right" in text
@@ -122,7 +122,7 @@ def test_the_report_has_all_sections() -> None:
 
 
 def test_scores_of_several_tables_are_averaged() -> None:
-    one, two, first = answers(3, 0.8), answers(4, 0.9), answers(0, 0.6)
+    one, two, first = predictions_of(3, 0.8), predictions_of(4, 0.9), predictions_of(0, 0.6)
     rows = comparison_rows({"first": [first], "both": [one, two]})
     single = [comparison_rows({"first": [first], "x": [each]})[1] for each in (one, two)]
     for key in ("class_accuracy", "age_macro_f1", "class_macro_f1_gain"):

@@ -10,11 +10,11 @@ from soups.report.figures.learning_curves import TrainingCurve, curve_from_log, 
 
 def line(epoch: int, value: float | None = 0.5, phase: str = "all", **more: Any) -> dict[str, Any]:
     scores = {"accuracy": value, "macro_f1": value, "log_loss": 1 - value} if value is not None else None
-    told = {"epoch": epoch, "loss": 2 / epoch, "lr": 1e-3 / epoch, "phase": phase, **more}
-    return told | ({"val": scores} if scores else {})
+    record = {"epoch": epoch, "loss": 2 / epoch, "lr": 1e-3 / epoch, "phase": phase, **more}
+    return record | ({"val": scores} if scores else {})
 
 
-def course(name: str, values: list[float], **more: Any) -> TrainingCurve:
+def curve_of(name: str, values: list[float], **more: Any) -> TrainingCurve:
     found = curve_from_log([line(epoch, value) for epoch, value in enumerate(values, start=1)], name, **more)
     assert found is not None
     return found
@@ -31,7 +31,7 @@ def test_the_last_training_in_the_log_is_used_and_its_last_epoch_selected() -> N
 
 @pytest.mark.parametrize(("watched", "kept"), [("accuracy", 2), ("log_loss", 2), (None, 4)])
 def test_the_best_epoch_by_the_watched_metric_is_selected(watched: str | None, kept: int) -> None:
-    assert course("a", [0.5, 0.7, 0.7, 0.6], watched=watched).selected_epoch == kept
+    assert curve_of("a", [0.5, 0.7, 0.7, 0.6], watched=watched).selected_epoch == kept
 
 
 def test_an_epoch_that_trained_only_the_head_is_not_selected() -> None:
@@ -48,14 +48,14 @@ def test_an_incomplete_log_gives_no_curve(log: list[dict[str, Any]]) -> None:
 
 
 def test_equal_logs_give_equal_bytes(tmp_path: Path) -> None:
-    courses = [course("a", [0.2, 0.5, 0.7]), course("b$c$", [0.3])]
+    curves = [curve_of("a", [0.2, 0.5, 0.7]), curve_of("b$c$", [0.3])]
     for name in ("one", "two"):
-        draw_training_curve(courses[0], tmp_path / f"{name}.png", metric="macro_f1")
-        draw_pool_curves(courses, tmp_path / f"{name}_pool.png", metric="log_loss", title="a pool")
+        draw_training_curve(curves[0], tmp_path / f"{name}.png", metric="macro_f1")
+        draw_pool_curves(curves, tmp_path / f"{name}_pool.png", metric="log_loss", title="a pool")
     for what in ("", "_pool"):
         content = (tmp_path / f"one{what}.png").read_bytes()
         assert content.startswith(b"\x89PNG") and content == (tmp_path / f"two{what}.png").read_bytes()
-    draw_pool_curves([courses[0], course("b$c$", [0.4])], tmp_path / "two_pool.png", metric="log_loss", title="a pool")
+    draw_pool_curves([curves[0], curve_of("b$c$", [0.4])], tmp_path / "two_pool.png", metric="log_loss", title="a pool")
     assert (tmp_path / "one_pool.png").read_bytes() != (tmp_path / "two_pool.png").read_bytes()
 
 

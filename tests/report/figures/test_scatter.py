@@ -1,4 +1,4 @@
-"""The paper's figure: points out of records, and files with equal bytes."""
+"""The paper's figure: points from records, and files with equal bytes."""
 
 from pathlib import Path
 

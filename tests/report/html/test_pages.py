@@ -1,4 +1,4 @@
-"""Pages: one file, whose words are words whatever they look like."""
+"""Pages: a single file with escaped text."""
 
 import re
 from pathlib import Path
