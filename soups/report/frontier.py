@@ -114,14 +114,6 @@ def pareto_frontier(scores: Sequence[float], costs: Sequence[float | None]) -> l
     ]
 
 
-def flatten_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of `network_rows` for a CSV, with a column `f1_<class>` for each class."""
-    return [
-        {key: value for key, value in row.items() if key != "f1"} | {f"f1_{name}": f1 for name, f1 in row["f1"].items()}
-        for row in rows
-    ]
-
-
 # The table
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from soups.core.errors import UsageError
-from soups.explain.methods import METHODS, coarse_maps, explain, upsample_maps
+from soups.explain.methods import coarse_maps, explain, upsample_maps
 from soups.explain.settings import NAMES
 from soups.models.classifier import Classifier
 from tests.explain.toys import (
@@ -154,10 +154,6 @@ def test_a_layer_without_gradient_is_rejected() -> None:
     inputs, classes = inputs_of(1)
     with pytest.raises(UsageError, match=r"the logits do not depend on the feature map of layer backbone\.blocks\.1"):
         coarse_maps(transformer(), inputs, classes, "gradcam", "blocks.1")
-
-
-def test_the_names_in_the_settings_are_the_methods() -> None:
-    assert tuple(METHODS) == NAMES
 
 
 def test_upsampled_maps_are_scaled_to_zero_and_one() -> None:

@@ -13,7 +13,6 @@ from soups.report.frontier import (
     COSTS,
     NetworkResult,
     draw_frontier,
-    flatten_rows,
     format_networks,
     markdown_networks,
     network_rows,
@@ -124,7 +123,6 @@ def test_text_and_markdown_tables() -> None:
     assert cells[-7:] == ["1.50", "0.00", "2.0", "3", "1.2", "1,234", "512"]
     assert lines[3].rstrip().endswith("–") and "frontier" in lines[4]
     assert markdown_networks(rows).splitlines()[0].startswith("|  | frontier | accuracy % [95%] |")
-    assert {"f1_no", "f1_yes", "multiply_adds", "frontier"} <= set(flatten_rows(rows)[0])
 
 
 def test_with_many_classes_the_table_has_the_mean_and_the_worst() -> None:

@@ -130,7 +130,7 @@ def test_without_a_complete_trial_there_are_none(tmp_path: Path, caplog: pytest.
     assert "no trial is complete: no figures" in caplog.text and not (tmp_path / "none").exists()
 
 
-def test_without_plotly_the_pictures_are_drawn_all_the_same(
+def test_without_plotly_only_png_files_are_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
