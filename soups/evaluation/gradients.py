@@ -105,7 +105,8 @@ def log_loss_gradient(
             with _gradient_precision(runtime):
                 logits = network(inputs)
             loss = F.cross_entropy(logits.float(), labels, reduction="sum") / len(rows)
-            _backward_if_possible(loss)
+            if loss.requires_grad:  # False if all weights are frozen.
+                loss.backward()
             total += loss.item()
     return total, _take_gradients(network)
 
@@ -146,19 +147,17 @@ def fisher_diagonal(
             with _gradient_precision(runtime):
                 logits = network(inputs)
             logs = F.log_softmax(logits.float()[0], dim=0)
-            _backward_if_possible(logs[_sample_class(logs.detach().double().exp().cpu().numpy(), uniform)])
+            # The class that the uniform number selects, by the inverse of the distribution function.
+            bounds = np.cumsum(logs.detach().double().exp().cpu().numpy())
+            label = min(np.searchsorted(bounds, uniform * bounds[-1], side="right"), len(bounds) - 1)
+            if logs.requires_grad:
+                logs[int(label)].backward()
             for total, parameter in zip(sums, parameters, strict=True):
                 if parameter.grad is not None:
                     total.addcmul_(parameter.grad, parameter.grad, value=1 / len(rows))
     for total, parameter in zip(sums, parameters, strict=True):
         parameter.grad = total
     return _take_gradients(network)
-
-
-def _sample_class(probabilities: np.ndarray, uniform: float) -> int:
-    """Returns the class that a uniform number in [0, 1) selects, by the inverse of the distribution function."""
-    bounds = np.cumsum(probabilities)
-    return int(min(np.searchsorted(bounds, uniform * bounds[-1], side="right"), len(bounds) - 1))
 
 
 def _load_inputs(
@@ -198,11 +197,6 @@ def _saved_bytes(network: "nn.Module", images: "torch.Tensor", runtime: Runtime)
         # The graph must live until here: freed memory is reused at the same address.
         del logits
     return sum(saved.values())
-
-
-def _backward_if_possible(value: "torch.Tensor") -> None:
-    if value.requires_grad:  # False if all weights are frozen.
-        value.backward()
 
 
 def _take_gradients(network: "nn.Module") -> "dict[str, torch.Tensor]":

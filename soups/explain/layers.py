@@ -78,9 +78,7 @@ def count_prefix_tokens(classifier: "Classifier") -> int | None:
     """Returns the number of tokens before the patches, or None if the network does not have it."""
     tower, _ = _tower(classifier)
     number = getattr(tower, "num_prefix_tokens", None)
-    if number is None and hasattr(tower, "class_embedding"):  # A tower of open_clip.
-        return 1
-    return number
+    return 1 if number is None and hasattr(tower, "class_embedding") else number  # A tower of open_clip has one.
 
 
 def pools_first_token(classifier: "Classifier", prefix: int) -> bool:

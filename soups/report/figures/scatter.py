@@ -14,6 +14,8 @@ from soups.report.figures import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Record = Mapping[str, Any]
+"""A line of a result file: the model's name, and an accuracy by set."""
 Kind = Literal["individual", "start", "uniform", "greedy", "learned", "ensemble", "soup"]
 
 ORIGINAL_VAL, ORIGINAL_TEST = "ImageNet2p", "ImageNet"
@@ -44,18 +46,14 @@ class Point:
     """Mean accuracy over the shift sets, in [0, 1]."""
 
 
-def shift_names(records: Sequence[Mapping[str, Any]], val: str = "val", test: str = "test") -> tuple[str, ...]:
+def shift_names(records: Sequence[Record], val: str = "val", test: str = "test") -> tuple[str, ...]:
     """Return the sets besides validation and test that have accuracies in the records, in order of first mention."""
     scores = [(key, value) for record in records for key, value in record.items() if key not in (val, test)]
     return tuple(dict.fromkeys(key for key, value in scores if isinstance(value, float) and 0 <= value <= 1))
 
 
 def points_from_records(
-    records: Sequence[Mapping[str, Any]],
-    *,
-    test: str = "test",
-    shifts: Sequence[str],
-    kinds: Mapping[str, Kind] | None = None,
+    records: Sequence[Record], *, test: str = "test", shifts: Sequence[str], kinds: Mapping[str, Kind] | None = None
 ) -> list[Point]:
     """Return the points of records `{"model_name": …, "<test>": accuracy, "<shift>": accuracy, …}`.
 
@@ -106,13 +104,7 @@ def guess_kind(name: str) -> Kind:
     return "ensemble" if stem.endswith(votes) else "individual"
 
 
-def draw_scatter(
-    points: Sequence[Point],
-    path: Path,
-    *,
-    title: str = "Accuracy on the test set and under shift",
-    shifts: Sequence[str] = (),
-) -> None:
+def draw_scatter(points: Sequence[Point], path: Path, *, title: str, shifts: Sequence[str]) -> None:
     """Draw figure 1 of Wortsman et al. 2022 (arXiv:2203.05482) as PNG.
 
     A start that is far from all other models is not drawn; the legend shows its accuracies.

@@ -99,7 +99,7 @@ def test_figures_have_equal_bytes_with_every_kind(tmp_path: Path) -> None:
     with Image.open(tmp_path / "one.png") as picture:
         assert min(picture.size) > 600 and len(picture.getcolors(10**6) or []) > 50
         assert not {"Software", "Creation Time"} & set(picture.info)
-    draw_scatter(points[:1], tmp_path / "single.png")
+    draw_scatter(points[:1], tmp_path / "single.png", title="one", shifts=())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "single.png", "two.png"]
 
 
@@ -108,7 +108,7 @@ def test_a_distant_start_is_named_in_the_legend_and_not_drawn(tmp_path: Path, mo
     monkeypatch.setattr("soups.report.figures.style.save_png", lambda figure, path: figures.append(figure))
     near = [Point("a", "individual", 0.90, 0.70), Point("b", "individual", 0.92, 0.72)]
     for start in (Point("s", "start", 0.5, 0.3), Point("s", "start", 0.89, 0.69)):
-        draw_scatter([*near, start], tmp_path / "unused.png")
+        draw_scatter([*near, start], tmp_path / "unused.png", title="start", shifts=("noise",))
     legends = [[text.get_text() for text in figure.axes[0].get_legend().get_texts()] for figure in figures]
     assert legends == [["fine-tunes (2)", "start (outside: 50.0, 30.0)"], ["fine-tunes (2)", "start, not fine-tuned"]]
     assert figures[0].axes[0].get_xlim()[0] > 80 and figures[1].axes[0].get_xlim()[0] < 89
@@ -122,7 +122,8 @@ def test_drawing_leaves_no_global_state() -> None:
         "import sys, tempfile, pathlib\n"
         "from soups.report.figures.scatter import Point, draw_scatter\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "draw_scatter([Point('a', 'individual', 0.5, 0.5)], pathlib.Path(tempfile.mkdtemp()) / 'a.png')\n"
+        "path = pathlib.Path(tempfile.mkdtemp()) / 'a.png'\n"
+        "draw_scatter([Point('a', 'individual', 0.5, 0.5)], path, title='', shifts=())\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
