@@ -72,11 +72,18 @@ def propose_corrections(
     for position in np.argsort(quality, kind="stable"):
         before, after = int(present[position]), int(averages[position].argmax())
         if before != after:
-            doubt, issue = float(1 - quality[position]), bool(issues[position])
-            shares = averages[position, [before, after]].tolist()
-            match, images_of = matches[position], rows[position]
             found.append(
-                ProposedCorrection(match, factor, levels[before], levels[after], doubt, *shares, issue, images_of)
+                ProposedCorrection(
+                    matches[position],
+                    factor,
+                    levels[before],
+                    levels[after],
+                    float(1 - quality[position]),
+                    float(averages[position, before]),
+                    float(averages[position, after]),
+                    bool(issues[position]),
+                    rows[position],
+                )
             )
     return found
 

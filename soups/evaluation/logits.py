@@ -1,7 +1,7 @@
 """Logits and features of a model on a set of images, and the files that cache logits."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,8 @@ def _sequence_first(classifier: "torch.nn.Module", runtime: Runtime) -> Iterator
     from torch import nn
 
     switched: list[Any] = []
-    for stack in classifier.modules() if runtime.precision != "fp32" else ():
+    stacks: Iterable[Any] = classifier.modules() if runtime.precision != "fp32" else ()
+    for stack in stacks:
         if getattr(stack, "batch_first", False) and hasattr(stack, "resblocks"):
             attentions = [getattr(block, "attn", None) for block in stack.resblocks]
             if all(isinstance(attention, nn.MultiheadAttention) for attention in attentions):

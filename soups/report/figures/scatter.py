@@ -74,7 +74,7 @@ def points_from_records(
     latest = {str(record.get("model_name")): record for record in records}
     points = []
     for name, record in latest.items():
-        values = [record.get(key) for key in (test, *shifts)]
+        values: list[Any] = [record.get(key) for key in (test, *shifts)]
         if all(isinstance(value, int | float) and math.isfinite(value) for value in values):
             kind = kinds.get(name) or guess_kind(name)
             points.append(Point(name, kind, float(values[0]), sum(values[1:]) / len(shifts)))

@@ -208,10 +208,11 @@ _ADJUSTMENTS: dict[str, "Callable[[Figure, np.ndarray[Any, Any], Distributions],
 
 def _format_axis(axis: "Axis", distribution: "BaseDistribution | None") -> None:
     """Set ticks of a hyperparameter's axis to possible values, with labels that do not touch."""
+    from matplotlib.axis import XAxis
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
-    below, is_log = axis.axis_name == "x", axis.get_scale() == "log"
+    below, is_log = isinstance(axis, XAxis), axis.get_scale() == "log"
     if is_log:
         low, high = axis.get_view_interval()
         axis.set_major_locator(LogLocator(subs=(1,) if high > (10 if below else 1000) * low else (1, 2, 5)))
