@@ -85,6 +85,8 @@ class BatchNormRecomputer:
             network: on the runtime's device, with the weights of `state`.
             state: the state that was loaded; its dtypes round the statistics.
         """
+        import torch
+
         layers = batchnorm_layers(network)
         if not layers or statistics_fingerprint(state, layers) in self.model_fingerprints:
             return
@@ -95,7 +97,7 @@ class BatchNormRecomputer:
                 layer.momentum = None  # In torch, None means the plain mean over batches.
                 layer.training = True  # Not layer.train(): timm's BatchNorm may contain dropout.
             for rows in np.array_split(np.arange(len(self.images)), max(1, len(self.images) // _BATCH)):
-                self._run_batch(network, rows)
+                batch_logits(network, torch.from_numpy(self.images.take(rows)), self.preprocessing, self.runtime)
             for name, layer in layers.items():
                 layer.momentum, layer.training = saved[name][0], False
                 layer.num_batches_tracked.copy_(saved[name][1])
@@ -112,11 +114,6 @@ class BatchNormRecomputer:
             key: buffers[key].detach().cpu().to(tensor.dtype).clone() if key in recomputed else tensor
             for key, tensor in state.items()
         }
-
-    def _run_batch(self, network: "nn.Module", rows: np.ndarray) -> None:
-        import torch
-
-        batch_logits(network, torch.from_numpy(self.images.take(rows)), self.preprocessing, self.runtime)
 
 
 def statistics_fingerprint(state: "State", layers: Iterable[str]) -> str:

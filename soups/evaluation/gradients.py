@@ -1,6 +1,6 @@
 """Gradients of the validation log-loss with respect to the weights, and the diagonal of the Fisher information."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     State = Mapping[str, torch.Tensor]
-    LoadInputs = Callable[[np.ndarray], torch.Tensor]
 
 MIN_PARTS = 8
 """Minimum number of parts that the images are split into; each gradient uses one part."""
@@ -94,18 +93,20 @@ def log_loss_gradient(
     import torch.nn.functional as F
 
     network.eval()
-    load_inputs = _make_input_loader(validation, preprocessing, runtime)
-    size = min(batch_size, _max_batch(network, load_inputs(rows[:1]), runtime))
+    first = _load_inputs(validation, rows[:1], preprocessing, runtime)
+    size = min(batch_size, _max_batch(network, first, runtime))
     total = 0.0
     network.zero_grad(set_to_none=True)
     with torch.enable_grad():
         for begin in range(0, len(rows), size):
             part = rows[begin : begin + size]
             labels = torch.from_numpy(validation.labels[part]).to(runtime.device)
+            inputs = _load_inputs(validation, part, preprocessing, runtime)
             with _gradient_precision(runtime):
-                logits = network(load_inputs(part))
+                logits = network(inputs)
             loss = F.cross_entropy(logits.float(), labels, reduction="sum") / len(rows)
-            _backward_if_possible(loss)
+            if loss.requires_grad:  # False if all weights are frozen.
+                loss.backward()
             total += loss.item()
     return total, _take_gradients(network)
 
@@ -134,7 +135,6 @@ def fisher_diagonal(
     import torch.nn.functional as F
 
     network.eval()
-    load_inputs = _make_input_loader(validation, preprocessing, runtime)
     generator = np.random.default_rng(derived_seed(seed))
     rows = np.sort(generator.permutation(len(validation.labels))[:MAX_FISHER_IMAGES])
     uniforms = generator.random(len(rows))
@@ -143,10 +143,15 @@ def fisher_diagonal(
     with torch.enable_grad():
         for row, uniform in zip(rows, uniforms, strict=True):
             network.zero_grad(set_to_none=True)
+            inputs = _load_inputs(validation, np.array([row]), preprocessing, runtime)
             with _gradient_precision(runtime):
-                logits = network(load_inputs(np.array([row])))
+                logits = network(inputs)
             logs = F.log_softmax(logits.float()[0], dim=0)
-            _backward_if_possible(logs[_sample_class(logs.detach().double().exp().cpu().numpy(), uniform)])
+            # The class that the uniform number selects, by the inverse of the distribution function.
+            bounds = np.cumsum(logs.detach().double().exp().cpu().numpy())
+            label = min(np.searchsorted(bounds, uniform * bounds[-1], side="right"), len(bounds) - 1)
+            if logs.requires_grad:
+                logs[int(label)].backward()
             for total, parameter in zip(sums, parameters, strict=True):
                 if parameter.grad is not None:
                     total.addcmul_(parameter.grad, parameter.grad, value=1 / len(rows))
@@ -155,21 +160,14 @@ def fisher_diagonal(
     return _take_gradients(network)
 
 
-def _sample_class(probabilities: np.ndarray, uniform: float) -> int:
-    """Returns the class that a uniform number in [0, 1) selects, by the inverse of the distribution function."""
-    bounds = np.cumsum(probabilities)
-    return int(min(np.searchsorted(bounds, uniform * bounds[-1], side="right"), len(bounds) - 1))
-
-
-def _make_input_loader(validation: EvaluationSet, preprocessing: Preprocessing, runtime: Runtime) -> "LoadInputs":
-    """Returns a function from image indices (B,) to inputs (B, 3, S, S) on the runtime's device."""
+def _load_inputs(
+    validation: EvaluationSet, rows: np.ndarray, preprocessing: Preprocessing, runtime: Runtime
+) -> "torch.Tensor":
+    """Returns the inputs (B, 3, S, S) of the images `rows` (B,) on the runtime's device."""
     import torch
 
-    def load_inputs(rows: np.ndarray) -> "torch.Tensor":
-        pixels = torch.from_numpy(validation.images.take(rows))
-        return normalise(pixels.to(runtime.device, non_blocking=True), preprocessing)
-
-    return load_inputs
+    pixels = torch.from_numpy(validation.images.take(rows))
+    return normalise(pixels.to(runtime.device, non_blocking=True), preprocessing)
 
 
 def _gradient_precision(runtime: Runtime) -> AbstractContextManager[object]:
@@ -199,11 +197,6 @@ def _saved_bytes(network: "nn.Module", images: "torch.Tensor", runtime: Runtime)
         # The graph must live until here: freed memory is reused at the same address.
         del logits
     return sum(saved.values())
-
-
-def _backward_if_possible(value: "torch.Tensor") -> None:
-    if value.requires_grad:  # False if all weights are frozen.
-        value.backward()
 
 
 def _take_gradients(network: "nn.Module") -> "dict[str, torch.Tensor]":

@@ -70,13 +70,17 @@ class ValidationJudge:
         With `accept` the judge stops as soon as no outcome of the remaining images could be accepted, so the decision
         is always the same as on all images.
         """
+        import torch
+
         self._load(state)
         progress = _PartialResult(self.validation.labels, self.metric)
         with inference_mode_at(self.classifier, self.runtime):
-            for rows in sorted(self.batches, key=self._negative_mistake_rate):
-                part = softmax(self._logits(rows))
+            for rows in sorted(self.batches, key=lambda rows: -float(self.mistakes[rows].mean())):
+                pixels = torch.from_numpy(self.validation.images.take(rows))
+                part = softmax(batch_logits(self.classifier, pixels, self.preprocessing, self.runtime))
                 self.mistakes[rows] += progress.add(rows, part)
-                if accept is not None and not progress.complete and not accept.allows(progress.at_best()):
+                remaining = progress.seen < len(self.validation.labels)
+                if accept is not None and remaining and not accept.allows(progress.at_best()):
                     return progress.at_best()
         return progress.final()
 
@@ -84,12 +88,12 @@ class ValidationJudge:
         """Returns the judged weights for a soup's file: `state` with BatchNorm statistics recomputed, if any."""
         if self.recomputer is None:
             return state
-        self.classifier.load_state_dict(state, strict=True)
+        gradients.assign_weights(self.classifier, state)
         return self.recomputer.recomputed_state(self.classifier, state)
 
     def gradient(self, state: "Mapping[str, torch.Tensor]", seed: int) -> "tuple[float, dict[str, torch.Tensor]]":
         """Returns the mean log-loss in nats on validation images drawn by `seed`, and its gradient; see `gradients`."""
-        self._load_lazily(state)
+        self._load(state)
         rows = gradients.sample_images(len(self.validation.labels), seed)
         return gradients.log_loss_gradient(
             self.classifier, self.validation, rows, self.preprocessing, self.runtime, self.batch_size
@@ -97,29 +101,14 @@ class ValidationJudge:
 
     def fisher(self, state: "Mapping[str, torch.Tensor]", seed: int) -> "dict[str, torch.Tensor]":
         """Returns the diagonal of the Fisher information on images drawn by `seed`; see `gradients`."""
-        self._load_lazily(state)
+        self._load(state)
         return gradients.fisher_diagonal(self.classifier, self.validation, self.preprocessing, self.runtime, seed)
 
-    def _load_lazily(self, state: "Mapping[str, torch.Tensor]") -> None:
+    def _load(self, state: "Mapping[str, torch.Tensor]") -> None:
         """Loads a state one tensor at a time: it may compute each tensor on access, and is never held as a whole."""
         gradients.assign_weights(self.classifier, state)
         if self.recomputer is not None:
             self.recomputer.recompute(self.classifier, state)
-
-    def _load(self, state: "Mapping[str, torch.Tensor]") -> None:
-        self.classifier.load_state_dict(state, strict=True)
-        if self.recomputer is not None:
-            self.recomputer.recompute(self.classifier, state)
-
-    def _negative_mistake_rate(self, rows: np.ndarray) -> float:
-        """Returns minus the mean number of mistakes an image, to sort batches with many mistakes first."""
-        return -float(self.mistakes[rows].mean())
-
-    def _logits(self, rows: np.ndarray) -> np.ndarray:
-        import torch
-
-        pixels = torch.from_numpy(self.validation.images.take(rows))
-        return batch_logits(self.classifier, pixels, self.preprocessing, self.runtime)
 
 
 class _PartialResult:
@@ -132,11 +121,6 @@ class _PartialResult:
         self.seen = self.errors = 0
         self.bound: ScoreBound | None = None
         self.loss_bound = LogLossBound(labels, 0)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all images have been added."""
-        return self.seen == len(self.labels)
 
     def add(self, rows: np.ndarray, part: np.ndarray) -> np.ndarray:
         """Adds the probabilities (B, C) of the images `rows` (B,); returns which are wrong, (B,) bool."""

@@ -70,17 +70,17 @@ def propose_corrections(
         issues = find_label_issues(present, averages, filter_by="prune_by_noise_rate", n_jobs=1)
     found = []
     for position in np.argsort(quality, kind="stable"):
-        suggested = int(averages[position].argmax())
-        if suggested != present[position]:
+        before, after = int(present[position]), int(averages[position].argmax())
+        if before != after:
             found.append(
                 ProposedCorrection(
                     matches[position],
                     factor,
-                    levels[present[position]],
-                    levels[suggested],
+                    levels[before],
+                    levels[after],
                     float(1 - quality[position]),
-                    float(averages[position, present[position]]),
-                    float(averages[position, suggested]),
+                    float(averages[position, before]),
+                    float(averages[position, after]),
                     bool(issues[position]),
                     rows[position],
                 )
@@ -90,12 +90,10 @@ def propose_corrections(
 
 def is_group_label(labels: np.ndarray, groups: np.ndarray) -> bool:
     """Returns whether the label is constant within every group, and some group has several images."""
-    _, owner = np.unique(groups, return_inverse=True)
-    size = int(owner.max()) + 1
-    lowest, highest = np.full(size, np.iinfo(np.int64).max), np.full(size, -1)
-    np.minimum.at(lowest, owner, labels)
-    np.maximum.at(highest, owner, labels)
-    return size < len(labels) and bool((lowest == highest).all())
+    import pandas as pd
+
+    by_group = pd.Series(labels).groupby(groups)
+    return by_group.ngroups < len(labels) and bool((by_group.nunique() == 1).all())
 
 
 def _merge_groups(
@@ -107,8 +105,6 @@ def _merge_groups(
     names, owner = np.unique(groups, return_inverse=True)
     sums, counts = np.zeros((len(names), probabilities.shape[1])), np.bincount(owner)
     np.add.at(sums, owner, probabilities)
-    rows: list[list[int]] = [[] for _ in names]
-    for row, position in enumerate(owner.tolist()):
-        rows[position].append(row)
+    rows = np.split(np.argsort(owner, kind="stable"), np.cumsum(counts)[:-1])
     first = [own[0] for own in rows]
-    return names.tolist(), labels[first], sums / counts[:, None], [tuple(own) for own in rows]
+    return names.tolist(), labels[first], sums / counts[:, None], [tuple(own.tolist()) for own in rows]

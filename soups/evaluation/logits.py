@@ -44,7 +44,12 @@ class EvaluationSet:
 
 
 def compute_logits(
-    classifier: "torch.nn.Module", images: Images, preprocessing: Preprocessing, runtime: Runtime, batch_size: int
+    classifier: "torch.nn.Module",
+    images: Images,
+    preprocessing: Preprocessing,
+    runtime: Runtime,
+    batch_size: int,
+    function: "Callable[[torch.Tensor], torch.Tensor] | None" = None,
 ) -> np.ndarray:
     """Returns (N, C) float32 logits of all images, in order, with the classifier in evaluation mode.
 
@@ -54,28 +59,18 @@ def compute_logits(
         preprocessing: mean and standard deviation.
         runtime: device and precision of the forward pass, workers of the data loader.
         batch_size: images in one forward pass; the last bits of the logits depend on it.
+        function: applied to the inputs instead of the classifier, for other outputs than logits.
     """
-    return _apply_to_images(classifier, classifier, images, preprocessing, runtime, batch_size)
+    with inference_mode_at(classifier, runtime):
+        batches = evaluation_batches(images, batch_size, runtime.workers)
+        return np.concatenate([batch_logits(function or classifier, each, preprocessing, runtime) for each in batches])
 
 
 def compute_features(
     classifier: "Classifier", images: Images, preprocessing: Preprocessing, runtime: Runtime, batch_size: int
 ) -> np.ndarray:
     """Returns (N, D) float32 inputs of the head, of length 1 if the classifier scales them; see `compute_logits`."""
-    return _apply_to_images(classifier, classifier.features, images, preprocessing, runtime, batch_size)
-
-
-def _apply_to_images(
-    classifier: "torch.nn.Module",
-    function: "Callable[[torch.Tensor], torch.Tensor]",
-    images: Images,
-    preprocessing: Preprocessing,
-    runtime: Runtime,
-    batch_size: int,
-) -> np.ndarray:
-    with inference_mode_at(classifier, runtime):
-        batches = evaluation_batches(images, batch_size, runtime.workers)
-        return np.concatenate([_apply_to_batch(function, batch, preprocessing, runtime) for batch in batches])
+    return compute_logits(classifier, images, preprocessing, runtime, batch_size, classifier.features)
 
 
 @contextmanager
@@ -89,20 +84,14 @@ def inference_mode_at(classifier: "torch.nn.Module", runtime: Runtime) -> Iterat
 
 
 def batch_logits(
-    classifier: "torch.nn.Module", pixels: "torch.Tensor", preprocessing: Preprocessing, runtime: Runtime
-) -> np.ndarray:
-    """Returns (B, C) float32 logits of (B, S, S, 3) uint8 pixels; must be called within `inference_mode_at`."""
-    return _apply_to_batch(classifier, pixels, preprocessing, runtime)
-
-
-def _apply_to_batch(
-    function: "Callable[[torch.Tensor], torch.Tensor]",
+    classifier: "Callable[[torch.Tensor], torch.Tensor]",
     pixels: "torch.Tensor",
     preprocessing: Preprocessing,
     runtime: Runtime,
 ) -> np.ndarray:
+    """Returns (B, C) float32 logits of (B, S, S, 3) uint8 pixels; must be called within `inference_mode_at`."""
     inputs = normalise(pixels.to(runtime.device, non_blocking=True), preprocessing)
-    return function(inputs).float().cpu().numpy()
+    return classifier(inputs).float().cpu().numpy()
 
 
 @contextmanager
@@ -164,20 +153,21 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def read_logits(path: Path, images: int, classes: int, mapped: bool = False) -> np.ndarray | None:
+def read_logits(path: Path, images: int, classes: int | None, mapped: bool = False) -> np.ndarray | None:
     """Returns cached logits, or None if the file is missing, damaged or of another shape.
 
     Args:
         path: the cache file.
         images: expected N.
-        classes: expected C.
+        classes: expected C; None: any.
         mapped: return a view of the file, which takes no memory.
     """
     try:
         logits = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return logits if logits.shape == (images, classes) and logits.dtype == np.float32 else None
+    shape = (images, *logits.shape[1:]) if classes is None else (images, classes)
+    return logits if logits.shape == shape and logits.dtype == np.float32 else None
 
 
 def store_logits(path: Path, logits: np.ndarray) -> None:

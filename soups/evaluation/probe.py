@@ -10,7 +10,7 @@ import numpy as np
 from soups.core.errors import DataError
 from soups.core.preprocessing import Preprocessing
 from soups.data.images.cache import Images
-from soups.evaluation.logits import compute_features, logits_path
+from soups.evaluation.logits import compute_features, logits_path, read_logits
 from soups.files.atomic import write_array
 from soups.runtime.devices import Runtime
 
@@ -47,12 +47,9 @@ def load_or_compute_features(
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     path = logits_path(folder, digest.hexdigest(), "features", images.paths, runtime)
-    try:
-        cached = np.load(path, allow_pickle=False)
-        if len(cached) == len(images):
-            return cached
-    except (OSError, ValueError, EOFError):
-        pass
+    cached = read_logits(path, len(images), classes=None)
+    if cached is not None:
+        return cached
     features = compute_features(classifier.to(runtime.device), images, preprocessing, runtime, batch_size)
     features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     write_array(path, features)

@@ -104,7 +104,7 @@ def attention_matrices(
     return logits, matrices, pool
 
 
-def rollout(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+def rollout(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, layer: None) -> torch.Tensor:
     """Returns attention rollout (Abnar and Zuidema 2020, "Quantifying attention flow in transformers", section 3).
 
     Each block contributes A ← (A + I) / 2, with A the mean attention over heads and I for the residual connection; the
@@ -114,21 +114,20 @@ def rollout(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tenso
         classifier: in evaluation mode.
         inputs: (N, 3, S, S) float32.
         classes: not used.
+        layer: not used.
 
     Returns:
         (N, h, w) float32: the share of each patch in the class token, or in the mean patch if there is no class token.
     """
     with torch.no_grad():
         _, matrices, pool = attention_matrices(classifier, inputs)
-        steps = [matrix.detach().mean(dim=1) for matrix in matrices]
-        identity = torch.eye(steps[0].shape[-1], device=inputs.device)
-        flow = identity
-        for step in steps:
-            flow = (step + identity) / 2 @ flow
-        return _patch_shares(classifier, flow, None if pool is None else pool.detach().mean(dim=1))
+        flow = identity = torch.eye(matrices[0].shape[-1], device=inputs.device)
+        for matrix in matrices:
+            flow = (matrix.mean(dim=1) + identity) / 2 @ flow
+        return _patch_shares(classifier, flow, None if pool is None else pool.mean(dim=1))
 
 
-def relevance(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+def relevance(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, layer: None) -> torch.Tensor:
     """Returns relevance from attention and its gradients (Chefer, Gur and Wolf 2021, "Generic attention-model
     explainability for interpreting bi-modal and encoder-decoder transformers", equations 5 and 6).
 
@@ -139,6 +138,7 @@ def relevance(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Ten
         classifier: in evaluation mode.
         inputs: (N, 3, S, S) float32.
         classes: (N,) int64, the classes whose logits are explained.
+        layer: not used.
 
     Returns:
         (N, h, w) float32: the relevance of each patch to the class token, or to the mean patch without class token.
@@ -146,11 +146,8 @@ def relevance(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Ten
     logits, matrices, pool = attention_matrices(classifier, inputs)
     score = logits.gather(1, classes[:, None]).sum()
     attention = matrices if pool is None else [*matrices, pool]
-    gradients = torch.autograd.grad(score, attention)
-    weighted = [
-        (matrix * gradient).clamp(min=0).mean(dim=1).detach()
-        for matrix, gradient in zip(attention, gradients, strict=True)
-    ]
+    pairs = zip(attention, torch.autograd.grad(score, attention), strict=True)
+    weighted = [(matrix * gradient).clamp(min=0).mean(dim=1).detach() for matrix, gradient in pairs]
     pooled = None if pool is None else weighted.pop()
     total = torch.eye(weighted[0].shape[-1], device=inputs.device).expand_as(weighted[0])
     for step in weighted:

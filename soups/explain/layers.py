@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from soups.core.errors import UsageError
@@ -77,9 +78,7 @@ def count_prefix_tokens(classifier: "Classifier") -> int | None:
     """Returns the number of tokens before the patches, or None if the network does not have it."""
     tower, _ = _tower(classifier)
     number = getattr(tower, "num_prefix_tokens", None)
-    if number is None and hasattr(tower, "class_embedding"):  # A tower of open_clip.
-        return 1
-    return number
+    return 1 if number is None and hasattr(tower, "class_embedding") else number  # A tower of open_clip has one.
 
 
 def pools_first_token(classifier: "Classifier", prefix: int) -> bool:
@@ -174,17 +173,14 @@ def _last_map(classifier: "Classifier", example: "torch.Tensor") -> str:
 
     found: list[str] = []
 
-    def record_maps_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and output.ndim == 4 and min(sorted(output.shape[1:])[1:]) > 1:
-                sides = {output.shape[1:3], output.shape[2:4]}
-                if any(first == second > 1 for first, second in sides):
-                    found.append(name)
-
-        return hook
+    def record_map(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.ndim == 4:
+            _, first, second, third = output.shape
+            if first == second > 1 or second == third > 1:
+                found.append(name)
 
     modules = [(name, each) for name, each in classifier.named_modules() if name and not isinstance(each, nn.Identity)]
-    handles = [module.register_forward_hook(record_maps_of(name)) for name, module in modules]
+    handles = [module.register_forward_hook(partial(record_map, name)) for name, module in modules]
     try:
         with torch.no_grad():
             classifier(example[:1])

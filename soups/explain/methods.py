@@ -6,7 +6,8 @@ The formulas of Grad-CAM, Grad-CAM++ and LayerCAM are the grad-cam library's; at
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,41 +24,39 @@ from soups.explain.settings import AUTO, MapSettings, check_method
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier
 
+_BATCH = 16
+"""Images in one pass."""
+
 
 @dataclass(frozen=True)
 class Method:
     """An explanation method."""
 
-    maps: "Callable[[Classifier, torch.Tensor, torch.Tensor, Layer | None], torch.Tensor]"
+    maps: "Callable[[Classifier, torch.Tensor, torch.Tensor, Any], torch.Tensor]"
     """(classifier, inputs (N, 3, S, S), classes (N,), layer) → (N, h, w) float32, at the resolution of the layer."""
     reads_layer: bool = True
-    """Whether the map is of one layer's output; otherwise of all attention matrices."""
+    """Whether the map is of one layer's output; otherwise it is of all attention matrices, and the layer is None."""
     class_specific: bool = True
     """Whether the map depends on the class."""
 
 
-def _gradient_method(formula: str) -> "Callable[[Classifier, torch.Tensor, torch.Tensor, Layer | None], torch.Tensor]":
-    """Returns the maps function of one of grad-cam's classes, applied to a layer's activations and gradients."""
+def _gradient_maps(
+    classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, layer: Layer, formula: str
+) -> torch.Tensor:
+    """Returns the maps of one of grad-cam's classes, applied to a layer's activations and gradients."""
+    require_package("pytorch_grad_cam", formula, "grad-cam")
+    import pytorch_grad_cam
 
-    def maps(
-        classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, layer: Layer | None
-    ) -> torch.Tensor:
-        require_package("pytorch_grad_cam", formula, "grad-cam")
-        import pytorch_grad_cam
-
-        assert layer is not None
-        activations, gradients = activations_and_gradients(classifier, inputs, classes, layer)
-        # Only the formula: grad-cam's own run adds to the weights' gradients, reads activations that an in-place ReLU
-        # has changed, and suppresses errors.
-        cam = getattr(pytorch_grad_cam, formula)(classifier, target_layers=[])
-        arrays = activations.cpu().numpy(), gradients.cpu().numpy()
-        return torch.from_numpy(cam.get_cam_image(inputs, layer.module, classes, *arrays, False))
-
-    return maps
+    activations, gradients = activations_and_gradients(classifier, inputs, classes, layer)
+    # Only the formula: grad-cam's own run adds to the weights' gradients, reads activations that an in-place ReLU has
+    # changed, and suppresses errors.
+    cam = getattr(pytorch_grad_cam, formula)(classifier, target_layers=[])
+    arrays = activations.cpu().numpy(), gradients.cpu().numpy()
+    return torch.from_numpy(cam.get_cam_image(inputs, layer.module, classes, *arrays, False))
 
 
 def _class_activation(
-    classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, layer: Layer | None
+    classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, layer: Layer
 ) -> torch.Tensor:
     """Returns class activation maps.
 
@@ -66,7 +65,6 @@ def _class_activation(
     The map is Σ_k w_k · f_k(x, y), with the head's weights of the class. This is a decomposition of the logit only if
     the head follows the global mean of these feature maps, which is checked on the inputs.
     """
-    assert layer is not None
     features, _ = activations_and_gradients(classifier, inputs, classes, layer)
     head = classifier.head
     with torch.no_grad():
@@ -81,11 +79,11 @@ def _class_activation(
 
 METHODS: dict[str, Method] = {
     "cam": Method(_class_activation),
-    "gradcam": Method(_gradient_method("GradCAM")),
-    "gradcam++": Method(_gradient_method("GradCAMPlusPlus")),
-    "layercam": Method(_gradient_method("LayerCAM")),
-    "rollout": Method(lambda *arguments: rollout(*arguments[:3]), reads_layer=False, class_specific=False),
-    "relevance": Method(lambda *arguments: relevance(*arguments[:3]), reads_layer=False),
+    "gradcam": Method(partial(_gradient_maps, formula="GradCAM")),
+    "gradcam++": Method(partial(_gradient_maps, formula="GradCAMPlusPlus")),
+    "layercam": Method(partial(_gradient_maps, formula="LayerCAM")),
+    "rollout": Method(rollout, reads_layer=False, class_specific=False),
+    "relevance": Method(relevance, reads_layer=False),
 }
 
 
@@ -143,11 +141,7 @@ def frozen_evaluation(classifier: "Classifier") -> Iterator[None]:
 
 
 def coarse_maps(
-    classifier: "Classifier",
-    inputs: torch.Tensor,
-    classes: torch.Tensor,
-    method: str,
-    target_layer: str | None = None,
+    classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, method: str, target_layer: str | None = None
 ) -> torch.Tensor:
     """Returns the maps of a method's formula, before scaling and upsampling; computed in float32.
 
@@ -183,12 +177,17 @@ def coarse_maps(
 def _compute_maps(
     classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, method: str, target_layer: str | None
 ) -> torch.Tensor:
-    layer = None
-    if target_layer is not None:
-        layer = named_layer(classifier, target_layer)
-    elif METHODS[method].reads_layer:
-        layer = find_layer(classifier, inputs)
+    layer = _layer_of_method(classifier, inputs, method, target_layer)
     return METHODS[method].maps(classifier, inputs, classes, layer).detach().float().cpu()
+
+
+def _layer_of_method(
+    classifier: "Classifier", inputs: torch.Tensor, method: str, target_layer: str | None
+) -> Layer | None:
+    """Returns the layer that a method reads: the named one, else that of `find_layer`; None for all attention."""
+    if not METHODS[method].reads_layer:
+        return None
+    return find_layer(classifier, inputs) if target_layer is None else named_layer(classifier, target_layer)
 
 
 def _is_suitable(classifier: "Classifier", inputs: torch.Tensor, classes: torch.Tensor, method: str) -> bool:
@@ -235,7 +234,6 @@ def explain(
     preprocessing: Preprocessing,
     method: str,
     target_layer: str | None = None,
-    batch_size: int = 16,
 ) -> np.ndarray:
     """Returns maps of each image's evidence for a class.
 
@@ -246,7 +244,6 @@ def explain(
         preprocessing: the model's preprocessing.
         method: one of `METHODS`.
         target_layer: as in `coarse_maps`.
-        batch_size: images in one pass.
 
     Returns:
         (N, S, S) float32 in [0, 1].
@@ -255,8 +252,8 @@ def explain(
         UsageError: as `coarse_maps`.
     """
     maps = np.empty(pixels.shape[:3], dtype=np.float32)
-    for begin in track(range(0, len(pixels), batch_size), "explaining"):
-        part = slice(begin, begin + batch_size)
+    for begin in track(range(0, len(pixels), _BATCH), "explaining"):
+        part = slice(begin, begin + _BATCH)
         inputs, targets = model_inputs(classifier, pixels[part], classes[part], preprocessing)
         maps[part] = upsample_maps(coarse_maps(classifier, inputs, targets, method, target_layer), pixels.shape[1])
     return maps
@@ -275,10 +272,7 @@ def describe_layers(
     classifier: "Classifier", pixels: np.ndarray, preprocessing: Preprocessing, method: str, target_layer: str | None
 ) -> str:
     """Returns a description of what a method reads in this network; `pixels` are images for a forward pass."""
-    if not METHODS[method].reads_layer:
-        return "the attention of all blocks"
-    if target_layer is not None:
-        return f"layer {named_layer(classifier, target_layer).name}"
     with frozen_evaluation(classifier):
         inputs, _ = model_inputs(classifier, pixels[:1], np.zeros(1), preprocessing)
-        return f"layer {find_layer(classifier, inputs).name}"
+        layer = _layer_of_method(classifier, inputs, method, target_layer)
+    return "the attention of all blocks" if layer is None else f"layer {layer.name}"

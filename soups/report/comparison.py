@@ -10,16 +10,22 @@ from soups.core.errors import DataError
 from soups.core.scores import calibration_error, correct, log_loss
 from soups.core.statistics import bootstrap_interval, bootstrap_mean_interval, mcnemar
 from soups.ensembles.temperature import fit_temperature, scale_by_temperature, to_log_probabilities
-from soups.report.tables import (
-    Columns,
-    align_columns,
-    format_interval,
-    format_number,
-    format_p_value,
-    format_percent,
-    markdown_table,
-    table_cells,
+from soups.report import tables
+
+_KEYS = (
+    *("name", "val", "val_crossfitted", "test", "test_low", "test_high", "shift", "shift_low", "shift_high"),
+    *("test_log_loss", "temperature", "test_calibration_error", "images_per_second", "models", "p", "note"),
 )
+"""Keys of a row, in the order of the columns of `comparison.csv`."""
+_LEGEND = {
+    "val_crossfitted": "validation flatters what was chosen on it; cross-fitted %: chosen on one half of the validation"
+    " images, scored on the other, both ways",
+    "test_log_loss": "log-loss: on the test images, in nats; calibration: expected calibration error there, in %, at"
+    " the temperature fitted on validation",
+    "images_per_second": "images/s: one model measured on this machine, from pixels in memory; a vote of M models:"
+    " that / M",
+}
+"""Key of a row → note below the table if any row has a value."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +89,17 @@ def compare(
     hits = [{name: _correct_predictions(entry, name, sets[name]) for name in scored} for entry in entries]
     rows = []
     for entry, own in zip(entries, hits, strict=True):
-        row: dict[str, Any] = {"name": entry.name, "val": float(own["val"].mean()) if "val" in own else None}
-        row |= {"val_crossfitted": entry.crossfitted}
-        row |= dict.fromkeys(("test", "test_low", "test_high", "shift", "shift_low", "shift_high"))
-        row |= dict.fromkeys(("test_log_loss", "temperature", "test_calibration_error"))
-        row |= {"images_per_second": None if speed is None else speed / entry.models, "models": entry.models}
-        row |= {"p": None, "note": entry.note}
+        row: dict[str, Any] = dict.fromkeys(_KEYS)
+        row |= {"name": entry.name, "val_crossfitted": entry.crossfitted, "models": entry.models, "note": entry.note}
+        if speed is not None:
+            row["images_per_second"] = speed / entry.models
+        if "val" in own:
+            row["val"] = float(own["val"].mean())
         if "test" in own:
             row["test"] = float(own["test"].mean())
             groups = sets["test"].groups
             row["test_low"], row["test_high"] = bootstrap_interval(own["test"], groups, repeats=repeats, seed=seed)
-            row |= _probability_scores(entry, sets)
+            row |= {} if entry.shares else _probability_scores(entry.outputs, sets)
             if own is not hits[0]:
                 row["p"] = mcnemar(own["test"], hits[0]["test"])
         if shifts:
@@ -104,17 +110,13 @@ def compare(
     return rows
 
 
-def _probability_scores(entry: ComparisonRow, sets: Mapping[str, SetTruth]) -> dict[str, float]:
-    """Return test log-loss, and calibration at the temperature fitted on validation; nothing for vote shares."""
-    if entry.shares:
-        return {}
-    outputs, labels = entry.outputs, sets["test"].labels
-    scores = {"test_log_loss": log_loss(outputs["test"], labels)}
+def _probability_scores(outputs: Mapping[str, np.ndarray], sets: Mapping[str, SetTruth]) -> dict[str, float]:
+    """Return test log-loss, and calibration at the temperature fitted on validation."""
+    scores = {"test_log_loss": log_loss(outputs["test"], sets["test"].labels)}
     if "val" in sets:
         scores["temperature"] = fit_temperature(to_log_probabilities(outputs["val"]), sets["val"].labels)
-        scores["test_calibration_error"] = calibration_error(
-            scale_by_temperature(outputs["test"], scores["temperature"]), labels
-        )
+        scaled = scale_by_temperature(outputs["test"], scores["temperature"])
+        scores["test_calibration_error"] = calibration_error(scaled, sets["test"].labels)
     return scores
 
 
@@ -130,51 +132,35 @@ def _correct_predictions(entry: ComparisonRow, name: str, truth: SetTruth) -> np
     return correct(outputs, truth.labels)
 
 
-def _format_speed(value: float | None) -> str:
-    return format_number(value, ",.0f" if value is None or value >= 10 else ".1f")
-
-
-_COLUMNS: Columns = {
-    "": lambda row: row["name"],
-    "validation %": lambda row: format_percent(row["val"]),
-    "cross-fitted": lambda row: format_percent(row["val_crossfitted"]),
-    "test % [95%]": lambda row: format_interval(row, "test"),
-    "mean shift % [95%]": lambda row: format_interval(row, "shift"),
-    "log-loss": lambda row: format_number(row["test_log_loss"], ".3f"),
-    "calibration": lambda row: format_percent(row["test_calibration_error"]),
-    "images/s": lambda row: _format_speed(row["images_per_second"]),
-    "p": lambda row: format_p_value(row["p"]),
-}
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return header → cell of one row of `compare`."""
+    speed = row["images_per_second"]
+    return {
+        "": row["name"],
+        "validation %": tables.format_percent(row["val"]),
+        "cross-fitted": tables.format_percent(row["val_crossfitted"]),
+        "test % [95%]": tables.format_interval(row, "test"),
+        "mean shift % [95%]": tables.format_interval(row, "shift"),
+        "log-loss": tables.format_number(row["test_log_loss"], ".3f"),
+        "calibration": tables.format_percent(row["test_calibration_error"]),
+        "images/s": tables.format_number(speed, ",.0f" if speed is None or speed >= 10 else ".1f"),
+        "p": tables.format_p_value(row["p"]),
+    }
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    legend = ["[95%]: interval, resampling groups"]
-    if any(row["val_crossfitted"] is not None for row in rows):
-        legend += [
-            "validation flatters what was chosen on it; cross-fitted %: chosen on one half of the validation images,"
-            " scored on the other, both ways"
-        ]
-    if any(row["test_log_loss"] is not None for row in rows):
-        legend += [
-            "log-loss: on the test images, in nats; calibration: expected calibration error there, in %, at the"
-            " temperature fitted on validation"
-        ]
-    if any(row["images_per_second"] is not None for row in rows):
-        legend += ["images/s: one model measured on this machine, from pixels in memory; a vote of M models: that / M"]
+    notes = ["[95%]: interval, resampling groups"]
+    notes += [text for key, text in _LEGEND.items() if any(row[key] is not None for row in rows)]
     if len(rows) > 1:
-        legend += [f"p: exact McNemar test on the test images against {rows[0]['name']}"]
-    return legend + [f"{row['name']}: {row['note']}" for row in rows if row.get("note")]
+        notes.append(f"p: exact McNemar test on the test images against {rows[0]['name']}")
+    return notes + [f"{row['name']}: {row['note']}" for row in rows if row["note"]]
 
 
 def format_comparison(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows of `compare` as aligned text for a terminal with notes below; accuracies in per cent."""
-    if not rows:
-        return "nothing to compare"
-    return "\n".join([align_columns(table_cells(rows, _COLUMNS)), *_notes(rows)])
+    return tables.align_columns(tables.table_cells(map(_cells, rows)), _notes(rows)) if rows else "nothing to compare"
 
 
 def markdown_comparison(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows of `compare` as a Markdown table with notes below; accuracies in per cent."""
-    if not rows:
-        return "nothing to compare"
-    return markdown_table(table_cells(rows, _COLUMNS), _notes(rows))
+    return tables.markdown_table(tables.table_cells(map(_cells, rows)), _notes(rows)) if rows else "nothing to compare"

@@ -1,8 +1,7 @@
 """Comparison of networks: accuracy, costs, and the Pareto frontier of the two, as tables and as a figure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +11,10 @@ import numpy as np
 from soups.core.errors import DataError
 from soups.core.scores import calibration_error, correct, macro_f1, predictions
 from soups.core.statistics import bootstrap_interval
+from soups.report import tables
 from soups.report.comparison import SetTruth
-from soups.report.figures.style import BLUE, GREY, VERMILION, escape_math, new_figure, save_png, shorten
+from soups.report.figures.style import BLUE, GREY, VERMILION, escape_math, format_axes, new_figure, save_png, shorten
 from soups.report.per_class import class_scores, confusion_matrix
-from soups.report.tables import (
-    align_columns,
-    format_interval,
-    format_number,
-    format_percent,
-    markdown_table,
-    table_cells,
-)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +67,7 @@ def network_rows(
     rows = [_network_row(entry, truth, classes) for entry in entries]
     marks = pareto_frontier([row["accuracy"] for row in rows], [row[cost] for row in rows])
     rows = [row | {"frontier": mark} for row, mark in zip(rows, marks, strict=True)]
-    return sorted(rows, key=lambda row: (-row["accuracy"], _infinite_if_unknown(row[cost]), row["name"]))
+    return sorted(rows, key=lambda row: (-row["accuracy"], np.inf if row[cost] is None else row[cost], row["name"]))
 
 
 def _network_row(entry: NetworkResult, truth: SetTruth, classes: Sequence[str]) -> dict[str, Any]:
@@ -105,81 +97,59 @@ def _mean_of_known(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _infinite_if_unknown(cost: float | None) -> float:
-    return float("inf") if cost is None else cost
-
-
 def pareto_frontier(scores: Sequence[float], costs: Sequence[float | None]) -> list[bool]:
     """Return whether each entry is on the Pareto frontier.
 
     An entry is on it if no other is at least as good and at most as expensive, and better in one of the two. An entry
     with an unknown cost is not on it.
     """
-    best, marks = -np.inf, [False] * len(scores)
-    known = [index for index, cost in enumerate(costs) if cost is not None]
-    for index in sorted(known, key=lambda index: (_infinite_if_unknown(costs[index]), -scores[index])):
-        if scores[index] > best:
-            # Entries that are equal in score and cost are all on it.
-            best = scores[index]
-            for other in known:
-                marks[other] |= scores[other] == best and costs[other] == costs[index]
-    return marks
-
-
-def flatten_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of `network_rows` for a CSV, with a column `f1_<class>` for each class."""
+    known = [(score, cost) for score, cost in zip(scores, costs, strict=True) if cost is not None]
     return [
-        {key: value for key, value in row.items() if key != "f1"} | {f"f1_{name}": f1 for name, f1 in row["f1"].items()}
-        for row in rows
+        cost is not None
+        and not any(
+            other_score >= score and other_cost <= cost and (other_score, other_cost) != (score, cost)
+            for other_score, other_cost in known
+        )
+        for score, cost in zip(scores, costs, strict=True)
     ]
 
 
 # The table
 
 
-def _format_scaled(row: Mapping[str, Any], key: str, unit: float, digits: int) -> str:
-    value = row[key]
-    return format_number(None if value is None else value / unit, f",.{digits}f")
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return header → cell of one row of `network_rows`."""
 
+    def scaled(key: str, unit: float, digits: int) -> str:
+        return tables.format_number(None if row[key] is None else row[key] / unit, f",.{digits}f")
 
-def _format_class_f1(row: Mapping[str, Any], name: str) -> str:
-    return format_percent(row["f1"][name])
-
-
-def _format_worst_f1(row: Mapping[str, Any]) -> str:
-    known = {name: value for name, value in row["f1"].items() if value is not None}
-    worst = min(known, key=known.__getitem__)
-    return f"{format_percent(known[worst])} ({shorten(worst, 16)})"
-
-
-def _columns(classes: Sequence[str]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
-    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "": itemgetter("name"),
-        "frontier": lambda row: MARK if row["frontier"] else "",
-        "accuracy % [95%]": lambda row: format_interval(row, "accuracy"),
-        "seeds %": lambda row: f"{format_percent(row['accuracy_worst'])}–{format_percent(row['accuracy_best'])}",
-    }
-    if len(classes) <= _CLASSES_SHOWN:
-        columns |= {f"F1 {shorten(name, 16)} %": partial(_format_class_f1, name=name) for name in classes}
+    if len(row["f1"]) <= _CLASSES_SHOWN:
+        scores = {f"F1 {shorten(name, 16)} %": tables.format_percent(f1) for name, f1 in row["f1"].items()}
     else:
-        columns |= {"macro-F1 %": lambda row: format_percent(row["macro_f1"]), "worst F1 %": _format_worst_f1}
-    return columns | {
-        "calibration": lambda row: format_percent(row["calibration_error"]),
-        "parameters M": partial(_format_scaled, key="parameters", unit=1e6, digits=2),
-        "trained M": partial(_format_scaled, key="trainable", unit=1e6, digits=2),
-        "multiply-adds M": partial(_format_scaled, key="multiply_adds", unit=1e6, digits=1),
-        "epochs": lambda row: str(row["epochs"]),
-        "s/epoch": partial(_format_scaled, key="seconds_per_epoch", unit=1.0, digits=1),
-        "images/s": partial(_format_scaled, key="images_per_second", unit=1.0, digits=0),
-        "peak MiB": partial(_format_scaled, key="peak_memory", unit=2.0**20, digits=0),
+        worst, name = min(((f1, name) for name, f1 in row["f1"].items() if f1 is not None), key=itemgetter(0))
+        scores = {"macro-F1 %": tables.format_percent(row["macro_f1"])}
+        scores |= {"worst F1 %": f"{tables.format_percent(worst)} ({shorten(name, 16)})"}
+    return {
+        "": row["name"],
+        "frontier": MARK if row["frontier"] else "",
+        "accuracy % [95%]": tables.format_interval(row, "accuracy"),
+        "seeds %": f"{tables.format_percent(row['accuracy_worst'])}–{tables.format_percent(row['accuracy_best'])}",
+        **scores,
+        "calibration": tables.format_percent(row["calibration_error"]),
+        "parameters M": scaled("parameters", 1e6, 2),
+        "trained M": scaled("trainable", 1e6, 2),
+        "multiply-adds M": scaled("multiply_adds", 1e6, 1),
+        "epochs": str(row["epochs"]),
+        "s/epoch": scaled("seconds_per_epoch", 1.0, 1),
+        "images/s": scaled("images_per_second", 1.0, 0),
+        "peak MiB": scaled("peak_memory", 2.0**20, 0),
     }
 
 
 def _notes(cost: str) -> list[str]:
+    less = "and has fewer" if cost in ("multiply_adds", "parameters") else "at less"
     return [
-        f"{MARK} on the frontier: nothing is as accurate and has fewer {COSTS[cost][0]}"
-        if cost in ("multiply_adds", "parameters")
-        else f"{MARK} on the frontier: nothing is as accurate at less {COSTS[cost][0]}",
+        f"{MARK} on the frontier: nothing is as accurate {less} {COSTS[cost][0]}",
         "accuracy, F1 and calibration (expected calibration error, in %, no temperature fitted): means over the seeds;"
         " [95%] resamples groups of images, not seeds; seeds %: the worst and the best of them",
         "multiply-adds: for one image, half of what torch's FlopCounterMode counts; s/epoch and peak: training alone on"
@@ -190,12 +160,12 @@ def _notes(cost: str) -> list[str]:
 
 def format_networks(rows: Sequence[Mapping[str, Any]], cost: str = "multiply_adds") -> str:
     """Return the rows of `network_rows` as aligned text for a terminal, with notes below."""
-    return "\n".join([align_columns(table_cells(rows, _columns(list(rows[0]["f1"])))), *_notes(cost)])
+    return tables.align_columns(tables.table_cells(map(_cells, rows)), _notes(cost))
 
 
 def markdown_networks(rows: Sequence[Mapping[str, Any]], cost: str = "multiply_adds") -> str:
     """Return the rows of `network_rows` as a Markdown table, with notes below."""
-    return markdown_table(table_cells(rows, _columns(list(rows[0]["f1"]))), _notes(cost))
+    return tables.markdown_table(tables.table_cells(map(_cells, rows)), _notes(cost))
 
 
 # The figure
@@ -228,25 +198,15 @@ def draw_frontier(
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(LogFormatter())  # Ticks read 20 instead of 2 × 10¹.
     axes.xaxis.set_minor_formatter(LogFormatter())
-    _draw_line([row for row in known if row["frontier"]], axes, cost)
+    best = sorted((row for row in known if row["frontier"]), key=itemgetter(cost))
+    line: dict[str, Any] = {"color": VERMILION, "linewidth": 1.4, "drawstyle": "steps-post", "zorder": 1}
+    axes.plot([row[cost] / unit for row in best], [100 * row["accuracy"] for row in best], label="frontier", **line)
+    axes.legend(fontsize=9.5, loc="lower right", frameon=False)
     for row in known:
         _draw_point(row, axes, row[cost] / unit)
-    axes.set_title(escape_math(title), fontsize=13)
-    axes.set_xlabel(f"{words}, {sign}", fontsize=11)
-    axes.set_ylabel(escape_math(f"{images}, %"), fontsize=11)
-    axes.grid(True, color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    format_axes(axes, title, f"{words}, {sign}", f"{images}, %")
     axes.margins(0.18, 0.12)
     save_png(figure, path)
-
-
-def _draw_line(rows: Sequence[Mapping[str, Any]], axes: "Axes", cost: str) -> None:
-    unit = COSTS[cost][1]
-    ordered = sorted(rows, key=itemgetter(cost))
-    places, heights = [row[cost] / unit for row in ordered], [100 * row["accuracy"] for row in ordered]
-    axes.plot(places, heights, color=VERMILION, linewidth=1.4, drawstyle="steps-post", zorder=1, label="frontier")
-    axes.legend(fontsize=9.5, loc="lower right", frameon=False)
 
 
 def _draw_point(row: Mapping[str, Any], axes: "Axes", place: float) -> None:

@@ -25,8 +25,8 @@ def format_inspection(rows: Sequence[Mapping[str, Any]]) -> str:
         numbers = [format_percent(row["val"]), distance, angle, format_percent(row["midpoint"])]
         drop = format_interval(row, "drop", "+.1f")
         cells.append([row["name"], *numbers, drop, "no" if row["why"] else "yes"])
-    below = [f"{row['name']}: {text}" for row in rows for text in (*row["why"], *row["notes"])]
-    return "\n".join([align_columns(cells), *below, format_verdict(rows)])
+    notes = [f"{row['name']}: {text}" for row in rows for text in (*row["why"], *row["notes"])]
+    return align_columns(cells, [*notes, format_verdict(rows)])
 
 
 def format_verdict(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from soups.core.errors import DataError
 from soups.report.figures.style import escape_math, new_figure, save_png, shorten_names
 from soups.report.tables import align_columns, format_percent
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _MAX_TEXT_CLASSES = 20
 _MAX_HEADER = 8
@@ -93,22 +90,14 @@ def confusion_text(matrix: np.ndarray, names: Sequence[str]) -> str:
     labels = [names[index] for index in shown]
     heads = labels
     if max(map(len, labels)) > _MAX_HEADER:
-        heads = [str(index) for index in shown]
-        labels = [f"{index} {names[index]}" for index in shown]
+        heads, labels = [str(index) for index in shown], [f"{index} {names[index]}" for index in shown]
     cells = [["truth ↓  predicted →", *heads]]
     for label, row in zip(labels, matrix[np.ix_(shown, shown)], strict=True):
         cells.append([label, *(str(count) if count else "·" for count in row)])
-    text = align_columns(cells)
-    return f"{text}\n({note})" if note else text
+    return align_columns(cells, [f"({note})"] if note else [])
 
 
-def draw_confusion(
-    matrix: np.ndarray,
-    names: Sequence[str],
-    path: Path,
-    *,
-    title: str = "Confusion matrix",
-) -> None:
+def draw_confusion(matrix: np.ndarray, names: Sequence[str], path: Path, *, title: str) -> None:
     """Draw the confusion matrix as PNG: the colour is the share of the true class, the numbers are images.
 
     Of more than 40 classes only those with most errors are shown, with a note.
@@ -126,8 +115,7 @@ def draw_confusion(
     short = shorten_names(names, _MAX_NAME)
     labels = [escape_math(short[index]) for index in shown]
     part = matrix[np.ix_(shown, shown)]
-    support = matrix.sum(axis=1)[shown]
-    shares = part / np.maximum(support, 1)[:, None]
+    shares = part / np.maximum(matrix.sum(axis=1)[shown], 1)[:, None]
     side = min(max(4.5, 2.2 + 0.42 * len(shown)), 14)
     figure = new_figure(side + 1.2, side + 0.4)
     axes = figure.add_subplot()
@@ -139,14 +127,10 @@ def draw_confusion(
     axes.set_xlabel("prediction", fontsize=11)
     axes.set_ylabel("truth", fontsize=11)
     axes.set_title(escape_math(title) + (f"\n{note}" if note else ""), fontsize=12 if note else 13)
-    _write_counts(axes, part, shares, size)
-    bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
-    bar.set_label("share of the true class, %", fontsize=10)
-    save_png(figure, path)
-
-
-def _write_counts(axes: "Axes", part: np.ndarray, shares: np.ndarray, size: float) -> None:
     for row, column in zip(*np.nonzero(part), strict=True):
         colour = "white" if shares[row, column] > 0.6 else "black"
         text = axes.text(column, row, str(part[row, column]), ha="center", va="center", color=colour, fontsize=size)
         text.set_in_layout(False)  # It lies inside the axes, and measuring 1,600 texts takes seconds.
+    bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
+    bar.set_label("share of the true class, %", fontsize=10)
+    save_png(figure, path)

@@ -1,20 +1,11 @@
 """Gains of soups and votes over the best single model, pooled over the splits of a study."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from soups.core.errors import DataError
 from soups.core.statistics import paired_gain
-from soups.report.tables import (
-    align_columns,
-    format_interval,
-    format_number,
-    format_p_value,
-    markdown_table,
-    table_cells,
-)
+from soups.report import tables
 
 MEASURES = ("test", "shift", "test_log_loss")
 """Keys of a comparison's rows that are pooled."""
@@ -54,7 +45,7 @@ def _pool_row(name: str, own: Sequence[Mapping[str, Any]], best: Sequence[Mappin
     for key in MEASURES:
         row |= dict.fromkeys((key, f"{key}_gain", f"{key}_gain_low", f"{key}_gain_high", f"{key}_p"))
         values = [one[key] for one in own]
-        if any(value is None for value in values):
+        if None in values:
             continue
         row[key] = sum(values) / len(values)
         if own[0] is not best[0]:
@@ -64,23 +55,14 @@ def _pool_row(name: str, own: Sequence[Mapping[str, Any]], best: Sequence[Mappin
     return row
 
 
-def _format_mean(row: Mapping[str, Any], key: str, spec: str, factor: float) -> str:
-    return format_number(row[key], spec, factor)
-
-
-def _format_p(row: Mapping[str, Any], key: str) -> str:
-    return format_p_value(row[f"{key}_p"])
-
-
-def _columns() -> dict[str, Callable[[Mapping[str, Any]], str]]:
-    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {"": itemgetter("name")}
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return header → cell of one row of `pool_splits`."""
+    cells = {"": row["name"]}
     for key, title, unit, factor, spec in _SHOWN:
-        columns |= {
-            f"{title}{unit}": partial(_format_mean, key=key, spec=spec, factor=factor),
-            f"{title} gain [95%]": partial(format_interval, key=f"{key}_gain", spec=f"+{spec}", factor=factor),
-            f"{title} p": partial(_format_p, key=key),
-        }
-    return columns
+        cells[f"{title}{unit}"] = tables.format_number(row[key], spec, factor)
+        cells[f"{title} gain [95%]"] = tables.format_interval(row, f"{key}_gain", f"+{spec}", factor)
+        cells[f"{title} p"] = tables.format_p_value(row[f"{key}_p"])
+    return cells
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -95,9 +77,9 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def format_study(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows of `pool_splits` as aligned text for a terminal with notes below; accuracies in per cent."""
-    return "\n".join([align_columns(table_cells(rows, _columns())), *_notes(rows)])
+    return tables.align_columns(tables.table_cells(map(_cells, rows)), _notes(rows))
 
 
 def markdown_study(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows of `pool_splits` as a Markdown table with notes below; accuracies in per cent."""
-    return markdown_table(table_cells(rows, _columns()), _notes(rows))
+    return tables.markdown_table(tables.table_cells(map(_cells, rows)), _notes(rows))

@@ -1,12 +1,10 @@
 """Tables as aligned text and as Markdown, and the formats of their cells: numbers, percentages, intervals, p-values."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MISSING = "–"
 """Cell of a value that is not known."""
-Columns = Mapping[str, Callable[[Mapping[str, Any]], str]]
-"""Header → function from a row to its cell."""
 
 
 def format_number(value: float | None, spec: str, factor: float = 1.0) -> str:
@@ -44,28 +42,26 @@ def format_p_value(value: float | None) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}" if value >= 0.001 else f"{value:.4f}"
 
 
-def table_cells(rows: Sequence[Mapping[str, Any]], columns: Columns) -> list[list[str]]:
-    """Return the header and a list of cells for each row."""
-    return [list(columns), *([cell(row) for cell in columns.values()] for row in rows)]
+def table_cells(rows: Iterable[Mapping[str, str]]) -> list[list[str]]:
+    """Return the header and the rows of a table, from at least one row that maps headers to cells."""
+    first, *others = rows
+    return [list(first), *(list(row.values()) for row in (first, *others))]
 
 
-def align_columns(cells: Sequence[Sequence[str]]) -> str:
-    """Return a header and rows as aligned text: the first column left-aligned, the others right-aligned."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+def align_columns(cells: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
+    """Return a header and rows as text, the first column left-aligned, the others right-aligned, with notes below."""
+    first, *others = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
+        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
         for row in cells
     ]
-    lines.insert(1, "  ".join("─" * width for width in widths))
-    return "\n".join(line.rstrip() for line in lines)
+    lines.insert(1, "  ".join("─" * width for width in (first, *others)))
+    return "\n".join([*(line.rstrip() for line in lines), *notes])
 
 
 def markdown_table(cells: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
     """Return a header and rows as a Markdown table, aligned as in `align_columns`, with notes as a list below."""
     header, *body = [[cell.replace("|", r"\|") for cell in row] for row in cells]
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    below = "".join(f"\n- {note}" for note in notes)
-    return f"{table}\n{below}" if below else table
+    below = ["", *(f"- {note}" for note in notes)] if notes else []
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *below])

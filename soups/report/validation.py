@@ -8,15 +8,11 @@ import numpy as np
 from soups.core.statistics import accuracy_from_sums, bootstrap_sums_interval, macro_f1_from_sums, mcnemar
 from soups.report.answers import JOINT, LabelledPredictions
 from soups.report.per_class import class_scores, class_table, confusion_text
-from soups.report.tables import (
-    MISSING,
-    align_columns,
-    format_interval,
-    format_p_value,
-    format_percent,
-)
+from soups.report.tables import align_columns, format_interval, format_p_value, format_percent, table_cells
 
 _SCORES_FROM_SUMS = {"accuracy": accuracy_from_sums, "macro_f1": macro_f1_from_sums}
+_MAX_MISTAKES = 10
+"""Maximum number of pairs of classes in the table of frequent mistakes."""
 
 
 def score_rows(answers: LabelledPredictions) -> list[dict[str, Any]]:
@@ -53,32 +49,30 @@ def class_rows(answers: LabelledPredictions) -> list[dict[str, Any]]:
     ]
 
 
-def frequent_mistakes(answers: LabelledPredictions, most: int = 10) -> list[tuple[str, str, int, int]]:
+def frequent_mistakes(answers: LabelledPredictions) -> list[tuple[str, str, int, int]]:
     """Return the most frequent confusions: truth, prediction, their images, all images of that truth."""
     matrix, names = answers.matrix, answers.space.names
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    pairs = [np.unravel_index(place, wrong.shape) for place in order]
+    wrong = matrix - np.diag(np.diagonal(matrix))
+    places = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_MISTAKES]
     return [
-        (names[int(row)], names[int(column)], int(wrong[row, column]), int(matrix[row].sum()))
-        for row, column in pairs
-        if wrong[row, column]
+        (names[truth], names[prediction], int(wrong[truth, prediction]), int(matrix[truth].sum()))
+        for truth, prediction in zip(*np.unravel_index(places, wrong.shape), strict=True)
+        if wrong[truth, prediction]
     ]
 
 
-def validation_text(name: str, answers: LabelledPredictions, images: str = "validation images") -> str:
+def validation_text(name: str, answers: LabelledPredictions, description: str = "validation images") -> str:
     """Return the whole report on one model or table as text.
 
     Args:
         name: of the model or table.
         answers: its predictions and the labels.
-        images: what the images are, for the first line.
+        description: what the images are, for the first line.
     """
     right = int((answers.labels == answers.predictions).sum())
     share = f"{100 * right / len(answers.labels):.1f}%"
     blocks = [
-        f"{name}: {right} of {len(answers.labels)} {images} right ({share})",
+        f"{name}: {right} of {len(answers.labels)} {description} right ({share})",
         score_table(score_rows(answers)) + "\n(intervals: resampling groups)",
     ]
     parts = answers.by_factor()
@@ -86,16 +80,13 @@ def validation_text(name: str, answers: LabelledPredictions, images: str = "vali
         matrix, names = part.matrix, part.space.names
         heading = f"— {of} —\n" if len(parts) > 1 else ""
         blocks += [heading + class_table(matrix, names), confusion_text(matrix, names)]
-        blocks += [_mistakes_table(part)] if frequent_mistakes(part) else []
+        mistakes = [
+            [f"{truth} → {prediction}", str(count), str(images), f"{100 * count / images:.1f}"]
+            for truth, prediction, count, images in frequent_mistakes(part)
+        ]
+        if mistakes:
+            blocks.append(align_columns([["truth → prediction", "images", "of", "%"], *mistakes]))
     return "\n\n".join(blocks)
-
-
-def _mistakes_table(answers: LabelledPredictions) -> str:
-    cells = [["truth → prediction", "images", "of", "%"]]
-    for truth, prediction, count, images in frequent_mistakes(answers):
-        share = f"{100 * count / images:.1f}" if images else MISSING
-        cells.append([f"{truth} → {prediction}", str(count), str(images), share])
-    return align_columns(cells)
 
 
 def comparison_rows(named: Mapping[str, Sequence[LabelledPredictions]]) -> list[dict[str, Any]]:
@@ -145,28 +136,25 @@ def _mean_with_interval(
 
 
 def comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows of `comparison_rows` as aligned text, in per cent and points, with notes below."""
-    return "\n".join([align_columns(comparison_cells(rows)), *_comparison_notes(rows)])
+    """Return the rows of `comparison_rows` as aligned text, in per cent and points, with notes below.
 
-
-def comparison_cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return header and rows: accuracy and macro-F1 of the class with gains, and macro-F1 of each factor."""
+    The columns are accuracy and macro-F1 of the class, the gain in macro-F1, and the macro-F1 of each factor.
+    """
     scored = [key.removesuffix("_macro_f1") for key in rows[0] if key.endswith("_macro_f1")]
-    factors = [name for name in scored if name != JOINT]
-    headers = [f"{factor} F1 %" for factor in factors]
-    cells = [["", "accuracy % [95%]", "macro-F1 % [95%]", "gain [95%]", *headers, "p"]]
-    for row in rows:
-        scores = [format_interval(row, f"{JOINT}_{key}") for key in _SCORES_FROM_SUMS]
-        gain = format_interval(row, f"{JOINT}_macro_f1_gain", "+.1f")
-        by_factor = [format_percent(row[f"{factor}_macro_f1"]) for factor in factors]
-        cells.append([row["name"], *scores, gain, *by_factor, format_p_value(row["p"])])
-    return cells
-
-
-def _comparison_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    if len(rows) < 2:
-        return []
-    first = rows[0]["name"]
-    notes = [f"gain: macro-F1 against {first}, in points, resampling groups; p: exact McNemar test against {first}"]
-    notes += [f"{row['name']}: mean of {row['tables']} tables" for row in rows if row["tables"] > 1]
-    return notes
+    cells = [
+        {
+            "": row["name"],
+            "accuracy % [95%]": format_interval(row, f"{JOINT}_accuracy"),
+            "macro-F1 % [95%]": format_interval(row, f"{JOINT}_macro_f1"),
+            "gain [95%]": format_interval(row, f"{JOINT}_macro_f1_gain", "+.1f"),
+            **{f"{name} F1 %": format_percent(row[f"{name}_macro_f1"]) for name in scored if name != JOINT},
+            "p": format_p_value(row["p"]),
+        }
+        for row in rows
+    ]
+    notes = []
+    if len(rows) > 1:
+        first = rows[0]["name"]
+        notes = [f"gain: macro-F1 against {first}, in points, resampling groups; p: exact McNemar test against {first}"]
+        notes += [f"{row['name']}: mean of {row['tables']} tables" for row in rows if row["tables"] > 1]
+    return align_columns(table_cells(cells), notes)

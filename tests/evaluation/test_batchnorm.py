@@ -124,7 +124,7 @@ def test_a_single_model_keeps_its_statistics(pictures: tuple[Images, np.ndarray]
     assert not torch.equal(recomputed["1.running_var"], other["1.running_var"])
 
 
-def test_statistics_are_rounded_as_the_file_will_hold_them(pictures: tuple[Images, np.ndarray]) -> None:
+def test_statistics_are_rounded_to_the_dtype_of_the_file(pictures: tuple[Images, np.ndarray]) -> None:
     images, _ = pictures
     model = network()
     state = {k: v.half() if v.is_floating_point() else v.clone() for k, v in model.state_dict().items()}
@@ -134,7 +134,7 @@ def test_statistics_are_rounded_as_the_file_will_hold_them(pictures: tuple[Image
     assert torch.equal(model.state_dict()["1.running_mean"], recomputed["1.running_mean"].float())
 
 
-def test_which_layers_count() -> None:
+def test_layers_with_running_statistics() -> None:
     from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d
 
     kinds: dict[str, nn.Module] = {"plain": nn.BatchNorm2d(2), "act": BatchNormAct2d(2)}
@@ -145,7 +145,7 @@ def test_which_layers_count() -> None:
     assert not has_statistics(nn.Linear(2, 2).state_dict()) and has_statistics(kinds["plain"].state_dict())
 
 
-def test_images_are_drawn_once_and_shuffled() -> None:
+def test_images_are_selected_without_repetition_and_shuffled() -> None:
     rows = select_images(3000)
     assert len(rows) == len(set(rows.tolist())) == 1024
     assert (select_images(3000) == rows).all() and (np.diff(rows) < 0).sum() > 400

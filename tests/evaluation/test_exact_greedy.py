@@ -1,4 +1,4 @@
-"""Recipes with the judge that stops early against every candidate looked at in full, by every metric."""
+"""Recipes with early stopping choose the same as with full evaluation of every candidate, for every metric."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -74,8 +74,8 @@ class Task:
         runtime = Runtime(precision="fp32", threads=1)
         return ValidationJudge(self.network, validation, PREPROCESSING, self.metric, runtime, 8, self.mistakes)
 
-    def unhurried(self) -> Callable[..., Verdict]:
-        """A judge that always looks at all images."""
+    def judge_without_stopping(self) -> Callable[..., Verdict]:
+        """Return a judge that always scores all images."""
         judge = self.judge()
         return lambda state, accept=None: judge(state)
 
@@ -126,7 +126,7 @@ def test_greedy_with_stopping_equals_brute_force(metric: str) -> None:
     for seed, (rule, recipe) in itertools.product(range(6), RULES.items()):
         task = Task(seed, metric)
         names = task.brute_force(rule)
-        soup, whole = recipe(task.pool, task.judge()), recipe(task.pool, task.unhurried())
+        soup, whole = recipe(task.pool, task.judge()), recipe(task.pool, task.judge_without_stopping())
         assert soup.ingredients == whole.ingredients and soup.score == whole.score, (seed, rule)
         assert soup.summary == whole.summary and all(line["complete"] for line in whole.decisions)
         assert all(torch.equal(soup.state[key], whole.state[key]) for key in soup.state)
@@ -152,12 +152,12 @@ def test_every_order_of_the_pool_gives_the_same_soup(metric: str) -> None:
 
 @pytest.mark.parametrize("recipe", [pruned, top_k])
 @pytest.mark.parametrize("metric", METRIC_NAMES)
-def test_the_other_choosers_stop_early_and_choose_the_same(metric: str, recipe: Callable[..., Soup]) -> None:
+def test_pruned_and_top_k_with_early_stopping_choose_the_same(metric: str, recipe: Callable[..., Soup]) -> None:
     stopped = 0
     for seed in range(6):
         task = Task(seed, metric)
         soup = recipe(task.pool, task.judge())
-        whole = recipe(task.pool, task.unhurried())
+        whole = recipe(task.pool, task.judge_without_stopping())
         assert (soup.ingredients, soup.score, soup.summary) == (whole.ingredients, whole.score, whole.summary), seed
         stopped += sum(not line["complete"] for line in soup.decisions)
     assert stopped > 0

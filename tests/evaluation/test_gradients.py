@@ -73,7 +73,7 @@ def slow_gradient(model: nn.Module, validation: EvaluationSet, rows: np.ndarray)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
-def test_the_gradient_is_that_of_all_images_at_once(validation: EvaluationSet, batch_size: int) -> None:
+def test_the_gradient_equals_that_of_one_large_batch(validation: EvaluationSet, batch_size: int) -> None:
     model, judge = classifier(), judge_of(validation, batch_size)
     state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     for seed in (0, 5):
@@ -94,7 +94,7 @@ def test_the_gradient_is_that_of_all_images_at_once(validation: EvaluationSet, b
     assert all(parameter.grad is None for parameter in judge.classifier.parameters())
 
 
-def test_equal_questions_get_equal_bits_and_verdicts_do_not_change(validation: EvaluationSet) -> None:
+def test_gradients_are_deterministic_and_leave_verdicts_unchanged(validation: EvaluationSet) -> None:
     model, judge = classifier(), judge_of(validation)
     state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     before = judge(state)
@@ -104,7 +104,7 @@ def test_equal_questions_get_equal_bits_and_verdicts_do_not_change(validation: E
     assert all(torch.equal(tensor, model.state_dict()[key]) for key, tensor in state.items())
 
 
-def test_under_bf16_gradients_come_in_float32(validation: EvaluationSet) -> None:
+def test_gradients_under_bf16_are_float32(validation: EvaluationSet) -> None:
     model, judge = classifier(), judge_of(validation, precision="bf16")
     loss, found = judge.gradient(model.state_dict(), 0)
     expected_loss, expected = slow_gradient(model, validation, gradients.sample_images(IMAGES, 0))
@@ -114,7 +114,7 @@ def test_under_bf16_gradients_come_in_float32(validation: EvaluationSet) -> None
         torch.testing.assert_close(found[key], expected[key].float(), rtol=0.1, atol=0.02)
 
 
-def test_few_images_at_a_time_where_the_forward_pass_is_large(
+def test_batches_are_small_if_the_forward_pass_saves_much(
     validation: EvaluationSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
@@ -145,7 +145,7 @@ def test_few_images_at_a_time_where_the_forward_pass_is_large(
 
 
 @pytest.mark.parametrize("images", [1, 5, 8, 27, 1000, 9000])
-def test_seeds_in_a_row_go_through_all_images_once(images: int) -> None:
+def test_consecutive_seeds_use_each_image_once(images: int) -> None:
     parts = min(images, max(8, -(-images // 1024)))
     for first in (0, parts, 7 * parts):
         drawn = [gradients.sample_images(images, first + step) for step in range(parts)]
@@ -155,7 +155,7 @@ def test_seeds_in_a_row_go_through_all_images_once(images: int) -> None:
         assert not np.array_equal(gradients.sample_images(images, 0), gradients.sample_images(images, parts))
 
 
-def test_the_fisher_is_the_mean_square_of_single_gradients(validation: EvaluationSet) -> None:
+def test_fisher_information_is_the_mean_square_of_single_gradients(validation: EvaluationSet) -> None:
     model, judge = classifier(), judge_of(validation)
     state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     found = judge.fisher(state, 4)
@@ -179,7 +179,7 @@ def test_the_fisher_is_the_mean_square_of_single_gradients(validation: Evaluatio
     assert all(parameter.grad is None for parameter in judge.classifier.parameters())
 
 
-def test_the_fisher_does_not_look_at_labels(validation: EvaluationSet) -> None:
+def test_fisher_information_does_not_depend_on_labels(validation: EvaluationSet) -> None:
     other = EvaluationSet("val", validation.images, 2 - validation.labels, validation.groups, validation.paths)
     state = classifier().state_dict()
     one, two = judge_of(validation).fisher(state, 0), judge_of(other).fisher(state, 0)
@@ -188,7 +188,9 @@ def test_the_fisher_does_not_look_at_labels(validation: EvaluationSet) -> None:
     assert not torch.equal(one["head.weight"], again["head.weight"])
 
 
-def test_no_more_images_than_said(validation: EvaluationSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fisher_information_uses_a_limited_number_of_images(
+    validation: EvaluationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gradients, "MAX_FISHER_IMAGES", 3)
     judge, state = judge_of(validation), classifier().state_dict()
     taken: list[int] = []
@@ -198,7 +200,7 @@ def test_no_more_images_than_said(validation: EvaluationSet, monkeypatch: pytest
     assert len(taken) == 3 == len(set(taken))
 
 
-def test_weights_that_do_not_fit_are_refused(validation: EvaluationSet) -> None:
+def test_weights_of_another_network_are_rejected(validation: EvaluationSet) -> None:
     judge, state = judge_of(validation), dict(classifier().state_dict())
     with pytest.raises(DataError, match=r"'head.bias' is missing"):
         judge.gradient({key: tensor for key, tensor in state.items() if key != "head.bias"}, 0)

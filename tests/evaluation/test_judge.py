@@ -79,7 +79,7 @@ def test_verdicts_are_higher_for_better_weights(validation: EvaluationSet, metri
     assert len({verdict.score for verdict in verdicts}) > 1
 
 
-def test_unlabelled_images_cannot_judge(validation: EvaluationSet) -> None:
+def test_unlabelled_images_are_rejected(validation: EvaluationSet) -> None:
     bare = EvaluationSet("val", validation.images, np.full(11, -1), validation.groups, validation.paths)
     assert not bare.labelled
     with pytest.raises(DataError, match="images without labels"):
@@ -116,7 +116,7 @@ def test_stopping_never_changes_a_decision(
         assert min(seen) == 11
 
 
-def test_images_most_often_wrong_come_first(validation: EvaluationSet) -> None:
+def test_images_with_most_mistakes_are_judged_first(validation: EvaluationSet) -> None:
     mistakes = np.zeros(11, dtype=np.int64)
     model = classifier()
     wrong = slow_logits(model, validation).argmax(axis=1) != validation.labels

@@ -19,7 +19,7 @@ def blobs(seed: int, people: int = 40, photos: int = 4) -> tuple[np.ndarray, np.
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_planted_errors_stand_first_and_a_group_is_one_row(seed: int) -> None:
+def test_planted_errors_are_first_and_a_group_is_one_row(seed: int) -> None:
     features, labels, groups = blobs(seed)
     given = labels.copy()
     for person in ("p03", "p17", "p28"):
@@ -36,7 +36,7 @@ def test_planted_errors_stand_first_and_a_group_is_one_row(seed: int) -> None:
     assert doubts == sorted(doubts, reverse=True) and all(0.5 < doubt <= 1 for doubt in doubts)
 
 
-def test_images_are_judged_one_by_one_where_groups_hold_several_levels() -> None:
+def test_images_are_checked_one_by_one_if_groups_have_several_levels() -> None:
     features, _, groups = blobs(1)
     mixed = np.arange(160) % 3
     features = features + 4 * np.eye(3, 6)[mixed][:, ::-1]
@@ -47,7 +47,7 @@ def test_images_are_judged_one_by_one_where_groups_hold_several_levels() -> None
     assert {each.match for each in found[:2]} == {"10.png", "77.png"} and found[0].rows in [(10,), (77,)]
 
 
-def test_doubt_and_probabilities_are_those_of_the_table() -> None:
+def test_doubt_and_probabilities_equal_those_given() -> None:
     table = np.array([[0.1, 0.9], [0.8, 0.2], [0.45, 0.55], [0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
     labels, groups = np.array([0, 0, 0, 0, 1, 1]), np.array(list("abcdef"))
     found = propose_corrections("sort", ("cat", "dog"), labels, table, list("uvwxyz"), groups)
@@ -58,7 +58,7 @@ def test_doubt_and_probabilities_are_those_of_the_table() -> None:
     assert (found[0].probability_before, found[0].probability_after) == (0.1, 0.9)
 
 
-def test_when_a_label_belongs_to_groups() -> None:
+def test_labels_that_are_constant_within_groups() -> None:
     groups = np.array(["a", "a", "b", "b"])
     assert is_group_label(np.array([1, 1, 0, 0]), groups)
     assert not is_group_label(np.array([1, 0, 0, 0]), groups)

@@ -1,4 +1,4 @@
-"""Logits: the same as a plain forward pass, however the network's inside is turned for speed."""
+"""Logits: equal to those of a plain forward pass; the files that cache them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_logits_are_those_of_a_plain_forward_pass(start: Start, images: Images, 
 
 
 @pytest.mark.parametrize(("precision", "positions_first"), [("fp32", False), ("bf16", True)])
-def test_the_order_of_dimensions_is_turned_for_autocast_and_put_back(
+def test_sequence_first_is_set_under_autocast_and_restored(
     start: Start, images: Images, precision: Precision, positions_first: bool
 ) -> None:
     attentions = [module for module in start.classifier.modules() if isinstance(module, nn.MultiheadAttention)]
@@ -120,31 +120,31 @@ def test_logits_are_those_of_each_image_alone(validation: EvaluationSet, batch_s
     assert np.allclose(logits, slow_logits(model, validation), atol=1e-5)
 
 
-def test_kept_logits_come_back_only_for_the_same_weights_images_and_precision(
+def test_cached_logits_are_read_only_for_equal_weights_images_and_precision(
     validation: EvaluationSet, tmp_path: Path
 ) -> None:
-    place = logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
+    path = logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
     logits = np.ones((11, 3), dtype=np.float32)
-    assert read_logits(place, 11, 3) is None
-    store_logits(place, logits)
-    found = read_logits(place, 11, 3)
+    assert read_logits(path, 11, 3) is None
+    store_logits(path, logits)
+    found = read_logits(path, 11, 3)
     assert found is not None and np.array_equal(found, logits)
-    assert read_logits(place, 12, 3) is None
+    assert read_logits(path, 12, 3) is None
     others = {
         logits_path(tmp_path, "cd" * 32, "val", validation.paths, RUNTIME),
         logits_path(tmp_path, "ab" * 32, "test", validation.paths, RUNTIME),
         logits_path(tmp_path, "ab" * 32, "val", validation.paths[:-1], RUNTIME),
         logits_path(tmp_path, "ab" * 32, "val", validation.paths, Runtime(precision="bf16", threads=1)),
     }
-    assert len(others | {place}) == 5
-    place.write_bytes(place.read_bytes()[:50])
-    assert read_logits(place, 11, 3) is None
+    assert len(others | {path}) == 5
+    path.write_bytes(path.read_bytes()[:50])
+    assert read_logits(path, 11, 3) is None
     validation.paths[0].unlink()
     with pytest.raises(DataError, match="the image is missing"):
         logits_path(tmp_path, "ab" * 32, "val", validation.paths, RUNTIME)
 
 
-def test_stamps_of_images_and_of_parts_of_them(validation: EvaluationSet) -> None:
+def test_image_stamps_of_all_images_and_of_parts(validation: EvaluationSet) -> None:
     def slowly(paths: Sequence[Path]) -> str:
         return fingerprint([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths])[:8]
 

@@ -42,14 +42,14 @@ def test_no_image_of_a_group_is_in_its_training_folds() -> None:
     assert (seen[:, 2] > 0.7).all() and (unseen[:, 2] < 0.5).all()
 
 
-def test_too_few_groups_or_classes_are_refused() -> None:
+def test_too_few_groups_or_classes_are_rejected() -> None:
     with pytest.raises(DataError, match="too few groups or classes to cross-validate"):
         out_of_fold_probabilities(np.zeros((4, 2)), np.array([0, 1, 0, 1]), np.array(list("aaaa")), 2, 5, 0)
     with pytest.raises(DataError, match="no labelled images"):
         propose_corrections("age", LEVELS, np.zeros(0, dtype=np.int64), np.zeros((0, 3)), [], np.zeros(0))
 
 
-def test_features_are_of_length_one_and_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_have_length_one_and_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[int] = []
 
     def compute(classifier: object, images: np.ndarray, *_: object) -> np.ndarray:

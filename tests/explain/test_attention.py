@@ -1,4 +1,4 @@
-"""Rollout and relevance against slow references that make the attention matrices themselves."""
+"""Rollout and relevance equal slow references that compute the attention matrices step by step."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def test_rollout_is_the_product_of_halved_attention() -> None:
         assert torch.allclose(found, expected, rtol=1e-4)
 
 
-def test_relevance_follows_the_gradients() -> None:
+def test_relevance_equals_a_slow_reference() -> None:
     classifier, (inputs, classes) = transformer(), inputs_of()
     found = coarse_maps(classifier, inputs, classes, "relevance")
     for image, label, one in zip(inputs, classes, found, strict=True):
@@ -56,7 +56,7 @@ def test_relevance_follows_the_gradients() -> None:
         assert torch.allclose(one, expected, rtol=1e-3, atol=1e-6 * float(expected.max()))
 
 
-def test_a_transformer_without_class_token_is_asked_for_its_mean_patch() -> None:
+def test_rollout_without_class_token_averages_the_patches() -> None:
     classifier = transformer(class_token=False, global_pool="avg")
     inputs, classes = inputs_of()
     _, matrices, pool = attention_matrices(classifier, inputs)
@@ -79,7 +79,7 @@ def test_recording_changes_no_logits(tiny_clip: Path) -> None:
         assert all(bool(slope.any()) for slope in slopes)
 
 
-def test_windows_and_convolutions_have_no_such_matrices() -> None:
+def test_windowed_and_convolutional_networks_are_rejected() -> None:
     for classifier in (windowed(), convolutional()):
         with pytest.raises(UnsuitableMethod, match="not all blocks in which each patch attends to every other"):
             attention_matrices(classifier, inputs_of(2)[0])

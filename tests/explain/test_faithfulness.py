@@ -1,4 +1,4 @@
-"""Deletion and insertion: the curves' ends, a known order, and better than chance where the map is right."""
+"""Deletion and insertion: ends of the curves, a known order, and a good map against random ones."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from soups.models.classifier import Classifier
 from tests.explain.toys import PREPROCESSING, SIDE, convolutional, inputs_of, spots, trained
 
 
-def test_areas_are_those_of_trapezoids() -> None:
+def test_areas_by_the_trapezoidal_rule() -> None:
     assert area_under_curve(np.array([1.0, 1.0, 1.0])) == 1
     assert area_under_curve(np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]])).tolist() == [0.25, 0.5]
 
@@ -24,7 +24,7 @@ class Corner(nn.Module):
         return torch.stack([quarter, torch.zeros_like(quarter)], dim=1)
 
 
-def test_what_is_deleted_and_inserted_first_is_what_the_map_says() -> None:
+def test_the_highest_pixels_of_the_map_are_deleted_and_inserted_first() -> None:
     head = nn.Linear(2, 2, bias=False)
     nn.init.eye_(head.weight)
     classifier = Classifier(Corner(), head, normalise_features=False)
@@ -59,7 +59,7 @@ def test_right_maps_are_better_than_chance() -> None:
     assert np.array_equal(again.random_deletion, found.random_deletion[3:])  # Each image has its own seed.
 
 
-def test_blurred_has_no_details_left() -> None:
+def test_blur_removes_details() -> None:
     image = inputs_of(1)[0][0]
     assert blur(image).shape == image.shape
     assert blur(image).std() < 0.1 * image.std()

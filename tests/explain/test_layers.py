@@ -1,4 +1,4 @@
-"""Which layer is looked at, and what its output is taken for."""
+"""The explained layer of each family, and the conversion of outputs to maps."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from soups.models.settings import ModelSettings
 from tests.explain.toys import convolutional, inputs_of, transformer, windowed
 
 
-def test_each_family_has_its_layer(tiny_clip: Path) -> None:
+def test_layer_of_each_family(tiny_clip: Path) -> None:
     clip = build_start(ModelSettings(model=f"local-dir:{tiny_clip}"), ("red", "green"), seed=0).classifier
     inputs = inputs_of(1)[0]
     assert find_layer(clip, inputs[:, :, :16, :16]).name == "backbone.transformer.resblocks.0.ln_1"
@@ -25,7 +25,7 @@ def test_each_family_has_its_layer(tiny_clip: Path) -> None:
     ("model", "layer"),
     [("vgg11", "features.19"), ("resnet18", None), ("efficientnet_b0", None), ("convnext_atto", None)],
 )
-def test_finders_know_their_own_family_alone(model: str, layer: str | None) -> None:
+def test_finders_match_only_their_own_family(model: str, layer: str | None) -> None:
     import timm
 
     with torch.device("meta"):
@@ -47,11 +47,11 @@ def test_outputs_become_maps() -> None:
 
 
 @pytest.mark.parametrize(("tokens", "prefix", "expected"), [(197, None, (1, 14)), (64, None, (0, 8)), (9, 5, (5, 2))])
-def test_patches_are_a_square(tokens: int, prefix: int | None, expected: tuple[int, int]) -> None:
+def test_patch_grids(tokens: int, prefix: int | None, expected: tuple[int, int]) -> None:
     assert patch_grid(tokens, prefix) == expected
 
 
-def test_patches_that_are_no_square() -> None:
+def test_patches_that_form_no_square_are_rejected() -> None:
     with pytest.raises(UnsuitableMethod, match="its 12 tokens are not a square of patches"):
         patch_grid(12, 1)
 

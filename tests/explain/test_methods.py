@@ -1,4 +1,4 @@
-"""Maps against their formulas written out slowly, and against evidence in a known place."""
+"""Maps equal slow versions of their formulas, and find evidence in a known place."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from soups.core.errors import UsageError
-from soups.explain.methods import METHODS, coarse_maps, explain, upsample_maps
+from soups.explain.methods import coarse_maps, explain, upsample_maps
 from soups.explain.settings import NAMES
 from soups.models.classifier import Classifier
 from tests.explain.toys import (
@@ -23,38 +23,38 @@ from tests.explain.toys import (
 )
 
 
-def cut_open(classifier: Classifier, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def last_map_and_logits(classifier: Classifier, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(C, h, w) activations of the toy's last map, a leaf, and the logits (3,) computed from them, by hand."""
     body: Any = classifier.backbone
     if isinstance(body, torch.nn.Sequential):
-        kept = body[:4](image[None]).detach().requires_grad_()
-        return kept, classifier.head(kept.mean(dim=(2, 3)))[0]
+        features = body[:4](image[None]).detach().requires_grad_()
+        return features, classifier.head(features.mean(dim=(2, 3)))[0]
     tokens = body.patch_embed(image[None])
     tokens = torch.cat([body.cls_token, tokens], dim=1) + body.pos_embed
     tokens = body.blocks[0](tokens)
-    kept = body.blocks[1].norm1(tokens).detach().requires_grad_()
-    tokens = tokens + body.blocks[1].attn(kept)
+    features = body.blocks[1].norm1(tokens).detach().requires_grad_()
+    tokens = tokens + body.blocks[1].attn(features)
     tokens = tokens + body.blocks[1].mlp(body.blocks[1].norm2(tokens))
-    return kept, classifier.head(body.norm(tokens)[:, 0])[0]
+    return features, classifier.head(body.norm(tokens)[:, 0])[0]
 
 
-def places(kept: torch.Tensor) -> torch.Tensor:
+def positions(features: torch.Tensor) -> torch.Tensor:
     """(C, h, w) of a map (1, C, h, w), or of tokens (1, 1 + 64, C) whose first is the class token."""
-    return kept[0] if kept.ndim == 4 else kept[0, 1:].T.reshape(-1, 8, 8)
+    return features[0] if features.ndim == 4 else features[0, 1:].T.reshape(-1, 8, 8)
 
 
-def grad_cam(kept: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+def grad_cam(features: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
     """Selvaraju et al. 2017, equations 1 and 2, without the ReLU: one channel after the other."""
-    total = torch.zeros(kept.shape[1:])
-    for channel, slope in zip(kept, slopes, strict=True):
+    total = torch.zeros(features.shape[1:])
+    for channel, slope in zip(features, slopes, strict=True):
         total += sum(value for row in slope for value in row) / slope.numel() * channel
     return total
 
 
-def grad_cam_plus_plus(kept: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+def grad_cam_plus_plus(features: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
     """Chattopadhay et al. 2018, equations 5 and 19, without the last ReLU; 1e-6 keeps the denominator from 0."""
-    total = torch.zeros(kept.shape[1:])
-    for channel, slope in zip(kept, slopes, strict=True):
+    total = torch.zeros(features.shape[1:])
+    for channel, slope in zip(features, slopes, strict=True):
         weight = 0.0
         for g in slope.flatten().tolist():
             alpha = g**2 / (2 * g**2 + float(channel.sum()) * g**3 + 1e-6) if g != 0 else 0.0
@@ -65,19 +65,19 @@ def grad_cam_plus_plus(kept: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor
 
 @pytest.mark.parametrize("network", [convolutional, transformer])
 @pytest.mark.parametrize(("method", "formula"), [("gradcam", grad_cam), ("gradcam++", grad_cam_plus_plus)])
-def test_maps_are_the_formulas(network: Any, method: str, formula: Any) -> None:
+def test_maps_equal_the_formulas(network: Any, method: str, formula: Any) -> None:
     classifier, (inputs, classes) = network(), inputs_of()
     found = coarse_maps(classifier, inputs, classes, method)
     for image, label, one in zip(inputs, classes, found, strict=True):
-        kept, logits = cut_open(classifier, image)
-        (slopes,) = torch.autograd.grad(logits[label], kept)
+        features, logits = last_map_and_logits(classifier, image)
+        (slopes,) = torch.autograd.grad(logits[label], features)
         with torch.no_grad():
-            expected = formula(places(kept), places(slopes))
+            expected = formula(positions(features), positions(slopes))
         assert torch.allclose(one, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("network", [convolutional, windowed])
-def test_cam_is_grad_cam_times_the_number_of_places(network: Any) -> None:
+def test_cam_equals_grad_cam_times_the_number_of_positions(network: Any) -> None:
     classifier, (inputs, classes) = network(), inputs_of()
     cam, gradients = (coarse_maps(classifier, inputs, classes, method) for method in ("cam", "gradcam"))
     assert cam.abs().max() > 0.01
@@ -88,7 +88,7 @@ def test_cam_is_grad_cam_times_the_number_of_places(network: Any) -> None:
 
 
 @pytest.mark.parametrize("network", [convolutional, transformer])
-def test_the_model_stays_as_it_was(network: Any) -> None:
+def test_explaining_leaves_the_model_unchanged(network: Any) -> None:
     classifier, (inputs, classes) = network().train(), inputs_of()
     first = next(classifier.parameters()).requires_grad_(False)
     classifier.head.bias.grad = torch.ones(3)
@@ -134,7 +134,7 @@ def test_the_peak_of_a_transformer_is_where_the_evidence_is() -> None:
     assert found_share(learned, "relevance", reach=4) >= 0.6  # By chance it is about 0.35.
 
 
-def test_what_does_not_suit_says_what_does() -> None:
+def test_an_unsuitable_method_names_the_suitable_ones() -> None:
     inputs, classes = inputs_of(1)
     with pytest.raises(UsageError) as error:
         coarse_maps(convolutional(), inputs, classes, "rollout")
@@ -150,17 +150,13 @@ def test_what_does_not_suit_says_what_does() -> None:
         coarse_maps(transformer(depth=1), inputs, classes, "rollout", "norm")
 
 
-def test_the_whole_last_block_is_no_place_to_look() -> None:
+def test_a_layer_without_gradient_is_rejected() -> None:
     inputs, classes = inputs_of(1)
     with pytest.raises(UsageError, match=r"the logits do not depend on the feature map of layer backbone\.blocks\.1"):
         coarse_maps(transformer(), inputs, classes, "gradcam", "blocks.1")
 
 
-def test_the_names_in_the_settings_are_the_methods() -> None:
-    assert tuple(METHODS) == NAMES
-
-
-def test_enlarged_maps_go_from_zero_to_one() -> None:
+def test_upsampled_maps_are_scaled_to_zero_and_one() -> None:
     maps = torch.tensor([[[-5.0, 1.0], [2.0, 4.0]], [[3.0, 3.0], [3.0, 3.0]], [[-1.0, -2.0], [-1.0, -3.0]]])
     large = upsample_maps(maps, 6)
     assert large.shape == (3, 6, 6) and large[0].min() == 0 and large[0].max() == 1

@@ -13,7 +13,7 @@ def test_the_names_are_those_of_the_methods() -> None:
     assert tuple(METHODS) == NAMES
 
 
-def test_an_unknown_method_is_refused() -> None:
+def test_an_unknown_method_is_rejected() -> None:
     with pytest.raises(UsageError, match=r"unknown method 'gradcan'(?s:.*)did you mean 'gradcam'"):
         check_method("gradcan")
 

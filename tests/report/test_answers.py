@@ -26,7 +26,7 @@ def test_plain_classes_have_no_factors() -> None:
     assert list(answers.by_factor()) == [JOINT] and answers.matrix.tolist() == [[0, 1], [0, 0]]
 
 
-def test_lengths_must_agree() -> None:
+def test_labels_and_predictions_of_different_lengths_are_rejected() -> None:
     answers = LabelledPredictions(np.array([0]), np.array([0, 1]), np.array(["a"]), SPACE)
     with pytest.raises(DataError, match=r"predictions of other images(?s:.*)1 images(?s:.*)2"):
         _ = answers.matrix

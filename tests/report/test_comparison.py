@@ -1,4 +1,4 @@
-"""The comparison table: numbers against the functions behind them, text against expectations."""
+"""The comparison table: its numbers equal those of the functions that compute them; its text is as expected."""
 
 import numpy as np
 import pytest
@@ -20,64 +20,64 @@ def truth(seed: int, images: int = 60) -> SetTruth:
 SETS = {"val": truth(0), "test": truth(1), "noise": truth(2), "blur": truth(3)}
 
 
-def contender(name: str, seed: int, help_: float, **options: object) -> ComparisonRow:
+def an_entry(name: str, seed: int, skill: float, **options: object) -> ComparisonRow:
     rng = np.random.default_rng(seed)
     outputs = {}
     for key, part in SETS.items():
-        table = rng.dirichlet(np.ones(CLASSES), len(part.labels)) + help_ * np.eye(CLASSES)[part.labels]
+        table = rng.dirichlet(np.ones(CLASSES), len(part.labels)) + skill * np.eye(CLASSES)[part.labels]
         outputs[key] = table / table.sum(axis=1, keepdims=True)
     return ComparisonRow(name, outputs, **options)  # type: ignore[arg-type]
 
 
-CONTENDERS = [
-    contender("best single model", 0, 0.3),
-    contender("greedy soup", 1, 0.8, note="kept 1 of 12", crossfitted=0.9),
-    contender("hard vote", 2, 0.5, shares=True, models=12),
+ENTRIES = [
+    an_entry("best single model", 0, 0.3),
+    an_entry("greedy soup", 1, 0.8, note="kept 1 of 12", crossfitted=0.9),
+    an_entry("hard vote", 2, 0.5, shares=True, models=12),
 ]
 
 
-def hits(one: ComparisonRow, name: str) -> np.ndarray:
+def is_correct(one: ComparisonRow, name: str) -> np.ndarray:
     return (one.outputs[name].argmax(axis=1) == SETS[name].labels).astype(float)
 
 
-def test_rows_hold_what_the_functions_say() -> None:
-    rows = compare(CONTENDERS, SETS, shifts=("noise", "blur"), repeats=300, seed=4)
-    for row, one in zip(rows, CONTENDERS, strict=True):
+def test_rows_equal_the_results_of_the_functions() -> None:
+    rows = compare(ENTRIES, SETS, shifts=("noise", "blur"), repeats=300, seed=4)
+    for row, one in zip(rows, ENTRIES, strict=True):
         groups = SETS["test"].groups
         assert row["name"] == one.name and row["note"] == one.note
-        assert row["val"] == pytest.approx(hits(one, "val").mean())
-        assert row["test"] == pytest.approx(hits(one, "test").mean())
-        interval = bootstrap_interval(hits(one, "test"), groups, repeats=300, seed=4)
+        assert row["val"] == pytest.approx(is_correct(one, "val").mean())
+        assert row["test"] == pytest.approx(is_correct(one, "test").mean())
+        interval = bootstrap_interval(is_correct(one, "test"), groups, repeats=300, seed=4)
         assert (row["test_low"], row["test_high"]) == interval
-        assert row["shift"] == pytest.approx((hits(one, "noise").mean() + hits(one, "blur").mean()) / 2)
-        drawn = [(hits(one, name), groups) for name in ("noise", "blur")]
+        assert row["shift"] == pytest.approx((is_correct(one, "noise").mean() + is_correct(one, "blur").mean()) / 2)
+        drawn = [(is_correct(one, name), groups) for name in ("noise", "blur")]
         assert (row["shift_low"], row["shift_high"]) == bootstrap_mean_interval(drawn, repeats=300, seed=4)
         assert row["test_low"] <= row["test"] <= row["test_high"]
     assert rows[0]["p"] is None
-    assert rows[1]["p"] == mcnemar(hits(CONTENDERS[0], "test") > 0, hits(CONTENDERS[1], "test") > 0) < 1
-    chosen = CONTENDERS[1].outputs["test"][np.arange(60), SETS["test"].labels]
+    assert rows[1]["p"] == mcnemar(is_correct(ENTRIES[0], "test") > 0, is_correct(ENTRIES[1], "test") > 0) < 1
+    chosen = ENTRIES[1].outputs["test"][np.arange(60), SETS["test"].labels]
     assert rows[1]["test_log_loss"] == pytest.approx(-np.log(chosen).mean())
     assert rows[2]["test_log_loss"] is rows[2]["temperature"] is rows[2]["test_calibration_error"] is None
     assert [row["val_crossfitted"] for row in rows] == [None, 0.9, None]
 
 
-def test_calibration_is_that_of_the_temperature_fitted_on_validation() -> None:
-    row = compare(CONTENDERS, SETS, repeats=10)[1]
-    logits = {name: np.log(table) for name, table in CONTENDERS[1].outputs.items()}
+def test_calibration_error_uses_the_temperature_fitted_on_validation() -> None:
+    row = compare(ENTRIES, SETS, repeats=10)[1]
+    logits = {name: np.log(table) for name, table in ENTRIES[1].outputs.items()}
     temperature = fit_temperature(logits["val"], SETS["val"].labels)
     assert row["temperature"] == pytest.approx(temperature)
     expected = calibration_error(softmax(logits["test"] / temperature), SETS["test"].labels)
     assert row["test_calibration_error"] == pytest.approx(expected)
-    untouched = calibration_error(CONTENDERS[1].outputs["test"], SETS["test"].labels)
+    untouched = calibration_error(ENTRIES[1].outputs["test"], SETS["test"].labels)
     assert row["test_calibration_error"] != pytest.approx(untouched)
-    without = compare(CONTENDERS, {"test": SETS["test"]}, repeats=10)[1]
+    without = compare(ENTRIES, {"test": SETS["test"]}, repeats=10)[1]
     assert without["temperature"] is without["test_calibration_error"] is None
 
 
-def test_a_vote_of_m_models_has_an_mth_of_the_speed() -> None:
-    rows = compare(CONTENDERS, SETS, speed=6000.0, repeats=10)
+def test_the_speed_of_a_vote_is_divided_by_its_models() -> None:
+    rows = compare(ENTRIES, SETS, speed=6000.0, repeats=10)
     assert [(row["models"], row["images_per_second"]) for row in rows] == [(1, 6000), (1, 6000), (12, 500)]
-    assert {row["images_per_second"] for row in compare(CONTENDERS, SETS, repeats=10)} == {None}
+    assert {row["images_per_second"] for row in compare(ENTRIES, SETS, repeats=10)} == {None}
 
 
 KEYS = (
@@ -146,13 +146,13 @@ def test_markdown_table() -> None:
     ("value", "text"),
     [(1.0, "1.00"), (0.1234, "0.12"), (0.0499, "0.050"), (0.00312, "0.003"), (0.00031, "0.0003"), (1e-9, "<0.0001")],
 )
-def test_p_values_have_sensible_digits(value: float, text: str) -> None:
+def test_digits_of_p_values(value: float, text: str) -> None:
     rows = [ROWS[0], ROWS[1] | {"p": value}]
     assert format_comparison(rows).splitlines()[3].endswith(f" {text}")
 
 
-def test_sets_that_are_not_there_leave_their_columns_empty() -> None:
-    only = [ComparisonRow(one.name, {"val": one.outputs["val"]}, note=one.note) for one in CONTENDERS]
+def test_columns_of_missing_sets_are_empty() -> None:
+    only = [ComparisonRow(one.name, {"val": one.outputs["val"]}, note=one.note) for one in ENTRIES]
     rows = compare(only, {"val": SETS["val"]}, shifts=("noise",))
     assert all(row["test"] is None and row["shift"] is None and row["p"] is None for row in rows)
     line = format_comparison(rows).splitlines()[2]
@@ -162,8 +162,8 @@ def test_sets_that_are_not_there_leave_their_columns_empty() -> None:
     assert format_comparison([]) == markdown_comparison([]) == "nothing to compare"
 
 
-def test_results_that_do_not_fit_the_set_are_named() -> None:
-    short = ComparisonRow("soup", CONTENDERS[0].outputs | {"noise": np.ones((5, CLASSES)) / CLASSES})
+def test_outputs_of_another_length_are_rejected() -> None:
+    short = ComparisonRow("soup", ENTRIES[0].outputs | {"noise": np.ones((5, CLASSES)) / CLASSES})
     with pytest.raises(DataError, match=r"soup: no results that fit the set 'noise'(?s:.*)60 images(?s:.*)5 images"):
         compare([short], SETS, shifts=("noise",))
     with pytest.raises(DataError, match=r"soup: no results that fit the set 'val'(?s:.*)none"):

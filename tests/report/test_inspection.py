@@ -1,4 +1,4 @@
-"""The text of an inspection: what a reader sees of who belongs."""
+"""The text of an inspection: numbers, reasons and the verdict on the pool."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ BEST = row("best", val=0.934, distance=3.59, angle=48.0, notes=("it is 4 times a
 ODD = row("odd", why=("its tensor 'w' holds NaN or infinity",))
 
 
-def test_numbers_reasons_and_the_last_word() -> None:
+def test_numbers_reasons_and_verdict() -> None:
     lines = format_inspection([GOOD, BEST, ODD]).splitlines()
     assert lines[0].split("  ")[0] == "model" and "drop, points [95%]" in lines[0]
     assert lines[2].split() == ["a", "92.5", "5.25", "40", "91.5", "+1.4", "[-0.6,", "+2.2]", "yes"]
@@ -24,7 +24,7 @@ def test_numbers_reasons_and_the_last_word() -> None:
     assert lines[7] == "2 of 3 can be souped; leave out odd"
 
 
-def test_last_words() -> None:
+def test_verdicts() -> None:
     assert format_verdict([GOOD, BEST]) == "all 2 can be souped"
     assert format_verdict([GOOD]) == "there is only one model: nothing to soup"
     assert format_verdict([GOOD, ODD]) == "none of the 2 can be souped with another"

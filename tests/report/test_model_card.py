@@ -15,12 +15,18 @@ CARD = Card(
 
 def test_the_sections_of_a_fine_tune() -> None:
     text = model_card(
-        "cats", CARD, "12ab", library="timm", usage="load()\n", scores={"val": {"accuracy": 0.5}}, images={"val": 4}
+        "cats",
+        CARD,
+        "12ab",
+        library="timm",
+        usage="load('<b>')\n",
+        scores={"val": {"accuracy": 0.5}},
+        images={"val": 4},
     )
     assert text.startswith("---\n") and "library_name: timm" in text and "`12ab`" in text
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == ["## How to load", "## Classes", "## Preprocessing", "## Scores", "## Training"]
-    assert "| 0 | cat |" in text and "| val | 4 | 50.0% |" in text and "```python\nload()\n```" in text
+    assert "| 0 | cat |" in text and "| val | 4 | 50.0% |" in text and "```python\nload('<b>')\n```" in text
 
 
 def test_unknown_values() -> None:

@@ -80,19 +80,19 @@ def test_many_classes_are_cut_to_those_with_most_errors(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 60])
-def test_pictures_have_equal_bytes_and_stay_of_a_size(tmp_path: Path, classes: int) -> None:
+def test_figures_have_equal_bytes_and_a_limited_size(tmp_path: Path, classes: int) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(classes)
     matrix = rng.binomial(1, min(1, 3 / classes), (classes, classes)) + 20 * np.eye(classes, dtype=int)
     names = [f"class $name$ 中 {index} of a long kind" for index in range(classes)]
     for name in ("one.png", "two.png"):
-        draw_confusion(matrix, names, tmp_path / name)
+        draw_confusion(matrix, names, tmp_path / name, title="Confusion matrix")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     with Image.open(tmp_path / "one.png") as picture:
         assert 400 < min(picture.size) <= max(picture.size) < 2500
 
 
-def test_an_empty_matrix_row_is_no_warning(tmp_path: Path) -> None:
-    draw_confusion(MATRIX, NAMES, tmp_path / "m.png")
+def test_a_class_without_images_gives_no_warning(tmp_path: Path) -> None:
+    draw_confusion(MATRIX, NAMES, tmp_path / "m.png", title="Confusion matrix")
     assert (tmp_path / "m.png").stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""The pooled table: numbers against hand-made gains, text against expectations."""
+"""The pooled table: gains equal those computed by hand; its text is as expected."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def test_gains_are_over_the_best_single_model_of_the_same_split() -> None:
     assert (vote["shift_gain"], vote["shift_p"]) == (0.0, 1.0)
 
 
-def test_only_what_is_in_all_splits_is_pooled() -> None:
+def test_entries_missing_in_a_split_are_not_pooled() -> None:
     without = [SPLITS[0], SPLITS[1][:2], SPLITS[2]]
     assert [one["name"] for one in pool_splits(without)] == ["best single", "soup"]
     no_shift = [[one | {"shift": None} for one in rows] for rows in SPLITS]

@@ -37,7 +37,7 @@ def test_p_values(value: float, text: str) -> None:
 
 
 def test_rows_become_aligned_text_and_markdown() -> None:
-    cells = table_cells([ROW], {"": lambda row: row["name"], "test %": lambda row: format_percent(row["test"])})
+    cells = table_cells([{"": ROW["name"], "test %": format_percent(ROW["test"])}])
     assert cells == [["", "test %"], ["a|b", "94.1"]]
     assert align_columns(cells).splitlines() == ["     test %", "───  ──────", "a|b    94.1"]
     assert markdown_table(cells).splitlines() == ["|  | test % |", "| --- | ---: |", r"| a\|b | 94.1 |"]

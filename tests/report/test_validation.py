@@ -1,13 +1,15 @@
 """Scores of the class and of each factor, gains over the first table, and mistakes, against loops and scikit-learn."""
 
+import re
+
 import numpy as np
 import pytest
 
 from soups.core.labels import Factor, LabelSpace
+from soups.report import validation
 from soups.report.answers import LabelledPredictions
 from soups.report.validation import (
     class_rows,
-    comparison_cells,
     comparison_rows,
     comparison_text,
     frequent_mistakes,
@@ -19,8 +21,8 @@ from soups.report.validation import (
 SPACE = LabelSpace.product([Factor("mask", ("on", "off")), Factor("age", ("young", "middle", "old"))])
 
 
-def answers(seed: int, share: float = 0.7, images: int = 120, space: LabelSpace = SPACE) -> LabelledPredictions:
-    """Answers about persons with four photos each, right with this probability; the truth is the same for all."""
+def predictions_of(seed: int, share: float = 0.7, images: int = 120, space: LabelSpace = SPACE) -> LabelledPredictions:
+    """Return predictions that are right with a probability, for groups of four images; all have the same labels."""
     truth = np.random.default_rng(99).integers(0, len(space), images)
     rng = np.random.default_rng(seed)
     predictions = np.where(rng.random(images) < share, truth, rng.integers(0, len(space), images))
@@ -30,7 +32,7 @@ def answers(seed: int, share: float = 0.7, images: int = 120, space: LabelSpace 
 def test_each_factor_is_scored_on_its_levels() -> None:
     from sklearn.metrics import accuracy_score, f1_score
 
-    given = answers(0)
+    given = predictions_of(0)
     rows = {row["of"]: row for row in score_rows(given)}
     assert list(rows) == ["class", "mask", "age"]
     truth = [SPACE.names[label].split("/") for label in given.labels]
@@ -45,17 +47,19 @@ def test_each_factor_is_scored_on_its_levels() -> None:
         assert (row["images"], row["groups"]) == (120, 30)
 
 
-def test_plain_classes_have_one_part() -> None:
-    plain = answers(0, space=LabelSpace(("cat", "dog", "owl")))
+def test_classes_without_factors_have_one_row() -> None:
+    plain = predictions_of(0, space=LabelSpace(("cat", "dog", "owl")))
     assert [row["of"] for row in score_rows(plain)] == ["class"]
     assert "— class —" not in validation_text("m", plain)
-    age = answers(0, space=SPACE.part(["age"]))
+    age = predictions_of(0, space=SPACE.part(["age"]))
     assert [row["of"] for row in score_rows(age)] == ["class"]
 
 
-def test_mistakes_are_the_most_frequent_first() -> None:
-    given = answers(1)
-    found = frequent_mistakes(given, most=100)
+def test_mistakes_are_ordered_by_frequency(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = predictions_of(1)
+    assert frequent_mistakes(predictions_of(0, share=1.0)) == [] and len(frequent_mistakes(given)) == 10
+    monkeypatch.setattr(validation, "_MAX_MISTAKES", 100)
+    found = frequent_mistakes(given)
     wrong: dict[tuple[str, str], int] = {}
     for truth, predicted in zip(given.labels, given.predictions, strict=True):
         if truth != predicted:
@@ -65,11 +69,10 @@ def test_mistakes_are_the_most_frequent_first() -> None:
     assert [count for *_, count, _ in found] == sorted(wrong.values(), reverse=True)
     for truth, *_, images in found:
         assert images == int((given.labels == SPACE.names.index(truth)).sum())
-    assert frequent_mistakes(answers(0, share=1.0)) == [] and len(frequent_mistakes(given, most=3)) == 3
 
 
-def test_gains_are_paired() -> None:
-    first, better = answers(0, 0.6), answers(1, 0.95)
+def test_gains_are_differences_to_the_first_entry() -> None:
+    first, better = predictions_of(0, 0.6), predictions_of(1, 0.95)
     rows = comparison_rows({"first": [first], "same": [first], "better": [better]})
     assert rows[0]["p"] is None and rows[0]["class_macro_f1_gain"] is None
     same, gained = rows[1], rows[2]
@@ -77,18 +80,18 @@ def test_gains_are_paired() -> None:
     assert gained["class_macro_f1_gain"] == pytest.approx(gained["class_macro_f1"] - rows[0]["class_macro_f1"])
     assert 0 < gained["class_macro_f1_gain_low"] < gained["class_macro_f1_gain"] < gained["class_macro_f1_gain_high"]
     assert gained["p"] < 0.001 and gained["age_accuracy_gain"] > 0
-    cells = comparison_cells(rows)
-    assert cells[0][-3:] == ["mask F1 %", "age F1 %", "p"] and cells[1][3] == "–"
-    text = comparison_text(rows)
-    assert "gain: macro-F1 against first" in text and text.splitlines()[2].startswith("first")
+    header, _, line, *_, notes = comparison_text(rows).splitlines()
+    assert re.split(r"  +", header)[-3:] == ["mask F1 %", "age F1 %", "p"]
+    assert re.split(r"  +", line)[0] == "first" and re.split(r"  +", line)[3] == "–"
+    assert "gain: macro-F1 against first" in notes
 
 
-def test_the_interval_of_a_gain_resamples_persons() -> None:
-    first, better = answers(0, 0.6), answers(1, 0.9)
+def test_the_interval_of_a_gain_resamples_groups() -> None:
+    first, better = predictions_of(0, 0.6), predictions_of(1, 0.9)
     row = comparison_rows({"first": [first], "better": [better]})[1]
     rng, gains = np.random.default_rng(5), []
     for _ in range(1500):
-        drawn = np.concatenate([4 * person + np.arange(4) for person in rng.integers(0, 30, 30)])
+        drawn = np.concatenate([4 * group + np.arange(4) for group in rng.integers(0, 30, 30)])
         gains.append(
             np.mean(better.predictions[drawn] == better.labels[drawn])
             - np.mean(first.predictions[drawn] == first.labels[drawn])
@@ -98,8 +101,8 @@ def test_the_interval_of_a_gain_resamples_persons() -> None:
     assert found == pytest.approx(expected, abs=0.015)
 
 
-def test_everything_is_said() -> None:
-    given = answers(2)
+def test_the_report_has_all_sections() -> None:
+    given = predictions_of(2)
     text = validation_text("mask0", given)
     right = int((given.labels == given.predictions).sum())
     assert f"mask0: {right} of 120 validation images right" in text
@@ -118,8 +121,8 @@ def test_everything_is_said() -> None:
     assert score_table(score_rows(given)).splitlines()[2].startswith("class")
 
 
-def test_several_tables_of_one_row_are_averaged() -> None:
-    one, two, first = answers(3, 0.8), answers(4, 0.9), answers(0, 0.6)
+def test_scores_of_several_tables_are_averaged() -> None:
+    one, two, first = predictions_of(3, 0.8), predictions_of(4, 0.9), predictions_of(0, 0.6)
     rows = comparison_rows({"first": [first], "both": [one, two]})
     single = [comparison_rows({"first": [first], "x": [each]})[1] for each in (one, two)]
     for key in ("class_accuracy", "age_macro_f1", "class_macro_f1_gain"):

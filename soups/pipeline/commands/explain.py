@@ -36,7 +36,8 @@ from soups.pipeline.run.run import existing_run
 from soups.pipeline.score.context import RunContext, class_positions
 from soups.pipeline.settings.tools import ExplainSettings
 from soups.pipeline.soup.ingredient_index import IngredientIndex
-from soups.report.figures.overlays import Panel, SheetRow, draw_sheet, magnify, overlay
+from soups.report.figures.grid import Tile
+from soups.report.figures.overlays import SheetRow, draw_sheet, magnify, overlay
 from soups.report.figures.style import BLACK, GREEN, VERMILION, shorten
 from soups.report.html.pages import ImageCard as Picture
 from soups.report.html.pages import Section, write_page
@@ -250,7 +251,7 @@ def _panels_and_pictures(
     image: ExplainedImage,
     model_maps: Sequence[ExplanationMap],
     overlays: Sequence[np.ndarray],
-) -> tuple[list[Panel | None], list[Picture]]:
+) -> tuple[list[Tile | None], list[Picture]]:
     """Return the sheet's panels and the page's pictures of one image."""
     row = image.row
     label, path, pixels = int(predicted.labels[row]), predicted.images.paths[row], predicted.images[row]
@@ -258,23 +259,22 @@ def _panels_and_pictures(
     truth = space.names[label] if known else ""
     enlarged = magnify(pixels, overlays[0].shape[0] // pixels.shape[0])
     caption_of_image = f"the image, truly\n{shorten(truth, _LONGEST)}" if known else "the image"
-    panels: list[Panel | None] = [Panel(enlarged, caption_of_image, GREEN if known else BLACK)]
+    panels: list[Tile | None] = [Tile(enlarged, caption_of_image, colour_above=GREEN if known else BLACK)]
     pictures = [Picture(path.as_posix(), enlarged, first=f"is {truth}" if known else "")]
     for explanation, picture in zip(model_maps, overlays, strict=True):
         name, right = space.names[explanation.label], explanation.label == label
         colour = GREEN if right else VERMILION if known else BLACK
         role_text = f"{_ROLES.get(explanation.role, shorten(explanation.role, _LONGEST))}\n"
-        panels.append(
-            Panel(picture, f"{role_text}{shorten(name, _LONGEST)}, {100 * explanation.probability:.0f}%", colour)
-        )
-        caption = {"first" if right else "second": f"for {name}, {100 * explanation.probability:.0f}%"}
+        share = f"{100 * explanation.probability:.0f}%"
+        panels.append(Tile(picture, f"{role_text}{shorten(name, _LONGEST)}, {share}", colour_above=colour))
+        caption = {"first" if right else "second": f"for {name}, {share}"}
         pictures.append(Picture(_ROLES.get(explanation.role, explanation.role), picture, **caption))
     if all(explanation.role != "truth" for explanation in model_maps):
         panels.insert(2, None)  # Keeps the maps of an ingredient in one column.
     return panels, pictures
 
 
-def _drop_empty_truth_column(panels: Sequence[Panel | None], strips: Sequence[SheetRow]) -> list[Panel | None]:
+def _drop_empty_truth_column(panels: Sequence[Tile | None], strips: Sequence[SheetRow]) -> list[Tile | None]:
     """Return the panels without the true-class column if it is empty in all rows."""
     if any(len(strip.panels) > 2 and strip.panels[2] is not None for strip in strips):
         return list(panels)

@@ -25,7 +25,6 @@ from soups.report.comparison import SetTruth
 from soups.report.frontier import (
     NetworkResult,
     draw_frontier,
-    flatten_rows,
     format_networks,
     markdown_networks,
     network_rows,
@@ -238,7 +237,7 @@ def _write_results(entries: Sequence[NetworkResult], context: RunContext, cost: 
     truth = SetTruth(context.labels(shown), context.groups(shown))
     rows = network_rows(entries, truth, context.run.space.names, cost)
     words = f"{len(truth.labels)} {'test' if shown == 'test' else 'validation'} images"
-    write_table(folder / "models.csv", pd.DataFrame(flatten_rows(rows)))
+    write_table(folder / "models.csv", pd.json_normalize(rows, sep="_"))  # A column `f1_<class>` for each class.
     write_text(folder / "models.md", markdown_networks(rows, cost) + "\n")
     draw_frontier(
         rows, folder / "frontier.png", title=f"{name}: accuracy and cost", images=f"accuracy on {words}", cost=cost

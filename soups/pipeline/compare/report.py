@@ -124,5 +124,5 @@ def plot_original(folder: Path, val_set: str, test_set: str) -> None:
     shifts = scatter.shift_names(records, val_set, test_set)
     points = scatter.points_from_records(records, test=test_set, shifts=shifts, kinds={"model_0": "start"})
     path = folder / "soups.png"
-    scatter.draw_scatter(points, path, shifts=shifts)
+    scatter.draw_scatter(points, path, title="Accuracy on the test set and under shift", shifts=shifts)
     print(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from soups.core.metrics import METRICS
-from soups.report.figures.style import BLACK, BLUE, ORANGE, VERMILION, escape_math, new_figure, save_png
+from soups.report.figures.style import BLACK, BLUE, ORANGE, VERMILION, format_axes, legend_below, new_figure, save_png
 
 _PREFIX = "alpha="
 
@@ -62,31 +62,23 @@ def draw_alpha_curve(curve: AlphaCurve, path: Path, *, metric: str, title: str) 
     Raises:
         EnvironmentFailure: the file cannot be written.
     """
-    percent = metric not in ("log_loss", "calibration_error")
+    percent = METRICS[metric].higher_is_better
     scores = [100 * score if percent else score for score in curve.scores]
+    places = dict(zip(curve.alphas, scores, strict=True))
     figure = new_figure(7, 4.6)
     axes = figure.subplots()
     axes.plot(curve.alphas, scores, color=BLUE, marker="o", markersize=6, linewidth=1.8, zorder=2)
-    places = dict(zip(curve.alphas, scores, strict=True))
-    for alpha, label, colour, marker in (
-        (0.0, "start, not fine-tuned", BLACK, "P"),
-        (1.0, "uniform soup", ORANGE, "s"),
-    ):
+    solid: dict[str, Any] = {"linestyle": "", "markersize": 10, "markeredgecolor": "white", "zorder": 3}
+    ends = ((0.0, "start, not fine-tuned", BLACK, "P"), (1.0, "uniform soup", ORANGE, "s"))
+    for alpha, label, colour, marker in ends:
         if alpha in places:
-            style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 10, "markeredgecolor": "white"}
-            axes.plot([alpha], [places[alpha]], linestyle="", label=label, zorder=3, **style)
+            axes.plot([alpha], [places[alpha]], color=colour, marker=marker, label=label, **solid)
     # A ring, so that it does not hide a marker at one of the ends.
     ring: dict[str, Any] = {"marker": "o", "markersize": 17, "markerfacecolor": "none", "markeredgecolor": VERMILION}
     label = f"chosen: alpha {curve.chosen:g}"
     axes.plot([curve.chosen], [places[curve.chosen]], linestyle="", markeredgewidth=2, label=label, zorder=4, **ring)
-    axes.set_title(escape_math(title), fontsize=13)
-    axes.set_xlabel("alpha, the share of the fine-tunes", fontsize=11)
-    unit = ", %" if percent else ""
-    axes.set_ylabel(f"{metric.replace('_', ' ')} on {curve.images} validation images{unit}", fontsize=11)
-    axes.grid(True, color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    y_label = f"{metric.replace('_', ' ')} on {curve.images} validation images{', %' if percent else ''}"
+    format_axes(axes, title, "alpha, the share of the fine-tunes", y_label)
     axes.margins(0.06, 0.1)
-    # Below the axes, so that it hides no point.
-    axes.legend(fontsize=9.5, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
+    legend_below(axes)
     save_png(figure, path)

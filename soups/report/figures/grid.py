@@ -4,17 +4,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from soups.report.figures.style import BLACK, escape_math, new_figure, save_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MAX_COLUMNS = 8
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of the grid with its captions."""
+    """One image with its captions."""
 
     image: np.ndarray
     """(H, W, 3) uint8, RGB in [0, 255]."""
@@ -42,10 +46,14 @@ def draw_grid(tiles: Sequence[Tile], path: Path, heading: str, stacked: int = 1)
     figure = new_figure(1.45 * columns + 0.2, (0.4 + 1.45 * stacked + 0.14 * lines) * rows + 0.85)
     figure.suptitle(escape_math(heading), fontsize=11, x=0.01, ha="left")
     for place, tile in enumerate(tiles, start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        axes.imshow(tile.image, interpolation="nearest")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_title(escape_math(tile.above), fontsize=8, color=tile.colour_above, pad=3)
-        axes.set_xlabel(escape_math(tile.below), fontsize=8, color=tile.colour_below, labelpad=3)
+        draw_tile(figure.add_subplot(rows, columns, place), tile)
     save_png(figure, path)
+
+
+def draw_tile(axes: "Axes", tile: Tile) -> None:
+    """Draw an image with its captions into axes."""
+    axes.imshow(tile.image, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(escape_math(tile.above), fontsize=8, color=tile.colour_above, pad=3)
+    axes.set_xlabel(escape_math(tile.below), fontsize=8, color=tile.colour_below, labelpad=3)

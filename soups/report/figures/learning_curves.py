@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.core.metrics import METRICS
-from soups.report.figures.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, escape_math, new_figure, save_png
+from soups.report.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MAX_TICKS = 10
-"""Maximum number of epochs with a tick scores_of_epoch."""
+"""Maximum number of epochs with a tick each."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,14 @@ class TrainingCurve:
     losses: tuple[float, ...]
     """Mean training loss over the images of epoch 1, 2, … (with augmentation, smoothing and mixup)."""
     rates: tuple[float, ...]
-    """Learning rate at the end of scores_of_epoch epoch."""
+    """Learning rate at the end of each epoch."""
     scores: dict[int, dict[str, float]]
-    """Epoch → metric → value on the validation set, for the validated epochs."""
+    """Epoch → metric → value on the validation set, for the validated epochs, rising."""
     selected_epoch: int
     """Epoch whose weights the model has."""
     head_epochs: int = 0
     """Number of first epochs that trained only the head."""
     loss_name: str = "CrossEntropyLoss"
-
-    @property
-    def validated(self) -> list[int]:
-        """Validated epochs, rising."""
-        return sorted(self.scores)
 
 
 def drop_superseded(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -68,25 +63,13 @@ def curve_from_log(
         return None
     scores = {int(line["epoch"]): dict(line["val"]) for line in last if "val" in line}
     head_epochs = sum(line["phase"] == "head" for line in last)
-    head_epochs = 0 if head_epochs == len(last) else head_epochs
-    return TrainingCurve(
-        name=name,
-        losses=tuple(line["loss"] for line in last),
-        rates=tuple(line["lr"] for line in last),
-        scores=scores,
-        selected_epoch=_best_epoch({epoch: values for epoch, values in scores.items() if epoch > head_epochs}, watched)
-        or len(last),
-        head_epochs=head_epochs,
-        loss_name=loss_name,
-    )
-
-
-def _best_epoch(scores: Mapping[int, Mapping[str, float]], metric: str | None) -> int | None:
-    """Return the epoch with the best score, the first of equal ones; None without a metric or scores."""
-    if metric is None or not scores:
-        return None
-    sign = 1 if METRICS[metric].higher_is_better else -1
-    return max(sorted(scores), key=lambda epoch: sign * scores[epoch][metric])
+    if head_epochs == len(last):
+        head_epochs = 0
+    selected, eligible = len(last), [epoch for epoch in scores if epoch > head_epochs]
+    if watched is not None and eligible:
+        selected = max(eligible, key=lambda epoch: _sign(watched) * scores[epoch][watched])  # The first of equal ones.
+    losses, rates = tuple(line["loss"] for line in last), tuple(line["lr"] for line in last)
+    return TrainingCurve(name, losses, rates, scores, selected, head_epochs, loss_name)
 
 
 def draw_training_curve(curve: TrainingCurve, path: Path, *, metric: str) -> None:
@@ -102,26 +85,25 @@ def draw_training_curve(curve: TrainingCurve, path: Path, *, metric: str) -> Non
     """
     figure = _wide_figure(3.6)
     losses, scores, rates = figure.subplots(1, 3)
-    epochs = range(1, len(curve.losses) + 1)
-    _plot_line(losses, epochs, curve.losses, BLUE, f"training, {curve.loss_name}")
+    _plot_line(losses, _by_epoch(curve.losses), style.BLUE, f"training, {curve.loss_name}")
     if curve.scores:
-        _plot_line(losses, curve.validated, _metric_values(curve, "log_loss"), ORANGE, "validation, log loss")
+        _plot_line(losses, _validation(curve, "log_loss"), style.ORANGE, "validation, log loss")
         shown = dict.fromkeys([metric, "accuracy"] if metric != "log_loss" else ["accuracy"])
-        for name, colour in zip(shown, (VERMILION, GREEN), strict=False):
-            _plot_line(scores, curve.validated, _metric_values(curve, name), colour, _metric_words(name))
-    _plot_line(rates, epochs, curve.rates, GREY, "at the end of the epoch")
+        for name, colour in zip(shown, (style.VERMILION, style.GREEN), strict=False):
+            _plot_line(scores, _validation(curve, name), colour, name.replace("_", " "))
+    _plot_line(rates, _by_epoch(curve.rates), style.GREY, "at the end of the epoch")
     for axes, title in ((losses, "loss"), (scores, "validation"), (rates, "learning rate")):
-        _style_axes(axes, title, len(curve.losses))
+        _format_axes(axes, title, len(curve.losses))
         if axes.lines:
             axes.legend(fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=1, frameon=False)
-        axes.axvline(curve.selected_epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
+        axes.axvline(curve.selected_epoch, color=style.GREY, linewidth=1, linestyle=":", zorder=1)
         if curve.head_epochs:
             axes.axvspan(0.5, curve.head_epochs + 0.5, color="#F0F0F0", zorder=0)
     rates.set_ylim(bottom=0)
     heading = f"{curve.name}: the weights are those of epoch {curve.selected_epoch}"
     heading += f"; the head alone until epoch {curve.head_epochs}" if curve.head_epochs else ""
-    figure.suptitle(escape_math(heading), fontsize=12)
-    save_png(figure, path)
+    figure.suptitle(style.escape_math(heading), fontsize=12)
+    style.save_png(figure, path)
 
 
 def draw_pool_curves(curves: Sequence[TrainingCurve], path: Path, *, metric: str, title: str) -> None:
@@ -139,55 +121,51 @@ def draw_pool_curves(curves: Sequence[TrainingCurve], path: Path, *, metric: str
     figure = _wide_figure(4.2)
     losses, scores = figure.subplots(1, 2)
     ends = {curve.name: curve.scores[curve.selected_epoch] for curve in curves if curve.selected_epoch in curve.scores}
-    sign = 1 if METRICS[metric].higher_is_better else -1
-    best = max(ends, key=lambda name: sign * ends[name][metric]) if ends else None
+    best = max(ends, key=lambda name: _sign(metric) * ends[name][metric], default=None)
     for curve in sorted(curves, key=lambda curve: curve.name == best):  # The best is drawn last, on top of the others.
-        style = {"color": VERMILION if curve.name == best else SKY, "alpha": 1.0 if curve.name == best else 0.7}
-        width, size = (2.2, 7) if curve.name == best else (1.2, 4)
-        for axes, epochs, values in (
-            (losses, range(1, len(curve.losses) + 1), curve.losses),
-            (scores, curve.validated, _metric_values(curve, metric)),
-        ):
-            axes.plot(list(epochs), list(values), linewidth=width, **style)
-            if curve.selected_epoch in epochs:
-                value = list(values)[list(epochs).index(curve.selected_epoch)]
-                axes.plot([curve.selected_epoch], [value], marker="o", markersize=size, linestyle="", **style)
-    longest = max(len(curve.losses) for curve in curves)
-    _style_axes(losses, "training loss", longest)
-    _style_axes(scores, f"validation {_metric_words(metric)}", longest)
+        colour, alpha, width, size = (style.VERMILION, 1.0, 2.2, 7) if curve.name == best else (style.SKY, 0.7, 1.2, 4)
+        for axes, values in ((losses, _by_epoch(curve.losses)), (scores, _validation(curve, metric))):
+            axes.plot(list(values), list(values.values()), color=colour, alpha=alpha, linewidth=width)
+            if curve.selected_epoch in values:
+                place, height = [curve.selected_epoch], [values[curve.selected_epoch]]
+                axes.plot(place, height, color=colour, alpha=alpha, marker="o", markersize=size, linestyle="")
+    words, longest = metric.replace("_", " "), max(len(curve.losses) for curve in curves)
+    _format_axes(losses, "training loss", longest)
+    _format_axes(scores, f"validation {words}", longest)
     heading = f"{title}; a dot where the weights are taken"
-    heading += f"\n{best} is the best by validation {_metric_words(metric)}: {ends[best][metric]:.4g}" if best else ""
-    figure.suptitle(escape_math(heading), fontsize=12)
-    save_png(figure, path)
+    heading += f"\n{best} is the best by validation {words}: {ends[best][metric]:.4g}" if best else ""
+    figure.suptitle(style.escape_math(heading), fontsize=12)
+    style.save_png(figure, path)
+
+
+def _sign(metric: str) -> int:
+    return 1 if METRICS[metric].higher_is_better else -1
+
+
+def _by_epoch(values: Sequence[float]) -> dict[int, float]:
+    return dict(enumerate(values, start=1))
+
+
+def _validation(curve: TrainingCurve, metric: str) -> dict[int, float]:
+    """Return epoch → score for the validated epochs."""
+    return {epoch: values[metric] for epoch, values in curve.scores.items()}
 
 
 def _wide_figure(height: float) -> "Figure":
     """Return a figure for axes side by side, whose labels do not touch."""
-    figure = new_figure(10.5, height)
+    figure = style.new_figure(10.5, height)
     figure.set_layout_engine("constrained", w_pad=0.12)  # inches
     return figure
 
 
-def _metric_values(curve: TrainingCurve, metric: str) -> list[float]:
-    return [curve.scores[epoch][metric] for epoch in curve.validated]
+def _plot_line(axes: "Axes", values: Mapping[int, float], colour: str, label: str) -> None:
+    marks: dict[str, Any] = {"marker": "o" if len(values) <= 40 else "", "markersize": 4}
+    axes.plot(list(values), list(values.values()), color=colour, linewidth=1.8, label=label, zorder=2, **marks)
 
 
-def _metric_words(metric: str) -> str:
-    return metric.replace("_", " ")
-
-
-def _plot_line(axes: "Axes", epochs: Sequence[int], values: Sequence[float], colour: str, label: str) -> None:
-    dots = "o" if len(values) <= 40 else ""
-    axes.plot(list(epochs), list(values), color=colour, linewidth=1.8, marker=dots, markersize=4, label=label, zorder=2)
-
-
-def _style_axes(axes: "Axes", title: str, epochs: int) -> None:
+def _format_axes(axes: "Axes", title: str, epochs: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel("epoch", fontsize=10)
+    style.format_axes(axes, title, "epoch", sizes=(11, 10))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=min(epochs + 1, _MAX_TICKS), integer=True))
     axes.set_xlim(0.5, epochs + 0.5)
-    axes.grid(True, color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

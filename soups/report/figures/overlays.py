@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.report.figures.style import BLACK, BLUE, GREY, VERMILION, escape_math, new_figure, save_png
+from soups.report.figures.grid import Tile, draw_tile
+from soups.report.figures.style import BLUE, GREY, VERMILION, escape_math, new_figure, save_png
 
 _COLOURS = "inferno"
 """Colour map of rising lightness, so that it reads the same with every kind of colour vision."""
@@ -42,21 +43,11 @@ def magnify(image: np.ndarray, times: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One picture of a sheet."""
-
-    picture: np.ndarray
-    """(H, W, 3) uint8, RGB."""
-    above: str
-    colour: str = BLACK
-
-
-@dataclass(frozen=True)
 class SheetRow:
     """A row of a sheet, with the pictures of one image."""
 
     title: str
-    panels: Sequence[Panel | None]
+    panels: Sequence[Tile | None]
     """None leaves the place empty."""
 
 
@@ -69,20 +60,17 @@ def draw_sheet(sheet_rows: Sequence[SheetRow], path: Path, heading: str) -> None
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    columns, rows = max(len(sheet_row.panels) for sheet_row in sheet_rows), len(sheet_rows)
+    columns, rows = max(len(row.panels) for row in sheet_rows), len(sheet_rows)
     figure = new_figure(1.75 * columns + 0.6, 2.1 * rows + 1.2)
     figure.suptitle(escape_math(heading), fontsize=11, x=0.01, ha="left")
     grid = figure.subplots(rows, columns, squeeze=False)
-    for row, sheet_row in zip(grid, sheet_rows, strict=True):
-        row[0].set_ylabel(escape_math(sheet_row.title), fontsize=8)
-        for axes, panel in zip_longest(row, sheet_row.panels):
+    for places, row in zip(grid, sheet_rows, strict=True):
+        places[0].set_ylabel(escape_math(row.title), fontsize=8)
+        for axes, panel in zip_longest(places, row.panels):
             if panel is None:
                 axes.set_axis_off()
-                continue
-            axes.imshow(panel.picture, interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.set_title(escape_math(panel.above), fontsize=8, color=panel.colour, pad=3)
+            else:
+                draw_tile(axes, panel)
     colours = ScalarMappable(Normalize(0, 1), _COLOURS)
     bar = figure.colorbar(colours, ax=grid, location="bottom", fraction=0.1 / rows, aspect=40, shrink=0.8)
     bar.set_label("evidence for the class, from the least (0) to the most (1) in each map", fontsize=8)
@@ -106,9 +94,8 @@ def draw_faithfulness_curves(
     """
     figure = new_figure(4.2 * len(curves), 3.2)
     figure.suptitle(escape_math(heading), fontsize=11, x=0.01, ha="left")
-    for axes, (name, own, chance) in zip(
-        figure.subplots(1, len(curves), sharey=True, squeeze=False)[0], curves, strict=True
-    ):
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    for axes, (name, own, chance) in zip(panels, curves, strict=True):
         axes.plot(shares, own, color=BLUE, label="the map")
         axes.plot(shares, chance, color=VERMILION, linestyle="--", label="random maps")
         axes.set_title(name, fontsize=10)

@@ -6,23 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from soups.core.errors import DataError
-from soups.report.figures.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    escape_math,
-    new_figure,
-    save_png,
-)
+from soups.report.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Record = Mapping[str, Any]
+"""A line of a result file: the model's name, and an accuracy by set."""
 Kind = Literal["individual", "start", "uniform", "greedy", "learned", "ensemble", "soup"]
 
 ORIGINAL_VAL, ORIGINAL_TEST = "ImageNet2p", "ImageNet"
@@ -31,13 +24,13 @@ ORIGINAL_SHIFTS = ("ImageNetV2", "ImageNetR", "ImageNetSketch", "ObjectNet", "Im
 
 _STYLES: dict[Kind, tuple[str, str, str, float]] = {
     # kind: label in the legend, colour, marker, size in points
-    "individual": ("fine-tunes", BLUE, "o", 6),
-    "start": ("start, not fine-tuned", BLACK, "P", 10),
-    "uniform": ("uniform soup", ORANGE, "s", 10),
-    "greedy": ("greedy soup", VERMILION, "*", 16),
-    "ensemble": ("ensemble", GREEN, "D", 9),
-    "learned": ("learned soup", PURPLE, "^", 11),
-    "soup": ("other soups", SKY, "v", 9),
+    "individual": ("fine-tunes", style.BLUE, "o", 6),
+    "start": ("start, not fine-tuned", style.BLACK, "P", 10),
+    "uniform": ("uniform soup", style.ORANGE, "s", 10),
+    "greedy": ("greedy soup", style.VERMILION, "*", 16),
+    "ensemble": ("ensemble", style.GREEN, "D", 9),
+    "learned": ("learned soup", style.PURPLE, "^", 11),
+    "soup": ("other soups", style.SKY, "v", 9),
 }
 
 
@@ -53,22 +46,14 @@ class Point:
     """Mean accuracy over the shift sets, in [0, 1]."""
 
 
-def shift_names(records: Sequence[Mapping[str, Any]], val: str = "val", test: str = "test") -> tuple[str, ...]:
+def shift_names(records: Sequence[Record], val: str = "val", test: str = "test") -> tuple[str, ...]:
     """Return the sets besides validation and test that have accuracies in the records, in order of first mention."""
-    names: dict[str, None] = {}
-    for record in records:
-        for key, value in record.items():
-            if key not in (val, test) and isinstance(value, float) and 0 <= value <= 1:
-                names[key] = None
-    return tuple(names)
+    scores = [(key, value) for record in records for key, value in record.items() if key not in (val, test)]
+    return tuple(dict.fromkeys(key for key, value in scores if isinstance(value, float) and 0 <= value <= 1))
 
 
 def points_from_records(
-    records: Sequence[Mapping[str, Any]],
-    *,
-    test: str = "test",
-    shifts: Sequence[str],
-    kinds: Mapping[str, Kind] | None = None,
+    records: Sequence[Record], *, test: str = "test", shifts: Sequence[str], kinds: Mapping[str, Kind] | None = None
 ) -> list[Point]:
     """Return the points of records `{"model_name": …, "<test>": accuracy, "<shift>": accuracy, …}`.
 
@@ -89,10 +74,10 @@ def points_from_records(
     latest = {str(record.get("model_name")): record for record in records}
     points = []
     for name, record in latest.items():
-        values = [record.get(key) for key in (test, *shifts)]
-        numbers = [float(value) for value in values if isinstance(value, int | float)]
-        if len(numbers) == len(values) and all(map(math.isfinite, numbers)):
-            points.append(Point(name, kinds.get(name) or guess_kind(name), numbers[0], sum(numbers[1:]) / len(shifts)))
+        values: list[Any] = [record.get(key) for key in (test, *shifts)]
+        if all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+            kind = kinds.get(name) or guess_kind(name)
+            points.append(Point(name, kind, float(values[0]), sum(values[1:]) / len(shifts)))
     if not points:
         known = sorted({key for record in records for key, value in record.items() if isinstance(value, float)})
         raise DataError(
@@ -119,13 +104,7 @@ def guess_kind(name: str) -> Kind:
     return "ensemble" if stem.endswith(votes) else "individual"
 
 
-def draw_scatter(
-    points: Sequence[Point],
-    path: Path,
-    *,
-    title: str = "Accuracy on the test set and under shift",
-    shifts: Sequence[str] = (),
-) -> None:
+def draw_scatter(points: Sequence[Point], path: Path, *, title: str, shifts: Sequence[str]) -> None:
     """Draw figure 1 of Wortsman et al. 2022 (arXiv:2203.05482) as PNG.
 
     A start that is far from all other models is not drawn; the legend shows its accuracies.
@@ -139,7 +118,7 @@ def draw_scatter(
     Raises:
         EnvironmentFailure: the file cannot be written.
     """
-    figure = new_figure(7.0, 5.6)
+    figure = style.new_figure(7.0, 5.6)
     axes = figure.add_subplot()
     outside = _find_far_starts(points)
     for kind in _STYLES:
@@ -149,51 +128,33 @@ def draw_scatter(
             _plot_points(axes, kind, own, _STYLES[kind][0] + number)
     for point in outside:
         _plot_points(axes, "start", [], f"start (outside: {100 * point.test:.1f}, {100 * point.shift:.1f})")
-    _style_axes(axes, title, shifts)
-    save_png(figure, path)
+    number = f"over {len(shifts)} shift sets" if len(shifts) > 1 else "over the shift sets"
+    names = f"\n({', '.join(shifts)})" if 0 < len(", ".join(shifts)) <= 60 else ""
+    style.format_axes(axes, title, "test accuracy, %", f"mean accuracy {number}, %{names}")
+    axes.margins(0.1)
+    style.legend_below(axes)
+    style.save_png(figure, path)
 
 
 def _plot_points(axes: "Axes", kind: Kind, points: Sequence[Point], label: str) -> None:
     _, colour, marker, size = _STYLES[kind]
-    axes.plot(
-        [100 * point.test for point in points],
-        [100 * point.shift for point in points],
-        linestyle="",
-        marker=marker,
-        color=colour,
-        markersize=size,
-        alpha=0.75 if kind == "individual" else 1.0,
-        markeredgecolor="white",
-        markeredgewidth=0.8,
-        label=label,
-        zorder=3 if kind == "individual" else 2,  # A soup of one model must not hide that model.
-    )
+    marks: dict[str, Any] = {"color": colour, "marker": marker, "markersize": size, "markeredgewidth": 0.8}
+    if kind == "individual":
+        marks |= {"alpha": 0.75, "zorder": 3}  # On top, because a soup of one model must not hide that model.
+    tests, shifts = [100 * point.test for point in points], [100 * point.shift for point in points]
+    axes.plot(tests, shifts, linestyle="", label=label, markeredgecolor="white", **marks)
 
 
 def _find_far_starts(points: Sequence[Point]) -> list[Point]:
     """Return starts so far from the other models that drawing them would squeeze all others into a corner."""
-    others = [point for point in points if point.kind != "start"]
+    others = np.array([(point.test, point.shift) for point in points if point.kind != "start"])
     if len(others) < 2:
         return []
+    low, high = others.min(axis=0), others.max(axis=0)
+    reach = 1.5 * np.maximum(high - low, 0.005)
 
-    def is_far(value: float, values: list[float]) -> bool:
-        span = max(values) - min(values)
-        return value < min(values) - 1.5 * max(span, 0.005) or value > max(values) + 1.5 * max(span, 0.005)
+    def is_far(point: Point) -> bool:
+        place = np.array((point.test, point.shift))
+        return bool(((place < low - reach) | (place > high + reach)).any())
 
-    tests, shifts = [point.test for point in others], [point.shift for point in others]
-    starts = [point for point in points if point.kind == "start"]
-    return [point for point in starts if is_far(point.test, tests) or is_far(point.shift, shifts)]
-
-
-def _style_axes(axes: "Axes", title: str, shifts: Sequence[str]) -> None:
-    named = f" ({', '.join(shifts)})" if shifts and len(", ".join(shifts)) <= 60 else ""
-    number = f"over {len(shifts)} shift sets" if len(shifts) > 1 else "over the shift sets"
-    axes.set_title(escape_math(title), fontsize=13)
-    axes.set_xlabel("test accuracy, %", fontsize=11)
-    axes.set_ylabel(escape_math(f"mean accuracy {number}, %" + (f"\n{named.strip()}" if named else "")), fontsize=11)
-    axes.grid(True, color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(0.1)
-    # Below the axes, so that it hides no point.
-    axes.legend(fontsize=9.5, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
+    return [point for point in points if point.kind == "start" and is_far(point)]

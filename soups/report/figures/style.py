@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from soups.files.atomic import atomic_write
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, "Color Universal Design": distinct with every kind of colour blindness.
@@ -27,6 +28,21 @@ def new_figure(width: float, height: float) -> "Figure":
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def format_axes(axes: "Axes", title: str, x: str, y: str = "", sizes: tuple[float, float] = (13, 11)) -> None:
+    """Set title and labels of `sizes` points, put a light grid behind the data, and remove the box around it."""
+    axes.set_title(escape_math(title), fontsize=sizes[0])
+    axes.set_xlabel(escape_math(x), fontsize=sizes[1])
+    axes.set_ylabel(escape_math(y), fontsize=sizes[1])
+    axes.grid(True, color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(axes: "Axes") -> None:
+    """Add the legend below the axes, so that it hides no point."""
+    axes.legend(fontsize=9.5, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
 
 
 def save_png(figure: "Figure", path: Path) -> None:

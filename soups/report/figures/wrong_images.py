@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.core.labels import SEPARATOR, LabelSpace
+from soups.core.labels import SEPARATOR
 from soups.report.answers import LabelledPredictions
 from soups.report.figures.grid import Tile, draw_grid
 from soups.report.figures.overlays import magnify
@@ -60,29 +60,23 @@ def draw_wrong_images(
     heading += f"\n{maps_caption}" if maps and len(shown) else ""
     stacked = 1 + max((len(pictures) for pictures in (maps or {}).values()), default=0)
     short = shorten_names(answers.space.names, _MAX_NAME)
-    pictures = [_stack_maps(image(int(row)), (maps or {}).get(int(row), ())) for row in shown]
-    tiles = [_tile(picture, answers, int(row), short) for picture, row in zip(pictures, shown, strict=True)]
+    tiles = [_tile(image(int(row)), answers, int(row), short, (maps or {}).get(int(row), ())) for row in shown]
     draw_grid(tiles, path, heading, stacked)
     return len(wrong)
 
 
-def _stack_maps(image: np.ndarray, below: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the image, as large as its maps, with the maps below it."""
-    if not below:
-        return image
-    return np.concatenate([magnify(image, below[0].shape[0] // image.shape[0]), *below])
-
-
-def _tile(image: np.ndarray, answers: LabelledPredictions, row: int, names: Sequence[str]) -> Tile:
+def _tile(
+    image: np.ndarray, answers: LabelledPredictions, row: int, names: Sequence[str], maps: Sequence[np.ndarray]
+) -> Tile:
+    """Return the image, as large as its maps, with the maps below it, and captions: what is wrong, and how surely."""
+    if maps:
+        image = np.concatenate([magnify(image, maps[0].shape[0] // image.shape[0]), *maps])
     truth, prediction = int(answers.labels[row]), int(answers.predictions[row])
-    confidence = "" if answers.confidences is None else f", {100 * answers.confidences[row]:.0f}%"
-    if len(answers.space.factors) < 2:
-        return Tile(image, names[truth], f"{names[prediction]}{confidence}", GREEN, VERMILION)
-    above = "\n".join(answers.space.names[truth].split(SEPARATOR))
-    return Tile(image, above, f"{_wrong_levels(answers.space, truth, prediction)}{confidence}", GREEN, VERMILION)
-
-
-def _wrong_levels(space: LabelSpace, truth: int, prediction: int) -> str:
-    """Return the predicted levels that are wrong, one below the other."""
-    pairs = zip(space.names[truth].split(SEPARATOR), space.names[prediction].split(SEPARATOR), strict=True)
-    return "\n".join(predicted for true, predicted in pairs if true != predicted)
+    above, below = names[truth], names[prediction]
+    if len(answers.space.factors) > 1:
+        true_levels, predicted_levels = (answers.space.names[label].split(SEPARATOR) for label in (truth, prediction))
+        above = "\n".join(true_levels)
+        below = "\n".join(level for true, level in zip(true_levels, predicted_levels, strict=True) if level != true)
+    if answers.confidences is not None:
+        below += f", {100 * answers.confidences[row]:.0f}%"
+    return Tile(image, above, below, GREEN, VERMILION)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from soups.files.atomic import write_text
+from soups.report.templates import render_template
 
-_TEMPLATE = "page.html"
 _QUALITY = 85
 
 
@@ -61,9 +61,4 @@ def write_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[
     Raises:
         EnvironmentFailure: the file cannot be written.
     """
-    from jinja2 import Environment
-
-    template = (Path(__file__).parent / _TEMPLATE).read_text(encoding="utf-8")
-    # Jinja escapes nothing by default.
-    page = Environment(autoescape=True, trim_blocks=True).from_string(template)
-    write_text(path, page.render(title=title, intro=list(intro), sections=list(sections)))
+    write_text(path, render_template("html/page.html", title=title, intro=intro, sections=sections))

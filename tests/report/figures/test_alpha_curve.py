@@ -13,7 +13,7 @@ def line(alpha: float, score: float | None, accepted: bool = False, request: str
     return {**values, "complete": True, **more}
 
 
-def test_the_last_sweep_in_the_order_of_alpha() -> None:
+def test_the_curve_is_the_last_sweep_in_the_log_sorted_by_alpha() -> None:
     log = [
         *(line(0.5, 0.1, True, "a"), line(0.2, 0.9, True, "a")),
         *(line(1.0, 0.5, True), line(0.9, 0.7, True), line(0.1, 0.6), line(0.0, None), line(0.3, 0.9, complete=False)),
@@ -23,12 +23,12 @@ def test_the_last_sweep_in_the_order_of_alpha() -> None:
 
 
 @pytest.mark.parametrize("log", [[], [line(0.5, 0.3, True)], [line(1.0, 0.5, True, "a"), line(0.4, 0.5, True)]])
-def test_one_value_is_no_curve(log: list[dict[str, Any]]) -> None:
+def test_fewer_than_two_values_give_no_curve(log: list[dict[str, Any]]) -> None:
     assert curve_from_decisions(log, "accuracy") is None
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
-def test_it_is_drawn_the_same_each_time(metric: str, tmp_path: Path) -> None:
+def test_equal_curves_give_equal_bytes(metric: str, tmp_path: Path) -> None:
     curve = AlphaCurve((0.0, 0.5, 1.0), (0.2, 0.9, 0.8), 0.5, 50)
     for name in ("one.png", "two.png"):
         draw_alpha_curve(curve, tmp_path / name, metric=metric, title="a $title$")

@@ -1,4 +1,4 @@
-"""The paper's figure: points out of records, and files with equal bytes."""
+"""The paper's figure: points from records, and files with equal bytes."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_shift_names_are_all_other_sets() -> None:
     assert shift_names([{"model_name": "m", "val": 1.0, "test": 1.0, "seconds": 12.5}]) == ()
 
 
-def test_the_last_line_for_a_model_counts_and_unfinished_ones_do_not() -> None:
+def test_the_last_record_of_a_model_is_used_and_incomplete_ones_are_left_out() -> None:
     again = {"model_name": "digits0_epochs8", "test": 0.85, "noise": 0.6, "blur": 0.8}
     unfinished = {"model_name": "digits1", "val": 0.9, "test": 0.9, "noise": 0.1}
     points = points_from_records([*RECORDS, again, unfinished], shifts=("noise", "blur"))
@@ -81,14 +81,14 @@ def test_kinds_by_name(name: str, kind: str) -> None:
     assert guess_kind(name) == kind
 
 
-def test_no_points_is_an_error_that_says_what_there_is() -> None:
+def test_without_points_the_error_names_the_known_sets() -> None:
     with pytest.raises(DataError, match=r"no model has results on ImageNet, ObjectNet(?s:.*)blur, noise, test, val"):
         points_from_records(RECORDS, test="ImageNet", shifts=("ObjectNet",))
     with pytest.raises(DataError, match="at least one shift set"):
         points_from_records(RECORDS, shifts=())
 
 
-def test_pictures_have_equal_bytes_and_show_every_kind(tmp_path: Path) -> None:
+def test_figures_have_equal_bytes_with_every_kind(tmp_path: Path) -> None:
     from PIL import Image
 
     points = points_from_records(RECORDS, shifts=("noise", "blur"))
@@ -99,16 +99,16 @@ def test_pictures_have_equal_bytes_and_show_every_kind(tmp_path: Path) -> None:
     with Image.open(tmp_path / "one.png") as picture:
         assert min(picture.size) > 600 and len(picture.getcolors(10**6) or []) > 50
         assert not {"Software", "Creation Time"} & set(picture.info)
-    draw_scatter(points[:1], tmp_path / "single.png")
+    draw_scatter(points[:1], tmp_path / "single.png", title="one", shifts=())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "single.png", "two.png"]
 
 
-def test_a_distant_start_is_told_and_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_distant_start_is_named_in_the_legend_and_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr("soups.report.figures.scatter.save_png", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("soups.report.figures.style.save_png", lambda figure, path: figures.append(figure))
     near = [Point("a", "individual", 0.90, 0.70), Point("b", "individual", 0.92, 0.72)]
     for start in (Point("s", "start", 0.5, 0.3), Point("s", "start", 0.89, 0.69)):
-        draw_scatter([*near, start], tmp_path / "unused.png")
+        draw_scatter([*near, start], tmp_path / "unused.png", title="start", shifts=("noise",))
     legends = [[text.get_text() for text in figure.axes[0].get_legend().get_texts()] for figure in figures]
     assert legends == [["fine-tunes (2)", "start (outside: 50.0, 30.0)"], ["fine-tunes (2)", "start, not fine-tuned"]]
     assert figures[0].axes[0].get_xlim()[0] > 80 and figures[1].axes[0].get_xlim()[0] < 89
@@ -122,7 +122,8 @@ def test_drawing_leaves_no_global_state() -> None:
         "import sys, tempfile, pathlib\n"
         "from soups.report.figures.scatter import Point, draw_scatter\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "draw_scatter([Point('a', 'individual', 0.5, 0.5)], pathlib.Path(tempfile.mkdtemp()) / 'a.png')\n"
+        "path = pathlib.Path(tempfile.mkdtemp()) / 'a.png'\n"
+        "draw_scatter([Point('a', 'individual', 0.5, 0.5)], path, title='', shifts=())\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from soups.report.figures import search, search_figures
+from soups.report.figures import search
 from soups.report.figures.search import FIGURES, draw_search_figures
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -48,7 +48,7 @@ def study_of(values: list[float | None], names: tuple[str, ...] = tuple(DISTRIBU
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Figure]]:
     """The folder, and the figures by name."""
     folder, figures = tmp_path_factory.mktemp("figures"), {}
-    write = search_figures.save_png
+    write = search.save_png
 
     def remember(figure: Figure, path: Path) -> None:
         figures[path.stem] = figure
@@ -56,8 +56,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Fig
 
     before = dict(matplotlib.rcParams)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_figures, "save_png", remember)
-        patch.setattr(search_figures, "DOTS_PER_INCH", 60)
+        patch.setattr(search, "save_png", remember)
+        patch.setattr(search, "DOTS_PER_INCH", 60)
         files = draw_search_figures(study_of([0.5, 0.7, None, 0.6, 0.9, 0.8]), folder, "validation accuracy")
     assert [path.name for path in files] == [*(f"{name}.png" for name in FIGURES), "search.html"]
     assert dict(matplotlib.rcParams) == before
@@ -117,7 +117,7 @@ def test_figures_without_enough_data_are_omitted(
     left_out: str,
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(search, "draw_search_figure", lambda study, name, path, *rest: path)
+    monkeypatch.setattr(search, "_draw", lambda study, name, path, options: path)
     monkeypatch.setattr(search, "_write_page", lambda study, wanted, path, title: path)
     files = draw_search_figures(study_of(values, names), tmp_path, "validation accuracy")
     assert {path.stem for path in files} == {*FIGURES, "search"} - set(left_out.split(" and "))
@@ -130,14 +130,14 @@ def test_without_a_complete_trial_there_are_none(tmp_path: Path, caplog: pytest.
     assert "no trial is complete: no figures" in caplog.text and not (tmp_path / "none").exists()
 
 
-def test_without_plotly_the_pictures_are_drawn_all_the_same(
+def test_without_plotly_only_png_files_are_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     hide_packages: Callable[..., None],
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(search, "draw_search_figure", lambda study, name, path, *rest: path)
+    monkeypatch.setattr(search, "_draw", lambda study, name, path, options: path)
     hide_packages("plotly")
     files = draw_search_figures(study_of([0.5, 0.6]), tmp_path, "validation accuracy")
     assert files and all(path.suffix == ".png" for path in files)
@@ -145,7 +145,7 @@ def test_without_plotly_the_pictures_are_drawn_all_the_same(
 
 
 def test_the_same_trials_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_figures, "DOTS_PER_INCH", 60)
+    monkeypatch.setattr(search, "DOTS_PER_INCH", 60)
     study = study_of([0.5, 0.5], ("lr", "optimizer"))
     first = [path.read_bytes() for path in draw_search_figures(study, tmp_path / "first", "validation accuracy")]
     again = [path.read_bytes() for path in draw_search_figures(study, tmp_path / "again", "validation accuracy")]

@@ -1,4 +1,4 @@
-"""Names that fit, and PNG files that are reproducible."""
+"""Shortened names, and PNG files that are reproducible to the byte."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pages: one file, whose words are words whatever they look like."""
+"""Pages: a single file with escaped text."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from soups.report.html.pages import ImageCard, Section, write_page
 
 
-def test_a_page_holds_its_pictures_and_escapes_its_words(tmp_path: Path) -> None:
+def test_a_page_contains_its_images_and_escapes_text(tmp_path: Path) -> None:
     pixels = np.full((20, 30, 3), (200, 40, 40), dtype=np.uint8)
     cards = [
         ImageCard("<script>alert(1)</script>.png", pixels, first="is a&b", second="<b>bold</b>", note='"quoted"'),
