@@ -69,7 +69,8 @@ def images_folder(root: Path, schema: LayoutSchema) -> Path | None:
     the pattern, else the first.
     """
     name = schema.images or "."
-    candidates = [folder for folder in (root / "train" / name, root / name, root) if folder.is_dir()]
+    # The last two are equal if the schema names no folder.
+    candidates = [folder for folder in dict.fromkeys([root / "train" / name, root / name, root]) if folder.is_dir()]
     if matching := [folder for folder in candidates if matches_schema(folder, schema)]:
         return matching[0]
     return candidates[0] if candidates[0] != root or schema.images is None else None
@@ -92,11 +93,12 @@ def _read_paths(schema: LayoutSchema, images: Path, root: Path, skip_missing: bo
         values: Counter[str] = Counter()
         for image in folder.images:
             match = schema.expressions[-1].fullmatch(image.stem)
-            if match is None or _level_problems(schema, match.groupdict()):
+            own = match.groupdict() if match is not None else {}
+            if match is None or _level_problems(schema, own):
                 skipped += 1
             else:
-                rows.append((table_name(image, root), folder_fields | match.groupdict()))
-                values.update([match.groupdict().get(schema.complete or "", "")])
+                rows.append((table_name(image, root), folder_fields | own))
+                values[own.get(schema.complete or "", "")] += 1
         skipped += len(folder.others) + len(folder.folders) + folder.hidden
         if schema.complete is not None:
             missing[where] = [value for value in schema.values_of(schema.complete) if not values[value]]
