@@ -1,5 +1,6 @@
 """Class imbalance: oversampling of training rows, sampling probabilities and class weights of the loss."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -33,18 +34,22 @@ def oversample(rows: "pd.DataFrame", spec: Sequence[str]) -> np.ndarray:
         UsageError: a name is unknown, ambiguous or repeated, or TIMES is not a whole number above zero.
     """
     assert (rows["split"] == "train").all(), "oversampling repeats only training rows"
-    columns = {name: rows[name].to_numpy(dtype=str) for name in ("label", *_factor_columns(rows))}
-    names = _NameResolver({name: sorted(set(values)) for name, values in columns.items()}, "--oversample")
+    factors = [str(name) for name in rows.columns if name not in RESERVED_COLUMNS]
+    columns = {name: rows[name].to_numpy(dtype=str) for name in ("label", *factors)}
     if AUTO in spec and len(spec) > 1:
         raise UsageError("--oversample auto", expected="auto alone", found=" ".join(spec))
+    if tuple(spec) == (AUTO,):
+        spec = [f"label={AUTO}"]
     times = np.ones(len(rows), dtype=np.int64)
-    for entry, text in [("label", AUTO)] if tuple(spec) == (AUTO,) else names.parse(spec):
-        if text == AUTO:
-            times *= _even_repeats(columns[entry])
+    levels = {name: sorted(set(values)) for name, values in columns.items()}
+    for (column, level), (name, text) in _parse_entries(spec, levels, "--oversample").items():
+        if not level:
+            times *= _even_repeats(columns[column])
+        elif re.fullmatch(r"[1-9][0-9]{0,5}", text):
+            times[columns[column] == level] *= int(text)
         else:
-            column, level = names.resolve(entry)
-            times[columns[column] == level] *= _parse_repeats(entry, text)
-    return np.repeat(np.arange(len(rows)), times).astype(np.int64)
+            raise UsageError(f"--oversample {name}={text}", expected="a whole number above zero, or auto alone")
+    return np.repeat(np.arange(len(rows)), times)
 
 
 def class_weights(spec: Sequence[str], labels: np.ndarray, space: LabelSpace) -> np.ndarray:
@@ -68,14 +73,19 @@ def class_weights(spec: Sequence[str], labels: np.ndarray, space: LabelSpace) ->
         occurring = np.count_nonzero(counts)
         return np.where(counts > 0, len(labels) / (occurring * np.maximum(counts, 1)), 1.0)
     levels = {"label": list(space.names), **{factor.name: list(factor.levels) for factor in space.factors}}
-    names, weights = _NameResolver(levels, "--class-weights"), np.ones(len(space))
-    for entry, text in names.parse(spec):
-        column, level = names.resolve(entry)
+    weights = np.ones(len(space))
+    for (column, level), (name, text) in _parse_entries(spec, levels, "--class-weights").items():
+        try:
+            weight = float(text)
+        except ValueError:
+            weight = math.nan
+        if not 0 < weight < math.inf:
+            raise UsageError(f"--class-weights {name}={text}", expected="a number above zero, or auto alone")
         if column == "label":
-            weights[space.names.index(level)] *= _parse_weight(entry, text)
+            weights[space.names.index(level)] *= weight
         else:
             part = space.part([column])
-            weights[space.projection(part) == part.names.index(level)] *= _parse_weight(entry, text)
+            weights[space.projection(part) == part.names.index(level)] *= weight
     return weights
 
 
@@ -86,60 +96,54 @@ def sampling_probabilities(labels: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-class _NameResolver:
-    """Resolves the names in entries of a flag to classes and to levels of factors."""
+def _parse_entries(
+    spec: Sequence[str], levels: dict[str, list[str]], flag: str
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """Parse entries `NAME=VALUE` of a flag; the last `=` separates them, so NAME may contain `=`.
 
-    def __init__(self, levels: dict[str, list[str]], flag: str) -> None:
-        self.levels, self.flag = levels, flag
+    Args:
+        spec: the entries.
+        levels: column → its values: the classes under `label`, and the levels of each factor.
+        flag: the flag, for messages.
 
-    def parse(self, spec: Sequence[str]) -> list[tuple[str, str]]:
-        """Return NAME and value of each entry `NAME=VALUE`; the last `=` separates them, so NAME may contain `=`.
+    Returns:
+        Column and class or level → NAME and VALUE. For `FACTOR=auto`, the level is "".
 
-        Raises:
-            UsageError: an entry has another form, or a name is unknown, ambiguous or repeated.
-        """
-        found: dict[tuple[str, str], tuple[str, str]] = {}
-        for entry in spec:
-            name, sign, value = entry.rpartition("=")
-            if not sign or not name or not value:
-                expected = f"CLASS=NUMBER, LEVEL=NUMBER or FACTOR=LEVEL=NUMBER, or {AUTO} alone"
-                raise UsageError(f"{self.flag} {entry}", expected=expected)
-            key = (name, "") if value == AUTO and name in self.levels else self.resolve(name)
-            if key in found:
-                raise UsageError(f"{self.flag} names {name} twice", expected="each class and level once")
-            found[key] = name, value
-        return list(found.values())
-
-    def resolve(self, name: str) -> tuple[str, str]:
-        """Return the column (`label` or a factor) and the class or level that a name refers to.
-
-        Raises:
-            UsageError: the name is unknown, or a level of several factors.
-        """
-        factor, sign, level = name.partition("=")
-        if sign and factor in self.levels and level in self.levels[factor]:
-            return factor, level
-        if name in self.levels["label"]:
-            return "label", name
-        factors = [factor for factor, levels in self.levels.items() if name in levels]
-        if len(factors) == 1:
-            return factors[0], name
-        if factors:
-            raise UsageError(
-                f"{self.flag} {name}: a level of {' and of '.join(factors)}",
-                expected=" or ".join(f"{factor}={name}" for factor in factors),
-            )
-        raise unknown_name(f"class or level in {self.flag}", name, _known_names(self.levels))
+    Raises:
+        UsageError: an entry has another form, or a name is unknown, ambiguous or repeated.
+    """
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for entry in spec:
+        name, _, value = entry.rpartition("=")
+        if not name or not value:
+            expected = f"CLASS=NUMBER, LEVEL=NUMBER or FACTOR=LEVEL=NUMBER, or {AUTO} alone"
+            raise UsageError(f"{flag} {entry}", expected=expected)
+        key = (name, "") if value == AUTO and name in levels else _resolve_name(name, levels, flag)
+        if key in found:
+            raise UsageError(f"{flag} names {name} twice", expected="each class and level once")
+        found[key] = name, value
+    return found
 
 
-def _known_names(levels: dict[str, list[str]]) -> list[str]:
-    """Return all levels of factors, then all classes, each name once."""
-    factor_levels = [level for factor, own in levels.items() if factor != "label" for level in own]
-    return list(dict.fromkeys([*factor_levels, *levels["label"]]))
+def _resolve_name(name: str, levels: dict[str, list[str]], flag: str) -> tuple[str, str]:
+    """Return the column (`label` or a factor) and the class or level that a name refers to.
 
-
-def _factor_columns(rows: "pd.DataFrame") -> list[str]:
-    return [str(name) for name in rows.columns if name not in RESERVED_COLUMNS]
+    Raises:
+        UsageError: the name is unknown, or a level of several factors.
+    """
+    factor, _, level = name.partition("=")
+    if level in levels.get(factor, ()):
+        return factor, level
+    if name in levels["label"]:
+        return "label", name
+    factors = [factor for factor, own in levels.items() if name in own]
+    if len(factors) == 1:
+        return factors[0], name
+    if factors:
+        expected = " or ".join(f"{factor}={name}" for factor in factors)
+        raise UsageError(f"{flag} {name}: a level of {' and of '.join(factors)}", expected=expected)
+    known = [*(level for factor, own in levels.items() if factor != "label" for level in own), *levels["label"]]
+    raise unknown_name(f"class or level in {flag}", name, list(dict.fromkeys(known)))
 
 
 def _even_repeats(values: np.ndarray) -> np.ndarray:
@@ -150,19 +154,3 @@ def _even_repeats(values: np.ndarray) -> np.ndarray:
         positions, target = np.flatnonzero(owner == index), counts.max()
         np.add.at(times, positions[np.arange(target) * len(positions) // target], 1)
     return times
-
-
-def _parse_repeats(name: str, text: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
-        raise UsageError(f"--oversample {name}={text}", expected="a whole number above zero, or auto alone")
-    return int(text)
-
-
-def _parse_weight(name: str, text: str) -> float:
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = float("nan")
-    if not 0 < weight < float("inf"):
-        raise UsageError(f"--class-weights {name}={text}", expected="a number above zero, or auto alone")
-    return weight

@@ -44,28 +44,22 @@ def select_similar(
     order = np.argsort(-similarity.round(_DIGITS), kind="stable")
     taken = np.empty((min(count, len(pool)), pool.shape[1]), dtype=pool.dtype)
     rows: list[int] = []
-    examined = 0
     for start in range(0, len(order), _BLOCK):
         block = order[start : start + _BLOCK]
         features = pool[block]
-        free = ~_near_duplicates(features, avoided, duplicate) & ~_near_duplicates(
-            features, taken[: len(rows)], duplicate
-        )
+        selected = taken[: len(rows)]
+        free = ~(_near_duplicates(features, avoided, duplicate) | _near_duplicates(features, selected, duplicate))
         duplicates = features @ features.T >= duplicate
         for position in np.flatnonzero(free):
-            if len(rows) == count:
-                break
-            if free[position]:
+            if free[position] and len(rows) < count:
                 taken[len(rows)] = features[position]
                 rows.append(int(block[position]))
-                examined = start + int(position) + 1
                 free &= ~duplicates[position]
         if len(rows) == count:
             break
-    else:
-        examined = len(order)
-    selected = np.array(rows, dtype=np.int64)
-    return Selection(selected, similarity[selected], nearest[selected], examined - len(selected))
+    examined = int((order == rows[-1]).argmax()) + 1 if len(rows) == count else len(order)
+    chosen = np.array(rows, dtype=np.int64)
+    return Selection(chosen, similarity[chosen], nearest[chosen], examined - len(chosen))
 
 
 def _nearest_others(features: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

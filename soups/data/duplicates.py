@@ -1,6 +1,5 @@
 """Duplicate images between splits: equal files, equal pixels and near duplicates."""
 
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,8 @@ _THUMBNAIL = Geometry(16, 16, "bilinear", "squash")
 _EQUAL_SIMILARITY = 0.9999
 _BLOCK = 2048
 _SHOWN = 5
+_RANK = {"train": 0, "val": 1, "test": 2}
+"""Images of a split must not occur in one of higher rank; shift sets have rank 3."""
 COLUMNS = ("image_a", "split_a", "image_b", "split_b", "kind", "similarity")
 BYTES, PIXELS, NEARLY = "bytes", "pixels", "near"
 
@@ -50,10 +51,12 @@ def find_duplicates(samples: "pd.DataFrame", root: Path, folder: Path, near: boo
     sets = {str(split): rows for split, rows in samples.groupby("split")}
     thumbnails = _load_thumbnails(samples, root, folder) if near else {}
     rows: list[tuple[object, ...]] = []
-    for first, second in product(("train", "val"), sorted(sets, key=_split_rank)):
-        if first in sets and _split_rank(second) > _split_rank(first):
+    for first, second in product(("train", "val"), sets):
+        if first in sets and _RANK.get(second, 3) > _RANK[first]:
             ones, others = (sets[split]["image"].tolist() for split in (first, second))
-            found = _match_files([[root / name for name in names] for names in (ones, others)], folder)
+            hashes, other_hashes = (hash_files([root / name for name in names], folder) for names in (ones, others))
+            first_row = {sha256: row for row, sha256 in reversed(list(enumerate(hashes)))}
+            found = {row: (first_row[key], BYTES, 1.0) for row, key in enumerate(other_hashes) if key in first_row}
             if first in thumbnails and second in thumbnails:
                 found |= _match_pictures(thumbnails[first], thumbnails[second], ones, others, root, set(found))
             rows += [(ones[one], first, others[other], second, *match) for other, (one, *match) in found.items()]
@@ -61,24 +64,19 @@ def find_duplicates(samples: "pd.DataFrame", root: Path, folder: Path, near: boo
     return table.sort_values(["kind", "split_b", "image_b", "split_a"], ignore_index=True)
 
 
-def _match_files(files: Sequence[Sequence[Path]], folder: Path) -> dict[int, tuple[int, str, float]]:
-    """Map positions in the second list to the position of the first equal file in the first, kind and similarity."""
-    ones, others = (hash_files(paths, folder) for paths in files)
-    known = {sha256: row for row, sha256 in reversed(list(enumerate(ones)))}
-    return {row: (known[sha256], BYTES, 1.0) for row, sha256 in enumerate(others) if sha256 in known}
-
-
 def _match_pictures(
     pictures: np.ndarray, others: np.ndarray, ones: list[str], names: list[str], root: Path, equal: set[int]
 ) -> dict[int, tuple[int, str, float]]:
-    """As `_match_files`, by similarity of thumbnails; skips positions in `equal`, which have an equal file."""
+    """Map positions in the second list to that of the most similar picture in the first, kind and similarity.
+
+    Compares thumbnails; skips positions in `equal`, which have an equal file.
+    """
     best, value = most_similar(others, pictures)
     found = {}
-    for other in np.flatnonzero(value >= NEAR):
-        if int(other) not in equal:
-            one, similarity = int(best[other]), float(value[other])
-            same = similarity >= _EQUAL_SIMILARITY and _same_pixels(root / ones[one], root / names[other])
-            found[int(other)] = (one, PIXELS if same else NEARLY, round(similarity, 4))
+    for other in sorted(set(np.flatnonzero(value >= NEAR).tolist()) - equal):
+        one, similarity = int(best[other]), float(value[other])
+        same = similarity >= _EQUAL_SIMILARITY and np.array_equal(decode(root / ones[one]), decode(root / names[other]))
+        found[other] = (one, PIXELS if same else NEARLY, round(similarity, 4))
     return found
 
 
@@ -109,11 +107,10 @@ def check_leaks(found: "pd.DataFrame") -> None:
 
 def format_counts(found: "pd.DataFrame") -> str:
     """Return one line with the counts of equal and nearly equal images for each pair of sets."""
-    pairs = found.groupby(["split_a", "split_b"])["kind"]
-    parts = []
-    for sets, kinds in pairs:
-        near = int((kinds == NEARLY).sum())
-        parts.append(f"{' and '.join(map(str, sets))} {len(kinds) - near} equal, {near} nearly")
+    counts = (found["kind"] == NEARLY).groupby([found["split_a"], found["split_b"]]).agg(["size", "sum"])
+    parts = [
+        f"{one} and {other} {size - near} equal, {near} nearly" for (one, other), size, near in counts.itertuples()
+    ]
     return "duplicate images between sets: " + "; ".join(parts)
 
 
@@ -149,12 +146,3 @@ def _moments(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = flat.mean(axis=1)
     flat = flat - mean[:, None]
     return flat, mean, (flat**2).mean(axis=1)
-
-
-def _split_rank(split: str) -> int:
-    """Return the rank of a split; images of a lower rank must not occur in a higher one."""
-    return {"train": 0, "val": 1, "test": 2}.get(split, 3)
-
-
-def _same_pixels(first: Path, second: Path) -> bool:
-    return np.array_equal(decode(first), decode(second))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError, UsageError
 from soups.data.layouts.image_files import format_list, lookup_keys
-from soups.data.layouts.tables import check_groups_present, check_unique_ids, locate_table, table_column
+from soups.data.layouts.tables import check_filled, check_unique_ids, locate_table, table_column
 from soups.data.settings import DataSettings
 from soups.files.tables import read_table
 
@@ -28,14 +28,9 @@ def add_groups(samples: "pd.DataFrame", settings: DataSettings) -> "pd.DataFrame
         UsageError: two sources are set, or the pattern is not a regular expression.
         DataError: the CSV is invalid, or training or validation images have no group in it.
     """
-    sources = {
-        "--groups": settings.groups,
-        "--group-pattern": settings.group_pattern,
-        # If --groups is set, --group-column names the column of that CSV.
-        "--group-column": settings.group_column
-        if settings.layout in ("csv", "metadata") and not settings.groups
-        else None,
-    }
+    # If --groups is set, --group-column names the column of that CSV.
+    from_column = settings.layout in ("csv", "metadata") and not settings.groups and settings.group_column
+    sources = {"--groups": settings.groups, "--group-pattern": settings.group_pattern, "--group-column": from_column}
     flags = [flag for flag, value in sources.items() if value]
     if len(flags) > 1:
         raise UsageError(f"{' and '.join(flags)} both name the groups", expected="one of them")
@@ -44,7 +39,13 @@ def add_groups(samples: "pd.DataFrame", settings: DataSettings) -> "pd.DataFrame
     if settings.groups:
         groups = _groups_from_table(images, settings)
     elif settings.group_pattern:
-        groups = _groups_from_pattern(images, settings.group_pattern)
+        try:
+            expression = re.compile(settings.group_pattern)
+        except re.error as error:
+            problem = f"--group-pattern {settings.group_pattern!r}: not a regular expression"
+            raise UsageError(problem, found=str(error)) from error
+        matches = map(expression.search, images)
+        groups = [(match[1 if expression.groups else 0] or "") if match else "" for match in matches]
     else:
         groups = list(samples["group"])
     if flags:
@@ -58,20 +59,12 @@ def _groups_from_table(images: list[str], settings: DataSettings) -> list[str]:
     path = locate_table(settings.groups or "", settings.root)
     table = read_table(path)
     ids = table_column(table, settings.image_column, path, "--image-column")
-    groups = table_column(table, settings.group_column or "group", path, "--group-column")
+    column = settings.group_column or "group"
+    groups = table_column(table, column, path, "--group-column")
     check_unique_ids(ids, path)
-    check_groups_present(groups, settings.group_column or "group", path)
+    check_filled(groups, path, f"column {column!r}", "the name of the group")
     group_by_id = {name.removeprefix("./"): group for name, group in zip(ids, groups, strict=True)}
     return [next((group_by_id[key] for key in lookup_keys(image) if key in group_by_id), "") for image in images]
-
-
-def _groups_from_pattern(images: list[str], pattern: str) -> list[str]:
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"--group-pattern {pattern!r}: not a regular expression", found=str(error)) from error
-    matches = [expression.search(image) for image in images]
-    return [(match[1 if expression.groups else 0] or "") if match else "" for match in matches]
 
 
 def _check_groups_known(samples: "pd.DataFrame", groups: list[str], flag: str) -> None:

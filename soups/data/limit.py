@@ -37,19 +37,15 @@ def select_limited_rows(samples: "pd.DataFrame", limit: int, seed: int) -> np.nd
     keep = np.ones(len(samples), dtype=bool)
     counts = []
     for split, rows in samples.groupby("split"):
-        labels = rows["label"].to_numpy(dtype=str)
-        classes = len(set(labels))
-        if split == "train" and limit < min(classes, len(rows)):
+        classes = rows["label"].nunique()
+        if split == "train" and limit < classes:
             raise UsageError(f"--limit {limit}: too few training images", expected=f"{classes}, one of each class")
         if len(rows) > limit:
-            order = np.argsort(rows["image"].to_numpy(dtype=str), kind="stable")
-            positions = np.flatnonzero((samples["split"] == split).to_numpy())[order]
-            keep[positions] = _draw_rows(
-                labels[order],
-                rows["group"].to_numpy(dtype=str)[order],
-                limit,
-                np.random.default_rng([seed if split in ("train", "val") else 0]),
-            )
+            positions = np.flatnonzero((samples["split"] == split).to_numpy())
+            positions = positions[np.argsort(rows["image"].to_numpy(dtype=str), kind="stable")]
+            labels, groups = (samples[name].to_numpy(dtype=str)[positions] for name in ("label", "group"))
+            random = np.random.default_rng([seed if split in ("train", "val") else 0])
+            keep[positions] = _draw_rows(labels, groups, limit, random)
         counts.append(f"{split} {min(len(rows), limit):,} of {len(rows):,}")
     logger.info("--limit %d: %s images", limit, ", ".join(counts))
     return keep
@@ -72,10 +68,16 @@ def _systematic_ranks(groups: np.ndarray, random: np.random.Generator) -> np.nda
     """
     _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     shuffled = random.permutation(len(groups))
-    by_group = shuffled[np.argsort(group_of[shuffled], kind="stable")]
     rank_in_group = np.empty(len(groups), dtype=np.int64)
-    rank_in_group[by_group] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rank_in_group[shuffled] = occurrences_before(group_of[shuffled])
     return (rank_in_group + random.random(len(sizes))[group_of]) / sizes[group_of]
+
+
+def occurrences_before(values: np.ndarray) -> np.ndarray:
+    """Return for each of K values the number of equal values before it, (K,) int64."""
+    import pandas as pd
+
+    return pd.Series(values).groupby(values).cumcount().to_numpy()
 
 
 def proportional_counts(sizes: Sequence[int] | np.ndarray, count: int) -> np.ndarray:

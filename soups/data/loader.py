@@ -3,8 +3,9 @@
 Batches are uint8; normalisation and the transfer to the device are not here."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from types import TracebackType
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from soups.core.errors import UserError
 from soups.core.signals import ignore_stop_signals
 from soups.data.augment.augment import Augmentation
 from soups.data.images.cache import Images
+from soups.data.limit import occurrences_before
 from soups.runtime.devices import derived_seed
 from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 Sample = tuple[int, int, int]  # Epoch, row, and index among repeats of an oversampled row.
 
 
-class TrainingLoader:
+class TrainingLoader(AbstractContextManager["TrainingLoader"]):
     """Loads augmented training batches, with worker processes that persist across epochs.
 
     The order depends on (seed, epoch) and a sample's augmentation on (seed, epoch, row, copy), so neither depends on
@@ -64,14 +66,14 @@ class TrainingLoader:
             group: processes that share each batch. A process without a share receives the batch's first image.
         """
         self._sampler = _BatchSampler(np.asarray(rows, dtype=np.int64), batch_size, seed, chances, group)
-        self._images, self._labels, self._augmentation = images, labels, augmentation
-        self._copies = copies or augmentation
+        labels = np.asarray(labels, dtype=np.int64)
+        self._load = partial(_training_batch, images, labels, augmentation, copies or augmentation, seed)
         self._workers = workers
         self._loader: Any = None
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
-        return self._sampler.batches
+        return -(-len(self._sampler.rows) // self._sampler.batch_size)
 
     def batch_length(self, step: int) -> int:
         """Return the number of images in a batch, of all processes together."""
@@ -88,9 +90,7 @@ class TrainingLoader:
             Pixels (B, size, size, 3) uint8, labels (B,) int64, and positions in `images` (B,) int64.
         """
         if self._loader is None:
-            augmentations = self._augmentation, self._copies
-            dataset = _TrainingDataset(self._images, self._labels, augmentations, self._sampler.seed)
-            self._loader = _build_loader(dataset, self._sampler, self._workers)
+            self._loader = _build_loader(self._load, self._sampler, self._workers)
         self._sampler.epoch, self._sampler.start = epoch, start_step
         yield from _raise_errors(self._loader)
 
@@ -99,12 +99,7 @@ class TrainingLoader:
         _end_workers(self._loader)
         self._loader = None
 
-    def __enter__(self) -> "TrainingLoader":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -120,35 +115,34 @@ def evaluation_batches(images: Images, batch_size: int, workers: int = 0) -> "It
         for step in steps:
             yield torch.from_numpy(images.take(step))
         return
-    loader = _build_loader(_EvaluationDataset(images), steps, workers)
+    loader = _build_loader(images.take, steps, workers)
     try:
         yield from _raise_errors(loader)
     finally:
         _end_workers(loader)
 
 
+@dataclass
 class _BatchSampler:
-    """The batches of samples of one epoch, as a DataLoader's `batch_sampler`."""
+    """The batches of samples of one epoch, as a DataLoader's `batch_sampler`; see `TrainingLoader`."""
 
-    def __init__(
-        self, rows: np.ndarray, batch_size: int, seed: int, chances: np.ndarray | None, group: ProcessGroup
-    ) -> None:
-        self.rows, self.batch_size, self.seed, self.chances, self.group = rows, batch_size, seed, chances, group
-        self.batches = -(-len(rows) // batch_size)
-        self.epoch = self.start = 0
-        self._copies = _copy_numbers(rows)
-
-    def __len__(self) -> int:
-        return self.batches - self.start
+    rows: np.ndarray
+    batch_size: int
+    seed: int
+    chances: np.ndarray | None
+    group: ProcessGroup
+    epoch: int = 0
+    start: int = 0
+    """Index of the first batch."""
 
     def __iter__(self) -> Iterator[list[Sample]]:
         epoch, generator, size = self.epoch, np.random.default_rng([self.seed, self.epoch]), len(self.rows)
         if self.chances is None:
             order = generator.permutation(size)
-            copies = self._copies[order]
+            copies = occurrences_before(self.rows)[order]
         else:
             order = generator.choice(size, size, p=self.chances)
-            copies = _copy_numbers(order)
+            copies = occurrences_before(order)
         rows = self.rows[order]
         for start in range(self.start * self.batch_size, size, self.batch_size):
             part = slice(start, start + self.batch_size)
@@ -157,61 +151,35 @@ class _BatchSampler:
             yield [(epoch, row, copy) for row, copy in own]
 
 
-def _copy_numbers(rows: np.ndarray) -> np.ndarray:
-    """Return for each entry the number of equal entries before it, (K,) int64."""
-    order = np.argsort(rows, kind="stable")
-    ordered = rows[order]
-    first = np.searchsorted(ordered, ordered, side="left")
-    copies = np.empty(len(rows), dtype=np.int64)
-    copies[order] = np.arange(len(rows)) - first
-    return copies
+def _training_batch(
+    images: Images,
+    labels: np.ndarray,
+    augmentation: Augmentation,
+    copies: Augmentation,
+    seed: int,
+    samples: Sequence[Sample],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return augmented pixels, labels and rows of one batch; repeats of a row have the augmentation `copies`."""
+    rows = np.array([row for _, row, _ in samples], dtype=np.int64)
+    seeds = np.array([derived_seed(seed, *sample) for sample in samples])
+    if copies is augmentation:
+        return augmentation.batch((images[int(row)] for row in rows), seeds.tolist()), labels[rows], rows
+    pixels = np.empty((len(rows), augmentation.size, augmentation.size, 3), dtype=np.uint8)
+    is_copy = np.array([copy > 0 for _, _, copy in samples])
+    for steps, chosen in ((augmentation, ~is_copy), (copies, is_copy)):
+        pixels[chosen] = steps.batch((images[int(row)] for row in rows[chosen]), seeds[chosen].tolist())
+    return pixels, labels[rows], rows
 
 
-class _TrainingDataset:
-    """Dataset that returns a whole batch per call; a user error is returned, see `_raise_errors`."""
+@dataclass(frozen=True)
+class _BatchDataset:
+    """Dataset that loads a whole batch per call; a user error is returned, see `_raise_errors`."""
 
-    def __init__(
-        self, images: Images, labels: np.ndarray, augmentations: tuple[Augmentation, Augmentation], seed: int
-    ) -> None:
-        self._images, self._labels = images, np.asarray(labels, dtype=np.int64)
-        self._augmentation, self._copies_augmentation = augmentations
-        self._seed = seed
+    load: Callable[[Any], Any]
 
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitems__(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...] | UserError:
+    def __getitems__(self, samples: Any) -> Any:
         try:
-            return self._batch(samples)
-        except UserError as error:
-            return error
-
-    def _batch(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
-        seeds = [derived_seed(self._seed, epoch, row, copy) for epoch, row, copy in samples]
-        rows = np.array([row for _, row, _ in samples], dtype=np.int64)
-        if self._copies_augmentation is self._augmentation:
-            return self._augmented(self._augmentation, rows, seeds), self._labels[rows], rows
-        is_copy = np.array([copy > 0 for _, _, copy in samples])
-        pixels = np.empty((len(rows), *(self._augmentation.size,) * 2, 3), dtype=np.uint8)
-        for augmentation, mask in ((self._augmentation, ~is_copy), (self._copies_augmentation, is_copy)):
-            masked_seeds = [seed for seed, selected in zip(seeds, mask, strict=True) if selected]
-            pixels[mask] = self._augmented(augmentation, rows[mask], masked_seeds)
-        return pixels, self._labels[rows], rows
-
-    def _augmented(self, augmentation: Augmentation, rows: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
-        return augmentation.batch((self._images[int(row)] for row in rows), seeds)
-
-
-class _EvaluationDataset:
-    def __init__(self, images: Images) -> None:
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitems__(self, rows: np.ndarray) -> np.ndarray | UserError:
-        try:
-            return self._images.take(rows)
+            return self.load(samples)
         except UserError as error:
             return error
 
@@ -237,15 +205,15 @@ def _to_tensors(batch: Any) -> Any:
     return torch.from_numpy(batch)
 
 
-def _build_loader(dataset: Any, batches: Any, workers: int, collate: Callable[[Any], Any] = _to_tensors) -> Any:
+def _build_loader(load: Callable[[Any], Any], batches: Any, workers: int) -> Any:
     import torch
     from torch.utils.data import DataLoader
 
     return DataLoader(
-        dataset,
+        _BatchDataset(load),  # type: ignore[arg-type]
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_to_tensors,
         # Otherwise the DataLoader draws from the global generator.
         generator=torch.Generator(),
         # A forked process inherits locks that other threads may hold.

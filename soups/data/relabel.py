@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("match", "factor", "from", "to")
 ANY, OTHER, WHOLE = "*", "other", "label"
-"""Words of the CSV: any level in `from`; the other one of two levels in `to`; the whole label in `factor`."""
+"""Words of the CSV: any level in `from`; the other one of two levels in `to`; the whole label in `factor` (also
+the name of its column in the samples table)."""
 
 
 class _Correction(NamedTuple):
@@ -57,73 +58,61 @@ def relabel(samples: "pd.DataFrame", path: Path, factors: Sequence[Factor], clas
             conflicts with another row.
     """
     levels = {factor.name: factor.levels for factor in factors} | {WHOLE: tuple(classes)}
-    before = {name: list(samples["label" if name == WHOLE else name]) for name in levels}
+    before = {name: list(samples[name]) for name in levels}
     index = _ImageIndex(list(samples["image"]), list(samples["group"]))
     changes: dict[tuple[int, str], _Correction] = {}
-    for row in [_validate_correction(row, levels, path) for row in _read_corrections(path)]:
+    for row in _read_corrections(path, levels):
         labelled = [position for position in index.find(row.match) if before[WHOLE][position]]
         matching = [position for position in labelled if row.before in (ANY, before[row.factor][position])]
         if not matching:
             found = f"{len(labelled)} labelled images match {row.match!r}"
             found += f", none of them is {row.before}" if labelled else ""
             raise DataError(f"{path}, {row}: matches no image", expected="a group or a glob on paths", found=found)
+        # The whole label conflicts with each factor.
+        same = list(levels) if row.factor == WHOLE else [row.factor, WHOLE]
         for position in matching:
-            _check_conflict(changes, position, row, list(levels), index.keys[position][0], path)
+            if first := next((changes[position, factor] for factor in same if (position, factor) in changes), None):
+                image = index.keys[position][0]
+                raise DataError(
+                    f"{path}, rows {first.number} and {row.number}: both correct {row.factor} of {image}",
+                    expected="one row for each image and factor",
+                    found=f"{first} and {row}",
+                    next_step="remove one of the rows",
+                )
             changes[position, row.factor] = row
     after = _apply_corrections(before, changes, levels)
-    columns = {("label" if name == WHOLE else name): values for name, values in after.items()}
-    pairs = zip(before[WHOLE], after[WHOLE], strict=True)
+    numbers: defaultdict[int, list[int]] = defaultdict(list)
+    for (position, _), row in changes.items():
+        numbers[position].append(row.number)
     return samples.assign(
-        **columns,
-        label_before=[old if old != new else "" for old, new in pairs],
-        corrected_by=_format_row_numbers(changes, len(samples)),
+        **after,
+        label_before=[old if old != new else "" for old, new in zip(before[WHOLE], after[WHOLE], strict=True)],
+        corrected_by=[" ".join(map(str, sorted(numbers[position]))) for position in range(len(samples))],
     )
 
 
-def _read_corrections(path: Path) -> list[_Correction]:
+def _read_corrections(path: Path, levels: dict[str, tuple[str, ...]]) -> list[_Correction]:
+    """Return the rows of the CSV, or raise if a factor or a level is unknown or a row changes nothing."""
     table = read_table(path)
     cells = [table_column(table, name, path, "--relabel") for name in COLUMNS]
-    return [
-        _Correction(number, match, factor or WHOLE, before, after)
-        for number, (match, factor, before, after) in enumerate(zip(*cells, strict=True), start=2)
-    ]
-
-
-def _validate_correction(row: _Correction, levels: dict[str, tuple[str, ...]], path: Path) -> _Correction:
-    """Return the row, or raise if its factor or a level is unknown or it changes nothing."""
-    if not row.match:
-        raise DataError(f"{path}, row {row.number}: `match` is empty", expected="a group, or a glob on paths")
-    if row.factor not in levels:
-        raise DataError(f"{path}, {row}: unknown factor {row.factor!r}", expected=f"one of {', '.join(levels)}")
-    known = levels[row.factor]
-    if row.before not in (ANY, *known):
-        raise DataError(f"{path}, {row}: `from` is {row.before!r}", expected=f"one of {', '.join(known)}, or {ANY}")
-    if row.after not in known and not (row.after == OTHER and len(known) == 2):
-        more = f", or {OTHER}" if len(known) == 2 else f" ({OTHER} needs two levels)" if row.after == OTHER else ""
-        raise DataError(f"{path}, {row}: `to` is {row.after!r}", expected=f"one of {', '.join(known)}{more}")
-    if row.before == row.after:
-        raise DataError(f"{path}, {row}: changes nothing", next_step="remove the row")
-    return row
-
-
-def _check_conflict(
-    changes: dict[tuple[int, str], _Correction],
-    position: int,
-    row: _Correction,
-    factors: list[str],
-    image: str,
-    path: Path,
-) -> None:
-    """Raise if another row already corrects the same factor of the image."""
-    for factor in factors if row.factor == WHOLE else (row.factor, WHOLE):
-        first = changes.get((position, factor))
-        if first is not None:
-            raise DataError(
-                f"{path}, rows {first.number} and {row.number}: both correct {row.factor} of {image}",
-                expected="one row for each image and factor",
-                found=f"{first} and {row}",
-                next_step="remove one of the rows",
-            )
+    rows = []
+    for number, (match, factor, before, after) in enumerate(zip(*cells, strict=True), start=2):
+        row = _Correction(number, match, factor or WHOLE, before, after)
+        if not match:
+            raise DataError(f"{path}, row {number}: `match` is empty", expected="a group, or a glob on paths")
+        if row.factor not in levels:
+            raise DataError(f"{path}, {row}: unknown factor {row.factor!r}", expected=f"one of {', '.join(levels)}")
+        known = levels[row.factor]
+        expected = f"one of {', '.join(known)}"
+        if before not in (ANY, *known):
+            raise DataError(f"{path}, {row}: `from` is {before!r}", expected=f"{expected}, or {ANY}")
+        if after not in known and not (after == OTHER and len(known) == 2):
+            more = f", or {OTHER}" if len(known) == 2 else f" ({OTHER} needs two levels)" if after == OTHER else ""
+            raise DataError(f"{path}, {row}: `to` is {after!r}", expected=expected + more)
+        if before == after:
+            raise DataError(f"{path}, {row}: changes nothing", next_step="remove the row")
+        rows.append(row)
+    return rows
 
 
 def _apply_corrections(
@@ -144,14 +133,6 @@ def _apply_corrections(
         for position in {position for position, _ in changes}:
             after[WHOLE][position] = SEPARATOR.join(after[name][position] for name in factors)
     return after
-
-
-def _format_row_numbers(changes: dict[tuple[int, str], _Correction], images: int) -> list[str]:
-    """Return for each image the numbers of the rows that correct it, such as `3 5`; "" for unchanged images."""
-    numbers: defaultdict[int, list[int]] = defaultdict(list)
-    for (position, _), row in changes.items():
-        numbers[position].append(row.number)
-    return [" ".join(map(str, sorted(numbers.get(position, ())))) for position in range(images)]
 
 
 class _ImageIndex:

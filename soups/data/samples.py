@@ -5,12 +5,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 from soups.data.groups import add_groups
 from soups.data.layouts.concat import SOURCE, concat_samples
-from soups.data.layouts.folders import COLUMNS
-from soups.data.layouts.image_files import format_list, image_path, table_name
+from soups.data.layouts.folders import COLUMNS, check_known_classes
+from soups.data.layouts.image_files import format_list, table_name
 from soups.data.layouts.layouts import find_layout, separate_test_samples
 from soups.data.layouts.locate import AUTO, resolve_locations
 from soups.data.layouts.schema import is_schema, read_schema
@@ -64,15 +66,15 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
     if settings.skip_bad_images:
         samples = _drop_unreadable(samples, settings.root)
     samples = split_samples(add_groups(samples, settings), settings.val_ratio, settings.split_seed)
-    within_limit = (
-        select_limited_rows(samples, settings.limit, settings.split_seed) if settings.limit is not None else None
-    )
+    within_limit = np.ones(len(samples), dtype=bool)
+    if settings.limit is not None:
+        within_limit = select_limited_rows(samples, settings.limit, settings.split_seed)
     if settings.relabel is not None:
         factors = joint.factors if joint is not None else ()
         classes = joint.names if joint is not None else sorted(_training_classes(samples))
         samples = relabel(samples, locate_table(settings.relabel, settings.root), factors, classes)
-    if within_limit is not None:  # Applied after `relabel`, because corrections may name images outside the limit.
-        samples = samples[within_limit].reset_index(drop=True)
+    # Applied after `relabel`, because corrections may name images outside the limit.
+    samples = samples[within_limit].reset_index(drop=True)
     if joint is not None and target is not None:
         samples["label"] = project_labels(samples["label"], joint, target)
     _check_samples(samples, target)
@@ -158,14 +160,13 @@ def evaluation_sets(samples: "pd.DataFrame") -> list[str]:
 
 
 def set_rows(samples: "pd.DataFrame", name: str) -> "pd.DataFrame":
-    """Return the rows of one set with their index in the table; for "val" those of `validation_rows`."""
-    return validation_rows(samples) if name == "val" else samples[samples["split"] == name]
+    """Return the rows of one set with their index in the table.
 
-
-def validation_rows(samples: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the validation rows, or the training rows if there are none (`--val-ratio None`)."""
-    rows = samples[samples["split"] == "val"]
-    return rows if len(rows) else samples[samples["split"] == "train"]
+    Without validation rows (`--val-ratio None`), "val" is the training set.
+    """
+    if name == "val" and "val" not in set(samples["split"]):
+        name = "train"
+    return samples[samples["split"] == name]
 
 
 def _training_classes(samples: "pd.DataFrame") -> set[str]:
@@ -177,12 +178,10 @@ def _drop_unreadable(samples: "pd.DataFrame", root: Path) -> "pd.DataFrame":
     from soups.data.images.decode import find_unreadable
 
     candidates = samples.loc[samples["split"].isin(["", "train"]), "image"]
-    bad = find_unreadable([image_path(name, root) for name in candidates])
-    for path, reason in bad:
+    bad = dict(find_unreadable([root / name for name in candidates]))
+    for path, reason in bad.items():
         logger.warning("skipped: %s: %s", path, reason)
-    unreadable = {str(path) for path, _ in bad}
-    keep = [str(image_path(name, root)) not in unreadable for name in samples["image"]]
-    return samples[keep].reset_index(drop=True)
+    return samples[[root / name not in bad for name in samples["image"]]].reset_index(drop=True)
 
 
 def _check_samples(samples: "pd.DataFrame", space: LabelSpace | None) -> None:
@@ -206,12 +205,7 @@ def _check_samples(samples: "pd.DataFrame", space: LabelSpace | None) -> None:
         )
     for split, rows in samples.groupby("split"):
         labels = set(rows["label"]) - {""}
-        if foreign := sorted(labels - (classes if space is None else set(space.names))):
-            raise DataError(
-                f"{split}: classes without training images: {format_list(foreign)}",
-                expected=f"some of {format_list(sorted(classes), 20)}",
-                next_step="add them to train, or remove them here",
-            )
+        check_known_classes(labels, classes if space is None else space.names, str(split))
         if labels and (rows["label"] == "").any():
             unlabelled = rows.loc[rows["label"] == "", "image"].tolist()
             raise DataError(

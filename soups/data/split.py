@@ -8,6 +8,7 @@ import numpy as np
 
 from soups.core.errors import DataError
 from soups.data.layouts.image_files import format_list
+from soups.data.limit import occurrences_before
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,7 @@ def split_samples(samples: "pd.DataFrame", val_ratio: float | None, seed: int) -
     counts = np.zeros((len(names), len(classes)), dtype=np.int64)
     np.add.at(counts, (group_of, class_of), 1)
     validates = choose_groups(counts, _validation_group_count(len(names), val_ratio), seed, list(classes))
-    if absent := [str(name) for name, count in zip(classes, counts[validates].sum(axis=0), strict=True) if not count]:
+    if absent := classes[counts[validates].sum(axis=0) == 0].tolist():
         logger.warning("classes without validation images: %s (all their groups are in training)", format_list(absent))
     samples.loc[undecided, "split"] = np.where(validates[group_of], "val", "train")
     return samples
@@ -120,10 +121,8 @@ def _draw_groups(counts: np.ndarray, number: int, random: np.random.Generator) -
     while takes.sum() < number:
         takes[np.argmax(sizes - takes)] += 1
     shuffled = random.permutation(len(counts))
-    by_class = shuffled[np.argsort(main[shuffled], kind="stable")]
-    rank_in_class = np.arange(len(by_class)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    chosen = np.zeros(len(counts), dtype=bool)
-    chosen[by_class[rank_in_class < takes[main[by_class]]]] = True
+    chosen = np.empty(len(counts), dtype=bool)
+    chosen[shuffled] = occurrences_before(main[shuffled]) < takes[main[shuffled]]
     return chosen
 
 

@@ -3,7 +3,6 @@
 Ids are matched with images here, too. Prediction tables are read in `files/prediction_tables.py`."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,8 @@ import numpy as np
 
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
-from soups.data.layouts.image_files import TEMPLATE_NAMES, format_list, lookup_keys
-from soups.data.layouts.tables import check_unique_ids, read_test_ids
+from soups.data.layouts.image_files import TEMPLATE_NAMES, format_list, lookup_keys, positions_by_key
+from soups.data.layouts.tables import check_one_match, check_unique_ids, read_test_ids, repeated_rows
 from soups.data.settings import DataSettings
 from soups.files.prediction_tables import LABEL_COLUMNS
 from soups.files.tables import read_table
@@ -33,12 +32,9 @@ def find_template(data_locations: Sequence[str | Path], test_location: str | Pat
 
     Searches the test location, its parent folder, the data locations and their `test/` folders.
     """
-    folders = []
+    folders = [folder for location in data_locations for folder in (Path(location), Path(location) / "test")]
     if test_location is not None:
-        test = Path(test_location)
-        folders += [test.parent] if test.is_file() else [test, test.parent]
-    for location in data_locations:
-        folders += [Path(location), Path(location) / "test"]
+        folders = [Path(test_location), Path(test_location).parent, *folders]
     candidates = [folder / name for name in TEMPLATE_NAMES for folder in folders]
     return next((path for path in candidates if path.is_file()), None)
 
@@ -58,7 +54,7 @@ class SubmissionTable:
 
     def has_all_probabilities(self, space: LabelSpace) -> bool:
         """Return whether the table has a column of probabilities for each class."""
-        return self.all_probabilities if self.template is None else self._has_class_columns(space)
+        return self.all_probabilities if self.template is None else set(self.template.columns[1:]) == set(space.names)
 
     def compact(self, probabilities: np.ndarray, space: LabelSpace) -> np.ndarray:
         """Reduce probabilities (B, C) to what the table needs.
@@ -67,12 +63,8 @@ class SubmissionTable:
             (B, 2) float64 with the index of the most probable class and its probability, or (B, 2 + C) with all
             probabilities after them if the table has a column for each class.
         """
-        best = probabilities.argmax(axis=1)
-        columns = [
-            best,
-            probabilities[np.arange(len(best)), best],
-            *([probabilities] if self.has_all_probabilities(space) else []),
-        ]
+        columns = [probabilities.argmax(axis=1), probabilities.max(axis=1)]
+        columns += [probabilities] if self.has_all_probabilities(space) else []
         return np.column_stack(columns).astype(np.float64, copy=False)
 
     def pages(self, blocks: Iterable[np.ndarray], space: LabelSpace) -> "Iterator[pd.DataFrame]":
@@ -83,25 +75,29 @@ class SubmissionTable:
             start += len(answers)
 
     def _page(self, start: int, answers: np.ndarray, space: LabelSpace) -> "pd.DataFrame":
+        import pandas as pd
+
         rows = slice(start, start + len(answers))
         best = answers[:, 0].astype(np.int64)
         if self.template is None:
-            return _own_columns(self.ids[rows], best, answers[:, 1], answers[:, 2:], space)
+            table = pd.DataFrame({ID: self.ids[rows], ANSWER: space.decode(best), CONFIDENCE: answers[:, 1]})
+            if not self.all_probabilities:
+                return table
+            # A class may have the name of one of our own columns.
+            return pd.concat([table, pd.DataFrame(answers[:, 2:], columns=list(space.names))], axis=1)
         table = self.template.iloc[rows].reset_index(drop=True)
-        if self._has_class_columns(space):
+        if self.has_all_probabilities(space):
             return table.assign(**{name: answers[:, 2 + index] for index, name in enumerate(space.names)})
-        answer = table.columns[-1] if ANSWER not in table.columns[1:] else ANSWER
-        table[answer] = best if _uses_indices(self._placeholders, space) else space.decode(best)
+        answer, placeholders = self._answers
+        table[answer] = best if _uses_indices(placeholders, space) else space.decode(best)
         return table
 
-    def _has_class_columns(self, space: LabelSpace) -> bool:
-        return self.template is not None and set(self.template.columns[1:]) == set(space.names)
-
     @cached_property
-    def _placeholders(self) -> frozenset[str]:
+    def _answers(self) -> tuple[str, frozenset[str]]:
+        """The template's answer column, and the distinct answers in it."""
         assert self.template is not None
         answer = self.template.columns[-1] if ANSWER not in self.template.columns[1:] else ANSWER
-        return frozenset(str(value).strip() for value in self.template[answer])
+        return answer, frozenset(self.template[answer].str.strip())
 
 
 def table_from_template(path: Path, images: Sequence[str]) -> SubmissionTable:
@@ -142,30 +138,15 @@ def table_from_listing(
     Raises:
         DataError: the CSV lists an image that is not in `images`.
     """
-    ids, listed = read_test_ids(path, settings)
-    position = {image: row for row, image in enumerate(images)}
+    listed = list(zip(*read_test_ids(path, settings), strict=True))
+    row = {image: index for index, image in enumerate(images)}
     if settings.limit is not None:  # A limited run has only some of the listed images.
-        ids = [name for name, image in zip(ids, listed, strict=True) if image in position]
-        listed = [image for image in listed if image in position]
-    if missing := [image for image in listed if image not in position]:
-        raise DataError(
-            f"{path}: images that the run does not have: {format_list(missing, 5)}", next_step="restore the CSV"
-        )
-    return SubmissionTable(
-        ids, np.array([position[image] for image in listed], dtype=np.int64), all_probabilities=all_probabilities
-    )
-
-
-def _own_columns(
-    ids: Sequence[str], best: np.ndarray, confidence: np.ndarray, probabilities: np.ndarray, space: LabelSpace
-) -> "pd.DataFrame":
-    """Return `image`, `target` (class name), `confidence` in [0, 1], then a column per class if C > 0."""
-    import pandas as pd
-
-    table = pd.DataFrame({ID: list(ids), ANSWER: space.decode(best), CONFIDENCE: confidence})
-    if not probabilities.shape[1]:
-        return table
-    return pd.concat([table, pd.DataFrame(probabilities, columns=list(space.names))], axis=1)
+        listed = [(name, image) for name, image in listed if image in row]
+    if missing := [image for _, image in listed if image not in row]:
+        problem = f"{path}: images that the run does not have: {format_list(missing, 5)}"
+        raise DataError(problem, next_step="restore the CSV")
+    order = np.array([row[image] for _, image in listed], dtype=np.int64)
+    return SubmissionTable([name for name, _ in listed], order, all_probabilities=all_probabilities)
 
 
 def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str]:
@@ -209,36 +190,23 @@ def match_ids(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarr
     """
     ids = [str(name).strip() for name in ids]
     check_unique_ids(ids, path)
-    positions: defaultdict[str, list[int]] = defaultdict(list)
-    for position, image in enumerate(images):
-        for key in lookup_keys(image):
-            positions[key].append(position)
+    positions = positions_by_key(images)
     if missing := [f"{name!r} (row {row})" for row, name in enumerate(ids, start=2) if name not in positions]:
         raise DataError(
             f"{path}: ids without an image: {format_list(missing, 5)}",
             expected=f"ids of the {len(images)} images, by path or file name, with or without file extension",
             next_step="check --test-location, or remove the rows",
         )
-    row_by_position: dict[int, int] = {}
     for row, name in enumerate(ids, start=2):
-        matches = positions[name]
-        if len(matches) > 1:
-            found = format_list([images[position] for position in matches], 5)
-            raise DataError(
-                f"{path}, row {row}: {name!r} matches {len(matches)} images",
-                expected="an id that matches one image",
-                found=found,
-                next_step="write the path from the data location into the table",
-            )
-        position = matches[0]
-        if position in row_by_position:
-            raise DataError(
-                f"{path}, rows {row_by_position[position]} and {row}: both are {images[position]}",
-                expected="each image once",
-                next_step="remove one of the rows",
-            )
-        row_by_position[position] = row
-    return np.array([positions[name][0] for name in ids], dtype=np.int64)
+        check_one_match([images[position] for position in positions[name]], name, row, path)
+    order = [positions[name][0] for name in ids]
+    if rows := repeated_rows(order):
+        raise DataError(
+            f"{path}, rows {rows[0]} and {rows[1]}: both are {images[order[rows[0] - 2]]}",
+            expected="each image once",
+            next_step="remove one of the rows",
+        )
+    return np.array(order, dtype=np.int64)
 
 
 def _uses_indices(placeholders: Collection[str], space: LabelSpace) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from soups.core.errors import UsageError
 from soups.core.labels import Factor, LabelSpace
 from soups.data.balance import class_weights, oversample, sampling_probabilities
-from tests.data.test_samples import rows_of
+from tests.data.data_sets import rows_of
 
 SPACE = LabelSpace.product([Factor("sort", ("cat", "dog")), Factor("age", ("young", "old"))])
 
@@ -55,6 +55,7 @@ def test_oversampling_accepts_training_rows_only(seed: int) -> None:
         (["cat=3"], r"unknown class or level in --oversample 'cat'(.|\n)*one of a, b"),
         (["a=0"], r"--oversample a=0\n  expected: a whole number"),
         (["a=1.5"], r"--oversample a=1\.5"),
+        (["a=auto"], r"--oversample a=auto\n  expected: a whole number"),
         (["a"], r"--oversample a\n"),
         (["auto", "a=2"], r"--oversample auto"),
         (["a=2", "a=3"], r"names a twice"),
@@ -91,7 +92,7 @@ def test_a_level_of_two_factors_needs_its_factor() -> None:
         oversample(people(), ["elder=2"])
 
 
-def test_automatic_weights_make_all_classes_count_alike() -> None:
+def test_automatic_weights_give_all_classes_the_same_total() -> None:
     labels = np.array([0] * 6 + [1] * 3 + [3])
     weights = class_weights(["auto"], labels, SPACE)
     totals = np.bincount(labels, weights=weights[labels], minlength=4)

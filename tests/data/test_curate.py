@@ -7,7 +7,7 @@ from soups.data.curate import select_similar
 
 
 def unit(rows: int, size: int, seed: int, centres: int = 5, spread: float = 0.25) -> np.ndarray:
-    """Features around a few directions, so that some are nearly the same."""
+    """Return unit vectors near a few directions, so that some are near duplicates."""
     middle = np.random.default_rng(0).normal(size=(centres, size))
     generator = np.random.default_rng(seed)
     features = middle[generator.integers(0, centres, rows)] + spread * generator.normal(size=(rows, size))
@@ -29,22 +29,22 @@ def slow(pool: np.ndarray, target: np.ndarray, avoided: np.ndarray, count: int, 
 def test_selection_equals_a_plain_loop(duplicate: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("soups.data.curate._BLOCK", block)
     pool, target, avoided = unit(150, 16, 1), unit(30, 16, 2), unit(20, 16, 3)
-    picked = select_similar(pool, target, avoided, 40, duplicate)
-    assert picked.rows.tolist() == slow(pool, target, avoided, 40, duplicate)
-    cosines = pool[picked.rows] @ target.T
-    np.testing.assert_allclose(picked.similarity, cosines.max(axis=1), atol=1e-6)
-    assert (picked.nearest == cosines.argmax(axis=1)).all()
-    assert (np.diff(picked.similarity) <= 1e-5).all()
+    selection = select_similar(pool, target, avoided, 40, duplicate)
+    assert selection.rows.tolist() == slow(pool, target, avoided, 40, duplicate)
+    cosines = pool[selection.rows] @ target.T
+    np.testing.assert_allclose(selection.similarity, cosines.max(axis=1), atol=1e-6)
+    assert (selection.nearest == cosines.argmax(axis=1)).all()
+    assert (np.diff(selection.similarity) <= 1e-5).all()
 
 
 def test_no_duplicates_and_no_avoided_images_are_selected() -> None:
     target = unit(10, 32, 1)
     pool = np.concatenate([target[:3], unit(20, 32, 2, spread=1.0), unit(20, 32, 2, spread=1.0)])
-    picked = select_similar(pool, target, target, 100, 0.999)
-    assert len(picked.rows) == 20 and picked.skipped_duplicates == 23
-    assert set(picked.rows.tolist()) == set(range(3, 23))
+    selection = select_similar(pool, target, target, 100, 0.999)
+    assert len(selection.rows) == 20 and selection.skipped_duplicates == 23
+    assert set(selection.rows.tolist()) == set(range(3, 23))
     nothing = np.empty((0, 32), dtype=np.float32)
-    assert picked.rows.tolist() == select_similar(pool, target, target, 20, 0.999).rows.tolist()
+    assert selection.rows.tolist() == select_similar(pool, target, target, 20, 0.999).rows.tolist()
     assert set(select_similar(pool, target, nothing, 3, 0.999).rows.tolist()) == {0, 1, 2}
 
 

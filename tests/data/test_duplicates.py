@@ -13,7 +13,7 @@ from soups.data.duplicates import COLUMNS, NEAR, check_leaks, find_duplicates, f
 
 
 def picture(seed: int, side: int = 48) -> Image.Image:
-    """Soft shapes with some grain, as photographs have them."""
+    """Return smooth shapes with noise, similar to a photograph."""
     generator = np.random.default_rng(seed)
     coarse = Image.fromarray(generator.integers(0, 255, (4, 4, 3), dtype=np.uint8)).resize((side, side), 3)
     pixels = np.asarray(coarse) + generator.normal(0, 8, (side, side, 3))
@@ -22,7 +22,7 @@ def picture(seed: int, side: int = 48) -> Image.Image:
 
 @pytest.fixture
 def data(tmp_path: Path) -> pd.DataFrame:
-    """Six pictures in each set, none of them twice."""
+    """Write six different images for each set; return their table."""
     rows = []
     for place, split in enumerate(("train", "val", "test", "blur")):
         (tmp_path / split).mkdir()

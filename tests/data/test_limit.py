@@ -11,13 +11,13 @@ import pytest
 from pydantic import ValidationError
 
 from soups.core.errors import UsageError
-from soups.data.limit import proportional_counts, select_limited_rows
+from soups.data.limit import occurrences_before, proportional_counts, select_limited_rows
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
 
 
 def table(rows: dict[tuple[str, str], int], groups: int = 0) -> pd.DataFrame:
-    """So many rows of each (split, label); with groups, dealt out to so many of them in each split."""
+    """Return a table with a number of rows for each (split, label), in `groups` groups of each split, or one each."""
     content = [
         (f"{split}/{label}/{number}.png", label, f"g{number % groups}" if groups else f"{split}{label}{number}", split)
         for (split, label), count in rows.items()
@@ -81,7 +81,7 @@ def test_a_shift_of_the_test_images_keeps_the_same_images() -> None:
     assert names["test"] == names["blur"] and len(names["test"]) == 15
 
 
-def test_fewer_images_than_classes() -> None:
+def test_a_limit_below_the_number_of_classes_is_an_error() -> None:
     samples = table({("train", "a"): 5, ("train", "b"): 5, ("train", "c"): 5})
     with pytest.raises(UsageError, match=r"--limit 2: too few training images\n  expected: 3, one of each class"):
         select_limited_rows(samples, 2, 0)
@@ -115,3 +115,9 @@ def test_a_limited_table_is_a_part_of_the_whole_one(tmp_path: Path, caplog: pyte
     )
     corrected = make_samples(settings.model_copy(update={"limit": 6, "relabel": "corrections.csv"}))
     assert (corrected["image"] == part["image"]).all() and (corrected["split"] == part["split"]).all()
+
+
+def test_occurrences_before_a_value_are_counted() -> None:
+    values = np.array([3, 1, 3, 3, 1])
+    assert occurrences_before(values).tolist() == [0, 0, 1, 2, 1]
+    assert occurrences_before(values[:0]).tolist() == []

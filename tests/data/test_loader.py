@@ -118,8 +118,9 @@ def test_an_epoch_resumes_without_decoding_the_skipped_batches(images: Images) -
 
 def test_two_workers_give_the_same_bytes_and_persist(images: Images) -> None:
     rows = np.concatenate([np.arange(COUNT), np.arange(5)])
-    alone = TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, copies=STRONG.prepend(Flip()))
-    with TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, workers=2, copies=STRONG.prepend(Flip())) as loader:
+    copies = Augmentation(SIZE, (Flip(), *STRONG.steps))
+    alone = TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, copies=copies)
+    with TrainingLoader(images, LABELS, rows, STRONG, 4, seed=3, workers=2, copies=copies) as loader:
         first = list(loader.epoch(0))
         workers = list(loader._loader._iterator._workers)
         abandoned = loader.epoch(1)

@@ -12,7 +12,6 @@ from soups.data.balance import oversample
 from soups.data.images.cache import open_images
 from soups.data.images.decode import decode
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop, training_geometry
-from soups.data.layouts.image_files import image_path
 from soups.data.loader import TrainingLoader, evaluation_batches
 from soups.data.samples import evaluation_sets, label_space, make_samples, set_rows
 from soups.data.settings import DataSettings
@@ -50,7 +49,7 @@ def test_odd_images_reach_the_batches(tmp_path: Path) -> None:
     digests = set()
     for cache in ("auto", "off"):
         train, val = samples[samples["split"] == "train"], set_rows(samples, "val")
-        paths = [image_path(name, data) for name in train["image"]]
+        paths = [data / name for name in train["image"]]
         images = open_images(paths, training_geometry(PREPROCESSING), cache, tmp_path / "cache")
         rows = oversample(train, ("007=2",))
         loader = TrainingLoader(
@@ -63,7 +62,7 @@ def test_odd_images_reach_the_batches(tmp_path: Path) -> None:
                 digest.update(pixels.numpy().tobytes())
                 seen += len(labels)
         assert seen == 2 * (len(train) + (train["label"] == "007").sum())
-        paths = [image_path(name, data) for name in val["image"]]
+        paths = [data / name for name in val["image"]]
         geometry = evaluation_geometry(PREPROCESSING)
         evaluated = np.concatenate(
             [batch.numpy() for batch in evaluation_batches(open_images(paths, geometry, cache, tmp_path / "cache"), 4)]

@@ -36,7 +36,7 @@ def test_a_swap_is_two_rows(tmp_path: Path) -> None:
     ).sum() == 2
 
 
-def test_any_level_and_the_other_of_two(tmp_path: Path) -> None:
+def test_words_for_any_level_and_for_the_other_of_two(tmp_path: Path) -> None:
     rows = corrected(tmp_path, "000002,gender,*,other", "000003,age,*,young", "*/000004_*/mask?.jpg,mask,mask,normal")
     assert set(rows.loc[rows["group"] == "000002", "label"]) == {
         f"{m}/female/young" for m in ("mask", "incorrect", "normal")
@@ -63,7 +63,7 @@ def test_two_factors_of_one_image_and_the_whole_label(tmp_path: Path) -> None:
     assert whole[["label", "mask", "gender", "age"]].tolist() == ["mask/female/young", "mask", "female", "young"]
 
 
-def test_plain_labels_too(tmp_path: Path) -> None:
+def test_labels_without_factors_are_corrected(tmp_path: Path) -> None:
     samples = pd.DataFrame(
         {"image": ["a/1.png", "b/2.png"], "label": ["a", "b"], "group": ["a/1.png", "b/2.png"], "split": ""}, dtype=str
     )

@@ -1,9 +1,7 @@
 """The samples table: checks, unreadable images, fingerprints and sets."""
 
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -12,38 +10,18 @@ from soups.data.samples import (
     data_fingerprints,
     evaluation_sets,
     label_space,
-    make_samples,
     read_samples,
     set_rows,
-    validation_rows,
 )
-from soups.data.settings import DataSettings
 from soups.files.atomic import write_table
-
-
-def make_images(root: Path, groups: int = 6, classes: str = "ab") -> Path:
-    """`train/<class>/<group>_<class>.png`, real images of one pixel."""
-    for label in classes:
-        (root / "train" / label).mkdir(parents=True)
-        for group in range(groups):
-            Image.new("L", (1, 1)).save(root / "train" / label / f"w{group}_{label}.png")
-    return root
-
-
-def make(root: Path, **settings: Any) -> pd.DataFrame:
-    return make_samples(DataSettings(data_location=str(root), **settings))
-
-
-def rows_of(labels: list[str], split: str = "train") -> pd.DataFrame:
-    images = [f"{index}.png" for index in range(len(labels))]
-    return pd.DataFrame({"image": images, "label": labels, "group": images, "split": split}, dtype=str)
+from tests.data.data_sets import make_images, make_table, rows_of
 
 
 def test_unknown_layout_and_single_class(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown layout 'folders'(.|\n)*did you mean 'folder'"):
-        make(tmp_path, layout="folders")
+        make_table(tmp_path, layout="folders")
     with pytest.raises(DataError, match=r"only the class a(.|\n)*at least two classes"):
-        make(make_images(tmp_path, classes="a"))
+        make_table(make_images(tmp_path, classes="a"))
 
 
 def test_a_test_set_is_labelled_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -52,10 +30,10 @@ def test_a_test_set_is_labelled_as_a_whole_or_not_at_all(tmp_path: Path) -> None
     text = "image,label,split\n1,a,train\n2,b,train\n3,a,test\n4,,test\n"
     (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"test: 1 of 2 images have no label: 4\.png"):
-        make(tmp_path, layout="csv", split_column="split", val_ratio=None)
+        make_table(tmp_path, layout="csv", split_column="split", val_ratio=None)
     (tmp_path / "labels.csv").write_text(text.replace("4,,", "4,zebra,"), encoding="utf-8")
     with pytest.raises(DataError, match=r"test: classes without training images: zebra"):
-        make(tmp_path, layout="csv", split_column="split", val_ratio=None)
+        make_table(tmp_path, layout="csv", split_column="split", val_ratio=None)
 
 
 def test_test_location_replaces_the_test_folder(tmp_path: Path) -> None:
@@ -63,14 +41,14 @@ def test_test_location_replaces_the_test_folder(tmp_path: Path) -> None:
     for name in ("data/test/1.png", "eval/2.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    samples = make(tmp_path / "data", val_ratio=0.5, test_location=str(tmp_path / "eval"))
+    samples = make_table(tmp_path / "data", val_ratio=0.5, test_location=str(tmp_path / "eval"))
     assert samples.loc[samples["split"] == "test", "image"].tolist() == ["../eval/2.png"]
 
 
 def test_training_images_in_the_test_set_are_an_error(tmp_path: Path) -> None:
     make_images(tmp_path)
     with pytest.raises(DataError, match=r"the same image in two sets: train/a/w0_a\.png"):
-        make(tmp_path, val_ratio=0.5, test_location=str(tmp_path / "train"))
+        make_table(tmp_path, val_ratio=0.5, test_location=str(tmp_path / "train"))
 
 
 def test_unreadable_images_are_skipped_in_training_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -78,15 +56,15 @@ def test_unreadable_images_are_skipped_in_training_only(tmp_path: Path, caplog: 
     (tmp_path / "test").mkdir()
     for name in ("train/a/w0_a.png", "train/b/w1_b.png", "test/9.png"):
         (tmp_path / name).write_text("no image", encoding="utf-8")
-    kept = make(tmp_path, val_ratio=0.5, skip_bad_images=True)
+    kept = make_table(tmp_path, val_ratio=0.5, skip_bad_images=True)
     assert len(kept) == 11 and "test/9.png" in set(kept["image"])
     assert not {"train/a/w0_a.png", "train/b/w1_b.png"} & set(kept["image"])
     assert "w0_a.png: not an image" in caplog.text
-    assert len(make(tmp_path, val_ratio=0.5)) == 13
+    assert len(make_table(tmp_path, val_ratio=0.5)) == 13
 
 
 def test_a_written_table_is_read_back_unchanged(tmp_path: Path) -> None:
-    samples = make(make_images(tmp_path / "data"), val_ratio=0.5)
+    samples = make_table(make_images(tmp_path / "data"), val_ratio=0.5)
     write_table(tmp_path / "samples.csv", samples)
     again = read_samples(tmp_path / "samples.csv")
     assert again.equals(samples) and data_fingerprints(again) == data_fingerprints(samples)
@@ -101,7 +79,7 @@ def test_odd_names_survive_the_file(tmp_path: Path) -> None:
         (tmp_path / "data" / label).mkdir(parents=True)
         for name in names:
             Image.new("L", (1, 1)).save(tmp_path / "data" / label / name, "PNG")
-    samples = make(tmp_path / "data", val_ratio=0.5)
+    samples = make_table(tmp_path / "data", val_ratio=0.5)
     assert set(samples["image"]) == {f"{label}/{name}" for label in ("NA", "007") for name in names}
     write_table(tmp_path / "samples.csv", samples)
     assert read_samples(tmp_path / "samples.csv").equals(samples)
@@ -133,4 +111,4 @@ def test_sets_in_a_fixed_order() -> None:
     assert set_rows(samples, "blur").index.tolist() == [3] and set_rows(samples, "val").index.tolist() == [4]
     only = samples[samples["split"] == "train"]
     assert evaluation_sets(only) == ["val"]
-    assert validation_rows(only).index.tolist() == [0]
+    assert set_rows(only, "val").index.tolist() == [0]

@@ -11,7 +11,7 @@ from soups.data.settings import CacheSettings, DataSettings
 
 
 class Both(BaseModel):
-    """Data and cache, as a command has them."""
+    """Settings of a command with data and cache."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -21,12 +21,12 @@ def template(folder: Path, text: str) -> Path:
     return path
 
 
-def written(sheet: SubmissionTable, space: LabelSpace = SPACE, size: int = 2) -> pd.DataFrame:
-    """The pages of a sheet, some rows each, one below the other."""
-    answers = sheet.compact(PROBABILITIES, space)
-    answers = answers if sheet.order is None else answers[sheet.order]
+def written(submission: SubmissionTable, space: LabelSpace = SPACE, size: int = 2) -> pd.DataFrame:
+    """Return the table that a submission writes, in pages of `size` rows."""
+    answers = submission.compact(PROBABILITIES, space)
+    answers = answers if submission.order is None else answers[submission.order]
     blocks = [answers[start : start + size] for start in range(0, len(answers), size)]
-    return pd.concat(list(sheet.pages(blocks, space)), ignore_index=True)
+    return pd.concat(list(submission.pages(blocks, space)), ignore_index=True)
 
 
 def filled(folder: Path, text: str, images: list[str] = IMAGES) -> str:

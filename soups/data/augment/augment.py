@@ -73,16 +73,12 @@ class Augmentation:
             picture = picture.resize((self.size, self.size), Image.Resampling[self.interpolation.upper()])
         return picture
 
-    def prepend(self, step: Step) -> "Augmentation":
-        """Return a copy with one more step before all others."""
-        return replace(self, steps=(step, *self.steps))
-
 
 @dataclass(frozen=True)
 class AugmentationKind:
     """An entry of `AUGMENTATIONS`."""
 
-    steps: Callable[[Preprocessing], tuple[Step, ...]]
+    steps: Callable[[Preprocessing], tuple[Step, ...]] = lambda preprocessing: ()
     """Returns the steps for a model's preprocessing."""
     needs_margin: bool = False
     """Whether cached images must be larger than the model's input, to leave a margin for random crops."""
@@ -94,16 +90,12 @@ def _random_crop(preprocessing: Preprocessing) -> tuple[Step, ...]:
     return (RandomCrop(preprocessing.size, preprocessing.interpolation),)
 
 
-def _no_steps(preprocessing: Preprocessing) -> tuple[Step, ...]:
-    return ()
-
-
 AUGMENTATIONS: dict[str, AugmentationKind] = {
     "crop": AugmentationKind(_random_crop, needs_margin=True),
     # Has a RandAugment by default; every other kind except `none` may have one.
     "randaugment": AugmentationKind(_random_crop, needs_margin=True),
-    "base": AugmentationKind(_no_steps),
-    "none": AugmentationKind(_no_steps),  # Never with a RandAugment.
+    "base": AugmentationKind(),
+    "none": AugmentationKind(),  # Never with a RandAugment.
     "custom": AugmentationKind(colour_jitter_and_noise, cut=(320, 256)),
 }
 
@@ -154,16 +146,16 @@ def copies_augmentation(
     """
     if name == "same":
         return own
-    return own.prepend(Flip()) if name == FLIP else build_augmentation(preprocessing, name, rand_augment)
+    if name == FLIP:
+        return replace(own, steps=(Flip(), *own.steps))
+    return build_augmentation(preprocessing, name, rand_augment)
 
 
 def augmented_geometry(preprocessing: Preprocessing, name: str, cache_size: int | None = None) -> Geometry:
     """Return the geometry of images before augmentation: with a margin for crops, or that of evaluation."""
-    return (
-        training_geometry(preprocessing, cache_size)
-        if find_augmentation(name).needs_margin
-        else evaluation_geometry(preprocessing)
-    )
+    if find_augmentation(name).needs_margin:
+        return training_geometry(preprocessing, cache_size)
+    return evaluation_geometry(preprocessing)
 
 
 def augmented_preprocessing(preprocessing: Preprocessing, name: str) -> Preprocessing:

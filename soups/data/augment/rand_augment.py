@@ -1,4 +1,4 @@
-"""timm's RandAugment as an augmentation step, and the check of its string."""
+"""timm's RandAugment as an augmentation step."""
 
 import random
 from collections.abc import Callable
@@ -21,8 +21,7 @@ class RandAugment:
     """timm's RandAugment (Cubuk et al., arXiv:1909.13719) with one deviation: posterize keeps at least one bit.
 
     Attributes:
-        text: timm's string, such as `rand-m9-n2`: magnitude 0 to 10 (values above 10 count as 10), n operations. See
-            `check_rand_augment`.
+        text: timm's string, such as `rand-m9-n2`: magnitude 0 to 10 (values above 10 count as 10), n operations.
         size: side of the images in pixels.
         fill: colour of areas that a rotation or translation uncovers, RGB in [0, 255].
     """
@@ -42,40 +41,31 @@ class RandAugment:
 
     @cached_property
     def operations(self) -> "Callable[[Image.Image], Image.Image]":
-        """The transform object of timm."""
-        return _build_rand_augment(self.text, self.size, self.fill)
+        """The transform object of timm.
+
+        Raises:
+            UsageError: timm rejects the string; includes timm's reason.
+        """
+        from timm.data.auto_augment import rand_augment_transform
+
+        # The values that timm's `create_transform` sets.
+        parameters = {"translate_const": int(self.size * 0.45), "img_mean": self.fill}
+        try:
+            augment = rand_augment_transform(self.text, parameters)
+        except (AssertionError, ValueError, KeyError, IndexError, NotImplementedError) as error:
+            raise UsageError(
+                f"not a RandAugment string: {self.text!r}",
+                expected="such as rand-m9-n2 (magnitude 9, two operations)",
+                found=str(error),
+            ) from error
+        for operation in augment.ops:
+            if operation.name.startswith("Posterize"):
+                operation.level_fn = partial(_at_least_one_bit, operation.level_fn)
+        return augment
 
     def __getstate__(self) -> dict[str, Any]:
         # Each process builds the operations itself.
         return {name: value for name, value in self.__dict__.items() if name != "operations"}
-
-
-def check_rand_augment(text: str) -> None:
-    """Check that timm accepts a RandAugment string.
-
-    Raises:
-        UsageError: timm rejects it; includes timm's reason.
-    """
-    _build_rand_augment(text, 224, (0, 0, 0))
-
-
-def _build_rand_augment(text: str, size: int, fill: tuple[int, int, int]) -> "Callable[[Image.Image], Image.Image]":
-    from timm.data.auto_augment import rand_augment_transform
-
-    # The values that timm's `create_transform` sets.
-    parameters = {"translate_const": int(size * 0.45), "img_mean": fill}
-    try:
-        augment = rand_augment_transform(text, parameters)
-    except (AssertionError, ValueError, KeyError, IndexError, NotImplementedError) as error:
-        raise UsageError(
-            f"not a RandAugment string: {text!r}",
-            expected="such as rand-m9-n2 (magnitude 9, two operations)",
-            found=str(error),
-        ) from error
-    for operation in augment.ops:
-        if operation.name.startswith("Posterize"):
-            operation.level_fn = partial(_at_least_one_bit, operation.level_fn)
-    return augment
 
 
 def _at_least_one_bit(

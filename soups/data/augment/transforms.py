@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soups.core.errors import UsageError
+from soups.core.errors import UsageError, one_line
 from soups.core.preprocessing import Preprocessing
 from soups.files.atomic import compact_json
 
@@ -44,11 +44,10 @@ class Transform:
         try:
             pixels = transform(image=np.array(picture))["image"]
         except Exception as error:  # Transforms raise many types of exception.
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
                 "--augmentation: the transform fails on training images",
                 expected=f"a transform of images of {picture.width} × {picture.height} pixels",
-                found=reason,
+                found=one_line(error),
                 next_step="change the transform, or the size of the images with --cache-size",
             ) from error
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,):
@@ -101,19 +100,17 @@ def read_transform(path: Path) -> str:
     except FileNotFoundError as error:
         raise UsageError(f"--augmentation {path}: no such file") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"--augmentation {path}: not readable YAML", found=" ".join(str(error).split())) from error
+        raise UsageError(f"--augmentation {path}: not readable YAML", found=one_line(error)) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # albumentations only warns of unknown arguments.
-            text = compact_json(_albumentations().to_dict(_albumentations().from_dict(content)))
+            return compact_json(_albumentations().to_dict(_albumentations().from_dict(content)))
     except Exception as error:  # KeyError for an unknown transform, TypeError, pydantic's …
-        reason = f"unknown transform {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UsageError(
             f"--augmentation {path}: not a transform of albumentations",
             expected='a file written by albumentations.save(transform, "FILE.yaml", data_format="yaml")',
-            found=reason[:300],
+            found=f"unknown transform {error}" if isinstance(error, KeyError) else one_line(error),
         ) from error
-    return text
 
 
 def _albumentations() -> Any:

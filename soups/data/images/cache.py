@@ -27,7 +27,7 @@ from soups.data.images.decode import (
     unreadable_error,
 )
 from soups.data.images.geometry import Geometry, resize_and_crop
-from soups.files.atomic import atomic_write, compact_json, explain_write_errors, write_text
+from soups.files.atomic import atomic_write, compact_json, hold_lock, write_text
 from soups.files.file_hashes import hash_files
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,6 @@ class Images:
         self.paths, self.geometry, self.file = list(paths), geometry, file
         slots = {path: slot for slot, path in enumerate(dict.fromkeys(self.paths))}
         self._slots = np.array([slots[path] for path in self.paths], dtype=np.int64)
-        self._distinct = len(slots)
         self._map: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -68,10 +67,9 @@ class Images:
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return a copy of the images at these indices, (B, S, S, 3) uint8."""
-        side = self.geometry.crop
         if self.file is not None:
             return self._pixels(self.file)[self._slots[np.asarray(indices, dtype=np.int64)]]
-        taken = np.empty((len(indices), side, side, 3), dtype=np.uint8)
+        taken = np.empty((len(indices), self.geometry.crop, self.geometry.crop, 3), dtype=np.uint8)
         for position, index in enumerate(indices):
             taken[position] = self[int(index)]
         return taken
@@ -79,7 +77,7 @@ class Images:
     def subset(self, rows: Sequence[int] | np.ndarray) -> "Images":
         """Return the images at these positions; they read the same cache file."""
         subset = Images([self.paths[int(row)] for row in rows], self.geometry, self.file)
-        subset._slots, subset._distinct = self._slots[np.asarray(rows, dtype=np.int64)], self._distinct
+        subset._slots = self._slots[np.asarray(rows, dtype=np.int64)]
         return subset
 
     @property
@@ -89,10 +87,9 @@ class Images:
 
     def _pixels(self, file: Path) -> np.ndarray:
         if self._map is None:
-            side = self.geometry.crop
-            shape = (self._distinct, side, side, 3)
             # A plain array view, because each indexing of np.memmap costs microseconds.
-            self._map = np.asarray(np.memmap(file, dtype=np.uint8, mode="r", shape=shape))
+            pixels = np.asarray(np.memmap(file, dtype=np.uint8, mode="r"))
+            self._map = pixels.reshape(-1, self.geometry.crop, self.geometry.crop, 3)
         return self._map
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,56 +116,50 @@ def open_images(paths: Sequence[Path], geometry: Geometry, cache: str, folder: P
     if not distinct:
         return Images(paths, geometry)
     key = _cache_key(distinct, geometry, folder)
-    if cache == "off":
-        _check_once(distinct, folder / f"{key}.checked")
-        return Images(paths, geometry)
-    file = folder / f"{key}.u8"
-    try:
-        _build_once(distinct, geometry, file)
-    except EnvironmentFailure as error:
-        if cache == "on":
-            raise
-        logger.warning("no image cache, so that each epoch decodes all images again: %s", error.problem)
-        _check_once(distinct, folder / f"{key}.checked")
-        return Images(paths, geometry)
-    return Images(paths, geometry, file)
+    if cache != "off":
+        file = folder / f"{key}.u8"
+        try:
+            _build_once(distinct, geometry, file)
+            return Images(paths, geometry, file)
+        except EnvironmentFailure as error:
+            if cache == "on":
+                raise
+            logger.warning("no image cache, so that each epoch decodes all images again: %s", error.problem)
+    _check_once(distinct, folder / f"{key}.checked")
+    return Images(paths, geometry)
 
 
 def _cache_key(paths: Sequence[Path], geometry: Geometry, folder: Path) -> str:
     import PIL
 
-    identity = {"format": FORMAT, "pillow": PIL.__version__, "geometry": _key_fields(geometry)}
+    # `cut=None` is omitted, so that keys of older caches remain valid.
+    fields = {name: value for name, value in asdict(geometry).items() if value is not None}
+    identity = {"format": FORMAT, "pillow": PIL.__version__, "geometry": fields}
     digest = hashlib.sha256(compact_json(identity).encode())
     for sha256 in hash_files(paths, folder):
         digest.update(sha256.encode())
     return digest.hexdigest()[:32]
 
 
-def _key_fields(geometry: Geometry) -> dict[str, Any]:
-    """Return the fields of the cache key. `cut=None` is omitted, so that keys of older caches remain valid."""
-    return {name: value for name, value in asdict(geometry).items() if value is not None}
-
-
 def _build_once(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:
     """Build `file` if it does not exist or is incomplete, under a lock that other processes wait for."""
-    from filelock import FileLock
-
     size = len(paths) * geometry.crop**2 * 3
     if _is_complete(file, size):
         return
-    with explain_write_errors(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file.with_name(f".{file.name}.lock"))
-        lock.acquire()
-    try:
+    with hold_lock(file.parent, file.name):
         if _is_complete(file, size):  # Another process built it while this one waited for the lock.
             return
         for temporary in file.parent.glob(f".{file.name}.*.tmp"):  # Left behind by a killed build.
             temporary.unlink(missing_ok=True)
-        _check_disk_space(file, size)
+        free = shutil.disk_usage(file.parent).free
+        if free < size + _SPARE_BYTES:
+            raise EnvironmentFailure(
+                f"{file.parent}: not enough disk space for the image cache",
+                expected=f"{(size + _SPARE_BYTES) / 2**20:,.0f} MiB free",
+                found=f"{free / 2**20:,.0f} MiB",
+                next_step="free disk space, or set a smaller --cache-size or --cache off",
+            )
         _build(paths, geometry, file)
-    finally:
-        lock.release()
 
 
 def _is_complete(file: Path, size: int) -> bool:
@@ -176,17 +167,6 @@ def _is_complete(file: Path, size: int) -> bool:
         return file.stat().st_size == size
     except OSError:
         return False
-
-
-def _check_disk_space(file: Path, size: int) -> None:
-    free = shutil.disk_usage(file.parent).free
-    if free < size + _SPARE_BYTES:
-        raise EnvironmentFailure(
-            f"{file.parent}: not enough disk space for the image cache",
-            expected=f"{(size + _SPARE_BYTES) / 2**20:,.0f} MiB free",
-            found=f"{free / 2**20:,.0f} MiB",
-            next_step="free disk space, or set a smaller --cache-size or --cache off",
-        )
 
 
 def _build(paths: Sequence[Path], geometry: Geometry, file: Path) -> None:
@@ -228,8 +208,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
             while pending:
                 yield pending.popleft().result()
         finally:
-            for future in pending:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 def _check_once(paths: Sequence[Path], marker: Path) -> None:

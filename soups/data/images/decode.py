@@ -80,9 +80,13 @@ def suppress_pillow_warnings() -> Iterator[None]:
 
 def read_pixels(path: Path) -> np.ndarray:
     """Decode as `decode`, for threads within one `suppress_pillow_warnings`."""
+    from PIL import Image
+
     _check_regular_file(path)
+    Image.init()
     try:
-        return _open_pixels(path)
+        with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
+            return pil_to_array(opened)
     except Exception as error:
         # Pillow's readers raise many types of exception on damaged files: OSError, SyntaxError, ValueError, TypeError,
         # OverflowError, struct.error, DecompressionBombError, …
@@ -129,31 +133,29 @@ def failure_reason(error: Exception) -> str:
     return f"damaged ({one_line(error, 120)})"
 
 
-def _open_pixels(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    Image.init()
-    with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
-        return pil_to_array(opened)
-
-
 def pil_to_array(opened: "Image.Image") -> np.ndarray:
     """Return the pixels of an opened image, as `decode` of its file. Call it within `suppress_pillow_warnings`.
 
     Raises:
         Exception: the rest of its file is damaged; the type depends on the format.
     """
+    from PIL import Image
+
     opened.load()
     image = _apply_exif_rotation(opened)
-    if image.mode.startswith("I;16"):
-        return _grey_to_rgb(_scale_16_bit(np.asarray(image)))
-    if image.mode in {"I", "F"}:
-        is_16_bit = opened.format == "PPM" and image.mode == "I"  # Pillow's PPM reader scales to 16 bits.
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         values = np.asarray(image)
-        return _grey_to_rgb(_scale_16_bit(values) if is_16_bit else _scale_by_range(values))
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return np.array(image)
-    return np.array(_composite_on_white(image) if image.has_transparency_data else image.convert("RGB"))
+        # [0, 65535] → [0, 255], rounded. Pillow's PPM reader scales to 16 bits.
+        if image.mode.startswith("I;16") or (opened.format == "PPM" and image.mode == "I"):
+            grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        else:
+            grey = _scale_by_range(values)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, layer)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _apply_exif_rotation(image: "Image.Image") -> "Image.Image":
@@ -177,24 +179,6 @@ def _apply_exif_rotation(image: "Image.Image") -> "Image.Image":
     except Exception:  # Damaged EXIF raises many types of exception; the pixels are valid.
         return image
     return image if turn is None else image.transpose(turn)
-
-
-def _composite_on_white(image: "Image.Image") -> "Image.Image":
-    from PIL import Image
-
-    layer = image.convert("RGBA")
-    white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, layer).convert("RGB")
-
-
-def _grey_to_rgb(values: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 -> (H, W, 3)."""
-    return np.repeat(values[:, :, None], 3, axis=2)
-
-
-def _scale_16_bit(values: np.ndarray) -> np.ndarray:
-    """[0, 65535] -> [0, 255], rounded."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _scale_by_range(values: np.ndarray) -> np.ndarray:

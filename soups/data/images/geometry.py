@@ -36,13 +36,8 @@ class Geometry:
 
 def evaluation_geometry(preprocessing: Preprocessing) -> Geometry:
     """Return the geometry of a model's evaluation images."""
-    return Geometry(
-        preprocessing.resized,
-        preprocessing.size,
-        preprocessing.interpolation,
-        preprocessing.resize,
-        preprocessing.cut,
-    )
+    resized, size = preprocessing.resized, preprocessing.size
+    return Geometry(resized, size, preprocessing.interpolation, preprocessing.resize, preprocessing.cut)
 
 
 def training_geometry(preprocessing: Preprocessing, cache_size: int | None = None) -> Geometry:
@@ -78,13 +73,13 @@ def resize_and_crop(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     from PIL import Image
 
     filter_ = Image.Resampling[geometry.interpolation.upper()]
-    picture, side = Image.fromarray(image if geometry.cut is None else _cut_centre(image, geometry.cut)), geometry.crop
+    left, top, width, height = _cut_box(image.shape[1], image.shape[0], geometry)
+    picture, side = Image.fromarray(image[top : top + height, left : left + width]), geometry.crop
     width, height = _resized_size(picture.width, picture.height, geometry)
-    left, top = round((width - side) / 2.0), round((height - side) / 2.0)
     if max(width, height) > _LONG * geometry.resize:
-        return np.array(
-            picture.resize((side, side), filter_, box=_centred_box(picture.width, picture.height, geometry))
-        )
+        box = _crop_box(picture.width, picture.height, geometry)
+        return np.array(picture.resize((side, side), filter_, box=box))
+    left, top = round((width - side) / 2.0), round((height - side) / 2.0)
     if (width, height) != picture.size:
         picture = picture.resize((width, height), filter_)
     return np.array(picture.crop((left, top, left + side, top + side)))
@@ -96,15 +91,12 @@ def visible_box(width: int, height: int, geometry: Geometry) -> tuple[float, flo
     The centre of pixel (row, column) of the S × S result lies at x = left + (column + ½) · (right - left) / S and y =
     top + (row + ½) · (bottom - top) / S of the image.
     """
-    cut_width, cut_height = width, height
-    if geometry.cut is not None:
-        cut_height, cut_width = (min(size, cut) for size, cut in zip((height, width), geometry.cut, strict=True))
-    offset_x, offset_y = round((width - cut_width) / 2.0), round((height - cut_height) / 2.0)
-    left, top, right, bottom = _centred_box(cut_width, cut_height, geometry)
-    return left + offset_x, top + offset_y, right + offset_x, bottom + offset_y
+    cut_left, cut_top, cut_width, cut_height = _cut_box(width, height, geometry)
+    left, top, right, bottom = _crop_box(cut_width, cut_height, geometry)
+    return cut_left + left, cut_top + top, cut_left + right, cut_top + bottom
 
 
-def _centred_box(width: int, height: int, geometry: Geometry) -> tuple[float, float, float, float]:
+def _crop_box(width: int, height: int, geometry: Geometry) -> tuple[float, float, float, float]:
     """Return left, top, right and bottom of the centre crop in pixels of an image before resizing."""
     resized_width, resized_height = _resized_size(width, height, geometry)
     side = geometry.crop
@@ -113,11 +105,14 @@ def _centred_box(width: int, height: int, geometry: Geometry) -> tuple[float, fl
     return left * scale_x, top * scale_y, (left + side) * scale_x, (top + side) * scale_y
 
 
-def _cut_centre(image: np.ndarray, cut: tuple[int, int]) -> np.ndarray:
-    """Return an image's centre, rounded as torchvision's `CenterCrop`, but without padding of small images."""
-    height, width = (min(size, limit) for size, limit in zip(image.shape, cut, strict=False))
-    top, left = round((image.shape[0] - height) / 2.0), round((image.shape[1] - width) / 2.0)
-    return np.ascontiguousarray(image[top : top + height, left : left + width])
+def _cut_box(width: int, height: int, geometry: Geometry) -> tuple[int, int, int, int]:
+    """Return left, top, width and height in pixels of the cut, which is the whole image by default.
+
+    Rounded as torchvision's `CenterCrop`, but without padding of small images.
+    """
+    limit_height, limit_width = geometry.cut or (height, width)
+    cut_width, cut_height = min(width, limit_width), min(height, limit_height)
+    return round((width - cut_width) / 2.0), round((height - cut_height) / 2.0), cut_width, cut_height
 
 
 def _resized_size(width: int, height: int, geometry: Geometry) -> tuple[int, int]:

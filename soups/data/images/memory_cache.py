@@ -15,7 +15,7 @@ class MemoryCachedImages(Images):
 
     def __init__(self, images: Images, limit_bytes: int = LIMIT_BYTES) -> None:
         super().__init__(images.paths, images.geometry, images.file)
-        self._slots, self._distinct = images._slots, images._distinct  # `images` may be a subset of a file.
+        self._slots = images._slots  # `images` may be a subset of a file.
         self._limit = limit_bytes // (3 * images.geometry.crop**2)
         self._decoded: dict[int, np.ndarray] = {}
 

@@ -4,10 +4,8 @@ The schema itself is in `schema.py`."""
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
 from soups.core.labels import SEPARATOR
@@ -23,6 +21,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SHOWN_PROBLEMS = 10
+
+_Row = tuple[str, dict[str, str]]
+"""Name of an image in the samples table, and the fields in its path or table row: field → value."""
 
 
 def factor_samples(settings: DataSettings) -> "pd.DataFrame":
@@ -68,116 +69,80 @@ def images_folder(root: Path, schema: LayoutSchema) -> Path | None:
     the pattern, else the first.
     """
     name = schema.images or "."
-    candidates = [folder for folder in (root / "train" / name, root / name) if folder.is_dir()]
-    candidates += [root] if root not in candidates else []
-    matching = [folder for folder in candidates if matches_schema(folder, schema)]
-    if matching:
+    # The last two are equal if the schema names no folder.
+    candidates = [folder for folder in dict.fromkeys([root / "train" / name, root / name, root]) if folder.is_dir()]
+    if matching := [folder for folder in candidates if matches_schema(folder, schema)]:
         return matching[0]
     return candidates[0] if candidates[0] != root or schema.images is None else None
 
 
 def matches_schema(folder: Path, schema: LayoutSchema) -> bool:
     """Return whether any name in a folder matches the first part of the schema's path pattern."""
-    content, first = FolderListing(folder), schema.expressions[0]
-    if len(schema.parts) > 1:
-        return any(first.fullmatch(child.name) for child in content.folders)
-    return any(first.fullmatch(image.stem) for image in content.images)
+    content = FolderListing(folder)
+    names = [path.name for path in content.folders] if len(schema.parts) > 1 else [path.stem for path in content.images]
+    return any(map(schema.expressions[0].fullmatch, names))
 
 
-class _ImageFields(NamedTuple):
-    """Fields and levels parsed from a path or a table row, of one image or of all images of a folder."""
-
-    fields: dict[str, str]
-    """Field → value."""
-    levels: dict[str, str]
-    """Factor → level, for factors whose field is in `fields`."""
-
-    def merge(self, other: "_ImageFields") -> "_ImageFields":
-        """Return the union of both."""
-        return _ImageFields(self.fields | other.fields, self.levels | other.levels)
-
-
-@dataclass
-class _Findings:
-    """Problems and counts that are collected while folders are read."""
-
-    problems: list[str] = field(default_factory=list)
-    missing: dict[str, list[str]] = field(default_factory=dict)
-    """Folder → values of the schema's `complete` field without an image."""
-    skipped: int = 0
-    """Number of files and folders that are ignored."""
-
-
-def _read_paths(schema: LayoutSchema, images: Path, root: Path, skip_missing: bool) -> list[tuple[str, _ImageFields]]:
-    """Return the table name and parsed fields of each image whose path matches the schema."""
-    findings, rows = _Findings(), []
-    for folder, folder_fields in _image_folders(schema, images, findings):
+def _read_paths(schema: LayoutSchema, images: Path, root: Path, skip_missing: bool) -> list[_Row]:
+    """Return a row for each image whose path matches the schema."""
+    folders, problems, skipped = _image_folders(schema, images)
+    rows: list[_Row] = []
+    missing: dict[str, list[str]] = {}
+    for folder, folder_fields in folders:
+        where = folder.path.relative_to(images).as_posix()
         values: Counter[str] = Counter()
         for image in folder.images:
             match = schema.expressions[-1].fullmatch(image.stem)
-            parsed, unknown = _parse_levels(schema, match.groupdict() if match is not None else {})
-            if match is None or unknown:
-                findings.skipped += 1
-                continue
-            values[parsed.fields.get(schema.complete or "", "")] += 1
-            rows.append((table_name(image, root), folder_fields.merge(parsed)))
-        findings.skipped += len(folder.others) + len(folder.folders) + folder.hidden
-        _note_incomplete(schema, folder.path.relative_to(images).as_posix(), values, findings)
-    if findings.missing and not skip_missing:
-        findings.problems += [f"{where}: no image {', '.join(values)}" for where, values in findings.missing.items()]
-    if findings.problems or not rows:
-        _raise_problems(schema, images, findings.problems)
-    if findings.missing:
-        count = sum(map(len, findings.missing.values()))
-        logger.warning("%s: continuing without %d missing images", images, count)
-    if findings.skipped:
-        logger.info("%s: skipped %d hidden files and names that do not match the layout", images, findings.skipped)
+            own = match.groupdict() if match is not None else {}
+            if match is None or _level_problems(schema, own):
+                skipped += 1
+            else:
+                rows.append((table_name(image, root), folder_fields | own))
+                values[own.get(schema.complete or "", "")] += 1
+        skipped += len(folder.others) + len(folder.folders) + folder.hidden
+        if schema.complete is not None:
+            missing[where] = [value for value in schema.values_of(schema.complete) if not values[value]]
+            problems += [f"{where}: {times} images {value}" for value, times in values.items() if times > 1]
+    if not skip_missing:
+        problems += [f"{where}: no image {', '.join(values)}" for where, values in missing.items() if values]
+    if problems or not rows:
+        _raise_problems(schema, images, problems)
+    if any(missing.values()):
+        logger.warning("%s: continuing without %d missing images", images, sum(map(len, missing.values())))
+    if skipped:
+        logger.info("%s: skipped %d hidden files and names that do not match the layout", images, skipped)
     return rows
 
 
 def _image_folders(
-    schema: LayoutSchema, images: Path, findings: _Findings
-) -> Iterator[tuple[FolderListing, _ImageFields]]:
-    """Yield the folders that hold images, with the fields parsed from their names."""
-    level = [(FolderListing(images), _ImageFields({}, {}))]
+    schema: LayoutSchema, images: Path
+) -> tuple[list[tuple[FolderListing, dict[str, str]]], list[str], int]:
+    """Return the folders that hold images with the fields in their names, problems, and the number of skipped files."""
+    level: list[tuple[FolderListing, dict[str, str]]] = [(FolderListing(images), {})]
+    problems: list[str] = []
+    skipped = 0
     for part, expression in zip(schema.parts[:-1], schema.expressions[:-1], strict=True):
         below = []
-        for folder, folder_fields in level:
-            findings.skipped += len(folder.images) + len(folder.others) + folder.hidden
+        for folder, fields in level:
+            skipped += len(folder.images) + len(folder.others) + folder.hidden
             for child in folder.folders:
-                name, match = child.relative_to(images).as_posix(), expression.fullmatch(child.name)
-                if match is None:
-                    findings.problems.append(f"{name}: the name does not match {part}")
-                    continue
-                parsed, unknown = _parse_levels(schema, match.groupdict())
-                findings.problems += [f"{name}: {problem}" for problem in unknown]
+                match = expression.fullmatch(child.name)
+                own = match.groupdict() if match is not None else {}
+                unknown = _level_problems(schema, own) if match is not None else [f"the name does not match {part}"]
                 if not unknown:
-                    below.append((FolderListing(child), folder_fields.merge(parsed)))
+                    below.append((FolderListing(child), fields | own))
+                problems += [f"{child.relative_to(images).as_posix()}: {problem}" for problem in unknown]
         level = below
-    yield from level
+    return level, problems, skipped
 
 
-def _parse_levels(schema: LayoutSchema, fields: dict[str, str]) -> tuple[_ImageFields, list[str]]:
-    """Return fields with the levels they stand for, and a problem for each field without a level."""
-    levels, problems = {}, []
-    for name, factor in schema.factors.items():
-        if factor.field in fields:
-            level = factor.level(fields[factor.field])
-            if level is None:
-                problems.append(f"{factor.field} is {fields[factor.field]!r}, expected {factor.expected_values}")
-            else:
-                levels[name] = level
-    return _ImageFields(fields, levels), problems
-
-
-def _note_incomplete(schema: LayoutSchema, where: str, values: Counter[str], findings: _Findings) -> None:
-    """Add missing and repeated values of the schema's `complete` field in one folder to the findings."""
-    if schema.complete is None:
-        return
-    if missing := [value for value in schema.values_of(schema.complete) if not values[value]]:
-        findings.missing[where] = missing
-    if repeated := [value for value, times in values.items() if times > 1]:
-        findings.problems.append(f"{where}: {values[repeated[0]]} images {repeated[0]}")
+def _level_problems(schema: LayoutSchema, fields: dict[str, str]) -> list[str]:
+    """Return a problem for each of the fields whose value has no level."""
+    return [
+        f"{factor.field} is {fields[factor.field]!r}, expected {factor.expected_values}"
+        for factor in schema.factors.values()
+        if factor.field in fields and factor.level(fields[factor.field]) is None
+    ]
 
 
 def _raise_problems(schema: LayoutSchema, where: Path, problems: list[str]) -> None:
@@ -192,8 +157,8 @@ def _raise_problems(schema: LayoutSchema, where: Path, problems: list[str]) -> N
     )
 
 
-def _read_rows(schema: LayoutSchema, settings: DataSettings, root: Path) -> list[tuple[str, _ImageFields]]:
-    """Return the table name of the image in each row of the schema's table, and the row's parsed fields."""
+def _read_rows(schema: LayoutSchema, settings: DataSettings, root: Path) -> list[_Row]:
+    """Return a row for each row of the schema's table."""
     path = locate_table(schema.table or "", root)
     table = read_table(path)
     source = f"the layout {settings.layout}"
@@ -201,29 +166,24 @@ def _read_rows(schema: LayoutSchema, settings: DataSettings, root: Path) -> list
     check_unique_ids(ids, path)
     names = dict.fromkeys([*(factor.field for factor in schema.factors.values()), schema.group or ""])
     columns = {name: table_column(table, name, path, source) for name in names if name}
-    problems, rows = [], []
-    for number, image in enumerate(find_images(ids, path, [root], root)):
-        parsed, unknown = _parse_levels(schema, {name: cells[number] for name, cells in columns.items()})
-        problems += [f"row {number + 2}: {problem}" for problem in unknown]
-        rows.append((image, parsed))
+    fields = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    rows = list(zip(find_images(ids, path, [root], root), fields, strict=True))
+    problems = [
+        f"row {number}: {problem}" for number, row in enumerate(fields, 2) for problem in _level_problems(schema, row)
+    ]
     if problems or not rows:
         _raise_problems(schema, path, problems)
     return rows
 
 
-def _samples_table(rows: list[tuple[str, _ImageFields]], schema: LayoutSchema) -> "pd.DataFrame":
+def _samples_table(rows: list[_Row], schema: LayoutSchema) -> "pd.DataFrame":
     import pandas as pd
 
-    names, group = list(schema.factors), schema.group
-    content = [
-        {
-            "image": image,
-            "label": SEPARATOR.join(parsed.levels[name] for name in names),
-            "group": parsed.fields[group] if group is not None else "",
-            "split": "",
-            **parsed.levels,
-        }
-        for image, parsed in rows
-    ]
-    table = pd.DataFrame(content, columns=["image", "label", "group", "split", *names], dtype=str)
+    content = []
+    for image, fields in rows:
+        levels = {name: str(factor.level(fields[factor.field])) for name, factor in schema.factors.items()}
+        group = fields[schema.group] if schema.group is not None else ""
+        label = SEPARATOR.join(levels.values())
+        content.append({"image": image, "label": label, "group": group, "split": "", **levels})
+    table = pd.DataFrame(content, columns=["image", "label", "group", "split", *schema.factors], dtype=str)
     return table.sort_values("image", ignore_index=True)

@@ -105,12 +105,8 @@ def _class_folder_rows(
             expected="at least one image in each",
             next_step="add images or remove the folders",
         )
-    if classes is not None and (foreign := [name for name in found if name not in classes]):
-        raise DataError(
-            f"{folder}: classes without training images: {format_list(foreign)}",
-            expected=f"some of {format_list(sorted(classes), 20)}",
-            next_step="add them to train, or remove them here",
-        )
+    if classes is not None:
+        check_known_classes(found, classes, folder)
     _log_skipped(folder, len(content.images), sum(others for _, others in found.values()))
     return [(table_name(image, root), label, "", split) for label, (images, _) in found.items() for image in images]
 
@@ -132,6 +128,20 @@ def read_test_folder(folder: Path, root: Path, classes: set[str]) -> list[Row]:
         raise DataError(f"{folder}: no images in it", expected="images in class folders, or directly in it")
     _log_skipped(folder, 0, len(content.others))
     return [(table_name(image, root), "", "", "test") for image in content.images]
+
+
+def check_known_classes(found: Collection[str], known: Collection[str], where: Path | str) -> None:
+    """Check that all classes of a set are classes of the training images.
+
+    Raises:
+        DataError: some are not; names them and the set, `where`.
+    """
+    if foreign := sorted(set(found) - set(known)):
+        raise DataError(
+            f"{where}: classes without training images: {format_list(foreign)}",
+            expected=f"some of {format_list(sorted(known), 20)}",
+            next_step="add them to train, or remove them here",
+        )
 
 
 def _log_skipped(folder: Path, outside: int, others: int) -> None:

@@ -1,42 +1,21 @@
 """Image files in folders: which files are images, which are ignored, and their names in the samples table."""
 
-import logging
 import os
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from soups.core.errors import DataError, EnvironmentFailure, UsageError
 
-logger = logging.getLogger(__name__)
-
 # Pillow supports more, but some formats start other programs (EPS) or are documents (PDF).
-IMAGE_ENDINGS = frozenset(
-    [
-        ".apng",
-        ".avif",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".ico",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".tga",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
+_FORMATS = "apng avif bmp dib gif ico jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tga tif tiff webp"
+IMAGE_ENDINGS = frozenset(f".{name}" for name in _FORMATS.split())
 TEMPLATE_NAMES = ("sample_submission.csv", "info.csv")
 
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__", "icon\r"}
+_NOT_IN_TABLES = re.compile("[\r\ud800-\udfff]")
+"""A carriage return, or a byte of a file name that is not UTF-8."""
 
 
 class FolderListing:
@@ -56,11 +35,17 @@ class FolderListing:
         self.images: list[Path] = []
         self.others: list[Path] = []
         self.hidden = 0
-        for entry in _scan_folder(path):
+        try:
+            with os.scandir(path) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
+        except PermissionError as error:
+            next_step = "change its permissions"
+            raise EnvironmentFailure(f"{path}: no permission to read the folder", next_step=next_step) from error
+        for entry in entries:
             if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
                 self.hidden += 1
                 continue
-            if not _is_table_text(entry.name):
+            if _NOT_IN_TABLES.search(entry.name):
                 problem = f"{path}: the name {entry.name!r} cannot be written into a table"
                 raise DataError(problem, expected="UTF-8 without a carriage return", next_step="rename it")
             if entry.is_dir():
@@ -71,45 +56,26 @@ class FolderListing:
                 self.others.append(path / entry.name)
 
 
-def _scan_folder(path: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(path) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except PermissionError as error:
-        raise EnvironmentFailure(
-            f"{path}: no permission to read the folder", next_step="change its permissions"
-        ) from error
-
-
-def _is_table_text(name: str) -> bool:
-    try:
-        return bool(name.isascii() or name.encode()) and "\r" not in name
-    except UnicodeEncodeError:
-        return False
-
-
 def is_image_name(name: str) -> bool:
     """Return whether a file name has the extension of an image, in upper or lower case."""
     return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS  # noqa: PTH122 -- a Path per file is ten times slower.
 
 
-def walk_folders(path: Path, above: frozenset[str] = frozenset()) -> Iterator[FolderListing]:
-    """Yield `path` and all folders below it; follows links except to a parent folder."""
-    real = os.path.realpath(path)
-    if real in above:
-        return
-    folder = FolderListing(path)
-    yield folder
-    for child in folder.folders:
-        yield from walk_folders(child, above | {real})
-
-
 def images_below(path: Path) -> tuple[list[Path], int]:
-    """Return all image files at any depth, sorted by path as strings, and the number of other files."""
+    """Return all image files at any depth, sorted by path as strings, and the number of other files.
+
+    Follows links except to a parent folder.
+    """
     images, others = [], 0
-    for folder in walk_folders(path):
-        images += folder.images
-        others += len(folder.others)
+    pending: list[tuple[Path, frozenset[str]]] = [(path, frozenset())]
+    while pending:
+        current, above = pending.pop()
+        real = os.path.realpath(current)
+        if real not in above:
+            folder = FolderListing(current)
+            images += folder.images
+            others += len(folder.others)
+            pending += [(child, above | {real}) for child in folder.folders]
     return sorted(images, key=lambda image: image.as_posix()), others
 
 
@@ -151,22 +117,23 @@ def table_name(image: Path, data_location: Path) -> str:
     return Path(relative, image.name).as_posix()
 
 
-def image_path(name: str, data_location: Path) -> Path:
-    """Return the path of the file with this name in the samples table."""
-    return data_location / name
-
-
 def lookup_keys(image: str) -> list[str]:
     """Return all ids that may refer to an image, the most specific first.
 
     `train/cat/a.png` → itself, `train/cat/a`, `cat/a.png`, `cat/a`, `a.png`, `a`.
     """
-    parts = image.split("/")
-    keys = []
-    for start in range(len(parts)):
-        name = "/".join(parts[start:])
-        keys += [name, name[: -len(Path(image).suffix)]] if is_image_name(image) else [name]
-    return keys
+    parts, suffix = image.split("/"), Path(image).suffix
+    names = ["/".join(parts[start:]) for start in range(len(parts))]
+    return [key for name in names for key in (name, name.removesuffix(suffix))] if is_image_name(image) else names
+
+
+def positions_by_key(images: Iterable[str]) -> dict[str, list[int]]:
+    """Return for each of the `lookup_keys` of N images the positions of the images that it may refer to."""
+    positions: defaultdict[str, list[int]] = defaultdict(list)
+    for position, image in enumerate(images):
+        for key in lookup_keys(image):
+            positions[key].append(position)
+    return positions
 
 
 def format_list(items: list[str], limit: int = 10) -> str:

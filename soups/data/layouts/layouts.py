@@ -11,7 +11,7 @@ from soups.core.errors import unknown_name
 from soups.data.layouts.factor_layout import factor_samples, factor_test_samples
 from soups.data.layouts.folders import as_table, folder_samples, read_test_folder
 from soups.data.layouts.image_files import existing_folder
-from soups.data.layouts.metadata import has_metadata, metadata_file, metadata_samples, metadata_test_samples
+from soups.data.layouts.metadata import has_metadata, metadata_file, metadata_samples, read_metadata
 from soups.data.layouts.schema import SCHEMA_ENDINGS, is_schema
 from soups.data.layouts.tables import csv_samples, csv_test_samples
 from soups.data.settings import DataSettings
@@ -26,18 +26,16 @@ def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.Data
     Raises:
         DataError: the location does not exist, has no images, or has a class without training images.
     """
-    root = settings.root
     location = Path(settings.test_location or "")
     if is_schema(settings.layout) and (labelled := factor_test_samples(settings)) is not None:
         return labelled
     if location.is_file():
         return csv_test_samples(location, settings, classes)
-    if has_metadata(location) and metadata_file(location) is not None:
-        return metadata_test_samples(location, settings)
+    if has_metadata(location) and (path := metadata_file(location)) is not None:
+        return read_metadata(path, settings, "test").sort_values("image", ignore_index=True)
     expected = "a folder of images (by class, directly in it, or in images/), or a CSV file"
-    return as_table(
-        read_test_folder(existing_folder(settings.test_location, "--test-location", expected), root, classes)
-    )
+    folder = existing_folder(settings.test_location, "--test-location", expected)
+    return as_table(read_test_folder(folder, settings.root, classes))
 
 
 def find_layout(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFrame"]:

@@ -1,7 +1,6 @@
 """Detection of settings that the user did not set: data location, layout, test set and age bands."""
 
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
@@ -48,7 +47,7 @@ def resolve_locations(settings: DataSettings) -> DataSettings:
     if len(schema.banded_factors) == 1:
         resolved["age_bands"] = tuple(map(int, schema.factors[schema.banded_factors[0]].bands or ()))
     if settings.data_location is not None:
-        root = canonical_location(settings.root, schema)
+        root = _canonical_location(settings.root, schema)
         resolved["data_location"] = str(root)
         if settings.test_location is None and (test := _find_test_folder(root, schema)) is not None:
             resolved["test_location"] = str(test)
@@ -62,10 +61,12 @@ def _resolve_several(settings: DataSettings) -> DataSettings:
         UsageError: a folder is named twice or lies in another one, or there are several test sets.
         DataError: the layouts differ.
     """
-    _check_overlap(settings.locations)
-    each = [
-        resolve_locations(settings.model_copy(update={"data_location": location})) for location in settings.locations
-    ]
+    paths = [(location, Path(location).resolve()) for location in settings.locations]
+    for (location, path), (other, other_path) in permutations(paths, 2):
+        if other_path.is_relative_to(path):
+            where = "is named twice" if path == other_path else f"lies in {location}"
+            raise UsageError(f"--data-location: {other} {where}", expected="each image once")
+    each = [resolve_locations(settings.model_copy(update={"data_location": location})) for location, _ in paths]
     if len({one.layout for one in each}) > 1:
         raise DataError(
             "--data-location: folders of different layouts",
@@ -85,15 +86,7 @@ def _resolve_several(settings: DataSettings) -> DataSettings:
     return each[0].model_copy(update=resolved)
 
 
-def _check_overlap(locations: Sequence[str]) -> None:
-    paths = [Path(location).resolve() for location in locations]
-    for first, second in permutations(range(len(paths)), 2):
-        if paths[second].is_relative_to(paths[first]):
-            where = "is named twice" if paths[first] == paths[second] else f"lies in {locations[first]}"
-            raise UsageError(f"--data-location: {locations[second]} {where}", expected="each image once")
-
-
-def canonical_location(location: Path, schema: LayoutSchema) -> Path:
+def _canonical_location(location: Path, schema: LayoutSchema) -> Path:
     """Return the parent folder of the images' folder, given that, the images' folder or the parent of `train/`."""
     images = images_folder(location, schema) if location.is_dir() else None
     if images is None:
@@ -103,17 +96,12 @@ def canonical_location(location: Path, schema: LayoutSchema) -> Path:
 
 def _find_data_location(settings: DataSettings) -> DataSettings:
     """Set the data location to the first of `DEFAULT_LOCATIONS` with a built-in schema layout, if there is one."""
-    names = [name for name in BUILTIN if settings.layout in (AUTO, name)]
     for location in map(Path, DEFAULT_LOCATIONS):
-        for name in names:
-            schema = read_schema(name)
-            images = None
-            if schema.images is not None and location.is_dir():
-                with suppress(UserError):  # The folder may be no data set at all.
-                    images = _matching_folder(location, schema)
-            if images is not None:
-                logger.info("--data-location is not set: using %s (layout %s)", images, name)
-                return settings.model_copy(update={"data_location": str(location), "layout": name})
+        with suppress(UserError):  # The folder may be no data set at all.
+            if match := _match_builtin(location, settings.layout):
+                layout, images = match
+                logger.info("--data-location is not set: using %s (layout %s)", images, layout)
+                return settings.model_copy(update={"data_location": str(location), "layout": layout})
     return settings
 
 
@@ -121,22 +109,30 @@ def _detect_layout(settings: DataSettings) -> str:
     """Return the layout that `auto` stands for."""
     if settings.labels is not None:
         return "csv"
-    location = settings.root
-    if settings.data_location is not None and location.is_dir():
-        for name in BUILTIN:
-            if (images := _matching_folder(location, read_schema(name))) is not None:
-                logger.info("layout %s: %s", name, images)
-                return name
-        if has_metadata(location):
-            logger.info("layout metadata: %s", location)
+    if settings.data_location is not None:
+        if match := _match_builtin(settings.root, AUTO):
+            logger.info("layout %s: %s", *match)
+            return match[0]
+        if has_metadata(settings.root):
+            logger.info("layout metadata: %s", settings.root)
             return "metadata"
     return "folder"
 
 
-def _matching_folder(location: Path, schema: LayoutSchema) -> Path | None:
-    """Return the folder of images if any name in it matches the schema, else None."""
-    images = images_folder(location, schema)
-    return images if images is not None and matches_schema(images, schema) else None
+def _match_builtin(location: Path, layout: str) -> tuple[str, Path] | None:
+    """Return the first built-in schema layout that a folder matches, and the folder of its images; None if none.
+
+    Args:
+        location: the folder; need not exist.
+        layout: a built-in layout, or `auto` for all of them.
+    """
+    if location.is_dir():
+        for name in BUILTIN if layout == AUTO else (layout,):
+            schema = read_schema(name)
+            images = images_folder(location, schema)
+            if images is not None and matches_schema(images, schema):
+                return name, images
+    return None
 
 
 def _find_test_folder(root: Path, schema: LayoutSchema) -> Path | None:

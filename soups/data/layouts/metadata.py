@@ -1,19 +1,11 @@
 """The layout `metadata`: images beside a metadata.csv or metadata.jsonl, as in Hugging Face's imagefolder."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
 from soups.data.layouts.image_files import FolderListing, existing_folder
-from soups.data.layouts.tables import (
-    canonical_splits,
-    check_labels_present,
-    check_unique_ids,
-    find_images,
-    read_groups,
-    table_column,
-)
+from soups.data.layouts.tables import canonical_splits, listed_samples, table_column
 from soups.data.settings import DataSettings
 from soups.files.jsonl import read_records
 from soups.files.tables import read_table
@@ -51,8 +43,15 @@ def has_metadata(location: Path) -> bool:
 
     A metadata.csv without that column is ignored, because it may hold other data.
     """
-    folders = [location, *(folder for folder, _ in _split_folders(location))]
-    return any(_has_file_names(path) for path in map(metadata_file, folders) if path is not None)
+    for folder in (location, *_split_folders(location)):
+        path = metadata_file(folder)
+        try:
+            if path is not None and FILE_NAME in _load_table(path):
+                return True
+        except DataError:
+            if path is not None and path.suffix != ".csv":  # No other program writes a metadata.jsonl.
+                raise
+    return False
 
 
 def metadata_samples(settings: DataSettings) -> "pd.DataFrame":
@@ -71,18 +70,22 @@ def metadata_samples(settings: DataSettings) -> "pd.DataFrame":
     root = existing_folder(settings.data_location, "--data-location", _EXPECTED)
     root_file = metadata_file(root)
     if root_file is not None:
-        tables = [_read_metadata(root_file, settings, root, None)]
+        tables = [read_metadata(root_file, settings, None)]
     else:
-        sets = [(folder, split, metadata_file(folder)) for folder, split in _split_folders(root)]
-        tables = [_read_metadata(path, settings, root, split) for _, split, path in sets if path is not None]
-        if not tables:
+        folders = _split_folders(root)
+        if settings.test_location is not None:
+            folders = {folder: split for folder, split in folders.items() if split != "test"}
+        files = {folder: metadata_file(folder) for folder in folders}
+        missing = [folder for folder, path in files.items() if path is None]
+        if len(missing) == len(files):
             raise DataError(f"{root}: no metadata file", expected=_EXPECTED)
-        if missing := [folder for folder, split, path in sets if path is None and _is_used(split, settings)]:
+        if missing:
             raise DataError(
                 f"{missing[0]}: no metadata file in it",
                 expected=f"{' or '.join(METADATA_NAMES)} with the column {FILE_NAME}, as in the other sets",
                 next_step="add the file; for test images without labels, set --test-location",
             )
+        tables = [read_metadata(path, settings, folders[folder]) for folder, path in files.items() if path]
     samples = pd.concat(tables, ignore_index=True)
     if settings.test_location is not None:
         samples = samples[samples["split"] != "test"]
@@ -90,33 +93,10 @@ def metadata_samples(settings: DataSettings) -> "pd.DataFrame":
     return samples.sort_values("image", ignore_index=True)
 
 
-def metadata_test_samples(folder: Path, settings: DataSettings) -> "pd.DataFrame":
-    """Read the test images that the metadata file of another folder lists, with labels if it has any.
-
-    Raises:
-        DataError: as `metadata_samples`.
-    """
-    path = metadata_file(folder)
-    assert path is not None, folder
-    return _read_metadata(path, settings, settings.root, "test").sort_values("image", ignore_index=True)
-
-
-def _is_used(split: str, settings: DataSettings) -> bool:
-    return split != "test" or settings.test_location is None
-
-
-def _split_folders(location: Path) -> Iterator[tuple[Path, str]]:
-    if location.is_dir():
-        yield from ((path, _SPLITS[path.name]) for path in FolderListing(location).folders if path.name in _SPLITS)
-
-
-def _has_file_names(path: Path) -> bool:
-    try:
-        return FILE_NAME in _load_table(path)
-    except DataError:
-        if path.suffix == ".csv":
-            return False
-        raise  # No other program writes a metadata.jsonl.
+def _split_folders(location: Path) -> dict[Path, str]:
+    """Return the sub-folders that have the name of a split, with that split."""
+    folders = FolderListing(location).folders if location.is_dir() else []
+    return {path: _SPLITS[path.name] for path in folders if path.name in _SPLITS}
 
 
 def _load_table(path: Path) -> "pd.DataFrame":
@@ -131,30 +111,20 @@ def _load_table(path: Path) -> "pd.DataFrame":
     return pd.DataFrame(records, dtype=str).fillna("")
 
 
-def _read_metadata(path: Path, settings: DataSettings, root: Path, split: str | None) -> "pd.DataFrame":
-    """Return the rows of a metadata file; `split` is that of its folder, or None for the file at the root."""
-    import pandas as pd
+def read_metadata(path: Path, settings: DataSettings, split: str | None) -> "pd.DataFrame":
+    """Return the rows of a metadata file; `split` is that of its folder, or None for the file at the root.
 
+    Raises:
+        DataError: as `metadata_samples`.
+    """
     table = _load_table(path)
     # The flag's default is the usual column of other tables.
     name = FILE_NAME if settings.image_column == "image" else settings.image_column
-    ids = table_column(table, name, path, "--image-column")
-    check_unique_ids(ids, path)
     if split is not None:
-        splits = [split] * len(ids)
+        splits = [split] * len(table)
     elif settings.split_column is not None:
         splits = canonical_splits(table_column(table, settings.split_column, path, "--split-column"))
     else:
+        ids = table_column(table, name, path, "--image-column")
         splits = [_SPLITS.get(image.removeprefix("./").partition("/")[0], "") for image in ids]
-    if settings.label_column in table or set(splits) != {"test"}:
-        labels = table_column(table, settings.label_column, path, "--label-column")
-    else:
-        labels = [""] * len(ids)
-    check_labels_present(labels, splits, path)
-    content = {
-        "image": find_images(ids, path, [path.parent], root),
-        "label": labels,
-        "group": read_groups(table, settings, path),
-        "split": splits,
-    }
-    return pd.DataFrame(content, dtype=str)
+    return listed_samples(table, path, settings, name, splits, [path.parent])

@@ -120,9 +120,8 @@ class LayoutSchema(BaseModel):
 
     @model_validator(mode="after")
     def _factors_have_names(self) -> "LayoutSchema":
-        for name in self.factors:
-            if name in RESERVED_COLUMNS:
-                raise ValueError(f"factors: another name than {name}, which is a column of the samples table")
+        if reserved := [name for name in self.factors if name in RESERVED_COLUMNS]:
+            raise ValueError(f"factors: another name than {reserved[0]}, which is a column of the samples table")
         try:
             _ = self.label_factors
         except DataError as error:
@@ -140,7 +139,15 @@ class LayoutSchema(BaseModel):
 
         A field ends at the first occurrence of the text after it in the pattern; without such text it takes the rest.
         """
-        return [_compile_part(part) for part in self.parts]
+        expressions = []
+        for part in self.parts:
+            start, *pieces = _FIELD.split(part)  # Literal, then field, literal, field, literal, …
+            text = re.escape(start)
+            for field, literal in zip(pieces[::2], pieces[1::2], strict=True):
+                inner = f"(?:(?!{re.escape(literal)}).)+" if literal else ".+"
+                text += f"(?P<{field}>{inner}){re.escape(literal)}"
+            expressions.append(re.compile(text))
+        return expressions
 
     @property
     def label_factors(self) -> tuple[Factor, ...]:
@@ -166,31 +173,18 @@ class LayoutSchema(BaseModel):
         if bands is None:
             return self
         if len(self.banded_factors) != 1:
-            found = f"banded factors: {', '.join(self.banded_factors) or 'none'}"
-            raise UsageError(
-                "--age-bands: not available for this layout", expected="one factor with bands", found=found
-            )
+            problem, found = "--age-bands: not available for this layout", ", ".join(self.banded_factors) or "none"
+            raise UsageError(problem, expected="one factor with bands", found=f"banded factors: {found}")
         name = self.banded_factors[0]
-        changed = {**self.factors[name].model_dump(), "bands": bands}
         try:
-            factor = FactorSchema.model_validate(changed)
+            factor = FactorSchema.model_validate({**self.factors[name].model_dump(), "bands": bands})
         except ValidationError as error:
-            reason = error.errors()[0]["msg"].removeprefix("Value error, bands: ")
-            found = " ".join(map(str, bands))
             raise UsageError(
-                f"--age-bands for {name} ({', '.join(self.factors[name].names)})", expected=reason, found=found
+                f"--age-bands for {name} ({', '.join(self.factors[name].names)})",
+                expected=error.errors()[0]["msg"].removeprefix("Value error, bands: "),
+                found=" ".join(map(str, bands)),
             ) from error
         return self.model_copy(update={"factors": {**self.factors, name: factor}})
-
-
-def _compile_part(part: str) -> re.Pattern[str]:
-    """Return the regular expression of one folder or file name pattern."""
-    pieces = _FIELD.split(part)  # Literal, field, literal, field, …, literal.
-    text = re.escape(pieces[0])
-    for field, literal in zip(pieces[1::2], pieces[2::2], strict=True):
-        inner = f"(?:(?!{re.escape(literal)}).)+" if literal else ".+"
-        text += f"(?P<{field}>{inner}){re.escape(literal)}"
-    return re.compile(text)
 
 
 def is_schema(layout: str) -> bool:
@@ -214,9 +208,8 @@ def read_schema(layout: str, bands: tuple[int, ...] | None = None) -> LayoutSche
         return LayoutSchema.model_validate(to_plain_value(document) if document is not None else {}).with_bands(bands)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ": ".join(
-            str(part) for part in first["loc"] if part not in ("tuple[str, ...]", "dict[str,tuple[str, ...]]")
-        )
+        types = "tuple[str, ...]", "dict[str,tuple[str, ...]]"
+        where = ": ".join(str(part) for part in first["loc"] if part not in types)
         raise UsageError(
             f"{path}{': ' * bool(where)}{where}",
             expected=first["msg"].removeprefix("Value error, "),

@@ -2,13 +2,13 @@
 
 Reading of columns, ids and image names is shared with the layouts `metadata` and those with a schema."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
-from soups.data.layouts.image_files import existing_folder, format_list, images_below, lookup_keys, table_name
+from soups.data.layouts.folders import check_known_classes
+from soups.data.layouts.image_files import existing_folder, format_list, images_below, positions_by_key, table_name
 from soups.data.settings import DataSettings
 from soups.files.tables import read_table
 
@@ -26,21 +26,14 @@ def csv_samples(settings: DataSettings) -> "pd.DataFrame":
     Raises:
         DataError: the CSV or a column is missing, an id or label is empty, an id is repeated, or an image is missing.
     """
-    import pandas as pd
-
     expected = "the folder of the images in the labels CSV"
     root = existing_folder(settings.data_location, "--data-location", expected)
     path = _find_labels_file(settings, root)
     table = read_table(path)
-    ids = table_column(table, settings.image_column, path, "--image-column")
-    labels = table_column(table, settings.label_column, path, "--label-column")
-    splits = _read_splits(table, settings, path)
-    check_unique_ids(ids, path)
-    check_labels_present(labels, splits, path)
-    groups = read_groups(table, settings, path)
-    samples = pd.DataFrame(
-        {"image": find_images(ids, path, [root], root), "label": labels, "group": groups, "split": splits}, dtype=str
-    )
+    splits = [""] * len(table)
+    if settings.split_column is not None:
+        splits = canonical_splits(table_column(table, settings.split_column, path, "--split-column"))
+    samples = listed_samples(table, path, settings, settings.image_column, splits, [root])
     if settings.test_location is not None:
         samples = samples[samples["split"] != "test"]
     return samples.sort_values("image", ignore_index=True)
@@ -59,19 +52,52 @@ def csv_test_samples(path: Path, settings: DataSettings, classes: set[str]) -> "
     Raises:
         DataError: as `csv_samples`, or a class has no training images.
     """
+    table, folders = read_table(path), [path.parent, settings.root]
+    samples = listed_samples(table, path, settings, settings.image_column, ["test"] * len(table), folders)
+    check_known_classes(set(samples["label"]) - {""}, classes, path)
+    return samples.sort_values("image", ignore_index=True)
+
+
+def listed_samples(
+    table: "pd.DataFrame",
+    path: Path,
+    settings: DataSettings,
+    image_column: str,
+    splits: list[str],
+    folders: list[Path],
+) -> "pd.DataFrame":
+    """Return the samples table of a table that lists images, in the order of its rows.
+
+    Args:
+        table: text columns.
+        path: the table's file, for messages.
+        settings: data settings with the columns of label and group, and the data location. A table with test images
+            only may lack both columns; a test image may have no label and no group.
+        image_column: column with paths or file names.
+        splits: the split of each row.
+        folders: folders to search for the images.
+
+    Raises:
+        DataError: a column or image is missing, a cell is empty, or an image is listed twice.
+    """
     import pandas as pd
 
-    table = read_table(path)
-    _, images = read_test_ids(path, settings)
-    labels = list(table[settings.label_column]) if settings.label_column in table else [""] * len(images)
-    if foreign := sorted(set(labels) - classes - {""}):
-        raise DataError(
-            f"{path}: classes without training images: {format_list(foreign)}",
-            expected=f"some of {format_list(sorted(classes), 20)}",
-        )
-    groups = list(table[settings.group_column]) if settings.group_column in table else [""] * len(images)
-    samples = pd.DataFrame({"image": images, "label": labels, "group": groups, "split": "test"}, dtype=str)
-    return samples.sort_values("image", ignore_index=True)
+    ids = table_column(table, image_column, path, "--image-column")
+    check_unique_ids(ids, path)
+    is_test = [split == "test" for split in splits]
+    labels = groups = [""] * len(ids)
+    if settings.label_column in table or not all(is_test):
+        labels = table_column(table, settings.label_column, path, "--label-column")
+        cells = [label or test for label, test in zip(labels, is_test, strict=True)]
+        check_filled(cells, path, "the label", "a class name")
+    # If --groups is set, the column of groups belongs to that CSV.
+    group_column = settings.group_column if not settings.groups else None
+    if group_column and (group_column in table or not all(is_test)):
+        groups = table_column(table, group_column, path, "--group-column")
+        cells = [group or test for group, test in zip(groups, is_test, strict=True)]
+        check_filled(cells, path, f"column {group_column!r}", "the name of the group")
+    images = find_images(ids, path, folders, settings.root)
+    return pd.DataFrame({"image": images, "label": labels, "group": groups, "split": splits}, dtype=str)
 
 
 def read_test_ids(path: Path, settings: DataSettings) -> tuple[list[str], list[str]]:
@@ -113,24 +139,46 @@ def table_column(table: "pd.DataFrame", name: str, path: Path, source: str) -> l
     return [str(value).strip() for value in table[name]]
 
 
-def check_unique_ids(ids: Iterable[str], path: Path) -> None:
-    """Check that no id is empty or repeated; messages count the header as row 1, like a spreadsheet.
+def check_filled(cells: Iterable[object], path: Path, what: str, expected: str) -> None:
+    """Check that no cell of a column is empty; messages count the header as row 1, like a spreadsheet.
+
+    Args:
+        cells: the column.
+        path: the table's file, for messages.
+        what: the column, for messages.
+        expected: what a cell should contain, for messages.
+
+    Raises:
+        DataError: a cell is empty.
+    """
+    for row, cell in enumerate(cells, start=2):
+        if not cell:
+            raise DataError(f"{path}, row {row}: {what} is empty", expected=expected)
+
+
+def check_unique_ids(ids: Sequence[str], path: Path) -> None:
+    """Check that no id is empty or repeated.
 
     Raises:
         DataError: an id is empty or repeated.
     """
-    rows: dict[str, int] = {}
-    for row, name in enumerate(ids, start=2):
-        if not name:
-            raise DataError(f"{path}, row {row}: the image's id is empty", expected="an id in every row")
-        if name in rows:
-            raise DataError(
-                f"{path}, rows {rows[name]} and {row}: the same image twice",
-                expected="each image once",
-                found=repr(name),
-                next_step="remove one of the rows",
-            )
-        rows[name] = row
+    check_filled(ids, path, "the image's id", "an id in every row")
+    if rows := repeated_rows(ids):
+        raise DataError(
+            f"{path}, rows {rows[0]} and {rows[1]}: the same image twice",
+            expected="each image once",
+            found=repr(ids[rows[0] - 2]),
+            next_step="remove one of the rows",
+        )
+
+
+def repeated_rows(values: Iterable[object]) -> tuple[int, int] | None:
+    """Return the numbers of the first two rows with the same value, the header being row 1; None if there are none."""
+    rows: dict[object, int] = {}
+    for row, value in enumerate(values, start=2):
+        if rows.setdefault(value, row) != row:
+            return rows[value], row
+    return None
 
 
 def _find_labels_file(settings: DataSettings, root: Path) -> Path:
@@ -147,12 +195,6 @@ def _find_labels_file(settings: DataSettings, root: Path) -> Path:
     return found[0]
 
 
-def _read_splits(table: "pd.DataFrame", settings: DataSettings, path: Path) -> list[str]:
-    if settings.split_column is None:
-        return [""] * len(table)
-    return canonical_splits(table_column(table, settings.split_column, path, "--split-column"))
-
-
 def canonical_splits(words: Iterable[str]) -> list[str]:
     """Return split names of the samples table for words such as `validation`.
 
@@ -161,41 +203,6 @@ def canonical_splits(words: Iterable[str]) -> list[str]:
     splits = [_SPLIT_WORDS.get(word.lower(), word) for word in words]
     undecided = "train" if "val" in splits else ""
     return [undecided if split in {"", "train"} else split for split in splits]
-
-
-def check_labels_present(labels: list[str], splits: list[str], path: Path) -> None:
-    """Check that every image outside the test set has a label.
-
-    Raises:
-        DataError: a label is empty.
-    """
-    for row, (label, split) in enumerate(zip(labels, splits, strict=True), start=2):
-        if not label and split != "test":
-            raise DataError(f"{path}, row {row}: the label is empty", expected="a class name")
-
-
-def read_groups(table: "pd.DataFrame", settings: DataSettings, path: Path) -> list[str]:
-    """Return the column `--group-column` of a table of labels; "" for every row if the flag is not set.
-
-    Raises:
-        DataError: the column is missing or has an empty cell.
-    """
-    if not settings.group_column or settings.groups:  # If --groups is set, the column belongs to that CSV.
-        return [""] * len(table)
-    groups = table_column(table, settings.group_column, path, "--group-column")
-    check_groups_present(groups, settings.group_column, path)
-    return groups
-
-
-def check_groups_present(cells: list[str], name: str, path: Path) -> None:
-    """Check that no cell of a column of groups is empty.
-
-    Raises:
-        DataError: a cell is empty.
-    """
-    for row, cell in enumerate(cells, start=2):
-        if not cell:
-            raise DataError(f"{path}, row {row}: column {name!r} is empty", expected="the name of the group")
 
 
 def find_images(ids: list[str], path: Path, folders: list[Path], root: Path) -> list[str]:
@@ -210,9 +217,9 @@ def find_images(ids: list[str], path: Path, folders: list[Path], root: Path) -> 
     Raises:
         DataError: an image is missing, an id matches several images, or two ids match the same image.
     """
-    found: list[Path | None] = [_existing_path(name, folders) for name in ids]
+    found = [next((folder / name for folder in folders if (folder / name).is_file()), None) for name in ids]
     if None in found:
-        found = _search_by_name(ids, found, path, folders)
+        _search_by_name(ids, found, path, folders)
     missing = [f"{name} (row {row})" for row, (name, image) in enumerate(zip(ids, found, strict=True), 2) if not image]
     if missing:
         raise DataError(
@@ -221,39 +228,37 @@ def find_images(ids: list[str], path: Path, folders: list[Path], root: Path) -> 
             next_step="add the files or remove the rows",
         )
     names = [table_name(image, root) for image in found if image is not None]
-    rows: dict[str, int] = {}
-    for row, name in enumerate(names, start=2):
-        if name in rows:
-            raise DataError(
-                f"{path}, rows {rows[name]} and {row}: the same image twice",
-                expected="each image once",
-                found=f"{ids[rows[name] - 2]!r} and {ids[row - 2]!r} are both {name}",
-                next_step="remove one of the rows",
-            )
-        rows[name] = row
+    if rows := repeated_rows(names):
+        raise DataError(
+            f"{path}, rows {rows[0]} and {rows[1]}: the same image twice",
+            expected="each image once",
+            found=f"{ids[rows[0] - 2]!r} and {ids[rows[1] - 2]!r} are both {names[rows[0] - 2]}",
+            next_step="remove one of the rows",
+        )
     return names
 
 
-def _existing_path(name: str, folders: list[Path]) -> Path | None:
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
-
-
-def _search_by_name(ids: list[str], found: list[Path | None], path: Path, folders: list[Path]) -> list[Path | None]:
-    """Return `found` with each None replaced by the image below the folders that matches the id, if there is one."""
+def _search_by_name(ids: list[str], found: list[Path | None], path: Path, folders: list[Path]) -> None:
+    """Replace each None in `found` by the image below the folders that matches the id, if there is one."""
     for folder in folders:
-        known: defaultdict[str, list[Path]] = defaultdict(list)
-        for image in images_below(folder)[0]:
-            for key in lookup_keys(image.relative_to(folder).as_posix()):
-                known[key].append(image)
-        for row, name in enumerate(ids, start=2):
-            matches = known.get(name.removeprefix("./"), []) if found[row - 2] is None else []
-            if len(matches) > 1:
-                raise DataError(
-                    f"{path}, row {row}: {name!r} matches {len(matches)} images",
-                    expected="an id that matches one image",
-                    found=format_list([str(match) for match in matches]),
-                    next_step="write the path from the data location into the table",
-                )
-            if matches:
-                found[row - 2] = matches[0]
-    return found
+        images = images_below(folder)[0]
+        positions = positions_by_key(image.relative_to(folder).as_posix() for image in images)
+        for index, name in enumerate(ids):
+            if found[index] is None and (matches := positions.get(name.removeprefix("./"))):
+                check_one_match([str(images[position]) for position in matches], name, index + 2, path)
+                found[index] = images[matches[0]]
+
+
+def check_one_match(matches: list[str], name: str, row: int, path: Path) -> None:
+    """Check that the id `name` in a row of a table matches one image.
+
+    Raises:
+        DataError: it matches several.
+    """
+    if len(matches) > 1:
+        raise DataError(
+            f"{path}, row {row}: {name!r} matches {len(matches)} images",
+            expected="an id that matches one image",
+            found=format_list(matches),
+            next_step="write the path from the data location into the table",
+        )

@@ -14,7 +14,6 @@ from soups.data.balance import class_weights, oversample, sampling_probabilities
 from soups.data.images.cache import open_images
 from soups.data.images.decode import find_unreadable, unreadable_error
 from soups.data.images.geometry import evaluation_geometry
-from soups.data.layouts.image_files import image_path
 from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import CacheSettings
 from soups.evaluation.logits import EvaluationSet
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 def image_paths(rows: "pd.DataFrame", run: Run) -> tuple[Path, ...]:
     """Returns the files of rows of the samples table."""
     root = run.recorded.data.root
-    return tuple(image_path(image, root) for image in rows["image"])
+    return tuple(root / image for image in rows["image"])
 
 
 def evaluation_set(

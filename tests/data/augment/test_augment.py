@@ -2,7 +2,6 @@
 
 import pickle
 import random
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,18 +21,9 @@ from soups.data.augment.augment import (
 from soups.data.augment.crops import Flip, RandomCrop
 from soups.data.augment.rand_augment import RandAugment
 from soups.data.images.geometry import Geometry, resize_and_crop
+from tests.data.augment.noise import crops, noise
 
 PREPROCESSING = Preprocessing(size=16, mean=(0.5, 0.25, 1.0), std=(0.2, 0.3, 0.1), interpolation="bilinear")
-
-
-def noise(height: int = 37, width: int = 37) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def crops(size: int, rand_augment: str | None = None) -> Augmentation:
-    """Random crops, and maybe a RandAugment."""
-    steps: tuple[Any, ...] = (RandomCrop(size),)
-    return Augmentation(size, steps if rand_augment is None else (*steps, RandAugment(rand_augment, size)))
 
 
 @pytest.mark.parametrize("rand_augment", [None, "rand-m9-n2"])
@@ -66,7 +56,7 @@ def test_read_only_input_is_not_changed() -> None:
     assert np.array_equal(image, noise())
 
 
-def test_from_preprocessing() -> None:
+def test_size_and_steps_follow_the_preprocessing() -> None:
     steps = (RandomCrop(16, "bilinear"), RandAugment("rand-m1-n1", 16, (128, 64, 255)))
     assert build_augmentation(PREPROCESSING, "crop", "rand-m1-n1") == Augmentation(16, steps, "bilinear")
     assert build_augmentation(PREPROCESSING) == Augmentation(16, steps[:1], "bilinear")

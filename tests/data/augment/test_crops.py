@@ -1,27 +1,13 @@
 """Random crops: the same pixels and the same distribution as torchvision's."""
 
 import random
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from soups.data.augment.augment import (
-    Augmentation,
-)
-from soups.data.augment.crops import RandomCrop, crop_box
-from soups.data.augment.rand_augment import RandAugment
-
-
-def noise(height: int = 37, width: int = 37) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def crops(size: int, rand_augment: str | None = None) -> Augmentation:
-    """Random crops, and maybe a RandAugment."""
-    steps: tuple[Any, ...] = (RandomCrop(size),)
-    return Augmentation(size, steps if rand_augment is None else (*steps, RandAugment(rand_augment, size)))
+from soups.data.augment.crops import crop_box
+from tests.data.augment.noise import crops, noise
 
 
 def test_cut_and_resize_equal_torchvisions() -> None:

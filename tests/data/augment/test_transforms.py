@@ -15,12 +15,9 @@ from soups.data.augment.augment import (
     build_augmentation,
 )
 from soups.data.augment.transforms import Transform, read_transform
+from tests.data.augment.noise import noise
 
 PREPROCESSING = Preprocessing(size=16, mean=(0.5, 0.25, 1.0), std=(0.2, 0.3, 0.1), interpolation="bilinear")
-
-
-def noise(height: int = 37, width: int = 37) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def test_custom_jitters_colours_and_adds_noise() -> None:

@@ -26,7 +26,7 @@ GEOMETRY = Geometry(10, 8)
 
 
 def make_images(folder: Path, count: int = 12) -> list[Path]:
-    """Noise of different sizes, one class a folder, written long enough ago for their times to be trusted."""
+    """Write images of noise, of different sizes, into two folders; return their paths."""
     random = np.random.default_rng(0)
     paths = [folder / f"{index % 2}" / f"{index}.png" for index in range(count)]
     for path in paths:
@@ -141,7 +141,7 @@ def test_a_pipe_is_an_error_and_does_not_block(paths: list[Path], folder: Path) 
         open_images(paths, GEOMETRY, "auto", folder)
 
 
-def test_a_full_disk(
+def test_a_full_disk_disables_the_cache_or_is_an_error(
     paths: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_SPARE_BYTES", 2**60)
@@ -152,7 +152,9 @@ def test_a_full_disk(
         open_images(paths, GEOMETRY, "on", folder)
 
 
-def test_a_folder_that_cannot_be_written(paths: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_cannot_be_created_disables_the_cache(
+    paths: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
     assert not open_images(paths, GEOMETRY, "auto", blocked / "cache").cached
@@ -192,7 +194,7 @@ except EnvironmentFailure as error:
     assert not files(folder) and not list(folder.glob(".*.tmp"))
 
 
-def test_no_images_at_all(folder: Path) -> None:
+def test_an_empty_set_of_images_opens(folder: Path) -> None:
     assert len(open_images([], GEOMETRY, "auto", folder)) == 0
 
 
@@ -290,7 +292,7 @@ def test_paths_are_decoded_on_demand(paths: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("cache", ["on", "off"])
-def test_a_part_reads_the_same_pixels(paths: list[Path], folder: Path, cache: str) -> None:
+def test_a_subset_reads_the_same_pixels(paths: list[Path], folder: Path, cache: str) -> None:
     images = open_images([*paths, paths[3]], GEOMETRY, cache, folder)
     part = images.subset([12, 5, 0])
     assert part.cached is images.cached and part.paths == [paths[3], paths[5], paths[0]]

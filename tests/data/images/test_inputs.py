@@ -47,7 +47,7 @@ def test_rotation_is_that_of_exif(tmp_path: Path) -> None:
         assert np.array_equal(read_input(opened), decode(path))
 
 
-def test_one_or_many(tmp_path: Path) -> None:
+def test_one_or_several_images_are_accepted(tmp_path: Path) -> None:
     one, batch = np.zeros((4, 5, 3), np.uint8), np.zeros((3, 4, 5, 3), np.uint8)
     assert [len(as_list(given)) for given in (one, batch, [one], [one, batch, "a.png"], [])] == [1, 3, 1, 5, 0]
     assert as_list("a.png") == ["a.png"] and as_list(Path("a.png")) == [Path("a.png")]

@@ -10,15 +10,8 @@ from soups.core.errors import DataError, UsageError
 from soups.data.layouts.locate import resolve_locations
 from soups.data.samples import data_fingerprints, make_samples
 from soups.data.settings import DataSettings
+from tests.data.data_sets import touch
 from tests.data.people import PEOPLE, make_people
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
 
 
 def join(*roots: Path, **settings: Any) -> Any:

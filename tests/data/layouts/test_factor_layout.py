@@ -96,7 +96,7 @@ def test_two_files_for_one_photo_are_named(tmp_path: Path) -> None:
         table(tmp_path)
 
 
-def test_no_people_at_all(tmp_path: Path) -> None:
+def test_a_location_without_images_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="no images in it"):
         table(tmp_path)

@@ -12,14 +12,7 @@ from soups.data.layouts.locate import resolve_locations
 from soups.data.layouts.metadata import metadata_samples
 from soups.data.samples import make_samples
 from soups.data.settings import DataSettings
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
+from tests.data.data_sets import touch
 
 
 def csv(path: Path, *lines: str) -> None:

@@ -6,32 +6,19 @@ from typing import Any
 import pytest
 
 from soups.core.errors import DataError
-from soups.data.layouts.layouts import separate_test_samples
 from soups.data.layouts.tables import csv_samples
 from soups.data.settings import DataSettings
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"pixels")
-    return root
-
-
-def outside(root: Path, test: Path) -> list[tuple[str, ...]]:
-    table = separate_test_samples(DataSettings(data_location=str(root), test_location=str(test)), {"a", "b"})
-    return list(table[["image", "label", "split"]].itertuples(index=False, name=None))
+from tests.data.data_sets import read_test_location, touch
 
 
 def test_images_from_a_csv(tmp_path: Path) -> None:
     touch(tmp_path, "eval/x/7.png", "eval/8.png", "data/a/1.png")
     (tmp_path / "eval" / "list.csv").write_text("image,label\n8,a\n7.png,b\n", encoding="utf-8")
     expected = [("../eval/8.png", "a", "test"), ("../eval/x/7.png", "b", "test")]
-    assert outside(tmp_path / "data", tmp_path / "eval" / "list.csv") == expected
+    assert read_test_location(tmp_path / "data", tmp_path / "eval" / "list.csv") == expected
     (tmp_path / "eval" / "list.csv").write_text("image,label\n8,a\n7.png,zebra\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"list\.csv: classes without training images: zebra"):
-        outside(tmp_path / "data", tmp_path / "eval" / "list.csv")
+        read_test_location(tmp_path / "data", tmp_path / "eval" / "list.csv")
 
 
 def csv(root: Path, text: str, **settings: Any) -> list[tuple[str, ...]]:
@@ -61,6 +48,14 @@ def test_columns_named_by_flags_with_group_and_split(tmp_path: Path) -> None:
         ("3.png", "a", "r", "blur"),
         ("4.png", "", "s", "test"),
     ]
+
+
+def test_test_images_may_lack_a_group(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png")
+    text = "image,label,set,who\n1,a,train,p\n2,,test,\n"
+    assert [row[2] for row in csv(tmp_path, text, split_column="set", group_column="who")] == ["p", ""]
+    with pytest.raises(DataError, match=r"row 3: column 'who' is empty"):
+        csv(tmp_path, text.replace("2,,test", "2,a,train"), split_column="set", group_column="who")
 
 
 def test_train_without_val_is_undecided(tmp_path: Path) -> None:
