@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIX = ".safetensors"
+STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "module")
+"""Keys of the weights in training checkpoints: open_clip and timm, then others."""
+_MAX_NESTING = 8  # A hostile dictionary may contain itself.
 
 
 def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card | str) -> str:
@@ -104,7 +107,7 @@ def _read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
 def _read_pickle(path: Path) -> "dict[str, torch.Tensor]":
     import torch
 
-    state = _unwrap_state_dict(read_pickled(path))
+    state = dict(find_state_dict(read_pickled(path)))
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise DataError(f"{path}: not a state dict", expected="names and tensors", next_step=torch_archive.NEXT_STEP)
     return state
@@ -134,11 +137,19 @@ def read_pickled(path: Path) -> Any:
         raise DataError(problem, found=reason[:200], next_step=torch_archive.NEXT_STEP) from error
 
 
-def _unwrap_state_dict(content: Any) -> dict[str, Any]:
-    """Return the state dict inside the keys `state_dict` or `model` that training scripts add; empty if none."""
+def find_state_dict(content: Any) -> Mapping[str, Any]:
+    """Return the state dict inside the dictionaries that training scripts add, nested or not; empty if none."""
     if not isinstance(content, Mapping):
         return {}
-    for key in ("state_dict", "model"):
-        if isinstance(content.get(key), Mapping):
-            return dict(content[key])
-    return dict(content)
+    for _ in range(_MAX_NESTING):
+        inner = (content[key] for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping))
+        content = next(
+            (each for each in inner if _has_tensors(each) or not each.keys().isdisjoint(STATE_DICT_KEYS)), content
+        )
+    return content if _has_tensors(content) else {}
+
+
+def _has_tensors(content: Mapping[str, Any]) -> bool:
+    import torch
+
+    return any(isinstance(value, torch.Tensor) for value in content.values())

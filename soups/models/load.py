@@ -4,21 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.checkpoints import checkpoint as checkpoints
 from soups.checkpoints.card import Architecture, Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX, read_state
 from soups.core.errors import DataError
 from soups.core.preprocessing import Preprocessing
 from soups.files.atomic import compact_json, sha256_of
 from soups.files.file_hashes import check_hash
-from soups.models import model_args
 from soups.models.build import build_with_weights
 from soups.models.foreign.files import read_foreign_state
 from soups.models.foreign.state_dict import expected_tensors, translate_state
-from soups.models.pretrained import format_classes
+from soups.models.model_args import format_model_args
+from soups.models.pretrained import check_head_rows, format_classes
 
 if TYPE_CHECKING:
-    import torch
-
     from soups.models.classifier import Classifier
 
 
@@ -42,11 +40,12 @@ def load_classifier(
     Raises:
         DataError: the file is damaged or changed, or has another architecture, class list or shape.
     """
-    card = read_card(path) if path.suffix == checkpoints.SUFFIX else None
+    card = read_card(path) if path.suffix == SUFFIX else None
     if card is not None:
         _check_card(path, card, architecture, classes)
-        state = checkpoints.read_state(path, sha256)
-        _check_head_rows(path, state, card.classes)
+        state = read_state(path, sha256)
+        if "head.weight" in state:
+            check_head_rows(state["head.weight"], card.classes, str(path))
         return build_with_weights(card.architecture, card.classes, state, str(path)), card
     if architecture is None or preprocessing is None:
         raise DataError(
@@ -87,16 +86,5 @@ def _format_architecture(architecture: Architecture) -> str:
         words.append("with quick-GELU")
     if architecture.config is not None:
         words.append(compact_json(architecture.config))
-    words += model_args.format_model_args(architecture.arguments)
+    words += format_model_args(architecture.arguments)
     return " ".join(words)
-
-
-def _check_head_rows(path: Path, state: "dict[str, torch.Tensor]", classes: Sequence[str]) -> None:
-    """Raises DataError if the head has not one row a class."""
-    weight = state.get("head.weight")
-    if weight is not None and (weight.ndim != 2 or weight.shape[0] != len(classes)):
-        raise DataError(
-            f"{path}: its head does not fit its class list",
-            expected=format_classes(classes),
-            found=f"a head of shape {tuple(weight.shape)}",
-        )

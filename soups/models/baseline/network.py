@@ -1,6 +1,7 @@
 """The baseline: a small convolutional network to compare larger ones with."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,8 +20,7 @@ class Baseline(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        blocks = [_make_block(before, after) for before, after in zip((3, *widths), widths, strict=False)]
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.Sequential(*(_make_block(*channels) for channels in pairwise((3, *widths))))
         self.num_features = widths[-1]
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from soups.core.errors import DataError, one_line
 
-CONFIG_FILE = "open_clip_config.json"
+CLIP_CONFIG = "open_clip_config.json"
 # In open_clip's order of preference; other files of the folder are not read.
 WEIGHTS_FILES = (
     "open_clip_model.safetensors",
@@ -26,9 +26,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Path | No
     Raises:
         DataError: the folder or its configuration is missing, or not in open_clip's format.
     """
-    path = folder / CONFIG_FILE
+    path = folder / CLIP_CONFIG
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder", expected=f"a folder with {CONFIG_FILE} and weights")
+        raise DataError(f"{folder}: no such folder", expected=f"a folder with {CLIP_CONFIG} and weights")
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
@@ -36,19 +36,14 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Path | No
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{path}: not readable JSON", found=one_line(error, 200)) from error
     config = content.get("model_cfg") if isinstance(content, dict) else None
-    if not isinstance(config, dict) or not _is_clip_config(config):
+    kinds = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+    if not isinstance(config, dict) or any(not isinstance(config.get(key), kind) for key, kind in kinds.items()):
         raise DataError(f"{path}: not open_clip's", expected="`model_cfg` with embed_dim, vision_cfg and text_cfg")
     preprocess = content.get("preprocess_cfg") or {}
     if not isinstance(preprocess, dict):
         raise DataError(f"{path}: `preprocess_cfg` is not an object", found=repr(preprocess)[:60])
     weights = next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)
     return config, preprocess, weights
-
-
-def _is_clip_config(config: dict[str, Any]) -> bool:
-    return isinstance(config.get("embed_dim"), int) and all(
-        isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")
-    )
 
 
 def _refuse_constant(name: str) -> None:

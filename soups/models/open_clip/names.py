@@ -9,13 +9,13 @@ from typing import Any
 from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError, one_line
 from soups.core.preprocessing import Preprocessing
-from soups.models.open_clip.folder import CONFIG_FILE, read_folder
+from soups.models.open_clip.folder import CLIP_CONFIG, read_folder
 from soups.models.pretrained import RANDOM, find_weights_file
 from soups.models.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
-FAMILY = "open_clip"
+OPEN_CLIP = "open_clip"
 CUSTOM = "custom"
 """Architecture name of a CLIP from a folder; its configuration is in the card."""
 FOLDER_PREFIX = "local-dir:"
@@ -42,12 +42,9 @@ class OpenClipSource:
     @property
     def architecture(self) -> Architecture:
         """The architecture for the card."""
-        config = None
-        if self.name == CUSTOM:
-            config = {key: self.config[key] for key in ("embed_dim", "vision_cfg")}
-        return Architecture(
-            family=FAMILY, name=self.name, quick_gelu=bool(self.config.get("quick_gelu")), config=config
-        )
+        config = {key: self.config[key] for key in ("embed_dim", "vision_cfg")} if self.name == CUSTOM else None
+        quick_gelu = bool(self.config.get("quick_gelu"))
+        return Architecture(family=OPEN_CLIP, name=self.name, quick_gelu=quick_gelu, config=config)
 
     def __str__(self) -> str:
         shown = f"{FOLDER_PREFIX}{self.folder}" if self.folder else self.name
@@ -91,45 +88,32 @@ def resolve_source(settings: ModelSettings) -> OpenClipSource:
             expected="arguments of timm:NAME or baseline",
             next_step=f"leave --model-args out, or configure the tower in a folder: --model {FOLDER_PREFIX}FOLDER",
         )
-    if settings.model.startswith(FOLDER_PREFIX):
-        return _resolve_folder(settings)
+    return _resolve_folder(settings) if settings.model.startswith(FOLDER_PREFIX) else _resolve_name(settings)
+
+
+def _resolve_name(settings: ModelSettings) -> OpenClipSource:
+    """Returns a CLIP that open_clip knows by name; by default with OpenAI's weights, else those of the first tag."""
     import open_clip
 
     name = exact_name(settings.model)
-    tag, file = _find_tag_or_file(name, settings.pretrained)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    default = "openai" if "openai" in tags else next(iter(tags), None)
+    tag, file = default, None
+    if settings.pretrained is not None:
+        if settings.pretrained != RANDOM and open_clip.get_pretrained_cfg(name, settings.pretrained):
+            tag = settings.pretrained.lower().replace("-", "_")
+        else:
+            tag, file = None, find_weights_file(settings.pretrained, name, tags)
+    elif tag is None:
+        logger.warning("%s: open_clip has no weights for this architecture; starting from random weights", name)
+    elif tag != "openai":
+        others = f"; others: {', '.join(tags[1:])}" if tags[1:] else ""
+        logger.info("%s: OpenAI published no weights for this architecture; using --pretrained %s%s", name, tag, others)
     # A file or random weights get the preprocessing of the default tag.
-    published = open_clip.get_pretrained_cfg(name, tag or _default_tag(name) or "")
+    published = open_clip.get_pretrained_cfg(name, tag or default or "")
     if tag and published.get("quick_gelu") and not name.endswith(QUICK):
         name += QUICK
     return OpenClipSource(name, open_clip.get_model_config(name), published, tag=tag, file=file)
-
-
-def _default_tag(name: str) -> str | None:
-    """Returns OpenAI's tag, else the first tag, else None."""
-    import open_clip
-
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    return "openai" if "openai" in tags else next(iter(tags), None)
-
-
-def _find_tag_or_file(name: str, pretrained: str | None) -> tuple[str | None, Path | None]:
-    """Returns the tag or the file of the weights; (None, None) for random weights."""
-    import open_clip
-
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained is None:
-        tag = _default_tag(name)
-        if tag is None:
-            logger.warning("%s: open_clip has no weights for this architecture; starting from random weights", name)
-        elif tag != "openai":
-            others = f"; others: {', '.join(tags[1:])}" if tags[1:] else ""
-            logger.info(
-                "%s: OpenAI published no weights for this architecture; using --pretrained %s%s", name, tag, others
-            )
-        return tag, None
-    if pretrained != RANDOM and open_clip.get_pretrained_cfg(name, pretrained):
-        return pretrained.lower().replace("-", "_"), None
-    return None, find_weights_file(pretrained, name, tags)
 
 
 def _resolve_folder(settings: ModelSettings) -> OpenClipSource:
@@ -140,13 +124,13 @@ def _resolve_folder(settings: ModelSettings) -> OpenClipSource:
     elif weights is None:
         raise DataError(
             f"{folder}: holds no weights",
-            expected=f"open_clip_model.safetensors beside {CONFIG_FILE}",
+            expected=f"open_clip_model.safetensors beside {CLIP_CONFIG}",
             next_step=f"give a file with --pretrained FILE, or --pretrained {RANDOM} for random weights",
         )
     return OpenClipSource(CUSTOM, config, preprocess, file=weights, folder=folder)
 
 
-def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
+def describe_clip(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
     """Returns the start model's architecture and preprocessing without reading or downloading weights."""
     source = resolve_source(settings)
     return source.architecture, evaluation_preprocessing(source)
@@ -159,34 +143,24 @@ def evaluation_preprocessing(source: OpenClipSource) -> Preprocessing:
         UsageError: the preprocessing is not supported.
         DataError: the `preprocess_cfg` is not valid.
     """
-    from open_clip.transform import PreprocessCfg
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
-    preprocess = {key: value for key, value in source.preprocess.items() if value is not None}
+    config = merge_preprocess_dict(PreprocessCfg(), source.preprocess)
     size = source.config["vision_cfg"].get("timm_image_size") or source.config["vision_cfg"].get("image_size", 224)
     sides = set(size) if isinstance(size, list | tuple) else {size}
-    resize = preprocess.get("resize_mode", "shortest")
+    resize = config["resize_mode"]
     if len(sides) != 1 or resize not in {"shortest", "squash"}:
         raise UsageError(
             f"--model {source}: its preprocessing is not supported",
             expected="square images, resized by `shortest` or `squash`",
             found=f"size {size}, resize mode {resize}",
         )
-    defaults = PreprocessCfg()
+    # One value is that of all channels.
+    mean, std = (each if isinstance(each, list | tuple) else (each,) * 3 for each in (config["mean"], config["std"]))
+    # As in open_clip, every other value means bicubic.
+    interpolation: Any = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
     try:
-        return Preprocessing(
-            size=sides.pop(),
-            mean=_to_channels(preprocess.get("mean", defaults.mean)),
-            std=_to_channels(preprocess.get("std", defaults.std)),
-            # As in open_clip, every other value means bicubic.
-            interpolation="bilinear" if preprocess.get("interpolation") == "bilinear" else "bicubic",
-            resize=resize,
-        )
+        return Preprocessing(size=sides.pop(), mean=mean, std=std, interpolation=interpolation, resize=resize)
     except (ValueError, TypeError) as error:
         found = one_line(error, 200)
         raise DataError(f"{source}: its `preprocess_cfg` is not valid", found=found) from error
-
-
-def _to_channels(values: Any) -> tuple[float, float, float]:
-    """Returns three values from three or from one."""
-    red, green, blue = values if isinstance(values, list | tuple) else (values,) * 3
-    return float(red), float(green), float(blue)

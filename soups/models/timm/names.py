@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError, one_line
 from soups.models import hub
 from soups.models.pretrained import find_weights_file
@@ -14,10 +15,12 @@ from soups.models.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
-FAMILY = "timm"
+TIMM = "timm"
 PREFIX = "timm:"
 HUB = "hf-hub:"
 FOLDER = "local-dir:"
+SET_ARGUMENTS = ("num_classes", "in_chans")
+"""Constructor arguments that we set."""
 HubConfig = tuple[dict[str, Any], str, dict[str, Any]]
 """timm's `pretrained_cfg`, name of the architecture and constructor arguments, from a `config.json`."""
 
@@ -43,11 +46,22 @@ class TimmSource:
     """Constructor arguments."""
 
     @property
+    def architecture(self) -> Architecture:
+        """The architecture for the card."""
+        return Architecture(family=TIMM, name=self.name, arguments=self.arguments)
+
+    @property
     def configuration(self) -> dict[str, Any]:
         """timm's `pretrained_cfg` of the network, from `config` or the name."""
         from timm.models import resolve_pretrained_cfg
 
         return self.config or resolve_pretrained_cfg(self.name).to_dict()
+
+
+def classifier_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the module names of the published classifier in a `pretrained_cfg`; a backbone does not have them."""
+    names = config.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(map(str, names))
 
 
 def exact_name(name: str) -> str:
@@ -132,7 +146,7 @@ def _resolve_configured(settings: ModelSettings, source: str, hub_config: HubCon
         arguments.setdefault("global_pool", pool)
     if size and config.get("fixed_input_size") and tuple(size) != tuple(default.input_size if default else ()):
         arguments.setdefault("img_size", list(size[1:]))
-    arguments = {key: value for key, value in arguments.items() if key not in ("num_classes", "in_chans")}
+    arguments = {key: value for key, value in arguments.items() if key not in SET_ARGUMENTS}
     return TimmSource(
         name,
         published=settings.pretrained is None,

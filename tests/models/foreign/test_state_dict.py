@@ -17,7 +17,7 @@ from soups.models.build import build_with_weights, describe
 from soups.models.foreign.files import read_foreign_state
 from soups.models.foreign.state_dict import expected_tensors, lacks_head, select_clip_tensors, translate_state
 from soups.models.load import load_classifier
-from soups.models.open_clip import build as clip_models
+from soups.models.open_clip.build import zero_shot_from_text_tower
 from soups.models.settings import ModelSettings
 
 CLASSES = ("a", "b", "c", "d")
@@ -144,9 +144,7 @@ def test_a_whole_clip_gets_the_zero_shot_head_of_its_own_text_tower(tiny_clip: P
     architecture, _ = describe(settings)
     network, given = expected_tensors(architecture), read_foreign_state(tmp_path / "epoch_1.pt")
     assert lacks_head(given, network, "epoch_1.pt")
-    head = clip_models.zero_shot_from_text_tower(
-        settings, select_clip_tensors(given, network, "epoch_1.pt"), "epoch_1.pt", CLASSES
-    )
+    head = zero_shot_from_text_tower(settings, select_clip_tensors(given, network, "epoch_1.pt"), "epoch_1.pt", CLASSES)
     translated = translate_state(given, network, "epoch_1.pt", classes=CLASSES, head=head.state_dict())
     classifier = build_with_weights(architecture, CLASSES, translated.state, "epoch_1.pt")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tiny_clip}")

@@ -13,7 +13,6 @@ from PIL import Image
 from soups.core.errors import EnvironmentFailure, UsageError
 from soups.core.preprocessing import Preprocessing, normalise
 from soups.models.build import build_start, describe
-from soups.models.open_clip import names as clip_names
 from soups.models.open_clip.names import evaluation_preprocessing, exact_name, resolve_source
 from soups.models.settings import ModelSettings
 
@@ -138,7 +137,7 @@ def inputs(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
 @pytest.mark.parametrize("shape", [(40, 30), (300, 400), (224, 224)])
 def test_preprocessing_gives_open_clips_own_input(name: str, shape: tuple[int, int]) -> None:
     source = resolve_source(ModelSettings(model=name))
-    config = clip_names.resolve_source(ModelSettings(model=name)).preprocess
+    config = source.preprocess
     preprocessing = evaluation_preprocessing(source)
     own = open_clip.image_transform(
         preprocessing.size,

@@ -16,7 +16,7 @@ from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.models.build import build_empty, build_start, describe
 from soups.models.settings import ModelSettings
-from soups.models.timm import build as timm_models
+from soups.models.timm.build import evaluation_preprocessing
 
 CLASSES = ("cat", "dog")
 
@@ -51,7 +51,7 @@ def test_preprocessing_is_timms_evaluation_transform(name: str) -> None:
     model = create_model(name, num_classes=0)
     config = timm.data.resolve_model_data_config(model)
     transform = timm.data.create_transform(**config, is_training=False)
-    preprocessing = timm_models.evaluation_preprocessing(model)
+    preprocessing = evaluation_preprocessing(model)
     resize, crop = transform.transforms[:2]
     assert round(preprocessing.size / preprocessing.crop_fraction) == resize.size
     assert crop.size[0] == preprocessing.size

@@ -7,23 +7,26 @@ import pytest
 from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.models.build import build_start
 from soups.models.settings import ModelSettings
-from soups.models.timm import names as timm_names
-from soups.models.timm.names import TimmSource
+from soups.models.timm.names import TimmSource, resolve_source
 
 CLASSES = ("cat", "dog")
 
 
-def test_the_default_tag_is_timms_own() -> None:
-    plan = timm_names.resolve_source
-    assert plan(ModelSettings(model="timm:resnet18")) == TimmSource("resnet18.a1_in1k", published=True)
-    assert plan(ModelSettings(model="timm:resnet18.tv_in1k")) == TimmSource("resnet18.tv_in1k", published=True)
-    settings = ModelSettings(model="timm:resnet18", pretrained="tv_in1k")
-    assert plan(settings) == TimmSource("resnet18.tv_in1k", published=True)
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (ModelSettings(model="timm:resnet18"), "resnet18.a1_in1k"),
+        (ModelSettings(model="timm:resnet18.tv_in1k"), "resnet18.tv_in1k"),
+        (ModelSettings(model="timm:resnet18", pretrained="tv_in1k"), "resnet18.tv_in1k"),
+    ],
+)
+def test_the_default_tag_is_timms_own(settings: ModelSettings, name: str) -> None:
+    assert resolve_source(settings) == TimmSource(name, published=True)
 
 
 def test_names_that_timm_has_replaced_are_taken() -> None:
     settings = ModelSettings(model="timm:swin_base_patch4_window7_224_in22k")
-    assert timm_names.resolve_source(settings) == TimmSource("swin_base_patch4_window7_224.ms_in22k", published=True)
+    assert resolve_source(settings) == TimmSource("swin_base_patch4_window7_224.ms_in22k", published=True)
 
 
 @pytest.mark.parametrize(
