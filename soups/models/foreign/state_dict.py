@@ -7,7 +7,7 @@ Supports the original model-soups code (Wortsman et al. 2022, github.com/mlfound
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError
@@ -66,13 +66,13 @@ def expected_tensors(architecture: Architecture) -> ExpectedTensors:
     """
     classifier = build_without_storage(architecture, ("0", "1"), architecture.name)
     own = classifier.backbone.state_dict()
-    published = classifier_names(classifier.backbone.pretrained_cfg) if architecture.family == TIMM else ()
+    config: Any = classifier.backbone.pretrained_cfg if architecture.family == TIMM else {}
     return ExpectedTensors(
         name=architecture.name,
         shapes={key: tuple(tensor.shape) for key, tensor in own.items()},
         counters={key: tensor.dtype for key, tensor in own.items() if not tensor.is_floating_point()},
         features=classifier.head.in_features,
-        heads=(*published, *_HEADS),
+        heads=(*classifier_names(config), *_HEADS),
         has_text=architecture.family == OPEN_CLIP,
     )
 

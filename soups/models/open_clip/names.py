@@ -156,11 +156,13 @@ def evaluation_preprocessing(source: OpenClipSource) -> Preprocessing:
             found=f"size {size}, resize mode {resize}",
         )
     # One value is that of all channels.
-    mean, std = (each if isinstance(each, list | tuple) else (each,) * 3 for each in (config["mean"], config["std"]))
+    given = {
+        key: config[key] if isinstance(config[key], list | tuple) else (config[key],) * 3 for key in ("mean", "std")
+    }
     # As in open_clip, every other value means bicubic.
-    interpolation: Any = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
+    given["interpolation"] = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
     try:
-        return Preprocessing(size=sides.pop(), mean=mean, std=std, interpolation=interpolation, resize=resize)
+        return Preprocessing.model_validate({"size": sides.pop(), "resize": resize, **given})
     except (ValueError, TypeError) as error:
         found = one_line(error, 200)
         raise DataError(f"{source}: its `preprocess_cfg` is not valid", found=found) from error

@@ -19,7 +19,7 @@ from soups.models.hub import HubFormat, save_tensors
 from soups.models.pretrained import check_fit
 from soups.models.timm.build import evaluation_preprocessing
 from soups.models.timm.constructor import build
-from soups.models.timm.names import PREFIX, SET_ARGUMENTS, TIMM, classifier_names
+from soups.models.timm.names import PREFIX, TIMM, classifier_names, read_folder_config
 
 if TYPE_CHECKING:
     import torch
@@ -111,9 +111,9 @@ def _read(folder: Path, card: Card) -> "dict[str, torch.Tensor]":
     Raises:
         DataError: the folder's files are missing or damaged.
     """
-    config, where = _read_config(folder), str(folder / TIMM_WEIGHTS)
-    names = classifier_names(config.get("pretrained_cfg") or config)
-    return _split_state(read_state(folder / TIMM_WEIGHTS), names, card.architecture, where)
+    config, *_ = read_folder_config(folder, f"{folder / TIMM_CONFIG}: not timm's")
+    path, names = folder / TIMM_WEIGHTS, classifier_names(config)
+    return _split_state(read_state(path), names, card.architecture, str(path))
 
 
 def read_foreign_folder(folder: Path) -> "tuple[dict[str, torch.Tensor], Card]":
@@ -126,15 +126,13 @@ def read_foreign_folder(folder: Path) -> "tuple[dict[str, torch.Tensor], Card]":
     """
     import timm
 
-    config = _read_config(folder)
+    config, name, arguments = read_folder_config(folder, f"{folder / TIMM_CONFIG}: not timm's")
     try:
         model = heads.seeded_build(lambda: timm.create_model(f"local-dir:{folder}", pretrained=True), 0)
     except Exception as error:  # A configuration may have any content, so timm may raise any exception.
         found = one_line(error, 200)
         raise DataError(f"{folder}: timm cannot load it", found=found) from error
-    given = (config.get("model_args") or {}).items()
-    arguments = {key: value for key, value in given if key not in SET_ARGUMENTS}
-    architecture = Architecture(family=TIMM, name=config["architecture"], arguments=arguments)
+    architecture = Architecture(family=TIMM, name=name, arguments=arguments)
     names = classifier_names(model.pretrained_cfg)
     state = _split_state(model.state_dict(), names, architecture, str(folder))
     card = Card(
@@ -144,21 +142,6 @@ def read_foreign_folder(folder: Path) -> "tuple[dict[str, torch.Tensor], Card]":
         preprocessing=evaluation_preprocessing(model),
     )
     return state, card
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """Returns the folder's `config.json`; raises DataError if it is missing or has no `architecture`."""
-    path = folder / TIMM_CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(config["architecture"], str):
-            return config
-        found = repr(config["architecture"])
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file", expected="timm's hub layout") from error
-    except (ValueError, OSError, RecursionError, KeyError, TypeError) as error:
-        found = one_line(error, 200)
-    raise DataError(f"{path}: not timm's", expected="JSON with `architecture` and `pretrained_cfg`", found=found)
 
 
 def _split_state(
@@ -186,11 +169,9 @@ def _split_state(
 
 def _read_classes(config: Mapping[str, Any], count: int, folder: Path) -> tuple[str, ...]:
     """Returns the class names of the configuration, or indices; raises DataError unless there are `count`."""
-    names = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
+    names = config.get("label_names") or {}
     if isinstance(names, Mapping):
-        names = [names.get(str(index), str(index)) for index in range(count)]
-    if names is None:
-        return tuple(map(str, range(count)))
+        names = [names.get(str(index), index) for index in range(count)]
     if not isinstance(names, list) or len(names) != count:
         found = f"{len(names)}" if isinstance(names, list) else repr(names)[:60]
         raise DataError(f"{folder / TIMM_CONFIG}: `label_names`", expected=f"{count} names of classes", found=found)
