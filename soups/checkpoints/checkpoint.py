@@ -81,6 +81,24 @@ def read_state(path: Path, sha256: str | None = None) -> "dict[str, torch.Tensor
         DataError: the file is missing, truncated or damaged, has another hash, or holds anything but tensors.
         EnvironmentFailure: there is no permission to read the file.
     """
+    import torch
+
+    content = read_content(path, sha256)
+    if path.suffix == SUFFIX:
+        return content
+    state = dict(find_state_dict(content))
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise DataError(f"{path}: not a state dict", expected="names and tensors", next_step=torch_archive.NEXT_STEP)
+    return state
+
+
+def read_content(path: Path, sha256: str | None = None) -> Any:
+    """Return the content of a file as `read_state` accepts it: tensors by name, or any content of `torch.save`.
+
+    Raises:
+        DataError: the file is missing, truncated or damaged, has another hash, or holds more than plain values.
+        EnvironmentFailure: there is no permission to read the file.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file", expected="a checkpoint")
     try:
@@ -104,25 +122,12 @@ def _read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
         raise DataError(f"{path}: not a readable safetensors file", found=str(error).splitlines()[0]) from error
 
 
-def _read_pickle(path: Path) -> "dict[str, torch.Tensor]":
-    import torch
-
-    state = dict(find_state_dict(read_pickled(path)))
-    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise DataError(f"{path}: not a state dict", expected="names and tensors", next_step=torch_archive.NEXT_STEP)
-    return state
-
-
 class _CommandLine:
     """Replaces the `argparse.Namespace` of a training checkpoint: accepts its attributes and ignores them."""
 
 
-def read_pickled(path: Path) -> Any:
-    """Return the content of a file of `torch.save`, with tensors on the CPU, mapped if the format allows it.
-
-    Raises:
-        DataError: the file is truncated or hostile, or holds more than tensors and plain values.
-    """
+def _read_pickle(path: Path) -> Any:
+    """Return the content of a file of `torch.save`, with tensors on the CPU, mapped if the format allows it."""
     import torch
 
     torch_archive.check_claims(path)

@@ -9,9 +9,8 @@ from soups.files.atomic import write_text
 from soups.models import hub
 from soups.models.build import build_with_weights
 from soups.models.load import load_classifier
-from soups.models.open_clip.folder import CLIP_CONFIG
 from soups.models.open_clip.hub_folder import CLIP_FORMAT
-from soups.models.open_clip.names import OPEN_CLIP
+from soups.models.open_clip.names import CLIP_CONFIG, OPEN_CLIP
 from soups.models.timm.hub_folder import TIMM_CONFIG, TIMM_FORMAT, read_foreign_folder
 from soups.models.timm.names import TIMM
 

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soups.checkpoints.checkpoint import STATE_DICT_KEYS, SUFFIX, find_state_dict, read_pickled, read_state
-from soups.checkpoints.torch_archive import is_torchscript
+from soups.checkpoints.checkpoint import STATE_DICT_KEYS, find_state_dict, read_content
 from soups.core.errors import DataError
-from soups.weights.safetensors_header import unreadable_file_error
 
 if TYPE_CHECKING:
     import torch
@@ -36,13 +34,7 @@ def read_foreign_state(path: Path, *, ema: bool = False) -> "dict[str, torch.Ten
     """
     import torch
 
-    if not path.is_file():
-        raise DataError(f"{path}: no such file", expected="a checkpoint")
-    try:
-        is_pickle = path.suffix != SUFFIX and not is_torchscript(path)
-        content: Any = read_pickled(path) if is_pickle else read_state(path)
-    except PermissionError as error:
-        raise unreadable_file_error(path) from error
+    content = read_content(path)
     if ema and isinstance(content, Mapping):
         averages = [content[key] for key in EMA_KEYS if isinstance(content.get(key), Mapping)]
         if not averages:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError, one_line
 from soups.models import heads, hub
-from soups.models.open_clip.folder import CLIP_CONFIG
 from soups.models.open_clip.names import (
+    CLIP_CONFIG,
     CUSTOM,
     FOLDER_PREFIX,
     QUICK,

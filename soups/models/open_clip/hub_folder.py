@@ -15,7 +15,7 @@ from soups.files.atomic import write_json
 from soups.models import heads
 from soups.models.hub import HubFormat, save_tensors
 from soups.models.open_clip.build import build_clip, image_tower_config, model_config
-from soups.models.open_clip.folder import CLIP_CONFIG, WEIGHTS_FILES
+from soups.models.open_clip.names import CLIP_CONFIG, WEIGHTS_FILES
 from soups.models.pretrained import select_prefix
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """Resolves `--model` and `--pretrained` for open_clip: configuration of the CLIP, and source of its weights."""
 
 import difflib
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError, one_line
 from soups.core.preprocessing import Preprocessing
-from soups.models.open_clip.folder import CLIP_CONFIG, read_folder
 from soups.models.pretrained import RANDOM, find_weights_file
 from soups.models.settings import ModelSettings
 
@@ -20,6 +20,18 @@ CUSTOM = "custom"
 """Architecture name of a CLIP from a folder; its configuration is in the card."""
 FOLDER_PREFIX = "local-dir:"
 QUICK = "-quickgelu"
+CLIP_CONFIG = "open_clip_config.json"
+# In open_clip's order of preference; other files of the folder are not read.
+WEIGHTS_FILES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
 
 
 @dataclass(frozen=True)
@@ -117,17 +129,47 @@ def _resolve_name(settings: ModelSettings) -> OpenClipSource:
 
 
 def _resolve_folder(settings: ModelSettings) -> OpenClipSource:
+    """Returns the CLIP of a folder in open_clip's hub layout, which has its configuration and perhaps its weights."""
     folder = Path(settings.model.removeprefix(FOLDER_PREFIX)).expanduser()
-    config, preprocess, weights = read_folder(folder)
+    config, preprocess = _read_config(folder)
     if settings.pretrained is not None:
-        weights = find_weights_file(settings.pretrained, f"{FOLDER_PREFIX}{folder}", ())
-    elif weights is None:
+        file = find_weights_file(settings.pretrained, f"{FOLDER_PREFIX}{folder}", ())
+    elif (file := next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)) is None:
         raise DataError(
             f"{folder}: holds no weights",
             expected=f"open_clip_model.safetensors beside {CLIP_CONFIG}",
             next_step=f"give a file with --pretrained FILE, or --pretrained {RANDOM} for random weights",
         )
-    return OpenClipSource(CUSTOM, config, preprocess, file=weights, folder=folder)
+    return OpenClipSource(CUSTOM, config, preprocess, file=file, folder=folder)
+
+
+def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the `model_cfg` and the `preprocess_cfg` (empty if absent) of a folder in open_clip's hub layout.
+
+    Raises:
+        DataError: the folder or its configuration is missing, or not in open_clip's format.
+    """
+    path = folder / CLIP_CONFIG
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder", expected=f"a folder with {CLIP_CONFIG} and weights")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file", expected="open_clip's hub layout") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise DataError(f"{path}: not readable JSON", found=one_line(error, 200)) from error
+    config = content.get("model_cfg") if isinstance(content, dict) else None
+    kinds = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+    if not isinstance(config, dict) or any(not isinstance(config.get(key), kind) for key, kind in kinds.items()):
+        raise DataError(f"{path}: not open_clip's", expected="`model_cfg` with embed_dim, vision_cfg and text_cfg")
+    preprocess = content.get("preprocess_cfg") or {}
+    if not isinstance(preprocess, dict):
+        raise DataError(f"{path}: `preprocess_cfg` is not an object", found=repr(preprocess)[:60])
+    return config, preprocess
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
 
 
 def describe_clip(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from soups.core.errors import EnvironmentFailure, UsageError
+from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.core.preprocessing import Preprocessing, normalise
 from soups.models.build import build_start, describe
 from soups.models.open_clip.names import evaluation_preprocessing, exact_name, resolve_source
@@ -158,3 +158,23 @@ def test_preprocessing_of_a_folder_is_its_own(tiny_clip: Path, tmp_path: Path) -
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"its preprocessing is not supported(.|\n)*longest"):
         describe(folder_settings(tmp_path, pretrained="none"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (None, None, "no such folder"),
+        ("x", "{}", r"open_clip_config\.json: no such file"),
+        ("open_clip_config.json", "{", "not readable JSON"),
+        ("open_clip_config.json", '{"model_cfg": {"embed_dim": NaN}}', "not readable JSON"),
+        ("open_clip_config.json", "[]", "not open_clip's\n  expected: `model_cfg`"),
+        ("open_clip_config.json", '{"model_cfg": {"embed_dim": 8}}', "not open_clip's"),
+    ],
+)
+def test_folders_that_are_no_clip(tmp_path: Path, name: str | None, content: str, said: str) -> None:
+    folder = tmp_path / "clip"
+    if name is not None:
+        folder.mkdir()
+        (folder / name).write_text(content)
+    with pytest.raises(DataError, match=said):
+        build_start(folder_settings(folder), CLASSES, seed=0)
