@@ -98,12 +98,11 @@ def load_hub_folder(folder: Path, where: str) -> "tuple[Classifier, Card]":
     else:
         clip = (folder / CLIP_CONFIG).is_file()
         names = sorted(path.name for path in folder.iterdir())
+        listing = ", ".join(names[:5] + ["…"] * (len(names) > 5)) or "nothing"
         raise DataError(
             f"{where}: holds no classifier",
             expected=f"{CARD_FILE} with the weights, or {TIMM_CONFIG} and weights of timm's",
-            found="a CLIP, which has no classes of its own"
-            if clip
-            else ", ".join(names[:5] + ["…"] * (len(names) > 5)) or "nothing",
+            found="a CLIP, which has no classes of its own" if clip else listing,
             next_step=f"fine-tune it: --model {FOLDER_PREFIX}FOLDER" if clip else "",
         )
     return build_with_weights(card.architecture, card.classes, state, where), card
@@ -115,15 +114,15 @@ def _download_repository(name: str) -> Path:
 
     repository, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
     files = [CARD_FILE, *(file for form in FORMATS.values() for file in form.files)]
+    next_step = f"check the name {HUB_PREFIX}org/name, log in (hf auth login) where it is private, or load a folder"
+
+    def download() -> Path:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=files))
+
     try:
-        found = hub.fetch_from_hub(
-            lambda: snapshot_download(repository, revision=revision or None, allow_patterns=files),
-            name,
-            f"check the name {HUB_PREFIX}org/name, log in (hf auth login) where it is private, or load a folder",
-        )
+        return hub.fetch_from_hub(download, name, next_step)
     except EnvironmentFailure as error:
         if isinstance(error.__cause__, ValueError):  # The hub's client refuses an invalid name.
             found = one_line(error.__cause__, 200)
             raise DataError(f"{name}: not a name on the hub", expected="hf-hub:org/name", found=found) from error
         raise
-    return Path(found)

@@ -139,10 +139,11 @@ def select_clip_tensors(state: "State", network: ExpectedTensors, where: str) ->
         DataError: the state has no text tower.
     """
     parts = _split_state(state, network, where)
-    if not any("token_embedding." in key or key.startswith(f"{parts.clip_prefix}text.") for key in parts.text):
+    clip_prefix = parts.prefix.removesuffix(_IMAGE_TOWER)
+    if not any("token_embedding." in key or key.startswith(f"{clip_prefix}text.") for key in parts.text):
         raise _missing_head_error(where, network, False)
     towers = {key: tensor for key, tensor in state.items() if key.startswith(parts.prefix) or key in parts.text}
-    return {key.removeprefix(parts.clip_prefix): tensor for key, tensor in towers.items()}
+    return {key.removeprefix(clip_prefix): tensor for key, tensor in towers.items()}
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,6 @@ class _Parts:
 
     prefix: str
     """Prefix of the backbone's keys."""
-    clip_prefix: str
-    """Prefix of a whole CLIP's keys."""
     text: "State"
     """The text tower, under the file's keys."""
     head: "State"
@@ -164,9 +163,8 @@ class _Parts:
 def _split_state(state: "State", network: ExpectedTensors, where: str) -> _Parts:
     """Splits a state; raises DataError if it is not of this network or has two classifiers."""
     prefix = _find_backbone_prefix(state, network, where)
-    clip_prefix = prefix.removesuffix(_IMAGE_TOWER)
     has_text = network.has_text and prefix.endswith(_IMAGE_TOWER)
-    text_prefixes = tuple(f"{clip_prefix}{part}" for part in _TEXT_KEYS) if has_text else ()
+    text_prefixes = tuple(f"{prefix.removesuffix(_IMAGE_TOWER)}{part}" for part in _TEXT_KEYS) if has_text else ()
     own = {f"{prefix}{key}" for key in network.shapes}
     text = {key: tensor for key, tensor in state.items() if key not in own and key.startswith(text_prefixes)}
     rest = {key: tensor for key, tensor in state.items() if key not in own and key not in text}
@@ -176,7 +174,7 @@ def _split_state(state: "State", network: ExpectedTensors, where: str) -> _Parts
         raise DataError(f"{where}: has {len(heads)} heads", expected="one classifier", found=format_keys(heads))
     keys = {f"{name}.{part}": part for name in heads for part in ("weight", "bias")}
     head = {part: rest.pop(key) for key, part in keys.items() if key in rest}
-    return _Parts(prefix, clip_prefix, text, head, rest)
+    return _Parts(prefix, text, head, rest)
 
 
 def _find_backbone_prefix(state: "State", network: ExpectedTensors, where: str) -> str:
