@@ -1,4 +1,4 @@
-"""Toy networks gain nothing from threads, and lose much where tests run side by side."""
+"""Runs tests with one thread: toy networks do not gain from more, and parallel tests would compete."""
 
 from collections.abc import Iterator
 

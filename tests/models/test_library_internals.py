@@ -68,7 +68,7 @@ def test_timm_groups_names_by_rules() -> None:
     ], "rules are no longer (pattern, suffix) with unmatched names in the last group"
 
 
-def test_timm_marks_the_group_before_as_we_do() -> None:
+def test_our_copy_of_timms_group_mark_is_current() -> None:
     from soups.models.stages import _JOIN_PREVIOUS
 
     mark = private_function("timm", "timm.models._manipulate", "MATCH_PREV_GROUP", "soups.models.stages")
@@ -105,7 +105,7 @@ def test_timm_reads_a_config_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert (name, arguments, config["crop_pct"]) == ("test_vit", {}, 0.5), "no longer (pretrained_cfg, name, arguments)"
 
 
-def test_timm_says_the_input_size_of_a_model_and_the_arguments_of_its_builders() -> None:
+def test_timm_reports_input_sizes_and_builder_arguments() -> None:
     used_by = "soups.models.timm"
     read_input = private_function("timm", "timm.models", "get_model_input_config", f"{used_by}.build")
     builder = private_function("timm", "timm.models", "build_model_with_cfg", f"{used_by}.constructor")
