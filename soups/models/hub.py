@@ -1,8 +1,7 @@
 """Model hubs: downloads through the libraries' own functions with a short timeout, and the layout of a folder."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -63,11 +62,16 @@ def fetch_from_hub(fetch: Callable[[], Result], what: str, next_step: str = _GIV
     Raises:
         EnvironmentFailure: it could not be fetched; the message says why and how to give a file.
     """
+    from huggingface_hub import constants
+
     unreachable = _find_hub_problem()
+    offline, logging_level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
     try:
-        with _offline_hub() if unreachable else nullcontext():
-            return fetch()
-    except (MemoryError, KeyboardInterrupt, UserError):  # UserError: the content was fetched, but is not valid.
+        if unreachable:
+            constants.HF_HUB_OFFLINE = True
+            logging.disable(logging.ERROR)  # The libraries also log the failure that our message reports.
+        return fetch()
+    except (MemoryError, UserError):  # UserError: the content was fetched, but is not valid.
         raise
     except Exception as error:
         # Each library, and each of its layers, raises its own exception classes.
@@ -79,6 +83,9 @@ def fetch_from_hub(fetch: Callable[[], Result], what: str, next_step: str = _GIV
             found=found,
             next_step=next_step,
         ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        logging.disable(logging_level)
 
 
 def _find_hub_problem() -> str:
@@ -91,18 +98,3 @@ def _find_hub_problem() -> str:
     except Exception as error:
         return one_line(error)
     return ""
-
-
-@contextmanager
-def _offline_hub() -> Iterator[None]:
-    """Restricts the hub's client to its cache within the block."""
-    from huggingface_hub import constants
-
-    before, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
-    constants.HF_HUB_OFFLINE = True
-    logging.disable(logging.ERROR)  # The libraries also log the failure that our message reports.
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-        logging.disable(level)

@@ -8,8 +8,7 @@ from soups.checkpoints.card import Architecture, Card, read_card
 from soups.checkpoints.checkpoint import SUFFIX, read_state
 from soups.core.errors import DataError
 from soups.core.preprocessing import Preprocessing
-from soups.files.atomic import compact_json, sha256_of
-from soups.files.file_hashes import check_hash
+from soups.files.atomic import compact_json
 from soups.models.build import build_with_weights
 from soups.models.foreign.files import read_foreign_state
 from soups.models.foreign.state_dict import expected_tensors, translate_state
@@ -52,10 +51,8 @@ def load_classifier(
             f"{path}: has no card that says its architecture",
             next_step="give --model, such as ViT-B/32, or, to start from these weights, --pretrained FILE",
         )
-    if sha256 is not None and path.is_file():
-        check_hash(path, sha256, sha256_of(path))
     expected = expected_tensors(architecture)
-    state = translate_state(read_foreign_state(path), expected, str(path), classes=classes).state
+    state = translate_state(read_foreign_state(path, sha256=sha256), expected, str(path), classes=classes).state
     names = tuple(classes) if classes is not None else tuple(map(str, range(len(state["head.weight"]))))
     card = Card(kind="fine-tune", architecture=architecture, classes=names, preprocessing=preprocessing)
     return build_with_weights(architecture, names, state, str(path)), card

@@ -18,7 +18,7 @@ EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_di
 _SHOWN = 6
 
 
-def read_foreign_state(path: Path, *, ema: bool = False) -> "dict[str, torch.Tensor]":
+def read_foreign_state(path: Path, *, sha256: str | None = None, ema: bool = False) -> "dict[str, torch.Tensor]":
     """Returns the tensors of a state dict or training checkpoint, on the CPU, under the file's own keys.
 
     Tensors of a safetensors file and of a zip archive of `torch.save` are views of the mapped file: they take no memory
@@ -26,15 +26,16 @@ def read_foreign_state(path: Path, *, ema: bool = False) -> "dict[str, torch.Ten
 
     Args:
         path: `.safetensors`, or any file of `torch.save` or TorchScript.
+        sha256: expected hash of the file; None: not checked.
         ema: return the exponential moving average of the weights.
 
     Raises:
-        DataError: the file is missing or damaged, or holds no state dict, or no EMA with `ema`.
+        DataError: the file is missing, damaged or changed, or holds no state dict, or no EMA with `ema`.
         EnvironmentFailure: the file is not readable.
     """
     import torch
 
-    content = read_content(path)
+    content = read_content(path, sha256)
     if ema and isinstance(content, Mapping):
         averages = [content[key] for key in EMA_KEYS if isinstance(content.get(key), Mapping)]
         if not averages:
