@@ -312,3 +312,19 @@ def test_compressed_archives_are_read(tmp_path: Path) -> None:
             packed.writestr(entry.filename, whole.read(entry), zipfile.ZIP_DEFLATED)
     found = read_state(tmp_path / "b.pt")
     assert all(torch.equal(found[key], tensor) for key, tensor in a_state().items())
+
+
+def test_nested_state_dicts_are_found(tmp_path: Path) -> None:
+    for number, content in enumerate(
+        ({"module": a_state()}, {"model": {"state_dict": a_state()}, "epoch": 3}, {"model": {}, "module": a_state()})
+    ):
+        torch.save(content, tmp_path / f"{number}.pt")
+        assert read_state(tmp_path / f"{number}.pt").keys() == a_state().keys()
+
+
+def test_a_dictionary_that_contains_itself_is_refused(tmp_path: Path) -> None:
+    content: dict[str, object] = {"epoch": 3}
+    content["model"] = content
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(DataError, match=r"a\.pt: not a state dict"):
+        read_state(tmp_path / "a.pt")

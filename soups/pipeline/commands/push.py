@@ -105,18 +105,21 @@ def _verify_folder(folder: Path, classifier: "Classifier", card: Card, where: st
         found = form.reference_logits(folder, Image.fromarray(pixels))
     except Exception as error:  # The libraries raise many kinds of exceptions.
         raise DataError(
-            f"{where}: {form.library} cannot load the folder; it is not written", found=one_line(error)
+            f"{where}: {card.architecture.family} cannot load the folder; it is not written", found=one_line(error)
         ) from error
     allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     largest = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
     if not largest <= allowed:
         raise DataError(
-            f"{where}: {form.library} gives other logits than the model; the folder is not written",
+            f"{where}: {card.architecture.family} gives other logits than the model; the folder is not written",
             expected=f"differences of at most {allowed:.2g}",
             found=f"{largest:.2g}",
         )
     logger.info(
-        "%s alone gives the same logits: largest difference %.2g (allowed: %.2g)", form.library, largest, allowed
+        "%s alone gives the same logits: largest difference %.2g (allowed: %.2g)",
+        card.architecture.family,
+        largest,
+        allowed,
     )
 
 
@@ -129,7 +132,9 @@ def _model_card_text(path: Path, card: Card, run: Run | None) -> str:
             scores |= line["metrics"] if line.get("sha256") == sha256 else {}
         counts = run.samples["split"].value_counts()
         images = {str(name): int(count) for name, count in counts.items()}
-    return model_card(path.stem, card, sha256, library=form.library, usage=form.usage, scores=scores, images=images)
+    return model_card(
+        path.stem, card, sha256, library=card.architecture.family, usage=form.usage, scores=scores, images=images
+    )
 
 
 @contextmanager

@@ -81,11 +81,11 @@ def _write_zero_shot_head(run: Run, path: Path, state: "dict[str, torch.Tensor]"
     from safetensors.torch import save
 
     from soups.models.foreign.state_dict import select_clip_tensors
-    from soups.models.open_clip import build as clip_models
+    from soups.models.open_clip.build import zero_shot_from_text_tower
 
     card = run.card_of(path)
     towers = select_clip_tensors(state, run.network, str(path))
-    head = clip_models.zero_shot_from_text_tower(run.recorded.model, towers, str(path), card.classes)
+    head = zero_shot_from_text_tower(run.recorded.model, towers, str(path), card.classes)
     with atomic_write(place) as temporary:
         temporary.write_bytes(save({key: tensor.contiguous() for key, tensor in head.state_dict().items()}))
 
