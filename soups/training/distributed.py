@@ -99,10 +99,10 @@ def gather_weights(classifier: "Classifier", group: ProcessGroup) -> "dict[str, 
     """Returns a copy of all weights. Sharded weights are gathered to the CPU of the first process only."""
     if not group.sharded:
         return {key: copy.deepcopy(tensor.detach()) for key, tensor in classifier.state_dict().items()}
-    from torch.distributed.checkpoint.state_dict import get_model_state_dict
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    gathered: dict[str, Any] = get_model_state_dict(classifier, options=_full_state_on_cpu())
-    return gathered
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return dict(get_model_state_dict(classifier, options=options))
 
 
 def load_weights(classifier: "Classifier", weights: "dict[str, torch.Tensor]", group: ProcessGroup) -> None:
@@ -119,9 +119,10 @@ def gather_optimizer_state(classifier: "Classifier", optimizer: "torch.optim.Opt
     """Returns the optimiser's state. A sharded state is gathered to the CPU of the first process only."""
     if not group.sharded:
         return optimizer.state_dict()
-    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
-    return get_optimizer_state_dict(classifier, optimizer, options=_full_state_on_cpu())
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return get_optimizer_state_dict(classifier, optimizer, options=options)
 
 
 def load_optimizer_state(
@@ -134,9 +135,3 @@ def load_optimizer_state(
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
     set_optimizer_state_dict(classifier, optimizer, state, options=StateDictOptions(full_state_dict=True))
-
-
-def _full_state_on_cpu() -> Any:
-    from torch.distributed.checkpoint.state_dict import StateDictOptions
-
-    return StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -92,8 +92,8 @@ def _settings_of_index(settings: TrainingSettings, ranges: RandomRanges, index: 
     entry = _read_entry(Path(settings.hparams), index)
     if entry.get("lr") is None:
         return None
-    values = {key: entry[key] for key in _DRAWN_FIELDS if key in entry}
-    values = {key: value if value is not None else _value_of_null(key) for key, value in values.items()}
+    off = {"wd": 0.0, "mix": 0.0, "smoothing": 0.0}  # The values that `null` stands for.
+    values = {key: off.get(key) if entry[key] is None else entry[key] for key in _DRAWN_FIELDS if key in entry}
     try:
         return TrainingSettings.model_validate({**settings.model_dump(), **values})
     except ValidationError as error:
@@ -103,10 +103,6 @@ def _settings_of_index(settings: TrainingSettings, ranges: RandomRanges, index: 
             expected=first["msg"],
             found=repr(first["input"]),
         ) from error
-
-
-def _value_of_null(key: str) -> Any:
-    return {"mix": 0.0, "smoothing": 0.0, "wd": 0.0}.get(key)
 
 
 def draw_hyperparameters(ranges: RandomRanges, random_seed: int, index: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Steps of gradient descent: one batch each, split into micro-batches if memory is too small."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -147,58 +146,40 @@ class OptimizerStep:
             logger.warning(text, size)
 
     def _accumulate_gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
+        """Compute the gradients of a batch once; returns its mean loss."""
         inputs = normalise(images.to(self.device, non_blocking=True), self.preprocessing)
         labels = labels.to(self.device)
         targets = [(1.0, labels)]
         if self.settings.mix:
             inputs, partners, share = mix_batch(inputs, self.settings.mix, seed)
             targets = [(share, labels), (1 - share, labels[partners])]
-        if self.group.size > 1:
-            return self._compute_shared_gradients(inputs, targets, count)
-        size, total = min(self.micro_batch_size or len(labels), len(labels)), 0.0
-        for start in range(0, len(labels), size):
+            if self.group.size > 1:  # Partners are drawn from the whole batch, so each process has all of it.
+                own = self.group.shard(count) if self.group.rank < count else slice(1)
+                inputs, targets = inputs[own], [(share, of[own]) for share, of in targets]
+        size = (self.micro_batch_size if self.group.size == 1 else None) or len(inputs)
+        # A rank without samples runs a zero-weight pass, so that all-reduce does not hang.
+        active, total = float(self.group.rank < count), 0.0
+        for start in range(0, len(inputs), size):
             rows = slice(start, start + size)
             logits = self.model(inputs[rows])
             losses = [
-                share * self._micro_batch_weight(of, rows) * self._loss(logits, of[rows]) for share, of in targets
+                share * active * self._weight(of, rows, active, count) * self._loss(logits, of[rows])
+                for share, of in targets
             ]
             loss = reduce(add, losses)
-            self.accelerator.backward(loss)
+            self.accelerator.backward(loss * self.group.size)  # DDP averages gradients over the processes.
             total += float(loss.detach())
-        return total
+        return self.group.sum(total)
 
-    def _compute_shared_gradients(
-        self, inputs: "torch.Tensor", targets: "Sequence[tuple[float, torch.Tensor]]", count: int
-    ) -> float:
-        """Compute the gradients of a batch that the processes of the group share; returns its mean loss."""
-        if self.settings.mix:  # Partners are drawn from the whole batch, so each process has all of it.
-            own = self.group.shard(count) if self.group.rank < count else slice(1)
-            inputs, targets = inputs[own], [(share, of[own]) for share, of in targets]
-        logits = self.model(inputs)
-        # A rank without samples runs a zero-weight pass, so that all-reduce does not hang.
-        active = float(self.group.rank < count)
-        losses = [
-            share * active * self._process_weight(of, active, count) * self._loss(logits, of) for share, of in targets
-        ]
-        loss = reduce(add, losses)
-        self.accelerator.backward(loss * self.group.size)  # DDP averages gradients over the processes.
-        return self.group.sum(float(loss.detach()))
-
-    def _process_weight(self, labels: "torch.Tensor", active: float, count: int) -> float:
-        """Returns the weight of this process's mean in the batch's: by number of images, or by their class weights."""
+    def _weight(self, labels: "torch.Tensor", rows: slice, active: float, count: int) -> "float | torch.Tensor":
+        """Returns the weight of the rows' mean loss in the batch's: by number of images, or by their class weights."""
         if self.options.class_weights is None:
-            return len(labels) / count
-        weight = float(self.options.class_weights[labels].sum())
-        return weight / self.group.sum(active * weight)
-
-    def _micro_batch_weight(self, labels: "torch.Tensor", rows: slice) -> "float | torch.Tensor":
-        """Returns the weight of a micro-batch's mean in the batch's: by number of images, or by their class weights."""
-        if len(labels[rows]) == len(labels):
-            return 1.0
-        if self.options.class_weights is None:
-            return len(labels[rows]) / len(labels)
+            return len(labels[rows]) / count
         weights = self.options.class_weights[labels]
-        return weights[rows].sum() / weights.sum()
+        if self.group.size == 1:
+            return weights[rows].sum() / weights.sum()
+        own_sum = float(weights.sum())
+        return own_sum / self.group.sum(active * own_sum)
 
     def _loss(self, logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
         return LOSSES[self.settings.loss_fn](logits, labels, self._features, self.options)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from soups.cli.flags import ParsedSettings
@@ -86,9 +87,8 @@ def _check_freeze(run: Run, count: int) -> None:
     from soups.models.stages import check_stage_count
 
     card = run.card_of(run.start)
-    check_stage_count(
-        build_without_storage(card.architecture, card.classes, str(run.start)).backbone, count, card.architecture.name
-    )
+    network = build_without_storage(card.architecture, card.classes, str(run.start))
+    check_stage_count(network.backbone, count, card.architecture.name)
 
 
 def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
@@ -101,25 +101,25 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     Raises:
         PartialFailure: some of several failed; the others are finished.
     """
-    failures, errors = list[str](), list[Exception]()
     if not tasks:
         return
+    failures, errors = list[str](), list[Exception]()
     launcher = make_launcher(launch, tasks[0].runtime)
     for task, result in _run_tasks(tasks, launch, launcher):
-        name = f"{task.run_name}{task.index}"
         if isinstance(result, Exception):
-            reason = str(result)
+            name, reason = f"{task.run_name}{task.index}", str(result)
             if not isinstance(result, UserError):
                 logger.error("%s failed", name, exc_info=result)
                 reason = f"{type(result).__name__}: {result}"
             errors.append(result)
             failures.append(f"{name}: {reason}{tail_of_log(task)}")
-    if len(failures) == len(tasks) == 1:
+    all_failed = len(failures) == len(tasks)
+    if all_failed and len(tasks) == 1:
         raise errors[0]
     if failures:
         # If all failed because of the machine, such as a full disk, the exit code says so.
-        is_environment = len(failures) == len(tasks) and all(isinstance(error, EnvironmentFailure) for error in errors)
-        others = "" if len(failures) == len(tasks) else "; the others are kept"
+        is_environment = all_failed and all(isinstance(error, EnvironmentFailure) for error in errors)
+        others = "" if all_failed else "; the others are kept"
         raise (EnvironmentFailure if is_environment else PartialFailure)(
             f"{len(failures)} of {len(tasks)} fine-tunes failed{others}\n  " + "\n  ".join(failures),
             next_step="remove the cause and run the same command again: finished models are not trained again",
@@ -131,16 +131,11 @@ def _run_tasks(
 ) -> Iterator[tuple[Task, Path | Exception]]:
     """Yields each fine-tune with its path or error; fine-tunes that another process is training are waited for at the
     end."""
-    later: list[Task] = []
-
-    def results(some: Sequence[Task]) -> Iterator[tuple[Task, Path | Exception]]:
-        return (
-            train_remotely(launcher, train_one, some) if launch.no_shared_storage else launcher.run_all(train_one, some)
-        )
-
-    for task, result in results([replace(task, waits=len(tasks) == 1) for task in tasks]):
+    remote, later = launch.no_shared_storage, list[Task]()
+    run_all = partial(train_remotely, launcher, train_one) if remote else partial(launcher.run_all, train_one)
+    for task, result in run_all([replace(task, waits=len(tasks) == 1) for task in tasks]):
         if isinstance(result, AlreadyInProgress):
             later.append(replace(task, waits=True))
         else:
             yield task, result
-    yield from results(later)
+    yield from run_all(later)

@@ -86,7 +86,7 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
         replaces = None
         if index in finished:
             path, card = finished[index]
-            differences = _differences(card, run, settings, training, index, runtime)
+            differences = _differences(card, training_record(run, settings, training, index, runtime))
             if not differences:
                 logger.info("%s: finished already", path)
                 run.state_path(index).unlink(missing_ok=True)  # The process was killed just after it wrote the model.
@@ -107,7 +107,7 @@ def _find_index(run: Run, settings: FinetuneSettings, runtime: Runtime, finished
     """Returns the index that already has these settings, else the next free one."""
     for index, (_, card) in finished.items():
         training = hyperparameters(settings.training, settings.ranges, index)
-        if training is not None and not _differences(card, run, settings, training, index, runtime):
+        if training is not None and not _differences(card, training_record(run, settings, training, index, runtime)):
             return index
     return next(index for index in range(len(finished) + 1) if index not in finished)
 
@@ -132,13 +132,11 @@ def requested_settings(card: Card) -> dict[str, Any]:
     return {key: value for key, value in card.training.items() if key not in _DESCRIPTIVE_FIELDS}
 
 
-def _differences(
-    card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
-) -> dict[str, tuple[Any, Any]]:
+def _differences(card: Card, record: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns setting → (value in the card, requested value), where they differ."""
     # A setting that a card lacks had its default value.
     fields = TrainingSettings.model_fields.items()
     defaults = {name: field.default for name, field in fields if name not in _WITHOUT_EFFECT}
-    requested = {**defaults, **training_record(run, settings, training, index, runtime)}
-    found = {**defaults, **card.training}
-    keys = sorted((requested.keys() | found.keys()) - _DESCRIPTIVE_FIELDS)
+    requested, found = {**defaults, **record}, {**defaults, **requested_settings(card)}
+    keys = sorted(requested.keys() | found.keys())
     return {key: (found.get(key), requested.get(key)) for key in keys if found.get(key) != requested.get(key)}

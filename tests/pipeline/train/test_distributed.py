@@ -16,7 +16,7 @@ from soups.checkpoints.card import read_card
 from soups.cli import flags as cli
 from soups.core.errors import UsageError
 from soups.pipeline.settings.commands import FinetuneSettings
-from soups.pipeline.train import distributed as in_group
+from soups.pipeline.train import distributed
 from soups.runtime.process_group import ProcessGroup
 from tests.toy_runs import Desk
 
@@ -126,7 +126,7 @@ def test_an_interrupted_group_resumes(copy_of: Desk, sharded: bool) -> None:
 def test_flags_of_several_models_are_refused(desk: Desk, flags: tuple[str, str]) -> None:
     given = cli.parse(FinetuneSettings, [*desk.flags, *flags], {})
     with pytest.raises(UsageError, match=f"{flags[0]} under accelerate launch: its 2 processes train each model"):
-        in_group._with_checks(lambda given: [], ProcessGroup(size=2))(given)
+        distributed._plan_checked(lambda given: [], ProcessGroup(size=2), given)
 
 
 def test_rows_of_all_processes_are_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:

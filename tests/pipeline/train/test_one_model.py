@@ -1,4 +1,4 @@
-"""One fine-tune of a run: the card fields of its course, its start, and another process that finished it."""
+"""One fine-tune of a run: the card fields of its course, and another process that finished it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from soups.checkpoints.checkpoint import write_checkpoint
-from soups.core.errors import UsageError
 from soups.pipeline.run.run_settings import record_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train import one_model
@@ -27,15 +26,6 @@ from tests.pipeline.small_run import CARD, RUNTIME, make_run
 )
 def test_fields_of_the_course(result: FinetuneResult, group: ProcessGroup, fields: dict[str, Any]) -> None:
     assert one_model._course_fields(RUNTIME, result, group) == {"device": "cpu", **fields}
-
-
-def test_a_start_of_its_own_is_a_file_or_in_a_folder(tmp_path: Path) -> None:
-    file = tmp_path / "model_3.pt"
-    file.write_bytes(b"")
-    assert one_model._find_own_start(file, 0) == file
-    assert one_model._find_own_start(tmp_path, 3) == file
-    with pytest.raises(UsageError, match=r"no start 4\n.*model_4\.safetensors or model_4\.pt"):
-        one_model._find_own_start(tmp_path, 4)
 
 
 def test_a_model_that_another_process_finished(
