@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from soups.core.errors import TrainingDiverged
 from soups.core.metrics import all_scores
@@ -32,9 +33,6 @@ from soups.training.state import StateFile
 from soups.training.step import OptimizerStep
 from soups.training.training_set import TrainingSet
 
-if TYPE_CHECKING:
-    import torch
-
 logger = logging.getLogger(__name__)
 
 
@@ -42,7 +40,7 @@ logger = logging.getLogger(__name__)
 class FinetuneResult:
     """Result of a fine-tune."""
 
-    state: "dict[str, torch.Tensor]"
+    state: dict[str, torch.Tensor]
     scores: dict[str, float]
     """Metric → value on the validation set."""
     micro_batch_size: int | None = None
@@ -67,7 +65,7 @@ class Finetune:
     """File of the resumable state; None: no state is saved and signals keep their handlers."""
     group: ProcessGroup = SINGLE_PROCESS
     """The processes that train this model together; rank 0 writes the state and receives the final weights."""
-    best_state: "dict[str, torch.Tensor] | None" = None
+    best_state: dict[str, torch.Tensor] | None = None
     position: Position = field(default_factory=Position)
     micro_batch_size: int | None = None
     """Images per forward pass, if fewer than a batch; None: the whole batch."""
@@ -91,8 +89,6 @@ class Finetune:
             EnvironmentFailure: memory is too small for one image, or the state cannot be written.
             KeyboardInterrupt, SystemExit: a signal asked the process to end; the state is saved.
         """
-        import torch
-
         require_optimizer(self.settings)
         distributed.check_group(self.group, self.runtime)
         limit_threads(self.runtime.threads)
@@ -100,9 +96,8 @@ class Finetune:
         self.accelerator = make_accelerator(self.runtime)
         self.classifier.to(self.runtime.device)
         with ExitStack() as stack:
-            self.interruption = (
-                stack.enter_context(defer_interruption()) if self.state_file is not None else Interruption()
-            )
+            deferred = nullcontext(Interruption()) if self.state_file is None else defer_interruption()
+            self.interruption = stack.enter_context(deferred)
             stack.enter_context(deterministic_algorithms(self.runtime))
             # Dropout and stochastic depth use torch's global generator, which is restored afterwards.
             stack.enter_context(torch.random.fork_rng(devices=[]))
@@ -119,9 +114,8 @@ class Finetune:
         # Undoes the precision wrapper around `forward`.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         state = distributed.gather_weights(self.classifier, self.group) if self.best_state is None else self.best_state
-        return FinetuneResult(
-            {key: tensor.cpu() for key, tensor in state.items()}, self.position.scores, self.micro_batch_size
-        )
+        state = {key: tensor.cpu() for key, tensor in state.items()}
+        return FinetuneResult(state, self.position.scores, self.micro_batch_size)
 
     def _make_loader(self) -> TrainingLoader:
         return TrainingLoader(
@@ -180,8 +174,6 @@ class Finetune:
         self.optimizer_step.close()
 
     def _make_optimizer_step(self, phase: Phase) -> OptimizerStep:
-        import torch
-
         settings, epoch_steps = self.settings, len(self.loader)
         steps = (phase.end - phase.first) * epoch_steps
         decay = Decay(every=settings.decay_epochs * epoch_steps, rate=settings.decay_rate)
@@ -264,14 +256,14 @@ class Finetune:
     def _save_state(self) -> None:
         if self.state_file is None:
             return
+        sharded = self.group.sharded
+        weights = distributed.gather_weights(self.classifier, self.group) if sharded else self.classifier.state_dict()
         state = {
             "position": asdict(self.position),
             "part": self.optimizer_step.micro_batch_size,
             "watch": asdict(self.early_stopping),
             "random": self.group.gather(asdict(RandomState.capture(self.runtime.device))),
-            "model": distributed.gather_weights(self.classifier, self.group)
-            if self.group.sharded
-            else self.classifier.state_dict(),
+            "model": weights,
             "best": self.best_state,
             "descent": self.optimizer_step.state_dict(),
         }

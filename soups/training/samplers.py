@@ -47,13 +47,9 @@ class _TrialNumberSampler(QMCSampler):
         return self._number
 
 
-def _trial_seed(seed: int, number: int) -> int:
-    return derived_seed(seed, number) % 2**32
-
-
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
-    "tpe": lambda seed, number: TPESampler(seed=_trial_seed(seed, number)),
-    "random": lambda seed, number: RandomSampler(seed=_trial_seed(seed, number)),
+    "tpe": lambda seed, number: TPESampler(seed=derived_seed(seed, number) % 2**32),
+    "random": lambda seed, number: RandomSampler(seed=derived_seed(seed, number) % 2**32),
     "qmc": _TrialNumberSampler,
 }
 """`--search-sampler` → (seed of the search, number of the trial) → sampler of that trial: the tree-structured Parzen
@@ -73,14 +69,12 @@ def draw_trial(sampler: str, seed: int, study: optuna.Study, number: int, space:
     space_distributions = distributions(space)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns at each use that the quasi-random sampler is experimental.
-        optuna_sampler, (draft, trial) = SAMPLERS[sampler](seed, number), _copy_with_new_trial(study)
-        relative_space = (
-            space_distributions if sampler == "qmc" else optuna_sampler.infer_relative_search_space(draft, trial)
-        )
-        drawn = optuna_sampler.sample_relative(draft, trial, relative_space)
+        chosen, (draft, trial) = SAMPLERS[sampler](seed, number), _copy_with_new_trial(study)
+        relative = space_distributions if sampler == "qmc" else chosen.infer_relative_search_space(draft, trial)
+        drawn = chosen.sample_relative(draft, trial, relative)
         for name, distribution in space_distributions.items():
             if name not in drawn:
-                drawn[name] = optuna_sampler.sample_independent(draft, trial, name, distribution)
+                drawn[name] = chosen.sample_independent(draft, trial, name, distribution)
     return {name: _round_value(drawn[name], space.get(name)) for name in space_distributions}
 
 

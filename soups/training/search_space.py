@@ -173,12 +173,12 @@ def _parse_range(where: str, name: str, content: Mapping[str, Any]) -> Hyperpara
     log = _parse_as(f"{where}: {name}: log", bool, content.get("log", "false"))
     step = _parse_as(f"{where}: {name}: step", type(low), content["step"]) if "step" in content else None
     count = (high - low) / step if step else 0.0
+    is_even = step is None or (step > 0 and abs(count - round(count)) <= 1e-9)
     violations = {
         "low not above high": low > high,
         "log or step, not both": log and step is not None,
         "low above zero with log": log and low <= 0,
-        "a whole number of steps from low to high": step is not None
-        and (step <= 0 or abs(count - round(count)) > 1e-9),
+        "a whole number of steps from low to high": not is_even,
     }
     entry = Hyperparameter(low=low, high=high, log=log, step=step, otherwise=otherwise)
     for requirement, is_violated in violations.items():

@@ -76,7 +76,15 @@ class StateFile:
             EnvironmentFailure: the disk is full or the folder is not writable.
         """
         started = time.monotonic()
-        _write_state(self.path, state, self._settings)
+        tensors: dict[str, torch.Tensor] = {}
+        text = json.dumps(_pack(state, tensors))
+        metadata = {"format": _FORMAT, "settings": self._settings, "sha256": _DIGEST_PLACEHOLDER, "state": text}
+        header, digest = header_bytes(layout_of(tensors), metadata), hashlib.sha256()
+        with atomic_write(self.path) as temporary, temporary.open("wb") as stream:
+            with ThreadPoolExecutor(1) as hasher:
+                write_hashed(stream, header, tensors, digest, hasher)
+            stream.seek(0)  # The digest is known last, but its place is in the header.
+            stream.write(header.replace(_DIGEST_PLACEHOLDER.encode(), digest.hexdigest().encode(), 1))
         self._last_save = time.monotonic()
         self._save_seconds = self._last_save - started
         minutes = self._save_seconds / MAX_SAVE_SHARE / 60
@@ -84,18 +92,6 @@ class StateFile:
             self._warned = True
             text = "%s: took %.1f s to save; with --save-minutes %.1f saving takes less than %.0f%% of the time"
             logger.warning(text, self.path, self._save_seconds, minutes, 100 * MAX_SAVE_SHARE)
-
-
-def _write_state(path: Path, state: dict[str, Any], settings: str) -> None:
-    tensors: dict[str, torch.Tensor] = {}
-    text = json.dumps(_pack(state, tensors))
-    metadata = {"format": _FORMAT, "settings": settings, "sha256": _DIGEST_PLACEHOLDER, "state": text}
-    header, digest = header_bytes(layout_of(tensors), metadata), hashlib.sha256()
-    with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        with ThreadPoolExecutor(1) as hasher:
-            write_hashed(stream, header, tensors, digest, hasher)
-        stream.seek(0)  # The digest is known last, but its place is in the header.
-        stream.write(header.replace(_DIGEST_PLACEHOLDER.encode(), digest.hexdigest().encode(), 1))
 
 
 def _read_state(path: Path) -> "tuple[dict[str, str], dict[str, torch.Tensor]]":

@@ -2,11 +2,10 @@
 
 import logging
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from soups.core.errors import EnvironmentFailure
 from soups.core.preprocessing import Preprocessing, normalise
@@ -17,9 +16,6 @@ from soups.training.losses import LOSSES, LossOptions
 from soups.training.mixup import mix_batch
 from soups.training.rng_state import RandomState
 from soups.training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +28,8 @@ class OptimizerStep:
     classifier: Any
     model: Any
     """The classifier prepared by the accelerator, once for all phases: it cannot prepare a model twice."""
-    optimizer: "torch.optim.Optimizer"
-    scheduler: "torch.optim.lr_scheduler.LRScheduler"
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
     settings: TrainingSettings
     preprocessing: Preprocessing
     options: LossOptions
@@ -44,14 +40,14 @@ class OptimizerStep:
     """The processes that share each batch."""
     _prepared_optimizer: Any = field(init=False)
     _features_hook: Any = field(init=False)
-    _features: "torch.Tensor" = field(init=False)
+    _features: torch.Tensor = field(init=False)
     """(B, D) float32 input of the head in the last forward pass."""
 
     def __post_init__(self) -> None:
         self._prepared_optimizer = self.accelerator.prepare(self.optimizer)
         self._features_hook = self.classifier.head.register_forward_pre_hook(self._store_features)
 
-    def step(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
+    def step(self, images: torch.Tensor, labels: torch.Tensor, seed: int, count: int) -> float:
         """Update the weights with the gradient of one batch.
 
         If memory runs out, the micro-batch is halved for all further steps and the gradients are summed to the
@@ -103,7 +99,7 @@ class OptimizerStep:
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
-    def _compute_gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
+    def _compute_gradients(self, images: torch.Tensor, labels: torch.Tensor, seed: int, count: int) -> float:
         """Compute the gradients of a batch, in smaller micro-batches if memory runs out; returns its mean loss."""
         random_state = RandomState.capture(self.device)
         statistics = [buffer.clone() for buffer in self.classifier.buffers()]
@@ -139,13 +135,11 @@ class OptimizerStep:
             ) from None
         self.micro_batch_size = size // 2
         if not was_halved:
-            text = (
-                "out of memory with %d images at once: batches are split into micro-batches from now on, and their "
-                "gradients summed (BatchNorm, F1Loss and ContrastiveLoss see one micro-batch at a time)"
-            )
+            text = "out of memory with %d images at once: batches are split into micro-batches from now on, and their "
+            text += "gradients summed (BatchNorm, F1Loss and ContrastiveLoss see one micro-batch at a time)"
             logger.warning(text, size)
 
-    def _accumulate_gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
+    def _accumulate_gradients(self, images: torch.Tensor, labels: torch.Tensor, seed: int, count: int) -> float:
         """Compute the gradients of a batch once; returns its mean loss."""
         inputs = normalise(images.to(self.device, non_blocking=True), self.preprocessing)
         labels = labels.to(self.device)
@@ -161,17 +155,15 @@ class OptimizerStep:
         active, total = float(self.group.rank < count), 0.0
         for start in range(0, len(inputs), size):
             rows = slice(start, start + size)
-            logits = self.model(inputs[rows])
-            losses = [
-                share * active * self._weight(of, rows, active, count) * self._loss(logits, of[rows])
-                for share, of in targets
-            ]
-            loss = reduce(add, losses)
+            logits, loss = self.model(inputs[rows]), torch.zeros((), device=self.device)
+            for share, of in targets:
+                mean = LOSSES[self.settings.loss_fn](logits, of[rows], self._features, self.options)
+                loss = loss + share * active * self._weight(of, rows, active, count) * mean
             self.accelerator.backward(loss * self.group.size)  # DDP averages gradients over the processes.
             total += float(loss.detach())
         return self.group.sum(total)
 
-    def _weight(self, labels: "torch.Tensor", rows: slice, active: float, count: int) -> "float | torch.Tensor":
+    def _weight(self, labels: torch.Tensor, rows: slice, active: float, count: int) -> float | torch.Tensor:
         """Returns the weight of the rows' mean loss in the batch's: by number of images, or by their class weights."""
         if self.options.class_weights is None:
             return len(labels[rows]) / count
@@ -181,9 +173,6 @@ class OptimizerStep:
         own_sum = float(weights.sum())
         return own_sum / self.group.sum(active * own_sum)
 
-    def _loss(self, logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-        return LOSSES[self.settings.loss_fn](logits, labels, self._features, self.options)
-
-    def _store_features(self, head: Any, inputs: "tuple[torch.Tensor, ...]") -> None:
+    def _store_features(self, head: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         """Forward hook: store the head's input as features for the loss; a wrapped model returns only logits."""
         self._features = inputs[0].float()

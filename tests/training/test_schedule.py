@@ -59,6 +59,6 @@ def test_decays_count_from_the_end_of_the_warm_up() -> None:
     assert [lr_factor(step, 100, 0.1, "step", FALLS) for step in (10, 29, 30, 49, 50)] == [1, 1, 0.5, 0.5, 0.25]
 
 
-def test_names() -> None:
+def test_known_schedules() -> None:
     assert list(SCHEDULES) == ["cosine", "linear", "constant", "step", "exponential", "plateau"]
     assert set(DECAYING) < set(SCHEDULES)

@@ -43,7 +43,7 @@ def measure_costs(task: Task) -> dict[str, Any]:
     """
     run = task.open_run()
     log, conditions = run.folder / "logs" / "costs.jsonl", _measurement_conditions(task, run)
-    found = next((line for line in reversed(read_records(log)) if line.get("conditions") == conditions), None)
+    found: Any = next((line for line in reversed(read_records(log)) if line.get("conditions") == conditions), None)
     if found is None:
         # A new process, whose memory does not include earlier work of this one.
         with WorkerPool(1) as workers:

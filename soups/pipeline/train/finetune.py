@@ -42,14 +42,23 @@ def finetune(parsed: ParsedSettings[FinetuneSettings]) -> None:
 
 
 def _plan_tasks(parsed: ParsedSettings[FinetuneSettings]) -> list[Task]:
-    """Create the run if it is new; returns the fine-tunes to train."""
+    """Create the run if it is new; returns the fine-tunes to train.
+
+    Raises:
+        UsageError: the optimiser does not exist, or the network has fewer stages than --freeze says.
+    """
+    from soups.models.build import build_without_storage
+    from soups.models.stages import check_stage_count
+
     indices = parse_indices(parsed.settings.i) if parsed.settings.i is not None else None
     run, settings, runtime = open_for_training(parsed.settings, parsed.names)
     tasks = plan(run, settings, runtime, indices)
     if tasks:
         require_optimizer(settings.training)
-        if settings.training.freeze:
-            _check_freeze(run, settings.training.freeze)
+    if tasks and settings.training.freeze:
+        card = run.card_of(run.start)
+        backbone = build_without_storage(card.architecture, card.classes, str(run.start)).backbone
+        check_stage_count(backbone, settings.training.freeze, card.architecture.name)
     return tasks
 
 
@@ -81,16 +90,6 @@ def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tupl
     return run, settings, runtime
 
 
-def _check_freeze(run: Run, count: int) -> None:
-    """Raise an error before training if the network has fewer stages than `count`."""
-    from soups.models.build import build_without_storage
-    from soups.models.stages import check_stage_count
-
-    card = run.card_of(run.start)
-    network = build_without_storage(card.architecture, card.classes, str(run.start))
-    check_stage_count(network.backbone, count, card.architecture.name)
-
-
 def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     """Train several fine-tunes in parallel.
 
@@ -107,12 +106,12 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     launcher = make_launcher(launch, tasks[0].runtime)
     for task, result in _run_tasks(tasks, launch, launcher):
         if isinstance(result, Exception):
-            name, reason = f"{task.run_name}{task.index}", str(result)
+            reason = str(result)
             if not isinstance(result, UserError):
-                logger.error("%s failed", name, exc_info=result)
+                logger.error("%s failed", task.name, exc_info=result)
                 reason = f"{type(result).__name__}: {result}"
             errors.append(result)
-            failures.append(f"{name}: {reason}{tail_of_log(task)}")
+            failures.append(f"{task.name}: {reason}{tail_of_log(task)}")
     all_failed = len(failures) == len(tasks)
     if all_failed and len(tasks) == 1:
         raise errors[0]

@@ -16,7 +16,7 @@ from soups.files.atomic import fingerprint, hold_lock
 from soups.pipeline.run.images import evaluation_set, training_set
 from soups.pipeline.run.run import Run
 from soups.pipeline.train.epoch_log import EpochLog, format_epoch
-from soups.pipeline.train.plan import Task, requested_settings, training_record
+from soups.pipeline.train.plan import Task, requested_settings
 from soups.runtime.devices import Runtime
 from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.runtime.workers import worker_number
@@ -43,19 +43,16 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = SI
         The checkpoint's path.
     """
     task = replace(task, runtime=task.runtime.for_worker(worker_number()))
-    settings = task.settings
     run = task.open_run()
-    name = f"{run.name}{task.index}"
-    path = run.models / f"{name}_epochs{task.training.epochs}{SUFFIX}"
-    with hold_lock(run.models, name, wait=task.waits):
-        record = training_record(run, settings, task.training, task.index, task.runtime)
+    path = run.models / f"{task.name}_epochs{task.training.epochs}{SUFFIX}"
+    with hold_lock(run.models, task.name, wait=task.waits):
         finished = read_card(path) if path != task.replaces and path.exists() else None
-        if finished is not None and requested_settings(finished) == record:
+        if finished is not None and requested_settings(finished) == task.record:
             logger.info("%s: finished by another process in the meantime", path)
             group.broadcast(False)
             return path
         group.broadcast(True)
-        _train_and_write(task, run, path, record, watch, group)
+        _train_and_write(task, run, path, watch, group)
         if task.replaces is not None and task.replaces != path:
             task.replaces.unlink(missing_ok=True)
     return path
@@ -64,36 +61,31 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = SI
 def train_as_follower(task: Task, group: ProcessGroup) -> None:
     """Take part in a fine-tune of rank 0; returns when it is trained or already finished."""
     if group.broadcast(None):
-        run = task.open_run()
-        record = training_record(run, task.settings, task.training, task.index, task.runtime)
-        finetune, _, _ = _prepare(task, run, record, group, lambda line: None)
+        finetune, _, _ = _prepare(task, task.open_run(), group, lambda line: None)
         finetune.run()
 
 
-def _train_and_write(
-    task: Task, run: Run, path: Path, record: dict[str, Any], watch: OnEpoch | None, group: ProcessGroup
-) -> None:
+def _train_and_write(task: Task, run: Run, path: Path, watch: OnEpoch | None, group: ProcessGroup) -> None:
     from soups.pipeline.train.trackers import open_tracker
 
-    settings, name = task.settings, f"{run.name}{task.index}"
-    tracker = open_tracker(settings.wandb, run.name, name, record)
-    log = EpochLog(run.training_log(task.index), fingerprint(record))
+    tracker = open_tracker(task.settings.wandb, run.name, task.name, task.record)
+    log = EpochLog(run.training_log(task.index), fingerprint(task.record))
 
     def on_epoch(line: dict[str, Any]) -> None:
         log.append(line)
         tracker.log(line)
-        logger.info("%s", format_epoch(name, line, task.training, settings.evaluation.metric))
+        logger.info("%s", format_epoch(task, line))
         if watch is not None:
             watch(line)
 
     with closing(tracker):
-        finetune, start, initial_weights = _prepare(task, run, record, group, on_epoch)
+        finetune, start, initial_weights = _prepare(task, run, group, on_epoch)
         result = finetune.run()
     card = start.model_copy(
         update={
             "kind": "fine-tune",
             "preprocessing": finetune.preprocessing,
-            "training": {**record, **_course_fields(task.runtime, result, group)},
+            "training": {**task.record, **_course_fields(task.runtime, result, group)},
             "start": run.sha256(initial_weights),
             "scores": {"val": result.scores},
         }
@@ -106,9 +98,7 @@ def _train_and_write(
             raise interruption.exception()
 
 
-def _prepare(
-    task: Task, run: Run, record: dict[str, Any], group: ProcessGroup, on_epoch: OnEpoch
-) -> "tuple[Finetune, Card, Path]":
+def _prepare(task: Task, run: Run, group: ProcessGroup, on_epoch: OnEpoch) -> "tuple[Finetune, Card, Path]":
     """Returns a fine-tune that is ready to run, the card of the run's start, and the file of the initial weights."""
     from soups.models.load import load_classifier
     from soups.training.finetune import Finetune
@@ -122,7 +112,7 @@ def _prepare(
             initial_weights, architecture=start.architecture, classes=run.space.names, preprocessing=start.preprocessing
         )
     preprocessing = augmented_preprocessing(start.preprocessing, task.training.augmentation)
-    depends_on = [fingerprint(record), run.sha256(initial_weights), *run.fingerprints]
+    depends_on = [fingerprint(task.record), run.sha256(initial_weights), *run.fingerprints]
     depends_on += ["sharded"] if group.sharded else []
     finetune = Finetune(
         classifier=classifier,

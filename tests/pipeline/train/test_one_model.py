@@ -9,7 +9,7 @@ from soups.checkpoints.checkpoint import write_checkpoint
 from soups.pipeline.run.run_settings import record_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train import one_model
-from soups.pipeline.train.plan import Task, training_record
+from soups.pipeline.train.plan import Task
 from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.training.finetune import FinetuneResult
 from tests.pipeline.small_run import CARD, RUNTIME, make_run
@@ -35,13 +35,14 @@ def test_a_model_that_another_process_finished(
     record_run(run.folder, run.recorded)
     settings = FinetuneSettings.model_validate({"run": {"runs_folder": str(tmp_path)}})
     task = Task(7, settings.training, settings, "p", RUNTIME)
-    record = training_record(run, settings, settings.training, 7, RUNTIME)
     path = run.models / "p7_epochs10.safetensors"
     trained: list[Path] = []
     monkeypatch.setattr(one_model, "_train_and_write", lambda task, run, path, *rest: trained.append(path))
-    write_checkpoint(path, {}, CARD.model_copy(update={"kind": "fine-tune", "training": {**record, "device": "cuda"}}))
+    write_checkpoint(
+        path, {}, CARD.model_copy(update={"kind": "fine-tune", "training": {**task.record, "device": "cuda"}})
+    )
     caplog.set_level("INFO")
     assert one_model.train_one(task) == path and not trained
     assert "p7_epochs10.safetensors: finished by another process in the meantime" in caplog.text
-    write_checkpoint(path, {}, CARD.model_copy(update={"kind": "fine-tune", "training": {**record, "lr": 1.0}}))
+    write_checkpoint(path, {}, CARD.model_copy(update={"kind": "fine-tune", "training": {**task.record, "lr": 1.0}}))
     assert one_model.train_one(task) == path and trained == [path]
