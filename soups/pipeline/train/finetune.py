@@ -19,7 +19,7 @@ from soups.pipeline.train.one_model import train_one
 from soups.pipeline.train.plan import Task, parse_indices, plan
 from soups.pipeline.train.remote import train_remotely
 from soups.runtime.devices import Runtime, prefer_determinism
-from soups.runtime.launchers import Launcher, LaunchSettings, make_launcher, require_launcher
+from soups.runtime.launchers import LaunchSettings, make_launcher, require_launcher
 from soups.runtime.process_group import join_group
 from soups.training.optimizers import require_optimizer
 
@@ -103,8 +103,7 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     if not tasks:
         return
     failures, errors = list[str](), list[Exception]()
-    launcher = make_launcher(launch, tasks[0].runtime)
-    for task, result in _run_tasks(tasks, launch, launcher):
+    for task, result in _run_tasks(tasks, launch):
         if isinstance(result, Exception):
             reason = str(result)
             if not isinstance(result, UserError):
@@ -125,12 +124,11 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
         )
 
 
-def _run_tasks(
-    tasks: Sequence[Task], launch: LaunchSettings, launcher: Launcher
-) -> Iterator[tuple[Task, Path | Exception]]:
+def _run_tasks(tasks: Sequence[Task], launch: LaunchSettings) -> Iterator[tuple[Task, Path | Exception]]:
     """Yields each fine-tune with its path or error; fine-tunes that another process is training are waited for at the
     end."""
-    remote, later = launch.no_shared_storage, list[Task]()
+    launcher, later = make_launcher(launch, tasks[0].runtime), list[Task]()
+    remote = launch.no_shared_storage
     run_all = partial(train_remotely, launcher, train_one) if remote else partial(launcher.run_all, train_one)
     for task, result in run_all([replace(task, waits=len(tasks) == 1) for task in tasks]):
         if isinstance(result, AlreadyInProgress):
