@@ -104,7 +104,7 @@ def images_of_files(
     logits = compute_logits(classifier, images, card.preprocessing, context.runtime, batch)
     outputs = softmax(logits[:, class_positions(card, space, path, context.run.name)])
     samples = context.run.samples
-    labels = encode_labels(context.run.labels_in(samples, space), space)
+    labels = encode_labels(samples, context.run, space)
     known = {file.resolve(): label for file, label in zip(image_paths(samples, context.run), labels, strict=True)}
     truth = np.array([known.get(file.resolve(), -1) for file in files], dtype=np.int64)
     return PredictedImages("the named images", images, truth, outputs, np.array([str(file) for file in files]))

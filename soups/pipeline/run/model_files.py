@@ -108,15 +108,13 @@ def find_model(name: str, run: Run, settings: RunSettings) -> Path:
         return Path(name)
     foreign = run.recorded.foreign
     location = foreign.foreign_location if foreign else settings.model_location
-    places = [[Path(location)]] if location else []
     everywhere = sorted(Path(settings.runs_folder).glob("*/models"))
-    places += [[run.folder / "models"], everywhere]
+    places = [[Path(location)] if location else [], [run.folder / "models"], everywhere]
     stem = name
     for ending in ENDINGS:
         stem = stem.removesuffix(ending)
     for folders in places:
-        hits = [folder / f"{stem}{ending}" for folder in folders for ending in ENDINGS]
-        hits = [hit for hit in hits if hit.is_file()]
+        hits = [hit for folder in folders for ending in ENDINGS if (hit := folder / f"{stem}{ending}").is_file()]
         if len(hits) > 1:
             listing = ", ".join(map(str, hits))
             raise UsageError(f"{name}: two models have this name", found=listing, next_step="use the path of one")

@@ -115,9 +115,11 @@ def test_from_a_folder_of_mixed_files_to_predictions(
 ) -> None:
     before = contents(pool)
     assert main.main(["--greedy-soup", "--uniform-soup", *flags]) == 0
-    said = capsys.readouterr().err
-    assert "run my-pool: 4 checkpoints of" in said and "which are only read" in said
-    assert "18 images of train validate (--val-ratio 0.5): the scores flatter models that were trained on them" in said
+    stderr = capsys.readouterr().err
+    assert "run my-pool: 4 checkpoints of" in stderr and "which are only read" in stderr
+    assert (
+        "18 images of train validate (--val-ratio 0.5): the scores flatter models that were trained on them" in stderr
+    )
     assert contents(pool) == before
     run = desk / "runs" / "my-pool"
     assert [line["model_name"] for line in log(run, "individual_results.jsonl")] == [
@@ -210,9 +212,9 @@ def test_another_class_order_is_reported(
     torch.save(wrapper.state_dict(), desk / "pool" / "m.pt")
     flags = [*flags, "--model-location", "pool", "--data-location", str(few_images)]
     assert main.main(["--eval-individual-models", *flags]) == 0
-    said = error_of()
-    assert "images are right, but 6 with the classes in another order" in said
-    assert "--class-names red blue green" in said
+    message = error_of()
+    assert "images are right, but 6 with the classes in another order" in message
+    assert "--class-names red blue green" in message
     assert main.main(["--eval-individual-models", *flags, "--name", "right", "--class-names", *order]) == 0
     assert "another order" not in error_of()
 

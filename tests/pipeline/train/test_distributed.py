@@ -16,7 +16,7 @@ from soups.checkpoints.card import read_card
 from soups.cli import flags as cli
 from soups.core.errors import UsageError
 from soups.pipeline.settings.commands import FinetuneSettings
-from soups.pipeline.train import distributed as in_group
+from soups.pipeline.train import distributed
 from soups.runtime.process_group import ProcessGroup
 from tests.toy_runs import Desk
 
@@ -60,13 +60,13 @@ def trained_alone(desk: Desk, *flags: str) -> tuple[dict[str, np.ndarray], list[
     """Trains fine-tune 7 with one process, returns its weights and log lines, and removes both."""
     assert desk.finetune("--i", "7", *flags) == 0
     (path,) = (desk.run / "models").glob("toys7_*")
-    weights, told = load_file(path), lines_of(desk, 7)
+    weights, alone_lines = load_file(path), lines_of(desk, 7)
     path.unlink()
     (desk.run / "logs" / "training" / "toys7.jsonl").unlink()
-    return weights, told
+    return weights, alone_lines
 
 
-def assert_close(desk: Desk, alone: dict[str, np.ndarray], told: list[dict[str, Any]]) -> None:
+def assert_close(desk: Desk, alone: dict[str, np.ndarray], alone_lines: list[dict[str, Any]]) -> None:
     """Asserts that fine-tune 7 equals that of one process up to rounding."""
     (path,) = (desk.run / "models").glob("toys7_*")
     together = load_file(path)
@@ -74,8 +74,8 @@ def assert_close(desk: Desk, alone: dict[str, np.ndarray], told: list[dict[str, 
     for key, tensor in together.items():
         np.testing.assert_allclose(tensor, alone[key], atol=3e-4, err_msg=key)
     lines = lines_of(desk, 7)
-    assert len(lines) == len(told)
-    assert all(line == pytest.approx(other, rel=1e-4) for line, other in zip(lines, told, strict=True))
+    assert len(lines) == len(alone_lines)
+    assert all(line == pytest.approx(other, rel=1e-4) for line, other in zip(lines, alone_lines, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -88,30 +88,30 @@ def assert_close(desk: Desk, alone: dict[str, np.ndarray], told: list[dict[str, 
     ids=["ddp", "fsdp"],
 )
 def test_two_processes_train_as_one_does(copy_of: Desk, sharded: bool, flags: list[str]) -> None:
-    alone, told = trained_alone(copy_of, *flags)
+    alone, alone_lines = trained_alone(copy_of, *flags)
     with launch(copy_of, "--i", "7", *flags, sharded=sharded) as process:
         assert process.wait() == 0, process.communicate()[1]
         assert process.stderr is not None
-        said = process.stderr.read()
-    assert_close(copy_of, alone, told)
+        stderr = process.stderr.read()
+    assert_close(copy_of, alone, alone_lines)
     card = read_card(copy_of.run / "models" / "toys7_epochs2.safetensors")
     assert card is not None and card.training["processes"] == 2 and card.training.get("sharded", False) == sharded
-    assert said.count("toys7: epoch 2 of 3") == 1
+    assert stderr.count("toys7: epoch 2 of 3") == 1
     assert copy_of.finetune("--i", "7", *flags) == 0  # The work is the same: nothing is left to do.
 
 
 @pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp"])
 def test_an_interrupted_group_resumes(copy_of: Desk, sharded: bool) -> None:
     flags = ("--epochs", "25", "--lr", "1e-5", "--optimizer", "adamw")
-    alone, told = trained_alone(copy_of, *flags)
+    alone, alone_lines = trained_alone(copy_of, *flags)
     log, state = copy_of.run / "logs" / "training" / "toys7.jsonl", copy_of.run / "states" / "toys7.state"
     with launch(copy_of, "--i", "7", *flags, sharded=sharded) as process:
         while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 3):
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        said = process.communicate()[1]
+        stderr = process.communicate()[1]
     assert process.returncode != 0
-    assert state.exists(), said
+    assert state.exists(), stderr
     if sharded:
         with launch(copy_of, "--i", "7", *flags, sharded=True) as process:
             assert process.wait() == 0, process.communicate()[1]
@@ -119,14 +119,14 @@ def test_an_interrupted_group_resumes(copy_of: Desk, sharded: bool) -> None:
     else:  # One process can resume the training of two.
         assert copy_of.finetune("--i", "7", *flags) == 0
     assert not state.exists()
-    assert_close(copy_of, alone, told)
+    assert_close(copy_of, alone, alone_lines)
 
 
 @pytest.mark.parametrize("flags", [("--jobs", "2"), ("--launcher", "ray")])
 def test_flags_of_several_models_are_refused(desk: Desk, flags: tuple[str, str]) -> None:
     given = cli.parse(FinetuneSettings, [*desk.flags, *flags], {})
     with pytest.raises(UsageError, match=f"{flags[0]} under accelerate launch: its 2 processes train each model"):
-        in_group._with_checks(lambda given: [], ProcessGroup(size=2))(given)
+        distributed._plan_checked(lambda given: [], ProcessGroup(size=2), given)
 
 
 def test_rows_of_all_processes_are_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:
