@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from copy import deepcopy
 from fractions import Fraction
 
 import pytest
@@ -103,7 +104,7 @@ def test_ingredients_are_not_changed() -> None:
 def test_mean_with_is_add_then_mean_and_changes_nothing() -> None:
     total = WeightedSum()
     for seed in range(6):
-        state, before = random_state(seed), total.copy()
+        state, before = random_state(seed), deepcopy(total)
         candidate = total.mean_with(state, weight=0.5 + seed)
         assert total.weight == before.weight
         assert all(torch.equal(total.total[key], before.total[key]) for key in before.total)
@@ -245,9 +246,9 @@ def test_tensors_tied_in_all_states_stay_tied(groups: list[list[str]], together:
     total = WeightedSum()
     for name, state in states[:-1]:
         total.add(state, name=name)
-    ahead = total.copy().mean_with(states[-1][1])
+    ahead = deepcopy(total).mean_with(states[-1][1])
     total.add(states[-1][1])
-    for mean in average_states(states), average_states(states, mapped=True), ahead, total.mean(), total.copy().mean():
+    for mean in average_states(states), average_states(states, mapped=True), ahead, total.mean():
         assert list(mean) == list(expected)
         assert all(torch.equal(mean[key], expected[key]) for key in expected)
         places: dict[int, list[str]] = {}
@@ -267,7 +268,6 @@ def test_tied_tensors_take_the_memory_of_one() -> None:
     total = WeightedSum()
     total.add(tied_state(0, "ab"))
     assert total.total["a"] is total.total["b"]
-    assert total.copy().total["a"] is not total.total["a"]
 
 
 def test_integer_tensors_are_mentioned_in_the_card() -> None:
