@@ -5,7 +5,6 @@ uses the metric's own formula: after all images it equals the metric to the bit.
 because a division and a sum of fixed length only decrease when their terms do.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -26,18 +25,15 @@ class ScoreBound(Protocol):
         """Return the highest score (losses are negated) that is still possible, whatever the remaining predictions."""
 
 
-@dataclass
 class _Counts:
     """Counts per class, each (C,) int64, if all images not yet added are predicted correctly.
 
     `support`: images of the class. `hits`: correct predictions. `predicted`: predictions of the class.
     """
 
-    labels: np.ndarray
-    classes: int
-
-    def __post_init__(self) -> None:
-        self.support = np.bincount(self.labels, minlength=self.classes)
+    def __init__(self, labels: np.ndarray, classes: int) -> None:
+        self.labels, self.classes = labels, classes
+        self.support = np.bincount(labels, minlength=classes)
         self.hits, self.predicted = self.support.copy(), self.support.copy()
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
@@ -62,8 +58,7 @@ class BalancedAccuracyBound(_Counts):
 
     def best_possible(self) -> float:
         """Return the mean over classes of the highest recall still possible."""
-        occurring = self.support > 0
-        return float(np.mean(self.hits[occurring] / self.support[occurring]))
+        return scores.mean_share(self.hits, self.support)
 
 
 class MacroF1Bound(_Counts):
@@ -75,8 +70,7 @@ class MacroF1Bound(_Counts):
 
     def best_possible(self) -> float:
         """Return the mean over classes of the highest F1 still possible."""
-        involved = (self.support + self.predicted) > 0
-        return float(np.mean(2 * self.hits[involved] / (self.support + self.predicted)[involved]))
+        return scores.mean_share(2 * self.hits, self.support + self.predicted)
 
 
 class LogLossBound:

@@ -46,10 +46,10 @@ class Interruption:
 
     def exception(self) -> BaseException:
         """Return the exception that ends the command with the signal's exit code: 130 or 143."""
+        if self.number == signal.SIGINT:
+            return KeyboardInterrupt()
         # Without a number, another process of the process group received the signal.
-        return (
-            KeyboardInterrupt() if self.number == signal.SIGINT else SystemExit(128 + (self.number or signal.SIGTERM))
-        )
+        return SystemExit(128 + (self.number or signal.SIGTERM))
 
     @contextmanager
     def raise_at_once(self) -> Iterator[None]:
@@ -98,10 +98,8 @@ def _signals_handled_by(handler: Callable[[int, FrameType | None], None]) -> Ite
     Only the main thread may install handlers; other threads change nothing.
     """
     signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.getsignal(number) for number in signals}
-    before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, handler)
+    handled = [number for number in signals if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
     finally:
