@@ -4,8 +4,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -15,7 +14,7 @@ from soups.cli.help import format_help
 from soups.core.errors import UserError
 from soups.core.plugins import load_plugins
 from soups.core.signals import raise_interruption
-from soups.files.atomic import explain_os_error
+from soups.files.atomic import explain_write_errors
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -63,7 +62,7 @@ def run(
         if {"-h", "--help"} & set(arguments):
             print(format_help(settings_class, prog, examples, environment or {}))
             return 0
-        with raise_interruption(), _explain_os_errors():
+        with raise_interruption(), explain_write_errors():
             load_plugins()
             parsed = parse(settings_class, arguments, environment or {}, prog)
             config = parsed.config
@@ -82,20 +81,6 @@ def run(
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
     return 0
-
-
-@contextmanager
-def _explain_os_errors() -> Iterator[None]:
-    """Turn a full disk or a missing permission that a library met into a message for the user."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        explained = explain_os_error(error, error.filename or "a file")
-        if explained is None:
-            raise
-        raise explained from error
 
 
 def set_up_logging(debug: bool = False) -> None:

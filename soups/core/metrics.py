@@ -5,23 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soups.core.score_bounds import (
-    AccuracyBound,
-    BalancedAccuracyBound,
-    LogLossBound,
-    MacroF1Bound,
-    NoBound,
-    ScoreBound,
-)
-from soups.core.scores import (
-    accuracy,
-    balanced_accuracy,
-    calibration_error,
-    calibration_gap,
-    log_loss,
-    macro_f1,
-    mean_share,
-)
+from soups.core import score_bounds, scores
+from soups.core.score_bounds import NoBound, ScoreBound
 
 ScoreFunction = Callable[[np.ndarray, np.ndarray], float]
 VoteScore = Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]
@@ -67,13 +52,13 @@ def _vote_accuracy(predicted: np.ndarray, labels: np.ndarray, confidence: np.nda
 
 def _vote_recall(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
     support = np.bincount(labels)
-    return mean_share(np.bincount(labels[predicted == labels], minlength=len(support)), support)
+    return scores.mean_share(np.bincount(labels[predicted == labels], minlength=len(support)), support)
 
 
 def _vote_macro_f1(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
     classes = int(max(predicted.max(), labels.max())) + 1
     involved = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
-    return mean_share(2 * np.bincount(labels[predicted == labels], minlength=classes), involved)
+    return scores.mean_share(2 * np.bincount(labels[predicted == labels], minlength=classes), involved)
 
 
 def _vote_log_loss(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
@@ -81,16 +66,16 @@ def _vote_log_loss(predicted: np.ndarray, labels: np.ndarray, confidence: np.nda
 
 
 def _vote_calibration(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
-    return -calibration_gap(predicted == labels, confidence)
+    return -scores.calibration_gap(predicted == labels, confidence)
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", accuracy, True, AccuracyBound, _vote_accuracy),
-        Metric("balanced_accuracy", balanced_accuracy, True, BalancedAccuracyBound, _vote_recall),
-        Metric("macro_f1", macro_f1, True, MacroF1Bound, _vote_macro_f1),
-        Metric("log_loss", log_loss, False, LogLossBound, _vote_log_loss),
-        Metric("calibration_error", calibration_error, False, NoBound, _vote_calibration),
+        Metric("accuracy", scores.accuracy, True, score_bounds.AccuracyBound, _vote_accuracy),
+        Metric("balanced_accuracy", scores.balanced_accuracy, True, score_bounds.BalancedAccuracyBound, _vote_recall),
+        Metric("macro_f1", scores.macro_f1, True, score_bounds.MacroF1Bound, _vote_macro_f1),
+        Metric("log_loss", scores.log_loss, False, score_bounds.LogLossBound, _vote_log_loss),
+        Metric("calibration_error", scores.calibration_error, False, NoBound, _vote_calibration),
     )
 }

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,12 @@ _SECONDS_BEFORE_NOTICE = 1.0
 """Time to wait for a lock before the wait is logged."""
 
 
-def explain_os_error(error: OSError, path: Path | str) -> EnvironmentFailure | None:
-    """Return the error (exit code 4) for a failed write of `path`; None if `error` has another cause."""
+def explain_os_error(error: OSError, path: Path | None = None) -> EnvironmentFailure | None:
+    """Return the error (exit code 4) for a failed write of `path`; None if `error` has another cause.
+
+    If `path` is None, the message names the file of the error.
+    """
+    path = path or error.filename or "a file"
     if error.errno in _DISK_FULL:
         next_step = "free some space and run the same command again"
         return EnvironmentFailure(f"{path}: disk full while writing", next_step=next_step)
@@ -41,8 +45,11 @@ def explain_os_error(error: OSError, path: Path | str) -> EnvironmentFailure | N
 
 
 @contextmanager
-def explain_write_errors(path: Path) -> Iterator[None]:
-    """Convert the operating system's errors while `path` is written into an `EnvironmentFailure`."""
+def explain_write_errors(path: Path | None = None) -> Iterator[None]:
+    """Convert the operating system's errors while `path` is written into an `EnvironmentFailure`.
+
+    If `path` is None, the message names the file of the error.
+    """
     try:
         yield
     except OSError as error:
@@ -86,13 +93,12 @@ def hold_lock(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
 
 def sync_folder(folder: Path) -> None:
     """Sync a folder's entries to disk, so that created and renamed files survive a power failure."""
-    if os.name == "nt":  # Windows cannot open a folder.
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if os.name != "nt":  # Windows cannot open a folder.
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def make_folder(folder: Path) -> None:
@@ -138,11 +144,9 @@ def replace_atomically(temporary: Path, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically; a file with the same bytes is not replaced."""
     content = text.encode()
-    try:
+    with suppress(OSError):
         if path.stat().st_size == len(content) and path.read_bytes() == content:
             return
-    except OSError:
-        pass
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
@@ -181,10 +185,9 @@ def read_table(path: Path) -> "pd.DataFrame":
 
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file", expected="a CSV file") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path}: is a folder", expected="a CSV file") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        problem = "is a folder" if path.is_dir() else "no such file"
+        raise DataError(f"{path}: {problem}", expected="a CSV file") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: not a readable CSV table", expected="CSV with a header row", found=reason) from error

@@ -108,15 +108,16 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    problem, record = "not a JSON object", None
     try:
         record = json.loads(line)
-    except ValueError as error:
-        raise DataError(
-            f"{path}, line {number}: not JSON",
-            expected="one JSON object on each line",
-            found=line[:60].decode(errors="replace"),
-            next_step="correct or delete that line",
-        ) from error
-    if not isinstance(record, dict):
-        raise DataError(f"{path}, line {number}: not a JSON object", found=line[:60].decode(errors="replace"))
-    return record
+    except ValueError:
+        problem = "not JSON"
+    if isinstance(record, dict):
+        return record
+    raise DataError(
+        f"{path}, line {number}: {problem}",
+        expected="one JSON object on each line",
+        found=line[:60].decode(errors="replace"),
+        next_step="correct or delete that line",
+    )

@@ -111,9 +111,7 @@ def parse_predictions(table: "pd.DataFrame", path: Path, space: LabelSpace | Non
     try:
         classes = cells if space is None else space.read_column(cells)
     except DataError as error:
-        raise DataError(
-            f"{path}: {error.problem}", expected=error.expected, found=error.found, next_step=error.next_step
-        ) from error
+        raise DataError(f"{path}: {error.problem}", expected=error.expected, found=error.found) from error
     groups = [str(cell).strip() for cell in table[GROUP]] if GROUP in table.columns[1:] else None
     return PredictionTable(path, ids, codes.astype(np.int64), classes, column, groups, _read_confidences(table, path))
 
@@ -146,11 +144,9 @@ def find_label_column(table: "pd.DataFrame", path: Path, space: LabelSpace | Non
         DataError: none or several columns remain.
     """
     columns = [str(column) for column in table.columns[1:]]
-    for name in LABEL_COLUMNS:
-        if name in columns:
-            return name
-    names = set(space.names) if space is not None else set()
-    candidates = [name for name in columns if name not in {CONFIDENCE, GROUP, *names}]
+    others = {CONFIDENCE, GROUP, *(space.names if space is not None else ())}
+    usual = [name for name in LABEL_COLUMNS if name in columns]
+    candidates = usual[:1] or [name for name in columns if name not in others]
     if len(candidates) != 1:
         raise DataError(
             f"{path}: which column holds the class is not clear",

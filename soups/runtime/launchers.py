@@ -18,6 +18,8 @@ from soups.runtime.workers import WorkerPool, run_all
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+NO_CLUSTER = "--ray-address {}: no Ray cluster answers"
+START_CLUSTER = "start one: ray start --head, or omit --ray-address"
 _CONNECTION_TIMEOUT = 10.0
 """Seconds to wait for a connection to a cluster."""
 
@@ -132,11 +134,7 @@ def _require_cluster(address: str) -> None:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTION_TIMEOUT):
             pass
     except OSError as error:
-        raise EnvironmentFailure(
-            f"--ray-address {address}: no Ray cluster answers",
-            found=str(error),
-            next_step="start one: ray start --head, or omit --ray-address",
-        ) from error
+        raise EnvironmentFailure(NO_CLUSTER.format(address), found=str(error), next_step=START_CLUSTER) from error
 
 
 def make_launcher(settings: LaunchSettings, runtime: Runtime) -> Launcher:

@@ -7,15 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from soups.core.errors import EnvironmentFailure, UserError
 from soups.runtime.devices import device_of_worker
-
-if TYPE_CHECKING:
-    import torch
 
 Value = TypeVar("Value")
 
@@ -48,24 +45,21 @@ class ProcessGroup:
 
     def sum(self, value: float) -> float:
         """Return the sum of the values of all processes; the same number in each."""
-        return value if self.size == 1 else float(self._all_reduce([value], "SUM")[0])
+        return self._all_reduce([value], "SUM")[0]
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Return for each flag whether it is true in any process."""
-        return (
-            flags
-            if self.size == 1
-            else tuple(number > 0 for number in self._all_reduce(list(map(float, flags)), "MAX"))
-        )
+        return tuple(number > 0 for number in self._all_reduce(list(map(float, flags)), "MAX"))
 
     def broadcast(self, value: Value) -> Value:
         """Return the value of rank 0."""
         if self.size == 1:
             return value
+        import torch
         import torch.distributed as dist
 
         objects = [value]
-        dist.broadcast_object_list(objects, device=self._device())
+        dist.broadcast_object_list(objects, device=torch.device(self.device))
         return objects[0]
 
     def gather(self, value: Value) -> list[Value]:
@@ -94,18 +88,15 @@ class ProcessGroup:
             target[:] = rows[: len(target)]
         return whole
 
-    def _all_reduce(self, values: list[float], operation: str) -> "torch.Tensor":
+    def _all_reduce(self, values: list[float], operation: str) -> list[float]:
+        if self.size == 1:
+            return values
         import torch
         import torch.distributed as dist
 
-        tensor = torch.tensor(values, dtype=torch.float64, device=self._device())
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor, getattr(dist.ReduceOp, operation))
-        return tensor.cpu()
-
-    def _device(self) -> "torch.device":
-        import torch
-
-        return torch.device(self.device)
+        return tensor.tolist()
 
 
 SINGLE_PROCESS = ProcessGroup()

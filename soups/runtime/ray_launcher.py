@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from soups.core.errors import EnvironmentFailure
 from soups.runtime.devices import Runtime
+from soups.runtime.launchers import NO_CLUSTER, START_CLUSTER
 from soups.runtime.workers import SECONDS_TO_SAVE, CancelToken, run_item, start_worker
 
 logger = logging.getLogger(__name__)
@@ -31,31 +31,25 @@ _SECONDS_BETWEEN_CHECKS = 10.0
 _FORWARDED_VARIABLES = ("SOUPS_CACHE", "WANDB_MODE", "HF_HUB_OFFLINE", "CUBLAS_WORKSPACE_CONFIG")
 
 
-@dataclass(frozen=True)
-class _WorkerEnv:
-    """The working folder and environment variables of tasks on other machines."""
+def _set_environment(folder: str | None, environment: dict[str, str]) -> None:
+    """Set environment variables and change to the driver's folder, on the machine of a task.
 
-    folder: str | None
-    """The driver's working folder; None if the machines do not share it."""
-    environment: dict[str, str]
+    Args:
+        folder: the driver's working folder; None if the machines do not share it.
+        environment: variables to set.
 
-    def apply(self) -> None:
-        """Set the variables and change to the folder.
-
-        Raises:
-            EnvironmentFailure: this machine does not have the folder.
-        """
-        os.environ.update(self.environment)
-        if self.folder is None:
-            return
-        try:
-            os.chdir(self.folder)
-        except OSError as error:
-            raise EnvironmentFailure(
-                f"{self.folder}: does not exist on {platform.node()}",
-                expected="a folder that all machines of the cluster share",
-                next_step="add --no-shared-storage, or mount the folder on that machine",
-            ) from error
+    Raises:
+        EnvironmentFailure: this machine does not have the folder.
+    """
+    os.environ.update(environment)
+    try:
+        os.chdir(folder or ".")
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"{folder}: does not exist on {platform.node()}",
+            expected="a folder that all machines of the cluster share",
+            next_step="add --no-shared-storage, or mount the folder on that machine",
+        ) from error
 
 
 class RayLauncher:
@@ -72,7 +66,7 @@ class RayLauncher:
         environment = {name: os.environ[name] for name in _FORWARDED_VARIABLES if name in os.environ}
         if "SOUPS_CACHE" in environment:
             environment["SOUPS_CACHE"] = str(Path(environment["SOUPS_CACHE"]).resolve())
-        self._worker_env = _WorkerEnv(str(Path.cwd()) if shared else None, environment)
+        self._set_up = partial(_set_environment, str(Path.cwd()) if shared else None, environment)
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
@@ -98,7 +92,7 @@ class RayLauncher:
                     parallel_tasks = ray.cluster_resources().get("CPU", 0) / self.runtime.threads
                     while waiting and len(running) < 2 * parallel_tasks + 1:
                         item = waiting.popleft()
-                        running[task.remote(self._worker_env, function, item, *shared_arguments)] = item
+                        running[task.remote(self._set_up, function, item, *shared_arguments)] = item
                     done, _ = ray.wait(list(running), num_returns=1, timeout=_SECONDS_BETWEEN_CHECKS)
                     for reference in done:
                         finished += 1
@@ -118,13 +112,9 @@ class RayLauncher:
             EnvironmentFailure: there is no cluster, or no machine of it has enough cores.
         """
         with self._connect() as ray:
-            options = {
-                "max_restarts": _MAX_RETRIES,
-                "max_task_retries": _MAX_RETRIES,
-                "concurrency_groups": {_CANCELLING: 1},
-            }
-            actor = ray.remote(**self._task_resources(ray), **options)(_Actor)
-            yield _RayWorkerPool([actor.remote(self._worker_env, each, prepare, arguments) for each in range(number)])
+            options = {"max_restarts": _MAX_RETRIES, "max_task_retries": _MAX_RETRIES}
+            actor = ray.remote(**self._task_resources(ray), **options, concurrency_groups={_CANCELLING: 1})(_Actor)
+            yield _RayWorkerPool([actor.remote(self._set_up, each, prepare, arguments) for each in range(number)])
 
     def _task_resources(self, ray: Any) -> dict[str, float]:
         """Return the resources that a task needs.
@@ -157,11 +147,8 @@ class RayLauncher:
             try:
                 ray.init(self.address or "local", logging_level=logging.ERROR, configure_logging=False, **options)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise EnvironmentFailure(
-                    f"--ray-address {self.address}: no Ray cluster answers",
-                    found=str(error).strip().splitlines()[0],
-                    next_step="start one: ray start --head, or omit --ray-address",
-                ) from error
+                problem, found = NO_CLUSTER.format(self.address), str(error).strip().splitlines()[0]
+                raise EnvironmentFailure(problem, found=found, next_step=START_CLUSTER) from error
         try:
             yield ray
         finally:
@@ -177,12 +164,12 @@ def _cancel_tasks(ray: Any, references: list[Any]) -> None:
         ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_SAVE)
 
 
-def _run_task(worker_env: _WorkerEnv, function: Callable[..., Result], item: Item, *common: Any) -> Any:
+def _run_task(set_up: Callable[[], None], function: Callable[..., Result], item: Item, *common: Any) -> Any:
     # Ray makes only a process's own devices visible to it, so it needs no worker number.
     start_worker(None, CancelToken(), None, ())
 
     def run_in_env(each: Item) -> Result:
-        worker_env.apply()
+        set_up()
         return function(each, *common)
 
     return run_item(run_in_env, item)
@@ -196,10 +183,10 @@ class _Actor:
     """A worker of a pool, on any machine of the cluster."""
 
     def __init__(
-        self, worker_env: _WorkerEnv, number: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
+        self, set_up: Callable[[], None], number: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
     ) -> None:
         self.cancel_token = CancelToken()
-        worker_env.apply()
+        set_up()
         start_worker(number, self.cancel_token, prepare, arguments)
 
     def work(self, function: Callable[[Item], Result], item: Item, generation: int) -> Any:
