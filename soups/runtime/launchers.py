@@ -1,6 +1,5 @@
 """Launchers: run tasks in processes of this machine or on a Ray cluster, as the settings select."""
 
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -10,18 +9,13 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from soups.cli.flags import Flag
-from soups.core.errors import EnvironmentFailure, UsageError, unknown_name
+from soups.core.errors import UsageError, unknown_name
 from soups.core.packages import require_package
 from soups.runtime.devices import Runtime
 from soups.runtime.workers import WorkerPool, run_all
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-NO_CLUSTER = "--ray-address {}: no Ray cluster answers"
-START_CLUSTER = "start one: ray start --head, or omit --ray-address"
-_CONNECTION_TIMEOUT = 10.0
-"""Seconds to wait for a connection to a cluster."""
 
 
 class LaunchSettings(BaseModel):
@@ -117,24 +111,13 @@ def require_launcher(settings: LaunchSettings) -> None:
         raise unknown_name("launcher", settings.launcher, LAUNCHERS)
     if settings.launcher == "ray":
         require_package("ray", "--launcher ray")
-        if settings.ray_address not in (None, "auto", "local"):
-            _require_cluster(str(settings.ray_address))
+        from soups.runtime.ray_launcher import require_cluster
+
+        require_cluster(settings.ray_address)
         return
     for flag in ("ray_address", "no_shared_storage"):
         if getattr(settings, flag):
             raise UsageError(f"--{flag.replace('_', '-')} is for a Ray cluster", next_step="add --launcher ray")
-
-
-def _require_cluster(address: str) -> None:
-    """Raise if no process listens at a cluster's address; Ray itself would retry for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"--ray-address {address}", expected="auto, HOST:PORT or ray://HOST:PORT")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTION_TIMEOUT):
-            pass
-    except OSError as error:
-        raise EnvironmentFailure(NO_CLUSTER.format(address), found=str(error), next_step=START_CLUSTER) from error
 
 
 def make_launcher(settings: LaunchSettings, runtime: Runtime) -> Launcher:

@@ -7,6 +7,7 @@ files are written atomically.
 import logging
 import os
 import platform
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -15,9 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from soups.core.errors import EnvironmentFailure
+from soups.core.errors import EnvironmentFailure, UsageError
 from soups.runtime.devices import Runtime
-from soups.runtime.launchers import NO_CLUSTER, START_CLUSTER
 from soups.runtime.workers import SECONDS_TO_SAVE, CancelToken, run_item, start_worker
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_NO_CLUSTER = "--ray-address {}: no Ray cluster answers"
+_NEXT_STEP = "start one: ray start --head, or omit --ray-address"
+_CONNECTION_TIMEOUT = 10.0
+"""Seconds to wait for a connection to a cluster."""
 _MAX_RETRIES = 5
 """How often a task is repeated after its machine was lost."""
 _SECONDS_BETWEEN_CHECKS = 10.0
@@ -43,7 +47,8 @@ def _set_environment(folder: str | None, environment: dict[str, str]) -> None:
     """
     os.environ.update(environment)
     try:
-        os.chdir(folder or ".")
+        if folder is not None:
+            os.chdir(folder)
     except OSError as error:
         raise EnvironmentFailure(
             f"{folder}: does not exist on {platform.node()}",
@@ -147,13 +152,31 @@ class RayLauncher:
             try:
                 ray.init(self.address or "local", logging_level=logging.ERROR, configure_logging=False, **options)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                problem, found = NO_CLUSTER.format(self.address), str(error).strip().splitlines()[0]
-                raise EnvironmentFailure(problem, found=found, next_step=START_CLUSTER) from error
+                problem, found = _NO_CLUSTER.format(self.address), str(error).strip().splitlines()[0]
+                raise EnvironmentFailure(problem, found=found, next_step=_NEXT_STEP) from error
         try:
             yield ray
         finally:
             if connects:
                 ray.shutdown()  # This also ends running tasks.
+
+
+def require_cluster(address: str | None) -> None:
+    """Raise if no process listens at a cluster's address; Ray itself would retry for minutes.
+
+    Raises:
+        UsageError: the address has another form.
+        EnvironmentFailure: no process listens.
+    """
+    if address in (None, "auto", "local"):
+        return
+    host, _, port = str(address).removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"--ray-address {address}", expected="auto, HOST:PORT or ray://HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTION_TIMEOUT).close()
+    except OSError as error:
+        raise EnvironmentFailure(_NO_CLUSTER.format(address), found=str(error), next_step=_NEXT_STEP) from error
 
 
 def _cancel_tasks(ray: Any, references: list[Any]) -> None:

@@ -108,24 +108,25 @@ def test_cards_are_compared_with_those_of_most() -> None:
     wide = Preprocessing(size=5, mean=(0, 0, 0), std=(1, 1, 1))
     cards = [card(classes=("cat", "cow")), card(), card(preprocessing=wide), card(training={"index": 7})]
     names = ["cows", "good", "wide", "also good"]
-    assert find_card_mismatches(cards, names) == {
+    by_name = dict(zip(names, cards, strict=True))
+    assert find_card_mismatches(by_name) == {
         "cows": "it has another list of classes than good: expected 2 classes: cat, dog, found 2 classes: cat, cow",
         "wide": "it has another preprocessing than good: expected size 4, found size 5",
     }
     with pytest.raises(DataError) as caught:
-        check_cards(cards, names)
+        check_cards(by_name)
     assert str(caught.value).startswith(
         "cows: another list of classes than good, and 1 other does not fit either\n"
         "  expected: 2 classes: cat, dog\n"
         "  found:    2 classes: cat, cow\n"
     )
-    check_cards(cards[1::2], names[1::2])
-    assert find_card_mismatches([], []) == {}
+    check_cards({"good": cards[1], "also good": cards[3]})
+    assert find_card_mismatches({}) == {}
 
 
 def test_many_classes_are_cut_short() -> None:
     many = tuple(f"class{number}" for number in range(1000))
-    (sentence,) = find_card_mismatches([card(classes=many), card(classes=many[:-1])], ["a", "b"]).values()
+    (sentence,) = find_card_mismatches({"a": card(classes=many), "b": card(classes=many[:-1])}).values()
     assert "expected 1000 classes: class0, class1, " in sentence and "found 999 classes: class0" in sentence
     assert len(sentence) < 500
 

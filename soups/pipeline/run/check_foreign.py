@@ -92,7 +92,7 @@ def _check_files(run: Run, paths: Iterable[Path], *, one_suffices: bool = False)
 def _check_file(run: Run, path: Path) -> NotesAndLayout:
     card = run.card_of(path)
     if card is not run.card_without_file:
-        check_cards([run.card_without_file, card], [f"the pool of run {run.name}", str(path)])
+        check_cards({f"the pool of run {run.name}": run.card_without_file, str(path): card})
         return (), read_layout(path)
     translated = read_translated(run, path)
     return translated.notes, layout_of(translated.state)
