@@ -21,15 +21,14 @@ from soups.files.config_files import Config, read_config, take_config
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
-_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+_FLAG_WORDS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 
 def _parse_flag(words: list[str]) -> bool:
-    if not words or words[0].lower() in _TRUE:
-        return True
-    if words[0].lower() in _FALSE:
-        return False
-    raise ValueError("expected True or False, or the flag alone")
+    value = _FLAG_WORDS.get(words[0].lower()) if words else True
+    if value is None:
+        raise ValueError("expected True or False, or the flag alone")
+    return value
 
 
 # A switch that takes no value (`--strict`) or one (`--strict True`).

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,9 +38,16 @@ def chunked_means(
         for out, tensors in tasks:
             write_mean_of_chunk(out, tensors, weights, divisor, buffer)
 
-    threads = min(_MAX_THREADS, torch.get_num_threads())
-    with _one_core_per_thread(), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(threads)))
+    before = torch.get_num_threads()
+    threads = min(_MAX_THREADS, before)
+    # torch's own threads synchronise after every operation, tens of thousands of times here. When another process
+    # occupies a core, this made the mean twenty times slower. So each of our threads computes on one core.
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+    finally:
+        torch.set_num_threads(before)
     return result
 
 
@@ -82,20 +88,3 @@ def write_mean_of_chunk(
     for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
         total.add_(addend.copy_(tensor), alpha=weight)
     out.copy_(total.div_(divisor))
-
-
-@contextmanager
-def _one_core_per_thread() -> Iterator[None]:
-    """Let threads that start inside the block compute on one core each.
-
-    torch's own threads synchronise after every operation, tens of thousands of times here. When another process
-    occupies a core, this made the mean twenty times slower.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
