@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from soups.core import score_bounds, scores
-from soups.core.score_bounds import NoBound, ScoreBound
+from soups.core.score_bounds import ScoreBound
 
 ScoreFunction = Callable[[np.ndarray, np.ndarray], float]
 VoteScore = Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]
@@ -20,9 +20,9 @@ class Metric:
     function: ScoreFunction
     """`(probabilities (N, C) float64, labels (N,) int64) -> float`."""
     higher_is_better: bool
-    bound: Callable[[np.ndarray, int], ScoreBound] = NoBound
-    """`(labels (N,) int64, number of classes) -> ScoreBound`, to stop the scoring of a candidate early; `NoBound` never
-    stops it."""
+    bound: Callable[[np.ndarray, int], ScoreBound] = ScoreBound
+    """`(labels (N,) int64, number of classes) -> ScoreBound`, to stop the scoring of a candidate early; `ScoreBound`
+    itself never stops it."""
     vote_score: VoteScore | None = None
     """The same score, higher is better, from the predictions (N,), labels (N,), confidences (N,) and the log-loss of a
     vote: ensemble selection scores thousands of votes. None: ensemble selection builds the table of each vote."""
@@ -76,6 +76,6 @@ METRICS: dict[str, Metric] = {
         Metric("balanced_accuracy", scores.balanced_accuracy, True, score_bounds.BalancedAccuracyBound, _vote_recall),
         Metric("macro_f1", scores.macro_f1, True, score_bounds.MacroF1Bound, _vote_macro_f1),
         Metric("log_loss", scores.log_loss, False, score_bounds.LogLossBound, _vote_log_loss),
-        Metric("calibration_error", scores.calibration_error, False, NoBound, _vote_calibration),
+        Metric("calibration_error", scores.calibration_error, False, ScoreBound, _vote_calibration),
     )
 }
