@@ -68,7 +68,10 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
     if not total_weight > 0:
         raise UsageError("average", expected="weights with a sum above zero", found=str(coefficients))
     card = _check_files(files)
-    digests = _hash_during_torch_import(files)
+    with ThreadPoolExecutor(1) as pool:  # Importing torch takes a second on one core; hashing uses the others.
+        hashing = pool.submit(hash_files, files, cache_dir() / "hashes")
+        import_module("torch")
+    digests = hashing.result()
     check_duplicates({str(file): digest for file, digest in zip(files, digests, strict=True)})
     members = sorted(zip(digests, files, coefficients, strict=True))
     states = [(str(file), _read_without_prefix(file)) for _, file, _ in members]
@@ -105,14 +108,6 @@ def _check_files(files: Sequence[Path]) -> Card:
     check_cards(cards)
     check_layouts({name: strip_prefix(read_layout(Path(name)))[0] for name in cards})
     return next(iter(cards.values()))
-
-
-def _hash_during_torch_import(files: Sequence[Path]) -> list[str]:
-    """Return the files' hashes; importing torch takes a second on one core, and hashing uses the others."""
-    with ThreadPoolExecutor(1) as pool:
-        digests = pool.submit(hash_files, files, cache_dir() / "hashes")
-        import_module("torch")
-        return digests.result()
 
 
 def _read_without_prefix(file: Path) -> "dict[str, torch.Tensor]":

@@ -39,7 +39,8 @@ class Interruption:
             return
         if first:
             self.number, self._received_at = number, now
-        if self._immediate or (not first and not _is_worker_process()):
+        # A worker ignores a second request: its parent may signal it twice, and kills it after a time limit.
+        if self._immediate or (not first and multiprocessing.parent_process() is None):
             raise self.exception()
         if first:
             os.write(2, _NOTICE)  # Not a logger: the signal may have interrupted it in the middle of a line.
@@ -63,11 +64,6 @@ class Interruption:
             self._immediate = False
 
 
-def _is_worker_process() -> bool:
-    # A worker ignores a second request: its parent may signal it twice, and kills it after a time limit.
-    return multiprocessing.parent_process() is not None
-
-
 @contextmanager
 def defer_interruption() -> Iterator[Interruption]:
     """Record the first request to stop inside the block; the block must check for it and end itself.
@@ -79,7 +75,7 @@ def defer_interruption() -> Iterator[Interruption]:
         try:
             yield interruption
         except (KeyboardInterrupt, SystemExit):
-            if interruption.number is not None and _is_worker_process():
+            if interruption.number is not None and multiprocessing.parent_process() is not None:
                 os._exit(128 + interruption.number)
             raise
 

@@ -102,11 +102,6 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup()
 
 
-def is_launched() -> bool:
-    """Return whether a launcher started this process as one of several that train one model."""
-    return all(name in os.environ for name in _LAUNCHER_VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
-
-
 @contextmanager
 def join_group(requested_device: str) -> Iterator[ProcessGroup]:
     """Yield the group of this process; a group of one unless a launcher started several processes.
@@ -117,7 +112,7 @@ def join_group(requested_device: str) -> Iterator[ProcessGroup]:
     Raises:
         EnvironmentFailure: another process of the group has ended, or cannot be reached.
     """
-    if not is_launched():
+    if not all(name in os.environ for name in _LAUNCHER_VARIABLES) or int(os.environ["WORLD_SIZE"]) < 2:
         yield SINGLE_PROCESS
         return
     import torch
@@ -140,19 +135,13 @@ def join_group(requested_device: str) -> Iterator[ProcessGroup]:
     except (KeyboardInterrupt, SystemExit, UserError):
         raise
     except RuntimeError as error:
-        # The process that failed reports the cause.
-        if not _is_communication_error(error):
-            raise
-        raise _group_error(error) from error
+        communication = any(word in str(error).lower() for word in ("gloo", "peer", "nccl"))
+        if communication or isinstance(error, dist.DistError):  # The process that failed reports the cause.
+            raise _group_error(error) from error
+        raise
     finally:
         with suppress(RuntimeError):
             dist.destroy_process_group()
-
-
-def _is_communication_error(error: RuntimeError) -> bool:
-    import torch.distributed as dist
-
-    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in ("gloo", "peer", "nccl"))
 
 
 def _group_error(error: Exception) -> EnvironmentFailure:

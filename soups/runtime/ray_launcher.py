@@ -78,6 +78,8 @@ class RayLauncher:
     ) -> Iterator[tuple[Item, Result | Exception]]:
         """Yield each item with its result or the exception that it raised, as they finish; lost tasks are repeated.
 
+        A request to stop interrupts the tasks and waits at most `SECONDS_TO_SAVE` until they have saved their state.
+
         Args:
             function: called with an item, and with `common` unless that is None.
             items: the items.
@@ -104,7 +106,10 @@ class RayLauncher:
                         logger.info("Ray: %d of %d tasks finished", finished, len(items))
                         yield running.pop(reference), _get_result(partial(ray.get, reference))
             except (KeyboardInterrupt, SystemExit):
-                _cancel_tasks(ray, list(running))
+                for reference in running:  # Without force, so that a task can save its state.
+                    ray.cancel(reference, force=False)
+                if running:
+                    ray.wait(list(running), num_returns=len(running), timeout=SECONDS_TO_SAVE)
                 raise
 
     @contextmanager
@@ -177,14 +182,6 @@ def require_cluster(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTION_TIMEOUT).close()
     except OSError as error:
         raise EnvironmentFailure(_NO_CLUSTER.format(address), found=str(error), next_step=_NEXT_STEP) from error
-
-
-def _cancel_tasks(ray: Any, references: list[Any]) -> None:
-    """Interrupt tasks and wait until they have saved their state, for at most `SECONDS_TO_SAVE`."""
-    for reference in references:
-        ray.cancel(reference, force=False)
-    if references:
-        ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_SAVE)
 
 
 def _run_task(set_up: Callable[[], None], function: Callable[..., Result], item: Item, *common: Any) -> Any:

@@ -12,7 +12,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, Thr
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from soups.cli.outcome import set_up_logging
@@ -149,20 +148,17 @@ class WorkerPool:
             return
         for worker in self._workers.values():
             worker.process.shutdown(wait=False, cancel_futures=True)
-        _terminate(multiprocessing.active_children())
-
-
-def _terminate(processes: Sequence[BaseProcess]) -> None:
-    """Send SIGTERM, wait at most `SECONDS_TO_SAVE` until the processes have saved their state, then kill them."""
-    try:
-        for process in processes:
-            process.terminate()
-        latest = time.monotonic() + SECONDS_TO_SAVE
-        for process in processes:
-            process.join(max(0.0, latest - time.monotonic()))
-    finally:  # A second request to stop interrupts the wait.
-        for process in processes:
-            process.kill()
+        # SIGTERM lets the processes save their state; they are killed after `SECONDS_TO_SAVE`.
+        processes = multiprocessing.active_children()
+        try:
+            for process in processes:
+                process.terminate()
+            latest = time.monotonic() + SECONDS_TO_SAVE
+            for process in processes:
+                process.join(max(0.0, latest - time.monotonic()))
+        finally:  # A second request to stop interrupts the wait.
+            for process in processes:
+                process.kill()
 
 
 def wait_for_result(future: "Future[Result | Exception]", advice: str) -> Result | Exception:
