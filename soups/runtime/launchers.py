@@ -1,6 +1,6 @@
 """Launchers: run tasks in processes of this machine or on a Ray cluster, as the settings select."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
@@ -12,7 +12,7 @@ from soups.cli.flags import Flag
 from soups.core.errors import UsageError, unknown_name
 from soups.core.packages import require_package
 from soups.runtime.devices import Runtime
-from soups.runtime.workers import WorkerPool, run_all
+from soups.runtime.workers import Results, WorkerPool, run_all
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,15 +49,13 @@ class Launcher(Protocol):
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
-    ) -> Iterator[tuple[Item, Result | Exception]]:
+    ) -> Results[Item, Result]:
         """Yield each item with its result or the exception that it raised, as they finish; see `workers.run_all`.
 
         `common`, unless it is None, is the function's argument `common`.
         """
 
-    def worker_pool(
-        self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> AbstractContextManager[WorkerPoolProtocol]:
+    def worker_pool(self, number: int, prepare: Callable[[], None]) -> AbstractContextManager[WorkerPoolProtocol]:
         """Return workers for a `with` block; see `workers.WorkerPool`."""
 
 
@@ -73,15 +71,13 @@ class LocalLauncher:
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
-    ) -> Iterator[tuple[Item, Result | Exception]]:
+    ) -> Results[Item, Result]:
         """See `Launcher.run_all`."""
         return run_all(function if common is None else partial(function, common=common), items, self.jobs)
 
-    def worker_pool(
-        self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> AbstractContextManager[WorkerPoolProtocol]:
+    def worker_pool(self, number: int, prepare: Callable[[], None]) -> AbstractContextManager[WorkerPoolProtocol]:
         """Return a pool whose processes are started when they are first needed."""
-        return WorkerPool(number, prepare, arguments)
+        return WorkerPool(number, prepare)
 
 
 def _make_local_launcher(settings: LaunchSettings, runtime: Runtime) -> Launcher:

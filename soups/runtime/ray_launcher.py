@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from soups.core.errors import EnvironmentFailure, UsageError
 from soups.runtime.devices import Runtime
-from soups.runtime.workers import SECONDS_TO_SAVE, CancelToken, run_item, start_worker
+from soups.runtime.workers import SECONDS_TO_SAVE, CancelToken, Results, run_item, start_worker
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class RayLauncher:
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
-    ) -> Iterator[tuple[Item, Result | Exception]]:
+    ) -> Results[Item, Result]:
         """Yield each item with its result or the exception that it raised, as they finish; lost tasks are repeated.
 
         A request to stop interrupts the tasks and waits at most `SECONDS_TO_SAVE` until they have saved their state.
@@ -113,9 +113,7 @@ class RayLauncher:
                 raise
 
     @contextmanager
-    def worker_pool(
-        self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> Iterator["_RayWorkerPool"]:
+    def worker_pool(self, number: int, prepare: Callable[[], None]) -> Iterator["_RayWorkerPool"]:
         """Yield a pool of actors; an actor whose machine is lost restarts on another one.
 
         Raises:
@@ -124,7 +122,7 @@ class RayLauncher:
         with self._connect() as ray:
             options = {"max_restarts": _MAX_RETRIES, "max_task_retries": _MAX_RETRIES}
             actor = ray.remote(**self._task_resources(ray), **options, concurrency_groups={_CANCELLING: 1})(_Actor)
-            yield _RayWorkerPool([actor.remote(self._set_up, each, prepare, arguments) for each in range(number)])
+            yield _RayWorkerPool([actor.remote(self._set_up, each, prepare) for each in range(number)])
 
     def _task_resources(self, ray: Any) -> dict[str, float]:
         """Return the resources that a task needs.
@@ -186,7 +184,7 @@ def require_cluster(address: str | None) -> None:
 
 def _run_task(set_up: Callable[[], None], function: Callable[..., Result], item: Item, *common: Any) -> Any:
     # Ray makes only a process's own devices visible to it, so it needs no worker number.
-    start_worker(None, CancelToken(), None, ())
+    start_worker(None, CancelToken())
 
     def run_in_env(each: Item) -> Result:
         set_up()
@@ -202,12 +200,10 @@ _CANCELLING = "cancelling"
 class _Actor:
     """A worker of a pool, on any machine of the cluster."""
 
-    def __init__(
-        self, set_up: Callable[[], None], number: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
-    ) -> None:
+    def __init__(self, set_up: Callable[[], None], number: int, prepare: Callable[[], None]) -> None:
         self.cancel_token = CancelToken()
         set_up()
-        start_worker(number, self.cancel_token, prepare, arguments)
+        start_worker(number, self.cancel_token, prepare)
 
     def work(self, function: Callable[[Item], Result], item: Item, generation: int) -> Any:
         return run_item(function, item, generation)

@@ -21,6 +21,8 @@ from soups.files.atomic import explain_os_error
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Results = Iterator[tuple[Item, Result | Exception]]
+"""Items with their results, or with the exceptions that they raised."""
 
 SECONDS_TO_SAVE = 120.0
 """Time for a worker to finish its step and save its state after a request to stop."""
@@ -48,9 +50,7 @@ class _WorkerState:
 _state = _WorkerState()
 
 
-def run_all(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int
-) -> Iterator[tuple[Item, Result | Exception]]:
+def run_all(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Results[Item, Result]:
     """Yield each item with its result, or with the exception that it raised, as they finish.
 
     If a worker process dies, only the item in progress fails.
@@ -94,13 +94,10 @@ class WorkerPool:
     Args:
         number: maximum number of processes.
         prepare: called in each process before its first task; importable by name.
-        arguments: arguments of `prepare`.
     """
 
-    def __init__(
-        self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> None:
-        self.number, self._preparation = number, (prepare, arguments)
+    def __init__(self, number: int, prepare: Callable[[], None] | None = None) -> None:
+        self.number, self._prepare = number, prepare
         self._cancel_token = multiprocessing.get_context("spawn").Value("q", 0)
         # Executors of one process each, because an executor of several ends all of them when one dies.
         self._workers: dict[int, _Worker] = {}
@@ -133,7 +130,7 @@ class WorkerPool:
         return len(worker.pending)
 
     def _start_process(self, number: int) -> _Worker:
-        context, arguments = multiprocessing.get_context("spawn"), (number, self._cancel_token, *self._preparation)
+        context, arguments = multiprocessing.get_context("spawn"), (number, self._cancel_token, self._prepare)
         process = ProcessPoolExecutor(1, mp_context=context, initializer=_initialize_process, initargs=arguments)
         self._workers[number] = _Worker(process)
         return self._workers[number]
@@ -181,22 +178,19 @@ def is_cancelled() -> bool:
     return bool(_state.generation < _state.cancel_token.value)
 
 
-def start_worker(
-    number: int | None, cancel_token: Any, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
-) -> None:
+def start_worker(number: int | None, cancel_token: Any, prepare: Callable[[], None] | None = None) -> None:
     """Make this process a worker.
 
     Args:
         number: index of the worker, from 0; None if the process sees only its own devices.
         cancel_token: its `value` is the generation that is not cancelled, see `CancelToken`.
-        prepare: called with `arguments`.
-        arguments: arguments of `prepare`.
+        prepare: called last.
     """
     load_plugins()
     set_up_logging()
     _state.number, _state.cancel_token = number, cancel_token
     if prepare is not None:
-        prepare(*arguments)
+        prepare()
 
 
 def _initialize_process(*arguments: Any) -> None:
