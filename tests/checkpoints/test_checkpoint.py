@@ -1,4 +1,4 @@
-"""Checkpoints: what is written is read, equal work gives equal bytes, and whatever is broken is refused."""
+"""Checkpoints: what is written is read, equal work gives equal bytes, and damaged files are rejected."""
 
 import hashlib
 import json
@@ -158,39 +158,8 @@ def test_a_tensor_that_claims_more_than_its_bytes_is_rejected(tmp_path: Path) ->
         read_state(path)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda card: card | {"training": {"lr": float("nan")}},
-        lambda card: card | {"scores": {"val": {"accuracy": float("inf")}}},
-        lambda card: card | {"surprise": 1},
-        lambda card: card | {"classes": "zero"},
-        lambda card: card | {"preprocessing": {}},
-        lambda card: card | {"preprocessing": card["preprocessing"] | {"std": [0, 1, 1]}},
-        lambda card: card | {"preprocessing": card["preprocessing"] | {"size": 10**9}},
-        lambda card: [card],
-        lambda card: "[" * 100_000,
-    ],
-)
-def test_a_damaged_card_is_rejected(tmp_path: Path, change: object) -> None:
-    path = tmp_path / "a.safetensors"
-    changed = change(json.loads(a_card().model_dump_json()))  # type: ignore[operator]
-    save_file(
-        a_state_contiguous(), path, metadata={"card": changed if isinstance(changed, str) else json.dumps(changed)}
-    )
-    with pytest.raises(DataError, match="its card is damaged"):
-        read_card(path)
-
-
 def a_state_contiguous() -> dict[str, torch.Tensor]:
     return {key: tensor.contiguous() for key, tensor in a_state().items()}
-
-
-def test_a_card_of_another_version_is_rejected(tmp_path: Path) -> None:
-    card = json.loads(a_card().model_dump_json()) | {"format": 99}
-    save_file(a_state_contiguous(), tmp_path / "a.safetensors", metadata={"card": json.dumps(card)})
-    with pytest.raises(DataError, match="expected: format 1\n  found:    format 99"):
-        read_card(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("read", [read_card, read_state])

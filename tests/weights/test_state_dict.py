@@ -57,7 +57,7 @@ def test_every_order_gives_the_same_bits() -> None:
         assert torch.equal(average_states(order)["weight"], reference["weight"])
 
 
-def test_counters_come_from_the_first() -> None:
+def test_integers_are_those_of_the_first_state() -> None:
     mean = average_states([("a", random_state(7)), ("b", random_state(9))])
     assert mean["counter"].item() == 7 and mean["mask"].tolist() == [True, False]
 
