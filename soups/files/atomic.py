@@ -31,15 +31,15 @@ def explain_os_error(error: OSError, path: Path | None = None) -> EnvironmentFai
 
     If `path` is None, the message names the file of the error.
     """
-    path = path or error.filename or "a file"
+    place = path or error.filename or "a file"
     if error.errno in _DISK_FULL:
         next_step = "free some space and run the same command again"
-        return EnvironmentFailure(f"{path}: disk full while writing", next_step=next_step)
+        return EnvironmentFailure(f"{place}: disk full while writing", next_step=next_step)
     if error.errno in _FORBIDDEN:
         next_step = "choose another folder or change its permissions"
-        return EnvironmentFailure(f"{path}: no permission to write", next_step=next_step)
+        return EnvironmentFailure(f"{place}: no permission to write", next_step=next_step)
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-        problem = f"{path}: cannot be written, {str(error.strerror).lower()}"
+        problem = f"{place}: cannot be written, {str(error.strerror).lower()}"
         return EnvironmentFailure(problem, next_step="move that file or folder away")
     return None
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -106,12 +107,12 @@ class WorkerPool:
         """Queue a task at the worker with the fewest pending tasks; an exception that it raises is its result."""
         number = min(range(self.number), key=self._count_pending)
         worker = self._workers.get(number) or self._start_process(number)
-        task = run_item, function, item, self._cancel_token.value
+        task = partial(run_item, function, item, self._cancel_token.value)
         try:
-            future = worker.process.submit(*task)
+            future = worker.process.submit(task)
         except BrokenProcessPool:  # The process died in an earlier task, whose future reports it.
             worker = self._start_process(number)
-            future = worker.process.submit(*task)
+            future = worker.process.submit(task)
         worker.pending.append(future)
         return future
 
