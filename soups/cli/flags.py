@@ -15,11 +15,14 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from soups.core.errors import UsageError, did_you_mean
 from soups.files.config_files import Config, read_config, take_config
 
 Settings = TypeVar("Settings", bound=BaseModel)
+_Fields = dict[str, tuple[str | None, FieldInfo]]
+"""Setting → the field of the settings class that groups it (None where it is a field itself), and its definition."""
 
 _FLAG_WORDS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
@@ -65,54 +68,47 @@ def parse(
         UsageError: an unknown key or a value of the wrong kind in the file or the environment.
         SystemExit: 2 for an unknown flag or a wrong value on the command line.
     """
-    group_of = _flat_fields(settings_class)
-    from_environment = {
-        name: os.environ[variable] for variable, name in environment.items() if os.environ.get(variable)
-    }
+    fields = _flat_fields(settings_class)
+    from_environment = {name: os.environ[key] for key, name in environment.items() if os.environ.get(key)}
     arguments, path, section = take_config(arguments)
-    config = read_config(path, section, group_of) if path else None
-    given = {**from_environment, **(config.values if config else {})}
-    defaults = _build_settings(settings_class, group_of, given, config)
+    config = read_config(path, section, fields) if path else None
+    given = from_environment | (config.values if config else {})
     parsed = tyro.cli(
         settings_class,
         args=arguments,
-        default=defaults,
+        default=_build_settings(settings_class, fields, given, config),
         prog=prog or Path(sys.argv[0]).name,
         config=(tyro.conf.OmitArgPrefixes,),
     )
     flags = {token[2:].split("=")[0].replace("-", "_") for token in arguments if token.startswith("--")}
-    return ParsedSettings(
-        parsed, frozenset(set(given) | (flags & set(group_of))), config.without(flags) if config else None
-    )
+    names = frozenset(given.keys() | (flags & fields.keys()))
+    return ParsedSettings(parsed, names, config.without(flags) if config else None)
 
 
-def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:
-    """Return setting → the field of `settings_class` that groups it; None where it is a field itself."""
-    fields: dict[str, str | None] = {}
+def _flat_fields(settings_class: type[BaseModel]) -> _Fields:
+    fields: _Fields = {}
     for name, field in settings_class.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            fields |= dict.fromkeys(kind.model_fields, name)
+            fields |= {inner: (name, definition) for inner, definition in kind.model_fields.items()}
         else:
-            fields[name] = None
+            fields[name] = None, field
     return fields
 
 
 def _build_settings(
-    settings_class: type[Settings], group_of: Mapping[str, str | None], given: Mapping[str, Any], config: Config | None
+    settings_class: type[Settings], fields: _Fields, given: Mapping[str, Any], config: Config | None
 ) -> Settings:
     nested: dict[str, Any] = {}
     for name, value in given.items():
-        group = group_of[name]
-        owner = settings_class if group is None else settings_class.model_fields[group].annotation
-        assert owner is not None
-        if isinstance(value, str) and _is_list(owner.model_fields[name].annotation):
+        group, field = fields[name]
+        if isinstance(value, str) and _is_list(field.annotation):
             value = (value,)  # A list of one value needs no brackets, as on the command line.
         (nested if group is None else nested.setdefault(group, {}))[name] = value
     try:
         return settings_class.model_validate(nested)
     except ValidationError as error:
-        raise _error_of_pydantic(error.errors()[0], group_of, config) from error
+        raise _error_of_pydantic(error.errors()[0], fields, config) from error
 
 
 def _is_list(annotation: Any) -> bool:
@@ -121,9 +117,9 @@ def _is_list(annotation: Any) -> bool:
     return str not in kinds and any(get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis for kind in kinds)
 
 
-def _error_of_pydantic(error: Any, group_of: Mapping[str, str | None], config: Config | None) -> UsageError:
+def _error_of_pydantic(error: Any, fields: _Fields, config: Config | None) -> UsageError:
     """Return pydantic's first error as a message with the place of the value."""
-    name = next((str(part) for part in reversed(error["loc"]) if part in group_of), None)
+    name = next((str(part) for part in reversed(error["loc"]) if part in fields), None)
     if name is None:  # Contradicting settings; pydantic's message names them.
         where = str(config.path) if config else "settings from the environment"
         return UsageError(f"{where}: {error['msg'].removeprefix('Value error, ')}")
