@@ -117,6 +117,7 @@ class WeightedSum:
 
     def __init__(self) -> None:
         self.total: dict[str, torch.Tensor] = {}
+        """The sums, by the first name of each group of tied tensors."""
         self.dtypes: dict[str, torch.dtype] = {}
         self.layout: Layout = {}
         self.ties: dict[str, str] = {}
@@ -136,19 +137,20 @@ class WeightedSum:
         if not self.total:
             self.first_name, self.ties = name, tied_groups(state)
             self.dtypes, self.layout = {key: tensor.dtype for key, tensor in state.items()}, layout_of(state)
-            for key, first in self.ties.items():
-                if key != first:
-                    self.total[key] = self.total[first]
-                elif state[key].is_floating_point():
-                    self.total[key] = state[key].to(torch.float64) * weight
-                else:
-                    self.total[key] = state[key].clone()
+            for key in self.ties.values():
+                if key not in self.total:
+                    floating = self.dtypes[key].is_floating_point
+                    self.total[key] = state[key].to(torch.float64) * weight if floating else state[key].clone()
         else:
             _require_layout(self.layout, state, self.first_name, name)
-            self._untie(common_tied_groups(self.ties, tied_groups(state)))
-            for key, first in self.ties.items():
-                if key == first and state[key].is_floating_point():
-                    self.total[key].add_(state[key].to(torch.float64), alpha=weight)
+            ties = common_tied_groups(self.ties, tied_groups(state))
+            for key in ties.values():
+                if key not in self.total:  # It is not tied any more.
+                    self.total[key] = self.total[self.ties[key]].clone()
+            self.ties = ties
+            for key, total in self.total.items():
+                if self.dtypes[key].is_floating_point:
+                    total.add_(state[key].to(torch.float64), alpha=weight)
         self.weight += weight
 
     def mean(self) -> "dict[str, torch.Tensor]":
@@ -172,7 +174,7 @@ class WeightedSum:
         _require_layout(self.layout, state, self.first_name, name)
 
         def total(key: str) -> torch.Tensor:
-            before = self.total[key]
+            before = self.total[self.ties[key]]
             floating = self.dtypes[key].is_floating_point
             return before.add(state[key].to(torch.float64), alpha=weight) if floating else before
 
@@ -190,15 +192,6 @@ class WeightedSum:
             else:
                 result[key] = (total(key) / weight).to(dtype) if dtype.is_floating_point else total(key).clone()
         return result
-
-    def _untie(self, ties: dict[str, str]) -> None:
-        """Copy the sums of tensors that are not tied any more, so that each has its own."""
-        for key, first in ties.items():
-            if key == first and self.ties[key] != key:
-                self.total[key] = self.total[key].clone()
-            elif key != first:
-                self.total[key] = self.total[first]
-        self.ties = ties
 
 
 def average_states(
