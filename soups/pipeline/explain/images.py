@@ -77,13 +77,8 @@ def images_of_set(context: RunContext, path: Path, name: str, space: LabelSpace)
             next_step="name images instead: python scripts/explain.py IMAGE …",
         )
     outputs = context.probabilities(path, [name], space)[name]
-    return PredictedImages(
-        f"{name} images",
-        context.open_set(name, context.run.card_of(path)).images,
-        labels,
-        outputs,
-        context.groups(name),
-    )
+    images = context.open_set(name, context.run.card_of(path)).images
+    return PredictedImages(f"{name} images", images, labels, outputs, context.groups(name))
 
 
 def images_of_files(
@@ -97,15 +92,13 @@ def images_of_files(
         DataError: A file or folder does not exist, a folder has no images, or an image cannot be read.
     """
     files = list(dict.fromkeys(file for name in names for file in _files_in(Path(name))))
-    classifier, card = model
-    cache = context.cache.cache
-    images = open_images(files, evaluation_geometry(card.preprocessing), cache, context.run.image_cache)
+    (classifier, card), run = model, context.run
+    images = open_images(files, evaluation_geometry(card.preprocessing), context.cache.cache, run.image_cache)
     batch = context.evaluation.eval_batch_size
     logits = compute_logits(classifier, images, card.preprocessing, context.runtime, batch)
-    outputs = softmax(logits[:, class_positions(card, space, path, context.run.name)])
-    samples = context.run.samples
-    labels = encode_labels(samples, context.run, space)
-    known = {file.resolve(): label for file, label in zip(image_paths(samples, context.run), labels, strict=True)}
+    outputs = softmax(logits[:, class_positions(card, space, path, run.name)])
+    labels = encode_labels(run.labels_in(run.samples, space), space)
+    known = {file.resolve(): label for file, label in zip(image_paths(run.samples, run), labels, strict=True)}
     truth = np.array([known.get(file.resolve(), -1) for file in files], dtype=np.int64)
     return PredictedImages("the named images", images, truth, outputs, np.array([str(file) for file in files]))
 
@@ -119,15 +112,17 @@ def _files_in(path: Path) -> list[Path]:
     return files
 
 
-def select_informative(predicted: PredictedImages, count: int) -> list[ExplainedImage]:
-    """Return up to `count` images each: most confident right, most confident wrong, most uncertain.
+def select_images(predicted: PredictedImages, count: int | None) -> list[ExplainedImage]:
+    """Return all images (`count=None`), or up to `count` each: surest right, surest wrong, most uncertain.
 
     No image is selected twice; ties are broken by row number. Uncertainty is measured by the margin between the two
     most probable classes (small margin: uncertain).
     """
-    sorted_probabilities = np.sort(predicted.probabilities, axis=1)
-    confidences = sorted_probabilities[:, -1]
-    margins = confidences - (sorted_probabilities[:, -2] if sorted_probabilities.shape[1] > 1 else 0)
+    if count is None:
+        return _explained_images(predicted, NAMED, range(len(predicted.labels)))
+    ascending = np.sort(predicted.probabilities, axis=1)
+    confidences = ascending[:, -1]
+    margins = confidences - (ascending[:, -2] if ascending.shape[1] > 1 else 0)
     right = predicted.predictions == predicted.labels
     surest = np.argsort(-confidences, kind="stable")
     rankings = {
@@ -137,21 +132,14 @@ def select_informative(predicted: PredictedImages, count: int) -> list[Explained
     }
     selected: list[ExplainedImage] = []
     for why, order in rankings.items():
-        selected_rows = {image.row for image in selected}
-        rows = [int(row) for row in order if int(row) not in selected_rows][:count]
-        selected += _explained_images(predicted, why, rows)
+        unselected = order[~np.isin(order, [image.row for image in selected])]
+        selected += _explained_images(predicted, why, unselected[:count].tolist())
     return selected
 
 
-def select_all(predicted: PredictedImages) -> list[ExplainedImage]:
-    """Return every image."""
-    return _explained_images(predicted, NAMED, range(len(predicted.labels)))
-
-
 def _explained_images(predicted: PredictedImages, why: str, rows: Sequence[int]) -> list[ExplainedImage]:
-    prefix = why.split()[-1]
     stems = [re.sub(r"[^\w.-]+", "_", predicted.images.paths[row].stem)[-_LONGEST_NAME:] for row in rows]
     return [
-        ExplainedImage(f"{prefix}{n}_{stem}", why, row)
-        for n, (row, stem) in enumerate(zip(rows, stems, strict=True), 1)
+        ExplainedImage(f"{why.split()[-1]}{number}_{stem}", why, row)
+        for number, (row, stem) in enumerate(zip(rows, stems, strict=True), 1)
     ]
