@@ -1,8 +1,8 @@
 """Validation images that no model of an ensemble was trained on."""
 
 import logging
-import os
 from collections.abc import Sequence
+from os.path import realpath
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
         logger.warning("run %s has no validation images: nothing is fitted on them", run.name)
         return None
     rows = set_rows(run.samples, "val")
-    files = [_real(path) for path in image_paths(rows, run)]
+    files = [realpath(path) for path in image_paths(rows, run)]
     heldout = np.ones(len(rows), dtype=bool)
     for path in paths:
         if _shares_the_split(context, path):
@@ -50,10 +50,10 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
 
 def _shares_the_split(context: RunContext, path: Path) -> bool:
     run = context.run
-    own = {_real(run.models), _real(run.folder / "models")}
+    own = {realpath(run.models), realpath(run.folder / "models")}
     if run.recorded.foreign is not None:
-        own.add(_real(Path(run.recorded.foreign.foreign_location)))
-    return _real(path.parent) in own or run.card_of(path).split == run.fingerprints[1]
+        own.add(realpath(Path(run.recorded.foreign.foreign_location)))
+    return realpath(path.parent) in own or run.card_of(path).split == run.fingerprints[1]
 
 
 def _training_images(path: Path) -> set[str] | None:
@@ -63,8 +63,4 @@ def _training_images(path: Path) -> set[str] | None:
     if recorded is None or not table.exists():
         return None
     samples, root = read_samples(table), recorded.data.root
-    return {_real(root / image) for image in samples.loc[samples["split"] == "train", "image"]}
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
+    return {realpath(root / image) for image in samples.loc[samples["split"] == "train", "image"]}
