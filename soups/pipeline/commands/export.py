@@ -47,7 +47,8 @@ def export(parsed: ParsedSettings[ExportSettings]) -> None:
     files = _images_to_compare(settings, run)
     classifier, card = load_selected(path, run)
     inputs = _load_inputs(files, card)
-    metadata = _metadata(card)
+    preprocessing = compact_json(card.preprocessing.model_dump(mode="json"))
+    metadata = {"classes": compact_json(card.classes), "preprocessing": preprocessing, "card": card_text(card)}
     with ExitStack() as stack:  # Writes all files or none.
         for kind, output in outputs.items():
             temporary = stack.enter_context(atomic_write(output))
@@ -62,35 +63,26 @@ def _output_paths(settings: ExportSettings, kinds: Sequence[str], model: Path, r
         if run is None:
             raise UsageError("--output is missing", expected="the file to write, because the model belongs to no run")
         return {kind: run.folder / "output" / f"{model.stem}{EXPORTERS[kind].suffix}" for kind in kinds}
-    output = Path(settings.output)
+    output, expected = Path(settings.output), EXPORTERS[kinds[0]].suffix
     known = {exporter.suffix for exporter in EXPORTERS.values()}
-    if len(kinds) == 1 and output.suffix in known - {EXPORTERS[kinds[0]].suffix}:
-        raise UsageError(
-            f"--output {output}: not an ending of --format {kinds[0]}",
-            expected=EXPORTERS[kinds[0]].suffix,
-            found=output.suffix,
-        )
-    stem = output.name.removesuffix(output.suffix) if output.suffix in known else output.name
+    if len(kinds) == 1 and output.suffix in known - {expected}:
+        problem = f"--output {output}: not an ending of --format {kinds[0]}"
+        raise UsageError(problem, expected=expected, found=output.suffix)
+    stem = output.stem if output.suffix in known else output.name
     return {kind: output.with_name(f"{stem}{EXPORTERS[kind].suffix}") for kind in kinds}
 
 
 def _images_to_compare(settings: ExportSettings, run: Run | None) -> list[Path]:
     """Return up to `CHECKED_IMAGES` evenly spaced images to verify the export on."""
+    paths: list[Path] = []
     if settings.images is not None:
-        paths: list[Path] = []
-        for name in settings.images:
-            location = Path(name)
+        for location in map(Path, settings.images):
             inside = sorted(path for path in location.rglob("*") if path.is_file() and not path.name.startswith("."))
             paths += inside if location.is_dir() else [location]
     elif run is not None:
-        rows = run.samples
-        for name in ("val", "test"):
-            if name in set(rows["split"]):
-                rows = rows[rows["split"] == name]
-                break
-        paths = list(image_paths(rows, run))
-    else:
-        paths = []
+        splits = run.samples["split"]
+        first = next((name for name in ("val", "test") if name in set(splits)), None)
+        paths += image_paths(run.samples if first is None else run.samples[splits == first], run)
     if not paths:
         raise UsageError(
             "--images: no images to compare the exported file on",
@@ -107,14 +99,6 @@ def _load_inputs(files: Sequence[Path], card: Card) -> "torch.Tensor":
     geometry = evaluation_geometry(card.preprocessing)
     pixels = np.stack([resize_and_crop(decode(file), geometry) for file in files])
     return normalise(torch.from_numpy(pixels), card.preprocessing)
-
-
-def _metadata(card: Card) -> dict[str, str]:
-    return {
-        "classes": compact_json(card.classes),
-        "preprocessing": compact_json(card.preprocessing.model_dump(mode="json")),
-        "card": card_text(card),
-    }
 
 
 def _write_file(

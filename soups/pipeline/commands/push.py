@@ -1,12 +1,11 @@
 """The command `push_to_hub`: writes a model as a folder that timm or open_clip loads, and uploads it with `--push`."""
 
+import filecmp
 import logging
-import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, EnvironmentFailure, UsageError, one_line
 from soups.core.preprocessing import normalise
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop
-from soups.files.atomic import explain_write_errors, sha256_of, sync_folder, write_text
+from soups.files.atomic import explain_write_errors, make_folder, sha256_of, sync_folder, write_text
 from soups.models.hub_folder import HUB_PREFIX, find_format, write_hub_folder
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.select_model import load_selected, select_model
@@ -55,15 +54,17 @@ def push_to_hub(parsed: ParsedSettings[PushSettings]) -> None:
             *card.preprocessing.cut,
         )
     folder = Path(settings.folder)
-    with _temporary_folder(folder) as temporary:
+    with explain_write_errors(folder):
+        make_folder(folder.parent)
+        outer = TemporaryDirectory(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent)
+    with outer as name:
+        temporary = Path(name) / "model"
+        temporary.mkdir()
         write_hub_folder(temporary, classifier, card, str(path))
         _verify_folder(temporary, classifier, card, str(path))
         write_text(temporary / README, _model_card_text(path, card, run))
         _move_into_place(temporary, folder)
-    if repository is None:
-        print(folder)
-    else:
-        print(_upload(folder, repository, settings.private, path.stem))
+    print(folder if repository is None else _upload(folder, repository, settings.private, path.stem))
 
 
 def _target_repository(settings: PushSettings) -> str | None:
@@ -137,19 +138,6 @@ def _model_card_text(path: Path, card: Card, run: Run | None) -> str:
     )
 
 
-@contextmanager
-def _temporary_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside the final one; it is removed when the block ends."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with explain_write_errors(folder):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def _move_into_place(temporary: Path, folder: Path) -> None:
     """Move the temporary folder to its final place, unless the final folder has the same content.
 
@@ -158,23 +146,21 @@ def _move_into_place(temporary: Path, folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--folder {folder}: is a file", expected="a folder, or a path that does not exist")
-    present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     if not present:
         with explain_write_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)  # The folder is empty or does not exist.
             temporary.rename(folder)
             sync_folder(folder.parent)
         return
-    expected_files = {path.name: path for path in temporary.iterdir()}
-    extra = sorted(set(present) - set(expected_files))
-    missing = sorted(set(expected_files) - set(present))
-    changed = [
-        name
-        for name in sorted(set(expected_files) & set(present))
-        if sha256_of(expected_files[name]) != sha256_of(present[name])
-    ]
-    if extra or missing or set(changed) - {README}:
-        lists = {"extra": extra[:5], "missing": missing, "changed": changed}
+    written = {path.name for path in temporary.iterdir()}
+    _, changed, unreadable = filecmp.cmpfiles(temporary, folder, sorted(written & present), shallow=False)
+    lists = {
+        "extra": sorted(present - written)[:5],
+        "missing": sorted(written - present),
+        "changed": sorted(changed + unreadable),
+    }
+    if any(lists.values()) and lists != {"extra": [], "missing": [], "changed": [README]}:
         raise UsageError(
             f"--folder {folder}: has other content",
             expected="an empty or new folder, or one that this command wrote for this model",
