@@ -16,6 +16,7 @@ from soups.data.images.geometry import evaluation_geometry
 from soups.data.layouts.image_files import FolderListing, existing_folder, images_below, table_name
 from soups.evaluation.probe import load_or_compute_features
 from soups.files.atomic import write_table
+from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.prediction_space import thumbnail
@@ -93,8 +94,6 @@ def _compute_features(files: Sequence[list[Path]], model: ModelSettings, setting
     Raises:
         DataError: Images cannot be read.
     """
-    from soups.models.build import build_start
-
     # Features depend neither on the head nor on the class names.
     start = build_start(model, ("target", "pool"), seed=derived_seed(0))
     runtime, size = resolve(settings.runtime), settings.evaluation.eval_batch_size
