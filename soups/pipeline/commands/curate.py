@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
+from soups.core.preprocessing import Preprocessing
 from soups.data.curate import Selection, select_similar
 from soups.data.images.cache import open_images
 from soups.data.images.decode import find_unreadable
@@ -17,13 +19,15 @@ from soups.data.layouts.image_files import FolderListing, existing_folder, image
 from soups.evaluation.probe import load_or_compute_features
 from soups.files.atomic import write_table
 from soups.models.build import build_start
-from soups.models.settings import ModelSettings
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.prediction_space import thumbnail
 from soups.pipeline.run.run import require_run
-from soups.pipeline.settings.tools import CurateSettings
+from soups.pipeline.settings.tools import CurateSettings, LabelErrorsSettings
 from soups.report.html.pages import ImageCard, Section, write_page
-from soups.runtime.devices import cache_dir, derived_seed, limit_threads, resolve
+from soups.runtime.devices import Runtime, cache_dir, derived_seed, limit_threads, resolve
+
+if TYPE_CHECKING:
+    from soups.models.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +52,18 @@ def curate(parsed: ParsedSettings[CurateSettings]) -> None:
     # Validation and test images must not be selected for training.
     excluded = list(image_paths(run.samples[run.samples["split"] != "train"], run)) if run is not None else []
     excluded += [path for folder in settings.leave_out for path in _list_images(Path(folder), "--leave-out")]
+    # Features depend neither on the head nor on the class names.
     model = run.recorded.model if run is not None else settings.model
-    features = _compute_features([files, target_files, excluded], model, settings)
+    start, runtime = build_start(model, ("target", "pool"), seed=derived_seed(0)), resolve(settings.runtime)
+    limit_threads(runtime.threads)
+    features = [
+        features_of_files(start.classifier, start.preprocessing, paths, runtime, settings)
+        for paths in (files, target_files, excluded)
+        if paths
+    ]
     # The target itself is excluded too, because it is often a test or validation set.
-    selection = select_similar(
-        features[0], features[1], np.concatenate(features[1:]), settings.count, settings.duplicate_similarity
-    )
+    forbidden = np.concatenate(features[1:])
+    selection = select_similar(*features[:2], forbidden, settings.count, settings.duplicate_similarity)
     if len(selection.rows) < settings.count:
         message = "selected %d of %d images: the others are near-duplicates of these or of images used for scoring"
         logger.warning(message, len(selection.rows), settings.count)
@@ -88,26 +98,22 @@ def _list_images(folder: Path, flag: str) -> list[Path]:
     return files
 
 
-def _compute_features(files: Sequence[list[Path]], model: ModelSettings, settings: CurateSettings) -> list[np.ndarray]:
-    """Return the features of each list of images, (N, D) float32 with rows of length 1.
+def features_of_files(
+    classifier: "Classifier",
+    preprocessing: Preprocessing,
+    paths: Sequence[Path],
+    runtime: Runtime,
+    settings: CurateSettings | LabelErrorsSettings,
+) -> np.ndarray:
+    """Return the features of image files, (N, D) float32 with rows of length 1, from the cache if it has them.
 
     Raises:
         DataError: Images cannot be read.
     """
-    # Features depend neither on the head nor on the class names.
-    start = build_start(model, ("target", "pool"), seed=derived_seed(0))
-    runtime, size = resolve(settings.runtime), settings.evaluation.eval_batch_size
-    limit_threads(runtime.threads)
-    geometry, folder = evaluation_geometry(start.preprocessing), cache_dir()
-    options = start.preprocessing, runtime, size, folder / "features"
-    features: list[np.ndarray] = []
-    for paths in files:
-        if paths:
-            images = open_images(paths, geometry, settings.cache.cache, folder / "images")
-            features.append(load_or_compute_features(start.classifier, images, *options))
-        else:
-            features.append(np.empty((0, features[0].shape[1]), dtype=np.float32))
-    return features
+    geometry, folder = evaluation_geometry(preprocessing), cache_dir()
+    images = open_images(paths, geometry, settings.cache.cache, folder / "images")
+    size = settings.evaluation.eval_batch_size
+    return load_or_compute_features(classifier, images, preprocessing, runtime, size, folder / "features")
 
 
 def _write_selection(

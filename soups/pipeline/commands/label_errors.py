@@ -13,13 +13,12 @@ from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.labels import Factor, LabelSpace
 from soups.core.packages import require_package
-from soups.data.images.cache import open_images
-from soups.data.images.geometry import evaluation_geometry
 from soups.data.layouts.tables import table_column
 from soups.data.samples import set_rows
 from soups.evaluation.label_errors import ProposedCorrection, is_group_label, propose_corrections
-from soups.evaluation.probe import load_or_compute_features, out_of_fold_probabilities
+from soups.evaluation.probe import out_of_fold_probabilities
 from soups.files.atomic import read_table, write_table
+from soups.pipeline.commands.curate import features_of_files
 from soups.pipeline.run.create import build_run_start, open_or_plan_run
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.model_files import find_model, load_model
@@ -30,7 +29,7 @@ from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.tools import LabelErrorsSettings
 from soups.report.html.pages import ImageCard, Section, write_page
 from soups.report.tables import align_columns
-from soups.runtime.devices import cache_dir, limit_threads
+from soups.runtime.devices import limit_threads
 
 if TYPE_CHECKING:
     from soups.core.preprocessing import Preprocessing
@@ -148,10 +147,7 @@ def _head_evidence(run: Run, exists: bool, settings: LabelErrorsSettings, factor
     classifier, preprocessing = _load_model_or_start(run, exists, settings)
     runtime = run.runtime(settings.runtime)
     limit_threads(runtime.threads)
-    paths, geometry = image_paths(rows, run), evaluation_geometry(preprocessing)
-    images = open_images(paths, geometry, settings.cache.cache, run.image_cache)
-    size, folder = settings.evaluation.eval_batch_size, cache_dir() / "features"
-    features = load_or_compute_features(classifier, images, preprocessing, runtime, size, folder)
+    features = features_of_files(classifier, preprocessing, image_paths(rows, run), runtime, settings)
     groups = rows["group"].to_numpy(str)
     folds = settings.folds, settings.fold_seed
     tables = {}

@@ -165,11 +165,10 @@ def _output_path(settings: InferenceSettings, run_folder: Path | None, stem: str
     if settings.output is not None:
         path = Path(settings.output)
         return path if path.suffix else path.with_suffix(".csv")
-    if settings.output_folder is not None:
-        return Path(settings.output_folder) / f"{stem}.csv"
-    if run_folder is None:
+    folder = settings.output_folder or (run_folder / "output" if run_folder is not None else None)
+    if folder is None:
         raise UsageError("--output is missing", expected="the CSV file to write, because there is no run")
-    return run_folder / "output" / f"{stem}.csv"
+    return Path(folder) / f"{stem}.csv"
 
 
 def _vote_on_tables(settings: InferenceSettings) -> None:

@@ -24,14 +24,9 @@ from soups.pipeline.settings.compare import CompareSettings
 from soups.pipeline.train.costs import measure_costs
 from soups.pipeline.train.finetune import train_all
 from soups.pipeline.train.plan import Task, plan
+from soups.report import frontier
 from soups.report.comparison import SetTruth
-from soups.report.frontier import (
-    NetworkResult,
-    draw_frontier,
-    format_networks,
-    markdown_networks,
-    network_rows,
-)
+from soups.report.frontier import NetworkResult
 from soups.runtime.launchers import require_launcher
 from soups.training.hyperparameters import canonicalize
 from soups.training.optimizers import require_optimizer
@@ -206,19 +201,20 @@ def _result_of(network: _Network, indices: Sequence[int]) -> NetworkResult:
     name = _accuracy_set(context)
     outputs = tuple(context.probabilities(path, [name])[name] for path in chosen)
     speed = images_per_second(context, chosen[0])
-    return NetworkResult(network.spec.label, outputs, {**network.costs, "epochs": epochs, "images_per_second": speed})
+    costs = {**network.costs, "epochs": epochs, "images_per_second": speed}
+    return NetworkResult(network.spec.label, outputs, costs)
 
 
 def _write_results(results: Sequence[NetworkResult], context: RunContext, cost: str, folder: Path, name: str) -> None:
     """Print the table, write it as CSV and Markdown, and draw the figure."""
     shown = _accuracy_set(context)
     truth = SetTruth(context.labels(shown), context.groups(shown))
-    rows = network_rows(results, truth, context.run.space.names, cost)
+    rows = frontier.network_rows(results, truth, context.run.space.names, cost)
     words = f"{len(truth.labels)} {'test' if shown == 'test' else 'validation'} images"
-    write_table(folder / "models.csv", pd.json_normalize(rows, sep="_"))  # A column `f1_<class>` for each class.
-    write_text(folder / "models.md", markdown_networks(rows, cost) + "\n")
+    write_table(folder / "models.csv", pd.DataFrame(frontier.flatten_rows(rows)))
+    write_text(folder / "models.md", frontier.markdown_networks(rows, cost) + "\n")
     figure = folder / "frontier.png"
-    draw_frontier(rows, figure, title=f"{name}: accuracy and cost", images=f"accuracy on {words}", cost=cost)
+    frontier.draw_frontier(rows, figure, title=f"{name}: accuracy and cost", images=f"accuracy on {words}", cost=cost)
     groups = len(set(context.groups(shown)))
     print(f"comparison {name}: {words}" + f" of {groups} groups" * (groups != len(truth.labels)))
-    print(format_networks(rows, cost), figure, sep="\n")
+    print(frontier.format_networks(rows, cost), figure, sep="\n")
