@@ -10,33 +10,34 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from soups.checkpoints.card import Card
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
 from soups.core.sampling import evenly_spaced
-from soups.core.scores import softmax
 from soups.data.images.decode import decode
 from soups.data.images.geometry import evaluation_geometry, visible_box
-from soups.evaluation.logits import compute_logits
 from soups.explain.methods import METHODS, describe_layers, resolve_method
 from soups.explain.methods import explain as compute_heatmaps
 from soups.explain.settings import MapSettings, check_method
 from soups.files.atomic import atomic_write, write_array, write_table
 from soups.models.build import build_with_weights
-from soups.models.classifier import Classifier
 from soups.pipeline.commands.validate import open_context_of_model
 from soups.pipeline.explain.faithfulness import measure_curves, print_faithfulness
-from soups.pipeline.explain.images import ExplainedImage, PredictedImages, images_of_files, images_of_set, select_images
-from soups.pipeline.run.model_files import load_model
-from soups.pipeline.score.context import RunContext, class_positions
+from soups.pipeline.explain.images import (
+    ExplainedImage,
+    ExplainedModel,
+    PredictedImages,
+    images_of_files,
+    images_of_set,
+    select_images,
+)
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.settings.tools import ExplainSettings
 from soups.pipeline.soup.ingredient_index import IngredientIndex
 from soups.report.figures.grid import Tile
 from soups.report.figures.overlays import SheetRow, draw_sheet, magnify, overlay
 from soups.report.figures.style import BLACK, GREEN, VERMILION, shorten
 from soups.report.html.pages import ImageCard, Section, write_page
-from soups.runtime.devices import limit_threads
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +49,6 @@ _INTRO = [
     "A map shows which pixels the prediction depends on, not whether it is right. The faithfulness table shows how "
     "far to trust the method here.",
 ]
-
-
-@dataclass(frozen=True)
-class ExplainedModel:
-    """A model to explain, with the mapping of its classes."""
-
-    classifier: Classifier
-    card: Card
-    space: LabelSpace
-    order: np.ndarray
-    """(C,) int64, the index of each class of `space` among the logits."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +82,14 @@ def explain(parsed: ParsedSettings[ExplainSettings]) -> None:
     settings = parsed.settings
     check_method(settings.maps.method)
     context, path = open_context_of_model(parsed)
-    limit_threads(context.runtime.threads)
-    classifier, card = load_model(context.run, path)
     space = context.space_of(path)
     if settings.class_name is not None and settings.class_name not in space.names:
         raise unknown_name("class", settings.class_name, space.names)
     asked = None if settings.class_name is None else space.names.index(settings.class_name)
-    classifier.to(context.runtime.device)
-    model = ExplainedModel(classifier, card, space, class_positions(card, space, path, context.run.name))
+    model = ExplainedModel.load(context, path, space)
+    classifier, card = model.classifier, model.card
     if settings.images:
-        predicted = images_of_files(context, path, settings.images, space, (classifier, card))
+        predicted = images_of_files(context, model, settings.images)
     else:
         predicted = images_of_set(context, path, settings.on, space)
     selected = select_images(predicted, None if settings.images else settings.count)
@@ -121,7 +109,7 @@ def explain(parsed: ParsedSettings[ExplainSettings]) -> None:
     if map_settings.faithfulness:
         rows = evenly_spaced(len(predicted.labels), map_settings.faithfulness)
         labels = predicted.predictions[rows] if asked is None else np.full(len(rows), asked)
-        curves = measure_curves(classifier, card, predicted, rows, model.order[labels], map_settings)
+        curves = measure_curves(model, predicted, rows, labels, map_settings)
         print(heading)
         files += print_faithfulness(curves, predicted, rows, folder, heading)
     print(*files, sep="\n")
@@ -163,9 +151,7 @@ def _compute_maps(
     classifier, preprocessing = model.classifier, model.card.preprocessing
     probabilities = predicted.probabilities[rows]
     if context is not None:
-        images, batch = predicted.images.subset(rows), context.evaluation.eval_batch_size
-        logits = compute_logits(classifier, images, preprocessing, context.runtime, batch)
-        probabilities = softmax(logits[:, model.order])
+        probabilities = model.probabilities(predicted.images.subset(rows), context)
     pixels, classes = predicted.images.take(rows), model.order[labels]
     heats = compute_heatmaps(classifier, pixels, classes, preprocessing, settings.method, settings.target_layer)
     return [

@@ -2,53 +2,44 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from soups.checkpoints.card import Card
 from soups.core.progress import track
 from soups.core.statistics import bootstrap_interval
 from soups.explain.faithfulness import Curves, area_under_curve, deletion_and_insertion
 from soups.explain.methods import coarse_maps, model_inputs
 from soups.explain.settings import MapSettings
 from soups.files.atomic import write_table
-from soups.pipeline.explain.images import PredictedImages
+from soups.pipeline.explain.images import ExplainedModel, PredictedImages
 from soups.report.figures.overlays import draw_faithfulness_curves
 from soups.report.tables import align_columns
-
-if TYPE_CHECKING:
-    from soups.models.classifier import Classifier
 
 _SEED = 0
 
 
 def measure_curves(
-    classifier: "Classifier",
-    card: Card,
-    predicted: PredictedImages,
-    rows: np.ndarray,
-    targets: np.ndarray,
-    settings: MapSettings,
+    model: ExplainedModel, predicted: PredictedImages, rows: np.ndarray, labels: np.ndarray, settings: MapSettings
 ) -> Curves:
     """Return deletion and insertion curves of K images, computed one image at a time.
 
     Args:
-        classifier: the model.
-        card: the model's checkpoint card.
+        model: the model.
         predicted: the images.
         rows: (K,) row numbers of the measured images in `predicted`.
-        targets: (K,) int64, the explained class of each image, as an index of the model's logits.
+        labels: (K,) int64, the explained class of each image.
         settings: method, layer, number of steps and number of random maps.
     """
     curves = []
     for number, row in enumerate(track(rows, "measuring faithfulness")):
         pixels = predicted.images.take([int(row)])
-        inputs, classes = model_inputs(classifier, pixels, targets[number : number + 1], card.preprocessing)
-        maps = coarse_maps(classifier, inputs, classes, settings.method, settings.target_layer)
+        target = model.order[labels[number : number + 1]]
+        inputs, classes = model_inputs(model.classifier, pixels, target, model.card.preprocessing)
+        maps = coarse_maps(model.classifier, inputs, classes, settings.method, settings.target_layer)
         options = {"steps": settings.steps, "randoms": settings.random_maps, "seed": _SEED + number}
-        curves.append(deletion_and_insertion(classifier, inputs, classes, maps, **options))
+        curves.append(deletion_and_insertion(model.classifier, inputs, classes, maps, **options))
     return Curves(
         **{kind.name: np.concatenate([getattr(each, kind.name) for each in curves]) for kind in fields(Curves)}
     )
