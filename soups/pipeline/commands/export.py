@@ -127,20 +127,37 @@ def _verify_logits(
     import torch
 
     with torch.inference_mode():
-        expected_logits = classifier(inputs).numpy()
-    allowed = tolerance * max(1.0, float(np.abs(expected_logits).max()))
-    largest = 0.0
-    for count in (len(inputs), 1):
-        logits = EXPORTERS[kind].run(temporary, inputs[:count].numpy())
-        same = logits.shape == expected_logits[:count].shape
-        largest = max(largest, float(np.abs(logits - expected_logits[:count]).max()) if same else np.inf)
+        expected = classifier(inputs).numpy()
+    batches = [inputs.numpy(), inputs[:1].numpy()]
+    pairs = [(expected[: len(batch)], EXPORTERS[kind].run(temporary, batch)) for batch in batches]
+    problem = f"{model}: the file of --format {kind} gives other logits than the model; it is not written"
+    count = f"on {len(inputs)} images"
+    figures = check_logits(pairs, tolerance, problem, f" {count}", "try the other --format, or raise --tolerance")
+    logger.info("%s: largest difference of a logit %.2g %s (allowed: %.2g)", kind, figures[0], count, figures[1])
+
+
+def check_logits(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    tolerance: float,
+    problem: str,
+    images: str = "",
+    next_step: str = "",
+) -> tuple[float, float]:
+    """Compare expected with found logits; returns their largest difference and the one allowed.
+
+    Args:
+        pairs: expected and found logits, (N, C) each.
+        tolerance: largest allowed difference, relative to the largest expected logit (at least 1).
+        problem: the message if they differ.
+        images: the images, for the message.
+        next_step: for the message.
+
+    Raises:
+        DataError: the logits differ by more than the tolerance.
+    """
+    allowed = tolerance * max(1.0, *(float(np.abs(expected).max()) for expected, _ in pairs))
+    largest = np.max([np.abs(found - own).max() if found.shape == own.shape else np.inf for own, found in pairs])
     if not largest <= allowed:
-        raise DataError(
-            f"{model}: the file of --format {kind} gives other logits than the model; it is not written",
-            expected=f"differences of at most {allowed:.2g} on {len(inputs)} images",
-            found=f"{largest:.2g}",
-            next_step="try the other --format, or raise --tolerance",
-        )
-    logger.info(
-        "%s: largest difference of a logit %.2g on %d images (allowed: %.2g)", kind, largest, len(inputs), allowed
-    )
+        expected_text = f"differences of at most {allowed:.2g}{images}"
+        raise DataError(problem, expected=expected_text, found=f"{largest:.2g}", next_step=next_step)
+    return float(largest), allowed

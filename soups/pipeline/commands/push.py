@@ -17,6 +17,7 @@ from soups.core.preprocessing import normalise
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop
 from soups.files.atomic import explain_write_errors, make_folder, sha256_of, sync_folder, write_text
 from soups.models.hub_folder import HUB_PREFIX, find_format, write_hub_folder
+from soups.pipeline.commands.export import check_logits
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.select_model import load_selected, select_model
 from soups.pipeline.settings.delivery import PushSettings
@@ -47,12 +48,8 @@ def push_to_hub(parsed: ParsedSettings[PushSettings]) -> None:
     path, run = select_model(settings, parsed.names, settings.model_name)
     classifier, card = load_selected(path, run)
     if card.preprocessing.cut is not None:
-        logger.warning(
-            "%s uses only the middle %d × %d pixels of an image; neither timm nor open_clip crops like this, "
-            "as README.md notes",
-            path.stem,
-            *card.preprocessing.cut,
-        )
+        message = "%s uses only the middle %d × %d pixels of an image; timm and open_clip do not: see its README.md"
+        logger.warning(message, path.stem, *card.preprocessing.cut)
     folder = Path(settings.folder)
     with explain_write_errors(folder):
         make_folder(folder.parent)
@@ -105,23 +102,11 @@ def _verify_folder(folder: Path, classifier: "Classifier", card: Card, where: st
     try:
         found = form.reference_logits(folder, Image.fromarray(pixels))
     except Exception as error:  # The libraries raise many kinds of exceptions.
-        raise DataError(
-            f"{where}: {card.architecture.family} cannot load the folder; it is not written", found=one_line(error)
-        ) from error
-    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-    largest = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
-    if not largest <= allowed:
-        raise DataError(
-            f"{where}: {card.architecture.family} gives other logits than the model; the folder is not written",
-            expected=f"differences of at most {allowed:.2g}",
-            found=f"{largest:.2g}",
-        )
-    logger.info(
-        "%s alone gives the same logits: largest difference %.2g (allowed: %.2g)",
-        card.architecture.family,
-        largest,
-        allowed,
-    )
+        problem = f"{where}: {form.library} cannot load the folder; it is not written"
+        raise DataError(problem, found=one_line(error)) from error
+    problem = f"{where}: {form.library} gives other logits than the model; the folder is not written"
+    figures = check_logits([(expected, found)], TOLERANCE, problem)
+    logger.info("%s alone gives the same logits: largest difference %.2g (allowed: %.2g)", form.library, *figures)
 
 
 def _model_card_text(path: Path, card: Card, run: Run | None) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
@@ -12,12 +12,10 @@ from soups.pipeline.explain.wrong_maps import draw_wrong_maps, parse_method
 from soups.pipeline.run.model_files import find_model, run_folder_of
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.votes import default_model
-from soups.pipeline.settings.commands import OneModelSettings, ValidationSettings
+from soups.pipeline.settings.commands import ValidationSettings
 from soups.report.answers import LabelledPredictions
 
 logger = logging.getLogger(__name__)
-
-OneModel = TypeVar("OneModel", bound=OneModelSettings)
 
 
 def validate(parsed: ParsedSettings[ValidationSettings]) -> None:
@@ -64,7 +62,7 @@ def _validate_model(parsed: ParsedSettings[ValidationSettings], method: str | No
     report_predictions(predictions, path.stem, "validation images", folders, images.__getitem__, limit, maps)
 
 
-def open_context_of_model(parsed: ParsedSettings[OneModel]) -> tuple[RunContext, Path]:
+def open_context_of_model(parsed: ParsedSettings[Any]) -> tuple[RunContext, Path]:
     """Return the run that a model belongs to (not the latest run) and the model's checkpoint.
 
     Raises:
@@ -83,7 +81,7 @@ def open_context_of_model(parsed: ParsedSettings[OneModel]) -> tuple[RunContext,
     return context, path
 
 
-def _open_run_folder(parsed: ParsedSettings[OneModel], folder: Path) -> RunContext:
+def _open_run_folder(parsed: ParsedSettings[Any], folder: Path) -> RunContext:
     location = {"name": folder.name, "runs_folder": str(folder.parent)}
     settings = parsed.settings.model_copy(update={"run": parsed.settings.run.model_copy(update=location)})
     return open_context(settings, parsed.names, may_differ={"split_seed"})

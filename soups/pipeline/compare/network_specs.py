@@ -1,6 +1,6 @@
 """Parses the networks of a comparison: what each word of `--models` names, and how the network is fine-tuned."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,11 +30,6 @@ class NetworkSpec:
     def run_name(self) -> str:
         """Name of the run that holds its fine-tunes."""
         return str(self.settings.run.name)
-
-    def with_epochs(self, epochs: int) -> "NetworkSpec":
-        """Return the same network with another number of epochs."""
-        training = self.settings.training.model_copy(update={"epochs": epochs})
-        return replace(self, settings=self.settings.model_copy(update={"training": training}))
 
 
 def parse_network_specs(settings: CompareSettings, name: str) -> list[NetworkSpec]:

@@ -184,7 +184,9 @@ def _measure(network: _Network, minutes: float | None) -> _Network:
         return replace(network, costs=costs)
     epochs = max(1, round(60 * minutes / costs["seconds_per_epoch"]))
     logger.info("%s: %d epochs of %.1f s in %g minutes", label, epochs, costs["seconds_per_epoch"], minutes)
-    return replace(network, costs=costs, spec=network.spec.with_epochs(epochs))
+    training = settings.training.model_copy(update={"epochs": epochs})
+    spec = replace(network.spec, settings=settings.model_copy(update={"training": training}))
+    return replace(network, costs=costs, spec=spec)
 
 
 def _accuracy_set(context: RunContext) -> str:

@@ -87,7 +87,7 @@ def request_of_soup(recipe: str, card: Card) -> SoupRequest:
     """Return the request of a soup; options that its recipe no longer has are left out."""
     request = dict(card.soup.request) if card.soup is not None else {}
     limits = {key: request.pop(key, None) for key in ("batchnorm", "evaluations", "minutes")}
-    options = {key: value for key, value in request.items() if key in recipe_options(recipe)}
+    options = {key: request[key] for key in recipe_options(recipe) if key in request}
     return SoupRequest(recipe, options, **limits)
 
 

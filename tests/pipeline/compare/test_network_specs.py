@@ -33,7 +33,6 @@ def test_unknown_names_are_arguments_of_the_network() -> None:
     (spec,) = parse("baseline widths=[4,4] lr=0.5 image_size=32")
     assert spec.label == "baseline" and spec.settings.model.model_args == ("widths=[4,4]",)
     assert spec.settings.training.lr == 0.5 and spec.settings.model.image_size == 32
-    assert spec.with_epochs(7).settings.training.epochs == 7 != spec.settings.training.epochs
 
 
 def test_runs_are_named_after_the_networks_without_the_library() -> None:
