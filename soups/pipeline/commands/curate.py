@@ -67,7 +67,7 @@ def curate(parsed: ParsedSettings[CurateSettings]) -> None:
     if len(selection.rows) < settings.count:
         message = "selected %d of %d images: the others are near-duplicates of these or of images used for scoring"
         logger.warning(message, len(selection.rows), settings.count)
-    _write_selection(selection, files, labels, target_files, pool, settings)
+    _write_selection(selection, files, labels, target_files, settings)
 
 
 def _pool_images(pool: Path, settings: CurateSettings) -> tuple[list[Path], list[str] | None]:
@@ -117,15 +117,10 @@ def features_of_files(
 
 
 def _write_selection(
-    selection: Selection,
-    files: list[Path],
-    labels: list[str] | None,
-    target: list[Path],
-    pool: Path,
-    settings: CurateSettings,
+    selection: Selection, files: list[Path], labels: list[str] | None, target: list[Path], settings: CurateSettings
 ) -> None:
-    path = Path(settings.output)
-    rows, target_folder = selection.rows.tolist(), Path(settings.target or "")
+    path, rows = Path(settings.output), selection.rows.tolist()
+    pool, target_folder = Path(settings.pool or ""), Path(settings.target or "")
     columns: dict[str, list[object]] = {"image": [table_name(files[row], pool) for row in rows]}
     if labels is not None:
         columns["label"] = [labels[row] for row in rows]

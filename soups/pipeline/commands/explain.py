@@ -105,7 +105,7 @@ def explain(parsed: ParsedSettings[ExplainSettings]) -> None:
         maps += _compute_maps(ingredient, predicted, own, map_settings, context)
     folder = Path(settings.output or context.run.folder / "output" / "explain" / f"{path.stem}_{method}")
     heading = f"{path.stem}: {method} of {predicted.description}, from {read}"
-    files = _write_files(model, predicted, selected, maps, folder, heading)
+    files = _write_files(model, predicted, maps, folder, heading)
     if map_settings.faithfulness:
         rows = evenly_spaced(len(predicted.labels), map_settings.faithfulness)
         labels = predicted.predictions[rows] if asked is None else np.full(len(rows), asked)
@@ -180,20 +180,15 @@ def _load_ingredients(
 
 
 def _write_files(
-    model: ExplainedModel,
-    predicted: PredictedImages,
-    selected: Sequence[ExplainedImage],
-    maps: Sequence[ExplanationMap],
-    folder: Path,
-    heading: str,
+    model: ExplainedModel, predicted: PredictedImages, maps: Sequence[ExplanationMap], folder: Path, heading: str
 ) -> list[Path]:
     """Write everything but the faithfulness tables; returns sheet, page and table."""
     strips, sections, rows = [], [], []
     truth_column = any(each.role == "truth" for each in maps)
-    for image in selected:
+    for image in dict.fromkeys(each.image for each in maps):
         own, path = [each for each in maps if each.image == image], predicted.images.paths[image.row]
         overlays = [overlay(predicted.images[image.row], each.heat) for each in own]
-        panels, cards = _panels_and_cards(model.space, predicted, image, own, overlays)
+        panels, cards = _panels_and_cards(model.space, predicted, own, overlays)
         if truth_column and all(each.role != "truth" for each in own):
             panels.insert(2, None)  # Keeps the maps of an ingredient in one column.
         names = (shorten(name, _LONGEST) for name in (path.parent.name, path.stem))
@@ -211,20 +206,16 @@ def _write_files(
 
 
 def _panels_and_cards(
-    space: LabelSpace,
-    predicted: PredictedImages,
-    image: ExplainedImage,
-    maps: Sequence[ExplanationMap],
-    overlays: Sequence[np.ndarray],
+    space: LabelSpace, predicted: PredictedImages, maps: Sequence[ExplanationMap], overlays: Sequence[np.ndarray]
 ) -> tuple[list[Panel | None], list[ImageCard]]:
     """Return the sheet's panels and the page's pictures of one image: the image itself, then its maps."""
-    label, pixels = int(predicted.labels[image.row]), predicted.images[image.row]
+    row = maps[0].image.row
+    label, pixels, path = int(predicted.labels[row]), predicted.images[row], predicted.images.paths[row].as_posix()
     known = label >= 0
     truth = space.names[label] if known else ""
     enlarged = magnify(pixels, overlays[0].shape[0] // pixels.shape[0])
     above = f"the image, truly\n{shorten(truth, _LONGEST)}" if known else "the image"
     panels: list[Panel | None] = [Panel(enlarged, above, GREEN if known else BLACK)]
-    path = predicted.images.paths[image.row].as_posix()
     cards = [ImageCard(path, enlarged, first=f"is {truth}" if known else "")]
     for each, picture in zip(maps, overlays, strict=True):
         role, name, right = _ROLES.get(each.role, each.role), space.names[each.label], each.label == label

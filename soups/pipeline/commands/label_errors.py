@@ -82,7 +82,7 @@ def find_label_errors(parsed: ParsedSettings[LabelErrorsSettings]) -> None:
     path = Path(settings.output or (run.folder / "output" / "corrections.csv" if exists else "corrections.csv"))
     page = path.with_suffix(".html")
     write_table(path, _corrections_table(proposals))
-    _write_page(page, proposals, factors, evidence.rows, run, settings)
+    _write_page(page, proposals, factors, evidence.rows, run, settings.images)
     print(path, page, sep="\n")
     if planted is not None:
         print(_evaluate_proposals(planted, proposals, evidence, factors))
@@ -209,15 +209,10 @@ def _corrections_table(proposals: list[ProposedCorrection]) -> pd.DataFrame:
 
 
 def _write_page(
-    path: Path,
-    proposals: list[ProposedCorrection],
-    factors: list[Factor],
-    rows: pd.DataFrame,
-    run: Run,
-    settings: LabelErrorsSettings,
+    path: Path, proposals: list[ProposedCorrection], factors: list[Factor], rows: pd.DataFrame, run: Run, limit: int
 ) -> None:
-    files = image_paths(rows, run)
-    sections = []
+    """Write the page with up to `limit` proposals for each factor."""
+    files, sections = image_paths(rows, run), []
     for factor in factors:
         own = [proposal for proposal in proposals if proposal.factor == factor.name]
         shown = [
@@ -228,14 +223,14 @@ def _write_page(
                 second=f"suggested: {proposal.after}",
                 note=f"doubt {proposal.doubt:.2f}{', an issue' if proposal.issue else ''}",
             )
-            for proposal in own[: settings.images]
+            for proposal in own[:limit]
         ]
-        note = f"{len(own)} proposals" if len(own) <= settings.images else f"the first {len(shown)} of {len(own)}"
+        note = f"{len(own)} proposals" if len(own) <= limit else f"the first {len(shown)} of {len(own)}"
         sections.append(Section(factor.name.capitalize(), shown, note))
+    table = path.with_suffix(".csv").name
     intro = [
         f"Labels of run {run.name} contradicted by models that were not trained on them, most doubtful first.",
-        f"Check them, delete the rows of {path.with_suffix('.csv').name} that are not errors, and train a new run with "
-        f"--relabel {path.with_suffix('.csv').name}.",
+        f"Check them, delete the rows of {table} that are not errors, and train a new run with --relabel {table}.",
     ]
     write_page(path, "Labels to check", intro, sections)
 

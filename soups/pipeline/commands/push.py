@@ -116,11 +116,8 @@ def _model_card_text(path: Path, card: Card, run: Run | None) -> str:
         for log in (run.individual_results, run.soup_results):
             line = run.results(log).get(path.stem, {})
             scores |= line["metrics"] if line.get("sha256") == sha256 else {}
-        counts = run.samples["split"].value_counts()
-        images = {str(name): int(count) for name, count in counts.items()}
-    return model_card(
-        path.stem, card, sha256, library=card.architecture.family, usage=form.usage, scores=scores, images=images
-    )
+        images = run.samples["split"].value_counts().to_dict()
+    return model_card(path.stem, card, sha256, library=form.library, usage=form.usage, scores=scores, images=images)
 
 
 def _move_into_place(temporary: Path, folder: Path) -> None:
