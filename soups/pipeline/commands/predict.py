@@ -92,7 +92,7 @@ def _write_predictions(
     def shard_predictions() -> Iterator[np.ndarray]:
         nonlocal right
         for shard in shards:
-            result = ensemble.count(shard, SET)
+            result = ensemble.scores(shard, SET)
             right += int(np.count_nonzero(result.argmax(axis=1) == truth[shard.rows])) if len(truth) else 0
             yield submission.compact(result, ensemble.space)
 

@@ -51,7 +51,7 @@ class Ensemble:
         """File → label space of each model."""
         return {path: group.space for group in self.groups for path in group.paths}
 
-    def count(self, context: RunContext, set_name: str) -> np.ndarray:
+    def scores(self, context: RunContext, set_name: str) -> np.ndarray:
         """Return (N, C) float64 scores of the ensemble on a set of images."""
         if self.rule == ORIGINAL:
             main, *others = self.groups
@@ -185,7 +185,7 @@ def _joint_space(context: RunContext, groups: Sequence[ModelGroup]) -> LabelSpac
         raise DataError(
             f"no model knows {', '.join(missing)}",
             expected=f"models that together know {', '.join(joint.factor_names)}",
-            found="; ".join(f"{e.paths[0].stem} knows {', '.join(e.space.factor_names)}" for e in groups),
+            found="; ".join(f"{each.paths[0].stem} knows {', '.join(each.space.factor_names)}" for each in groups),
             next_step="name one more model",
         )
     return joint
@@ -226,9 +226,8 @@ def _with_fitted_weights(context: RunContext, group: ModelGroup, required: bool 
 def _with_fitted_exponents(context: RunContext, groups: Sequence[ModelGroup], joint: LabelSpace) -> list[ModelGroup]:
     heldout = heldout_rows(context, [path for group in groups for path in group.paths])
     if heldout is None:
-        logger.warning(
-            "every group of models has the exponent 1; give weights to change that: --weighted-ensemble M=0.6 …"
-        )
+        message = "every group of models has the exponent 1; give weights to change that: --weighted-ensemble M=0.6 …"
+        logger.warning(message)
         return list(groups)
     table = _likelihoods(context, groups, "val", joint)
     exponents = fit_exponents(table[:, heldout], context.labels("val", joint)[heldout])
