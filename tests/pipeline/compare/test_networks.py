@@ -144,7 +144,7 @@ def test_equal_minutes_become_epochs(
         (["--models", "baseline", "--data-location", "nowhere"], 3, ["nowhere"]),
     ],
 )
-def test_mistakes_are_found_before_any_training(
+def test_invalid_requests_train_nothing(
     compare: ModuleType,
     place: Path,
     flags: list[str],
