@@ -119,12 +119,11 @@ def _map_requests(
     predicted: PredictedImages, selected: Sequence[ExplainedImage], asked: int | None, method: str
 ) -> list[MapRequest]:
     """Return the maps to make of each image: of the class asked for, else of the predicted and the true class."""
+    if asked is not None:
+        return [MapRequest(image, "asked", asked) for image in selected]
     requests = []
     for image in selected:
         prediction, truth = int(predicted.predictions[image.row]), int(predicted.labels[image.row])
-        if asked is not None:
-            requests.append(MapRequest(image, "asked", asked))
-            continue
         requests.append(MapRequest(image, "predicted", prediction))
         if truth not in (-1, prediction) and METHODS[method].class_specific:
             requests.append(MapRequest(image, "truth", truth))

@@ -67,33 +67,29 @@ def compare_models(parsed: ParsedSettings[CompareSettings]) -> None:
     name = settings.run.name or default_run_name(settings)
     specs = {spec.label: spec for spec in parse_network_specs(settings, name)}
     _check_before_writing(settings, list(specs.values()))
-    collector = _FailureCollector(len(specs))
-    networks = collector.of(specs, lambda spec: _open_run(spec, parsed.names), stop_at=UsageError)
+    failures = _Failures()
+    networks = failures.collect(specs, lambda spec: _open_run(spec, parsed.names), stop_at=UsageError)
     _check_same_split(list(networks.values()))
-    networks = collector.of(networks, lambda network: _measure(network, settings.minutes))
+    networks = failures.collect(networks, lambda network: _measure(network, settings.minutes))
     indices = list(range(settings.seeds))
     tasks = {  # Raises before any training.
         label: plan(network.run, network.spec.settings, network.context.runtime, indices)
         for label, network in networks.items()
     }
-    trained = collector.of(tasks, lambda each: train_all(each, settings.launch))
+    trained = failures.collect(tasks, lambda each: train_all(each, settings.launch))
     networks = {label: networks[label] for label in trained}
-    results = collector.of(networks, lambda network: _result_of(network, indices))
+    results = failures.collect(networks, lambda network: _result_of(network, indices))
     if results:
         folder = Path(settings.run.runs_folder) / f"{name}-{TABLE}"
         context = next(iter(networks.values())).context
         _write_results(list(results.values()), context, settings.cost, folder, name)
-    collector.raise_failures()
+    failures.raise_any(len(specs))
 
 
-@dataclass
-class _FailureCollector:
-    """Collects failures by network, so that the others go on; they are reported at the end."""
+class _Failures(dict[str, Exception]):
+    """Failures by network, collected so that the others go on; they are reported at the end."""
 
-    number: int
-    failures: dict[str, Exception] = field(default_factory=dict)
-
-    def of(
+    def collect(
         self, items: Mapping[str, Item], work: Callable[[Item], Result], stop_at: type[Exception] | tuple[()] = ()
     ) -> dict[str, Result]:
         """Return label → result of the items that succeeded; an exception of type `stop_at` is raised at once."""
@@ -106,25 +102,25 @@ class _FailureCollector:
             except Exception as error:
                 if not isinstance(error, UserError):
                     logger.error("%s failed", label, exc_info=error)
-                self.failures[label] = error
+                self[label] = error
         return results
 
-    def raise_failures(self) -> None:
-        """Raise what failed, if anything did.
+    def raise_any(self, number: int) -> None:
+        """Raise what failed of `number` networks, if anything did.
 
         Raises:
             PartialFailure: which networks failed and why; for a single network, its own error.
         """
-        if self.number == 1 and self.failures:
-            raise next(iter(self.failures.values()))
-        if self.failures:
+        if self and number == 1:
+            raise next(iter(self.values()))
+        if self:
             lines = []
-            for label, error in self.failures.items():
+            for label, error in self.items():
                 kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
                 lines.append(f"{label}: {kind}{error}")
-            kept = "the others are in the table" if len(lines) < self.number else "there is no table"
+            kept = "the others are in the table" if len(lines) < number else "there is no table"
             raise PartialFailure(
-                f"{len(lines)} of {self.number} networks failed; {kept}\n  " + "\n  ".join(lines),
+                f"{len(lines)} of {number} networks failed; {kept}\n  " + "\n  ".join(lines),
                 next_step="mend the cause and run the same command again: what is finished is not repeated",
             )
 

@@ -105,18 +105,13 @@ def _votes_of_run(context: RunContext, best: Path, pool: str) -> list[VoteSpec]:
         VoteSpec("hard_vote", "hard vote", "hard", paths),
         VoteSpec("ensemble_selection", "ensemble selection", "weighted", selected, own_counts),
     ]
-    if (soup := _voting_soup(context, best, pool)) is not None:
-        key, label = f"{SOUP_VOTED}_soup_and_best_single", f"{SOUP_VOTED} soup + best single"
-        votes.append(VoteSpec(key, label, "soft", (soup, best)))
+    for recipe, (path, card) in find_soups(context).items():
+        # A soup that is the best single model itself does not vote with it.
+        names = [part.name for part in card.soup.ingredients] if card.soup is not None else [best.stem]
+        if recipe == SOUP_VOTED and is_current(card, pool) and names != [best.stem]:
+            key, label = f"{recipe}_soup_and_best_single", f"{recipe} soup + best single"
+            votes.append(VoteSpec(key, label, "soft", (path, best)))
     return votes
-
-
-def _voting_soup(context: RunContext, best: Path, pool: str) -> Path | None:
-    """Return the greedy soup, if it is of this pool and not the best single model itself."""
-    path, card = find_soups(context).get(SOUP_VOTED, (None, None))
-    if card is None or card.soup is None or not is_current(card, pool):
-        return None
-    return path if [part.name for part in card.soup.ingredients] != [best.stem] else None
 
 
 def _selection_counts(context: RunContext, paths: tuple[Path, ...], pool: str) -> list[int]:

@@ -27,12 +27,14 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
     if "val" not in set(run.samples["split"]):
         logger.warning("run %s has no validation images: nothing is fitted on them", run.name)
         return None
-    rows = set_rows(run.samples, "val")
-    files = [realpath(path) for path in image_paths(rows, run)]
-    heldout = np.ones(len(rows), dtype=bool)
+    files = [realpath(path) for path in image_paths(set_rows(run.samples, "val"), run)]
+    foreign = run.recorded.foreign
+    folders = [run.models, run.folder / "models", *([foreign.foreign_location] if foreign is not None else [])]
+    own_folders = set(map(realpath, folders))
+    heldout = np.ones(len(files), dtype=bool)
     for path in paths:
-        if _shares_the_split(context, path):
-            continue
+        if realpath(path.parent) in own_folders or run.card_of(path).split == run.fingerprints[1]:
+            continue  # Trained on the same split.
         trained = _training_images(path)
         if trained is None:
             logger.warning("%s: its training images are unknown, so nothing is fitted on validation", path)
@@ -46,14 +48,6 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
         logger.warning("no validation image that none of the models was trained on: nothing is fitted")
         return None
     return heldout
-
-
-def _shares_the_split(context: RunContext, path: Path) -> bool:
-    run = context.run
-    own = {realpath(run.models), realpath(run.folder / "models")}
-    if run.recorded.foreign is not None:
-        own.add(realpath(Path(run.recorded.foreign.foreign_location)))
-    return realpath(path.parent) in own or run.card_of(path).split == run.fingerprints[1]
 
 
 def _training_images(path: Path) -> set[str] | None:
