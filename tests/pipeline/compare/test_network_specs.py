@@ -46,7 +46,7 @@ def test_runs_are_named_after_the_networks_without_the_library() -> None:
         (("baseline", "baseline lr=1"), "'baseline' would have the run c-baseline, as 'baseline' has"),
         (("baseline name=comparison",), "would have the run c-comparison, as 'the table' has"),
         (("baseline lr",), "expected: \"MODEL NAME=VALUE NAME=VALUE ...\"\n  found:    'lr'"),
-        (("baseline epochs=3",), "epochs is one for all networks\n  next step: give --epochs instead"),
+        (("baseline epochs=3",), "epochs is one for all networks\n  next:     give --epochs instead"),
         (("baseline lr=fast",), "--models 'baseline lr=fast': lr"),
     ],
 )
