@@ -56,14 +56,14 @@ def curate(parsed: ParsedSettings[CurateSettings]) -> None:
     model = run.recorded.model if run is not None else settings.model
     start, runtime = build_start(model, ("target", "pool"), seed=derived_seed(0)), resolve(settings.runtime)
     limit_threads(runtime.threads)
-    features = [
+    of_pool, of_target, *of_excluded = [
         features_of_files(start.classifier, start.preprocessing, paths, runtime, settings)
         for paths in (files, target_files, excluded)
         if paths
     ]
     # The target itself is excluded too, because it is often a test or validation set.
-    forbidden = np.concatenate(features[1:])
-    selection = select_similar(*features[:2], forbidden, settings.count, settings.duplicate_similarity)
+    forbidden = np.concatenate([of_target, *of_excluded])
+    selection = select_similar(of_pool, of_target, forbidden, settings.count, settings.duplicate_similarity)
     if len(selection.rows) < settings.count:
         message = "selected %d of %d images: the others are near-duplicates of these or of images used for scoring"
         logger.warning(message, len(selection.rows), settings.count)

@@ -116,7 +116,7 @@ def _model_card_text(path: Path, card: Card, run: Run | None) -> str:
         for log in (run.individual_results, run.soup_results):
             line = run.results(log).get(path.stem, {})
             scores |= line["metrics"] if line.get("sha256") == sha256 else {}
-        images = run.samples["split"].value_counts().to_dict()
+        images = {str(name): int(count) for name, count in run.samples["split"].value_counts().items()}
     return model_card(path.stem, card, sha256, library=form.library, usage=form.usage, scores=scores, images=images)
 
 

@@ -1,6 +1,7 @@
 """The command `show_batch`: draws the first training images of a fine-tune as the model sees them."""
 
 from pathlib import Path
+from typing import Any
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
@@ -46,7 +47,7 @@ def show_batch(parsed: ParsedSettings[ShowBatchSettings]) -> None:
 
 def _first_images(data: TrainingSet, run: Run, seed: int, count: int) -> list[Tile]:
     """Return the first images of the first epoch."""
-    options = {"batch_size": count, "seed": seed, "copies": data.copies, "chances": data.chances}
+    options: dict[str, Any] = {"batch_size": count, "seed": seed, "copies": data.copies, "chances": data.chances}
     with TrainingLoader(data.images, data.labels, data.rows, data.augmentation, **options) as loader:
         pixels, labels, positions = next(iter(loader.epoch(0)))
     names = run.space.decode(labels.tolist())

@@ -29,8 +29,8 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
         return None
     files = [realpath(path) for path in image_paths(set_rows(run.samples, "val"), run)]
     foreign = run.recorded.foreign
-    folders = [run.models, run.folder / "models", *([foreign.foreign_location] if foreign is not None else [])]
-    own_folders = set(map(realpath, folders))
+    own_folders = {realpath(run.models), realpath(run.folder / "models")}
+    own_folders |= {realpath(foreign.foreign_location)} if foreign is not None else set()
     heldout = np.ones(len(files), dtype=bool)
     for path in paths:
         if realpath(path.parent) in own_folders or run.card_of(path).split == run.fingerprints[1]:
