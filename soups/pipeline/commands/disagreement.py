@@ -80,16 +80,10 @@ def _votes_of_models(parsed: ParsedSettings[DisagreementSettings]) -> MemberVote
     paths = named or list(pool_paths(run).values())
     space = common_space(context, paths)
     tables = np.stack([context.probabilities(path, [settings.on], space)[settings.on] for path in paths])
-    rows, codes, divergence = (
-        set_rows(run.samples, settings.on),
-        tables.argmax(axis=2),
-        jensen_shannon_divergence(tables),
-    )
+    names, codes, ties = _short_names(paths), tables.argmax(axis=2), jensen_shannon_divergence(tables)
+    rows = set_rows(run.samples, settings.on)
     images, labels, files = rows["image"].tolist(), context.labels(settings.on, space), image_paths(rows, run)
-    names = _short_names(paths)
-    return MemberVotes(
-        "models", names, codes, space, images, labels, divergence, lambda row: thumbnail(files[row]), run
-    )
+    return MemberVotes("models", names, codes, space, images, labels, ties, lambda row: thumbnail(files[row]), run)
 
 
 def _votes_of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> MemberVotes:

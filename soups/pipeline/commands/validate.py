@@ -90,8 +90,7 @@ def _open_run_folder(parsed: ParsedSettings[Any], folder: Path) -> RunContext:
 def _warn_ignored_settings(parsed: ParsedSettings[ValidationSettings], context: RunContext) -> None:
     run_seed, seed = context.run.recorded.data.split_seed, parsed.settings.data.split_seed
     if ("split_seed" in parsed.names and seed != run_seed) or parsed.settings.random_seed is not None:
-        logger.info(
-            "seeds have no effect here: a model is validated on its run's own split (--split-seed %d)", run_seed
-        )
+        message = "seeds have no effect here: a model is validated on its run's own split (--split-seed %d)"
+        logger.info(message, run_seed)
     if parsed.settings.ground_truth is not None:
         logger.info("--ground-truth is for --predictions: a model is validated on its run's validation images")

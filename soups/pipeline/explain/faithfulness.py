@@ -40,9 +40,8 @@ def measure_curves(
         maps = coarse_maps(model.classifier, inputs, classes, settings.method, settings.target_layer)
         options = {"steps": settings.steps, "randoms": settings.random_maps, "seed": _SEED + number}
         curves.append(deletion_and_insertion(model.classifier, inputs, classes, maps, **options))
-    return Curves(
-        **{kind.name: np.concatenate([getattr(each, kind.name) for each in curves]) for kind in fields(Curves)}
-    )
+    kinds = [field.name for field in fields(Curves)]
+    return Curves(*(np.concatenate([getattr(each, kind) for each in curves]) for kind in kinds))
 
 
 def print_faithfulness(
