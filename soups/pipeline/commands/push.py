@@ -137,12 +137,9 @@ def _move_into_place(temporary: Path, folder: Path) -> None:
         return
     written = {path.name for path in temporary.iterdir()}
     _, changed, unreadable = filecmp.cmpfiles(temporary, folder, sorted(written & present), shallow=False)
-    lists = {
-        "extra": sorted(present - written)[:5],
-        "missing": sorted(written - present),
-        "changed": sorted(changed + unreadable),
-    }
-    if any(lists.values()) and lists != {"extra": [], "missing": [], "changed": [README]}:
+    differing, missing, extra = sorted(changed + unreadable), sorted(written - present), sorted(present - written)
+    if extra or missing or differing not in ([], [README]):
+        lists = {"extra": extra[:5], "missing": missing, "changed": differing}
         raise UsageError(
             f"--folder {folder}: has other content",
             expected="an empty or new folder, or one that this command wrote for this model",

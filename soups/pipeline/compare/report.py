@@ -79,12 +79,12 @@ def plot_run(context: RunContext) -> None:
             found=f"labels for {', '.join(names)}",
             next_step="add test/<class>/… and shifts/<name>/<class>/… to the data, and start a new run",
         )
-    soups = {name: line for name, line in run.results(run.soup_results).items() if "sha256" in line}
-    made = {name: line for name, line in soups.items() if (run.models / f"{name}{SUFFIX}").exists()}
-    lines = {**run.results(run.individual_results), **made}
+    logged = run.results(run.soup_results)
+    soups = {name for name, line in logged.items() if "sha256" in line and (run.models / f"{name}{SUFFIX}").exists()}
     # The figure of the paper has one ensemble, the mean of probabilities.
-    lines |= {ensemble.key: run.results(run.soup_results)[ensemble.key]}
-    kinds: dict[str, scatter.Kind] = {name: "soup" for name in made if scatter.guess_kind(name) == "individual"}
+    drawn = {name: line for name, line in logged.items() if name in soups} | {ensemble.key: logged[ensemble.key]}
+    lines = run.results(run.individual_results) | drawn
+    kinds: dict[str, scatter.Kind] = {name: "soup" for name in soups if scatter.guess_kind(name) == "individual"}
     points = scatter.points_from_records(list(lines.values()), shifts=shifts, kinds=kinds)
     path = run.folder / "figures" / "soups.png"
     scatter.draw_scatter(points, path, title=f"{run.name}: soups, their ingredients and their vote", shifts=shifts)
