@@ -206,7 +206,7 @@ def _write_files(
 
 def _panels_and_cards(
     space: LabelSpace, predicted: PredictedImages, maps: Sequence[ExplanationMap], overlays: Sequence[np.ndarray]
-) -> tuple[list[Panel | None], list[ImageCard]]:
+) -> tuple[list[Tile | None], list[ImageCard]]:
     """Return the sheet's panels and the page's pictures of one image: the image itself, then its maps."""
     row = maps[0].image.row
     label, pixels, path = int(predicted.labels[row]), predicted.images[row], predicted.images.paths[row].as_posix()
@@ -214,13 +214,14 @@ def _panels_and_cards(
     truth = space.names[label] if known else ""
     enlarged = magnify(pixels, overlays[0].shape[0] // pixels.shape[0])
     above = f"the image, truly\n{shorten(truth, _LONGEST)}" if known else "the image"
-    panels: list[Panel | None] = [Panel(enlarged, above, GREEN if known else BLACK)]
+    panels: list[Tile | None] = [Tile(enlarged, above, colour_above=GREEN if known else BLACK)]
     cards = [ImageCard(path, enlarged, first=f"is {truth}" if known else "")]
     for each, picture in zip(maps, overlays, strict=True):
         role, name, right = _ROLES.get(each.role, each.role), space.names[each.label], each.label == label
         percent = f"{100 * each.probability:.0f}%"
         above = f"{shorten(role, _LONGEST)}\n{shorten(name, _LONGEST)}, {percent}"
-        panels.append(Panel(picture, above, GREEN if right else VERMILION if known else BLACK))
+        colour = GREEN if right else VERMILION if known else BLACK
+        panels.append(Tile(picture, above, colour_above=colour))
         cards.append(ImageCard(role, picture, **{"first" if right else "second": f"for {name}, {percent}"}))
     return panels, cards
 

@@ -93,20 +93,20 @@ def _verify_folder(folder: Path, classifier: "Classifier", card: Card, where: st
     import torch
     from PIL import Image
 
-    form, preprocessing = find_format(card, where), card.preprocessing.model_copy(update={"cut": None})
+    library, preprocessing = card.architecture.family, card.preprocessing.model_copy(update={"cut": None})
     shape = (round(1.4 * preprocessing.resized), round(1.7 * preprocessing.resized), 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     inputs = torch.from_numpy(resize_and_crop(pixels, evaluation_geometry(preprocessing)))[None]
     with torch.inference_mode():
         expected = classifier(normalise(inputs, preprocessing)).numpy()
     try:
-        found = form.reference_logits(folder, Image.fromarray(pixels))
+        found = find_format(card, where).reference_logits(folder, Image.fromarray(pixels))
     except Exception as error:  # The libraries raise many kinds of exceptions.
-        problem = f"{where}: {form.library} cannot load the folder; it is not written"
+        problem = f"{where}: {library} cannot load the folder; it is not written"
         raise DataError(problem, found=one_line(error)) from error
-    problem = f"{where}: {form.library} gives other logits than the model; the folder is not written"
+    problem = f"{where}: {library} gives other logits than the model; the folder is not written"
     figures = check_logits([(expected, found)], TOLERANCE, problem)
-    logger.info("%s alone gives the same logits: largest difference %.2g (allowed: %.2g)", form.library, *figures)
+    logger.info("%s alone gives the same logits: largest difference %.2g (allowed: %.2g)", library, *figures)
 
 
 def _model_card_text(path: Path, card: Card, run: Run | None) -> str:
@@ -117,7 +117,9 @@ def _model_card_text(path: Path, card: Card, run: Run | None) -> str:
             line = run.results(log).get(path.stem, {})
             scores |= line["metrics"] if line.get("sha256") == sha256 else {}
         images = {str(name): int(count) for name, count in run.samples["split"].value_counts().items()}
-    return model_card(path.stem, card, sha256, library=form.library, usage=form.usage, scores=scores, images=images)
+    return model_card(
+        path.stem, card, sha256, library=card.architecture.family, usage=form.usage, scores=scores, images=images
+    )
 
 
 def _move_into_place(temporary: Path, folder: Path) -> None:

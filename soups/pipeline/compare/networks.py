@@ -209,7 +209,7 @@ def _write_results(results: Sequence[NetworkResult], context: RunContext, cost: 
     truth = SetTruth(context.labels(shown), context.groups(shown))
     rows = frontier.network_rows(results, truth, context.run.space.names, cost)
     words = f"{len(truth.labels)} {'test' if shown == 'test' else 'validation'} images"
-    write_table(folder / "models.csv", pd.DataFrame(frontier.flatten_rows(rows)))
+    write_table(folder / "models.csv", pd.json_normalize(rows, sep="_"))  # A column `f1_<class>` for each class.
     write_text(folder / "models.md", frontier.markdown_networks(rows, cost) + "\n")
     figure = folder / "frontier.png"
     frontier.draw_frontier(rows, figure, title=f"{name}: accuracy and cost", images=f"accuracy on {words}", cost=cost)

@@ -123,7 +123,7 @@ def images_of_files(context: RunContext, model: ExplainedModel, names: Sequence[
     run, geometry = context.run, evaluation_geometry(model.card.preprocessing)
     images = open_images(files, geometry, context.cache.cache, run.image_cache)
     outputs = model.probabilities(images, context)
-    labels = encode_labels(run.labels_in(run.samples, model.space), model.space)
+    labels = encode_labels(run.samples, run, model.space)
     known = {file.resolve(): label for file, label in zip(image_paths(run.samples, run), labels, strict=True)}
     truth = np.array([known.get(file.resolve(), -1) for file in files], dtype=np.int64)
     return PredictedImages("the named images", images, truth, outputs, np.array([str(file) for file in files]))
