@@ -22,8 +22,8 @@ Desk = Any
 def context(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> RunContext:
     """The toy run, opened as a command does."""
     monkeypatch.chdir(desk.folder)
-    given: cli.ParsedSettings[MainSettings] = cli.ParsedSettings(MainSettings(), frozenset())
-    return open_context(given.settings, given.names)
+    parsed: cli.ParsedSettings[MainSettings] = cli.ParsedSettings(MainSettings(), frozenset())
+    return open_context(parsed.settings, parsed.names)
 
 
 def test_halves_keep_groups_whole_and_classes_in_proportion() -> None:
@@ -104,7 +104,7 @@ def test_the_greedy_soup_of_each_half_is_scored_on_the_other(context: RunContext
     assert found["greedy_soup_and_best_single"] == pytest.approx(voted / len(labels))
 
 
-def test_what_is_known_is_not_measured_again(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logged_scores_are_not_measured_again(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--report"]) == 0
     first = capsys.readouterr()
     before = copy_of.contents()

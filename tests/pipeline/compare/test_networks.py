@@ -1,4 +1,4 @@
-"""scripts/compare.py on toy images: what it measures and says, that nothing is done twice, and who fails alone."""
+"""`scripts/compare.py` on toy images: what it measures and prints, nothing done twice, failures of single networks."""
 
 import csv
 import importlib.util
@@ -13,9 +13,6 @@ import pytest
 
 from soups.checkpoints.card import read_card
 from soups.core.scores import accuracy, softmax
-from soups.data.settings import DataSettings
-from soups.pipeline.compare.network_specs import parse_network_specs
-from soups.pipeline.settings.compare import CompareSettings
 from soups.pipeline.train import costs
 from soups.runtime.workers import WorkerPool
 
@@ -147,7 +144,7 @@ def test_equal_minutes_become_epochs(
         (["--models", "baseline", "--data-location", "nowhere"], 3, ["nowhere"]),
     ],
 )
-def test_mistakes_are_found_before_any_training(
+def test_invalid_requests_train_nothing(
     compare: ModuleType,
     place: Path,
     flags: list[str],
@@ -177,20 +174,3 @@ def test_costs_are_measured_in_a_process_of_its_own_and_other_settings_are_refus
     assert "--model-args: run 'toys-narrow' was made with another value" in error_of()
     changed = {name for name, content in contents(place).items() if before.get(name) != content}
     assert all("costs.jsonl" in name for name in changed)
-
-
-def test_words_and_mappings_mean_the_same() -> None:
-    words = "timm:vit_tiny_patch16_224 name=vit lr=1e-3 depth=6 patch_size=4"
-    mapping = {
-        "model": "timm:vit_tiny_patch16_224",
-        "name": "vit",
-        "lr": "1e-3",
-        "model_args": {"depth": 6, "patch_size": 4},
-    }
-    data = DataSettings(data_location="x")
-    (one,), (other,) = (
-        parse_network_specs(CompareSettings.model_validate({"models": [each], "data": data}), "c")
-        for each in (words, mapping)
-    )
-    assert one == other and one.label == "vit" and one.run_name == "c-vit"
-    assert one.settings.model.model_args == ("depth=6", "patch_size=4") and one.settings.training.lr == 1e-3

@@ -1,4 +1,4 @@
-"""The report of the toy run: its rows, its log lines, and the vote of a soup with the best single model."""
+"""The comparison table of the toy run: rows, log lines, and the vote of a soup with the best single model."""
 
 import csv
 import json
@@ -20,8 +20,8 @@ Desk = Any
 
 
 def context() -> RunContext:
-    given: cli.ParsedSettings[MainSettings] = cli.ParsedSettings(MainSettings(), frozenset())
-    return open_context(given.settings, given.names)
+    parsed: cli.ParsedSettings[MainSettings] = cli.ParsedSettings(MainSettings(), frozenset())
+    return open_context(parsed.settings, parsed.names)
 
 
 def rows_of(desk: Desk) -> dict[str, dict[str, str]]:

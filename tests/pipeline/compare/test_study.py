@@ -68,7 +68,7 @@ def test_recipes_and_seeds_of_training(copy_of: Desk, study: ModuleType, error_o
     assert (folder / "samples.csv").read_bytes() == (copy_of.run / "samples.csv").read_bytes()
 
 
-def test_splits_that_coincide_are_told(copy_of: Desk, study: ModuleType, error_of: ErrorOf) -> None:
+def test_equal_splits_are_logged(copy_of: Desk, study: ModuleType, error_of: ErrorOf) -> None:
     for path in list((copy_of.run / "models").glob("*_epochs*"))[1:]:
         path.unlink()
     table = pd.read_csv(copy_of.run / "samples.csv", dtype=str)
@@ -87,7 +87,7 @@ def test_splits_that_coincide_are_told(copy_of: Desk, study: ModuleType, error_o
         (["--name", "nothing"], ["no such run"]),
     ],
 )
-def test_mistakes(
+def test_invalid_requests(
     desk: Desk,
     monkeypatch: pytest.MonkeyPatch,
     study: ModuleType,
