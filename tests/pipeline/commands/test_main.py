@@ -11,7 +11,7 @@ from soups.pipeline.commands import main as main_command
 from soups.pipeline.soup.make import SoupRequest
 from tests.pipeline.small_run import make_context, make_run
 
-ErrorOf = Callable[[], str]
+PrintedText = Callable[[], str]
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ ErrorOf = Callable[[], str]
     ],
 )
 def test_invalid_requests(
-    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed_text: PrintedText
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main.main(arguments) == 2
-    assert words in error_of()
+    assert words in printed_text()
     assert not list(tmp_path.iterdir())
 
 

@@ -10,8 +10,8 @@ import pytest
 
 import inference
 
-ErrorOf = Callable[[], str]
-Studio = Any
+PrintedText = Callable[[], str]
+FactorRuns = Any
 
 
 def answers(path: str) -> np.ndarray:
@@ -26,12 +26,12 @@ def accuracy(path: str, faces: Path) -> float:
 
 
 def test_a_vote_of_a_joint_model_and_an_age_model(
-    there: Studio, faces: Path, tmp_path: Path, error_of: ErrorOf
+    factor_runs: FactorRuns, faces: Path, tmp_path: Path, printed_text: PrintedText
 ) -> None:
     path = str(tmp_path / "both.csv")
     command = ["--name", "mask", "--model-name", "mask0_epochs6.pt", "--weighted-ensemble", "age0_epochs6.pt"]
     assert inference.main([*command, "--output", path]) == 0
-    printed = error_of()
+    printed = printed_text()
     assert "exponents fitted on 35 validation images: mask0_epochs6 " in printed and "age0_epochs6 " in printed
     assert set(answers(path)) <= set(range(18))
     assert inference.main([*command, "--formula", "original", "--output", path]) == 0
@@ -42,7 +42,7 @@ def test_a_vote_of_a_joint_model_and_an_age_model(
 
 
 def test_a_vote_of_two_models_of_different_factors_gives_joint_classes(
-    there: Studio, faces: Path, tmp_path: Path
+    factor_runs: FactorRuns, faces: Path, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "two.csv")
     command = ["--name", "rest", "--model-name", "rest0_epochs6", "--weighted-ensemble", "age0_epochs6"]
@@ -58,15 +58,15 @@ def test_a_vote_of_two_models_of_different_factors_gives_joint_classes(
 
 
 def test_a_vote_of_models_of_all_factors_and_one_of_a_single_factor(
-    there: Studio, tmp_path: Path, error_of: ErrorOf
+    factor_runs: FactorRuns, tmp_path: Path, printed_text: PrintedText
 ) -> None:
     command = ["--name", "mask", "--weighted-ensemble", "mask0_epochs6", "mask1_epochs6", "age0_epochs6", "--output"]
     assert inference.main([*command, str(tmp_path / "three.csv")]) == 0
-    printed = error_of()
+    printed = printed_text()
     assert "weights: mask0_epochs6 " in printed and "exponents fitted on" in printed
 
 
-def test_soft_votes_of_scaled_logits(there: Studio, tmp_path: Path) -> None:
+def test_soft_votes_of_scaled_logits(factor_runs: FactorRuns, tmp_path: Path) -> None:
     path = str(tmp_path / "soft.csv")
     command = ["--name", "mask", "--model-name", "mask0_epochs6.pt", "--soft-voting", "mask1_epochs6.pt"]
     assert inference.main([*command, "--output", path]) == 0
@@ -95,14 +95,14 @@ def test_soft_votes_of_scaled_logits(there: Studio, tmp_path: Path) -> None:
     ],
 )
 def test_models_that_cannot_vote_together_are_named(
-    copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf
+    factor_runs_copy: FactorRuns, arguments: list[str], code: int, words: str, printed_text: PrintedText
 ) -> None:
     from safetensors.torch import load_file
 
     from soups.checkpoints.checkpoint import write_checkpoint
 
     models = Path("runs/age/models")
-    card, state = copied.card("age0_epochs6"), load_file(models / "age0_epochs6.safetensors")
+    card, state = factor_runs_copy.card("age0_epochs6"), load_file(models / "age0_epochs6.safetensors")
     bands = ("child", "adult", "elder")
     write_checkpoint(
         models / "foreign.safetensors", state, card.model_copy(update={"classes": bands, "factors": (("age", bands),)})
@@ -112,5 +112,5 @@ def test_models_that_cannot_vote_together_are_named(
     gender = card.model_copy(update={"classes": genders, "factors": (("gender", genders),)})
     write_checkpoint(models / "only_gender.safetensors", two, gender)
     assert inference.main(["--name", "mask", *arguments, "--output", "new.csv"]) == code
-    assert words in error_of()
+    assert words in printed_text()
     assert not Path("new.csv").exists()

@@ -12,8 +12,8 @@ import inference
 from soups.pipeline.vote.heldout import heldout_rows
 from tests.pipeline.small_run import make_context, make_run
 
-ErrorOf = Callable[[], str]
-Studio = Any
+PrintedText = Callable[[], str]
+FactorRuns = Any
 
 
 def test_models_of_the_run_may_use_all_validation_images(tmp_path: Path) -> None:
@@ -37,15 +37,22 @@ def test_a_model_of_unknown_training_images_leaves_none(tmp_path: Path, caplog: 
     assert "its training images are unknown" in caplog.text
 
 
-def test_weights_are_fitted_on_images_that_no_model_was_trained_on(copied: Studio, error_of: ErrorOf) -> None:
-    assert copied.finetune("other", "--target", "age", "--split-seed", "7", "--epochs", "2", "--i", "0", new=True) == 0
+def test_weights_are_fitted_on_images_that_no_model_was_trained_on(
+    factor_runs_copy: FactorRuns, printed_text: PrintedText
+) -> None:
+    assert (
+        factor_runs_copy.finetune(
+            "other", "--target", "age", "--split-seed", "7", "--epochs", "2", "--i", "0", new=True
+        )
+        == 0
+    )
     command = ["--name", "mask", "--model-name", "mask0_epochs6", "--weighted-ensemble", "other0_epochs2"]
-    error_of()
+    printed_text()
     assert inference.main(command) == 0
-    printed = error_of()
+    printed = printed_text()
     assert "other0_epochs2.safetensors was trained on " in printed and "which are left out" in printed
     shutil.rmtree("runs/other/logs")
     Path("runs/other/samples.csv").unlink()
     assert inference.main(command) == 0
-    printed = error_of()
+    printed = printed_text()
     assert "its training images are unknown" in printed and "every group of models has the exponent 1" in printed
