@@ -6,7 +6,7 @@ The four scripts at the top of the repository and those in `scripts/` call the s
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 _SETTINGS = "soups.pipeline.settings"
@@ -44,10 +44,7 @@ COMMANDS: dict[str, Command] = {
         f"{_SETTINGS}.commands:MainSettings",
         "soups.pipeline.commands.main:run_main",
         "Score models, make soups, compare and plot.",
-        (
-            "--greedy-soup",
-            "--eval-individual-models --uniform-soup --greedy-soup --soup learned --report",
-        ),
+        ("--greedy-soup", "--eval-individual-models --uniform-soup --greedy-soup --soup learned --report"),
         _TRAINING,
     ),
     "inference": Command(
@@ -143,10 +140,10 @@ def run(name: str, argv: Sequence[str] | None = None, prog: str | None = None) -
     command = COMMANDS[name]
 
     def call(parsed: Any) -> None:
-        _import(command.function)(parsed)
+        resolve_name(command.function)(parsed)
 
-    environment = _import(command.environment) if command.environment else None
-    settings = _import(command.settings)
+    environment = resolve_name(command.environment) if command.environment else None
+    settings = resolve_name(command.settings)
     return outcome.run(settings, call, argv, environment=environment, prog=prog, examples=command.examples)
 
 
@@ -195,7 +192,7 @@ def flags_of(name: str) -> list[str]:
     """Return every flag of a command, with dashes."""
     from soups.cli.help import flag_names
 
-    return flag_names(_import(COMMANDS[name].settings))
+    return flag_names(resolve_name(COMMANDS[name].settings))
 
 
 def _print_completion(words: Sequence[str]) -> int:
@@ -221,11 +218,6 @@ def _print_completion(words: Sequence[str]) -> int:
 complete -F _soups soups"""
     )
     return 0
-
-
-def _import(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from soups.checkpoints.card import read_card
 from soups.pipeline.train import costs
 from soups.runtime.workers import call_catching
 from tests.data.people import PHOTOS
-from tests.pipeline.searching import SPACE, SearchBench, quick_processes, without_figures
+from tests.pipeline.searching import SPACE, ToySearch, quick_processes, without_figures
 
 
-class Desk:
+class ToyRun:
     """A working folder with the toy run, and its commands."""
 
     def __init__(self, folder: Path, data: Path, clip: Path) -> None:
@@ -52,32 +52,34 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> Iterator[Desk]:
+def toy_run(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> Iterator[ToyRun]:
     """Three fine-tunes, evaluated, with soups, votes and the comparison, in a folder of their own; read-only."""
-    folder = tmp_path_factory.mktemp("desk")
-    desk = Desk(folder, toy_data, tiny_clip)
+    folder = tmp_path_factory.mktemp("toy_run")
+    toy_run = ToyRun(folder, toy_data, tiny_clip)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SOUPS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         assert (
-            desk.finetune("--i", "0-2", "--hparams", "random", "--lr-range", "5e-4", "2e-3", "--epochs-range", "2", "3")
+            toy_run.finetune(
+                "--i", "0-2", "--hparams", "random", "--lr-range", "5e-4", "2e-3", "--epochs-range", "2", "3"
+            )
             == 0
         )
         everything = ["--eval-individual-models", "--uniform-soup", "--greedy-soup", "--report", "--plot"]
         assert main.main(everything) == 0
-        yield desk
+        yield toy_run
 
 
 @pytest.fixture
-def copy_of(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A copy of `desk` that a test may change."""
-    shutil.copytree(desk.folder, tmp_path / "desk")
-    monkeypatch.chdir(tmp_path / "desk")
-    return Desk(tmp_path / "desk", desk.data, desk.clip)
+def toy_run_copy(toy_run: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyRun:
+    """A copy of `toy_run` that a test may change."""
+    shutil.copytree(toy_run.folder, tmp_path / "toy_run")
+    monkeypatch.chdir(tmp_path / "toy_run")
+    return ToyRun(tmp_path / "toy_run", toy_run.data, toy_run.clip)
 
 
 @pytest.fixture
-def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+def printed_text(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """Return a function that gives the printed text in one line and checks that it has no traceback."""
 
     def read() -> str:
@@ -96,7 +98,7 @@ class _Threads(ThreadPoolExecutor):
 
 
 @pytest.fixture
-def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def costs_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure costs in this process, because starting one for each network takes seconds."""
     monkeypatch.setattr(costs, "WorkerPool", _Threads)
 
@@ -141,7 +143,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-class Studio:
+class FactorRuns:
     """A working folder with the runs `mask` (all factors), `age` and `rest` (mask and gender)."""
 
     def __init__(self, folder: Path, data: Path, clip: Path) -> None:
@@ -157,68 +159,70 @@ class Studio:
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory, faces: Path, tiny_clip: Path) -> Iterator[Studio]:
-    folder = tmp_path_factory.mktemp("studio")
-    studio = Studio(folder, faces, tiny_clip)
+def shared_factor_runs(tmp_path_factory: pytest.TempPathFactory, faces: Path, tiny_clip: Path) -> Iterator[FactorRuns]:
+    folder = tmp_path_factory.mktemp("factor_runs")
+    shared_factor_runs = FactorRuns(folder, faces, tiny_clip)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SOUPS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        assert studio.finetune("age", "--i", "0", "--epochs", "6", "--target", "age", new=True) == 0
-        assert studio.finetune("rest", "--i", "0", "--epochs", "6", "--target", "mask,gender", new=True) == 0
-        assert studio.finetune("mask", "--i", "0,1", "--epochs", "6", new=True) == 0
-        yield studio
+        assert shared_factor_runs.finetune("age", "--i", "0", "--epochs", "6", "--target", "age", new=True) == 0
+        assert (
+            shared_factor_runs.finetune("rest", "--i", "0", "--epochs", "6", "--target", "mask,gender", new=True) == 0
+        )
+        assert shared_factor_runs.finetune("mask", "--i", "0,1", "--epochs", "6", new=True) == 0
+        yield shared_factor_runs
 
 
 @pytest.fixture
-def there(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
-    """`studio` with its folder as the working folder; only output may be written."""
-    monkeypatch.chdir(studio.folder)
-    return studio
+def factor_runs(shared_factor_runs: FactorRuns, monkeypatch: pytest.MonkeyPatch) -> FactorRuns:
+    """`shared_factor_runs` with its folder as the working folder; only output may be written."""
+    monkeypatch.chdir(shared_factor_runs.folder)
+    return shared_factor_runs
 
 
 @pytest.fixture
-def copied(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
-    """A copy of `studio` that a test may change."""
-    shutil.copytree(studio.folder, tmp_path / "studio")
-    monkeypatch.chdir(tmp_path / "studio")
-    return Studio(tmp_path / "studio", studio.data, studio.clip)
+def factor_runs_copy(shared_factor_runs: FactorRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FactorRuns:
+    """A copy of `shared_factor_runs` that a test may change."""
+    shutil.copytree(shared_factor_runs.folder, tmp_path / "factor_runs")
+    monkeypatch.chdir(tmp_path / "factor_runs")
+    return FactorRuns(tmp_path / "factor_runs", shared_factor_runs.data, shared_factor_runs.clip)
 
 
 # Runs of a search
 
 
 @pytest.fixture(scope="session")
-def searched(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> SearchBench:
+def toy_search(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> ToySearch:
     """A search of three trials by log-loss, without figures; read-only."""
-    folder = tmp_path_factory.mktemp("searched")
+    folder = tmp_path_factory.mktemp("toy_search")
     flags = [
         *("--name", "toys", "--data-location", str(toy_data), "--group-pattern", r"(p\d+)_", "--val-ratio", "0.5"),
         *("--model", f"local-dir:{tiny_clip}", "--precision", "fp32", "--threads", "1", "--batch-size", "8"),
     ]
-    bench = SearchBench(folder, flags)
-    bench.write_space(SPACE)
+    toy_search_copy = ToySearch(folder, flags)
+    toy_search_copy.write_space(SPACE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SOUPS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         without_figures(patch)
-        assert bench.search() == 0
-    return bench
+        assert toy_search_copy.search() == 0
+    return toy_search_copy
 
 
 @pytest.fixture
-def bench(searched: SearchBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchBench:
-    """A copy of `searched` that a test may change, without figures."""
-    shutil.copytree(searched.folder, tmp_path / "copy")
+def toy_search_copy(toy_search: ToySearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToySearch:
+    """A copy of `toy_search` that a test may change, without figures."""
+    shutil.copytree(toy_search.folder, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     without_figures(monkeypatch)
-    return SearchBench(tmp_path / "copy", searched.flags)
+    return ToySearch(tmp_path / "copy", toy_search.flags)
 
 
 @pytest.fixture
-def fresh(bench: SearchBench) -> SearchBench:
-    """The run of `bench` as it is before the first trial."""
-    bench.forget()
-    return bench
+def unstarted_search(toy_search_copy: ToySearch) -> ToySearch:
+    """The run of `toy_search_copy` as it is before the first trial."""
+    toy_search_copy.forget()
+    return toy_search_copy
 
 
 @pytest.fixture(scope="session")

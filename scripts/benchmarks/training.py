@@ -35,7 +35,6 @@ from soups.models.build import build_start
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
 from soups.runtime.devices import Precision, Runtime, RuntimeSettings, limit_threads, resolve
-from soups.training.finetune import Finetune
 from soups.training.settings import TrainingSettings
 from soups.training.training_set import TrainingSet
 
@@ -135,6 +134,8 @@ def plain_training(workbench: Workbench, ready: bool) -> float:
 
 def our_training(workbench: Workbench, runtime: Runtime) -> float:
     """Return the speed of a fine-tune's second epoch from the cache, as logged."""
+    from soups.training.finetune import Finetune  # Imports torch, which --help does without.
+
     values, images, epochs = workbench.start.preprocessing, workbench.images(True), list[dict[str, Any]]()
     model, rows = copy.deepcopy(workbench.start.classifier), np.arange(len(images))
     training = TrainingSet(images, workbench.labels, rows, build_augmentation(values))

@@ -1,7 +1,7 @@
 """`soups.average`: the weighted mean of checkpoint files, and the checks that their cards fit each other."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
@@ -68,7 +68,10 @@ def average(paths: Sequence[str | Path], weights: Sequence[float] | None = None)
     if not total_weight > 0:
         raise UsageError("average", expected="weights with a sum above zero", found=str(coefficients))
     card = _check_files(files)
-    digests = _hash_during_torch_import(files)
+    with ThreadPoolExecutor(1) as pool:  # Importing torch takes a second on one core; hashing uses the others.
+        hashing = pool.submit(hash_files, files, cache_dir() / "hashes")
+        import_module("torch")
+    digests = hashing.result()
     check_duplicates({str(file): digest for file, digest in zip(files, digests, strict=True)})
     members = sorted(zip(digests, files, coefficients, strict=True))
     states = [(str(file), _read_without_prefix(file)) for _, file, _ in members]
@@ -94,21 +97,17 @@ def sum_coefficients(shares: Sequence[float]) -> list[float]:
 
 def _check_files(files: Sequence[Path]) -> Card:
     """Check from their headers that the files can be averaged; return the first card."""
-    for number, file in enumerate(files):
-        if file in files[:number]:
+    cards: dict[str, Card] = {}
+    for file in files:
+        if str(file) in cards:
             raise DataError(f"{file}: given twice", expected="each model once", next_step="give it more weight instead")
-    names, cards = [str(file) for file in files], [_read_required_card(file) for file in files]
-    check_cards(cards, names)
-    check_layouts({name: strip_prefix(read_layout(file))[0] for name, file in zip(names, files, strict=True)})
-    return cards[0]
-
-
-def _hash_during_torch_import(files: Sequence[Path]) -> list[str]:
-    """Return the files' hashes; importing torch takes a second on one core, and hashing uses the others."""
-    with ThreadPoolExecutor(1) as pool:
-        digests = pool.submit(hash_files, files, cache_dir() / "hashes")
-        import_module("torch")
-        return digests.result()
+        card = read_card(file)
+        if card is None:
+            raise DataError(f"{file}: a checkpoint without a card", expected="a model that soups made")
+        cards[str(file)] = card
+    check_cards(cards)
+    check_layouts({name: strip_prefix(read_layout(Path(name)))[0] for name in cards})
+    return next(iter(cards.values()))
 
 
 def _read_without_prefix(file: Path) -> "dict[str, torch.Tensor]":
@@ -118,14 +117,17 @@ def _read_without_prefix(file: Path) -> "dict[str, torch.Tensor]":
     return state
 
 
-def check_cards(cards: Sequence[Card], names: Sequence[str]) -> None:
+def check_cards(cards: Mapping[str, Card]) -> None:
     """Raise unless all models have one architecture, one list of classes and one preprocessing.
+
+    Args:
+        cards: name of a model → its card.
 
     Raises:
         DataError: the message names the first model that differs from most (from the first, in a tie), the field, and
             the number of other models that differ.
     """
-    reference, differences = _find_card_differences(cards, names)
+    reference, differences = _find_card_differences(cards)
     for name, (what, expected, found) in differences.items():
         raise DataError(
             f"{name}: another {what} than {reference}{other_outliers_text(len(differences) - 1)}",
@@ -135,9 +137,9 @@ def check_cards(cards: Sequence[Card], names: Sequence[str]) -> None:
         )
 
 
-def find_card_mismatches(cards: Sequence[Card], names: Sequence[str]) -> dict[str, str]:
+def find_card_mismatches(cards: Mapping[str, Card]) -> dict[str, str]:
     """Return the models whose cards differ from those of most, in the order given: name → the reason."""
-    reference, differences = _find_card_differences(cards, names)
+    reference, differences = _find_card_differences(cards)
     return {
         name: f"it has another {what} than {reference}: expected {expected}, found {found}"
         for name, (what, expected, found) in differences.items()
@@ -148,18 +150,15 @@ _COMPARED_FIELDS = {"architecture": "architecture", "classes": "list of classes"
 """Field of a card → its name in messages."""
 
 
-def _find_card_differences(cards: Sequence[Card], names: Sequence[str]) -> tuple[str, dict[str, tuple[str, str, str]]]:
+def _find_card_differences(cards: Mapping[str, Card]) -> tuple[str, dict[str, tuple[str, str, str]]]:
     """Return the reference model, and for each model with another card the field, the expected and the found value."""
     if not cards:
         return "", {}
-    by_name = dict(zip(names, cards, strict=True))
-    fields = set(_COMPARED_FIELDS)
-    reference, outliers = find_outliers(
-        {name: compact_json(card.model_dump(mode="json", include=fields)) for name, card in by_name.items()}
-    )
+    dumped = {name: card.model_dump(mode="json", include=set(_COMPARED_FIELDS)) for name, card in cards.items()}
+    reference, outliers = find_outliers({name: compact_json(fields) for name, fields in dumped.items()})
     differences = {}
     for name in outliers:
-        card, usual = by_name[name], by_name[reference]
+        card, usual = cards[name], cards[reference]
         field = next(each for each in _COMPARED_FIELDS if getattr(card, each) != getattr(usual, each))
         expected, found = getattr(usual, field), getattr(card, field)
         differences[name] = (_COMPARED_FIELDS[field], _format_value(expected, found), _format_value(found, expected))
@@ -179,10 +178,3 @@ def make_soup_card(ingredient: Card, soup: SoupCard) -> Card:
     """Return the card of a soup from that of any ingredient; of its training, precision and threads remain."""
     training = {key: value for key, value in ingredient.training.items() if key in ("precision", "threads")}
     return ingredient.model_copy(update={"kind": "soup", "soup": soup, "training": training, "scores": {}})
-
-
-def _read_required_card(file: Path) -> Card:
-    card = read_card(file)
-    if card is None:
-        raise DataError(f"{file}: a checkpoint without a card", expected="a model that soups made")
-    return card

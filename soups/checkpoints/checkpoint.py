@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIX = ".safetensors"
+STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "module")
+"""Keys of the weights in training checkpoints: open_clip and timm, then others."""
+_MAX_NESTING = 8  # A hostile dictionary may contain itself.
 
 
 def write_checkpoint(path: Path, state: "Mapping[str, torch.Tensor]", card: Card | str) -> str:
@@ -79,6 +82,24 @@ def read_state(path: Path, sha256: str | None = None) -> "dict[str, torch.Tensor
         DataError: the file is missing, truncated or damaged, has another hash, or holds anything but tensors.
         EnvironmentFailure: there is no permission to read the file.
     """
+    import torch
+
+    content = read_content(path, sha256)
+    if path.suffix == SUFFIX:
+        return content
+    state = dict(find_state_dict(content))
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise DataError(f"{path}: not a state dict", expected="names and tensors", next_step=torch_archive.NEXT_STEP)
+    return state
+
+
+def read_content(path: Path, sha256: str | None = None) -> Any:
+    """Return the content of a file as `read_state` accepts it: tensors by name, or any content of `torch.save`.
+
+    Raises:
+        DataError: the file is missing, truncated or damaged, has another hash, or holds more than plain values.
+        EnvironmentFailure: there is no permission to read the file.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file", expected="a checkpoint")
     try:
@@ -103,25 +124,12 @@ def _read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
         raise DataError(f"{path}: not a readable safetensors file", found=str(error).splitlines()[0]) from error
 
 
-def _read_pickle(path: Path) -> "dict[str, torch.Tensor]":
-    import torch
-
-    state = _unwrap_state_dict(read_pickled(path))
-    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise DataError(f"{path}: not a state dict", expected="names and tensors", next_step=torch_archive.NEXT_STEP)
-    return state
-
-
 class _CommandLine:
     """Replaces the `argparse.Namespace` of a training checkpoint: accepts its attributes and ignores them."""
 
 
-def read_pickled(path: Path) -> Any:
-    """Return the content of a file of `torch.save`, with tensors on the CPU, mapped if the format allows it.
-
-    Raises:
-        DataError: the file is truncated or hostile, or holds more than tensors and plain values.
-    """
+def _read_pickle(path: Path) -> Any:
+    """Return the content of a file of `torch.save`, with tensors on the CPU, mapped if the format allows it."""
     import torch
 
     torch_archive.check_claims(path)
@@ -136,11 +144,19 @@ def read_pickled(path: Path) -> Any:
         raise DataError(problem, found=reason[:200], next_step=torch_archive.NEXT_STEP) from error
 
 
-def _unwrap_state_dict(content: Any) -> dict[str, Any]:
-    """Return the state dict inside the keys `state_dict` or `model` that training scripts add; empty if none."""
+def find_state_dict(content: Any) -> Mapping[str, Any]:
+    """Return the state dict inside the dictionaries that training scripts add, nested or not; empty if none."""
     if not isinstance(content, Mapping):
         return {}
-    for key in ("state_dict", "model"):
-        if isinstance(content.get(key), Mapping):
-            return dict(content[key])
-    return dict(content)
+    for _ in range(_MAX_NESTING):
+        inner = (content[key] for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping))
+        content = next(
+            (each for each in inner if _has_tensors(each) or not each.keys().isdisjoint(STATE_DICT_KEYS)), content
+        )
+    return content if _has_tensors(content) else {}
+
+
+def _has_tensors(content: Mapping[str, Any]) -> bool:
+    import torch
+
+    return any(isinstance(value, torch.Tensor) for value in content.values())

@@ -104,18 +104,11 @@ class BoundedStream:
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self.stream, self.size = stream, size
+        self.readline, self.tell = stream.readline, stream.tell
 
     def read(self, count: int) -> bytes:
         """Read at most `count` bytes."""
         return self.stream.read(min(count, self.size - self.stream.tell()))
-
-    def readline(self) -> bytes:
-        """Read the rest of the line."""
-        return self.stream.readline()
-
-    def tell(self) -> int:
-        """Return the position in the file."""
-        return self.stream.tell()
 
 
 def check_opcodes(stream: Any, size: int) -> None:
@@ -154,13 +147,10 @@ def read_without_executing(data: bytes) -> tuple[Any, set[ClaimedStorage], list[
 
         def persistent_load(self, identity: Any) -> Any:
             kind, storage_kind, key, _, count = identity[:5]
-            if (
-                _decode_text(kind) != "storage"
-                or not isinstance(storage_kind, _TypeName)
-                or storage_kind.name not in _STORAGES
-            ):
+            name = storage_kind.name if isinstance(storage_kind, _TypeName) else ""
+            if _decode_text(kind) != "storage" or name not in _STORAGES:
                 raise UnsafePickle(f"a reference to {_decode_text(kind)[:60]}")
-            storage = ClaimedStorage(storage_kind.name, _decode_text(key), _require_size(count))
+            storage = ClaimedStorage(name, _decode_text(key), _require_size(count))
             storages.add(storage)
             return storage
 

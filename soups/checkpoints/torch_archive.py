@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -48,11 +48,9 @@ def is_torchscript(path: Path) -> bool:
     """Return whether the file is a TorchScript archive, which has a pickle of constants."""
     if not path.is_file() or not is_archive(path):
         return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return False
+    with suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    return False
 
 
 def check_claims(path: Path) -> None:
@@ -62,11 +60,10 @@ def check_claims(path: Path) -> None:
         DataError: the file is truncated, hostile or of another format; the message names the content.
     """
     with _convert_errors(path), path.open("rb") as stream:
-        if stream.read(4) == _ZIP_MAGIC:
-            with zipfile.ZipFile(path) as archive:
+        if is_archive(path):
+            with zipfile.ZipFile(stream) as archive:
                 _check_archive(path, archive)
         else:
-            stream.seek(0)
             _check_legacy(path, stream)
 
 

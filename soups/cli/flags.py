@@ -23,16 +23,17 @@ from soups.core.errors import UsageError
 from soups.files.config_files import Config, read_config, take_config
 
 Settings = TypeVar("Settings", bound=BaseModel)
+_Fields = dict[str, tuple[str | None, FieldInfo]]
+"""Setting → the field of the settings class that groups it (None where it is a field itself), and its definition."""
 
-_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+_FLAG_WORDS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 
 def _parse_flag(words: list[str]) -> bool:
-    if not words or words[0].lower() in _TRUE:
-        return True
-    if words[0].lower() in _FALSE:
-        return False
-    raise ValueError("expected True or False, or the flag alone")
+    value = _FLAG_WORDS.get(words[0].lower()) if words else True
+    if value is None:
+        raise ValueError("expected True or False, or the flag alone")
+    return value
 
 
 # A switch that takes no value (`--strict`) or one (`--strict True`).
@@ -68,14 +69,12 @@ def parse(
     Raises:
         UsageError: an unknown setting or a wrong value on the command line, in the file or in the environment.
     """
-    group_of = _flat_fields(settings_class)
-    from_environment = {
-        name: os.environ[variable] for variable, name in environment.items() if os.environ.get(variable)
-    }
+    fields = _flat_fields(settings_class)
+    from_environment = {name: os.environ[key] for key, name in environment.items() if os.environ.get(key)}
     arguments, path, section = take_config(arguments)
-    config = read_config(path, section, group_of) if path else None
-    given = {**from_environment, **(config.values if config else {})}
-    defaults = _build_settings(settings_class, group_of, given, config)
+    config = read_config(path, section, fields) if path else None
+    given = from_environment | (config.values if config else {})
+    defaults = _build_settings(settings_class, fields, given, config)
     try:
         with redirect_stderr(io.StringIO()):  # The message is ours; tyro prints some errors even if told not to.
             parsed = tyro.cli(
@@ -87,68 +86,43 @@ def parse(
                 console_outputs=False,
             )
     except SystemExit as error:
-        raise _mistake_in(settings_class, arguments, group_of, given) from error
+
+        def validate(values: dict[str, Any]) -> None:
+            settings_class.model_validate(_nested(fields, given | values))
+
+        definitions = {name: field for name, (_, field) in fields.items()}
+        raise find_mistake(definitions, arguments, validate) from error
     flags = {token[2:].split("=")[0].replace("-", "_") for token in arguments if token.startswith("--")}
-    return ParsedSettings(
-        parsed, frozenset(set(given) | (flags & set(group_of))), config.without(flags) if config else None
-    )
+    names = frozenset(given.keys() | (flags & fields.keys()))
+    return ParsedSettings(parsed, names, config.without(flags) if config else None)
 
 
-def _mistake_in(
-    settings_class: type[BaseModel],
-    arguments: Sequence[str],
-    group_of: Mapping[str, str | None],
-    given: Mapping[str, Any],
-) -> UsageError:
-    """Return what is wrong with a command line that tyro refused."""
-    fields: dict[str, FieldInfo] = {}
-    for name, group in group_of.items():
-        owner: Any = settings_class if group is None else settings_class.model_fields[group].annotation
-        fields[name] = owner.model_fields[name]
-    aliases = {
-        alias: name
-        for name, field in fields.items()
-        for each in field.metadata
-        for alias in (getattr(each, "aliases", None) or ())
-    }
-
-    def validate(values: dict[str, Any]) -> None:
-        settings_class.model_validate(_nested(settings_class, group_of, {**given, **values}))
-
-    return find_mistake(fields, arguments, aliases, validate)
-
-
-def _flat_fields(settings_class: type[BaseModel]) -> dict[str, str | None]:
-    """Return setting → the field of `settings_class` that groups it; None where it is a field itself."""
-    fields: dict[str, str | None] = {}
+def _flat_fields(settings_class: type[BaseModel]) -> _Fields:
+    fields: _Fields = {}
     for name, field in settings_class.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            fields |= dict.fromkeys(kind.model_fields, name)
+            fields |= {inner: (name, definition) for inner, definition in kind.model_fields.items()}
         else:
-            fields[name] = None
+            fields[name] = None, field
     return fields
 
 
 def _build_settings(
-    settings_class: type[Settings], group_of: Mapping[str, str | None], given: Mapping[str, Any], config: Config | None
+    settings_class: type[Settings], fields: _Fields, given: Mapping[str, Any], config: Config | None
 ) -> Settings:
     try:
-        return settings_class.model_validate(_nested(settings_class, group_of, given))
+        return settings_class.model_validate(_nested(fields, given))
     except ValidationError as error:
-        raise _error_of_pydantic(error.errors(), group_of, config) from error
+        raise _error_of_pydantic(error.errors(), fields, config) from error
 
 
-def _nested(
-    settings_class: type[BaseModel], group_of: Mapping[str, str | None], given: Mapping[str, Any]
-) -> dict[str, Any]:
+def _nested(fields: _Fields, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by group, as the settings class takes them."""
     nested: dict[str, Any] = {}
     for name, value in given.items():
-        group = group_of[name]
-        owner = settings_class if group is None else settings_class.model_fields[group].annotation
-        assert owner is not None
-        if isinstance(value, str) and _is_list(owner.model_fields[name].annotation):
+        group, field = fields[name]
+        if isinstance(value, str) and _is_list(field.annotation):
             value = (value,)  # A list of one value needs no brackets, as on the command line.
         (nested if group is None else nested.setdefault(group, {}))[name] = value
     return nested
@@ -160,9 +134,9 @@ def _is_list(annotation: Any) -> bool:
     return str not in kinds and any(get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis for kind in kinds)
 
 
-def _error_of_pydantic(errors: Sequence[Any], group_of: Mapping[str, str | None], config: Config | None) -> UsageError:
+def _error_of_pydantic(errors: Sequence[Any], fields: _Fields, config: Config | None) -> UsageError:
     """Return the first value that pydantic refused as a message with its place."""
-    name = next((str(part) for part in reversed(errors[0]["loc"]) if part in group_of), None)
+    name = next((str(part) for part in reversed(errors[0]["loc"]) if part in fields), None)
     if name is None:  # Contradicting settings; pydantic's message names them.
         where = str(config.path) if config else "settings from the environment"
         return UsageError(f"{where}: {errors[0]['msg'].removeprefix('Value error, ')}")

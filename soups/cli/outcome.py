@@ -5,8 +5,7 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -17,7 +16,7 @@ from soups.cli.streams import printable_streams
 from soups.core.errors import UserError
 from soups.core.plugins import load_plugins
 from soups.core.signals import raise_interruption
-from soups.files.atomic import explain_os_error
+from soups.files.atomic import explain_write_errors
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -67,7 +66,7 @@ def run(
         if {"-h", "--help"} & set(arguments):
             print(format_help(settings_class, prog, examples, environment or {}))
             return 0
-        with raise_interruption(), _explain_os_errors():
+        with raise_interruption(), explain_write_errors():
             load_plugins()
             parsed = parse(settings_class, arguments, environment or {}, prog)
             config = parsed.config
@@ -93,20 +92,6 @@ def _replace_missing_backend() -> None:
     prefix, _, module = os.environ.get("MPLBACKEND", "").partition("module://")
     if not prefix and module and importlib.util.find_spec(module.partition(".")[0]) is None:
         os.environ["MPLBACKEND"] = "agg"
-
-
-@contextmanager
-def _explain_os_errors() -> Iterator[None]:
-    """Turn a full disk or a missing permission that a library met into a message for the user."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        explained = explain_os_error(error, error.filename or "a file")
-        if explained is None:
-            raise
-        raise explained from error
 
 
 def set_up_logging(debug: bool = False) -> None:

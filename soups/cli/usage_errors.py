@@ -76,7 +76,6 @@ def _expected_of(error: Any) -> str:
 def find_mistake(
     fields: Mapping[str, FieldInfo],
     arguments: Sequence[str],
-    aliases: Mapping[str, str],
     validate: Callable[[dict[str, Any]], object],
 ) -> UsageError:
     """Return the first mistake of a command line that could not be parsed.
@@ -84,9 +83,14 @@ def find_mistake(
     Args:
         fields: setting → its definition, of groups too.
         arguments: the command line without `--config`.
-        aliases: other spellings of flags → setting.
         validate: raises pydantic's error for settings that contradict each other.
     """
+    aliases = {
+        alias: name
+        for name, field in fields.items()
+        for each in field.metadata
+        for alias in (getattr(each, "aliases", None) or ())
+    }
     values: dict[str, Any] = {}
     for flag, words in _split(arguments):
         name = aliases.get(flag, flag.removeprefix("--").replace("-", "_"))

@@ -6,6 +6,7 @@ a bug of this package and keeps its traceback.
 
 import difflib
 from collections.abc import Iterable
+from functools import partial
 
 
 class UserError(Exception):
@@ -25,19 +26,13 @@ class UserError(Exception):
         super().__init__(problem, expected, found, next_step)
 
     def __str__(self) -> str:
-        lines = [self.problem]
-        lines += [f"  expected: {self.expected}"] if self.expected else []
-        lines += [f"  found:    {self.found}"] if self.found else []
-        lines += [f"  next:     {self.next_step}"] if self.next_step else []
-        return "\n".join(lines)
+        parts = (("expected:", self.expected), ("found:", self.found), ("next:", self.next_step))
+        return "\n".join([self.problem, *(f"  {name:9} {text}" for name, text in parts if text)])
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default pickling of exceptions drops keyword-only arguments.
-        return (_unpickle_error, (type(self), self.problem, self.expected, self.found, self.next_step))
-
-
-def _unpickle_error(kind: type[UserError], problem: str, expected: str, found: str, next_step: str) -> UserError:
-    return kind(problem, expected=expected, found=found, next_step=next_step)
+        texts = {"expected": self.expected, "found": self.found, "next_step": self.next_step}
+        return (partial(type(self), **texts), (self.problem,))
 
 
 class UsageError(UserError):

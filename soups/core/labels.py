@@ -130,12 +130,11 @@ class LabelSpace:
             return cls(tuple(occurring))
         missing, foreign = sorted(set(occurring) - set(order)), sorted(set(order) - set(occurring))
         if missing or foreign:
+            differences = [(f"without {', '.join(missing)}", missing), (f"also {', '.join(foreign)}", foreign)]
             raise UsageError(
                 "--class-order: the names are not those of the data's classes",
                 expected=f"each of {', '.join(occurring)} once",
-                found="; ".join(
-                    [f"without {', '.join(missing)}"] * bool(missing) + [f"also {', '.join(foreign)}"] * bool(foreign)
-                ),
+                found="; ".join(text for text, names in differences if names),
             )
         return cls(tuple(order))
 
@@ -148,10 +147,8 @@ class LabelSpace:
         labels = list(labels)
         unknown = sorted(set(labels) - set(self.names))
         if unknown:
-            raise DataError(
-                f"labels that are not classes of this model: {', '.join(map(repr, unknown[:5]))}",
-                expected=f"one of {', '.join(self.names)}",
-            )
+            problem = f"labels that are not classes of this model: {', '.join(map(repr, unknown[:5]))}"
+            raise DataError(problem, expected=f"one of {', '.join(self.names)}")
         return np.array([self._index[label] for label in labels], dtype=np.int64)
 
     def decode(self, indices: Iterable[int]) -> list[str]:
@@ -168,28 +165,18 @@ class LabelSpace:
                 such value.
         """
         values = [str(value).strip() for value in values]
-        distinct = set(values)
-        if distinct <= self._index.keys():
+        not_names = [value for value in values if value not in self._index]
+        if not not_names:
             return values
-        if all(self._is_index(value) for value in distinct):
-            named = {value: self.names[int(value)] for value in distinct}
-            return [named[value] for value in values]
-        wrong = next((v for v in values if v not in self._index and not self._is_index(v)), None)
-        if wrong is None:
-            name = next(value for value in values if not self._is_index(value))
-            index = next(value for value in values if value not in self._index)
-            raise DataError(
-                "labels are partly names and partly indices",
-                expected="one of the two throughout",
-                found=f"{name!r} and {index!r}",
-            )
-        raise DataError(
-            f"{wrong!r} is neither a class name nor an index",
-            expected=f"one of {', '.join(self.names)}, or 0 to {len(self) - 1}",
-        )
-
-    def _is_index(self, value: str) -> bool:
-        return value.isdecimal() and int(value) < len(self)
+        not_indices = [value for value in values if not (value.isdecimal() and int(value) < len(self))]
+        if not not_indices:
+            return [self.names[int(value)] for value in values]
+        neither = [value for value in not_indices if value not in self._index]
+        if neither:
+            expected = f"one of {', '.join(self.names)}, or 0 to {len(self) - 1}"
+            raise DataError(f"{neither[0]!r} is neither a class name nor an index", expected=expected)
+        found = f"{not_indices[0]!r} and {not_names[0]!r}"
+        raise DataError("labels are partly names and partly indices", expected="one of the two throughout", found=found)
 
 
 def _join_levels(factors: Sequence[Factor]) -> tuple[str, ...]:

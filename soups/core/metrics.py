@@ -5,22 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soups.core.score_bounds import (
-    AccuracyBound,
-    BalancedAccuracyBound,
-    LogLossBound,
-    MacroF1Bound,
-    NoBound,
-    ScoreBound,
-)
-from soups.core.scores import (
-    CALIBRATION_BINS,
-    accuracy,
-    balanced_accuracy,
-    calibration_error,
-    log_loss,
-    macro_f1,
-)
+from soups.core import score_bounds, scores
+from soups.core.score_bounds import ScoreBound
 
 ScoreFunction = Callable[[np.ndarray, np.ndarray], float]
 VoteScore = Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]
@@ -34,9 +20,9 @@ class Metric:
     function: ScoreFunction
     """`(probabilities (N, C) float64, labels (N,) int64) -> float`."""
     higher_is_better: bool
-    bound: Callable[[np.ndarray, int], ScoreBound] = NoBound
-    """`(labels (N,) int64, number of classes) -> ScoreBound`, to stop the scoring of a candidate early; `NoBound` never
-    stops it."""
+    bound: Callable[[np.ndarray, int], ScoreBound] = ScoreBound
+    """`(labels (N,) int64, number of classes) -> ScoreBound`, to stop the scoring of a candidate early; `ScoreBound`
+    itself never stops it."""
     vote_score: VoteScore | None = None
     """The same score, higher is better, from the predictions (N,), labels (N,), confidences (N,) and the log-loss of a
     vote: ensemble selection scores thousands of votes. None: ensemble selection builds the table of each vote."""
@@ -64,40 +50,32 @@ def _vote_accuracy(predicted: np.ndarray, labels: np.ndarray, confidence: np.nda
     return float(np.count_nonzero(predicted == labels) / len(labels))
 
 
-def _vote_balanced_accuracy(
-    predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float
-) -> float:
+def _vote_recall(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
     support = np.bincount(labels)
-    hits = np.bincount(labels[predicted == labels], minlength=len(support))
-    return float(np.mean(hits[support > 0] / support[support > 0]))
+    return scores.mean_share(np.bincount(labels[predicted == labels], minlength=len(support)), support)
 
 
 def _vote_macro_f1(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
     classes = int(max(predicted.max(), labels.max())) + 1
     involved = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
-    hits = np.bincount(labels[predicted == labels], minlength=classes)
-    return float(np.mean(2 * hits[involved > 0] / involved[involved > 0]))
+    return scores.mean_share(2 * np.bincount(labels[predicted == labels], minlength=classes), involved)
 
 
 def _vote_log_loss(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
     return -log_loss
 
 
-def _vote_calibration_error(
-    predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float
-) -> float:
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
-    gap = np.bincount(bins, weights=(predicted == labels) - confidence, minlength=CALIBRATION_BINS)
-    return -float(np.abs(gap).sum() / len(labels))
+def _vote_calibration(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray, log_loss: float) -> float:
+    return -scores.calibration_gap(predicted == labels, confidence)
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", accuracy, True, AccuracyBound, _vote_accuracy),
-        Metric("balanced_accuracy", balanced_accuracy, True, BalancedAccuracyBound, _vote_balanced_accuracy),
-        Metric("macro_f1", macro_f1, True, MacroF1Bound, _vote_macro_f1),
-        Metric("log_loss", log_loss, False, LogLossBound, _vote_log_loss),
-        Metric("calibration_error", calibration_error, False, NoBound, _vote_calibration_error),
+        Metric("accuracy", scores.accuracy, True, score_bounds.AccuracyBound, _vote_accuracy),
+        Metric("balanced_accuracy", scores.balanced_accuracy, True, score_bounds.BalancedAccuracyBound, _vote_recall),
+        Metric("macro_f1", scores.macro_f1, True, score_bounds.MacroF1Bound, _vote_macro_f1),
+        Metric("log_loss", scores.log_loss, False, score_bounds.LogLossBound, _vote_log_loss),
+        Metric("calibration_error", scores.calibration_error, False, ScoreBound, _vote_calibration),
     )
 }

@@ -22,17 +22,12 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
-    yield from (_show_bar if sys.stderr.isatty() else _log_lines)(items, description, total)
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track as show_bar
 
-
-def _show_bar(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
-    from rich.console import Console
-    from rich.progress import track as rich_track
-
-    yield from rich_track(items, description, total=total, console=Console(stderr=True), transient=True)
-
-
-def _log_lines(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
+        yield from show_bar(items, description, total=total, console=Console(stderr=True), transient=True)
+        return
     last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item

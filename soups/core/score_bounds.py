@@ -5,9 +5,6 @@ uses the metric's own formula: after all images it equals the metric to the bit.
 because a division and a sum of fixed length only decrease when their terms do.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
-
 import numpy as np
 
 from soups.core import scores
@@ -16,28 +13,36 @@ ROUNDING = 1e-9
 """Relative rounding error that is allowed for in a sum of losses."""
 
 
-class ScoreBound(Protocol):
-    """Accumulates predictions, in any order, and computes the best score still possible."""
+class ScoreBound:
+    """Accumulates predictions, in any order, and computes the best score still possible.
+
+    This base class is for metrics without a bound: the scoring never stops early.
+
+    Args:
+        labels: (N,) int64, true classes.
+        classes: number of classes.
+    """
+
+    def __init__(self, labels: np.ndarray, classes: int) -> None:
+        self.labels, self.classes = labels, classes
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
         """Add (B, C) float64 probabilities of the images `rows`, (B,) int64; each image is added once."""
 
     def best_possible(self) -> float:
         """Return the highest score (losses are negated) that is still possible, whatever the remaining predictions."""
+        return float("inf")
 
 
-@dataclass
-class _Counts:
+class _Counts(ScoreBound):
     """Counts per class, each (C,) int64, if all images not yet added are predicted correctly.
 
     `support`: images of the class. `hits`: correct predictions. `predicted`: predictions of the class.
     """
 
-    labels: np.ndarray
-    classes: int
-
-    def __post_init__(self) -> None:
-        self.support = np.bincount(self.labels, minlength=self.classes)
+    def __init__(self, labels: np.ndarray, classes: int) -> None:
+        super().__init__(labels, classes)
+        self.support = np.bincount(labels, minlength=classes)
         self.hits, self.predicted = self.support.copy(), self.support.copy()
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
@@ -62,8 +67,7 @@ class BalancedAccuracyBound(_Counts):
 
     def best_possible(self) -> float:
         """Return the mean over classes of the highest recall still possible."""
-        occurring = self.support > 0
-        return float(np.mean(self.hits[occurring] / self.support[occurring]))
+        return scores.mean_share(self.hits, self.support)
 
 
 class MacroF1Bound(_Counts):
@@ -75,15 +79,15 @@ class MacroF1Bound(_Counts):
 
     def best_possible(self) -> float:
         """Return the mean over classes of the highest F1 still possible."""
-        involved = (self.support + self.predicted) > 0
-        return float(np.mean(2 * self.hits[involved] / (self.support + self.predicted)[involved]))
+        return scores.mean_share(2 * self.hits, self.support + self.predicted)
 
 
-class LogLossBound:
+class LogLossBound(ScoreBound):
     """The bound of the negated log-loss, exact up to rounding: losses are not negative, so their sum only grows."""
 
     def __init__(self, labels: np.ndarray, classes: int) -> None:
-        self.labels, self.total = labels, 0.0
+        super().__init__(labels, classes)
+        self.total = 0.0
 
     def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
         """Add the losses of a batch of images."""
@@ -92,17 +96,3 @@ class LogLossBound:
     def best_possible(self) -> float:
         """Return the negated mean loss if all remaining losses are zero, minus the rounding allowance."""
         return -self.total * (1 - ROUNDING) / len(self.labels)
-
-
-class NoBound:
-    """For metrics without a bound: the scoring never stops early."""
-
-    def __init__(self, labels: np.ndarray, classes: int) -> None:
-        pass
-
-    def add(self, rows: np.ndarray, probabilities: np.ndarray) -> None:
-        """Ignore the batch."""
-
-    def best_possible(self) -> float:
-        """Return infinity."""
-        return float("inf")

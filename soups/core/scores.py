@@ -48,11 +48,6 @@ def correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return predictions(probabilities) == labels
 
 
-def errors(probabilities: np.ndarray, labels: np.ndarray) -> int:
-    """Return the number of wrong predictions."""
-    return int(np.count_nonzero(~correct(probabilities, labels)))
-
-
 def _require_valid_input(probabilities: np.ndarray, labels: np.ndarray) -> None:
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
         raise DataError(
@@ -80,16 +75,21 @@ def _count_by_class(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.n
     )
 
 
+def mean_share(parts: np.ndarray, wholes: np.ndarray) -> float:
+    """Return the mean of part / whole over the classes whose whole is not 0; both are (C,) counts."""
+    occurring = wholes > 0
+    return float(np.mean(parts[occurring] / wholes[occurring]))
+
+
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the share of correct predictions: exactly (images - errors) / images."""
-    return (len(labels) - errors(probabilities, labels)) / len(labels)
+    return int(np.count_nonzero(correct(probabilities, labels))) / len(labels)
 
 
 def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean recall of the classes that occur in `labels`."""
     hits, support, _ = _count_by_class(probabilities, labels)
-    occurring = support > 0
-    return float(np.mean(hits[occurring] / support[occurring]))
+    return mean_share(hits, support)
 
 
 def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -98,8 +98,7 @@ def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
     Equals scikit-learn's `f1_score(average="macro")`.
     """
     hits, support, predicted = _count_by_class(probabilities, labels)
-    involved = (support + predicted) > 0
-    return float(np.mean(2 * hits[involved] / (support + predicted)[involved]))
+    return mean_share(2 * hits, support + predicted)
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -120,8 +119,11 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     |accuracy - mean confidence| of the image's bin (Guo et al. 2017, "On Calibration of Modern Neural Networks", eq.
     3).
     """
-    right = correct(probabilities, labels)
-    confidence = probabilities.max(axis=1).astype(np.float64)
+    return calibration_gap(correct(probabilities, labels), probabilities.max(axis=1).astype(np.float64))
+
+
+def calibration_gap(right: np.ndarray, confidence: np.ndarray) -> float:
+    """Return `calibration_error` from whether predictions are correct, (N,) bool, and confidences, (N,) float64."""
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
     gap = np.bincount(bins, weights=right - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gap).sum() / len(labels))
+    return float(np.abs(gap).sum() / len(right))

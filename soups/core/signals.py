@@ -39,17 +39,18 @@ class Interruption:
             return
         if first:
             self.number, self._received_at = number, now
-        if self._immediate or (not first and not _is_worker_process()):
+        # A worker ignores a second request: its parent may signal it twice, and kills it after a time limit.
+        if self._immediate or (not first and multiprocessing.parent_process() is None):
             raise self.exception()
         if first:
             os.write(2, _NOTICE)  # Not a logger: the signal may have interrupted it in the middle of a line.
 
     def exception(self) -> BaseException:
         """Return the exception that ends the command with the signal's exit code: 130 or 143."""
+        if self.number == signal.SIGINT:
+            return KeyboardInterrupt()
         # Without a number, another process of the process group received the signal.
-        return (
-            KeyboardInterrupt() if self.number == signal.SIGINT else SystemExit(128 + (self.number or signal.SIGTERM))
-        )
+        return SystemExit(128 + (self.number or signal.SIGTERM))
 
     @contextmanager
     def raise_at_once(self) -> Iterator[None]:
@@ -63,11 +64,6 @@ class Interruption:
             self._immediate = False
 
 
-def _is_worker_process() -> bool:
-    # A worker ignores a second request: its parent may signal it twice, and kills it after a time limit.
-    return multiprocessing.parent_process() is not None
-
-
 @contextmanager
 def defer_interruption() -> Iterator[Interruption]:
     """Record the first request to stop inside the block; the block must check for it and end itself.
@@ -79,7 +75,7 @@ def defer_interruption() -> Iterator[Interruption]:
         try:
             yield interruption
         except (KeyboardInterrupt, SystemExit):
-            if interruption.number is not None and _is_worker_process():
+            if interruption.number is not None and multiprocessing.parent_process() is not None:
                 os._exit(128 + interruption.number)
             raise
 
@@ -98,10 +94,8 @@ def _signals_handled_by(handler: Callable[[int, FrameType | None], None]) -> Ite
     Only the main thread may install handlers; other threads change nothing.
     """
     signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.getsignal(number) for number in signals}
-    before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, handler)
+    handled = [number for number in signals if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
     finally:

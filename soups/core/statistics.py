@@ -7,13 +7,16 @@ import numpy as np
 
 from soups.core.errors import DataError
 
+LEVEL = 0.95
+"""Confidence level of the intervals."""
+
 _COUNTS_PER_BLOCK = 4_000_000  # Resampled counts held in memory at a time: 32 MB.
 
 
 def bootstrap_interval(
-    values: np.ndarray, groups: np.ndarray | None = None, level: float = 0.95, repeats: int = 2000, seed: int = 0
+    values: np.ndarray, groups: np.ndarray | None = None, repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of `values`; whole groups are drawn with replacement.
+    """Return the 95% percentile bootstrap interval of the mean of `values`; whole groups are drawn with replacement.
 
     Images of one group (a writer, a person) resemble each other, so the groups, not the images, are the independent
     draws (the cluster bootstrap; Davison and Hinkley 1997, section 3.8). Each resample draws G of the G groups and
@@ -26,7 +29,6 @@ def bootstrap_interval(
     Args:
         values: (N,) numbers, for example 1.0 where the prediction is correct.
         groups: (N,) names or numbers; None: each image is a group of its own.
-        level: share of the resampled means inside the interval, in (0, 1).
         repeats: number of resamples.
         seed: seed of the draws; equal input gives equal output.
 
@@ -36,13 +38,13 @@ def bootstrap_interval(
     Raises:
         DataError: there are no values, or the number of groups is not the number of values.
     """
-    return bootstrap_mean_interval([(values, groups)], level=level, repeats=repeats, seed=seed)
+    return bootstrap_mean_interval([(values, groups)], repeats=repeats, seed=seed)
 
 
 def bootstrap_mean_interval(
-    sets: Sequence[tuple[np.ndarray, np.ndarray | None]], level: float = 0.95, repeats: int = 2000, seed: int = 0
+    sets: Sequence[tuple[np.ndarray, np.ndarray | None]], repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean over several sets of each set's mean value.
+    """Return the 95% percentile bootstrap interval of the mean over several sets of each set's mean value.
 
     A group that is in several sets (the same writer in each shift made from the test images) is drawn for all of them
     at once, which keeps the correlation between the sets. The groups are stratified by the sets that they are in: each
@@ -52,7 +54,6 @@ def bootstrap_mean_interval(
     Args:
         sets: `(values (N_s,), groups (N_s,) or None)` of each set; None: each image is a group of its own, shared with
             no other set. For shifts made from the same images, pass the images' names as groups.
-        level: share of the resampled means inside the interval, in (0, 1).
         repeats: number of resamples.
         seed: seed of the draws; equal input gives equal output.
 
@@ -75,8 +76,11 @@ def bootstrap_mean_interval(
         for rows, drawn in _draw_resamples(rng, sizes, repeats):
             total_sums[rows, inside] += drawn @ kinds[:, : len(inside)]
             total_counts[rows, inside] += drawn @ kinds[:, len(inside) :]
-    means = (total_sums / total_counts).mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return _percentiles((total_sums / total_counts).mean(axis=1))
+
+
+def _percentiles(resampled: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -98,10 +102,9 @@ def _sum_by_group(sets: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tuple
             number += len(values)
         else:
             names, inverse = np.unique(np.asarray(groups), return_inverse=True)
-            for name in names.tolist():
-                if name not in rows_of:
-                    rows_of[name] = number
-                    number += 1
+            new = [name for name in names.tolist() if name not in rows_of]
+            rows_of |= {name: row for row, name in enumerate(new, start=number)}
+            number += len(new)
             rows = np.array([rows_of[name] for name in names.tolist()])[inverse]
         cells.append((rows, values))
     sums = np.stack([np.bincount(rows, weights=values, minlength=number) for rows, values in cells], axis=1)
@@ -120,20 +123,15 @@ def _draw_resamples(
 
 
 def bootstrap_sums_interval(
-    sums: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    level: float = 0.95,
-    repeats: int = 2000,
-    seed: int = 0,
+    sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a statistic of sums over groups, drawn with replacement.
+    """Return the 95% percentile bootstrap interval of a statistic of sums over groups, drawn with replacement.
 
     This is for scores that are not means, such as F1; `bootstrap_interval` describes the effect of few groups.
 
     Args:
         sums: (G, K) numbers of each group, such as its true positives of each class.
         statistic: sums over drawn groups (R, K) → (R,).
-        level: share of the resampled values inside the interval, in (0, 1).
         repeats: number of resamples.
         seed: seed of the draws; equal input gives equal output, and equal seeds draw the same groups.
 
@@ -145,8 +143,7 @@ def bootstrap_sums_interval(
     rng, values = np.random.default_rng(seed), np.empty(repeats)
     for rows, drawn in _draw_resamples(rng, np.ones(len(sums), dtype=np.int64), repeats):
         values[rows.ravel()] = statistic(drawn @ sums.astype(np.float64))
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return _percentiles(values)
 
 
 def class_sums(labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
@@ -224,7 +221,7 @@ class Gain:
     """Two-sided p-value of a true mean difference of zero; None for one repetition."""
 
 
-def paired_gain(differences: Sequence[float], level: float = 0.95) -> Gain:
+def paired_gain(differences: Sequence[float]) -> Gain:
     """Return the mean of paired differences with the t interval and p-value of the paired t-test (Student 1908).
 
     The test assumes independent, approximately normal differences. Splits of the same images overlap, so for them the
@@ -232,7 +229,6 @@ def paired_gain(differences: Sequence[float], level: float = 0.95) -> Gain:
 
     Args:
         differences: n differences, one for each repetition (split).
-        level: confidence level of the interval, in (0, 1).
 
     Returns:
         The gain; if all differences are equal, the interval is a point, and p is 1 for a difference of 0 and else 0.
@@ -251,5 +247,5 @@ def paired_gain(differences: Sequence[float], level: float = 0.95) -> Gain:
         return Gain(mean, mean, mean, 1.0 if abs(mean) <= 1e-15 else 0.0)
     from scipy.stats import t
 
-    reach = float(t.ppf((1 + level) / 2, len(values) - 1)) * error
+    reach = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
     return Gain(mean, mean - reach, mean + reach, float(2 * t.sf(abs(mean) / error, len(values) - 1)))

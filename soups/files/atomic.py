@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,23 +26,30 @@ _SECONDS_BEFORE_NOTICE = 1.0
 """Time to wait for a lock before the wait is logged."""
 
 
-def explain_os_error(error: OSError, path: Path | str) -> EnvironmentFailure | None:
-    """Return the error (exit code 4) for a failed write of `path`; None if `error` has another cause."""
+def explain_os_error(error: OSError, path: Path | None = None) -> EnvironmentFailure | None:
+    """Return the error (exit code 4) for a failed write of `path`; None if `error` has another cause.
+
+    If `path` is None, the message names the file of the error.
+    """
+    place = path or error.filename or "a file"
     if error.errno in _DISK_FULL:
         next_step = "free some space and run the same command again"
-        return EnvironmentFailure(f"{path}: disk full while writing", next_step=next_step)
+        return EnvironmentFailure(f"{place}: disk full while writing", next_step=next_step)
     if error.errno in _FORBIDDEN:
         next_step = "choose another folder or change its permissions"
-        return EnvironmentFailure(f"{path}: no permission to write", next_step=next_step)
+        return EnvironmentFailure(f"{place}: no permission to write", next_step=next_step)
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-        problem = f"{path}: cannot be written, {str(error.strerror).lower()}"
+        problem = f"{place}: cannot be written, {str(error.strerror).lower()}"
         return EnvironmentFailure(problem, next_step="move that file or folder away")
     return None
 
 
 @contextmanager
-def explain_write_errors(path: Path) -> Iterator[None]:
-    """Convert the operating system's errors while `path` is written into an `EnvironmentFailure`."""
+def explain_write_errors(path: Path | None = None) -> Iterator[None]:
+    """Convert the operating system's errors while `path` is written into an `EnvironmentFailure`.
+
+    If `path` is None, the message names the file of the error.
+    """
     try:
         yield
     except OSError as error:
@@ -86,13 +93,12 @@ def hold_lock(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
 
 def sync_folder(folder: Path) -> None:
     """Sync a folder's entries to disk, so that created and renamed files survive a power failure."""
-    if os.name == "nt":  # Windows cannot open a folder.
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if os.name != "nt":  # Windows cannot open a folder.
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def make_folder(folder: Path) -> None:
@@ -138,11 +144,9 @@ def replace_atomically(temporary: Path, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically; a file with the same bytes is not replaced."""
     content = text.encode()
-    try:
+    with suppress(OSError):
         if path.stat().st_size == len(content) and path.read_bytes() == content:
             return
-    except OSError:
-        pass
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 

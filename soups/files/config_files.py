@@ -1,6 +1,6 @@
 """Settings files, `--config FILE.yaml[#SECTION]`: their values with line numbers for messages."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,10 @@ def read_config(path: Path, section: str | None, known: Collection[str]) -> Conf
         for key, value in level:
             name, line = _setting_name(key), key.start_mark.line + 1
             if name not in known:
-                raise _unknown_setting_error(path, key, known, sections)
+                hint = did_you_mean(name, known, otherwise="see --help for the settings")
+                if str(key.value) in sections:
+                    hint = f"to read this section, use --config {path}#{key.value}"
+                raise UsageError(f"{path}, line {line}: unknown setting {key.value!r}", next_step=hint)
             if name in lines:
                 problem = f"{path}, line {line}: {name} is already set in line {lines[name]}"
                 raise UsageError(problem, next_step="remove one of the two lines")
@@ -102,15 +105,6 @@ def read_config(path: Path, section: str | None, known: Collection[str]) -> Conf
             config.values[name] = to_plain_value(value)
         config.lines.update(lines)
     return config
-
-
-def _unknown_setting_error(
-    path: Path, key: yaml.Node, known: Collection[str], sections: Mapping[str, Any]
-) -> UsageError:
-    hint = did_you_mean(_setting_name(key), known, otherwise="see --help for the settings")
-    if str(key.value) in sections:
-        hint = f"to read this section, use --config {path}#{key.value}"
-    return UsageError(f"{path}, line {key.start_mark.line + 1}: unknown setting {key.value!r}", next_step=hint)
 
 
 def _setting_name(key: yaml.Node) -> str:

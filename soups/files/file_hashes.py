@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from soups.core.errors import DataError, EnvironmentFailure
@@ -58,14 +59,12 @@ def _cache_file(names: Sequence[str], folder: Path) -> Path:
 
 def _file_stamp(name: str) -> Entry | None:
     """Return size, mtime and ctime, which change with the content; None if it is not a regular file."""
-    try:
+    with suppress(OSError):
         status = os.stat(name)  # noqa: PTH116 -- called for every image.
-    except OSError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    # A program can set mtime back, but not ctime.
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        if stat.S_ISREG(status.st_mode):
+            # A program can set mtime back, but not ctime.
+            return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return None
 
 
 def _hash_file(name: str) -> str:
@@ -76,12 +75,11 @@ def _hash_file(name: str) -> str:
 
 
 def _read_cache(path: Path) -> dict[str, Entry]:
-    try:
+    with suppress(OSError, ValueError, AttributeError):
         entries = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    valid = isinstance(entries, dict) and all(isinstance(entry, list) and len(entry) == 4 for entry in entries.values())
-    return entries if valid else {}
+        if all(isinstance(entry, list) and len(entry) == 4 for entry in entries.values()):
+            return entries
+    return {}
 
 
 def _write_cache(path: Path, entries: dict[str, Entry]) -> None:

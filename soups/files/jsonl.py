@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from soups.core.errors import DataError
 from soups.files.atomic import compact_json, explain_write_errors, make_folder, sync_folder
@@ -30,7 +30,7 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         with FileLock(path.with_name(f".{path.name}.lock")):
             existed = path.exists()
             with path.open("ab+") as stream:
-                end, line_break = _find_valid_end(path, stream.seek(0, os.SEEK_END))
+                end, line_break = _find_valid_end(path, stream)
                 stream.truncate(end)
                 try:
                     stream.write(line_break + line)
@@ -54,22 +54,20 @@ def truncate_torn_line(path: Path) -> None:
         if stream.seek(0, os.SEEK_END) == 0 or stream.seek(-1, os.SEEK_END) < 0 or stream.read(1) == b"\n":
             return
         with FileLock(path.with_name(f".{path.name}.lock")):
-            end, line_break = _find_valid_end(path, stream.seek(0, os.SEEK_END))
+            end, line_break = _find_valid_end(path, stream)
             if not line_break:
                 stream.truncate(end)
                 os.fsync(stream.fileno())
 
 
-def _find_valid_end(path: Path, size: int) -> tuple[int, bytes]:
+def _find_valid_end(path: Path, stream: BinaryIO) -> tuple[int, bytes]:
     """Return the size up to which the log is valid, and the line break that its last line lacks, if any."""
-    if size == 0:
-        return 0, b""
-    with path.open("rb") as stream:
-        stream.seek(size - 1)
-        if stream.read(1) == b"\n":
-            return size, b""
-        stream.seek(0)
-        content = stream.read(size)
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(size - 1, 0))
+    if stream.read(1) in (b"\n", b""):
+        return size, b""
+    stream.seek(0)
+    content = stream.read()
     end = content.rfind(b"\n") + 1
     last_line = content[end:]
     if _is_json_object(last_line):  # Another tool omits the final line break, or a crash happened right before it.
@@ -108,15 +106,16 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    problem, record = "not a JSON object", None
     try:
         record = json.loads(line)
-    except ValueError as error:
-        raise DataError(
-            f"{path}, line {number}: not JSON",
-            expected="one JSON object on each line",
-            found=line[:60].decode(errors="replace"),
-            next_step="correct or delete that line",
-        ) from error
-    if not isinstance(record, dict):
-        raise DataError(f"{path}, line {number}: not a JSON object", found=line[:60].decode(errors="replace"))
-    return record
+    except ValueError:
+        problem = "not JSON"
+    if isinstance(record, dict):
+        return record
+    raise DataError(
+        f"{path}, line {number}: {problem}",
+        expected="one JSON object on each line",
+        found=line[:60].decode(errors="replace"),
+        next_step="correct or delete that line",
+    )

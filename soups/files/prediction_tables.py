@@ -148,9 +148,7 @@ def parse_predictions(table: "pd.DataFrame", path: Path, space: LabelSpace | Non
     try:
         classes = cells if space is None else space.read_column(cells)
     except DataError as error:
-        raise DataError(
-            f"{path}: {error.problem}", expected=error.expected, found=error.found, next_step=error.next_step
-        ) from error
+        raise DataError(f"{path}: {error.problem}", expected=error.expected, found=error.found) from error
     groups = [str(cell).strip() for cell in table[GROUP]] if GROUP in table.columns[1:] else None
     confidences = _read_confidences(table, path)
     return PredictionTable(path, ids, codes.astype(np.int64), classes, column, groups, confidences, has_indices)

@@ -57,12 +57,10 @@ def remove_leftover_files(folders: Iterable[Path], *single_folders: Path) -> int
     pattern = f".*{SUFFIX}"
     paths = (*(folder.rglob(pattern) for folder in folders), *(folder.glob(pattern) for folder in single_folders))
     for path in chain(*paths):
-        try:
+        with suppress(OSError):
             if _is_leftover(path):
                 path.unlink()
                 removed += 1
-        except OSError:
-            continue
     return removed
 
 
@@ -78,8 +76,6 @@ def _is_leftover(path: Path) -> bool:
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True

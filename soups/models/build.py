@@ -11,14 +11,14 @@ from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, one_line
 from soups.core.preprocessing import Preprocessing
 from soups.models import heads
-from soups.models.baseline import build as baseline
-from soups.models.open_clip import build as clip_models
-from soups.models.open_clip import names as clip_names
+from soups.models.baseline.build import BASELINE, build_baseline_start, build_empty_baseline, describe_baseline
+from soups.models.open_clip.build import build_clip_start, build_empty_clip
+from soups.models.open_clip.names import OPEN_CLIP, describe_clip
 from soups.models.pretrained import check_fit, load_strictly
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
-from soups.models.timm import build as timm_models
-from soups.models.timm import names as timm_names
+from soups.models.timm.build import build_empty_timm, build_timm_start, describe_timm
+from soups.models.timm.names import TIMM, is_timm
 
 if TYPE_CHECKING:
     import torch
@@ -44,19 +44,17 @@ class Family:
 
 
 BUILDERS: dict[str, Family] = {
-    clip_names.FAMILY: Family(clip_models.build_start, clip_names.describe, clip_models.build_empty, True),
-    timm_names.FAMILY: Family(
-        timm_models.build_start, timm_models.describe, timm_models.build_empty, False, timm_names.is_timm
-    ),
-    baseline.FAMILY: Family(
-        baseline.build_start, baseline.describe, baseline.build_empty, False, lambda name: name == baseline.NAME
+    OPEN_CLIP: Family(build_clip_start, describe_clip, build_empty_clip, normalise_features=True),
+    TIMM: Family(build_timm_start, describe_timm, build_empty_timm, normalise_features=False, owns=is_timm),
+    BASELINE: Family(
+        build_baseline_start, describe_baseline, build_empty_baseline, False, lambda name: name == BASELINE
     ),
 }
 
 
 def _family_of(settings: ModelSettings) -> Family:
     owners = (family for family in BUILDERS.values() if family.owns(settings.model))
-    return next(owners, BUILDERS[clip_names.FAMILY])
+    return next(owners, BUILDERS[OPEN_CLIP])
 
 
 def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
@@ -118,12 +116,12 @@ def build_without_storage(architecture: Architecture, classes: Sequence[str], wh
     try:
         with torch.device("meta"):
             return build_empty(architecture, classes)
-    except (NotImplementedError, RuntimeError):  # The constructors of some timm networks compute with values.
+    except RuntimeError:  # The constructors of some timm networks compute with values.
         try:
             return build_empty(architecture, classes)
         except RuntimeError as error:
-            found = one_line(error, 200)
-            raise DataError(f"{where}: its architecture cannot be built", found=found) from error
+            problem = f"{where}: its architecture cannot be built"
+            raise DataError(problem, found=one_line(error, 200)) from error
 
 
 def build_with_weights(

@@ -15,7 +15,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ MODEL_NAMES = tuple(f"model_{index}.pt" for index in range(72))
 SECONDS_TO_ANSWER = 30.0
 ATTEMPTS = 5
 _CHUNK = 2**20
-_PART = ".part"
+_RANGE_REFUSED = http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
 class _TransferBroken(Exception):
@@ -41,22 +40,6 @@ class _TransferBroken(Exception):
 
 class _ServerUnreachable(_TransferBroken):
     """The server does not exist or there is no network; a retry helps only a transfer that has begun."""
-
-
-class _FileChanged(_TransferBroken):
-    """The partial file does not belong to the file that the server has now."""
-
-
-@dataclass(frozen=True)
-class _FileInfo:
-    """Properties of a file from the headers of a response."""
-
-    begin: int
-    """Offset of the response's body in the file, in bytes."""
-    size: int | None
-    """Size of the whole file in bytes; None if the server does not report it."""
-    validator: str
-    """Value for `If-Range`: the strong ETag, else the modification time, else empty."""
 
 
 def download_models(
@@ -82,74 +65,70 @@ def download_models(
     """
     if urllib.parse.urlsplit(base_url).scheme not in {"http", "https"}:
         raise UsageError(f"--download-url {base_url}: not an address of a web server", expected="https://…")
-    paths = []
     for number, name in enumerate(names, start=1):
         path = destination / name
         with explain_write_errors(path):
             destination.mkdir(parents=True, exist_ok=True)
             with FileLock(destination / f".{name}.lock"):
                 _download_file(f"{base_url.rstrip('/')}/{name}", path, f"{name} ({number} of {len(names)})", pause)
-        paths.append(path)
-    return paths
+    return [destination / name for name in names]
 
 
 def _download_file(url: str, path: Path, description: str, pause: float) -> None:
     """Downloads one file unless it is complete; retries broken transfers."""
-    notes = path.with_name(f".{path.name}.json")
-    if path.is_file() and (_read_notes(notes).get("finished") == path.stat().st_size or _has_server_size(url, path)):
-        _write_notes(notes, {"finished": path.stat().st_size})
-        return
-    part = path.with_name(path.name + _PART)
+    notes, part = path.with_name(f".{path.name}.json"), path.with_name(f"{path.name}.part")
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _continue_part(url, part, notes, description)
+            if not _is_complete(url, path, notes):
+                _continue_part(url, part, notes, description)
+                replace_atomically(part, path)
             break
         except _TransferBroken as error:
             if attempt == ATTEMPTS or (isinstance(error, _ServerUnreachable) and not part.exists()):
                 raise _download_error(url, str(error)) from error
             logger.info("%s: %s; retrying", path.name, error)
             time.sleep(pause * 2 ** (attempt - 1))
-    replace_atomically(part, path)
-    _write_notes(notes, {"finished": path.stat().st_size})
+    finished = {"finished": path.stat().st_size}
+    if _read_notes(notes) != finished:
+        write_json(notes, finished)
 
 
-def _has_server_size(url: str, path: Path) -> bool:
-    """Returns whether a file without notes has the size of the server's file."""
-    try:
-        with _open_url(url, {}, "HEAD") as response:
-            return _read_file_info(response).size == path.stat().st_size
-    except _TransferBroken as error:
-        raise _download_error(url, str(error)) from error
+def _is_complete(url: str, path: Path, notes: Path) -> bool:
+    """Returns whether a file has the size that it had when it was finished, or without notes that of the server's."""
+    if not path.is_file():
+        return False
+    size = path.stat().st_size
+    if _read_notes(notes).get("finished") == size:
+        return True
+    with _open_url(url, {}, "HEAD") as response:
+        return _read_headers(response)[1] == size
 
 
 def _continue_part(url: str, part: Path, notes: Path, description: str) -> None:
     """Makes one attempt to complete `part`, from its end if the server still has the same file."""
     known = _read_notes(notes)
-    begin = part.stat().st_size if part.is_file() else 0
     total, validator = known.get("size"), known.get("validator", "")
-    if begin and begin == total:
+    have = part.stat().st_size if part.is_file() else 0
+    if have and have == total:
         return
     headers = {}
-    if begin and isinstance(total, int) and begin < total:
-        headers = {"Range": f"bytes={begin}-"} | ({"If-Range": validator} if validator else {})
-    try:
-        with _open_url(url, headers) as response:
-            info = _read_file_info(response)
-            if info.begin and (info.begin, info.size) != (begin, total):
-                raise _FileChanged("the file changed on the server")
-            _check_disk_space(part, info)
-            _write_notes(notes, {"size": info.size, "validator": info.validator})
-            chunks = None if info.size is None else math.ceil((info.size - info.begin) / _CHUNK)
-            with part.open("ab" if info.begin else "wb") as stream:
-                for chunk in track(_read_chunks(response), description, chunks):
-                    stream.write(chunk)
-    except _FileChanged:
-        part.unlink(missing_ok=True)
-        notes.unlink(missing_ok=True)
-        raise
+    if have and isinstance(total, int) and have < total:
+        headers = {"Range": f"bytes={have}-"} | ({"If-Range": validator} if validator else {})
+    with _open_url(url, headers) as response:
+        begin, size, validator = _read_headers(response)
+        if response.status == _RANGE_REFUSED or (begin and (begin, size) != (have, total)):
+            part.unlink(missing_ok=True)
+            notes.unlink(missing_ok=True)
+            raise _TransferBroken("the file changed on the server")
+        _check_disk_space(part, (size or 0) - begin)
+        write_json(notes, {"size": size, "validator": validator})
+        chunks = None if size is None else math.ceil((size - begin) / _CHUNK)
+        with part.open("ab" if begin else "wb") as stream:
+            for chunk in track(_read_chunks(response), description, chunks):
+                stream.write(chunk)
     reached = part.stat().st_size
-    if info.size is not None and reached != info.size:
-        raise _TransferBroken(f"the connection ended after {reached} of {info.size} bytes")
+    if size is not None and reached != size:
+        raise _TransferBroken(f"the connection ended after {reached} of {size} bytes")
 
 
 def _read_chunks(response: Any) -> Iterator[bytes]:
@@ -161,7 +140,7 @@ def _read_chunks(response: Any) -> Iterator[bytes]:
 
 
 def _open_url(url: str, headers: dict[str, str], method: str = "GET") -> Any:
-    """Returns the open response.
+    """Returns the open response: the file, a part of it, or the refusal of a range.
 
     Raises:
         EnvironmentFailure: the server refuses; a retry would not help.
@@ -172,42 +151,46 @@ def _open_url(url: str, headers: dict[str, str], method: str = "GET") -> Any:
     try:
         response = urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER)
     except urllib.error.HTTPError as error:
+        if error.code == _RANGE_REFUSED:
+            return error
         error.close()
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise _FileChanged("the file changed on the server") from error
         reason = f"the server answered {error.code} {error.reason}"
         if error.code in {408, 429} or error.code >= 500:
             raise _TransferBroken(reason) from error
         raise _download_error(url, reason) from error
-    except urllib.error.URLError as error:
-        unreachable = isinstance(error.reason, ConnectionRefusedError | socket.gaierror)
-        raise (_ServerUnreachable if unreachable else _TransferBroken)(str(error.reason)) from error
     except (http.client.HTTPException, OSError) as error:
-        raise _TransferBroken(str(error) or type(error).__name__) from error
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        unreachable = isinstance(cause, ConnectionRefusedError | socket.gaierror)
+        reason = str(cause) or type(cause).__name__
+        raise (_ServerUnreachable if unreachable else _TransferBroken)(reason) from error
     if response.headers.get_content_type() == "text/html":
         response.close()
         raise _download_error(url, "the server answered with a web page instead of a file")
     return response
 
 
-def _read_file_info(response: Any) -> _FileInfo:
+def _read_headers(response: Any) -> tuple[int, int | None, str]:
+    """Returns the offset of the body in the file, the size of the whole file, and the value for `If-Range`.
+
+    The size is None if the server does not report it; the value is the strong ETag, else the modification time, else
+    empty.
+    """
     headers = response.headers
     etag = headers.get("ETag", "")
     # Files with equal weak ETags are equivalent, not equal byte for byte.
     validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
     length = headers.get("Content-Length", "")
-    if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-        try:
-            span, _, total = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-            return _FileInfo(int(span.partition("-")[0]), int(total), validator)
-        except ValueError as error:
-            raise _TransferBroken("the server's Content-Range is not valid") from error
-    return _FileInfo(0, int(length) if length.isdecimal() else None, validator)
+    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+        return 0, int(length) if length.isdecimal() else None, validator
+    try:
+        span, _, total = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+        return int(span.partition("-")[0]), int(total), validator
+    except ValueError as error:
+        raise _TransferBroken("the server's Content-Range is not valid") from error
 
 
-def _check_disk_space(part: Path, info: _FileInfo) -> None:
+def _check_disk_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
-    needed = (info.size or 0) - info.begin
     if needed > free:
         raise EnvironmentFailure(
             f"{part}: not enough space on the disk",
@@ -232,8 +215,3 @@ def _read_notes(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}
-
-
-def _write_notes(path: Path, notes: dict[str, Any]) -> None:
-    if _read_notes(path) != notes:
-        write_json(path, notes)

@@ -37,11 +37,11 @@ def require_packages(kind: str) -> None:
     Raises:
         EnvironmentFailure: a package is missing; the message says how to install it.
     """
+    needed = " ".join(EXPORTERS[kind].packages)
     for package in EXPORTERS[kind].packages:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            needed = " ".join(EXPORTERS[kind].packages)
             raise EnvironmentFailure(
                 f"--format {kind}: needs the package {package}, which is not installed",
                 expected=f"the packages of the extra `export`: {needed}",
@@ -50,23 +50,19 @@ def require_packages(kind: str) -> None:
             ) from error
 
 
-def _example_images(size: int) -> "torch.Tensor":
+def _example_inputs(size: int) -> "tuple[tuple[torch.Tensor], dict[str, Any]]":
+    """Returns the arguments for which a classifier is traced, and their dimensions of any size."""
     import torch
 
     # Two images: with one, the exporter would treat the batch size as a constant.
-    return torch.zeros(2, 3, size, size)
-
-
-def _dynamic_batch() -> dict[str, Any]:
-    import torch
-
-    return {INPUT: {0: torch.export.Dim("batch")}}
+    return (torch.zeros(2, 3, size, size),), {INPUT: {0: torch.export.Dim("batch")}}
 
 
 def _write_torch(classifier: "torch.nn.Module", size: int, path: Path, metadata: Mapping[str, str]) -> None:
     import torch
 
-    program = torch.export.export(classifier, (_example_images(size),), dynamic_shapes=_dynamic_batch())
+    inputs, dynamic = _example_inputs(size)
+    program = torch.export.export(classifier, inputs, dynamic_shapes=dynamic)
     # Given a path, torch requires a suffix that a temporary file does not have.
     content = io.BytesIO()
     torch.export.save(program, content, extra_files=dict(metadata))
@@ -84,15 +80,9 @@ def _run_torch(path: Path, images: np.ndarray) -> np.ndarray:
 def _write_onnx(classifier: "torch.nn.Module", size: int, path: Path, metadata: Mapping[str, str]) -> None:
     import torch
 
-    program = torch.onnx.export(
-        classifier,
-        (_example_images(size),),
-        dynamo=True,
-        verbose=False,
-        dynamic_shapes=_dynamic_batch(),
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-    )
+    inputs, dynamic = _example_inputs(size)
+    names: Any = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    program = torch.onnx.export(classifier, inputs, dynamo=True, verbose=False, dynamic_shapes=dynamic, **names)
     assert program is not None
     program.model.metadata_props.update(metadata)
     program.save(path, external_data=False)

@@ -15,14 +15,12 @@ RANDOM_STD = 0.02
 
 def empty_head(features: int, classes: int) -> "nn.Linear":
     """Returns a linear head (D → C) whose weights and bias are zero."""
-    import torch
     from torch import nn
 
     # skip_init draws nothing from the global generator.
     head = nn.utils.skip_init(nn.Linear, features, classes)
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.zero_()
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
     return head
 
 
@@ -31,8 +29,7 @@ def random_head(features: int, classes: int, seed: int) -> "nn.Linear":
     import torch
 
     head = empty_head(features, classes)
-    with torch.no_grad():
-        head.weight.normal_(0, RANDOM_STD, generator=torch.Generator().manual_seed(seed))
+    torch.nn.init.normal_(head.weight, 0, RANDOM_STD, torch.Generator().manual_seed(seed))
     return head
 
 
@@ -70,9 +67,6 @@ def seeded_build(build: Callable[[], Any], seed: int) -> Any:
     """Returns `build()`, run with torch's global CPU generator seeded; restores the generator afterwards."""
     import torch
 
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    try:
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(seed)
         return build()
-    finally:
-        torch.set_rng_state(state)

@@ -1,74 +1,30 @@
 """Writes models to hub folders that timm or open_clip loads alone, and loads models from a path, folder or the hub."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from soups.checkpoints.card import Card, card_text, parse_card
-from soups.core.errors import DataError, EnvironmentFailure
+from soups.core.errors import DataError, EnvironmentFailure, one_line
 from soups.files.atomic import write_text
 from soups.models import hub
 from soups.models.build import build_with_weights
 from soups.models.load import load_classifier
-from soups.models.open_clip import hub_folder as hub_folder_clip
-from soups.models.open_clip import names as clip_names
-from soups.models.open_clip.folder import CONFIG_FILE as CLIP_CONFIG
-from soups.models.timm import build as timm_models
-from soups.models.timm import hub_folder as hub_folder_timm
+from soups.models.open_clip.hub_folder import CLIP_FORMAT
+from soups.models.open_clip.names import CLIP_CONFIG, OPEN_CLIP
+from soups.models.timm.hub_folder import TIMM_CONFIG, TIMM_FORMAT, read_foreign_folder
+from soups.models.timm.names import TIMM
 
 if TYPE_CHECKING:
-    import torch
-    from PIL import Image
-
     from soups.models.classifier import Classifier
 
 CARD_FILE = "soups_card.json"
 """Our card beside the library's files; with it, loading restores the model exactly."""
 HUB_PREFIX, FOLDER_PREFIX = "hf-hub:", "local-dir:"
-_FILES = (
-    *(CARD_FILE, hub_folder_timm.CONFIG_FILE, hub_folder_timm.WEIGHTS_FILE),
-    *(CLIP_CONFIG, hub_folder_clip.WEIGHTS_FILE, hub_folder_clip.HEAD_FILE),
-)
+FORMATS: dict[str, hub.HubFormat] = {TIMM: TIMM_FORMAT, OPEN_CLIP: CLIP_FORMAT}
+"""Family → hub layout."""
 
 
-@dataclass(frozen=True)
-class HubFormat:
-    """The hub layout of one library."""
-
-    library: str
-    """Name of the library on the hub."""
-    write: "Callable[[Path, Classifier, Card], None]"
-    """(folder, classifier, card): writes weights and configuration into an existing folder."""
-    read: "Callable[[Path, Card], dict[str, torch.Tensor]]"
-    """(folder, card) → the state under our keys."""
-    reference_logits: "Callable[[Path, Image.Image], np.ndarray]"
-    """(folder, picture) → (1, C) float32 logits, computed by the library alone."""
-    usage: str
-    """Python code that computes the logits of the picture IMAGE with the model in FOLDER."""
-
-
-FORMATS: dict[str, HubFormat] = {
-    timm_models.FAMILY: HubFormat(
-        hub_folder_timm.LIBRARY,
-        hub_folder_timm.write,
-        hub_folder_timm.read,
-        hub_folder_timm.reference_logits,
-        hub_folder_timm.USAGE,
-    ),
-    clip_names.FAMILY: HubFormat(
-        hub_folder_clip.LIBRARY,
-        hub_folder_clip.write,
-        hub_folder_clip.read,
-        hub_folder_clip.reference_logits,
-        hub_folder_clip.USAGE,
-    ),
-}
-
-
-def find_format(card: Card, where: str) -> HubFormat:
+def find_format(card: Card, where: str) -> hub.HubFormat:
     """Returns the hub layout for a model.
 
     Raises:
@@ -137,17 +93,16 @@ def load_hub_folder(folder: Path, where: str) -> "tuple[Classifier, Card]":
     if path.is_file():
         card = parse_card(path.read_text(encoding="utf-8", errors="replace"), path)
         state = find_format(card, where).read(folder, card)
-    elif (folder / hub_folder_timm.CONFIG_FILE).is_file() and not (folder / CLIP_CONFIG).is_file():
-        state, card = hub_folder_timm.read_foreign_folder(folder)
+    elif (folder / TIMM_CONFIG).is_file() and not (folder / CLIP_CONFIG).is_file():
+        state, card = read_foreign_folder(folder)
     else:
         clip = (folder / CLIP_CONFIG).is_file()
         names = sorted(path.name for path in folder.iterdir())
+        listing = ", ".join(names[:5] + ["…"] * (len(names) > 5)) or "nothing"
         raise DataError(
             f"{where}: holds no classifier",
-            expected=f"{CARD_FILE} with the weights, or {hub_folder_timm.CONFIG_FILE} and weights of timm's",
-            found="a CLIP, which has no classes of its own"
-            if clip
-            else ", ".join(names[:5] + ["…"] * (len(names) > 5)) or "nothing",
+            expected=f"{CARD_FILE} with the weights, or {TIMM_CONFIG} and weights of timm's",
+            found="a CLIP, which has no classes of its own" if clip else listing,
             next_step=f"fine-tune it: --model {FOLDER_PREFIX}FOLDER" if clip else "",
         )
     return build_with_weights(card.architecture, card.classes, state, where), card
@@ -158,15 +113,16 @@ def _download_repository(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
+    files = [CARD_FILE, *(file for form in FORMATS.values() for file in form.files)]
+    next_step = f"check the name {HUB_PREFIX}org/name, log in (hf auth login) where it is private, or load a folder"
+
+    def download() -> Path:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=files))
+
     try:
-        found = hub.fetch_from_hub(
-            lambda: snapshot_download(repository, revision=revision or None, allow_patterns=list(_FILES)),
-            name,
-            f"check the name {HUB_PREFIX}org/name, log in (hf auth login) where it is private, or load a folder",
-        )
+        return hub.fetch_from_hub(download, name, next_step)
     except EnvironmentFailure as error:
         if isinstance(error.__cause__, ValueError):  # The hub's client refuses an invalid name.
-            found_name = " ".join(str(error.__cause__).split())[:200]
-            raise DataError(f"{name}: not a name on the hub", expected="hf-hub:org/name", found=found_name) from error
+            found = one_line(error.__cause__, 200)
+            raise DataError(f"{name}: not a name on the hub", expected="hf-hub:org/name", found=found) from error
         raise
-    return Path(found)

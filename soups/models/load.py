@@ -4,21 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.checkpoints import checkpoint as checkpoints
 from soups.checkpoints.card import Architecture, Card, read_card
+from soups.checkpoints.checkpoint import SUFFIX, read_state
 from soups.core.errors import DataError
 from soups.core.preprocessing import Preprocessing
-from soups.files.atomic import compact_json, sha256_of
-from soups.files.file_hashes import check_hash
-from soups.models import model_args
+from soups.files.atomic import compact_json
 from soups.models.build import build_with_weights
 from soups.models.foreign.files import read_foreign_state
 from soups.models.foreign.state_dict import expected_tensors, translate_state
-from soups.models.pretrained import format_classes
+from soups.models.model_args import format_model_args
+from soups.models.pretrained import check_head_rows, format_classes
 
 if TYPE_CHECKING:
-    import torch
-
     from soups.models.classifier import Classifier
 
 
@@ -42,21 +39,20 @@ def load_classifier(
     Raises:
         DataError: the file is damaged or changed, or has another architecture, class list or shape.
     """
-    card = read_card(path) if path.suffix == checkpoints.SUFFIX else None
+    card = read_card(path) if path.suffix == SUFFIX else None
     if card is not None:
         _check_card(path, card, architecture, classes)
-        state = checkpoints.read_state(path, sha256)
-        _check_head_rows(path, state, card.classes)
+        state = read_state(path, sha256)
+        if "head.weight" in state:
+            check_head_rows(state["head.weight"], card.classes, str(path))
         return build_with_weights(card.architecture, card.classes, state, str(path)), card
     if architecture is None or preprocessing is None:
         raise DataError(
             f"{path}: has no card that says its architecture",
             next_step="give --model, such as ViT-B/32, or, to start from these weights, --pretrained FILE",
         )
-    if sha256 is not None and path.is_file():
-        check_hash(path, sha256, sha256_of(path))
     expected = expected_tensors(architecture)
-    state = translate_state(read_foreign_state(path), expected, str(path), classes=classes).state
+    state = translate_state(read_foreign_state(path, sha256=sha256), expected, str(path), classes=classes).state
     names = tuple(classes) if classes is not None else tuple(map(str, range(len(state["head.weight"]))))
     card = Card(kind="fine-tune", architecture=architecture, classes=names, preprocessing=preprocessing)
     return build_with_weights(architecture, names, state, str(path)), card
@@ -87,16 +83,5 @@ def _format_architecture(architecture: Architecture) -> str:
         words.append("with quick-GELU")
     if architecture.config is not None:
         words.append(compact_json(architecture.config))
-    words += model_args.format_model_args(architecture.arguments)
+    words += format_model_args(architecture.arguments)
     return " ".join(words)
-
-
-def _check_head_rows(path: Path, state: "dict[str, torch.Tensor]", classes: Sequence[str]) -> None:
-    """Raises DataError if the head has not one row a class."""
-    weight = state.get("head.weight")
-    if weight is not None and (weight.ndim != 2 or weight.shape[0] != len(classes)):
-        raise DataError(
-            f"{path}: its head does not fit its class list",
-            expected=format_classes(classes),
-            found=f"a head of shape {tuple(weight.shape)}",
-        )

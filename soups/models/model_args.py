@@ -27,7 +27,12 @@ def parse_model_args(texts: Sequence[str]) -> ModelArguments:
             raise ValueError(f"{_EXPECTED}, found {text!r}")
         if name in arguments:
             raise ValueError(f"{name} is given twice")
-        arguments[name] = _parse_value(text, value)
+        try:
+            arguments[name] = _parse_exponents(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{text!r}: {' '.join(str(error).split())}") from error
+        if problem := find_argument_problem(arguments[name]):
+            raise ValueError(f"{text!r}: {problem}")
     return arguments
 
 
@@ -38,17 +43,6 @@ def format_model_args(arguments: Mapping[str, Any]) -> tuple[str, ...]:
         return f"[{','.join(map(format_value, value))}]" if isinstance(value, list | tuple) else str(value)
 
     return tuple(f"{name}={format_value(value)}" for name, value in arguments.items())
-
-
-def _parse_value(text: str, value: str) -> Any:
-    """Returns the value of the argument `text`; raises ValueError if it is not YAML or not allowed."""
-    try:
-        parsed = _parse_exponents(yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{text!r}: {' '.join(str(error).split())}") from error
-    if problem := find_argument_problem(parsed):
-        raise ValueError(f"{text!r}: {problem}")
-    return parsed
 
 
 def _parse_exponents(value: Any) -> Any:

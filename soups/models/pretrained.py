@@ -1,14 +1,13 @@
 """Reads files of pretrained weights, and loads states into networks without a missing or extra key."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soups.checkpoints import checkpoint as checkpoints
+from soups.checkpoints.checkpoint import read_state
 from soups.checkpoints.compatibility import WRAPPERS, strip_prefix
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +36,7 @@ def read_weights(path: Path) -> WeightsFile:
     Raises:
         DataError: the file is missing, cut short, hostile, or holds no tensors.
     """
-    state, _ = strip_prefix(checkpoints.read_state(path), (*WRAPPERS, "model."))
+    state, _ = strip_prefix(read_state(path), (*WRAPPERS, "model."))
     openai = state.keys() >= _OPENAI_BUFFERS
     return WeightsFile(path, {key: tensor for key, tensor in state.items() if key not in _OPENAI_BUFFERS}, openai)
 
@@ -63,11 +62,10 @@ def find_weights_file(pretrained: str | None, model: str, tags: Sequence[str]) -
     path = Path(pretrained).expanduser()
     if path.is_file():
         return path
-    near = difflib.get_close_matches(pretrained, tags, n=1)
     raise UsageError(
         f"--pretrained {pretrained}: neither a file nor a tag of {model}",
         expected=f"a file, {RANDOM}, or one of the tags: {', '.join(tags) or f'{model} has no tags'}",
-        next_step=f"did you mean {near[0]!r}?" if near else "check the path",
+        next_step=did_you_mean(pretrained, tags, "check the path"),
     )
 
 
@@ -130,6 +128,18 @@ def check_fit(module: "nn.Module", state: "Mapping[str, torch.Tensor]", where: s
             expected=f"the {len(own)} tensors of {expected}",
             found="; ".join(problems),
             next_step="give the model (--model) and classes that these weights were made with",
+        )
+
+
+def check_head_rows(weight: "torch.Tensor", classes: Sequence[str], where: str, next_step: str = "") -> None:
+    """Raises DataError unless the head's weight (C, D) has one row a class."""
+    if weight.ndim != 2 or weight.shape[0] != len(classes):
+        shape = tuple(weight.shape)
+        raise DataError(
+            f"{where}: its head does not fit its class list",
+            expected=format_classes(classes),
+            found=f"a head of shape {shape}" + (f", so {shape[0]} classes" if len(shape) == 2 else ""),
+            next_step=next_step,
         )
 
 

@@ -12,16 +12,6 @@ _JOIN_PREVIOUS = (99999,)
 """timm's mark for tensors that belong to the group before."""
 _UNMATCHED = "\0"
 """A name that no rule matches: it identifies the group of all unmatched names."""
-# open_clip's own towers have no `group_matcher`.
-_CLIP_TRANSFORMER = {
-    "stem": r"^(?:conv1|class_embedding|positional_embedding|ln_pre|patchnorm_pre_ln|patch_dropout)",
-    "blocks": [(r"^transformer\.resblocks\.(\d+)", None), (r"^(?:ln_post|proj|attn_pool)", _JOIN_PREVIOUS)],
-}
-_CLIP_RESNET = {
-    "stem": r"^(?:conv|bn)\d",
-    "blocks": [(r"^layer(\d+)", None), (r"^attnpool", _JOIN_PREVIOUS)],
-}
-_CLIP_RESNET_FINE = {**_CLIP_RESNET, "blocks": [(r"^layer(\d+)\.(\d+)", None), (r"^attnpool", _JOIN_PREVIOUS)]}
 
 
 def split_into_stages(backbone: "nn.Module") -> list[list[str]]:
@@ -95,8 +85,11 @@ def _group_matcher(backbone: Any, coarse: bool) -> Any:
     if hasattr(backbone, "group_matcher"):
         return backbone.group_matcher(coarse=coarse)
     if hasattr(backbone, "transformer"):
-        return _CLIP_TRANSFORMER
+        stem = r"^(?:conv1|class_embedding|positional_embedding|ln_pre|patchnorm_pre_ln|patch_dropout)"
+        last = (r"^(?:ln_post|proj|attn_pool)", _JOIN_PREVIOUS)
+        return {"stem": stem, "blocks": [(r"^transformer\.resblocks\.(\d+)", None), last]}
     if hasattr(backbone, "layer1"):
-        return _CLIP_RESNET if coarse else _CLIP_RESNET_FINE
+        layers = r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"
+        return {"stem": r"^(?:conv|bn)\d", "blocks": [(layers, None), (r"^attnpool", _JOIN_PREVIOUS)]}
     children = dict.fromkeys(name.split(".")[0] for name, _ in backbone.named_parameters())
     return {"blocks": [(rf"^{child}(?:\.|$)", (number,)) for number, child in enumerate(children)]}

@@ -4,7 +4,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -177,15 +177,9 @@ def _fastest_precision(device: str) -> Precision:
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device == "cpu":
-        return "bf16" if _processor_computes_bf16() else "fp32"
+        # Without these instructions bf16 is emulated and slower than fp32.
+        return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
     return "fp32"
-
-
-def _processor_computes_bf16() -> bool:
-    import torch
-
-    # Without these instructions bf16 is emulated and slower than fp32.
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def autocast(runtime: Runtime) -> "torch.autocast":
@@ -278,12 +272,10 @@ def peak_memory(device: str) -> int | None:
         import torch
 
         return int(torch.accelerator.max_memory_allocated(device))
-    try:
+    with suppress(OSError, StopIteration):
         # On Linux, `getrusage` includes the parent's memory at the start of this process; VmHWM does not.
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        pass
     try:
         import resource
     except ImportError:  # Windows lacks this module.

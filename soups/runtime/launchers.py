@@ -1,7 +1,6 @@
 """Launchers: run tasks in processes of this machine or on a Ray cluster, as the settings select."""
 
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
@@ -10,16 +9,13 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from soups.cli.flags import Flag
-from soups.core.errors import EnvironmentFailure, UsageError, unknown_name
+from soups.core.errors import UsageError, unknown_name
 from soups.core.packages import require_package
 from soups.runtime.devices import Runtime
-from soups.runtime.workers import WorkerPool, run_all
+from soups.runtime.workers import Results, WorkerPool, run_all
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_CONNECTION_TIMEOUT = 10.0
-"""Seconds to wait for a connection to a cluster."""
 
 
 class LaunchSettings(BaseModel):
@@ -53,15 +49,13 @@ class Launcher(Protocol):
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
-    ) -> Iterator[tuple[Item, Result | Exception]]:
+    ) -> Results[Item, Result]:
         """Yield each item with its result or the exception that it raised, as they finish; see `workers.run_all`.
 
         `common`, unless it is None, is the function's argument `common`.
         """
 
-    def worker_pool(
-        self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> AbstractContextManager[WorkerPoolProtocol]:
+    def worker_pool(self, number: int, prepare: Callable[[], None]) -> AbstractContextManager[WorkerPoolProtocol]:
         """Return workers for a `with` block; see `workers.WorkerPool`."""
 
 
@@ -77,15 +71,13 @@ class LocalLauncher:
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
-    ) -> Iterator[tuple[Item, Result | Exception]]:
+    ) -> Results[Item, Result]:
         """See `Launcher.run_all`."""
         return run_all(function if common is None else partial(function, common=common), items, self.jobs)
 
-    def worker_pool(
-        self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> AbstractContextManager[WorkerPoolProtocol]:
+    def worker_pool(self, number: int, prepare: Callable[[], None]) -> AbstractContextManager[WorkerPoolProtocol]:
         """Return a pool whose processes are started when they are first needed."""
-        return WorkerPool(number, prepare, arguments)
+        return WorkerPool(number, prepare)
 
 
 def _make_local_launcher(settings: LaunchSettings, runtime: Runtime) -> Launcher:
@@ -115,28 +107,13 @@ def require_launcher(settings: LaunchSettings) -> None:
         raise unknown_name("launcher", settings.launcher, LAUNCHERS)
     if settings.launcher == "ray":
         require_package("ray", "--launcher ray")
-        if settings.ray_address not in (None, "auto", "local"):
-            _require_cluster(str(settings.ray_address))
+        from soups.runtime.ray_launcher import require_cluster
+
+        require_cluster(settings.ray_address)
         return
     for flag in ("ray_address", "no_shared_storage"):
         if getattr(settings, flag):
             raise UsageError(f"--{flag.replace('_', '-')} is for a Ray cluster", next_step="add --launcher ray")
-
-
-def _require_cluster(address: str) -> None:
-    """Raise if no process listens at a cluster's address; Ray itself would retry for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"--ray-address {address}", expected="auto, HOST:PORT or ray://HOST:PORT")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTION_TIMEOUT):
-            pass
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"--ray-address {address}: no Ray cluster answers",
-            found=str(error),
-            next_step="start one: ray start --head, or omit --ray-address",
-        ) from error
 
 
 def make_launcher(settings: LaunchSettings, runtime: Runtime) -> Launcher:

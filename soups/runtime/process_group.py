@@ -7,15 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from soups.core.errors import EnvironmentFailure, UserError
 from soups.runtime.devices import device_of_worker
-
-if TYPE_CHECKING:
-    import torch
 
 Value = TypeVar("Value")
 
@@ -48,24 +45,21 @@ class ProcessGroup:
 
     def sum(self, value: float) -> float:
         """Return the sum of the values of all processes; the same number in each."""
-        return value if self.size == 1 else float(self._all_reduce([value], "SUM")[0])
+        return self._all_reduce([value], "SUM")[0]
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Return for each flag whether it is true in any process."""
-        return (
-            flags
-            if self.size == 1
-            else tuple(number > 0 for number in self._all_reduce(list(map(float, flags)), "MAX"))
-        )
+        return tuple(number > 0 for number in self._all_reduce(list(map(float, flags)), "MAX"))
 
     def broadcast(self, value: Value) -> Value:
         """Return the value of rank 0."""
         if self.size == 1:
             return value
+        import torch
         import torch.distributed as dist
 
         objects = [value]
-        dist.broadcast_object_list(objects, device=self._device())
+        dist.broadcast_object_list(objects, device=torch.device(self.device))
         return objects[0]
 
     def gather(self, value: Value) -> list[Value]:
@@ -94,26 +88,18 @@ class ProcessGroup:
             target[:] = rows[: len(target)]
         return whole
 
-    def _all_reduce(self, values: list[float], operation: str) -> "torch.Tensor":
+    def _all_reduce(self, values: list[float], operation: str) -> list[float]:
+        if self.size == 1:
+            return values
         import torch
         import torch.distributed as dist
 
-        tensor = torch.tensor(values, dtype=torch.float64, device=self._device())
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor, getattr(dist.ReduceOp, operation))
-        return tensor.cpu()
-
-    def _device(self) -> "torch.device":
-        import torch
-
-        return torch.device(self.device)
+        return tensor.tolist()
 
 
 SINGLE_PROCESS = ProcessGroup()
-
-
-def is_launched() -> bool:
-    """Return whether a launcher started this process as one of several that train one model."""
-    return all(name in os.environ for name in _LAUNCHER_VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
 
 
 @contextmanager
@@ -126,7 +112,7 @@ def join_group(requested_device: str) -> Iterator[ProcessGroup]:
     Raises:
         EnvironmentFailure: another process of the group has ended, or cannot be reached.
     """
-    if not is_launched():
+    if not all(name in os.environ for name in _LAUNCHER_VARIABLES) or int(os.environ["WORLD_SIZE"]) < 2:
         yield SINGLE_PROCESS
         return
     import torch
@@ -149,19 +135,13 @@ def join_group(requested_device: str) -> Iterator[ProcessGroup]:
     except (KeyboardInterrupt, SystemExit, UserError):
         raise
     except RuntimeError as error:
-        # The process that failed reports the cause.
-        if not _is_communication_error(error):
-            raise
-        raise _group_error(error) from error
+        communication = any(word in str(error).lower() for word in ("gloo", "peer", "nccl"))
+        if communication or isinstance(error, dist.DistError):  # The process that failed reports the cause.
+            raise _group_error(error) from error
+        raise
     finally:
         with suppress(RuntimeError):
             dist.destroy_process_group()
-
-
-def _is_communication_error(error: RuntimeError) -> bool:
-    import torch.distributed as dist
-
-    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in ("gloo", "peer", "nccl"))
 
 
 def _group_error(error: Exception) -> EnvironmentFailure:

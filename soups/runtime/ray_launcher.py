@@ -7,55 +7,54 @@ files are written atomically.
 import logging
 import os
 import platform
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from soups.core.errors import EnvironmentFailure
+from soups.core.errors import EnvironmentFailure, UsageError
 from soups.runtime.devices import Runtime
-from soups.runtime.workers import SECONDS_TO_SAVE, CancelToken, run_item, start_worker
+from soups.runtime.workers import SECONDS_TO_SAVE, CancelToken, Results, run_item, start_worker
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_NO_CLUSTER = "--ray-address {}: no Ray cluster answers"
+_NEXT_STEP = "start one: ray start --head, or omit --ray-address"
+_CONNECTION_TIMEOUT = 10.0
+"""Seconds to wait for a connection to a cluster."""
 _MAX_RETRIES = 5
 """How often a task is repeated after its machine was lost."""
 _SECONDS_BETWEEN_CHECKS = 10.0
 _FORWARDED_VARIABLES = ("SOUPS_CACHE", "WANDB_MODE", "HF_HUB_OFFLINE", "CUBLAS_WORKSPACE_CONFIG")
 
 
-@dataclass(frozen=True)
-class _WorkerEnv:
-    """The working folder and environment variables of tasks on other machines."""
+def _set_environment(folder: str | None, environment: dict[str, str]) -> None:
+    """Set environment variables and change to the driver's folder, on the machine of a task.
 
-    folder: str | None
-    """The driver's working folder; None if the machines do not share it."""
-    environment: dict[str, str]
+    Args:
+        folder: the driver's working folder; None if the machines do not share it.
+        environment: variables to set.
 
-    def apply(self) -> None:
-        """Set the variables and change to the folder.
-
-        Raises:
-            EnvironmentFailure: this machine does not have the folder.
-        """
-        os.environ.update(self.environment)
-        if self.folder is None:
-            return
-        try:
-            os.chdir(self.folder)
-        except OSError as error:
-            raise EnvironmentFailure(
-                f"{self.folder}: does not exist on {platform.node()}",
-                expected="a folder that all machines of the cluster share",
-                next_step="add --no-shared-storage, or mount the folder on that machine",
-            ) from error
+    Raises:
+        EnvironmentFailure: this machine does not have the folder.
+    """
+    os.environ.update(environment)
+    try:
+        if folder is not None:
+            os.chdir(folder)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"{folder}: does not exist on {platform.node()}",
+            expected="a folder that all machines of the cluster share",
+            next_step="add --no-shared-storage, or mount the folder on that machine",
+        ) from error
 
 
 class RayLauncher:
@@ -72,12 +71,14 @@ class RayLauncher:
         environment = {name: os.environ[name] for name in _FORWARDED_VARIABLES if name in os.environ}
         if "SOUPS_CACHE" in environment:
             environment["SOUPS_CACHE"] = str(Path(environment["SOUPS_CACHE"]).resolve())
-        self._worker_env = _WorkerEnv(str(Path.cwd()) if shared else None, environment)
+        self._set_up = partial(_set_environment, str(Path.cwd()) if shared else None, environment)
 
     def run_all(
         self, function: Callable[..., Result], items: Sequence[Item], common: Any = None
-    ) -> Iterator[tuple[Item, Result | Exception]]:
+    ) -> Results[Item, Result]:
         """Yield each item with its result or the exception that it raised, as they finish; lost tasks are repeated.
+
+        A request to stop interrupts the tasks and waits at most `SECONDS_TO_SAVE` until they have saved their state.
 
         Args:
             function: called with an item, and with `common` unless that is None.
@@ -98,33 +99,30 @@ class RayLauncher:
                     parallel_tasks = ray.cluster_resources().get("CPU", 0) / self.runtime.threads
                     while waiting and len(running) < 2 * parallel_tasks + 1:
                         item = waiting.popleft()
-                        running[task.remote(self._worker_env, function, item, *shared_arguments)] = item
+                        running[task.remote(self._set_up, function, item, *shared_arguments)] = item
                     done, _ = ray.wait(list(running), num_returns=1, timeout=_SECONDS_BETWEEN_CHECKS)
                     for reference in done:
                         finished += 1
                         logger.info("Ray: %d of %d tasks finished", finished, len(items))
                         yield running.pop(reference), _get_result(partial(ray.get, reference))
             except (KeyboardInterrupt, SystemExit):
-                _cancel_tasks(ray, list(running))
+                for reference in running:  # Without force, so that a task can save its state.
+                    ray.cancel(reference, force=False)
+                if running:
+                    ray.wait(list(running), num_returns=len(running), timeout=SECONDS_TO_SAVE)
                 raise
 
     @contextmanager
-    def worker_pool(
-        self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> Iterator["_RayWorkerPool"]:
+    def worker_pool(self, number: int, prepare: Callable[[], None]) -> Iterator["_RayWorkerPool"]:
         """Yield a pool of actors; an actor whose machine is lost restarts on another one.
 
         Raises:
             EnvironmentFailure: there is no cluster, or no machine of it has enough cores.
         """
         with self._connect() as ray:
-            options = {
-                "max_restarts": _MAX_RETRIES,
-                "max_task_retries": _MAX_RETRIES,
-                "concurrency_groups": {_CANCELLING: 1},
-            }
-            actor = ray.remote(**self._task_resources(ray), **options)(_Actor)
-            yield _RayWorkerPool([actor.remote(self._worker_env, each, prepare, arguments) for each in range(number)])
+            options = {"max_restarts": _MAX_RETRIES, "max_task_retries": _MAX_RETRIES}
+            actor = ray.remote(**self._task_resources(ray), **options, concurrency_groups={_CANCELLING: 1})(_Actor)
+            yield _RayWorkerPool([actor.remote(self._set_up, each, prepare) for each in range(number)])
 
     def _task_resources(self, ray: Any) -> dict[str, float]:
         """Return the resources that a task needs.
@@ -157,11 +155,8 @@ class RayLauncher:
             try:
                 ray.init(self.address or "local", logging_level=logging.ERROR, configure_logging=False, **options)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise EnvironmentFailure(
-                    f"--ray-address {self.address}: no Ray cluster answers",
-                    found=str(error).strip().splitlines()[0],
-                    next_step="start one: ray start --head, or omit --ray-address",
-                ) from error
+                problem, found = _NO_CLUSTER.format(self.address), str(error).strip().splitlines()[0]
+                raise EnvironmentFailure(problem, found=found, next_step=_NEXT_STEP) from error
         try:
             yield ray
         finally:
@@ -169,20 +164,30 @@ class RayLauncher:
                 ray.shutdown()  # This also ends running tasks.
 
 
-def _cancel_tasks(ray: Any, references: list[Any]) -> None:
-    """Interrupt tasks and wait until they have saved their state, for at most `SECONDS_TO_SAVE`."""
-    for reference in references:
-        ray.cancel(reference, force=False)
-    if references:
-        ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_SAVE)
+def require_cluster(address: str | None) -> None:
+    """Raise if no process listens at a cluster's address; Ray itself would retry for minutes.
+
+    Raises:
+        UsageError: the address has another form.
+        EnvironmentFailure: no process listens.
+    """
+    if address in (None, "auto", "local"):
+        return
+    host, _, port = str(address).removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"--ray-address {address}", expected="auto, HOST:PORT or ray://HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTION_TIMEOUT).close()
+    except OSError as error:
+        raise EnvironmentFailure(_NO_CLUSTER.format(address), found=str(error), next_step=_NEXT_STEP) from error
 
 
-def _run_task(worker_env: _WorkerEnv, function: Callable[..., Result], item: Item, *common: Any) -> Any:
+def _run_task(set_up: Callable[[], None], function: Callable[..., Result], item: Item, *common: Any) -> Any:
     # Ray makes only a process's own devices visible to it, so it needs no worker number.
-    start_worker(None, CancelToken(), None, ())
+    start_worker(None, CancelToken())
 
     def run_in_env(each: Item) -> Result:
-        worker_env.apply()
+        set_up()
         return function(each, *common)
 
     return run_item(run_in_env, item)
@@ -195,12 +200,10 @@ _CANCELLING = "cancelling"
 class _Actor:
     """A worker of a pool, on any machine of the cluster."""
 
-    def __init__(
-        self, worker_env: _WorkerEnv, number: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
-    ) -> None:
+    def __init__(self, set_up: Callable[[], None], number: int, prepare: Callable[[], None]) -> None:
         self.cancel_token = CancelToken()
-        worker_env.apply()
-        start_worker(number, self.cancel_token, prepare, arguments)
+        set_up()
+        start_worker(number, self.cancel_token, prepare)
 
     def work(self, function: Callable[[Item], Result], item: Item, generation: int) -> Any:
         return run_item(function, item, generation)

@@ -7,12 +7,12 @@ import signal
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
+from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from soups.cli.outcome import set_up_logging
@@ -22,6 +22,8 @@ from soups.files.atomic import explain_os_error
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Results = Iterator[tuple[Item, Result | Exception]]
+"""Items with their results, or with the exceptions that they raised."""
 
 SECONDS_TO_SAVE = 120.0
 """Time for a worker to finish its step and save its state after a request to stop."""
@@ -49,9 +51,7 @@ class _WorkerState:
 _state = _WorkerState()
 
 
-def run_all(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int
-) -> Iterator[tuple[Item, Result | Exception]]:
+def run_all(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Results[Item, Result]:
     """Yield each item with its result, or with the exception that it raised, as they finish.
 
     If a worker process dies, only the item in progress fails.
@@ -66,17 +66,17 @@ def run_all(
             yield item, call_catching(function, item)
         return
     with WorkerPool(min(jobs, len(items))) as workers:
-        waiting = deque(items)
-        first = [waiting.popleft() for _ in range(min(workers.number, len(items)))]
-        running = {workers.submit(function, item): item for item in first}
-        while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            finished = [(running.pop(future), wait_for_result(future, "use fewer --jobs")) for future in done]
+        waiting = iter(items)
+        running, finished = dict[Future[Any], Item](), list[tuple[Item, Any]]()
+        while True:
             # Submits before it yields, so that no worker is idle while the caller processes the results.
-            for _ in range(min(len(done), len(waiting))):
-                item = waiting.popleft()
+            for item in islice(waiting, workers.number - len(running)):
                 running[workers.submit(function, item)] = item
             yield from finished
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            finished = [(running.pop(future), wait_for_result(future, "use fewer --jobs")) for future in done]
 
 
 @dataclass
@@ -85,10 +85,6 @@ class _Worker:
 
     process: ProcessPoolExecutor
     pending: list[Future[Any]] = field(default_factory=list)
-
-    def count_pending(self) -> int:
-        self.pending = [future for future in self.pending if not future.done()]
-        return len(self.pending)
 
 
 class WorkerPool:
@@ -99,31 +95,25 @@ class WorkerPool:
     Args:
         number: maximum number of processes.
         prepare: called in each process before its first task; importable by name.
-        arguments: arguments of `prepare`.
     """
 
-    def __init__(
-        self, number: int, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> None:
-        self.number, self._preparation = number, (prepare, arguments)
+    def __init__(self, number: int, prepare: Callable[[], None] | None = None) -> None:
+        self.number, self._prepare = number, prepare
         self._cancel_token = multiprocessing.get_context("spawn").Value("q", 0)
         # Executors of one process each, because an executor of several ends all of them when one dies.
         self._workers: dict[int, _Worker] = {}
 
     def submit(self, function: Callable[[Item], Result], item: Item) -> "Future[Result | Exception]":
         """Queue a task at the worker with the fewest pending tasks; an exception that it raises is its result."""
-        number = min(
-            range(self.number), key=lambda each: self._workers[each].count_pending() if each in self._workers else 0
-        )
-        if number not in self._workers:
-            self._workers[number] = self._start_process(number)
-        generation = self._cancel_token.value
+        number = min(range(self.number), key=self._count_pending)
+        worker = self._workers.get(number) or self._start_process(number)
+        task = partial(run_item, function, item, self._cancel_token.value)
         try:
-            future = self._workers[number].process.submit(run_item, function, item, generation)
+            future = worker.process.submit(task)
         except BrokenProcessPool:  # The process died in an earlier task, whose future reports it.
-            self._workers[number] = self._start_process(number)
-            future = self._workers[number].process.submit(run_item, function, item, generation)
-        self._workers[number].pending.append(future)
+            worker = self._start_process(number)
+            future = worker.process.submit(task)
+        worker.pending.append(future)
         return future
 
     def cancel_all(self) -> None:
@@ -133,9 +123,18 @@ class WorkerPool:
             for future in worker.pending:
                 future.cancel()
 
+    def _count_pending(self, number: int) -> int:
+        if number not in self._workers:
+            return 0
+        worker = self._workers[number]
+        worker.pending = [future for future in worker.pending if not future.done()]
+        return len(worker.pending)
+
     def _start_process(self, number: int) -> _Worker:
-        context, arguments = multiprocessing.get_context("spawn"), (number, self._cancel_token, *self._preparation)
-        return _Worker(ProcessPoolExecutor(1, mp_context=context, initializer=_initialize_process, initargs=arguments))
+        context, arguments = multiprocessing.get_context("spawn"), (number, self._cancel_token, self._prepare)
+        process = ProcessPoolExecutor(1, mp_context=context, initializer=_initialize_process, initargs=arguments)
+        self._workers[number] = _Worker(process)
+        return self._workers[number]
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -147,20 +146,17 @@ class WorkerPool:
             return
         for worker in self._workers.values():
             worker.process.shutdown(wait=False, cancel_futures=True)
-        _terminate(multiprocessing.active_children())
-
-
-def _terminate(processes: Sequence[BaseProcess]) -> None:
-    """Send SIGTERM, wait at most `SECONDS_TO_SAVE` until the processes have saved their state, then kill them."""
-    try:
-        for process in processes:
-            process.terminate()
-        latest = time.monotonic() + SECONDS_TO_SAVE
-        for process in processes:
-            process.join(max(0.0, latest - time.monotonic()))
-    finally:  # A second request to stop interrupts the wait.
-        for process in processes:
-            process.kill()
+        # SIGTERM lets the processes save their state; they are killed after `SECONDS_TO_SAVE`.
+        processes = multiprocessing.active_children()
+        try:
+            for process in processes:
+                process.terminate()
+            latest = time.monotonic() + SECONDS_TO_SAVE
+            for process in processes:
+                process.join(max(0.0, latest - time.monotonic()))
+        finally:  # A second request to stop interrupts the wait.
+            for process in processes:
+                process.kill()
 
 
 def wait_for_result(future: "Future[Result | Exception]", advice: str) -> Result | Exception:
@@ -183,31 +179,27 @@ def is_cancelled() -> bool:
     return bool(_state.generation < _state.cancel_token.value)
 
 
-def start_worker(
-    number: int | None, cancel_token: Any, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
-) -> None:
+def start_worker(number: int | None, cancel_token: Any, prepare: Callable[[], None] | None = None) -> None:
     """Make this process a worker.
 
     Args:
         number: index of the worker, from 0; None if the process sees only its own devices.
         cancel_token: its `value` is the generation that is not cancelled, see `CancelToken`.
-        prepare: called with `arguments`.
-        arguments: arguments of `prepare`.
+        prepare: called last.
     """
     load_plugins()
     set_up_logging()
     _state.number, _state.cancel_token = number, cancel_token
     if prepare is not None:
-        prepare(*arguments)
+        prepare()
 
 
-def _initialize_process(
-    number: int, cancel_token: Any, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]
-) -> None:
+def _initialize_process(*arguments: Any) -> None:
+    """Make a new process a worker that ends with its parent; the arguments are those of `start_worker`."""
     # A terminal sends Ctrl-C to all processes of the group; the parent ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    start_worker(number, cancel_token, prepare, arguments)
+    start_worker(*arguments)
 
 
 def _exit_with_parent() -> None:
@@ -229,7 +221,7 @@ def call_catching(function: Callable[[Item], Result], item: Item) -> Result | Ex
     try:
         return function(item)
     except OSError as error:
-        return explain_os_error(error, error.filename or "a file") or error
+        return explain_os_error(error) or error
     except Exception as error:
         return error
 

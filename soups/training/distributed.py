@@ -6,22 +6,19 @@ optimiser state are split between the devices; the weights of a block are gather
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from soups.core.errors import UsageError
 from soups.core.preprocessing import Preprocessing
 from soups.data.images.cache import Images
 from soups.evaluation.logits import compute_logits
+from soups.models.classifier import Classifier
 from soups.runtime.devices import Runtime
 from soups.runtime.process_group import ProcessGroup
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from soups.models.classifier import Classifier
 
 
 def check_group(group: ProcessGroup, runtime: Runtime) -> None:
@@ -38,7 +35,7 @@ def check_group(group: ProcessGroup, runtime: Runtime) -> None:
         )
 
 
-def shard_classifier(classifier: "Classifier", group: ProcessGroup) -> None:
+def shard_classifier(classifier: Classifier, group: ProcessGroup) -> None:
     """Shard a classifier's weights block by block over the group's processes, if the group is sharded."""
     if not group.sharded:
         return
@@ -51,11 +48,9 @@ def shard_classifier(classifier: "Classifier", group: ProcessGroup) -> None:
     fully_shard(classifier, mesh=mesh)
 
 
-def _repeated_blocks(network: "nn.Module") -> "Iterator[nn.Module]":
+def _repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:
     """Yields the repeated blocks of a network: members of its outermost `ModuleList` or `Sequential`."""
-    from torch import nn
-
-    members = [child for child in network.children() if any(True for _ in child.parameters())]
+    members = [child for child in network.children() if next(child.parameters(), None) is not None]
     if isinstance(network, nn.ModuleList | nn.Sequential) and len(members) > 1:
         yield from members
         return
@@ -70,14 +65,12 @@ def wrap_for_group(model: Any, group: ProcessGroup) -> Any:
     """
     if group.size == 1 or group.sharded:
         return model
-    from torch.nn.parallel import DistributedDataParallel
-
     # A network may have weights that it does not use; they are the same ones in every step.
-    return DistributedDataParallel(model, static_graph=True)
+    return nn.parallel.DistributedDataParallel(model, static_graph=True)
 
 
 def gather_logits(
-    classifier: "Classifier",
+    classifier: Classifier,
     images: Images,
     preprocessing: Preprocessing,
     runtime: Runtime,
@@ -95,17 +88,17 @@ def gather_logits(
     return group.gather_rows(compute_logits(classifier, own_images, preprocessing, runtime, batch_size), len(images))
 
 
-def gather_weights(classifier: "Classifier", group: ProcessGroup) -> "dict[str, torch.Tensor]":
+def gather_weights(classifier: Classifier, group: ProcessGroup) -> dict[str, torch.Tensor]:
     """Returns a copy of all weights. Sharded weights are gathered to the CPU of the first process only."""
     if not group.sharded:
         return {key: copy.deepcopy(tensor.detach()) for key, tensor in classifier.state_dict().items()}
-    from torch.distributed.checkpoint.state_dict import get_model_state_dict
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    gathered: dict[str, Any] = get_model_state_dict(classifier, options=_full_state_on_cpu())
-    return gathered
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return dict[str, Any](get_model_state_dict(classifier, options=options))
 
 
-def load_weights(classifier: "Classifier", weights: "dict[str, torch.Tensor]", group: ProcessGroup) -> None:
+def load_weights(classifier: Classifier, weights: dict[str, torch.Tensor], group: ProcessGroup) -> None:
     """Load weights returned by `gather_weights`; every process must pass all of them."""
     if not group.sharded:
         classifier.load_state_dict(weights)
@@ -115,17 +108,18 @@ def load_weights(classifier: "Classifier", weights: "dict[str, torch.Tensor]", g
     set_model_state_dict(classifier, dict[str, Any](weights), options=StateDictOptions(full_state_dict=True))
 
 
-def gather_optimizer_state(classifier: "Classifier", optimizer: "torch.optim.Optimizer", group: ProcessGroup) -> Any:
+def gather_optimizer_state(classifier: Classifier, optimizer: torch.optim.Optimizer, group: ProcessGroup) -> Any:
     """Returns the optimiser's state. A sharded state is gathered to the CPU of the first process only."""
     if not group.sharded:
         return optimizer.state_dict()
-    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
-    return get_optimizer_state_dict(classifier, optimizer, options=_full_state_on_cpu())
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return get_optimizer_state_dict(classifier, optimizer, options=options)
 
 
 def load_optimizer_state(
-    classifier: "Classifier", optimizer: "torch.optim.Optimizer", state: Any, group: ProcessGroup
+    classifier: Classifier, optimizer: torch.optim.Optimizer, state: Any, group: ProcessGroup
 ) -> None:
     """Load a state returned by `gather_optimizer_state`; every process must pass all of it."""
     if not group.sharded:
@@ -134,9 +128,3 @@ def load_optimizer_state(
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
     set_optimizer_state_dict(classifier, optimizer, state, options=StateDictOptions(full_state_dict=True))
-
-
-def _full_state_on_cpu() -> Any:
-    from torch.distributed.checkpoint.state_dict import StateDictOptions
-
-    return StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from soups.core.errors import TrainingDiverged
 from soups.core.metrics import all_scores
@@ -20,14 +21,7 @@ from soups.evaluation.logits import EvaluationSet
 from soups.models.stages import freeze_stages
 from soups.runtime.devices import Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
 from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
-from soups.training.distributed import (
-    check_group,
-    gather_logits,
-    gather_weights,
-    load_weights,
-    shard_classifier,
-    wrap_for_group,
-)
+from soups.training import distributed
 from soups.training.early_stopping import EarlyStopping
 from soups.training.losses import loss_options
 from soups.training.optimizers import make_optimizer, require_optimizer
@@ -39,19 +33,14 @@ from soups.training.state import StateFile
 from soups.training.step import OptimizerStep
 from soups.training.training_set import TrainingSet
 
-if TYPE_CHECKING:
-    import torch
-
 logger = logging.getLogger(__name__)
-
-EpochRecord = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class FinetuneResult:
     """Result of a fine-tune."""
 
-    state: "dict[str, torch.Tensor]"
+    state: dict[str, torch.Tensor]
     scores: dict[str, float]
     """Metric → value on the validation set."""
     micro_batch_size: int | None = None
@@ -71,12 +60,12 @@ class Finetune:
     metric: str
     runtime: Runtime
     eval_batch_size: int
-    on_epoch: Callable[[EpochRecord], None]
+    on_epoch: Callable[[dict[str, Any]], None]
     state_file: StateFile | None = None
     """File of the resumable state; None: no state is saved and signals keep their handlers."""
     group: ProcessGroup = SINGLE_PROCESS
     """The processes that train this model together; rank 0 writes the state and receives the final weights."""
-    best_state: "dict[str, torch.Tensor] | None" = None
+    best_state: dict[str, torch.Tensor] | None = None
     position: Position = field(default_factory=Position)
     micro_batch_size: int | None = None
     """Images per forward pass, if fewer than a batch; None: the whole batch."""
@@ -100,24 +89,21 @@ class Finetune:
             EnvironmentFailure: memory is too small for one image, or the state cannot be written.
             KeyboardInterrupt, SystemExit: a signal asked the process to end; the state is saved.
         """
-        import torch
-
         require_optimizer(self.settings)
-        check_group(self.group, self.runtime)
+        distributed.check_group(self.group, self.runtime)
         limit_threads(self.runtime.threads)
         self.seed = derived_seed(self.settings.random_seed, self.index)
         self.accelerator = make_accelerator(self.runtime)
         self.classifier.to(self.runtime.device)
         with ExitStack() as stack:
-            self.interruption = (
-                stack.enter_context(defer_interruption()) if self.state_file is not None else Interruption()
-            )
+            deferred = nullcontext(Interruption()) if self.state_file is None else defer_interruption()
+            self.interruption = stack.enter_context(deferred)
             stack.enter_context(deterministic_algorithms(self.runtime))
             # Dropout and stochastic depth use torch's global generator, which is restored afterwards.
             stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(derived_seed(self.seed, self.group.rank) if self.group.rank else self.seed)
             self.loader = stack.enter_context(self._make_loader())
-            shard_classifier(self.classifier, self.group)
+            distributed.shard_classifier(self.classifier, self.group)
             # Evaluation mode avoids accelerate's wrapper for several processes, which would outlast a phase.
             self.model = self.accelerator.prepare_model(self.classifier, evaluation_mode=True)
             saved = self._restore_state()
@@ -127,10 +113,9 @@ class Finetune:
                     saved = None
         # Undoes the precision wrapper around `forward`.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        state = gather_weights(self.classifier, self.group) if self.best_state is None else self.best_state
-        return FinetuneResult(
-            {key: tensor.cpu() for key, tensor in state.items()}, self.position.scores, self.micro_batch_size
-        )
+        state = distributed.gather_weights(self.classifier, self.group) if self.best_state is None else self.best_state
+        state = {key: tensor.cpu() for key, tensor in state.items()}
+        return FinetuneResult(state, self.position.scores, self.micro_batch_size)
 
     def _make_loader(self) -> TrainingLoader:
         return TrainingLoader(
@@ -156,7 +141,7 @@ class Finetune:
         if saved is not None:
             self.position = Position(**saved["position"])
             self.micro_batch_size, self.best_state = saved["part"], saved["best"]
-            load_weights(self.classifier, saved["model"], self.group)
+            distributed.load_weights(self.classifier, saved["model"], self.group)
             text = "%s: going on in epoch %d, after %d of %d steps"
             logger.info(text, self.state_file.path, self.position.epoch + 1, self.position.step, len(self.loader))
         return saved
@@ -174,7 +159,8 @@ class Finetune:
         if saved is not None:
             self.early_stopping = EarlyStopping(**saved["watch"])
             self.optimizer_step.load_state_dict(saved["descent"])
-            self._restore_random_state(saved["random"])
+            if self.group.rank < len(saved["random"]):  # A process without a saved state stays at its initial seed.
+                RandomState(**saved["random"][self.group.rank]).restore(self.runtime.device)
         elif phase.number:
             self._save_if_due(phase, end_of_epoch=True)
         while self.position.epoch < phase.end:
@@ -188,18 +174,23 @@ class Finetune:
         self.optimizer_step.close()
 
     def _make_optimizer_step(self, phase: Phase) -> OptimizerStep:
-        import torch
+        settings, epoch_steps = self.settings, len(self.loader)
+        steps = (phase.end - phase.first) * epoch_steps
+        decay = Decay(every=settings.decay_epochs * epoch_steps, rate=settings.decay_rate)
 
-        optimizer = make_optimizer(self.classifier, self.settings)
+        def factor(step: int) -> float:
+            return self.position.left * lr_factor(step, steps, settings.warmup, settings.scheduler, decay)
+
+        optimizer = make_optimizer(self.classifier, settings)
         return OptimizerStep(
             accelerator=self.accelerator,
             classifier=self.classifier,
-            model=wrap_for_group(self.model, self.group),
+            model=distributed.wrap_for_group(self.model, self.group),
             optimizer=optimizer,
-            scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_schedule(phase.end - phase.first)),
-            settings=self.settings,
+            scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, factor),
+            settings=settings,
             preprocessing=self.preprocessing,
-            options=loss_options(self.settings, self.training.class_weights, self.runtime.device),
+            options=loss_options(settings, self.training.class_weights, self.runtime.device),
             device=self.runtime.device,
             micro_batch_size=self.micro_batch_size,
             group=self.group,
@@ -208,7 +199,10 @@ class Finetune:
     def _train_epoch(self, phase: Phase) -> None:
         """Run the remaining steps of an epoch."""
         position, before, started = self.position, self.position.seconds, time.monotonic()
-        for images, labels, _rows in self._batches():
+        batches: Iterable[Any] = self.loader.epoch(position.epoch, position.step)
+        if self.runtime.jobs == 1 and self.group.is_main:  # Bars of several processes would overwrite each other.
+            batches = track(batches, f"epoch {position.epoch + 1}", total=len(self.loader) - position.step)
+        for images, labels, _rows in batches:
             seed = derived_seed(self.seed, position.epoch, position.step)
             count = self.loader.batch_length(position.step)
             value = self.optimizer_step.step(images, labels, seed, count)
@@ -224,18 +218,10 @@ class Finetune:
             if position.step < len(self.loader):
                 self._save_if_due(phase)
 
-    def _batches(self) -> Iterable[Any]:
-        """Returns the remaining batches of an epoch, with a progress bar if this is the only process that trains."""
-        epoch, step = self.position.epoch, self.position.step
-        batches = self.loader.epoch(epoch, step)
-        if self.runtime.jobs > 1 or not self.group.is_main:
-            return batches
-        return track(batches, f"epoch {epoch + 1}", total=len(self.loader) - step)
-
     def _end_epoch(self, phase: Phase) -> None:
         """Validate if due, report the epoch, and move the position to the next one."""
         position, rows = self.position, len(self.training.rows)
-        record: EpochRecord = {
+        record: dict[str, Any] = {
             "epoch": position.epoch + 1,
             "phase": "head" if phase.head_only else "all",
             "loss": position.loss / rows,
@@ -244,11 +230,13 @@ class Finetune:
         }
         if self.optimizer_step.micro_batch_size is not None:
             record["micro_batch_size"] = self.optimizer_step.micro_batch_size
-        if self._validation_is_due(position.epoch - phase.first + 1, last=position.epoch == phase.end - 1):
+        uses_scores = self.settings.patience is not None or self.settings.scheduler == PLATEAU
+        every, epochs_done = 1 if uses_scores else self.settings.validate_every, position.epoch + 1 - phase.first
+        if position.epoch + 1 == phase.end or (every and epochs_done % every == 0):
             position.scores = self._validate()
             record |= {"val": position.scores}
         self.on_epoch(record)
-        stop = self._validates_every_epoch and self._update_early_stopping(phase.final)
+        stop = uses_scores and self._update_early_stopping(phase.final)
         position.epoch = phase.end if stop else position.epoch + 1
         position.step, position.loss, position.seconds = 0, 0.0, 0.0
         self._save_if_due(phase, end_of_epoch=True)
@@ -261,57 +249,37 @@ class Finetune:
         due = self.group.is_main and not finished and self.state_file.is_due(end_of_epoch=end_of_epoch)
         interrupted, due = self.group.any(self.interruption.number is not None, due)
         if interrupted or due:
-            self._save_state(self.state_file)
+            self._save_state()
         if interrupted:
             raise self.interruption.exception()
 
-    def _save_state(self, file: StateFile) -> None:
+    def _save_state(self) -> None:
+        if self.state_file is None:
+            return
+        sharded = self.group.sharded
+        weights = distributed.gather_weights(self.classifier, self.group) if sharded else self.classifier.state_dict()
         state = {
             "position": asdict(self.position),
             "part": self.optimizer_step.micro_batch_size,
             "watch": asdict(self.early_stopping),
             "random": self.group.gather(asdict(RandomState.capture(self.runtime.device))),
-            "model": gather_weights(self.classifier, self.group)
-            if self.group.sharded
-            else self.classifier.state_dict(),
+            "model": weights,
             "best": self.best_state,
             "descent": self.optimizer_step.state_dict(),
         }
         if self.group.is_main:
-            file.write(state)
+            self.state_file.write(state)
         self.group.any(False)  # Barrier: a rank that exits now would abort rank 0's write.
 
-    @property
-    def _validates_every_epoch(self) -> bool:
-        return self.settings.patience is not None or self.settings.scheduler == PLATEAU
-
-    def _validation_is_due(self, epochs_done: int, last: bool) -> bool:
-        every = 1 if self._validates_every_epoch else self.settings.validate_every
-        return last or (every > 0 and epochs_done % every == 0)
-
     def _validate(self) -> dict[str, float]:
+        images, values = self.validation.images, (self.preprocessing, self.runtime, self.eval_batch_size, self.group)
         try:
-            can_interrupt = self.state_file is not None and self.group.size == 1
-            with self.interruption.raise_at_once() if can_interrupt else nullcontext():
-                logits = gather_logits(
-                    self.classifier,
-                    self.validation.images,
-                    self.preprocessing,
-                    self.runtime,
-                    self.eval_batch_size,
-                    self.group,
-                )
+            with self.interruption.raise_at_once() if self.group.size == 1 else nullcontext():
+                logits = distributed.gather_logits(self.classifier, images, *values)
         except (KeyboardInterrupt, SystemExit):
-            if self.state_file is not None:
-                # The position is after the epoch's last step: the next attempt begins with the validation.
-                self._save_state(self.state_file)
+            self._save_state()  # After the epoch's last step: the next attempt begins with the validation.
             raise
         return all_scores(softmax(logits), self.validation.labels)
-
-    def _restore_random_state(self, states: list[dict[str, Any]]) -> None:
-        """Restore this process's random state; a process without a saved one stays at its initial seed."""
-        if self.group.rank < len(states):
-            RandomState(**states[self.group.rank]).restore(self.runtime.device)
 
     def _update_early_stopping(self, final_phase: bool) -> bool:
         """Record an epoch's scores, decay the rate on a plateau, keep the best weights; returns whether to stop."""
@@ -324,12 +292,6 @@ class Finetune:
         if settings.patience is None or not final_phase:
             return False
         if improved:
-            self.best_state = gather_weights(self.classifier, self.group)
+            self.best_state = distributed.gather_weights(self.classifier, self.group)
         self.position.scores = self.early_stopping.best
         return waited >= settings.patience
-
-    def _lr_schedule(self, epochs: int) -> Callable[[int], float]:
-        """Returns step → factor of the peak learning rate for a phase with this many epochs."""
-        steps, settings = epochs * len(self.loader), self.settings
-        decay = Decay(every=settings.decay_epochs * len(self.loader), rate=settings.decay_rate)
-        return lambda step: self.position.left * lr_factor(step, steps, settings.warmup, settings.scheduler, decay)

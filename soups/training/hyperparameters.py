@@ -30,7 +30,11 @@ def hyperparameters(settings: TrainingSettings, ranges: RandomRanges, index: int
         DataError: the file is damaged, lacks the entry or contains an invalid value.
     """
     settings = canonicalize(settings)
-    chosen = _settings_of_index(settings, ranges, index)
+    chosen: TrainingSettings | None = settings
+    if settings.hparams == "random":
+        chosen = settings.model_copy(update=draw_hyperparameters(ranges, settings.random_seed, index))
+    elif settings.hparams != "fixed":
+        chosen = _apply_entry(settings, _read_entry(Path(settings.hparams), index), index)
     if chosen is not None and chosen.augmentation == "none" and chosen.aug is not None:
         return chosen.model_copy(update={"aug": None})  # The value was drawn at random.
     return chosen
@@ -84,16 +88,11 @@ def _canonical_augmentation(augmentation: str) -> str:
     return augmentation
 
 
-def _settings_of_index(settings: TrainingSettings, ranges: RandomRanges, index: int) -> TrainingSettings | None:
-    if settings.hparams == "fixed":
-        return settings
-    if settings.hparams == "random":
-        return settings.model_copy(update=draw_hyperparameters(ranges, settings.random_seed, index))
-    entry = _read_entry(Path(settings.hparams), index)
+def _apply_entry(settings: TrainingSettings, entry: dict[str, Any], index: int) -> TrainingSettings | None:
     if entry.get("lr") is None:
         return None
-    values = {key: entry[key] for key in _DRAWN_FIELDS if key in entry}
-    values = {key: value if value is not None else _value_of_null(key) for key, value in values.items()}
+    off = {"wd": 0.0, "mix": 0.0, "smoothing": 0.0}  # The values that `null` stands for.
+    values = {key: off.get(key) if entry[key] is None else entry[key] for key in _DRAWN_FIELDS if key in entry}
     try:
         return TrainingSettings.model_validate({**settings.model_dump(), **values})
     except ValidationError as error:
@@ -103,10 +102,6 @@ def _settings_of_index(settings: TrainingSettings, ranges: RandomRanges, index: 
             expected=first["msg"],
             found=repr(first["input"]),
         ) from error
-
-
-def _value_of_null(key: str) -> Any:
-    return {"mix": 0.0, "smoothing": 0.0, "wd": 0.0}.get(key)
 
 
 def draw_hyperparameters(ranges: RandomRanges, random_seed: int, index: int) -> dict[str, Any]:

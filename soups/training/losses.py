@@ -9,7 +9,7 @@ from soups.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
+    from torch import Tensor
 
 CONTRASTIVE_MARGIN = 1.0
 """Distance beyond which pairs of one class cost, and below which pairs of different classes cost."""
@@ -25,7 +25,7 @@ class LossOptions:
     """Focusing parameter of the focal loss."""
     contrastive_weight: float = 1.0
     """Weight of the contrastive term beside cross-entropy."""
-    class_weights: "torch.Tensor | None" = None
+    class_weights: "Tensor | None" = None
     """(C,) float: weight of an image of each class."""
 
 
@@ -43,22 +43,18 @@ def loss_options(settings: TrainingSettings, class_weights: "np.ndarray | None",
     return LossOptions(settings.smoothing, settings.focal_gamma, settings.contrastive_weight, weights)
 
 
-Loss = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor", LossOptions], "torch.Tensor"]
+Loss = Callable[["Tensor", "Tensor", "Tensor", LossOptions], "Tensor"]
 """`loss(logits (B, C) float32, labels (B,) int64, features (B, D) float32, options) -> ()`, the mean over the batch."""
 
 
-def cross_entropy(
-    logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
-) -> "torch.Tensor":
+def cross_entropy(logits: "Tensor", labels: "Tensor", features: "Tensor", options: LossOptions) -> "Tensor":
     """Returns the negative log-likelihood of the true class as in torch; with class weights, the weighted mean."""
     from torch.nn.functional import cross_entropy
 
     return cross_entropy(logits, labels, weight=options.class_weights, label_smoothing=options.smoothing)
 
 
-def focal(
-    logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
-) -> "torch.Tensor":
+def focal(logits: "Tensor", labels: "Tensor", features: "Tensor", options: LossOptions) -> "Tensor":
     """Returns the focal loss: Lin et al. 2017, arXiv:1708.02002, equation 5.
 
     The loss of an image is -(1 - p)^gamma log p, where p is the probability of its true class; gamma 0 is
@@ -73,9 +69,7 @@ def focal(
     return (per_image * options.class_weights).sum() / options.class_weights[labels].sum()
 
 
-def soft_f1(
-    logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
-) -> "torch.Tensor":
+def soft_f1(logits: "Tensor", labels: "Tensor", features: "Tensor", options: LossOptions) -> "Tensor":
     """Returns one minus the macro-F1 of the batch, computed from probabilities in place of counts.
 
     F1 of a class is 2 TP / (2 TP + FP + FN). TP is the sum of the class's probability over its images, FP is the
@@ -93,9 +87,7 @@ def soft_f1(
     return 1 - scores[labels.unique()].mean()
 
 
-def contrastive(
-    logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
-) -> "torch.Tensor":
+def contrastive(logits: "Tensor", labels: "Tensor", features: "Tensor", options: LossOptions) -> "Tensor":
     """Returns cross-entropy plus a contrastive loss on features: Hadsell, Chopra and LeCun 2006 (CVPR), equation 4.
 
     The contrastive term is that of pytorch-metric-learning on features of length 1: the mean of max(0, d - 1) over
@@ -104,14 +96,11 @@ def contrastive(
     """
     from pytorch_metric_learning.losses import ContrastiveLoss
 
-    contrast = ContrastiveLoss(pos_margin=CONTRASTIVE_MARGIN, neg_margin=CONTRASTIVE_MARGIN)
-    apart = contrast(features, labels)
-    return cross_entropy(logits, labels, features, options) + options.contrastive_weight * apart
+    contrast = ContrastiveLoss(pos_margin=CONTRASTIVE_MARGIN, neg_margin=CONTRASTIVE_MARGIN)(features, labels)
+    return cross_entropy(logits, labels, features, options) + options.contrastive_weight * contrast
 
 
-def binary_cross_entropy(
-    logits: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor", options: LossOptions
-) -> "torch.Tensor":
+def binary_cross_entropy(logits: "Tensor", labels: "Tensor", features: "Tensor", options: LossOptions) -> "Tensor":
     """Returns the binary cross-entropy of each class against one-hot targets: the mean over images and classes."""
     from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -123,7 +112,7 @@ def binary_cross_entropy(
     return (weights * per_image).sum() / weights.sum()
 
 
-def _targets(logits: "torch.Tensor", labels: "torch.Tensor", options: LossOptions) -> "torch.Tensor":
+def _targets(logits: "Tensor", labels: "Tensor", options: LossOptions) -> "Tensor":
     """Returns (B, C), the share of each class in the target."""
     from torch.nn.functional import one_hot
 

@@ -1,16 +1,12 @@
 """Mixup (Zhang et al. 2018, arXiv:1710.09412): convex combinations of pairs of images and of their losses."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import torch
 
 from soups.runtime.devices import derived_seed
 
-if TYPE_CHECKING:
-    import torch
 
-
-def mix_batch(inputs: "torch.Tensor", alpha: float, seed: int) -> "tuple[torch.Tensor, torch.Tensor, float]":
+def mix_batch(inputs: torch.Tensor, alpha: float, seed: int) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Mix each input of a batch with another input of the batch.
 
     Args:
@@ -22,8 +18,6 @@ def mix_batch(inputs: "torch.Tensor", alpha: float, seed: int) -> "tuple[torch.T
         The mixed inputs; the partners' positions in the batch, (B,) int64; the share of the first image of each
         pair.
     """
-    import torch
-
     generator = np.random.default_rng(derived_seed(seed))
     share = float(generator.beta(alpha, alpha))
     partners = torch.from_numpy(generator.permutation(len(inputs))).to(inputs.device)

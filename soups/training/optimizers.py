@@ -15,11 +15,8 @@ def require_optimizer(settings: TrainingSettings) -> None:
     Raises:
         UsageError: the factory does not know the name, or the optimiser has no momentum to set.
     """
-    default_momentum = TrainingSettings.model_fields["momentum"].default
-    if (
-        settings.optimizer == TrainingSettings.model_fields["optimizer"].default
-        and settings.momentum == default_momentum
-    ):
+    default = TrainingSettings()
+    if (settings.optimizer, settings.momentum) == (default.optimizer, default.momentum):
         return  # timm need not be loaded.
     from timm.optim import get_optimizer_info, list_optimizers
     from torch.nn import Linear
@@ -29,7 +26,7 @@ def require_optimizer(settings: TrainingSettings) -> None:
     first_order = [name for name in names if not get_optimizer_info(name).second_order]
     if settings.optimizer not in first_order:
         raise unknown_name("optimizer", settings.optimizer, first_order)
-    if settings.momentum != default_momentum and not get_optimizer_info(settings.optimizer).has_momentum:
+    if settings.momentum != default.momentum and not get_optimizer_info(settings.optimizer).has_momentum:
         raise UsageError(f"--momentum: the optimizer {settings.optimizer!r} has no momentum", next_step="leave it out")
     try:
         make_optimizer(Linear(1, 1), settings.model_copy(update={"layer_decay": 1.0}))

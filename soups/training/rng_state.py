@@ -1,10 +1,8 @@
 """State of torch's random number generators, saved with the state of a fine-tune."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 
 @dataclass(frozen=True)
@@ -12,14 +10,12 @@ class RandomState:
     """State of torch's global generators, which dropout and stochastic depth use. Field names are keys of the state
     file."""
 
-    processor: "torch.Tensor"
-    accelerator: "torch.Tensor | None" = None
+    processor: torch.Tensor
+    accelerator: torch.Tensor | None = None
 
     @classmethod
     def capture(cls, device: str) -> "RandomState":
         """Returns the present state of the CPU's generator and of a device's."""
-        import torch
-
         if device == "cpu":
             return cls(torch.get_rng_state())
         module, which = torch.get_device_module(torch.device(device)), (device,) if ":" in device else ()
@@ -27,8 +23,6 @@ class RandomState:
 
     def restore(self, device: str) -> None:
         """Restore both generators; a device without a saved state is left unchanged."""
-        import torch
-
         torch.set_rng_state(self.processor)
         if self.accelerator is not None and device != "cpu":
             module, which = torch.get_device_module(torch.device(device)), (device,) if ":" in device else ()

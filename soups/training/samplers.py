@@ -6,25 +6,19 @@ the trials finished before, not on when the search was interrupted.
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 
 from soups.runtime.devices import derived_seed
 from soups.training.search_space import Hyperparameter, Space, used_name
 
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.distributions import BaseDistribution
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial
 
-_SEED_BITS = 32
-
-
-def distributions(space: Space) -> "dict[str, BaseDistribution]":
+def distributions(space: Space) -> dict[str, BaseDistribution]:
     """Returns the space as Optuna's distributions; `<name>_used` is added where half of the trials go without."""
-    from optuna.distributions import CategoricalDistribution
-
     found: dict[str, BaseDistribution] = {}
     for name, entry in space.items():
         found[name] = _make_distribution(entry)
@@ -33,9 +27,7 @@ def distributions(space: Space) -> "dict[str, BaseDistribution]":
     return found
 
 
-def _make_distribution(entry: Hyperparameter) -> "BaseDistribution":
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
+def _make_distribution(entry: Hyperparameter) -> BaseDistribution:
     if entry.choices is not None:
         return CategoricalDistribution(entry.labels())
     assert entry.low is not None and entry.high is not None
@@ -44,40 +36,27 @@ def _make_distribution(entry: Hyperparameter) -> "BaseDistribution":
     return FloatDistribution(entry.low, entry.high, log=entry.log, step=entry.step)
 
 
-def _make_tpe_sampler(seed: int, number: int) -> "BaseSampler":
-    from optuna.samplers import TPESampler
+class _TrialNumberSampler(QMCSampler):
+    """Uses the trial's number as the point's; Optuna counts in the storage, where two processes may count alike."""
 
-    return TPESampler(seed=derived_seed(seed, number) % 2**_SEED_BITS)
+    def __init__(self, seed: int, number: int) -> None:
+        super().__init__(scramble=True, seed=seed)
+        self._number = number
 
-
-def _make_random_sampler(seed: int, number: int) -> "BaseSampler":
-    from optuna.samplers import RandomSampler
-
-    return RandomSampler(seed=derived_seed(seed, number) % 2**_SEED_BITS)
-
-
-def _make_sobol_sampler(seed: int, number: int) -> "BaseSampler":
-    from optuna.samplers import QMCSampler
-
-    class TrialNumberSampler(QMCSampler):
-        """Uses the trial's number as the point's; Optuna counts in the storage, where two processes may count alike."""
-
-        def _find_sample_id(self, study: "Study", search_space: "dict[str, BaseDistribution]") -> int:
-            return number
-
-    return TrialNumberSampler(scramble=True, seed=seed)
+    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
+        return self._number
 
 
-SAMPLERS: "dict[str, Callable[[int, int], BaseSampler]]" = {
-    "tpe": _make_tpe_sampler,
-    "random": _make_random_sampler,
-    "qmc": _make_sobol_sampler,
+SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    "tpe": lambda seed, number: TPESampler(seed=derived_seed(seed, number) % 2**32),
+    "random": lambda seed, number: RandomSampler(seed=derived_seed(seed, number) % 2**32),
+    "qmc": _TrialNumberSampler,
 }
 """`--search-sampler` → (seed of the search, number of the trial) → sampler of that trial: the tree-structured Parzen
 estimator (Bergstra et al. 2011; its first ten trials are random), uniform, or a scrambled Sobol sequence."""
 
 
-def draw_trial(sampler: str, seed: int, study: "Study", number: int, space: Space) -> dict[str, Any]:
+def draw_trial(sampler: str, seed: int, study: optuna.Study, number: int, space: Space) -> dict[str, Any]:
     """Returns name → value for one trial, without storing anything.
 
     Args:
@@ -90,25 +69,21 @@ def draw_trial(sampler: str, seed: int, study: "Study", number: int, space: Spac
     space_distributions = distributions(space)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns at each use that the quasi-random sampler is experimental.
-        optuna_sampler, (draft, trial) = SAMPLERS[sampler](seed, number), _copy_with_new_trial(study)
-        relative_space = (
-            space_distributions if sampler == "qmc" else optuna_sampler.infer_relative_search_space(draft, trial)
-        )
-        drawn = optuna_sampler.sample_relative(draft, trial, relative_space)
+        chosen, (draft, trial) = SAMPLERS[sampler](seed, number), _copy_with_new_trial(study)
+        relative = space_distributions if sampler == "qmc" else chosen.infer_relative_search_space(draft, trial)
+        drawn = chosen.sample_relative(draft, trial, relative)
         for name, distribution in space_distributions.items():
             if name not in drawn:
-                drawn[name] = optuna_sampler.sample_independent(draft, trial, name, distribution)
+                drawn[name] = chosen.sample_independent(draft, trial, name, distribution)
     return {name: _round_value(drawn[name], space.get(name)) for name in space_distributions}
 
 
-def _copy_with_new_trial(study: "Study") -> "tuple[Study, FrozenTrial]":
+def _copy_with_new_trial(study: optuna.Study) -> tuple[optuna.Study, optuna.trial.FrozenTrial]:
     """Returns an in-memory copy of a study with a new trial, which holds the attributes that samplers store.
 
     The study itself has no such trial yet: a trial is added to it with all of its parameters at once.
     """
-    import optuna
-
-    draft = optuna.create_study(direction=study.direction, sampler=optuna.samplers.RandomSampler())
+    draft = optuna.create_study(direction=study.direction, sampler=RandomSampler())
     draft.add_trials(study.get_trials(deepcopy=False))
     draft.ask()
     return draft, draft.trials[-1]
@@ -122,28 +97,10 @@ def _round_value(value: Any, entry: Hyperparameter | None) -> Any:
     return min(max(float(f"{value:.6g}"), entry.low), entry.high)
 
 
-def _make_no_pruner(most_epochs: int) -> "BasePruner":
-    from optuna.pruners import NopPruner
-
-    return NopPruner()
-
-
-def _make_median_pruner(most_epochs: int) -> "BasePruner":
-    from optuna.pruners import MedianPruner
-
-    return MedianPruner()
-
-
-def _make_hyperband_pruner(most_epochs: int) -> "BasePruner":
-    from optuna.pruners import HyperbandPruner
-
-    return HyperbandPruner(min_resource=1, max_resource=most_epochs)
-
-
-PRUNERS: "dict[str, Callable[[int], BasePruner]]" = {
-    "none": _make_no_pruner,
-    "median": _make_median_pruner,
-    "hyperband": _make_hyperband_pruner,
+PRUNERS: dict[str, Callable[[int], BasePruner]] = {
+    "none": lambda most_epochs: NopPruner(),
+    "median": lambda most_epochs: MedianPruner(),
+    "hyperband": lambda most_epochs: HyperbandPruner(min_resource=1, max_resource=most_epochs),
 }
 """`--pruning` → most epochs of a trial → pruner that decides after each epoch whether to stop the trial: never, if it
 is worse than the median of the trials before at the same epoch (from the sixth trial on), or by Hyperband (Li et al.

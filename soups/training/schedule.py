@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from soups.core.errors import unknown_name
-
 
 @dataclass(frozen=True)
 class Decay:
@@ -71,12 +69,7 @@ def lr_factor(at: int, steps: int, warmup: float, schedule: str = "cosine", deca
         warmup: share of the steps with a rising rate, in [0, 1]; the first step has a rate above zero.
         schedule: a key of `SCHEDULES`.
         decay: parameters for the schedules in `DECAYING`.
-
-    Raises:
-        UsageError: the schedule is unknown.
     """
-    if schedule not in SCHEDULES:
-        raise unknown_name("scheduler", schedule, SCHEDULES)
     rising = warmup * steps
     if at < rising:
         return (at + 1) / (rising + 1)

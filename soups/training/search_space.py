@@ -143,63 +143,52 @@ def _parse_entry(where: str, name: str, node: yaml.Node) -> Hyperparameter:
     Raises:
         UsageError: it is neither a range nor choices, or a value is not valid for the hyperparameter.
     """
-    if not isinstance(node, yaml.MappingNode):
-        raise UsageError(f"{where}: {name}", expected=_ENTRY_FORMS, found=repr(to_plain_value(node)))
     content = to_plain_value(node)
-    unknown = [key for key in content if key not in Hyperparameter.model_fields]
-    if unknown:
-        hint = did_you_mean(unknown[0], Hyperparameter.model_fields)
-        raise UsageError(f"{where}: {name}: unknown key {unknown[0]!r}", expected=_ENTRY_FORMS, next_step=hint)
-    ranged = {"low", "high"} <= set(content) and "choices" not in content
-    if not ranged and set(content) != {"choices"}:
+    if not isinstance(content, dict):
+        raise UsageError(f"{where}: {name}", expected=_ENTRY_FORMS, found=repr(content))
+    for key in content:
+        if key not in Hyperparameter.model_fields:
+            hint = did_you_mean(key, Hyperparameter.model_fields)
+            raise UsageError(f"{where}: {name}: unknown key {key!r}", expected=_ENTRY_FORMS, next_step=hint)
+    if {"low", "high"} <= content.keys() and "choices" not in content:
+        return _parse_range(where, name, content)
+    if content.keys() != {"choices"}:
         raise UsageError(f"{where}: {name}", expected=_ENTRY_FORMS, found=", ".join(content) or "nothing")
-    return _parse_range(where, name, content) if ranged else _parse_choices(where, name, content["choices"])
-
-
-def _parse_choices(where: str, name: str, content: Any) -> Hyperparameter:
-    if not isinstance(content, list) or not content:
-        raise UsageError(f"{where}: {name}: choices", expected="a list such as [adamw, lamb]", found=repr(content))
-    choices = tuple(parse_value(where, name, each) for each in content)
+    listed = content["choices"]
+    if not isinstance(listed, list) or not listed:
+        raise UsageError(f"{where}: {name}: choices", expected="a list such as [adamw, lamb]", found=repr(listed))
+    choices = tuple(_parse_value(where, name, each) for each in listed)
     if len(set(choices)) != len(choices):
-        raise UsageError(f"{where}: {name}: choices", expected="each once", found=repr(content))
+        raise UsageError(f"{where}: {name}: choices", expected="each once", found=repr(listed))
     return Hyperparameter(choices=choices)
 
 
 def _parse_range(where: str, name: str, content: Mapping[str, Any]) -> Hyperparameter:
     low, high, otherwise = (
-        parse_value(where, name, content[key]) if key in content else None for key in ("low", "high", "otherwise")
+        _parse_value(where, name, content[key]) if key in content else None for key in ("low", "high", "otherwise")
     )
     if isinstance(low, bool) or not isinstance(low, int | float):
         raise UsageError(f"{where}: {name}: low and high are for numbers", expected="{choices: [a, b]}")
     assert high is not None
     log = _parse_as(f"{where}: {name}: log", bool, content.get("log", "false"))
     step = _parse_as(f"{where}: {name}: step", type(low), content["step"]) if "step" in content else None
+    count = (high - low) / step if step else 0.0
+    is_even = step is None or (step > 0 and abs(count - round(count)) <= 1e-9)
+    violations = {
+        "low not above high": low > high,
+        "log or step, not both": log and step is not None,
+        "low above zero with log": log and low <= 0,
+        "a whole number of steps from low to high": not is_even,
+    }
     entry = Hyperparameter(low=low, high=high, log=log, step=step, otherwise=otherwise)
-    problem = _find_range_problem(low, high, log, step)
-    if problem:
-        raise UsageError(f"{where}: {name}", expected=problem, found=json.dumps(entry.as_entry()))
+    for requirement, is_violated in violations.items():
+        if is_violated:
+            raise UsageError(f"{where}: {name}", expected=requirement, found=json.dumps(entry.as_entry()))
     return entry
 
 
-def _find_range_problem(low: float, high: float, log: bool, step: float | None) -> str:
-    """Returns the requirement that a range violates, or an empty text."""
-    if low > high:
-        return "low not above high"
-    if log and step is not None:
-        return "log or step, not both"
-    if log and low <= 0:
-        return "low above zero with log"
-    if step is not None and (step <= 0 or abs((high - low) / step - round((high - low) / step)) > 1e-9):
-        return "a whole number of steps from low to high"
-    return ""
-
-
-def parse_value(where: str, name: str, value: Any) -> Any:
-    """Returns a value of a hyperparameter, parsed from a file's content.
-
-    Raises:
-        UsageError: the value is not valid for the hyperparameter.
-    """
+def _parse_value(where: str, name: str, value: Any) -> Any:
+    """Returns a value of a hyperparameter, parsed from a file's content."""
     if name in EXTRA_HYPERPARAMETERS:
         number = _parse_as(f"{where}: {name}", int, value)
         if number < 0:
@@ -210,8 +199,7 @@ def parse_value(where: str, name: str, value: Any) -> Any:
     try:
         return getattr(TrainingSettings.model_validate({name: value}), name)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{where}: {name}", expected=first["msg"], found=repr(value)) from error
+        raise UsageError(f"{where}: {name}", expected=error.errors()[0]["msg"], found=repr(value)) from error
 
 
 def _parse_as(where: str, kind: type, value: Any) -> Any:
@@ -263,9 +251,8 @@ def start_file(folder: Path, number: int) -> Path:
         UsageError: there is no such file.
     """
     candidates = [folder / f"model_{number}{ending}" for ending in (".safetensors", ".pt")]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+    if found := [candidate for candidate in candidates if candidate.is_file()]:
+        return found[0]
     raise UsageError(
         f"--start-from {folder}: no start {number}",
         expected=" or ".join(candidate.name for candidate in candidates),

@@ -101,15 +101,11 @@ class TrainingSettings(BaseModel):
     one such file."""
 
     @model_validator(mode="after")
-    def _check_training_mode(self) -> "TrainingSettings":
+    def _check_contradictions(self) -> "TrainingSettings":
         if self.freeze_backbone and self.lp_epochs:
             raise ValueError("freeze_backbone already trains only the head: leave lp_epochs out")
         if self.freeze_backbone and (self.freeze or self.layer_decay != 1):
             raise ValueError("freeze_backbone trains only the head: leave freeze and layer_decay out")
-        return self
-
-    @model_validator(mode="after")
-    def _check_balancing(self) -> "TrainingSettings":
         if self.old_aug and (self.oversample is not None or self.oversample_augment != "same"):
             raise ValueError("old_aug is short for oversample and oversample_augment: use one of them")
         if self.sampler == "balanced" and (self.old_aug or self.oversample is not None):
@@ -120,12 +116,6 @@ class TrainingSettings(BaseModel):
 
 
 Bounds = tuple[float, float]
-
-
-def _check_order(bounds: Bounds) -> Bounds:
-    if not bounds[0] <= bounds[1]:
-        raise ValueError(f"the lower end must come first, found {bounds[0]} {bounds[1]}")
-    return bounds
 
 
 class RandomRanges(BaseModel):
@@ -150,11 +140,9 @@ class RandomRanges(BaseModel):
 
     @model_validator(mode="after")
     def _check_ranges(self) -> "RandomRanges":
-        for name, bounds in self:
-            try:
-                _check_order(bounds)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
+        for name, (low, high) in self:
+            if not low <= high:
+                raise ValueError(f"{name}: the lower end must come first, found {low} {high}")
         for name in ("lr_range", "wd_range"):
             if getattr(self, name)[0] <= 0:
                 raise ValueError(f"{name}: a log-uniform range must be above zero")

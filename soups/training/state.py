@@ -54,8 +54,7 @@ class StateFile:
         if metadata["settings"] != self._settings:
             logger.warning("%s: belongs to a training with other settings or data; it will be replaced", self.path)
             return None
-        state: dict[str, Any] = _unpack(json.loads(metadata["state"]), tensors)
-        return state
+        return dict[str, Any](_unpack(json.loads(metadata["state"]), tensors))
 
     def start_clock(self, size: int) -> None:
         """Start the clock of a training whose state has about `size` bytes."""
@@ -64,9 +63,8 @@ class StateFile:
     def is_due(self, *, end_of_epoch: bool) -> bool:
         """Whether to save: after the given minutes, or at an epoch's end if the cost stays below `MAX_SAVE_SHARE`."""
         passed = time.monotonic() - self._last_save
-        if self._minutes and passed >= 60 * self._minutes:
-            return True
-        return end_of_epoch and passed >= self._save_seconds / MAX_SAVE_SHARE
+        limit = self._save_seconds / MAX_SAVE_SHARE
+        return passed >= 60 * self._minutes > 0 or (end_of_epoch and passed >= limit)
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the saved state.
@@ -78,31 +76,22 @@ class StateFile:
             EnvironmentFailure: the disk is full or the folder is not writable.
         """
         started = time.monotonic()
-        _write_state(self.path, state, self._settings)
+        tensors: dict[str, torch.Tensor] = {}
+        text = json.dumps(_pack(state, tensors))
+        metadata = {"format": _FORMAT, "settings": self._settings, "sha256": _DIGEST_PLACEHOLDER, "state": text}
+        header, digest = header_bytes(layout_of(tensors), metadata), hashlib.sha256()
+        with atomic_write(self.path) as temporary, temporary.open("wb") as stream:
+            with ThreadPoolExecutor(1) as hasher:
+                write_hashed(stream, header, tensors, digest, hasher)
+            stream.seek(0)  # The digest is known last, but its place is in the header.
+            stream.write(header.replace(_DIGEST_PLACEHOLDER.encode(), digest.hexdigest().encode(), 1))
         self._last_save = time.monotonic()
         self._save_seconds = self._last_save - started
-        self._warn_if_slow()
-
-    def _warn_if_slow(self) -> None:
-        """Warn once if saving every `minutes` takes more than `MAX_SAVE_SHARE` of the time."""
-        if self._minutes and self._save_seconds > MAX_SAVE_SHARE * 60 * self._minutes and not self._warned:
+        minutes = self._save_seconds / MAX_SAVE_SHARE / 60
+        if minutes > self._minutes > 0 and not self._warned:
             self._warned = True
             text = "%s: took %.1f s to save; with --save-minutes %.1f saving takes less than %.0f%% of the time"
-            logger.warning(
-                text, self.path, self._save_seconds, self._save_seconds / MAX_SAVE_SHARE / 60, 100 * MAX_SAVE_SHARE
-            )
-
-
-def _write_state(path: Path, state: dict[str, Any], settings: str) -> None:
-    tensors: dict[str, torch.Tensor] = {}
-    text = json.dumps(_pack(state, tensors))
-    metadata = {"format": _FORMAT, "settings": settings, "sha256": _DIGEST_PLACEHOLDER, "state": text}
-    header, digest = header_bytes(layout_of(tensors), metadata), hashlib.sha256()
-    with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        with ThreadPoolExecutor(1) as hasher:
-            write_hashed(stream, header, tensors, digest, hasher)
-        stream.seek(0)  # The digest is known last, but its place is in the header.
-        stream.write(header.replace(_DIGEST_PLACEHOLDER.encode(), digest.hexdigest().encode(), 1))
+            logger.warning(text, self.path, self._save_seconds, minutes, 100 * MAX_SAVE_SHARE)
 
 
 def _read_state(path: Path) -> "tuple[dict[str, str], dict[str, torch.Tensor]]":

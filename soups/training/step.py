@@ -1,13 +1,11 @@
 """Steps of gradient descent: one batch each, split into micro-batches if memory is too small."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from soups.core.errors import EnvironmentFailure
 from soups.core.preprocessing import Preprocessing, normalise
@@ -18,9 +16,6 @@ from soups.training.losses import LOSSES, LossOptions
 from soups.training.mixup import mix_batch
 from soups.training.rng_state import RandomState
 from soups.training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +28,8 @@ class OptimizerStep:
     classifier: Any
     model: Any
     """The classifier prepared by the accelerator, once for all phases: it cannot prepare a model twice."""
-    optimizer: "torch.optim.Optimizer"
-    scheduler: "torch.optim.lr_scheduler.LRScheduler"
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
     settings: TrainingSettings
     preprocessing: Preprocessing
     options: LossOptions
@@ -45,14 +40,14 @@ class OptimizerStep:
     """The processes that share each batch."""
     _prepared_optimizer: Any = field(init=False)
     _features_hook: Any = field(init=False)
-    _features: "torch.Tensor" = field(init=False)
+    _features: torch.Tensor = field(init=False)
     """(B, D) float32 input of the head in the last forward pass."""
 
     def __post_init__(self) -> None:
         self._prepared_optimizer = self.accelerator.prepare(self.optimizer)
         self._features_hook = self.classifier.head.register_forward_pre_hook(self._store_features)
 
-    def step(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
+    def step(self, images: torch.Tensor, labels: torch.Tensor, seed: int, count: int) -> float:
         """Update the weights with the gradient of one batch.
 
         If memory runs out, the micro-batch is halved for all further steps and the gradients are summed to the
@@ -104,7 +99,7 @@ class OptimizerStep:
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
-    def _compute_gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
+    def _compute_gradients(self, images: torch.Tensor, labels: torch.Tensor, seed: int, count: int) -> float:
         """Compute the gradients of a batch, in smaller micro-batches if memory runs out; returns its mean loss."""
         random_state = RandomState.capture(self.device)
         statistics = [buffer.clone() for buffer in self.classifier.buffers()]
@@ -140,69 +135,44 @@ class OptimizerStep:
             ) from None
         self.micro_batch_size = size // 2
         if not was_halved:
-            text = (
-                "out of memory with %d images at once: batches are split into micro-batches from now on, and their "
-                "gradients summed (BatchNorm, F1Loss and ContrastiveLoss see one micro-batch at a time)"
-            )
+            text = "out of memory with %d images at once: batches are split into micro-batches from now on, and their "
+            text += "gradients summed (BatchNorm, F1Loss and ContrastiveLoss see one micro-batch at a time)"
             logger.warning(text, size)
 
-    def _accumulate_gradients(self, images: "torch.Tensor", labels: "torch.Tensor", seed: int, count: int) -> float:
+    def _accumulate_gradients(self, images: torch.Tensor, labels: torch.Tensor, seed: int, count: int) -> float:
+        """Compute the gradients of a batch once; returns its mean loss."""
         inputs = normalise(images.to(self.device, non_blocking=True), self.preprocessing)
         labels = labels.to(self.device)
         targets = [(1.0, labels)]
         if self.settings.mix:
             inputs, partners, share = mix_batch(inputs, self.settings.mix, seed)
             targets = [(share, labels), (1 - share, labels[partners])]
-        if self.group.size > 1:
-            return self._compute_shared_gradients(inputs, targets, count)
-        size, total = min(self.micro_batch_size or len(labels), len(labels)), 0.0
-        for start in range(0, len(labels), size):
-            rows = slice(start, start + size)
-            logits = self.model(inputs[rows])
-            losses = [
-                share * self._micro_batch_weight(of, rows) * self._loss(logits, of[rows]) for share, of in targets
-            ]
-            loss = reduce(add, losses)
-            self.accelerator.backward(loss)
-            total += float(loss.detach())
-        return total
-
-    def _compute_shared_gradients(
-        self, inputs: "torch.Tensor", targets: "Sequence[tuple[float, torch.Tensor]]", count: int
-    ) -> float:
-        """Compute the gradients of a batch that the processes of the group share; returns its mean loss."""
-        if self.settings.mix:  # Partners are drawn from the whole batch, so each process has all of it.
-            own = self.group.shard(count) if self.group.rank < count else slice(1)
-            inputs, targets = inputs[own], [(share, of[own]) for share, of in targets]
-        logits = self.model(inputs)
+            if self.group.size > 1:  # Partners are drawn from the whole batch, so each process has all of it.
+                own = self.group.shard(count) if self.group.rank < count else slice(1)
+                inputs, targets = inputs[own], [(share, of[own]) for share, of in targets]
+        size = (self.micro_batch_size if self.group.size == 1 else None) or len(inputs)
         # A rank without samples runs a zero-weight pass, so that all-reduce does not hang.
-        active = float(self.group.rank < count)
-        losses = [
-            share * active * self._process_weight(of, active, count) * self._loss(logits, of) for share, of in targets
-        ]
-        loss = reduce(add, losses)
-        self.accelerator.backward(loss * self.group.size)  # DDP averages gradients over the processes.
-        return self.group.sum(float(loss.detach()))
+        active, total = float(self.group.rank < count), 0.0
+        for start in range(0, len(inputs), size):
+            rows = slice(start, start + size)
+            logits, loss = self.model(inputs[rows]), torch.zeros((), device=self.device)
+            for share, of in targets:
+                mean = LOSSES[self.settings.loss_fn](logits, of[rows], self._features, self.options)
+                loss = loss + share * active * self._weight(of, rows, active, count) * mean
+            self.accelerator.backward(loss * self.group.size)  # DDP averages gradients over the processes.
+            total += float(loss.detach())
+        return self.group.sum(total)
 
-    def _process_weight(self, labels: "torch.Tensor", active: float, count: int) -> float:
-        """Returns the weight of this process's mean in the batch's: by number of images, or by their class weights."""
+    def _weight(self, labels: torch.Tensor, rows: slice, active: float, count: int) -> float | torch.Tensor:
+        """Returns the weight of the rows' mean loss in the batch's: by number of images, or by their class weights."""
         if self.options.class_weights is None:
-            return len(labels) / count
-        weight = float(self.options.class_weights[labels].sum())
-        return weight / self.group.sum(active * weight)
-
-    def _micro_batch_weight(self, labels: "torch.Tensor", rows: slice) -> "float | torch.Tensor":
-        """Returns the weight of a micro-batch's mean in the batch's: by number of images, or by their class weights."""
-        if len(labels[rows]) == len(labels):
-            return 1.0
-        if self.options.class_weights is None:
-            return len(labels[rows]) / len(labels)
+            return len(labels[rows]) / count
         weights = self.options.class_weights[labels]
-        return weights[rows].sum() / weights.sum()
+        if self.group.size == 1:
+            return weights[rows].sum() / weights.sum()
+        own_sum = float(weights.sum())
+        return own_sum / self.group.sum(active * own_sum)
 
-    def _loss(self, logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-        return LOSSES[self.settings.loss_fn](logits, labels, self._features, self.options)
-
-    def _store_features(self, head: Any, inputs: "tuple[torch.Tensor, ...]") -> None:
+    def _store_features(self, head: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         """Forward hook: store the head's input as features for the loss; a wrapped model returns only logits."""
         self._features = inputs[0].float()

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,14 +12,6 @@ _CHUNK = 1 << 18
 
 _MAX_THREADS = 8
 """A few threads saturate the memory bandwidth, and each thread has a buffer of two chunks."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """The mean of tensors of one shape, written to `out` in its dtype."""
-
-    out: "torch.Tensor"
-    tensors: "Sequence[torch.Tensor]"
 
 
 def chunked_means(
@@ -41,27 +31,37 @@ def chunked_means(
 
     result = {key: torch.empty(column[0].shape, dtype=column[0].dtype) for key, column in columns.items()}
     # The threads share the iterator: `next` of a list's iterator is safe from several threads.
-    tasks = iter([task for key, column in columns.items() for task in _split_into_tasks(result[key], column)])
+    tasks = iter([task for key, column in columns.items() for task in _split_into_chunks(result[key], column)])
 
     def work(_: int) -> None:
         buffer = torch.empty(2, _CHUNK, dtype=torch.float64)
-        for task in tasks:
-            write_mean_of_chunk(task.out, task.tensors, weights, divisor, buffer)
+        for out, tensors in tasks:
+            write_mean_of_chunk(out, tensors, weights, divisor, buffer)
 
-    threads = min(_MAX_THREADS, torch.get_num_threads())
-    with _one_core_per_thread(), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(threads)))
+    before = torch.get_num_threads()
+    threads = min(_MAX_THREADS, before)
+    # torch's own threads synchronise after every operation, tens of thousands of times here. When another process
+    # occupies a core, this made the mean twenty times slower. So each of our threads computes on one core.
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+    finally:
+        torch.set_num_threads(before)
     return result
 
 
-def _split_into_tasks(out: "torch.Tensor", column: "Sequence[torch.Tensor]") -> "Iterator[_Task]":
+def _split_into_chunks(
+    out: "torch.Tensor", column: "Sequence[torch.Tensor]"
+) -> "Iterator[tuple[torch.Tensor, Sequence[torch.Tensor]]]":
+    """Yield chunks of a result with the same chunk of its tensors; the whole tensors if one is not contiguous."""
     if not all(tensor.is_contiguous() for tensor in column):
-        yield _Task(out, column)
+        yield out, column
         return
     flat, tensors = out.view(-1), [tensor.detach().view(-1) for tensor in column]
     for begin in range(0, len(flat), _CHUNK):
         chunk = slice(begin, begin + _CHUNK)
-        yield _Task(flat[chunk], [tensor[chunk] for tensor in tensors])
+        yield flat[chunk], [tensor[chunk] for tensor in tensors]
 
 
 def write_mean_of_chunk(
@@ -88,20 +88,3 @@ def write_mean_of_chunk(
     for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
         total.add_(addend.copy_(tensor), alpha=weight)
     out.copy_(total.div_(divisor))
-
-
-@contextmanager
-def _one_core_per_thread() -> Iterator[None]:
-    """Let threads that start inside the block compute on one core each.
-
-    torch's own threads synchronise after every operation, tens of thousands of times here. When another process
-    occupies a core, this made the mean twenty times slower.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

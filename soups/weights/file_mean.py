@@ -5,21 +5,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 
 from soups.files.atomic import atomic_write
-from soups.weights.safetensors_header import (
-    Layout,
-    Segment,
-    has_canonical_order,
-    header_bytes,
-    read_header,
-    segments_of,
-)
+from soups.weights.safetensors_header import Layout, header_bytes, is_floating, read_header, tensor_spans
 
 _CHUNK = 1 << 18
 """Elements summed at a time: 2 MiB in float64."""
@@ -33,9 +25,16 @@ class NotFinite(Exception):
 
 def can_average_files(files: Sequence[Path]) -> bool:
     """Return whether these files have one layout in our order of tensors, with dtypes that NumPy can average."""
-    layouts = [read_header(file)[1] for file in files]
-    same = all(layout == layouts[0] for layout in layouts) and all(has_canonical_order(file) for file in files)
-    return same and all(each.dtype in _NUMPY_FLOATS or not each.floating for each in segments_of(layouts[0]))
+    layout = read_header(files[0])[1]
+    if not all(dtype in _NUMPY_FLOATS or not is_floating(dtype) for _, dtype in layout.values()):
+        return False
+    for file in files:
+        metadata, own_layout = read_header(file)
+        header = header_bytes(own_layout, metadata)
+        with file.open("rb") as stream:  # Other tools may write the tensors in another order.
+            if own_layout != layout or stream.read(len(header)) != header:
+                return False
+    return True
 
 
 def write_mean(path: Path, files: Sequence[Path], card: str, threads: int) -> str:
@@ -75,47 +74,41 @@ def _map_tensor_bytes(file: Path) -> np.ndarray:
     return mapped[8 + int.from_bytes(mapped[:8].tobytes(), "little") :]
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """A range of bytes within one segment, counted from the end of the header."""
-
-    segment: Segment
-    begin: int
-    end: int
-
-
 def _compute_file(
     layout: Layout, contents: Sequence[np.ndarray], card: str, pool: ThreadPoolExecutor, ahead: int
 ) -> Iterator[bytes | memoryview]:
     """Yield the bytes of the file in order; `ahead` chunks are computed or queued in advance."""
     yield header_bytes(layout, {"card": card})
-    chunks = (chunk for segment in segments_of(layout) for chunk in _split_segment(segment))
+    chunks = _split_into_chunks(layout)
     pending: deque[Future[bytes | memoryview]] = deque()
     while True:
-        for chunk in islice(chunks, ahead - len(pending)):
-            pending.append(pool.submit(_mean_of_chunk, chunk, contents))
+        for dtype, begin, end in islice(chunks, ahead - len(pending)):
+            pending.append(pool.submit(_mean_of_chunk, [content[begin:end] for content in contents], dtype))
         if not pending:
             return
         yield pending.popleft().result()
 
 
-def _split_segment(segment: Segment) -> Iterator[_Chunk]:
-    step = _CHUNK * (np.dtype(segment.dtype).itemsize if segment.floating else 1)
-    for begin in range(segment.begin, segment.end, step):
-        yield _Chunk(segment, begin, min(begin + step, segment.end))
+def _split_into_chunks(layout: Layout) -> Iterator[tuple[str, int, int]]:
+    """Yield dtype, begin and end of each chunk in order, in bytes after the header; a chunk has one dtype."""
+    for dtype, group in groupby(tensor_spans(layout), key=lambda span: layout[span[0]][1]):
+        spans = list(group)
+        last, step = spans[-1][2], _CHUNK * (np.dtype(dtype).itemsize if is_floating(dtype) else 1)
+        for begin in range(spans[0][1], last, step):
+            yield dtype, begin, min(begin + step, last)
 
 
-def _mean_of_chunk(chunk: _Chunk, contents: Sequence[np.ndarray]) -> bytes | memoryview:
-    if not chunk.segment.floating:
-        return contents[0][chunk.begin : chunk.end].tobytes()
-    dtype = np.dtype(chunk.segment.dtype).newbyteorder("<")
-    columns = (content[chunk.begin : chunk.end].view(dtype) for content in contents)
-    total = next(columns).astype(np.float64)
+def _mean_of_chunk(columns: Sequence[np.ndarray], dtype_name: str) -> bytes | memoryview:
+    """Return the bytes of the mean of chunks, (B,) uint8 each; those of the first if they are not floating-point."""
+    if not is_floating(dtype_name):
+        return columns[0].tobytes()
+    dtype = np.dtype(dtype_name).newbyteorder("<")
+    total = columns[0].view(dtype).astype(np.float64)
     addend = np.empty_like(total)
-    for column in columns:
-        np.copyto(addend, column)
+    for column in columns[1:]:
+        np.copyto(addend, column.view(dtype))
         total += addend
-    total /= len(contents)
+    total /= len(columns)
     with np.errstate(over="ignore"):
         mean = total.astype(dtype)
     if not np.isfinite(mean).all():

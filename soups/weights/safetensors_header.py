@@ -45,14 +45,9 @@ _CODES = {
 _NAMES = {code: name for name, code in _CODES.items()}
 
 
-def dtype_name(dtype: "torch.dtype") -> str:
-    """Return the dtype's name without its module: `float32`."""
-    return str(dtype).rpartition(".")[2]
-
-
 def layout_of(state: "Mapping[str, torch.Tensor]") -> Layout:
     """Return shape and dtype of each tensor."""
-    return {key: (tuple(tensor.shape), dtype_name(tensor.dtype)) for key, tensor in state.items()}
+    return {key: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for key, tensor in state.items()}
 
 
 class LayoutDifference(NamedTuple):
@@ -68,23 +63,17 @@ class LayoutDifference(NamedTuple):
         """Return the predicate of an error message about a model; `reference` names the model with the right layout."""
         if not self.found:
             return f"lacks the tensor {self.tensor!r}"
-        return (
-            f"tensor {self.tensor!r} does not fit {reference}"
-            if self.expected
-            else f"has an extra tensor {self.tensor!r}"
-        )
+        if not self.expected:
+            return f"has an extra tensor {self.tensor!r}"
+        return f"tensor {self.tensor!r} does not fit {reference}"
 
 
 def find_difference(expected: Layout, found: Layout) -> LayoutDifference | None:
     """Return the first difference of two layouts in the order of names; None if they are equal."""
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
-            return LayoutDifference(key, _format_entry(expected.get(key)), _format_entry(found.get(key)))
+            return LayoutDifference(key, *(" ".join(map(str, each.get(key, ()))) for each in (expected, found)))
     return None
-
-
-def _format_entry(entry: tuple[tuple[int, ...], str] | None) -> str:
-    return "" if entry is None else f"{entry[0]} {entry[1]}"
 
 
 def read_header(path: Path) -> tuple[dict[str, str], Layout]:
@@ -146,58 +135,20 @@ def file_order(layout: Layout) -> list[str]:
     return sorted(layout, key=lambda key: (ranks[layout[key][1]], key))
 
 
-class Segment(NamedTuple):
-    """A contiguous range of a file with tensors of one dtype."""
-
-    dtype: str
-    begin: int
-    """In bytes from the end of the header."""
-    end: int
-
-    @property
-    def floating(self) -> bool:
-        """Return whether the dtype is floating-point."""
-        return is_floating(self.dtype)
-
-
 def is_floating(dtype: str) -> bool:
     """Return whether a dtype is floating-point, so that its tensors can be averaged."""
     return dtype.startswith(("float", "bfloat"))
 
 
-def tensor_bytes(entry: tuple[tuple[int, ...], str]) -> int:
-    """Return the size in bytes of a tensor in a file."""
-    shape, dtype = entry
-    digits = dtype.removeprefix("complex").lstrip("abcdefghijklmnopqrstuvwxyz").partition("_")[0]
-    return math.prod(shape) * (1 if dtype == "bool" else int(digits) // 8)
-
-
-def segments_of(layout: Layout) -> list[Segment]:
-    """Return the ranges of equal dtype of a file of this layout, in order, after its header."""
-    segments: list[Segment] = []
+def tensor_spans(layout: Layout) -> Iterator[tuple[str, int, int]]:
+    """Yield name, begin and end of each tensor in the order of the file, in bytes after the header."""
     begin = 0
     for key in file_order(layout):
-        end, dtype = begin + tensor_bytes(layout[key]), layout[key][1]
-        if segments and segments[-1].dtype == dtype:
-            segments[-1] = segments[-1]._replace(end=end)
-        else:
-            segments.append(Segment(dtype, begin, end))
+        shape, dtype = layout[key]
+        digits = dtype.removeprefix("complex").lstrip("abcdefghijklmnopqrstuvwxyz").partition("_")[0]
+        end = begin + math.prod(shape) * (1 if dtype == "bool" else int(digits) // 8)
+        yield key, begin, end
         begin = end
-    return segments
-
-
-def has_canonical_order(path: Path) -> bool:
-    """Return whether the tensors of a safetensors file are where this module writes them; other tools may differ."""
-    layout = read_header(path)[1]
-    with path.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    begin = 0
-    for key in file_order(layout):
-        end = begin + tensor_bytes(layout[key])
-        if header[key]["data_offsets"] != [begin, end]:
-            return False
-        begin = end
-    return True
 
 
 def header_bytes(layout: Layout, metadata: Mapping[str, str]) -> bytes:
@@ -207,11 +158,8 @@ def header_bytes(layout: Layout, metadata: Mapping[str, str]) -> bytes:
     advance, weights are hashed while they are written.
     """
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
-    begin = 0
-    for key in file_order(layout):
-        end = begin + tensor_bytes(layout[key])
+    for key, begin, end in tensor_spans(layout):
         entries[key] = {"dtype": _CODES[layout[key][1]], "shape": list(layout[key][0]), "data_offsets": [begin, end]}
-        begin = end
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

@@ -1,7 +1,8 @@
 """Means of state dicts in float64, of mapped or streamed states, and checks that states fit and are finite."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError, UsageError
@@ -116,20 +117,12 @@ class WeightedSum:
 
     def __init__(self) -> None:
         self.total: dict[str, torch.Tensor] = {}
+        """The sums, by the first name of each group of tied tensors."""
         self.dtypes: dict[str, torch.dtype] = {}
         self.layout: Layout = {}
         self.ties: dict[str, str] = {}
         self.weight = 0.0
         self.first_name = ""
-
-    def copy(self) -> "WeightedSum":
-        """Return an independent copy."""
-        other = WeightedSum()
-        clones = {key: self.total[key].clone() for key, first in self.ties.items() if key == first}
-        other.total = {key: clones[first] for key, first in self.ties.items()}
-        other.dtypes, other.layout, other.ties = dict(self.dtypes), dict(self.layout), dict(self.ties)
-        other.weight, other.first_name = self.weight, self.first_name
-        return other
 
     def add(self, state: "State", weight: float = 1.0, name: str = "ingredient") -> None:
         """Add `weight` times a state in place.
@@ -144,27 +137,25 @@ class WeightedSum:
         if not self.total:
             self.first_name, self.ties = name, tied_groups(state)
             self.dtypes, self.layout = {key: tensor.dtype for key, tensor in state.items()}, layout_of(state)
-            for key, first in self.ties.items():
-                tensor = state[key]
-                if key != first:
-                    self.total[key] = self.total[first]
-                else:
-                    summed = tensor.is_floating_point()
-                    self.total[key] = tensor.to(torch.float64) * weight if summed else tensor.clone()
+            for key in self.ties.values():
+                if key not in self.total:
+                    floating = self.dtypes[key].is_floating_point
+                    self.total[key] = state[key].to(torch.float64) * weight if floating else state[key].clone()
         else:
             _require_layout(self.layout, state, self.first_name, name)
-            self._untie(common_tied_groups(self.ties, tied_groups(state)))
-            for key, first in self.ties.items():
-                if key == first and state[key].is_floating_point():
-                    self.total[key].add_(state[key].to(torch.float64), alpha=weight)
+            ties = common_tied_groups(self.ties, tied_groups(state))
+            for key in ties.values():
+                if key not in self.total:  # It is not tied any more.
+                    self.total[key] = self.total[self.ties[key]].clone()
+            self.ties = ties
+            for key, total in self.total.items():
+                if self.dtypes[key].is_floating_point:
+                    total.add_(state[key].to(torch.float64), alpha=weight)
         self.weight += weight
 
     def mean(self) -> "dict[str, torch.Tensor]":
         """Return the sum divided by the sum of the weights, in the ingredients' dtypes."""
-        result: dict[str, torch.Tensor] = {}
-        for key, first in self.ties.items():
-            result[key] = result[first] if key != first else self._divide(key, self.total[key], self.weight)
-        return result
+        return self._divide(self.ties, self.total.__getitem__, self.weight)
 
     def mean_with(self, state: "State", weight: float = 1.0, name: str = "ingredient") -> "dict[str, torch.Tensor]":
         """Return the bits that `mean` would return after `add`, without changing or copying the whole sum.
@@ -181,29 +172,26 @@ class WeightedSum:
             return other.mean()
         check_finite(state, name)
         _require_layout(self.layout, state, self.first_name, name)
+
+        def total(key: str) -> torch.Tensor:
+            before = self.total[self.ties[key]]
+            floating = self.dtypes[key].is_floating_point
+            return before.add(state[key].to(torch.float64), alpha=weight) if floating else before
+
+        return self._divide(common_tied_groups(self.ties, tied_groups(state)), total, self.weight + weight)
+
+    def _divide(
+        self, ties: dict[str, str], total: "Callable[[str], torch.Tensor]", weight: float
+    ) -> "dict[str, torch.Tensor]":
+        """Return the totals divided by a weight, one in memory at a time; tied tensors stay tied."""
         result: dict[str, torch.Tensor] = {}
-        for key, first in common_tied_groups(self.ties, tied_groups(state)).items():
+        for key, first in ties.items():
+            dtype = self.dtypes[key]
             if key != first:
                 result[key] = result[first]
-                continue
-            total = self.total[key]
-            if self.dtypes[key].is_floating_point:
-                total = total.add(state[key].to(torch.float64), alpha=weight)
-            result[key] = self._divide(key, total, self.weight + weight)
+            else:
+                result[key] = (total(key) / weight).to(dtype) if dtype.is_floating_point else total(key).clone()
         return result
-
-    def _divide(self, key: str, total: "torch.Tensor", weight: float) -> "torch.Tensor":
-        dtype = self.dtypes[key]
-        return (total / weight).to(dtype) if dtype.is_floating_point else total.clone()
-
-    def _untie(self, ties: dict[str, str]) -> None:
-        """Copy the sums of tensors that are not tied any more, so that each has its own."""
-        for key, first in ties.items():
-            if key == first and self.ties[key] != key:
-                self.total[key] = self.total[key].clone()
-            elif key != first:
-                self.total[key] = self.total[first]
-        self.ties = ties
 
 
 def average_states(
@@ -254,9 +242,7 @@ def _average_mapped(
     (first_name, first), *others = states
     for name, state in others:
         check_compatible(first, state, first_name, name)
-    ties = tied_groups(first)
-    for _, state in others:
-        ties = common_tied_groups(ties, tied_groups(state))
+    ties = reduce(common_tied_groups, (tied_groups(state) for _, state in states))
     columns = {
         key: [state[key] for _, state in states]
         for key, tensor in first.items()

@@ -43,7 +43,7 @@ def models(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("weights", [None, [1.0, 2.0, 0.0, 5.0]])
-def test_is_the_weighted_mean(models: list[Path], weights: list[float] | None) -> None:
+def test_average_is_the_weighted_mean(models: list[Path], weights: list[float] | None) -> None:
     soup = soups.average(models, weights)
     tensors = np.stack([read_state(path)["w"].double().numpy() for path in models])
     expected = np.average(tensors, axis=0, weights=weights)
@@ -51,19 +51,19 @@ def test_is_the_weighted_mean(models: list[Path], weights: list[float] | None) -
     assert soup.state["steps"].dtype == torch.int64
 
 
-def test_bytes_do_not_depend_on_the_order(models: list[Path], tmp_path: Path) -> None:
+def test_the_bytes_do_not_depend_on_the_order_of_the_models(models: list[Path], tmp_path: Path) -> None:
     digests = set()
     for order in itertools.permutations(range(4)):
         digests.add(soups.average([models[index] for index in order]).save(tmp_path / "soup.safetensors"))
     assert len(digests) == 1
 
 
-def test_the_card_tells_the_ingredients(models: list[Path], tmp_path: Path) -> None:
+def test_the_card_lists_the_ingredients(models: list[Path], tmp_path: Path) -> None:
     soups.average(models[:2], [1, 3]).save(tmp_path / "soup.safetensors")
-    told = read_card(tmp_path / "soup.safetensors")
-    assert told is not None and told.soup is not None
-    assert told.kind == "soup" and told.training == {} and told.scores == {}
-    parts = {part.name: (part.sha256, part.coefficient) for part in told.soup.ingredients}
+    card_of_soup = read_card(tmp_path / "soup.safetensors")
+    assert card_of_soup is not None and card_of_soup.soup is not None
+    assert card_of_soup.kind == "soup" and card_of_soup.training == {} and card_of_soup.scores == {}
+    parts = {part.name: (part.sha256, part.coefficient) for part in card_of_soup.soup.ingredients}
     assert parts == {"model0": (sha256_of(models[0]), 0.25), "model1": (sha256_of(models[1]), 0.75)}
 
 
@@ -75,7 +75,7 @@ def test_the_card_tells_the_ingredients(models: list[Path], tmp_path: Path) -> N
         ({"preprocessing": Preprocessing(size=5, mean=(0, 0, 0), std=(1, 1, 1))}, "another preprocessing"),
     ],
 )
-def test_models_that_do_not_belong_together(
+def test_models_with_different_cards_are_rejected(
     models: list[Path], tmp_path: Path, changes: dict[str, object], words: str
 ) -> None:
     stranger = tmp_path / "stranger.safetensors"
@@ -86,14 +86,14 @@ def test_models_that_do_not_belong_together(
         soups.average([stranger, *models[1:]])
 
 
-def test_tensors_that_do_not_fit(models: list[Path], tmp_path: Path) -> None:
+def test_models_with_different_tensors_are_rejected(models: list[Path], tmp_path: Path) -> None:
     stranger = tmp_path / "stranger.safetensors"
     write_checkpoint(stranger, {"w": torch.zeros(3, 4), "steps": torch.tensor(0)}, card())
     with pytest.raises(DataError, match=r"tensor 'w' does not fit"):
         soups.average([models[0], stranger])
 
 
-def test_what_is_no_model(models: list[Path], tmp_path: Path) -> None:
+def test_invalid_arguments_and_files_are_rejected(models: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least one path"):
         soups.average([])
     with pytest.raises(UsageError, match="one weight for each"):
@@ -104,33 +104,34 @@ def test_what_is_no_model(models: list[Path], tmp_path: Path) -> None:
         soups.average([tmp_path / "none.safetensors"])
 
 
-def test_cards_are_compared_with_those_of_most() -> None:
+def test_cards_are_compared_with_the_most_common_one() -> None:
     wide = Preprocessing(size=5, mean=(0, 0, 0), std=(1, 1, 1))
     cards = [card(classes=("cat", "cow")), card(), card(preprocessing=wide), card(training={"index": 7})]
     names = ["cows", "good", "wide", "also good"]
-    assert find_card_mismatches(cards, names) == {
+    by_name = dict(zip(names, cards, strict=True))
+    assert find_card_mismatches(by_name) == {
         "cows": "it has another list of classes than good: expected 2 classes: cat, dog, found 2 classes: cat, cow",
         "wide": "it has another preprocessing than good: expected size 4, found size 5",
     }
     with pytest.raises(DataError) as caught:
-        check_cards(cards, names)
+        check_cards(by_name)
     assert str(caught.value).startswith(
         "cows: another list of classes than good, and 1 other does not fit either\n"
         "  expected: 2 classes: cat, dog\n"
         "  found:    2 classes: cat, cow\n"
     )
-    check_cards(cards[1::2], names[1::2])
-    assert find_card_mismatches([], []) == {}
+    check_cards({"good": cards[1], "also good": cards[3]})
+    assert find_card_mismatches({}) == {}
 
 
-def test_many_classes_are_cut_short() -> None:
+def test_long_lists_of_classes_are_shortened_in_messages() -> None:
     many = tuple(f"class{number}" for number in range(1000))
-    (sentence,) = find_card_mismatches([card(classes=many), card(classes=many[:-1])], ["a", "b"]).values()
+    (sentence,) = find_card_mismatches({"a": card(classes=many), "b": card(classes=many[:-1])}).values()
     assert "expected 1000 classes: class0, class1, " in sentence and "found 999 classes: class0" in sentence
     assert len(sentence) < 500
 
 
-def test_a_model_counts_once(models: list[Path], tmp_path: Path) -> None:
+def test_a_model_given_twice_is_rejected(models: list[Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(models[1].read_bytes())
     with pytest.raises(DataError, match=r"model1.safetensors and .*copy.safetensors are the same model twice"):
@@ -139,7 +140,7 @@ def test_a_model_counts_once(models: list[Path], tmp_path: Path) -> None:
         soups.average([models[2], models[0], models[2]])
 
 
-def test_models_that_diverged(models: list[Path]) -> None:
+def test_models_with_nan_are_rejected(models: list[Path]) -> None:
     for value, word in (float("nan"), "NaN"), (float("-inf"), "infinity"):
         state = read_state(models[2]) | {"w": torch.full((3, 5), value)}
         write_checkpoint(models[2], state, card())
@@ -147,9 +148,7 @@ def test_models_that_diverged(models: list[Path]) -> None:
             soups.average(models)
 
 
-def test_a_prefix_of_all_names_is_no_difference(
-    models: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_prefix_of_all_names_is_removed(models: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     expected = soups.average(models).state
     state = {f"_orig_mod.module.{key}": tensor for key, tensor in read_state(models[0]).items()}
     write_checkpoint(models[0], state, card())
@@ -215,7 +214,7 @@ def test_memory_does_not_grow_with_the_number_of_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("statistics", [True, False])
-def test_averaged_batchnorm_statistics_are_told(
+def test_averaged_batchnorm_statistics_are_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, statistics: bool
 ) -> None:
     paths = [tmp_path / f"{number}.safetensors" for number in range(2)]

@@ -30,7 +30,7 @@ GOOD = {"a": ((2, 3), "float32"), "b": ((3,), "float32"), "n": ((), "int64")}
         ([], [], ""),
     ],
 )
-def test_a_prefix_of_all_names_is_left_out(names: list[str], stripped: list[str], prefix: str) -> None:
+def test_a_prefix_of_all_names_is_removed(names: list[str], stripped: list[str], prefix: str) -> None:
     state = {name: torch.tensor(number) for number, name in enumerate(names)}
     found, left_out = strip_prefix(state)
     assert (list(found), left_out) == (stripped, prefix)
@@ -38,7 +38,7 @@ def test_a_prefix_of_all_names_is_left_out(names: list[str], stripped: list[str]
     assert list(state) == names
 
 
-def test_the_most_common_is_right_and_the_first_among_equals() -> None:
+def test_the_reference_is_the_most_common_value_or_the_first_in_a_tie() -> None:
     assert find_outliers({"a": 1, "b": 2, "c": 2, "d": 3}) == ("b", ["a", "d"])
     assert find_outliers({"a": 1, "b": 2}) == ("a", ["b"])
     assert find_outliers({"a": 1}) == ("a", [])
@@ -69,7 +69,7 @@ def test_the_most_common_is_right_and_the_first_among_equals() -> None:
         ),
     ],
 )
-def test_the_odd_one_is_named(change: dict, message: str, sentence: str) -> None:
+def test_the_model_that_differs_is_named(change: dict, message: str, sentence: str) -> None:
     odd = {key: entry for key, entry in (GOOD | change).items() if entry is not None}
     layouts = {"odd": odd, "m1": dict(GOOD), "m2": dict(GOOD)}
     assert find_layout_mismatches(layouts) == {"odd": sentence}
@@ -79,7 +79,7 @@ def test_the_odd_one_is_named(change: dict, message: str, sentence: str) -> None
 
 
 @pytest.mark.parametrize(("number", "words"), [(2, ", and 1 other does not fit either"), (4, ", and 3 others do not")])
-def test_others_that_do_not_fit_are_counted(number: int, words: str) -> None:
+def test_further_models_that_differ_are_counted(number: int, words: str) -> None:
     layouts = {f"good{index}": dict(GOOD) for index in range(5)}
     layouts |= {f"odd{index}": GOOD | {"b": ((index + 9,), "float32")} for index in range(number)}
     assert list(find_layout_mismatches(layouts)) == [f"odd{index}" for index in range(number)]
@@ -87,7 +87,7 @@ def test_others_that_do_not_fit_are_counted(number: int, words: str) -> None:
         check_layouts(layouts)
 
 
-def test_the_order_of_names_is_no_difference() -> None:
+def test_layouts_in_another_order_are_equal() -> None:
     layouts = {"one": dict(GOOD), "two": dict(reversed(GOOD.items()))}
     assert find_layout_mismatches(layouts) == {} and find_layout_mismatches({}) == {}
     check_layouts(layouts)
@@ -99,7 +99,7 @@ def test_layouts_of_states() -> None:
     assert layout_of(state) == {"w": ((2, 3), "bfloat16"), "n": ((), "int64")}
 
 
-def test_one_file_under_two_names_is_refused() -> None:
+def test_one_file_under_two_names_is_rejected() -> None:
     check_duplicates({"a": "1", "b": "2"})
     with pytest.raises(DataError, match=r"^b and d are the same model twice\n  expected: each model once\n.*SHA-256 2"):
         check_duplicates({"a": "1", "b": "2", "c": "3", "d": "2"})

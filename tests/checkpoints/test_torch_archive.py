@@ -1,4 +1,4 @@
-"""Hostile and broken `.pt` files: refused, with nothing run and no room made for what they claim."""
+"""Hostile and damaged `.pt` files are rejected; no code runs and no memory is allocated for what they claim."""
 
 import collections
 import io
@@ -32,7 +32,7 @@ class Evil:
 
 @pytest.fixture
 def little_memory() -> Any:
-    """Room for 4 GB more than now: a claim of terabytes must be refused before it is tried, not by the system."""
+    """Limit the address space to 4 GB more than now: terabytes must be rejected before they are allocated."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + 4 * 2**30, before[1]))
@@ -62,7 +62,7 @@ def saved(path: Path, content: Any = None, legacy: bool = False) -> Path:
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, legacy: bool) -> None:
+def test_code_in_a_pickle_is_rejected_and_not_run(tmp_path: Path, legacy: bool) -> None:
     path = saved(tmp_path / "a.pt", {"a": torch.ones(1), "b": Evil(tmp_path / "ran")}, legacy)
     with pytest.raises(
         DataError, match=r"a\.pt: not a safe checkpoint\n  found:    it holds posix\.mkdir, which is not a tensor"
@@ -71,7 +71,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, legacy: bool) -
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+def test_a_bare_pickle_is_rejected_and_not_run(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
     with pytest.raises(DataError, match="not a safe checkpoint"):
         read_state(tmp_path / "a.pt")
@@ -92,7 +92,7 @@ def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
         ("torch.storage", "_load_from_bytes", (b"x",)),
     ],
 )
-def test_calls_that_make_room_or_run_code_are_refused(
+def test_calls_that_allocate_memory_or_run_code_are_rejected(
     tmp_path: Path, little_memory: None, module: str, name: str, arguments: tuple[Any, ...]
 ) -> None:
     path = repacked(saved(tmp_path / "a.pt"), lambda _: call(module, name, *arguments))
@@ -101,7 +101,9 @@ def test_calls_that_make_room_or_run_code_are_refused(
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_storage_that_claims_more_than_the_file_is_refused(tmp_path: Path, little_memory: None, legacy: bool) -> None:
+def test_a_storage_that_claims_more_than_the_file_is_rejected(
+    tmp_path: Path, little_memory: None, legacy: bool
+) -> None:
     path = saved(tmp_path / "a.pt", {"a": torch.ones(1000)}, legacy)
     small, huge = b"M" + struct.pack("<H", 1000), pickle.dumps(10**11, protocol=2)[2:-1]
 
@@ -118,20 +120,20 @@ def test_a_storage_that_claims_more_than_the_file_is_refused(tmp_path: Path, lit
         read_state(path)
 
 
-def test_a_tensor_expanded_from_one_number_is_refused(tmp_path: Path, little_memory: None) -> None:
+def test_a_tensor_expanded_from_one_number_is_rejected(tmp_path: Path, little_memory: None) -> None:
     path = saved(tmp_path / "a.pt", {"a": torch.ones(1).expand(10**12)})
     with pytest.raises(DataError, match="tensors that claim 4000000000000 bytes in a file of"):
         read_state(path)
 
 
-def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path) -> None:
+def test_a_tensor_beyond_its_storage_is_rejected(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pt", {"a": torch.ones(2000)[:1000]})
     small, large = b"M" + struct.pack("<H", 1000), b"M" + struct.pack("<H", 3000)
     with pytest.raises(DataError, match=r"a tensor of shape \(3000,\) that reaches beyond its storage"):
         read_state(repacked(path, lambda data: data.replace(small, large)))
 
 
-def test_a_compressed_archive_is_refused(tmp_path: Path, little_memory: None) -> None:
+def test_a_compressed_archive_is_rejected(tmp_path: Path, little_memory: None) -> None:
     path = tmp_path / "a.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}.")
@@ -153,7 +155,7 @@ def test_a_compressed_archive_is_refused(tmp_path: Path, little_memory: None) ->
         b"(ios\nsystem\n.",
     ],
 )
-def test_pickle_instructions_that_make_room_are_refused(
+def test_pickle_instructions_that_allocate_memory_are_rejected(
     tmp_path: Path, little_memory: None, instructions: bytes
 ) -> None:
     with pytest.raises(DataError, match=r"not a (safe |whole )?checkpoint"):
@@ -165,7 +167,7 @@ def test_pickle_instructions_that_make_room_are_refused(
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("part", [0.0, 0.05, 0.3, 0.6, 0.9, 0.999])
-def test_truncated_files_are_refused(tmp_path: Path, legacy: bool, part: float) -> None:
+def test_truncated_files_are_rejected(tmp_path: Path, legacy: bool, part: float) -> None:
     path = saved(tmp_path / "a.pt", {"a": torch.randn(500), "b": torch.randn(500)}, legacy)
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
@@ -176,13 +178,13 @@ def test_truncated_files_are_refused(tmp_path: Path, legacy: bool, part: float) 
 @pytest.mark.parametrize(
     "content", [b"", b"PK\x03\x04", b"\x89PNG\r\n", b"hello", bytes(1000), b"PK\x03\x04" + bytes(500)]
 )
-def test_files_of_other_kinds_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_files_of_other_kinds_are_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.pt: not a (safe|whole|checkpoint)"):
         read_state(tmp_path / "a.pt")
 
 
-def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_entries_of_one_name_are_rejected(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pt")
     with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
         warnings.simplefilter("ignore")
@@ -193,7 +195,7 @@ def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_whole_training_checkpoints_pass(tmp_path: Path, legacy: bool) -> None:
+def test_training_checkpoints_are_accepted(tmp_path: Path, legacy: bool) -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).half()
     model.register_buffer("ids", torch.arange(5).expand((1, -1)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -252,7 +254,7 @@ def test_torchscript_archives_are_read_without_torch_jit(tmp_path: Path, monkeyp
         assert torch.equal(found[key], tensor) and found[key].dtype == tensor.dtype
 
 
-def test_hostile_torchscript_archives_are_refused(tmp_path: Path, little_memory: None) -> None:
+def test_hostile_torchscript_archives_are_rejected(tmp_path: Path, little_memory: None) -> None:
     path = scripted(tmp_path / "a.pt", Tower())
     assert not torch_archive.is_torchscript(saved(tmp_path / "b.pt"))
     stream = io.BytesIO()

@@ -1,3 +1,5 @@
+"""Settings from flags, files, the environment and defaults, and the messages for invalid ones."""
+
 from pathlib import Path
 from typing import Literal
 
@@ -61,7 +63,7 @@ def test_defaults_when_nothing_is_given() -> None:
     assert given.names == frozenset()
 
 
-def test_what_was_given_is_told_apart_from_defaults() -> None:
+def test_given_settings_are_distinguished_from_defaults() -> None:
     assert parsed("--lr", "1e-3").settings.group.lr == 1e-3
     assert parsed("--lr", "0.1").names == {"lr"}
 
@@ -98,7 +100,7 @@ def test_flags_win_over_file_over_environment_over_defaults(tmp_path: Path, monk
     assert given.names == {"name"}
 
 
-def test_yaml_reads_numbers_and_words_as_they_are_meant(tmp_path: Path) -> None:
+def test_scalars_of_yaml_are_converted_by_the_settings(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("lr: 1e-5\nname: no\nratio: 2\nvoters: [007, on]\nstrict: yes\nbounds: [1e-3, 1]\n")
     settings = parsed("--config", str(config)).settings
@@ -144,7 +146,7 @@ def test_an_unknown_key_names_file_line_and_nearest(tmp_path: Path, capsys: pyte
         ("lr: [\n", "not readable YAML"),
     ],
 )
-def test_a_wrong_file_is_one_message(
+def test_an_invalid_file_is_one_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, words: str
 ) -> None:
     config = tmp_path / "c.yaml"
@@ -187,7 +189,7 @@ def test_an_unknown_flag_names_the_help_as_the_next_step(capsys: pytest.CaptureF
     assert "--help lists all flags" in captured.err
 
 
-def test_a_section_of_a_file_wins_over_what_stands_beside_it(tmp_path: Path) -> None:
+def test_a_section_overrides_the_top_level_of_its_file(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("lr: 0.5\nstrict: true\nage:\n  lr: 1e-5\n  name: no\nrest:\n  name: b\n")
     given = parsed("--config", f"{config}#age", "--name", "flag")
@@ -207,7 +209,9 @@ def test_a_section_of_a_file_wins_over_what_stands_beside_it(tmp_path: Path) -> 
         ("#age", "line 3: unknown setting 'lrr'\n  next:     did you mean 'lr'?"),
     ],
 )
-def test_sections_that_are_wrong(tmp_path: Path, section: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_sections_are_rejected(
+    tmp_path: Path, section: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("lr: 0.5\nage:\n  lrr: 1e-5\n")
     assert outcome.run(Settings, lambda given: None, ["--config", f"{config}{section}"]) == 2
@@ -224,7 +228,7 @@ def test_sections_that_are_wrong(tmp_path: Path, section: str, words: str, capsy
         ("name: adamv\n", ("--name", "adamv"), ""),  # The flag said it.
     ],
 )
-def test_a_name_that_nobody_knows_is_told_with_its_line(
+def test_an_unknown_name_is_reported_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, flags: tuple[str, ...], place: str
 ) -> None:
     (tmp_path / "c.yaml").write_text(content)
@@ -238,7 +242,7 @@ def test_a_name_that_nobody_knows_is_told_with_its_line(
     assert last == "  next:     did you mean 'adamw'?"
 
 
-def test_what_the_environment_says_wrong_has_no_line(
+def test_an_invalid_value_from_the_environment_has_no_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "c.yaml").write_text("name: a\n")

@@ -1,3 +1,5 @@
+"""Messages, exit codes and pickling of errors, and suggested names."""
+
 import pickle
 
 import pytest
@@ -58,8 +60,8 @@ def test_unknown_name_lists_known_names_and_suggests_one() -> None:
     ],
 )
 def test_suggested_names_are_similar_or_contain_the_name(name: str, nearest: str) -> None:
-    told = did_you_mean(name, ["uniform", "greedy", "macro_f1", "BCELoss"], otherwise="see --help")
-    assert told == (f"did you mean {nearest!r}?" if nearest else "see --help")
+    suggestion = did_you_mean(name, ["uniform", "greedy", "macro_f1", "BCELoss"], otherwise="see --help")
+    assert suggestion == (f"did you mean {nearest!r}?" if nearest else "see --help")
 
 
 def test_a_message_of_several_lines_becomes_one() -> None:

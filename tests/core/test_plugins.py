@@ -142,8 +142,8 @@ def test_each_kind_is_used_from_the_command_line(installed: Path, images: Path, 
         *("--i", "0-1", "--jobs", "2", "--threads", "1", "--precision", "fp32", "--epochs", "1", "--lr", "0.01"),
     )
     models = tmp_path / "runs" / "toys" / "models"
-    told = run("main.py", "--soup", "toy_first", "--soup-options", "place=1", "--report")
-    assert "toy_first soup" in told and "toy_first" in run("main.py", "--list-recipes")
+    output = run("main.py", "--soup", "toy_first", "--soup-options", "place=1", "--report")
+    assert "toy_first soup" in output and "toy_first" in run("main.py", "--list-recipes")
     soup, one = (load_file(models / f"{name}.safetensors") for name in ("toys_toy_first_soup", "toys1_epochs1"))
     assert all((soup[key] == one[key]).all() for key in one)
     assert "identical" in run("main.py", "--rebuild", "toys_toy_first_soup")

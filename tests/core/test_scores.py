@@ -76,7 +76,7 @@ def test_accuracy_is_exactly_one_minus_the_error_rate() -> None:
     for seed in range(50):
         table, labels = random_case(seed)
         wrong = sum(int(row.argmax()) != label for row, label in zip(table, labels, strict=True))
-        assert scores.errors(table, labels) == wrong
+        assert np.count_nonzero(~scores.correct(table, labels)) == wrong
         assert scores.accuracy(table, labels) == (len(labels) - wrong) / len(labels)
 
 

@@ -1,3 +1,5 @@
+"""Settings files: values, lines, sections and invalid files."""
+
 from pathlib import Path
 
 import pytest

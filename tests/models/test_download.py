@@ -99,7 +99,7 @@ def fetch(server: Server, folder: Path, names: tuple[str, ...] = NAMES) -> list[
     return download_models(folder, server.url, names, pause=0.0)
 
 
-def visible(folder: Path) -> list[str]:
+def visible_names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
@@ -112,7 +112,7 @@ def test_files_arrive_whole_and_are_not_fetched_again(server: Server, tmp_path: 
     folder = tmp_path / "new" / "models"
     assert fetch(server, folder) == [folder / name for name in NAMES]
     assert (folder / "model_0.pt").read_bytes() == CONTENT
-    assert visible(folder) == list(NAMES)
+    assert visible_names(folder) == list(NAMES)
     asked = len(server.asked)
     fetch(server, folder)
     assert len(server.asked) == asked
@@ -149,12 +149,12 @@ def test_a_later_run_resumes_a_partial_file(server: Server, tmp_path: Path) -> N
         EnvironmentFailure, match=r"model_0\.pt: could not be fetched from http(.|\n)*2000000 of 3500000"
     ):
         fetch(server, tmp_path)
-    assert visible(tmp_path) == ["model_0.pt.part"]
+    assert visible_names(tmp_path) == ["model_0.pt.part"]
     server.asked.clear()
     fetch(server, tmp_path)
     assert server.asked[0] == ("GET", "/model_0.pt", "bytes=2000000-")
     assert (tmp_path / "model_0.pt").read_bytes() == CONTENT
-    assert visible(tmp_path) == list(NAMES)
+    assert visible_names(tmp_path) == list(NAMES)
 
 
 def leave_partial_file(server: Server, folder: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_temporary_server_error_is_retried(server: Server, tmp_path: Path) -> 
 def test_a_missing_file_is_reported_without_retry_and_earlier_files_remain(server: Server, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match=r"model_9\.pt: could not be fetched(.|\n)*404(.|\n)*--download-url"):
         fetch(server, tmp_path, ("model_1.pt", "model_9.pt", "model_0.pt"))
-    assert visible(tmp_path) == ["model_1.pt"]
+    assert visible_names(tmp_path) == ["model_1.pt"]
     assert len([path for _, path, _ in server.asked if path == "/model_9.pt"]) == 1
 
 
@@ -213,7 +213,7 @@ def test_a_web_page_is_refused(server: Server, tmp_path: Path) -> None:
     server.kind = "text/html; charset=utf-8"
     with pytest.raises(EnvironmentFailure, match="a web page instead of a file"):
         fetch(server, tmp_path)
-    assert visible(tmp_path) == []
+    assert visible_names(tmp_path) == []
 
 
 def test_no_server_is_an_environment_failure(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_other_url_schemes_are_refused(tmp_path: Path) -> None:
         download_models(tmp_path, "file:///etc", ("passwd",))
 
 
-def test_a_folder_that_cannot_be_made_is_an_environment_failure(server: Server, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_environment_failure(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentFailure, match=r"model_0\.pt: cannot be written"):
         fetch(server, tmp_path / "file")
@@ -239,4 +239,4 @@ def test_too_little_disk_space_is_reported_before_the_download(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(EnvironmentFailure, match="not enough space on the disk\n  expected: 3500000 bytes"):
         fetch(server, tmp_path)
-    assert visible(tmp_path) == []
+    assert visible_names(tmp_path) == []

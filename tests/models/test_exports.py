@@ -29,7 +29,7 @@ def test_an_exported_program_gives_the_logits_of_the_classifier(kind: str, tmp_p
         np.testing.assert_allclose(EXPORTERS[kind].run(path, images[:count]), expected[:count], atol=1e-5)
 
 
-def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = EXPORTERS["torch"]
     needs = Exporter(".x", ("no_such_package",), exporter.write, exporter.run)
     monkeypatch.setitem(exports.EXPORTERS, "x", needs)

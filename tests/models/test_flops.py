@@ -7,7 +7,7 @@ from torch import nn
 from soups.models.flops import count_multiply_adds
 
 
-def test_convolutions_and_a_linear_layer() -> None:
+def test_convolutions_and_linear_layers_are_counted() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),  # 16 × 16 places, 8 · 3 · 3 · 3 each
         nn.BatchNorm2d(8),
@@ -22,7 +22,7 @@ def test_convolutions_and_a_linear_layer() -> None:
 
 
 class Patches(nn.Module):
-    """Four patches, and attention among them."""
+    """Attention between four patches."""
 
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
@@ -62,10 +62,10 @@ EMBEDDED, PRODUCTS, PROJECTED = 4 * 16 * 3 * 64, 2 * 4 * 4 * 16, 4 * 16 * 16
     ],
     ids=["attention", "multihead", "layer"],
 )
-def test_attention_is_counted_however_it_is_computed(attention: nn.Module, expected: int) -> None:
+def test_attention_is_counted_in_each_implementation(attention: nn.Module, expected: int) -> None:
     assert count_multiply_adds(Patches(attention), 16) == EMBEDDED + expected
 
 
-def test_under_inference_too() -> None:
+def test_counting_works_without_gradients() -> None:
     with torch.no_grad():
         assert count_multiply_adds(Patches(Multihead()), 16) == EMBEDDED + PRODUCTS + 4 * PROJECTED

@@ -19,7 +19,7 @@ def test_an_empty_head_is_zero() -> None:
     assert not empty_head(4, 3).weight.any() and empty_head(4, 3).weight.shape == (3, 4)
 
 
-def test_a_failed_build_puts_the_generator_back() -> None:
+def test_a_failed_build_restores_the_generator() -> None:
     state = torch.get_rng_state()
     with pytest.raises(ZeroDivisionError):
         seeded_build(lambda: 1 / (len(torch.rand(1)) - 1), seed=3)

@@ -1,4 +1,4 @@
-"""Downloads from the hub when it does not answer."""
+"""Downloads from a reachable and an unreachable hub."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from soups.core.errors import DataError, EnvironmentFailure
 from soups.models import hub
 
 
-def test_a_hub_that_does_not_answer_leaves_the_setting_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_leaves_the_offline_setting_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     monkeypatch.setattr(hub, "_find_hub_problem", lambda: "no route")

@@ -46,11 +46,13 @@ def test_open_clip_converts_the_keys_of_other_formats() -> None:
     assert to_custom(state).keys() == custom.state_dict().keys(), "no longer the keys of CustomTextCLIP"
 
 
-def test_open_clip_has_defaults_of_preprocessing() -> None:
-    defaults = private_function(
-        "open_clip_torch", "open_clip.transform", "PreprocessCfg", "soups.models.open_clip.names"
-    )()
-    assert len(defaults.mean) == len(defaults.std) == 3, "`mean` and `std` are no longer three values"
+def test_open_clip_completes_a_preprocessing_with_defaults() -> None:
+    used_by = "soups.models.open_clip.names.evaluation_preprocessing"
+    defaults = private_function("open_clip_torch", "open_clip.transform", "PreprocessCfg", used_by)()
+    merge = private_function("open_clip_torch", "open_clip.transform", "merge_preprocess_dict", used_by)
+    merged = merge(defaults, {"std": 0.5, "interpolation": None})
+    assert merged["std"] == 0.5 and len(merged["mean"]) == 3, "no longer the given values, else the defaults"
+    assert (merged["interpolation"], merged["resize_mode"]) == ("bicubic", "shortest"), "None is not ignored"
 
 
 def test_timm_groups_names_by_rules() -> None:
@@ -66,7 +68,7 @@ def test_timm_groups_names_by_rules() -> None:
     ], "rules are no longer (pattern, suffix) with unmatched names in the last group"
 
 
-def test_timm_marks_the_group_before_as_we_do() -> None:
+def test_our_copy_of_timms_group_mark_is_current() -> None:
     from soups.models.stages import _JOIN_PREVIOUS
 
     mark = private_function("timm", "timm.models._manipulate", "MATCH_PREV_GROUP", "soups.models.stages")
@@ -76,7 +78,9 @@ def test_timm_marks_the_group_before_as_we_do() -> None:
 def test_timm_writes_and_reads_a_config_file(tmp_path: Path) -> None:
     import timm
 
-    save = private_function("timm", "timm.models._hub", "save_config_for_hf", "soups.models.timm.hub_folder.write")
+    save = private_function(
+        "timm", "timm.models._hub", "save_config_for_hf", "soups.models.timm.hub_folder._make_config"
+    )
     load = private_function(
         "timm", "timm.models._hub", "load_model_config_from_path", "soups.models.timm.names (local-dir:)"
     )
@@ -101,7 +105,7 @@ def test_timm_reads_a_config_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert (name, arguments, config["crop_pct"]) == ("test_vit", {}, 0.5), "no longer (pretrained_cfg, name, arguments)"
 
 
-def test_timm_says_the_input_size_of_a_model_and_the_arguments_of_its_builders() -> None:
+def test_timm_reports_input_sizes_and_builder_arguments() -> None:
     used_by = "soups.models.timm"
     read_input = private_function("timm", "timm.models", "get_model_input_config", f"{used_by}.build")
     builder = private_function("timm", "timm.models", "build_model_with_cfg", f"{used_by}.constructor")

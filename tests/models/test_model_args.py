@@ -1,4 +1,4 @@
-"""`--model-args`: read, refused, kept in the card, and rebuilt."""
+"""`--model-args`: parsed, refused, stored in the card, and used to rebuild the network."""
 
 from pathlib import Path
 
@@ -36,14 +36,14 @@ def test_values_are_yaml() -> None:
     assert parse_model_args(format_model_args(parse_model_args(given))) == parse_model_args(given)
 
 
-def test_a_mapping_of_a_settings_file_is_the_same() -> None:
+def test_a_mapping_in_a_settings_file_equals_the_flags() -> None:
     assert small_vit(model_args={"depth": "2", "depths": ["2", "6"]}).arguments == {"depth": 2, "depths": [2, 6]}
     assert small_vit(model_args=()).model_args is None
     assert small_vit(model_args=("b= [1, 2]", "a=1e-1")) == small_vit(model_args={"a": "0.1", "b": ["1", "2"]})
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ("depth", "expected NAME=VALUE"),
         ("de pth=2", "expected NAME=VALUE"),
@@ -54,19 +54,19 @@ def test_a_mapping_of_a_settings_file_is_the_same() -> None:
         ("depth=.inf", "expected a number up to 65536"),
     ],
 )
-def test_what_is_no_argument_is_refused(given: str, said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_malformed_arguments_are_refused(given: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         small_vit(model_args=(given,))
     with pytest.raises(ValidationError, match="depth is given twice"):
         small_vit(model_args=("depth=1", "depth=2"))
 
 
-def test_a_small_vit_by_parts_is_saved_and_loaded(tmp_path: Path) -> None:
+def test_a_vit_of_constructor_arguments_is_saved_and_loaded(tmp_path: Path) -> None:
     start = build_start(small_vit(), CLASSES, seed=0)
-    wanted = {"patch_size": 4, "img_size": 32, "embed_dim": 24, "num_heads": 2, "depth": 2}
-    assert start.architecture == Architecture(family="timm", name="vit_tiny_patch16_224", arguments=wanted)
+    expected = {"patch_size": 4, "img_size": 32, "embed_dim": 24, "num_heads": 2, "depth": 2}
+    assert start.architecture == Architecture(family="timm", name="vit_tiny_patch16_224", arguments=expected)
     assert (start.preprocessing.size, start.classifier.head.in_features) == (32, 24)
-    timms = create_model("vit_tiny_patch16_224", num_classes=0, **wanted)
+    timms = create_model("vit_tiny_patch16_224", num_classes=0, **expected)
     timms.load_state_dict(start.classifier.backbone.state_dict(), strict=True)
     card = Card(kind="start", architecture=start.architecture, classes=CLASSES, preprocessing=start.preprocessing)
     write_checkpoint(tmp_path / "a.safetensors", start.classifier.state_dict(), card)
@@ -75,12 +75,12 @@ def test_a_small_vit_by_parts_is_saved_and_loaded(tmp_path: Path) -> None:
     pictures = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded(pictures), start.classifier(pictures))
-    other = start.architecture.model_copy(update={"arguments": {**wanted, "depth": 3}})
+    other = start.architecture.model_copy(update={"arguments": {**expected, "depth": 3}})
     with pytest.raises(DataError, match=r"another architecture\n  expected: .* depth=3"):
         load_classifier(tmp_path / "a.safetensors", architecture=other)
 
 
-def test_a_card_without_arguments_has_the_bytes_that_it_had() -> None:
+def test_a_card_without_arguments_keeps_its_earlier_bytes() -> None:
     architecture = Architecture(family="timm", name="test_vit")
     preprocessing = build_start(ModelSettings(model="baseline"), CLASSES, 0).preprocessing
     text = card_text(Card(kind="start", architecture=architecture, classes=CLASSES, preprocessing=preprocessing))
@@ -88,7 +88,7 @@ def test_a_card_without_arguments_has_the_bytes_that_it_had() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"model_args": ("detph=3",)}, r"has no argument 'detph'\n  expected: one of img_size(.|\n)*mean 'depth'\?"),
         ({"model_args": ("num_classes=3",)}, r"has no argument 'num_classes'"),
@@ -102,13 +102,13 @@ def test_a_card_without_arguments_has_the_bytes_that_it_had() -> None:
         ({"model": "baseline"}, r"unknown argument of baseline 'depth'\n  expected: one of widths"),
     ],
 )
-def test_arguments_that_a_network_cannot_have_are_refused(changes: dict, said: str) -> None:
-    with pytest.raises((UsageError, ValidationError), match=said):
+def test_invalid_arguments_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises((UsageError, ValidationError), match=message):
         build_start(small_vit(**changes), CLASSES, seed=0)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"features_only": True}, "timm cannot build it"),
         ({"depth": 10**9}, "its arguments are not valid"),
@@ -116,12 +116,12 @@ def test_arguments_that_a_network_cannot_have_are_refused(changes: dict, said: s
         ({"checkpoint_path": "/etc/passwd"}, "timm cannot build it"),
     ],
 )
-def test_a_cards_arguments_are_not_trusted(arguments: dict, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_a_cards_arguments_are_not_trusted(arguments: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         build_empty(Architecture(family="timm", name="test_vit", arguments=arguments), CLASSES)
 
 
-def test_published_weights_are_taken_only_where_they_fit(tmp_path: Path) -> None:
+def test_published_weights_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
     from timm.models import save_for_hf
 
     model = create_model("test_vit", num_classes=3)

@@ -1,4 +1,4 @@
-"""Model settings: what they refuse, and that reading them loads no network library."""
+"""Model settings: defaults, refused values, and imports without heavy libraries."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def test_defaults_are_the_papers_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"templates": ()}, "at least one template"),
         ({"templates": ("a {}", "a photo")}, "'a photo' has no {} for the class name"),
@@ -27,12 +27,12 @@ def test_defaults_are_the_papers_model() -> None:
         ({"pretrain": "openai"}, "Extra inputs are not permitted"),
     ],
 )
-def test_what_makes_no_sense_is_refused(wrong: dict, said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_invalid_settings_are_refused(wrong: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         ModelSettings(**wrong)
 
 
-def test_importing_the_room_loads_no_heavy_library() -> None:
+def test_importing_the_modules_loads_no_heavy_library() -> None:
     script = (
         "import sys, soups.models.settings, soups.models.build, soups.models.load, soups.models.download\n"
         "heavy = {'torch', 'open_clip', 'timm', 'torchvision', 'PIL'} & set(sys.modules)\n"

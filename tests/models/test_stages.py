@@ -1,4 +1,4 @@
-"""Stages and layers of backbones: what is frozen, and how far from the head a tensor is."""
+"""Stages and layers of backbones: frozen tensors and layer numbers."""
 
 import open_clip
 import pytest
@@ -18,14 +18,16 @@ CONVNEXT = "convnext_atto"
 SMALL_SWIN = {"img_size": 64, "embed_dim": 24, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4]}
 
 
-def first_words(names: list[str], depth: int) -> set[str]:
+def name_prefixes(names: list[str], depth: int) -> set[str]:
     return {".".join(name.split(".")[:depth]) for name in names}
 
 
 def test_a_vits_blocks_are_stages() -> None:
     found = split_into_stages(create_model("test_vit", num_classes=0))
-    assert first_words(found[0], 1) == {"cls_token", "reg_token", "pos_embed", "patch_embed"} & first_words(found[0], 1)
-    assert [first_words(names, 2) for names in found[1:-1]] == [{f"blocks.{i}"} for i in range(len(found) - 2)]
+    assert name_prefixes(found[0], 1) == {"cls_token", "reg_token", "pos_embed", "patch_embed"} & name_prefixes(
+        found[0], 1
+    )
+    assert [name_prefixes(names, 2) for names in found[1:-1]] == [{f"blocks.{i}"} for i in range(len(found) - 2)]
     assert {"norm.weight", "norm.bias"} <= set(found[-1])
 
 
@@ -59,7 +61,7 @@ def test_stages_of_clip_towers() -> None:
     assert len(resnet) == 5 and "bn3.running_mean" in resnet[0] and "attnpool.q_proj.weight" in resnet[4]
     tower = build_image_tower(TRUNK)
     trunk = split_into_stages(tower)
-    assert "trunk.pos_embed" in trunk[0] and first_words(trunk[1], 3) == {"trunk.blocks.0"}
+    assert "trunk.pos_embed" in trunk[0] and name_prefixes(trunk[1], 3) == {"trunk.blocks.0"}
     assert sorted(name for names in trunk for name in names) == sorted(dict(tower.named_parameters()))
     assert [len(names) for names in split_into_stages(Baseline((4, 6, 8)))] == [4, 4, 4]
 
@@ -72,7 +74,7 @@ def test_published_towers_have_stages() -> None:
         assert len(found) > 4
 
 
-def test_frozen_stages_are_out_of_training_and_their_statistics_stand() -> None:
+def test_frozen_stages_get_no_gradient_and_keep_their_statistics() -> None:
     model = Baseline((4, 6, 8)).train()
     freeze_stages(model, 2)
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == [
@@ -91,8 +93,8 @@ def test_too_many_stages_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", CONVNEXT, "test_efficientnet"])
-def test_layers_are_timms(name: str) -> None:
-    """Against timm's own decay of the same network with a classifier of its own."""
+def test_layers_equal_those_of_timm(name: str) -> None:
+    """Compares with timm's layer decay of the same network with a classifier."""
     model = create_model(name, num_classes=2)
     scales = {
         id(p): group["lr_scale"] for group in param_groups_layer_decay(model, layer_decay=0.5) for p in group["params"]

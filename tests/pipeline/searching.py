@@ -32,7 +32,7 @@ LOADED_ONCE += ["sqlalchemy.dialects.postgresql.psycopg", "soups.pipeline.search
 LOADED_ONCE += ["soups.models.load", "tests.pipeline.searching", "tests.pipeline.frozen"]
 
 
-class SearchBench:
+class ToySearch:
     """A working folder and the script."""
 
     def __init__(self, folder: Path, flags: list[str]) -> None:
@@ -95,7 +95,7 @@ def quick_processes(cache: Path) -> ForkServerContext:
     return context
 
 
-def started(context: ForkServerContext, bench: SearchBench, *arguments: str, stopped: str = "") -> BaseProcess:
+def started(context: ForkServerContext, toy_search_copy: ToySearch, *arguments: str, stopped: str = "") -> BaseProcess:
     """Start the command in a process of its own; returns when it is in its first trial.
 
     Args:
@@ -105,20 +105,20 @@ def started(context: ForkServerContext, bench: SearchBench, *arguments: str, sto
         stopped: what happens after an epoch of the first trial: the process "hangs", is "terminated", or "waits" until
             another process is in its first trial; nothing by default.
     """
-    process = context.Process(target=_from_a_shell, args=(bench, arguments, stopped))
+    process = context.Process(target=_from_a_shell, args=(toy_search_copy, arguments, stopped))
     process.start()
     deadline = time.monotonic() + 600
-    while not _sign(bench, process.pid).exists() and process.is_alive() and time.monotonic() < deadline:
+    while not _sign(toy_search_copy, process.pid).exists() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert _sign(bench, process.pid).exists()
+    assert _sign(toy_search_copy, process.pid).exists()
     return process
 
 
-def _sign(bench: SearchBench, process: int | None) -> Path:
-    return bench.folder / f"{process}.at-work"
+def _sign(toy_search_copy: ToySearch, process: int | None) -> Path:
+    return toy_search_copy.folder / f"{process}.at-work"
 
 
-def _from_a_shell(bench: SearchBench, arguments: tuple[str, ...], stopped: str) -> None:
+def _from_a_shell(toy_search_copy: ToySearch, arguments: tuple[str, ...], stopped: str) -> None:
     # Processes of a pool exit differently.
     multiprocessing.process._parent_process = None  # type: ignore[attr-defined]
     train_one = searching.train_one
@@ -126,11 +126,11 @@ def _from_a_shell(bench: SearchBench, arguments: tuple[str, ...], stopped: str) 
     def train(task: Any, watch: Any) -> Path:
         def on_epoch(line: dict[str, Any]) -> None:
             watch(line)
-            _sign(bench, os.getpid()).touch()
+            _sign(toy_search_copy, os.getpid()).touch()
             if stopped == "hangs":
                 time.sleep(600)
             elif stopped == "waits":
-                while len(list(bench.folder.glob("*.at-work"))) < 2:
+                while len(list(toy_search_copy.folder.glob("*.at-work"))) < 2:
                     time.sleep(0.02)
             elif stopped == "terminated":
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -140,4 +140,4 @@ def _from_a_shell(bench: SearchBench, arguments: tuple[str, ...], stopped: str) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(searching, "train_one", train)
         without_figures(patch)
-        sys.exit(bench.search(*arguments))
+        sys.exit(toy_search_copy.search(*arguments))

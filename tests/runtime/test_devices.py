@@ -1,3 +1,5 @@
+"""Devices, precision, threads, jobs, seeds and the cache folder."""
+
 import random
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from soups.runtime import devices as runtime
 from soups.runtime.devices import RuntimeSettings
 
 
-def test_what_the_run_recorded_wins() -> None:
+def test_recorded_precision_and_threads_override_the_settings() -> None:
     settings = RuntimeSettings(device="cpu", precision="fp32", threads=1)
     resolved = runtime.resolve(settings, precision="bf16", threads=3)
     assert (resolved.precision, resolved.threads) == ("bf16", 3)
@@ -21,7 +23,7 @@ def test_threads_share_the_cores_among_jobs(monkeypatch: pytest.MonkeyPatch) -> 
     assert runtime.resolve(RuntimeSettings(device="cpu", precision="fp32", jobs=99)).threads == 1
 
 
-def test_as_many_jobs_as_there_are_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_automatic_jobs_are_one_for_each_accelerator_or_set_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(runtime, "available_cores", lambda: 8)
@@ -39,7 +41,7 @@ def test_as_many_jobs_as_there_are_places(monkeypatch: pytest.MonkeyPatch) -> No
         RuntimeSettings(jobs=0)
 
 
-def test_auto_precision_is_one_that_exists() -> None:
+def test_automatic_precision_is_resolved() -> None:
     assert runtime.resolve(RuntimeSettings(device="cpu")).precision in ("fp32", "bf16")
 
 
@@ -48,7 +50,7 @@ def test_an_unknown_device_is_explained() -> None:
         runtime.resolve(RuntimeSettings(device="quantum"))
 
 
-def test_workers_share_out_the_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accelerators_are_assigned_to_workers_round_robin(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     assert [runtime.device_of_worker("cpu", number) for number in range(3)] == ["cpu"] * 3
@@ -60,7 +62,7 @@ def test_workers_share_out_the_accelerators(monkeypatch: pytest.MonkeyPatch) -> 
     assert runtime.device_of_worker("auto", 5) == "xpu"
 
 
-def test_cache_folder_obeys_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_select_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOUPS_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "elsewhere")
     assert runtime.cache_dir() == Path("elsewhere/soups")
@@ -75,7 +77,7 @@ def test_derived_seeds_differ_and_repeat() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_global_generators_are_seeded_within_and_untouched_after() -> None:
+def test_global_generators_are_seeded_in_the_block_and_restored() -> None:
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002
     expected = (random.random(), np.random.random())  # noqa: NPY002

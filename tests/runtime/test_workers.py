@@ -1,3 +1,5 @@
+"""Tasks in this process and in worker processes that raise, exit or die."""
+
 import os
 import time
 import traceback

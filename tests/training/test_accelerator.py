@@ -52,8 +52,10 @@ def train(pictures: list[Path], tmp_path: Path) -> Callable[..., FinetuneResult]
         chosen = {"precision": "bf16", "deterministic": True, "device": "auto"} | values.pop("runtime", {})
         device = chosen.pop("device")
         name, *arguments = NETWORKS[network].split()
-        wanted = ModelSettings(model=name, model_args=tuple(arguments), pretrained="none", head="random", image_size=64)
-        start = build_start(wanted, CLASSES, seed=0)
+        settings = ModelSettings(
+            model=name, model_args=tuple(arguments), pretrained="none", head="random", image_size=64
+        )
+        start = build_start(settings, CLASSES, seed=0)
         values_of = start.preprocessing
         train_images, images = (
             open_images(pictures, of(values_of), "on", tmp_path) for of in (training_geometry, evaluation_geometry)
@@ -92,17 +94,17 @@ def test_a_deterministic_training_resumes_with_the_same_bits(
 
 def test_weights_equal_those_of_the_cpu(train: Callable[..., FinetuneResult]) -> None:
     """Equal in fp32, up to rounding."""
-    there = train("resnet", runtime={"precision": "fp32"}, lr=1e-4, epochs=1)
-    here = train("resnet", runtime={"precision": "fp32", "device": "cpu"}, lr=1e-4, epochs=1)
-    assert there.scores["log_loss"] == pytest.approx(here.scores["log_loss"], abs=0.02)
-    for key, tensor in here.state.items():
-        assert torch.allclose(there.state[key].float(), tensor.float(), atol=2e-3), key
+    on_device = train("resnet", runtime={"precision": "fp32"}, lr=1e-4, epochs=1)
+    on_cpu = train("resnet", runtime={"precision": "fp32", "device": "cpu"}, lr=1e-4, epochs=1)
+    assert on_device.scores["log_loss"] == pytest.approx(on_cpu.scores["log_loss"], abs=0.02)
+    for key, tensor in on_cpu.state.items():
+        assert torch.allclose(on_device.state[key].float(), tensor.float(), atol=2e-3), key
 
 
 def test_logits_equal_those_of_the_cpu(pictures: list[Path], tmp_path: Path) -> None:
     name, *arguments = NETWORKS["vit"].split()
-    wanted = ModelSettings(model=name, model_args=tuple(arguments), pretrained="none", head="random", image_size=64)
-    start = build_start(wanted, CLASSES, seed=0)
+    settings = ModelSettings(model=name, model_args=tuple(arguments), pretrained="none", head="random", image_size=64)
+    start = build_start(settings, CLASSES, seed=0)
     images = open_images(pictures, evaluation_geometry(start.preprocessing), "on", tmp_path)
     found = [
         compute_logits(start.classifier.to(runtime.device), images, start.preprocessing, runtime, 16)

@@ -11,7 +11,7 @@ from soups.training.optimizers import make_optimizer, require_optimizer
 from soups.training.settings import TrainingSettings
 
 
-def told(**values: Any) -> TrainingSettings:
+def settings_of(**values: Any) -> TrainingSettings:
     return TrainingSettings.model_validate(values)
 
 
@@ -23,7 +23,7 @@ def small() -> nn.Module:
 
 def test_vectors_have_no_weight_decay() -> None:
     for name in ("adamw", "sgd", "adam"):
-        optimizer = make_optimizer(small(), told(optimizer=name, wd=0.3, lr=0.01))
+        optimizer = make_optimizer(small(), settings_of(optimizer=name, wd=0.3, lr=0.01))
         decayed = {group["weight_decay"]: {tuple(p.shape) for p in group["params"]} for group in optimizer.param_groups}
         assert decayed == {0.3: {(4, 5), (2, 4)}, 0.0: {(4,), (2,)}}
         assert all(group["lr"] == 0.01 for group in optimizer.param_groups)
@@ -36,7 +36,7 @@ def test_vectors_have_no_weight_decay() -> None:
 def test_gradient_descent_with_momentum(name: str, momentum: float, nesterov: bool) -> None:
     model = nn.Linear(3, 1, bias=False)
     weight, velocity = model.weight.detach().clone(), torch.zeros(1, 3)
-    optimizer = make_optimizer(model, told(optimizer=name, momentum=momentum, lr=0.1, wd=0.01))
+    optimizer = make_optimizer(model, settings_of(optimizer=name, momentum=momentum, lr=0.1, wd=0.01))
     for number in range(3):
         gradient = torch.tensor([[1.0, -2.0, 0.5]]) * (number + 1)
         model.weight.grad = gradient.clone()
@@ -51,7 +51,7 @@ def test_gradient_descent_with_momentum(name: str, momentum: float, nesterov: bo
     "name", ["adam", "sgd", "momentum", "rmsprop", "nadamw", "radam", "lamb", "lars", "lion", "adan"]
 )
 def test_common_optimizers_exist_and_change_all_weights(name: str) -> None:
-    settings = told(optimizer=name, lr=1e-2)
+    settings = settings_of(optimizer=name, lr=1e-2)
     require_optimizer(settings)
     model = small()
     optimizer = make_optimizer(model, settings)
@@ -79,6 +79,6 @@ def test_common_optimizers_exist_and_change_all_weights(name: str) -> None:
         ),
     ],
 )
-def test_mistakes(values: dict[str, Any], words: str) -> None:
+def test_unusable_optimizers_are_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        require_optimizer(told(**values))
+        require_optimizer(settings_of(**values))

@@ -45,7 +45,7 @@ def files_of(folder: Path, states: list[dict[str, torch.Tensor]]) -> list[Path]:
 @pytest.mark.parametrize("number", [1, 2, 7])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("chunk", [1, 64, 1 << 18])
-def test_the_bytes_are_those_of_averaging_and_writing(
+def test_the_bytes_equal_those_of_averaging_tensors_and_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, threads: int, chunk: int
 ) -> None:
     monkeypatch.setattr(file_mean, "_CHUNK", chunk)

@@ -14,8 +14,8 @@ from soups.models.start import Start
 if TYPE_CHECKING:
     from torch import nn
 
-FAMILY = "baseline"
-NAME = "baseline"
+BASELINE = "baseline"
+"""Name of the family, and of its only network."""
 WIDTHS = (32, 64, 128)
 """Default channels of the three blocks."""
 IMAGE_SIZE = 64
@@ -25,7 +25,7 @@ _MAX_CHANNELS = 4096
 _HALF = (0.5, 0.5, 0.5)
 
 
-def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
+def build_baseline_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
     """Builds the start model: random weights or those of a file, and a random head.
 
     Raises:
@@ -35,41 +35,39 @@ def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> S
     from soups.models.classifier import Classifier
 
     if settings.head == "zero-shot":
-        raise UsageError(f"--head zero-shot: {NAME} has no text tower", next_step="leave --head out")
-    architecture, preprocessing = describe(settings)
-    file = find_weights_file(settings.pretrained, NAME, ())
-    backbone, features = heads.seeded_build(lambda: build_empty(architecture), seed)
+        raise UsageError(f"--head zero-shot: {BASELINE} has no text tower", next_step="leave --head out")
+    architecture, preprocessing = describe_baseline(settings)
+    file = find_weights_file(settings.pretrained, BASELINE, ())
+    backbone, features = heads.seeded_build(lambda: build_empty_baseline(architecture), seed)
     if file is not None:
-        load_backbone(backbone, file, NAME)
+        load_backbone(backbone, file, BASELINE)
     head = heads.random_head(features, len(classes), seed)
     return Start(Classifier(backbone, head, normalise_features=False).eval(), architecture, preprocessing)
 
 
-def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
+def describe_baseline(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
     """Returns architecture and preprocessing: pixels scaled to [-1, 1], at any size of at least 2^blocks.
 
     Raises:
         UsageError: an argument is unknown, or the images are too small for the number of blocks.
     """
     arguments = settings.arguments
-    if unknown := next((name for name in arguments if name != "widths"), None):
-        raise unknown_name(f"argument of {NAME}", unknown, ("widths",))
+    if unknown := [name for name in arguments if name != "widths"]:
+        raise unknown_name(f"argument of {BASELINE}", unknown[0], ("widths",))
     try:
         blocks = len(_read_widths(arguments))
     except ValueError as error:
-        raise UsageError(
-            "--model-args widths", expected=str(error), found=repr(arguments["widths"]), next_step="widths=[32,64,128]"
-        ) from error
+        found, next_step = repr(arguments["widths"]), "widths=[32,64,128]"
+        raise UsageError("--model-args widths", expected=str(error), found=found, next_step=next_step) from error
     size = settings.image_size or max(IMAGE_SIZE, 2**blocks)
     if size < 2**blocks:
-        raise UsageError(
-            f"--image-size {size}: too small for {NAME}",
-            expected=f"at least {2**blocks}, because {blocks} blocks halve it",
-        )
-    return Architecture(family=FAMILY, name=NAME, arguments=arguments), Preprocessing(size=size, mean=_HALF, std=_HALF)
+        expected = f"at least {2**blocks}, because {blocks} blocks halve it"
+        raise UsageError(f"--image-size {size}: too small for {BASELINE}", expected=expected)
+    architecture = Architecture(family=BASELINE, name=BASELINE, arguments=arguments)
+    return architecture, Preprocessing(size=size, mean=_HALF, std=_HALF)
 
 
-def build_empty(architecture: Architecture) -> "tuple[nn.Module, int]":
+def build_empty_baseline(architecture: Architecture) -> "tuple[nn.Module, int]":
     """Returns the network (N, 3, S, S) → (N, D), randomly initialised, and D.
 
     Raises:
@@ -78,12 +76,13 @@ def build_empty(architecture: Architecture) -> "tuple[nn.Module, int]":
     from soups.models.baseline.network import Baseline
 
     try:
-        if architecture.name != NAME or architecture.arguments.keys() - {"widths"}:
-            raise ValueError(f"{NAME}, with no other argument than widths")
+        if architecture.name != BASELINE or architecture.arguments.keys() - {"widths"}:
+            raise ValueError(f"{BASELINE}, with no other argument than widths")
         network = Baseline(_read_widths(architecture.arguments))
     except ValueError as error:
         found = f"{architecture.name} {architecture.arguments or ''}"
-        raise DataError(f"architecture {architecture.name!r}: not a {NAME}", expected=str(error), found=found) from None
+        problem = f"architecture {architecture.name!r}: not a {BASELINE}"
+        raise DataError(problem, expected=str(error), found=found) from None
     return network, network.num_features
 
 

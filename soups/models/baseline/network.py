@@ -1,6 +1,7 @@
 """The baseline: a small convolutional network to compare larger ones with."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,8 +20,10 @@ class Baseline(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        blocks = [_make_block(before, after) for before, after in zip((3, *widths), widths, strict=False)]
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.Sequential()
+        for before, after in pairwise((3, *widths)):
+            convolution = nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False)  # BatchNorm has the bias.
+            self.blocks.append(nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)))
         self.num_features = widths[-1]
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -34,12 +37,3 @@ class Baseline(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns features (N, D) of images (N, 3, H, W) float, normalised, with H, W ≥ 2^blocks."""
         return self.forward_features(images).mean(dim=(2, 3))
-
-
-def _make_block(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False),  # BatchNorm has the bias.
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-    )

@@ -7,15 +7,14 @@ Supports the original model-soups code (Wortsman et al. 2022, github.com/mlfound
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError
 from soups.models.build import build_without_storage
-from soups.models.open_clip import names as clip_names
-from soups.models.pretrained import format_classes, format_keys
-from soups.models.timm import build as timm_models
-from soups.models.timm import names as timm_names
+from soups.models.open_clip.names import OPEN_CLIP
+from soups.models.pretrained import check_head_rows, format_keys
+from soups.models.timm.names import TIMM, classifier_names
 
 if TYPE_CHECKING:
     import torch
@@ -67,14 +66,14 @@ def expected_tensors(architecture: Architecture) -> ExpectedTensors:
     """
     classifier = build_without_storage(architecture, ("0", "1"), architecture.name)
     own = classifier.backbone.state_dict()
-    is_timm = architecture.family == timm_names.FAMILY
+    config: Any = classifier.backbone.pretrained_cfg if architecture.family == TIMM else {}
     return ExpectedTensors(
         name=architecture.name,
         shapes={key: tuple(tensor.shape) for key, tensor in own.items()},
         counters={key: tensor.dtype for key, tensor in own.items() if not tensor.is_floating_point()},
         features=classifier.head.in_features,
-        heads=(*(timm_models.classifier_names(classifier.backbone) if is_timm else ()), *_HEADS),
-        has_text=architecture.family == clip_names.FAMILY,
+        heads=(*classifier_names(config), *_HEADS),
+        has_text=architecture.family == OPEN_CLIP,
     )
 
 
@@ -101,42 +100,85 @@ def translate_state(
         DataError: the state is not of this network, has an unknown tensor, or has no head or two; the message names the
             tensors.
     """
-    prefix = find_backbone_prefix(state, network, where)
-    notes = [f"`{prefix}*` is the backbone"] * bool(prefix)
-    result, absent = _translate_backbone(state, network, prefix, where)
-    notes += [f"without {format_keys(absent)}: zero"] * bool(absent)
-    rest = _select_rest(state, network, prefix)
-    text = [key for key in rest if key.startswith(_text_prefixes(network, prefix))]
-    notes += [f"{len(text)} tensors of the text tower dropped"] * bool(text)
-    rest = {key: tensor for key, tensor in rest.items() if key not in text}
-    name = _find_head(rest, network, prefix, where)
-    if name is None and head is None:
-        raise missing_head_error(where, network, bool(text))
-    weight = rest.pop(f"{name}.weight") if name is not None else (head or {})["weight"]
-    bias = rest.pop(f"{name}.bias", None) if name is not None else (head or {})["bias"]
-    result |= _translate_head(weight, bias, network, f"{where}: its head", classes)
-    notes += ["a head without bias: zero"] * (bias is None)
-    return TranslatedState(result, (*notes, *_drop_integer_tensors(rest, network, where)))
-
-
-def _drop_integer_tensors(rest: "State", network: ExpectedTensors, where: str) -> list[str]:
-    """Returns notes on the remaining tensors: integer tensors are dropped; any other raises DataError."""
-    counters = [key for key, tensor in rest.items() if not tensor.is_floating_point()]
-    if unknown := [key for key in rest if key not in counters]:
+    parts = _split_state(state, network, where)
+    backbone, absent = _translate_backbone(state, network, parts.prefix, where)
+    head = parts.head or head
+    if head is None:
+        raise _missing_head_error(where, network, bool(parts.text))
+    counters = [key for key, tensor in parts.rest.items() if not tensor.is_floating_point()]
+    if unknown := [key for key in parts.rest if key not in counters]:
         raise DataError(
             f"{where}: unknown tensor {format_keys(unknown)}",
             expected=f"the tensors of {network.name} and of one head ({', '.join(dict.fromkeys(network.heads))})",
             next_step=_ADVICE,
         )
-    return [f"integer tensors dropped: {format_keys(counters)}"] * bool(counters)
+    notes = {
+        f"`{parts.prefix}*` is the backbone": parts.prefix,
+        f"without {format_keys(absent)}: zero": absent,
+        f"{len(parts.text)} tensors of the text tower dropped": parts.text,
+        "a head without bias: zero": "bias" not in head,
+        f"integer tensors dropped: {format_keys(counters)}": counters,
+    }
+    translated = backbone | _translate_head(head, network, where, classes)
+    return TranslatedState(translated, tuple(note for note, holds in notes.items() if holds))
 
 
-def find_backbone_prefix(state: "State", network: ExpectedTensors, where: str) -> str:
-    """Returns the prefix of the backbone's keys in this state.
+def lacks_head(state: "State", network: ExpectedTensors, where: str) -> bool:
+    """Returns whether a state of this network has no classifier.
 
     Raises:
-        DataError: the state has less than half of the backbone's tensors.
+        DataError: the state is not of this network, or has two classifiers.
     """
+    return not _split_state(state, network, where).head
+
+
+def select_clip_tensors(state: "State", network: ExpectedTensors, where: str) -> "dict[str, torch.Tensor]":
+    """Returns the tensors of both towers under open_clip's keys, from a state without classifier.
+
+    Raises:
+        DataError: the state has no text tower.
+    """
+    parts = _split_state(state, network, where)
+    clip_prefix = parts.prefix.removesuffix(_IMAGE_TOWER)
+    if not any("token_embedding." in key or key.startswith(f"{clip_prefix}text.") for key in parts.text):
+        raise _missing_head_error(where, network, False)
+    towers = {key: tensor for key, tensor in state.items() if key.startswith(parts.prefix) or key in parts.text}
+    return {key.removeprefix(clip_prefix): tensor for key, tensor in towers.items()}
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The tensors of a state outside the backbone, by their purpose."""
+
+    prefix: str
+    """Prefix of the backbone's keys."""
+    text: "State"
+    """The text tower, under the file's keys."""
+    head: "State"
+    """`weight` and perhaps `bias` of the classifier; empty if there is none."""
+    rest: "State"
+    """All others, under the file's keys."""
+
+
+def _split_state(state: "State", network: ExpectedTensors, where: str) -> _Parts:
+    """Splits a state; raises DataError if it is not of this network or has two classifiers."""
+    prefix = _find_backbone_prefix(state, network, where)
+    has_text = network.has_text and prefix.endswith(_IMAGE_TOWER)
+    text_prefixes = tuple(f"{prefix.removesuffix(_IMAGE_TOWER)}{part}" for part in _TEXT_KEYS) if has_text else ()
+    own = {f"{prefix}{key}" for key in network.shapes}
+    text = {key: tensor for key, tensor in state.items() if key not in own and key.startswith(text_prefixes)}
+    rest = {key: tensor for key, tensor in state.items() if key not in own and key not in text}
+    modules = [key.removesuffix(".weight") for key in rest if key.endswith(".weight")]
+    heads = [each for each in modules if each.removeprefix(prefix) in network.heads or each.split(".")[-1] in _HEADS]
+    if len(heads) > 1:
+        raise DataError(f"{where}: has {len(heads)} heads", expected="one classifier", found=format_keys(heads))
+    keys = {f"{name}.{part}": part for name in heads for part in ("weight", "bias")}
+    head = {part: rest.pop(key) for key, part in keys.items() if key in rest}
+    return _Parts(prefix, text, head, rest)
+
+
+def _find_backbone_prefix(state: "State", network: ExpectedTensors, where: str) -> str:
+    """Returns the prefix of the backbone's keys; raises DataError if the state has less than half of its tensors."""
     hits: Counter[str] = Counter()
     for key in state:
         begin = 0
@@ -157,95 +199,27 @@ def find_backbone_prefix(state: "State", network: ExpectedTensors, where: str) -
     return prefix
 
 
-def clip_prefix(prefix: str) -> str:
-    """Returns the prefix of a whole CLIP's keys, from the prefix of its image tower's keys."""
-    return prefix.removesuffix(_IMAGE_TOWER)
-
-
-def lacks_head(state: "State", network: ExpectedTensors, where: str) -> bool:
-    """Returns whether a state of this network has no classifier.
-
-    Raises:
-        DataError: the state is not of this network, or has two classifiers.
-    """
-    prefix = find_backbone_prefix(state, network, where)
-    text = _text_prefixes(network, prefix)
-    rest = {key: tensor for key, tensor in _select_rest(state, network, prefix).items() if not key.startswith(text)}
-    return _find_head(rest, network, prefix, where) is None
-
-
-def select_clip_tensors(state: "State", network: ExpectedTensors, where: str) -> "dict[str, torch.Tensor]":
-    """Returns the tensors of both towers under open_clip's keys, from a state without classifier.
-
-    Raises:
-        DataError: the state has no text tower.
-    """
-    prefix = find_backbone_prefix(state, network, where)
-    root, text = clip_prefix(prefix), _text_prefixes(network, prefix)
-    towers = {key.removeprefix(root): tensor for key, tensor in state.items() if key.startswith((prefix, *text))}
-    if not any("token_embedding." in key or key.startswith("text.") for key in towers):
-        raise missing_head_error(where, network, False)
-    return towers
-
-
-def _select_rest(state: "State", network: ExpectedTensors, prefix: str) -> "dict[str, torch.Tensor]":
-    """Returns the tensors that are not of the backbone."""
-    own = {f"{prefix}{key}" for key in network.shapes}
-    return {key: tensor for key, tensor in state.items() if key not in own}
-
-
-def _text_prefixes(network: ExpectedTensors, prefix: str) -> tuple[str, ...]:
-    return (
-        tuple(f"{clip_prefix(prefix)}{part}" for part in _TEXT_KEYS)
-        if network.has_text and prefix.endswith(_IMAGE_TOWER)
-        else ()
-    )
-
-
 def _translate_backbone(
     state: "State", network: ExpectedTensors, prefix: str, where: str
 ) -> "tuple[dict[str, torch.Tensor], list[str]]":
     """Returns the backbone under our keys, and the keys of absent integer tensors (filled with zeros)."""
     import torch
 
-    result: dict[str, torch.Tensor] = {}
-    missing, wrong, absent = [], [], []
-    for key, shape in network.shapes.items():
-        tensor = state.get(f"{prefix}{key}")
-        if tensor is None and key in network.counters:
-            absent.append(f"{prefix}{key}")
-            tensor = torch.zeros(shape, dtype=network.counters[key])
-        if tensor is None:
-            missing.append(f"{prefix}{key}")
-        elif tuple(tensor.shape) != shape:
-            wrong.append((f"{prefix}{key}", shape, tuple(tensor.shape)))
-        else:
-            result[f"backbone.{key}"] = tensor
+    found = {key: state[f"{prefix}{key}"] for key in network.shapes if f"{prefix}{key}" in state}
     problem = f"{where}: its weights do not fit {network.name}"
-    if wrong:
-        key, expected, found = wrong[0]
+    if wrong := [key for key, tensor in found.items() if tuple(tensor.shape) != network.shapes[key]]:
+        expected = f"{f'{prefix}{wrong[0]}'!r} of shape {network.shapes[wrong[0]]}"
         more = f" (and {len(wrong) - 1} more tensors of other shapes)" if len(wrong) > 1 else ""
-        raise DataError(
-            problem, expected=f"{key!r} of shape {expected}", found=f"shape {found}{more}", next_step=_ADVICE
-        )
-    if missing:
+        shape = f"shape {tuple(found[wrong[0]].shape)}{more}"
+        raise DataError(problem, expected=expected, found=shape, next_step=_ADVICE)
+    absent = [key for key in network.counters if key not in found]
+    found |= {key: torch.zeros(network.shapes[key], dtype=network.counters[key]) for key in absent}
+    if missing := [f"{prefix}{key}" for key in network.shapes if key not in found]:
         raise DataError(problem, expected=format_keys(missing), found="no such tensors", next_step=_ADVICE)
-    return result, absent
+    return {f"backbone.{key}": found[key] for key in network.shapes}, [f"{prefix}{key}" for key in absent]
 
 
-def _find_head(rest: "State", network: ExpectedTensors, prefix: str, where: str) -> str | None:
-    """Returns the classifier's module name among the tensors outside the backbone; None if there is none."""
-    found = []
-    for key in rest:
-        module, _, last = key.rpartition(".")
-        if last == "weight" and (module.removeprefix(prefix) in network.heads or module.split(".")[-1] in _HEADS):
-            found.append(module)
-    if len(found) > 1:
-        raise DataError(f"{where}: has {len(found)} heads", expected="one classifier", found=format_keys(found))
-    return found[0] if found else None
-
-
-def missing_head_error(where: str, network: ExpectedTensors, has_text: bool) -> DataError:
+def _missing_head_error(where: str, network: ExpectedTensors, has_text: bool) -> DataError:
     """Returns the error for a state without classifier."""
     advice = "put it into a pool, where a whole CLIP gets its zero-shot head: python main.py --model-location FOLDER"
     return DataError(
@@ -256,24 +230,19 @@ def missing_head_error(where: str, network: ExpectedTensors, has_text: bool) -> 
 
 
 def _translate_head(
-    weight: "torch.Tensor",
-    bias: "torch.Tensor | None",
-    network: ExpectedTensors,
-    where: str,
-    classes: Sequence[str] | None,
+    head: "State", network: ExpectedTensors, where: str, classes: Sequence[str] | None
 ) -> "dict[str, torch.Tensor]":
+    """Returns the head under our keys; raises DataError if it does not fit the features or the classes."""
+    weight, bias = head["weight"], head.get("bias")
     if weight.ndim == 4 and tuple(weight.shape[2:]) == (1, 1):  # Some of timm's classifiers are convolutions.
         weight = weight.flatten(1)
     rows = len(weight) if weight.ndim == 2 else 0
     if weight.ndim != 2 or weight.shape[1] != network.features or (bias is not None and tuple(bias.shape) != (rows,)):
         shapes = f"{tuple(weight.shape)}" + (f" with a bias {tuple(bias.shape)}" if bias is not None else "")
         expected = f"a weight (classes, {network.features}) and a bias (classes,)"
-        raise DataError(f"{where} does not fit {network.name}", expected=expected, found=shapes, next_step=_ADVICE)
-    if classes is not None and rows != len(classes):
-        raise DataError(
-            f"{where} does not fit its class list",
-            expected=format_classes(classes),
-            found=f"a head of shape {tuple(weight.shape)}, so {rows} classes",
-            next_step="give the data that the model was trained for, or move the file out of the folder",
-        )
+        problem = f"{where}: its head does not fit {network.name}"
+        raise DataError(problem, expected=expected, found=shapes, next_step=_ADVICE)
+    if classes is not None:
+        next_step = "give the data that the model was trained for, or move the file out of the folder"
+        check_head_rows(weight, classes, where, next_step)
     return {"head.weight": weight, "head.bias": weight.new_zeros(rows) if bias is None else bias}

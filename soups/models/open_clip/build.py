@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError, one_line
 from soups.models import heads, hub
-from soups.models.open_clip.folder import CONFIG_FILE
 from soups.models.open_clip.names import (
+    CLIP_CONFIG,
     CUSTOM,
     FOLDER_PREFIX,
     QUICK,
@@ -35,7 +35,7 @@ _BAD_CONFIGURATION = (TypeError, ValueError, KeyError, AssertionError, Attribute
 _MAX_LAYERS, _LARGEST_NUMBER = 1024, 65_536
 
 
-def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
+def build_clip_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
     """Builds the start model: an image tower with its weights, and a head for these classes.
 
     Raises:
@@ -48,18 +48,13 @@ def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> S
     source = resolve_source(settings)
     weights = _read_source(source)
     source = _set_activation(source, weights)
-    backbone: nn.Module
     if _use_zero_shot(settings, weights) and weights is not None:
-        clip, tokenizer = _build_with_text(source, seed)
-        load_strictly(clip, _convert_state(weights, clip), str(weights.path), str(source))
-        backbone = clip.visual
-        head = heads.zero_shot_head(clip, tokenizer, classes, settings.templates)
+        backbone, head = _load_zero_shot(source, weights.state, str(weights.path), classes, settings.templates)
     else:
         backbone = _build_seeded(source, build_image_tower, seed)
         if weights is not None:
-            load_strictly(
-                backbone, select_prefix(weights.state, "visual."), str(weights.path), f"the image tower of {source}"
-            )
+            tower = select_prefix(weights.state, "visual.")
+            load_strictly(backbone, tower, str(weights.path), f"the image tower of {source}")
         head = heads.random_head(source.config["embed_dim"], len(classes), seed)
     classifier = Classifier(backbone, head, normalise_features=True).eval()
     return Start(classifier, source.architecture, evaluation_preprocessing(source))
@@ -80,23 +75,31 @@ def zero_shot_from_text_tower(
         DataError: the state does not fit the architecture.
         EnvironmentFailure: the tokenizer cannot be downloaded.
     """
-    source = resolve_source(settings)
-    clip, tokenizer = _build_with_text(source, 0)
-    load_strictly(clip, _convert_state(WeightsFile(Path(where), dict(state)), clip), where, str(source))
-    return heads.zero_shot_head(clip, tokenizer, classes, settings.templates)
+    return _load_zero_shot(resolve_source(settings), state, where, classes, settings.templates)[1]
 
 
-def _build_with_text(source: OpenClipSource, seed: int) -> tuple[Any, Any]:
-    """Returns the whole CLIP, randomly initialised, and its tokenizer."""
+def _load_zero_shot(
+    source: OpenClipSource,
+    state: "Mapping[str, torch.Tensor]",
+    where: str,
+    classes: Sequence[str],
+    templates: Sequence[str],
+) -> "tuple[nn.Module, nn.Linear]":
+    """Returns the image tower and the zero-shot head of a whole CLIP with these weights."""
+    import open_clip
 
     def build() -> tuple[Any, Any]:
-        return _build_seeded(source, build_clip, seed).eval(), _build_tokenizer(source)
+        clip = _build_seeded(source, build_clip, 0).eval()
+        return clip, open_clip.get_tokenizer(f"{FOLDER_PREFIX}{source.folder}" if source.folder else source.name)
 
     text = source.config["text_cfg"]
-    if "hf_model_name" not in text and "hf_tokenizer_name" not in text and "siglip" not in source.name.lower():
-        return build()
-    next_step = "use a head without text tower: --head random"
-    return hub.fetch_from_hub(build, f"the text tower or tokenizer of {source}", next_step)
+    if "hf_model_name" in text or "hf_tokenizer_name" in text or "siglip" in source.name.lower():
+        next_step = "use a head without text tower: --head random"
+        clip, tokenizer = hub.fetch_from_hub(build, f"the text tower or tokenizer of {source}", next_step)
+    else:
+        clip, tokenizer = build()
+    load_strictly(clip, _convert_state(state, clip), where, str(source))
+    return clip.visual, heads.zero_shot_head(clip, tokenizer, classes, templates)
 
 
 def _build_seeded(source: OpenClipSource, build: "Callable[[dict[str, Any]], nn.Module]", seed: int) -> Any:
@@ -106,7 +109,7 @@ def _build_seeded(source: OpenClipSource, build: "Callable[[dict[str, Any]], nn.
     except _BAD_CONFIGURATION as error:
         if source.folder is None:
             raise
-        problem = f"{source.folder / CONFIG_FILE}: open_clip cannot build this model"
+        problem = f"{source.folder / CLIP_CONFIG}: open_clip cannot build this model"
         raise DataError(problem, found=one_line(error, 200)) from error
 
 
@@ -117,11 +120,10 @@ def _read_source(source: OpenClipSource) -> WeightsFile | None:
     file = source.file
     if source.tag is not None:
         published = open_clip.get_pretrained_cfg(source.name, source.tag)
-        downloaded = hub.fetch_from_hub(lambda: open_clip.download_pretrained(published), f"the weights of {source}")
-        file = Path(downloaded)
+        file = hub.fetch_from_hub(lambda: open_clip.download_pretrained(published), f"the weights of {source}")
     if file is None:
         return None
-    weights = read_weights(file)
+    weights = read_weights(Path(file))
     if any(key.startswith(("visual.", "image_encoder.")) for key in weights.state):
         return weights
     # One of our own checkpoints, or an image tower alone.
@@ -133,20 +135,13 @@ def _set_activation(source: OpenClipSource, weights: WeightsFile | None) -> Open
     """Returns the source with quick-GELU if OpenAI published the weights file; logs that other files get GELU."""
     import open_clip
 
-    if (
-        weights is None
-        or source.tag
-        or source.config.get("quick_gelu")
-        or source.name + QUICK not in open_clip.list_models()
-    ):
+    quick = source.name + QUICK
+    if weights is None or source.tag or source.config.get("quick_gelu") or quick not in open_clip.list_models():
         return source
     if weights.openai:
-        return replace(source, name=source.name + QUICK, config=open_clip.get_model_config(source.name + QUICK))
-    logger.info(
-        "%s: assumed to be trained with GELU; if OpenAI published the weights, give --model %s",
-        weights.path,
-        source.name + QUICK,
-    )
+        return replace(source, name=quick, config=open_clip.get_model_config(quick))
+    assumed = "%s: assumed to be trained with GELU; if OpenAI published the weights, give --model %s"
+    logger.info(assumed, weights.path, quick)
     return source
 
 
@@ -166,23 +161,21 @@ def _use_zero_shot(settings: ModelSettings, weights: WeightsFile | None) -> bool
     return has_text
 
 
-def _convert_state(weights: WeightsFile, clip: "nn.Module") -> "dict[str, Any]":
-    """Returns the file's state under the model's keys, by open_clip's conversions of older and other formats."""
+def _convert_state(state: "Mapping[str, torch.Tensor]", clip: "nn.Module") -> "dict[str, torch.Tensor]":
+    """Returns a state under the model's keys, by open_clip's conversions of older and other formats."""
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
-    state = convert_state_dict(clip, dict(weights.state))
-    own = clip.state_dict()
-    if "positional_embedding" in state and "positional_embedding" not in own:
-        state = convert_to_custom_text_state_dict(state)
-    for key in ("logit_scale", "logit_bias"):
-        if key in state and key in own:
-            state[key] = state[key].reshape(own[key].shape)
-        elif key in own and key == "logit_bias":
-            state[key] = own[key]
+    converted, own = convert_state_dict(clip, dict(state)), clip.state_dict()
+    if "positional_embedding" in converted and "positional_embedding" not in own:
+        converted = convert_to_custom_text_state_dict(converted)
+    if "logit_bias" in own:
+        converted.setdefault("logit_bias", own["logit_bias"])
+    for key in {"logit_scale", "logit_bias"} & converted.keys() & own.keys():
+        converted[key] = converted[key].reshape(own[key].shape)
     if "text.transformer.embeddings.position_ids" not in own:
-        state.pop("text.transformer.embeddings.position_ids", None)
-    return state
+        converted.pop("text.transformer.embeddings.position_ids", None)
+    return converted
 
 
 def image_tower_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +199,7 @@ def model_config(architecture: Architecture) -> dict[str, Any]:
     return config
 
 
-def build_empty(architecture: Architecture) -> "tuple[nn.Module, int]":
+def build_empty_clip(architecture: Architecture) -> "tuple[nn.Module, int]":
     """Returns a randomly initialised image tower and its number of features, without downloads.
 
     Raises:
@@ -264,9 +257,3 @@ def build_clip(config: dict[str, Any]) -> "nn.Module":
     if "multimodal_cfg" in config:
         return open_clip.CoCa(**config)
     return open_clip.CustomTextCLIP(**config) if custom_text else open_clip.CLIP(**config)
-
-
-def _build_tokenizer(source: OpenClipSource) -> Any:
-    import open_clip
-
-    return open_clip.get_tokenizer(f"{FOLDER_PREFIX}{source.folder}" if source.folder else source.name)

@@ -5,16 +5,17 @@ weight (C, D) and bias (C,). Its models need a text tower, so the folder has the
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from soups.checkpoints.card import Card
 from soups.checkpoints.checkpoint import read_state
-from soups.files.atomic import atomic_write, write_json
+from soups.files.atomic import write_json
 from soups.models import heads
-from soups.models.open_clip import build as clip_models
-from soups.models.open_clip.folder import CONFIG_FILE, WEIGHTS_FILES
+from soups.models.hub import HubFormat, save_tensors
+from soups.models.open_clip.build import build_clip, image_tower_config, model_config
+from soups.models.open_clip.names import CLIP_CONFIG, WEIGHTS_FILES
 from soups.models.pretrained import select_prefix
 
 if TYPE_CHECKING:
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
 
     from soups.models.classifier import Classifier
 
-WEIGHTS_FILE = WEIGHTS_FILES[0]
+CLIP_WEIGHTS = WEIGHTS_FILES[0]
 HEAD_FILE = "head.safetensors"
-LIBRARY = "open_clip"
-USAGE = """\
+_USAGE = """\
 import open_clip
 from PIL import Image
 from safetensors.torch import load_file
@@ -41,7 +41,7 @@ TEXT_PLACEHOLDER = {"context_length": 1, "vocab_size": 2, "width": 8, "heads": 1
 """Configuration of the smallest text tower that open_clip builds."""
 
 
-def write(folder: Path, classifier: "Classifier", card: Card) -> None:
+def _write(folder: Path, classifier: "Classifier", card: Card) -> None:
     """Writes weights, head and configuration (with preprocessing) into a folder.
 
     Raises:
@@ -50,42 +50,24 @@ def write(folder: Path, classifier: "Classifier", card: Card) -> None:
     """
     import torch
 
-    config = _make_config(card)
-    whole = heads.seeded_build(lambda: clip_models.build_clip(config), 0)
-    state = {key: torch.zeros_like(tensor) for key, tensor in whole.state_dict().items()}
-    state |= {f"visual.{key}": tensor for key, tensor in classifier.backbone.state_dict().items()}
-    _save_tensors(folder / WEIGHTS_FILE, state)
-    _save_tensors(folder / HEAD_FILE, classifier.head.state_dict())
-    preprocessing = card.preprocessing
-    preprocess = {
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
-        "interpolation": preprocessing.interpolation,
-        "resize_mode": preprocessing.resize,
-    }
-    write_json(folder / CONFIG_FILE, {"model_cfg": config, "preprocess_cfg": preprocess})
-
-
-def _make_config(card: Card) -> dict[str, Any]:
-    """Returns open_clip's `model_cfg` of the card's image tower, with the text placeholder."""
-    config = clip_models.model_config(card.architecture)
-    return {
-        "embed_dim": config["embed_dim"],
+    own = model_config(card.architecture)
+    config = {
+        "embed_dim": own["embed_dim"],
         "quick_gelu": card.architecture.quick_gelu,
-        "vision_cfg": clip_models.image_tower_config(config),
+        "vision_cfg": image_tower_config(own),
         "text_cfg": TEXT_PLACEHOLDER,
     }
+    whole = heads.seeded_build(lambda: build_clip(config), 0)
+    state = {key: torch.zeros_like(tensor) for key, tensor in whole.state_dict().items()}
+    state |= {f"visual.{key}": tensor for key, tensor in classifier.backbone.state_dict().items()}
+    save_tensors(folder / CLIP_WEIGHTS, state)
+    save_tensors(folder / HEAD_FILE, classifier.head.state_dict())
+    preprocess = card.preprocessing.model_dump(include={"mean", "std", "interpolation"})
+    preprocess["resize_mode"] = card.preprocessing.resize
+    write_json(folder / CLIP_CONFIG, {"model_cfg": config, "preprocess_cfg": preprocess})
 
 
-def _save_tensors(path: Path, state: "dict[str, torch.Tensor]") -> None:
-    from safetensors.torch import save_file
-
-    with atomic_write(path) as temporary:
-        tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
-        save_file(tensors, temporary, {"format": "pt"})
-
-
-def reference_logits(folder: Path, picture: "Image.Image") -> np.ndarray:
+def _reference_logits(folder: Path, picture: "Image.Image") -> np.ndarray:
     """Returns (1, C) float32 logits of a picture, computed with open_clip and the head's file alone."""
     import open_clip
     import torch
@@ -98,13 +80,16 @@ def reference_logits(folder: Path, picture: "Image.Image") -> np.ndarray:
         return (features @ head["weight"].T + head["bias"]).numpy()
 
 
-def read(folder: Path, card: Card) -> "dict[str, torch.Tensor]":
-    """Returns the state of a folder that `write` wrote, under our keys.
+def _read(folder: Path, card: Card) -> "dict[str, torch.Tensor]":
+    """Returns the state of a folder that this file wrote, under our keys.
 
     Raises:
         DataError: the folder's files are missing or damaged.
     """
-    tower, head = select_prefix(read_state(folder / WEIGHTS_FILE), "visual."), read_state(folder / HEAD_FILE)
-    return {f"backbone.{key}": tensor for key, tensor in tower.items()} | {
-        f"head.{key}": tensor for key, tensor in head.items()
+    tower, head = select_prefix(read_state(folder / CLIP_WEIGHTS), "visual."), read_state(folder / HEAD_FILE)
+    return {
+        f"{part}.{key}": tensor for part, own in (("backbone", tower), ("head", head)) for key, tensor in own.items()
     }
+
+
+CLIP_FORMAT = HubFormat(_write, _read, _reference_logits, (CLIP_CONFIG, CLIP_WEIGHTS, HEAD_FILE), _USAGE)

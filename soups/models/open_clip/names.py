@@ -1,6 +1,7 @@
 """Resolves `--model` and `--pretrained` for open_clip: configuration of the CLIP, and source of its weights."""
 
 import difflib
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,28 @@ from typing import Any
 from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError, one_line
 from soups.core.preprocessing import Preprocessing
-from soups.models.open_clip.folder import CONFIG_FILE, read_folder
 from soups.models.pretrained import RANDOM, find_weights_file
 from soups.models.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
-FAMILY = "open_clip"
+OPEN_CLIP = "open_clip"
 CUSTOM = "custom"
 """Architecture name of a CLIP from a folder; its configuration is in the card."""
 FOLDER_PREFIX = "local-dir:"
 QUICK = "-quickgelu"
+CLIP_CONFIG = "open_clip_config.json"
+# In open_clip's order of preference; other files of the folder are not read.
+WEIGHTS_FILES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
 
 
 @dataclass(frozen=True)
@@ -42,12 +54,9 @@ class OpenClipSource:
     @property
     def architecture(self) -> Architecture:
         """The architecture for the card."""
-        config = None
-        if self.name == CUSTOM:
-            config = {key: self.config[key] for key in ("embed_dim", "vision_cfg")}
-        return Architecture(
-            family=FAMILY, name=self.name, quick_gelu=bool(self.config.get("quick_gelu")), config=config
-        )
+        config = {key: self.config[key] for key in ("embed_dim", "vision_cfg")} if self.name == CUSTOM else None
+        quick_gelu = bool(self.config.get("quick_gelu"))
+        return Architecture(family=OPEN_CLIP, name=self.name, quick_gelu=quick_gelu, config=config)
 
     def __str__(self) -> str:
         shown = f"{FOLDER_PREFIX}{self.folder}" if self.folder else self.name
@@ -91,62 +100,79 @@ def resolve_source(settings: ModelSettings) -> OpenClipSource:
             expected="arguments of timm:NAME or baseline",
             next_step=f"leave --model-args out, or configure the tower in a folder: --model {FOLDER_PREFIX}FOLDER",
         )
-    if settings.model.startswith(FOLDER_PREFIX):
-        return _resolve_folder(settings)
+    return _resolve_folder(settings) if settings.model.startswith(FOLDER_PREFIX) else _resolve_name(settings)
+
+
+def _resolve_name(settings: ModelSettings) -> OpenClipSource:
+    """Returns a CLIP that open_clip knows by name; by default with OpenAI's weights, else those of the first tag."""
     import open_clip
 
     name = exact_name(settings.model)
-    tag, file = _find_tag_or_file(name, settings.pretrained)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    default = "openai" if "openai" in tags else next(iter(tags), None)
+    tag, file = default, None
+    if settings.pretrained is not None:
+        if settings.pretrained != RANDOM and open_clip.get_pretrained_cfg(name, settings.pretrained):
+            tag = settings.pretrained.lower().replace("-", "_")
+        else:
+            tag, file = None, find_weights_file(settings.pretrained, name, tags)
+    elif tag is None:
+        logger.warning("%s: open_clip has no weights for this architecture; starting from random weights", name)
+    elif tag != "openai":
+        others = f"; others: {', '.join(tags[1:])}" if tags[1:] else ""
+        logger.info("%s: OpenAI published no weights for this architecture; using --pretrained %s%s", name, tag, others)
     # A file or random weights get the preprocessing of the default tag.
-    published = open_clip.get_pretrained_cfg(name, tag or _default_tag(name) or "")
+    published = open_clip.get_pretrained_cfg(name, tag or default or "")
     if tag and published.get("quick_gelu") and not name.endswith(QUICK):
         name += QUICK
     return OpenClipSource(name, open_clip.get_model_config(name), published, tag=tag, file=file)
 
 
-def _default_tag(name: str) -> str | None:
-    """Returns OpenAI's tag, else the first tag, else None."""
-    import open_clip
-
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    return "openai" if "openai" in tags else next(iter(tags), None)
-
-
-def _find_tag_or_file(name: str, pretrained: str | None) -> tuple[str | None, Path | None]:
-    """Returns the tag or the file of the weights; (None, None) for random weights."""
-    import open_clip
-
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained is None:
-        tag = _default_tag(name)
-        if tag is None:
-            logger.warning("%s: open_clip has no weights for this architecture; starting from random weights", name)
-        elif tag != "openai":
-            others = f"; others: {', '.join(tags[1:])}" if tags[1:] else ""
-            logger.info(
-                "%s: OpenAI published no weights for this architecture; using --pretrained %s%s", name, tag, others
-            )
-        return tag, None
-    if pretrained != RANDOM and open_clip.get_pretrained_cfg(name, pretrained):
-        return pretrained.lower().replace("-", "_"), None
-    return None, find_weights_file(pretrained, name, tags)
-
-
 def _resolve_folder(settings: ModelSettings) -> OpenClipSource:
+    """Returns the CLIP of a folder in open_clip's hub layout, which has its configuration and perhaps its weights."""
     folder = Path(settings.model.removeprefix(FOLDER_PREFIX)).expanduser()
-    config, preprocess, weights = read_folder(folder)
+    config, preprocess = _read_config(folder)
     if settings.pretrained is not None:
-        weights = find_weights_file(settings.pretrained, f"{FOLDER_PREFIX}{folder}", ())
-    elif weights is None:
+        file = find_weights_file(settings.pretrained, f"{FOLDER_PREFIX}{folder}", ())
+    elif (file := next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)) is None:
         raise DataError(
             f"{folder}: holds no weights",
-            expected=f"open_clip_model.safetensors beside {CONFIG_FILE}",
+            expected=f"open_clip_model.safetensors beside {CLIP_CONFIG}",
             next_step=f"give a file with --pretrained FILE, or --pretrained {RANDOM} for random weights",
         )
-    return OpenClipSource(CUSTOM, config, preprocess, file=weights, folder=folder)
+    return OpenClipSource(CUSTOM, config, preprocess, file=file, folder=folder)
 
 
-def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
+def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the `model_cfg` and the `preprocess_cfg` (empty if absent) of a folder in open_clip's hub layout.
+
+    Raises:
+        DataError: the folder or its configuration is missing, or not in open_clip's format.
+    """
+    path = folder / CLIP_CONFIG
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder", expected=f"a folder with {CLIP_CONFIG} and weights")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file", expected="open_clip's hub layout") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise DataError(f"{path}: not readable JSON", found=one_line(error, 200)) from error
+    config = content.get("model_cfg") if isinstance(content, dict) else None
+    kinds = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+    if not isinstance(config, dict) or any(not isinstance(config.get(key), kind) for key, kind in kinds.items()):
+        raise DataError(f"{path}: not open_clip's", expected="`model_cfg` with embed_dim, vision_cfg and text_cfg")
+    preprocess = content.get("preprocess_cfg") or {}
+    if not isinstance(preprocess, dict):
+        raise DataError(f"{path}: `preprocess_cfg` is not an object", found=repr(preprocess)[:60])
+    return config, preprocess
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def describe_clip(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
     """Returns the start model's architecture and preprocessing without reading or downloading weights."""
     source = resolve_source(settings)
     return source.architecture, evaluation_preprocessing(source)
@@ -159,34 +185,26 @@ def evaluation_preprocessing(source: OpenClipSource) -> Preprocessing:
         UsageError: the preprocessing is not supported.
         DataError: the `preprocess_cfg` is not valid.
     """
-    from open_clip.transform import PreprocessCfg
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
-    preprocess = {key: value for key, value in source.preprocess.items() if value is not None}
+    config = merge_preprocess_dict(PreprocessCfg(), source.preprocess)
     size = source.config["vision_cfg"].get("timm_image_size") or source.config["vision_cfg"].get("image_size", 224)
     sides = set(size) if isinstance(size, list | tuple) else {size}
-    resize = preprocess.get("resize_mode", "shortest")
+    resize = config["resize_mode"]
     if len(sides) != 1 or resize not in {"shortest", "squash"}:
         raise UsageError(
             f"--model {source}: its preprocessing is not supported",
             expected="square images, resized by `shortest` or `squash`",
             found=f"size {size}, resize mode {resize}",
         )
-    defaults = PreprocessCfg()
+    # One value is that of all channels.
+    given = {
+        key: config[key] if isinstance(config[key], list | tuple) else (config[key],) * 3 for key in ("mean", "std")
+    }
+    # As in open_clip, every other value means bicubic.
+    given["interpolation"] = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
     try:
-        return Preprocessing(
-            size=sides.pop(),
-            mean=_to_channels(preprocess.get("mean", defaults.mean)),
-            std=_to_channels(preprocess.get("std", defaults.std)),
-            # As in open_clip, every other value means bicubic.
-            interpolation="bilinear" if preprocess.get("interpolation") == "bilinear" else "bicubic",
-            resize=resize,
-        )
+        return Preprocessing.model_validate({"size": sides.pop(), "resize": resize, **given})
     except (ValueError, TypeError) as error:
         found = one_line(error, 200)
         raise DataError(f"{source}: its `preprocess_cfg` is not valid", found=found) from error
-
-
-def _to_channels(values: Any) -> tuple[float, float, float]:
-    """Returns three values from three or from one."""
-    red, green, blue = values if isinstance(values, list | tuple) else (values,) * 3
-    return float(red), float(green), float(blue)

@@ -1,13 +1,12 @@
 """Builds timm networks as backbones: the start model with its weights, or an empty network from a card."""
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.card import Architecture
-from soups.core.errors import DataError, UsageError, one_line
+from soups.core.errors import DataError, UsageError, did_you_mean, one_line
 from soups.core.preprocessing import Preprocessing
 from soups.models import heads, hub
 from soups.models.model_args import find_argument_problem
@@ -15,13 +14,13 @@ from soups.models.pretrained import load_backbone, load_strictly
 from soups.models.settings import ModelSettings
 from soups.models.start import Start
 from soups.models.timm.constructor import HIDDEN_LAYERS, CannotBuild, build, check_runs, count_features, known_arguments
-from soups.models.timm.names import FAMILY, PREFIX, TimmSource, exact_name, resolve_source
+from soups.models.timm.names import PREFIX, TimmSource, classifier_names, exact_name, resolve_source
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
+def build_timm_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> Start:
     """Builds the start model: a timm network without its classifier, and a random head.
 
     Raises:
@@ -33,26 +32,31 @@ def build_start(settings: ModelSettings, classes: Sequence[str], seed: int) -> S
 
     if settings.head == "zero-shot":
         raise UsageError("--head zero-shot: timm's models have no text tower", next_step="leave --head out")
-    source = _resolve(settings)
-    model = heads.seeded_build(lambda: _build_network(settings, source), seed)
-    preprocessing = evaluation_preprocessing(model, settings.image_size)
-    if source.arguments or settings.image_size is not None:
-        _check_size(settings, source, model, preprocessing.size)
-    shown = f"{PREFIX}{source.name}"
+    source = _resolve_arguments(settings)
+    try:
+        model = heads.seeded_build(lambda: _build_network(settings, source), seed)
+        preprocessing = evaluation_preprocessing(model, settings.image_size)
+        if source.arguments or settings.image_size is not None:
+            check_runs(model, preprocessing.size)
+    except CannotBuild as error:
+        raise _explain_failure(settings, source, error) from error
     if source.file is not None:
-        load_backbone(model, source.file, shown, classifier_names(model))
+        load_backbone(model, source.file, f"{PREFIX}{source.name}", classifier_names(model.pretrained_cfg))
     head = heads.random_head(count_features(model), len(classes), seed)
-    return Start(Classifier(model, head, normalise_features=False).eval(), _architecture_of(source), preprocessing)
+    return Start(Classifier(model, head, normalise_features=False).eval(), source.architecture, preprocessing)
 
 
-def describe(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
+def describe_timm(settings: ModelSettings) -> tuple[Architecture, Preprocessing]:
     """Returns the start model's architecture and preprocessing without reading or downloading weights."""
-    source = replace(_resolve(settings), published=False)
-    model = heads.seeded_build(lambda: _build_network(settings, source), 0)
-    return _architecture_of(source), evaluation_preprocessing(model, settings.image_size)
+    source = _resolve_arguments(settings)
+    try:
+        model = heads.seeded_build(lambda: build(source.name, source.arguments, source.config), 0)
+    except CannotBuild as error:
+        raise _explain_failure(settings, source, error) from error
+    return source.architecture, evaluation_preprocessing(model, settings.image_size)
 
 
-def build_empty(architecture: Architecture) -> "tuple[nn.Module, int]":
+def build_empty_timm(architecture: Architecture) -> "tuple[nn.Module, int]":
     """Returns the network (N, 3, S, S) → (N, D), randomly initialised, without its classifier, and D.
 
     Raises:
@@ -72,57 +76,38 @@ def build_empty(architecture: Architecture) -> "tuple[nn.Module, int]":
     return model, count_features(model)
 
 
-def classifier_names(model: Any) -> tuple[str, ...]:
-    """Returns the module names of the published classifier, which a backbone does not have."""
-    names = model.pretrained_cfg.get("classifier") or ()
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _architecture_of(source: TimmSource) -> Architecture:
-    return Architecture(family=FAMILY, name=source.name, arguments=source.arguments)
-
-
-def _resolve(settings: ModelSettings) -> TimmSource:
+def _resolve_arguments(settings: ModelSettings) -> TimmSource:
     """Returns the network and the source of its weights, with all constructor arguments."""
-    source = resolve_source(settings)
-    size = settings.image_size
+    source, size = resolve_source(settings), settings.image_size
     arguments = {**source.arguments, **settings.arguments}
-    if size is None:
-        return replace(source, arguments=arguments)
-    other = settings.arguments.get("img_size", size)
-    if other not in (size, [size, size]):
-        raise UsageError(f"--image-size {size} and --model-args img_size={other} differ", next_step="give one of them")
-    default = source.configuration
-    if "img_size" in arguments or (default.get("fixed_input_size") and size != default["input_size"][1]):
-        arguments["img_size"] = size
+    if size is not None:
+        other = settings.arguments.get("img_size", size)
+        if other not in (size, [size, size]):
+            problem = f"--image-size {size} and --model-args img_size={other} differ"
+            raise UsageError(problem, next_step="give one of them")
+        default = source.configuration
+        if "img_size" in arguments or (default.get("fixed_input_size") and size != default["input_size"][1]):
+            arguments["img_size"] = size
     return replace(source, arguments=arguments)
 
 
 def _build_network(settings: ModelSettings, source: TimmSource) -> Any:
     """Returns the network, with its published weights if `source` says so.
 
+    If its classifier has another size than the published one, timm loads non-strictly, and would silently skip weights
+    of another network. So with constructor arguments this loads the network with the published number of classes,
+    strictly, and copies the backbone.
+
     Raises:
-        UsageError: an argument is unknown, or the size is not supported.
+        CannotBuild: an argument is unknown, or the arguments do not fit each other.
         DataError: the published weights do not fit.
         EnvironmentFailure: the weights cannot be downloaded.
     """
-    try:
-        if not source.published:
-            return build(source.name, source.arguments, source.config)
-        what = f"the weights of {settings.model if source.config else f'{PREFIX}{source.name}'}"
-        if source.config is None and not source.arguments:
-            return hub.fetch_from_hub(lambda: build(source.name, {}, published=True), what)
-        return _build_published(source, what)
-    except CannotBuild as error:
-        raise _build_error(settings, source, error) from error
-
-
-def _build_published(source: TimmSource, what: str) -> Any:
-    """Returns the network with all of its published weights.
-
-    For another number of classes timm loads non-strictly, and would silently skip weights of another network. So this
-    loads the network with the published number of classes, strictly, and copies the backbone.
-    """
+    if not source.published:
+        return build(source.name, source.arguments, source.config)
+    what = f"the weights of {settings.model if source.config else f'{PREFIX}{source.name}'}"
+    if source.config is None and not source.arguments:
+        return hub.fetch_from_hub(lambda: build(source.name, {}, published=True), what)
     config = source.configuration
     model = build(source.name, source.arguments, source.config)
 
@@ -141,29 +126,21 @@ def _build_published(source: TimmSource, what: str) -> Any:
 
     whole = load() if config.get("source") == "local-dir" else hub.fetch_from_hub(load, what)
     removed = (HIDDEN_LAYERS,) if source.arguments.get(HIDDEN_LAYERS) is False else ()
-    unused = tuple(f"{name}." for name in (*classifier_names(whole), *removed))
+    unused = tuple(f"{name}." for name in (*classifier_names(whole.pretrained_cfg), *removed))
     state = {key: tensor for key, tensor in whole.state_dict().items() if not key.startswith(unused)}
     load_strictly(model, state, what, source.name)
     return model
 
 
-def _check_size(settings: ModelSettings, source: TimmSource, model: Any, size: int) -> None:
-    try:
-        check_runs(model, size)
-    except CannotBuild as error:
-        raise _build_error(settings, source, error) from error
-
-
-def _build_error(settings: ModelSettings, source: TimmSource, error: CannotBuild) -> UsageError:
+def _explain_failure(settings: ModelSettings, source: TimmSource, error: CannotBuild) -> UsageError:
     """Returns the error for a network that cannot be built with the settings, or does not run."""
     shown = f"{PREFIX}{source.name}"
     if error.unknown in settings.arguments:
         known = known_arguments(source.name)
-        near = difflib.get_close_matches(error.unknown, known, n=1)
         return UsageError(
             f"--model-args: {shown} has no argument {error.unknown!r}",
             expected=f"one of {', '.join(known)}",
-            next_step=f"did you mean {near[0]!r}?" if near else "leave it out",
+            next_step=did_you_mean(error.unknown, known, "leave it out"),
         )
     if settings.image_size is not None:
         default = source.configuration["input_size"][1]

@@ -58,27 +58,18 @@ def build(
     if published:
         return timm.create_model(name, pretrained=True, **options)
     try:
-        return _remove_hidden_layers(timm.create_model(name, pretrained=False, **options), keep_hidden)
+        model = timm.create_model(name, pretrained=False, **options)
     except _BUILD_ERRORS as error:
         if isinstance(error, RuntimeError) and torch.get_default_device().type == "meta":
             raise  # Some networks cannot be built on the meta device.
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         raise CannotBuild(one_line(error, 200), unknown[1] if unknown else "") from error
-
-
-def _remove_hidden_layers(model: Any, keep: bool) -> Any:
-    """Returns the network, its hidden layers replaced by an identity unless `keep`."""
-    if keep is True:
-        return model
-    if keep is not False or not hasattr(model, HIDDEN_LAYERS):
-        raise CannotBuild(
-            f"{HIDDEN_LAYERS}=False is for networks with hidden layers before the classifier, such as vgg16",
-            HIDDEN_LAYERS,
-        )
-    from torch import nn
-
-    model.pre_logits = nn.Identity()
-    model.head_hidden_size = model.num_features
+    if keep_hidden is not True:
+        if keep_hidden is not False or not hasattr(model, HIDDEN_LAYERS):
+            needs = "is for networks with hidden layers before the classifier, such as vgg16"
+            raise CannotBuild(f"{HIDDEN_LAYERS}=False {needs}", HIDDEN_LAYERS)
+        model.pre_logits = torch.nn.Identity()
+        model.head_hidden_size = model.num_features
     return model
 
 
@@ -98,7 +89,7 @@ def known_arguments(name: str) -> list[str]:
     try:
         with torch.device("meta"):
             model = build(name, {})
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:
         model = build(name, {})
     own = [HIDDEN_LAYERS] if hasattr(model, HIDDEN_LAYERS) else []
     return [key for key in inspect.signature(type(model).__init__).parameters if key not in _reserved_arguments()] + own

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError, one_line
 from soups.models import hub
 from soups.models.pretrained import find_weights_file
@@ -14,12 +15,13 @@ from soups.models.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
-FAMILY = "timm"
+TIMM = "timm"
 PREFIX = "timm:"
 HUB = "hf-hub:"
 FOLDER = "local-dir:"
 HubConfig = tuple[dict[str, Any], str, dict[str, Any]]
-"""timm's `pretrained_cfg`, name of the architecture and constructor arguments, from a `config.json`."""
+"""timm's `pretrained_cfg`, name of the architecture and constructor arguments, from a `config.json`, without
+the numbers of classes and channels, which we set."""
 
 
 def is_timm(name: str) -> bool:
@@ -43,11 +45,22 @@ class TimmSource:
     """Constructor arguments."""
 
     @property
+    def architecture(self) -> Architecture:
+        """The architecture for the card."""
+        return Architecture(family=TIMM, name=self.name, arguments=self.arguments)
+
+    @property
     def configuration(self) -> dict[str, Any]:
         """timm's `pretrained_cfg` of the network, from `config` or the name."""
         from timm.models import resolve_pretrained_cfg
 
         return self.config or resolve_pretrained_cfg(self.name).to_dict()
+
+
+def classifier_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the module names of the published classifier in a `pretrained_cfg`; a backbone does not have them."""
+    names = config.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(map(str, names))
 
 
 def exact_name(name: str) -> str:
@@ -102,9 +115,8 @@ def resolve_source(settings: ModelSettings) -> TimmSource:
         EnvironmentFailure: the configuration of a model on the hub cannot be downloaded.
     """
     name = settings.model.removeprefix(PREFIX)
-    for prefix, read in (HUB, _read_hub_config), (FOLDER, _read_folder_config):
-        if name.startswith(prefix):
-            return _resolve_configured(settings, name, read(name.removeprefix(prefix)))
+    if name.startswith((HUB, FOLDER)):
+        return _resolve_configured(settings, name)
     name = exact_name(name)
     base, _, tag = name.partition(".")
     tags = list_tags(base)
@@ -117,11 +129,11 @@ def resolve_source(settings: ModelSettings) -> TimmSource:
     return TimmSource(name, published=False, file=find_weights_file(settings.pretrained, base, tags))
 
 
-def _resolve_configured(settings: ModelSettings, source: str, hub_config: HubConfig) -> TimmSource:
+def _resolve_configured(settings: ModelSettings, source: str) -> TimmSource:
     """Returns the source of a network from the hub or a folder, whose configuration names timm's architecture."""
     import timm
 
-    config, name, arguments = hub_config
+    config, name, arguments = _read_configuration(source)
     if not timm.is_model(name):
         problem = f"--model {settings.model}: the installed timm does not know its architecture"
         raise DataError(problem, expected="one of timm's models", found=name)
@@ -132,47 +144,45 @@ def _resolve_configured(settings: ModelSettings, source: str, hub_config: HubCon
         arguments.setdefault("global_pool", pool)
     if size and config.get("fixed_input_size") and tuple(size) != tuple(default.input_size if default else ()):
         arguments.setdefault("img_size", list(size[1:]))
-    arguments = {key: value for key, value in arguments.items() if key not in ("num_classes", "in_chans")}
-    return TimmSource(
-        name,
-        published=settings.pretrained is None,
-        file=find_weights_file(settings.pretrained, source, ()),
-        config=config,
-        arguments=arguments,
-    )
+    file = find_weights_file(settings.pretrained, source, ())
+    return TimmSource(name, published=settings.pretrained is None, file=file, config=config, arguments=arguments)
 
 
-def _read_hub_config(name: str) -> HubConfig:
+def _read_configuration(source: str) -> HubConfig:
+    """Returns the configuration of `hf-hub:NAME` or `local-dir:FOLDER`."""
     from timm.models import load_model_config_from_hf
 
-    next_step = f"download the repository on another machine and give its folder: --model {PREFIX}{FOLDER}FOLDER"
-    return hub.fetch_from_hub(
-        lambda: _load_config(load_model_config_from_hf, name), f"the configuration of {HUB}{name}", next_step
-    )
+    name = source.removeprefix(HUB)
+    if name != source:
+        next_step = f"download the repository on another machine and give its folder: --model {PREFIX}{FOLDER}FOLDER"
+        what, problem = f"the configuration of {source}", f"{name}: its config.json is not timm's"
+        return hub.fetch_from_hub(lambda: _check_config(load_model_config_from_hf, name, problem), what, next_step)
+    folder = Path(source.removeprefix(FOLDER)).expanduser()
+    return read_folder_config(folder, f"{folder}: its config.json is not timm's")
 
 
-def _read_folder_config(name: str) -> HubConfig:
+def read_folder_config(folder: Path, problem: str) -> HubConfig:
+    """Returns the configuration of a folder in timm's hub layout.
+
+    Raises:
+        DataError: the folder has no `config.json`, or it is not timm's; the message begins with `problem`.
+    """
     from timm.models._hub import load_model_config_from_path  # timm has no public name for this.
 
-    folder = Path(name).expanduser()
     if not (folder / "config.json").is_file():
         what = "no such folder" if not folder.is_dir() else "holds no config.json"
         raise DataError(f"{folder}: {what}", expected="timm's hub layout: config.json beside model.safetensors")
-    return _load_config(load_model_config_from_path, str(folder))
+    return _check_config(load_model_config_from_path, str(folder), problem)
 
 
-def _load_config(load: Callable[[str], HubConfig], name: str) -> HubConfig:
-    """Returns a configuration with the fields that later steps need.
-
-    Raises:
-        DataError: the configuration is not timm's.
-    """
+def _check_config(load: Callable[[str], HubConfig], name: str, problem: str) -> HubConfig:
+    """Returns a configuration with the fields that later steps need."""
     try:
         config, architecture, arguments = load(name)
         if not isinstance(architecture, str) or not isinstance(config, Mapping) or not isinstance(arguments, Mapping):
             raise TypeError("no `architecture`, `pretrained_cfg` or `model_args` of the right kind")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         found = one_line(error, 200)
-        problem = f"{name}: its config.json is not timm's"
         raise DataError(problem, expected="`architecture` and `pretrained_cfg`", found=found) from error
-    return dict(config), architecture, dict(arguments)
+    given = {key: value for key, value in arguments.items() if key not in ("num_classes", "in_chans")}  # We set these.
+    return dict(config), architecture, given

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
+from soups.core.preprocessing import Preprocessing
 from soups.data.curate import Selection, select_similar
 from soups.data.images.cache import open_images
 from soups.data.images.decode import find_unreadable
@@ -16,15 +18,16 @@ from soups.data.images.geometry import evaluation_geometry
 from soups.data.layouts.image_files import FolderListing, existing_folder, images_below, table_name
 from soups.evaluation.probe import load_or_compute_features
 from soups.files.atomic import write_table
+from soups.models.build import build_start
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.prediction_space import thumbnail
-from soups.pipeline.run.run import Run, require_run
-from soups.pipeline.settings.tools import CurateSettings
+from soups.pipeline.run.run import require_run
+from soups.pipeline.settings.tools import CurateSettings, LabelErrorsSettings
 from soups.report.html.pages import ImageCard, Section, write_page
-from soups.runtime.devices import cache_dir, derived_seed, limit_threads, resolve
+from soups.runtime.devices import Runtime, cache_dir, derived_seed, limit_threads, resolve
 
 if TYPE_CHECKING:
-    from soups.models.start import Start
+    from soups.models.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +49,25 @@ def curate(parsed: ParsedSettings[CurateSettings]) -> None:
     if settings.count > len(files):
         raise UsageError(f"--count {settings.count}", expected=f"at most {len(files)}, the images of {pool}")
     run = require_run(settings.run, settings.run.name) if settings.run.name is not None else None
-    excluded = _scored_images(run)
+    # Validation and test images must not be selected for training.
+    excluded = list(image_paths(run.samples[run.samples["split"] != "train"], run)) if run is not None else []
     excluded += [path for folder in settings.leave_out for path in _list_images(Path(folder), "--leave-out")]
-    features = _compute_features([files, target_files, excluded], _build_start(run, settings), settings)
+    # Features depend neither on the head nor on the class names.
+    model = run.recorded.model if run is not None else settings.model
+    start, runtime = build_start(model, ("target", "pool"), seed=derived_seed(0)), resolve(settings.runtime)
+    limit_threads(runtime.threads)
+    of_pool, of_target, *of_excluded = [
+        features_of_files(start.classifier, start.preprocessing, paths, runtime, settings)
+        for paths in (files, target_files, excluded)
+        if paths
+    ]
     # The target itself is excluded too, because it is often a test or validation set.
-    selection = select_similar(
-        features[0], features[1], np.concatenate(features[1:]), settings.count, settings.duplicate_similarity
-    )
+    forbidden = np.concatenate([of_target, *of_excluded])
+    selection = select_similar(of_pool, of_target, forbidden, settings.count, settings.duplicate_similarity)
     if len(selection.rows) < settings.count:
         message = "selected %d of %d images: the others are near-duplicates of these or of images used for scoring"
         logger.warning(message, len(selection.rows), settings.count)
-    _write_selection(selection, files, labels, target_files, pool, settings)
+    _write_selection(selection, files, labels, target_files, settings)
 
 
 def _pool_images(pool: Path, settings: CurateSettings) -> tuple[list[Path], list[str] | None]:
@@ -74,10 +85,8 @@ def _pool_images(pool: Path, settings: CurateSettings) -> tuple[list[Path], list
     if settings.label is not None:
         return files, [settings.label] * len(files)
     if loose := FolderListing(pool).images:
-        logger.warning(
-            "%s: %d images outside class folders, so the table has no labels; --label NAME labels all of them",
-            *(pool, len(loose)),
-        )
+        message = "%s: %d images outside class folders, so the table has no labels; --label NAME labels all of them"
+        logger.warning(message, pool, len(loose))
         return files, None
     return files, [path.relative_to(pool).parts[0] for path in files]
 
@@ -89,54 +98,29 @@ def _list_images(folder: Path, flag: str) -> list[Path]:
     return files
 
 
-def _scored_images(run: Run | None) -> list[Path]:
-    """Return the run's validation and test images, which must not be selected for training."""
-    if run is None:
-        return []
-    return list(image_paths(run.samples[~run.samples["split"].isin(["train"])], run))
-
-
-def _build_start(run: Run | None, settings: CurateSettings) -> "Start":
-    from soups.models.build import build_start
-
-    # Features depend neither on the head nor on the class names.
-    model = run.recorded.model if run is not None else settings.model
-    return build_start(model, ("target", "pool"), seed=derived_seed(0))
-
-
-def _compute_features(files: Sequence[list[Path]], start: "Start", settings: CurateSettings) -> list[np.ndarray]:
-    """Return the features of each list of images, (N, D) float32 with rows of length 1.
+def features_of_files(
+    classifier: "Classifier",
+    preprocessing: Preprocessing,
+    paths: Sequence[Path],
+    runtime: Runtime,
+    settings: CurateSettings | LabelErrorsSettings,
+) -> np.ndarray:
+    """Return the features of image files, (N, D) float32 with rows of length 1, from the cache if it has them.
 
     Raises:
         DataError: Images cannot be read.
     """
-    runtime, size = resolve(settings.runtime), settings.evaluation.eval_batch_size
-    limit_threads(runtime.threads)
-    geometry, folder = evaluation_geometry(start.preprocessing), cache_dir()
-    features: list[np.ndarray] = []
-    for paths in files:
-        if not paths:
-            features.append(np.empty((0, features[0].shape[1]), dtype=np.float32))
-            continue
-        images = open_images(paths, geometry, settings.cache.cache, folder / "images")
-        features.append(
-            load_or_compute_features(start.classifier, images, start.preprocessing, runtime, size, folder / "features")
-        )
-    return features
+    geometry, folder = evaluation_geometry(preprocessing), cache_dir()
+    images = open_images(paths, geometry, settings.cache.cache, folder / "images")
+    size = settings.evaluation.eval_batch_size
+    return load_or_compute_features(classifier, images, preprocessing, runtime, size, folder / "features")
 
 
 def _write_selection(
-    selection: Selection,
-    files: list[Path],
-    labels: list[str] | None,
-    target: list[Path],
-    pool: Path,
-    settings: CurateSettings,
+    selection: Selection, files: list[Path], labels: list[str] | None, target: list[Path], settings: CurateSettings
 ) -> None:
-    import pandas as pd
-
-    path = Path(settings.output)
-    rows, target_folder = selection.rows.tolist(), Path(settings.target or "")
+    path, rows = Path(settings.output), selection.rows.tolist()
+    pool, target_folder = Path(settings.pool or ""), Path(settings.target or "")
     columns: dict[str, list[object]] = {"image": [table_name(files[row], pool) for row in rows]}
     if labels is not None:
         columns["label"] = [labels[row] for row in rows]
@@ -144,15 +128,10 @@ def _write_selection(
     columns["nearest"] = [table_name(target[row], target_folder) for row in selection.nearest]
     table = pd.DataFrame(columns)
     write_table(path, table)
-    cards = [
-        ImageCard(
-            str(row.image),
-            thumbnail(files[index]),
-            first=str(row.label) if labels is not None else "",
-            note=f"{row.similarity:.3f} like {row.nearest}",
-        )
-        for index, row in zip(rows[: settings.images], table.itertuples(), strict=False)
-    ]
+    cards = []
+    for index, row in zip(rows[: settings.images], table.itertuples(), strict=False):
+        label, note = "" if labels is None else labels[index], f"{row.similarity:.3f} like {row.nearest}"
+        cards.append(ImageCard(str(row.image), thumbnail(files[index]), first=label, note=note))
     intro = [
         f"{len(rows)} of the {len(files)} images of {pool.name}, most similar to {target_folder.name} first.",
         f"{selection.skipped_duplicates} near-duplicates with a higher similarity than the last image are left out.",
@@ -164,5 +143,4 @@ def _write_selection(
     note = f"{len(rows)} images" if len(rows) == len(cards) else f"the first {len(cards)} of {len(rows)}"
     page = path.with_suffix(".html")
     write_page(page, "Selection from a pool", intro, [Section("Most similar first", cards, note)])
-    print(path)
-    print(page)
+    print(path, page, sep="\n")

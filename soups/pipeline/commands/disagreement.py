@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
@@ -59,11 +60,12 @@ def list_disagreement(parsed: ParsedSettings[DisagreementSettings]) -> None:
     votes = _votes_of_tables(settings, [Path(name) for name in tables]) if tables else _votes_of_models(parsed)
     if len(votes.members) < 2:
         raise UsageError("--members: only one", expected="two or more members", found=votes.members[0])
-    if settings.output is None and votes.run is None:
-        raise UsageError("--output is missing", expected="the CSV file to write, because there is no run")
-    path = Path(settings.output) if settings.output else Path()
-    if settings.output is None and votes.run is not None:
+    if settings.output is not None:
+        path = Path(settings.output)
+    elif votes.run is not None:
         path = votes.run.folder / "output" / "disagreement.csv"
+    else:
+        raise UsageError("--output is missing", expected="the CSV file to write, because there is no run")
     _write_results(votes, path, settings.images)
 
 
@@ -71,26 +73,17 @@ def _votes_of_models(parsed: ParsedSettings[DisagreementSettings]) -> MemberVote
     settings = parsed.settings
     context = open_context(settings, parsed.names)
     run = context.run
-    if settings.on not in evaluation_sets(run.samples):
-        known = ", ".join(evaluation_sets(run.samples))
-        raise UsageError(f"--on {settings.on}: no such set of images", expected=f"one of {known}")
+    known = evaluation_sets(run.samples)
+    if settings.on not in known:
+        raise UsageError(f"--on {settings.on}: no such set of images", expected=f"one of {', '.join(known)}")
     named = [find_model(name, run, settings.run) for name in settings.members or ()]
     paths = named or list(pool_paths(run).values())
     space = common_space(context, paths)
     tables = np.stack([context.probabilities(path, [settings.on], space)[settings.on] for path in paths])
+    names, codes, ties = _short_names(paths), tables.argmax(axis=2), jensen_shannon_divergence(tables)
     rows = set_rows(run.samples, settings.on)
-    files = image_paths(rows, run)
-    return MemberVotes(
-        "models",
-        _short_names(paths),
-        tables.argmax(axis=2),
-        space,
-        rows["image"].tolist(),
-        context.labels(settings.on, space),
-        jensen_shannon_divergence(tables),
-        lambda row: thumbnail(files[row]),
-        run,
-    )
+    images, labels, files = rows["image"].tolist(), context.labels(settings.on, space), image_paths(rows, run)
+    return MemberVotes("models", names, codes, space, images, labels, ties, lambda row: thumbnail(files[row]), run)
 
 
 def _votes_of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> MemberVotes:
@@ -99,11 +92,9 @@ def _votes_of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> M
     space = space or plain_space(tables)
     first = tables[0]
     codes = np.stack([space.encode(table.labels)[table.rows_for(first)] for table in tables])
-    unknown = np.full(len(first.ids), -1, dtype=np.int64)
+    unknown, ties = np.full(len(first.ids), -1, dtype=np.int64), np.zeros(len(first.ids))
     read_image = thumbnail_reader(first.ids, run, settings.data)
-    return MemberVotes(
-        "tables", _short_names(paths), codes, space, first.ids, unknown, np.zeros(len(unknown)), read_image, run
-    )
+    return MemberVotes("tables", _short_names(paths), codes, space, first.ids, unknown, ties, read_image, run)
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
@@ -112,8 +103,6 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _write_results(votes: MemberVotes, path: Path, limit: int) -> None:
-    import pandas as pd
-
     names = votes.space.names
     entropies = disagreement_by_factor(votes.codes, votes.space)
     order = _rank_rows(entropies["class"], votes.tie_break)
@@ -126,24 +115,19 @@ def _write_results(votes: MemberVotes, path: Path, limit: int) -> None:
     for member, codes in zip(votes.members, votes.codes, strict=True):
         columns[member] = [names[codes[row]] for row in order]
     write_table(path, pd.DataFrame(columns))
-    page = path.with_suffix(".html")
-    split = int((entropies["class"] > 0).sum())
-    write_page(
-        page,
-        f"Disagreement of {len(votes.members)} {votes.kind}",
-        [
-            f"The predictions of {', '.join(votes.members)} differ on {split} of {len(votes.images)} images.",
-            "Divided: the entropy of the votes in nats, highest first.",
-        ],
-        [_page_section(votes, part, values, limit) for part, values in entropies.items()],
-    )
-    print(path)
-    print(page)
+    page, title = path.with_suffix(".html"), f"Disagreement of {len(votes.members)} {votes.kind}"
+    differing = int((entropies["class"] > 0).sum())
+    intro = [
+        f"The predictions of {', '.join(votes.members)} differ on {differing} of {len(votes.images)} images.",
+        "Divided: the entropy of the votes in nats, highest first.",
+    ]
+    write_page(page, title, intro, [_page_section(votes, part, values, limit) for part, values in entropies.items()])
+    print(path, page, sep="\n")
 
 
 def _rank_rows(entropy: np.ndarray, tie_break: np.ndarray) -> np.ndarray:
-    """Return the row numbers of the images, highest vote entropy first."""
-    return np.lexsort((np.arange(len(entropy)), -tie_break, -np.round(entropy, 9)))
+    """Return the row numbers of the images, highest vote entropy first, then in their order."""
+    return np.lexsort((-tie_break, -np.round(entropy, 9)))
 
 
 def _page_section(votes: MemberVotes, part_name: str, entropy: np.ndarray, limit: int) -> Section:

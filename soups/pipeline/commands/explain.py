@@ -4,75 +4,68 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from PIL import Image
 
-from soups.checkpoints.card import Card
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, unknown_name
 from soups.core.labels import LabelSpace
 from soups.core.sampling import evenly_spaced
-from soups.core.scores import softmax
 from soups.data.images.decode import decode
 from soups.data.images.geometry import evaluation_geometry, visible_box
-from soups.evaluation.logits import compute_logits
 from soups.explain.methods import METHODS, describe_layers, resolve_method
-from soups.explain.methods import explain as explained
+from soups.explain.methods import explain as compute_heatmaps
 from soups.explain.settings import MapSettings, check_method
 from soups.files.atomic import atomic_write, write_array, write_table
+from soups.models.build import build_with_weights
 from soups.pipeline.commands.validate import open_context_of_model
 from soups.pipeline.explain.faithfulness import measure_curves, print_faithfulness
 from soups.pipeline.explain.images import (
     ExplainedImage,
+    ExplainedModel,
     PredictedImages,
     images_of_files,
     images_of_set,
-    select_all,
-    select_informative,
+    select_images,
 )
-from soups.pipeline.run.model_files import load_model, run_folder_of
-from soups.pipeline.run.run import existing_run
-from soups.pipeline.score.context import RunContext, class_positions
+from soups.pipeline.score.context import RunContext
 from soups.pipeline.settings.tools import ExplainSettings
 from soups.pipeline.soup.ingredient_index import IngredientIndex
 from soups.report.figures.grid import Tile
 from soups.report.figures.overlays import SheetRow, draw_sheet, magnify, overlay
 from soups.report.figures.style import BLACK, GREEN, VERMILION, shorten
-from soups.report.html.pages import ImageCard as Picture
-from soups.report.html.pages import Section, write_page
-from soups.runtime.devices import limit_threads
-
-if TYPE_CHECKING:
-    from soups.models.classifier import Classifier
+from soups.report.html.pages import ImageCard, Section, write_page
 
 logger = logging.getLogger(__name__)
 
 _LONGEST = 22
 _ROLES = {"predicted": "for the prediction", "truth": "for the truth", "asked": "for the class"}
+_INTRO = [
+    "Bright: evidence for the class, scaled from minimum to maximum in each map. Grey: the image as the model sees "
+    "it. A dark map: the method found no evidence for the class.",
+    "A map shows which pixels the prediction depends on, not whether it is right. The faithfulness table shows how "
+    "far to trust the method here.",
+]
 
 
 @dataclass(frozen=True)
-class ExplainedModel:
-    """A model to explain, with the mapping of its classes."""
-
-    path: Path
-    classifier: "Classifier"
-    card: Card
-    space: LabelSpace
-    order: np.ndarray
-    """(C,) int64, the index of each class of `space` among the logits."""
-
-
-@dataclass(frozen=True)
-class ExplanationMap:
-    """A saliency map of one image."""
+class MapRequest:
+    """An image and the class to explain."""
 
     image: ExplainedImage
     role: str
     """`predicted`, `truth`, `asked` (`--class-name`), or the name of an ingredient."""
     label: int
     """The explained class."""
+
+
+@dataclass(frozen=True)
+class ExplanationMap(MapRequest):
+    """A saliency map of one image."""
+
     probability: float
     """Probability of the explained class by the explained model, in [0, 1]."""
     heat: np.ndarray
@@ -89,93 +82,92 @@ def explain(parsed: ParsedSettings[ExplainSettings]) -> None:
     settings = parsed.settings
     check_method(settings.maps.method)
     context, path = open_context_of_model(parsed)
-    limit_threads(context.runtime.threads)
-    classifier, card = load_model(context.run, path)
     space = context.space_of(path)
     if settings.class_name is not None and settings.class_name not in space.names:
         raise unknown_name("class", settings.class_name, space.names)
-    classifier.to(context.runtime.device)
-    model = ExplainedModel(path, classifier, card, space, class_positions(card, space, path, context.run.name))
+    asked = None if settings.class_name is None else space.names.index(settings.class_name)
+    model = ExplainedModel.load(context, path, space)
+    classifier, card = model.classifier, model.card
     if settings.images:
-        predicted = images_of_files(context, path, settings.images, space, (classifier, card))
-        selected = select_all(predicted)
+        predicted = images_of_files(context, model, settings.images)
     else:
         predicted = images_of_set(context, path, settings.on, space)
-        selected = select_informative(predicted, settings.count)
+    selected = select_images(predicted, None if settings.images else settings.count)
     pixels = predicted.images.take([image.row for image in selected])
-    map_settings = settings.maps.model_copy(
-        update={"method": resolve_method(classifier, pixels, card.preprocessing, settings.maps)}
-    )
-    read = describe_layers(classifier, pixels, card.preprocessing, map_settings.method, map_settings.target_layer)
-    model_maps = _compute_maps(model, predicted, selected, settings.class_name, map_settings)
-    maps = list(model_maps)
-    for name, ingredient in _load_ingredients(model, context, settings):
-        maps += _compute_ingredient_maps(name, ingredient, model_maps, predicted, context, map_settings)
-    folder = Path(settings.output or context.run.folder / "output" / "explain" / f"{path.stem}_{map_settings.method}")
-    heading = f"{path.stem}: {map_settings.method} of {predicted.description}, from {read}"
-    files = _write_files(model, predicted, selected, maps, folder, heading)
+    method = resolve_method(classifier, pixels, card.preprocessing, settings.maps)
+    map_settings = settings.maps.model_copy(update={"method": method})
+    read = describe_layers(classifier, pixels, card.preprocessing, method, map_settings.target_layer)
+    requests = _map_requests(predicted, selected, asked, method)
+    maps = _compute_maps(model, predicted, requests, map_settings)
+    for name, ingredient in _load_ingredients(model, path, context, settings):
+        # The class of the soup's first map of each image.
+        own = [MapRequest(each.image, name, each.label) for each in requests if each.role != "truth"]
+        maps += _compute_maps(ingredient, predicted, own, map_settings, context)
+    folder = Path(settings.output or context.run.folder / "output" / "explain" / f"{path.stem}_{method}")
+    heading = f"{path.stem}: {method} of {predicted.description}, from {read}"
+    files = _write_files(model, predicted, maps, folder, heading)
     if map_settings.faithfulness:
         rows = evenly_spaced(len(predicted.labels), map_settings.faithfulness)
-        class_index = None if settings.class_name is None else space.names.index(settings.class_name)
-        labels = predicted.predictions[rows] if class_index is None else np.full(len(rows), class_index)
-        curves = measure_curves(classifier, card, predicted, rows, model.order[labels], map_settings)
+        labels = predicted.predictions[rows] if asked is None else np.full(len(rows), asked)
+        curves = measure_curves(model, predicted, rows, labels, map_settings)
         print(heading)
         files += print_faithfulness(curves, predicted, rows, folder, heading)
-    for file in files:
-        print(file)
+    print(*files, sep="\n")
+
+
+def _map_requests(
+    predicted: PredictedImages, selected: Sequence[ExplainedImage], asked: int | None, method: str
+) -> list[MapRequest]:
+    """Return the maps to make of each image: of the class asked for, else of the predicted and the true class."""
+    if asked is not None:
+        return [MapRequest(image, "asked", asked) for image in selected]
+    requests = []
+    for image in selected:
+        prediction, truth = int(predicted.predictions[image.row]), int(predicted.labels[image.row])
+        requests.append(MapRequest(image, "predicted", prediction))
+        if truth not in (-1, prediction) and METHODS[method].class_specific:
+            requests.append(MapRequest(image, "truth", truth))
+    return requests
 
 
 def _compute_maps(
     model: ExplainedModel,
     predicted: PredictedImages,
-    selected: Sequence[ExplainedImage],
-    class_name: str | None,
-    map_settings: MapSettings,
+    requests: Sequence[MapRequest],
+    settings: MapSettings,
+    context: RunContext | None = None,
 ) -> list[ExplanationMap]:
-    """Return the maps of each image for the requested class, else for the predicted and the true class."""
-    requests: list[tuple[ExplainedImage, str, int]] = []
-    for image in selected:
-        predicted_label, truth = int(predicted.predictions[image.row]), int(predicted.labels[image.row])
-        if class_name is not None:
-            requests.append((image, "asked", model.space.names.index(class_name)))
-            continue
-        requests.append((image, "predicted", predicted_label))
-        if truth not in (-1, predicted_label) and METHODS[map_settings.method].class_specific:
-            requests.append((image, "truth", truth))
-    labels = np.array([label for _, _, label in requests])
-    heats = _compute_heatmaps(model, predicted, [image for image, _, _ in requests], labels, map_settings)
+    """Return the requested maps of a model.
+
+    Args:
+        model: The model.
+        predicted: The images with the predictions of the model that the command explains.
+        requests: The images and classes.
+        settings: Method and layer.
+        context: Given for another model than that of `predicted`, whose probabilities are computed.
+    """
+    rows, labels = [each.image.row for each in requests], np.array([each.label for each in requests])
+    classifier, preprocessing = model.classifier, model.card.preprocessing
+    probabilities = predicted.probabilities[rows]
+    if context is not None:
+        probabilities = model.probabilities(predicted.images.subset(rows), context)
+    pixels, classes = predicted.images.take(rows), model.order[labels]
+    heats = compute_heatmaps(classifier, pixels, classes, preprocessing, settings.method, settings.target_layer)
     return [
-        ExplanationMap(image, role, label, float(predicted.probabilities[image.row, label]), heat)
-        for (image, role, label), heat in zip(requests, heats, strict=True)
+        ExplanationMap(each.image, each.role, each.label, float(probability[each.label]), heat)
+        for each, probability, heat in zip(requests, probabilities, heats, strict=True)
     ]
 
 
-def _compute_heatmaps(
-    model: ExplainedModel,
-    predicted: PredictedImages,
-    selected: Sequence[ExplainedImage],
-    labels: np.ndarray,
-    map_settings: MapSettings,
-) -> np.ndarray:
-    pixels, preprocessing = predicted.images.take([image.row for image in selected]), model.card.preprocessing
-    method, layer = map_settings.method, map_settings.target_layer
-    return explained(model.classifier, pixels, model.order[labels], preprocessing, method, layer)
-
-
 def _load_ingredients(
-    model: ExplainedModel, context: RunContext, settings: ExplainSettings
+    model: ExplainedModel, path: Path, context: RunContext, settings: ExplainSettings
 ) -> Iterator[tuple[str, ExplainedModel]]:
     """Yield a soup's ingredients with the highest coefficients; logs a warning for missing files."""
-    from soups.models.build import build_with_weights
-
     card = model.card
     parts = [part for part in card.soup.ingredients if part.coefficient] if card.soup is not None else []
     if len(parts) < 2:
         return
-    folder = run_folder_of(model.path)
-    run_settings = settings.run.model_copy(update={"runs_folder": str(folder.parent)}) if folder else settings.run
-    run = existing_run(run_settings, folder.name) if folder else context.run
-    index = IngredientIndex(model.path, run, settings)
+    index = IngredientIndex(path, context.run, settings)
     for part in sorted(parts, key=lambda part: (-part.coefficient, part.name))[: settings.ingredients]:
         try:
             ingredient = index.ingredients([part])[0]
@@ -183,117 +175,61 @@ def _load_ingredients(
             logger.warning("maps of an ingredient are left out: %s", error.problem)
             continue
         classifier = build_with_weights(card.architecture, card.classes, ingredient.load(), part.name)
-        classifier.to(context.runtime.device)
-        yield part.name, replace(model, classifier=classifier)
-
-
-def _compute_ingredient_maps(
-    name: str,
-    model: ExplainedModel,
-    model_maps: Sequence[ExplanationMap],
-    predicted: PredictedImages,
-    context: RunContext,
-    map_settings: MapSettings,
-) -> list[ExplanationMap]:
-    """Return an ingredient's maps for the class of the soup's first map of each image."""
-    maps = [explanation for explanation in model_maps if explanation.role != "truth"]
-    selected = [explanation.image for explanation in maps]
-    labels = np.array([explanation.label for explanation in maps])
-    images, batch = predicted.images.subset([image.row for image in selected]), context.evaluation.eval_batch_size
-    logits = compute_logits(model.classifier, images, model.card.preprocessing, context.runtime, batch)
-    class_probabilities = softmax(logits[:, model.order])[np.arange(len(selected)), labels]
-    heats = _compute_heatmaps(model, predicted, selected, labels, map_settings)
-    parts = zip(selected, labels, class_probabilities, heats, strict=True)
-    return [
-        ExplanationMap(image, name, int(label), float(probability), heat) for image, label, probability, heat in parts
-    ]
+        yield part.name, replace(model, classifier=classifier.to(context.runtime.device))
 
 
 def _write_files(
-    model: ExplainedModel,
-    predicted: PredictedImages,
-    selected: Sequence[ExplainedImage],
-    maps: Sequence[ExplanationMap],
-    folder: Path,
-    heading: str,
+    model: ExplainedModel, predicted: PredictedImages, maps: Sequence[ExplanationMap], folder: Path, heading: str
 ) -> list[Path]:
     """Write everything but the faithfulness tables; returns sheet, page and table."""
-    import pandas as pd
-
     strips, sections, rows = [], [], []
-    for image in selected:
-        model_maps = [explanation for explanation in maps if explanation.image == image]
-        pixels, path = predicted.images[image.row], predicted.images.paths[image.row]
-        overlays = [overlay(pixels, explanation.heat) for explanation in model_maps]
-        panels, pictures = _panels_and_pictures(model.space, predicted, image, model_maps, overlays)
+    truth_column = any(each.role == "truth" for each in maps)
+    for image in dict.fromkeys(each.image for each in maps):
+        own, path = [each for each in maps if each.image == image], predicted.images.paths[image.row]
+        overlays = [overlay(predicted.images[image.row], each.heat) for each in own]
+        panels, cards = _panels_and_cards(model.space, predicted, own, overlays)
+        if truth_column and all(each.role != "truth" for each in own):
+            panels.insert(2, None)  # Keeps the maps of an ingredient in one column.
         names = (shorten(name, _LONGEST) for name in (path.parent.name, path.stem))
         strips.append(SheetRow("\n".join((image.why, *names)), panels))
-        sections.append(Section(f"{image.why}: {path.name}", pictures, _top_predictions_text(model, predicted, image)))
-        for explanation, picture in zip(model_maps, overlays, strict=True):
-            rows.append(_write_map(model, predicted, explanation, picture, folder))
-    strips = [replace(strip, panels=_drop_empty_truth_column(strip.panels, strips)) for strip in strips]
+        probabilities = predicted.probabilities[image.row]
+        top = np.argsort(-probabilities, kind="stable")[:3]
+        predictions = ", ".join(f"{model.space.names[label]} {100 * probabilities[label]:.1f}%" for label in top)
+        sections.append(Section(f"{image.why}: {path.name}", cards, f"Predictions: {predictions}"))
+        rows += [_write_map(model, predicted, *parts, folder) for parts in zip(own, overlays, strict=True)]
     sheet, page, table = folder / "sheet.png", folder / "page.html", folder / "maps.csv"
     draw_sheet(strips, sheet, heading)
-    intro = [
-        "Bright: evidence for the class, scaled from minimum to maximum in each map. Grey: the image as the model sees "
-        "it. A dark map: the method found no evidence for the class.",
-        "A map shows which pixels the prediction depends on, not whether it is right. The faithfulness table shows how "
-        "far to trust the method here.",
-    ]
-    write_page(page, heading, intro, sections)
+    write_page(page, heading, _INTRO, sections)
     write_table(table, pd.DataFrame(rows))
     return [sheet, page, table]
 
 
-def _panels_and_pictures(
-    space: LabelSpace,
-    predicted: PredictedImages,
-    image: ExplainedImage,
-    model_maps: Sequence[ExplanationMap],
-    overlays: Sequence[np.ndarray],
-) -> tuple[list[Tile | None], list[Picture]]:
-    """Return the sheet's panels and the page's pictures of one image."""
-    row = image.row
-    label, path, pixels = int(predicted.labels[row]), predicted.images.paths[row], predicted.images[row]
+def _panels_and_cards(
+    space: LabelSpace, predicted: PredictedImages, maps: Sequence[ExplanationMap], overlays: Sequence[np.ndarray]
+) -> tuple[list[Tile | None], list[ImageCard]]:
+    """Return the sheet's panels and the page's pictures of one image: the image itself, then its maps."""
+    row = maps[0].image.row
+    label, pixels, path = int(predicted.labels[row]), predicted.images[row], predicted.images.paths[row].as_posix()
     known = label >= 0
     truth = space.names[label] if known else ""
     enlarged = magnify(pixels, overlays[0].shape[0] // pixels.shape[0])
-    caption_of_image = f"the image, truly\n{shorten(truth, _LONGEST)}" if known else "the image"
-    panels: list[Tile | None] = [Tile(enlarged, caption_of_image, colour_above=GREEN if known else BLACK)]
-    pictures = [Picture(path.as_posix(), enlarged, first=f"is {truth}" if known else "")]
-    for explanation, picture in zip(model_maps, overlays, strict=True):
-        name, right = space.names[explanation.label], explanation.label == label
+    above = f"the image, truly\n{shorten(truth, _LONGEST)}" if known else "the image"
+    panels: list[Tile | None] = [Tile(enlarged, above, colour_above=GREEN if known else BLACK)]
+    cards = [ImageCard(path, enlarged, first=f"is {truth}" if known else "")]
+    for each, picture in zip(maps, overlays, strict=True):
+        role, name, right = _ROLES.get(each.role, each.role), space.names[each.label], each.label == label
+        percent = f"{100 * each.probability:.0f}%"
+        above = f"{shorten(role, _LONGEST)}\n{shorten(name, _LONGEST)}, {percent}"
         colour = GREEN if right else VERMILION if known else BLACK
-        role_text = f"{_ROLES.get(explanation.role, shorten(explanation.role, _LONGEST))}\n"
-        share = f"{100 * explanation.probability:.0f}%"
-        panels.append(Tile(picture, f"{role_text}{shorten(name, _LONGEST)}, {share}", colour_above=colour))
-        caption = {"first" if right else "second": f"for {name}, {share}"}
-        pictures.append(Picture(_ROLES.get(explanation.role, explanation.role), picture, **caption))
-    if all(explanation.role != "truth" for explanation in model_maps):
-        panels.insert(2, None)  # Keeps the maps of an ingredient in one column.
-    return panels, pictures
-
-
-def _drop_empty_truth_column(panels: Sequence[Tile | None], strips: Sequence[SheetRow]) -> list[Tile | None]:
-    """Return the panels without the true-class column if it is empty in all rows."""
-    if any(len(strip.panels) > 2 and strip.panels[2] is not None for strip in strips):
-        return list(panels)
-    return [*panels[:2], *panels[3:]]
-
-
-def _top_predictions_text(model: ExplainedModel, predicted: PredictedImages, image: ExplainedImage) -> str:
-    order = np.argsort(-predicted.probabilities[image.row], kind="stable")[:3]
-    return "Predictions: " + ", ".join(
-        f"{model.space.names[label]} {100 * predicted.probabilities[image.row, label]:.1f}%" for label in order
-    )
+        panels.append(Tile(picture, above, colour_above=colour))
+        cards.append(ImageCard(role, picture, **{"first" if right else "second": f"for {name}, {percent}"}))
+    return panels, cards
 
 
 def _write_map(
     model: ExplainedModel, predicted: PredictedImages, explanation: ExplanationMap, picture: np.ndarray, folder: Path
 ) -> dict[str, Any]:
     """Write a map and its overlay; returns its row of the table."""
-    from PIL import Image
-
     stem = f"{explanation.image.name}_{explanation.role}"
     write_array(folder / f"{stem}.npy", explanation.heat)
     with atomic_write(folder / f"{stem}.png") as temporary:

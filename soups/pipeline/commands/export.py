@@ -47,7 +47,8 @@ def export(parsed: ParsedSettings[ExportSettings]) -> None:
     files = _images_to_compare(settings, run)
     classifier, card = load_selected(path, run)
     inputs = _load_inputs(files, card)
-    metadata = _metadata(card)
+    preprocessing = compact_json(card.preprocessing.model_dump(mode="json"))
+    metadata = {"classes": compact_json(card.classes), "preprocessing": preprocessing, "card": card_text(card)}
     with ExitStack() as stack:  # Writes all files or none.
         for kind, output in outputs.items():
             temporary = stack.enter_context(atomic_write(output))
@@ -62,35 +63,26 @@ def _output_paths(settings: ExportSettings, kinds: Sequence[str], model: Path, r
         if run is None:
             raise UsageError("--output is missing", expected="the file to write, because the model belongs to no run")
         return {kind: run.folder / "output" / f"{model.stem}{EXPORTERS[kind].suffix}" for kind in kinds}
-    output = Path(settings.output)
+    output, expected = Path(settings.output), EXPORTERS[kinds[0]].suffix
     known = {exporter.suffix for exporter in EXPORTERS.values()}
-    if len(kinds) == 1 and output.suffix in known - {EXPORTERS[kinds[0]].suffix}:
-        raise UsageError(
-            f"--output {output}: not an ending of --format {kinds[0]}",
-            expected=EXPORTERS[kinds[0]].suffix,
-            found=output.suffix,
-        )
-    stem = output.name.removesuffix(output.suffix) if output.suffix in known else output.name
+    if len(kinds) == 1 and output.suffix in known - {expected}:
+        problem = f"--output {output}: not an ending of --format {kinds[0]}"
+        raise UsageError(problem, expected=expected, found=output.suffix)
+    stem = output.stem if output.suffix in known else output.name
     return {kind: output.with_name(f"{stem}{EXPORTERS[kind].suffix}") for kind in kinds}
 
 
 def _images_to_compare(settings: ExportSettings, run: Run | None) -> list[Path]:
     """Return up to `CHECKED_IMAGES` evenly spaced images to verify the export on."""
+    paths: list[Path] = []
     if settings.images is not None:
-        paths: list[Path] = []
-        for name in settings.images:
-            location = Path(name)
+        for location in map(Path, settings.images):
             inside = sorted(path for path in location.rglob("*") if path.is_file() and not path.name.startswith("."))
             paths += inside if location.is_dir() else [location]
     elif run is not None:
-        rows = run.samples
-        for name in ("val", "test"):
-            if name in set(rows["split"]):
-                rows = rows[rows["split"] == name]
-                break
-        paths = list(image_paths(rows, run))
-    else:
-        paths = []
+        splits = run.samples["split"]
+        first = next((name for name in ("val", "test") if name in set(splits)), None)
+        paths += image_paths(run.samples if first is None else run.samples[splits == first], run)
     if not paths:
         raise UsageError(
             "--images: no images to compare the exported file on",
@@ -107,14 +99,6 @@ def _load_inputs(files: Sequence[Path], card: Card) -> "torch.Tensor":
     geometry = evaluation_geometry(card.preprocessing)
     pixels = np.stack([resize_and_crop(decode(file), geometry) for file in files])
     return normalise(torch.from_numpy(pixels), card.preprocessing)
-
-
-def _metadata(card: Card) -> dict[str, str]:
-    return {
-        "classes": compact_json(card.classes),
-        "preprocessing": compact_json(card.preprocessing.model_dump(mode="json")),
-        "card": card_text(card),
-    }
 
 
 def _write_file(
@@ -143,20 +127,37 @@ def _verify_logits(
     import torch
 
     with torch.inference_mode():
-        expected_logits = classifier(inputs).numpy()
-    allowed = tolerance * max(1.0, float(np.abs(expected_logits).max()))
-    largest = 0.0
-    for count in (len(inputs), 1):
-        logits = EXPORTERS[kind].run(temporary, inputs[:count].numpy())
-        same = logits.shape == expected_logits[:count].shape
-        largest = max(largest, float(np.abs(logits - expected_logits[:count]).max()) if same else np.inf)
+        expected = classifier(inputs).numpy()
+    batches = [inputs.numpy(), inputs[:1].numpy()]
+    pairs = [(expected[: len(batch)], EXPORTERS[kind].run(temporary, batch)) for batch in batches]
+    problem = f"{model}: the file of --format {kind} gives other logits than the model; it is not written"
+    count = f"on {len(inputs)} images"
+    figures = check_logits(pairs, tolerance, problem, f" {count}", "try the other --format, or raise --tolerance")
+    logger.info("%s: largest difference of a logit %.2g %s (allowed: %.2g)", kind, figures[0], count, figures[1])
+
+
+def check_logits(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    tolerance: float,
+    problem: str,
+    images: str = "",
+    next_step: str = "",
+) -> tuple[float, float]:
+    """Compare expected with found logits; returns their largest difference and the one allowed.
+
+    Args:
+        pairs: expected and found logits, (N, C) each.
+        tolerance: largest allowed difference, relative to the largest expected logit (at least 1).
+        problem: the message if they differ.
+        images: the images, for the message.
+        next_step: for the message.
+
+    Raises:
+        DataError: the logits differ by more than the tolerance.
+    """
+    allowed = tolerance * max(1.0, *(float(np.abs(expected).max()) for expected, _ in pairs))
+    largest = np.max([np.abs(found - own).max() if found.shape == own.shape else np.inf for own, found in pairs])
     if not largest <= allowed:
-        raise DataError(
-            f"{model}: the file of --format {kind} gives other logits than the model; it is not written",
-            expected=f"differences of at most {allowed:.2g} on {len(inputs)} images",
-            found=f"{largest:.2g}",
-            next_step="try the other --format, or raise --tolerance",
-        )
-    logger.info(
-        "%s: largest difference of a logit %.2g on %d images (allowed: %.2g)", kind, largest, len(inputs), allowed
-    )
+        expected_text = f"differences of at most {allowed:.2g}{images}"
+        raise DataError(problem, expected=expected_text, found=f"{largest:.2g}", next_step=next_step)
+    return float(largest), allowed

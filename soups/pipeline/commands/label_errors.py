@@ -6,34 +6,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.labels import Factor, LabelSpace
 from soups.core.packages import require_package
-from soups.data.images.cache import open_images
-from soups.data.images.geometry import evaluation_geometry
 from soups.data.layouts.tables import table_column
 from soups.data.samples import set_rows
 from soups.evaluation.label_errors import ProposedCorrection, is_group_label, propose_corrections
-from soups.evaluation.probe import load_or_compute_features, out_of_fold_probabilities
+from soups.evaluation.probe import out_of_fold_probabilities
 from soups.files.atomic import write_table
 from soups.files.tables import read_table
+from soups.pipeline.commands.curate import features_of_files
 from soups.pipeline.run.create import build_run_start, open_or_plan_run
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.model_files import find_model, load_model
 from soups.pipeline.run.prediction_space import thumbnail
 from soups.pipeline.run.run import Run
-from soups.pipeline.score.context import RunContext, open_context
+from soups.pipeline.score.context import open_context
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.tools import LabelErrorsSettings
 from soups.report.html.pages import ImageCard, Section, write_page
 from soups.report.tables import align_columns
-from soups.runtime.devices import cache_dir, limit_threads
+from soups.runtime.devices import limit_threads
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from soups.core.preprocessing import Preprocessing
     from soups.models.classifier import Classifier
 
@@ -49,7 +48,7 @@ _TILE_SIDE = 128
 class LabelEvidence:
     """Out-of-sample predictions for N images."""
 
-    rows: "pd.DataFrame"
+    rows: pd.DataFrame
     """Their rows of the samples table."""
     probabilities: dict[str, np.ndarray]
     """Factor → (N, C) float64, from models that were not trained on the image."""
@@ -75,19 +74,17 @@ def find_label_errors(parsed: ParsedSettings[LabelErrorsSettings]) -> None:
         labels = _encode_labels(evidence.rows, factor)
         table = evidence.probabilities[factor.name]
         own = propose_corrections(factor.name, factor.levels, labels, table, images, groups)
-        right = f"{100 * float(np.mean(table.argmax(axis=1) == labels)):.1f}"
-        summary.append(
-            [factor.name, str(len(labels)), right, str(len(own)), str(sum(proposal.issue for proposal in own))]
-        )
+        right, issues = np.mean(table.argmax(axis=1) == labels), sum(proposal.issue for proposal in own)
+        summary.append([factor.name, str(len(labels)), f"{100 * right:.1f}", str(len(own)), str(issues)])
         proposals += [proposal for proposal in own if proposal.doubt >= settings.least_doubt]
     proposals.sort(key=lambda proposal: -proposal.doubt)
     print(align_columns(summary))
     print("(right: the given level is the most probable one out of fold; issues: label errors by confident learning)")
-    path = _output_path(settings, run, exists)
+    path = Path(settings.output or (run.folder / "output" / "corrections.csv" if exists else "corrections.csv"))
+    page = path.with_suffix(".html")
     write_table(path, _corrections_table(proposals))
-    _write_page(path.with_suffix(".html"), proposals, factors, evidence.rows, run, settings)
-    print(path)
-    print(path.with_suffix(".html"))
+    _write_page(page, proposals, factors, evidence.rows, run, settings.images)
+    print(path, page, sep="\n")
     if planted is not None:
         print(_evaluate_proposals(planted, proposals, evidence, factors))
 
@@ -141,7 +138,7 @@ def _select_factors(run: Run, names: tuple[str, ...] | None) -> list[Factor]:
     return [factor for factor in factors if names is None or factor.name in names]
 
 
-def _encode_labels(rows: "pd.DataFrame", factor: Factor) -> np.ndarray:
+def _encode_labels(rows: pd.DataFrame, factor: Factor) -> np.ndarray:
     return LabelSpace(factor.levels).encode(rows["label" if factor.name == LABEL_FACTOR else factor.name])
 
 
@@ -151,17 +148,13 @@ def _head_evidence(run: Run, exists: bool, settings: LabelErrorsSettings, factor
     classifier, preprocessing = _load_model_or_start(run, exists, settings)
     runtime = run.runtime(settings.runtime)
     limit_threads(runtime.threads)
-    paths = image_paths(rows, run)
-    images = open_images(paths, evaluation_geometry(preprocessing), settings.cache.cache, run.image_cache)
-    size = settings.evaluation.eval_batch_size
-    features = load_or_compute_features(classifier, images, preprocessing, runtime, size, cache_dir() / "features")
+    features = features_of_files(classifier, preprocessing, image_paths(rows, run), runtime, settings)
     groups = rows["group"].to_numpy(str)
+    folds = settings.folds, settings.fold_seed
     tables = {}
     for factor in factors:
-        labels, classes = _encode_labels(rows, factor), len(factor.levels)
-        tables[factor.name] = out_of_fold_probabilities(
-            features, labels, groups, classes, settings.folds, settings.fold_seed
-        )
+        labels = _encode_labels(rows, factor)
+        tables[factor.name] = out_of_fold_probabilities(features, labels, groups, len(factor.levels), *folds)
     return LabelEvidence(rows, tables)
 
 
@@ -174,8 +167,7 @@ def _load_model_or_start(run: Run, exists: bool, settings: LabelErrorsSettings) 
     path = run.start if settings.model_name is None else find_model(settings.model_name, run, settings.run)
     classifier, card = load_model(run, path)
     if card.kind != "start":
-        message = "%s may have memorised wrong labels of its own training images; the start has not"
-        logger.warning(message, path)
+        logger.warning("%s may have memorised wrong labels of its own training images; the start has not", path)
     return classifier, card.preprocessing
 
 
@@ -188,61 +180,40 @@ def _pool_evidence(parsed: ParsedSettings[LabelErrorsSettings], factors: list[Fa
             f"run {context.run.name!r} has no validation images, and its models were trained on all others",
             next_step="omit --from-pool to use a cross-validated head",
         )
-    return LabelEvidence(rows, {factor.name: _mean_pool_probabilities(context, factor) for factor in factors})
+    space, paths = context.run.space, pool_paths(context.run).values()
+    mean = np.mean([context.probabilities(path, ["val"])["val"] for path in paths], axis=0)
+    tables = {}
+    for factor in factors:
+        if factor.name != LABEL_FACTOR and factor not in space.factors:
+            raise UsageError(
+                f"--factors {factor.name}: run {context.run.name!r} was not trained on it",
+                expected=f"some of {', '.join(space.factor_names)}",
+                next_step="choose others with --factors, or omit --from-pool",
+            )
+        whole = factor.name == LABEL_FACTOR
+        tables[factor.name] = mean if whole else space.marginal(mean, space.part([factor.name]))
+    return LabelEvidence(rows, tables)
 
 
-def _mean_pool_probabilities(context: RunContext, factor: Factor) -> np.ndarray:
-    space = context.run.space
-    tables = [context.probabilities(path, ["val"])["val"] for path in pool_paths(context.run).values()]
-    mean = np.mean(tables, axis=0)
-    if factor.name == LABEL_FACTOR:
-        return mean
-    if factor not in space.factors:
-        raise UsageError(
-            f"--factors {factor.name}: run {context.run.name!r} was not trained on it",
-            expected=f"some of {', '.join(space.factor_names)}",
-            next_step="choose others with --factors, or omit --from-pool",
-        )
-    return space.marginal(mean, space.part([factor.name]))
-
-
-def _output_path(settings: LabelErrorsSettings, run: Run, exists: bool) -> Path:
-    if settings.output is not None:
-        return Path(settings.output)
-    return run.folder / "output" / "corrections.csv" if exists else Path("corrections.csv")
-
-
-def _corrections_table(proposals: list[ProposedCorrection]) -> "pd.DataFrame":
+def _corrections_table(proposals: list[ProposedCorrection]) -> pd.DataFrame:
     """Return the table for `--relabel`, with further columns that help to decide."""
-    import pandas as pd
-
     rows = [
-        {
-            "match": proposal.match,
-            "factor": proposal.factor,
-            "from": proposal.before,
-            "to": proposal.after,
-            "doubt": round(proposal.doubt, 4),
-            "probability_from": round(proposal.probability_before, 4),
-            "probability_to": round(proposal.probability_after, 4),
-            "issue": "yes" if proposal.issue else "no",
-        }
-        for proposal in proposals
+        (
+            *(each.match, each.factor, each.before, each.after),
+            *(round(value, 4) for value in (each.doubt, each.probability_before, each.probability_after)),
+            "yes" if each.issue else "no",
+        )
+        for each in proposals
     ]
     columns = ["match", "factor", "from", "to", "doubt", "probability_from", "probability_to", "issue"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _write_page(
-    path: Path,
-    proposals: list[ProposedCorrection],
-    factors: list[Factor],
-    rows: "pd.DataFrame",
-    run: Run,
-    settings: LabelErrorsSettings,
+    path: Path, proposals: list[ProposedCorrection], factors: list[Factor], rows: pd.DataFrame, run: Run, limit: int
 ) -> None:
-    files = image_paths(rows, run)
-    sections = []
+    """Write the page with up to `limit` proposals for each factor."""
+    files, sections = image_paths(rows, run), []
     for factor in factors:
         own = [proposal for proposal in proposals if proposal.factor == factor.name]
         shown = [
@@ -253,30 +224,24 @@ def _write_page(
                 second=f"suggested: {proposal.after}",
                 note=f"doubt {proposal.doubt:.2f}{', an issue' if proposal.issue else ''}",
             )
-            for proposal in own[: settings.images]
+            for proposal in own[:limit]
         ]
-        note = f"{len(own)} proposals" if len(own) <= settings.images else f"the first {len(shown)} of {len(own)}"
+        note = f"{len(own)} proposals" if len(own) <= limit else f"the first {len(shown)} of {len(own)}"
         sections.append(Section(factor.name.capitalize(), shown, note))
+    table = path.with_suffix(".csv").name
     intro = [
         f"Labels of run {run.name} contradicted by models that were not trained on them, most doubtful first.",
-        f"Check them, delete the rows of {path.with_suffix('.csv').name} that are not errors, and train a new run with "
-        f"--relabel {path.with_suffix('.csv').name}.",
+        f"Check them, delete the rows of {table} that are not errors, and train a new run with --relabel {table}.",
     ]
     write_page(path, "Labels to check", intro, sections)
 
 
 def _tile_images(files: list[Path]) -> np.ndarray:
     """Return up to four images in one picture, two a row."""
-    squares = [_pad_to_square(thumbnail(file)) for file in files]
-    if len(squares) == 1:
-        return thumbnail(files[0])
-    blank = np.full_like(squares[0], 255)
-    squares += [blank] * (len(squares) % 2)
-    picture_rows = [np.hstack(squares[start : start + 2]) for start in range(0, len(squares), 2)]
-    return np.vstack(picture_rows)
-
-
-def _pad_to_square(pixels: np.ndarray) -> np.ndarray:
-    from PIL import Image, ImageOps
-
-    return np.asarray(ImageOps.pad(Image.fromarray(pixels), (_TILE_SIDE, _TILE_SIDE), color=(255, 255, 255)))
+    pictures = [Image.fromarray(thumbnail(file)) for file in files]
+    if len(pictures) == 1:
+        return np.asarray(pictures[0])
+    side = (_TILE_SIDE, _TILE_SIDE)
+    squares = [np.asarray(ImageOps.pad(picture, side, color=(255, 255, 255))) for picture in pictures]
+    squares += [np.full_like(squares[0], 255)] * (len(squares) % 2)
+    return np.vstack([np.hstack(squares[start : start + 2]) for start in range(0, len(squares), 2)])

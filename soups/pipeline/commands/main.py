@@ -4,21 +4,26 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from soups.cli.flags import ParsedSettings
-from soups.core.errors import DataError, UsageError, unknown_name
+from soups.core.errors import DataError, UsageError
+from soups.models.download import download_models
+from soups.pipeline.compare.report import plot_original, plot_run, print_comparison
 from soups.pipeline.run.import_pool import open_or_import_pool
+from soups.pipeline.run.model_files import find_model
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.class_order import warn_if_misordered
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
 from soups.pipeline.settings.commands import MainSettings
+from soups.pipeline.soup.ingredients import select_ingredients
+from soups.pipeline.soup.inspect import inspect
+from soups.pipeline.soup.make import SoupRequest, make_soup
+from soups.pipeline.soup.rebuild import rebuild
+from soups.pipeline.train.learning_curves import draw_learning_curves
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.options import list_recipes, parse_options
-
-if TYPE_CHECKING:
-    from soups.pipeline.soup.make import SoupRequest
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +54,7 @@ def run_main(parsed: ParsedSettings[MainSettings]) -> None:
     scoring = settings.inspect or judging or soups_are_scored
     context = open_context(open_or_import_pool(parsed), parsed.names, scoring=scoring)
     if settings.inspect:  # Inspect first: a foreign model that does not belong to the pool may not be scorable.
-        _inspect(context, settings)
+        inspect(context, _start_of(context, settings))
         if not (recipes or judging or settings.learning_curves):
             return
     if scoring:
@@ -60,20 +65,14 @@ def run_main(parsed: ParsedSettings[MainSettings]) -> None:
     if recipes:
         _make_soups(context, settings, options)
     if settings.report:
-        from soups.pipeline.compare.report import print_comparison
-
         print_comparison(context)
     if settings.learning_curves or plots_run:
         _learning_curves(context, settings)
     if plots_run:
-        from soups.pipeline.compare.report import plot_run
-
         plot_run(context)
 
 
 def _learning_curves(context: RunContext, settings: MainSettings) -> None:
-    from soups.pipeline.train.learning_curves import draw_learning_curves
-
     each = settings.learning_curves
     if not draw_learning_curves(context.run, context.evaluation.metric, each=each) and each:
         raise DataError(
@@ -89,94 +88,59 @@ def _run_independent_actions(parsed: ParsedSettings[MainSettings]) -> None:
     if settings.list_recipes:
         print(list_recipes())
     if settings.download_models:
-        _download(settings)
+        if settings.run.model_location is None:
+            raise UsageError("--download-models needs a folder", next_step="add --model-location DIR")
+        download_models(Path(settings.run.model_location), settings.download_url)
     if settings.rebuild:
-        _rebuild(parsed)
+        rebuild(settings, parsed.names, lambda run: _context_of_run(parsed, run))
     if settings.plot and settings.results is not None:
-        from soups.pipeline.compare.report import plot_original
-
         plot_original(Path(settings.results), settings.val_set, settings.test_set)
-
-
-def _make_soups(context: RunContext, settings: MainSettings, options: Mapping[str, dict[str, Any]]) -> None:
-    """Make a soup by each recipe, with its options."""
-    from soups.pipeline.soup.make import make_soup
-
-    context, start = _restrict_to_ingredients(context, settings)
-    for recipe, recipe_options in options.items():
-        make_soup(context, _soup_request(settings, recipe, recipe_options, start))
 
 
 def _requested_recipes(settings: MainSettings) -> list[str]:
     """Return the requested recipes without repetitions.
 
     Raises:
-        UsageError: A recipe is unknown, or `--soup-name` is given with several recipes.
+        UsageError: `--soup-name` is given with several recipes.
     """
     names = ["uniform"] * settings.uniform_soup + ["greedy"] * settings.greedy_soup + list(settings.soup or ())
     recipes = list(dict.fromkeys(names))
-    for recipe in recipes:
-        if recipe not in RECIPES:
-            raise unknown_name("recipe", recipe, RECIPES)
     if settings.soup_name is not None and len(recipes) != 1:
         found = ", ".join(recipes) or "none"
         raise UsageError("--soup-name: one name for one soup", expected="one recipe", found=found)
     return recipes
 
 
-def _restrict_to_ingredients(context: RunContext, settings: MainSettings) -> tuple[RunContext, Path | None]:
-    """Return the context restricted to `--ingredients`, and the checkpoint of `--start` if given."""
-    from soups.pipeline.run.model_files import find_model
-    from soups.pipeline.soup.ingredients import select_ingredients
+def _context_of_run(parsed: ParsedSettings[MainSettings], run: Run) -> RunContext:
+    run_settings = parsed.settings.run.model_copy(update={"name": run.name, "runs_folder": str(run.folder.parent)})
+    return open_context(parsed.settings.model_copy(update={"run": run_settings}), parsed.names, scoring=False)
 
-    run = context.run
-    start = None if settings.start is None else find_model(settings.start, run, settings.run)
+
+def _start_of(context: RunContext, settings: MainSettings) -> Path | None:
+    """Return the checkpoint of `--start`, if that is given."""
+    return None if settings.start is None else find_model(settings.start, context.run, settings.run)
+
+
+def _make_soups(context: RunContext, settings: MainSettings, options: Mapping[str, dict[str, Any]]) -> None:
+    """Make a soup of `--ingredients` by each recipe, with its options."""
+    run, start = context.run, _start_of(context, settings)
     names = select_ingredients(run, settings.run, settings.ingredients, start)
-    if settings.ingredients is None and len(names) == len(pool_paths(run)):
-        return context, start
-    return replace(context, run=replace(run, only=frozenset(names))), start
-
-
-def _soup_request(settings: MainSettings, recipe: str, options: dict[str, Any], start: Path | None) -> "SoupRequest":
-    from soups.pipeline.soup.make import SoupRequest
-
-    if recipe == "greedy":
-        accept = "better" if settings.strict else settings.accept
-        level = {"level": settings.significance} if accept == "significant" else {}
-        options = {"accept": accept, **level, **options}
-    return SoupRequest(
-        recipe,
-        options,
-        scores=settings.scores,
-        batchnorm=settings.batchnorm,
-        evaluations=settings.budget_evaluations,
-        minutes=settings.budget_minutes,
-        at_once=settings.at_once,
-        start=start,
-        name=settings.soup_name,
-    )
-
-
-def _rebuild(parsed: ParsedSettings[MainSettings]) -> None:
-    from soups.pipeline.soup.rebuild import rebuild
-
-    def context_of(run: Run) -> RunContext:
-        run_settings = parsed.settings.run.model_copy(update={"name": run.name, "runs_folder": str(run.folder.parent)})
-        return open_context(parsed.settings.model_copy(update={"run": run_settings}), parsed.names, scoring=False)
-
-    rebuild(parsed.settings, parsed.names, context_of)
-
-
-def _inspect(context: RunContext, settings: MainSettings) -> None:
-    from soups.pipeline.run.model_files import find_model
-    from soups.pipeline.soup.inspect import inspect
-
-    inspect(context, None if settings.start is None else find_model(settings.start, context.run, settings.run))
-
-
-def _download(settings: MainSettings) -> None:
-    from soups.models.download import download_models
-
-    if settings.run.model_location is None:
-        raise UsageError("--download-models needs a folder", next_step="add --model-location DIR")
-    download_models(Path(settings.run.model_location), settings.download_url)
+    if settings.ingredients is not None or len(names) != len(pool_paths(run)):
+        context = replace(context, run=replace(run, only=frozenset(names)))
+    for recipe, recipe_options in options.items():
+        if recipe == "greedy":
+            accept = "better" if settings.strict else settings.accept
+            level = {"level": settings.significance} if accept == "significant" else {}
+            recipe_options = {"accept": accept, **level, **recipe_options}
+        request = SoupRequest(
+            recipe,
+            recipe_options,
+            scores=settings.scores,
+            batchnorm=settings.batchnorm,
+            evaluations=settings.budget_evaluations,
+            minutes=settings.budget_minutes,
+            at_once=settings.at_once,
+            start=start,
+            name=settings.soup_name,
+        )
+        make_soup(context, request)

@@ -1,11 +1,12 @@
 """The command `inference`: writes the test predictions of one model or of an ensemble as one table."""
 
-import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
@@ -28,7 +29,7 @@ from soups.pipeline.score.shards import (
     split_into_shards,
 )
 from soups.pipeline.settings.commands import InferenceSettings
-from soups.pipeline.vote.ensemble_spec import Ensemble, build_ensemble, build_single_model_ensembles
+from soups.pipeline.vote.ensemble_spec import Ensemble, build_ensembles
 from soups.runtime.launchers import require_launcher
 
 logger = logging.getLogger(__name__)
@@ -55,10 +56,9 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
         _vote_on_tables(settings)
         return
     context = open_context(settings, parsed.names, may_differ=_TEST_SETTINGS if "test_location" in parsed.names else ())
-    ensembles = (
-        build_single_model_ensembles(settings, context) if settings.each else [build_ensemble(settings, context, rule)]
-    )
-    context = _with_test_images(context, settings, parsed.names)
+    ensembles = build_ensembles(settings, context, rule)
+    if "test_location" in parsed.names:
+        context = _with_test_images(context, settings, parsed.names)
     rows = set_rows(context.run.samples, SET)
     if rows.empty:
         raise DataError(
@@ -70,12 +70,12 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
     submission = _submission_table(settings, context.run, images)
     remove_leftovers(context.run)
     truths = [_true_classes(settings, context, ensemble.space, images) for ensemble in ensembles]
-    models = {path: group.space for ensemble in ensembles for group in ensemble.groups for path in group.paths}
+    models = {path: space for ensemble in ensembles for path, space in ensemble.models.items()}
     shards = split_into_shards(context, settings.shard_size, len(models))
     failed = compute_missing(shards, models)
     failed_models = {each.task.path for each in failed}
     for ensemble, truth in zip(ensembles, truths, strict=True):
-        if failed_models.isdisjoint(path for group in ensemble.groups for path in group.paths):
+        if failed_models.isdisjoint(ensemble.models):
             path = _output_path(settings, context.run.folder, ensemble.name)
             _write_predictions(path, ensemble, shards, submission, truth)
             print(path, flush=True)
@@ -92,7 +92,7 @@ def _write_predictions(
     def shard_predictions() -> Iterator[np.ndarray]:
         nonlocal right
         for shard in shards:
-            result = ensemble.count(shard, SET)
+            result = ensemble.scores(shard, SET)
             right += int(np.count_nonzero(result.argmax(axis=1) == truth[shard.rows])) if len(truth) else 0
             yield submission.compact(result, ensemble.space)
 
@@ -121,65 +121,54 @@ def _voting_rule(settings: InferenceSettings) -> str | None:
     return rules[0] if rules else None
 
 
-def _with_test_images(context: RunContext, settings: InferenceSettings, given: frozenset[str]) -> RunContext:
-    """Return the context with the test images of `--test-location`, if that is given."""
-    location, recorded = settings.data.test_location, context.run.recorded.data
-    has_all_images = recorded.limit is None  # With a limit, the run's table has only some of the images.
-    if "test_location" not in given or location is None or (location == recorded.test_location and has_all_images):
+def _with_test_images(context: RunContext, settings: InferenceSettings, names: frozenset[str]) -> RunContext:
+    """Return the context with the test images of `--test-location`, if those are other ones."""
+    run, location = context.run, settings.data.test_location
+    recorded, joint = run.recorded.data, run.recorded.joint_space
+    # With a limit, the run's table has only some of the images.
+    if location is None or (location == recorded.test_location and recorded.limit is None):
         return context
-    import pandas as pd
-
-    run = context.run
-    test_settings = {name: getattr(settings.data, name) for name in _TEST_SETTINGS if name in given}
+    test_settings = {name: getattr(settings.data, name) for name in _TEST_SETTINGS if name in names}
     test_data = recorded.model_copy(update={**test_settings, "limit": None})
-    joint = run.recorded.joint_space
     test = separate_test_samples(test_data, set((joint or run.space).names))
     test["group"] = test["group"].where(test["group"] != "", test["image"])
     if joint is not None:
         test["label"] = project_labels(test["label"], joint, run.space)
     others = run.samples[run.samples["split"] != "test"]
     table = pd.concat([others, test], ignore_index=True).fillna("").astype(str)
-    updated = run.recorded.model_copy(update={"data": test_data})
-    return dataclasses.replace(context, run=dataclasses.replace(run, recorded=updated, table=table))
+    return replace(context, run=replace(run, recorded=run.recorded.model_copy(update={"data": test_data}), table=table))
 
 
 def _submission_table(settings: InferenceSettings, run: Run, images: list[str]) -> SubmissionTable:
     """Return the table to fill: a template, else the CSV that lists the test images, else a plain table."""
-    template = _submission_template(settings, run)
+    data, template = run.recorded.data, None
+    if settings.sample_submission is not None:
+        template = Path(settings.sample_submission)
+        if not template.is_file():
+            raise UsageError(f"--sample-submission {template}: no such file", expected="a CSV file")
+    elif data.limit is not None:
+        message = "run %s uses at most %d images of each set, so no template is filled; %s"
+        logger.warning(message, run.name, data.limit, "--test-location DIR predicts all images of DIR")
+    else:
+        template = find_template(data.locations, settings.data.test_location or data.test_location)
     if template is not None:
         submission = table_from_template(template, images)
         logger.info("columns and order are those of %s", template)
         return submission
-    data = run.recorded.data
     location = Path(data.test_location or "")
     if location.is_file():
         return table_from_listing(location, images, data, settings.probabilities)
     return SubmissionTable(images, all_probabilities=settings.probabilities)
 
 
-def _submission_template(settings: InferenceSettings, run: Run) -> Path | None:
-    if settings.sample_submission is not None:
-        path = Path(settings.sample_submission)
-        if not path.is_file():
-            raise UsageError(f"--sample-submission {path}: no such file", expected="a CSV file")
-        return path
-    data = run.recorded.data
-    if data.limit is not None:
-        message = "run %s uses at most %d images of each set, so no template is filled; %s"
-        logger.warning(message, run.name, data.limit, "--test-location DIR predicts all images of DIR")
-        return None
-    return find_template(data.locations, settings.data.test_location or data.test_location)
-
-
 def _output_path(settings: InferenceSettings, run_folder: Path | None, stem: str) -> Path:
     if settings.output is not None:
         path = Path(settings.output)
         return path if path.suffix else path.with_suffix(".csv")
-    if settings.output_folder is not None:
-        return Path(settings.output_folder) / f"{stem}.csv"
-    if run_folder is None:
+    folder = settings.output_folder or (run_folder / "output" if run_folder is not None else None)
+    if folder is None:
         raise UsageError("--output is missing", expected="the CSV file to write, because there is no run")
-    return run_folder / "output" / f"{stem}.csv"
+    return Path(folder) / f"{stem}.csv"
 
 
 def _vote_on_tables(settings: InferenceSettings) -> None:
@@ -195,10 +184,9 @@ def _vote_on_tables(settings: InferenceSettings) -> None:
             expected="models alone or CSVs alone",
             next_step="write the model's predictions first: python inference.py --model-name M",
         )
-    name = settings.run.name or latest_run(settings.run)
+    name, space = settings.run.name or latest_run(settings.run), None
     run = existing_run(settings.run, name) if name else None
     path = _output_path(settings, run.folder if run else None, "hard_voting")
-    space = None
     # The latest run may be unrelated to the tables, so it is used only for a split by its factors.
     if settings.run.name or settings.split or is_schema(settings.data.layout):
         space = space_of_tables(settings, Path(members[0]))[1]
@@ -206,7 +194,7 @@ def _vote_on_tables(settings: InferenceSettings) -> None:
         raise UsageError(
             "--split: no factors to split by",
             expected="tables of a run whose labels have factors (--name), or a layout with factors (--layout profile)",
-            found=str(space) if space is not None else "labels without declared factors",
+            found=str(space or "labels without declared factors"),
         )
     write_pages(path, [vote_tables([Path(member) for member in members], space, split=settings.split)])
     print(path)

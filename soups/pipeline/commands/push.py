@@ -1,12 +1,11 @@
 """The command `push_to_hub`: writes a model as a folder that timm or open_clip loads, and uploads it with `--push`."""
 
+import filecmp
 import logging
-import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +15,9 @@ from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, EnvironmentFailure, UsageError, one_line
 from soups.core.preprocessing import normalise
 from soups.data.images.geometry import evaluation_geometry, resize_and_crop
-from soups.files.atomic import explain_write_errors, sha256_of, sync_folder, write_text
+from soups.files.atomic import explain_write_errors, make_folder, sha256_of, sync_folder, write_text
 from soups.models.hub_folder import HUB_PREFIX, find_format, write_hub_folder
+from soups.pipeline.commands.export import check_logits
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.select_model import load_selected, select_model
 from soups.pipeline.settings.delivery import PushSettings
@@ -48,22 +48,20 @@ def push_to_hub(parsed: ParsedSettings[PushSettings]) -> None:
     path, run = select_model(settings, parsed.names, settings.model_name)
     classifier, card = load_selected(path, run)
     if card.preprocessing.cut is not None:
-        logger.warning(
-            "%s uses only the middle %d × %d pixels of an image; neither timm nor open_clip crops like this, "
-            "as README.md notes",
-            path.stem,
-            *card.preprocessing.cut,
-        )
+        message = "%s uses only the middle %d × %d pixels of an image; timm and open_clip do not: see its README.md"
+        logger.warning(message, path.stem, *card.preprocessing.cut)
     folder = Path(settings.folder)
-    with _temporary_folder(folder) as temporary:
+    with explain_write_errors(folder):
+        make_folder(folder.parent)
+        outer = TemporaryDirectory(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent)
+    with outer as name:
+        temporary = Path(name) / "model"
+        temporary.mkdir()
         write_hub_folder(temporary, classifier, card, str(path))
         _verify_folder(temporary, classifier, card, str(path))
         write_text(temporary / README, _model_card_text(path, card, run))
         _move_into_place(temporary, folder)
-    if repository is None:
-        print(folder)
-    else:
-        print(_upload(folder, repository, settings.private, path.stem))
+    print(folder if repository is None else _upload(folder, repository, settings.private, path.stem))
 
 
 def _target_repository(settings: PushSettings) -> str | None:
@@ -95,29 +93,20 @@ def _verify_folder(folder: Path, classifier: "Classifier", card: Card, where: st
     import torch
     from PIL import Image
 
-    form, preprocessing = find_format(card, where), card.preprocessing.model_copy(update={"cut": None})
+    library, preprocessing = card.architecture.family, card.preprocessing.model_copy(update={"cut": None})
     shape = (round(1.4 * preprocessing.resized), round(1.7 * preprocessing.resized), 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     inputs = torch.from_numpy(resize_and_crop(pixels, evaluation_geometry(preprocessing)))[None]
     with torch.inference_mode():
         expected = classifier(normalise(inputs, preprocessing)).numpy()
     try:
-        found = form.reference_logits(folder, Image.fromarray(pixels))
+        found = find_format(card, where).reference_logits(folder, Image.fromarray(pixels))
     except Exception as error:  # The libraries raise many kinds of exceptions.
-        raise DataError(
-            f"{where}: {form.library} cannot load the folder; it is not written", found=one_line(error)
-        ) from error
-    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-    largest = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
-    if not largest <= allowed:
-        raise DataError(
-            f"{where}: {form.library} gives other logits than the model; the folder is not written",
-            expected=f"differences of at most {allowed:.2g}",
-            found=f"{largest:.2g}",
-        )
-    logger.info(
-        "%s alone gives the same logits: largest difference %.2g (allowed: %.2g)", form.library, largest, allowed
-    )
+        problem = f"{where}: {library} cannot load the folder; it is not written"
+        raise DataError(problem, found=one_line(error)) from error
+    problem = f"{where}: {library} gives other logits than the model; the folder is not written"
+    figures = check_logits([(expected, found)], TOLERANCE, problem)
+    logger.info("%s alone gives the same logits: largest difference %.2g (allowed: %.2g)", library, *figures)
 
 
 def _model_card_text(path: Path, card: Card, run: Run | None) -> str:
@@ -127,22 +116,10 @@ def _model_card_text(path: Path, card: Card, run: Run | None) -> str:
         for log in (run.individual_results, run.soup_results):
             line = run.results(log).get(path.stem, {})
             scores |= line["metrics"] if line.get("sha256") == sha256 else {}
-        counts = run.samples["split"].value_counts()
-        images = {str(name): int(count) for name, count in counts.items()}
-    return model_card(path.stem, card, sha256, library=form.library, usage=form.usage, scores=scores, images=images)
-
-
-@contextmanager
-def _temporary_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside the final one; it is removed when the block ends."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with explain_write_errors(folder):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        images = {str(name): int(count) for name, count in run.samples["split"].value_counts().items()}
+    return model_card(
+        path.stem, card, sha256, library=card.architecture.family, usage=form.usage, scores=scores, images=images
+    )
 
 
 def _move_into_place(temporary: Path, folder: Path) -> None:
@@ -153,23 +130,18 @@ def _move_into_place(temporary: Path, folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--folder {folder}: is a file", expected="a folder, or a path that does not exist")
-    present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     if not present:
         with explain_write_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)  # The folder is empty or does not exist.
             temporary.rename(folder)
             sync_folder(folder.parent)
         return
-    expected_files = {path.name: path for path in temporary.iterdir()}
-    extra = sorted(set(present) - set(expected_files))
-    missing = sorted(set(expected_files) - set(present))
-    changed = [
-        name
-        for name in sorted(set(expected_files) & set(present))
-        if sha256_of(expected_files[name]) != sha256_of(present[name])
-    ]
-    if extra or missing or set(changed) - {README}:
-        lists = {"extra": extra[:5], "missing": missing, "changed": changed}
+    written = {path.name for path in temporary.iterdir()}
+    _, changed, unreadable = filecmp.cmpfiles(temporary, folder, sorted(written & present), shallow=False)
+    differing, missing, extra = sorted(changed + unreadable), sorted(written - present), sorted(present - written)
+    if extra or missing or differing not in ([], [README]):
+        lists = {"extra": extra[:5], "missing": missing, "changed": differing}
         raise UsageError(
             f"--folder {folder}: has other content",
             expected="an empty or new folder, or one that this command wrote for this model",

@@ -1,12 +1,13 @@
 """The command `show_batch`: draws the first training images of a fine-tune as the model sees them."""
 
 from pathlib import Path
+from typing import Any
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
-from soups.core.preprocessing import Preprocessing
 from soups.data.augment.augment import augmented_preprocessing
 from soups.data.loader import TrainingLoader
+from soups.models.build import describe
 from soups.pipeline.run.create import open_or_plan_run
 from soups.pipeline.run.images import training_set
 from soups.pipeline.run.run import Run
@@ -34,58 +35,36 @@ def show_batch(parsed: ParsedSettings[ShowBatchSettings]) -> None:
     training = hyperparameters(settings.training, settings.ranges, settings.i)
     if training is None:
         raise UsageError(f"--i {settings.i}: this index is the start itself, which is not trained")
-    preprocessing = augmented_preprocessing(_model_preprocessing(run, exists), training.augmentation)
+    of_model = run.card_without_file.preprocessing if exists else describe(run.recorded.model)[1]
+    preprocessing = augmented_preprocessing(of_model, training.augmentation)
     data = training_set(run, training, preprocessing, settings.cache)
-    if settings.output is not None:
-        path = Path(settings.output)
-    else:
-        path = run.folder / "figures" / "batch.png" if exists else Path("batch.png")
-    tiles = _first_images(data, run, training, derived_seed(training.random_seed, settings.i), settings.images)
-    size = f"{preprocessing.size} × {preprocessing.size}"
-    heading = (
-        f"{run.name}{settings.i}: training images as the model sees them, {size} pixels\n{_settings_text(training)}"
-    )
-    draw_grid(tiles, path, heading)
+    path = Path(settings.output or (run.folder / "figures" / "batch.png" if exists else "batch.png"))
+    tiles = _first_images(data, run, derived_seed(training.random_seed, settings.i), settings.images)
+    seen = f"training images as the model sees them, {preprocessing.size} × {preprocessing.size} pixels"
+    draw_grid(tiles, path, f"{run.name}{settings.i}: {seen}\n{_settings_text(training)}")
     print(path)
 
 
-def _model_preprocessing(run: Run, exists: bool) -> Preprocessing:
-    from soups.models.build import describe
-
-    return run.card_without_file.preprocessing if exists else describe(run.recorded.model)[1]
-
-
-def _first_images(data: TrainingSet, run: Run, training: TrainingSettings, seed: int, count: int) -> list[Tile]:
+def _first_images(data: TrainingSet, run: Run, seed: int, count: int) -> list[Tile]:
     """Return the first images of the first epoch."""
-    loader = TrainingLoader(
-        data.images,
-        data.labels,
-        data.rows,
-        data.augmentation,
-        batch_size=count,
-        seed=seed,
-        copies=data.copies,
-        chances=data.chances,
-    )
-    with loader:
+    options: dict[str, Any] = {"batch_size": count, "seed": seed, "copies": data.copies, "chances": data.chances}
+    with TrainingLoader(data.images, data.labels, data.rows, data.augmentation, **options) as loader:
         pixels, labels, positions = next(iter(loader.epoch(0)))
     names = run.space.decode(labels.tolist())
-    files = [data.images.paths[int(position)] for position in positions]
-    file_names = [
-        f"{shorten(file.parent.name, _MAX_NAME_LENGTH)}\n{shorten(file.stem, _MAX_NAME_LENGTH)}" for file in files
-    ]
-    class_names = [name.replace("/", "\n") for name in names]
-    return [Tile(*tile) for tile in zip(pixels.numpy(), class_names, file_names, strict=True)]
+    tiles = []
+    for image, name, position in zip(pixels.numpy(), names, positions, strict=True):
+        file = data.images.paths[int(position)]
+        below = "\n".join(shorten(part, _MAX_NAME_LENGTH) for part in (file.parent.name, file.stem))
+        tiles.append(Tile(image, name.replace("/", "\n"), below))
+    return tiles
 
 
 def _settings_text(training: TrainingSettings) -> str:
     """Return the settings of augmentation and sampling that differ from their defaults, for the title."""
-    defaults = TrainingSettings()
-    values = {name: getattr(training, name) for name in _TITLE_SETTINGS}
-    parts = []
-    for name, value in values.items():
+    defaults, parts = TrainingSettings(), []
+    for name in _TITLE_SETTINGS:
+        value = getattr(training, name)
         if name == "augmentation" or value != getattr(defaults, name):
             text = " ".join(value) if isinstance(value, tuple) else str(value)
             parts.append(f"{name} {'of a file' if text.startswith('{') else text[:_MAX_VALUE_LENGTH]}")
-    mixed = " (mixed pairs are not shown)" if training.mix else ""
-    return ", ".join(parts) + mixed
+    return ", ".join(parts) + (" (mixed pairs are not shown)" if training.mix else "")

@@ -2,25 +2,20 @@
 
 import logging
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
-from soups.data.samples import set_rows
-from soups.files.atomic import write_table
-from soups.pipeline.commands.validation_figures import class_table_frame, draw_validation_figures
+from soups.pipeline.commands.validate_tables import validate_tables
+from soups.pipeline.commands.validation_report import report_predictions
 from soups.pipeline.explain.wrong_maps import draw_wrong_maps, parse_method
-from soups.pipeline.run.images import evaluation_set
 from soups.pipeline.run.model_files import find_model, run_folder_of
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.votes import default_model
-from soups.pipeline.settings.commands import OneModelSettings, ValidationSettings
+from soups.pipeline.settings.commands import ValidationSettings
 from soups.report.answers import LabelledPredictions
-from soups.report.validation import validation_text
 
 logger = logging.getLogger(__name__)
-
-OneModel = TypeVar("OneModel", bound=OneModelSettings)
 
 
 def validate(parsed: ParsedSettings[ValidationSettings]) -> None:
@@ -31,14 +26,12 @@ def validate(parsed: ParsedSettings[ValidationSettings]) -> None:
         DataError: Validation images have no labels, the model has other classes, or a table is invalid.
     """
     method = parse_method(parsed.settings.explain)
-    if _validates_tables(parsed.settings):
-        if method is not None:
-            raise UsageError("--explain: tables have no model to explain", next_step="give --model-name")
-        from soups.pipeline.commands.validate_tables import validate_tables
-
-        validate_tables(parsed)
-    else:
+    if not _validates_tables(parsed.settings):
         _validate_model(parsed, method)
+    elif method is not None:
+        raise UsageError("--explain: tables have no model to explain", next_step="give --model-name")
+    else:
+        validate_tables(parsed)
 
 
 def _validates_tables(settings: ValidationSettings) -> bool:
@@ -63,30 +56,23 @@ def _validate_model(parsed: ParsedSettings[ValidationSettings], method: str | No
     if (labels < 0).any():
         raise DataError(f"run {run.name!r}: validation images without a label", expected="labels to validate against")
     predictions = LabelledPredictions(labels, outputs.argmax(axis=1), context.groups("val"), space, outputs.max(axis=1))
-    print(validation_text(path.stem, predictions))
-    write_table(run.folder / "output" / f"{path.stem}_classes.csv", class_table_frame(predictions))
-    preprocessing = run.card_of(path).preprocessing
-    images = evaluation_set("val", set_rows(run.samples, "val"), run, preprocessing, settings.cache).images
-    maps = (
-        draw_wrong_maps(context, path, predictions, images, method, settings.images) if method is not None else ({}, "")
-    )
-    figures = run.folder / "figures"
-    draw_validation_figures(
-        predictions, figures, path.stem, "validation images", images.__getitem__, settings.images, maps
-    )
+    images, limit = context.open_set("val", run.card_of(path)).images, settings.images
+    maps = draw_wrong_maps(context, path, predictions, images, method, limit) if method is not None else ({}, "")
+    folders = run.folder / "output", run.folder / "figures"
+    report_predictions(predictions, path.stem, "validation images", folders, images.__getitem__, limit, maps)
 
 
-def open_context_of_model(parsed: ParsedSettings[OneModel]) -> tuple[RunContext, Path]:
+def open_context_of_model(parsed: ParsedSettings[Any]) -> tuple[RunContext, Path]:
     """Return the run that a model belongs to (not the latest run) and the model's checkpoint.
 
     Raises:
         UsageError: The run or the model does not exist.
     """
     settings = parsed.settings
-    if settings.model_name is not None and Path(settings.model_name).is_file():
-        folder = run_folder_of(Path(settings.model_name))
-        if folder is not None:
-            return _open_run_folder(parsed, folder), Path(settings.model_name)
+    path = Path(settings.model_name) if settings.model_name is not None else None
+    folder = run_folder_of(path) if path is not None and path.is_file() else None
+    if path is not None and folder is not None:
+        return _open_run_folder(parsed, folder), path
     context = open_context(settings, parsed.names, may_differ={"split_seed"})
     path = find_model(settings.model_name, context.run, settings.run) if settings.model_name else default_model(context)
     folder = run_folder_of(path)
@@ -95,7 +81,7 @@ def open_context_of_model(parsed: ParsedSettings[OneModel]) -> tuple[RunContext,
     return context, path
 
 
-def _open_run_folder(parsed: ParsedSettings[OneModel], folder: Path) -> RunContext:
+def _open_run_folder(parsed: ParsedSettings[Any], folder: Path) -> RunContext:
     location = {"name": folder.name, "runs_folder": str(folder.parent)}
     settings = parsed.settings.model_copy(update={"run": parsed.settings.run.model_copy(update=location)})
     return open_context(settings, parsed.names, may_differ={"split_seed"})
@@ -104,8 +90,7 @@ def _open_run_folder(parsed: ParsedSettings[OneModel], folder: Path) -> RunConte
 def _warn_ignored_settings(parsed: ParsedSettings[ValidationSettings], context: RunContext) -> None:
     run_seed, seed = context.run.recorded.data.split_seed, parsed.settings.data.split_seed
     if ("split_seed" in parsed.names and seed != run_seed) or parsed.settings.random_seed is not None:
-        logger.info(
-            "seeds have no effect here: a model is validated on its run's own split (--split-seed %d)", run_seed
-        )
+        message = "seeds have no effect here: a model is validated on its run's own split (--split-seed %d)"
+        logger.info(message, run_seed)
     if parsed.settings.ground_truth is not None:
         logger.info("--ground-truth is for --predictions: a model is validated on its run's validation images")

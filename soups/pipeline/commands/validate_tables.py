@@ -1,10 +1,11 @@
 """The command `validation` with prediction tables: one table against the true labels, or several side by side."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
@@ -12,14 +13,11 @@ from soups.core.labels import LabelSpace
 from soups.files.atomic import write_table
 from soups.files.prediction_tables import PredictionTable, read_predictions
 from soups.pipeline.commands.predict import find_table
-from soups.pipeline.commands.validation_figures import class_table_frame, draw_validation_figures
+from soups.pipeline.commands.validation_report import report_predictions
 from soups.pipeline.run.prediction_space import plain_space, space_of_tables, thumbnail_reader
 from soups.pipeline.settings.commands import ValidationSettings
 from soups.report.answers import LabelledPredictions
-from soups.report.validation import comparison_rows, comparison_text, validation_text
-
-if TYPE_CHECKING:
-    import pandas as pd
+from soups.report.validation import comparison_rows, comparison_text
 
 
 def validate_tables(parsed: ParsedSettings[ValidationSettings]) -> None:
@@ -37,28 +35,19 @@ def validate_tables(parsed: ParsedSettings[ValidationSettings]) -> None:
     paths = _parse_members(settings.predictions or ())
     run, space = space_of_tables(settings, truth_path)
     truth = read_predictions(truth_path, space)
-    tables = {
-        name: [read_predictions(path, space) for path in tables_of_name] for name, tables_of_name in paths.items()
-    }
-    space = space or plain_space([truth, *(table for tables_of_name in tables.values() for table in tables_of_name)])
-    predictions = {
-        name: [_match_predictions(table, truth, space) for table in tables_of_name]
-        for name, tables_of_name in tables.items()
-    }
-    name, tables_of_name = next(iter(predictions.items()))
-    tables_folder = paths[name][0].parent
-    output = run.folder / "output" if run is not None else tables_folder
-    if len(predictions) > 1 or len(tables_of_name) > 1:
+    tables = {name: [read_predictions(path, space) for path in own] for name, own in paths.items()}
+    space = space or plain_space([truth, *chain(*tables.values())])
+    predictions = {name: [_match_predictions(table, truth, space) for table in own] for name, own in tables.items()}
+    name, (first, *others) = next(iter(predictions.items()))
+    folder = paths[name][0].parent
+    output, figures = (run.folder / "output", run.folder / "figures") if run is not None else (folder, folder)
+    if len(predictions) > 1 or others:
         rows = comparison_rows(predictions)
-        write_table(output / "predictions_comparison.csv", _frame(rows))
+        write_table(output / "predictions_comparison.csv", pd.DataFrame(rows))
         print(comparison_text(rows))
         return
-    print(validation_text(name, tables_of_name[0], "images"))
-    write_table(output / f"{name}_classes.csv", class_table_frame(tables_of_name[0]))
-    pictures = run.folder / "figures" if run is not None else tables_folder
-    draw_validation_figures(
-        tables_of_name[0], pictures, name, "images", thumbnail_reader(truth.ids, run, settings.data), settings.images
-    )
+    image = thumbnail_reader(truth.ids, run, settings.data)
+    report_predictions(first, name, "images", (output, figures), image, settings.images)
 
 
 def _parse_members(members: Sequence[str]) -> dict[str, list[Path]]:
@@ -86,9 +75,3 @@ def _match_predictions(table: PredictionTable, truth: PredictionTable, space: La
     groups = truth.groups if truth.groups is not None else truth.ids
     predicted = space.encode(table.labels)[rows]
     return LabelledPredictions(space.encode(truth.labels), predicted, np.array(groups), space, confidences)
-
-
-def _frame(rows: list[dict[str, Any]]) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame(rows)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +16,11 @@ from soups.core.scores import log_loss, predictions, softmax
 from soups.data.images.memory_cache import MemoryCachedImages
 from soups.data.split import choose_groups
 from soups.ensembles.selection import select_models
+from soups.evaluation.judge import ValidationJudge
+from soups.evaluation.logits import compute_logits
 from soups.files.atomic import fingerprint
 from soups.files.jsonl import append_record, read_records
+from soups.models.build import build_empty
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.soup.batchnorm import choose_batchnorm
@@ -26,9 +29,6 @@ from soups.pipeline.soup.pool import pool_key, pool_of
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.pool import Ingredient, Pool, Soup, Verdict
 from soups.runtime.devices import limit_threads
-
-if TYPE_CHECKING:
-    from soups.evaluation.judge import ValidationJudge
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +67,10 @@ def cross_fitted_scores(context: RunContext, requests: Sequence[SoupRequest]) ->
         }
     )
     log = run.folder / "logs" / "crossfit.jsonl"
-    for line in reversed(read_records(log)):
-        if line.get("key") == key:
-            return {name: scores["accuracy"] for name, scores in line["scores"].items()}
-    line = {"key": key, **_measure(context, requests)}
-    append_record(log, line)
+    line = next((line for line in reversed(read_records(log)) if line.get("key") == key), None)
+    if line is None:
+        line = {"key": key, **_measure(context, requests)}
+        append_record(log, line)
     return {name: scores["accuracy"] for name, scores in line["scores"].items()}
 
 
@@ -97,10 +96,10 @@ def split_in_halves(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> tu
             return second[group_of], True
         except DataError:
             pass
-    request = np.random.default_rng(seed).permutation(len(labels))
-    request = request[np.argsort(labels[request], kind="stable")]
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
     second = np.zeros(len(labels), dtype=bool)
-    second[request[1::2]] = True
+    second[order[1::2]] = True
     return second, len(names) == len(labels)
 
 
@@ -160,12 +159,9 @@ class _Half:
             found[f"{request.recipe}_soup_and_best_single"] = ([*names, best.name], (outputs + single) / 2)
         return found
 
-    def _cached_probabilities(self, part: Ingredient) -> np.ndarray:
-        """Return (N, C) cached probabilities of all validation images."""
-        return self.context.probabilities(self.paths[part.name], ["val"])["val"]
-
     def _select_rows(self, part: Ingredient, rows: np.ndarray) -> np.ndarray:
-        return self._cached_probabilities(part)[rows]
+        """Return (K, C) cached probabilities of these validation images."""
+        return self.context.probabilities(self.paths[part.name], ["val"])["val"][rows]
 
     def _with_verdict(self, part: Ingredient, rows: np.ndarray) -> Ingredient:
         """Return the ingredient with its verdict on these images only."""
@@ -175,19 +171,11 @@ class _Half:
         verdict = Verdict(score, int((~right).sum()), len(right), True, loss, right.astype(np.int8))
         return replace(part, score=score, log_loss=loss, known_verdict=lambda: verdict)
 
-    def _judge(self, pool: Pool, rows: np.ndarray, batchnorm: str | None) -> "ValidationJudge":
-        from soups.evaluation.judge import ValidationJudge
-        from soups.models.build import build_empty
-
+    def _judge(self, pool: Pool, rows: np.ndarray, batchnorm: str | None) -> ValidationJudge:
         limit_threads(self.context.runtime.threads)
         whole = self.context.open_set("val", self.card)
-        part = replace(
-            whole,
-            images=MemoryCachedImages(whole.images.subset(rows)),
-            labels=whole.labels[rows],
-            groups=whole.groups[rows],
-            paths=tuple(whole.paths[row] for row in rows),
-        )
+        images, paths = MemoryCachedImages(whole.images.subset(rows)), tuple(whole.paths[row] for row in rows)
+        part = replace(whole, images=images, labels=whole.labels[rows], groups=whole.groups[rows], paths=paths)
         verdicts = [part.known_verdict() for part in pool.ingredients if part.known_verdict is not None]
         judge = ValidationJudge(
             build_empty(self.card.architecture, self.card.classes),
@@ -201,14 +189,11 @@ class _Half:
         choose_batchnorm(judge, self.context, pool, self.card, batchnorm)
         return judge
 
-    def _predict(self, soup: Soup, judge: "ValidationJudge", rows: np.ndarray) -> np.ndarray:
+    def _predict(self, soup: Soup, judge: ValidationJudge, rows: np.ndarray) -> np.ndarray:
         """Return (K, C) probabilities of these images; cached ones where the soup is one model."""
-        from soups.evaluation.logits import compute_logits
-
         if len(soup.ingredients) == 1 and soup.coefficients == (1.0,):
             return self._select_rows(soup.ingredients[0], rows)
-        context, classifier = self.context, judge.classifier
-        classifier.load_state_dict(judge.with_batchnorm(soup.state), strict=True)
-        images = context.open_set("val", self.card).images.subset(rows)
-        size = context.evaluation.eval_batch_size
-        return softmax(compute_logits(classifier, images, self.card.preprocessing, context.runtime, size))
+        judge.classifier.load_state_dict(judge.with_batchnorm(soup.state), strict=True)
+        images, size = self.context.open_set("val", self.card).images, self.context.evaluation.eval_batch_size
+        options = self.card.preprocessing, self.context.runtime, size
+        return softmax(compute_logits(judge.classifier, images.subset(rows), *options))

@@ -1,10 +1,9 @@
 """Parses the networks of a comparison: what each word of `--models` names, and how the network is fine-tuned."""
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from soups.core.errors import UsageError
 from soups.models.settings import ModelSettings
@@ -32,11 +31,6 @@ class NetworkSpec:
         """Name of the run that holds its fine-tunes."""
         return str(self.settings.run.name)
 
-    def with_epochs(self, epochs: int) -> "NetworkSpec":
-        """Return the same network with another number of epochs."""
-        training = self.settings.training.model_copy(update={"epochs": epochs})
-        return replace(self, settings=self.settings.model_copy(update={"training": training}))
-
 
 def parse_network_specs(settings: CompareSettings, name: str) -> list[NetworkSpec]:
     """Return the networks that `--models` names, each with the settings of its fine-tunes.
@@ -53,22 +47,25 @@ def parse_network_specs(settings: CompareSettings, name: str) -> list[NetworkSpe
             "--models is missing",
             expected="the networks to compare, such as --models timm:resnet18 timm:vit_tiny_patch16_224",
         )
-    entrants = [_entrant(word, settings, name) for word in settings.models]
-    runs: dict[str, str] = {}
-    for one in entrants:
-        run = one.run_name
-        if run in runs or run == f"{name}-{TABLE}":
+    specs: dict[str, NetworkSpec] = {}
+    for word in settings.models:
+        spec = _parse_network(word, settings, name)
+        run = spec.run_name
+        if run in specs or run == f"{name}-{TABLE}":
+            other = repr(specs[run].label) if run in specs else "'the table'"
             raise UsageError(
-                f"--models: {one.label!r} would have the run {run}, as {runs.get(run, 'the table')!r} has",
+                f"--models: {spec.label!r} would have the run {run}, as {other} has",
                 next_step='tell it apart by a name: "MODEL name=NAME ..."',
             )
-        runs[run] = one.label
-    return entrants
+        specs[run] = spec
+    return list(specs.values())
 
 
-def _entrant(word: str, settings: CompareSettings, name: str) -> NetworkSpec:
+def _parse_network(word: str, settings: CompareSettings, name: str) -> NetworkSpec:
     model, *pairs = word.split() or [""]
-    values, arguments, label = {}, [], model
+    label, arguments = model, []
+    of_model: dict[str, Any] = {"model": model}
+    of_training: dict[str, Any] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key or not value:
@@ -77,42 +74,26 @@ def _entrant(word: str, settings: CompareSettings, name: str) -> NetworkSpec:
         if key == "name":
             label = value
         elif key in _SHARED_SETTINGS:
-            raise UsageError(
-                f"--models {word!r}: {key} is one for all networks", next_step=f"give {_flag(key)} instead"
-            )
-        elif key in ModelSettings.model_fields or key in TrainingSettings.model_fields:
-            values[key] = value
+            flag = f"--{key.replace('_', '-')}"
+            raise UsageError(f"--models {word!r}: {key} is one for all networks", next_step=f"give {flag} instead")
+        elif key in ModelSettings.model_fields:
+            of_model[key] = value
+        elif key in TrainingSettings.model_fields:
+            of_training[key] = value
         else:
             arguments.append(pair)
-    own: dict[str, Any] = {"model": model}
     if arguments:
-        own["model_args"] = (*(settings.model.model_args or ()), *arguments)
-    return NetworkSpec(
-        label,
-        FinetuneSettings(
-            run=RunSettings(name=f"{name}-{_name_part(label)}", runs_folder=settings.run.runs_folder),
-            data=settings.data,
-            cache=settings.cache,
-            model=_with_values(settings.model, own | _part(values, ModelSettings.model_fields), word),
-            evaluation=settings.evaluation,
-            runtime=settings.runtime,
-            launch=settings.launch,
-            training=_with_values(settings.training, _part(values, TrainingSettings.model_fields), word),
-        ),
+        of_model["model_args"] = (*(settings.model.model_args or ()), *arguments)
+    # The run's name has no library prefix.
+    run_name = f"{name}-{slug(label.removeprefix('timm:'), default='model')}"
+    shared = {part: getattr(settings, part) for part in ("data", "cache", "evaluation", "runtime", "launch")}
+    own = FinetuneSettings(
+        run=RunSettings(name=run_name, runs_folder=settings.run.runs_folder),
+        model=_with_values(settings.model, of_model, word),
+        training=_with_values(settings.training, of_training, word),
+        **shared,
     )
-
-
-def _name_part(label: str) -> str:
-    """Return the part of the run's name that stands for the network: no library prefix, allowed characters only."""
-    return slug(label.removeprefix("timm:"), default="model")
-
-
-def _flag(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
-
-
-def _part(values: dict[str, str], known: Collection[str]) -> dict[str, str]:
-    return {key: value for key, value in values.items() if key in known}
+    return NetworkSpec(label, own)
 
 
 def _with_values(settings: Any, values: dict[str, Any], word: str) -> Any:
@@ -121,9 +102,8 @@ def _with_values(settings: Any, values: dict[str, Any], word: str) -> Any:
     Raises:
         UsageError: a value does not have the type of its setting.
     """
-    kind: type[BaseModel] = type(settings)
     try:
-        return kind.model_validate({**settings.model_dump(), **values})
+        return type(settings).model_validate({**settings.model_dump(), **values})
     except ValidationError as error:
         first = error.errors()[0]
         where = f": {first['loc'][-1]}" if first["loc"] else ""

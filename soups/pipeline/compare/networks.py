@@ -4,12 +4,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+import pandas as pd
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import PartialFailure, UsageError, UserError, unknown_name
 from soups.core.metrics import METRICS
 from soups.files.atomic import write_table, write_text
+from soups.models.build import describe
 from soups.models.settings import ModelSettings
 from soups.pipeline.compare.network_specs import TABLE, NetworkSpec, parse_network_specs
 from soups.pipeline.run.create import create_run, default_run_name, plan_run, write_run_start
@@ -21,27 +24,17 @@ from soups.pipeline.settings.compare import CompareSettings
 from soups.pipeline.train.costs import measure_costs
 from soups.pipeline.train.finetune import train_all
 from soups.pipeline.train.plan import Task, plan
+from soups.report import frontier
 from soups.report.comparison import SetTruth
-from soups.report.frontier import (
-    NetworkResult,
-    draw_frontier,
-    format_networks,
-    markdown_networks,
-    network_rows,
-)
-from soups.runtime.launchers import LaunchSettings, require_launcher
+from soups.report.frontier import NetworkResult
+from soups.runtime.launchers import require_launcher
 from soups.training.hyperparameters import canonicalize
 from soups.training.optimizers import require_optimizer
 
 logger = logging.getLogger(__name__)
 
 
-class _Labelled(Protocol):
-    @property
-    def label(self) -> str: ...
-
-
-Item = TypeVar("Item", bound=_Labelled)
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -54,27 +47,14 @@ class _Network:
     costs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def label(self) -> str:
-        """Name of the network in the table."""
-        return self.spec.label
-
-    @property
     def context(self) -> RunContext:
         """Return the context that scores its models."""
         settings = self.spec.settings
         evaluation = settings.evaluation.model_copy(update={"metric": self.run.recorded.metric})
         return RunContext(self.run, self.run.runtime(settings.runtime), evaluation, settings.cache, settings.launch)
 
-    def tasks(self, seeds: int) -> list[Task]:
-        """Return the fine-tunes that are not finished.
 
-        Raises:
-            UsageError: a fine-tune with other settings exists.
-        """
-        return plan(self.run, self.spec.settings, self.context.runtime, list(range(seeds)))
-
-
-def compare_models(given: ParsedSettings[CompareSettings]) -> None:
+def compare_models(parsed: ParsedSettings[CompareSettings]) -> None:
     """Train what is not finished, print the table and draw the figure.
 
     Raises:
@@ -83,73 +63,70 @@ def compare_models(given: ParsedSettings[CompareSettings]) -> None:
         DataError: invalid data.
         PartialFailure: some networks failed; the others are in the table.
     """
-    settings = given.settings
+    settings = parsed.settings
     name = settings.run.name or default_run_name(settings)
-    specs = parse_network_specs(settings, name)
-    _check_before_writing(settings, specs)
-    collector = _FailureCollector(len(specs))
-    networks = collector.of(specs, lambda spec: _open_run(spec, given.names), stop_at=UsageError)
-    _check_same_split(networks)
-    networks = collector.of(networks, _with_costs)
-    if settings.minutes is not None:
-        networks = [_with_minutes(network, settings.minutes) for network in networks]
-    tasks = {network.label: network.tasks(settings.seeds) for network in networks}  # Raises before any training.
-    networks = collector.of(networks, lambda network: _trained(network, tasks[network.label], settings.launch))
-    entries = collector.of(networks, lambda network: _result_of(network, settings.seeds))
-    if entries:
+    specs = {spec.label: spec for spec in parse_network_specs(settings, name)}
+    _check_before_writing(settings, list(specs.values()))
+    failures = _Failures()
+    networks = failures.collect(specs, lambda spec: _open_run(spec, parsed.names), stop_at=UsageError)
+    _check_same_split(list(networks.values()))
+    networks = failures.collect(networks, lambda network: _measure(network, settings.minutes))
+    indices = list(range(settings.seeds))
+    tasks = {  # Raises before any training.
+        label: plan(network.run, network.spec.settings, network.context.runtime, indices)
+        for label, network in networks.items()
+    }
+    trained = failures.collect(tasks, lambda each: train_all(each, settings.launch))
+    networks = {label: networks[label] for label in trained}
+    results = failures.collect(networks, lambda network: _result_of(network, indices))
+    if results:
         folder = Path(settings.run.runs_folder) / f"{name}-{TABLE}"
-        _write_results(entries, networks[0].context, settings.cost, folder, name)
-    collector.tell()
+        context = next(iter(networks.values())).context
+        _write_results(list(results.values()), context, settings.cost, folder, name)
+    failures.raise_any(len(specs))
 
 
-@dataclass
-class _FailureCollector:
-    """Collects failures by network, so that the others go on; they are reported at the end."""
+class _Failures(dict[str, Exception]):
+    """Failures by network, collected so that the others go on; they are reported at the end."""
 
-    number: int
-    failures: dict[str, Exception] = field(default_factory=dict)
-
-    def of(
-        self, items: Sequence[Item], work: Callable[[Item], Result], stop_at: type[Exception] | tuple[()] = ()
-    ) -> list[Result]:
-        """Return the results of the items that succeeded; an exception of type `stop_at` is raised at once."""
-        results = []
-        for item in items:
+    def collect(
+        self, items: Mapping[str, Item], work: Callable[[Item], Result], stop_at: type[Exception] | tuple[()] = ()
+    ) -> dict[str, Result]:
+        """Return label → result of the items that succeeded; an exception of type `stop_at` is raised at once."""
+        results = {}
+        for label, item in items.items():
             try:
-                results.append(work(item))
+                results[label] = work(item)
             except stop_at:
                 raise
             except Exception as error:
                 if not isinstance(error, UserError):
-                    logger.error("%s failed", item.label, exc_info=error)
-                self.failures[item.label] = error
+                    logger.error("%s failed", label, exc_info=error)
+                self[label] = error
         return results
 
-    def tell(self) -> None:
-        """Raise what failed, if anything did.
+    def raise_any(self, number: int) -> None:
+        """Raise what failed of `number` networks, if anything did.
 
         Raises:
             PartialFailure: which networks failed and why; for a single network, its own error.
         """
-        if self.number == 1 and self.failures:
-            raise next(iter(self.failures.values()))
-        if self.failures:
-            told = [f"{label}: {_error_text(error)}" for label, error in self.failures.items()]
-            kept = "the others are in the table" if len(told) < self.number else "there is no table"
+        if self and number == 1:
+            raise next(iter(self.values()))
+        if self:
+            lines = []
+            for label, error in self.items():
+                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                lines.append(f"{label}: {kind}{error}")
+            kept = "the others are in the table" if len(lines) < number else "there is no table"
             raise PartialFailure(
-                f"{len(told)} of {self.number} networks failed; {kept}\n  " + "\n  ".join(told),
+                f"{len(lines)} of {number} networks failed; {kept}\n  " + "\n  ".join(lines),
                 next_step="mend the cause and run the same command again: what is finished is not repeated",
             )
 
 
-def _error_text(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-
-
 def _check_before_writing(settings: CompareSettings, specs: Sequence[NetworkSpec]) -> None:
     """Check settings, data and networks before anything is written."""
-    from soups.models.build import describe
-
     require_launcher(settings.launch)
     if settings.evaluation.metric not in METRICS:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
@@ -171,9 +148,9 @@ def _check_before_writing(settings: CompareSettings, specs: Sequence[NetworkSpec
         plan_run(new[0].settings, new[0].run_name)
 
 
-def _open_run(spec: NetworkSpec, given: frozenset[str]) -> _Network:
+def _open_run(spec: NetworkSpec, names: frozenset[str]) -> _Network:
     """Return a network with its run, which is made if it does not exist."""
-    run = create_run(spec.settings, given | set(ModelSettings.model_fields))
+    run = create_run(spec.settings, names | set(ModelSettings.model_fields))
     if not run.start.exists():
         write_run_start(run)
     return _Network(spec, run)
@@ -191,25 +168,21 @@ def _check_same_split(networks: Sequence[_Network]) -> None:
         warn_if_validation_flatters(networks[0].run)
 
 
-def _with_costs(network: _Network) -> _Network:
-    """Return a network with its size and costs."""
-    settings = network.spec.settings
-    logger.info("%s: measuring its costs", network.label)
+def _measure(network: _Network, minutes: float | None) -> _Network:
+    """Return a network with its size and costs, and with the epochs that it trains in `minutes`.
+
+    At least one epoch; the last one counts from one half on.
+    """
+    label, settings = network.spec.label, network.spec.settings
+    logger.info("%s: measuring its costs", label)
     costs = measure_costs(Task(0, canonicalize(settings.training), settings, network.run.name, network.context.runtime))
-    return replace(network, costs=costs)
-
-
-def _with_minutes(network: _Network, minutes: float) -> _Network:
-    """Return a network with the epochs that it trains in `minutes`: at least one; the last counts from one half on."""
-    seconds = network.costs["seconds_per_epoch"]
-    epochs = max(1, round(60 * minutes / seconds))
-    logger.info("%s: %d epochs of %.1f s in %g minutes", network.label, epochs, seconds, minutes)
-    return replace(network, spec=network.spec.with_epochs(epochs))
-
-
-def _trained(network: _Network, tasks: Sequence[Task], launch: LaunchSettings) -> _Network:
-    train_all(tasks, launch)
-    return network
+    if minutes is None:
+        return replace(network, costs=costs)
+    epochs = max(1, round(60 * minutes / costs["seconds_per_epoch"]))
+    logger.info("%s: %d epochs of %.1f s in %g minutes", label, epochs, costs["seconds_per_epoch"], minutes)
+    training = settings.training.model_copy(update={"epochs": epochs})
+    spec = replace(network.spec, settings=settings.model_copy(update={"training": training}))
+    return replace(network, costs=costs, spec=spec)
 
 
 def _accuracy_set(context: RunContext) -> str:
@@ -217,32 +190,29 @@ def _accuracy_set(context: RunContext) -> str:
     return "test" if "test" in context.labelled_sets() else "val"
 
 
-def _result_of(network: _Network, seeds: int) -> NetworkResult:
+def _result_of(network: _Network, indices: Sequence[int]) -> NetworkResult:
     """Return the result row of a network: predictions of its fine-tunes, and costs."""
     context, epochs = network.context, network.spec.settings.training.epochs
     paths = {card.training["index"]: path for path, card in context.run.finetunes().items()}
-    chosen = [paths[index] for index in range(seeds)]
+    chosen = [paths[index] for index in indices]
     evaluate_individuals(context, with_start=False)
     name = _accuracy_set(context)
     outputs = tuple(context.probabilities(path, [name])[name] for path in chosen)
     speed = images_per_second(context, chosen[0])
-    return NetworkResult(network.label, outputs, {**network.costs, "epochs": epochs, "images_per_second": speed})
+    costs = {**network.costs, "epochs": epochs, "images_per_second": speed}
+    return NetworkResult(network.spec.label, outputs, costs)
 
 
-def _write_results(entries: Sequence[NetworkResult], context: RunContext, cost: str, folder: Path, name: str) -> None:
+def _write_results(results: Sequence[NetworkResult], context: RunContext, cost: str, folder: Path, name: str) -> None:
     """Print the table, write it as CSV and Markdown, and draw the figure."""
-    import pandas as pd
-
     shown = _accuracy_set(context)
     truth = SetTruth(context.labels(shown), context.groups(shown))
-    rows = network_rows(entries, truth, context.run.space.names, cost)
+    rows = frontier.network_rows(results, truth, context.run.space.names, cost)
     words = f"{len(truth.labels)} {'test' if shown == 'test' else 'validation'} images"
     write_table(folder / "models.csv", pd.json_normalize(rows, sep="_"))  # A column `f1_<class>` for each class.
-    write_text(folder / "models.md", markdown_networks(rows, cost) + "\n")
-    draw_frontier(
-        rows, folder / "frontier.png", title=f"{name}: accuracy and cost", images=f"accuracy on {words}", cost=cost
-    )
+    write_text(folder / "models.md", frontier.markdown_networks(rows, cost) + "\n")
+    figure = folder / "frontier.png"
+    frontier.draw_frontier(rows, figure, title=f"{name}: accuracy and cost", images=f"accuracy on {words}", cost=cost)
     groups = len(set(context.groups(shown)))
     print(f"comparison {name}: {words}" + f" of {groups} groups" * (groups != len(truth.labels)))
-    print(format_networks(rows, cost))
-    print(folder / "frontier.png")
+    print(frontier.format_networks(rows, cost), figure, sep="\n")

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from soups.checkpoints.checkpoint import SUFFIX
 from soups.core.errors import DataError
@@ -26,14 +27,15 @@ _ORIGINAL_FILES = ("individual_model_results.jsonl", "uniform_soup_results.jsonl
 
 def print_comparison(context: RunContext) -> None:
     """Print the comparison table and write it to the run's output as CSV and Markdown."""
-    contenders = rows_of_run(context, cross_fitted_scores(context, _requests_to_cross_fit(context)))
+    entries = rows_of_run(context, cross_fitted_scores(context, _requests_to_cross_fit(context)))
     sets = {name: comparison.SetTruth(context.labels(name), context.groups(name)) for name in context.labelled_sets()}
     shifts = shift_sets(context)
     speed = images_per_second(context, best_single(context))
-    rows = comparison.compare(contenders, sets, shifts=shifts, speed=speed)
-    _write_tables(context, rows)
-    print(_heading(context, shifts))
-    print(comparison.format_comparison(rows))
+    rows = comparison.compare(entries, sets, shifts=shifts, speed=speed)
+    folder = context.run.folder / "output"
+    write_table(folder / "comparison.csv", pd.DataFrame(rows))
+    write_text(folder / "comparison.md", comparison.markdown_comparison(rows) + "\n")
+    print(_heading(context, shifts), comparison.format_comparison(rows), sep="\n")
 
 
 def shift_sets(context: RunContext) -> list[str]:
@@ -43,14 +45,13 @@ def shift_sets(context: RunContext) -> list[str]:
 
 def _requests_to_cross_fit(context: RunContext) -> list[SoupRequest]:
     """Return the requests of the soups that are cross-fitted, with the BatchNorm statistics that they have."""
-    pool, soups = pool_key(context.run.hashes(pool_paths(context.run).values())), find_soups(context)
+    pool = pool_key(context.run.hashes(pool_paths(context.run).values()))
     wanted = {"pool": pool, "metric": context.evaluation.metric}
     requests = []
-    for recipe in _CROSSFITTED:
-        card = soups[recipe][1] if recipe in soups else None
-        if card is not None and card.soup is not None and wanted.items() <= card.soup.request.items():
-            settled = card.soup.options.get("batchnorm", {}).get("statistics")
-            requests.append(replace(request_of_soup(recipe, card), batchnorm=settled))
+    for recipe, (_, card) in find_soups(context).items():
+        if recipe in _CROSSFITTED and card.soup is not None and wanted.items() <= card.soup.request.items():
+            statistics = card.soup.options.get("batchnorm", {}).get("statistics")
+            requests.append(replace(request_of_soup(recipe, card), batchnorm=statistics))
     return requests
 
 
@@ -62,14 +63,6 @@ def _heading(context: RunContext, shifts: list[str]) -> str:
     parts = [f"run {run.name}: {len(pool_paths(run))} fine-tunes, {len(context.labels('val'))} validation images"]
     parts += [tested] * bool(images) + [f"shifts {', '.join(shifts)}"] * bool(shifts)
     return ", ".join(parts)
-
-
-def _write_tables(context: RunContext, rows: list[dict[str, Any]]) -> None:
-    import pandas as pd
-
-    folder = context.run.folder / "output"
-    write_table(folder / "comparison.csv", pd.DataFrame(rows))
-    write_text(folder / "comparison.md", comparison.markdown_comparison(rows) + "\n")
 
 
 def plot_run(context: RunContext) -> None:
@@ -86,12 +79,12 @@ def plot_run(context: RunContext) -> None:
             found=f"labels for {', '.join(names)}",
             next_step="add test/<class>/… and shifts/<name>/<class>/… to the data, and start a new run",
         )
-    soups = {name: line for name, line in run.results(run.soup_results).items() if "sha256" in line}
-    made = {name: line for name, line in soups.items() if (run.models / f"{name}{SUFFIX}").exists()}
-    lines = {**run.results(run.individual_results), **made}
+    logged = run.results(run.soup_results)
+    soups = {name for name, line in logged.items() if "sha256" in line and (run.models / f"{name}{SUFFIX}").exists()}
     # The figure of the paper has one ensemble, the mean of probabilities.
-    lines |= {ensemble.key: run.results(run.soup_results)[ensemble.key]}
-    kinds: dict[str, scatter.Kind] = {name: "soup" for name in made if scatter.guess_kind(name) == "individual"}
+    drawn = {name: line for name, line in logged.items() if name in soups} | {ensemble.key: logged[ensemble.key]}
+    lines = run.results(run.individual_results) | drawn
+    kinds: dict[str, scatter.Kind] = {name: "soup" for name in soups if scatter.guess_kind(name) == "individual"}
     points = scatter.points_from_records(list(lines.values()), shifts=shifts, kinds=kinds)
     path = run.folder / "figures" / "soups.png"
     scatter.draw_scatter(points, path, title=f"{run.name}: soups, their ingredients and their vote", shifts=shifts)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from inspect import signature
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from soups.pipeline.score.votes import best_single, vote
 from soups.pipeline.soup.make import SoupRequest
 from soups.pipeline.soup.pool import pool_key
 from soups.recipes.registry import RECIPES
+from soups.recipes.shared.options import recipe_options
 from soups.report.comparison import ComparisonRow
 
 SOUP_VOTED = "greedy"
@@ -48,40 +49,28 @@ def rows_of_run(context: RunContext, crossfitted: Mapping[str, float] | None = N
         context: the run; models without logged scores are scored.
         crossfitted: results of `cross_fitted_scores`.
     """
-    crossfitted = crossfitted or {}
+    scores = crossfitted or {}
     names, best = context.labelled_sets(), best_single(context)
     pool = pool_key(context.run.hashes(pool_paths(context.run).values()))
-    found = [
-        ComparisonRow(
-            f"best single ({best.stem})",
-            context.probabilities(best, names),
-            crossfitted=crossfitted.get("best_single"),
-        )
-    ]
+    outputs = context.probabilities(best, names)
+    rows = [ComparisonRow(f"best single ({best.stem})", outputs, crossfitted=scores.get("best_single"))]
     for recipe, (path, card) in find_soups(context).items():
-        current = is_current(card, pool)
-        note = card.soup.summary if card.soup else ""
-        found.append(
-            ComparisonRow(
-                f"{recipe} soup",
-                context.probabilities(path, names),
-                note=note if current else f"{note}; made of an earlier pool, make it again",
-                crossfitted=crossfitted.get(f"{recipe}_soup") if current else None,
-            )
-        )
+        note, score = card.soup.summary if card.soup else "", scores.get(f"{recipe}_soup")
+        if not is_current(card, pool):
+            note, score = f"{note}; made of an earlier pool, make it again", None
+        outputs = context.probabilities(path, names)
+        rows.append(ComparisonRow(f"{recipe} soup", outputs, note=note, crossfitted=score))
     for spec in _votes_of_run(context, best, pool):
-        outputs = evaluate_vote(context, spec)
-        found.append(
-            ComparisonRow(
-                spec.label,
-                outputs,
-                shares=not RULES[spec.rule].gives_probabilities,
-                models=len(spec.paths),
-                note=_vote_note(spec, len(pool_paths(context.run))),
-                crossfitted=crossfitted.get(spec.key),
-            )
+        row = ComparisonRow(
+            spec.label,
+            evaluate_vote(context, spec),
+            shares=not RULES[spec.rule].gives_probabilities,
+            models=len(spec.paths),
+            note=_vote_note(spec, len(pool_paths(context.run))),
+            crossfitted=scores.get(spec.key),
         )
-    return found
+        rows.append(row)
+    return rows
 
 
 def find_soups(context: RunContext) -> dict[str, tuple[Path, Card]]:
@@ -89,8 +78,7 @@ def find_soups(context: RunContext) -> dict[str, tuple[Path, Card]]:
     found = {}
     for recipe in RECIPES:
         path = context.run.soup_path(recipe)
-        card = read_card(path) if path.exists() else None
-        if card is not None:
+        if path.exists() and (card := read_card(path)) is not None:
             found[recipe] = path, card
     return found
 
@@ -99,10 +87,8 @@ def request_of_soup(recipe: str, card: Card) -> SoupRequest:
     """Return the request of a soup; options that its recipe no longer has are left out."""
     request = dict(card.soup.request) if card.soup is not None else {}
     limits = {key: request.pop(key, None) for key in ("batchnorm", "evaluations", "minutes")}
-    known = {
-        each.name for each in signature(RECIPES[recipe].function).parameters.values() if each.kind is each.KEYWORD_ONLY
-    }
-    return SoupRequest(recipe, {key: value for key, value in request.items() if key in known}, **limits)
+    options = {key: request[key] for key in recipe_options(recipe) if key in request}
+    return SoupRequest(recipe, options, **limits)
 
 
 def is_current(card: Card, pool: str) -> bool:
@@ -113,30 +99,19 @@ def is_current(card: Card, pool: str) -> bool:
 def _votes_of_run(context: RunContext, best: Path, pool: str) -> list[VoteSpec]:
     paths = tuple(pool_paths(context.run).values())
     counts = _selection_counts(context, paths, pool)
-    chosen = [(path, count) for path, count in zip(paths, counts, strict=True) if count]
+    selected, own_counts = tuple(compress(paths, counts)), tuple(filter(None, counts))
     votes = [
         VoteSpec("soft_vote", "soft vote", "soft", paths),
         VoteSpec("hard_vote", "hard vote", "hard", paths),
-        VoteSpec(
-            "ensemble_selection",
-            "ensemble selection",
-            "weighted",
-            tuple(path for path, _ in chosen),
-            tuple(count for _, count in chosen),
-        ),
+        VoteSpec("ensemble_selection", "ensemble selection", "weighted", selected, own_counts),
     ]
-    if (soup := _voting_soup(context, best, pool)) is not None:
-        key, label = f"{SOUP_VOTED}_soup_and_best_single", f"{SOUP_VOTED} soup + best single"
-        votes.append(VoteSpec(key, label, "soft", (soup, best)))
+    for recipe, (path, card) in find_soups(context).items():
+        # A soup that is the best single model itself does not vote with it.
+        names = [part.name for part in card.soup.ingredients] if card.soup is not None else [best.stem]
+        if recipe == SOUP_VOTED and is_current(card, pool) and names != [best.stem]:
+            key, label = f"{recipe}_soup_and_best_single", f"{recipe} soup + best single"
+            votes.append(VoteSpec(key, label, "soft", (path, best)))
     return votes
-
-
-def _voting_soup(context: RunContext, best: Path, pool: str) -> Path | None:
-    """Return the greedy soup, if it is of this pool and not the best single model itself."""
-    path, card = find_soups(context).get(SOUP_VOTED, (None, None))
-    if card is None or card.soup is None or not is_current(card, pool):
-        return None
-    return path if [part.name for part in card.soup.ingredients] != [best.stem] else None
 
 
 def _selection_counts(context: RunContext, paths: tuple[Path, ...], pool: str) -> list[int]:
@@ -156,26 +131,16 @@ def evaluate_vote(context: RunContext, spec: VoteSpec) -> dict[str, np.ndarray]:
     outcome = vote(context, spec.rule, spec.paths, context.labelled_sets(), weights)
     scores = {name: all_scores(values, context.labels(name)) for name, values in outcome.items()}
     if not RULES[spec.rule].gives_probabilities:  # Vote shares are not probabilities.
-        scores = {name: _without_probabilities(values) for name, values in scores.items()}
-    append_if_new(context.run, result_line(context, spec.key, scores, **_logged_members(context, spec)))
-    return outcome
-
-
-def _logged_members(context: RunContext, spec: VoteSpec) -> dict[str, Any]:
+        for values in scores.values():
+            del values["log_loss"], values["calibration_error"]
     hashes = context.run.hashes(spec.paths)
-    if spec.counts is None:
-        return {"members": sorted(hashes)}
-    members = sorted(zip(hashes, spec.counts, strict=True))
-    return {
-        "members": [sha256 for sha256, _ in members],
-        "counts": [count for _, count in members],
-        "pool": pool_key(context.run.hashes(pool_paths(context.run).values())),
-        "metric": context.evaluation.metric,
-    }
-
-
-def _without_probabilities(scores: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in scores.items() if name not in ("log_loss", "calibration_error")}
+    logged: dict[str, Any] = {"members": sorted(hashes)}
+    if spec.counts is not None:
+        logged["counts"] = [count for _, count in sorted(zip(hashes, spec.counts, strict=True))]
+        logged["pool"] = pool_key(context.run.hashes(pool_paths(context.run).values()))
+        logged["metric"] = context.evaluation.metric
+    append_if_new(context.run, result_line(context, spec.key, scores, **logged))
+    return outcome
 
 
 def _vote_note(spec: VoteSpec, models: int) -> str:

@@ -1,10 +1,13 @@
 """The command study: repeats the experiment of a run over other splits and pools the gains."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError, unknown_name
@@ -27,20 +30,19 @@ from soups.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
-_BEST = "best single"
 _PAIR = f"{SOUP_VOTED} soup + best single"
 _RECORDED = frozenset(DataSettings.model_fields) | frozenset(ModelSettings.model_fields) | {"precision", "threads"}
 
 
-def study(given: ParsedSettings[StudySettings]) -> None:
+def study(parsed: ParsedSettings[StudySettings]) -> None:
     """Train, make soups and compare on every split; print the pooled table and write it beside the runs.
 
     Raises:
         UsageError: invalid seeds, an unknown recipe, or a run of checkpoints from other tools.
         PartialFailure: some fine-tunes failed; the others are kept.
     """
-    settings = given.settings
-    base = open_context(settings, given.names)
+    settings = parsed.settings
+    base = open_context(settings, parsed.names)
     if base.run.recorded.foreign is not None:
         raise UsageError(
             f"run {base.run.name!r} is a pool of checkpoints made elsewhere: a study would have to train them again",
@@ -48,26 +50,15 @@ def study(given: ParsedSettings[StudySettings]) -> None:
             next_step="name one with --name",
         )
     requests, repetitions = _soup_requests(base, settings.soup), _repetitions(base, settings)
-    train_all([task for one in repetitions for task in _unfinished_tasks(one, base, settings)], settings.launch)
-    splits = []
-    for one in repetitions:
+    train_all([task for each in repetitions for task in _unfinished_tasks(*each, base, settings)], settings.launch)
+    splits = {}
+    for context, _ in repetitions:
         for request in requests:
-            make_soup(one.context, request)
-        splits.append(_comparison_rows(one.context, [request.recipe for request in requests]))
-    rows = pool_splits(splits)
-    names = [one.context.run.name for one in repetitions]
-    _write_results(Path(settings.run.runs_folder) / f"{base.run.name}-study", names, splits, rows)
-    print(f"study of run {base.run.name}: {', '.join(names)}")
-    print(format_study(rows))
-
-
-@dataclass(frozen=True)
-class _Repetition:
-    """The experiment on one split."""
-
-    context: RunContext
-    random_seed: int | None
-    """Root seed of training; None: the original's seed plus the split seed."""
+            make_soup(context, request)
+        splits[context.run.name] = _comparison_rows(context, [request.recipe for request in requests])
+    rows = pool_splits(list(splits.values()))
+    _write_results(Path(settings.run.runs_folder) / f"{base.run.name}-study", splits, rows)
+    print(f"study of run {base.run.name}: {', '.join(splits)}", format_study(rows), sep="\n")
 
 
 def _soup_requests(base: RunContext, wanted: Sequence[str] | None) -> list[SoupRequest]:
@@ -80,8 +71,11 @@ def _soup_requests(base: RunContext, wanted: Sequence[str] | None) -> list[SoupR
     return [request_of_soup(recipe, made[recipe][1]) if recipe in made else SoupRequest(recipe) for recipe in recipes]
 
 
-def _repetitions(base: RunContext, settings: StudySettings) -> list[_Repetition]:
+def _repetitions(base: RunContext, settings: StudySettings) -> list[tuple[RunContext, int | None]]:
     """Return a run for each split seed: the original where it has that seed, else one beside it, made if missing.
+
+    Returns:
+        Contexts, each with the root seed of its training; None: the original's seed plus the split seed.
 
     Raises:
         UsageError: invalid seeds.
@@ -93,40 +87,25 @@ def _repetitions(base: RunContext, settings: StudySettings) -> list[_Repetition]
         if len(seeds) != len(splits):
             expected = f"{len(splits)} seeds, one for each split"
             raise UsageError("--random-seeds", expected=expected, found=settings.random_seeds)
-    found = [_repetition(base, settings, *pair) for pair in zip(splits, seeds, strict=True)]
-    _log_equal_splits(found)
-    return found
-
-
-def _log_equal_splits(repetitions: Sequence[_Repetition]) -> None:
-    """Log which seeds give equal splits, as with few groups or a `val/` folder."""
-    runs: dict[str, list[str]] = {}
-    for one in repetitions:
-        runs.setdefault(one.context.run.fingerprints[1], []).append(one.context.run.name)
-    for names in runs.values():
-        if len(names) > 1:
+    contexts, runs_by_split = [], defaultdict(list)
+    for split_seed, seed in zip(splits, seeds, strict=True):
+        run = base.run
+        if split_seed != run.recorded.data.split_seed or seed is not None:
+            name = f"{run.name}-s{split_seed}" + ("" if seed is None else f"-r{seed}")
+            run = create_run(_finetune_settings(base, settings, name, split_seed), _RECORDED)
+        contexts.append(replace(base, run=run))
+        runs_by_split[run.fingerprints[1]].append(run.name)
+    for names in runs_by_split.values():
+        if len(names) > 1:  # Few groups, or a `val/` folder.
             logger.warning("%s: the same split; they differ in the seed of training alone", ", ".join(names))
+    return list(zip(contexts, seeds, strict=True))
 
 
-def _repetition(base: RunContext, settings: StudySettings, split_seed: int, random_seed: int | None) -> _Repetition:
-    recorded = base.run.recorded
-    if split_seed == recorded.data.split_seed and random_seed is None:
-        return _Repetition(base, None)
-    name = f"{base.run.name}-s{split_seed}" + ("" if random_seed is None else f"-r{random_seed}")
-    wanted = _finetune_settings(
-        base, settings, RunSettings(name=name, runs_folder=settings.run.runs_folder), split_seed
-    )
-    run = create_run(wanted, _RECORDED)
-    return _Repetition(replace(base, run=run), random_seed)
-
-
-def _finetune_settings(
-    base: RunContext, settings: StudySettings, run: RunSettings, split_seed: int
-) -> FinetuneSettings:
+def _finetune_settings(base: RunContext, settings: StudySettings, name: str, split_seed: int) -> FinetuneSettings:
     """Return the settings of the original run with another split."""
     recorded = base.run.recorded
     return FinetuneSettings(
-        run=run,
+        run=RunSettings(name=name, runs_folder=settings.run.runs_folder),
         data=recorded.data.model_copy(update={"split_seed": split_seed}),
         cache=settings.cache,
         model=recorded.model,
@@ -135,51 +114,37 @@ def _finetune_settings(
     )
 
 
-def _unfinished_tasks(one: _Repetition, base: RunContext, settings: StudySettings) -> list[Task]:
+def _unfinished_tasks(context: RunContext, seed: int | None, base: RunContext, settings: StudySettings) -> list[Task]:
     """Return the fine-tunes of a repetition that are not finished: the original's, with its split and another seed."""
-    run = one.context.run
+    run = context.run
     if run is base.run:
         return []
-    place = RunSettings(name=run.name, runs_folder=settings.run.runs_folder)
-    wanted = _finetune_settings(base, settings, place, run.recorded.data.split_seed)
-    tasks = []
+    split_seed, tasks = run.recorded.data.split_seed, []
+    wanted = _finetune_settings(base, settings, run.name, split_seed)
     for card in base.run.finetunes().values():
         values = {key: card.training[key] for key in TrainingSettings.model_fields if key in card.training}
-        random_seed = values["random_seed"] + run.recorded.data.split_seed
-        values |= {"validate_every": 0, "random_seed": random_seed if one.random_seed is None else one.random_seed}
-        own = wanted.model_copy(
-            update={
-                "training": TrainingSettings.model_validate(values),
-                "cache": settings.cache.model_copy(update={"cache_size": card.training["cache_size"]}),
-            }
-        )
-        tasks += plan(run, own, one.context.runtime, [card.training["index"]])
+        random_seed = values["random_seed"] + split_seed if seed is None else seed
+        training = TrainingSettings.model_validate({**values, "validate_every": 0, "random_seed": random_seed})
+        cache = settings.cache.model_copy(update={"cache_size": card.training["cache_size"]})
+        own = wanted.model_copy(update={"training": training, "cache": cache})
+        tasks += plan(run, own, context.runtime, [card.training["index"]])
     return tasks
 
 
 def _comparison_rows(context: RunContext, recipes: Sequence[str]) -> list[dict[str, Any]]:
     """Return the comparison rows of one split, under names that all splits share."""
     others = {f"{recipe} soup" for recipe in RECIPES} - {f"{recipe} soup" for recipe in recipes}
-    contenders = [one for one in rows_of_run(context) if one.name not in others]
-    contenders[0] = replace(contenders[0], name=_BEST)
-    if f"{SOUP_VOTED} soup" in (names := [one.name for one in contenders]) and _PAIR not in names:
-        contenders.append(replace(contenders[0], name=_PAIR))  # In such a split the soup is the best single model.
+    best, *rest = [row for row in rows_of_run(context) if row.name not in others]
+    best = replace(best, name="best single")
+    if f"{SOUP_VOTED} soup" in (names := [row.name for row in rest]) and _PAIR not in names:
+        rest.append(replace(best, name=_PAIR))  # In such a split the soup is the best single model.
     sets = {name: comparison.SetTruth(context.labels(name)) for name in context.labelled_sets()}
-    return comparison.compare(contenders, sets, shifts=shift_sets(context), repeats=1)
+    return comparison.compare([best, *rest], sets, shifts=shift_sets(context), repeats=1)
 
 
-def _write_results(
-    folder: Path, names: Sequence[str], splits: Sequence[Sequence[Mapping[str, Any]]], rows: Sequence[Mapping[str, Any]]
-) -> None:
+def _write_results(folder: Path, splits: Mapping[str, list[dict[str, Any]]], rows: list[dict[str, Any]]) -> None:
     """Write the pooled table as CSV and Markdown, and the results of each split."""
-    import pandas as pd
-
-    columns = ("name", "val", *MEASURES)
-    single = [
-        {"run": name, **{key: row[key] for key in columns}}
-        for name, part in zip(names, splits, strict=True)
-        for row in part
-    ]
-    write_table(folder / "splits.csv", pd.DataFrame(single))
+    single = [{"run": name, **row} for name, part in splits.items() for row in part]
+    write_table(folder / "splits.csv", pd.DataFrame(single)[["run", "name", "val", *MEASURES]])
     write_table(folder / "study.csv", pd.DataFrame(rows))
     write_text(folder / "study.md", markdown_study(rows) + "\n")

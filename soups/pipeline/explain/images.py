@@ -1,4 +1,4 @@
-"""Selection of the images to explain: images named by the user, or the most informative images of a set."""
+"""The model to explain, and its images: named by the user, or the most informative ones of a set."""
 
 import re
 from collections.abc import Sequence
@@ -18,13 +18,43 @@ from soups.data.layouts.image_files import images_below
 from soups.data.samples import evaluation_sets
 from soups.evaluation.logits import compute_logits
 from soups.pipeline.run.images import encode_labels, image_paths
+from soups.pipeline.run.model_files import load_model
 from soups.pipeline.score.context import RunContext, class_positions
+from soups.runtime.devices import limit_threads
 
 if TYPE_CHECKING:
     from soups.models.classifier import Classifier
 
 _LONGEST_NAME = 40
 RIGHT, WRONG, UNCERTAIN, NAMED = "surest right", "surest wrong", "most uncertain", "image"
+
+
+@dataclass(frozen=True)
+class ExplainedModel:
+    """A model to explain, on the device of the command, with the mapping of its classes."""
+
+    classifier: "Classifier"
+    card: Card
+    space: LabelSpace
+    order: np.ndarray
+    """(C,) int64, the index of each class of `space` among the logits."""
+
+    @classmethod
+    def load(cls, context: RunContext, path: Path, space: LabelSpace) -> "ExplainedModel":
+        """Return a model of a run.
+
+        Raises:
+            DataError: The file is damaged, or the model has other classes.
+        """
+        limit_threads(context.runtime.threads)
+        classifier, card = load_model(context.run, path)
+        order = class_positions(card, space, path, context.run.name)
+        return cls(classifier.to(context.runtime.device), card, space, order)
+
+    def probabilities(self, images: Images, context: RunContext) -> np.ndarray:
+        """Return (N, C) float64 probabilities of images, in the order of `space`."""
+        runtime, batch = context.runtime, context.evaluation.eval_batch_size
+        return softmax(compute_logits(self.classifier, images, self.card.preprocessing, runtime, batch)[:, self.order])
 
 
 @dataclass(frozen=True)
@@ -77,18 +107,11 @@ def images_of_set(context: RunContext, path: Path, name: str, space: LabelSpace)
             next_step="name images instead: python scripts/explain.py IMAGE …",
         )
     outputs = context.probabilities(path, [name], space)[name]
-    return PredictedImages(
-        f"{name} images",
-        context.open_set(name, context.run.card_of(path)).images,
-        labels,
-        outputs,
-        context.groups(name),
-    )
+    images = context.open_set(name, context.run.card_of(path)).images
+    return PredictedImages(f"{name} images", images, labels, outputs, context.groups(name))
 
 
-def images_of_files(
-    context: RunContext, path: Path, names: Sequence[str], space: LabelSpace, model: "tuple[Classifier, Card]"
-) -> PredictedImages:
+def images_of_files(context: RunContext, model: ExplainedModel, names: Sequence[str]) -> PredictedImages:
     """Return the named images, and all images of named folders, with their predictions.
 
     Labels are known only for images of the run itself.
@@ -97,15 +120,11 @@ def images_of_files(
         DataError: A file or folder does not exist, a folder has no images, or an image cannot be read.
     """
     files = list(dict.fromkeys(file for name in names for file in _files_in(Path(name))))
-    classifier, card = model
-    cache = context.cache.cache
-    images = open_images(files, evaluation_geometry(card.preprocessing), cache, context.run.image_cache)
-    batch = context.evaluation.eval_batch_size
-    logits = compute_logits(classifier, images, card.preprocessing, context.runtime, batch)
-    outputs = softmax(logits[:, class_positions(card, space, path, context.run.name)])
-    samples = context.run.samples
-    labels = encode_labels(context.run.labels_in(samples, space), space)
-    known = {file.resolve(): label for file, label in zip(image_paths(samples, context.run), labels, strict=True)}
+    run, geometry = context.run, evaluation_geometry(model.card.preprocessing)
+    images = open_images(files, geometry, context.cache.cache, run.image_cache)
+    outputs = model.probabilities(images, context)
+    labels = encode_labels(run.samples, run, model.space)
+    known = {file.resolve(): label for file, label in zip(image_paths(run.samples, run), labels, strict=True)}
     truth = np.array([known.get(file.resolve(), -1) for file in files], dtype=np.int64)
     return PredictedImages("the named images", images, truth, outputs, np.array([str(file) for file in files]))
 
@@ -119,15 +138,17 @@ def _files_in(path: Path) -> list[Path]:
     return files
 
 
-def select_informative(predicted: PredictedImages, count: int) -> list[ExplainedImage]:
-    """Return up to `count` images each: most confident right, most confident wrong, most uncertain.
+def select_images(predicted: PredictedImages, count: int | None) -> list[ExplainedImage]:
+    """Return all images (`count=None`), or up to `count` each: surest right, surest wrong, most uncertain.
 
     No image is selected twice; ties are broken by row number. Uncertainty is measured by the margin between the two
     most probable classes (small margin: uncertain).
     """
-    sorted_probabilities = np.sort(predicted.probabilities, axis=1)
-    confidences = sorted_probabilities[:, -1]
-    margins = confidences - (sorted_probabilities[:, -2] if sorted_probabilities.shape[1] > 1 else 0)
+    if count is None:
+        return _explained_images(predicted, NAMED, range(len(predicted.labels)))
+    ascending = np.sort(predicted.probabilities, axis=1)
+    confidences = ascending[:, -1]
+    margins = confidences - (ascending[:, -2] if ascending.shape[1] > 1 else 0)
     right = predicted.predictions == predicted.labels
     surest = np.argsort(-confidences, kind="stable")
     rankings = {
@@ -137,21 +158,14 @@ def select_informative(predicted: PredictedImages, count: int) -> list[Explained
     }
     selected: list[ExplainedImage] = []
     for why, order in rankings.items():
-        selected_rows = {image.row for image in selected}
-        rows = [int(row) for row in order if int(row) not in selected_rows][:count]
-        selected += _explained_images(predicted, why, rows)
+        unselected = order[~np.isin(order, [image.row for image in selected])]
+        selected += _explained_images(predicted, why, unselected[:count].tolist())
     return selected
 
 
-def select_all(predicted: PredictedImages) -> list[ExplainedImage]:
-    """Return every image."""
-    return _explained_images(predicted, NAMED, range(len(predicted.labels)))
-
-
 def _explained_images(predicted: PredictedImages, why: str, rows: Sequence[int]) -> list[ExplainedImage]:
-    prefix = why.split()[-1]
     stems = [re.sub(r"[^\w.-]+", "_", predicted.images.paths[row].stem)[-_LONGEST_NAME:] for row in rows]
     return [
-        ExplainedImage(f"{prefix}{n}_{stem}", why, row)
-        for n, (row, stem) in enumerate(zip(rows, stems, strict=True), 1)
+        ExplainedImage(f"{why.split()[-1]}{number}_{stem}", why, row)
+        for number, (row, stem) in enumerate(zip(rows, stems, strict=True), 1)
     ]

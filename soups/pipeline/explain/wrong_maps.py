@@ -8,12 +8,11 @@ import numpy as np
 from soups.core.errors import UsageError
 from soups.data.images.cache import Images
 from soups.explain.settings import AUTO, MapSettings, check_method
-from soups.pipeline.run.model_files import load_model
-from soups.pipeline.score.context import RunContext, class_positions
+from soups.pipeline.explain.images import ExplainedModel
+from soups.pipeline.score.context import RunContext
 from soups.report.answers import LabelledPredictions
 from soups.report.figures.overlays import overlay
 from soups.report.figures.wrong_images import wrong_rows
-from soups.runtime.devices import limit_threads
 
 
 def parse_method(explain: Sequence[str] | None) -> str | None:
@@ -55,16 +54,12 @@ def draw_wrong_maps(
         return {}, ""
     from soups.explain.methods import METHODS, explain, resolve_method
 
-    limit_threads(context.runtime.threads)
-    classifier, card = load_model(context.run, path)
-    classifier.to(context.runtime.device)
-    order, pixels = class_positions(card, predictions.space, path, context.run.name), images.take(rows)
-    method = resolve_method(classifier, pixels, card.preprocessing, MapSettings(method=method))
+    model, pixels = ExplainedModel.load(context, path, predictions.space), images.take(rows)
+    classifier, preprocessing = model.classifier, model.card.preprocessing
+    method = resolve_method(classifier, pixels, preprocessing, MapSettings(method=method))
     labels_shown, description = [predictions.predictions], f"maps: {method} for the prediction"
     if METHODS[method].class_specific:
         labels_shown, description = [*labels_shown, predictions.labels], f"{description}, then for the truth"
-    maps = [explain(classifier, pixels, order[labels[rows]], card.preprocessing, method) for labels in labels_shown]
-    overlays = {
-        int(row): [overlay(pixels[position], heat[position]) for heat in maps] for position, row in enumerate(rows)
-    }
-    return overlays, description
+    maps = [explain(classifier, pixels, model.order[labels[rows]], preprocessing, method) for labels in labels_shown]
+    overlays = ([overlay(image, heat) for heat in heats] for image, *heats in zip(pixels, *maps, strict=True))
+    return dict(zip(map(int, rows), overlays, strict=True)), description

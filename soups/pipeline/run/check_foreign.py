@@ -31,24 +31,21 @@ def check_members(run: Run) -> None:
     log = run.folder / "logs" / "foreign.jsonl"
     is_recorded = (run.folder / FILE).exists()  # Lines of a refused attempt may describe other files.
     known = {(line["model_name"], line["sha256"]) for line in read_records(log)} if is_recorded else set()
-    members = run.finetunes()
-    new = dict(members)
+    members = list(run.finetunes())
+    new = members
     if known:
-        hashes = run.hashes(members)
-        new = {
-            path: members[path]
-            for path, sha256 in zip(members, hashes, strict=True)
-            if (path.stem, sha256) not in known
-        }
+        hashed = zip(members, run.hashes(members), strict=True)
+        new = [path for path, sha256 in hashed if (path.stem, sha256) not in known]
     if not new:
         return
     checked = _check_files(run, new)
-    old = next((path for path in members if path not in new), None)
-    both = ({old: _check_file(run, old)} if old is not None else {}) | checked
-    check_layouts({str(path): layout for path, (_, layout) in both.items()})
-    check_duplicates(dict(zip(map(str, members), run.hashes(members), strict=True)))
-    for path, sha256 in zip(new, run.hashes(new), strict=True):
-        append_record(log, {"model_name": path.stem, "sha256": sha256, "notes": list(checked[path][0])})
+    old = [path for path in members if path not in checked][:1]
+    layouts = {str(path): layout for path, (_, layout) in {**_check_files(run, old), **checked}.items()}
+    check_layouts(layouts)
+    hashes = dict(zip(map(str, members), run.hashes(members), strict=True))
+    check_duplicates(hashes)
+    for path, (notes, _) in checked.items():
+        append_record(log, {"model_name": path.stem, "sha256": hashes[str(path)], "notes": list(notes)})
     _log_notes({path.name: notes for path, (notes, _) in checked.items()})
 
 
@@ -58,15 +55,7 @@ def check_any_member(run: Run) -> None:
     Raises:
         DataError: none belongs to it; the message says why the first does not.
     """
-    failures: list[DataError] = []
-    for path in run.finetunes():
-        try:
-            _check_file(run, path)
-        except DataError as error:
-            failures.append(error)
-        else:
-            return
-    raise DataError(f"none of the {len(failures)} checkpoints fits; the first: {failures[0]}")
+    _check_files(run, run.finetunes(), one_suffices=True)
 
 
 def _log_notes(notes: dict[str, tuple[str, ...]]) -> None:
@@ -76,16 +65,24 @@ def _log_notes(notes: dict[str, tuple[str, ...]]) -> None:
         logger.info("%s: %s", names[0] + (f" and {len(names) - 1} more" if names[1:] else ""), "; ".join(note))
 
 
-def _check_files(run: Run, paths: Iterable[Path]) -> dict[Path, NotesAndLayout]:
-    """Returns the notes on each file and its tensors' layout under our names."""
+def _check_files(run: Run, paths: Iterable[Path], *, one_suffices: bool = False) -> dict[Path, NotesAndLayout]:
+    """Returns the notes on each file and its tensors' layout under our names.
+
+    Args:
+        run: the run of the pool.
+        paths: the files.
+        one_suffices: check no further files after the first one that fits.
+    """
     checked: dict[Path, NotesAndLayout] = {}
     failures: list[DataError] = []
     for path in paths:
         try:
             checked[path] = _check_file(run, path)
+            if one_suffices:
+                return checked
         except DataError as error:
             failures.append(error)
-    if len(failures) > 1 and not checked:
+    if not checked and (one_suffices or len(failures) > 1):
         raise DataError(f"none of the {len(failures)} checkpoints fits; the first: {failures[0]}")
     if failures:
         raise failures[0] if len(failures) == 1 else DataError("\n".join(map(str, failures)))
@@ -95,7 +92,7 @@ def _check_files(run: Run, paths: Iterable[Path]) -> dict[Path, NotesAndLayout]:
 def _check_file(run: Run, path: Path) -> NotesAndLayout:
     card = run.card_of(path)
     if card is not run.card_without_file:
-        check_cards([run.card_without_file, card], [f"the pool of run {run.name}", str(path)])
+        check_cards({f"the pool of run {run.name}": run.card_without_file, str(path): card})
         return (), read_layout(path)
     translated = read_translated(run, path)
     return translated.notes, layout_of(translated.state)

@@ -11,10 +11,12 @@ from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
 from soups.data.augment.augment import augmented_preprocessing
 from soups.data.duplicates import check_leaks, find_duplicates, format_counts
+from soups.data.layouts.locate import resolve_locations
+from soups.data.samples import declared_space, make_samples
 from soups.files.atomic import hold_lock, write_table
 from soups.pipeline.run.images import prepare_images
-from soups.pipeline.run.run import Run, check_recorded, existing_run, latest_run, remove_leftovers, require_run, slug
-from soups.pipeline.run.run_settings import RecordedSettings, record_run
+from soups.pipeline.run.run import Run, existing_run, latest_run, remove_leftovers, require_run, slug
+from soups.pipeline.run.run_settings import RecordedSettings, check_recorded, record_run
 from soups.pipeline.settings.commands import CommandSettings, FinetuneSettings
 from soups.runtime.devices import derived_seed, resolve
 from soups.training.hyperparameters import canonicalize
@@ -22,7 +24,6 @@ from soups.training.optimizers import require_optimizer
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
     from soups.models.start import Start
 
@@ -49,7 +50,7 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
             found=run.recorded.foreign.foreign_location,
             next_step="start a new run: python finetune.py --name NAME --data-location DIR",
         )
-    check_recorded(run, settings, given)
+    check_recorded(run.recorded, run.name, settings, given)
     remove_leftovers(run)
     return run
 
@@ -65,9 +66,8 @@ def _create_new(settings: FinetuneSettings) -> Run:
     """
     first_name, folder = settings.run.name or default_run_name(settings), Path(settings.run.runs_folder)
     with hold_lock(folder, f"{first_name}.new"):
-        for name in chain([first_name], (f"{first_name}-{serial}" for serial in count(2))):
-            if not (folder / name).exists() and _make_unless_exists(settings, name):
-                break
+        names = chain([first_name], (f"{first_name}-{serial}" for serial in count(2)))
+        name = next(each for each in names if not (folder / each).exists() and _make_unless_exists(settings, each))
     if name != first_name:
         logger.info("run %s: the name %s is taken", name, first_name)
     return require_run(settings.run, name)
@@ -91,19 +91,19 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
     """
     run = plan_run(settings, name)
     require_optimizer(settings.training)
-    start, card = _build_start(run)
+    start = build_run_start(run)
     kind = canonicalize(settings.training).augmentation
-    prepare_images(run, augmented_preprocessing(card.preprocessing, kind), settings.cache, kind)
-    found = find_run_duplicates(run, settings.near_duplicates)
+    prepare_images(run, augmented_preprocessing(start.preprocessing, kind), settings.cache, kind)
+    found = _find_run_duplicates(run, settings.near_duplicates)
     write_table(run.folder / "samples.csv", run.samples)
     if len(found):
         write_table(run.folder / "output" / "duplicates.csv", found)
         logger.warning("%s; listed in %s", format_counts(found), run.folder / "output" / "duplicates.csv")
-    write_checkpoint(run.start, start.state_dict(), card)
+    _write_start(run, start)
     record_run(run.folder, run.recorded)
 
 
-def find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
+def _find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
     """Returns images that occur in two of the run's sets.
 
     Args:
@@ -114,11 +114,12 @@ def find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
         DataError: training images are in the test set and the run does not allow it.
     """
     data, samples = run.recorded.data, run.samples
-    many = len(samples) > _MAX_IMAGES_COMPARED
-    if near == "auto" and many:
-        message = "%s images: only equal files are searched for; add --near-duplicates on for nearly equal ones"
-        logger.warning(message, f"{len(samples):,}")
-    found = find_duplicates(samples, data.root, run.image_cache, near == "on" or (near == "auto" and not many))
+    if near == "auto":
+        near = "on" if len(samples) <= _MAX_IMAGES_COMPARED else "off"
+        if near == "off":
+            message = "%s images: only equal files are searched for; add --near-duplicates on for nearly equal ones"
+            logger.warning(message, f"{len(samples):,}")
+    found = find_duplicates(samples, data.root, run.image_cache, near == "on")
     if not data.allow_duplicates:
         check_leaks(found)
     return found
@@ -131,9 +132,6 @@ def plan_run(settings: CommandSettings, name: str) -> Run:
         UsageError: no data location, or settings that contradict each other.
         DataError: the data is invalid.
     """
-    from soups.data.layouts.locate import resolve_locations
-    from soups.data.samples import declared_space, make_samples
-
     data = resolve_locations(settings.data)
     if data.data_location is None:
         raise UsageError(
@@ -143,9 +141,7 @@ def plan_run(settings: CommandSettings, name: str) -> Run:
         )
     folder = Path(settings.run.runs_folder) / name
     models = Path(settings.run.model_location) if settings.run.model_location else folder / "models"
-    samples = make_samples(data)
-    joint = declared_space(data)
-    runtime = resolve(settings.runtime)
+    samples, joint, runtime = make_samples(data), declared_space(data), resolve(settings.runtime)
     recorded = RecordedSettings(
         data=data,
         model=settings.model,
@@ -169,7 +165,7 @@ def open_or_plan_run(parsed: ParsedSettings[Any]) -> tuple[Run, bool]:
     run = existing_run(settings.run, name)
     if run is None:
         return plan_run(settings, name), False
-    check_recorded(run, settings, parsed.names)
+    check_recorded(run.recorded, run.name, settings, parsed.names)
     return run, True
 
 
@@ -177,21 +173,6 @@ def default_run_name(settings: CommandSettings) -> str:
     """Returns the default name of a run: the name of the data's folder, or of its folders."""
     names = [Path(location).resolve().name for location in settings.data.locations]
     return slug("-".join(names), default="run")
-
-
-def _build_start(run: Run) -> "tuple[torch.nn.Module, Card]":
-    """Returns the common start of the pool and its card."""
-    start = build_run_start(run)
-    card = Card(
-        kind="start",
-        architecture=start.architecture,
-        classes=run.space.names,
-        factors=run.space.factor_levels,
-        preprocessing=start.preprocessing,
-        data=run.fingerprints[0],
-        split=run.fingerprints[1],
-    )
-    return start.classifier, card
 
 
 def build_run_start(run: Run) -> "Start":
@@ -210,5 +191,17 @@ def write_run_start(run: Run) -> None:
     """Write the common start if it is missing (another --model-location), once among all processes."""
     with hold_lock(run.models, run.start.stem):
         if not run.start.exists():
-            start, card = _build_start(run)
-            write_checkpoint(run.start, start.state_dict(), card)
+            _write_start(run, build_run_start(run))
+
+
+def _write_start(run: Run, start: "Start") -> None:
+    card = Card(
+        kind="start",
+        architecture=start.architecture,
+        classes=run.space.names,
+        factors=run.space.factor_levels,
+        preprocessing=start.preprocessing,
+        data=run.fingerprints[0],
+        split=run.fingerprints[1],
+    )
+    write_checkpoint(run.start, start.classifier.state_dict(), card)

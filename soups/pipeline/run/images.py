@@ -1,13 +1,12 @@
 """Opens the images of the sets of a run, from the rows of the samples table, for training and evaluation."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from soups.core.errors import DataError
-from soups.core.labels import LabelSpace
+from soups.core.labels import SEPARATOR, LabelSpace
 from soups.core.preprocessing import Preprocessing
 from soups.data.augment.augment import augmented_geometry, build_augmentation, copies_augmentation
 from soups.data.balance import class_weights, oversample, sampling_probabilities
@@ -41,14 +40,33 @@ def evaluation_set(
     """
     paths = image_paths(rows, run)
     images = open_images(paths, evaluation_geometry(preprocessing), cache.cache, run.image_cache)
-    return EvaluationSet(name, images, encode_labels(rows["label"], run.space), rows["group"].to_numpy(str), paths)
+    return EvaluationSet(name, images, encode_labels(rows, run), rows["group"].to_numpy(str), paths)
 
 
-def encode_labels(labels: Iterable[str], space: LabelSpace) -> np.ndarray:
-    """Returns (N,) int64 class indices, -1 for images without a label."""
-    labels = list(labels)
+def encode_labels(rows: "pd.DataFrame", run: Run, space: LabelSpace | None = None) -> np.ndarray:
+    """Returns (N,) int64 class indices, -1 for images without a label.
+
+    Args:
+        rows: rows of the run's samples table.
+        run: the run.
+        space: classes of other factors of the same labels; by default the run's classes.
+
+    Raises:
+        DataError: the table lacks the factors of that space.
+    """
+    if space is None or space.names == run.space.names:
+        space, labels = run.space, list(rows["label"])
+    else:
+        missing = [name for name in space.factor_names if name not in rows]
+        if missing or not space.factors:
+            raise DataError(
+                f"run {run.name!r}: its table has no column for {', '.join(missing or space.names)}",
+                expected=", ".join(run.space.names),
+            )
+        levels = rows[list(space.factor_names)].itertuples(index=False, name=None)
+        labels = [SEPARATOR.join(each) if all(each) else "" for each in levels]
     known = np.array([label != "" for label in labels], dtype=bool)
-    codes = np.full(len(known), -1, dtype=np.int64)
+    codes = np.full(len(labels), -1, dtype=np.int64)
     codes[known] = space.encode([label for label in labels if label != ""])
     return codes
 
@@ -62,11 +80,10 @@ def training_set(
         DataError: images cannot be read; the message lists all.
         UsageError: oversampling or class weights name an unknown class.
     """
-    rows = run.samples[run.samples["split"] == "train"]
+    rows = set_rows(run.samples, "train")
     positions = oversample(rows, settings.oversample) if settings.oversample else np.arange(len(rows))
     labels = run.space.encode(rows["label"])
-    weights = settings.class_weights
-    loss_weights = class_weights(weights, labels[positions], run.space) if weights else None
+    weights = class_weights(settings.class_weights, labels[positions], run.space) if settings.class_weights else None
     geometry = augmented_geometry(preprocessing, settings.augmentation, cache.cache_size)
     images = open_images(image_paths(rows, run), geometry, cache.cache, run.image_cache)
     augmentation = build_augmentation(preprocessing, settings.augmentation, settings.aug)
@@ -77,7 +94,7 @@ def training_set(
         augmentation,
         copies=copies_augmentation(preprocessing, augmentation, settings.oversample_augment, settings.aug),
         chances=sampling_probabilities(labels) if settings.sampler == "balanced" else None,
-        class_weights=loss_weights,
+        class_weights=weights,
     )
 
 

@@ -9,14 +9,14 @@ from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.metrics import METRICS
 from soups.core.preprocessing import Preprocessing
-from soups.data.settings import DataSettings
+from soups.data.samples import label_space, target_space
 from soups.files.atomic import hold_lock, write_table, write_text
 from soups.pipeline.run.check_foreign import check_any_member, check_members
+from soups.pipeline.run.create import plan_run
 from soups.pipeline.run.foreign_pool import find_checkpoints
-from soups.pipeline.run.run import Run, existing_run, known_runs, latest_run, slug
-from soups.pipeline.run.run_settings import ForeignPool, RecordedSettings, read_recorded, record_run
+from soups.pipeline.run.run import Run, existing_run, known_runs, latest_run, require_run, slug
+from soups.pipeline.run.run_settings import ForeignPool, read_recorded, record_run, recorded_otherwise
 from soups.pipeline.settings.commands import MainSettings
-from soups.runtime.devices import resolve
 
 logger = logging.getLogger(__name__)
 
@@ -84,35 +84,21 @@ def _run_name(settings: MainSettings) -> str | None:
 
 def _run_with_same_models(settings: MainSettings) -> str | None:
     """Returns the name of the run whose models are in the folder, the latest run first; None if there is none."""
-    latest = latest_run(settings.run)
+    latest, folder = latest_run(settings.run), Path(settings.run.runs_folder)
     for name in sorted(known_runs(settings.run), key=lambda name: (name != latest, name)):
         try:
-            recorded = read_recorded(Path(settings.run.runs_folder) / name)
-            run = existing_run(settings.run, name)
-            if recorded is None or run is None:
-                continue
-            if recorded.foreign is None and run.finetunes():
+            recorded = read_recorded(folder / name)
+            is_own = recorded is not None and recorded.foreign is None
+            if is_own and require_run(settings.run, name).finetunes():
                 return name
         except DataError:  # The damage of another run is reported when that run is opened.
             continue
-        if (
-            recorded.foreign is not None
-            and _is_same_location(recorded.foreign.foreign_location, run)
-            and _is_same_data(recorded.data, settings.data)
-        ):
-            return name
+        if recorded is not None and recorded.foreign is not None:
+            places = [recorded.foreign.foreign_location, *recorded.data.locations]
+            requested = [settings.run.model_location or "", *settings.data.locations]
+            if [Path(place).resolve() for place in places] == [Path(place).resolve() for place in requested]:
+                return name
     return None
-
-
-def _is_same_location(location: str, run: Run) -> bool:
-    assert run.recorded.foreign is not None  # `existing_run` has applied --model-location to it.
-    return Path(location).resolve() == Path(run.recorded.foreign.foreign_location).resolve()
-
-
-def _is_same_data(recorded: DataSettings, requested: DataSettings) -> bool:
-    return [Path(place).resolve() for place in recorded.locations] == [
-        Path(place).resolve() for place in requested.locations
-    ]
 
 
 def _new_run_name(settings: MainSettings) -> str:
@@ -130,36 +116,24 @@ def _new_run_name(settings: MainSettings) -> str:
 
 def _record_pool(settings: MainSettings, given: Collection[str], name: str) -> Run:
     """Check everything, then write the run's table and settings, in this order."""
-    from soups.data.layouts.locate import resolve_locations
-    from soups.data.samples import declared_space, label_space, make_samples, target_space
-
     if settings.evaluation.metric not in METRICS:
         raise unknown_name("metric", settings.evaluation.metric, METRICS)
     location = settings.run.model_location or ""
     members = find_checkpoints(Path(location))
-    data = resolve_locations(settings.data)
-    samples, joint = make_samples(data), declared_space(data)
+    run = plan_run(settings, name)
+    data, occurring = run.recorded.data, target_space(run.recorded.data, run.recorded.joint_space)
     card = next((card for card in members.values() if card is not None), None)
     architecture, preprocessing = _find_network(settings, given, card)
-    classes = _find_classes(settings, (target_space(data, joint) or label_space(samples)).names, card)
-    runtime = resolve(settings.runtime)
-    recorded = RecordedSettings(
-        data=data.model_copy(update={"class_order": classes}),
-        model=settings.model,
-        metric=settings.evaluation.metric,
-        precision=runtime.precision,
-        threads=runtime.threads,
-        factors=joint.factor_levels if joint is not None else (),
-        foreign=ForeignPool(
-            foreign_location=location, ema=settings.ema, architecture=architecture, preprocessing=preprocessing
-        ),
+    classes = _find_classes(settings, (occurring or label_space(run.samples)).names, card)
+    foreign = ForeignPool(
+        foreign_location=location, ema=settings.ema, architecture=architecture, preprocessing=preprocessing
     )
-    folder = Path(settings.run.runs_folder) / name
-    run = Run(folder, folder / "models", recorded, table=samples)
+    own = {"data": data.model_copy(update={"class_order": classes}), "foreign": foreign}
+    run = Run(run.folder, run.folder / "models", run.recorded.model_copy(update=own), table=run.samples)
     _check_members(run, settings)
-    write_table(folder / "samples.csv", samples)
-    record_run(folder, recorded)
-    write_text(Path(settings.run.runs_folder) / "latest", name + "\n")
+    write_table(run.folder / "samples.csv", run.samples)
+    record_run(run.folder, run.recorded)
+    write_text(run.folder.parent / "latest", name + "\n")
     _log_summary(run, len(members))
     return run
 
@@ -173,15 +147,10 @@ def _find_network(
     from soups.models.build import describe
 
     architecture, preprocessing = describe(settings.model)
-    if (
-        architecture.quick_gelu
-        and settings.model.pretrained is None
-        and "quickgelu" not in settings.model.model.lower()
-    ):
-        logger.info(
-            "assuming fine-tunes of OpenAI's %s (with quick-GELU); for other initial weights add --pretrained TAG",
-            settings.model.model,
-        )
+    name, is_chosen = settings.model.model, settings.model.pretrained is not None
+    if architecture.quick_gelu and not is_chosen and "quickgelu" not in name.lower():
+        text = "assuming fine-tunes of OpenAI's %s (with quick-GELU); for other initial weights add --pretrained TAG"
+        logger.info(text, name)
     return architecture, preprocessing
 
 
@@ -190,23 +159,21 @@ def _find_classes(settings: MainSettings, occurring: tuple[str, ...], card: Card
     requested = settings.class_names or settings.data.class_order
     if settings.class_names and settings.data.class_order not in (None, settings.class_names):
         raise UsageError("--class-names and --class-order differ", expected="equal values, or one of them")
-    if requested is not None and sorted(requested) != sorted(occurring):
-        raise UsageError(
-            "--class-names does not fit the data",
-            expected=f"each of {', '.join(occurring)} once, in the order of the logits",
-            found=", ".join(requested),
-        )
     if requested is not None:
+        if sorted(requested) != sorted(occurring):
+            raise UsageError(
+                "--class-names does not fit the data",
+                expected=f"each of {', '.join(occurring)} once, in the order of the logits",
+                found=", ".join(requested),
+            )
         return tuple(requested)
     if card is not None and set(card.classes) == set(occurring):
         return card.classes
     numbers = [str(number) for number in range(len(occurring))]
     if set(occurring) == set(numbers) and tuple(numbers) != occurring:
-        logger.warning(
-            "classes 0 to %d: assuming numeric order of the logits; models trained in string order (0, 1, 10, 11, 2, "
-            "as by torchvision's ImageFolder) need --class-names",
-            len(numbers) - 1,
-        )
+        text = "classes 0 to %d: assuming numeric order of the logits; models trained in string order (0, 1, 10, 11, "
+        text += "2, as by torchvision's ImageFolder) need --class-names"
+        logger.warning(text, len(numbers) - 1)
         return tuple(numbers)
     return occurring
 
@@ -214,18 +181,14 @@ def _find_classes(settings: MainSettings, occurring: tuple[str, ...], card: Card
 def _log_summary(run: Run, members: int) -> None:
     data, foreign = run.recorded.data, run.recorded.foreign
     assert foreign is not None
-    logger.info(
-        "run %s: %d checkpoints of %s, which are only read; soups are written to %s",
-        *(run.name, members, foreign.foreign_location, run.models),
-    )
+    text = "run %s: %d checkpoints of %s, which are only read; soups are written to %s"
+    logger.info(text, run.name, members, foreign.foreign_location, run.models)
     validate = int((run.samples["split"] == "val").sum())
     own = data.split_column is not None or any((Path(location) / "val").is_dir() for location in data.locations)
     if validate and not own:
-        logger.warning(
-            "%d images of train validate (--val-ratio %g): the scores flatter models that were trained on them. "
-            "Put images that no model has seen into val/; --val-ratio None uses all of train",
-            *(validate, data.val_ratio),
-        )
+        text = "%d images of train validate (--val-ratio %g): the scores flatter models that were trained on them. "
+        text += "Put images that no model has seen into val/; --val-ratio None uses all of train"
+        logger.warning(text, validate, data.val_ratio)
 
 
 def _check_recorded_flags(run: Run, settings: MainSettings, given: Collection[str]) -> None:
@@ -234,9 +197,4 @@ def _check_recorded_flags(run: Run, settings: MainSettings, given: Collection[st
     recorded = {"ema": run.recorded.foreign.ema, "class_names": run.recorded.data.class_order}
     for flag in _FLAGS:
         if flag in given and getattr(settings, flag) != recorded[flag]:
-            raise UsageError(
-                f"--{flag.replace('_', '-')}: run {run.name!r} was made with another value",
-                expected=repr(recorded[flag]),
-                found=repr(getattr(settings, flag)),
-                next_step="leave it out, or start a new run with another --name",
-            )
+            raise recorded_otherwise(run.name, flag, recorded[flag], getattr(settings, flag))

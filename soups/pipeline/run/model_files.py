@@ -81,11 +81,11 @@ def _write_zero_shot_head(run: Run, path: Path, state: "dict[str, torch.Tensor]"
     from safetensors.torch import save
 
     from soups.models.foreign.state_dict import select_clip_tensors
-    from soups.models.open_clip import build as clip_models
+    from soups.models.open_clip.build import zero_shot_from_text_tower
 
     card = run.card_of(path)
     towers = select_clip_tensors(state, run.network, str(path))
-    head = clip_models.zero_shot_from_text_tower(run.recorded.model, towers, str(path), card.classes)
+    head = zero_shot_from_text_tower(run.recorded.model, towers, str(path), card.classes)
     with atomic_write(place) as temporary:
         temporary.write_bytes(save({key: tensor.contiguous() for key, tensor in head.state_dict().items()}))
 
@@ -108,15 +108,13 @@ def find_model(name: str, run: Run, settings: RunSettings) -> Path:
         return Path(name)
     foreign = run.recorded.foreign
     location = foreign.foreign_location if foreign else settings.model_location
-    places = [[Path(location)]] if location else []
     everywhere = sorted(Path(settings.runs_folder).glob("*/models"))
-    places += [[run.folder / "models"], everywhere]
+    places = [[Path(location)] if location else [], [run.folder / "models"], everywhere]
     stem = name
     for ending in ENDINGS:
         stem = stem.removesuffix(ending)
     for folders in places:
-        hits = [folder / f"{stem}{ending}" for folder in folders for ending in ENDINGS]
-        hits = [hit for hit in hits if hit.is_file()]
+        hits = [hit for folder in folders for ending in ENDINGS if (hit := folder / f"{stem}{ending}").is_file()]
         if len(hits) > 1:
             listing = ", ".join(map(str, hits))
             raise UsageError(f"{name}: two models have this name", found=listing, next_step="use the path of one")

@@ -43,8 +43,7 @@ def space_of_tables(settings: CommandSettings, table: Path) -> tuple[Run | None,
         return named, _space_fitting(named, table) or named.space
     if (declared := declared_space(settings.data)) is not None:
         return None, declared
-    latest = latest_run(settings.run)
-    run = existing_run(settings.run, latest) if latest else None
+    run = existing_run(settings.run, latest_run(settings.run))
     space = _space_fitting(run, table) if run is not None else None
     if run is None or space is None:
         return None, None
@@ -69,17 +68,16 @@ def plain_space(tables: Sequence[PredictionTable]) -> LabelSpace:
     Raises:
         DataError: some tables contain numbers as classes and others names.
     """
-    numbers = [all(answer.isdecimal() for answer in table.labels) for table in tables]
-    for table, numeric in zip(tables, numbers, strict=True):
-        if numeric != numbers[0]:
-            kinds = ("numbers", "names") if numeric else ("names", "numbers")
+    kinds = ["numbers" if all(answer.isdecimal() for answer in table.labels) else "names" for table in tables]
+    for table, kind in zip(tables, kinds, strict=True):
+        if kind != kinds[0]:
             raise DataError(
-                f"{table.path}: contains classes as {kinds[0]}, {tables[0].path} as {kinds[1]}",
+                f"{table.path}: contains classes as {kind}, {tables[0].path} as {kinds[0]}",
                 expected="names in all tables or numbers in all",
                 next_step="add --name NAME of the run with these classes, or --layout",
             )
     names = {answer for table in tables for answer in table.labels}
-    return LabelSpace(tuple(sorted(names, key=int) if numbers[0] else sorted(names)))
+    return LabelSpace(tuple(sorted(names, key=int if kinds[0] == "numbers" else str)))
 
 
 def thumbnail_reader(ids: list[str], run: Run | None, data: DataSettings) -> Callable[[int], np.ndarray] | None:
@@ -87,14 +85,14 @@ def thumbnail_reader(ids: list[str], run: Run | None, data: DataSettings) -> Cal
 
     Images are searched for below --test-location, else among the run's.
     """
+    found: dict[str, Path] = {}
     if data.test_location is not None:
         root = Path(data.test_location)
         paths = images_below(root)[0] if root.is_dir() else []
-        names = [path.relative_to(root).as_posix() for path in paths]
-    else:
-        paths = list(image_paths(run.samples, run)) if run is not None else []
-        names = run.samples["image"].tolist() if run is not None else []
-    files = {key: path for name, path in zip(names, paths, strict=True) for key in lookup_keys(name)}
+        found = {path.relative_to(root).as_posix(): path for path in paths}
+    elif run is not None:
+        found = dict(zip(run.samples["image"], image_paths(run.samples, run), strict=True))
+    files = {key: path for name, path in found.items() for key in lookup_keys(name)}
     if not all(name in files for name in ids):
         logger.info("no thumbnails: the images are neither in a run nor below --test-location")
         return None

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from soups.checkpoints.card import Card, read_card
 from soups.checkpoints.checkpoint import SUFFIX
 from soups.core.errors import DataError, UsageError
-from soups.core.labels import SEPARATOR, LabelSpace
-from soups.data.settings import DataSettings
+from soups.core.labels import LabelSpace
+from soups.data.samples import data_fingerprints, label_space, read_samples, target_space
 from soups.files.file_hashes import hash_files
 from soups.files.jsonl import read_records, truncate_torn_line
 from soups.files.temp_files import remove_leftover_files
 from soups.pipeline.run.foreign_pool import find_checkpoints
-from soups.pipeline.run.run_settings import RecordedSettings, read_recorded
+from soups.pipeline.run.run_settings import RecordedSettings, check_recorded, read_recorded
 from soups.pipeline.settings.commands import CommandSettings, RunSettings
 from soups.runtime.devices import Runtime, RuntimeSettings, cache_dir, resolve
 
@@ -71,24 +71,16 @@ class Run:
     @cached_property
     def samples(self) -> "pd.DataFrame":
         """The table of all images of the run."""
-        from soups.data.samples import read_samples
-
-        if self.table is not None:
-            return self.table
-        return read_samples(self.folder / "samples.csv")
+        return read_samples(self.folder / "samples.csv") if self.table is None else self.table
 
     @cached_property
     def fingerprints(self) -> tuple[str, str]:
         """Fingerprints of the data and of the split."""
-        from soups.data.samples import data_fingerprints
-
         return data_fingerprints(self.samples)
 
     @cached_property
     def space(self) -> LabelSpace:
         """The classes, in the order of the logits."""
-        from soups.data.samples import label_space, target_space
-
         if self.classes is not None:
             return self.classes
         order = self.recorded.data.class_order
@@ -97,40 +89,12 @@ class Run:
             return label_space(self.samples, order)
         return declared if order is None else LabelSpace(tuple(order), declared.factors)
 
-    def labels_in(self, rows: "pd.DataFrame", space: LabelSpace) -> list[str]:
-        """Returns the labels of rows as classes of a space: the run's, or other factors of the same labels.
-
-        Args:
-            rows: rows of the table.
-            space: the classes.
-
-        Returns:
-            A class for each row, an empty text where there is no label.
-
-        Raises:
-            DataError: the table lacks the factors of that space.
-        """
-        if space.names == self.space.names:
-            return list(rows["label"])
-        missing = [name for name in space.factor_names if name not in rows]
-        if missing or not space.factors:
-            raise DataError(
-                f"run {self.name!r}: its table has no column for {', '.join(missing or space.names)}",
-                expected=", ".join(self.space.names),
-            )
-        levels = rows[list(space.factor_names)].itertuples(index=False, name=None)
-        return [SEPARATOR.join(each) if all(each) else "" for each in levels]
-
     def sha256(self, checkpoint: Path) -> str:
-        """Returns the hash of a checkpoint's bytes; computed again only if the file has changed.
-
-        Raises:
-            DataError: the file does not exist.
-        """
+        """Returns the hash of a checkpoint's bytes; see `hashes`."""
         return self.hashes([checkpoint])[0]
 
     def hashes(self, checkpoints: Iterable[Path]) -> list[str]:
-        """Returns the hashes of several checkpoints; computes unknown ones in parallel.
+        """Returns the hashes of checkpoints' bytes; computes those of new and changed files, in parallel.
 
         Raises:
             DataError: a file does not exist.
@@ -151,18 +115,15 @@ class Run:
         Raises:
             DataError: a foreign pool has no checkpoint, or two with one name.
         """
-        found: dict[Path, Card] = {}
         if self.recorded.foreign is not None:
             members = find_checkpoints(Path(self.recorded.foreign.foreign_location))
-            return {path: card or self.card_without_file for path, card in members.items() if self._is_selected(path)}
-        for path in sorted(self.models.glob(f"{self.name}*_epochs*{SUFFIX}"), key=_index_key):
-            card = read_card(path)
-            if card is not None and card.kind == "fine-tune" and path.stem == self.finetune_name(card):
-                found[path] = card
-        return {path: card for path, card in found.items() if self._is_selected(path)}
-
-    def _is_selected(self, path: Path) -> bool:
-        return self.only is None or path.stem in self.only
+            found = [(path, card or self.card_without_file) for path, card in members.items()]
+        else:
+            cards = ((path, read_card(path)) for path in self.models.glob(f"{self.name}*_epochs*{SUFFIX}"))
+            own = [(path, card) for path, card in cards if card is not None and card.kind == "fine-tune"]
+            own = [(path, card) for path, card in own if path.stem == self.finetune_name(card)]
+            found = sorted(own, key=lambda each: (each[1].training["index"], each[0].name))
+        return {path: card for path, card in found if self.only is None or path.stem in self.only}
 
     @cached_property
     def card_without_file(self) -> Card:
@@ -171,21 +132,16 @@ class Run:
         Raises:
             DataError: the run has no start.
         """
-        foreign, recorded = self.recorded.foreign, self.recorded
-        if foreign is not None:
-            architecture, preprocessing = foreign.architecture, foreign.preprocessing
-            classes = tuple(recorded.data.class_order or ())
-        else:
-            start = read_card(self.start)
-            if start is None:
-                raise DataError(f"{self.start}: has no card", expected="the start written by finetune.py")
-            architecture, preprocessing, classes = start.architecture, start.preprocessing, self.space.names
+        recorded, foreign = self.recorded, self.recorded.foreign
+        source = read_card(self.start) if foreign is None else foreign
+        if source is None:
+            raise DataError(f"{self.start}: has no card", expected="the start written by finetune.py")
         return Card(
             kind="fine-tune",
-            architecture=architecture,
-            classes=classes,
+            architecture=source.architecture,
+            preprocessing=source.preprocessing,
+            classes=self.space.names if foreign is None else tuple(recorded.data.class_order or ()),
             factors=self.space.factor_levels,
-            preprocessing=preprocessing,
             training={"precision": recorded.precision, "threads": recorded.threads},
         )
 
@@ -222,12 +178,6 @@ class Run:
         return resolve(settings, precision=self.recorded.precision, threads=self.recorded.threads)
 
 
-def _index_key(path: Path) -> tuple[int, str]:
-    prefix = path.stem.rpartition("_epochs")[0]
-    number = prefix[len(prefix.rstrip("0123456789")) :]
-    return int(number or 0), path.name
-
-
 def open_run(settings: CommandSettings, given: Collection[str], may_differ: Collection[str] = ()) -> Run:
     """Returns the run of a command.
 
@@ -248,7 +198,7 @@ def open_run(settings: CommandSettings, given: Collection[str], may_differ: Coll
             next_step="train first: python finetune.py --data-location DIR",
         )
     run = require_run(settings.run, name)
-    check_recorded(run, settings, set(given) - set(may_differ))
+    check_recorded(run.recorded, run.name, settings, set(given) - set(may_differ))
     return run
 
 
@@ -257,10 +207,8 @@ def remove_leftovers(run: Run) -> None:
 
     Opening a run only reads: readers of logs leave a torn last line out, and no reader opens a temporary file.
     """
-    removed = remove_leftover_files(
-        {run.folder, run.models, run.image_cache, cache_dir() / "hashes"}, run.folder.parent
-    )
-    if removed:
+    folders = {run.folder, run.models, run.image_cache, cache_dir() / "hashes"}
+    if removed := remove_leftover_files(folders, run.folder.parent):
         logger.info("run %s: removed the temporary files of %d interrupted writes", run.name, removed)
     for log in sorted((run.folder / "logs").rglob("*.jsonl")):
         truncate_torn_line(log)
@@ -270,10 +218,9 @@ def warn_if_validation_flatters(run: Run) -> None:
     """Warn once per command if validation uses the training images."""
     if "val" in set(run.samples["split"]):
         return
-    if run.recorded.foreign is None:
-        logger.warning("no validation set: models are validated on their training images, which flatters the scores")
-    else:
-        logger.warning("no validation set: the scores flatter models that were trained on these images")
+    own = "models are validated on their training images, which flatters the scores"
+    foreign = "the scores flatter models that were trained on these images"
+    logger.warning("no validation set: %s", own if run.recorded.foreign is None else foreign)
 
 
 def latest_run(settings: RunSettings) -> str | None:
@@ -289,23 +236,23 @@ def known_runs(settings: RunSettings) -> list[str]:
     return sorted(path.parent.name for path in Path(settings.runs_folder).glob("*/settings.yaml"))
 
 
-def existing_run(settings: RunSettings, name: str) -> Run | None:
-    """Returns the run of this name, or None if it does not exist.
+def existing_run(settings: RunSettings, name: str | None) -> Run | None:
+    """Returns the run of this name, or None if it does not exist or there is no name.
 
     Raises:
         DataError: its settings file is damaged.
     """
-    folder = Path(settings.runs_folder) / name
-    recorded = read_recorded(folder)
+    folder = Path(settings.runs_folder) / (name or "")
+    recorded = read_recorded(folder) if name is not None else None
     if recorded is None:
         return None
-    location = settings.model_location
-    if recorded.foreign is None:
-        return Run(folder, Path(location) if location else folder / "models", recorded)
-    if location:  # The folder of the checkpoints may have moved; soups are never written into it.
+    models, location = folder / "models", settings.model_location
+    if location and recorded.foreign is None:
+        models = Path(location)
+    elif location and recorded.foreign:  # The checkpoints may have moved; soups are never written into their folder.
         foreign = recorded.foreign.model_copy(update={"foreign_location": location})
         recorded = recorded.model_copy(update={"foreign": foreign})
-    return Run(folder, folder / "models", recorded)
+    return Run(folder, models, recorded)
 
 
 def require_run(settings: RunSettings, name: str) -> Run:
@@ -328,43 +275,3 @@ def require_run(settings: RunSettings, name: str) -> Run:
 def slug(text: str, default: str) -> str:
     """Returns a text as a run's name: other characters become hyphens; `default` if nothing is left."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or default
-
-
-def check_recorded(run: Run, settings: CommandSettings, given: Collection[str]) -> None:
-    """Raise an error if a setting that the user gave differs from the recorded one.
-
-    Raises:
-        UsageError: the message names the first difference.
-    """
-    recorded = run.recorded.flat()
-    data = _resolve_given_data(run, settings, given)
-    requested = {**data.model_dump(mode="json"), **settings.model.model_dump(mode="json")}
-    requested |= {"threads": settings.runtime.threads, "precision": settings.runtime.precision}
-    if requested["precision"] == "auto":
-        del requested["precision"]
-    for key in sorted(set(given) & set(requested)):
-        if not _equal_values(requested[key], recorded[key]):
-            raise UsageError(
-                f"--{key.replace('_', '-')}: run {run.name!r} was made with another value",
-                expected=repr(recorded[key]),
-                found=repr(requested[key]),
-                next_step="leave it out, or start a new run with another --name",
-            )
-
-
-def _resolve_given_data(run: Run, settings: CommandSettings, given: Collection[str]) -> DataSettings:
-    """Returns the data settings in the form of the record: several of its folders can name one data set."""
-    from soups.data.layouts.locate import resolve_locations
-
-    named = {key: getattr(settings.data, key) for key in DataSettings.model_fields if key in given}
-    if not named.keys() & {"data_location", "layout", "age_bands"}:
-        return settings.data
-    return resolve_locations(run.recorded.data.model_copy(update=named))
-
-
-def _equal_values(requested: Any, recorded: Any) -> bool:
-    if isinstance(requested, list) and isinstance(recorded, list):
-        return len(requested) == len(recorded) and all(map(_equal_values, requested, recorded))
-    if isinstance(requested, str) and isinstance(recorded, str):
-        return requested == recorded or Path(requested).resolve() == Path(recorded).resolve()
-    return requested == recorded

@@ -1,6 +1,7 @@
 """The settings that a run records in `settings.yaml` and that every later command uses."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from soups.checkpoints.card import Architecture
-from soups.core.errors import DataError
+from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor, LabelSpace
 from soups.core.preprocessing import Preprocessing
+from soups.data.layouts.locate import resolve_locations
 from soups.data.settings import DataSettings
 from soups.files.atomic import write_text
 from soups.models.settings import ModelSettings
+from soups.pipeline.settings.commands import CommandSettings
 from soups.runtime.devices import Precision
 
 FILE = "settings.yaml"
@@ -75,7 +78,10 @@ class RecordedSettings(BaseModel):
 
 def record_run(folder: Path, recorded: RecordedSettings) -> None:
     """Write the run's settings and the versions of the libraries that it began with."""
-    versions = {name: metadata.version(name) for name in _VERSIONED if _is_installed(name)}
+    versions = {}
+    for name in _VERSIONED:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
     text = yaml.safe_dump({**recorded.flat(), "versions": versions}, sort_keys=True, allow_unicode=True)
     write_text(folder / FILE, text)
 
@@ -96,9 +102,39 @@ def read_recorded(folder: Path) -> RecordedSettings | None:
         raise DataError(f"{path}: damaged", found=reason, next_step="restore it, or choose another --name") from error
 
 
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+def check_recorded(
+    recorded: RecordedSettings, run_name: str, settings: CommandSettings, given: Collection[str]
+) -> None:
+    """Raise an error if a setting that the user gave differs from the recorded one.
+
+    Raises:
+        UsageError: the message names the first difference.
+    """
+    values = recorded.flat()
+    named = {key: getattr(settings.data, key) for key in DataSettings.model_fields if key in given}
+    data = settings.data
+    if named.keys() & {"data_location", "layout", "age_bands"}:  # Several folders can name one data set.
+        data = resolve_locations(recorded.data.model_copy(update=named))
+    requested = {**data.model_dump(mode="json"), **settings.model.model_dump(mode="json")}
+    requested |= {"threads": settings.runtime.threads}
+    requested |= {"precision": settings.runtime.precision} if settings.runtime.precision != "auto" else {}
+    for key in sorted(set(given) & set(requested)):
+        if _resolve_paths(requested[key]) != _resolve_paths(values[key]):
+            raise recorded_otherwise(run_name, key, values[key], requested[key])
+
+
+def recorded_otherwise(run_name: str, key: str, recorded: Any, requested: Any) -> UsageError:
+    """Returns the error for a setting that differs from the recorded one."""
+    return UsageError(
+        f"--{key.replace('_', '-')}: run {run_name!r} was made with another value",
+        expected=repr(recorded),
+        found=repr(requested),
+        next_step="leave it out, or start a new run with another --name",
+    )
+
+
+def _resolve_paths(value: Any) -> Any:
+    """Returns a setting with texts as absolute paths, so that two names of one file are equal."""
+    if isinstance(value, list):
+        return list(map(_resolve_paths, value))
+    return Path(value).resolve() if isinstance(value, str) else value

@@ -44,8 +44,7 @@ class RunContext:
         Raises:
             DataError: the run's table lacks the factors of that space.
         """
-        rows = set_rows(self.run.samples, set_name)
-        return encode_labels(self.run.labels_in(rows, space or self.run.space), space or self.run.space)
+        return encode_labels(set_rows(self.run.samples, set_name), self.run, space)
 
     def groups(self, set_name: str) -> np.ndarray:
         """Returns (N,) text, the group of each image of a set."""

@@ -219,7 +219,8 @@ class OneModelSettings(CommandSettings):
     """Settings of commands about one model."""
 
     model_name: str | None = None
-    """Model. By default the greedy soup; without one, the best model by validation."""
+    """Model: a path, a file name, or a name without ending. By default the greedy soup; without one, the best model by
+    validation."""
 
 
 class ValidationSettings(OneModelSettings):

@@ -5,19 +5,16 @@ from typing import Literal
 from pydantic import Field
 
 from soups.cli.flags import Flag
-from soups.pipeline.settings.commands import CommandSettings
+from soups.pipeline.settings.commands import OneModelSettings
 
 
-class PushSettings(CommandSettings):
+class PushSettings(OneModelSettings):
     """Write a model as a folder that timm or open_clip loads without this project, with a model card, and push it.
 
     The folder holds weights, configuration, README.md and our card, with which soups.load gives the same model again.
     Before the folder is finished, its logits are compared with the library's own.
     """
 
-    model_name: str | None = None
-    """Model: a path, a file name, or a name without ending. By default the greedy soup; without one, the best model by
-    validation."""
     folder: str | None = None
     """Folder to write. A folder with other content is refused."""
     repository: str | None = None
@@ -29,16 +26,13 @@ class PushSettings(CommandSettings):
     """Create the repository as private."""
 
 
-class ExportSettings(CommandSettings):
+class ExportSettings(OneModelSettings):
     """Write a model as a file that runs without its code: torch.export (.pt2), ONNX (.onnx), or both.
 
     The file takes images (N, 3, S, S) float32, normalised as its metadata says, and returns logits (N, C). Before it is
     finished, its logits of real images are compared with the model's.
     """
 
-    model_name: str | None = None
-    """Model: a path, a file name, or a name without ending. By default the greedy soup; without one, the best model by
-    validation."""
     format: Literal["torch", "onnx", "both"] = "onnx"
     """File format."""
     output: str | None = None

@@ -168,7 +168,7 @@ def _brief(error: UserError, path: Path) -> str:
 def _reject_outliers(run: Run, models: Sequence[InspectedModel]) -> None:
     """Record for each model that cannot be averaged with the majority one reason why."""
     left = [model for model in models if not model.why]
-    odd = find_card_mismatches([model.card for model in left], [model.name for model in left])
+    odd = find_card_mismatches({model.name: model.card for model in left})
     layouts: dict[str, Layout] = {}
     for model in left:
         if model.name in odd:

@@ -169,7 +169,7 @@ def _make_with_recipe(
                 raise UsageError("--at-once: judging reads the pool's files", next_step="leave --no-shared-storage out")
             make_env = partial(worker_env_of_run, context, request.batchnorm)
             launcher = make_launcher(context.launch, context.runtime)
-            workers = stack.enter_context(launcher.worker_pool(request.at_once, start_worker, (make_env,)))
+            workers = stack.enter_context(launcher.worker_pool(request.at_once, partial(start_worker, make_env)))
             judge = ParallelJudge(judge_alone, workers, request.at_once)
         judge = BudgetedJudge(ReplayJudge(judge, lines), request.evaluations, request.minutes)
         soup = RECIPES[request.recipe](

@@ -45,7 +45,7 @@ def pool_of(context: RunContext, *, scored: bool = True, start: Path | None = No
     paths = pool_paths(context.run)
     hashes = context.run.hashes(paths.values())
     cards = {path.stem: card for path, card in context.run.finetunes().items()}
-    check_cards(list(cards.values()), list(cards))
+    check_cards(cards)
     check_duplicates(dict(zip(paths, hashes, strict=True)))
     layouts: dict[str, Layout] = {}
     for name, path in paths.items():

@@ -19,6 +19,7 @@ from soups.runtime.workers import WorkerPool, wait_for_result
 
 _STEPS, _ROUNDS = 2, 3
 """Training steps per round, and rounds; the first round warms up and is not counted."""
+_SHORT_TRAINING = {"epochs": _ROUNDS, "lp_epochs": 0, "patience": None, "validate_every": 0}
 _COSTS = ("parameters", "trainable", "multiply_adds", "seconds_per_epoch", "peak_memory")
 _WITHOUT_EFFECT = {"epochs", "lp_epochs", "random_seed", "lr", "wd", "warmup", "patience", "validate_every", "hparams"}
 """Training settings that change neither time nor memory of a step."""
@@ -42,15 +43,14 @@ def measure_costs(task: Task) -> dict[str, Any]:
     """
     run = task.open_run()
     log, conditions = run.folder / "logs" / "costs.jsonl", _measurement_conditions(task, run)
-    for line in reversed(read_records(log)):
-        if line.get("conditions") == conditions:
-            return {key: line[key] for key in _COSTS}
-    # A new process, whose memory does not include earlier work of this one.
-    with WorkerPool(1) as workers:
-        found = wait_for_result(workers.submit(_measure_training, task), "use a smaller --batch-size")
-    if isinstance(found, Exception):
-        raise found
-    append_record(log, {"conditions": conditions, **found})
+    found: Any = next((line for line in reversed(read_records(log)) if line.get("conditions") == conditions), None)
+    if found is None:
+        # A new process, whose memory does not include earlier work of this one.
+        with WorkerPool(1) as workers:
+            found = wait_for_result(workers.submit(_measure_training, task), "use a smaller --batch-size")
+        if isinstance(found, Exception):
+            raise found
+        append_record(log, {"conditions": conditions, **found})
     return {key: found[key] for key in _COSTS}
 
 
@@ -86,9 +86,7 @@ def _measure_training(task: Task) -> dict[str, Any]:
         classifier=classifier,
         training=replace(whole, rows=whole.rows[measured], chances=None),
         validation=evaluation_set("val", rows, run, preprocessing, task.settings.cache),
-        settings=task.training.model_copy(
-            update={"epochs": _ROUNDS, "lp_epochs": 0, "patience": None, "validate_every": 0}
-        ),
+        settings=task.training.model_copy(update=_SHORT_TRAINING),
         index=task.index,
         preprocessing=preprocessing,
         metric=task.settings.evaluation.metric,

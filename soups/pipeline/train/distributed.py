@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import TrainingDiverged, UsageError, UserError
@@ -31,7 +32,7 @@ def train_in_group(plan_tasks: PlanTasks, parsed: ParsedSettings[FinetuneSetting
     """
     if not group.is_main:
         logging.getLogger("soups").setLevel(logging.WARNING)
-    tasks = group.broadcast(call_catching(_with_checks(plan_tasks, group), parsed) if group.is_main else None)
+    tasks = group.broadcast(call_catching(partial(_plan_checked, plan_tasks, group), parsed) if group.is_main else None)
     if isinstance(tasks, Exception):
         if group.is_main:
             raise tasks
@@ -48,23 +49,18 @@ def train_in_group(plan_tasks: PlanTasks, parsed: ParsedSettings[FinetuneSetting
             raise SystemExit(error.exit_code) from None
 
 
-def _with_checks(plan_tasks: PlanTasks, group: ProcessGroup) -> PlanTasks:
-    def plan(parsed: ParsedSettings[FinetuneSettings]) -> list[Task]:
-        settings = parsed.settings
-        for flag, is_set in (
-            ("--jobs", settings.runtime.jobs != 1),
-            ("--launcher", settings.launch.launcher != "local"),
-        ):
-            if is_set:
-                raise UsageError(
-                    f"{flag} under accelerate launch: its {group.size} processes train each model together",
-                    next_step=f"leave {flag} out, or call python finetune.py for one model on each device",
-                )
-        tasks = plan_tasks(parsed)
-        requested = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-        for precision in {task.runtime.precision for task in tasks} - {requested.replace("no", "fp32")}:
-            if requested != "no":
-                logger.warning("accelerate's --mixed_precision %s: the run's precision is %s", requested, precision)
-        return tasks
-
-    return plan
+def _plan_checked(plan_tasks: PlanTasks, group: ProcessGroup, parsed: ParsedSettings[FinetuneSettings]) -> list[Task]:
+    """Returns the planned fine-tunes; refuses flags that contradict training each model with all processes."""
+    settings = parsed.settings
+    refused = {"--jobs": settings.runtime.jobs != 1, "--launcher": settings.launch.launcher != "local"}
+    for flag in (flag for flag, is_set in refused.items() if is_set):
+        raise UsageError(
+            f"{flag} under accelerate launch: its {group.size} processes train each model together",
+            next_step=f"leave {flag} out, or call python finetune.py for one model on each device",
+        )
+    tasks = plan_tasks(parsed)
+    requested = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if requested != "no":
+        for precision in {task.runtime.precision for task in tasks} - {requested}:
+            logger.warning("accelerate's --mixed_precision %s: the run's precision is %s", requested, precision)
+    return tasks

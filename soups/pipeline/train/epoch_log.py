@@ -6,9 +6,8 @@ from typing import Any
 
 from soups.files.atomic import fingerprint
 from soups.files.jsonl import append_record, read_records
-from soups.pipeline.train.plan import Task, training_record
+from soups.pipeline.train.plan import Task
 from soups.report.figures.learning_curves import drop_superseded
-from soups.training.settings import TrainingSettings
 
 _TAIL_LINES = 3
 """Log lines shown for a failed fine-tune."""
@@ -36,21 +35,18 @@ def _without_speed(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def tail_of_log(task: Task) -> str:
     """Returns the last lines of a failed fine-tune's log, for the error message."""
-    run = task.open_run()
-    log = run.training_log(task.index)
-    key = fingerprint(training_record(run, task.settings, task.training, task.index, task.runtime))
+    log, key = task.open_run().training_log(task.index), fingerprint(task.record)
     lines = [line for line in read_records(log) if line.get("settings") == key][-_TAIL_LINES:]
     if not lines:
         return ""
-    name, metric = f"{task.run_name}{task.index}", task.settings.evaluation.metric
-    tail = "".join(f"\n      {format_epoch(name, line, task.training, metric)}" for line in lines)
+    tail = "".join(f"\n      {format_epoch(task, line)}" for line in lines)
     return f"\n    the last lines of {log}:{tail}"
 
 
-def format_epoch(name: str, line: dict[str, Any], training: TrainingSettings, metric: str) -> str:
+def format_epoch(task: Task, line: dict[str, Any]) -> str:
     """Returns an epoch's line as text."""
-    epochs = training.epochs + training.lp_epochs
-    text = f"{name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"
+    epochs, metric = task.training.epochs + task.training.lp_epochs, task.settings.evaluation.metric
+    text = f"{task.name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"
     if "val" in line:
         text += f", validation accuracy {100 * line['val']['accuracy']:.1f}%"
         text += f", {metric.replace('_', ' ')} {line['val'][metric]:.4f}" if metric != "accuracy" else ""

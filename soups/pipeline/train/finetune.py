@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from soups.cli.flags import ParsedSettings
@@ -18,7 +19,7 @@ from soups.pipeline.train.one_model import train_one
 from soups.pipeline.train.plan import Task, parse_indices, plan
 from soups.pipeline.train.remote import train_remotely
 from soups.runtime.devices import Runtime, prefer_determinism
-from soups.runtime.launchers import Launcher, LaunchSettings, make_launcher, require_launcher
+from soups.runtime.launchers import LaunchSettings, make_launcher, require_launcher
 from soups.runtime.process_group import join_group
 from soups.training.optimizers import require_optimizer
 
@@ -41,14 +42,23 @@ def finetune(parsed: ParsedSettings[FinetuneSettings]) -> None:
 
 
 def _plan_tasks(parsed: ParsedSettings[FinetuneSettings]) -> list[Task]:
-    """Create the run if it is new; returns the fine-tunes to train."""
+    """Create the run if it is new; returns the fine-tunes to train.
+
+    Raises:
+        UsageError: the optimiser does not exist, or the network has fewer stages than --freeze says.
+    """
+    from soups.models.build import build_without_storage
+    from soups.models.stages import check_stage_count
+
     indices = parse_indices(parsed.settings.i) if parsed.settings.i is not None else None
     run, settings, runtime = open_for_training(parsed.settings, parsed.names)
     tasks = plan(run, settings, runtime, indices)
     if tasks:
         require_optimizer(settings.training)
-        if settings.training.freeze:
-            _check_freeze(run, settings.training.freeze)
+    if tasks and settings.training.freeze:
+        card = run.card_of(run.start)
+        backbone = build_without_storage(card.architecture, card.classes, str(run.start)).backbone
+        check_stage_count(backbone, settings.training.freeze, card.architecture.name)
     return tasks
 
 
@@ -80,17 +90,6 @@ def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tupl
     return run, settings, runtime
 
 
-def _check_freeze(run: Run, count: int) -> None:
-    """Raise an error before training if the network has fewer stages than `count`."""
-    from soups.models.build import build_without_storage
-    from soups.models.stages import check_stage_count
-
-    card = run.card_of(run.start)
-    check_stage_count(
-        build_without_storage(card.architecture, card.classes, str(run.start)).backbone, count, card.architecture.name
-    )
-
-
 def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     """Train several fine-tunes in parallel.
 
@@ -101,46 +100,39 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
     Raises:
         PartialFailure: some of several failed; the others are finished.
     """
-    failures, errors = list[str](), list[Exception]()
     if not tasks:
         return
-    launcher = make_launcher(launch, tasks[0].runtime)
-    for task, result in _run_tasks(tasks, launch, launcher):
-        name = f"{task.run_name}{task.index}"
+    failures, errors = list[str](), list[Exception]()
+    for task, result in _run_tasks(tasks, launch):
         if isinstance(result, Exception):
             reason = str(result)
             if not isinstance(result, UserError):
-                logger.error("%s failed", name, exc_info=result)
+                logger.error("%s failed", task.name, exc_info=result)
                 reason = f"{type(result).__name__}: {result}"
             errors.append(result)
-            failures.append(f"{name}: {reason}{tail_of_log(task)}")
-    if len(failures) == len(tasks) == 1:
+            failures.append(f"{task.name}: {reason}{tail_of_log(task)}")
+    all_failed = len(failures) == len(tasks)
+    if all_failed and len(tasks) == 1:
         raise errors[0]
     if failures:
         # If all failed because of the machine, such as a full disk, the exit code says so.
-        is_environment = len(failures) == len(tasks) and all(isinstance(error, EnvironmentFailure) for error in errors)
-        others = "" if len(failures) == len(tasks) else "; the others are kept"
+        is_environment = all_failed and all(isinstance(error, EnvironmentFailure) for error in errors)
+        others = "" if all_failed else "; the others are kept"
         raise (EnvironmentFailure if is_environment else PartialFailure)(
             f"{len(failures)} of {len(tasks)} fine-tunes failed{others}\n  " + "\n  ".join(failures),
             next_step="remove the cause and run the same command again: finished models are not trained again",
         )
 
 
-def _run_tasks(
-    tasks: Sequence[Task], launch: LaunchSettings, launcher: Launcher
-) -> Iterator[tuple[Task, Path | Exception]]:
+def _run_tasks(tasks: Sequence[Task], launch: LaunchSettings) -> Iterator[tuple[Task, Path | Exception]]:
     """Yields each fine-tune with its path or error; fine-tunes that another process is training are waited for at the
     end."""
-    later: list[Task] = []
-
-    def results(some: Sequence[Task]) -> Iterator[tuple[Task, Path | Exception]]:
-        return (
-            train_remotely(launcher, train_one, some) if launch.no_shared_storage else launcher.run_all(train_one, some)
-        )
-
-    for task, result in results([replace(task, waits=len(tasks) == 1) for task in tasks]):
+    launcher, later = make_launcher(launch, tasks[0].runtime), list[Task]()
+    remote = launch.no_shared_storage
+    run_all = partial(train_remotely, launcher, train_one) if remote else partial(launcher.run_all, train_one)
+    for task, result in run_all([replace(task, waits=len(tasks) == 1) for task in tasks]):
         if isinstance(result, AlreadyInProgress):
             later.append(replace(task, waits=True))
         else:
             yield task, result
-    yield from results(later)
+    yield from run_all(later)

@@ -25,16 +25,15 @@ def draw_learning_curves(run: Run, metric: str, *, each: bool) -> bool:
     Returns:
         Whether any fine-tune has a log to draw.
     """
-    courses = {
-        path: course for path, card in run.finetunes().items() if (course := _read_course(run, card)) is not None
-    }
+    cards = {path: card for path, card in run.finetunes().items() if "index" in card.training}
+    courses = {path: course for path, card in cards.items() if (course := _read_course(run, card)) is not None}
     if not courses:
         return False
     folder, pool = run.folder / "figures" / "learning_curves", run.folder / "figures" / "learning_curves.png"
     if each:
         for path, course in track(courses.items(), "learning curves", len(courses)):
             picture = folder / f"{course.name}.png"
-            if not _is_up_to_date(picture, path, _training_log(run, course.name)):
+            if not _is_up_to_date(picture, path, run.training_log(cards[path].training["index"])):
                 draw_training_curve(course, picture, metric=run.recorded.metric)
         print(folder)
     count = "1 fine-tune" if len(courses) == 1 else f"{len(courses)} fine-tunes"
@@ -47,17 +46,11 @@ def _is_up_to_date(picture: Path, *sources: Path) -> bool:
     return picture.exists() and picture.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in sources)
 
 
-def _training_log(run: Run, name: str) -> Path:
-    return run.folder / "logs" / "training" / f"{name}.jsonl"
-
-
 def _read_course(run: Run, card: Card) -> TrainingCurve | None:
     """Returns the course of a fine-tune; None, with a warning, if it is not logged."""
-    if "index" not in card.training:
-        return None
     name, training = f"{run.name}{card.training['index']}", requested_settings(card)
     settings = fingerprint(training)
-    lines = read_records(_training_log(run, name))
+    lines = read_records(run.training_log(card.training["index"]))
     watched = training.get("metric") if training.get("patience") else None
     own = [line for line in lines if line.get("settings") == settings]
     course = curve_from_log(own, name, watched=watched, loss_name=training.get("loss_fn", "CrossEntropyLoss"))

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from soups.files.atomic import fingerprint, hold_lock
 from soups.pipeline.run.images import evaluation_set, training_set
 from soups.pipeline.run.run import Run
 from soups.pipeline.train.epoch_log import EpochLog, format_epoch
-from soups.pipeline.train.plan import Task, requested_settings, training_record
+from soups.pipeline.train.plan import Task, requested_settings
 from soups.runtime.devices import Runtime
 from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.runtime.workers import worker_number
@@ -43,61 +43,50 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = SI
         The checkpoint's path.
     """
     task = replace(task, runtime=task.runtime.for_worker(worker_number()))
-    settings = task.settings
     run = task.open_run()
-    name = f"{run.name}{task.index}"
-    path = run.models / f"{name}_epochs{task.training.epochs}{SUFFIX}"
-    with hold_lock(run.models, name, wait=task.waits):
-        record = training_record(run, settings, task.training, task.index, task.runtime)
-        if path != task.replaces and path.exists() and _has_training(path, record):
+    path = run.models / f"{task.name}_epochs{task.training.epochs}{SUFFIX}"
+    with hold_lock(run.models, task.name, wait=task.waits):
+        finished = read_card(path) if path != task.replaces and path.exists() else None
+        if finished is not None and requested_settings(finished) == task.record:
             logger.info("%s: finished by another process in the meantime", path)
             group.broadcast(False)
             return path
         group.broadcast(True)
-        _train_and_write(task, run, path, record, watch, group)
+        _train_and_write(task, run, path, watch, group)
         if task.replaces is not None and task.replaces != path:
             task.replaces.unlink(missing_ok=True)
     return path
 
 
-def _has_training(path: Path, record: dict[str, Any]) -> bool:
-    card = read_card(path)
-    return card is not None and requested_settings(card) == record
-
-
 def train_as_follower(task: Task, group: ProcessGroup) -> None:
     """Take part in a fine-tune of rank 0; returns when it is trained or already finished."""
     if group.broadcast(None):
-        run = task.open_run()
-        record = training_record(run, task.settings, task.training, task.index, task.runtime)
-        _prepare(task, run, record, group, lambda line: None).finetune.run()
+        finetune, _, _ = _prepare(task, task.open_run(), group, lambda line: None)
+        finetune.run()
 
 
-def _train_and_write(
-    task: Task, run: Run, path: Path, record: dict[str, Any], watch: OnEpoch | None, group: ProcessGroup
-) -> None:
+def _train_and_write(task: Task, run: Run, path: Path, watch: OnEpoch | None, group: ProcessGroup) -> None:
     from soups.pipeline.train.trackers import open_tracker
 
-    settings, name = task.settings, f"{run.name}{task.index}"
-    tracker = open_tracker(settings.wandb, run.name, name, record)
-    log = EpochLog(run.training_log(task.index), fingerprint(record))
+    tracker = open_tracker(task.settings.wandb, run.name, task.name, task.record)
+    log = EpochLog(run.training_log(task.index), fingerprint(task.record))
 
     def on_epoch(line: dict[str, Any]) -> None:
         log.append(line)
         tracker.log(line)
-        logger.info("%s", format_epoch(name, line, task.training, settings.evaluation.metric))
+        logger.info("%s", format_epoch(task, line))
         if watch is not None:
             watch(line)
 
     with closing(tracker):
-        prepared = _prepare(task, run, record, group, on_epoch)
-        result = prepared.finetune.run()
-    card = prepared.start.model_copy(
+        finetune, start, initial_weights = _prepare(task, run, group, on_epoch)
+        result = finetune.run()
+    card = start.model_copy(
         update={
             "kind": "fine-tune",
-            "preprocessing": prepared.finetune.preprocessing,
-            "training": {**record, **_course_fields(task.runtime, result, group)},
-            "start": run.sha256(prepared.initial_weights),
+            "preprocessing": finetune.preprocessing,
+            "training": {**task.record, **_course_fields(task.runtime, result, group)},
+            "start": run.sha256(initial_weights),
             "scores": {"val": result.scores},
         }
     )
@@ -109,35 +98,22 @@ def _train_and_write(
             raise interruption.exception()
 
 
-@dataclass(frozen=True)
-class _PreparedFinetune:
-    """A fine-tune that is ready to run."""
-
-    finetune: "Finetune"
-    start: Card
-    """Card of the run's start."""
-    initial_weights: Path
-    """Checkpoint of the initial weights."""
-
-
-def _prepare(task: Task, run: Run, record: dict[str, Any], group: ProcessGroup, on_epoch: OnEpoch) -> _PreparedFinetune:
+def _prepare(task: Task, run: Run, group: ProcessGroup, on_epoch: OnEpoch) -> "tuple[Finetune, Card, Path]":
+    """Returns a fine-tune that is ready to run, the card of the run's start, and the file of the initial weights."""
     from soups.models.load import load_classifier
     from soups.training.finetune import Finetune
 
     settings, initial_weights = task.settings, run.start
     classifier, start = load_classifier(run.start, classes=run.space.names)
     if task.training.start_from is not None:
-        initial_weights = _find_own_start(Path(task.training.start_from), task.index)
+        location = Path(task.training.start_from)
+        initial_weights = location if location.is_file() else start_file(location, task.index)
         classifier, _ = load_classifier(
             initial_weights, architecture=start.architecture, classes=run.space.names, preprocessing=start.preprocessing
         )
     preprocessing = augmented_preprocessing(start.preprocessing, task.training.augmentation)
-    depends_on = [
-        fingerprint(record),
-        run.sha256(initial_weights),
-        *run.fingerprints,
-        *(["sharded"] if group.sharded else []),
-    ]
+    depends_on = [fingerprint(task.record), run.sha256(initial_weights), *run.fingerprints]
+    depends_on += ["sharded"] if group.sharded else []
     finetune = Finetune(
         classifier=classifier,
         training=training_set(run, task.training, preprocessing, settings.cache),
@@ -152,22 +128,17 @@ def _prepare(task: Task, run: Run, record: dict[str, Any], group: ProcessGroup, 
         state_file=StateFile(run.state_path(task.index), fingerprint(depends_on), settings.save_minutes),
         group=group,
     )
-    return _PreparedFinetune(finetune, start, initial_weights)
+    return finetune, start, initial_weights
 
 
 def _course_fields(runtime: Runtime, result: "FinetuneResult", group: ProcessGroup) -> dict[str, Any]:
     """Returns the card fields of a training that describe its course, not its settings."""
-    fields: dict[str, Any] = {"device": runtime.device.split(":")[0]}
-    if runtime.deterministic and fields["device"] != "cpu":
-        fields["deterministic"] = True
-    if result.micro_batch_size is not None:
-        fields["micro_batch_size"] = result.micro_batch_size
-    if group.size > 1:
-        fields["processes"] = group.size
-    if group.sharded:
-        fields["sharded"] = True
-    return fields
-
-
-def _find_own_start(location: Path, index: int) -> Path:
-    return location if location.is_file() else start_file(location, index)
+    device = runtime.device.split(":")[0]
+    fields = {
+        "device": device,
+        "deterministic": runtime.deterministic and device != "cpu",
+        "micro_batch_size": result.micro_batch_size,
+        "processes": group.size if group.size > 1 else None,
+        "sharded": group.sharded,
+    }
+    return {key: value for key, value in fields.items() if value}

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,24 @@ class Task:
     replaces: Path | None = None
     waits: bool = True
     """Whether to wait for another process that trains the same fine-tune; else that is an error."""
+
+    @property
+    def name(self) -> str:
+        """The prefix of the names of its files."""
+        return f"{self.run_name}{self.index}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """A card's `training` fields: every setting that the weights depend on."""
+        uses_metric = self.training.patience is not None or self.training.scheduler == PLATEAU
+        return {
+            "index": self.index,
+            **self.training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
+            "cache_size": self.settings.cache.cache_size,
+            "metric": self.settings.evaluation.metric if uses_metric else None,
+            "precision": self.runtime.precision,
+            "threads": self.runtime.threads,
+        }
 
     def open_run(self) -> Run:
         """Returns the run of this fine-tune.
@@ -79,14 +97,13 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
         indices = [_find_index(run, settings, runtime, finished)]
     tasks = []
     for index in indices:
-        training = hyperparameters(settings.training, settings.ranges, index)
-        if training is None:
+        task = _make_task(run, settings, runtime, index)
+        if task is None:
             logger.info("%s%d: this entry is the start itself; not trained", run.name, index)
             continue
-        replaces = None
         if index in finished:
             path, card = finished[index]
-            differences = _differences(card, run, settings, training, index, runtime)
+            differences = _differences(card, task)
             if not differences:
                 logger.info("%s: finished already", path)
                 run.state_path(index).unlink(missing_ok=True)  # The process was killed just after it wrote the model.
@@ -98,33 +115,24 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
                     found=", ".join(f"{key}={requested!r}" for key, (_, requested) in differences.items()),
                     next_step="choose another --i, leave --i out for the next free one, or add --overwrite",
                 )
-            replaces = path
-        tasks.append(Task(index, training, settings, run.name, runtime, replaces))
+            task = replace(task, replaces=path)
+        tasks.append(task)
     return tasks
+
+
+def _make_task(run: Run, settings: FinetuneSettings, runtime: Runtime, index: int) -> Task | None:
+    """Returns a fine-tune by its index; None if the index stands for the start itself."""
+    training = hyperparameters(settings.training, settings.ranges, index)
+    return None if training is None else Task(index, training, settings, run.name, runtime)
 
 
 def _find_index(run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]) -> int:
     """Returns the index that already has these settings, else the next free one."""
     for index, (_, card) in finished.items():
-        training = hyperparameters(settings.training, settings.ranges, index)
-        if training is not None and not _differences(card, run, settings, training, index, runtime):
+        task = _make_task(run, settings, runtime, index)
+        if task is not None and not _differences(card, task):
             return index
     return next(index for index in range(len(finished) + 1) if index not in finished)
-
-
-def training_record(
-    run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
-) -> dict[str, Any]:
-    """Returns a card's `training` fields: every setting that the weights depend on."""
-    uses_metric = training.patience is not None or training.scheduler == PLATEAU
-    return {
-        "index": index,
-        **training.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
-        "cache_size": settings.cache.cache_size,
-        "metric": settings.evaluation.metric if uses_metric else None,
-        "precision": runtime.precision,
-        "threads": runtime.threads,
-    }
 
 
 def requested_settings(card: Card) -> dict[str, Any]:
@@ -132,13 +140,11 @@ def requested_settings(card: Card) -> dict[str, Any]:
     return {key: value for key, value in card.training.items() if key not in _DESCRIPTIVE_FIELDS}
 
 
-def _differences(
-    card: Card, run: Run, settings: FinetuneSettings, training: TrainingSettings, index: int, runtime: Runtime
-) -> dict[str, tuple[Any, Any]]:
+def _differences(card: Card, task: Task) -> dict[str, tuple[Any, Any]]:
+    """Returns setting → (value in the card, requested value), where they differ."""
     # A setting that a card lacks had its default value.
     fields = TrainingSettings.model_fields.items()
     defaults = {name: field.default for name, field in fields if name not in _WITHOUT_EFFECT}
-    requested = {**defaults, **training_record(run, settings, training, index, runtime)}
-    found = {**defaults, **card.training}
-    keys = sorted((requested.keys() | found.keys()) - _DESCRIPTIVE_FIELDS)
+    requested, found = {**defaults, **task.record}, {**defaults, **requested_settings(card)}
+    keys = sorted(requested.keys() | found.keys())
     return {key: (found.get(key), requested.get(key)) for key in keys if found.get(key) != requested.get(key)}

@@ -4,72 +4,38 @@ import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from soups.core.errors import EnvironmentFailure
 
 
-class Tracker(Protocol):
-    """Second log of a fine-tune's epochs and figures."""
+class Tracker:
+    """Second log of a fine-tune's epochs and figures.
+
+    Args:
+        run: a Weights & Biases run; None: everything is discarded.
+    """
+
+    def __init__(self, run: Any = None) -> None:
+        self.run = run
 
     def log(self, line: dict[str, Any]) -> None:
         """Log the line of one epoch."""
-
-    def show(self, files: Sequence[Path]) -> None:
-        """Log figures and pages."""
-
-    def close(self) -> None:
-        """End the log of this fine-tune."""
-
-
-class NoTracker:
-    """A tracker that discards everything."""
-
-    def log(self, line: dict[str, Any]) -> None:
-        """Discard the line."""
-
-    def show(self, files: Sequence[Path]) -> None:
-        """Discard the files."""
-
-    def close(self) -> None:
-        """Does nothing."""
-
-
-class WandbTracker:
-    """Logs to Weights & Biases, offline or online."""
-
-    def __init__(self, mode: str, project: str, name: str, settings: dict[str, Any]) -> None:
-        import wandb
-
-        try:
-            self.run = wandb.init(
-                mode=mode,  # type: ignore[arg-type]
-                project=project,
-                name=name,
-                config=settings,
-                settings=wandb.Settings(silent=True),
-            )
-        except (wandb.errors.Error, OSError) as error:
-            raise EnvironmentFailure(
-                f"--wandb {mode}: Weights & Biases could not be started",
-                found=str(error).splitlines()[0],
-                next_step="log in with `wandb login`, or use --wandb offline or disabled",
-            ) from error
-
-    def log(self, line: dict[str, Any]) -> None:
-        """Log the line of one epoch."""
-        self.run.log(line, step=line["epoch"])
+        if self.run is not None:
+            self.run.log(line, step=line["epoch"])
 
     def show(self, files: Sequence[Path]) -> None:
         """Log figures (PNG) and pages (HTML), each under its file's name."""
-        import wandb
+        if self.run is not None:
+            import wandb
 
-        kinds: dict[str, Any] = {".png": wandb.Image, ".html": wandb.Html}
-        self.run.log({file.stem: kinds[file.suffix](str(file)) for file in files})
+            kinds: dict[str, Any] = {".png": wandb.Image, ".html": wandb.Html}
+            self.run.log({file.stem: kinds[file.suffix](str(file)) for file in files})
 
     def close(self) -> None:
         """End the log of this fine-tune after its lines are stored."""
-        self.run.finish()
+        if self.run is not None:
+            self.run.finish()
 
 
 def open_tracker(mode: str, project: str, name: str, settings: dict[str, Any]) -> Tracker:
@@ -80,10 +46,20 @@ def open_tracker(mode: str, project: str, name: str, settings: dict[str, Any]) -
     """
     mode = os.environ.get("WANDB_MODE", mode) if mode == "disabled" else mode
     if mode in ("disabled", "dryrun"):
-        return NoTracker()
+        return Tracker()
+    import wandb
+
     if mode == "online":
         _require_key()
-    return WandbTracker(mode, project, name, settings)
+    options: dict[str, Any] = {"mode": mode, "settings": wandb.Settings(silent=True)}
+    try:
+        return Tracker(wandb.init(project=project, name=name, config=settings, **options))
+    except (wandb.errors.Error, OSError) as error:
+        raise EnvironmentFailure(
+            f"--wandb {mode}: Weights & Biases could not be started",
+            found=str(error).splitlines()[0],
+            next_step="log in with `wandb login`, or use --wandb offline or disabled",
+        ) from error
 
 
 def log_figures(mode: str, project: str, name: str, files: Sequence[Path]) -> None:

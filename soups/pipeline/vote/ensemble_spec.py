@@ -1,16 +1,14 @@
 """Builds the ensemble that a command requests: models of one label space vote; models of some factors are joined."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.labels import LabelSpace
-from soups.core.scores import softmax
 from soups.ensembles import RULES, fit_exponents, fit_weights, lift_to_joint, original_formula, parse_members
 from soups.pipeline.run.model_files import find_model
 from soups.pipeline.score.context import RunContext
@@ -45,19 +43,20 @@ class Ensemble:
     groups: tuple[ModelGroup, ...]
     space: LabelSpace
     """Label space of the prediction."""
-    name: str = field(default="")
+    name: str
     """File name of the predictions, without ending."""
 
-    def count(self, context: RunContext, set_name: str) -> np.ndarray:
+    @property
+    def models(self) -> dict[Path, LabelSpace]:
+        """File → label space of each model."""
+        return {path: group.space for group in self.groups for path in group.paths}
+
+    def scores(self, context: RunContext, set_name: str) -> np.ndarray:
         """Return (N, C) float64 scores of the ensemble on a set of images."""
         if self.rule == ORIGINAL:
             main, *others = self.groups
-            lifted = [
-                lift_to_joint(_group_probabilities(context, group, set_name), self.space, group.space)
-                for group in others
-            ]
             logits = context.logits(main.paths[0], [set_name], self.space)[set_name]
-            return original_formula(logits, np.stack(lifted))
+            return original_formula(logits, _likelihoods(context, others, set_name, self.space))
         if self.rule == JOINT:
             exponents = np.array([group.exponent for group in self.groups])
             return RULES[JOINT](_likelihoods(context, self.groups, set_name, self.space), exponents, self.space)
@@ -65,13 +64,13 @@ class Ensemble:
         return vote(context, self.rule, group.paths, [set_name], group.weights, group.space)[set_name]
 
 
-def build_ensemble(settings: InferenceSettings, context: RunContext, way: str | None) -> Ensemble:
-    """Return the ensemble that the settings request.
+def build_ensembles(settings: InferenceSettings, context: RunContext, way: str | None) -> list[Ensemble]:
+    """Return the ensemble that the settings request; with `--each`, one for each model.
 
     Args:
         settings: settings of `inference.py`.
         context: the run.
-        way: `soft_voting`, `weighted_ensemble`, `hard_voting`, `vote`, or None for a single model.
+        way: `soft_voting`, `weighted_ensemble`, `hard_voting`, `vote`, or None for single models.
 
     Raises:
         UsageError: contradicting settings, or a name that matches no model.
@@ -79,24 +78,27 @@ def build_ensemble(settings: InferenceSettings, context: RunContext, way: str | 
     """
     run, named = context.run, settings.model_name or ()
     if way is None:
-        if len(named) > 1:
+        if len(named) > 1 and not settings.each:
             raise UsageError(
                 f"--model-name: {len(named)} models",
                 expected="one, or a way of voting",
                 next_step="add --soft-voting, --hard-voting or --weighted-ensemble",
             )
-        path = find_model(named[0], run, settings.run) if named else default_model(context)
-        space = context.space_of(path)
-        return Ensemble("soft", (ModelGroup((path,), space),), space, path.stem)
+        if named:
+            models = [find_model(name, run, settings.run) for name in named]
+        else:
+            models = list(pool_paths(run).values()) if settings.each else [default_model(context)]
+        groups = [ModelGroup((path,), context.space_of(path)) for path in models]
+        return [Ensemble("soft", (group,), group.space, group.paths[0].stem) for group in groups]
     rule, words = _rule_and_members(settings, way)
     names, weights = parse_members((*named, *words))
     if weights is not None and not RULES[rule].takes_weights:
         raise UsageError(f"--{way.replace('_', '-')} takes no weights", next_step="use --weighted-ensemble")
     paths = tuple(find_model(name, run, settings.run) for name in names) or tuple(pool_paths(run).values())
     if RULES[rule].flag == "weighted_ensemble":
-        return _build_weighted(context, paths, weights, settings.formula, "weighted_ensemble")
+        return [_build_weighted(context, paths, weights, settings.formula)]
     space = common_space(context, paths)
-    return Ensemble(rule, (ModelGroup(paths, space, weights),), space, f"{rule}_voting" if way == "vote" else way)
+    return [Ensemble(rule, (ModelGroup(paths, space, weights),), space, f"{rule}_voting" if way == "vote" else way)]
 
 
 def _rule_and_members(settings: InferenceSettings, flag: str) -> tuple[str, tuple[str, ...]]:
@@ -107,33 +109,14 @@ def _rule_and_members(settings: InferenceSettings, flag: str) -> tuple[str, tupl
     """
     words = getattr(settings, flag) or ()
     if flag != "vote":
-        rules = (name for name, rule in RULES.items() if rule.flag == flag)
-        return next(name for name in rules if _has_options(settings, RULES[name].options)), words
+        for name, rule in RULES.items():
+            if rule.flag == flag and all(getattr(settings, key) == value for key, value in rule.options.items()):
+                return name, words
     if not words:
         raise UsageError("--vote without a rule", expected=f"one of {', '.join(RULES)}, then models")
     if words[0] not in RULES:
         raise unknown_name("voting rule", words[0], RULES)
     return words[0], words[1:]
-
-
-def _has_options(settings: InferenceSettings, options: Mapping[str, Any]) -> bool:
-    return all(getattr(settings, name) == value for name, value in options.items())
-
-
-def build_single_model_ensembles(settings: InferenceSettings, context: RunContext) -> list[Ensemble]:
-    """Return one ensemble for each named model, or for each fine-tune of the run.
-
-    Raises:
-        UsageError: a name that matches no model.
-        DataError: a model whose classes are not those of the data.
-    """
-    named = [find_model(name, context.run, settings.run) for name in settings.model_name or ()]
-    paths = named or list(pool_paths(context.run).values())
-    spaces = [context.space_of(path) for path in paths]
-    return [
-        Ensemble("soft", (ModelGroup((path,), space),), space, path.stem)
-        for path, space in zip(paths, spaces, strict=True)
-    ]
 
 
 def common_space(context: RunContext, paths: Sequence[Path]) -> LabelSpace:
@@ -154,10 +137,9 @@ def common_space(context: RunContext, paths: Sequence[Path]) -> LabelSpace:
     return spaces[0]
 
 
-def _build_weighted(
-    context: RunContext, paths: Sequence[Path], weights: np.ndarray | None, formula: str, name: str
-) -> Ensemble:
+def _build_weighted(context: RunContext, paths: Sequence[Path], weights: np.ndarray | None, formula: str) -> Ensemble:
     """Average models of one space, join several spaces; weights are given or fitted on validation."""
+    name = "weighted_ensemble"
     groups = _group_by_space(context, paths, weights)
     if len(groups) == 1 and formula != ORIGINAL:
         group = groups[0] if weights is not None else _with_fitted_weights(context, groups[0], required=True)
@@ -203,7 +185,7 @@ def _joint_space(context: RunContext, groups: Sequence[ModelGroup]) -> LabelSpac
         raise DataError(
             f"no model knows {', '.join(missing)}",
             expected=f"models that together know {', '.join(joint.factor_names)}",
-            found="; ".join(f"{e.paths[0].stem} knows {', '.join(e.space.factor_names)}" for e in groups),
+            found="; ".join(f"{each.paths[0].stem} knows {', '.join(each.space.factor_names)}" for each in groups),
             next_step="name one more model",
         )
     return joint
@@ -227,45 +209,40 @@ def _put_joint_model_first(
 def _with_fitted_weights(context: RunContext, group: ModelGroup, required: bool = False) -> ModelGroup:
     """Return the group with convex weights fitted on validation, where that is possible."""
     heldout = heldout_rows(context, group.paths)
-    if heldout is None and required:
+    if heldout is None:
+        if not required:
+            return group
         raise DataError(
             f"run {context.run.name!r} has no validation images to fit weights on",
             next_step="give the weights: --weighted-ensemble M=0.6 N=0.4",
         )
-    if heldout is None:
-        return group
     members = np.stack([context.probabilities(path, ["val"], group.space)["val"] for path in group.paths])
     weights = fit_weights(members[:, heldout], context.labels("val", group.space)[heldout])
     text = ", ".join(f"{path.stem} {weight:.3f}" for path, weight in zip(group.paths, weights, strict=True))
     logger.info("weights: %s", text)
-    return ModelGroup(group.paths, group.space, weights)
+    return replace(group, weights=weights)
 
 
 def _with_fitted_exponents(context: RunContext, groups: Sequence[ModelGroup], joint: LabelSpace) -> list[ModelGroup]:
     heldout = heldout_rows(context, [path for group in groups for path in group.paths])
     if heldout is None:
-        logger.warning(
-            "every group of models has the exponent 1; give weights to change that: --weighted-ensemble M=0.6 …"
-        )
+        message = "every group of models has the exponent 1; give weights to change that: --weighted-ensemble M=0.6 …"
+        logger.warning(message)
         return list(groups)
     table = _likelihoods(context, groups, "val", joint)
     exponents = fit_exponents(table[:, heldout], context.labels("val", joint)[heldout])
     text = ", ".join(f"{group.paths[0].stem} {w:.3f}" for group, w in zip(groups, exponents, strict=True))
     logger.info("exponents fitted on %d validation images: %s", int(heldout.sum()), text)
-    return [
-        ModelGroup(group.paths, group.space, group.weights, float(exponent))
-        for group, exponent in zip(groups, exponents, strict=True)
-    ]
+    return [replace(group, exponent=float(exponent)) for group, exponent in zip(groups, exponents, strict=True)]
 
 
 def _likelihoods(context: RunContext, groups: Sequence[ModelGroup], set_name: str, joint: LabelSpace) -> np.ndarray:
-    return np.stack(
-        [lift_to_joint(_group_probabilities(context, group, set_name), joint, group.space) for group in groups]
-    )
-
-
-def _group_probabilities(context: RunContext, group: ModelGroup, set_name: str) -> np.ndarray:
-    """Return (N, C) probabilities of a group, in its own space."""
-    if len(group.paths) == 1:
-        return softmax(context.logits(group.paths[0], [set_name], group.space)[set_name])
-    return vote(context, "weighted", group.paths, [set_name], group.weights, group.space)[set_name]
+    """Return (G, N, C) probabilities of the groups, as likelihoods of the classes of `joint`."""
+    lifted = []
+    for group in groups:
+        if len(group.paths) == 1:
+            own = context.probabilities(group.paths[0], [set_name], group.space)
+        else:
+            own = vote(context, "weighted", group.paths, [set_name], group.weights, group.space)
+        lifted.append(lift_to_joint(own[set_name], joint, group.space))
+    return np.stack(lifted)

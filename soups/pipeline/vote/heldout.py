@@ -1,8 +1,8 @@
 """Validation images that no model of an ensemble was trained on."""
 
 import logging
-import os
 from collections.abc import Sequence
+from os.path import realpath
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,14 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
     if "val" not in set(run.samples["split"]):
         logger.warning("run %s has no validation images: nothing is fitted on them", run.name)
         return None
-    rows = set_rows(run.samples, "val")
-    files = [_real(path) for path in image_paths(rows, run)]
-    heldout = np.ones(len(rows), dtype=bool)
+    files = [realpath(path) for path in image_paths(set_rows(run.samples, "val"), run)]
+    foreign = run.recorded.foreign
+    own_folders = {realpath(run.models), realpath(run.folder / "models")}
+    own_folders |= {realpath(foreign.foreign_location)} if foreign is not None else set()
+    heldout = np.ones(len(files), dtype=bool)
     for path in paths:
-        if _shares_the_split(context, path):
-            continue
+        if realpath(path.parent) in own_folders or run.card_of(path).split == run.fingerprints[1]:
+            continue  # Trained on the same split.
         trained = _training_images(path)
         if trained is None:
             logger.warning("%s: its training images are unknown, so nothing is fitted on validation", path)
@@ -48,14 +50,6 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
     return heldout
 
 
-def _shares_the_split(context: RunContext, path: Path) -> bool:
-    run = context.run
-    own = {_real(run.models), _real(run.folder / "models")}
-    if run.recorded.foreign is not None:
-        own.add(_real(Path(run.recorded.foreign.foreign_location)))
-    return _real(path.parent) in own or run.card_of(path).split == run.fingerprints[1]
-
-
 def _training_images(path: Path) -> set[str] | None:
     """Return the files that a model of another run was trained on, from its table; None where it has no table."""
     folder = path.parent.parent
@@ -63,8 +57,4 @@ def _training_images(path: Path) -> set[str] | None:
     if recorded is None or not table.exists():
         return None
     samples, root = read_samples(table), recorded.data.root
-    return {_real(root / image) for image in samples.loc[samples["split"] == "train", "image"]}
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
+    return {realpath(root / image) for image in samples.loc[samples["split"] == "train", "image"]}

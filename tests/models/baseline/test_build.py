@@ -14,12 +14,12 @@ from soups.models.settings import ModelSettings
 CLASSES = ("cat", "dog")
 
 
-def start_of(**changes: object):  # type: ignore[no-untyped-def]
+def build_start_of(**changes: object):  # type: ignore[no-untyped-def]
     return build_start(ModelSettings.model_validate({"model": "baseline", **changes}), CLASSES, seed=3)
 
 
 def test_equal_seeds_give_equal_starts_and_the_card_builds_it_again() -> None:
-    start, again = start_of(model_args=("widths=[4,6]",)), start_of(model_args=("widths=[4,6]",))
+    start, again = build_start_of(model_args=("widths=[4,6]",)), build_start_of(model_args=("widths=[4,6]",))
     assert start.architecture == Architecture(family="baseline", name="baseline", arguments={"widths": [4, 6]})
     assert describe(ModelSettings(model="baseline", model_args=("widths=[4,6]",)))[0] == start.architecture
     state = start.classifier.state_dict()
@@ -30,17 +30,17 @@ def test_equal_seeds_give_equal_starts_and_the_card_builds_it_again() -> None:
 
 
 def test_a_file_of_its_weights_is_read(tmp_path: Path) -> None:
-    start = start_of()
+    start = build_start_of()
     torch.save(start.classifier.backbone.state_dict(), tmp_path / "a.pt")
     other = build_start(ModelSettings(model="baseline", pretrained=str(tmp_path / "a.pt")), CLASSES, seed=9)
     for key, tensor in start.classifier.backbone.state_dict().items():
         assert torch.equal(tensor, other.classifier.backbone.state_dict()[key])
     with pytest.raises(DataError, match=r"a\.pt: its weights do not fit baseline"):
-        start_of(pretrained=str(tmp_path / "a.pt"), model_args=("widths=[4]",))
+        build_start_of(pretrained=str(tmp_path / "a.pt"), model_args=("widths=[4]",))
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"pretrained": "in1k"}, r"--pretrained in1k: neither a file nor a tag of baseline(.|\n)*baseline has no tags"),
         ({"head": "zero-shot"}, "baseline has no text tower"),
@@ -50,9 +50,9 @@ def test_a_file_of_its_weights_is_read(tmp_path: Path) -> None:
         ({"model_args": ("widths=[4,4,4,4,4,4]",), "image_size": 32}, "too small for baseline"),
     ],
 )
-def test_what_it_cannot_be_is_refused(changes: dict, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        start_of(**changes)
+def test_invalid_settings_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_start_of(**changes)
 
 
 @pytest.mark.parametrize("changes", [{"name": "base"}, {"arguments": {"widths": [10**6]}}, {"arguments": {"depth": 3}}])

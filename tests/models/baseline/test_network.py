@@ -1,4 +1,4 @@
-"""The baseline network against its written-out formula."""
+"""The baseline network against its formula."""
 
 import torch
 from torch import nn
@@ -9,12 +9,12 @@ from soups.models.settings import ModelSettings
 CLASSES = ("cat", "dog")
 
 
-def start_of(**changes: object):  # type: ignore[no-untyped-def]
+def build_start_of(**changes: object):  # type: ignore[no-untyped-def]
     return build_start(ModelSettings.model_validate({"model": "baseline", **changes}), CLASSES, seed=3)
 
 
-def written_out(state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-    """The network in evaluation mode, a step at a time."""
+def compute_by_formula(state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """Returns the features of the network in evaluation mode, computed step by step."""
     for block in range(3):
         images = nn.functional.conv2d(images, state[f"blocks.{block}.0.weight"], padding=1)
         mean, variance, weight, bias = (
@@ -33,12 +33,12 @@ def written_out(state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.T
     return images.mean(dim=(2, 3))
 
 
-def test_it_is_the_network_that_is_described() -> None:
-    start = start_of(image_size=24)
+def test_the_network_equals_its_description() -> None:
+    start = build_start_of(image_size=24)
     state = start.classifier.backbone.state_dict()
     pictures = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected = written_out(state, pictures)
+        expected = compute_by_formula(state, pictures)
         torch.testing.assert_close(start.classifier.features(pictures), expected)
         torch.testing.assert_close(start.classifier(pictures), expected @ start.classifier.head.weight.T)
     assert (start.preprocessing.size, start.classifier.head.in_features) == (24, 128)

@@ -26,7 +26,7 @@ def resnet() -> nn.Module:
 
 
 def random_timm(name: str) -> nn.Module:
-    """A timm model whose classifier and statistics are not those of the start."""
+    """Returns a timm model with random classifier and statistics."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
         model = timm.create_model(name, num_classes=len(CLASSES)).eval()
@@ -42,7 +42,7 @@ def images(size: int = 16) -> torch.Tensor:
 
 @pytest.fixture
 def saver_folder(resnet: nn.Module, tmp_path: Path) -> tuple[Path, nn.Module]:
-    """What timm's own training leaves behind, and the model with the averaged weights."""
+    """Returns the folder of checkpoints that timm's training writes, and the model with the averaged weights."""
     averaged = ModelEmaV3(resnet)
     for tensor in averaged.module.parameters():
         tensor.data.mul_(1.01)
@@ -57,7 +57,7 @@ def saver_folder(resnet: nn.Module, tmp_path: Path) -> tuple[Path, nn.Module]:
     return tmp_path, averaged.module.eval()
 
 
-def test_timm_s_training_checkpoints_have_plain_and_averaged_weights(
+def test_training_checkpoints_of_timm_have_plain_and_averaged_weights(
     resnet: nn.Module, saver_folder: tuple[Path, nn.Module]
 ) -> None:
     folder, averaged = saver_folder
@@ -72,7 +72,7 @@ def test_timm_s_training_checkpoints_have_plain_and_averaged_weights(
     assert (resnet(images(64)) - averaged(images(64))).abs().max() > 1e-3
 
 
-def test_averaged_weights_that_are_not_there_are_not_made_up(resnet: nn.Module, tmp_path: Path) -> None:
+def test_missing_averaged_weights_are_an_error(resnet: nn.Module, tmp_path: Path) -> None:
     torch.save({"epoch": 3, "state_dict": resnet.state_dict()}, tmp_path / "m.pt")
     with pytest.raises(
         DataError, match=r"m\.pt: holds no averaged weights \(EMA\)(.|\n)*epoch, state_dict(.|\n)*--ema"

@@ -17,7 +17,7 @@ from soups.models.build import build_with_weights, describe
 from soups.models.foreign.files import read_foreign_state
 from soups.models.foreign.state_dict import expected_tensors, lacks_head, select_clip_tensors, translate_state
 from soups.models.load import load_classifier
-from soups.models.open_clip import build as clip_models
+from soups.models.open_clip.build import zero_shot_from_text_tower
 from soups.models.settings import ModelSettings
 
 CLASSES = ("a", "b", "c", "d")
@@ -26,7 +26,7 @@ Save = Callable[[State, Path], None]
 
 
 class ModelWrapper(nn.Module):
-    """The original's forward (model-soups, utils.py): encode, divide by the length, classify."""
+    """The forward pass of the original code (model-soups, utils.py): encode, divide by the length, classify."""
 
     def __init__(self, model: nn.Module, features: int, classes: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def resnet() -> nn.Module:
 
 
 def random_timm(name: str) -> nn.Module:
-    """A timm model whose classifier and statistics are not those of the start."""
+    """Returns a timm model with random classifier and statistics."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
         model = timm.create_model(name, num_classes=len(CLASSES)).eval()
@@ -83,7 +83,7 @@ def load(state: State, tiny_clip: Path, tmp_path: Path, **options: Any) -> tuple
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
 @pytest.mark.parametrize("half", [False, True])
-def test_logits_are_the_originals(
+def test_logits_equal_those_of_the_original_code(
     wrapper: ModelWrapper, tiny_clip: Path, tmp_path: Path, prefix: str, half: bool
 ) -> None:
     state = {f"{prefix}{key}": value.half() if half else value for key, value in wrapper.state_dict().items()}
@@ -123,7 +123,7 @@ def test_every_kind_of_file_gives_the_logits_of_timm(resnet: nn.Module, tmp_path
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_convnext", "test_efficientnet", "test_byobnet"])
-def test_timm_s_heads_have_many_names(tmp_path: Path, name: str) -> None:
+def test_heads_of_timm_are_found_under_any_name(tmp_path: Path, name: str) -> None:
     model = random_timm(name)
     torch.save(model.state_dict(), tmp_path / "m.pt")
     classifier, card = loaded(tmp_path / "m.pt", f"timm:{name}")
@@ -144,9 +144,7 @@ def test_a_whole_clip_gets_the_zero_shot_head_of_its_own_text_tower(tiny_clip: P
     architecture, _ = describe(settings)
     network, given = expected_tensors(architecture), read_foreign_state(tmp_path / "epoch_1.pt")
     assert lacks_head(given, network, "epoch_1.pt")
-    head = clip_models.zero_shot_from_text_tower(
-        settings, select_clip_tensors(given, network, "epoch_1.pt"), "epoch_1.pt", CLASSES
-    )
+    head = zero_shot_from_text_tower(settings, select_clip_tensors(given, network, "epoch_1.pt"), "epoch_1.pt", CLASSES)
     translated = translate_state(given, network, "epoch_1.pt", classes=CLASSES, head=head.state_dict())
     classifier = build_with_weights(architecture, CLASSES, translated.state, "epoch_1.pt")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tiny_clip}")
@@ -163,16 +161,16 @@ def test_a_whole_clip_gets_the_zero_shot_head_of_its_own_text_tower(tiny_clip: P
 # What is filled in or left out, in words
 
 
-def test_what_is_filled_in_or_dropped_is_said(resnet: nn.Module) -> None:
+def test_notes_name_filled_and_dropped_tensors(resnet: nn.Module) -> None:
     architecture, _ = describe(ModelSettings(model="timm:test_resnet", pretrained="none"))
     state = {key: tensor for key, tensor in resnet.state_dict().items() if "num_batches" not in key}
     del state["fc.bias"]
     state["position_ids"] = torch.arange(3)
     state = {f"module.{key}": tensor for key, tensor in state.items()}
     translated = translate_state(state, expected_tensors(architecture), "m.pt")
-    said = "; ".join(translated.notes)
-    assert "`module.*` is the backbone" in said and "a head without bias: zero" in said
-    assert "num_batches_tracked" in said and "integer tensors dropped: 'module.position_ids'" in said
+    message = "; ".join(translated.notes)
+    assert "`module.*` is the backbone" in message and "a head without bias: zero" in message
+    assert "num_batches_tracked" in message and "integer tensors dropped: 'module.position_ids'" in message
     assert not translated.state["head.bias"].any()
     counters = [tensor for key, tensor in translated.state.items() if "num_batches" in key]
     assert counters and all(tensor.dtype == torch.int64 for tensor in counters)
@@ -188,12 +186,14 @@ def test_another_number_of_classes_is_refused(wrapper: ModelWrapper, tiny_clip: 
         load(wrapper.state_dict(), tiny_clip, tmp_path, classes=("a", "b"))
 
 
-def test_without_an_architecture_it_asks_for_one(wrapper: ModelWrapper, tiny_clip: Path, tmp_path: Path) -> None:
+def test_the_error_without_architecture_asks_for_the_model(
+    wrapper: ModelWrapper, tiny_clip: Path, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match=r"model_0\.pt: has no card that says its architecture(.|\n)*--model"):
         load(wrapper.state_dict(), tiny_clip, tmp_path, architecture=None)
 
 
-def test_another_architecture_names_tensor_and_shapes(wrapper: ModelWrapper, tmp_path: Path) -> None:
+def test_the_error_for_another_architecture_names_the_file(wrapper: ModelWrapper, tmp_path: Path) -> None:
     torch.save(wrapper.state_dict(), tmp_path / "m.pt")
     with pytest.raises(DataError) as caught:
         loaded(tmp_path / "m.pt", "ViT-S-32-alt")
@@ -212,7 +212,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda state: state | {"surprise": torch.ones(1)}, "unknown tensor 'surprise'"),
         (lambda state: state | {"fc.weight": torch.ones(4, 8)}, "has 2 heads(.|\n)*'classification_head', 'fc'"),
@@ -236,8 +236,8 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(
         (lambda state: [torch.ones(2)], "holds no weights(.|\n)*list"),
     ],
 )
-def test_what_is_no_checkpoint_of_the_network_is_named(
-    wrapper: ModelWrapper, tiny_clip: Path, tmp_path: Path, change: Callable[[State], Any], said: str
+def test_errors_name_the_file_and_the_problem(
+    wrapper: ModelWrapper, tiny_clip: Path, tmp_path: Path, change: Callable[[State], Any], message: str
 ) -> None:
-    with pytest.raises(DataError, match=rf"model_0\.pt: (.|\n)*{said}"):
+    with pytest.raises(DataError, match=rf"model_0\.pt: (.|\n)*{message}"):
         load(change(dict(wrapper.state_dict())), tiny_clip, tmp_path)

@@ -1,4 +1,4 @@
-"""open_clip starts: files and folders of weights, towers, zero-shot heads."""
+"""Start models of open_clip: files and folders of weights, towers, zero-shot heads."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def folder_settings(folder: Path, **changes: Any) -> ModelSettings:
 
 
 def reference_clip(folder: Path) -> nn.Module:
-    """The same CLIP by open_clip's own function."""
+    """Returns the same CLIP, built by open_clip."""
     return open_clip.create_model(f"local-dir:{folder}").eval()
 
 
@@ -58,7 +58,7 @@ def test_a_folder_gives_the_tower_and_open_clips_zero_shot_logits(tiny_clip: Pat
     assert not start.classifier.training
 
 
-def test_a_folder_s_start_is_described_by_its_card_alone(tiny_clip: Path, tmp_path: Path) -> None:
+def test_the_card_of_a_start_from_a_folder_rebuilds_the_network(tiny_clip: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
     start = build_start(folder_settings(folder), CLASSES, seed=0)
     assert start.architecture.name == "custom" and "text_cfg" not in start.architecture.config
@@ -128,7 +128,7 @@ def test_zero_shot_without_a_text_tower_is_an_error(tiny_clip: Path, tmp_path: P
         build_start(settings, CLASSES, seed=0)
 
 
-def test_a_tokenizer_out_of_reach_leaves_the_random_head(tiny_clip: Path, tmp_path: Path) -> None:
+def test_a_random_head_needs_no_tokenizer(tiny_clip: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
     content = json.loads((folder / "open_clip_config.json").read_text())
     content["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "someone/something"
@@ -153,13 +153,13 @@ def tower_of(folder: Path) -> dict[str, torch.Tensor]:
         (lambda folder: {"state_dict": whole(folder), "epoch": 3}, True),
         (lambda folder: {"state_dict": {f"module.{k}": v for k, v in whole(folder).items()}, "epoch": 3}, True),
         (lambda folder: {f"module._orig_mod.{k}": v for k, v in whole(folder).items()}, True),
-        (lambda folder: whole(folder) | {k: torch.tensor(1) for k in clip_marks()}, True),
+        (lambda folder: whole(folder) | {k: torch.tensor(1) for k in openai_buffers()}, True),
         (lambda folder: tower_of(folder), False),
         (lambda folder: {f"module.{k}": v for k, v in tower_of(folder).items()}, False),
         (lambda folder: {f"visual.{k}": v for k, v in tower_of(folder).items()}, False),
     ],
 )
-def test_files_of_weights_in_every_wrapping(tiny_clip: Path, tmp_path: Path, wrap: Any, zero_shot: bool) -> None:
+def test_wrapped_weights_files_are_read(tiny_clip: Path, tmp_path: Path, wrap: Any, zero_shot: bool) -> None:
     torch.save(wrap(tiny_clip), tmp_path / "weights.pt")
     start = build_start(folder_settings(tiny_clip, pretrained=str(tmp_path / "weights.pt")), CLASSES, seed=0)
     reference = build_start(folder_settings(tiny_clip), CLASSES, seed=0)
@@ -167,7 +167,7 @@ def test_files_of_weights_in_every_wrapping(tiny_clip: Path, tmp_path: Path, wra
     assert torch.equal(start.classifier.head.weight, reference.classifier.head.weight) == zero_shot
 
 
-def clip_marks() -> tuple[str, ...]:
+def openai_buffers() -> tuple[str, ...]:
     return ("input_resolution", "context_length", "vocab_size")
 
 
@@ -180,7 +180,7 @@ def test_half_precision_files_become_float32(tiny_clip: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda s: {k: v for k, v in s.items() if k != "visual.proj"}, "lacks 'visual.proj'"),
         (lambda s: {k: v for k, v in s.items() if k != "text_projection"}, "lacks 'text_projection'"),
@@ -189,9 +189,9 @@ def test_half_precision_files_become_float32(tiny_clip: Path, tmp_path: Path) ->
         (lambda s: {f"other.{k}": v for k, v in s.items()}, "lacks .* and .* more"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(tiny_clip: Path, tmp_path: Path, change: Any, said: str) -> None:
+def test_weights_that_do_not_fit_are_named(tiny_clip: Path, tmp_path: Path, change: Any, message: str) -> None:
     torch.save(change(whole(tiny_clip)), tmp_path / "weights.pt")
-    with pytest.raises(DataError, match=rf"weights\.pt: its weights do not fit(.|\n)*{said}"):
+    with pytest.raises(DataError, match=rf"weights\.pt: its weights do not fit(.|\n)*{message}"):
         build_start(folder_settings(tiny_clip, pretrained=str(tmp_path / "weights.pt")), CLASSES, seed=0)
 
 
@@ -201,13 +201,13 @@ def test_a_file_of_another_architecture_is_refused(tiny_clip: Path) -> None:
         build_start(settings, CLASSES, seed=0)
 
 
-def test_openais_archive_means_quick_gelu(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_of_openai_gets_quick_gelu(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = json.loads((tiny_clip / "open_clip_config.json").read_text())["model_cfg"]
     configs = {"tiny": config, "tiny-quickgelu": config | {"quick_gelu": True}}
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", configs)
     clip = open_clip.CLIP(**config)
     clip.load_state_dict(whole(tiny_clip))
-    for mark in clip_marks():
+    for mark in openai_buffers():
         if hasattr(clip, mark):
             delattr(clip, mark)
         clip.register_buffer(mark, torch.tensor(16))
@@ -226,7 +226,7 @@ def test_openais_archive_means_quick_gelu(tiny_clip: Path, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("reachable", [True, False])
-def test_a_tags_weights_are_loaded_by_open_clips_own_road(
+def test_published_weights_are_loaded_as_by_open_clip(
     tiny_clip: Path, monkeypatch: pytest.MonkeyPatch, reachable: bool
 ) -> None:
     config = json.loads((tiny_clip / "open_clip_config.json").read_text())["model_cfg"]
@@ -247,7 +247,7 @@ def test_a_tags_weights_are_loaded_by_open_clips_own_road(
 
 
 @pytest.mark.parametrize(
-    ("part", "value", "said"),
+    ("part", "value", "message"),
     [
         (
             "model_cfg",
@@ -260,14 +260,16 @@ def test_a_tags_weights_are_loaded_by_open_clips_own_road(
         ("preprocess_cfg", 3, "`preprocess_cfg` is not an object"),
     ],
 )
-def test_configurations_that_make_no_sense(tiny_clip: Path, tmp_path: Path, part: str, value: Any, said: str) -> None:
+def test_invalid_configurations_are_refused(
+    tiny_clip: Path, tmp_path: Path, part: str, value: Any, message: str
+) -> None:
     content = json.loads((tiny_clip / "open_clip_config.json").read_text()) | {part: value}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         build_start(folder_settings(tmp_path, pretrained="none"), CLASSES, seed=0)
 
 
-def test_a_folder_without_weights_says_how_to_give_them(tiny_clip: Path, tmp_path: Path) -> None:
+def test_the_error_for_a_folder_without_weights_names_the_flag(tiny_clip: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_clip / "open_clip_config.json", tmp_path)
     with pytest.raises(
         DataError, match=r"holds no weights\n  expected: open_clip_model\.safetensors(.|\n)*--pretrained FILE"
@@ -308,6 +310,6 @@ def test_quick_gelu_reaches_the_network() -> None:
         Architecture(family="timm", name="no_such_net"),
     ],
 )
-def test_architectures_that_cannot_be_built(architecture: Architecture) -> None:
+def test_architectures_that_cannot_be_built_are_refused(architecture: Architecture) -> None:
     with pytest.raises(DataError, match=r"architecture '.*'"):
         build_empty(architecture, CLASSES)

@@ -1,4 +1,4 @@
-"""open_clip's names as users write them, tags, quick-GELU, and weights out of reach."""
+"""Names, tags, quick-GELU, preprocessing and folders of open_clip; unreachable weights."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from soups.core.errors import EnvironmentFailure, UsageError
+from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.core.preprocessing import Preprocessing, normalise
 from soups.models.build import build_start, describe
-from soups.models.open_clip import names as clip_names
 from soups.models.open_clip.names import evaluation_preprocessing, exact_name, resolve_source
 from soups.models.settings import ModelSettings
 
@@ -32,7 +31,7 @@ CLASSES = ("cat", "polar_bear", "zero {}")
         ("convnext_base_w", "convnext_base_w"),
     ],
 )
-def test_names_as_users_write_them(written: str, exact: str) -> None:
+def test_other_spellings_of_a_name_are_accepted(written: str, exact: str) -> None:
     assert exact_name(written) == exact
 
 
@@ -45,7 +44,7 @@ def test_every_architecture_of_open_clip_is_known_and_has_preprocessing() -> Non
         )
 
 
-def test_an_unknown_name_lists_the_nearest_only() -> None:
+def test_the_error_for_an_unknown_name_lists_only_similar_names() -> None:
     with pytest.raises(UsageError) as caught:
         exact_name("ViT-B/33")
     message = str(caught.value)
@@ -85,12 +84,12 @@ def test_every_quick_gelu_tag_gets_a_quick_gelu_architecture() -> None:
         assert source.architecture.quick_gelu == bool(expected), (name, tag)
 
 
-def test_a_tag_that_is_none_lists_the_tags() -> None:
+def test_the_error_for_an_unknown_tag_lists_the_tags() -> None:
     with pytest.raises(UsageError, match=r"--pretrained opnai: neither a file nor a tag(.|\n)*did you mean 'openai'"):
         resolve_source(ModelSettings(pretrained="opnai"))
 
 
-def test_notices_say_what_was_chosen(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_the_chosen_weights(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="soups")
     resolve_source(ModelSettings(model="ViT-M-32"))
     resolve_source(ModelSettings(model="ViT-g-14"))
@@ -98,7 +97,7 @@ def test_notices_say_what_was_chosen(caplog: pytest.LogCaptureFixture) -> None:
     assert "using --pretrained laion2b_s12b_b42k; others: laion2b_s34b_b88k" in caplog.text
 
 
-def test_weights_out_of_reach_are_one_message(
+def test_unreachable_weights_are_an_environment_failure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -121,7 +120,7 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 def inputs(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
-    """What the fields of a Preprocessing say, step by step, by Pillow."""
+    """Returns the preprocessed image, computed step by step with Pillow."""
     filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
     side, size = round(preprocessing.size / preprocessing.crop_fraction), preprocessing.size
     scale = side / min(image.size)
@@ -136,9 +135,9 @@ def inputs(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
     "name", ["ViT-B-32", "ViT-B-16-SigLIP", "MobileCLIP-S1", "ViT-L-14-CLIPA", "RN50x4", "ViT-H-14-378"]
 )
 @pytest.mark.parametrize("shape", [(40, 30), (300, 400), (224, 224)])
-def test_preprocessing_gives_open_clips_own_input(name: str, shape: tuple[int, int]) -> None:
+def test_preprocessing_equals_that_of_open_clip(name: str, shape: tuple[int, int]) -> None:
     source = resolve_source(ModelSettings(model=name))
-    config = clip_names.resolve_source(ModelSettings(model=name)).preprocess
+    config = source.preprocess
     preprocessing = evaluation_preprocessing(source)
     own = open_clip.image_transform(
         preprocessing.size,
@@ -151,7 +150,7 @@ def test_preprocessing_gives_open_clips_own_input(name: str, shape: tuple[int, i
     torch.testing.assert_close(inputs(picture(*shape), preprocessing)[0], own(picture(*shape)), atol=1e-6, rtol=0)
 
 
-def test_preprocessing_of_a_folder_is_its_own(tiny_clip: Path, tmp_path: Path) -> None:
+def test_preprocessing_of_a_folder_is_read_from_its_configuration(tiny_clip: Path, tmp_path: Path) -> None:
     _, preprocessing = describe(folder_settings(tiny_clip))
     assert preprocessing == Preprocessing(size=16, mean=(0.5,) * 3, std=(0.25,) * 3)
     config = json.loads((tiny_clip / "open_clip_config.json").read_text())
@@ -159,3 +158,25 @@ def test_preprocessing_of_a_folder_is_its_own(tiny_clip: Path, tmp_path: Path) -
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"its preprocessing is not supported(.|\n)*longest"):
         describe(folder_settings(tmp_path, pretrained="none"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (None, None, "no such folder"),
+        ("x", "{}", r"open_clip_config\.json: no such file"),
+        ("open_clip_config.json", "{", "not readable JSON"),
+        ("open_clip_config.json", '{"model_cfg": {"embed_dim": NaN}}', "not readable JSON"),
+        ("open_clip_config.json", "[]", "not open_clip's\n  expected: `model_cfg`"),
+        ("open_clip_config.json", '{"model_cfg": {"embed_dim": 8}}', "not open_clip's"),
+    ],
+)
+def test_folders_without_valid_configuration_are_refused(
+    tmp_path: Path, name: str | None, content: str, message: str
+) -> None:
+    folder = tmp_path / "clip"
+    if name is not None:
+        folder.mkdir()
+        (folder / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        build_start(folder_settings(folder), CLASSES, seed=0)

@@ -16,7 +16,7 @@ from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, EnvironmentFailure, UsageError
 from soups.models.build import build_empty, build_start, describe
 from soups.models.settings import ModelSettings
-from soups.models.timm import build as timm_models
+from soups.models.timm.build import evaluation_preprocessing
 
 CLASSES = ("cat", "dog")
 
@@ -47,11 +47,11 @@ def test_equal_seeds_give_equal_starts() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "test_vit", "efficientnet_b0"])
-def test_preprocessing_is_timms_evaluation_transform(name: str) -> None:
+def test_preprocessing_equals_timms_evaluation_transform(name: str) -> None:
     model = create_model(name, num_classes=0)
     config = timm.data.resolve_model_data_config(model)
     transform = timm.data.create_transform(**config, is_training=False)
-    preprocessing = timm_models.evaluation_preprocessing(model)
+    preprocessing = evaluation_preprocessing(model)
     resize, crop = transform.transforms[:2]
     assert round(preprocessing.size / preprocessing.crop_fraction) == resize.size
     assert crop.size[0] == preprocessing.size
@@ -86,25 +86,25 @@ def test_transformers_are_built_for_another_size(name: str, size: int) -> None:
     assert torch.equal(again(images(size)), start.classifier(images(size)))
 
 
-def test_the_size_that_a_network_has_needs_no_argument() -> None:
+def test_the_default_size_needs_no_argument() -> None:
     settings = ModelSettings(model="timm:test_vit", pretrained="none", image_size=160)
     assert build_start(settings, CLASSES, seed=0).architecture == Architecture(family="timm", name="test_vit")
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"model": "timm:test_vit", "image_size": 100}, r"--image-size 100: timm:test_vit does not support(.|\n)*160"),
         ({"model": "timm:vgg11", "image_size": 16}, r"--image-size 16: timm:vgg11 does not support this input size"),
         ({"image_size": 64}, "CLIP's towers support one input size"),
     ],
 )
-def test_sizes_that_a_network_cannot_have_are_refused(changes: dict, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_unsupported_image_sizes_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         build_start(ModelSettings(pretrained="none", **changes), CLASSES, seed=0)
 
 
-def test_weights_out_of_reach_are_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unreachable_weights_are_an_environment_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EnvironmentFailure, match=r"could not fetch the weights of timm:resnet18\.a1_in1k(.|\n)*FILE"):
@@ -126,14 +126,14 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         build_start(ModelSettings(model="timm:test_vit", pretrained=str(tmp_path / "a.pt")), CLASSES, seed=0)
 
 
-def test_description_without_weights() -> None:
+def test_a_description_needs_no_weights() -> None:
     architecture, preprocessing = describe(ModelSettings(model="timm:test_vit"))
     assert architecture == Architecture(family="timm", name="test_vit.r160_in1k")
     assert preprocessing.size == 160
 
 
 def test_a_vgg_without_its_hidden_layers(tmp_path: Path) -> None:
-    """Its features are the last convolution's, pooled; published weights of the hidden layers are left out."""
+    """Features are those of the last convolution, pooled; weights of the hidden layers are skipped."""
     from timm.models import save_for_hf
 
     whole = create_model("vgg11", num_classes=3, mlp_ratio=0.01).eval()
@@ -152,7 +152,7 @@ def test_a_vgg_without_its_hidden_layers(tmp_path: Path) -> None:
 
 
 class Hub(SimpleHTTPRequestHandler):
-    """The two requests that the hub's client makes for a file: HEAD for what it is, GET for its content."""
+    """Answers the two requests of the hub's client for a file: HEAD for its properties, GET for its content."""
 
     def translate_path(self, path: str) -> str:
         return super().translate_path(path.replace("/resolve/main", ""))
@@ -167,8 +167,8 @@ class Hub(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A hub on this machine; what it offers lies in the folder, `ORG/NAME/…`."""
+def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Starts a hub on this machine and returns the folder of its repositories, `ORG/NAME/…`."""
     offered = tmp_path / "hub"
     offered.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, directory=str(offered)))
@@ -189,11 +189,11 @@ def own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("prefix", ["hf-hub:", "timm:hf-hub:"])
-def test_a_network_of_the_hub(own_hub: Path, prefix: str) -> None:
+def test_a_network_from_the_hub_is_loaded(local_hub: Path, prefix: str) -> None:
     from timm.models import save_for_hf
 
     model = create_model("test_vit", num_classes=3, img_size=64, depth=2).eval()
-    save_for_hf(model, own_hub / "someone" / "something")
+    save_for_hf(model, local_hub / "someone" / "something")
     settings = ModelSettings(model=f"{prefix}someone/something")
     start = build_start(settings, CLASSES, seed=0)
     assert start.architecture.name == "test_vit" and start.architecture.arguments["depth"] == 2

@@ -33,7 +33,7 @@ def test_hidden_layers_are_removed_only_where_there_are_some() -> None:
         build("test_vit", {"pre_logits": False})
 
 
-def test_a_network_that_does_not_take_the_size_is_found() -> None:
+def test_an_unsupported_input_size_is_detected() -> None:
     model = build("test_vit", {}).train()
     check_runs(model, 160)
     assert model.training

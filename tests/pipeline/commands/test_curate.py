@@ -15,7 +15,7 @@ from soups.pipeline.commands import curate as curate_command
 from tests.conftest import COLOURS, make_image
 from tests.pipeline.commands.run_script import run
 
-ErrorOf = Callable[[], str]
+PrintedText = Callable[[], str]
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def curate(clip: Path, *arguments: str) -> int:
     return run("curate", "--pool", "pool", "--target", "target", *model, *arguments)
 
 
-def test_a_table_that_finetune_reads_and_a_page(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
+def test_a_table_that_finetune_reads_and_a_page(folders: Path, tiny_clip: Path, printed_text: PrintedText) -> None:
     assert curate(tiny_clip, "--count", "8") == 0
-    assert "python finetune.py --data-location pool --labels curated.csv" in error_of()
+    assert "python finetune.py --data-location pool --labels curated.csv" in printed_text()
     table = pd.read_csv("curated.csv", dtype=str)
     assert list(table.columns) == ["image", "label", "similarity", "nearest"] and len(table) == 8
     assert (table["image"].str.split("/").str[0] == table["label"]).all()
@@ -60,7 +60,7 @@ def test_a_table_that_finetune_reads_and_a_page(folders: Path, tiny_clip: Path, 
     assert len(samples) == 20 and Path("more.html").read_text().count("data:image/jpeg") == 3
 
 
-def test_images_that_a_run_is_scored_on_are_left_out(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
+def test_images_that_a_run_is_scored_on_are_left_out(folders: Path, tiny_clip: Path, printed_text: PrintedText) -> None:
     for number in range(6):
         for split, first in (("test", 0), ("train", 4)):
             copy = folders / "data" / split / "red" / f"{split}{number}.png"
@@ -74,19 +74,19 @@ def test_images_that_a_run_is_scored_on_are_left_out(folders: Path, tiny_clip: P
     (folders / "more").mkdir()
     shutil.copy(folders / "pool" / "green" / "0.png", folders / "more")
     assert curate(tiny_clip, "--count", "30", *flags) == 0
-    assert "of 30 images: the others are near-duplicates" in error_of()
+    assert "of 30 images: the others are near-duplicates" in printed_text()
     images = set(pd.read_csv("curated.csv")["image"])
     assert not images & {"green/0.png", *(f"red/{number}.png" for number in range(6))}
     assert {"green/1.png", "red/7.png", "red/9.png", "blue/3.png"} <= images
     assert curate(tiny_clip, "--count", "3", "--name", "sen") == 2
-    assert "runs/sen: no such run expected: one of the runs: seen" in error_of()
+    assert "runs/sen: no such run expected: one of the runs: seen" in printed_text()
 
 
-def test_a_pool_without_class_folders(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
+def test_a_pool_without_class_folders(folders: Path, tiny_clip: Path, printed_text: PrintedText) -> None:
     for number, path in enumerate(sorted((folders / "pool").rglob("*.png"))):
         path.rename(folders / "pool" / f"{number}.png")
     assert curate(tiny_clip, "--count", "3") == 0
-    assert "30 images outside class folders, so the table has no labels; --label NAME" in error_of()
+    assert "30 images outside class folders, so the table has no labels; --label NAME" in printed_text()
     assert list(pd.read_csv("curated.csv").columns) == ["image", "similarity", "nearest"]
     assert curate(tiny_clip, "--count", "3", "--label", "real") == 0
     assert pd.read_csv("curated.csv")["label"].tolist() == ["real"] * 3
@@ -105,20 +105,22 @@ def test_a_pool_without_class_folders(folders: Path, tiny_clip: Path, error_of: 
     ],
 )
 def test_invalid_input(
-    folders: Path, tiny_clip: Path, arguments: tuple[str, ...], code: int, words: str, error_of: ErrorOf
+    folders: Path, tiny_clip: Path, arguments: tuple[str, ...], code: int, words: str, printed_text: PrintedText
 ) -> None:
     (folders / "empty").mkdir()
     assert curate(tiny_clip, *arguments) == code
-    assert words in error_of()
+    assert words in printed_text()
     assert not Path("curated.csv").exists()
 
 
-def test_images_that_cannot_be_read_are_named_or_left_out(folders: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
+def test_images_that_cannot_be_read_are_named_or_left_out(
+    folders: Path, tiny_clip: Path, printed_text: PrintedText
+) -> None:
     (folders / "pool" / "red" / "1.png").write_bytes(b"no image")
     assert curate(tiny_clip, "--count", "3") == 3
-    assert "pool/red/1.png: not an image" in error_of()
+    assert "pool/red/1.png: not an image" in printed_text()
     assert curate(tiny_clip, "--count", "29", "--skip-bad-images") == 0
-    assert "skipped: pool/red/1.png" in error_of() and len(pd.read_csv("curated.csv")) == 29
+    assert "skipped: pool/red/1.png" in printed_text() and len(pd.read_csv("curated.csv")) == 29
 
 
 def test_the_set_of_unreadable_paths_is_built_once(

@@ -12,11 +12,11 @@ import pytest
 import inference
 from tests.pipeline.commands.run_script import run
 
-ErrorOf = Callable[[], str]
-Studio = Any
+PrintedText = Callable[[], str]
+FactorRuns = Any
 
 
-def test_models_that_disagree(copied: Studio, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_that_disagree(factor_runs_copy: FactorRuns, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("disagreement", "--name", "mask", "--members", "mask0_epochs6", "mask1_epochs6", "mask_start") == 0
     paths = capsys.readouterr().out.split()
     assert paths == ["runs/mask/output/disagreement.csv", "runs/mask/output/disagreement.html"]
@@ -33,7 +33,7 @@ def test_models_that_disagree(copied: Studio, capsys: pytest.CaptureFixture[str]
     assert page.count("<img ") == page.count("<figure>") > 4
 
 
-def test_tables_that_disagree(copied: Studio, faces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_that_disagree(factor_runs_copy: FactorRuns, faces: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("mask0_epochs6", "mask_start"):
         assert inference.main(["--name", "mask", "--model-name", name, "--output", f"{name}.csv"]) == 0
     capsys.readouterr()
@@ -57,7 +57,9 @@ def test_tables_that_disagree(copied: Studio, faces: Path, capsys: pytest.Captur
         (["--members", "a.csv", "b.csv"], 3, "a.csv: no such file"),
     ],
 )
-def test_invalid_members(copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf) -> None:
+def test_invalid_members(
+    factor_runs_copy: FactorRuns, arguments: list[str], code: int, words: str, printed_text: PrintedText
+) -> None:
     assert run("disagreement", "--name", "mask", *arguments) == code
-    assert words in error_of()
+    assert words in printed_text()
     assert not Path("runs/mask/output/disagreement.csv").exists()

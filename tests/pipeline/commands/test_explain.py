@@ -14,7 +14,7 @@ import validation
 from soups.checkpoints.card import read_card
 from tests.pipeline.commands.run_script import load_script
 
-Desk = Any
+ToyRun = Any
 QUICK = ["--count", "1", "--faithfulness", "3", "--steps", "4", "--random-maps", "1"]
 
 
@@ -23,14 +23,14 @@ def explain() -> Any:
     return load_script("explain").main
 
 
-def test_a_soup_beside_its_ingredients(copy_of: Desk, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_soup_beside_its_ingredients(toy_run_copy: ToyRun, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(["--model-name", "toys_uniform_soup", *QUICK]) == 0
     printed = capsys.readouterr().out
-    folder = copy_of.run / "output" / "explain" / "toys_uniform_soup_relevance"
+    folder = toy_run_copy.run / "output" / "explain" / "toys_uniform_soup_relevance"
     assert "relevance of val images, from the attention of all blocks" in printed
     assert "random maps" in printed and "3 images." in printed and str(Path("toys_uniform_soup_relevance")) in printed
     table = pd.read_csv(folder / "maps.csv")
-    soup = read_card(copy_of.run / "models" / "toys_uniform_soup.safetensors")
+    soup = read_card(toy_run_copy.run / "models" / "toys_uniform_soup.safetensors")
     assert soup is not None and soup.soup is not None
     names = {part.name for part in soup.soup.ingredients}
     assert {"predicted"} | names <= set(table["role"]) <= {"predicted", "truth"} | names
@@ -57,8 +57,8 @@ def test_a_soup_beside_its_ingredients(copy_of: Desk, explain: Any, capsys: pyte
     assert before == {path: path.read_bytes() for path in folder.iterdir()}  # The same command writes the same bytes.
 
 
-def test_named_images_and_a_class(copy_of: Desk, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    image_file = copy_of.data / "train" / "red" / "p0_0.png"
+def test_named_images_and_a_class(toy_run_copy: ToyRun, explain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    image_file = toy_run_copy.data / "train" / "red" / "p0_0.png"
     Path("mine").mkdir()
     shutil.copy(image_file, "mine/any.png")
     flags = ["--method", "gradcam", "--target-layer", "conv1", "--class", "green", "--faithfulness", "0"]
@@ -69,13 +69,13 @@ def test_named_images_and_a_class(copy_of: Desk, explain: Any, capsys: pytest.Ca
         table["truth"].tolist() == ["red", ""] and set(table["class"]) == {"green"} and set(table["role"]) == {"asked"}
     )
     assert not Path("there/faithfulness.csv").exists()
-    model = soups.load(copy_of.run / "models" / "toys_start.safetensors", device="cpu")
+    model = soups.load(toy_run_copy.run / "models" / "toys_start.safetensors", device="cpu")
     chances = model.predict_proba([image_file])[0]
     assert table["probability"][0] == pytest.approx(chances[model.classes.index("green")], abs=1e-4)
 
 
-def test_missing_ingredients_are_logged(copy_of: Desk, explain: Any, caplog: pytest.LogCaptureFixture) -> None:
-    sorted((copy_of.run / "models").glob("toys0_epochs*"))[0].unlink()
+def test_missing_ingredients_are_logged(toy_run_copy: ToyRun, explain: Any, caplog: pytest.LogCaptureFixture) -> None:
+    sorted((toy_run_copy.run / "models").glob("toys0_epochs*"))[0].unlink()
     assert explain(["--model-name", "toys_uniform_soup", "--count", "1", "--faithfulness", "0", "--output", "x"]) == 0
     assert "maps of an ingredient are left out" in caplog.text or not caplog.records
     roles = set(pd.read_csv("x/maps.csv")["role"])
@@ -96,16 +96,16 @@ def test_missing_ingredients_are_logged(copy_of: Desk, explain: Any, caplog: pyt
     ],
 )
 def test_invalid_requests(
-    copy_of: Desk, explain: Any, arguments: list[str], code: int, words: str, error_of: Callable[[], str]
+    toy_run_copy: ToyRun, explain: Any, arguments: list[str], code: int, words: str, printed_text: Callable[[], str]
 ) -> None:
-    before = copy_of.contents()
+    before = toy_run_copy.contents()
     assert explain([*arguments, *QUICK]) == code
-    assert words in error_of()
-    assert copy_of.contents() == before
+    assert words in printed_text()
+    assert toy_run_copy.contents() == before
 
 
-def test_wrong_images_with_maps(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = copy_of.run / "figures" / "toys_start_wrong.png"
+def test_wrong_images_with_maps(toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = toy_run_copy.run / "figures" / "toys_start_wrong.png"
     heights = []
     for flags in ([], ["--explain"], ["--explain", "rollout"]):
         assert validation.main(["--model-name", "toys_start", "--images", "3", *flags]) == 0
@@ -121,6 +121,8 @@ def test_wrong_images_with_maps(copy_of: Desk, capsys: pytest.CaptureFixture[str
         (["--explain", "--predictions", "a.csv", "--ground-truth", "b.csv"], "tables have no model to explain"),
     ],
 )
-def test_invalid_methods(copy_of: Desk, arguments: list[str], words: str, error_of: Callable[[], str]) -> None:
+def test_invalid_methods(
+    toy_run_copy: ToyRun, arguments: list[str], words: str, printed_text: Callable[[], str]
+) -> None:
     assert validation.main(arguments) == 2
-    assert words in error_of()
+    assert words in printed_text()

@@ -15,7 +15,7 @@ from scripts import export as export_script
 from soups.checkpoints.checkpoint import Card
 from soups.models import exports
 from tests.pipeline.commands.conftest import CLASSES
-from tests.toy_runs import Desk
+from tests.toy_runs import ToyRun
 
 
 @pytest.fixture(autouse=True)
@@ -23,12 +23,12 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_both_exports_give_the_models_logits(soup: Path, toy_data: Path, error_of: Callable[[], str]) -> None:
+def test_both_exports_give_the_models_logits(soup: Path, toy_data: Path, printed_text: Callable[[], str]) -> None:
     import onnxruntime
 
     command = ["--model-name", str(soup), "--format", "both", "--output", "out/it", "--images", str(toy_data / "test")]
     assert export_script.main(command) == 0
-    output = error_of()
+    output = printed_text()
     assert "out/it.pt2" in output and "out/it.onnx" in output
     assert "onnx: largest difference of a logit" in output and "on 8 images (allowed: " in output
     model = soups.load(soup, device="cpu")
@@ -51,7 +51,7 @@ def test_both_exports_give_the_models_logits(soup: Path, toy_data: Path, error_o
 
 
 def test_an_export_with_different_logits_is_not_written(
-    soup: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
+    soup: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch, printed_text: Callable[[], str]
 ) -> None:
     original = exports.EXPORTERS["torch"]
     command = ["--model-name", str(soup), "--format", "torch", "--output", "it.pt2", "--images", str(toy_data / "test")]
@@ -59,39 +59,39 @@ def test_an_export_with_different_logits_is_not_written(
     changed = replace(original, run=lambda path, inputs: original.run(path, inputs) + 0.1)
     monkeypatch.setitem(exports.EXPORTERS, "torch", changed)
     assert export_script.main(command) == 3
-    assert "gives other logits than the model; it is not written expected: differences of at most" in error_of()
+    assert "gives other logits than the model; it is not written expected: differences of at most" in printed_text()
 
     def broken(*_: object) -> None:
         raise RuntimeError("an unsupported operator")
 
     monkeypatch.setitem(exports.EXPORTERS, "torch", replace(original, write=broken))
     assert export_script.main(command) == 3
-    output = error_of()
+    output = printed_text()
     assert "cannot be exported by --format torch" in output and "an unsupported operator" in output
     assert [path.name for path in Path().iterdir()] == ["it.pt2"] and Path("it.pt2").read_text() == "an earlier one"
 
 
-def test_invalid_exports(soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]) -> None:
+def test_invalid_exports(soup: Path, monkeypatch: pytest.MonkeyPatch, printed_text: Callable[[], str]) -> None:
     command = ["--model-name", str(soup), "--format", "torch"]
     assert export_script.main(command) == 2
-    assert "--output is missing" in error_of()
+    assert "--output is missing" in printed_text()
     assert export_script.main([*command, "--output", "it.pt2"]) == 2
-    assert "--images: no images to compare the exported file on" in error_of()
+    assert "--images: no images to compare the exported file on" in printed_text()
     assert export_script.main([*command, "--output", "it.onnx"]) == 2
-    assert "--output it.onnx: not an ending of --format torch expected: .pt2" in error_of()
+    assert "--output it.onnx: not an ending of --format torch expected: .pt2" in printed_text()
     assert export_script.main([*command, "--output", "it.pt2", "--images", "none.png"]) == 3
-    assert "none.png: no such file" in error_of()
+    assert "none.png: no such file" in printed_text()
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert export_script.main(["--model-name", str(soup), "--format", "onnx"]) == 4
-    output = error_of()
+    output = printed_text()
     assert "needs the package onnxscript, which is not installed" in output and "pip install onnx onnxscript" in output
     assert not list(Path().iterdir())
 
 
 def test_a_model_of_a_run_is_written_to_its_output(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
+    toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch, printed_text: Callable[[], str]
 ) -> None:
-    monkeypatch.chdir(desk.folder)
+    monkeypatch.chdir(toy_run.folder)
     assert export_script.main(["--model-name", "toys_uniform_soup", "--format", "torch"]) == 0
-    assert "runs/toys/output/toys_uniform_soup.pt2" in error_of()
-    assert (desk.run / "output" / "toys_uniform_soup.pt2").is_file()
+    assert "runs/toys/output/toys_uniform_soup.pt2" in printed_text()
+    assert (toy_run.run / "output" / "toys_uniform_soup.pt2").is_file()

@@ -11,8 +11,8 @@ import pytest
 from tests.data.people import PHOTOS
 from tests.pipeline.commands.run_script import run
 
-ErrorOf = Callable[[], str]
-Studio = Any
+PrintedText = Callable[[], str]
+FactorRuns = Any
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_proposals_find_planted_errors_and_mend_them(
     assert len(PHOTOS) * 2 + 2 == 16
 
 
-def test_the_pool_uses_only_validation_images(copied: Studio, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pool_uses_only_validation_images(factor_runs_copy: FactorRuns, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("find_label_errors", "--name", "mask", "--from-pool", "--output", "pool.csv") == 0
     samples = pd.read_csv("runs/mask/samples.csv", dtype=str)
     validation = set(samples.loc[samples["split"] == "val", "image"])
@@ -102,14 +102,16 @@ def test_the_pool_uses_only_validation_images(copied: Studio, capsys: pytest.Cap
         (["--name", "mask", "--planted", "runs/mask/samples.csv"], 3, "no column 'factor'"),
     ],
 )
-def test_invalid_requests(copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf) -> None:
+def test_invalid_requests(
+    factor_runs_copy: FactorRuns, arguments: list[str], code: int, words: str, printed_text: PrintedText
+) -> None:
     assert run("find_label_errors", *arguments) == code
-    assert words in error_of()
+    assert words in printed_text()
 
 
 def test_without_cleanlab_the_command_says_what_to_install(
-    copied: Studio, error_of: ErrorOf, hide_packages: Callable[..., None]
+    factor_runs_copy: FactorRuns, printed_text: PrintedText, hide_packages: Callable[..., None]
 ) -> None:
     hide_packages("cleanlab")
     assert run("find_label_errors", "--name", "mask") == 4
-    assert "soups find-label-errors needs cleanlab, which is not installed next: pip install cleanlab" in error_of()
+    assert "soups find-label-errors needs cleanlab, which is not installed next: pip install cleanlab" in printed_text()

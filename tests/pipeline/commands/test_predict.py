@@ -16,14 +16,14 @@ import validation
 from soups.checkpoints.card import read_card
 from soups.files.atomic import sha256_of
 
-Desk = Any
-ErrorOf = Callable[[], str]
+ToyRun = Any
+PrintedText = Callable[[], str]
 
 
 def test_predictions_in_our_own_columns(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(desk.folder)
+    monkeypatch.chdir(toy_run.folder)
     assert inference.main(["--probabilities"]) == 0
     captured = capsys.readouterr()
     assert Path(captured.out.strip()) == Path("runs/toys/output/toys_greedy_soup.csv")
@@ -33,7 +33,7 @@ def test_predictions_in_our_own_columns(
     assert len(table) == 18
     assert np.allclose(table[["blue", "green", "red"]].sum(axis=1), 1)
     assert np.allclose(table[["blue", "green", "red"]].max(axis=1), table["confidence"])
-    frame = pd.DataFrame({"image": [str(desk.data / name) for name in table["image"]]})
+    frame = pd.DataFrame({"image": [str(toy_run.data / name) for name in table["image"]]})
     again = soups.load("runs/toys/models/toys_greedy_soup.safetensors", device="cpu").predict(frame)
     assert again["target"].tolist() == table["target"].tolist()
     assert np.allclose(again["confidence"], table["confidence"], atol=1e-6)
@@ -48,17 +48,21 @@ def test_predictions_in_our_own_columns(
         (["--model-name", "toys_start.pt", "--soft-voting", "toys_uniform_soup"], "soft_voting"),
     ],
 )
-def test_ways_of_voting(copy_of: Desk, arguments: list[str], file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ways_of_voting(
+    toy_run_copy: ToyRun, arguments: list[str], file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert inference.main(arguments) == 0
     path = Path(capsys.readouterr().out.strip())
     assert path == Path("runs/toys/output") / f"{file}.csv"
     assert len(pd.read_csv(path)) == 18
 
 
-def test_each_model_by_itself(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_model_by_itself(toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert inference.main(["--each"]) == 0
     paths = [Path(line) for line in capsys.readouterr().out.split()]
-    assert [path.stem for path in paths] == sorted(path.stem for path in (copy_of.run / "models").glob("*_epochs*"))
+    assert [path.stem for path in paths] == sorted(
+        path.stem for path in (toy_run_copy.run / "models").glob("*_epochs*")
+    )
     for path in paths:
         assert inference.main(["--model-name", path.stem, "--output", "alone.csv"]) == 0
         assert Path("alone.csv").read_text() == path.read_text()
@@ -66,7 +70,7 @@ def test_each_model_by_itself(copy_of: Desk, capsys: pytest.CaptureFixture[str])
     assert inference.main(["--each", "--model-name", "toys_start"]) == 0
 
 
-def test_weights_given_are_used(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_given_are_used(toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
     tables = {}
     for name, arguments in {
         "one": ["--model-name", "toys_start", "--probabilities"],
@@ -78,22 +82,22 @@ def test_weights_given_are_used(copy_of: Desk, capsys: pytest.CaptureFixture[str
     assert np.allclose(tables["both"], 0.25 * tables["one"] + 0.75 * tables["other"])
 
 
-def test_hard_voting_over_tables_needs_no_model(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_hard_voting_over_tables_needs_no_model(toy_run_copy: ToyRun, printed_text: PrintedText) -> None:
     for name, answers in {"a": "xy", "b": "yy", "c": "yx"}.items():
         pd.DataFrame({"id": ["007", "8"], "answer": list(answers)}).to_csv(f"{name}.csv", index=False)
     assert inference.main(["--hard-voting", "a.csv", "b.csv", "c.csv", "--output", "vote.csv"]) == 0
     assert Path("vote.csv").read_text().splitlines() == ["id,answer", "007,y", "8,y"]
     pd.DataFrame({"id": ["007", "9"], "answer": ["x", "y"]}).to_csv("d.csv", index=False)
     assert inference.main(["--hard-voting", "a.csv", "d.csv", "--output", "vote2.csv"]) == 3
-    assert "d.csv: lacks 1 image: 8" in error_of()
+    assert "d.csv: lacks 1 image: 8" in printed_text()
     assert not Path("vote2.csv").exists()
 
 
-def test_the_template_gives_columns_order_and_kind_of_answer(copy_of: Desk, tmp_path: Path) -> None:
+def test_the_template_gives_columns_order_and_kind_of_answer(toy_run_copy: ToyRun, tmp_path: Path) -> None:
     elsewhere = tmp_path / "eval"
     (elsewhere / "images").mkdir(parents=True)
     names = []
-    for path in sorted((copy_of.data / "test").rglob("*.png"))[::5]:
+    for path in sorted((toy_run_copy.data / "test").rglob("*.png"))[::5]:
         names.append(f"{path.parent.name}-{path.name}")
         shutil.copy(path, elsewhere / "images" / names[-1])
     pd.DataFrame({"ImageID": names[::-1], "ans": [0] * len(names)}).to_csv(elsewhere / "info.csv", index=False)
@@ -104,21 +108,23 @@ def test_the_template_gives_columns_order_and_kind_of_answer(copy_of: Desk, tmp_
     assert set(table["ans"]) <= {0, 1, 2}
 
 
-def test_environment_variables_stand_for_flags(copy_of: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SM_CHANNEL_EVAL", str(copy_of.data / "shifts" / "dark"))
-    monkeypatch.setenv("SM_CHANNEL_MODEL", str(copy_of.run / "models"))
+def test_environment_variables_stand_for_flags(
+    toy_run_copy: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SM_CHANNEL_EVAL", str(toy_run_copy.data / "shifts" / "dark"))
+    monkeypatch.setenv("SM_CHANNEL_MODEL", str(toy_run_copy.run / "models"))
     monkeypatch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path / "out"))
     assert inference.main(["--model-name", "toys_start"]) == 0
     assert len(pd.read_csv(tmp_path / "out" / "toys_start.csv")) == 18
 
 
-def test_validation_prints_tables_and_draws_pictures(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validation_prints_tables_and_draws_pictures(toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert validation.main([]) == 0
     text = capsys.readouterr().out
     assert "validation images right" in text
     assert "precision %" in text and "truth ↓" in text
     for kind in ("confusion", "wrong"):
-        assert (copy_of.run / "figures" / f"toys_greedy_soup_{kind}.png").stat().st_size > 1000
+        assert (toy_run_copy.run / "figures" / f"toys_greedy_soup_{kind}.png").stat().st_size > 1000
 
 
 def original_state(path: Path) -> dict[str, torch.Tensor]:
@@ -131,13 +137,13 @@ def original_state(path: Path) -> dict[str, torch.Tensor]:
     return renamed | {"module.model.logit_scale": torch.tensor(4.6)}
 
 
-def test_state_dicts_of_the_original_code_predict_the_same_and_can_be_started_from(copy_of: Desk) -> None:
-    ours = copy_of.run / "models" / "toys_uniform_soup.safetensors"
+def test_state_dicts_of_the_original_code_predict_the_same_and_can_be_started_from(toy_run_copy: ToyRun) -> None:
+    ours = toy_run_copy.run / "models" / "toys_uniform_soup.safetensors"
     Path("original").mkdir()
     torch.save(original_state(ours), "original/model_12.pt")
     for name, output in ((str(ours), "ours.csv"), ("original/model_12.pt", "theirs.csv")):
         assert inference.main(["--model-name", name, "--output", output, "--probabilities"]) == 0
     assert Path("ours.csv").read_text() == Path("theirs.csv").read_text()
-    assert copy_of.finetune("--i", "12", "--start-from", "original") == 0
-    card = read_card(copy_of.run / "models" / "toys12_epochs2.safetensors")
+    assert toy_run_copy.finetune("--i", "12", "--start-from", "original") == 0
+    card = read_card(toy_run_copy.run / "models" / "toys12_epochs2.safetensors")
     assert card is not None and card.start == sha256_of(Path("original/model_12.pt"))

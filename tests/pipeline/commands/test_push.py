@@ -14,7 +14,7 @@ from scripts import push_to_hub as push_script
 from soups.checkpoints.card import Card
 from soups.pipeline.commands import push
 from tests.pipeline.fake_hub import FakeHub
-from tests.toy_runs import Desk
+from tests.toy_runs import ToyRun
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +27,10 @@ def images(data: Path) -> list[Path]:
 
 
 def test_a_model_is_loaded_from_its_folder(
-    soup: Path, toy_data: Path, tmp_path: Path, error_of: Callable[[], str]
+    soup: Path, toy_data: Path, tmp_path: Path, printed_text: Callable[[], str]
 ) -> None:
     assert push_script.main(["--model-name", str(soup), "--folder", "out"]) == 0
-    output = error_of()
+    output = printed_text()
     assert "out" in output and "open_clip alone gives the same logits" in output
     first, again = soups.load(soup, device="cpu"), soups.load("out", device="cpu")
     assert again.card == first.card
@@ -43,7 +43,7 @@ def test_a_model_is_loaded_from_its_folder(
     assert not [path for path in tmp_path.iterdir() if path.name != "out"]
 
 
-def test_existing_folders_are_not_changed(soup: Path, error_of: Callable[[], str]) -> None:
+def test_existing_folders_are_not_changed(soup: Path, printed_text: Callable[[], str]) -> None:
     command = ["--model-name", str(soup), "--folder", "out"]
     assert push_script.main(command) == 0
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in Path("out").iterdir()}
@@ -51,23 +51,23 @@ def test_existing_folders_are_not_changed(soup: Path, error_of: Callable[[], str
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in Path("out").iterdir()} == before
     readme = Path("out/README.md")
     readme.write_text(readme.read_text().replace("# license: ", "license: mit"))
-    error_of()
+    printed_text()
     assert push_script.main(command) == 0
-    assert "README.md: changed since it was written; left unchanged" in error_of()
+    assert "README.md: changed since it was written; left unchanged" in printed_text()
     assert "license: mit" in readme.read_text()
     Path("out/notes.txt").write_text("mine")
     Path("out/head.safetensors").unlink()
     assert push_script.main(command) == 2
-    output = error_of()
+    output = printed_text()
     assert "--folder out: has other content" in output and "extra: notes.txt; missing: head.safetensors" in output
     assert Path("out/notes.txt").read_text() == "mine"
     Path("file").write_text("mine")
     assert push_script.main(["--model-name", str(soup), "--folder", "file"]) == 2
-    assert "--folder file: is a file" in error_of()
+    assert "--folder file: is a file" in printed_text()
 
 
 def test_pushing_and_loading_from_the_hub(
-    soup: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
+    soup: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed_text: Callable[[], str]
 ) -> None:
     from huggingface_hub import constants
 
@@ -81,7 +81,7 @@ def test_pushing_and_loading_from_the_hub(
         monkeypatch.setenv("HF_TOKEN", "hf_toy")
         command = ["--model-name", str(soup), "--folder", "out", "--push", "--repository", "someone/soup"]
         assert push_script.main(command) == 0
-        assert f"{hub.address}/someone/soup" in error_of()
+        assert f"{hub.address}/someone/soup" in printed_text()
         assert hub.created == ["soup"] and hub.tokens == {"Bearer hf_toy"}
         assert hub.files == {path.name: path.read_bytes() for path in Path("out").iterdir()}
         again = soups.load("hf-hub:someone/soup", device="cpu")
@@ -90,28 +90,28 @@ def test_pushing_and_loading_from_the_hub(
         assert np.array_equal(again.predict_proba(images(toy_data)), first.predict_proba(images(toy_data)))
         hub.refuses = True
         assert push_script.main(command) == 4
-        assert "--push: could not push to someone/soup" in error_of()
+        assert "--push: could not push to someone/soup" in printed_text()
 
 
-def test_invalid_uploads(soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]) -> None:
+def test_invalid_uploads(soup: Path, monkeypatch: pytest.MonkeyPatch, printed_text: Callable[[], str]) -> None:
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     command = ["--model-name", str(soup), "--folder", "out", "--push"]
     assert push_script.main(command) == 2
-    assert "--push without --repository" in error_of()
+    assert "--push without --repository" in printed_text()
     assert push_script.main([*command, "--repository", "soup"]) == 2
-    assert "--repository soup: not a name on the hub expected: org/name" in error_of()
+    assert "--repository soup: not a name on the hub expected: org/name" in printed_text()
     assert push_script.main([*command, "--repository", "someone/soup"]) == 4
-    output = error_of()
+    output = printed_text()
     assert "not logged in to the Hugging Face hub" in output and "hf auth login" in output
     assert not Path("out").exists()
     assert push_script.main(["--model-name", str(soup)]) == 2
-    assert "--folder is missing" in error_of()
+    assert "--folder is missing" in printed_text()
 
 
 def test_a_folder_with_different_logits_is_not_written(
-    soup: Path, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
+    soup: Path, monkeypatch: pytest.MonkeyPatch, printed_text: Callable[[], str]
 ) -> None:
     original = push.find_format
 
@@ -121,15 +121,17 @@ def test_a_folder_with_different_logits_is_not_written(
 
     monkeypatch.setattr(push, "find_format", wrong)
     assert push_script.main(["--model-name", str(soup), "--folder", "out"]) == 3
-    assert "open_clip gives other logits than the model; the folder is not written" in error_of()
+    assert "open_clip gives other logits than the model; the folder is not written" in printed_text()
     assert not list(Path().iterdir())
 
 
-def test_a_run_s_best_soup_with_its_logged_scores(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(desk.folder)
+def test_a_run_s_best_soup_with_its_logged_scores(
+    toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(toy_run.folder)
     assert push_script.main(["--folder", str(tmp_path / "greedy")]) == 0
     lines = (tmp_path / "greedy" / "README.md").read_text().splitlines()
-    (logged,) = [line for line in desk.log("soup_results.jsonl") if line["model_name"] == "toys_greedy_soup"]
+    (logged,) = [line for line in toy_run.log("soup_results.jsonl") if line["model_name"] == "toys_greedy_soup"]
     for name in ("val", "test", "noisy"):
         accuracy = f"{100 * logged['metrics'][name]['accuracy']:.1f}%"
         (row,) = [line for line in lines if line.startswith(f"| {name} |")]

@@ -9,8 +9,8 @@ from PIL import Image
 
 from tests.pipeline.commands.run_script import run
 
-ErrorOf = Callable[[], str]
-Studio = Any
+PrintedText = Callable[[], str]
+FactorRuns = Any
 
 
 def test_the_first_batch_before_the_run_exists(
@@ -28,11 +28,13 @@ def test_the_first_batch_before_the_run_exists(
         assert picture.width > 600 and picture.height > 600
 
 
-def test_the_first_batch_of_a_run(there: Studio, capsys: pytest.CaptureFixture[str], error_of: ErrorOf) -> None:
+def test_the_first_batch_of_a_run(
+    factor_runs: FactorRuns, capsys: pytest.CaptureFixture[str], printed_text: PrintedText
+) -> None:
     assert run("show_batch", "--name", "mask", "--images", "8", "--output", "shown.png") == 0
     assert Path("shown.png").stat().st_size > 5000
-    error_of()
+    printed_text()
     assert run("show_batch", "--name", "mask", "--target", "age") == 2
-    assert "--target: run 'mask' was made with another value" in error_of()
+    assert "--target: run 'mask' was made with another value" in printed_text()
     assert run("show_batch", "--name", "mask", "--augmentation", "baze") == 2
-    assert "unknown augmentation 'baze'" in error_of()
+    assert "unknown augmentation 'baze'" in printed_text()

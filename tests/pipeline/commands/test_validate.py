@@ -7,11 +7,13 @@ import pytest
 
 import validation
 
-Studio = Any
+FactorRuns = Any
 
 
-def test_a_model_is_validated_on_its_own_run_s_split(there: Studio, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (there.folder / "runs" / "latest").read_text() == "mask\n"
+def test_a_model_is_validated_on_its_own_run_s_split(
+    factor_runs: FactorRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (factor_runs.folder / "runs" / "latest").read_text() == "mask\n"
     outputs = []
     for seeds in ([], ["--split-seed", "99"], ["--random-seed", "7"]):
         capsys.readouterr()
@@ -25,13 +27,15 @@ def test_a_model_is_validated_on_its_own_run_s_split(there: Studio, capsys: pyte
     assert "runs/age/figures" in capsys.readouterr().out
 
 
-def test_every_factor_has_its_scores_and_its_picture(there: Studio, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_factor_has_its_scores_and_its_picture(
+    factor_runs: FactorRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert validation.main(["--name", "mask", "--model-name", "mask0_epochs6"]) == 0
     text = capsys.readouterr().out
     for words in ("validation images right", "— gender —", "macro-F1 % [95%]", "truth → prediction"):
         assert words in text
-    figures = there.folder / "runs" / "mask" / "figures"
+    figures = factor_runs.folder / "runs" / "mask" / "figures"
     for name in ("confusion", "confusion_mask", "confusion_gender", "confusion_age", "wrong"):
         assert (figures / f"mask0_epochs6_{name}.png").stat().st_size > 1000
-    classes = pd.read_csv(there.folder / "runs" / "mask" / "output" / "mask0_epochs6_classes.csv")
+    classes = pd.read_csv(factor_runs.folder / "runs" / "mask" / "output" / "mask0_epochs6_classes.csv")
     assert set(classes["of"]) == {"class", "mask", "gender", "age"} and len(classes) == 18 + 3 + 2 + 3

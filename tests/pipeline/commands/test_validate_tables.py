@@ -12,12 +12,12 @@ import inference
 import validation
 from soups.core.scores import macro_f1
 
-ErrorOf = Callable[[], str]
-Studio = Any
+PrintedText = Callable[[], str]
+FactorRuns = Any
 
 
 @pytest.fixture
-def tables(copied: Studio, faces: Path) -> dict[str, str]:
+def tables(factor_runs_copy: FactorRuns, faces: Path) -> dict[str, str]:
     """Predictions of two models, the true labels, and a folder of each."""
     paths = {}
     for name in ("mask0_epochs6", "mask1_epochs6"):
@@ -29,7 +29,9 @@ def tables(copied: Studio, faces: Path) -> dict[str, str]:
     return paths
 
 
-def test_a_table_against_the_truth(tables: dict[str, str], copied: Studio, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_against_the_truth(
+    tables: dict[str, str], factor_runs_copy: FactorRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert validation.main(["--predictions", tables["mask0_epochs6"], "--ground-truth", "truth/truth.csv"]) == 0
     text = capsys.readouterr().out
     truth = pd.read_csv("truth/truth.csv").set_index("ImageID")["ans"]
@@ -80,7 +82,7 @@ def test_without_a_run_the_layout_or_the_tables_define_the_classes(
     assert "of 30 images right" in text and "gender" not in text
 
 
-def test_tables_that_do_not_fit(tables: dict[str, str], error_of: ErrorOf) -> None:
+def test_tables_that_do_not_fit(tables: dict[str, str], printed_text: PrintedText) -> None:
     truth, given = pd.read_csv("truth/truth.csv"), pd.read_csv(tables["mask0_epochs6"])
     given.iloc[1:].to_csv("short.csv", index=False)
     pd.concat([given, given.iloc[:1]]).to_csv("doubled.csv", index=False)
@@ -100,11 +102,11 @@ def test_tables_that_do_not_fit(tables: dict[str, str], error_of: ErrorOf) -> No
     before = sorted(Path().rglob("*"))
     for path, words in cases.items():
         assert validation.main(["--predictions", path, "--ground-truth", "truth"]) == 3, path
-        assert words in error_of(), path
+        assert words in printed_text(), path
     more = pd.concat([given, given.iloc[:1].assign(ImageID="extra.png")])
     more.to_csv("more.csv", index=False)
     assert validation.main(["--predictions", "more.csv", "--ground-truth", "truth"]) == 3
-    assert "more.csv: has also 1 image: extra.png" in error_of()
+    assert "more.csv: has also 1 image: extra.png" in printed_text()
     assert len(truth) == 30 and sorted(Path().rglob("*")) == sorted([*before, Path("more.csv")])
 
 
@@ -121,6 +123,6 @@ def test_tables_that_do_not_fit(tables: dict[str, str], error_of: ErrorOf) -> No
         (["--name", "nobody", "--predictions", "p.csv", "--ground-truth", "truth"], "runs/nobody: no such run"),
     ],
 )
-def test_invalid_settings(tables: dict[str, str], arguments: list[str], words: str, error_of: ErrorOf) -> None:
+def test_invalid_settings(tables: dict[str, str], arguments: list[str], words: str, printed_text: PrintedText) -> None:
     assert validation.main(arguments) == 2
-    assert words in error_of()
+    assert words in printed_text()

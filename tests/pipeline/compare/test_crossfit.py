@@ -15,15 +15,15 @@ from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.commands import MainSettings
 from soups.pipeline.soup.make import SoupRequest
 
-Desk = Any
+ToyRun = Any
 
 
 @pytest.fixture
-def context(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> RunContext:
+def context(toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch) -> RunContext:
     """The toy run, opened as a command does."""
-    monkeypatch.chdir(desk.folder)
-    given: cli.ParsedSettings[MainSettings] = cli.ParsedSettings(MainSettings(), frozenset())
-    return open_context(given.settings, given.names)
+    monkeypatch.chdir(toy_run.folder)
+    parsed: cli.ParsedSettings[MainSettings] = cli.ParsedSettings(MainSettings(), frozenset())
+    return open_context(parsed.settings, parsed.names)
 
 
 def test_halves_keep_groups_whole_and_classes_in_proportion() -> None:
@@ -75,7 +75,7 @@ def test_the_best_single_model_of_each_half_is_scored_on_the_other(context: RunC
     assert cross_fitted_scores(context, [])["best_single"] == pytest.approx(right / len(labels))
 
 
-def test_the_greedy_soup_of_each_half_is_scored_on_the_other(context: RunContext, desk: Desk) -> None:
+def test_the_greedy_soup_of_each_half_is_scored_on_the_other(context: RunContext, toy_run: ToyRun) -> None:
     """The soups are made again by hand from what the log says was chosen."""
     import torch
 
@@ -85,7 +85,7 @@ def test_the_greedy_soup_of_each_half_is_scored_on_the_other(context: RunContext
 
     found = cross_fitted_scores(context, [SoupRequest("greedy")])
     assert set(found) == {"best_single", "ensemble_selection", "greedy_soup", "greedy_soup_and_best_single"}
-    line = next(line for line in desk.log("crossfit.jsonl") if "greedy_soup" in line["scores"])
+    line = next(line for line in toy_run.log("crossfit.jsonl") if "greedy_soup" in line["scores"])
     labels = context.labels("val")
     second, _ = split_in_halves(labels, context.groups("val"))
     assert line["images"] == [int((~second).sum()), int(second.sum())] and line["whole_groups"] is True
@@ -104,25 +104,25 @@ def test_the_greedy_soup_of_each_half_is_scored_on_the_other(context: RunContext
     assert found["greedy_soup_and_best_single"] == pytest.approx(voted / len(labels))
 
 
-def test_what_is_known_is_not_measured_again(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logged_scores_are_not_measured_again(toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--report"]) == 0
     first = capsys.readouterr()
-    before = copy_of.contents()
+    before = toy_run_copy.contents()
     assert main.main(["--report"]) == 0
     second = capsys.readouterr()
     assert second.out == first.out and "cross-fitting" not in second.err
-    assert copy_of.contents() == before
-    (copy_of.run / "logs" / "crossfit.jsonl").unlink()
+    assert toy_run_copy.contents() == before
+    (toy_run_copy.run / "logs" / "crossfit.jsonl").unlink()
     assert main.main(["--report"]) == 0
     third = capsys.readouterr()
     assert third.out == first.out and third.err.count("cross-fitting: greedy soup by") == 2
 
 
-def test_without_validation_images_nothing_is_cross_fitted(copy_of: Desk) -> None:
-    flags = ["--name", "flat", "--data-location", str(copy_of.data), "--model", f"local-dir:{copy_of.clip}"]
+def test_without_validation_images_nothing_is_cross_fitted(toy_run_copy: ToyRun) -> None:
+    flags = ["--name", "flat", "--data-location", str(toy_run_copy.data), "--model", f"local-dir:{toy_run_copy.clip}"]
     options = ["--val-ratio", "None", "--precision", "fp32", "--threads", "1", "--epochs", "1"]
     import finetune
 
     assert finetune.main([*flags, *options]) == 0
     assert main.main(["--greedy-soup", "--report"]) == 0
-    assert not (copy_of.folder / "runs" / "flat" / "logs" / "crossfit.jsonl").exists()
+    assert not (toy_run_copy.folder / "runs" / "flat" / "logs" / "crossfit.jsonl").exists()

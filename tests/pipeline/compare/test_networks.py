@@ -1,4 +1,4 @@
-"""scripts/compare.py on toy images: what it measures and says, that nothing is done twice, and who fails alone."""
+"""`scripts/compare.py` on toy images: what it measures and prints, nothing done twice, failures of single networks."""
 
 import csv
 import importlib.util
@@ -13,13 +13,10 @@ import pytest
 
 from soups.checkpoints.card import read_card
 from soups.core.scores import accuracy, softmax
-from soups.data.settings import DataSettings
-from soups.pipeline.compare.network_specs import parse_network_specs
-from soups.pipeline.settings.compare import CompareSettings
 from soups.pipeline.train import costs
 from soups.runtime.workers import WorkerPool
 
-ErrorOf = Callable[[], str]
+PrintedText = Callable[[], str]
 SCRIPT = Path(__file__).parents[3] / "scripts" / "compare.py"
 WIDE, NARROW = "baseline widths=[8,8,8] name=wide", "baseline widths=[4,4,4] lr=3e-3 name=narrow"
 
@@ -36,7 +33,7 @@ def compare() -> ModuleType:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_here: None) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, costs_in_this_process: None) -> Path:
     """A folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -147,50 +144,33 @@ def test_equal_minutes_become_epochs(
         (["--models", "baseline", "--data-location", "nowhere"], 3, ["nowhere"]),
     ],
 )
-def test_mistakes_are_found_before_any_training(
+def test_invalid_requests_train_nothing(
     compare: ModuleType,
     place: Path,
     flags: list[str],
-    error_of: ErrorOf,
+    printed_text: PrintedText,
     arguments: list[str],
     code: int,
     words: list[str],
 ) -> None:
     assert compare.main([*flags, *arguments]) == code
-    error = error_of()
+    error = printed_text()
     assert all(word in error for word in words), error
     assert not (place / "runs").exists()
 
 
 def test_costs_are_measured_in_a_process_of_its_own_and_other_settings_are_refused(
-    compare: ModuleType, place: Path, flags: list[str], error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
+    compare: ModuleType, place: Path, flags: list[str], printed_text: PrintedText, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(costs, "WorkerPool", WorkerPool)
     ballast = np.ones(2**27)  # 1 GiB in this process
     assert compare.main([*flags, "--models", NARROW, "--seeds", "1"]) == 0
     assert float(table(place)["narrow"]["peak_memory"]) < 0.9 * 2**30 + 2**28 and ballast.nbytes == 2**30
-    error_of()
+    printed_text()
     before = contents(place)
     assert compare.main([*flags, "--models", NARROW, "--seeds", "1", "--epochs", "2"]) == 2
-    assert "was trained with other settings" in error_of()
+    assert "was trained with other settings" in printed_text()
     assert compare.main([*flags, "--models", "baseline widths=[5,5,5] name=narrow"]) == 2
-    assert "--model-args: run 'toys-narrow' was made with another value" in error_of()
+    assert "--model-args: run 'toys-narrow' was made with another value" in printed_text()
     changed = {name for name, content in contents(place).items() if before.get(name) != content}
     assert all("costs.jsonl" in name for name in changed)
-
-
-def test_words_and_mappings_mean_the_same() -> None:
-    words = "timm:vit_tiny_patch16_224 name=vit lr=1e-3 depth=6 patch_size=4"
-    mapping = {
-        "model": "timm:vit_tiny_patch16_224",
-        "name": "vit",
-        "lr": "1e-3",
-        "model_args": {"depth": 6, "patch_size": 4},
-    }
-    data = DataSettings(data_location="x")
-    (one,), (other,) = (
-        parse_network_specs(CompareSettings.model_validate({"models": [each], "data": data}), "c")
-        for each in (words, mapping)
-    )
-    assert one == other and one.label == "vit" and one.run_name == "c-vit"
-    assert one.settings.model.model_args == ("depth=6", "patch_size=4") and one.settings.training.lr == 1e-3

@@ -14,8 +14,8 @@ import pytest
 from soups.checkpoints.card import read_card
 from soups.data.split import split_samples
 
-Desk = Any
-ErrorOf = Callable[[], str]
+ToyRun = Any
+PrintedText = Callable[[], str]
 SCRIPT = Path(__file__).parents[3] / "scripts" / "study.py"
 
 
@@ -35,15 +35,15 @@ def training(folder: Path) -> list[dict[str, Any]]:
     return [card.training for card in cards if card is not None]
 
 
-def test_a_study_over_two_splits(copy_of: Desk, study: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: content for path, content in copy_of.contents().items() if path.startswith("runs/toys/models")}
+def test_a_study_over_two_splits(toy_run_copy: ToyRun, study: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: content for path, content in toy_run_copy.contents().items() if path.startswith("runs/toys/models")}
     assert study.main(["--name", "toys", "--split-seeds", "0,3"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("study of run toys: toys, toys-s3\n") and "mean of 2 splits" in text
-    own, other = training(copy_of.run), training(copy_of.folder / "runs" / "toys-s3")
+    own, other = training(toy_run_copy.run), training(toy_run_copy.folder / "runs" / "toys-s3")
     assert [one | {"random_seed": one["random_seed"] + 3} for one in own] == other and len(other) == 3
-    assert (copy_of.folder / "runs" / "latest").read_text() == "toys\n"
-    folder = copy_of.folder / "runs" / "toys-study"
+    assert (toy_run_copy.folder / "runs" / "latest").read_text() == "toys\n"
+    folder = toy_run_copy.folder / "runs" / "toys-study"
     with (folder / "study.csv").open(encoding="utf-8") as stream:
         rows = {row["name"]: row for row in csv.DictReader(stream)}
     with (folder / "splits.csv").open(encoding="utf-8") as stream:
@@ -52,30 +52,30 @@ def test_a_study_over_two_splits(copy_of: Desk, study: ModuleType, capsys: pytes
     assert [row["run"] for row in single] == ["toys", "toys-s3"]
     assert float(rows["uniform soup"]["test"]) == pytest.approx(sum(float(row["test"]) for row in single) / 2)
     assert (folder / "study.md").read_text().splitlines()[0].startswith("|  | test %")
-    done = copy_of.contents()
+    done = toy_run_copy.contents()
     assert {path: done[path] for path in before} == before
     assert study.main(["--split-seeds", "0,3"]) == 0
-    assert capsys.readouterr().out == text and copy_of.contents() == done
+    assert capsys.readouterr().out == text and toy_run_copy.contents() == done
 
 
-def test_recipes_and_seeds_of_training(copy_of: Desk, study: ModuleType, error_of: ErrorOf) -> None:
+def test_recipes_and_seeds_of_training(toy_run_copy: ToyRun, study: ModuleType, printed_text: PrintedText) -> None:
     arguments = ["--name", "toys", "--split-seeds", "0", "--random-seeds", "7", "--soup", "top_k"]
     assert study.main(arguments) == 0
-    printed = error_of()
+    printed = printed_text()
     assert "top_k soup" in printed and "uniform soup" not in printed
-    folder = copy_of.folder / "runs" / "toys-s0-r7"
+    folder = toy_run_copy.folder / "runs" / "toys-s0-r7"
     assert [one["random_seed"] for one in training(folder)] == [7, 7, 7]
-    assert (folder / "samples.csv").read_bytes() == (copy_of.run / "samples.csv").read_bytes()
+    assert (folder / "samples.csv").read_bytes() == (toy_run_copy.run / "samples.csv").read_bytes()
 
 
-def test_splits_that_coincide_are_told(copy_of: Desk, study: ModuleType, error_of: ErrorOf) -> None:
-    for path in list((copy_of.run / "models").glob("*_epochs*"))[1:]:
+def test_equal_splits_are_logged(toy_run_copy: ToyRun, study: ModuleType, printed_text: PrintedText) -> None:
+    for path in list((toy_run_copy.run / "models").glob("*_epochs*"))[1:]:
         path.unlink()
-    table = pd.read_csv(copy_of.run / "samples.csv", dtype=str)
+    table = pd.read_csv(toy_run_copy.run / "samples.csv", dtype=str)
     undecided = table.assign(split=table["split"].where(~table["split"].isin(["train", "val"]), ""))
     same = next(seed for seed in range(1, 99) if split_samples(undecided, 0.5, seed)["split"].equals(table["split"]))
     assert study.main(["--name", "toys", "--split-seeds", f"0,{same}", "--soup", "uniform"]) == 0
-    assert f"toys, toys-s{same}: the same split; they differ in the seed of training alone" in error_of()
+    assert f"toys, toys-s{same}: the same split; they differ in the seed of training alone" in printed_text()
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_splits_that_coincide_are_told(copy_of: Desk, study: ModuleType, error_o
         (["--name", "nothing"], ["no such run"]),
     ],
 )
-def test_mistakes(
-    desk: Desk,
+def test_invalid_requests(
+    toy_run: ToyRun,
     monkeypatch: pytest.MonkeyPatch,
     study: ModuleType,
-    error_of: ErrorOf,
+    printed_text: PrintedText,
     arguments: list[str],
     words: list[str],
 ) -> None:
-    monkeypatch.chdir(desk.folder)
+    monkeypatch.chdir(toy_run.folder)
     assert study.main(arguments) == 2
-    error = error_of()
+    error = printed_text()
     assert all(word in error for word in words), error

@@ -14,7 +14,7 @@ import main
 import validation
 from soups.checkpoints.card import read_card
 
-ErrorOf = Callable[[], str]
+PrintedText = Callable[[], str]
 
 
 @pytest.fixture(scope="module")
@@ -55,28 +55,30 @@ def test_a_run_is_named_after_its_folders_and_records_them(joined: Path) -> None
     assert card is not None and card.classes == ("blue", "green", "red") and str(joined) not in card.model_dump_json()
 
 
-def test_other_folders_are_refused_for_the_same_run(joined: Path, error_of: ErrorOf) -> None:
+def test_other_folders_are_refused_for_the_same_run(joined: Path, printed_text: PrintedText) -> None:
     assert (
         finetune.main(["--data-location", str(joined / "one"), str(joined / "two"), "--i", "0", "--epochs", "1"]) == 2
     )
-    assert "was trained with other settings" in error_of()  # The data is the same; only the fine-tune would be another.
+    assert (
+        "was trained with other settings" in printed_text()
+    )  # The data is the same; only the fine-tune would be another.
     assert finetune.main(["--data-location", "one", "--name", "one-two"]) == 2
-    error = error_of()
+    error = printed_text()
     assert "--data-location: run 'one-two' was made with another value expected: ['one', 'two'] found: 'one'" in error
     assert finetune.main(["--limit", "0", "--data-location", "one"]) == 2
-    assert "greater than 0" in error_of()
+    assert "greater than 0" in printed_text()
 
 
-def test_every_later_command_finds_the_images(joined: Path, error_of: ErrorOf) -> None:
+def test_every_later_command_finds_the_images(joined: Path, printed_text: PrintedText) -> None:
     assert main.main(["--eval-individual-models", "--uniform-soup"]) == 0
     assert validation.main(["--model-name", "one-two_uniform_soup"]) == 0
     assert inference.main(["--soft-voting"]) == 0
-    error_of()
+    printed_text()
     table = pd.read_csv(joined / "runs" / "one-two" / "output" / "soft_voting.csv")
     assert len(table) == 12 and set(table["image"].str.split("/").str[:2].map("/".join)) == {"one/test"}
 
 
-def test_a_limited_run_fills_no_template_but_predicts_all_of_a_folder(joined: Path, error_of: ErrorOf) -> None:
+def test_a_limited_run_fills_no_template_but_predicts_all_of_a_folder(joined: Path, printed_text: PrintedText) -> None:
     images = sorted(path.name for path in (joined / "one" / "test").rglob("*.png"))
     flat = joined / "flat"
     flat.mkdir()
@@ -86,29 +88,29 @@ def test_a_limited_run_fills_no_template_but_predicts_all_of_a_folder(joined: Pa
     template = pd.DataFrame({"id": names, "answer": "blue"})
     template.to_csv(joined / "one" / "sample_submission.csv", index=False)
     assert inference.main(["--soft-voting", "--output", "few.csv"]) == 0
-    assert "uses at most 12 images of each set, so no template is filled" in error_of()
+    assert "uses at most 12 images of each set, so no template is filled" in printed_text()
     assert len(pd.read_csv("few.csv")) == 12
     assert inference.main(["--soft-voting", "--test-location", "flat", "--output", "all.csv"]) == 0
     assert pd.read_csv("all.csv")["id"].tolist() == names and len(names) == len(images)
     (joined / "one" / "sample_submission.csv").unlink()
 
 
-def test_a_csv_of_paths_gives_predictions_in_its_order(joined: Path, error_of: ErrorOf) -> None:
+def test_a_csv_of_paths_gives_predictions_in_its_order(joined: Path, printed_text: PrintedText) -> None:
     lists = joined / "lists"
     lists.mkdir()
     wanted = ["../one/test/red/p5_0.png", str(joined / "one/test/blue/p4_1.png"), "one/test/green/p4_2"]
     pd.DataFrame({"path": wanted, "label": ["red", "blue", "green"]}).to_csv(lists / "paths.csv", index=False)
     command = ["--soft-voting", "--test-location", "lists/paths.csv", "--output", "listed.csv"]
     assert inference.main([*command, "--image-column", "path"]) == 0
-    assert "of 3 right" in error_of()
+    assert "of 3 right" in printed_text()
     assert pd.read_csv("listed.csv")["image"].tolist() == wanted
     assert inference.main(command) == 3
-    assert "no column 'image'" in error_of()
+    assert "no column 'image'" in printed_text()
     pd.DataFrame({"image": ["nowhere.png"]}).to_csv(lists / "paths.csv", index=False)
     assert inference.main(command) == 3
-    assert "1 images are missing: nowhere.png (row 2)" in error_of()
+    assert "1 images are missing: nowhere.png (row 2)" in printed_text()
     assert inference.main(["--soft-voting", "--image-column", "path"]) == 2
-    assert "--image-column: run 'one-two' was made with another value" in error_of()
+    assert "--image-column: run 'one-two' was made with another value" in printed_text()
 
 
 def test_allowed_duplicates_are_listed(joined: Path) -> None:
@@ -119,11 +121,11 @@ def test_allowed_duplicates_are_listed(joined: Path) -> None:
     assert (samples[found["image_b"]].to_numpy() == found["split_b"]).all()
 
 
-def test_training_images_in_the_test_set_are_refused(joined: Path, tiny_clip: Path, error_of: ErrorOf) -> None:
+def test_training_images_in_the_test_set_are_refused(joined: Path, tiny_clip: Path, printed_text: PrintedText) -> None:
     model = ["--model", f"local-dir:{tiny_clip}", "--precision", "fp32", "--threads", "1", "--epochs", "1", "--i", "0"]
     command = ["--data-location", "one", "two", "--name", "leaky", *model]
     assert finetune.main(command) == 3
-    error = error_of()
+    error = printed_text()
     assert "5 test images are training images too: two/train/" in error and "--allow-duplicates" in error
     assert not (joined / "runs" / "leaky").exists()
     # Their files differ, so who does not look at the pictures does not see it.

@@ -1,20 +1,18 @@
 """Labels made of factors, through the commands: targets, corrections, oversampling, votes of models of some factors."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 import finetune
 import inference
 import main
 
-ErrorOf = Callable[[], str]
-Studio = Any
+PrintedText = Callable[[], str]
+FactorRuns = Any
 
 
 def answers(path: str) -> np.ndarray:
@@ -30,8 +28,12 @@ def right(path: str, faces: Path) -> float:
 # Runs and cards
 
 
-def test_classes_head_and_card_are_those_of_the_target(there: Studio) -> None:
-    joint, age, rest = there.card("mask0_epochs6"), there.card("age0_epochs6"), there.card("rest0_epochs6")
+def test_classes_head_and_card_are_those_of_the_target(factor_runs: FactorRuns) -> None:
+    joint, age, rest = (
+        factor_runs.card("mask0_epochs6"),
+        factor_runs.card("age0_epochs6"),
+        factor_runs.card("rest0_epochs6"),
+    )
     assert len(joint.classes) == 18 and joint.classes[14] == "normal/male/old"
     assert age.classes == ("young", "middle", "old") and age.factors == (("age", age.classes),)
     assert rest.classes[:2] == ("mask/male", "mask/female") and [name for name, _ in rest.factors] == ["mask", "gender"]
@@ -42,119 +44,85 @@ def test_classes_head_and_card_are_those_of_the_target(there: Studio) -> None:
     assert (known["label"] == known["age"]).all() and (samples.groupby("group")["split"].nunique() == 1).all()
 
 
-def test_another_spelling_of_the_same_data_gives_the_same_run(copied: Studio, error_of: ErrorOf) -> None:
+def test_another_spelling_of_the_same_data_gives_the_same_run(
+    factor_runs_copy: FactorRuns, printed_text: PrintedText
+) -> None:
     for place in ("", "train", "train/images"):
-        assert finetune.main(["--name", "age", "--data-location", str(copied.data / place), "--i", "0", *SAME]) == 0
+        assert (
+            finetune.main(["--name", "age", "--data-location", str(factor_runs_copy.data / place), "--i", "0", *SAME])
+            == 0
+        )
     assert finetune.main(["--name", "age", "--age-bands", "29", "59", "--layout", "profile", "--i", "0", *SAME]) == 0
-    error_of()
+    printed_text()
     assert finetune.main(["--name", "age", "--age-bands", "29", "57", "--i", "0"]) == 2
-    assert "--age-bands: run 'age' was made with another value" in error_of()
+    assert "--age-bands: run 'age' was made with another value" in printed_text()
     assert finetune.main(["--name", "age", "--target", "gender", "--i", "0"]) == 2
-    assert "--target: run 'age' was made with another value expected: 'age' found: 'gender'" in error_of()
+    assert "--target: run 'age' was made with another value expected: 'age' found: 'gender'" in printed_text()
 
 
 SAME = [*("--epochs", "6", "--lr", "3e-3", "--batch-size", "16", "--precision", "fp32", "--validate-every", "0")]
 
 
-def test_old_aug_and_oversampling_are_in_the_card(copied: Studio, error_of: ErrorOf) -> None:
+def test_old_aug_and_oversampling_are_in_the_card(factor_runs_copy: FactorRuns, printed_text: PrintedText) -> None:
     before = Path("runs/mask/samples.csv").read_bytes()
-    assert copied.finetune("mask", "--old-aug", "True", "--epochs", "1") == 0
-    card = copied.card("mask2_epochs1")
+    assert factor_runs_copy.finetune("mask", "--old-aug", "True", "--epochs", "1") == 0
+    card = factor_runs_copy.card("mask2_epochs1")
     assert (card.training["oversample"], card.training["oversample_augment"]) == (["age=old=2"], "flip")
     assert "old_aug" not in card.training
     same = ["--oversample", "age=old=2", "--oversample-augment", "flip", "--epochs", "1"]
-    assert copied.finetune("mask", *same) == 0
+    assert factor_runs_copy.finetune("mask", *same) == 0
     assert not list(Path("runs/mask/models").glob("mask3*"))  # The same work in other words.
-    assert copied.finetune("mask", "--sampler", "balanced", "--class-weights", "auto", "--epochs", "1") == 0
-    assert copied.card("mask3_epochs1").training["class_weights"] == ["auto"]
+    assert factor_runs_copy.finetune("mask", "--sampler", "balanced", "--class-weights", "auto", "--epochs", "1") == 0
+    assert factor_runs_copy.card("mask3_epochs1").training["class_weights"] == ["auto"]
     assert Path("runs/mask/samples.csv").read_bytes() == before
-    error_of()
-    assert copied.finetune("mask", "--oversample", "elder=2", "--i", "9") == 2
-    assert "unknown class or level in --oversample 'elder'" in error_of()
+    printed_text()
+    assert factor_runs_copy.finetune("mask", "--oversample", "elder=2", "--i", "9") == 2
+    assert "unknown class or level in --oversample 'elder'" in printed_text()
 
 
-def test_a_custom_crop_is_in_the_card_and_cannot_be_mixed_with_others(copied: Studio, error_of: ErrorOf) -> None:
-    assert copied.finetune("mask", "--augmentation", "custom", "--epochs", "1", "--i", "5") == 0
-    assert copied.card("mask5_epochs1").preprocessing.cut == (320, 256)
-    assert copied.card("mask0_epochs6").preprocessing.cut is None
+def test_a_custom_crop_is_in_the_card_and_cannot_be_mixed_with_others(
+    factor_runs_copy: FactorRuns, printed_text: PrintedText
+) -> None:
+    assert factor_runs_copy.finetune("mask", "--augmentation", "custom", "--epochs", "1", "--i", "5") == 0
+    assert factor_runs_copy.card("mask5_epochs1").preprocessing.cut == (320, 256)
+    assert factor_runs_copy.card("mask0_epochs6").preprocessing.cut is None
     assert inference.main(["--model-name", "mask5_epochs1", "--output", "custom.csv"]) == 0
-    error_of()
+    printed_text()
     assert main.main(["--uniform-soup", "--name", "mask"]) == 3
-    assert "mask5_epochs1: another preprocessing than mask0_epochs6" in error_of()
+    assert "mask5_epochs1: another preprocessing than mask0_epochs6" in printed_text()
 
 
-def test_corrections_are_in_the_run_s_samples_table(copied: Studio, error_of: ErrorOf) -> None:
+def test_corrections_are_in_the_run_s_samples_table(factor_runs_copy: FactorRuns, printed_text: PrintedText) -> None:
     Path("fix.csv").write_text("match,factor,from,to\n000003,gender,*,other\n000004,mask,normal,mask\n")
-    assert copied.finetune("fixed", "--relabel", "fix.csv", "--epochs", "1", new=True) == 0
+    assert factor_runs_copy.finetune("fixed", "--relabel", "fix.csv", "--epochs", "1", new=True) == 0
     samples = pd.read_csv("runs/fixed/samples.csv", dtype=str, keep_default_na=False)
     assert (samples["corrected_by"] == "2").sum() == 7 and (samples["corrected_by"] == "3").sum() == 1
     assert set(samples.loc[samples["corrected_by"] == "2", "gender"]) == {"male"}
-    assert copied.card("fixed0_epochs1").data != copied.card("mask0_epochs6").data
+    assert factor_runs_copy.card("fixed0_epochs1").data != factor_runs_copy.card("mask0_epochs6").data
     Path("fix.csv").write_text("match,factor,from,to\n999999,gender,*,other\n")
-    assert copied.finetune("wrong", "--relabel", "fix.csv", "--epochs", "1", new=True) == 3
-    assert "fix.csv, row 2 (999999, gender: * → other): matches no image" in error_of()
+    assert factor_runs_copy.finetune("wrong", "--relabel", "fix.csv", "--epochs", "1", new=True) == 3
+    assert "fix.csv, row 2 (999999, gender: * → other): matches no image" in printed_text()
     assert not Path("runs/wrong").exists()
 
 
 # Predictions
 
 
-def test_the_template_is_filled_with_class_indices(there: Studio, faces: Path, tmp_path: Path) -> None:
+def test_the_template_is_filled_with_class_indices(factor_runs: FactorRuns, faces: Path, tmp_path: Path) -> None:
     path = str(tmp_path / "joint.csv")
     assert inference.main(["--name", "mask", "--model-name", "mask0_epochs6.pt", "--output", path]) == 0
     assert set(answers(path)) <= set(range(18)) and right(path, faces) > 0.3
     assert pd.read_csv(path)["ImageID"].tolist() == pd.read_csv(faces / "eval" / "info.csv")["ImageID"].tolist()
 
 
-def test_a_factor_model_predicts_its_own_classes(there: Studio, tmp_path: Path) -> None:
+def test_a_factor_model_predicts_its_own_classes(factor_runs: FactorRuns, tmp_path: Path) -> None:
     path = tmp_path / "age.csv"
     for run in ("mask", "age"):
         assert inference.main(["--name", run, "--model-name", "age0_epochs6", "--output", str(path)]) == 0
         assert set(answers(str(path))) <= {0, 1, 2}
 
 
-def test_a_vote_of_a_joint_model_and_an_age_model(
-    there: Studio, faces: Path, tmp_path: Path, error_of: ErrorOf
-) -> None:
-    path = str(tmp_path / "both.csv")
-    command = ["--name", "mask", "--model-name", "mask0_epochs6.pt", "--weighted-ensemble", "age0_epochs6.pt"]
-    assert inference.main([*command, "--output", path]) == 0
-    told = error_of()
-    assert "exponents fitted on 35 validation images: mask0_epochs6 " in told and "age0_epochs6 " in told
-    assert set(answers(path)) <= set(range(18))
-    assert inference.main([*command, "--formula", "original", "--output", path]) == 0
-    weighted = ["--name", "mask", "--weighted-ensemble", "mask0_epochs6=1", "age0_epochs6=0", "--output"]
-    assert inference.main([*weighted, str(tmp_path / "alone.csv")]) == 0
-    assert inference.main(["--name", "mask", "--model-name", "mask0_epochs6", "--output", path]) == 0
-    assert answers(path).tolist() == answers(str(tmp_path / "alone.csv")).tolist()
-
-
-def test_a_vote_of_two_models_of_different_factors_gives_joint_classes(
-    there: Studio, faces: Path, tmp_path: Path
-) -> None:
-    path = str(tmp_path / "two.csv")
-    command = ["--name", "rest", "--model-name", "rest0_epochs6", "--weighted-ensemble", "age0_epochs6"]
-    assert inference.main([*command, "--output", path]) == 0
-    assert max(answers(path)) > 5 and right(path, faces) > 0.3
-    parts = {}
-    for name in ("rest0_epochs6", "age0_epochs6"):
-        assert inference.main(["--name", "rest", "--model-name", name, "--output", str(tmp_path / "part.csv")]) == 0
-        parts[name] = answers(str(tmp_path / "part.csv"))
-    plain = ["--name", "rest", "--weighted-ensemble", "rest0_epochs6=1", "age0_epochs6=1", "--output", path]
-    assert inference.main(plain) == 0
-    assert answers(path).tolist() == (3 * parts["rest0_epochs6"] + parts["age0_epochs6"]).tolist()
-
-
-def test_a_vote_of_models_of_all_factors_and_one_of_a_single_factor(
-    there: Studio, tmp_path: Path, error_of: ErrorOf
-) -> None:
-    command = ["--name", "mask", "--weighted-ensemble", "mask0_epochs6", "mask1_epochs6", "age0_epochs6", "--output"]
-    assert inference.main([*command, str(tmp_path / "three.csv")]) == 0
-    told = error_of()
-    assert "weights: mask0_epochs6 " in told and "exponents fitted on" in told
-
-
-def test_votes_on_factors_of_models_and_of_tables(there: Studio, tmp_path: Path) -> None:
+def test_votes_on_factors_of_models_and_of_tables(factor_runs: FactorRuns, tmp_path: Path) -> None:
     models, tables = ["mask0_epochs6", "mask1_epochs6", "mask_start"], []
     for name in models:
         tables.append(str(tmp_path / f"{name}.csv"))
@@ -175,70 +143,3 @@ def test_votes_on_factors_of_models_and_of_tables(there: Studio, tmp_path: Path)
             mask, gender, age = (int(counts.argmax()) for counts in majority)
             assert outcomes["models", True][image] == outcomes["tables", True][image] == mask * 6 + gender * 3 + age
     assert decided > 20
-
-
-def test_soft_votes_of_scaled_logits(there: Studio, tmp_path: Path) -> None:
-    path = str(tmp_path / "soft.csv")
-    command = ["--name", "mask", "--model-name", "mask0_epochs6.pt", "--soft-voting", "mask1_epochs6.pt"]
-    assert inference.main([*command, "--output", path]) == 0
-    assert inference.main([*command, "--normalise", "minmax", "--output", path]) == 0
-    assert set(answers(path)) <= set(range(18))
-
-
-# What is not to be joined, and images that decide nothing
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (
-            ["--soft-voting", "mask0_epochs6", "age0_epochs6"],
-            3,
-            "age0_epochs6.safetensors: a model of other classes than",
-        ),
-        (["--hard-voting", "age0_epochs6", "mask0_epochs6"], 3, "joined by --weighted-ensemble"),
-        (["--weighted-ensemble", "rest0_epochs6", "foreign"], 3, "foreign.safetensors: a model of other classes"),
-        (["--weighted-ensemble", "age0_epochs6", "only_gender"], 3, "no model knows mask"),
-        (["--model-name", "foreign"], 3, "a model of other classes than the data of run 'mask'"),
-        (["--model-name", "mask0_epochs6", "--split"], 2, "--split: only for --hard-voting"),
-        (["--hard-voting", "--normalise", "minmax"], 2, "--normalise is for --soft-voting"),
-        (["--soft-voting", "--formula", "original"], 2, "--formula is for --weighted-ensemble"),
-        (["--weighted-ensemble", "mask0_epochs6", "--formula", "original"], 2, "joins one model of all factors"),
-        (["--weighted-ensemble", "mask0_epochs6=1", "age0_epochs6=1", "--formula", "original"], 2, "takes no weights"),
-        (["--soft-voting", "mask0_epochs6", "--normalise", "rank"], 2, "normalise"),
-    ],
-)
-def test_models_that_cannot_vote_together_are_named(
-    copied: Studio, arguments: list[str], code: int, words: str, error_of: ErrorOf
-) -> None:
-    from safetensors.torch import load_file
-
-    from soups.checkpoints.checkpoint import write_checkpoint
-
-    models = Path("runs/age/models")
-    card, state = copied.card("age0_epochs6"), load_file(models / "age0_epochs6.safetensors")
-    bands = ("child", "adult", "elder")
-    write_checkpoint(
-        models / "foreign.safetensors", state, card.model_copy(update={"classes": bands, "factors": (("age", bands),)})
-    )
-    two = {**state, "head.weight": state["head.weight"][:2], "head.bias": state["head.bias"][:2]}
-    genders = ("male", "female")
-    gender = card.model_copy(update={"classes": genders, "factors": (("gender", genders),)})
-    write_checkpoint(models / "only_gender.safetensors", two, gender)
-    assert inference.main(["--name", "mask", *arguments, "--output", "new.csv"]) == code
-    assert words in error_of()
-    assert not Path("new.csv").exists()
-
-
-def test_weights_are_fitted_on_images_that_no_model_was_trained_on(copied: Studio, error_of: ErrorOf) -> None:
-    assert copied.finetune("other", "--target", "age", "--split-seed", "7", "--epochs", "2", "--i", "0", new=True) == 0
-    command = ["--name", "mask", "--model-name", "mask0_epochs6", "--weighted-ensemble", "other0_epochs2"]
-    error_of()
-    assert inference.main(command) == 0
-    told = error_of()
-    assert "other0_epochs2.safetensors was trained on " in told and "which are left out" in told
-    shutil.rmtree("runs/other/logs")
-    Path("runs/other/samples.csv").unlink()
-    assert inference.main(command) == 0
-    told = error_of()
-    assert "its training images are unknown" in told and "every group of models has the exponent 1" in told

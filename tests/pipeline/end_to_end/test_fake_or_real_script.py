@@ -26,7 +26,7 @@ NETWORKS = """models:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_here: None) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, costs_in_this_process: None) -> Path:
     """A folder with what the script needs of the repository: nothing to set up, and networks that train in a second."""
     example = tmp_path / "examples" / "fake_or_real"
     shutil.copytree(ROOT / "examples" / "fake_or_real", example)

@@ -73,8 +73,8 @@ def _check_what_is_there(written: str) -> None:
     cards: list[Any] = [
         read_card(path) for path in [*sorted(models.glob("*_epochs*")), *Path("elsewhere").glob("*0_*")]
     ]
-    told = [(card.training["batch_size"], card.training["oversample"], card.training["loss_fn"]) for card in cards]
-    assert told == [
+    recorded = [(card.training["batch_size"], card.training["oversample"], card.training["loss_fn"]) for card in cards]
+    assert recorded == [
         (256, None, "CrossEntropyLoss"),
         (64, ["age=old=2"], "CrossEntropyLoss"),
         (64, None, "ContrastiveLoss"),

@@ -14,8 +14,8 @@ import inference
 import main
 import validation
 
-Desk = Any
-ErrorOf = Callable[[], str]
+ToyRun = Any
+PrintedText = Callable[[], str]
 
 
 @pytest.mark.parametrize(
@@ -39,14 +39,14 @@ ErrorOf = Callable[[], str]
     ],
 )
 def test_wrong_command_lines_of_finetune(
-    copy_of: Desk, arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+    toy_run_copy: ToyRun, arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = copy_of.contents()
+    before = toy_run_copy.contents()
     assert finetune.main(arguments) == code
     captured = capsys.readouterr()
     assert words in " ".join((captured.out + captured.err).split())
     assert "Traceback" not in captured.err
-    assert copy_of.contents() == before
+    assert toy_run_copy.contents() == before
 
 
 @pytest.mark.parametrize(
@@ -72,78 +72,82 @@ def test_wrong_command_lines_of_finetune(
     ],
 )
 def test_wrong_command_lines_of_the_others(
-    copy_of: Desk,
+    toy_run_copy: ToyRun,
     command: Callable[[list[str]], int],
     arguments: list[str],
     code: int,
     words: str,
-    error_of: ErrorOf,
+    printed_text: PrintedText,
 ) -> None:
-    before = copy_of.contents()
+    before = toy_run_copy.contents()
     assert command(arguments) == code
-    assert words in " ".join(error_of().split())
-    assert copy_of.contents() == before
+    assert words in " ".join(printed_text().split())
+    assert toy_run_copy.contents() == before
 
 
-def test_two_models_of_one_name_are_both_listed(copy_of: Desk, error_of: ErrorOf) -> None:
-    other = copy_of.folder / "runs" / "other" / "models"
-    shutil.copytree(copy_of.run / "models", other)
-    (copy_of.run / "models" / "toys0.pt").write_bytes(b"")
-    (copy_of.run / "models" / "toys0.safetensors").write_bytes(b"")
+def test_two_models_of_one_name_are_both_listed(toy_run_copy: ToyRun, printed_text: PrintedText) -> None:
+    other = toy_run_copy.folder / "runs" / "other" / "models"
+    shutil.copytree(toy_run_copy.run / "models", other)
+    (toy_run_copy.run / "models" / "toys0.pt").write_bytes(b"")
+    (toy_run_copy.run / "models" / "toys0.safetensors").write_bytes(b"")
     assert inference.main(["--model-name", "toys0"]) == 2
-    error = error_of()
+    error = printed_text()
     assert "two models have this name" in error and "toys0.pt" in error and "toys0.safetensors" in error
 
 
-def test_a_changed_ingredient_is_reported(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    path = sorted((copy_of.run / "models").glob("toys0_epochs*"))[0]
+def test_a_changed_ingredient_is_reported(toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
+    path = sorted((toy_run_copy.run / "models").glob("toys0_epochs*"))[0]
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    (copy_of.run / "models" / "toys_uniform_soup.safetensors").unlink()
+    (toy_run_copy.run / "models" / "toys_uniform_soup.safetensors").unlink()
     # A changed file is another model: it is scored anew and souped as what it is now.
     assert main.main(["--uniform-soup"]) == 0
-    names = [line["model_name"] for line in copy_of.log("individual_results.jsonl")]
+    names = [line["model_name"] for line in toy_run_copy.log("individual_results.jsonl")]
     assert names.count(path.stem) == 2
 
 
-def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(copy_of: Desk, error_of: ErrorOf) -> None:
-    path = sorted((copy_of.run / "models").glob("toys0_epochs*"))[0]
+def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(toy_run_copy: ToyRun, printed_text: PrintedText) -> None:
+    path = sorted((toy_run_copy.run / "models").glob("toys0_epochs*"))[0]
     path.write_bytes(path.read_bytes()[:-100])
-    before = copy_of.contents()
+    before = toy_run_copy.contents()
     assert main.main(["--uniform-soup"]) == 3
-    error = error_of()
+    error = printed_text()
     assert path.name in error and "not a whole safetensors file" in error
-    assert copy_of.contents() == before
+    assert toy_run_copy.contents() == before
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_write_permission_is_one_message(copy_of: Desk, error_of: ErrorOf) -> None:
-    output = copy_of.run / "output"
+def test_a_folder_without_write_permission_is_one_message(toy_run_copy: ToyRun, printed_text: PrintedText) -> None:
+    output = toy_run_copy.run / "output"
     output.chmod(0o500)
     try:
         assert inference.main([]) == 4
     finally:
         output.chmod(0o700)
-    assert "no permission to write" in error_of()
+    assert "no permission to write" in printed_text()
 
 
-def test_a_file_at_the_place_of_the_output_folder_is_one_message(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_a_file_at_the_place_of_the_output_folder_is_one_message(
+    toy_run_copy: ToyRun, printed_text: PrintedText
+) -> None:
     Path("taken").write_text("")
     assert inference.main(["--output", "taken/predictions.csv"]) == 4
-    assert "taken/predictions.csv: cannot be written" in error_of()
+    assert "taken/predictions.csv: cannot be written" in printed_text()
 
 
-def test_pretrained_weights_without_a_network_are_one_message(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_pretrained_weights_without_a_network_are_one_message(toy_run_copy: ToyRun, printed_text: PrintedText) -> None:
     # Port 9 discards; nothing listens there.
     arguments = ["--download-models", "--model-location", "public", "--download-url", "http://127.0.0.1:9"]
     assert main.main(arguments) == 4
-    assert "model_0.pt" in error_of()
+    assert "model_0.pt" in printed_text()
 
 
-def test_the_original_s_result_files_are_plotted_as_they_are(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_original_s_result_files_are_plotted_as_they_are(
+    toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = ["ImageNet2p", "ImageNet", "ImageNetV2", "ImageNetR", "ImageNetSketch", "ObjectNet", "ImageNetA"]
-    folder = copy_of.folder / "original"
+    folder = toy_run_copy.folder / "original"
     folder.mkdir()
     for file, models in {"individual_model": ["model_0", "model_1"], "greedy_soup": ["greedy_soup"]}.items():
         rows = [

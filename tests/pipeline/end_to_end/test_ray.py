@@ -12,7 +12,7 @@ import pytest
 
 import inference
 import main
-from tests.toy_runs import Desk
+from tests.toy_runs import ToyRun
 
 pytestmark = pytest.mark.second_tier
 
@@ -45,23 +45,23 @@ def cluster() -> Iterator[Any]:
 
 def processes_of(nodes: list[Any]) -> list[Any]:
     """The processes of nodes, which Ray does not wait for (Python warns of that)."""
-    return [told.process for node in nodes for each in node.all_processes.values() for told in each]
+    return [info.process for node in nodes for each in node.all_processes.values() for info in each]
 
 
-def test_a_lost_machine_does_not_change_the_models(copy_of: Desk, cluster: Any) -> None:
-    models = copy_of.run / "models"
-    assert copy_of.finetune(*MODELS) == 0
+def test_a_lost_machine_does_not_change_the_models(toy_run_copy: ToyRun, cluster: Any) -> None:
+    models = toy_run_copy.run / "models"
+    assert toy_run_copy.finetune(*MODELS) == 0
     paths = [models / f"toys{index}_epochs3.safetensors" for index in range(4, 8)]
     serial = [path.read_bytes() for path in paths]
     for path in paths:
         path.unlink()
-        (copy_of.run / "logs" / "training" / f"{path.stem.split('_')[0]}.jsonl").unlink()
+        (toy_run_copy.run / "logs" / "training" / f"{path.stem.split('_')[0]}.jsonl").unlink()
     doomed, lost = cluster.add_node(num_cpus=1, **MEMORY), []
     processes, over = processes_of([doomed]), threading.Event()
 
     def lose_it() -> None:
         while not over.wait(0.02):
-            logs = list((copy_of.run / "logs" / "training").glob("toys[4-7].jsonl"))
+            logs = list((toy_run_copy.run / "logs" / "training").glob("toys[4-7].jsonl"))
             if logs and not all(path.exists() for path in paths):
                 cluster.remove_node(doomed, allow_graceful=False)
                 lost.append(doomed)
@@ -70,7 +70,7 @@ def test_a_lost_machine_does_not_change_the_models(copy_of: Desk, cluster: Any) 
     thread = threading.Thread(target=lose_it)
     thread.start()
     try:
-        assert copy_of.finetune(*MODELS, "--launcher", "ray", "--ray-address", cluster.address) == 0
+        assert toy_run_copy.finetune(*MODELS, "--launcher", "ray", "--ray-address", cluster.address) == 0
     finally:
         over.set()
         thread.join()
@@ -80,38 +80,43 @@ def test_a_lost_machine_does_not_change_the_models(copy_of: Desk, cluster: Any) 
     assert [path.read_bytes() for path in paths] == serial
 
 
-def test_scores_are_returned_and_candidates_are_judged_in_parallel(copy_of: Desk, cluster: Any) -> None:
+def test_scores_are_returned_and_candidates_are_judged_in_parallel(toy_run_copy: ToyRun, cluster: Any) -> None:
     there = ("--launcher", "ray", "--ray-address", cluster.address)
-    lines = sorted(copy_of.log("individual_results.jsonl"), key=str)
-    soup = copy_of.run / "models" / "toys_greedy_soup.safetensors"
+    lines = sorted(toy_run_copy.log("individual_results.jsonl"), key=str)
+    soup = toy_run_copy.run / "models" / "toys_greedy_soup.safetensors"
     content = soup.read_bytes()
-    for path in (soup, *(copy_of.run / "logs" / f"{name}.jsonl" for name in ("individual_results", "greedy_soup"))):
+    for path in (
+        soup,
+        *(toy_run_copy.run / "logs" / f"{name}.jsonl" for name in ("individual_results", "greedy_soup")),
+    ):
         path.unlink()
-    shutil.rmtree(copy_of.run / "logits")
+    shutil.rmtree(toy_run_copy.run / "logits")
     assert main.main(["--eval-individual-models", *there, "--no-shared-storage"]) == 0
-    assert sorted(copy_of.log("individual_results.jsonl"), key=str) == lines
+    assert sorted(toy_run_copy.log("individual_results.jsonl"), key=str) == lines
     assert main.main(["--greedy-soup", "--at-once", "2", *there]) == 0
     assert soup.read_bytes() == content
 
 
-def test_shards_are_predicted_on_the_cluster(copy_of: Desk, cluster: Any, error_of: Callable[[], str]) -> None:
+def test_shards_are_predicted_on_the_cluster(
+    toy_run_copy: ToyRun, cluster: Any, printed_text: Callable[[], str]
+) -> None:
     there = ("--launcher", "ray", "--ray-address", cluster.address)
     command = ["--soft-voting", "--eval-batch-size", "4", "--shard-size", "8", "--probabilities", "--output"]
-    shutil.rmtree(copy_of.run / "logits")
+    shutil.rmtree(toy_run_copy.run / "logits")
     assert inference.main([*command, "here.csv"]) == 0
-    (first, *_) = (copy_of.run / "logits").iterdir()
-    for path in (copy_of.run / "logits").iterdir():
+    (first, *_) = (toy_run_copy.run / "logits").iterdir()
+    for path in (toy_run_copy.run / "logits").iterdir():
         if path != first:
             path.unlink()
-    error_of()
+    printed_text()
     assert inference.main([*command, "there.csv", *there]) == 0
-    assert "1 of 9 tasks are done already" in (told := error_of()) and "(8 of 8)" in told
+    assert "1 of 9 tasks are done already" in (printed := printed_text()) and "(8 of 8)" in printed
     assert Path("there.csv").read_bytes() == Path("here.csv").read_bytes()
 
 
 def test_a_missing_ray_is_one_message(
-    copy_of: Desk, monkeypatch: pytest.MonkeyPatch, error_of: Callable[[], str]
+    toy_run_copy: ToyRun, monkeypatch: pytest.MonkeyPatch, printed_text: Callable[[], str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert copy_of.finetune(*MODELS, "--launcher", "ray") == 4
-    assert "--launcher ray needs ray, which is not installed next: pip install ray" in error_of()
+    assert toy_run_copy.finetune(*MODELS, "--launcher", "ray") == 4
+    assert "--launcher ray needs ray, which is not installed next: pip install ray" in printed_text()

@@ -15,8 +15,8 @@ from soups.checkpoints.card import read_card
 from soups.cli import flags as cli
 from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings
 
-Desk = Any
-ErrorOf = Callable[[], str]
+ToyRun = Any
+PrintedText = Callable[[], str]
 EXAMPLES = Path(__file__).parents[3] / "examples" / "fake_or_real"
 EVERYTHING = """
 loss_fn: BCEWithLogitsLoss
@@ -39,7 +39,7 @@ i: 7
 
 
 @pytest.fixture
-def told(copy_of: Desk, tmp_path: Path) -> Callable[..., int]:
+def finetune_with_file(toy_run_copy: ToyRun, tmp_path: Path) -> Callable[..., int]:
     """A function that runs finetune.py with a settings file of the given content, and returns the exit code."""
 
     def run(content: str, *flags: str) -> int:
@@ -49,20 +49,20 @@ def told(copy_of: Desk, tmp_path: Path) -> Callable[..., int]:
     return run
 
 
-def test_a_settings_file_can_hold_every_setting(copy_of: Desk, told: Callable[..., int]) -> None:
-    assert told(EVERYTHING) == 0
-    card = read_card(copy_of.run / "models" / "toys7_epochs3.safetensors")
+def test_a_settings_file_can_hold_every_setting(toy_run_copy: ToyRun, finetune_with_file: Callable[..., int]) -> None:
+    assert finetune_with_file(EVERYTHING) == 0
+    card = read_card(toy_run_copy.run / "models" / "toys7_epochs3.safetensors")
     assert card is not None
     expected = {"loss_fn": "BCEWithLogitsLoss", "smoothing": 0.1, "optimizer": "momentum", "momentum": 0.8, "lr": 1e-2}
     expected |= {"scheduler": "step", "decay_epochs": 1, "decay_rate": 0.5, "metric": "log_loss", "patience": 2}
     expected |= {"augmentation": "randaugment", "aug": "rand-m3-n1", "epochs": 3, "batch_size": 8}
     assert expected.items() <= card.training.items()
-    lines = copy_of.log("training/toys7.jsonl")
+    lines = toy_run_copy.log("training/toys7.jsonl")
     assert [line["lr"] for line in lines] == pytest.approx([1e-2 * 0.5**n for n in range(1, 1 + len(lines))])
     assert card.scores["val"] == min((line["val"] for line in lines), key=lambda scores: scores["log_loss"])
-    before = copy_of.contents()
-    assert told(EVERYTHING) == 0  # Finished.
-    assert copy_of.contents() == before
+    before = toy_run_copy.contents()
+    assert finetune_with_file(EVERYTHING) == 0  # Finished.
+    assert toy_run_copy.contents() == before
 
 
 @pytest.mark.parametrize(
@@ -86,80 +86,83 @@ def test_a_settings_file_can_hold_every_setting(copy_of: Desk, told: Callable[..
     ],
 )
 def test_a_wrong_settings_file_is_refused_before_anything_is_written(
-    desk: Desk,
+    toy_run: ToyRun,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    error_of: ErrorOf,
+    printed_text: PrintedText,
     wrong: str,
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    content = f"# a\nval_ratio: 0.5\ndata-location: {desk.data}\n{wrong}\nmodel: local-dir:{desk.clip}\n"
+    content = f"# a\nval_ratio: 0.5\ndata-location: {toy_run.data}\n{wrong}\nmodel: local-dir:{toy_run.clip}\n"
     Path("train.yaml").write_text(content)
     assert finetune.main(["--config", "train.yaml", "--name", "wrong"]) == 2
-    assert words in error_of()
+    assert words in printed_text()
     assert not Path("runs/wrong").exists() and not Path("runs/latest").exists()
 
 
-def test_early_stopping_watches_the_metric_that_the_run_recorded(copy_of: Desk) -> None:
-    text = (copy_of.run / "settings.yaml").read_text()
-    (copy_of.run / "settings.yaml").write_text(text.replace("metric: accuracy", "metric: macro_f1"))
-    assert copy_of.finetune("--i", "8", "--epochs", "1", "--patience", "1") == 0
-    assert copy_of.finetune("--i", "9", "--epochs", "1", "--patience", "1", "--metric", "log_loss") == 0
-    cards = [read_card(copy_of.run / "models" / f"toys{index}_epochs1.safetensors") for index in (8, 9)]
+def test_early_stopping_watches_the_metric_that_the_run_recorded(toy_run_copy: ToyRun) -> None:
+    text = (toy_run_copy.run / "settings.yaml").read_text()
+    (toy_run_copy.run / "settings.yaml").write_text(text.replace("metric: accuracy", "metric: macro_f1"))
+    assert toy_run_copy.finetune("--i", "8", "--epochs", "1", "--patience", "1") == 0
+    assert toy_run_copy.finetune("--i", "9", "--epochs", "1", "--patience", "1", "--metric", "log_loss") == 0
+    cards = [read_card(toy_run_copy.run / "models" / f"toys{index}_epochs1.safetensors") for index in (8, 9)]
     assert [card.training["metric"] for card in cards if card is not None] == ["macro_f1", "log_loss"]
 
 
 def test_cards_without_a_newer_setting_count_as_finished_and_new_defaults_are_not_recorded(
-    copy_of: Desk, error_of: ErrorOf
+    toy_run_copy: ToyRun, printed_text: PrintedText
 ) -> None:
-    card = read_card(next(copy_of.run.glob("models/toys0_epochs*")))
+    card = read_card(next(toy_run_copy.run.glob("models/toys0_epochs*")))
     assert card is not None
     assert not {"scheduler", "decay_epochs", "decay_rate", "momentum"} & card.training.keys()
     drawn = ["--hparams", "random", "--lr-range", "5e-4", "2e-3", "--epochs-range", "2", "3"]
-    assert copy_of.finetune("--i", "0", *drawn) == 0
-    assert "finished already" in error_of()
-    assert copy_of.finetune("--i", "0", *drawn, "--scheduler", "linear") == 2
-    assert "expected: scheduler='cosine' found: scheduler='linear'" in error_of()
+    assert toy_run_copy.finetune("--i", "0", *drawn) == 0
+    assert "finished already" in printed_text()
+    assert toy_run_copy.finetune("--i", "0", *drawn, "--scheduler", "linear") == 2
+    assert "expected: scheduler='cosine' found: scheduler='linear'" in printed_text()
 
 
 # New runs by serial
 
 
-def test_a_new_run_takes_the_next_free_name(copy_of: Desk, error_of: ErrorOf) -> None:
-    assert copy_of.finetune("--new", "--epochs", "1") == 0
-    assert "run toys-2: the name toys is taken" in error_of()
-    assert copy_of.finetune("--new", "--i", "0", "--epochs", "1") == 0
-    runs = copy_of.folder / "runs"
+def test_a_new_run_takes_the_next_free_name(toy_run_copy: ToyRun, printed_text: PrintedText) -> None:
+    assert toy_run_copy.finetune("--new", "--epochs", "1") == 0
+    assert "run toys-2: the name toys is taken" in printed_text()
+    assert toy_run_copy.finetune("--new", "--i", "0", "--epochs", "1") == 0
+    runs = toy_run_copy.folder / "runs"
     assert sorted(path.name for path in runs.glob("toys*")) == ["toys", "toys-2", "toys-3"]
     assert (runs / "latest").read_text() == "toys-3\n"
     first, second = (runs / name / "models" / f"{name}0_epochs1.safetensors" for name in ("toys-2", "toys-3"))
     assert read_card(first) == read_card(second)
     # Without --new the named run goes on, under its own name; what is finished stays.
-    flags = [flag if flag != "toys" else "toys-2" for flag in copy_of.flags]
-    assert finetune.main([*flags, *copy_of.training, "--i", "0", "--epochs", "1"]) == 0
-    assert "finished already" in error_of()
+    flags = [flag if flag != "toys" else "toys-2" for flag in toy_run_copy.flags]
+    assert finetune.main([*flags, *toy_run_copy.training, "--i", "0", "--epochs", "1"]) == 0
+    assert "finished already" in printed_text()
 
 
 def test_the_name_of_a_new_run_may_come_from_the_data_and_from_a_file(
-    copy_of: Desk, tmp_path: Path, error_of: ErrorOf
+    toy_run_copy: ToyRun, tmp_path: Path, printed_text: PrintedText
 ) -> None:
-    settings = f"data_location: {copy_of.data}\nmodel: local-dir:{copy_of.clip}\nval_ratio: 0.5\nepochs: 1\nnew: yes\n"
+    settings = f"data_location: {toy_run_copy.data}\nmodel: local-dir:{toy_run_copy.clip}\n"
+    settings += "val_ratio: 0.5\nepochs: 1\nnew: yes\n"
     (tmp_path / "new.yaml").write_text(settings)
-    (copy_of.folder / "runs" / "colours").mkdir()
+    (toy_run_copy.folder / "runs" / "colours").mkdir()
     assert finetune.main(["--config", str(tmp_path / "new.yaml")]) == 0
-    assert (copy_of.folder / "runs" / "latest").read_text() == "colours-2\n"
-    error_of()
+    assert (toy_run_copy.folder / "runs" / "latest").read_text() == "colours-2\n"
+    printed_text()
     assert finetune.main(["--new", "--name", "toys"]) == 2  # Of which data?
-    assert "--data-location is missing" in error_of()
-    assert not (copy_of.folder / "runs" / "toys-2").exists()
+    assert "--data-location is missing" in printed_text()
+    assert not (toy_run_copy.folder / "runs" / "toys-2").exists()
 
 
 # Learning curves
 
 
-def test_learning_curves_of_each_model_and_of_the_pool(copy_of: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    figures = copy_of.run / "figures"
+def test_learning_curves_of_each_model_and_of_the_pool(
+    toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = toy_run_copy.run / "figures"
     assert (figures / "learning_curves.png").exists()  # `--plot` drew it.
     (figures / "learning_curves.png").unlink()
     assert main.main(["--learning-curves"]) == 0
@@ -174,34 +177,34 @@ def test_learning_curves_of_each_model_and_of_the_pool(copy_of: Desk, capsys: py
     assert [path.name for path in folder.iterdir() if before[path] != after[path]] == ["toys1.png"]
 
 
-def test_models_without_a_log_have_no_curve(copy_of: Desk, error_of: ErrorOf) -> None:
-    logs = copy_of.run / "logs" / "training"
+def test_models_without_a_log_have_no_curve(toy_run_copy: ToyRun, printed_text: PrintedText) -> None:
+    logs = toy_run_copy.run / "logs" / "training"
     (logs / "toys1.jsonl").unlink()
     assert main.main(["--learning-curves"]) == 0
-    assert "toys1: no log of this training; its curve is left out" in error_of()
-    assert not (copy_of.run / "figures" / "learning_curves" / "toys1.png").exists()
+    assert "toys1: no log of this training; its curve is left out" in printed_text()
+    assert not (toy_run_copy.run / "figures" / "learning_curves" / "toys1.png").exists()
     shutil.rmtree(logs)
     assert main.main(["--learning-curves"]) == 3
-    assert "run 'toys': no fine-tune has a log of its training expected: runs/toys/logs/training/" in error_of()
+    assert "run 'toys': no fine-tune has a log of its training expected: runs/toys/logs/training/" in printed_text()
 
 
 # Examples
 
 
-def test_a_vote_that_a_file_describes(copy_of: Desk, error_of: ErrorOf) -> None:
+def test_a_vote_that_a_file_describes(toy_run_copy: ToyRun, printed_text: PrintedText) -> None:
     for name, answers in {"a": "xy", "b": "yy", "c": "yx"}.items():
         pd.DataFrame({"id": ["007", "8"], "answer": list(answers)}).to_csv(f"{name}.csv", index=False)
     Path("vote.yaml").write_text("hard_voting:\n  - a.csv\n  - b.csv\n  - c.csv\noutput: vote.csv\n")
     assert inference.main(["--config", "vote.yaml"]) == 0
     assert Path("vote.csv").read_text().splitlines() == ["id,answer", "007,y", "8,y"]
-    error_of()
+    printed_text()
     Path("vote.yaml").write_text("hard_voting: [a.csv, bb.csv]\noutput: other.csv\n")
     assert inference.main(["--config", "vote.yaml"]) == 3
-    assert "bb.csv: no such file" in error_of()
+    assert "bb.csv: no such file" in printed_text()
     assert not Path("other.csv").exists()
     Path("vote.yaml").write_text("hard_votin: [a.csv]\n")
     assert inference.main(["--config", "vote.yaml"]) == 2
-    assert "vote.yaml, line 1: unknown setting 'hard_votin' next: did you mean 'hard_voting'?" in error_of()
+    assert "vote.yaml, line 1: unknown setting 'hard_votin' next: did you mean 'hard_voting'?" in printed_text()
 
 
 @pytest.mark.parametrize("section", ["", "#efficientnet", "#swin"])

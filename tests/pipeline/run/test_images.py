@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from soups.core.errors import DataError
-from soups.core.labels import LabelSpace
+from soups.core.labels import Factor, LabelSpace
 from soups.data.settings import CacheSettings, DataSettings
 from soups.pipeline.run.images import encode_labels, evaluation_set, image_paths, prepare_images, training_set
 from soups.pipeline.run.run import Run
@@ -28,9 +29,17 @@ def run(tmp_path: Path) -> Run:
     )
 
 
-def test_images_without_a_label_are_minus_one() -> None:
-    codes = encode_labels(["dog", "", "cat"], LabelSpace(("cat", "dog")))
+def test_images_without_a_label_are_minus_one(run: Run) -> None:
+    codes = encode_labels(pd.DataFrame({"label": ["dog", "", "cat"]}), run)
     assert codes.dtype == np.int64 and codes.tolist() == [1, -1, 0]
+
+
+def test_labels_in_other_factors(run: Run) -> None:
+    ages = LabelSpace.product([Factor("age", ("old", "young"))])
+    rows = pd.DataFrame({"label": ["dog", "cat", "cat"], "age": ["young", "", "old"]})
+    assert encode_labels(rows, run, ages).tolist() == [1, -1, 0]
+    with pytest.raises(DataError, match="run 'p': its table has no column for age"):
+        encode_labels(rows[["label"]], run, ages)
 
 
 def test_sets_of_a_run(run: Run, tmp_path: Path) -> None:

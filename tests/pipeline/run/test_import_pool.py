@@ -29,7 +29,7 @@ from soups.pipeline.run.run import existing_run
 from soups.pipeline.settings.commands import RunSettings
 from soups.pipeline.settings.tools import StudySettings
 
-ErrorOf = Callable[[], str]
+PrintedText = Callable[[], str]
 CLASSES = ["blue", "green", "red"]
 
 
@@ -72,7 +72,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Path:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def toy_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -111,15 +111,17 @@ def log(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def test_from_a_folder_of_mixed_files_to_predictions(
-    desk: Path, pool: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+    toy_run: Path, pool: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(pool)
     assert main.main(["--greedy-soup", "--uniform-soup", *flags]) == 0
-    said = capsys.readouterr().err
-    assert "run my-pool: 4 checkpoints of" in said and "which are only read" in said
-    assert "18 images of train validate (--val-ratio 0.5): the scores flatter models that were trained on them" in said
+    stderr = capsys.readouterr().err
+    assert "run my-pool: 4 checkpoints of" in stderr and "which are only read" in stderr
+    assert (
+        "18 images of train validate (--val-ratio 0.5): the scores flatter models that were trained on them" in stderr
+    )
     assert contents(pool) == before
-    run = desk / "runs" / "my-pool"
+    run = toy_run / "runs" / "my-pool"
     assert [line["model_name"] for line in log(run, "individual_results.jsonl")] == [
         "epoch_1", "epoch_2", "model", "model_0",
     ]  # fmt: skip
@@ -137,14 +139,14 @@ def test_from_a_folder_of_mixed_files_to_predictions(
     assert inference.main(["--model-name", "epoch_2", "--name", "my-pool"]) == 0
     assert len(pd.read_csv(run / "output" / "epoch_2.csv")) == 18
     assert validation.main(["--model-name", "model_0"]) == 0
-    again = contents(desk)
+    again = contents(toy_run)
     assert main.main(["--greedy-soup", "--uniform-soup", *flags]) == 0
-    assert contents(desk) == again
+    assert contents(toy_run) == again
     assert contents(pool) == before
 
 
 def test_scores_equal_those_of_the_library_s_own_model(
-    desk: Path, pool: Path, flags: list[str], tiny_clip: Path, toy_data: Path
+    toy_run: Path, pool: Path, flags: list[str], tiny_clip: Path, toy_data: Path
 ) -> None:
     assert main.main(["--eval-individual-models", "--name", "mine", *flags]) == 0
     run = existing_run(RunSettings(), "mine")
@@ -166,13 +168,13 @@ def test_scores_equal_those_of_the_library_s_own_model(
     assert "text tower dropped" in notes["epoch_2"] and notes["model"] == "`visual.*` is the backbone"
 
 
-def test_a_uniform_soup_is_the_mean_of_the_files(desk: Path, pool: Path, flags: list[str]) -> None:
-    folder = desk / "two"
+def test_a_uniform_soup_is_the_mean_of_the_files(toy_run: Path, pool: Path, flags: list[str]) -> None:
+    folder = toy_run / "two"
     folder.mkdir()
     shutil.copy(pool / "model_0.pt", folder)
     shutil.copy(pool / "model.safetensors", folder)
     assert main.main(["--uniform-soup", "--scores", "False", *flags, "--model-location", str(folder)]) == 0
-    soup = soups.load(desk / "runs" / "two" / "models" / "two_uniform_soup.safetensors", device="cpu")
+    soup = soups.load(toy_run / "runs" / "two" / "models" / "two_uniform_soup.safetensors", device="cpu")
     first = torch.load(folder / "model_0.pt", weights_only=True)["model.visual.proj"]
     from safetensors.torch import load_file
 
@@ -181,19 +183,21 @@ def test_a_uniform_soup_is_the_mean_of_the_files(desk: Path, pool: Path, flags: 
     assert torch.equal(soup.classifier.state_dict()["backbone.proj"], expected)
 
 
-def test_class_names_are_the_order_of_the_logits(desk: Path, pool: Path, flags: list[str], error_of: ErrorOf) -> None:
+def test_class_names_are_the_order_of_the_logits(
+    toy_run: Path, pool: Path, flags: list[str], printed_text: PrintedText
+) -> None:
     order = ["red", "blue", "green"]
     assert main.main(["--uniform-soup", "--name", "other", *flags, "--class-names", *order]) == 0
-    card = read_card(desk / "runs" / "other" / "models" / "other_uniform_soup.safetensors")
+    card = read_card(toy_run / "runs" / "other" / "models" / "other_uniform_soup.safetensors")
     assert card is not None and card.classes == tuple(order)
     assert main.main(["--uniform-soup", "--name", "other", *flags, "--class-names", *CLASSES]) == 2
-    assert "--class-names: run 'other' was made with another value" in error_of()
+    assert "--class-names: run 'other' was made with another value" in printed_text()
     assert main.main(["--uniform-soup", "--name", "third", *flags, "--class-names", "red", "blue"]) == 2
-    assert "--class-names does not fit the data expected: each of blue, green, red once" in error_of()
+    assert "--class-names does not fit the data expected: each of blue, green, red once" in printed_text()
 
 
 def test_another_class_order_is_reported(
-    desk: Path, flags: list[str], tiny_clip: Path, few_images: Path, error_of: ErrorOf
+    toy_run: Path, flags: list[str], tiny_clip: Path, few_images: Path, printed_text: PrintedText
 ) -> None:
     """A head that predicts the colours well: no warning in its own class order, a warning in another one."""
     from PIL import Image
@@ -206,27 +210,27 @@ def test_another_class_order_is_reported(
         for index in range(3):
             wrapper.classification_head.weight[index] = features[[label == index for label, _ in paths]].mean(0)
         wrapper.classification_head.weight.sub_(wrapper.classification_head.weight.mean(0)).mul_(100)
-    (desk / "pool").mkdir()
-    torch.save(wrapper.state_dict(), desk / "pool" / "m.pt")
+    (toy_run / "pool").mkdir()
+    torch.save(wrapper.state_dict(), toy_run / "pool" / "m.pt")
     flags = [*flags, "--model-location", "pool", "--data-location", str(few_images)]
     assert main.main(["--eval-individual-models", *flags]) == 0
-    said = error_of()
-    assert "images are right, but 6 with the classes in another order" in said
-    assert "--class-names red blue green" in said
+    message = printed_text()
+    assert "images are right, but 6 with the classes in another order" in message
+    assert "--class-names red blue green" in message
     assert main.main(["--eval-individual-models", *flags, "--name", "right", "--class-names", *order]) == 0
-    assert "another order" not in error_of()
+    assert "another order" not in printed_text()
 
 
 def test_without_a_text_tower_numbers_are_numbers(
-    desk: Path, tmp_path: Path, toy_data: Path, flags: list[str], error_of: ErrorOf
+    toy_run: Path, tmp_path: Path, toy_data: Path, flags: list[str], printed_text: PrintedText
 ) -> None:
     for number in range(11):
         shutil.copytree(toy_data / "train" / CLASSES[number % 3], tmp_path / "numbers" / str(number))
     assert main.main(["--uniform-soup", *flags, "--data-location", str(tmp_path / "numbers")]) == 3
-    error = error_of()
+    error = printed_text()
     assert "classes 0 to 10: assuming numeric order of the logits" in error
     assert "expected: 11 classes: 0, 1, 2, 3" in error and "(3, 8), so 3 classes" in error
-    assert not (desk / "runs").exists() or not list((desk / "runs").glob("*/settings.yaml"))
+    assert not (toy_run / "runs").exists() or not list((toy_run / "runs").glob("*/settings.yaml"))
 
 
 @pytest.fixture
@@ -260,7 +264,7 @@ def timm_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_timm_s_output_folder_with_plain_and_averaged_weights(
-    desk: Path, timm_folder: Path, few_images: Path, error_of: ErrorOf
+    toy_run: Path, timm_folder: Path, few_images: Path, printed_text: PrintedText
 ) -> None:
     assert (timm_folder / "last.pth.tar").exists()
     flags = ["--model-location", str(timm_folder), "--data-location", str(few_images), "--model", "timm:test_vit"]
@@ -268,20 +272,20 @@ def test_timm_s_output_folder_with_plain_and_averaged_weights(
     scores = {}
     for name, more in (("plain", []), ("averaged", ["--ema"])):
         assert main.main(["--uniform-soup", "--name", name, *flags, *more]) == 0
-        card = read_card(desk / "runs" / name / "models" / f"{name}_uniform_soup.safetensors")
+        card = read_card(toy_run / "runs" / name / "models" / f"{name}_uniform_soup.safetensors")
         assert card is not None and card.soup is not None
-        assert "validate (--val-ratio" not in error_of()  # The data has its own val/.
+        assert "validate (--val-ratio" not in printed_text()  # The data has its own val/.
         assert {part.name for part in card.soup.ingredients} == {"checkpoint-0.pth", "checkpoint-1.pth"}
         scores[name] = [
-            line["metrics"]["test"]["log_loss"] for line in log(desk / "runs" / name, "individual_results.jsonl")
+            line["metrics"]["test"]["log_loss"] for line in log(toy_run / "runs" / name, "individual_results.jsonl")
         ]
     assert scores["plain"] != scores["averaged"]
     assert inference.main(["--name", "plain", "--model-name", "checkpoint-0.pth.tar"]) == 0
-    error_of()
+    printed_text()
     assert main.main(["--uniform-soup", "--name", "plain", *flags, "--ema"]) == 2
-    assert "--ema: run 'plain' was made with another value" in error_of()
+    assert "--ema: run 'plain' was made with another value" in printed_text()
     assert finetune.main(["--name", "plain"]) == 2
-    assert "pool of checkpoints from other tools: it cannot be trained in" in error_of()
+    assert "pool of checkpoints from other tools: it cannot be trained in" in printed_text()
     with pytest.raises(UsageError, match="a study would have to train them again"):
         study(ParsedSettings(StudySettings(run=RunSettings(name="plain")), frozenset({"name"})))
 
@@ -361,42 +365,42 @@ WRONG: dict[str, tuple[Callable[[Path], Any], list[str], int, str]] = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_problems_are_reported_before_any_work(
-    desk: Path, pool: Path, flags: list[str], name: str, error_of: ErrorOf
+    toy_run: Path, pool: Path, flags: list[str], name: str, printed_text: PrintedText
 ) -> None:
     change, more, code, words = WRONG[name]
-    shutil.copytree(pool, desk / "pool")
-    change(desk / "pool")
+    shutil.copytree(pool, toy_run / "pool")
+    change(toy_run / "pool")
     assert main.main(["--greedy-soup", *flags, "--model-location", "pool", *more]) == code
-    assert words in error_of()
-    assert not list(desk.glob("runs/*/settings.yaml")) and not list(desk.glob("runs/*/logits"))
+    assert words in printed_text()
+    assert not list(toy_run.glob("runs/*/settings.yaml")) and not list(toy_run.glob("runs/*/logits"))
 
 
 def test_a_wrong_file_that_was_added_later_is_refused(
-    desk: Path, pool: Path, flags: list[str], error_of: ErrorOf
+    toy_run: Path, pool: Path, flags: list[str], printed_text: PrintedText
 ) -> None:
-    shutil.copytree(pool, desk / "pool")
+    shutil.copytree(pool, toy_run / "pool")
     flags = [*flags, "--model-location", "pool"]
     assert main.main(["--uniform-soup", *flags]) == 0
-    other_shape(desk / "pool")
-    error_of()
+    other_shape(toy_run / "pool")
+    printed_text()
     assert main.main(["--uniform-soup", "--name", "pool"]) == 3
-    assert "wrong.pt: its weights do not fit" in error_of()
-    (desk / "pool").rename(desk / "moved")
-    (desk / "moved" / "wrong.pt").unlink()
+    assert "wrong.pt: its weights do not fit" in printed_text()
+    (toy_run / "pool").rename(toy_run / "moved")
+    (toy_run / "moved" / "wrong.pt").unlink()
     assert main.main(["--report", "--name", "pool"]) == 3
-    assert "pool: no such folder" in error_of()
+    assert "pool: no such folder" in printed_text()
     assert main.main(["--report", "--name", "pool", "--model-location", "moved"]) == 0
 
 
-def test_missing_and_meaningless_flags(desk: Path, pool: Path, toy_data: Path, error_of: ErrorOf) -> None:
+def test_missing_and_meaningless_flags(toy_run: Path, pool: Path, toy_data: Path, printed_text: PrintedText) -> None:
     assert main.main(["--greedy-soup", "--model-location", str(pool)]) == 2
-    assert "--data-location is missing expected: labelled images for validation" in error_of()
+    assert "--data-location is missing expected: labelled images for validation" in printed_text()
     assert main.main(["--greedy-soup", "--ema"]) == 2
-    assert "--ema: only for checkpoints from other tools" in error_of()
+    assert "--ema: only for checkpoints from other tools" in printed_text()
 
 
 def test_the_project_s_own_fine_tunes_in_another_folder(
-    desk: Path, few_images: Path, tiny_clip: Path, error_of: ErrorOf
+    toy_run: Path, few_images: Path, tiny_clip: Path, printed_text: PrintedText
 ) -> None:
     own = [
         "--data-location",
@@ -410,13 +414,13 @@ def test_the_project_s_own_fine_tunes_in_another_folder(
     ]
     training = ["--epochs", "1", "--batch-size", "16"]
     assert finetune.main(["--name", "own", "--i", "0-1", *own, *training]) == 0
-    shutil.copytree(desk / "runs" / "own" / "models", desk / "away")
+    shutil.copytree(toy_run / "runs" / "own" / "models", toy_run / "away")
     # Their run still exists and is used.
     assert main.main(["--uniform-soup", "--model-location", "away", "--data-location", str(few_images)]) == 0
-    assert (desk / "away" / "own_uniform_soup.safetensors").exists()
-    shutil.rmtree(desk / "runs")
+    assert (toy_run / "away" / "own_uniform_soup.safetensors").exists()
+    shutil.rmtree(toy_run / "runs")
     # Their run is gone: their cards describe them; the start and the soup are not members.
     assert main.main(["--uniform-soup", "--model-location", "away", "--data-location", str(few_images)]) == 0
-    card = read_card(desk / "runs" / "away" / "models" / "away_uniform_soup.safetensors")
+    card = read_card(toy_run / "runs" / "away" / "models" / "away_uniform_soup.safetensors")
     assert card is not None and card.soup is not None and len(card.soup.ingredients) == 2
-    assert "2 checkpoints of away" in error_of()
+    assert "2 checkpoints of away" in printed_text()

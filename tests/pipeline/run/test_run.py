@@ -17,40 +17,40 @@ from soups.pipeline.score.context import open_context
 from soups.pipeline.score.evaluate import evaluate_individuals
 from soups.pipeline.settings.commands import MainSettings, RunSettings
 from tests.pipeline.small_run import make_run
-from tests.toy_runs import Desk
+from tests.toy_runs import ToyRun
 
 
-def leave_leftovers(desk: Desk) -> tuple[bytes, str]:
+def leave_leftovers(toy_run: ToyRun) -> tuple[bytes, str]:
     """Tear the last line of a log and leave a temporary file of a dead process; return the log and the file's name."""
-    log = desk.run / "logs" / "individual_results.jsonl"
+    log = toy_run.run / "logs" / "individual_results.jsonl"
     log.write_bytes(log.read_bytes() + b'{"model_name": "to')
-    temporary = create_temporary_file(desk.run / "models" / "toys0.safetensors")
+    temporary = create_temporary_file(toy_run.run / "models" / "toys0.safetensors")
     stray = temporary.rename(temporary.with_name(temporary.name.replace(f".{os.getpid()}-", ".4194301-")))
     return log.read_bytes(), stray.name
 
 
-def test_opening_a_run_changes_nothing(copy_of: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    content, _ = leave_leftovers(copy_of)
-    before = copy_of.contents()
+def test_opening_a_run_changes_nothing(toy_run_copy: ToyRun, caplog: pytest.LogCaptureFixture) -> None:
+    content, _ = leave_leftovers(toy_run_copy)
+    before = toy_run_copy.contents()
     context = open_context(flags.parse(MainSettings, [], {}).settings, frozenset())
     assert len(evaluate_individuals(context)) == 3
-    assert copy_of.contents() == before
-    assert (copy_of.run / "logs" / "individual_results.jsonl").read_bytes() == content
+    assert toy_run_copy.contents() == before
+    assert (toy_run_copy.run / "logs" / "individual_results.jsonl").read_bytes() == content
     assert "the last line was cut off by a crash and is skipped" in caplog.text
 
 
 @pytest.mark.parametrize("command", ["soup", "predictions"])
 def test_a_command_that_writes_removes_leftovers_first(
-    copy_of: Desk, capsys: pytest.CaptureFixture[str], command: str
+    toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    content, stray = leave_leftovers(copy_of)
+    content, stray = leave_leftovers(toy_run_copy)
     if command == "soup":
         assert main.main(["--soup", "top_k", "--soup-options", "k=2", "--soup-name", "two"]) == 0
     else:
         assert inference.main(["--soft-voting", "--output", "vote.csv"]) == 0
-    log = (copy_of.run / "logs" / "individual_results.jsonl").read_bytes()
+    log = (toy_run_copy.run / "logs" / "individual_results.jsonl").read_bytes()
     assert log == content[: content.rindex(b"\n") + 1]
-    assert not (copy_of.run / "models" / stray).exists()
+    assert not (toy_run_copy.run / "models" / stray).exists()
     assert "removed the temporary files of 1 interrupted writes" in capsys.readouterr().err
 
 

@@ -11,7 +11,7 @@ import finetune
 import inference
 import main
 from soups.runtime.launchers import LAUNCHERS, LocalLauncher
-from tests.toy_runs import Desk
+from tests.toy_runs import ToyRun
 
 
 @pytest.fixture
@@ -27,38 +27,43 @@ def without_speed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
 
 
-def test_returned_fine_tunes_equal_those_made_here(copy_of: Desk, as_remote_machine: None) -> None:
-    path, log = copy_of.run / "models" / "toys7_epochs2.safetensors", copy_of.run / "logs" / "training" / "toys7.jsonl"
-    assert copy_of.finetune("--i", "7") == 0
-    content, lines = path.read_bytes(), copy_of.log("training/toys7.jsonl")
+def test_returned_fine_tunes_equal_those_made_here(toy_run_copy: ToyRun, as_remote_machine: None) -> None:
+    path, log = (
+        toy_run_copy.run / "models" / "toys7_epochs2.safetensors",
+        toy_run_copy.run / "logs" / "training" / "toys7.jsonl",
+    )
+    assert toy_run_copy.finetune("--i", "7") == 0
+    content, lines = path.read_bytes(), toy_run_copy.log("training/toys7.jsonl")
     path.unlink()
     log.unlink()
-    before = copy_of.contents()
-    assert copy_of.finetune("--i", "7", *REMOTE) == 0
+    before = toy_run_copy.contents()
+    assert toy_run_copy.finetune("--i", "7", *REMOTE) == 0
     assert path.read_bytes() == content
-    assert without_speed(copy_of.log("training/toys7.jsonl")) == without_speed(lines)
-    added = {name for name in copy_of.contents() if name not in before}
+    assert without_speed(toy_run_copy.log("training/toys7.jsonl")) == without_speed(lines)
+    added = {name for name in toy_run_copy.contents() if name not in before}
     assert added == {f"runs/toys/models/{path.name}", "runs/toys/logs/training/toys7.jsonl"}
-    assert copy_of.finetune("--i", "7", "--lr", "1e-4", "--epochs", "3", "--overwrite", *REMOTE) == 0
+    assert toy_run_copy.finetune("--i", "7", "--lr", "1e-4", "--epochs", "3", "--overwrite", *REMOTE) == 0
     assert not path.exists() and path.with_name("toys7_epochs3.safetensors").exists()
 
 
-def test_scores_and_logits_are_returned(copy_of: Desk, as_remote_machine: None) -> None:
-    lines = copy_of.log("individual_results.jsonl")
-    logits = {path.name: path.read_bytes() for path in (copy_of.run / "logits").rglob("*.npy")}
+def test_scores_and_logits_are_returned(toy_run_copy: ToyRun, as_remote_machine: None) -> None:
+    lines = toy_run_copy.log("individual_results.jsonl")
+    logits = {path.name: path.read_bytes() for path in (toy_run_copy.run / "logits").rglob("*.npy")}
     assert logits
-    (copy_of.run / "logs" / "individual_results.jsonl").unlink()
-    for path in (copy_of.run / "logits").rglob("*.npy"):
+    (toy_run_copy.run / "logs" / "individual_results.jsonl").unlink()
+    for path in (toy_run_copy.run / "logits").rglob("*.npy"):
         path.unlink()
     assert main.main(["--eval-individual-models", *REMOTE]) == 0
-    assert sorted(copy_of.log("individual_results.jsonl"), key=str) == sorted(lines, key=str)
-    back = {path.name: path.read_bytes() for path in (copy_of.run / "logits").rglob("*.npy")}
+    assert sorted(toy_run_copy.log("individual_results.jsonl"), key=str) == sorted(lines, key=str)
+    back = {path.name: path.read_bytes() for path in (toy_run_copy.run / "logits").rglob("*.npy")}
     assert back.items() <= logits.items() and len(back) >= 3
 
 
-def test_logits_of_shards_are_returned(copy_of: Desk, as_remote_machine: None, error_of: Callable[[], str]) -> None:
+def test_logits_of_shards_are_returned(
+    toy_run_copy: ToyRun, as_remote_machine: None, printed_text: Callable[[], str]
+) -> None:
     command = ["--soft-voting", "--eval-batch-size", "4", "--shard-size", "8", "--output"]
-    logits = copy_of.run / "logits"
+    logits = toy_run_copy.run / "logits"
     shutil.rmtree(logits)
     assert inference.main([*command, "here.csv"]) == 0
     made = {path.name: path.read_bytes() for path in logits.iterdir()}
@@ -67,21 +72,21 @@ def test_logits_of_shards_are_returned(copy_of: Desk, as_remote_machine: None, e
     assert {path.name: path.read_bytes() for path in logits.iterdir()} == made and len(made) == 9
     assert Path("remote.csv").read_bytes() == Path("here.csv").read_bytes()
     next(logits.iterdir()).unlink()
-    error_of()
+    printed_text()
     assert inference.main([*command, "remote.csv", *REMOTE]) == 0
-    assert "8 of 9 tasks are done already" in error_of()
+    assert "8 of 9 tasks are done already" in printed_text()
 
 
 def test_runs_that_cannot_be_sent_are_refused(
-    copy_of: Desk, error_of: Callable[[], str], as_remote_machine: None, toy_data: Path
+    toy_run_copy: ToyRun, printed_text: Callable[[], str], as_remote_machine: None, toy_data: Path
 ) -> None:
-    assert copy_of.finetune("--i", "8", "--no-shared-storage") == 2
-    assert "--no-shared-storage is for a Ray cluster next: add --launcher ray" in error_of()
-    assert copy_of.finetune("--i", "8", "--launcher", "slurm") == 2
-    assert "slurm" in (message := error_of()) and "local, ray" in message
-    settings = copy_of.run / "settings.yaml"
+    assert toy_run_copy.finetune("--i", "8", "--no-shared-storage") == 2
+    assert "--no-shared-storage is for a Ray cluster next: add --launcher ray" in printed_text()
+    assert toy_run_copy.finetune("--i", "8", "--launcher", "slurm") == 2
+    assert "slurm" in (message := printed_text()) and "local, ray" in message
+    settings = toy_run_copy.run / "settings.yaml"
     settings.write_text(settings.read_text().replace(str(toy_data), "toys"))
-    (copy_of.folder / "toys").symlink_to(toy_data)
+    (toy_run_copy.folder / "toys").symlink_to(toy_data)
     flags = ["--name", "toys", "--i", "8", "--epochs", "1", *REMOTE]
     assert finetune.main(flags) == 2
-    assert "the run's data location is the relative path toys" in error_of()
+    assert "the run's data location is the relative path toys" in printed_text()

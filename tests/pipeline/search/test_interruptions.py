@@ -10,14 +10,18 @@ import pytest
 
 from soups.pipeline.search import search as searching
 from soups.runtime import workers as launch
-from tests.pipeline.searching import SearchBench, started
+from tests.pipeline.searching import ToySearch, started
 
-ErrorOf = Callable[[], str]
+PrintedText = Callable[[], str]
 
 
 @pytest.mark.parametrize("moment", ["training", "recording"])
 def test_resuming_gives_equal_results(
-    searched: SearchBench, fresh: SearchBench, moment: str, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
+    toy_search: ToySearch,
+    unstarted_search: ToySearch,
+    moment: str,
+    monkeypatch: pytest.MonkeyPatch,
+    printed_text: PrintedText,
 ) -> None:
     with monkeypatch.context() as patch:
         train_one = searching.train_one
@@ -32,22 +36,22 @@ def test_resuming_gives_equal_results(
             return path
 
         patch.setattr(searching, "train_one", interrupted)
-        assert fresh.search() == 130
-        assert len(fresh.models()) == (1 if moment == "training" else 2)
+        assert unstarted_search.search() == 130
+        assert len(unstarted_search.models()) == (1 if moment == "training" else 2)
     # Settings that are not given take their recorded values.
-    assert fresh.script("--name", "toys", "--trials", "3") == 0
-    assert "trial 1: its process ended before it was finished" in error_of()
-    assert fresh.models() == searched.models() and fresh.rows() == searched.rows()
+    assert unstarted_search.script("--name", "toys", "--trials", "3") == 0
+    assert "trial 1: its process ended before it was finished" in printed_text()
+    assert unstarted_search.models() == toy_search.models() and unstarted_search.rows() == toy_search.rows()
 
 
 def test_another_process_resumes_a_killed_process_s_trial(
-    searched: SearchBench,
-    fresh: SearchBench,
+    toy_search: ToySearch,
+    unstarted_search: ToySearch,
     processes: ForkServerContext,
     monkeypatch: pytest.MonkeyPatch,
-    error_of: ErrorOf,
+    printed_text: PrintedText,
 ) -> None:
-    other = started(processes, fresh, stopped="hangs")
+    other = started(processes, unstarted_search, stopped="hangs")
     killed = []
 
     def kill_instead(seconds: float) -> None:
@@ -56,19 +60,19 @@ def test_another_process_resumes_a_killed_process_s_trial(
         other.join()
 
     monkeypatch.setattr(searching, "time", SimpleNamespace(sleep=kill_instead))
-    assert fresh.search() == 0
+    assert unstarted_search.search() == 0
     assert killed == [other.pid] and other.exitcode == -9
-    output = error_of()
+    output = printed_text()
     assert "trial 1 of 3" in output and "trial 2 of 3" in output
     waiting = output.index("waiting for other processes to finish trials 0")
     assert output.index("trial 0: its process ended before it was finished; resuming it") > waiting
-    assert fresh.models() == searched.models() and fresh.rows() == searched.rows()
+    assert unstarted_search.models() == toy_search.models() and unstarted_search.rows() == toy_search.rows()
 
 
 def test_two_processes_give_the_models_of_one(
-    searched: SearchBench, fresh: SearchBench, processes: ForkServerContext, monkeypatch: pytest.MonkeyPatch
+    toy_search: ToySearch, unstarted_search: ToySearch, processes: ForkServerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch.multiprocessing, "get_context", lambda method: processes)
-    assert fresh.search("--jobs", "2", "--search-sampler", "random") == 0
+    assert unstarted_search.search("--jobs", "2", "--search-sampler", "random") == 0
     # The estimator draws the first ten trials at random too, so their order does not matter.
-    assert fresh.models() == searched.models()
+    assert unstarted_search.models() == toy_search.models()

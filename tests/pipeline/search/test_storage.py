@@ -25,7 +25,7 @@ from soups.pipeline.search import search as searching
 from soups.pipeline.search import storage as trial_storage
 from soups.pipeline.search.trials import Trials, open_trials
 from tests.pipeline.search.test_trials import propose
-from tests.pipeline.searching import ONE_RATE, SearchBench, started
+from tests.pipeline.searching import ONE_RATE, ToySearch, started
 
 pytestmark = pytest.mark.second_tier
 
@@ -170,43 +170,46 @@ def test_a_dead_process_of_the_same_machine_is_detected_at_once(database: str, t
 
 
 def test_the_command_from_two_processes_at_once(
-    database: str, fresh: SearchBench, processes: ForkServerContext, capsys: pytest.CaptureFixture[str]
+    database: str, unstarted_search: ToySearch, processes: ForkServerContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmtree(fresh.run)  # Both processes create it.
+    shutil.rmtree(unstarted_search.run)  # Both processes create it.
     flags = ("--storage", database, "--trials", "3")
     with ThreadPoolExecutor(2) as both:
-        first = both.submit(started, processes, fresh, *flags, stopped="terminated")
-        second = both.submit(started, processes, fresh, *flags, stopped="waits")
+        first = both.submit(started, processes, unstarted_search, *flags, stopped="terminated")
+        second = both.submit(started, processes, unstarted_search, *flags, stopped="waits")
         ends = [first.result(), second.result()]
     for end in ends:
         end.join(600)
     assert [end.exitcode for end in ends] == [143, 0]
-    assert fresh.search(*flags) == 0
+    assert unstarted_search.search(*flags) == 0
     output = capsys.readouterr()
     assert "search toys: 3 complete" in output.out and "trial 0" not in output.err  # Nothing was left to do.
-    trials_ = open_trials("toys", fresh.run, database).all()
+    trials_ = open_trials("toys", unstarted_search.run, database).all()
     assert [(trial.number, trial.state) for trial in trials_] == [(n, TrialState.COMPLETE) for n in range(3)]
-    rows = fresh.rows()
-    assert sorted(row["model"] for row in rows) == sorted(fresh.models()) and len(rows) == len(fresh.models()) == 3
+    rows = unstarted_search.rows()
+    assert (
+        sorted(row["model"] for row in rows) == sorted(unstarted_search.models())
+        and len(rows) == len(unstarted_search.models()) == 3
+    )
     for number, row in enumerate(rows):
-        assert fresh.epochs(number) == int(row["epochs"])
-    assert not (fresh.run / "study.journal").exists()
+        assert unstarted_search.epochs(number) == int(row["epochs"])
+    assert not (unstarted_search.run / "study.journal").exists()
     assert main.main(["--greedy-soup", "--name", "toys"]) == 0
-    soup = read_card(fresh.run / "models" / "toys_greedy_soup.safetensors")
+    soup = read_card(unstarted_search.run / "models" / "toys_greedy_soup.safetensors")
     assert soup is not None and soup.soup is not None
     best = min(rows, key=lambda row: float(row["log_loss"]))["model"]
     names = [part.name for part in soup.soup.ingredients]
-    assert best in names and set(names) <= set(fresh.models())
+    assert best in names and set(names) <= set(unstarted_search.models())
 
 
 def test_a_database_that_stops_responding(
-    database: str, fresh: SearchBench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    database: str, unstarted_search: ToySearch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def execute(text: str) -> None:
         with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(text)
 
-    storage = trial_storage.open_storage(fresh.run, database)
+    storage = trial_storage.open_storage(unstarted_search.run, database)
     with suppress(KeyError):  # It may exist from another test.
         storage.delete_study(storage.get_study_id_from_name("toys"))
     execute("CREATE ROLE guest SUPERUSER LOGIN PASSWORD 'secret'")
@@ -217,15 +220,15 @@ def test_a_database_that_stops_responding(
         execute("ALTER ROLE guest NOLOGIN")
         return path
 
-    fresh.write_space(ONE_RATE)
+    unstarted_search.write_space(ONE_RATE)
     flags = ("--storage", database.replace("soups@", "guest:secret@"), "--epochs", "1", "--trials", "1")
     with monkeypatch.context() as patch:
         patch.setattr(searching, "train_one", train)
-        assert fresh.search(*flags) == 4
+        assert unstarted_search.search(*flags) == 4
     error = capsys.readouterr().err
     assert "the database stopped responding" in error and "not permitted to log in" in error
     assert "Traceback" not in error and "secret" not in error
     execute("ALTER ROLE guest LOGIN")
-    before = fresh.models()
-    assert len(before) == 1 and fresh.search(*flags) == 0
-    assert fresh.models() == before and [row["state"] for row in fresh.rows()] == ["complete"]
+    before = unstarted_search.models()
+    assert len(before) == 1 and unstarted_search.search(*flags) == 0
+    assert unstarted_search.models() == before and [row["state"] for row in unstarted_search.rows()] == ["complete"]

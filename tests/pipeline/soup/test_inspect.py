@@ -18,7 +18,7 @@ from soups.checkpoints.card import Card, read_card
 from soups.checkpoints.checkpoint import read_state, write_checkpoint
 
 
-class ToyRun:
+class InspectedRun:
     """A working folder with a run of three toy models without scores."""
 
     def __init__(self, folder: Path, data: Path) -> None:
@@ -35,7 +35,7 @@ class ToyRun:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> ToyRun:
+def trained(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip: Path) -> InspectedRun:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -52,18 +52,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, tiny_clip:
         ]
         flags += ["--model", f"local-dir:{tiny_clip}", "--precision", "fp32", "--threads", "1"]
         assert finetune.main([*flags, "--i", "0-2", "--epochs", "6", "--lr", "2e-3", "--batch-size", "8"]) == 0
-    return ToyRun(folder, toy_data)
+    return InspectedRun(folder, toy_data)
 
 
 @pytest.fixture
-def toys(trained: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyRun:
+def toys(trained: InspectedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InspectedRun:
     """A copy that a test may change."""
     shutil.copytree(trained.folder, tmp_path / "toys")
     monkeypatch.chdir(tmp_path / "toys")
-    return ToyRun(tmp_path / "toys", trained.data)
+    return InspectedRun(tmp_path / "toys", trained.data)
 
 
-def models_of(toys: ToyRun) -> list[Path]:
+def models_of(toys: InspectedRun) -> list[Path]:
     return sorted(toys.run.glob("models/toys?_epochs*.safetensors"))
 
 
@@ -74,7 +74,7 @@ def card_of(path: Path) -> Card:
 
 
 def add_model(
-    toys: ToyRun, path: Path, index: int, state: Mapping[str, torch.Tensor] | None = None, **more: Any
+    toys: InspectedRun, path: Path, index: int, state: Mapping[str, torch.Tensor] | None = None, **more: Any
 ) -> Path:
     """A model of the run's naming made from another."""
     card = card_of(path)
@@ -84,7 +84,7 @@ def add_model(
     return path_of_copy
 
 
-def test_the_table_holds_distances_angles_and_barriers(toys: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_holds_distances_angles_and_barriers(toys: InspectedRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--inspect"]) == 0
     text = capsys.readouterr().out
     paths = models_of(toys)
@@ -130,7 +130,7 @@ def accuracy(path: Path, images: list[Path], labels: "pd.Series[str]") -> float:
 
 
 def test_models_that_cannot_be_averaged_are_named_with_the_reason(
-    toys: ToyRun, capsys: pytest.CaptureFixture[str]
+    toys: InspectedRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, third = models_of(toys)
     state = read_state(first)
@@ -168,7 +168,9 @@ def test_models_that_cannot_be_averaged_are_named_with_the_reason(
     assert "other_start" not in captured.out
 
 
-def test_a_model_of_another_start_is_found_by_its_barrier(toys: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_of_another_start_is_found_by_its_barrier(
+    toys: InspectedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = models_of(toys)[0]
     odd = add_model(toys, first, 3, {key: -3 * value for key, value in read_state(first).items()})
     assert main.main(["--inspect"]) == 0
@@ -193,7 +195,7 @@ def flat(path: Path) -> np.ndarray:
     return np.concatenate([state[key].double().numpy().ravel() for key in sorted(state)])
 
 
-def test_a_single_model_and_an_empty_run(toys: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_model_and_an_empty_run(toys: InspectedRun, capsys: pytest.CaptureFixture[str]) -> None:
     for path in models_of(toys)[1:]:
         path.unlink()
     assert main.main(["--inspect"]) == 0

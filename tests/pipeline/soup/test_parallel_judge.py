@@ -66,7 +66,7 @@ def toy_env(marks: Path, seed: int, indices: tuple[int, ...], number: int) -> Wo
 def test_two_processes_give_the_soups_and_the_errors_of_one(tmp_path: Path) -> None:
     seed, indices = 0, tuple(range(9))
     make_env = partial(toy_env, tmp_path, seed, (*indices, 98, 99))
-    with WorkerPool(2, start_worker, (make_env,)) as workers:
+    with WorkerPool(2, partial(start_worker, make_env)) as workers:
         judge = ParallelJudge(ToyJudge(), workers, 2)
         assert judge.marks is None  # What the judge itself has is passed on.
         for accept in ("equal", "significant"):

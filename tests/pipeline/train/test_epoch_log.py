@@ -10,7 +10,7 @@ from soups.files.jsonl import read_records
 from soups.pipeline.run.run_settings import record_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.epoch_log import EpochLog, format_epoch, tail_of_log
-from soups.pipeline.train.plan import Task, training_record
+from soups.pipeline.train.plan import Task
 from soups.training.settings import TrainingSettings
 from tests.pipeline.small_run import RUNTIME, make_run
 
@@ -45,10 +45,10 @@ def test_equal_epochs_are_logged_once(tmp_path: Path) -> None:
 )
 def test_an_epoch_as_text(metric: str, text: str) -> None:
     line = {**epoch(2), "val": {"accuracy": 0.75, "macro_f1": 0.7}}
-    assert format_epoch("p3", line, TrainingSettings(epochs=4, lp_epochs=1), metric) == text
-    assert format_epoch("p3", epoch(2), TrainingSettings(epochs=5), metric) == (
-        "p3: epoch 2 of 5, loss 0.5000, 9 images/s"
-    )
+    settings = FinetuneSettings.model_validate({"evaluation": {"metric": metric}})
+    assert format_epoch(Task(3, TrainingSettings(epochs=4, lp_epochs=1), settings, "p", RUNTIME), line) == text
+    plain = Task(3, TrainingSettings(epochs=5), settings, "p", RUNTIME)
+    assert format_epoch(plain, epoch(2)) == "p3: epoch 2 of 5, loss 0.5000, 9 images/s"
 
 
 def test_the_end_of_the_log_of_these_settings(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_end_of_the_log_of_these_settings(tmp_path: Path) -> None:
     settings = FinetuneSettings.model_validate({"run": {"runs_folder": str(tmp_path)}})
     task = Task(3, settings.training, settings, "p", RUNTIME)
     assert tail_of_log(task) == ""
-    key = fingerprint(training_record(run, settings, settings.training, 3, RUNTIME))
+    key = fingerprint(task.record)
     for number in range(1, 6):
         EpochLog(run.training_log(3), key if number < 5 else "others").append(epoch(number))
     lines = tail_of_log(task).strip().splitlines()

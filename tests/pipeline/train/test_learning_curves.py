@@ -10,7 +10,7 @@ from soups.files.atomic import fingerprint
 from soups.files.jsonl import append_record
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.learning_curves import draw_learning_curves
-from soups.pipeline.train.plan import training_record
+from soups.pipeline.train.plan import Task
 from soups.training.settings import TrainingSettings
 from tests.pipeline.small_run import CARD, RUNTIME, make_run
 
@@ -22,7 +22,7 @@ def test_fine_tunes_with_a_log_are_drawn(
     assert not draw_learning_curves(run, "accuracy", each=True)
     assert "p0: no log of this training; its curve is left out" in caplog.text
     settings = FinetuneSettings(training=TrainingSettings(epochs=2))
-    record = training_record(run, settings, settings.training, 1, RUNTIME)
+    record = Task(1, settings.training, settings, "p", RUNTIME).record
     model = run.models / "p1_epochs2.safetensors"
     write_checkpoint(model, {}, CARD.model_copy(update={"kind": "fine-tune", "training": record}))
     scores = {"accuracy": 0.5, "macro_f1": 0.5, "log_loss": 0.7}

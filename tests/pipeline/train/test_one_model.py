@@ -1,4 +1,4 @@
-"""One fine-tune of a run: the card fields of its course, its start, and another process that finished it."""
+"""One fine-tune of a run: the card fields of its course, and another process that finished it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from soups.checkpoints.checkpoint import write_checkpoint
-from soups.core.errors import UsageError
 from soups.pipeline.run.run_settings import record_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train import one_model
-from soups.pipeline.train.plan import Task, training_record
+from soups.pipeline.train.plan import Task
 from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.training.finetune import FinetuneResult
 from tests.pipeline.small_run import CARD, RUNTIME, make_run
@@ -29,15 +28,6 @@ def test_fields_of_the_course(result: FinetuneResult, group: ProcessGroup, field
     assert one_model._course_fields(RUNTIME, result, group) == {"device": "cpu", **fields}
 
 
-def test_a_start_of_its_own_is_a_file_or_in_a_folder(tmp_path: Path) -> None:
-    file = tmp_path / "model_3.pt"
-    file.write_bytes(b"")
-    assert one_model._find_own_start(file, 0) == file
-    assert one_model._find_own_start(tmp_path, 3) == file
-    with pytest.raises(UsageError, match=r"no start 4\n.*model_4\.safetensors or model_4\.pt"):
-        one_model._find_own_start(tmp_path, 4)
-
-
 def test_a_model_that_another_process_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -45,13 +35,14 @@ def test_a_model_that_another_process_finished(
     record_run(run.folder, run.recorded)
     settings = FinetuneSettings.model_validate({"run": {"runs_folder": str(tmp_path)}})
     task = Task(7, settings.training, settings, "p", RUNTIME)
-    record = training_record(run, settings, settings.training, 7, RUNTIME)
     path = run.models / "p7_epochs10.safetensors"
     trained: list[Path] = []
     monkeypatch.setattr(one_model, "_train_and_write", lambda task, run, path, *rest: trained.append(path))
-    write_checkpoint(path, {}, CARD.model_copy(update={"kind": "fine-tune", "training": {**record, "device": "cuda"}}))
+    write_checkpoint(
+        path, {}, CARD.model_copy(update={"kind": "fine-tune", "training": {**task.record, "device": "cuda"}})
+    )
     caplog.set_level("INFO")
     assert one_model.train_one(task) == path and not trained
     assert "p7_epochs10.safetensors: finished by another process in the meantime" in caplog.text
-    write_checkpoint(path, {}, CARD.model_copy(update={"kind": "fine-tune", "training": {**record, "lr": 1.0}}))
+    write_checkpoint(path, {}, CARD.model_copy(update={"kind": "fine-tune", "training": {**task.record, "lr": 1.0}}))
     assert one_model.train_one(task) == path and trained == [path]

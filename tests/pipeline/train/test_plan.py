@@ -9,7 +9,7 @@ from soups.checkpoints.checkpoint import write_checkpoint
 from soups.core.errors import UsageError
 from soups.pipeline.run.run import Run
 from soups.pipeline.settings.commands import FinetuneSettings
-from soups.pipeline.train.plan import Task, parse_indices, plan, requested_settings, training_record
+from soups.pipeline.train.plan import Task, parse_indices, plan, requested_settings
 from soups.training.settings import TrainingSettings
 from tests.pipeline.small_run import CARD, RUNTIME, make_run
 
@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Run:
 
 def finish(run: Run, settings: FinetuneSettings, index: int, **extra: object) -> Path:
     """Write the fine-tune of these settings as if it were trained."""
-    record = training_record(run, settings, settings.training, index, RUNTIME)
+    record = Task(index, settings.training, settings, "p", RUNTIME).record
     card = CARD.model_copy(update={"kind": "fine-tune", "training": {**record, **extra}})
     path = run.models / f"p{index}_epochs{settings.training.epochs}.safetensors"
     write_checkpoint(path, {}, card)
@@ -68,7 +68,7 @@ def test_what_describes_a_training_is_not_compared(run: Run) -> None:
     settings = FinetuneSettings(training=TrainingSettings(epochs=3))
     card = read_card(finish(run, settings, 5, device="cpu", micro_batch_size=3, sharded=True))
     assert card is not None
-    assert requested_settings(card) == training_record(run, settings, settings.training, 5, RUNTIME)
+    assert requested_settings(card) == Task(5, settings.training, settings, "p", RUNTIME).record
 
 
 def test_a_task_without_its_run(run: Run) -> None:

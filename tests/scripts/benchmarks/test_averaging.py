@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmarks" / "averaging.py"
 
 
 def test_every_part_is_measured(
-    copy_of: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    toy_run_copy: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = importlib.util.spec_from_file_location("bench_averaging", SCRIPT)
     assert spec is not None and spec.loader is not None

@@ -17,8 +17,8 @@ from soups.checkpoints.checkpoint import read_state
 from soups.core.errors import UsageError
 from soups.files.jsonl import read_records
 from soups.files.tables import read_table
-from soups.models.open_clip import names as clip_names
-from soups.models.timm import names as timm_names
+from soups.models.open_clip.names import exact_name
+from soups.models.timm.names import PREFIX, resolve_source
 from tools.backbones import run as backbones
 from tools.backbones.settings import BACKBONES
 
@@ -97,10 +97,10 @@ def test_the_backbones_to_be_tried_have_names_that_the_libraries_know() -> None:
     models = [backbones.model_of(entry) for entry in BACKBONES]
     assert len({model.model_dump_json() for model in models}) == len(BACKBONES)
     for model in models:
-        if model.model.startswith(timm_names.PREFIX):
-            assert timm_names.resolve_source(model).name == model.model.removeprefix(timm_names.PREFIX)
+        if model.model.startswith(PREFIX):
+            assert resolve_source(model).name == model.model.removeprefix(PREFIX)
         elif model.model != "baseline":
-            clip_names.exact_name(model.model)
+            exact_name(model.model)
 
 
 @pytest.fixture(scope="module")
