@@ -3,9 +3,8 @@
 Ids are matched with images here, too. Prediction tables are read in `files/prediction_tables.py`."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,8 @@ from soups.core.labels import LabelSpace
 from soups.data.layouts.image_files import TEMPLATE_NAMES, format_list, lookup_keys, positions_by_key
 from soups.data.layouts.tables import check_one_match, check_unique_ids, read_test_ids, repeated_rows
 from soups.data.settings import DataSettings
-from soups.files.prediction_tables import LABEL_COLUMNS
+from soups.data.template import TemplateForm, read_form
+from soups.files.prediction_tables import find_label_column
 from soups.files.tables import read_table
 
 if TYPE_CHECKING:
@@ -51,10 +51,19 @@ class SubmissionTable:
     """Template of R rows, whose answer column is filled in; None: our own columns."""
     all_probabilities: bool = False
     """Whether our own columns include the probability of each class."""
+    _forms: dict[tuple[str, ...], TemplateForm] = field(default_factory=dict, repr=False, compare=False)
+    """Class names → the template's form, once it was read."""
 
     def has_all_probabilities(self, space: LabelSpace) -> bool:
         """Return whether the table has a column of probabilities for each class."""
-        return self.all_probabilities if self.template is None else set(self.template.columns[1:]) == set(space.names)
+        return self.all_probabilities if self.template is None else self.form(space).kind == "probabilities"
+
+    def form(self, space: LabelSpace) -> TemplateForm:
+        """Return what the template asks for."""
+        assert self.template is not None
+        if space.names not in self._forms:
+            self._forms[space.names] = read_form(self.template, space)
+        return self._forms[space.names]
 
     def compact(self, probabilities: np.ndarray, space: LabelSpace) -> np.ndarray:
         """Reduce probabilities (B, C) to what the table needs.
@@ -85,27 +94,25 @@ class SubmissionTable:
                 return table
             # A class may have the name of one of our own columns.
             return pd.concat([table, pd.DataFrame(answers[:, 2:], columns=list(space.names))], axis=1)
-        table = self.template.iloc[rows].reset_index(drop=True)
-        if self.has_all_probabilities(space):
-            return table.assign(**{name: answers[:, 2 + index] for index, name in enumerate(space.names)})
-        answer, placeholders = self._answers
-        table[answer] = best if _uses_indices(placeholders, space) else space.decode(best)
+        table, form = self.template.iloc[rows].reset_index(drop=True), self.form(space)
+        if form.kind == "probabilities":
+            values = {column: answers[:, 2 + index] for column, index in form.columns.items()}
+            return table.assign(**values, **dict.fromkeys(form.no_classes, 0))
+        (answer,) = form.columns
+        table[answer] = best if form.kind == "indices" else space.decode(best)
         return table
 
-    @cached_property
-    def _answers(self) -> tuple[str, frozenset[str]]:
-        """The template's answer column, and the distinct answers in it."""
-        assert self.template is not None
-        answer = self.template.columns[-1] if ANSWER not in self.template.columns[1:] else ANSWER
-        return answer, frozenset(self.template[answer].str.strip())
+
+def lists_any(path: Path, images: Sequence[str]) -> bool:
+    """Return whether a template names at least one of the images in its first column."""
+    return not positions_by_key(images).keys().isdisjoint(read_table(path).iloc[:, 0].str.strip())
 
 
 def table_from_template(path: Path, images: Sequence[str]) -> SubmissionTable:
     """Return a submission table with the columns and rows of a template.
 
-    The first column holds the ids: an image's path or file name, with or without file extension. A template with one
-    column for each class receives probabilities. Otherwise the answer is the column `target`, else the last column: the
-    class index if the template's own answers are whole numbers, else the class name.
+    The first column holds the ids: an image's path or file name, with or without file extension. What the other
+    columns ask for is in `read_form`.
 
     Args:
         path: the template, a CSV; its answers are placeholders and never used as true labels.
@@ -152,23 +159,27 @@ def table_from_listing(
 def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str]:
     """Return the N class names of `images` from a CSV of ids and labels (class names or indices).
 
-    The label column is `target`, `label` or `ans`, or else the last one.
+    The label column is that of `find_label_column`.
 
     Raises:
-        DataError: an image has no row, an id is repeated, or a label is not a class.
+        DataError: an image has no row, an id is repeated or matches several images, or a label is not a class.
     """
     table = read_table(path)
     if len(table.columns) < 2:
         raise DataError(f"{path}: one column only", expected="an id column and a label column")
     ids = [str(value).strip() for value in table.iloc[:, 0]]
     check_unique_ids(ids, path)
-    column = next((name for name in LABEL_COLUMNS if name in table.columns[1:]), table.columns[-1])
+    column = find_label_column(table, path, space)
     try:
         labels = space.read_column(table[column])
     except DataError as error:
         raise DataError(f"{path}, column {column!r}: {error.problem}", expected=error.expected) from error
     label_by_id = dict(zip(ids, labels, strict=True))
     found = [next((label_by_id[key] for key in lookup_keys(image) if key in label_by_id), None) for image in images]
+    positions = positions_by_key(images)
+    for row, name in enumerate(ids, start=2):
+        if name in positions:
+            check_one_match([images[position] for position in positions[name]], name, row, path)
     if missing := [image for image, label in zip(images, found, strict=True) if label is None]:
         raise DataError(
             f"{path}: no row for {len(missing)} images: {format_list(missing, 5)}",
@@ -207,15 +218,3 @@ def match_ids(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarr
             next_step="remove one of the rows",
         )
     return np.array(order, dtype=np.int64)
-
-
-def _uses_indices(placeholders: Collection[str], space: LabelSpace) -> bool:
-    """Return whether a template expects class indices: its answers are whole numbers that are not class names.
-
-    If labels are made of factors, an empty answer column also means class indices.
-    """
-    if space.factors and not any(placeholders):
-        return True
-    if not placeholders or any(not value.removeprefix("-").isdecimal() for value in placeholders):
-        return False
-    return not all(value in space.names for value in placeholders)

@@ -140,3 +140,26 @@ def test_invalid_true_labels_are_errors(tmp_path: Path, text: str, message: str)
     (tmp_path / "truth.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_truth(tmp_path / "truth.csv", IMAGES, SPACE)
+
+
+def test_a_true_label_that_matches_two_images_is_an_error(tmp_path: Path) -> None:
+    path = template(tmp_path, "id,label\n1,cat\n")
+    with pytest.raises(DataError, match=r"row 2: '1' matches 2 images(?s:.*)a/1\.png, b/1\.png"):
+        read_truth(path, ["a/1.png", "b/1.png"], SPACE)
+
+
+def test_the_column_of_true_labels_is_known_by_its_name(tmp_path: Path) -> None:
+    path = template(tmp_path, "id,class,fold\n1,dog,0\n2,cat,1\n03,eel,2\n")
+    assert read_truth(path, IMAGES, SPACE) == ["dog", "cat", "eel"]
+
+
+def test_probabilities_of_a_template_with_classes_in_another_case(tmp_path: Path) -> None:
+    text = filled(tmp_path, "id,Dog,CAT,eel,UNK\n1,0,0,0,0\n2,0,0,0,0\n03,0,0,0,0\n")
+    assert text.splitlines()[:2] == ["id,Dog,CAT,eel,UNK", "1,0.2,0.7,0.1,0"]
+
+
+def test_a_template_of_halves_gets_the_probability_of_class_1(tmp_path: Path) -> None:
+    submission = table_from_template(template(tmp_path, "id,sick\n1,0.5\n2,0.5\n"), IMAGES[:2])
+    space = LabelSpace(("well", "ill"))
+    answers = submission.compact(np.array([[0.7, 0.3], [0.1, 0.9]]), space)
+    assert pd.concat(list(submission.pages([answers], space)))["sick"].tolist() == [0.3, 0.9]

@@ -14,7 +14,14 @@ from soups.core.labels import LabelSpace
 from soups.data.layouts.layouts import separate_test_samples
 from soups.data.layouts.schema import is_schema
 from soups.data.samples import project_labels, set_rows
-from soups.data.submission import SubmissionTable, find_template, read_truth, table_from_listing, table_from_template
+from soups.data.submission import (
+    SubmissionTable,
+    find_template,
+    lists_any,
+    read_truth,
+    table_from_listing,
+    table_from_template,
+)
 from soups.ensembles import vote_tables
 from soups.files.table_writers import require_writer, write_pages
 from soups.pipeline.run.prediction_space import space_of_tables
@@ -97,6 +104,8 @@ def _write_predictions(
             yield submission.compact(result, ensemble.space)
 
     blocks: Iterable[np.ndarray] = shard_predictions()
+    if submission.template is not None:
+        logger.info("%s: %s", path.name, submission.form(ensemble.space).text)
     if submission.order is not None:
         blocks = reorder_rows(blocks, submission.order, path.parent, len(shards[0].run.samples))
     write_pages(path, submission.pages(blocks, ensemble.space))
@@ -139,18 +148,25 @@ def _with_test_images(context: RunContext, settings: InferenceSettings, names: f
     return replace(context, run=replace(run, recorded=run.recorded.model_copy(update={"data": test_data}), table=table))
 
 
+NO_TEMPLATE = "none"
+"""Value of --sample-submission that fills no template."""
+
+
 def _submission_table(settings: InferenceSettings, run: Run, images: list[str]) -> SubmissionTable:
     """Return the table to fill: a template, else the CSV that lists the test images, else a plain table."""
     data, template = run.recorded.data, None
-    if settings.sample_submission is not None:
+    if settings.sample_submission is not None and settings.sample_submission != NO_TEMPLATE:
         template = Path(settings.sample_submission)
         if not template.is_file():
             raise UsageError(f"--sample-submission {template}: no such file", expected="a CSV file")
-    elif data.limit is not None:
+    elif settings.sample_submission is None and data.limit is not None:
         message = "run %s uses at most %d images of each set, so no template is filled; %s"
         logger.warning(message, run.name, data.limit, "--test-location DIR predicts all images of DIR")
-    else:
+    elif settings.sample_submission is None:
         template = find_template(data.locations, settings.data.test_location or data.test_location)
+        if template is not None and not lists_any(template, images):
+            logger.info("%s lists none of these images and is not used", template)
+            template = None
     if template is not None:
         submission = table_from_template(template, images)
         logger.info("columns and order are those of %s", template)

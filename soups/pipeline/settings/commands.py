@@ -209,8 +209,8 @@ class InferenceSettings(PoolSettings):
     probabilities: Flag = False
     """Add a column with the probability of each class."""
     sample_submission: str | None = None
-    """CSV whose columns and order the predictions take. By default sample_submission.csv or info.csv beside the images.
-    """
+    """CSV whose columns and order the predictions take. By default sample_submission.csv or info.csv beside the images,
+    if it lists any of them; `none` fills no template."""
     ground_truth: str | None = None
     """CSV of true labels, or its folder: prints how many predictions are right."""
 
