@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from soups.checkpoints import torch_archive
 from soups.checkpoints.card import Card, card_text
 from soups.checkpoints.other_files import check_is_no_other_file
-from soups.checkpoints.safe_unpickle import IGNORED, NAMESPACE, Ignored
+from soups.checkpoints.safe_unpickle import IGNORED, Ignored
 from soups.core.errors import DataError
 from soups.files.atomic import atomic_write, sha256_of
 from soups.files.file_hashes import check_hash
@@ -124,10 +124,6 @@ def _read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
         raise DataError(f"{path}: not a readable safetensors file", found=str(error).splitlines()[0]) from error
 
 
-class _CommandLine:
-    """Replaces the `argparse.Namespace` of a training checkpoint: accepts its attributes and ignores them."""
-
-
 def _read_pickle(path: Path) -> Any:
     """Return the content of a file of `torch.save`, with tensors on the CPU, mapped if the format allows it."""
     import torch
@@ -135,7 +131,7 @@ def _read_pickle(path: Path) -> Any:
     torch_archive.check_claims(path)
     try:
         mapped = torch_archive.is_plain_archive(path)
-        with torch.serialization.safe_globals([(_CommandLine, NAMESPACE), *((Ignored, name) for name in IGNORED)]):
+        with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         # A hostile or damaged pickle can raise nearly any exception; none of them is a bug of this package.

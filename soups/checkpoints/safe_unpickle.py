@@ -37,11 +37,10 @@ _OPCODES = frozenset(
 _PLAIN_CALLS = frozenset({"torch.Size", "torch.device", "builtins.set", "__builtin__.set", "_codecs.encode"})
 _TENSOR_CALLS = frozenset(f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3"))
 _PARAMETER_CALLS = frozenset({"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"})
-# timm's training checkpoints store their command line in it; its attributes are read into an empty class of our own.
-NAMESPACE = "argparse.Namespace"
 _PATH_MODULES = ("pathlib", "pathlib._local")
 _PATH_CLASSES = ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
 IGNORED = (
+    "argparse.Namespace",  # timm's training checkpoints store their command line in it.
     *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
     "numpy.dtype",
     *(f"{module}.{name}" for module in _PATH_MODULES for name in _PATH_CLASSES),
@@ -185,8 +184,6 @@ def _make_stand_in(name: str, tensor: Any) -> Any:
         return _Call(lambda *arguments: arguments)
     if name.startswith(_SCRIPT_CLASSES):  # A class of a TorchScript archive, of which the attributes are read.
         return type(SCRIPTED, (), {})
-    if name == NAMESPACE:
-        return type("Namespace", (), {})
     if name in IGNORED:
         return type("Ignored", (Ignored,), {})
     if name.startswith(_SCRIPT_CALLS):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.checkpoint import STATE_DICT_KEYS, find_state_dict, read_content
+from soups.checkpoints.safe_unpickle import Ignored
 from soups.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,6 +61,6 @@ def read_foreign_state(path: Path, *, sha256: str | None = None, ema: bool = Fal
 def _format_content(content: Any) -> str:
     """Returns the first keys of a dictionary, or the type of anything else."""
     if not isinstance(content, Mapping):
-        return type(content).__name__
+        return "settings without weights" if isinstance(content, Ignored) else type(content).__name__
     names = list(map(str, content))
     return (", ".join(names[:_SHOWN]) or "nothing") + (", …" if len(names) > _SHOWN else "")

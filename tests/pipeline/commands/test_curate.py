@@ -100,7 +100,7 @@ def test_a_pool_without_class_folders(folders: Path, tiny_clip: Path, printed_te
         (("--count", "31"), 2, "at most 30, the images of pool"),
         (("--count", "3", "--pool", "nowhere"), 3, "--pool nowhere: no such folder"),
         (("--count", "3", "--target", "empty"), 3, "--target empty: no images in this folder"),
-        (("--count", "3", "--duplicate-similarity", "2"), 2, "less than or equal to 1"),
+        (("--count", "3", "--duplicate-similarity", "2"), 2, "at most 1"),
         (("--count", "3", "--model", "ViT-B/33"), 2, "ViT-B/33"),
     ],
 )

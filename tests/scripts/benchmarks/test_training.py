@@ -103,7 +103,7 @@ def test_wrong_values_are_usage_errors(bench: ModuleType, capsys: pytest.Capture
     assert bench.main(["--parts", "souping"]) == 2
     assert "souping" in capsys.readouterr().err
     assert bench.main(["--images", "9"]) == 2
-    assert "greater than or equal to 10" in capsys.readouterr().err
+    assert "at least 10" in capsys.readouterr().err
 
 
 def test_help_comes_without_torch() -> None:
