@@ -13,6 +13,7 @@ from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor, LabelSpace
 from soups.core.preprocessing import Preprocessing
+from soups.data.layouts.image_files import existing_folder
 from soups.data.layouts.locate import resolve_locations
 from soups.data.settings import DataSettings
 from soups.files.atomic import write_text
@@ -109,6 +110,7 @@ def check_recorded(
 
     Raises:
         UsageError: the message names the first difference.
+        DataError: the data location that the user gave is another one and does not exist.
     """
     values = recorded.flat()
     named = {key: getattr(settings.data, key) for key in DataSettings.model_fields if key in given}
@@ -120,6 +122,8 @@ def check_recorded(
     requested |= {"precision": settings.runtime.precision} if settings.runtime.precision != "auto" else {}
     for key in sorted(set(given) & set(requested)):
         if _resolve_paths(requested[key]) != _resolve_paths(values[key]):
+            for location in settings.data.locations if key == "data_location" else ():
+                existing_folder(location, "--data-location", "the folder of the images")
             raise recorded_otherwise(run_name, key, values[key], requested[key])
 
 

@@ -23,6 +23,7 @@ PrintedText = Callable[[], str]
     [
         (["--name", "new"], 2, "--data-location is missing"),
         (["--name", "new", "--data-location", "nowhere"], 3, "nowhere"),
+        (["--data-location", "nowhere"], 3, "--data-location nowhere: no such folder"),
         (["--split-seed", "3"], 2, "--split-seed: run 'toys' was made with another value"),
         (["--threads", "3"], 2, "--threads: run 'toys' was made with another value"),
         (["--precision", "bf16"], 2, "expected: 'fp32'"),
