@@ -31,7 +31,8 @@ class TemplateForm:
 def read_form(template: "pd.DataFrame", space: LabelSpace) -> TemplateForm:
     """Return what a template of N rows with text cells asks for, from its columns and placeholders.
 
-    - A column for each class, in any case: probabilities. Other columns of numbers beside them take 0.
+    - A column for each class, in any case, and no column with a usual name of answers: probabilities. Other columns of
+      numbers beside them take 0.
     - Otherwise the answer is in the column with a usual name (`target`, `label`, …), else in the last column that is
       none of `Usage`, `group`, `fold`, `split`, `confidence`.
     - Fractions between 0 and 1 in it, for two classes: the probability of class 1.
@@ -39,10 +40,10 @@ def read_form(template: "pd.DataFrame", space: LabelSpace) -> TemplateForm:
     - Anything else: names. If labels are made of factors, an empty column means indices.
     """
     columns = [str(column) for column in template.columns[1:]]
-    class_of = {name.casefold(): index for index, name in enumerate(space.names)}
-    by_class = {column: class_of[key] for column in columns if (key := column.strip().casefold()) in class_of}
-    if len(set(by_class.values())) == len(space) == len(by_class):
-        rest = [column for column in columns if column not in by_class]
+    by_class = _columns_by_class(columns, space)
+    rest = [column for column in columns if column not in by_class]
+    has_answer = any(column.strip().lower() in LABEL_COLUMNS for column in rest)
+    if len(set(by_class.values())) == len(space) == len(by_class) and not has_answer:
         no_classes = tuple(column for column in rest if _is_number_column(template[column]))
         text = "a column for each class takes its probability"
         if no_classes:
@@ -60,6 +61,16 @@ def read_form(template: "pd.DataFrame", space: LabelSpace) -> TemplateForm:
             "indices", {answer: 0}, text=f"answers are class indices in column {answer!r}: {shown}{more}"
         )
     return TemplateForm("names", {answer: 0}, text=f"answers are class names in column {answer!r}")
+
+
+def _columns_by_class(columns: list[str], space: LabelSpace) -> dict[str, int]:
+    """Return column → index of its class; the case counts only where two classes differ by nothing else."""
+    exact = {name: index for index, name in enumerate(space.names)}
+    folded = {name.casefold(): index for name, index in exact.items()}
+    if len(folded) < len(exact):
+        folded = {}
+    found = {column: exact.get(column.strip(), folded.get(column.strip().casefold(), -1)) for column in columns}
+    return {column: index for column, index in found.items() if index >= 0}
 
 
 def _answer_column(columns: list[str]) -> str:

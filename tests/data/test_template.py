@@ -27,6 +27,8 @@ NUMBERS = LabelSpace(("1", "2", "10"))
         (TWO, "id,label\n1,0\n2,0", "indices", {"label": 0}, "0 = good, 1 = bad"),
         (TWO, "id,label\n1,0\n2,1", "indices", {"label": 0}, "0 = good, 1 = bad"),
         (THREE, "id,label\n1,0.5\n2,0.5", "names", {"label": 0}, "class names"),
+        (LabelSpace(("Cat", "cat")), "id,cat,Cat\n1,0,0", "probabilities", {"cat": 1, "Cat": 0}, "a column for each"),
+        (TWO, "id,target,confidence,good,bad\n1,bad,0,0,0", "names", {"target": 0}, "class names in column 'target'"),
         (THREE, "id,Dog,CAT,eel\n1,0,0,0", "probabilities", {"Dog": 1, "CAT": 0, "eel": 2}, "a column for each class"),
     ],
 )
