@@ -15,6 +15,7 @@ from soups.cli.help import format_help
 from soups.cli.streams import printable_streams
 from soups.core.errors import UserError
 from soups.core.plugins import load_plugins
+from soups.core.printable import escape_controls
 from soups.core.signals import raise_interruption
 from soups.files.atomic import explain_write_errors
 
@@ -75,7 +76,8 @@ def run(
         if debug:
             raise
         place = config.locate_unknown_name(error) if config is not None else None
-        print(f"error: {place}: {error}" if place else f"error: {error}", file=sys.stderr)
+        text = f"error: {place}: {error}" if place else f"error: {error}"
+        print(escape_controls(text), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; finished work is kept", file=sys.stderr)
@@ -94,10 +96,15 @@ def _replace_missing_backend() -> None:
         os.environ["MPLBACKEND"] = "agg"
 
 
+class _PrintableFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return escape_controls(super().format(record))
+
+
 def set_up_logging(debug: bool = False) -> None:
     """Send the package's notices to stderr as plain lines."""
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_PrintableFormatter("%(message)s"))
     logger.handlers = [handler]

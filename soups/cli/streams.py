@@ -4,7 +4,10 @@ import codecs
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO
+
+from soups.core.printable import escape_controls
 
 _PLAIN = {"→": "->", "×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "≤": "<=", "≥": ">=", "±": "+-", "·": "."}
 """Typographic characters of tables and messages → how they are written in ASCII."""
@@ -15,6 +18,8 @@ _HANDLER = "soups.plain"
 def printable_streams() -> Iterator[None]:
     """Within the block, a character that stdout or stderr cannot encode is replaced instead of raising an error.
 
+    Control characters that are printed to stdout are written out. stderr keeps them, because progress bars need them.
+
     Typographic characters become their ASCII spelling, bytes of undecodable file names (surrogates) become those
     bytes again, and all others become `\\uXXXX`.
     """
@@ -24,11 +29,25 @@ def printable_streams() -> Iterator[None]:
     for stream in streams:
         stream.reconfigure(errors=_HANDLER)
     try:
-        yield
+        with redirect_stdout(_EscapingStream(sys.stdout)):
+            yield
     finally:
         for stream, errors in zip(streams, before, strict=True):
             if not stream.closed:
                 stream.reconfigure(errors=errors)
+
+
+class _EscapingStream:
+    """A text stream that writes out control characters."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._stream.write(escape_controls(text))
 
 
 def _replace(error: UnicodeError) -> tuple[str | bytes, int]:

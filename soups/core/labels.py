@@ -22,10 +22,6 @@ class Factor:
     levels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for text in (self.name, *self.levels):
-            if not text or SEPARATOR in text or "=" in text or text != text.strip():
-                expected = f"names without {SEPARATOR}, = or spaces around them"
-                raise DataError(f"factor {self.name!r}: {text!r} cannot be a name", expected=expected)
         if len(self.levels) < 2 or len(set(self.levels)) < len(self.levels):
             found = ", ".join(self.levels) or "none"
             raise DataError(f"factor {self.name!r}: its levels", expected="at least two, all different", found=found)
@@ -49,6 +45,11 @@ class LabelSpace:
         for values, kind in ((self.names, "class names"), (self.factor_names, "factors")):
             if repeated := sorted(name for name, times in Counter(values).items() if times > 1):
                 raise DataError(f"{kind} appear twice: {', '.join(repeated)}", expected=f"distinct {kind}")
+        for factor in self.factors:
+            for text in (factor.name, *factor.levels):
+                if not text or SEPARATOR in text or "=" in text or text != text.strip():
+                    expected = f"names without {SEPARATOR}, = or spaces around them"
+                    raise DataError(f"factor {factor.name!r}: {text!r} cannot be a name", expected=expected)
         if self.factors and set(self.names) != set(_join_levels(self.factors)):
             raise DataError(
                 "class names that are not the products of the factors",

@@ -68,7 +68,7 @@ def out_of_fold_probabilities(
         labels: (N,) int64 in [0, C).
         groups: (N,) names.
         classes: C; a class that is missing in a fold's training part gets probability 0 there.
-        folds: number of folds; reduced to the number of groups.
+        folds: number of folds; reduced to the number of groups and to the images of the largest class.
         seed: seed of the split into folds.
 
     Returns:
@@ -83,10 +83,11 @@ def out_of_fold_probabilities(
     from sklearn.preprocessing import StandardScaler
 
     names, owner = np.unique(groups, return_inverse=True)
-    if len(names) < 2 or len(np.unique(labels)) < 2:
-        found = f"{len(names)} groups, {len(np.unique(labels))} classes"
+    images = np.unique(labels, return_counts=True)[1]
+    if len(names) < 2 or len(images) < 2 or images.max() < 2:
+        found = f"{len(names)} groups, {len(images)} classes, at most {images.max()} images of one class"
         raise DataError("too few groups or classes to cross-validate", expected="at least two of each", found=found)
-    splitter = StratifiedGroupKFold(min(folds, len(names)), shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(min(folds, len(names), images.max()), shuffle=True, random_state=seed)
     result = np.zeros((len(labels), classes))
     for train, test in splitter.split(features, labels, owner):
         if len(np.unique(labels[train])) < 2:

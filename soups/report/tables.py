@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from soups.core.printable import escape_controls
+
 MISSING = "–"
 """Cell of a value that is not known."""
 
@@ -50,6 +52,7 @@ def table_cells(rows: Iterable[Mapping[str, str]]) -> list[list[str]]:
 
 def align_columns(cells: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
     """Return a header and rows as text, the first column left-aligned, the others right-aligned, with notes below."""
+    cells = [[escape_controls(cell, one_line=True) for cell in row] for row in cells]
     first, *others = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
@@ -61,7 +64,7 @@ def align_columns(cells: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> 
 
 def markdown_table(cells: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
     """Return a header and rows as a Markdown table, aligned as in `align_columns`, with notes as a list below."""
-    header, *body = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+    header, *body = [[escape_controls(cell, one_line=True).replace("|", r"\|") for cell in row] for row in cells]
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
     below = ["", *(f"- {note}" for note in notes)] if notes else []
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *below])

@@ -48,3 +48,9 @@ def test_the_backend_of_a_notebook_that_is_not_installed_is_replaced(
     monkeypatch.setenv("MPLBACKEND", before)
     assert outcome.run(Settings, lambda given: None, []) == 0
     assert os.environ["MPLBACKEND"] == after
+
+
+def test_control_characters_of_names_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome.run(Settings, lambda given: logging.getLogger("soups.x").info("class a\x1b[31m"), [])
+    outcome.run(Settings, lambda given: _raise(DataError("b\x07.png: broken")), [])
+    assert capsys.readouterr().err == "class a\\x1b[31m\nerror: b\\x07.png: broken\n"

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from soups.cli.streams import printable_streams
+
 CODE = """
 import sys
 from pydantic import BaseModel
@@ -34,3 +36,10 @@ def test_characters_that_the_encoding_lacks_are_replaced(encoding: str, out: byt
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True)
     assert (done.returncode, done.stdout.rstrip(), done.stderr.rstrip()) == (0, out, err)
+
+
+def test_control_characters_are_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    with printable_streams():
+        print("red\x1b[31m\nnext")
+    print("plain\x07")
+    assert capsys.readouterr().out == "red\\x1b[31m\nnext\nplain\x07\n"

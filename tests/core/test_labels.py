@@ -125,7 +125,7 @@ def test_invalid_factors_are_rejected() -> None:
         ("", ("a", "b"), "'' cannot be a name"),
     ]:
         with pytest.raises(DataError, match=words):
-            Factor(name, levels)
+            LabelSpace.product([Factor(name, levels)])
     with pytest.raises(DataError, match=r"classes of other factors(?s:.*)age \(child, adult\)"):
         JOINT.projection(LabelSpace.product([Factor("age", ("child", "adult"))]))
     with pytest.raises(DataError, match=r"classes of other factors(?s:.*)the classes cat, dog"):

@@ -42,7 +42,15 @@ def test_no_image_of_a_group_is_in_its_training_folds() -> None:
     assert (seen[:, 2] > 0.7).all() and (unseen[:, 2] < 0.5).all()
 
 
+def test_folds_are_reduced_to_the_images_of_the_largest_class() -> None:
+    features, labels = np.repeat(np.eye(4), 3, axis=0), np.repeat(np.arange(4), 3)
+    result = out_of_fold_probabilities(features, labels, np.arange(12), 4, folds=5, seed=0)
+    assert (result.argmax(1) == labels).all()
+
+
 def test_too_few_groups_or_classes_are_rejected() -> None:
+    with pytest.raises(DataError, match=r"(?s)too few groups or classes.*at most 1 images of one class"):
+        out_of_fold_probabilities(np.eye(4), np.arange(4), np.arange(4), 4, 5, 0)
     with pytest.raises(DataError, match="too few groups or classes to cross-validate"):
         out_of_fold_probabilities(np.zeros((4, 2)), np.array([0, 1, 0, 1]), np.array(list("aaaa")), 2, 5, 0)
     with pytest.raises(DataError, match="no labelled images"):

@@ -42,3 +42,9 @@ def test_rows_become_aligned_text_and_markdown() -> None:
     assert align_columns(cells).splitlines() == ["     test %", "───  ──────", "a|b    94.1"]
     assert markdown_table(cells).splitlines() == ["|  | test % |", "| --- | ---: |", r"| a\|b | 94.1 |"]
     assert markdown_table(cells, ["one", "two"]).endswith("94.1 |\n\n- one\n- two")
+
+
+def test_cells_stay_in_one_line() -> None:
+    cells = [["class", "right"], ["a\nb\x1b[31m", "1"]]
+    assert align_columns(cells).splitlines()[2] == r"a\nb\x1b[31m      1"
+    assert markdown_table(cells).splitlines()[2] == r"| a\nb\x1b[31m | 1 |"

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from soups.core.errors import DataError, UsageError
-from soups.core.labels import Factor
+from soups.core.labels import Factor, LabelSpace
 from soups.files.yaml_text import parse_with_lines, to_plain_value
 
 SCHEMA_ENDINGS = (".yaml", ".yml")
@@ -123,7 +123,7 @@ class LayoutSchema(BaseModel):
         if reserved := [name for name in self.factors if name in RESERVED_COLUMNS]:
             raise ValueError(f"factors: another name than {reserved[0]}, which is a column of the samples table")
         try:
-            _ = self.label_factors
+            LabelSpace.product(self.label_factors)
         except DataError as error:
             raise ValueError(str(error)) from error
         return self
