@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.core.errors import AlreadyInProgress, EnvironmentFailure
+from soups.files.formulas import find_formulas, report_formulas
 from soups.files.temp_files import create_temporary_file
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def write_array(path: Path, array: "np.ndarray") -> None:
 def write_table(path: Path, table: "pd.DataFrame") -> None:
     """Write a table as CSV without its index, atomically."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    report_formulas(path, find_formulas(table))
 
 
 def compact_json(value: Any) -> str:

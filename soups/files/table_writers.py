@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from soups.core.errors import UsageError, did_you_mean
 from soups.core.packages import require_package
 from soups.files.atomic import atomic_write
+from soups.files.formulas import find_formulas, report_formulas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +46,16 @@ def write_pages(path: Path, pages: "Iterable[pd.DataFrame]") -> None:
         EnvironmentFailure: a package is missing, the disk is full or the folder cannot be written.
     """
     require_writer(path)
+    formulas: list[str] = []
+
+    def search_pages() -> "Iterator[pd.DataFrame]":
+        for page in pages:
+            formulas.extend(find_formulas(page))
+            yield page
+
     with atomic_write(path, keep_equal=True) as temporary:
-        WRITERS[path.suffix.lower()](temporary, pages)
+        WRITERS[path.suffix.lower()](temporary, search_pages())
+    report_formulas(path, formulas)
 
 
 def _write_csv(path: Path, pages: "Iterable[pd.DataFrame]") -> None:
