@@ -94,7 +94,8 @@ def relabel(samples: "pd.DataFrame", path: Path, factors: Sequence[Factor], clas
 def _read_corrections(path: Path, levels: dict[str, tuple[str, ...]]) -> list[_Correction]:
     """Return the rows of the CSV, or raise if a factor or a level is unknown or a row changes nothing."""
     table = read_table(path)
-    cells = [table_column(table, name, path, "--relabel") for name in COLUMNS]
+    names = {name for known in levels.values() for name in known}
+    cells = [table_column(table, name, path, "--relabel", keep=names) for name in COLUMNS]
     rows = []
     for number, (match, factor, before, after) in enumerate(zip(*cells, strict=True), start=2):
         row = _Correction(number, match, factor or WHOLE, before, after)

@@ -39,6 +39,8 @@ def explain_os_error(error: OSError, path: Path | None = None) -> EnvironmentFai
     if error.errno in _FORBIDDEN:
         next_step = "choose another folder or change its permissions"
         return EnvironmentFailure(f"{place}: no permission to write", next_step=next_step)
+    if error.errno == errno.ENAMETOOLONG:
+        return EnvironmentFailure(f"{place}: the name is too long for this disk", next_step="choose a shorter name")
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
         problem = f"{place}: cannot be written, {str(error.strerror).lower()}"
         return EnvironmentFailure(problem, next_step="move that file or folder away")

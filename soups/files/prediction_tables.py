@@ -134,7 +134,8 @@ def parse_predictions(table: "pd.DataFrame", path: Path, space: LabelSpace | Non
     column = find_label_column(table, path, space)
     # Strings are mapped once per distinct answer, because a vote may read hundreds of tables.
     codes, distinct = pd.factorize(table[column])
-    cells = [str(text).strip() for text in distinct]
+    names = () if space is None else space.names
+    cells = [text if text in names else text.strip() for text in map(str, distinct)]
     if "" in cells:
         row = int(np.flatnonzero(np.array([cell == "" for cell in cells])[codes])[0])
         raise DataError(

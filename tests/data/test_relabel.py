@@ -10,6 +10,7 @@ from soups.data.relabel import relabel
 from soups.data.samples import declared_space, make_samples
 from soups.data.settings import DataSettings
 from tests.data.people import make_people
+from tools.tried_cases.case import draw
 
 PROFILE = declared_space(DataSettings(layout="profile"))
 
@@ -125,3 +126,12 @@ def test_an_unreadable_samples_table_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.csv: no such file"):
         make_samples(settings)
     assert PROFILE is not None and len(PROFILE) == 18
+
+
+def test_spaces_around_classes_of_folders_are_kept(tmp_path: Path) -> None:
+    for name in ("cat ", "dog"):
+        for number in range(4):
+            draw(tmp_path / "train" / name / f"{number}.png", number)
+    (tmp_path / "fix.csv").write_text("match,factor,from,to\ntrain/cat /0.png,label,cat ,dog\n")
+    rows = make_samples(DataSettings(data_location=str(tmp_path), relabel="fix.csv")).set_index("image")
+    assert rows.loc["train/cat /0.png", "label"] == "dog"

@@ -161,3 +161,8 @@ def test_folders_are_synced_after_renames(tmp_path: Path, monkeypatch: pytest.Mo
 def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
     assert atomic.fingerprint({"a": 1, "b": [2]}) == atomic.fingerprint({"b": [2], "a": 1})
     assert atomic.fingerprint({"a": 1}) != atomic.fingerprint({"a": 2})
+
+
+def test_a_name_that_is_too_long_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFailure, match="the name is too long for this disk"):
+        atomic.write_text(tmp_path / ("x" * 300), "")

@@ -80,8 +80,10 @@ def run_case(case: Case, folder: Path) -> Outcome:
     outcome = Outcome([], [])
     for line in case.commands:
         name, *arguments = shlex.split(line.replace("{TINY}", TINY))
-        run = _run_process if case.environment else _run_here
-        code, text = run(name, arguments, folder, case.environment)
+        if case.environment:
+            code, text = _run_process(name, arguments, folder, case.environment)
+        else:
+            code, text = run_here(name, arguments, folder)
         outcome.exit_codes.append(code)
         outcome.texts.append(text)
         if code:
@@ -101,7 +103,8 @@ def find_faults(case: Case, outcome: Outcome, folder: Path) -> list[str]:
     return faults
 
 
-def _run_here(name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+def run_here(name: str, arguments: Sequence[str], folder: Path) -> tuple[int, str]:
+    """Run a command in this process; return its exit code and what it printed."""
     text = io.StringIO()
     with chdir(folder), redirect_stdout(text), redirect_stderr(text):
         code = commands.run(name, list(arguments))

@@ -2,7 +2,7 @@
 
 Reading of columns, ids and image names is shared with the layouts `metadata` and those with a schema."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +117,7 @@ def locate_table(name: str, root: Path) -> Path:
     return inside if inside.exists() else Path(name)
 
 
-def table_column(table: "pd.DataFrame", name: str, path: Path, source: str) -> list[str]:
+def table_column(table: "pd.DataFrame", name: str, path: Path, source: str, keep: Collection[str] = ()) -> list[str]:
     """Return a column's cells without surrounding spaces.
 
     Args:
@@ -125,6 +125,7 @@ def table_column(table: "pd.DataFrame", name: str, path: Path, source: str) -> l
         name: the column.
         path: the table's file, for messages.
         source: the flag or layout that requires the column, for messages.
+        keep: names whose surrounding spaces belong to them, such as classes after folders.
 
     Raises:
         DataError: the column does not exist; lists the existing columns.
@@ -136,7 +137,7 @@ def table_column(table: "pd.DataFrame", name: str, path: Path, source: str) -> l
             found=f"columns {', '.join(map(str, table.columns))}",
             next_step=f"rename a column, or change {source}",
         )
-    return [str(value).strip() for value in table[name]]
+    return [text if text in keep else text.strip() for text in map(str, table[name])]
 
 
 def check_filled(cells: Iterable[object], path: Path, what: str, expected: str) -> None:
