@@ -89,6 +89,25 @@ def _load_thumbnails(samples: "pd.DataFrame", root: Path, folder: Path) -> dict[
     return {str(split): images.take(np.flatnonzero(splits == split)) for split in np.unique(splits)}
 
 
+def describe_conflicts(samples: "pd.DataFrame", root: Path, folder: Path) -> str:
+    """Return one line that names equal files with different labels, in any sets; empty without any.
+
+    Args:
+        samples: columns `image` and `label`; images without a label are not compared.
+        root: folder that image paths are relative to.
+        folder: cache folder for hashes.
+    """
+    rows = samples[samples["label"] != ""]
+    rows = rows.assign(sha256=hash_files([root / name for name in rows["image"]], folder))
+    conflicts = rows[rows.groupby("sha256")["label"].transform("nunique") > 1]
+    pairs = [
+        " = ".join(f"{image} ({label})" for image, label in zip(equal["image"], equal["label"], strict=True))
+        for _, equal in conflicts.groupby("sha256", sort=False)
+    ]
+    problem = f"{len(pairs)} images have several labels: {format_list(pairs, _SHOWN)}" if pairs else ""
+    return problem and f"{problem}; correct them with --relabel"
+
+
 def check_leaks(found: "pd.DataFrame") -> None:
     """Check that no test image equals a training image.
 

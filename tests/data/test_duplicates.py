@@ -9,7 +9,15 @@ import pytest
 from PIL import Image, ImageFilter
 
 from soups.core.errors import DataError
-from soups.data.duplicates import COLUMNS, NEAR, check_leaks, find_duplicates, format_counts, most_similar
+from soups.data.duplicates import (
+    COLUMNS,
+    NEAR,
+    check_leaks,
+    describe_conflicts,
+    find_duplicates,
+    format_counts,
+    most_similar,
+)
 
 
 def picture(seed: int, side: int = 48) -> Image.Image:
@@ -117,3 +125,15 @@ def test_similarity_equals_the_formula(tmp_path: Path) -> None:
     best, value = most_similar(pictures.astype(np.uint8), others.astype(np.uint8))
     assert best.tolist() == table.argmax(axis=1).tolist() and best[3] == 2
     np.testing.assert_allclose(value, table.max(axis=1), atol=1e-5)
+
+
+def test_equal_files_with_different_labels_are_named(data: pd.DataFrame, tmp_path: Path) -> None:
+    labels = data.assign(label=["cat", "dog"] * 12)
+    assert describe_conflicts(labels, tmp_path, tmp_path / "cache") == ""
+    for copy in ("train/3.png", "train/4.png", "val/1.png"):
+        shutil.copy(tmp_path / "train/0.png", tmp_path / copy)
+    shutil.copy(tmp_path / "train/1.png", tmp_path / "val/5.png")
+    labels.loc[labels["image"] == "train/4.png", "label"] = ""
+    equal = "train/0.png (cat) = train/3.png (dog) = val/1.png (dog)"
+    expected = f"1 images have several labels: {equal}; correct them with --relabel"
+    assert describe_conflicts(labels, tmp_path, tmp_path / "cache") == expected

@@ -25,6 +25,7 @@ SECTIONS = (
     "checkpoints",
     "default_answer",
     "environment",
+    "planted_faults",
 )
 """Modules of `tools.tried_cases`; each has a list `CASES`."""
 

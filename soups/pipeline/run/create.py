@@ -10,7 +10,7 @@ from soups.checkpoints.checkpoint import write_checkpoint
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
 from soups.data.augment.augment import augmented_preprocessing
-from soups.data.duplicates import check_leaks, find_duplicates, format_counts
+from soups.data.duplicates import check_leaks, describe_conflicts, find_duplicates, format_counts
 from soups.data.layouts.locate import resolve_locations
 from soups.data.samples import declared_space, make_samples
 from soups.files.atomic import hold_lock, write_table
@@ -104,7 +104,7 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
 
 
 def _find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
-    """Returns images that occur in two of the run's sets.
+    """Returns images that occur in two of the run's sets, and logs those with several labels.
 
     Args:
         run: a run with its table; all of its images are readable.
@@ -122,6 +122,8 @@ def _find_run_duplicates(run: Run, near: str) -> "pd.DataFrame":
     found = find_duplicates(samples, data.root, run.image_cache, near == "on")
     if not data.allow_duplicates:
         check_leaks(found)
+    if conflicts := describe_conflicts(samples, data.root, run.image_cache):
+        logger.warning(conflicts)
     return found
 
 
