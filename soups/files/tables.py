@@ -3,6 +3,7 @@
 import csv
 import logging
 import re
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,11 @@ def read_table(path: Path) -> "pd.DataFrame":
         logger.info("%s: the first column has no name and counts the rows; it is left out", path)
         table = table.iloc[:, 1:]
     return table
+
+
+def canonical_id(name: str) -> str:
+    """Return an image's id without surrounding blanks and `./`, with `/` for `\\`, in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", name.strip()).replace("\\", "/").removeprefix("./")
 
 
 def _detect_encoding(sample: bytes, path: Path) -> str:

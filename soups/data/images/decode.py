@@ -5,7 +5,8 @@ import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Formats that are safe to read; EPS, for example, would run Ghostscript on the file's content.
 _FORMATS = (
-    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO"),
+    *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO"),
     *("PNG", "PPM", "TGA", "TIFF", "WEBP"),
 )
 _ORIENTATION = 0x0112
@@ -83,14 +84,26 @@ def read_pixels(path: Path) -> np.ndarray:
     from PIL import Image
 
     _check_regular_file(path)
-    Image.init()
     try:
-        with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
+        with Image.open(path, formats=_readable_formats()) as opened:
             return pil_to_array(opened)
     except Exception as error:
         # Pillow's readers raise many types of exception on damaged files: OSError, SyntaxError, ValueError, TypeError,
         # OverflowError, struct.error, DecompressionBombError, …
         raise DataError(f"{path}: {failure_reason(error)}", expected="a complete image file") from error
+
+
+@cache
+def _readable_formats() -> tuple[str, ...]:
+    """Return the formats that the installed Pillow reads; HEIF if pillow-heif is installed."""
+    from PIL import Image
+
+    Image.init()
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def thread_count() -> int:

@@ -31,7 +31,11 @@ def concat_samples(settings: DataSettings) -> "pd.DataFrame":
     import pandas as pd
 
     layout, root = find_layout(settings), settings.root
-    classes = set().union(*map(folder_classes, settings.locations)) if layout is folder_samples else set()
+    classes = (
+        set().union(*(folder_classes(name, settings.class_order or ()) for name in settings.locations))
+        if layout is folder_samples
+        else set()
+    )
     tables = []
     for location in settings.locations:
         one = settings.model_copy(update={"data_location": location})

@@ -71,7 +71,7 @@ def test_odd_images_pass_through_all_commands(
     model = ["--model", f"local-dir:{tiny_clip}", "--precision", "fp32", "--threads", "1"]
     training = ["--i", "0-1", "--epochs", "1", "--lr", "1e-3", "--batch-size", "8", "--val-ratio", "0.25"]
     assert finetune.main(["--data-location", "my photos", *model, *training]) == 0
-    assert "skipped 3 files without the extension of an image" in capsys.readouterr().err
+    assert "left out 3 files that are no images that can be read" in capsys.readouterr().err
     assert (tmp_path / "runs" / "latest").read_text() == "my-photos\n"
     assert main.main(["--eval-individual-models", "--uniform-soup", "--greedy-soup", "--report"]) == 0
     assert inference.main(["--soft-voting", "--test-location", "my photos/no", "--output", "answers.csv"]) == 0

@@ -1,0 +1,27 @@
+"""Notes about data: one line each, collected once."""
+
+import pytest
+
+from soups.core.notes import Note, add_note, collect_notes
+
+
+def test_notes_are_logged_and_collected_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), collect_notes() as notes:
+        add_note("left out", "data: 3 files", warning=True)
+        add_note("left out", "data: 3 files", warning=True)
+        add_note("read as", "data: two classes")
+    add_note("changed", "after the context")
+    assert notes == [Note("left out", "data: 3 files"), Note("read as", "data: two classes")]
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "data: 3 files"),
+        ("INFO", "data: two classes"),
+    ]
+
+
+def test_a_context_within_a_context_collects_for_both() -> None:
+    with collect_notes() as outer:
+        with collect_notes() as inner:
+            add_note("read as", "inside")
+        add_note("read as", "outside")
+    assert [note.text for note in inner] == ["inside"]
+    assert [note.text for note in outer] == ["inside", "outside"]
