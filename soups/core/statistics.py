@@ -122,6 +122,27 @@ def _draw_resamples(
         yield rows[:, None], rng.multinomial(sizes.sum(), sizes / sizes.sum(), size=len(rows))
 
 
+def draw_counts(strata: np.ndarray, repeats: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield blocks of resamples of groups, drawn with replacement within each stratum.
+
+    Args:
+        strata: (G,) stratum of each group.
+        repeats: number of resamples.
+        seed: seed of the draws.
+
+    Yields:
+        The block's resamples, and how often each group is drawn, (R, G) int64.
+    """
+    rng, block = np.random.default_rng(seed), max(1, _COUNTS_PER_BLOCK // len(strata))
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    for begin in range(0, repeats, block):
+        rows = slice(begin, min(begin + block, repeats))
+        counts = np.empty((rows.stop - begin, len(strata)), dtype=np.int64)
+        for own in members:
+            counts[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size=len(counts))
+        yield rows, counts
+
+
 def bootstrap_sums_interval(
     sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
