@@ -284,7 +284,8 @@ def print_saved_images(whole: Soup, stopped: Soup, metric: str) -> None:
 def time_recipe(recipe: str, pool: Pool, judge: Judge) -> tuple[float, Soup]:
     """Return the seconds of a recipe and its soup."""
     began = time.perf_counter()
-    soup = RECIPES[recipe](pool, judge)
+    options = {"accept": "equal"} if recipe == "greedy" else {}
+    soup = RECIPES[recipe](pool, judge, **options)
     return time.perf_counter() - began, soup
 
 

@@ -21,15 +21,16 @@ def greedy(
     judge: Judge,
     *,
     on_decision: OnDecision | None = None,
-    accept: Literal["equal", "better", "significant"] = "equal",
+    accept: Literal["ties-by-log-loss", "equal", "better", "significant"] = "ties-by-log-loss",
     level: float = 0.05,
-    ties: Literal["accept", "log_loss"] = "accept",
 ) -> Soup:
     """Algorithm 1 of Wortsman et al. 2022, arXiv:2203.05482, "greedy soup".
 
     Candidates are tried by falling validation score (ties: lower log-loss, then name). The first is accepted, and its
     score (logged, or judged) is the one to reach; each further one joins for good if the mean of the soup so far and
-    the candidate scores at least as well. The mean is over all ingredients with equal weights.
+    the candidate is accepted. The mean is over all ingredients with equal weights. Algorithm 1 is `accept="equal"`; by
+    default, a candidate with an equal score must not raise the log-loss: on a small validation set many scores are
+    equal, and Algorithm 1 accepts models that make the soup worse.
 
     A candidate is judged only until it is certain that it will not join; the selection is the same as with all images,
     and the same if the judge judges several candidates in parallel (`judge.judge_candidates`). The recipe respects a
@@ -41,32 +42,36 @@ def greedy(
 
     Args:
         pool: the ingredients, in any order.
-        judge: judges each candidate soup.
+        judge: judges each candidate soup; must compute the log-loss for `ties-by-log-loss`.
         on_decision: called with each decision at once.
-        accept: condition for joining: `equal` to the soup so far or better (Algorithm 1), `better` (the paper's own
-            code), or `significant`: better by a paired gain of images with a p-value of at most `level`.
+        accept: condition for joining: `equal` to the soup so far or better (Algorithm 1), the same with
+            `ties-by-log-loss`, `better` (the paper's own code), or `significant`: better by a paired gain of images
+            with a p-value of at most `level`.
         level: significance level for `significant`, in (0, 1).
-        ties: for `equal`, at equal scores: `accept`, or `log_loss`: accept if the log-loss does not rise.
 
     Raises:
         UsageError: an unknown option value, or one that has no meaning with the others.
         DataError: an ingredient does not fit the first, or holds NaN; names the ingredient and the tensor.
     """
-    options: dict[str, Any] = {"accept": accept, "ties": ties}
+    options: dict[str, Any] = {"accept": accept}
     if accept == "significant":
         check_range("greedy: level", level, "(0, 1)")
         options["level"] = level
-    rules: dict[tuple[str, str], Callable[[Verdict], Accept]] = {
-        ("equal", "accept"): lambda incumbent: AtLeast(incumbent.score),
-        ("equal", "log_loss"): lambda incumbent: ScoreThenLoss(incumbent.score, incumbent.log_loss),
-        ("better", "accept"): lambda incumbent: AtLeast(incumbent.score, strict=True),
-        ("significant", "accept"): lambda incumbent: Significant(incumbent, level),
+    rules: dict[str, Callable[[Verdict], Accept]] = {
+        "ties-by-log-loss": lambda incumbent: ScoreThenLoss(incumbent.score, incumbent.log_loss),
+        "equal": lambda incumbent: AtLeast(incumbent.score),
+        "better": lambda incumbent: AtLeast(incumbent.score, strict=True),
+        "significant": lambda incumbent: Significant(incumbent, level),
     }
-    if (accept, ties) not in rules:
-        known = ", ".join(f"{one} with ties={other}" for one, other in rules)
-        raise UsageError("greedy: accept", expected=f"one of {known}", found=f"{accept} with ties={ties}")
-    rejection = {"equal": "fell short of", "better": "did not improve on"}.get(accept, "was not surely better than")
-    rule = AcceptanceRule(rules[accept, ties], f"{rejection} its score")
+    if accept not in rules:
+        raise UsageError("greedy: accept", expected=f"one of {', '.join(rules)}", found=str(accept))
+    rejections = {
+        "ties-by-log-loss": "fell short of its score or, at the same score, raised its log-loss",
+        "equal": "fell short of its score",
+        "better": "did not improve on its score",
+        "significant": "was not surely better than its score",
+    }
+    rule = AcceptanceRule(rules[accept], rejections[accept])
     return grow_soup("greedy", pool, judge, on_decision, rule, options)
 
 

@@ -28,10 +28,10 @@ IMAGES, CLASSES = 30, 4
 PREPROCESSING = Preprocessing(size=2, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 METRIC_NAMES = ["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
 RULES: dict[str, Callable[..., Soup]] = {
-    "equal": greedy,
+    "equal": partial(greedy, accept="equal"),
     "better": partial(greedy, accept="better"),
     "significant": partial(greedy, accept="significant", level=0.3),
-    "ties": partial(greedy, ties="log_loss"),
+    "ties": greedy,
     "loss": greedy_log_loss,
 }
 

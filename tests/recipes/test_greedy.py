@@ -68,10 +68,10 @@ def brute_force(pool: Pool, judge: Callable[..., Verdict], rule: str, toys: Any)
 
 
 RULES: dict[str, Callable[..., Soup]] = {
-    "equal": greedy,
+    "equal": partial(greedy, accept="equal"),
     "better": partial(greedy, accept="better"),
     "significant": partial(greedy, accept="significant", level=0.3),
-    "ties": partial(greedy, ties="log_loss"),
+    "ties": greedy,
     "loss": greedy_log_loss,
 }
 
@@ -175,10 +175,13 @@ def test_the_summary_of_a_soup_of_one_model_says_why(toys: Any) -> None:
     further = toys.named("further", [0.0] + [9.0] * 5, toys.zero)
     for judge in (toys.zero, toys.unhurried(toys.zero)):
         soup = greedy(Pool((far, further, best)), judge)
-        assert soup.summary == "kept 1 of 3: averaged with best, each of the 2 others fell short of its score"
+        reason = "fell short of its score or, at the same score, raised its log-loss"
+        assert soup.summary == f"kept 1 of 3: averaged with best, each of the 2 others {reason}"
+        by_score = greedy(Pool((far, further, best)), judge, accept="equal").summary
+        assert by_score == "kept 1 of 3: averaged with best, each of the 2 others fell short of its score"
         assert torch.equal(soup.state["w"], best.load()["w"])
         alone = greedy(Pool((far, best)), judge).summary
-        assert alone == "kept 1 of 2: averaged with best, the one other, far, fell short of its score"
+        assert alone == f"kept 1 of 2: averaged with best, the one other, far, {reason}"
         twin = toys.named("twin", [0.0] * toys.images, toys.zero)
         assert greedy(Pool((best, twin)), judge, accept="better").summary.endswith("twin, did not improve on its score")
         assert greedy(Pool((best,)), judge).summary == "kept 1 of 1"

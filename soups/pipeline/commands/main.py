@@ -63,7 +63,7 @@ def run_main(parsed: ParsedSettings[MainSettings]) -> None:
         lines = evaluate_individuals(context)
         logger.info("%s: %d fine-tunes", context.run.individual_results, len(lines))
     if recipes:
-        _make_soups(context, settings, options)
+        _make_soups(context, parsed, options)
     if settings.report:
         print_comparison(context)
     if settings.learning_curves or plots_run:
@@ -121,17 +121,28 @@ def _start_of(context: RunContext, settings: MainSettings) -> Path | None:
     return None if settings.start is None else find_model(settings.start, context.run, settings.run)
 
 
-def _make_soups(context: RunContext, settings: MainSettings, options: Mapping[str, dict[str, Any]]) -> None:
+def _acceptance(parsed: ParsedSettings[MainSettings]) -> dict[str, Any]:
+    """Return greedy's rule where the user names one."""
+    settings = parsed.settings
+    if settings.strict:
+        return {"accept": "better"}
+    if settings.accept == "significant":
+        return {"accept": settings.accept, "level": settings.significance}
+    return {"accept": settings.accept} if "accept" in parsed.names else {}
+
+
+def _make_soups(
+    context: RunContext, parsed: ParsedSettings[MainSettings], options: Mapping[str, dict[str, Any]]
+) -> None:
     """Make a soup of `--ingredients` by each recipe, with its options."""
+    settings = parsed.settings
     run, start = context.run, _start_of(context, settings)
     names = select_ingredients(run, settings.run, settings.ingredients, start)
     if settings.ingredients is not None or len(names) != len(pool_paths(run)):
         context = replace(context, run=replace(run, only=frozenset(names)))
     for recipe, recipe_options in options.items():
         if recipe == "greedy":
-            accept = "better" if settings.strict else settings.accept
-            level = {"level": settings.significance} if accept == "significant" else {}
-            recipe_options = {"accept": accept, **level, **recipe_options}
+            recipe_options = {**_acceptance(parsed), **recipe_options}
         request = SoupRequest(
             recipe,
             recipe_options,

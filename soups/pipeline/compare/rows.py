@@ -18,7 +18,7 @@ from soups.pipeline.score.votes import best_single, vote
 from soups.pipeline.soup.make import SoupRequest
 from soups.pipeline.soup.pool import pool_key
 from soups.recipes.registry import RECIPES
-from soups.recipes.shared.options import recipe_options
+from soups.recipes.shared.options import canonical_request, recipe_options
 from soups.report.comparison import ComparisonRow
 
 SOUP_VOTED = "greedy"
@@ -56,6 +56,9 @@ def rows_of_run(context: RunContext, crossfitted: Mapping[str, float] | None = N
     rows = [ComparisonRow(f"best single ({best.stem})", outputs, crossfitted=scores.get("best_single"))]
     for recipe, (path, card) in find_soups(context).items():
         note, score = card.soup.summary if card.soup else "", scores.get(f"{recipe}_soup")
+        rule = request_of_soup(recipe, card).options.get("accept")
+        if recipe == "greedy" and rule != recipe_options(recipe)["accept"].default:
+            note = f"{note} (--accept {rule})"
         if not is_current(card, pool):
             note, score = f"{note}; made of an earlier pool, make it again", None
         outputs = context.probabilities(path, names)
@@ -85,7 +88,7 @@ def find_soups(context: RunContext) -> dict[str, tuple[Path, Card]]:
 
 def request_of_soup(recipe: str, card: Card) -> SoupRequest:
     """Return the request of a soup; options that its recipe no longer has are left out."""
-    request = dict(card.soup.request) if card.soup is not None else {}
+    request = canonical_request(recipe, card.soup.request) if card.soup is not None else {}
     limits = {key: request.pop(key, None) for key in ("batchnorm", "evaluations", "minutes")}
     options = {key: request[key] for key in recipe_options(recipe) if key in request}
     return SoupRequest(recipe, options, **limits)

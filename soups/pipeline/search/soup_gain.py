@@ -57,7 +57,8 @@ class SoupGain:
         order = [ingredient.name for ingredient in best_first(pool.ingredients)]
         pairs = zip(self.last_decisions, order, strict=False)
         equal_beginning = [decision for decision, _ in takewhile(lambda pair: pair[0]["candidate"] == pair[1], pairs)]
-        soup = RECIPES["greedy"](pool, ReplayJudge(LazyJudge(context, (pool, card)), equal_beginning))
+        judge = ReplayJudge(LazyJudge(context, (pool, card)), equal_beginning)
+        soup = RECIPES["greedy"](pool, judge, accept="equal")
         assert soup.score is not None
         self.last_decisions = list(soup.decisions)
         self.results[paths] = soup.score, frozenset(part.name for part in soup.ingredients)

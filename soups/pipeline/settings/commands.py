@@ -135,9 +135,11 @@ class MainSettings(PoolSettings):
     ema: Flag = False
     """For checkpoints from other tools: read the exponential moving average of the weights (EMA) where a file has one.
     """
-    accept: Literal["equal", "better", "significant"] = "equal"
-    """When greedy accepts a model: `equal`, the score does not fall (Algorithm 1 of the paper); `better`, the score
-    rises (the original code); `significant`, it rises by more images than chance explains (one-sided McNemar test)."""
+    accept: Literal["ties-by-log-loss", "equal", "better", "significant"] = "ties-by-log-loss"
+    """When greedy accepts a model: `equal`, the score does not fall (Algorithm 1 of the paper); `ties-by-log-loss`, nor
+    does the log-loss rise at an equal score; `better`, the score rises (the original code); `significant`, it rises by
+    more images than chance explains (one-sided McNemar test). A greedy soup of the same models is kept as it was made.
+    """
     significance: float = Field(default=0.05, gt=0, lt=1)
     """Significance level of `--accept significant`."""
     strict: Flag = False

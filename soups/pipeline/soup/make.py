@@ -26,7 +26,7 @@ from soups.pipeline.soup.parallel_judge import ParallelJudge, start_worker, work
 from soups.pipeline.soup.pool import check_pool, pool_key, pool_of
 from soups.recipes.registry import RECIPES
 from soups.recipes.shared.budget import BudgetedJudge
-from soups.recipes.shared.options import all_options
+from soups.recipes.shared.options import all_options, canonical_request
 from soups.recipes.shared.pool import Judge, Soup, canonical_order
 from soups.recipes.shared.resume import ReplayJudge
 from soups.recipes.uniform import uniform_soup
@@ -99,7 +99,7 @@ def make_soup(context: RunContext, request: SoupRequest) -> Path:
             expected="a name for a new soup",
             next_step="give another --soup-name",
         )
-    if former is not None and former.soup is not None and former.soup.request == key_fields:
+    if former is not None and former.soup is not None and _is_kept(former.soup, request, key_fields, path):
         logger.info("%s: made already", path)
     else:
         remove_leftovers(run)
@@ -116,6 +116,20 @@ def make_soup(context: RunContext, request: SoupRequest) -> Path:
         append_record(run.soup_results, line)
         logger.info("%s: %s", path.stem, accuracies_text(line))
     return path
+
+
+def _is_kept(former: SoupCard, request: SoupRequest, key_fields: dict[str, Any], path: Path) -> bool:
+    """Return whether a former soup answers a request; a greedy soup keeps its rule unless the user names one."""
+    made = canonical_request(former.recipe, former.request)
+    differing = {key for key in key_fields | made if key_fields.get(key) != made.get(key)}
+    if former.recipe != request.recipe or "accept" not in differing:
+        return former.recipe == request.recipe and not differing
+    old, new = f"--accept {made['accept']}", f"--accept {key_fields['accept']}"
+    if differing <= {"accept", "level"} - request.options.keys():
+        logger.info("%s was made by %s and is kept; add %s for today's default rule", path, old, new)
+        return True
+    logger.info("%s is made again by %s, another rule than that of the former soup, %s", path, new, old)
+    return False
 
 
 def _write_mean_of_files(

@@ -40,6 +40,14 @@ def all_options(recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
+def canonical_request(recipe: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request that a soup's card records, in today's options: greedy's `ties` became a rule of `accept`."""
+    if recipe != "greedy" or "ties" not in request:
+        return dict(request)
+    accept = "ties-by-log-loss" if request["ties"] == "log_loss" else request.get("accept")
+    return {**{name: value for name, value in request.items() if name != "ties"}, "accept": accept}
+
+
 def parse_options(recipes: Sequence[str], words: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Parse `NAME=VALUE` arguments to recipe → options; each goes to every recipe that has an option of this name.
 

@@ -46,7 +46,8 @@ def test_listing_the_recipes_needs_no_run(
 @pytest.mark.parametrize(
     ("flags", "options"),
     [
-        ([], {"accept": "equal"}),
+        ([], {}),
+        (["--accept", "equal"], {"accept": "equal"}),
         (["--strict"], {"accept": "better"}),
         (["--accept", "significant"], {"accept": "significant", "level": 0.05}),
         (["--accept", "significant", "--soup-options", "level=0.1"], {"accept": "significant", "level": 0.1}),

@@ -180,3 +180,37 @@ def test_a_start_that_is_not_the_models_own_is_refused(toy_run_copy: Any, printe
     printed_text()
     assert main.main(["--soup", "wise_ft", "--start", str(other)]) == 3
     assert "not the start that toys0" in printed_text()
+
+
+def test_a_greedy_soup_of_the_former_rule_is_kept_and_rebuilt_until_a_rule_is_named(
+    toy_run_copy: Any, printed_text: PrintedText
+) -> None:
+    path = soup_of(toy_run_copy, "greedy")
+    card, state = read_card(path), dict(read_state(path))
+    assert card is not None and card.soup is not None
+    former = {**card.soup.request, "accept": "equal", "ties": "accept"}  # As versions before 0.2 wrote it.
+    record = card.soup.model_copy(update={"request": former, "options": {"accept": "equal", "ties": "accept"}})
+    write_checkpoint(path, state, card.model_copy(update={"soup": record}))
+    before = path.read_bytes()
+    assert main.main(["--greedy-soup", "--scores", "False"]) == 0
+    said = printed_text()
+    assert "was made by --accept equal and is kept; add --accept ties-by-log-loss" in said
+    assert main.main(["--greedy-soup", "--accept", "equal", "--scores", "False"]) == 0
+    assert "made already" in printed_text()
+    assert main.main(["--rebuild", path.stem]) == 0
+    assert "identical" in printed_text() and path.read_bytes() == before
+    assert main.main(["--greedy-soup", "--accept", "ties-by-log-loss", "--scores", "False"]) == 0
+    said = printed_text()
+    assert "made again by --accept ties-by-log-loss, another rule than that of the former soup, --accept equal" in said
+    card = read_card(path)
+    assert card is not None and card.soup is not None and card.soup.request["accept"] == "ties-by-log-loss"
+    assert "ties" not in card.soup.request
+    assert main.main(["--greedy-soup", "--scores", "False"]) == 0
+    assert "made already" in printed_text()
+
+
+def test_a_soup_of_another_recipe_under_the_same_name_is_made_again(toy_run_copy: Any) -> None:
+    for recipe in ("uniform", "greedy"):
+        assert main.main(["--soup", recipe, "--soup-name", "mine", "--scores", "False"]) == 0
+        card = read_card(toy_run_copy.run / "models" / "mine.safetensors")
+        assert card is not None and card.soup is not None and card.soup.recipe == recipe

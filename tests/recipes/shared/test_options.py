@@ -8,7 +8,7 @@ import pytest
 
 from soups.core.errors import UsageError
 from soups.recipes.registry import RECIPES
-from soups.recipes.shared.options import all_options, list_recipes, parse_options, recipe_options
+from soups.recipes.shared.options import all_options, canonical_request, list_recipes, parse_options, recipe_options
 
 
 def test_each_option_goes_to_the_recipes_that_have_it() -> None:
@@ -71,7 +71,16 @@ def test_the_list_names_every_recipe_and_option() -> None:
         assert recipe_options(name).keys() == own
 
 
+def test_requests_of_older_soups_are_read_in_todays_options() -> None:
+    old = {"pool": "p", "accept": "equal", "level": 0.05, "ties": "log_loss"}
+    new = {"pool": "p", "accept": "ties-by-log-loss", "level": 0.05}
+    assert canonical_request("greedy", old) == new == canonical_request("greedy", new)
+    assert canonical_request("greedy", {**old, "ties": "accept"}) == {**new, "accept": "equal"}
+    assert canonical_request("pruned", {"ties": "log_loss"}) == {"ties": "log_loss"}
+    assert canonical_request("average", {}) == {}
+
+
 def test_all_options_are_those_given_and_the_defaults_of_the_rest() -> None:
-    assert all_options("greedy", {"accept": "better"}) == {"accept": "better", "level": 0.05, "ties": "accept"}
+    assert all_options("greedy", {"accept": "better"}) == {"accept": "better", "level": 0.05}
     assert all_options("wise_ft", {})["alphas"] == [step / 10 for step in range(10, -1, -1)]
     assert all_options("uniform", {}) == {}

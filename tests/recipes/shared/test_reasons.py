@@ -16,7 +16,7 @@ from soups.recipes.shared.pool import Pool
         ({"accept": "significant"}, ["better with it by 1 image (1 gained, 0 lost), which chance gives with p = 0.5"]),
         ({"accept": "better"}, ["better with it by 1 image", "only as good as without it"]),
         (
-            {"ties": "log_loss"},
+            {"accept": "ties-by-log-loss"},
             ["better with it by 1 image", "as good as without it, but its log-loss is higher by 0.17"],
         ),
     ],
@@ -45,14 +45,11 @@ def test_reasons_by_log_loss(toys: Any) -> None:
 
 def test_options_without_a_meaning_are_errors(toys: Any) -> None:
     pool = Pool((toys.named("a", [0.0] * 6, toys.zero),))
-    with pytest.raises(
-        UsageError, match=r"greedy: accept(?s:.*)equal with ties=log_loss(?s:.*)better with ties=log_loss"
-    ):
-        greedy(pool, toys.zero, accept="better", ties="log_loss")
+    with pytest.raises(UsageError, match=r"greedy: accept(?s:.*)ties-by-log-loss, equal, better(?s:.*)worse"):
+        greedy(pool, toys.zero, accept="worse")
     with pytest.raises(UsageError, match=r"greedy: level(?s:.*)\(0, 1\)(?s:.*)1.5"):
         greedy(pool, toys.zero, accept="significant", level=1.5)
     assert greedy(pool, toys.zero, accept="significant").options == {
         "accept": "significant",
-        "ties": "accept",
         "level": 0.05,
     }

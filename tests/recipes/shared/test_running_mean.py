@@ -85,7 +85,7 @@ def test_one_ingredient_is_read_in_advance_while_another_is_judged() -> None:
         return Verdict(0.0 if len(begun) % 2 else -9.0, 0, 1)
 
     known = Ingredient("m0", "0", 0.0, 0.0, files.ingredients[0].load, True, lambda: Verdict(0.0, 0, 1))
-    soup = greedy(Pool((known, *files.ingredients[1:])), judge)
+    soup = greedy(Pool((known, *files.ingredients[1:])), judge, accept="equal")
     assert [len(read) for read in begun] == [3, 4, 5, 5]
     assert [files.threads[f"m{index}"] for index in range(5)] == [True, True, False, False, False]
     assert files.read == ["m0", "m1", "m2", "m3", "m4"] and [part.name for part in soup.ingredients] == [
@@ -104,7 +104,7 @@ def test_an_error_of_reading_in_advance_is_raised_at_its_candidate() -> None:
     files, decisions = CountedReads(3), []
     parts = (*files.ingredients[:2], Ingredient("m2", "x", -2.0, 0.0, broken, mapped=True))
     with pytest.raises(DataError, match="m2: changed"):
-        greedy(Pool(parts), lambda state, accept=None: Verdict(1.0, 0, 1), on_decision=decisions.append)
+        greedy(Pool(parts), lambda state, accept=None: Verdict(1.0, 0, 1), accept="equal", on_decision=decisions.append)
     assert [line["candidate"] for line in decisions] == ["m0", "m1"]
 
 
