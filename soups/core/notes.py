@@ -23,6 +23,7 @@ class Note:
 
 
 _collected: ContextVar[list[Note] | None] = ContextVar("_collected", default=None)
+_muted: ContextVar[bool] = ContextVar("_muted", default=False)
 
 
 @contextmanager
@@ -39,11 +40,21 @@ def collect_notes() -> Iterator[list[Note]]:
             outer.extend(note for note in notes if note not in outer)
 
 
+@contextmanager
+def mute_notes() -> Iterator[None]:
+    """Ignore all notes within the context, in which data is read on trial."""
+    token = _muted.set(True)
+    try:
+        yield
+    finally:
+        _muted.reset(token)
+
+
 def add_note(kind: Kind, text: str, *, warning: bool = False) -> None:
     """Log a decision, and add it to the notes that are being collected; a repeated one is ignored."""
     note, notes = Note(kind, text), _collected.get()
+    if _muted.get() or (notes is not None and note in notes):
+        return
     if notes is not None:
-        if note in notes:
-            return
         notes.append(note)
     logger.log(logging.WARNING if warning else logging.INFO, "%s", text)

@@ -7,10 +7,13 @@ import re
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError, UsageError
-from soups.data.layouts.image_files import format_list, lookup_keys
-from soups.data.layouts.tables import check_filled, check_unique_ids, locate_table, table_column
+from soups.core.notes import add_note
+from soups.data.layouts.columns import find_id_column, table_column
+from soups.data.layouts.image_files import format_list, lookup_keys, positions_by_key
+from soups.data.layouts.image_search import check_one_match
+from soups.data.layouts.tables import check_filled, check_unique_ids, locate_table
 from soups.data.settings import DataSettings
-from soups.files.tables import read_table
+from soups.files.tables import canonical_id, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,13 +60,18 @@ def add_groups(samples: "pd.DataFrame", settings: DataSettings) -> "pd.DataFrame
 
 def _groups_from_table(images: list[str], settings: DataSettings) -> list[str]:
     path = locate_table(settings.groups or "", settings.root)
-    table = read_table(path)
-    ids = table_column(table, settings.image_column, path, "--image-column")
+    table, positions = read_table(path), positions_by_key(images)
+    id_column = find_id_column(table, path, settings.image_column, lambda name: canonical_id(name) in positions)
+    ids = list(map(canonical_id, table_column(table, id_column, path, "--image-column")))
     column = settings.group_column or "group"
     groups = table_column(table, column, path, "--group-column")
     check_unique_ids(ids, path)
     check_filled(groups, path, f"column {column!r}", "the name of the group")
-    group_by_id = {name.removeprefix("./"): group for name, group in zip(ids, groups, strict=True)}
+    for row, name in enumerate(ids, start=2):
+        check_one_match([images[position] for position in positions.get(name, ())], name, row, path)
+    if unknown := [name for name in ids if name not in positions]:
+        add_note("left out", f"{path}: {len(unknown):,} rows name no image of this data: {format_list(unknown, 5)}")
+    group_by_id = dict(zip(ids, groups, strict=True))
     return [next((group_by_id[key] for key in lookup_keys(image) if key in group_by_id), "") for image in images]
 
 

@@ -1,17 +1,16 @@
 """The setting `--limit`: which images of each set a quick trial uses, in the proportions of classes and groups."""
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from soups.core.errors import UsageError
+from soups.core.notes import add_note
+from soups.data.layouts.image_files import format_list
 
 if TYPE_CHECKING:
     import pandas as pd
-
-logger = logging.getLogger(__name__)
 
 
 def select_limited_rows(samples: "pd.DataFrame", limit: int, seed: int) -> np.ndarray:
@@ -46,8 +45,10 @@ def select_limited_rows(samples: "pd.DataFrame", limit: int, seed: int) -> np.nd
             labels, groups = (samples[name].to_numpy(dtype=str)[positions] for name in ("label", "group"))
             random = np.random.default_rng([seed if split in ("train", "val") else 0])
             keep[positions] = _draw_rows(labels, groups, limit, random)
-        counts.append(f"{split} {min(len(rows), limit):,} of {len(rows):,}")
-    logger.info("--limit %d: %s images", limit, ", ".join(counts))
+        used = samples.loc[keep & (samples["split"] == split).to_numpy(), "label"].value_counts(sort=False)
+        of_class = format_list([f"{count:,} {label}" for label, count in sorted(used.items()) if label], 5)
+        counts.append(f"{split} {min(len(rows), limit):,} of {len(rows):,}" + (f" ({of_class})" if of_class else ""))
+    add_note("changed", f"--limit {limit}: uses {', '.join(counts)} images")
     return keep
 
 

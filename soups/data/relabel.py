@@ -1,7 +1,7 @@
 """The setting `--relabel`: label corrections from a CSV, all applied to the original labels at once."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from fnmatch import translate
 from pathlib import Path
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from soups.core.errors import DataError
 from soups.core.labels import SEPARATOR, Factor
-from soups.data.layouts.image_files import lookup_keys
-from soups.data.layouts.tables import table_column
-from soups.files.tables import read_table
+from soups.core.notes import add_note
+from soups.data.layouts.columns import table_column
+from soups.data.layouts.image_files import format_list, lookup_keys
+from soups.files.tables import canonical_id, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,13 +62,13 @@ def relabel(samples: "pd.DataFrame", path: Path, factors: Sequence[Factor], clas
     before = {name: list(samples[name]) for name in levels}
     index = _ImageIndex(list(samples["image"]), list(samples["group"]))
     changes: dict[tuple[int, str], _Correction] = {}
+    unmatched = []
     for row in _read_corrections(path, levels):
         labelled = [position for position in index.find(row.match) if before[WHOLE][position]]
         matching = [position for position in labelled if row.before in (ANY, before[row.factor][position])]
         if not matching:
             found = f"{len(labelled)} labelled images match {row.match!r}"
-            found += f", none of them is {row.before}" if labelled else ""
-            raise DataError(f"{path}, {row}: matches no image", expected="a group or a glob on paths", found=found)
+            unmatched.append((row, found + (f", none of them is {row.before}" if labelled else "")))
         # The whole label conflicts with each factor.
         same = list(levels) if row.factor == WHOLE else [row.factor, WHOLE]
         for position in matching:
@@ -80,7 +81,17 @@ def relabel(samples: "pd.DataFrame", path: Path, factors: Sequence[Factor], clas
                     next_step="remove one of the rows",
                 )
             changes[position, row.factor] = row
+    if unmatched:
+        more = f", as do {len(unmatched) - 1} more rows: " if len(unmatched) > 1 else ""
+        more += format_list([f"{row.number} ({row.match})" for row, _ in unmatched[1:]])
+        raise DataError(
+            f"{path}, {unmatched[0][0]}: matches no image{more}",
+            expected="a group or a glob on paths",
+            found=unmatched[0][1],
+            next_step="correct or remove these rows",
+        )
     after = _apply_corrections(before, changes, levels)
+    _note_changes(path, before, after)
     numbers: defaultdict[int, list[int]] = defaultdict(list)
     for (position, _), row in changes.items():
         numbers[position].append(row.number)
@@ -89,6 +100,17 @@ def relabel(samples: "pd.DataFrame", path: Path, factors: Sequence[Factor], clas
         label_before=[old if old != new else "" for old, new in zip(before[WHOLE], after[WHOLE], strict=True)],
         corrected_by=[" ".join(map(str, sorted(numbers[position]))) for position in range(len(samples))],
     )
+
+
+def _note_changes(path: Path, before: dict[str, list[str]], after: dict[str, list[str]]) -> None:
+    """Say how many labels were changed from which to which."""
+    names = [name for name in before if name != WHOLE] or [WHOLE]
+    pairs = Counter(
+        pair for name in names for pair in zip(before[name], after[name], strict=True) if pair[0] != pair[1]
+    )
+    images = sum(old != new for old, new in zip(before[WHOLE], after[WHOLE], strict=True))
+    shown = format_list([f"{count:,} {old} → {new}" for (old, new), count in pairs.most_common()], 6)
+    add_note("changed", f"--relabel {path}: changed the labels of {images:,} images: {shown}")
 
 
 def _read_corrections(path: Path, levels: dict[str, tuple[str, ...]]) -> list[_Correction]:
@@ -151,5 +173,7 @@ class _ImageIndex:
         """Return positions of images by group, by path or end of the path, else by a glob on the path."""
         if match in self.by_name:
             return self.by_name[match]
-        expression = re.compile(translate(match))
+        if (name := canonical_id(match)) in self.by_name:
+            return self.by_name[name]
+        expression = re.compile(translate(name))
         return [position for position, keys in enumerate(self.keys) if any(map(expression.match, keys))]

@@ -1,7 +1,8 @@
 """The samples table of a run, from the data settings or from the run's file, and the class list and sets in it."""
 
 import logging
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
+from soups.core.notes import add_note
 from soups.data.groups import add_groups
 from soups.data.layouts.concat import SOURCE, concat_samples
-from soups.data.layouts.folders import COLUMNS, check_known_classes
+from soups.data.layouts.folders import COLUMNS, check_known_classes, class_key
 from soups.data.layouts.image_files import format_list, table_name
 from soups.data.layouts.layouts import find_layout, separate_test_samples
 from soups.data.layouts.locate import AUTO, resolve_locations
@@ -78,6 +80,8 @@ def make_samples(settings: DataSettings) -> "pd.DataFrame":
     if joint is not None and target is not None:
         samples["label"] = project_labels(samples["label"], joint, target)
     _check_samples(samples, target)
+    if target is None:
+        _check_spellings(samples, settings.class_order or ())
     return samples.astype(str)
 
 
@@ -214,3 +218,31 @@ def _check_samples(samples: "pd.DataFrame", space: LabelSpace | None) -> None:
             )
     if doubled := samples.loc[samples["image"].duplicated(), "image"].tolist():
         raise DataError(f"the same image in two sets: {format_list(doubled, 5)}", expected="each image once")
+
+
+def _check_spellings(samples: "pd.DataFrame", declared: Collection[str]) -> None:
+    """Check that no two classes are spellings of one: that they differ in more than case, blanks or leading zeros.
+
+    Single characters are classes of letters, and classes that the user declared are kept as they are.
+
+    Raises:
+        DataError: some are not; the next step corrects the rarer spellings.
+    """
+    counts = samples.loc[samples["label"] != "", "label"].value_counts()
+    spellings: dict[str, list[str]] = {}
+    for name in counts.index:  # The most frequent first.
+        spellings.setdefault(class_key(name), []).append(name)
+    several = [names for names in spellings.values() if len(names) > 1 and not set(names) <= set(declared)]
+    if several and all(len(name) == 1 for names in several for name in names):
+        shown = format_list([" and ".join(names) for names in several], 5)
+        add_note("read as", f"classes that differ only in case are different classes: {shown}")
+    elif several:
+        wrong = [(name, names[0]) for names in several for name in names[1:]]
+        lines = ["match,factor,from,to", *(f'*,,"{name}","{right}"' for name, right in wrong)]
+        raise DataError(
+            "classes that differ only in case, blanks or leading zeros: "
+            + format_list([" and ".join(f"{name!r} ({counts[name]})" for name in names) for names in several], 5),
+            expected="one spelling of each class",
+            next_step=f"if they are one class: {shlex.join(['printf', '%s\\n', *lines])} > corrections.csv, and add "
+            "--relabel corrections.csv; if not, name all classes with --class-order",
+        )

@@ -42,11 +42,12 @@ class DataSettings(BaseModel):
     labels: str | None = None
     """CSV with the labels for the layout `csv`, in --data-location or as a path (default: `train.csv` or `labels.csv`
     in --data-location)."""
-    image_column: str = "image"
-    """Column of a CSV with the image's path or file name, with or without file extension (default in metadata files:
-    `file_name`)."""
-    label_column: str = "label"
-    """Column of a CSV with the class name."""
+    image_column: str | None = None
+    """Column of a CSV with the image's path or file name, with or without file extension (default: `image`, in metadata
+    files `file_name`, else a usual name such as `id`, else the column whose values are images)."""
+    label_column: str | None = None
+    """Column of a CSV with the class name (default: `label`, else a usual name such as `class`, else the only other
+    column, or columns of 0 and 1 named after the classes)."""
     group_column: str | None = None
     """Column of a CSV with the group (person, writer, scene …). All images of a group are in the same split."""
     split_column: str | None = None

@@ -13,11 +13,12 @@ import numpy as np
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
 from soups.data.layouts.image_files import TEMPLATE_NAMES, format_list, lookup_keys, positions_by_key
-from soups.data.layouts.tables import check_one_match, check_unique_ids, read_test_ids, repeated_rows
+from soups.data.layouts.image_search import check_one_match, repeated_rows
+from soups.data.layouts.tables import check_unique_ids, read_test_ids
 from soups.data.settings import DataSettings
 from soups.data.template import TemplateForm, read_form
 from soups.files.prediction_tables import find_label_column
-from soups.files.tables import read_table
+from soups.files.tables import canonical_id, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +106,7 @@ class SubmissionTable:
 
 def lists_any(path: Path, images: Sequence[str]) -> bool:
     """Return whether a template names at least one of the images in its first column."""
-    return not positions_by_key(images).keys().isdisjoint(read_table(path).iloc[:, 0].str.strip())
+    return not positions_by_key(images).keys().isdisjoint(map(canonical_id, read_table(path).iloc[:, 0]))
 
 
 def table_from_template(path: Path, images: Sequence[str]) -> SubmissionTable:
@@ -167,7 +168,7 @@ def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str
     table = read_table(path)
     if len(table.columns) < 2:
         raise DataError(f"{path}: one column only", expected="an id column and a label column")
-    ids = [str(value).strip() for value in table.iloc[:, 0]]
+    ids = list(map(canonical_id, table.iloc[:, 0]))
     check_unique_ids(ids, path)
     column = find_label_column(table, path, space)
     try:
@@ -199,7 +200,7 @@ def match_ids(ids: Sequence[str], images: Sequence[str], path: Path) -> np.ndarr
     Raises:
         DataError: an id is empty, repeated, or matches no image or several, or two ids match the same image.
     """
-    ids = [str(name).strip() for name in ids]
+    ids = list(map(canonical_id, ids))
     check_unique_ids(ids, path)
     positions = positions_by_key(images)
     if missing := [f"{name!r} (row {row})" for row, name in enumerate(ids, start=2) if name not in positions]:

@@ -1,24 +1,22 @@
 """Reading of CSV tables of any origin: separator, encoding, blanks in the header and an index column are detected."""
 
 import csv
-import logging
 import re
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
+from soups.core.notes import add_note
 
 if TYPE_CHECKING:
     import pandas as pd
-
-logger = logging.getLogger(__name__)
 
 _SAMPLE = 64 * 1024
 """Bytes from which encoding and separator are detected."""
 LABEL_COLUMNS = ("target", "label", "ans", "class", "prediction", "predicted")
 """Usual names of the column with the class, in lower case."""
-_ID_COLUMNS = ("id", "image", "image_id", "imageid", "file", "filename", "file_name", "path", "name")
+ID_COLUMNS = ("id", "image", "image_id", "imageid", "file", "filename", "file_name", "path", "name")
 _IMAGE_ENDING = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|jfif|heic|avif)$", re.IGNORECASE)
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
@@ -57,15 +55,16 @@ def read_table(path: Path) -> "pd.DataFrame":
             next_step="remove the separators at the ends of the rows, or name the missing columns in the header",
         )
     if separator != ",":
-        logger.info("%s: cells are separated by %s", path, _SEPARATORS[separator])
+        add_note("read as", f"{path}: cells are separated by {_SEPARATORS[separator]}")
     if encoding == "cp1252" and table.shape[1] < 2:
         raise DataError(f"{path}: not a readable CSV table", expected="CSV with a header row", found="other bytes")
     if encoding == "cp1252":
-        logger.info("%s: read as Windows-1252, because it is not UTF-8; save it as UTF-8 if names look wrong", path)
+        text = "read as Windows-1252, because it is not UTF-8; save it as UTF-8 if names look wrong"
+        add_note("read as", f"{path}: {text}")
     table.columns = table.columns.str.strip()
     table = _with_header(table, path)
     if _is_index(table):
-        logger.info("%s: the first column has no name and counts the rows; it is left out", path)
+        add_note("read as", f"{path}: the first column has no name and counts the rows; it is left out")
         table = table.iloc[:, 1:]
     return table
 
@@ -117,7 +116,7 @@ def _with_header(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     names = [str(name) for name in table.columns]
-    if len(names) < 2 or names[0].lower() in _ID_COLUMNS:
+    if len(names) < 2 or names[0].lower() in ID_COLUMNS:
         return table
     is_image = bool(_IMAGE_ENDING.search(names[0]))
     is_class = (
@@ -132,7 +131,7 @@ def _with_header(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
             found=", ".join(names),
             next_step="add such a line",
         )
-    logger.info("%s: no header; its columns are read as image and label", path)
+    add_note("read as", f"{path}: no header; its columns are read as image and label")
     named = table.set_axis(["image", "label"], axis=1)
     return pd.concat([pd.DataFrame([names], columns=named.columns), named], ignore_index=True)
 

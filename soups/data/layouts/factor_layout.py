@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
 from soups.core.labels import SEPARATOR
+from soups.data.layouts.columns import table_column
 from soups.data.layouts.image_files import FolderListing, existing_folder, table_name
+from soups.data.layouts.image_search import ImageSearch, find_images
 from soups.data.layouts.schema import LayoutSchema, read_schema
-from soups.data.layouts.tables import check_unique_ids, find_images, locate_table, table_column
+from soups.data.layouts.tables import check_unique_ids, locate_table
 from soups.data.settings import DataSettings
 from soups.files.tables import read_table
 
@@ -167,7 +169,7 @@ def _read_rows(schema: LayoutSchema, settings: DataSettings, root: Path) -> list
     names = dict.fromkeys([*(factor.field for factor in schema.factors.values()), schema.group or ""])
     columns = {name: table_column(table, name, path, source) for name in names if name}
     fields = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    rows = list(zip(find_images(ids, path, [root], root), fields, strict=True))
+    rows = list(zip(find_images(ids, path, ImageSearch([root], root)), fields, strict=True))
     problems = [
         f"row {number}: {problem}" for number, row in enumerate(fields, 2) for problem in _level_problems(schema, row)
     ]

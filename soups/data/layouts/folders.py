@@ -60,7 +60,7 @@ def folder_samples(settings: DataSettings, extra_classes: Collection[str] = ()) 
     rows = _class_rows(tree.folders[first], tree.classes[first], "train" if "val" in tree.folders else "", location)
     classes = {label for _, label, _, _ in rows} | set(extra_classes)
     if len(classes) == 1:
-        _check_not_wrapped(tree.folders[first], *classes, has_sets=first != "")
+        _check_not_wrapped(tree.folders[first], next(iter(classes)), has_sets=first != "")
     if "val" in tree.folders:
         rows += _class_rows(tree.folders["val"], tree.classes["val"], "val", location, classes)
     if "test" in tree.folders and settings.test_location is None:

@@ -1,17 +1,16 @@
 """Detection of settings that the user did not set: data location, layout, test set and age bands."""
 
-import logging
 from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
 
 from soups.core.errors import DataError, UsageError, UserError
+from soups.core.notes import add_note
 from soups.data.layouts.factor_layout import images_folder, matches_schema
+from soups.data.layouts.label_tables import find_label_table
 from soups.data.layouts.metadata import has_metadata
 from soups.data.layouts.schema import BUILTIN, LayoutSchema, is_schema, read_schema
 from soups.data.settings import DataSettings
-
-logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 DEFAULT_LOCATIONS = (".", "data", "input/data", "/opt/ml/input/data")
@@ -33,7 +32,7 @@ def resolve_locations(settings: DataSettings) -> DataSettings:
     if settings.data_location is None and settings.layout in (AUTO, *BUILTIN):
         settings = _find_data_location(settings)
     if settings.layout == AUTO:
-        settings = settings.model_copy(update={"layout": _detect_layout(settings)})
+        settings = settings.model_copy(update=_detect_layout(settings))
     if not is_schema(settings.layout):
         if settings.age_bands is not None:
             raise UsageError(
@@ -100,23 +99,25 @@ def _find_data_location(settings: DataSettings) -> DataSettings:
         with suppress(UserError):  # The folder may be no data set at all.
             if match := _match_builtin(location, settings.layout):
                 layout, images = match
-                logger.info("--data-location is not set: using %s (layout %s)", images, layout)
+                add_note("read as", f"--data-location is not set: using {images} (layout {layout})")
                 return settings.model_copy(update={"data_location": str(location), "layout": layout})
     return settings
 
 
-def _detect_layout(settings: DataSettings) -> str:
-    """Return the layout that `auto` stands for."""
+def _detect_layout(settings: DataSettings) -> dict[str, object]:
+    """Return the layout that `auto` stands for, with the settings that it needs."""
     if settings.labels is not None:
-        return "csv"
-    if settings.data_location is not None:
+        return {"layout": "csv"}
+    if settings.data_location is not None and settings.root.is_dir():
         if match := _match_builtin(settings.root, AUTO):
-            logger.info("layout %s: %s", *match)
-            return match[0]
+            add_note("read as", f"layout {match[0]}: {match[1]}")
+            return {"layout": match[0]}
         if has_metadata(settings.root):
-            logger.info("layout metadata: %s", settings.root)
-            return "metadata"
-    return "folder"
+            add_note("read as", f"layout metadata: {settings.root}")
+            return {"layout": "metadata"}
+        if found := find_label_table(settings):
+            return found
+    return {"layout": "folder"}
 
 
 def _match_builtin(location: Path, layout: str) -> tuple[str, Path] | None:

@@ -4,23 +4,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.core.errors import DataError
+from soups.data.layouts.columns import canonical_splits, find_splits, table_column
 from soups.data.layouts.image_files import FolderListing, existing_folder
-from soups.data.layouts.tables import canonical_splits, listed_samples, table_column
+from soups.data.layouts.image_search import ImageSearch
+from soups.data.layouts.set_folders import set_of
+from soups.data.layouts.tables import listed_samples
 from soups.data.settings import DataSettings
 from soups.files.jsonl import read_records
-from soups.files.tables import read_table
+from soups.files.tables import canonical_id, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 FILE_NAME = "file_name"
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-"""Folder name → split, as in Hugging Face's imagefolder."""
 _EXPECTED = "a metadata.csv or metadata.jsonl with the column file_name, in it or in train/, validation/ and test/"
 
 
@@ -96,7 +93,7 @@ def metadata_samples(settings: DataSettings) -> "pd.DataFrame":
 def _split_folders(location: Path) -> dict[Path, str]:
     """Return the sub-folders that have the name of a split, with that split."""
     folders = FolderListing(location).folders if location.is_dir() else []
-    return {path: _SPLITS[path.name] for path in folders if path.name in _SPLITS}
+    return {path: kind for path in folders if (kind := set_of(path.name)) in ("train", "val", "test") and kind}
 
 
 def _load_table(path: Path) -> "pd.DataFrame":
@@ -118,13 +115,15 @@ def read_metadata(path: Path, settings: DataSettings, split: str | None) -> "pd.
         DataError: as `metadata_samples`.
     """
     table = _load_table(path)
-    # The flag's default is the usual column of other tables.
-    name = FILE_NAME if settings.image_column == "image" else settings.image_column
+    search = ImageSearch([path.parent], settings.root)
+    # Older runs recorded the usual column of other tables.
+    settings = settings.model_copy(update={"image_column": None}) if settings.image_column == "image" else settings
     if split is not None:
         splits = [split] * len(table)
-    elif settings.split_column is not None:
-        splits = canonical_splits(table_column(table, settings.split_column, path, "--split-column"))
+    elif (found := find_splits(table, path, settings.split_column)) is not None:
+        splits = found
     else:
-        ids = table_column(table, name, path, "--image-column")
-        splits = [_SPLITS.get(image.removeprefix("./").partition("/")[0], "") for image in ids]
-    return listed_samples(table, path, settings, name, splits, [path.parent])
+        ids = table_column(table, settings.image_column or FILE_NAME, path, "--image-column")
+        firsts = [canonical_id(image).partition("/")[0] for image in ids]
+        splits = [kind if (kind := set_of(first)) in ("train", "val", "test") and kind else "" for first in firsts]
+    return listed_samples(table, path, settings, splits, search, FILE_NAME)

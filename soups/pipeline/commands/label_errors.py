@@ -13,7 +13,7 @@ from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.labels import Factor, LabelSpace
 from soups.core.packages import require_package
-from soups.data.layouts.tables import table_column
+from soups.data.layouts.columns import table_column
 from soups.data.samples import set_rows
 from soups.evaluation.label_errors import ProposedCorrection, is_group_label, propose_corrections
 from soups.evaluation.probe import out_of_fold_probabilities
