@@ -239,10 +239,11 @@ def _check_spellings(samples: "pd.DataFrame", declared: Collection[str]) -> None
     elif several:
         wrong = [(name, names[0]) for names in several for name in names[1:]]
         lines = ["match,factor,from,to", *(f'*,,"{name}","{right}"' for name, right in wrong)]
+        command = shlex.join(["printf", "%s\\n", *lines]) + " > corrections.csv"
         raise DataError(
             "classes that differ only in case, blanks or leading zeros: "
             + format_list([" and ".join(f"{name!r} ({counts[name]})" for name in names) for names in several], 5),
             expected="one spelling of each class",
-            next_step=f"if they are one class: {shlex.join(['printf', '%s\\n', *lines])} > corrections.csv, and add "
-            "--relabel corrections.csv; if not, name all classes with --class-order",
+            next_step=f"if they are one class: {command}, and add --relabel corrections.csv; if not, name all classes "
+            "with --class-order",
         )
