@@ -14,6 +14,7 @@ from soups.cli.flags import ParsedSettings, parse
 from soups.cli.help import format_help
 from soups.cli.streams import printable_streams
 from soups.core.errors import UserError
+from soups.core.notes import collect_notes
 from soups.core.plugins import load_plugins
 from soups.core.printable import escape_controls
 from soups.core.signals import raise_interruption
@@ -67,7 +68,7 @@ def run(
         if {"-h", "--help"} & set(arguments):
             print(format_help(settings_class, prog, examples, environment or {}))
             return 0
-        with raise_interruption(), explain_write_errors():
+        with raise_interruption(), explain_write_errors(), collect_notes():  # Each note is logged once.
             load_plugins()
             parsed = parse(settings_class, arguments, environment or {}, prog)
             config = parsed.config

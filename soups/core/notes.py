@@ -22,7 +22,8 @@ class Note:
     """One line that begins with the file, folder or setting."""
 
 
-_collected: ContextVar[list[Note] | None] = ContextVar("_collected", default=None)
+_collected: ContextVar[tuple[list[Note], ...]] = ContextVar("_collected", default=())
+"""The lists that are being filled, the outermost context's first."""
 _muted: ContextVar[bool] = ContextVar("_muted", default=False)
 
 
@@ -30,14 +31,11 @@ _muted: ContextVar[bool] = ContextVar("_muted", default=False)
 def collect_notes() -> Iterator[list[Note]]:
     """Return a list that is filled with all notes that are added within the context, each once."""
     notes: list[Note] = []
-    outer = _collected.get()
-    token = _collected.set(notes)
+    token = _collected.set((*_collected.get(), notes))
     try:
         yield notes
     finally:
         _collected.reset(token)
-        if outer is not None:
-            outer.extend(note for note in notes if note not in outer)
 
 
 @contextmanager
@@ -51,10 +49,13 @@ def mute_notes() -> Iterator[None]:
 
 
 def add_note(kind: Kind, text: str, *, warning: bool = False) -> None:
-    """Log a decision, and add it to the notes that are being collected; a repeated one is ignored."""
-    note, notes = Note(kind, text), _collected.get()
-    if _muted.get() or (notes is not None and note in notes):
+    """Log a decision, once within the outermost context, and add it to the notes that are being collected."""
+    note, lists = Note(kind, text), _collected.get()
+    if _muted.get():
         return
-    if notes is not None:
-        notes.append(note)
-    logger.log(logging.WARNING if warning else logging.INFO, "%s", text)
+    is_new = not lists or note not in lists[0]
+    for notes in lists:
+        if note not in notes:
+            notes.append(note)
+    if is_new:
+        logger.log(logging.WARNING if warning else logging.INFO, "%s", text)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from soups.core.notes import Note, add_note, collect_notes
+from soups.core.notes import Note, add_note, collect_notes, mute_notes
 
 
 def test_notes_are_logged_and_collected_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -18,10 +18,20 @@ def test_notes_are_logged_and_collected_once(caplog: pytest.LogCaptureFixture) -
     ]
 
 
-def test_a_context_within_a_context_collects_for_both() -> None:
-    with collect_notes() as outer:
+def test_notes_of_data_that_is_read_on_trial_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), collect_notes() as notes, mute_notes():
+        add_note("read as", "on trial")
+    assert not notes
+    assert not caplog.records
+
+
+def test_a_context_within_a_context_collects_for_both(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), collect_notes() as outer:
         with collect_notes() as inner:
             add_note("read as", "inside")
+        with collect_notes() as again:
+            add_note("read as", "inside")
         add_note("read as", "outside")
-    assert [note.text for note in inner] == ["inside"]
+    assert [note.text for note in inner] == [note.text for note in again] == ["inside"]
+    assert [record.message for record in caplog.records] == ["inside", "outside"]
     assert [note.text for note in outer] == ["inside", "outside"]

@@ -47,7 +47,7 @@ class ImageSearch:
     @cached_property
     def _indices(self) -> list[tuple[list[Path], dict[str, list[int]], dict[str, list[int]]]]:
         """Images of each folder, with their positions by id and by number."""
-        indices = []
+        indices: list[tuple[list[Path], dict[str, list[int]], dict[str, list[int]]]] = []
         for folder in dict.fromkeys(self.folders):
             images = images_below(folder)[0]
             numbers: defaultdict[str, list[int]] = defaultdict(list)

@@ -76,8 +76,8 @@ WRONG_TABLES: list[tuple[str, str]] = [
     ("image,label\n1,a\n2,\n", r"row 3: the label is empty"),
     ("image,label\n1,a\n,b\n", r"row 3: the image's id is empty"),
     ("image,label\n1,a\n8,b\n9,b\n", r"2 images are missing: 8 \(row 3\), 9 \(row 4\)"),
-    ("file,label\n1,a\n", r"no column 'image'(.|\n)*--image-column(.|\n)*columns file, label"),
-    ("image,kind\n1,a\n", r"no column 'label'(.|\n)*--label-column"),
+    ("thing,label\nx,a\ny,b\n", r"no column 'image'(.|\n)*--image-column(.|\n)*columns thing, label"),
+    ("image,kind\n1,a\n", r"no column 'label'(.|\n)*set --label-column kind"),
     ("", r"labels\.csv: not a readable CSV table"),
 ]
 
@@ -101,3 +101,9 @@ def test_the_location_of_the_labels_table(tmp_path: Path) -> None:
         assert len(csv_samples(settings.model_copy(update={"labels": labels}))) == 1
     with pytest.raises(DataError, match=r"none\.csv: no such file"):
         csv_samples(settings.model_copy(update={"labels": "none.csv"}))
+
+
+def test_sets_that_the_table_does_not_list_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "train/1.png", "train/2.png", "test/3.png")
+    csv(tmp_path, "image,label\n1,a\n2,b\n")
+    assert "the images in test are not used, because labels.csv does not list them; to predict them: " in caplog.text

@@ -104,8 +104,8 @@ def test_a_csv_of_paths_gives_predictions_in_its_order(joined: Path, printed_tex
     assert inference.main([*command, "--image-column", "path"]) == 0
     assert "of 3 right" in printed_text()
     assert pd.read_csv("listed.csv")["image"].tolist() == wanted
-    assert inference.main(command) == 3
-    assert "no column 'image'" in printed_text()
+    assert inference.main(command) == 0
+    assert "paths.csv: the images are those of column 'path'" in printed_text()
     pd.DataFrame({"image": ["nowhere.png"]}).to_csv(lists / "paths.csv", index=False)
     assert inference.main(command) == 3
     assert "1 images are missing: nowhere.png (row 2)" in printed_text()
