@@ -1,0 +1,1 @@
+"""Choice simulation: how often each rule that chooses by validation images takes a worse model."""
