@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -60,8 +59,8 @@ def _simulate_pool(
         path = folder / "draws" / f"{images}_{key[:8]}.jsonl"
         if not path.exists():
             logger.info("%s: %d draws of %d validation images", name, settings.draws, images)
-            generators = (np.random.default_rng([settings.seed, 1, images, draw]) for draw in range(settings.draws))
-            results = [run_draw(subsets, images, settings.folds, generator) for generator in generators]
+            seeds = ([settings.seed, number, images, draw] for draw in range(settings.draws))
+            results = [run_draw(subsets, images, settings.folds, seed) for seed in seeds]
             lines = [
                 compact_json({"pool": name, "images": images, "draw": draw, "rule": rule, **scores})
                 for draw, rules in enumerate(results)

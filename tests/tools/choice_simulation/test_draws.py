@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from soups.core.scores import log_loss, softmax
+from soups.ensembles.choice import choose, sum_losses
 from tools.choice_simulation import draws
-from tools.choice_simulation.draws import BEST_SINGLE, CANDIDATES, cross_fit, run_draw, select
+from tools.choice_simulation.draws import BEST_SINGLE, CANDIDATES, STANDARD_ERRORS, choices, cross_fit, run_draw, select
 from tools.choice_simulation.subsets import Subsets
 
 MODELS, IMAGES = 4, 60
@@ -49,27 +50,35 @@ def test_greedy_is_algorithm_1_on_the_drawn_images(seed: int) -> None:
     assert (taken["greedy, equal (Algorithm 1)"], taken["greedy, ties by log-loss"]) == (equal, by_loss)
 
 
-def test_cross_fitting_of_a_fold_does_not_see_the_fold() -> None:
+def test_cross_fitting_of_a_fold_does_not_see_its_labels() -> None:
     subsets, rows = RandomSubsets(0), np.arange(30)
     folds = rows % 3
-    before = cross_fit(subsets, rows, folds)
-    subsets.labels = np.where(np.isin(np.arange(IMAGES), rows[folds == 0]), (subsets.labels + 1) % 3, subsets.labels)
-    subsets.losses.cache_clear()
-    subsets.correct.cache_clear()
-    after = cross_fit(subsets, rows, folds)
-    for name in CANDIDATES:  # What was chosen for fold 0 is the same: only the labels that it is scored by changed.
-        changed = before[name].correct[folds == 0] & after[name].correct[folds == 0]
-        assert not changed.any()
+    before = np.exp(-cross_fit(subsets, rows, folds))
+    total = np.zeros_like(before)
+    for label in range(3):
+        subsets.labels[rows[folds == 0]] = label
+        subsets.losses.cache_clear()
+        subsets.correct.cache_clear()
+        total += np.exp(-cross_fit(subsets, rows, folds))
+    # The probabilities of the three classes sum to one, because the same model at the same temperature gives them.
+    assert np.allclose(total[:, folds == 0], 1) and not np.allclose(total[:, folds != 0], 3 * before[:, folds != 0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_choices_are_those_of_the_product(seed: int) -> None:
+    losses = np.random.default_rng(seed).gamma(1, size=(len(CANDIDATES), 40))
+    folds = np.arange(40) % 5
+    found = choices(losses, folds, seed)
+    for rule, number in (("choose", 4), ("choose without uniform", 3)):
+        for factor in STANDARD_ERRORS:
+            choice = choose(sum_losses(losses[:number]), folds, factor, repeats=200, seed=seed)
+            assert found[f"{rule}, {factor:+d} SE"] == CANDIDATES[choice.chosen]
 
 
 def test_gains_are_those_on_the_other_images() -> None:
     subsets = RandomSubsets(3)
-    rules = run_draw(subsets, 30, 3, np.random.default_rng(5))
+    rules = run_draw(subsets, 30, 3, [5])
     assert BEST_SINGLE not in rules
     uniform = rules["uniform"]
     assert uniform["taken"] == 15 and uniform["gain"] * 30 == pytest.approx(round(uniform["gain"] * 30))
-    assert (
-        rules
-        == run_draw(subsets, 30, 3, np.random.default_rng(5))
-        != run_draw(subsets, 30, 3, np.random.default_rng(6))
-    )
+    assert rules == run_draw(subsets, 30, 3, [5]) != run_draw(subsets, 30, 3, [6])
