@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def build_network(settings: SimulationSettings, classes: int) -> tuple[torch.nn.
     import timm
 
     torch.manual_seed(settings.seed)
-    network = timm.create_model(_NETWORK, pretrained=False)
+    network: Any = timm.create_model(_NETWORK, pretrained=False)
     if settings.pretrained is not None:
         expected, given = network.state_dict(), read_state(settings.pretrained)
         if [tensor.shape for tensor in expected.values()] != [tensor.shape for tensor in given.values()]:

@@ -1,6 +1,7 @@
 """Tables of the simulation: how often a rule takes a worse model, and its mean gain, by kind of pool and size."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,20 @@ from soups.report.tables import markdown_table
 
 HARM = -0.01
 """Gain in accuracy below which the model taken is worse than the best single model: by more than one point."""
+
+
+@dataclass(frozen=True)
+class PoolScores:
+    """Accuracies of a pool on all test images, in [0, 1]."""
+
+    name: str
+    """`<kind>-<number>`."""
+    singles: tuple[float, ...]
+    """Of its fine-tunes."""
+    uniform: float
+    """Of the mean of all."""
+
+
 COLUMNS = ("pool", "images", "draw", "rule", "taken", "gain", "log_loss", "raw_log_loss")
 """Columns of the draws: the pool, validation images, number of the draw, rule, subset, and differences to the best
 single model on the other test images: accuracy, log-loss after a temperature fitted on validation, and without."""
@@ -86,4 +101,14 @@ def _table(title: str, summary: pd.DataFrame, cell: Callable[[pd.Series], str]) 
     for rule, rows in summary.groupby("rule", sort=False):
         of_size = rows.set_index("images")
         cells.append([str(rule), *(cell(of_size.loc[size]) for size in sizes)])
+    return markdown_table(cells)
+
+
+def format_pools(scores: Sequence[PoolScores], kinds: dict[str, str]) -> str:
+    """Return the table of the kinds of pools: accuracies of their fine-tunes and uniform soups, in per cent."""
+    cells = [["kind", "fine-tunes of a pool", "accuracy %, of each pool", "uniform soup %, of each pool"]]
+    for kind, description in kinds.items():
+        own = [pool for pool in scores if pool.name.rsplit("-", 1)[0] == kind]
+        ranges = ", ".join(f"{100 * min(pool.singles):.1f}–{100 * max(pool.singles):.1f}" for pool in own)
+        cells.append([kind, description, ranges, ", ".join(f"{100 * pool.uniform:.1f}" for pool in own)])
     return markdown_table(cells)
