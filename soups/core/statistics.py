@@ -146,25 +146,35 @@ def draw_counts(strata: np.ndarray, repeats: int, seed: int) -> Iterator[tuple[s
 def bootstrap_sums_interval(
     sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95% percentile bootstrap interval of a statistic of sums over groups, drawn with replacement.
+    """Return the 95% percentile bootstrap interval of one statistic, see `bootstrap_sums_intervals`."""
+    return bootstrap_sums_intervals(sums, lambda drawn: statistic(drawn)[:, None], repeats, seed)[0]
 
-    This is for scores that are not means, such as F1; `bootstrap_interval` describes the effect of few groups.
+
+def bootstrap_sums_intervals(
+    sums: np.ndarray, statistics: Callable[[np.ndarray], np.ndarray], repeats: int = 2000, seed: int = 0
+) -> list[tuple[float, float]]:
+    """Return the 95% percentile bootstrap intervals of statistics of sums over groups, drawn with replacement.
+
+    This is for scores that are not means, such as F1; `bootstrap_interval` describes the effect of few groups. Groups
+    with equal sums are interchangeable: how often each *kind* is drawn is multinomial, with the same distribution of
+    the statistics as drawing the groups one by one.
 
     Args:
         sums: (G, K) numbers of each group, such as its true positives of each class.
-        statistic: sums over drawn groups (R, K) → (R,).
+        statistics: sums over drawn groups (R, K) → S statistics, (R, S).
         repeats: number of resamples.
-        seed: seed of the draws; equal input gives equal output, and equal seeds draw the same groups.
+        seed: seed of the draws; equal input gives equal output. All statistics face the same draws.
 
     Raises:
         DataError: there is no group.
     """
     if len(sums) == 0:
         raise DataError("no groups to take an interval of", expected="at least one")
-    rng, values = np.random.default_rng(seed), np.empty(repeats)
-    for rows, drawn in _draw_resamples(rng, np.ones(len(sums), dtype=np.int64), repeats):
-        values[rows.ravel()] = statistic(drawn @ sums.astype(np.float64))
-    return _percentiles(values)
+    kinds, sizes = np.unique(sums, axis=0, return_counts=True)
+    kinds = kinds.astype(np.float64)
+    blocks = _draw_resamples(np.random.default_rng(seed), sizes, repeats)
+    values = np.concatenate([statistics(drawn.astype(np.float64) @ kinds) for _, drawn in blocks])
+    return [_percentiles(column) for column in values.T]
 
 
 def class_sums(labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
@@ -224,9 +234,9 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
     only_b = int(np.count_nonzero(correct_b & ~correct_a))
     if only_a + only_b == 0:
         return 1.0
-    from scipy.stats import binomtest
+    from scipy.special import bdtr  # `scipy.stats` takes half a second to import.
 
-    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 @dataclass(frozen=True)

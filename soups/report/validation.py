@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from soups.core.statistics import accuracy_from_sums, bootstrap_sums_interval, macro_f1_from_sums, mcnemar
+from soups.core.statistics import accuracy_from_sums, bootstrap_sums_intervals, macro_f1_from_sums, mcnemar
 from soups.report.answers import JOINT, LabelledPredictions
 from soups.report.per_class import class_scores, class_table, confusion_text
 from soups.report.tables import align_columns, format_interval, format_p_value, format_percent, table_cells
@@ -22,12 +22,9 @@ def score_rows(answers: LabelledPredictions) -> list[dict[str, Any]]:
         Dicts with `of`, `accuracy`, `accuracy_low`, `accuracy_high`, `macro_f1`, … (in [0, 1]), `images`, `groups`.
     """
     rows = []
-    for name, part in answers.by_factor().items():
-        row: dict[str, Any] = {"of": name}
-        for key, score in _SCORES_FROM_SUMS.items():
-            row[key] = float(score(part.sums.sum(axis=0)))
-            row[f"{key}_low"], row[f"{key}_high"] = bootstrap_sums_interval(part.sums, score)
-        rows.append(row | {"images": len(part.labels), "groups": len(part.sums)})
+    for of, part in answers.by_factor().items():
+        scores = _scores_with_intervals({"": [part.sums]}, {})
+        rows.append({"of": of, **scores, "images": len(part.labels), "groups": len(part.sums)})
     return rows
 
 
@@ -106,33 +103,55 @@ def comparison_rows(named: Mapping[str, Sequence[LabelledPredictions]]) -> list[
     """
     rows: list[dict[str, Any]] = []
     first = next(iter(named.values()))
+    first_sums = _sums_by_factor(first)
     for name, several in named.items():
         row: dict[str, Any] = {"name": name, "tables": len(several)}
-        for of in several[0].by_factor():
-            own, other = ([each.by_factor()[of].sums for each in group] for group in (several, first))
-            for key, score in _SCORES_FROM_SUMS.items():
-                row |= _mean_with_interval(f"{of}_{key}", own, [], score)
-                gain = _mean_with_interval(f"{of}_{key}_gain", own, other, score)
-                row |= gain if rows else dict.fromkeys(gain)
+        row |= _scores_with_intervals(_sums_by_factor(several), first_sums)
+        if not rows:
+            row |= {key: None for key in row if "_gain" in key}
         single = len(several) == len(first) == 1 and bool(rows)
         right = [each.labels == each.predictions for each in (several[0], first[0])]
         rows.append(row | {"p": mcnemar(*right) if single else None})
     return rows
 
 
-def _mean_with_interval(
-    name: str, own: Sequence[np.ndarray], other: Sequence[np.ndarray], score: Any
-) -> dict[str, float]:
-    """Return the mean score of predictions, minus that of others of the same images, with its interval."""
-    every = np.hstack([*own, *other])
+def _sums_by_factor(several: Sequence[LabelledPredictions]) -> dict[str, list[np.ndarray]]:
+    parts = [each.by_factor() for each in several]
+    return {f"{of}_": [part[of].sums for part in parts] for of in parts[0]}
 
-    def statistic(sums: np.ndarray) -> np.ndarray:
-        parts = [score(part) for part in np.split(sums, len(own) + len(other), axis=-1)]
-        mean = np.mean(parts[: len(own)], axis=0)
-        return mean - np.mean(parts[len(own) :], axis=0) if other else mean
 
-    low, high = bootstrap_sums_interval(every, statistic)
-    return {name: float(statistic(every.sum(axis=0))), f"{name}_low": low, f"{name}_high": high}
+def _scores_with_intervals(
+    own: Mapping[str, Sequence[np.ndarray]], other: Mapping[str, Sequence[np.ndarray]]
+) -> dict[str, Any]:
+    """Return the mean scores of predictions and their gains over others of the same images, with intervals.
+
+    Args:
+        own: prefix of the keys, such as `class_`, → sums by group of one or more predictions.
+        other: those of the others; empty: no gains.
+
+    Returns:
+        Dict with `class_accuracy`, `class_accuracy_low`, `class_accuracy_high`, `class_accuracy_gain`, … All face the
+        same resampled groups.
+    """
+    blocks = [block for prefix in own for block in (*own[prefix], *other.get(prefix, ()))]
+    every, ends = np.hstack(blocks), np.cumsum([block.shape[1] for block in blocks])
+
+    def scores(sums: np.ndarray) -> dict[str, np.ndarray]:
+        parts, found = iter(np.split(sums, ends[:-1], axis=-1)), {}
+        for prefix in own:
+            mine, others = [next(parts) for _ in own[prefix]], [next(parts) for _ in other.get(prefix, ())]
+            for name, score in _SCORES_FROM_SUMS.items():
+                found[prefix + name] = mean = np.mean([score(part) for part in mine], axis=0)
+                if others:
+                    found[f"{prefix}{name}_gain"] = mean - np.mean([score(part) for part in others], axis=0)
+        return found
+
+    values = scores(every.sum(axis=0))
+    intervals = bootstrap_sums_intervals(every, lambda sums: np.stack([*scores(sums).values()], axis=-1))
+    row: dict[str, Any] = {}
+    for (key, value), (low, high) in zip(values.items(), intervals, strict=True):
+        row |= {key: float(value), f"{key}_low": low, f"{key}_high": high}
+    return row
 
 
 def comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:

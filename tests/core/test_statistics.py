@@ -12,6 +12,7 @@ from soups.core.statistics import (
     bootstrap_interval,
     bootstrap_mean_interval,
     bootstrap_sums_interval,
+    bootstrap_sums_intervals,
     class_sums,
     macro_f1_from_sums,
     mcnemar,
@@ -189,6 +190,28 @@ def test_an_interval_of_a_mean_is_that_of_its_sums() -> None:
     assert found == bootstrap_sums_interval(
         class_sums(labels, predictions, groups, 3), accuracy_from_sums, repeats=8000
     )
+
+
+@pytest.mark.parametrize("images", [1, 5])
+def test_drawing_kinds_of_groups_is_drawing_groups(images: int) -> None:
+    """The interval of resampled counts is that of resampled rows, up to the error of 8,000 resamples."""
+    rng = np.random.default_rng(2)
+    labels, groups = rng.integers(0, 3, 400), np.arange(400) // images
+    predictions = np.where(rng.random(400) < 0.7, labels, rng.integers(0, 3, 400))
+    sums = class_sums(labels, predictions, groups, 3)
+    rows = np.random.default_rng(3).integers(0, len(sums), (8000, len(sums)))
+    resampled = np.stack([macro_f1_from_sums(sums[row].sum(axis=0)) for row in rows])
+    expected = np.quantile(resampled, [0.025, 0.975])
+    found = bootstrap_sums_interval(sums, macro_f1_from_sums, repeats=8000)
+    assert found == pytest.approx(expected, abs=0.0025)
+    assert expected[1] - expected[0] > 0.07
+
+
+def test_statistics_of_one_call_face_the_same_draws() -> None:
+    sums = np.arange(40).reshape(20, 2)
+    once, twice = bootstrap_sums_intervals(sums, lambda drawn: np.stack([drawn[:, 0], 2 * drawn[:, 0]], axis=1))
+    assert twice == pytest.approx((2 * once[0], 2 * once[1]))
+    assert once == bootstrap_sums_interval(sums, lambda drawn: drawn[:, 0])
 
 
 def test_intervals_of_f1_cover_the_true_value_at_about_their_level() -> None:
