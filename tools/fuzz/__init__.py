@@ -1,0 +1,1 @@
+"""Mutated files of every kind that the package reads: `scripts/fuzz.py`."""
