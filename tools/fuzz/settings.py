@@ -17,13 +17,13 @@ class FuzzSettings(BaseModel):
 
     kinds: tuple[Literal["images", "checkpoints", "settings", "tables"], ...] = ()
     """Kinds of files; by default all."""
-    count: int | None = Field(None, ge=1)
+    count: int | None = Field(default=None, ge=1)
     """Mutated files of each kind. By default 100,000 images, 10,000 checkpoints, 2,000 settings files, 2,000 tables."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of the mutations. The mutation with a number depends on the kind, the seed and the number only."""
-    first: int = Field(0, ge=0)
+    first: int = Field(default=0, ge=0)
     """Number of the first mutation, to repeat a finding together with `--count 1`."""
-    memory: float = Field(2.0, gt=0)
+    memory: float = Field(default=2.0, gt=0)
     """Address space that reading may add to the process, in GiB."""
     keep: Path | None = None
     """Folder for the files of findings; by default they are not kept."""
