@@ -14,6 +14,7 @@ from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
 from soups.data.layouts.image_files import TEMPLATE_NAMES, format_list, lookup_keys, positions_by_key
 from soups.data.layouts.image_search import check_one_match, repeated_rows
+from soups.data.layouts.set_folders import with_test_folders
 from soups.data.layouts.tables import check_unique_ids, read_test_ids
 from soups.data.settings import DataSettings
 from soups.data.template import TemplateForm, read_form
@@ -31,9 +32,9 @@ ID, ANSWER, CONFIDENCE = "image", "target", "confidence"
 def find_template(data_locations: Sequence[str | Path], test_location: str | Path | None) -> Path | None:
     """Return the path of the submission template, `sample_submission.csv` or else `info.csv`; None if neither exists.
 
-    Searches the test location, its parent folder, the data locations and their `test/` folders.
+    Searches the test location, its parent folder, the data locations and their test sets.
     """
-    folders = [folder for location in data_locations for folder in (Path(location), Path(location) / "test")]
+    folders = [folder for location in data_locations for folder in with_test_folders(Path(location))]
     if test_location is not None:
         folders = [Path(test_location), Path(test_location).parent, *folders]
     candidates = [folder / name for name in TEMPLATE_NAMES for folder in folders]

@@ -41,6 +41,21 @@ def test_groups_from_a_table_by_path_or_name(tmp_path: Path) -> None:
         make_table(tmp_path, groups="groups.csv")
 
 
+def test_ids_of_groups_match_one_image_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("train/a/1.png", "train/b/1.png", "train/a/2.png", "train/b/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "groups.csv").write_text("id,group\n1,p\n2,p\n3,q\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"groups\.csv, row 2: '1' matches 2 images"):
+        make_table(tmp_path, val_ratio=0.5, groups="groups.csv")
+    text = "id,group\ntrain\\a\\1.png,p\nb/1,p\n2,q\n3,q\n9,r\n"
+    (tmp_path / "groups.csv").write_text(text, encoding="utf-8")
+    with caplog.at_level("INFO"):
+        samples = make_table(tmp_path, val_ratio=0.5, groups="groups.csv")
+    assert list(samples["group"]) == ["p", "q", "p", "q"]
+    assert "groups.csv: 1 rows name no image of this data: 9" in caplog.text
+
+
 def test_invalid_groups_are_errors(tmp_path: Path) -> None:
     make_images(tmp_path)
     with pytest.raises(UsageError, match=r"--group-pattern '\(': not a regular expression"):

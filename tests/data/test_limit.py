@@ -109,7 +109,7 @@ def test_a_limited_table_is_a_part_of_the_whole_one(tmp_path: Path, caplog: pyte
     whole = make_samples(settings)
     with caplog.at_level(logging.INFO, logger="soups"):
         part = make_samples(settings.model_copy(update={"limit": 6}))
-    assert "--limit 6: uses noisy 6 of 24 (" in caplog.text
+    assert "--limit 6: uses noisy 6 of 24 (3 a, 3 b), test 6 of 24 (3 a, 3 b), train 6 of 12 (3 a, 3 b)" in caplog.text
     assert part.merge(whole).equals(part) and Counter(part["split"]) == dict.fromkeys(
         ["train", "val", "test", "noisy"], 6
     )

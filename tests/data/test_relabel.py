@@ -84,6 +84,22 @@ def test_unlabelled_images_are_not_corrected(tmp_path: Path) -> None:
     assert rows.loc["eval/x.jpg", ["label", "corrected_by"]].tolist() == ["", ""]
 
 
+def test_what_was_changed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = [f"{name}/{number}.png" for name in "ab" for number in range(4)]
+    samples = pd.DataFrame({"image": images, "label": [*"aaaabbbb"], "group": images, "split": ""}, dtype=str)
+    (tmp_path / "fix.csv").write_text("match,factor,from,to\na/[012].png,,a,b\nb\\3.png,,*,a\nb/2.png,,*,b\n")
+    with caplog.at_level("INFO"):
+        relabel(samples, tmp_path / "fix.csv", (), ("a", "b"))
+    assert f"--relabel {tmp_path / 'fix.csv'}: changed the labels of 4 images: 3 a → b, 1 b → a" in caplog.text
+
+
+def test_all_rows_without_an_image_are_named(tmp_path: Path) -> None:
+    samples = pd.DataFrame({"image": ["a/1.png"], "label": ["a"], "group": ["a/1.png"], "split": ""}, dtype=str)
+    (tmp_path / "fix.csv").write_text("match,factor,from,to\nx.png,,a,b\na/1.png,,a,b\ny.png,,a,b\nz.png,,*,b\n")
+    with pytest.raises(DataError, match=r"row 2 \(x\.png, .* no image, as do 2 more rows: 4 \(y\.png\), 5 \(z\.png\)"):
+        relabel(samples, tmp_path / "fix.csv", (), ("a", "b"))
+
+
 def test_the_split_is_that_without_corrections(tmp_path: Path) -> None:
     people = [f"{n:03}_{('male', 'female')[n % 2]}_x_{20 + 5 * (n % 9)}" for n in range(40)]
     make_people(tmp_path / "images", people)

@@ -1,5 +1,6 @@
 """The samples table: checks, unreadable images, fingerprints and sets."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,27 @@ def test_a_test_set_is_labelled_as_a_whole_or_not_at_all(tmp_path: Path) -> None
     (tmp_path / "labels.csv").write_text(text.replace("4,,", "4,zebra,"), encoding="utf-8")
     with pytest.raises(DataError, match=r"test: classes without training images: zebra"):
         make_table(tmp_path, layout="csv", split_column="split", val_ratio=None)
+
+
+@pytest.mark.parametrize(("first", "second"), [("Cat", "cat"), ("red  fox", "Red_fox"), ("01", "1")])
+def test_two_spellings_of_a_class_are_refused_with_corrections(tmp_path: Path, first: str, second: str) -> None:
+    for number in range(12):
+        (tmp_path / f"{number}.png").touch()
+    names = (first, second, "other")
+    rows = "".join(f"{number},{names[min(number % 4, 2)]}\n" for number in range(11)) + f"11,{first}\n"
+    (tmp_path / "labels.csv").write_text(f"image,label\n{rows}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"differ only in case, blanks or leading zeros: .*\(4\) and .*\(3\)") as error:
+        make_table(tmp_path, layout="csv")
+    command = error.value.next_step.partition(": ")[2].partition(", and add")[0]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert set(make_table(tmp_path, layout="csv", relabel="corrections.csv")["label"]) == {first, "other"}
+    assert set(make_table(tmp_path, layout="csv", class_order=names)["label"]) == set(names)
+
+
+def test_letters_in_both_cases_are_different_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert set(make_table(make_images(tmp_path, classes="aAb"))["label"]) == {"a", "A", "b"}
+    assert "classes that differ only in case are different classes: " in caplog.text
 
 
 def test_test_location_replaces_the_test_folder(tmp_path: Path) -> None:

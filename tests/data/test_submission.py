@@ -106,6 +106,16 @@ def test_a_class_may_have_the_name_of_a_column() -> None:
     assert list(table.columns) == ["image", "target", "confidence"] * 2
 
 
+def test_the_template_of_a_wrapped_data_set_with_other_names(tmp_path: Path) -> None:
+    for folder in ("photos/Training/a", "photos/Training/b", "photos/test_images"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "photos" / "test_images" / "info.csv").touch()
+    assert find_template([tmp_path], None) == tmp_path / "photos" / "test_images" / "info.csv"
+    (tmp_path / "photos" / "info.csv").touch()
+    assert find_template([tmp_path], None) == tmp_path / "photos" / "info.csv"
+    assert find_template([tmp_path / "gone"], None) is None
+
+
 def test_find_template(tmp_path: Path) -> None:
     data, test = tmp_path / "data", tmp_path / "eval" / "images"
     for folder in (data / "test", test):

@@ -53,8 +53,24 @@ def _make_test_table(folder: Path) -> None:
         part = "train" if number < 20 else "test"
         draw(folder / "data" / part / f"{number:03d}.png", number % 2, seed=number)
     labels = "".join(f"{number:03d},{('cat', 'dog')[number % 2]}\n" for number in range(20))
+    template = "".join(f"{number:03d},cat\n" for number in range(20, 26))
+    (folder / "data" / "sample_submission.csv").write_text("id,breed\n" + template)
     (folder / "data" / "train.csv").write_text("id,breed\n" + labels)
     (folder / "data" / "test.csv").write_text("id\n" + "".join(f"{number:03d}\n" for number in range(20, 26)))
+
+
+def _check_template(folder: Path) -> None:
+    answers = pd.read_csv(folder / "answers.csv", dtype=str)
+    assert list(answers.columns) == ["id", "breed"]
+    assert list(answers["id"]) == [f"{number:03d}" for number in range(20, 26)]
+    assert set(answers["breed"]) <= {"cat", "dog"}
+
+
+def _make_corrected(folder: Path) -> None:
+    _make(_PAIRS)(folder)
+    rows = "".join(f"images/{number:03d}.png,,cat,dog\n" for number in (0, 2, 4))
+    (folder / "data" / "fix.csv").write_text("match,factor,from,to\n" + rows)
+    (folder / "data" / "wrong.csv").write_text("match,factor,from,to\nx.png,,*,dog\ny.png,,*,dog\n")
 
 
 def _make_disagreeing(folder: Path) -> None:
@@ -186,6 +202,25 @@ CASES: list[Case] = [
         _AUTO,
         says=("layout csv: the classes are read from data/train.csv", "data/test.csv: lists the test images"),
         check=_classes("cat", "dog"),
+    ),
+    Case(
+        "a template beside train.csv and test.csv",
+        _make_test_table,
+        (*_AUTO, "inference --output answers.csv"),
+        check=_check_template,
+    ),
+    Case(
+        "corrections and a limit",
+        _make_corrected,
+        ("finetune --data-location data --relabel fix.csv --limit 12 --layout csv {TINY}",),
+        says=("--limit 12: uses train 12 of 16 (6 cat, 6 dog)", "changed the labels of 3 images: 3 cat → dog"),
+    ),
+    Case(
+        "corrections of images that are not there",
+        _make_corrected,
+        ("finetune --data-location data --relabel wrong.csv --layout csv {TINY}",),
+        3,
+        says=("wrong.csv, row 2 (x.png, label: * → dog): matches no image, as do 1 more rows: 3 (y.png)",),
     ),
     Case(
         "train.csv beside the pictures",

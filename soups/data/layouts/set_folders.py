@@ -5,11 +5,12 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from soups.core.errors import DataError
-from soups.core.notes import add_note
+from soups.core.notes import add_note, mute_notes
 from soups.data.layouts.image_files import FolderListing, folder_names, format_list, images_below
 
 _SET_OF_WORD = {
@@ -113,6 +114,18 @@ def find_root(location: Path) -> Path:
     if deeper == only:
         add_note("read as", f"{location}: its only folder is {deeper.relative_to(location).as_posix()}, which is read")
     return deeper
+
+
+def with_test_folders(location: Path) -> list[Path]:
+    """Return a data location, the only folder in it if that is read instead, and the test sets in both."""
+    found = [location]
+    with suppress(DataError), mute_notes():
+        found = list(dict.fromkeys([location, find_root(location)])) if location.is_dir() else found
+    return [
+        each
+        for path in found
+        for each in (path, *(path / name for name in folder_names(path) if set_of(name) == "test"))
+    ]
 
 
 def class_folders(folder: Path) -> list[Path]:
