@@ -38,11 +38,12 @@ def make_run(folder: Path, name: str = "p") -> Run:
     rows += [("c.png", "dog", "3", "val"), ("d.png", "cat", "4", "val")]
     table = pd.DataFrame(rows, columns=["image", "label", "group", "split"], dtype=str)
     run = Run(folder / name, folder / name / "models", recorded_settings(), table=table)
-    start = write_checkpoint(run.start, {"w": torch.zeros(3)}, CARD)
+    card = CARD.model_copy(update={"split": run.fingerprints[1]})
+    start = write_checkpoint(run.start, {"w": torch.zeros(3)}, card)
     for index in (10, 0, 1):
         own = {"kind": "fine-tune", "start": start, "training": {"index": index, "epochs": 2}}
         path = run.models / f"{name}{index}_epochs2.safetensors"
-        write_checkpoint(path, {"w": torch.full((3,), 1.0 + index)}, CARD.model_copy(update=own))
+        write_checkpoint(path, {"w": torch.full((3,), 1.0 + index)}, card.model_copy(update=own))
     return run
 
 

@@ -41,7 +41,7 @@ def show_batch(parsed: ParsedSettings[ShowBatchSettings]) -> None:
     path = Path(settings.output or (run.folder / "figures" / "batch.png" if exists else "batch.png"))
     tiles = _first_images(data, run, derived_seed(training.random_seed, settings.i), settings.images)
     seen = f"training images as the model sees them, {preprocessing.size} × {preprocessing.size} pixels"
-    draw_grid(tiles, path, f"{run.name}{settings.i}: {seen}\n{_settings_text(training)}")
+    draw_grid(tiles, path, f"{run.model_name(settings.i)}: {seen}\n{_settings_text(training)}")
     print(path)
 
 

@@ -151,6 +151,7 @@ def plan_run(settings: CommandSettings, name: str) -> Run:
         precision=runtime.precision,
         threads=runtime.threads,
         factors=joint.factor_levels if joint is not None else (),
+        index_prefix="_i" if name[-1].isdigit() else "",
     )
     return Run(folder, models, recorded, table=samples)
 

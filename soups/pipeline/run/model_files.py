@@ -1,12 +1,13 @@
 """Models of a run: finds the file of a name and reads its weights, of own and of foreign checkpoints."""
 
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soups.checkpoints import torch_archive
 from soups.checkpoints.card import Card, read_card
 from soups.checkpoints.checkpoint import SUFFIX, read_state
-from soups.core.errors import UsageError
+from soups.core.errors import UsageError, did_you_mean
 from soups.files.atomic import atomic_write, fingerprint
 from soups.pipeline.run.foreign_pool import ENDINGS
 from soups.pipeline.run.run import Run
@@ -97,9 +98,10 @@ def run_folder_of(path: Path) -> Path | None:
 
 
 def find_model(name: str, run: Run, settings: RunSettings) -> Path:
-    """Returns the checkpoint of a name: a path, or a file name with any suffix or none.
+    """Returns the checkpoint that a word from the command line names.
 
-    It is searched for in --model-location, then in this run, then in all runs.
+    A path, a file name with any suffix or none, or a short name: `digits3` for `digits3_epochs22`, `photos-2_i3`. Names
+    are searched for in --model-location, then in this run, then in all runs.
 
     Raises:
         UsageError: no file has the name, or two files have it.
@@ -114,7 +116,8 @@ def find_model(name: str, run: Run, settings: RunSettings) -> Path:
     for ending in ENDINGS:
         stem = stem.removesuffix(ending)
     for folders in places:
-        hits = [hit for folder in folders for ending in ENDINGS if (hit := folder / f"{stem}{ending}").is_file()]
+        exact = [hit for folder in folders for ending in ENDINGS if (hit := folder / f"{stem}{ending}").is_file()]
+        hits = exact or [hit for folder in folders for hit in _with_short_name(folder, stem)]
         if len(hits) > 1:
             listing = ", ".join(map(str, hits))
             raise UsageError(f"{name}: two models have this name", found=listing, next_step="use the path of one")
@@ -124,4 +127,12 @@ def find_model(name: str, run: Run, settings: RunSettings) -> Path:
     raise UsageError(
         f"{name}: no such model",
         expected=f"a path, or one of {', '.join(known) or '(the run has none yet)'}",
+        next_step=did_you_mean(stem, known),
     )
+
+
+def _with_short_name(folder: Path, name: str) -> list[Path]:
+    files = sorted(folder.glob(f"{escape(name)}_epochs*"))
+    return [
+        path for path in files if path.name.endswith(ENDINGS) and path.name.removeprefix(f"{name}_epochs")[0].isdigit()
+    ]

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,11 +120,29 @@ class Run:
             members = find_checkpoints(Path(self.recorded.foreign.foreign_location))
             found = [(path, card or self.card_without_file) for path, card in members.items()]
         else:
-            cards = ((path, read_card(path)) for path in self.models.glob(f"{self.name}*_epochs*{SUFFIX}"))
-            own = [(path, card) for path, card in cards if card is not None and card.kind == "fine-tune"]
-            own = [(path, card) for path, card in own if path.stem == self.finetune_name(card)]
+            named, others = self._named_as_finetunes(), self.of_other_splits()
+            own = [(path, card) for path, card in named if path not in others]
             found = sorted(own, key=lambda each: (each[1].training["index"], each[0].name))
         return {path: card for path, card in found if self.only is None or path.stem in self.only}
+
+    def _named_as_finetunes(self) -> list[tuple[Path, Card]]:
+        cards = ((path, read_card(path)) for path in self.models.glob(f"{self.name}*_epochs*{SUFFIX}"))
+        own = [(path, card) for path, card in cards if card is not None and card.kind == "fine-tune"]
+        return [(path, card) for path, card in own if path.stem == self.finetune_name(card)]
+
+    @cached_property
+    def _split(self) -> str:
+        """Fingerprint of the recorded split; `fingerprints` are of `table`, which may have other test images."""
+        start = read_card(self.start) if self.start.is_file() else None
+        return start.split if start is not None else self.fingerprints[1]
+
+    def of_other_splits(self) -> list[Path]:
+        """Returns files that are named as fine-tunes of this run, but were trained on another split."""
+        return [path for path, card in self._named_as_finetunes() if card.split and not self.has_split(card)]
+
+    def has_split(self, card: Card) -> bool:
+        """Returns whether a model was trained on the split of this run; a file in the run's folder need not be."""
+        return card.split == self._split
 
     @cached_property
     def card_without_file(self) -> Card:
@@ -156,17 +175,21 @@ class Run:
         """Returns the card of a model of the run, or the assumed one if its file has none."""
         return (read_card(path) if path.suffix == SUFFIX else None) or self.card_without_file
 
+    def model_name(self, index: int) -> str:
+        """Returns the short name of a fine-tune: `digits3`, or `photos-2_i3` where the run's name ends in a digit."""
+        return f"{self.name}{self.recorded.index_prefix}{index}"
+
     def state_path(self, index: int) -> Path:
         """Returns the path of the resumable state of a fine-tune."""
-        return self.folder / "states" / f"{self.name}{index}.state"
+        return self.folder / "states" / f"{self.model_name(index)}.state"
 
     def training_log(self, index: int) -> Path:
         """Returns the path of a fine-tune's log, which has one line per epoch."""
-        return self.folder / "logs" / "training" / f"{self.name}{index}.jsonl"
+        return self.folder / "logs" / "training" / f"{self.model_name(index)}.jsonl"
 
     def finetune_name(self, card: Card) -> str:
         """Returns the name of a fine-tune of this run, from its card."""
-        return f"{self.name}{card.training['index']}_epochs{card.training['epochs']}"
+        return f"{self.model_name(card.training['index'])}_epochs{card.training['epochs']}"
 
     def results(self, path: Path) -> dict[str, dict[str, Any]]:
         """Returns model name → its last line in a results log, of lines with this run's split."""
@@ -215,7 +238,11 @@ def remove_leftovers(run: Run) -> None:
 
 
 def warn_if_validation_flatters(run: Run) -> None:
-    """Warn once per command if validation uses the training images."""
+    """Warn once per command if validation uses the training images, of the run or of a model copied into it."""
+    with suppress(DataError):  # Reading a damaged file reports it.
+        for path in run.of_other_splits():
+            message = "%s: was trained on another split than run %s, so it is none of its models"
+            logger.warning(message, path, run.name)
     if "val" in set(run.samples["split"]):
         return
     own = "models are validated on their training images, which flatters the scores"

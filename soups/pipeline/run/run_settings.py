@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError, UsageError
@@ -50,6 +50,8 @@ class RecordedSettings(BaseModel):
     threads: int
     factors: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Name and levels of each factor of the data's labels, trained on or not; empty for plain labels."""
+    index_prefix: Literal["", "_i"] = Field(default="", exclude_if=lambda prefix: not prefix)
+    """Text between the run's name and a model's index; `_i` where the name of a new run ends in a digit."""
     foreign: ForeignPool | None = None
     """The pool of a run without training; its classes are the data's `class_order`."""
 
@@ -72,9 +74,8 @@ class RecordedSettings(BaseModel):
         data = {key: values[key] for key in DataSettings.model_fields if key in values}
         model = {key: values[key] for key in ModelSettings.model_fields if key in values}
         foreign = {key: values[key] for key in ForeignPool.model_fields if key in values} or None
-        rest = {key: values[key] for key in ("metric", "precision", "threads")}
-        rest |= {"factors": values.get("factors", ())}
-        return cls.model_validate({"data": data, "model": model, "foreign": foreign, **rest})
+        rest = {key: values[key] for key in cls.model_fields if key in values}
+        return cls.model_validate({**rest, "data": data, "model": model, "foreign": foreign})
 
 
 def record_run(folder: Path, recorded: RecordedSettings) -> None:

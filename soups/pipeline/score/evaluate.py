@@ -48,7 +48,7 @@ def pool_paths(run: Run) -> dict[str, Path]:
     if not paths:
         raise DataError(
             f"{run.models}: no fine-tunes of run {run.name!r}",
-            expected=f"files such as {run.name}0_epochs10.safetensors",
+            expected=f"files such as {run.model_name(0)}_epochs10.safetensors",
             next_step=f"train some: python finetune.py --name {run.name} --i 0-11",
         )
     return paths

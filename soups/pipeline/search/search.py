@@ -161,7 +161,7 @@ class SearchWorker:
         tasks = plan(run, settings, self.runtime, [trial.number])
         if tasks:
             return train_one(tasks[0], partial(self._report_epoch, trial, training.epochs + training.lp_epochs))
-        return run.models / f"{run.name}{trial.number}_epochs{training.epochs}{SUFFIX}"
+        return run.models / f"{run.model_name(trial.number)}_epochs{training.epochs}{SUFFIX}"
 
     def _report_epoch(self, trial: "FrozenTrial", last: int, line: dict[str, Any]) -> None:
         """Report the metric after an epoch and stop the trial if the pruner says so.

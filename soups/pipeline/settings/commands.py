@@ -181,7 +181,7 @@ class InferenceSettings(PoolSettings):
     RARE: ClassVar = ("shard_size", "formula", "normalise", "output_folder")
 
     model_name: tuple[str, ...] | None = None
-    """Model, or several models for a vote: a path, a file name, or a name without ending."""
+    """Model, or several models for a vote: a path, a file name, or a name (`digits3` for `digits3_epochs22`)."""
     soft_voting: tuple[str, ...] | None = None
     """Average the probabilities of these models. By default all fine-tunes of the run."""
     normalise: Literal["probability", "minmax"] = "probability"
@@ -221,8 +221,8 @@ class OneModelSettings(CommandSettings):
     """Settings of commands about one model."""
 
     model_name: str | None = None
-    """Model: a path, a file name, or a name without ending. By default the greedy soup; without one, the best model by
-    validation."""
+    """Model: a path, a file name, or a name (`digits3` for `digits3_epochs22`). By default the greedy soup; without
+    one, the best model by validation."""
 
 
 class ValidationSettings(OneModelSettings):

@@ -7,7 +7,6 @@ from pathlib import Path
 from soups.checkpoints.card import Card
 from soups.checkpoints.checkpoint import SUFFIX
 from soups.core.errors import DataError, UsageError
-from soups.pipeline.run.foreign_pool import ENDINGS
 from soups.pipeline.run.model_files import find_model
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.evaluate import pool_paths
@@ -24,8 +23,7 @@ def select_ingredients(
     Args:
         run: the run.
         settings: the folders in which models are searched.
-        names: the wanted models: names (`digits3_epochs22`, or `digits3` where one model starts so), file names or
-            paths; None: all models of the run.
+        names: the wanted models, as `find_model` takes them; None: all models of the run.
         start: the start; where it is a file of the pool it is left out, with a notice.
 
     Raises:
@@ -52,13 +50,6 @@ def select_ingredients(
 
 def _resolve_name(name: str, paths: Mapping[str, Path], run: Run, settings: RunSettings) -> str:
     """Return the name of the model that a word from the command line means."""
-    stem = name
-    for ending in ENDINGS:
-        stem = stem.removesuffix(ending)
-    begin_so = [model for model in paths if model.startswith(f"{stem}_epochs")]
-    for models in ([stem] if stem in paths else [], begin_so):
-        if len(models) == 1 and not Path(name).is_file():
-            return models[0]
     path = find_model(name, run, settings).resolve()
     models = [model for model, own in paths.items() if own.resolve() == path]
     if not models:

@@ -132,7 +132,7 @@ def _collect_models(run: Run) -> list[InspectedModel]:
     if not models:
         raise DataError(
             f"{run.models}: no models of run {run.name!r}",
-            expected=f"files such as {run.name}0_epochs10.safetensors",
+            expected=f"files such as {run.model_name(0)}_epochs10.safetensors",
             next_step=f"train some: python finetune.py --name {run.name} --i 0-11",
         )
     seen: dict[str, str] = {}
@@ -155,6 +155,8 @@ def _examine(run: Run, path: Path) -> tuple[Card, list[str]]:
     if card.kind != "fine-tune" or not {"index", "epochs"} <= card.training.keys():
         return card, ["its card does not say which fine-tune of this run it is"]
     name = run.finetune_name(card)
+    if card.split and not run.has_split(card):
+        return card, ["it was trained on another split, so that it may know validation images"]
     return card, [] if path.stem == name else [f"it is passed over, because by its card it would be called {name}"]
 
 

@@ -48,7 +48,7 @@ def _is_up_to_date(picture: Path, *sources: Path) -> bool:
 
 def _read_course(run: Run, card: Card) -> TrainingCurve | None:
     """Returns the course of a fine-tune; None, with a warning, if it is not logged."""
-    name, training = f"{run.name}{card.training['index']}", requested_settings(card)
+    name, training = run.model_name(card.training["index"]), requested_settings(card)
     settings = fingerprint(training)
     lines = read_records(run.training_log(card.training["index"]))
     watched = training.get("metric") if training.get("patience") else None

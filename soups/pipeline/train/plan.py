@@ -36,11 +36,13 @@ class Task:
     replaces: Path | None = None
     waits: bool = True
     """Whether to wait for another process that trains the same fine-tune; else that is an error."""
+    index_prefix: str = ""
+    """As the run recorded it."""
 
     @property
     def name(self) -> str:
         """The prefix of the names of its files."""
-        return f"{self.run_name}{self.index}"
+        return f"{self.run_name}{self.index_prefix}{self.index}"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
     for index in indices:
         task = _make_task(run, settings, runtime, index)
         if task is None:
-            logger.info("%s%d: this entry is the start itself; not trained", run.name, index)
+            logger.info("%s: this entry is the start itself; not trained", run.model_name(index))
             continue
         if index in finished:
             path, card = finished[index]
@@ -123,7 +125,8 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[i
 def _make_task(run: Run, settings: FinetuneSettings, runtime: Runtime, index: int) -> Task | None:
     """Returns a fine-tune by its index; None if the index stands for the start itself."""
     training = hyperparameters(settings.training, settings.ranges, index)
-    return None if training is None else Task(index, training, settings, run.name, runtime)
+    prefix = run.recorded.index_prefix
+    return None if training is None else Task(index, training, settings, run.name, runtime, index_prefix=prefix)
 
 
 def _find_index(run: Run, settings: FinetuneSettings, runtime: Runtime, finished: dict[int, tuple[Path, Card]]) -> int:

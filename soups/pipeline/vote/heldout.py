@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.data.samples import read_samples, set_rows
+from soups.data.samples import data_fingerprints, read_samples, set_rows
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.run_settings import read_recorded
 from soups.pipeline.score.context import RunContext
@@ -29,13 +29,12 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
         return None
     files = [realpath(path) for path in image_paths(set_rows(run.samples, "val"), run)]
     foreign = run.recorded.foreign
-    own_folders = {realpath(run.models), realpath(run.folder / "models")}
-    own_folders |= {realpath(foreign.foreign_location)} if foreign is not None else set()
+    pool = set() if foreign is None else {realpath(foreign.foreign_location), realpath(run.folder / "models")}
     heldout = np.ones(len(files), dtype=bool)
     for path in paths:
-        if realpath(path.parent) in own_folders or run.card_of(path).split == run.fingerprints[1]:
-            continue  # Trained on the same split.
-        trained = _training_images(path)
+        if realpath(path.parent) in pool or run.has_split(run.card_of(path)):
+            continue  # Trained on the same split; of checkpoints from other tools this is assumed.
+        trained = _training_images(path, run.card_of(path).split)
         if trained is None:
             logger.warning("%s: its training images are unknown, so nothing is fitted on validation", path)
             return None
@@ -50,11 +49,13 @@ def heldout_rows(context: RunContext, paths: Sequence[Path]) -> np.ndarray | Non
     return heldout
 
 
-def _training_images(path: Path) -> set[str] | None:
-    """Return the files that a model of another run was trained on, from its table; None where it has no table."""
+def _training_images(path: Path, split: str) -> set[str] | None:
+    """Return the files that a model of another run was trained on, from its table; None where it has no such table."""
     folder = path.parent.parent
     recorded, table = read_recorded(folder), folder / "samples.csv"
     if recorded is None or not table.exists():
         return None
     samples, root = read_samples(table), recorded.data.root
+    if data_fingerprints(samples)[1] != split:  # The file was copied into the folder of this run.
+        return None
     return {realpath(root / image) for image in samples.loc[samples["split"] == "train", "image"]}

@@ -22,6 +22,18 @@ def test_a_name_is_found_in_the_location_then_in_the_run_then_in_all_runs(tmp_pa
     assert find_model("p1_epochs2", run, located) == tmp_path / "p1_epochs2.pt"
 
 
+def test_short_names_are_known_as_file_names_are(tmp_path: Path) -> None:
+    run, settings = make_run(tmp_path, "p-2"), RunSettings(runs_folder=str(tmp_path))
+    assert find_model("p-21", run, settings).stem == "p-21_epochs2", "a run that recorded no prefix keeps its names"
+    (run.models / "p-2_i3_epochs9.pt").write_bytes(b"")
+    (run.models / "p-2_i3_epochs_best.pt").write_bytes(b"")
+    for name in ("p-2_i3", "p-2_i3.pt"):
+        assert find_model(name, make_run(tmp_path, "q"), settings).name == "p-2_i3_epochs9.pt"
+    (run.models / "p-2_i3_epochs10.ckpt").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"p-2_i3: two models have this name\n.*epochs10.ckpt, .*epochs9.pt"):
+        find_model("p-2_i3", run, settings)
+
+
 def test_unknown_and_ambiguous_names(tmp_path: Path) -> None:
     run, settings = make_run(tmp_path), RunSettings(runs_folder=str(tmp_path))
     with pytest.raises(UsageError, match=r"p7: no such model\n.*a path, or one of p0_epochs2, p10_epochs2"):

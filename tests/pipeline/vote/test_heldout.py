@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import inference
+from soups.checkpoints.checkpoint import write_checkpoint
+from soups.pipeline.run.run import warn_if_validation_flatters
 from soups.pipeline.vote.heldout import heldout_rows
-from tests.pipeline.small_run import make_context, make_run
+from tests.pipeline.small_run import CARD, make_context, make_run
 
 PrintedText = Callable[[], str]
 FactorRuns = Any
@@ -29,12 +32,18 @@ def test_without_validation_images_nothing_is_fitted(tmp_path: Path, caplog: pyt
     assert "run p has no validation images: nothing is fitted on them" in caplog.text
 
 
-def test_a_model_of_unknown_training_images_leaves_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run, elsewhere = make_run(tmp_path), tmp_path / "elsewhere" / "model.safetensors"
-    elsewhere.parent.mkdir()
-    shutil.copy(next(iter(run.finetunes())), elsewhere)
-    assert heldout_rows(make_context(run), [elsewhere]) is None
+@pytest.mark.parametrize("place", ["elsewhere", "p/models"])
+def test_a_model_of_unknown_training_images_leaves_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    run, copied = make_run(tmp_path), tmp_path / place / "p7_epochs2.safetensors"
+    own = {"kind": "fine-tune", "training": {"index": 7, "epochs": 2}, "split": "another"}
+    write_checkpoint(copied, {"w": torch.ones(3)}, CARD.model_copy(update=own))
+    assert heldout_rows(make_context(run), [copied]) is None
     assert "its training images are unknown" in caplog.text
+    assert copied not in run.finetunes()
+    warn_if_validation_flatters(run)
+    assert ("was trained on another split than run p" in caplog.text) == (place == "p/models")
 
 
 def test_weights_are_fitted_on_images_that_no_model_was_trained_on(
