@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
@@ -59,6 +59,8 @@ class ParsedSettings(Generic[Settings]):
     names: frozenset[str]
     config: Config | None = None
     """Settings from `--config`, without those that a flag overrides; None without a file."""
+    sections: "Mapping[str, ParsedSettings[Settings]]" = field(default_factory=dict)
+    """With the settings file of a run: model → its settings; flags win here, too."""
 
 
 def parse(
@@ -72,7 +74,8 @@ def parse(
     fields = _flat_fields(settings_class)
     from_environment = {name: os.environ[key] for key, name in environment.items() if os.environ.get(key)}
     arguments, path, section = take_config(arguments)
-    config = read_config(path, section, fields) if path else None
+    facts, with_sections = getattr(settings_class, "FACTS", ()), getattr(settings_class, "REPEATS_MODELS", False)
+    config = read_config(path, section, fields, facts, with_sections) if path else None
     given = from_environment | (config.values if config else {})
     defaults = _build_settings(settings_class, fields, given, config)
     try:
@@ -90,21 +93,29 @@ def parse(
         def validate(values: dict[str, Any]) -> None:
             settings_class.model_validate(_nested(fields, given | values))
 
-        definitions = {name: field for name, (_, field) in fields.items()}
+        definitions = {name: definition for name, (_, definition) in fields.items()}
         raise find_mistake(definitions, arguments, validate) from error
     flags = {token[2:].split("=")[0].replace("-", "_") for token in arguments if token.startswith("--")}
     names = frozenset(given.keys() | (flags & fields.keys()))
-    return ParsedSettings(parsed, names, config.without(flags) if config else None)
+    sections = {}
+    for model, own in config.sections.items() if config else ():
+        groups = {name: fields[name][0] for name in flags & fields.keys()}
+        from_flags = {
+            name: getattr(getattr(parsed, group) if group else parsed, name) for name, group in groups.items()
+        }
+        values = _build_settings(settings_class, fields, given | own.values | from_flags, own.without(flags))
+        sections[model] = ParsedSettings(values, names | own.values.keys())
+    return ParsedSettings(parsed, names, config.without(flags) if config else None, sections)
 
 
 def _flat_fields(settings_class: type[BaseModel]) -> _Fields:
     fields: _Fields = {}
-    for name, field in settings_class.model_fields.items():
-        kind = field.annotation
+    for name, definition in settings_class.model_fields.items():
+        kind = definition.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            fields |= {inner: (name, definition) for inner, definition in kind.model_fields.items()}
+            fields |= {inner: (name, own) for inner, own in kind.model_fields.items()}
         else:
-            fields[name] = None, field
+            fields[name] = None, definition
     return fields
 
 
@@ -121,8 +132,8 @@ def _nested(fields: _Fields, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by group, as the settings class takes them."""
     nested: dict[str, Any] = {}
     for name, value in given.items():
-        group, field = fields[name]
-        if isinstance(value, str) and _is_list(field.annotation):
+        group, definition = fields[name]
+        if isinstance(value, str) and _is_list(definition.annotation):
             value = (value,)  # A list of one value needs no brackets, as on the command line.
         (nested if group is None else nested.setdefault(group, {}))[name] = value
     return nested

@@ -10,6 +10,9 @@ import yaml
 from soups.core.errors import UnknownName, UsageError, did_you_mean
 from soups.files.yaml_text import parse_with_lines, to_plain_value
 
+VERSIONS = "versions"
+"""Key by which the settings file of a run is known."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -20,6 +23,8 @@ class Config:
     """Setting → value; scalars are text."""
     lines: dict[str, int] = field(default_factory=dict)
     """Setting → line number, counted from 1."""
+    sections: dict[str, "Config"] = field(default_factory=dict)
+    """Of a run's settings file that is read as a whole: model → its settings."""
 
     def location(self, setting: str) -> str:
         """Return file and line of a setting; the file alone if it does not have the setting."""
@@ -28,7 +33,7 @@ class Config:
     def without(self, settings: Collection[str]) -> "Config":
         """Return the config without some settings, such as those that flags override."""
         values = {name: value for name, value in self.values.items() if name not in settings}
-        return Config(self.path, values, {name: self.lines[name] for name in values})
+        return Config(self.path, values, {name: self.lines[name] for name in values}, self.sections)
 
     def locate_unknown_name(self, error: Exception) -> str | None:
         """Return file and line of the name that an `UnknownName` reports; None unless exactly one line has it."""
@@ -65,19 +70,27 @@ def take_config(arguments: Sequence[str]) -> tuple[list[str], Path | None, str |
     return (rest, Path(value), None) if not sign or Path(value).exists() else (rest, Path(file), section)
 
 
-def read_config(path: Path, section: str | None, known: Collection[str]) -> Config:
+def read_config(
+    path: Path, section: str | None, known: Collection[str], facts: Collection[str] = (), with_sections: bool = False
+) -> Config:
     """Read the settings of a YAML file; the settings of the section override those at the top level.
 
     Args:
         path: the file.
         section: name of a section (a mapping whose key is not a setting); None reads the top level only.
         known: the names of all settings, with underscores.
+        facts: keys of a run's settings file, which has all of a run's facts beside its settings; they are ignored
+            there, and so are its sections if none is named.
+        with_sections: read the sections of a run's settings file too if none is named.
 
     Raises:
         UsageError: the file is not readable, lacks the section, or has an unknown or repeated key.
     """
     document = parse_with_lines(path, "--config FILE.yaml, or FILE.yaml#SECTION")
     pairs = list(document.value) if document is not None else []
+    is_record = VERSIONS in facts and any(_setting_name(key) == VERSIONS for key, _ in pairs)
+    if is_record:
+        pairs = [pair for pair in pairs if _setting_name(pair[0]) not in facts]
     sections = {
         str(key.value): value
         for key, value in pairs
@@ -86,25 +99,34 @@ def read_config(path: Path, section: str | None, known: Collection[str]) -> Conf
     if section is not None and section not in sections:
         found = f"the sections {', '.join(sections)}" if sections else "no sections"
         raise UsageError(f"{path}: no section {section!r}", expected=f"--config {path}#SECTION", found=found)
-    if section is not None:
+    if section is not None or is_record:
         pairs = [(key, value) for key, value in pairs if str(key.value) not in sections]
     config = Config(path)
     for level in (pairs, sections[section].value if section is not None else ()):
-        lines: dict[str, int] = {}
-        for key, value in level:
-            name, line = _setting_name(key), key.start_mark.line + 1
-            if name not in known:
-                hint = did_you_mean(name, known, otherwise="see --help for the settings")
-                if str(key.value) in sections:
-                    hint = f"to read this section, use --config {path}#{key.value}"
-                raise UsageError(f"{path}, line {line}: unknown setting {key.value!r}", next_step=hint)
-            if name in lines:
-                problem = f"{path}, line {line}: {name} is already set in line {lines[name]}"
-                raise UsageError(problem, next_step="remove one of the two lines")
-            lines[name] = line
-            config.values[name] = to_plain_value(value)
-        config.lines.update(lines)
+        _read_level(config, level, known, sections)
+    if is_record and with_sections and section is None:
+        for name, node in sections.items():
+            config.sections[name] = Config(path)
+            _read_level(config.sections[name], node.value, known, sections)
     return config
+
+
+def _read_level(config: Config, pairs: Collection[Any], known: Collection[str], sections: Collection[str]) -> None:
+    """Add the settings of the top level, or of a section, to a config."""
+    path, lines = config.path, dict[str, int]()
+    for key, value in pairs:
+        name, line = _setting_name(key), key.start_mark.line + 1
+        if name not in known:
+            hint = did_you_mean(name, known, otherwise="see --help for the settings")
+            if str(key.value) in sections:
+                hint = f"to read this section, use --config {path}#{key.value}"
+            raise UsageError(f"{path}, line {line}: unknown setting {key.value!r}", next_step=hint)
+        if name in lines:
+            problem = f"{path}, line {line}: {name} is already set in line {lines[name]}"
+            raise UsageError(problem, next_step="remove one of the two lines")
+        lines[name] = line
+        config.values[name] = to_plain_value(value)
+    config.lines.update(lines)
 
 
 def _setting_name(key: yaml.Node) -> str:

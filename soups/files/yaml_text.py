@@ -37,3 +37,25 @@ def to_plain_value(node: yaml.Node) -> Any:
         return {str(key.value): to_plain_value(value) for key, value in node.value}
     quoted = getattr(node, "style", None) in {"'", '"'}
     return None if not quoted and node.value in {"", "null", "~", "None"} else node.value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the text `None`, which `to_plain_value` would read as no value."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if text == "None" else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Return a mapping as YAML, a line for each key in sorted order, that `to_plain_value` reads as text."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=True, allow_unicode=True)
+
+
+def dump_section(name: str, values: dict[str, Any]) -> str:
+    """Return a section of a settings file in flow style: `name: {key: value, …}`, continuation lines indented."""
+    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=115, allow_unicode=True)
+    return f"{name}: {text}"

@@ -16,6 +16,8 @@ from soups.training.losses import LOSSES, contrastive
 from soups.training.schedule import DECAYING, SCHEDULES
 from soups.training.settings import RandomRanges, TrainingSettings
 
+RECORDED = "recorded"
+"""Value of --hparams in a run's settings file: the flags as they are, with no default filled in."""
 DEFAULT_SMOOTHING = 0.1
 """Smoothing of LabelSmoothingLoss if --smoothing is not given (Szegedy et al., arXiv:1512.00567, section 7)."""
 _DRAWN_FIELDS = ("lr", "wd", "epochs", "aug", "mix", "smoothing")
@@ -33,7 +35,7 @@ def hyperparameters(settings: TrainingSettings, ranges: RandomRanges, index: int
     chosen: TrainingSettings | None = settings
     if settings.hparams == "random":
         chosen = settings.model_copy(update=draw_hyperparameters(ranges, settings.random_seed, index))
-    elif settings.hparams != "fixed":
+    elif settings.hparams not in ("fixed", RECORDED):
         chosen = _apply_entry(settings, _read_entry(Path(settings.hparams), index), index)
     if chosen is not None and chosen.augmentation == "none" and chosen.aug is not None:
         return chosen.model_copy(update={"aug": None})  # The value was drawn at random.
@@ -63,7 +65,7 @@ def canonicalize(settings: TrainingSettings) -> TrainingSettings:
         changes |= {"old_aug": False, "oversample": ("age=old=2",), "oversample_augment": FLIP}
     elif settings.oversample_augment not in ("same", FLIP):
         changes["oversample_augment"] = _canonical_augmentation(settings.oversample_augment)
-    if settings.loss_fn == "LabelSmoothingLoss" and settings.smoothing == 0:
+    if settings.loss_fn == "LabelSmoothingLoss" and settings.smoothing == 0 and settings.hparams != RECORDED:
         changes["smoothing"] = DEFAULT_SMOOTHING
     if settings.augmentation == "randaugment" and settings.aug is None and settings.hparams == "fixed":
         changes["aug"] = rand_augment.DEFAULT_RAND_AUGMENT

@@ -20,8 +20,8 @@ class TrainingSettings(BaseModel):
     # Fields that are newer than the first cards have an `exclude_if`: their defaults, which describe the training
     # before, are not recorded, so that equal work keeps equal bytes.
     hparams: str = "fixed"
-    """Source of the hyperparameters. `fixed`: the flags below; `random`: row i, drawn with the root seed; or a JSON
-    file with an entry `model_<i>`."""
+    """Source of the hyperparameters. `fixed`: the flags below; `random`: row i, drawn with the root seed; a JSON file
+    with an entry `model_<i>`; or, in the settings file of a run, `recorded`."""
     random_seed: int = Field(default=0, ge=0)
     """Root seed of training: fine-tune i uses SeedSequence([random_seed, i])."""
     epochs: int = Field(default=10, gt=0)

@@ -17,6 +17,7 @@ from soups.data.layouts.image_files import existing_folder
 from soups.data.layouts.locate import resolve_locations
 from soups.data.settings import DataSettings
 from soups.files.atomic import write_text
+from soups.files.yaml_text import dump_yaml
 from soups.models.settings import ModelSettings
 from soups.pipeline.settings.commands import CommandSettings
 from soups.runtime.devices import Precision
@@ -84,7 +85,7 @@ def record_run(folder: Path, recorded: RecordedSettings) -> None:
     for name in _VERSIONED:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-    text = yaml.safe_dump({**recorded.flat(), "versions": versions}, sort_keys=True, allow_unicode=True)
+    text = dump_yaml({**recorded.flat(), "versions": versions})
     write_text(folder / FILE, text)
 
 

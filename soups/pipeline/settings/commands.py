@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from soups.cli.flags import Flag
 from soups.data.settings import CacheSettings, DataSettings
 from soups.evaluation.settings import EvaluationSettings
+from soups.files.config_files import VERSIONS
 from soups.models.settings import DEFAULT_DOWNLOAD_URL, ModelSettings
 from soups.runtime.devices import RuntimeSettings
 from soups.runtime.launchers import LaunchSettings
@@ -49,6 +50,12 @@ class RunSettings(FrozenSettings):
 class CommandSettings(FrozenSettings):
     """Settings that every command of a run has."""
 
+    FACTS: ClassVar = (
+        *(VERSIONS, "factors", "index_prefix"),
+        *("foreign_location", "ema", "architecture", "preprocessing"),
+    )
+    """Keys of a run's settings file that are no settings."""
+
     run: RunSettings = RunSettings()
     data: DataSettings = DataSettings()
     cache: CacheSettings = CacheSettings()
@@ -71,6 +78,8 @@ class FinetuneSettings(PoolSettings):
     """
 
     RARE: ClassVar = ("near_duplicates", "save_minutes", "deterministic")
+    REPEATS_MODELS: ClassVar = True
+    """With the settings file of a run as `--config`, its models are trained again."""
 
     i: str | None = None
     """Indices of the fine-tunes: `3`, `0-11` or `0,4,7`. By default the index that has these settings, else the next

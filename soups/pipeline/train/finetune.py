@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from soups.cli.flags import ParsedSettings
-from soups.core.errors import AlreadyInProgress, EnvironmentFailure, PartialFailure, UserError, unknown_name
+from soups.core.errors import AlreadyInProgress, EnvironmentFailure, PartialFailure, UsageError, UserError, unknown_name
 from soups.core.metrics import METRICS
 from soups.files.atomic import write_text
 from soups.pipeline.run.create import create_run, write_run_start
+from soups.pipeline.run.recorded_models import record_missing_models
 from soups.pipeline.run.run import Run, warn_if_validation_flatters
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.distributed import train_in_group
@@ -51,8 +52,13 @@ def _plan_tasks(parsed: ParsedSettings[FinetuneSettings]) -> list[Task]:
     from soups.models.stages import check_stage_count
 
     indices = parse_indices(parsed.settings.i) if parsed.settings.i is not None else None
+    recorded = _recorded_models(parsed, indices)
     run, settings, runtime = open_for_training(parsed.settings, parsed.names)
-    tasks = plan(run, settings, runtime, indices)
+    record_missing_models(run)
+    if recorded:
+        tasks = [task for index, own in recorded.items() for task in plan(run, own, runtime, [index])]
+    else:
+        tasks = plan(run, settings, runtime, indices)
     if tasks:
         require_optimizer(settings.training)
     if tasks and settings.training.freeze:
@@ -60,6 +66,26 @@ def _plan_tasks(parsed: ParsedSettings[FinetuneSettings]) -> list[Task]:
         backbone = build_without_storage(card.architecture, card.classes, str(run.start)).backbone
         check_stage_count(backbone, settings.training.freeze, card.architecture.name)
     return tasks
+
+
+def _recorded_models(
+    parsed: ParsedSettings[FinetuneSettings], indices: Sequence[int] | None
+) -> dict[int, FinetuneSettings]:
+    """Returns index → settings of the models to repeat from a run's settings file; empty without such a file.
+
+    Raises:
+        UsageError: an index is not in the file.
+    """
+    sections = parsed.config.sections if parsed.config is not None else {}
+    models = {name: section.values["i"] for name, section in sections.items() if "i" in section.values}
+    recorded = {int(index): parsed.sections[name].settings for name, index in models.items()}
+    if recorded and (unknown := [index for index in indices or () if index not in recorded]):
+        raise UsageError(
+            f"--i {unknown[0]}: {parsed.config.path if parsed.config else ''} has no such model",
+            expected=f"one of {', '.join(map(str, recorded))}",
+            next_step="leave --config out to train another one",
+        )
+    return {index: recorded[index] for index in (recorded if indices is None else indices) if recorded}
 
 
 def open_for_training(settings: FinetuneSettings, given: frozenset[str]) -> tuple[Run, FinetuneSettings, Runtime]:

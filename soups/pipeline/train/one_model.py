@@ -14,6 +14,7 @@ from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
 from soups.files.atomic import fingerprint, hold_lock
 from soups.pipeline.run.images import evaluation_set, training_set
+from soups.pipeline.run.recorded_models import record_models
 from soups.pipeline.run.run import Run
 from soups.pipeline.train.epoch_log import EpochLog, format_epoch
 from soups.pipeline.train.plan import Task, requested_settings
@@ -92,6 +93,7 @@ def _train_and_write(task: Task, run: Run, path: Path, watch: OnEpoch | None, gr
     )
     with defer_interruption() as interruption:  # Finishing now is quicker than resuming.
         write_checkpoint(path, result.state, card)
+        record_models(run, [card])
         run.state_path(task.index).unlink(missing_ok=True)  # The finished model makes it useless.
         logger.info("%s: written", path)
         if interruption.number is not None:

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from soups.checkpoints.card import read_card
+from soups.pipeline.run.recorded_models import record_models
 from soups.pipeline.score.transfer import Files, RemoteResult, collect_new_files, pack_run, store_files, unpack_run
 from soups.pipeline.settings.commands import RunSettings
 from soups.pipeline.train.plan import Task
@@ -34,6 +36,8 @@ def train_remotely(
         run = runs[task.run_name]
         store_files(remote.files, run)
         path = run.models / remote.result
+        if card := read_card(path):
+            record_models(run, [card])
         if task.replaces is not None and task.replaces != path:
             task.replaces.unlink(missing_ok=True)
         yield task, path

@@ -11,6 +11,7 @@ import pytest
 import finetune
 import inference
 import main
+from soups import commands
 from soups.checkpoints.card import read_card
 from soups.cli import flags as cli
 from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings
@@ -133,8 +134,11 @@ def test_a_new_run_takes_the_next_free_name(toy_run_copy: ToyRun, printed_text: 
     runs = toy_run_copy.folder / "runs"
     assert sorted(path.name for path in runs.glob("toys*")) == ["toys", "toys-2", "toys-3"]
     assert (runs / "latest").read_text() == "toys-3\n"
-    first, second = (runs / name / "models" / f"{name}0_epochs1.safetensors" for name in ("toys-2", "toys-3"))
+    first, second = (runs / name / "models" / f"{name}_i0_epochs1.safetensors" for name in ("toys-2", "toys-3"))
     assert read_card(first) == read_card(second)
+    for command, model in (("validation", "toys-2_i0"), ("export", "toys-2_i0.safetensors"), ("inference", "toys1")):
+        assert commands.run(command, ["--name", "toys-2", "--model-name", model]) == 0
+    assert len(list((runs / "toys-2" / "output").glob("toys-2_i0_epochs1*"))) >= 2
     # Without --new the named run goes on, under its own name; what is finished stays.
     flags = [flag if flag != "toys" else "toys-2" for flag in toy_run_copy.flags]
     assert finetune.main([*flags, *toy_run_copy.training, "--i", "0", "--epochs", "1"]) == 0
@@ -223,3 +227,39 @@ def test_the_example_file_of_a_vote_names_tables() -> None:
     settings = cli.parse(InferenceSettings, ["--config", str(EXAMPLES / "vote.yaml")], {}).settings
     assert settings.hard_voting is not None and len(settings.hard_voting) == 3
     assert all(name.endswith(".csv") for name in settings.hard_voting)
+
+
+def test_the_settings_file_of_a_run_repeats_the_run_or_one_of_its_models(
+    toy_run_copy: ToyRun, printed_text: Callable[[], str]
+) -> None:
+    toys, record = toy_run_copy, Path("elsewhere.yaml")
+    assert toys.finetune("--i", "4", "--augmentation", "randaugment", "--loss-fn", "LabelSmoothingLoss") == 0
+    shutil.copy(toys.run / "settings.yaml", record)
+    shutil.copytree(toys.run / "models", "models")
+    shutil.rmtree("runs")  # The file alone is enough.
+    assert finetune.main(["--config", str(record), "--name", "redone"]) == 0
+    assert finetune.main(["--config", f"{record}#toys1", "--name", "one"]) == 0
+    assert finetune.main(["--config", str(record), "--name", "some", "--i", "0,4"]) == 0
+    made = {path.name: path.read_bytes() for path in Path("models").glob("*_epochs*")}
+    assert len(made) == 4
+    for name, wanted in {"redone": set("0124"), "one": {"1"}, "some": {"0", "4"}}.items():
+        folder = Path("runs") / name / "models"
+        own = {path.name.replace(name, "toys"): path.read_bytes() for path in folder.glob("*_epochs*")}
+        assert own == {each: content for each, content in made.items() if each[4] in wanted}
+        assert (folder / f"{name}_start.safetensors").read_bytes() == Path("models/toys_start.safetensors").read_bytes()
+    redone = Path("runs/redone/settings.yaml").read_text().replace("redone", "toys")
+    assert redone == record.read_text(), "the record of the repetition is equal"
+    printed_text()
+    assert finetune.main(["--config", str(record), "--name", "some", "--i", "7"]) == 2
+    assert "--i 7: elsewhere.yaml has no such model expected: one of 0, 1, 2, 4" in printed_text()
+    assert finetune.main(["--config", str(record), "--name", "other", "--i", "1", "--epochs", "1"]) == 0
+    assert Path("runs/other/models/other1_epochs1.safetensors").exists(), "a flag wins over the file"
+    assert main.main(["--config", str(record), "--name", "redone", "--uniform-soup", "--scores", "False"]) == 0
+
+
+def test_settings_files_of_older_runs_are_read(toy_run_copy: ToyRun) -> None:
+    record = toy_run_copy.run / "settings.yaml"
+    record.write_text(record.read_text().partition("\n# Settings of each")[0])
+    assert finetune.main(["--config", str(record), "--name", "new", "--i", "0", *toy_run_copy.training]) == 0
+    assert toy_run_copy.finetune("--i", "0", "--hparams", "random", "--lr-range", "5e-4", "2e-3") == 2
+    assert "toys2: {i: 2, hparams: recorded, " in record.read_text(), "what is missing is added"

@@ -5,6 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from soups.checkpoints.checkpoint import write_checkpoint
 from soups.core.errors import DataError
 from soups.data.settings import DataSettings
 from soups.files.atomic import write_table
@@ -12,7 +15,7 @@ from soups.pipeline.run.run_settings import record_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.train.plan import Task
 from soups.pipeline.train.remote import train_remotely
-from tests.pipeline.small_run import RUNTIME, make_run, recorded_settings
+from tests.pipeline.small_run import CARD, RUNTIME, make_run, recorded_settings
 
 
 class SameMachine:
@@ -34,7 +37,8 @@ def train(task: Task) -> Path:
     run.training_log(task.index).parent.mkdir(parents=True, exist_ok=True)
     run.training_log(task.index).write_text('{"epoch": 1}\n')
     path = run.models / f"p{task.index}_epochs3.safetensors"
-    path.write_bytes(b"weights")
+    own = {"kind": "fine-tune", "training": {"index": task.index, "epochs": 3, "lr": 0.25}}
+    write_checkpoint(path, {"w": torch.ones(3)}, CARD.model_copy(update=own))
     return path
 
 
@@ -47,6 +51,7 @@ def test_files_are_stored_and_replaced_models_removed(tmp_path: Path) -> None:
     task = Task(1, settings.training, settings, "p", RUNTIME, replaces=old)
     launcher: Any = SameMachine()
     (first, path), (_, error) = train_remotely(launcher, train, [task, replace(task, index=8, replaces=None)])
-    assert first == task and path == run.models / "p1_epochs3.safetensors" and path.read_bytes() == b"weights"
+    assert first == task and path == run.models / "p1_epochs3.safetensors"
     assert run.training_log(1).read_text() == '{"epoch":1}\n' and not old.exists()
+    assert "p1: {i: 1, hparams: recorded, epochs: 3, lr: 0.25}" in (run.folder / "settings.yaml").read_text()
     assert isinstance(error, DataError) and str(error) == "b.png: gone"
