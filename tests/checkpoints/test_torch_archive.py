@@ -265,3 +265,13 @@ def test_hostile_torchscript_archives_are_rejected(tmp_path: Path, little_memory
     path.write_bytes(scripted(tmp_path / "c.pt", Tower()).read_bytes()[:-100])
     with pytest.raises(DataError, match="not a whole checkpoint"):
         read_state(path)
+
+
+def test_an_archive_of_a_later_zip_version_is_refused(tmp_path: Path) -> None:
+    """Found by fuzzing: zipfile raises NotImplementedError."""
+    torch.save({"a": torch.ones(2)}, path := tmp_path / "a.pt")
+    data = path.read_bytes()
+    place = data.rindex(b"PK\x01\x02") + 6
+    path.write_bytes(data[:place] + b"\x80\x00" + data[place + 2 :])
+    with pytest.raises(DataError, match=r"not a whole checkpoint(?s:.*)zip file version 12.8"):
+        read_state(path)

@@ -1,7 +1,7 @@
 """Checks the checkpoints of a foreign pool (made by other tools): each file, and their layouts against each other."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from soups.checkpoints.average import check_cards
@@ -9,13 +9,14 @@ from soups.checkpoints.checkpoint import read_layout
 from soups.checkpoints.compatibility import check_duplicates, check_layouts
 from soups.core.errors import DataError
 from soups.files.jsonl import append_record, read_records
-from soups.pipeline.run.model_files import read_translated
+from soups.pipeline.run.model_files import READ_AS, read_translated
 from soups.pipeline.run.run import Run
 from soups.pipeline.run.run_settings import FILE
 from soups.weights.safetensors_header import Layout, layout_of
 
 logger = logging.getLogger(__name__)
 
+HALF = frozenset({"float16", "bfloat16"})
 NotesAndLayout = tuple[tuple[str, ...], Layout]
 """Notes on what was changed in a file, and the layout of its tensors."""
 
@@ -29,8 +30,9 @@ def check_members(run: Run) -> None:
         DataError: files are not checkpoints of the network (the message lists all), or a model occurs twice.
     """
     log = run.folder / "logs" / "foreign.jsonl"
-    is_recorded = (run.folder / FILE).exists()  # Lines of a refused attempt may describe other files.
-    known = {(line["model_name"], line["sha256"]) for line in read_records(log)} if is_recorded else set()
+    if not (run.folder / FILE).exists():  # Lines of a refused attempt may describe other files.
+        log.unlink(missing_ok=True)
+    known = {(line["model_name"], line["sha256"]) for line in read_records(log) if "sha256" in line}
     members = list(run.finetunes())
     new = members
     if known:
@@ -41,12 +43,28 @@ def check_members(run: Run) -> None:
     checked = _check_files(run, new)
     old = [path for path in members if path not in checked][:1]
     layouts = {str(path): layout for path, (_, layout) in {**_check_files(run, old), **checked}.items()}
-    check_layouts(layouts)
+    check_layouts(_record_precision(log, layouts))
     hashes = dict(zip(map(str, members), run.hashes(members), strict=True))
     check_duplicates(hashes)
     for path, (notes, _) in checked.items():
         append_record(log, {"model_name": path.stem, "sha256": hashes[str(path)], "notes": list(notes)})
     _log_notes({path.name: notes for path, (notes, _) in checked.items()})
+
+
+def _record_precision(log: Path, layouts: Mapping[str, Layout]) -> Mapping[str, Layout]:
+    """Record and report that half precision is read as float32 if the files have several dtypes; return the layouts."""
+    dtypes = {name: {dtype for _, dtype in layout.values()} - {"int64"} for name, layout in layouts.items()}
+    if len(set().union(*dtypes.values())) < 2 or not (half := [name for name in dtypes if dtypes[name] & HALF]):
+        return layouts
+    append_record(log, {READ_AS: "float32"})
+    others = f" and {len(half) - 1} more" if half[1:] else ""
+    logger.info(
+        "%s%s: half-precision weights are read as float32, because the files have several dtypes", half[0], others
+    )
+    return {
+        name: {key: (shape, "float32" if dtype in HALF else dtype) for key, (shape, dtype) in layout.items()}
+        for name, layout in layouts.items()
+    }
 
 
 def check_any_member(run: Run) -> None:

@@ -1,5 +1,6 @@
 """Models of a run: finds the file of a name and reads its weights, of own and of foreign checkpoints."""
 
+from dataclasses import replace
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from soups.checkpoints.card import Card, read_card
 from soups.checkpoints.checkpoint import SUFFIX, read_state
 from soups.core.errors import UsageError, did_you_mean
 from soups.files.atomic import atomic_write, fingerprint
+from soups.files.jsonl import read_records
 from soups.pipeline.run.foreign_pool import ENDINGS
 from soups.pipeline.run.run import Run
 from soups.pipeline.run.run_settings import FILE
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
     from soups.models.classifier import Classifier
     from soups.models.foreign.state_dict import TranslatedState
+
+
+READ_AS = "read_as"
+"""Key of the line of `logs/foreign.jsonl` that says that half-precision weights are read as float32."""
 
 
 def read_model(run: Run, path: Path) -> "dict[str, torch.Tensor]":
@@ -32,9 +38,16 @@ def read_model(run: Run, path: Path) -> "dict[str, torch.Tensor]":
     return read_translated(run, path).state
 
 
-def is_mapped(path: Path) -> bool:
+def is_mapped(run: Run | None, path: Path) -> bool:
     """Returns whether `read_model` gives a memory map of the file."""
+    if run is not None and reads_as_float32(run):
+        return False
     return path.suffix == SUFFIX or torch_archive.is_plain_archive(path)
+
+
+def reads_as_float32(run: Run) -> bool:
+    """Returns whether half-precision weights of a foreign pool are converted, because its files have several dtypes."""
+    return any(READ_AS in line for line in read_records(run.folder / "logs" / "foreign.jsonl"))
 
 
 def load_model(run: Run, path: Path) -> "tuple[Classifier, Card]":
@@ -75,7 +88,11 @@ def read_translated(run: Run, path: Path) -> "TranslatedState":
         if not place.exists():
             _write_zero_shot_head(run, path, state, place)
         head = load_file(place)
-    return translate_state(state, network, str(path), classes=card.classes, head=head)
+    translated = translate_state(state, network, str(path), classes=card.classes, head=head)
+    if not reads_as_float32(run):
+        return translated
+    converted = {key: each.float() if each.dtype.itemsize == 2 else each for key, each in translated.state.items()}
+    return replace(translated, state=converted)
 
 
 def _write_zero_shot_head(run: Run, path: Path, state: "dict[str, torch.Tensor]", place: Path) -> None:

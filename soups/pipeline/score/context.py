@@ -19,11 +19,12 @@ from soups.data.settings import CacheSettings
 from soups.evaluation.logits import EvaluationSet, compute_logits, logits_path, read_logits, store_logits
 from soups.evaluation.settings import EvaluationSettings
 from soups.pipeline.run.images import encode_labels, evaluation_set, image_paths
-from soups.pipeline.run.model_files import load_model
+from soups.pipeline.run.model_files import load_model, read_model
 from soups.pipeline.run.run import Run, open_run, warn_if_validation_flatters
 from soups.pipeline.settings.commands import CommandSettings, PoolSettings
 from soups.runtime.devices import Runtime, limit_threads
 from soups.runtime.launchers import LaunchSettings, require_launcher
+from soups.weights.state_dict import check_finite
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,18 @@ class RunContext:
     def probabilities(
         self, path: Path, set_names: Sequence[str], space: LabelSpace | None = None
     ) -> dict[str, np.ndarray]:
-        """Returns set → (N, C) float64 probabilities of a model; arguments and class order as in `logits`."""
-        return {name: softmax(logits) for name, logits in self.logits(path, set_names, space).items()}
+        """Returns set → (N, C) float64 probabilities of a model; arguments and class order as in `logits`.
+
+        Raises:
+            DataError: as `logits`, or a logit is not finite; the message names the model and a tensor that is not.
+        """
+        logits = self.logits(path, set_names, space)
+        try:
+            return {name: softmax(table) for name, table in logits.items()}
+        except DataError as error:
+            check_finite(read_model(self.run, path), str(path))
+            problem = f"{path}: {error.problem}"
+            raise DataError(problem, expected=error.expected, found=error.found, next_step=error.next_step) from error
 
     def space_of(self, path: Path) -> LabelSpace:
         """Returns the classes of a model: the run's, in its order, or other factors of the same labels.

@@ -68,7 +68,7 @@ class IngredientIndex:
         return self._ingredient(path.stem, digest, path)
 
     def _ingredient(self, name: str, sha256: str, path: Path) -> Ingredient:
-        return Ingredient(name, sha256, math.nan, math.nan, lambda: self._read(path), is_mapped(path))
+        return Ingredient(name, sha256, math.nan, math.nan, lambda: self._read(path), is_mapped(self.run, path))
 
     def _read(self, path: Path) -> Any:
         if path.suffix == SUFFIX and read_card(path) is not None:

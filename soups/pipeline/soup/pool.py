@@ -97,4 +97,4 @@ def _unscored(context: RunContext, path: Path, sha256: str) -> Ingredient:
         check_hash(path, sha256, context.run.sha256(path))
         return read_model(context.run, path)
 
-    return Ingredient(path.stem, sha256, math.nan, math.nan, read, is_mapped(path))
+    return Ingredient(path.stem, sha256, math.nan, math.nan, read, is_mapped(context.run, path))

@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from soups.core.errors import DataError
 from soups.files.jsonl import read_records
 from soups.pipeline.run import check_foreign
+from soups.pipeline.run.model_files import reads_as_float32
 
 
 class FakePool:
@@ -36,7 +36,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.stem)
         if path.stem.startswith("bad"):
             raise DataError(f"{path}: not a checkpoint")
-        return ("dropped fc",), SimpleNamespace()  # type: ignore[return-value]
+        return ("dropped fc",), {}
 
     monkeypatch.setattr(check_foreign, "_check_file", check_file)
     monkeypatch.setattr(check_foreign, "check_layouts", lambda layouts: None)
@@ -75,3 +75,17 @@ def test_one_fitting_file_is_enough_for_an_inspection(tmp_path: Path) -> None:
     check_foreign.check_any_member(FakePool(tmp_path, ["bad1", "a"]))  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"none of the 1 checkpoints fits; the first: bad1\.pt"):
         check_foreign.check_any_member(FakePool(tmp_path, ["bad1"]))  # type: ignore[arg-type]
+
+
+def test_several_dtypes_are_read_as_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    dtypes = {"a": "float16", "b": "float32", "c": "bfloat16"}
+    layouts = {name: {"w": ((2,), dtype), "steps": ((), "int64")} for name, dtype in dtypes.items()}
+    monkeypatch.setattr(check_foreign, "_check_file", lambda run, path: ((), layouts[path.stem]))
+    check_foreign.check_members(FakePool(tmp_path, ["a"]))  # type: ignore[arg-type]
+    assert not reads_as_float32(FakePool(tmp_path, []))  # type: ignore[arg-type]
+    check_foreign.check_members(FakePool(tmp_path, ["a", "b", "c"]))  # type: ignore[arg-type]
+    assert "a.pt and 1 more: half-precision weights are read as float32" in caplog.text
+    assert reads_as_float32(FakePool(tmp_path, []))  # type: ignore[arg-type]
