@@ -202,6 +202,12 @@ def accuracy_from_sums(sums: np.ndarray) -> np.ndarray:
     return hits.sum(axis=-1) / images.sum(axis=-1)
 
 
+def balanced_accuracy_from_sums(sums: np.ndarray) -> np.ndarray:
+    """Return the mean recall in [0, 1] of the classes that occur, from sums of `class_sums`."""
+    hits, images, _ = np.split(sums, 3, axis=-1)
+    return (hits / np.maximum(images, 1)).sum(axis=-1) / (images > 0).sum(axis=-1)
+
+
 def macro_f1_from_sums(sums: np.ndarray) -> np.ndarray:
     """Return the mean F1 in [0, 1] of the classes that occur or are predicted, from sums of `class_sums`."""
     hits, images, predicted = np.split(sums, 3, axis=-1)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soups.core.statistics import draw_counts
+from soups.core.scores import CALIBRATION_BINS
+from soups.core.statistics import balanced_accuracy_from_sums, class_sums, draw_counts, macro_f1_from_sums
 
 FOLDS = 5
 STANDARD_ERRORS = 1.0
@@ -87,6 +88,42 @@ def mean_loss(sums: np.ndarray) -> np.ndarray:
     return np.asarray(sums[..., 0] / sums[..., 1])
 
 
+def sums_of_answers(metric: str, answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the sums over groups that a metric's loss is made of, (M, G, K).
+
+    Args:
+        metric: a key of `STATISTICS`.
+        answers: (M, N, 3) predicted classes, their probabilities, probabilities of the true class.
+        labels: (N,) int64.
+        groups: (N,) names.
+    """
+    predicted, right = answers[:, :, 0].astype(np.int64), answers[:, :, 0] == labels
+    if metric == "log_loss":
+        return sum_losses(-np.log(np.clip(answers[:, :, 2], np.finfo(np.float64).eps, 1.0)), groups)
+    if metric == "accuracy":
+        return sum_losses(~right, groups)
+    if metric == "calibration_error":
+        owner = np.unique(groups, return_inverse=True)[1]
+        bins = np.clip(np.ceil(answers[:, :, 1] * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+        sums = np.zeros((len(answers), int(owner.max()) + 1, CALIBRATION_BINS + 1))
+        for own, cell, gap in zip(sums, bins, right - answers[:, :, 1], strict=True):
+            np.add.at(own, (owner, cell), gap)
+        sums[:, :, -1] = np.bincount(owner)
+        return sums
+    classes = int(max(labels.max(), predicted.max())) + 1
+    return np.stack([class_sums(labels, own, groups, classes) for own in predicted])
+
+
+STATISTICS: dict[str, Statistic] = {
+    "log_loss": mean_loss,
+    "accuracy": mean_loss,
+    "balanced_accuracy": lambda sums: 1 - balanced_accuracy_from_sums(sums),
+    "macro_f1": lambda sums: 1 - macro_f1_from_sums(sums),
+    "calibration_error": lambda sums: np.abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1],
+}
+"""Metric → its loss, lower is better, from the sums of `sums_of_answers`."""
+
+
 def choose(
     sums: np.ndarray,
     folds: np.ndarray,
@@ -101,7 +138,7 @@ def choose(
     The rival is the candidate with the lowest loss of all but the first, ties to the lower index. It is chosen if its
     loss minus the first one's is less than `standard_errors` standard errors of this difference; so a value of 1
     prefers soups that are not clearly worse, 0 takes the lowest loss, and -1 asks that the rival is clearly better. A
-    rival that is the same model as the first is never chosen.
+    rival that is the same model as the first is not chosen.
 
     Groups are resampled within folds, because what is scored differs between folds. Where a fold has a single group,
     which cannot vary, they are resampled over all folds. The p-value is that of the single-step max-T test (Westfall
@@ -127,10 +164,9 @@ def choose(
     differences, drawn = losses[1:] - losses[0], resampled[1:] - resampled[0]
     errors = drawn.std(axis=1)
     error, difference = float(errors[rival - 1]), float(differences[rival - 1])
-    same = difference == 0 and error == 0
     p = None
     if len(folds) >= FEWEST_GROUPS and error > 0:
         varying = errors > 0
         lowest = ((drawn - differences[:, None])[varying] / errors[varying, None]).min(axis=0)
         p = float((1 + np.count_nonzero(lowest <= difference / error)) / (1 + repeats))
-    return Choice(0 if same or difference > standard_errors * error else rival, rival, losses, error, p)
+    return Choice(rival if difference < standard_errors * error else 0, rival, losses, error, p)

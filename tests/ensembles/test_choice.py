@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from soups.core.metrics import METRICS
 from soups.core.statistics import accuracy_from_sums, class_sums
-from soups.ensembles.choice import FEWEST_GROUPS, assign_folds, choose, sum_losses
+from soups.ensembles.choice import FEWEST_GROUPS, STATISTICS, assign_folds, choose, sum_losses, sums_of_answers
 
 
 def random_losses(seed: int, candidates: int = 4, groups: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -110,6 +111,22 @@ def test_statistics_that_are_not_means() -> None:
     found = choose(sums, np.arange(30) % 5, statistic=lambda sums: 1 - accuracy_from_sums(sums))
     plain = choose(sum_losses(np.stack([answer != labels for answer in answers]), groups), np.arange(30) % 5)
     assert found.losses == pytest.approx(plain.losses) and found.chosen == plain.chosen == 1
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_losses_of_answers_are_those_of_the_metrics(name: str) -> None:
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(3, size=90), rng.integers(12, size=90)
+    tables = rng.dirichlet(np.ones(3), size=(2, 90))
+    images = np.arange(90)
+    answers = [np.stack([own.argmax(axis=1), own.max(axis=1), own[images, labels]], axis=1) for own in tables]
+    sums = sums_of_answers(name, np.stack(answers), labels, groups)
+    metric, found = METRICS[name], STATISTICS[name](sums.sum(axis=1))
+    values = [metric.function(table, labels) for table in tables]
+    assert sums.shape[:2] == (2, len(set(groups)))
+    assert found == pytest.approx([1 - value if metric.higher_is_better else value for value in values])
+    chosen = choose(sums, np.arange(sums.shape[1]) % 5, 0, statistic=STATISTICS[name]).chosen
+    assert chosen == int(found[1] < found[0])
 
 
 def test_folds_keep_groups_whole_and_classes_balanced() -> None:

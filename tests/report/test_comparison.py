@@ -1,5 +1,7 @@
 """The comparison table: its numbers equal those of the functions that compute them; its text is as expected."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,13 @@ def truth(seed: int, images: int = 60) -> SetTruth:
 SETS = {"val": truth(0), "test": truth(1), "noise": truth(2), "blur": truth(3)}
 
 
+def answers(seed: int) -> np.ndarray:
+    """Cross-fitted answers for the validation images."""
+    rng, labels = np.random.default_rng(seed), SETS["val"].labels
+    predicted = np.where(rng.random(len(labels)) < 0.8, labels, rng.integers(0, CLASSES, len(labels)))
+    return np.stack([predicted, rng.random(len(labels)), rng.random(len(labels))], axis=1)
+
+
 def an_entry(name: str, seed: int, skill: float, **options: object) -> ComparisonRow:
     rng = np.random.default_rng(seed)
     outputs = {}
@@ -31,7 +40,7 @@ def an_entry(name: str, seed: int, skill: float, **options: object) -> Compariso
 
 ENTRIES = [
     an_entry("best single model", 0, 0.3),
-    an_entry("greedy soup", 1, 0.8, note="kept 1 of 12", crossfitted=0.9),
+    an_entry("greedy soup", 1, 0.8, note="kept 1 of 12", crossfitted=answers(7)),
     an_entry("hard vote", 2, 0.5, shares=True, models=12),
 ]
 
@@ -58,7 +67,33 @@ def test_rows_equal_the_results_of_the_functions() -> None:
     chosen = ENTRIES[1].outputs["test"][np.arange(60), SETS["test"].labels]
     assert rows[1]["test_log_loss"] == pytest.approx(-np.log(chosen).mean())
     assert rows[2]["test_log_loss"] is rows[2]["temperature"] is rows[2]["test_calibration_error"] is None
-    assert [row["val_crossfitted"] for row in rows] == [None, 0.9, None]
+    crossfitted = ENTRIES[1].crossfitted
+    assert crossfitted is not None
+    right = crossfitted[:, 0] == SETS["val"].labels
+    assert [row["val_crossfitted"] for row in rows] == [None, right.mean(), None]
+    interval = bootstrap_interval(right, SETS["val"].groups, repeats=300, seed=4)
+    assert (rows[1]["val_crossfitted_low"], rows[1]["val_crossfitted_high"]) == interval
+    assert rows[1]["val_crossfitted_log_loss"] == pytest.approx(-np.log(crossfitted[:, 2]).mean())
+    gains = is_correct(ENTRIES[1], "test") - is_correct(ENTRIES[0], "test")
+    assert rows[1]["gain"] == pytest.approx(gains.mean()) and rows[0]["gain"] is None
+    interval = bootstrap_interval(gains, SETS["test"].groups, repeats=300, seed=4)
+    assert (rows[1]["gain_low"], rows[1]["gain_high"]) == interval
+
+
+def test_without_labels_of_the_test_set_gains_are_cross_fitted() -> None:
+    single, soup = (replace(entry, crossfitted=answers(seed)) for entry, seed in zip(ENTRIES[:2], (8, 9), strict=True))
+    rows = compare([single, soup, ENTRIES[2]], {"val": SETS["val"]}, repeats=300, seed=4)
+    assert single.crossfitted is not None and soup.crossfitted is not None
+    right = [entry.crossfitted[:, 0] == SETS["val"].labels for entry in (single, soup)]  # type: ignore[index]
+    assert rows[1]["gain"] == pytest.approx(right[1].mean() - right[0].mean()) and rows[1]["test"] is None
+    assert rows[1]["p"] == mcnemar(right[1], right[0]) < 1
+    assert rows[1]["gain_low"] <= rows[1]["gain"] <= rows[1]["gain_high"]
+    assert rows[0]["p"] is rows[2]["p"] is rows[2]["gain"] is None
+    text = format_comparison(rows)
+    assert "cross-fitted % [95%]" in text and "gain [95%]" in text and "test %" not in text
+    assert f"{rows[1]['val_crossfitted_log_loss']:.3f}" in text
+    assert "gain, p: paired with best single model on the cross-fitted answers; exact McNemar test" in text
+    assert "on the test images" not in text
 
 
 def test_calibration_error_uses_the_temperature_fitted_on_validation() -> None:
@@ -105,8 +140,8 @@ ROWS = [
 ]
 LEGEND = [
     "[95%]: interval, resampling groups",
-    "validation flatters what was chosen on it; cross-fitted %: chosen on one half of the validation images,"
-    " scored on the other, both ways",
+    "validation flatters what was chosen on it; cross-fitted: chosen and calibrated on the other folds of the"
+    " validation images",
     "log-loss: on the test images, in nats; calibration: expected calibration error there, in %, at the temperature"
     " fitted on validation",
     "images/s: one model measured on this machine, from pixels in memory; a vote of M models: that / M",

@@ -9,6 +9,7 @@ from typing import Any
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
 from soups.models.download import download_models
+from soups.pipeline.compare.choose import make_choice
 from soups.pipeline.compare.report import plot_original, plot_run, print_comparison
 from soups.pipeline.run.import_pool import open_or_import_pool
 from soups.pipeline.run.model_files import find_model
@@ -38,13 +39,15 @@ def run_main(parsed: ParsedSettings[MainSettings]) -> None:
     recipes = _requested_recipes(settings)
     options = parse_options(recipes, settings.soup_options or ())
     plots_run = settings.plot and settings.results is None
-    judging = settings.eval_individual_models or settings.report or plots_run
+    if settings.allow_votes and not settings.choose:
+        raise UsageError("--allow-votes without --choose", next_step="add --choose")
+    judging = settings.eval_individual_models or settings.choose or settings.report or plots_run
     needs_run = bool(recipes) or settings.inspect or judging or settings.learning_curves
     if not (needs_run or settings.plot or settings.download_models or settings.list_recipes or settings.rebuild):
         raise UsageError(
             "nothing to do",
             expected="one or more of --inspect --eval-individual-models --uniform-soup --greedy-soup --soup NAME "
-            "--rebuild SOUP --report --plot --learning-curves",
+            "--rebuild SOUP --choose --report --plot --learning-curves",
             next_step="python main.py --help",
         )
     _run_independent_actions(parsed)
@@ -64,6 +67,14 @@ def run_main(parsed: ParsedSettings[MainSettings]) -> None:
         logger.info("%s: %d fine-tunes", context.run.individual_results, len(lines))
     if recipes:
         _make_soups(context, parsed, options)
+    if settings.choose:
+        # Without new soups, --metric is only what is chosen by; the soups stay those of the run's metric.
+        metric = context.evaluation.metric if recipes else context.run.recorded.metric
+        own = replace(context, evaluation=context.evaluation.model_copy(update={"metric": metric}))
+        measure = context.evaluation.metric if "metric" in parsed.names else "log_loss"
+        text = make_choice(own, measure, votes=settings.allow_votes)
+        if not settings.report:  # The report ends with it.
+            print(text)
     if settings.report:
         print_comparison(context)
     if settings.learning_curves or plots_run:

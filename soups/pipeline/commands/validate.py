@@ -10,8 +10,8 @@ from soups.pipeline.commands.validate_tables import validate_tables
 from soups.pipeline.commands.validation_report import report_predictions
 from soups.pipeline.explain.wrong_maps import draw_wrong_maps, parse_method
 from soups.pipeline.run.model_files import find_model, run_folder_of
+from soups.pipeline.score.choice import default_model
 from soups.pipeline.score.context import RunContext, open_context
-from soups.pipeline.score.votes import default_model
 from soups.pipeline.settings.commands import ValidationSettings
 from soups.report.answers import LabelledPredictions
 

@@ -1,6 +1,5 @@
 """The comparison table of a run, and the scatter figure of Wortsman et al. 2022."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,25 +8,23 @@ from soups.checkpoints.checkpoint import SUFFIX
 from soups.core.errors import DataError
 from soups.files.atomic import write_table, write_text
 from soups.files.jsonl import read_records
-from soups.pipeline.compare.crossfit import cross_fitted_scores
-from soups.pipeline.compare.rows import VoteSpec, evaluate_vote, find_soups, request_of_soup, rows_of_run
+from soups.pipeline.compare.choose import current_requests, up_to_date_choice
+from soups.pipeline.compare.crossfit import cross_fit
+from soups.pipeline.compare.rows import VoteSpec, evaluate_vote, rows_of_run
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
 from soups.pipeline.score.throughput import images_per_second
 from soups.pipeline.score.votes import best_single
-from soups.pipeline.soup.make import SoupRequest
-from soups.pipeline.soup.pool import pool_key
 from soups.report import comparison
 from soups.report.figures import alpha_curve, scatter
 
-_CROSSFITTED = ("greedy", "learned")
-"""Recipes that are cross-fitted; each takes as long as making a soup."""
 _ORIGINAL_FILES = ("individual_model_results.jsonl", "uniform_soup_results.jsonl", "greedy_soup_results.jsonl")
 
 
 def print_comparison(context: RunContext) -> None:
-    """Print the comparison table and write it to the run's output as CSV and Markdown."""
-    entries = rows_of_run(context, cross_fitted_scores(context, _requests_to_cross_fit(context)))
+    """Print the comparison table and the choice; write the table to the run's output as CSV and Markdown."""
+    crossfit = cross_fit(context, current_requests(context))
+    entries = rows_of_run(context, None if crossfit is None else crossfit.answers)
     sets = {name: comparison.SetTruth(context.labels(name), context.groups(name)) for name in context.labelled_sets()}
     shifts = shift_sets(context)
     speed = images_per_second(context, best_single(context))
@@ -36,23 +33,13 @@ def print_comparison(context: RunContext) -> None:
     write_table(folder / "comparison.csv", pd.DataFrame(rows))
     write_text(folder / "comparison.md", comparison.markdown_comparison(rows) + "\n")
     print(_heading(context, shifts), comparison.format_comparison(rows), sep="\n")
+    if crossfit is not None:
+        print(up_to_date_choice(context, crossfit))
 
 
 def shift_sets(context: RunContext) -> list[str]:
     """Return the shift sets, whose accuracies are averaged."""
     return [name for name in context.labelled_sets() if name not in ("val", "test")]
-
-
-def _requests_to_cross_fit(context: RunContext) -> list[SoupRequest]:
-    """Return the requests of the soups that are cross-fitted, with the BatchNorm statistics that they have."""
-    pool = pool_key(context.run.hashes(pool_paths(context.run).values()))
-    wanted = {"pool": pool, "metric": context.evaluation.metric}
-    requests = []
-    for recipe, (_, card) in find_soups(context).items():
-        if recipe in _CROSSFITTED and card.soup is not None and wanted.items() <= card.soup.request.items():
-            statistics = card.soup.options.get("batchnorm", {}).get("statistics")
-            requests.append(replace(request_of_soup(recipe, card), batchnorm=statistics))
-    return requests
 
 
 def _heading(context: RunContext, shifts: list[str]) -> str:

@@ -42,35 +42,35 @@ class VoteSpec:
     """Votes of each member, for the rule `weighted`."""
 
 
-def rows_of_run(context: RunContext, crossfitted: Mapping[str, float] | None = None) -> list[ComparisonRow]:
+def rows_of_run(context: RunContext, crossfitted: Mapping[str, np.ndarray] | None = None) -> list[ComparisonRow]:
     """Return the best single model, then every soup of the run, then the votes; votes are logged.
 
     Args:
         context: the run; models without logged scores are scored.
-        crossfitted: results of `cross_fitted_scores`.
+        crossfitted: the answers of `crossfit.CrossFit`.
     """
-    scores = crossfitted or {}
+    answers = crossfitted or {}
     names, best = context.labelled_sets(), best_single(context)
     pool = pool_key(context.run.hashes(pool_paths(context.run).values()))
     outputs = context.probabilities(best, names)
-    rows = [ComparisonRow(f"best single ({best.stem})", outputs, crossfitted=scores.get("best_single"))]
+    rows = [ComparisonRow(f"best single ({best.stem})", outputs, crossfitted=answers.get("best_single"))]
     for recipe, (path, card) in find_soups(context).items():
-        note, score = card.soup.summary if card.soup else "", scores.get(f"{recipe}_soup")
+        note, own = card.soup.summary if card.soup else "", answers.get(f"{recipe}_soup")
         rule = request_of_soup(recipe, card).options.get("accept")
         if recipe == "greedy" and rule != recipe_options(recipe)["accept"].default:
             note = f"{note} (--accept {rule})"
         if not is_current(card, pool):
-            note, score = f"{note}; made of an earlier pool, make it again", None
+            note, own = f"{note}; made of an earlier pool, make it again", None
         outputs = context.probabilities(path, names)
-        rows.append(ComparisonRow(f"{recipe} soup", outputs, note=note, crossfitted=score))
-    for spec in _votes_of_run(context, best, pool):
+        rows.append(ComparisonRow(f"{recipe} soup", outputs, note=note, crossfitted=own))
+    for spec in votes_of_run(context):
         row = ComparisonRow(
             spec.label,
             evaluate_vote(context, spec),
             shares=not RULES[spec.rule].gives_probabilities,
             models=len(spec.paths),
             note=_vote_note(spec, len(pool_paths(context.run))),
-            crossfitted=scores.get(spec.key),
+            crossfitted=answers.get(spec.key),
         )
         rows.append(row)
     return rows
@@ -99,8 +99,10 @@ def is_current(card: Card, pool: str) -> bool:
     return card.soup is None or card.soup.request.get("pool") == pool
 
 
-def _votes_of_run(context: RunContext, best: Path, pool: str) -> list[VoteSpec]:
-    paths = tuple(pool_paths(context.run).values())
+def votes_of_run(context: RunContext) -> list[VoteSpec]:
+    """Return the votes of the run's fine-tunes, and that of the greedy soup with the best single model."""
+    paths, best = tuple(pool_paths(context.run).values()), best_single(context)
+    pool = pool_key(context.run.hashes(paths))
     counts = _selection_counts(context, paths, pool)
     selected, own_counts = tuple(compress(paths, counts)), tuple(filter(None, counts))
     votes = [

@@ -8,8 +8,8 @@ from soups.checkpoints.card import Card, read_card
 from soups.checkpoints.checkpoint import SUFFIX
 from soups.pipeline.run.model_files import find_model, load_model, run_folder_of
 from soups.pipeline.run.run import Run, existing_run
+from soups.pipeline.score.choice import default_model
 from soups.pipeline.score.context import open_context
-from soups.pipeline.score.votes import default_model
 from soups.pipeline.settings.commands import CommandSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def select_model(settings: CommandSettings, given: Collection[str], name: str | 
     Args:
         settings: settings of the command.
         given: names of the settings that the user gave.
-        name: a path, or a model's name; None: the greedy soup, or the best model by validation if there is none.
+        name: a path, or a model's name; None: the recorded choice; without one the greedy soup, else the best model.
 
     Returns:
         The run is None for a checkpoint with a card that belongs to no run.

@@ -46,9 +46,3 @@ def best_single(context: RunContext) -> Path:
         return sign * values[metric.name], values["log_loss"], name
 
     return pool_paths(context.run)[min(lines, key=sort_key)]
-
-
-def default_model(context: RunContext) -> Path:
-    """Returns the greedy soup if it exists, else the best model by validation."""
-    soup = context.run.soup_path("greedy")
-    return soup if soup.exists() else best_single(context)

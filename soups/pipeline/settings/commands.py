@@ -166,8 +166,15 @@ class MainSettings(PoolSettings):
     change the soup."""
     inspect: Flag = False
     """Report whether the models can be averaged, and which ones do not belong to the pool and why."""
+    choose: Flag = False
+    """Choose what predicts by default, and record it: the best single model, or a soup (greedy, greedy_log_loss,
+    uniform, and learned if the run has it) by the cross-fitted log-loss, or by --metric where it is given. Makes the
+    soups that are missing."""
+    allow_votes: Flag = False
+    """With --choose: the soft vote and the ensemble selection, which cost many models, may be chosen, too."""
     report: Flag = False
-    """Print the comparison table: best single model, soups and votes, with intervals."""
+    """Print the comparison table: best single model, soups and votes, with intervals. Ends with the recorded choice;
+    without one, chooses among the soups that the run has."""
     plot: Flag = False
     """Draw the mean accuracy over shifts against the test accuracy, and the learning curves of the pool."""
     learning_curves: Flag = False
@@ -184,7 +191,8 @@ class MainSettings(PoolSettings):
 class InferenceSettings(PoolSettings):
     """Predict the classes of the test images and write them as CSV or Parquet.
 
-    Without a model or a voting flag, the greedy soup predicts; without a greedy soup, the best model by validation.
+    Without a model or a voting flag, what `main.py --choose` recorded predicts; without a choice, the greedy soup;
+    without a greedy soup, the best model by validation.
     """
 
     RARE: ClassVar = ("shard_size", "formula", "normalise", "output_folder")
@@ -230,8 +238,8 @@ class OneModelSettings(CommandSettings):
     """Settings of commands about one model."""
 
     model_name: str | None = None
-    """Model: a path, a file name, or a name (`digits3` for `digits3_epochs22`). By default the greedy soup; without
-    one, the best model by validation."""
+    """Model: a path, a file name, or a name (`digits3` for `digits3_epochs22`). By default the choice of
+    `main.py --choose`; without one the greedy soup, else the best model by validation."""
 
 
 class ValidationSettings(OneModelSettings):

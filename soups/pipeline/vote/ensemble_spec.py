@@ -11,9 +11,10 @@ from soups.core.errors import DataError, UsageError, unknown_name
 from soups.core.labels import LabelSpace
 from soups.ensembles import RULES, fit_exponents, fit_weights, lift_to_joint, original_formula, parse_members
 from soups.pipeline.run.model_files import find_model
+from soups.pipeline.score.choice import default_answer
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import pool_paths
-from soups.pipeline.score.votes import default_model, vote
+from soups.pipeline.score.votes import vote
 from soups.pipeline.settings.commands import InferenceSettings
 from soups.pipeline.vote.heldout import heldout_rows
 
@@ -84,10 +85,11 @@ def build_ensembles(settings: InferenceSettings, context: RunContext, way: str |
                 expected="one, or a way of voting",
                 next_step="add --soft-voting, --hard-voting or --weighted-ensemble",
             )
-        if named:
-            models = [find_model(name, run, settings.run) for name in named]
-        else:
-            models = list(pool_paths(run).values()) if settings.each else [default_model(context)]
+        if not named and not settings.each:
+            answer = default_answer(context)
+            space = common_space(context, answer.paths)
+            return [Ensemble(answer.rule, (ModelGroup(answer.paths, space, answer.weights),), space, answer.name)]
+        models = [find_model(name, run, settings.run) for name in named] or list(pool_paths(run).values())
         groups = [ModelGroup((path,), context.space_of(path)) for path in models]
         return [Ensemble("soft", (group,), group.space, group.paths[0].stem) for group in groups]
     rule, words = _rule_and_members(settings, way)

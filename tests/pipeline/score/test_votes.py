@@ -41,6 +41,3 @@ def test_the_best_model_goes_by_the_metric_then_by_log_loss(
     monkeypatch.setattr(votes, "evaluate_individuals", lambda context: lines)
     context = replace(context, evaluation=EvaluationSettings(metric=metric))
     assert votes.best_single(context).stem == best
-    assert votes.default_model(context).stem == best
-    context.run.soup_path("greedy").write_bytes(b"")
-    assert votes.default_model(context) == context.run.soup_path("greedy")
