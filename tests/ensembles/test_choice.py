@@ -5,7 +5,15 @@ import pytest
 
 from soups.core.metrics import METRICS
 from soups.core.statistics import accuracy_from_sums, class_sums
-from soups.ensembles.choice import FEWEST_GROUPS, STATISTICS, assign_folds, choose, sum_losses, sums_of_answers
+from soups.ensembles.choice import (
+    FEWEST_GROUPS,
+    STANDARD_ERRORS,
+    STATISTICS,
+    assign_folds,
+    choose,
+    sum_losses,
+    sums_of_answers,
+)
 
 
 def random_losses(seed: int, candidates: int = 4, groups: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,6 +84,10 @@ def test_equal_losses_go_to_the_first_of_the_candidates() -> None:
     losses, owner, folds = random_losses(2)
     losses[1:] = losses[0] - np.random.default_rng(0).random(losses.shape[1])
     assert choose(sum_losses(losses, owner), folds).chosen == 1
+
+
+def test_by_default_a_soup_has_to_be_clearly_better() -> None:
+    assert STANDARD_ERRORS == -1
 
 
 def test_one_candidate() -> None:

@@ -166,12 +166,14 @@ def _sentence(line: dict[str, Any], run: Run) -> str:
     command = f"python inference.py --name {run.name}"
     if len(losses) == 1:
         return f"Use {line['answer']}: no soup was tried (python main.py --name {run.name} --choose); {command}"
+    best, single = (_format(measure, losses[name]) for name in (line["rival"], "best_single"))
     if chosen == "best_single":
-        return f"Use {line['answer']}: no {'soup or vote' if line['votes_allowed'] else 'soup'} is better; {command}"
-    own, single = (_format(measure, losses[name]) for name in (chosen, "best_single"))
-    worse = ", which is not a clear difference" if losses[chosen] >= losses["best_single"] else ""
-    p = f" (max-T p = {line['p']:.2g})" if line["p"] is not None and chosen == line["rival"] and not worse else ""
-    measured = f"cross-fitted {measure.replace('_', '-')} {own}, best single model {single}{worse}{p}"
+        kind = "soup or vote" if line["votes_allowed"] else "soup"
+        slightly = f" by more than a standard error ({line['rival']} {best}, best single model {single})"
+        luck = slightly if losses[line["rival"]] < losses["best_single"] else ""
+        return f"Use {line['answer']}: no {kind} is better{luck}; {command}"
+    p = "" if line["p"] is None else f" (max-T p = {line['p']:.2g})"
+    measured = f"cross-fitted {measure.replace('_', '-')} {best}, best single model {single}{p}"
     return f"Use {line['answer']}: {measured}; {command}"
 
 

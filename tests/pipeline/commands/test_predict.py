@@ -26,7 +26,8 @@ def test_predictions_in_our_own_columns(
     monkeypatch.chdir(toy_run.folder)
     assert inference.main(["--probabilities"]) == 0
     captured = capsys.readouterr()
-    assert Path(captured.out.strip()) == Path("runs/toys/output/toys_greedy_soup.csv")
+    chosen = toy_run.log("choice.jsonl")[-1]["answer"]
+    assert Path(captured.out.strip()) == Path(f"runs/toys/output/{chosen}.csv")
     assert "of 18 right" in captured.err
     table = pd.read_csv(captured.out.strip())
     assert list(table.columns) == ["image", "target", "confidence", "blue", "green", "red"]
@@ -34,7 +35,7 @@ def test_predictions_in_our_own_columns(
     assert np.allclose(table[["blue", "green", "red"]].sum(axis=1), 1)
     assert np.allclose(table[["blue", "green", "red"]].max(axis=1), table["confidence"])
     frame = pd.DataFrame({"image": [str(toy_run.data / name) for name in table["image"]]})
-    again = soups.load("runs/toys/models/toys_greedy_soup.safetensors", device="cpu").predict(frame)
+    again = soups.load(f"runs/toys/models/{chosen}.safetensors", device="cpu").predict(frame)
     assert again["target"].tolist() == table["target"].tolist()
     assert np.allclose(again["confidence"], table["confidence"], atol=1e-6)
 
@@ -119,7 +120,8 @@ def test_environment_variables_stand_for_flags(
 
 
 def test_validation_prints_tables_and_draws_pictures(toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
-    assert validation.main([]) == 0
+    (toy_run_copy.run / "logs" / "choice.jsonl").unlink()
+    assert validation.main([]) == 0  # Without a choice, the greedy soup.
     text = capsys.readouterr().out
     assert "validation images right" in text
     assert "precision %" in text and "truth ↓" in text
