@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shlex
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ LABEL_COLUMNS = ("target", "label", "ans", "class", "prediction", "predicted")
 """Usual names of the column with the class, in lower case."""
 ID_COLUMNS = ("id", "image", "image_id", "imageid", "file", "filename", "file_name", "path", "name")
 _IMAGE_ENDING = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|jfif|heic|avif)$", re.IGNORECASE)
+_OTHER_READERS = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".parquet": "parquet", ".json": "json"}
+"""Ending of a table of another format → its reader in pandas."""
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
@@ -34,6 +37,15 @@ def read_table(path: Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
+    if (reader := _OTHER_READERS.get(path.suffix.lower())) and path.exists():
+        target = path.with_suffix(".csv")
+        convert = f'import pandas; pandas.read_{reader}("{path}").to_csv("{target}", index=False)'
+        raise DataError(
+            f"{path}: not a CSV table",
+            expected="a CSV file",
+            found=f"a file that ends in {path.suffix}",
+            next_step=f"write it as CSV: python -c {shlex.quote(convert)}",
+        )
     try:
         with path.open("rb") as stream:
             sample = stream.read(_SAMPLE)
@@ -61,6 +73,7 @@ def read_table(path: Path) -> "pd.DataFrame":
     if encoding == "cp1252":
         text = "read as Windows-1252, because it is not UTF-8; save it as UTF-8 if names look wrong"
         add_note("read as", f"{path}: {text}")
+    _check_distinct_columns(sample.decode(encoding, errors="ignore"), separator, table, path)
     table.columns = table.columns.str.strip()
     table = _with_header(table, path)
     if _is_index(table):
@@ -105,6 +118,21 @@ def _detect_separator(text: str, is_cut: bool) -> str:
         if len(widths) == 1 and (width := widths.pop()) > most:
             best, most = separator, width
     return best
+
+
+def _check_distinct_columns(text: str, separator: str, table: "pd.DataFrame", path: Path) -> None:
+    """Raise if the header names a column twice and the two differ; pandas renames the second (`label.1`)."""
+    header = next((row for row in csv.reader(text.splitlines(), delimiter=separator) if row), [])
+    names = [name.strip() for name in header]
+    for index, name in enumerate(names[: table.shape[1]]):
+        first = names.index(name)
+        if name and first != index and not table.iloc[:, first].equals(table.iloc[:, index]):
+            raise DataError(
+                f"{path}: two columns named {name!r} that differ",
+                expected="a name for each column",
+                found=f"columns {', '.join(names)}",
+                next_step="rename or remove one of them",
+            )
 
 
 def _with_header(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":

@@ -1,5 +1,7 @@
 """Tables of any origin are read with the right cells, or refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -92,3 +94,24 @@ def test_unreadable_tables_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_bytes(b"")
     with pytest.raises(DataError, match="not a readable CSV table"):
         read_table(tmp_path / "empty.csv")
+
+
+def test_tables_of_other_formats_get_the_command_that_converts_them(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    pd.DataFrame({"image": ["1"], "label": ["a"]}).to_json(path)
+    with pytest.raises(
+        DataError, match=r"t\.json: not a CSV table(?s:.*)python -c 'import pandas; pandas\.read_json"
+    ) as error:
+        read_table(path)
+    command = error.value.next_step.partition(": ")[2].replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True)
+    assert read_table(tmp_path / "t.csv").columns.tolist() == ["image", "label"]
+
+
+def test_a_column_that_is_named_twice_is_refused_unless_it_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("image,label,label\n1,a,a\n")
+    assert read_table(path)["label"].tolist() == ["a"]
+    path.write_text("image,label, label\n1,a,b\n")
+    with pytest.raises(DataError, match=r"two columns named 'label' that differ(?s:.*)image, label, label"):
+        read_table(path)

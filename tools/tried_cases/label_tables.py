@@ -121,7 +121,7 @@ CASES: list[Case] = [
         "lost leading zeros",
         _make(_NUMBERED),
         _CSV,
-        says=("20 ids are matched by their number", "'0' is images/000.png"),
+        says=("20 ids are matched but for leading zeros", "'0' is images/000.png"),
         check=_classes("cat", "dog"),
     ),
     Case(

@@ -3,6 +3,7 @@
 Also what a cell of the class column may be. What cannot be decided is refused with the flag that decides it."""
 
 import re
+import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -25,7 +26,11 @@ _GROUP_COLUMNS = tuple(
     f"{name}{end}" for name in ("patient", "subject", "person", "writer") for end in ("", "_id", "id")
 )
 _ONE, _ZERO = {"1", "1.0", "1.", "true"}, {"0", "0.0", "0.", "false"}
-_WHOLE = re.compile(r"(-?\d+)\.0+")
+_WHOLE = re.compile(r"(-?\d+)[.,]0+")
+_NUMBER = re.compile(r"-?\d*[.,]?\d+(e[+-]?\d+)?", re.IGNORECASE)
+_MANY_NUMBERS = 50
+_MISSING = {"nan", "none", "null", "<na>", "n/a", "#n/a"}
+"""Cells that may stand for a missing label, in lower case."""
 _SAMPLE_ROWS = 50
 
 
@@ -79,11 +84,14 @@ def find_id_column(
         }
         named = [column for column, count in hits.items() if count * 2 > len(sample)]
     if len(named) != 1:
+        step = f"set --image-column {shlex.quote((named or columns)[0])}"
+        if len(columns) == 1 and " " in columns[0]:
+            step = f"if blanks separate the cells: tr -s ' ' ',' < {shlex.quote(str(path))} > labels.csv"
         raise DataError(
             f"{path}: no column {usual!r}, and {'several columns hold' if named else 'no other column holds'} images",
             expected="one column with paths or names of images, or --image-column NAME",
             found=f"columns {', '.join(named or columns)}",
-            next_step=f"set --image-column {(named or columns)[0]}",
+            next_step=step,
         )
     add_note("read as", f"{path}: the images are those of column {named[0]!r}")
     return named[0]
@@ -109,7 +117,8 @@ def find_labels(
     """
     if name is not None:
         return None if only_tests and name not in table else table_column(table, name, path, "--label-column")
-    columns = [column for column in map(str, table.columns) if column not in others]
+    known = {*_SET_COLUMNS, *_GROUP_COLUMNS, "fold", "folds"}
+    columns = [name for name in map(str, table.columns) if name not in others and name.lower() not in known]
     named = sorted(
         (column for column in columns if column.lower() in CLASS_COLUMNS),
         key=lambda column: CLASS_COLUMNS.index(column.lower()),
@@ -129,7 +138,7 @@ def find_labels(
             f"{path}: {'several columns may hold the class' if named else 'no column ' + repr('label')}",
             expected=f"a column named {', '.join(CLASS_COLUMNS[:3])}, or --label-column NAME",
             found=f"columns {', '.join(map(str, table.columns))}",
-            next_step="set " + ", or ".join(f"--label-column {column}" for column in (named or columns)[:3]),
+            next_step="set " + ", or ".join(f"--label-column {shlex.quote(name)}" for name in (named or columns)[:3]),
         )
     if chosen != "label":
         add_note("read as", f"{path}: the classes are those of column {chosen!r}")
@@ -227,6 +236,14 @@ def clean_labels(labels: Sequence[str], path: Path, declared: Collection[str]) -
             found=repr(several),
             next_step="keep one of them in each row; if it is one class, name all classes with --class-order",
         )
+    if missing := [label for label in distinct if label.lower() in _MISSING and label not in declared]:
+        text = f"{format_list([f'{label} ({labels.count(label):,} rows)' for label in missing])} is a class"
+        add_note("read as", f"{path}: {text}; if it means that the class is unknown, remove the rows", warning=True)
+    numbers = [label for label in distinct if _NUMBER.fullmatch(label)]
+    is_quantity = len(distinct) > _MANY_NUMBERS or not all(map(str.isdecimal, distinct))
+    if numbers and len(numbers) == len(distinct) and is_quantity:
+        text = f"{len(distinct):,} numbers are classes, each by itself ({format_list(numbers, 3)})"
+        add_note("read as", f"{path}: {text}; a quantity cannot be learned", warning=True)
     return labels
 
 

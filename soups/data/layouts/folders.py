@@ -136,6 +136,9 @@ def _class_rows(
 def _no_classes(listing: FolderListing) -> DataError:
     found = f"{len(listing.images)} images outside class folders" if listing.images else "no class folders"
     step = "sort the images into one folder per class, or use --layout csv with --labels FILE.csv"
+    near = [*listing.others, *(FolderListing(listing.path.parent).others if set_of(listing.path.name) else ())]
+    if tables := [path for path in near if path.suffix.lower() in (".csv", ".tsv")]:
+        found, step = f"{found}; tables: {format_list([path.name for path in tables], 5)}", f"--labels {tables[0]}"
     if archives := [command for path in listing.others if (command := unpack_command(path))]:
         found, step = f"{found}; archives that are not unpacked", f"unpack them: {' && '.join(archives[:3])}"
     elif others := how_to_read(listing.others):

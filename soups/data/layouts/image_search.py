@@ -13,6 +13,9 @@ from soups.data.layouts.image_files import format_list, images_below, positions_
 from soups.files.tables import canonical_id
 
 _NUMBER = re.compile(r"0*(\d+?)(\.0+)?")
+_ENDING = re.compile(r"\.[a-zA-Z]{2,5}")
+
+_Positions = dict[str, list[int]]
 
 
 class ImageSearch:
@@ -31,39 +34,52 @@ class ImageSearch:
         for folder in self.folders:
             if os.path.isfile(folder / name):  # noqa: PTH113 -- False for names that are no paths.
                 return [folder / name]
-        for images, positions, _ in self._indices:
+        for images, positions in self._indices:
             if matches := positions.get(canonical_id(name)):
                 return [images[position] for position in matches]
         return []
 
-    def find_number(self, name: str) -> list[Path]:
-        """Return the images whose names are the number that an id is, with or without leading zeros."""
+    def find_similar(self, name: str) -> list[Path]:
+        """Return the images of a number without leading zeros and decimals, else of a name but for case and ending."""
+        name = canonical_id(name)
         number = _NUMBER.fullmatch(name)
-        for images, _, numbers in self._indices if number else ():
-            if number and (matches := numbers.get(number[1])):
+        stem, ending = os.path.splitext(name)  # noqa: PTH122 -- a Path per id is slower.
+        for images, numbers, names in self._similar:
+            matches = numbers.get(number[1], []) if number else []
+            matches = matches or names.get((stem if _ENDING.fullmatch(ending) else name).casefold(), [])
+            if matches:
                 return [images[position] for position in matches]
         return []
 
     @cached_property
-    def _indices(self) -> list[tuple[list[Path], dict[str, list[int]], dict[str, list[int]]]]:
-        """Images of each folder, with their positions by id and by number."""
-        indices: list[tuple[list[Path], dict[str, list[int]], dict[str, list[int]]]] = []
-        for folder in dict.fromkeys(self.folders):
-            images = images_below(folder)[0]
-            numbers: defaultdict[str, list[int]] = defaultdict(list)
+    def _indices(self) -> "list[tuple[list[Path], _Positions]]":
+        """Images of each folder, with their positions by id."""
+        found = [(folder, images_below(folder)[0]) for folder in dict.fromkeys(self.folders)]
+        return [
+            (images, positions_by_key(image.relative_to(folder).as_posix() for image in images))
+            for folder, images in found
+        ]
+
+    @cached_property
+    def _similar(self) -> "list[tuple[list[Path], _Positions, _Positions]]":
+        """Images of each folder, with their positions by number and by id in lower case."""
+        indices: list[tuple[list[Path], _Positions, _Positions]] = []
+        for images, positions in self._indices:
+            numbers, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
             for position, image in enumerate(images):
                 if (number := _NUMBER.fullmatch(image.stem)) and not number[2]:
                     numbers[number[1]].append(position)
-            indices.append(
-                (images, positions_by_key(image.relative_to(folder).as_posix() for image in images), numbers)
-            )
+            for key, found in positions.items():
+                names[key.casefold()] += found
+            indices.append((images, numbers, names))
         return indices
 
 
 def find_images(ids: Sequence[str], path: Path, search: ImageSearch) -> list[str]:
     """Return the names in the samples table of the images that ids refer to, in the order of the ids.
 
-    Ids that are numbers also match without leading zeros, which spreadsheets remove, and without `.0`.
+    Ids without a match also match without leading zeros, which spreadsheets remove, without `.0`, in another case, and
+    with another file extension.
 
     Args:
         ids: paths or file names, with or without file extension.
@@ -74,12 +90,12 @@ def find_images(ids: Sequence[str], path: Path, search: ImageSearch) -> list[str
         DataError: an image is missing, an id matches several images, or two ids match the same image.
     """
     found: list[Path | None] = []
-    by_number: list[tuple[str, Path]] = []
+    similar: list[tuple[str, Path]] = []
     for row, name in enumerate(ids, start=2):
         matches = search.find(name)
-        if not matches and len(numbered := search.find_number(name)) == 1:
-            matches = numbered
-            by_number.append((name, numbered[0]))
+        if not matches and len(alike := search.find_similar(name)) == 1:
+            matches = alike
+            similar.append((name, alike[0]))
         check_one_match([str(match) for match in matches], name, row, path)
         found.append(matches[0] if matches else None)
     missing = [(name, row) for row, (name, image) in enumerate(zip(ids, found, strict=True), 2) if not image]
@@ -92,9 +108,9 @@ def find_images(ids: Sequence[str], path: Path, search: ImageSearch) -> list[str
             next_step=_hint(missing[0][0], search) or "add the files or remove the rows",
         )
     names = [table_name(image, search.root) for image in found if image is not None]
-    if by_number:
-        name, image = by_number[0]
-        text = f"{len(by_number):,} ids are matched by their number, without leading zeros or decimals"
+    if similar:
+        name, image = similar[0]
+        text = f"{len(similar):,} ids are matched but for leading zeros, decimals, case or file endings"
         add_note("read as", f"{path}: {text}: {name!r} is {table_name(image, search.root)}")
     if rows := repeated_rows(names):
         raise DataError(
@@ -113,7 +129,7 @@ def _hint(name: str, search: ImageSearch) -> str:
         if matches := search.find("/".join(parts[start:])):
             lost = "/".join(parts[:start])
             return f"if {name} is {matches[0]}, remove {lost}/ from the ids, or set --data-location to the folder above"
-    if matches := search.find_number(name):
+    if matches := search.find_similar(name):
         return (
             f"{name} may be any of {format_list([str(match) for match in matches], 3)}: write the paths into the table"
         )

@@ -1,6 +1,7 @@
 """Search for a table of labels beside the images, if no layout is set, and for the test images beside it."""
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 _LABELS = {"train", "training", "labels", "label", "trainlabels", "traininglabels", "annotations", "groundtruth"}
 """Names of tables of labels, in lower case and without separators."""
-_TEST = {"test", "testing"}
+_VALIDATION, _TEST = {"val", "valid", "validation", "dev"}, {"test", "testing"}
+_JOIN = (
+    'import pandas as p; p.concat([p.read_csv("{}", dtype=str).assign(split="train"), '
+    'p.read_csv("{}", dtype=str).assign(split="val")]).to_csv("all.csv", index=False)'
+)
 
 
 def find_label_table(settings: DataSettings) -> dict[str, object]:
@@ -55,6 +60,10 @@ def find_label_table(settings: DataSettings) -> dict[str, object]:
         return {}
     add_note("read as", f"layout csv: the classes are read from {files[name]}")
     found: dict[str, object] = {"layout": "csv", "labels": name}
+    for path in _tables(folder, _VALIDATION):
+        join = _JOIN.format(str(files[name]), str(path))
+        text = f"{path}: is not read; to validate on it: python -c {shlex.quote(join)}, and --labels all.csv"
+        add_note("left out", text, warning=True)
     if name in tables and settings.test_location is None and "test" not in set(tables[name]["split"]):
         found["test_location"] = _find_tests(folder, tables[name], by_name[name])
     return found

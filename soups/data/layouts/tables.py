@@ -2,6 +2,7 @@
 
 Reading of columns, ids and image names is shared with the layouts `metadata` and those with a schema."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from soups.data.layouts.columns import (
     table_column,
 )
 from soups.data.layouts.folders import check_known_classes
-from soups.data.layouts.image_files import FolderListing, existing_folder, images_below
+from soups.data.layouts.image_files import existing_folder, format_list, images_below, table_name
 from soups.data.layouts.image_search import ImageSearch, find_images, repeated_rows
 from soups.data.layouts.set_folders import set_of
 from soups.data.settings import DataSettings
@@ -41,10 +42,9 @@ def csv_samples(settings: DataSettings) -> "pd.DataFrame":
     table = read_table(path)
     splits = find_splits(table, path, settings.split_column) or [""] * len(table)
     samples = listed_samples(table, path, settings, splits, ImageSearch([root], settings.root))
+    _note_unlisted_images(root, path, set(samples["image"]), settings)
     if settings.test_location is not None:
         samples = samples[samples["split"] != "test"]
-    else:
-        _note_unlisted_sets(root, path, list(samples["image"]))
     return samples.sort_values("image", ignore_index=True)
 
 
@@ -93,7 +93,6 @@ def listed_samples(
 
     id_column = find_id_column(table, path, settings.image_column, search.find, usual)
     ids = table_column(table, id_column, path, "--image-column")
-    check_unique_ids(ids, path)
     is_test = [split == "test" for split in splits]
     labels = groups = [""] * len(ids)
     # If --groups is set, the column of groups belongs to that CSV.
@@ -103,6 +102,7 @@ def listed_samples(
         cells = [label or test for label, test in zip(found, is_test, strict=True)]
         check_filled(cells, path, "the label", "a class name")
         labels = clean_labels(found, path, settings.class_order or ())
+    check_unique_ids(ids, path, labels)
     if group_column and (group_column in table or not all(is_test)):
         groups = table_column(table, group_column, path, "--group-column")
         cells = [group or test for group, test in zip(groups, is_test, strict=True)]
@@ -149,18 +149,19 @@ def check_filled(cells: Iterable[object], path: Path, what: str, expected: str) 
             raise DataError(f"{path}, row {row}: {what} is empty", expected=expected)
 
 
-def check_unique_ids(ids: Sequence[str], path: Path) -> None:
-    """Check that no id is empty or repeated.
+def check_unique_ids(ids: Sequence[str], path: Path, labels: Sequence[str] | None = None) -> None:
+    """Check that no id is empty or repeated; the message names the rows' labels if they differ.
 
     Raises:
         DataError: an id is empty or repeated.
     """
     check_filled(ids, path, "the image's id", "an id in every row")
     if rows := repeated_rows(ids):
+        classes = {labels[row - 2] for row in rows} if labels is not None else set()
         raise DataError(
             f"{path}, rows {rows[0]} and {rows[1]}: the same image twice",
-            expected="each image once",
-            found=repr(ids[rows[0] - 2]),
+            expected="each image once, with one class" if len(classes) > 1 else "each image once",
+            found=repr(ids[rows[0] - 2]) + (f" as {' and '.join(sorted(classes))}" if len(classes) > 1 else ""),
             next_step="remove one of the rows",
         )
 
@@ -179,11 +180,20 @@ def _find_labels_file(settings: DataSettings, root: Path) -> Path:
     return found[0]
 
 
-def _note_unlisted_sets(root: Path, path: Path, images: Sequence[str]) -> None:
-    """Say which folders of validation and test images a table of labels does not list."""
-    for folder in FolderListing(root).folders:
-        kind, is_listed = set_of(folder.name), any(image.startswith(f"{folder.name}/") for image in images)
-        if kind in ("val", "test") and not is_listed and images_below(folder)[0]:
-            step = f"; to predict them: --test-location {folder}" if kind == "test" else ""
-            text = f"{root}: the images in {folder.name} are not used, because {path.name} does not list them{step}"
-            add_note("left out", text, warning=True)
+def _note_unlisted_images(root: Path, path: Path, listed: set[str], settings: DataSettings) -> None:
+    """Say how many images of which folders neither the table of labels nor the test location names."""
+    images, test = images_below(root)[0], Path(settings.test_location) if settings.test_location else None
+    if len(images) == len(listed):
+        return
+    counts: Counter[str] = Counter()
+    for image in images:
+        if table_name(image, settings.root) not in listed and not (test and image.is_relative_to(test)):
+            counts[image.relative_to(root).parts[0] if image.parent != root else "."] += 1
+    tests = [name for name in counts if set_of(name) == "test"]
+    if test is not None and test.is_file():  # A table of test images, which are read with it.
+        counts -= Counter({name: counts[name] for name in tests})
+    if counts:
+        where = format_list([f"{count:,} in {name}" for name, count in counts.items()], 5)
+        step = f"; to predict them: --test-location {root / tests[0]}" if tests and test is None else ""
+        text = f"{root}: left out {counts.total():,} images that {path.name} does not list: {where}{step}"
+        add_note("left out", text, warning=any(map(set_of, counts)))

@@ -39,6 +39,7 @@ def test_the_ids_are_known_by_name_or_by_being_images(text: str, name: str | Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("a_column 1 2", r"no column 'image'(?s:.*)set --image-column a_column"),
         ("a,b 1,2", r"t\.csv: no column 'image', and no other column holds images(?s:.*)--image-column"),
         ("id,file im1,im2", r"several columns hold images(?s:.*)found: +columns id, file(?s:.*)set --image-column id"),
     ],
@@ -151,9 +152,22 @@ def test_several_classes_in_a_cell_are_refused_unless_declared(labels: list[str]
     assert clean_labels(labels, PATH, labels) == labels
 
 
+def test_doubtful_classes_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    clean_labels(["cat", "nan", "dog", "nan"], PATH, ())
+    assert "nan (2 rows) is a class; if it means that the class is unknown, remove the rows" in caplog.text
+    caplog.clear()
+    clean_labels(["0.5", "1.25", "3"], PATH, ())
+    assert "3 numbers are classes, each by itself (0.5, 1.25, 3); a quantity cannot be learned" in caplog.text
+    caplog.clear()
+    clean_labels([str(number) for number in range(10)], PATH, ())
+    assert not caplog.records
+
+
 def test_whole_numbers_written_with_decimals_are_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         assert clean_labels(["0.0", "10.0", ""], PATH, ()) == ["0", "10", ""]
     assert "the classes are whole numbers: 0.0 is the class 0" in caplog.text
+    assert clean_labels(["0,0", "1,0"], PATH, ()) == ["0", "1"]
+    assert clean_labels(["0,0", "1,0"], PATH, ()) == ["0", "1"]
     assert clean_labels(["0.0", "1.5"], PATH, ()) == ["0.0", "1.5"]
     assert clean_labels(["0.0", "1.0"], PATH, ("0.0", "1.0")) == ["0.0", "1.0"]

@@ -65,6 +65,8 @@ WRONG_FOLDERS: list[tuple[list[str], str]] = [
     (["val/a/1.png", "test/a/2.png"], r"has val, test but no train(.|\n)*train/<class>"),
     (["1.png", "2.png"], r"no class folders in it(.|\n)*2 images outside(.|\n)*--layout csv"),
     (["train/1.png"], r"train: no class folders in it"),
+    (["train/1.png", "train/l.csv"], r"train: no class folders(.|\n)*tables: l\.csv(.|\n)*--labels \S+/train/l\.csv"),
+    (["train/1.png", "train/l.csv"], r"train: no class folders(.|\n)*tables: l\.csv(.|\n)*--labels \S+/train/l\.csv"),
     (["train/a/1.png", "train/b/readme.txt", "train/c/x/.hidden"], r"train: class folders without images: b, c"),
     (["train/a/1.png", "train/b/1.png", "val/c/1.png"], r"val: classes without training images: c(.|\n)*some of a, b"),
     (["train/a/1.png", "train/b/1.png", "test/c/1.png"], r"test: classes without training images: c"),

@@ -26,8 +26,18 @@ def test_lost_zeros_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     touch(tmp_path, "images/0007.png", "images/0010.png", "images/0000.png", "images/x1.png")
     with caplog.at_level(logging.INFO):
         assert found(tmp_path, "7", "10.0", "0") == ["images/0007.png", "images/0010.png", "images/0000.png"]
-    assert "3 ids are matched by their number" in caplog.text
+    assert "3 ids are matched but for leading zeros" in caplog.text
     assert "'7' is images/0007.png" in caplog.text
+
+
+def test_another_case_and_another_ending_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a/IMG_1.JPG", "a/2.png")
+    with caplog.at_level(logging.INFO):
+        assert found(tmp_path, "img_1.jpg", "A/2.jpg") == ["a/IMG_1.JPG", "a/2.png"]
+    assert (
+        "2 ids are matched but for leading zeros, decimals, case or file endings: 'img_1.jpg' is a/IMG_1.JPG"
+        in caplog.text
+    )
 
 
 def test_an_id_as_it_is_goes_before_its_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -40,6 +50,8 @@ def test_an_id_as_it_is_goes_before_its_number(tmp_path: Path, caplog: pytest.Lo
     ("files", "ids", "message"),
     [
         (("01.png", "001.png"), ("1",), r"1 images are missing: 1 \(row 2\)(?s:.*)1 may be any of .*001\.png"),
+        (("1.png", "1.JPG"), ("1.bmp",), r"1 images are missing: 1\.bmp(?s:.*)any of .*1\.JPG"),
+        (("1.png", "1.JPG"), ("1.bmp",), r"1 images are missing: 1\.bmp(?s:.*)any of .*1\.JPG"),
         (("a/1.png",), ("/elsewhere/a/1.png",), r"missing(?s:.*)remove /elsewhere/ from the ids"),
         (("a/1.png",), ("x" * 300, "a\0b"), r"2 images are missing(?s:.*)add the files or remove the rows"),
         (("a/1.png", "b/1.png"), ("1",), r"row 2: '1' matches 2 images"),

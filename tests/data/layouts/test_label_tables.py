@@ -1,12 +1,15 @@
 """Tables of labels that are found beside the images."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from soups.core.errors import DataError
 from soups.data.layouts.label_tables import find_label_table
+from soups.data.layouts.tables import csv_samples
 from soups.data.settings import DataSettings
 from tests.data.data_sets import touch
 
@@ -69,3 +72,17 @@ def test_a_table_that_cannot_be_read_is_used_if_the_folders_are_no_classes(tmp_p
     touch(tmp_path, "images/1.png")
     write(tmp_path, "train.csv", "image,label", "1,a", "9,b")
     assert find(tmp_path) == {"layout": "csv", "labels": "train.csv"}
+
+
+def test_a_table_of_validation_images_is_named_with_the_command_that_joins_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(touch(tmp_path, "1.png", "2.png", "3.png", "4.png"))
+    write(tmp_path, "train.csv", "image,label", "1,a", "2,b")
+    write(tmp_path, "valid.csv", "image,label", "3,a", "4,b")
+    find(tmp_path)
+    (text,) = (record.getMessage() for record in caplog.records if "valid.csv: is not read" in record.getMessage())
+    command = text.partition("validate on it: ")[2].partition(", and --labels")[0]
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+    samples = csv_samples(DataSettings(data_location=str(tmp_path), labels="all.csv"))
+    assert samples["split"].tolist() == ["train", "train", "val", "val"]

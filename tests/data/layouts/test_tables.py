@@ -103,7 +103,21 @@ def test_the_location_of_the_labels_table(tmp_path: Path) -> None:
         csv_samples(settings.model_copy(update={"labels": "none.csv"}))
 
 
+def test_an_image_with_two_classes_names_both(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png")
+    with pytest.raises(
+        DataError, match=r"rows 2 and 4: the same image twice(?s:.*)with one class(?s:.*)'1' as a and b"
+    ):
+        csv(tmp_path, "image,label\n1,a\n2,b\n1,b\n")
+
+
+def test_cells_separated_by_blanks_get_the_command(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png")
+    with pytest.raises(DataError, match=r"if blanks separate the cells: tr -s ' ' ',' < \S+labels\.csv > labels\.csv"):
+        csv(tmp_path, "image label\n1 a\n2 b\n")
+
+
 def test_sets_that_the_table_does_not_list_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "train/1.png", "train/2.png", "test/3.png")
     csv(tmp_path, "image,label\n1,a\n2,b\n")
-    assert "the images in test are not used, because labels.csv does not list them; to predict them: " in caplog.text
+    assert "left out 1 images that labels.csv does not list: 1 in test; to predict them: --test-location" in caplog.text
