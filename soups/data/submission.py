@@ -18,7 +18,7 @@ from soups.data.layouts.set_folders import with_test_folders
 from soups.data.layouts.tables import check_unique_ids, read_test_ids
 from soups.data.settings import DataSettings
 from soups.data.template import TemplateForm, read_form
-from soups.files.prediction_tables import find_label_column
+from soups.files.answer_columns import find_label_column
 from soups.files.tables import canonical_id, read_table
 
 if TYPE_CHECKING:

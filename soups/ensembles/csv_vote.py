@@ -1,9 +1,9 @@
-"""Majority votes over prediction tables, aligned by image id.
+"""Votes over prediction tables: majorities of their classes, and rules on their probabilities; aligned by image id.
 
-Reading of the tables is in `files/prediction_tables.py`; votes over probabilities are in `rules.py`."""
+Reading of the tables is in `files/prediction_tables.py`; the rules are in `rules.py`."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,22 +12,26 @@ import numpy as np
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import SEPARATOR, LabelSpace
-from soups.ensembles.rules import count_votes
-from soups.files.prediction_tables import CONFIDENCE, PredictionTable, parse_predictions, read_predictions
+from soups.ensembles.rules import VotingRule, count_votes
+from soups.files.aligned_tables import align, check_same_kind, read_aligned
+from soups.files.answer_columns import CONFIDENCE
+from soups.files.prediction_tables import PredictionTable, parse_predictions, read_predictions
 from soups.files.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MAJORITIES = ("hard", "split")
+"""Rules that count the classes of tables; all others combine probabilities."""
 _CELLS_AT_ONCE = 4_000_000  # Votes (images × classes) per block: 32 MB for each of three arrays.
 
 
 def vote_tables(paths: Sequence[Path], space: LabelSpace | None = None, *, split: bool = False) -> "pd.DataFrame":
     """Return the majority vote of several prediction tables.
 
-    Each table has the image id in its first column and the class in `target`, `label`, `ans` or its only other column.
-    Ties go to the class with the highest sum of confidences if every table has a column `confidence`. Remaining ties
-    go to the class of the earliest table in `paths`.
+    A table votes for the class in `target`, `label`, `ans` or its only other column; without such a column, for the
+    class with the highest probability. Ties go to the class with the highest sum of confidences if every table has a
+    column `confidence` or votes by its probabilities. Remaining ties go to the class of the earliest table in `paths`.
 
     Args:
         paths: one or more CSV files, with rows in any order.
@@ -36,8 +40,8 @@ def vote_tables(paths: Sequence[Path], space: LabelSpace | None = None, *, split
 
     Returns:
         The first table's columns, rows and order, with the winning classes (as indices if the first table has indices).
-        Its column `confidence`, if any, holds the winner's share of votes, and columns named after classes hold each
-        class's share; other columns do not change. With `split`, the winner's share is the product over the factors.
+        Its column `confidence`, if any, holds the winner's share of votes, and columns of classes hold each class's
+        share; other columns do not change. With `split`, the winner's share is the product over the factors.
 
     Raises:
         UsageError: no table is passed, or `split` is set for classes without factors.
@@ -46,9 +50,10 @@ def vote_tables(paths: Sequence[Path], space: LabelSpace | None = None, *, split
     """
     if not paths:
         raise UsageError("a vote over no tables", expected="at least one CSV file")
-    first = read_table(paths[0])
-    tables = [parse_predictions(first, paths[0], space), *(read_predictions(path, space) for path in paths[1:])]
-    _check_same_kind(tables, space)
+    frame = read_table(paths[0])
+    first = parse_predictions(frame, paths[0], space)
+    tables = [first, *(replace(read_aligned(path, first, space), frame=None) for path in paths[1:])]
+    check_same_kind(tables, space)
     classes = list(dict.fromkeys(chain(*(table.classes for table in tables)) if space is None else space.names))
     codes, confidences = _stack_votes(tables, classes)
     if split:
@@ -56,59 +61,95 @@ def vote_tables(paths: Sequence[Path], space: LabelSpace | None = None, *, split
     else:
         winners = _majority(codes, confidences, len(classes))
         shares = (codes == winners).mean(axis=0)
-    result, label_column = first.copy(), tables[0].label_column
-    labels = [str(winner) if tables[0].has_indices else classes[winner] for winner in winners]
-    result[label_column] = np.array(labels, dtype=object)
-    if CONFIDENCE in first.columns[1:]:
-        result[CONFIDENCE] = shares
-    for index, name in enumerate(classes):
-        if name in first.columns[1:] and name not in (label_column, CONFIDENCE):
-            result[name] = (codes == index).mean(axis=0)
-    return result
+    columns = _class_columns(frame, first, classes, space)
+    place = {name: index for index, name in enumerate(classes)}  # Nobody may have voted for a class with a column.
+    by_column = {column: (codes == place.get(name, -1)).mean(axis=0) for column, name in columns.items()}
+    return _fill(frame, first, classes, winners, shares, by_column)
 
 
-def _check_same_kind(tables: Sequence[PredictionTable], space: LabelSpace | None) -> None:
-    """Raise if tables write the same class in different ways, which would count as different classes.
+def combine_tables(
+    paths: Sequence[Path], rule: VotingRule, weights: np.ndarray | None = None, space: LabelSpace | None = None
+) -> "pd.DataFrame":
+    """Return the combination of the probabilities of several prediction tables.
 
-    These are numbers in some tables and names in others, names that differ only by case, and, for classes that are
-    numbers themselves, names in some tables and indices in others.
+    Args:
+        paths: one or more CSV files with a column for the probability of each class, or with the probability of the
+            second of two classes; rows and columns in any order.
+        rule: how to combine.
+        weights: (M,), for rules that take weights.
+        space: maps names of columns to class names; None: the classes are the first table's.
+
+    Returns:
+        The first table's columns, rows and order. Columns of classes hold the combined probabilities, the column of
+        answers the most probable class, `confidence` its probability; other columns do not change.
+
+    Raises:
+        UsageError: no table is passed, or the weights are not valid.
+        DataError: a table is not readable, has no probabilities or those of other classes, or has other ids.
     """
-    if space is None:
-        is_number = [all(re.fullmatch(r"\d+(\.0*)?", name) for name in table.classes) for table in tables]
-        where, kinds = "numbers", is_number
-    else:
-        are_numbers = all(name.isdecimal() for name in space.names)
-        where, kinds = "indices", [are_numbers and table.has_indices for table in tables]
-    if any(kinds) and not all(kinds):
+    if not paths:
+        raise UsageError("a vote over no tables", expected="at least one CSV file")
+    frame = read_table(paths[0])
+    first = parse_predictions(frame, paths[0], space)
+    classes, members = list(space.names if space is not None else first.probability_classes), []
+    for path in paths:
+        table = first if path == paths[0] else align(read_predictions(path, space, first.ids), first)
+        check_same_kind([first, table], space)
+        members.append(table.probabilities(classes))
+    scores = rule(np.stack(members), weights, space or LabelSpace(tuple(classes)))
+    columns = _class_columns(frame, first, classes, space)
+    by_column = {column: scores[:, classes.index(name)] for column, name in columns.items()}
+    return _fill(frame, first, classes, scores.argmax(axis=1), scores.max(axis=1), by_column)
+
+
+def _class_columns(
+    frame: "pd.DataFrame", first: PredictionTable, classes: Sequence[str], space: LabelSpace | None
+) -> dict[str, str]:
+    """Return column → class of the first table's columns that take a number for a class.
+
+    Raises:
+        DataError: columns are named after classes, but it is not clear which others are, too.
+    """
+    if first.is_binary:
+        return {str(first.label_column): first.classes[1]}
+    taken = {frame.columns[0], first.label_column, CONFIDENCE}
+    named = {name: name for name in frame.columns if name in classes and name not in taken}
+    if named and not first.class_columns and space is None:
         raise DataError(
-            f"{tables[kinds.index(True)].path}: has classes as {where}, {tables[kinds.index(False)].path} as names",
-            expected=f"names in all tables or {where} in all",
-            next_step="pass a model, whose class list maps numbers to names" if space is None else "write names in all",
+            f"{first.path}: columns are named after classes, but hold no probabilities that sum to 1",
+            expected="a column with the probability of each class, or no such columns",
+            found=f"the columns {', '.join(frame.columns)}",
+            next_step=f"remove {', '.join(named)}, or name the run with these classes: --name NAME",
         )
-    spellings: dict[str, tuple[str, Path]] = {}
-    for table in tables:
-        for name in table.classes:
-            other, path = spellings.setdefault(name.lower(), (name, table.path))
-            if space is None and other != name:
-                raise DataError(
-                    f"{table.path}: the class {name!r} differs from {other!r} in {path} only by case",
-                    expected="one spelling of each class",
-                    next_step="write it alike in all tables",
-                )
+    return first.class_columns or named
+
+
+def _fill(
+    frame: "pd.DataFrame",
+    first: PredictionTable,
+    classes: Sequence[str],
+    winners: np.ndarray,
+    confidences: np.ndarray,
+    by_column: Mapping[str, np.ndarray],
+) -> "pd.DataFrame":
+    """Return the first table with the result of a vote in its columns of answers, confidences and classes."""
+    result = frame.copy()
+    if first.label_column is not None and not first.is_binary:
+        labels = [str(winner) if first.has_indices else classes[winner] for winner in winners]
+        result[first.label_column] = np.array(labels, dtype=object)
+    if CONFIDENCE in frame.columns:
+        result[CONFIDENCE] = confidences
+    return result.assign(**by_column)
 
 
 def _stack_votes(tables: Sequence[PredictionTable], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """Return all votes as positions in `classes`, (M, N) int64, and all confidences, (M, N) float64.
 
-    Rows are in the order of the first table. The confidences are None unless every table has them.
+    The confidences are None unless every table has them.
     """
     position = {name: index for index, name in enumerate(classes)}
-    codes, confidences = [], []
-    for table in tables:
-        rows = table.rows_for(tables[0])
-        codes.append(np.array([position[name] for name in table.classes])[table.codes[rows]])
-        if table.confidences is not None:
-            confidences.append(table.confidences[rows])
+    codes = [np.array([position[name] for name in table.classes])[table.codes] for table in tables]
+    confidences = [table.confidences for table in tables if table.confidences is not None]
     return np.stack(codes), np.stack(confidences) if len(confidences) == len(tables) else None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from soups.core.errors import DataError, UsageError
+from soups.files.tables import is_table
 
 TOLERANCE = 1e-6
 """Maximum difference in nats between the fitted weights' log-loss and the optimum."""
@@ -109,7 +110,7 @@ def parse_members(members: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray |
         UsageError: only some members have a weight, a weight is not a number from 0 up, all are zero, or a name is
             empty or repeated.
     """
-    pairs = [_split_member(member) for member in members]
+    pairs = [split_member(member) for member in members]
     names = tuple(name for name, _ in pairs)
     for name in names:
         if names.count(name) > 1:
@@ -128,10 +129,10 @@ def parse_members(members: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray |
     return names, np.array(weights)
 
 
-def _split_member(member: str) -> tuple[str, float | None]:
+def split_member(member: str) -> tuple[str, float | None]:
     """Return name and weight of a member; the weight is None if there is none."""
     name, sign, text = member.rpartition("=")
-    if not sign or "/" in text or "\\" in text:
+    if not sign or "/" in text or "\\" in text or is_table(text):
         name, sign, text = member, "", "1"
     try:
         weight = float(text)

@@ -1,12 +1,12 @@
-"""Prediction tables of any source: a CSV with the image id in the first column and the class in another.
+"""Prediction tables of any source: a CSV with image ids, and with classes, probabilities of classes, or both.
 
-Reading and alignment by id are here. Votes over several tables are in `ensembles/csv_vote.py`."""
+Columns are found in `answer_columns.py`, several tables are aligned in `aligned_tables.py`."""
 
-import logging
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +14,24 @@ import numpy as np
 
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
+from soups.core.notes import add_note
+from soups.files.answer_columns import (
+    CONFIDENCE,
+    GROUP,
+    find_class_columns,
+    find_id_column,
+    find_label_column,
+    read_numbers,
+    read_probabilities,
+)
 from soups.files.tables import LABEL_COLUMNS, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIDENCE, GROUP = "confidence", "group"
-
-logger = logging.getLogger(__name__)
-
-_SHOWN = 5
-_WHOLE = re.compile(r"\d+(\.0*)?")
-_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+WHOLE = re.compile(r"\d+(\.0*)?")
+"""A whole number, as pandas may write it."""
+_DECIMAL = re.compile(r"\d*\.?\d+(e-\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,120 +45,171 @@ class PredictionTable:
     """(N,) int64, positions in `classes`."""
     classes: list[str]
     """Class of each code: a class name, or the cell's text if no label space was passed. May contain repeats."""
-    label_column: str
-    """The column that the classes were read from."""
+    label_column: str | None
+    """The column that the classes were read from; None: the classes are the most probable ones."""
     groups: list[str] | None
     """The column `group`, if there is one."""
     confidences: np.ndarray | None
-    """(N,) float64, the column `confidence`, if there is one."""
+    """(N,) float64, the column `confidence`, else the highest probability if there is no column of classes."""
     has_indices: bool = False
     """Whether the cells were indices of classes, not their names."""
+    class_columns: dict[str, str] = field(default_factory=dict)
+    """Column → class of the columns with the probability of each class."""
+    is_binary: bool = False
+    """Whether `label_column` holds the probability of the second of two classes."""
+    frame: "pd.DataFrame | None" = field(default=None, repr=False, compare=False)
+    """The table as text, its column of ids first; rows in the order of the file."""
+    order: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """(N,) rows of `frame`, where `ids` have another order."""
 
     @property
     def labels(self) -> list[str]:
         """The class of each row."""
         return [self.classes[code] for code in self.codes]
 
-    def rows_for(self, other: "PredictionTable") -> np.ndarray:
-        """Return for each row of another table the row of this table with the same image, (M,) int64.
+    @property
+    def probability_classes(self) -> list[str]:
+        """The classes whose probabilities the table has, in the order of its columns; empty: it has none."""
+        return self.classes if self.is_binary else list(self.class_columns.values())
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Id → row."""
+        return {name: row for row, name in enumerate(self.ids)}
+
+    def probabilities(self, classes: Sequence[str]) -> np.ndarray:
+        """Return the probabilities of classes, (N, C) float64, rows summing to one.
 
         Raises:
-            DataError: one of the tables has images that are not in the other.
+            DataError: the table has no probabilities or those of other classes, or a row is not valid; names the line.
         """
-        if self.ids == other.ids:
-            return np.arange(len(self.ids))
-        own, others = _matching_keys(self.ids, other.ids)
-        row_of = {name: row for row, name in enumerate(own)}
-        missing = [name for name in others if name not in row_of]
-        extra = sorted(set(own) - set(others))
-        for names, verb in ((missing, "lacks"), (extra, "has also")):
-            if names:
-                shown = ", ".join(names[:_SHOWN]) + f", … and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
-                raise DataError(
-                    f"{self.path}: {verb} {len(names)} image{'s' * (len(names) > 1)}: {shown}",
-                    expected=f"the {len(other.ids)} images of {other.path}",
-                    next_step=_hint_of_zeros(self.ids, other.ids) or "use tables of the same images",
-                )
-        return np.array([row_of[name] for name in others], dtype=np.int64)
+        own = self.probability_classes
+        if not own or self.frame is None:
+            raise DataError(
+                f"{self.path}: has classes, but no probabilities",
+                expected="a column with the probability of each class, as inference.py --probabilities writes",
+                next_step="vote on classes: --hard-voting",
+            )
+        if set(own) != set(classes):
+            raise DataError(
+                f"{self.path}: has probabilities of other classes",
+                expected=", ".join(classes),
+                found=", ".join(own),
+                next_step="use tables of the same classes",
+            )
+        if self.is_binary:
+            second = _read_second_class(self.frame, str(self.label_column), self.path)
+            values = np.column_stack([1 - second, second])
+        else:
+            values = read_probabilities(self.frame, list(self.class_columns), self.path)
+        values = values[:, [own.index(name) for name in classes]]
+        return values if self.order is None else values[self.order]
 
 
-def _matching_keys(first: list[str], second: list[str]) -> tuple[list[str], list[str]]:
-    """Return the ids of two tables in the spelling in which they agree.
-
-    Where the ids differ as they are, they are compared without file endings, with `/` for `\\` and in Unicode's
-    composed form (NFC); only if no two ids of a table become equal and both tables then have the same ids.
-    """
-    if set(first) != set(second):
-        keys, others = [_canonical_id(name) for name in first], [_canonical_id(name) for name in second]
-        if len(set(keys)) == len(first) and len(set(others)) == len(second) and set(keys) == set(others):
-            return keys, others
-    return first, second
-
-
-def _canonical_id(name: str) -> str:
-    composed = unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./")
-    return _ENDING.sub("", composed)
-
-
-def _hint_of_zeros(first: Sequence[str], second: Sequence[str]) -> str | None:
-    """Return a next step if the ids of one table are those of the other without leading zeros."""
-    if {name.lstrip("0") for name in first} == {name.lstrip("0") for name in second}:
-        return "one of the tables has lost the leading zeros of its ids, as spreadsheets do: write it again as text"
-    return None
-
-
-def read_predictions(path: Path, space: LabelSpace | None = None) -> PredictionTable:
+def read_predictions(path: Path, space: LabelSpace | None = None, like: Sequence[str] = ()) -> PredictionTable:
     """Read a table of predictions or of true labels.
 
     Args:
         path: a CSV.
         space: maps class names and indices to class names; None: classes are the text of the cells.
+        like: ids of another table of the same images, by which the column of ids is known.
 
     Raises:
-        DataError: the table is not readable or has no rows, an id is repeated or empty, or a cell is not a class;
-            names file and line.
+        DataError: the table is not readable or has no rows, an id is repeated or empty, a cell is not a class, or the
+            columns are not clear; names file and line.
     """
-    return parse_predictions(read_table(path), path, space)
+    return parse_predictions(read_table(path), path, space, like)
 
 
-def parse_predictions(table: "pd.DataFrame", path: Path, space: LabelSpace | None = None) -> PredictionTable:
+def parse_predictions(
+    table: "pd.DataFrame", path: Path, space: LabelSpace | None = None, like: Sequence[str] = ()
+) -> PredictionTable:
     """Parse a table of text cells, see `read_predictions`; `path` is used in messages.
 
     Raises:
         DataError: as `read_predictions`.
     """
-    import pandas as pd
-
     if table.empty or table.shape[1] < 2:
         raise DataError(
             f"{path}: no labels",
-            expected="a header and rows, the image id in the first column and the class in another",
+            expected="a header and rows, the image id in one column and the class in another",
             found=f"{len(table)} rows with the columns {', '.join(map(str, table.columns))}",
         )
+    id_column = find_id_column(table, path, like)
+    table = table[[id_column, *(name for name in table.columns if name != id_column)]]
     ids = [str(name).strip() for name in table.iloc[:, 0].tolist()]
     _check_ids(ids, path)
-    column = find_label_column(table, path, space)
+    groups = [str(cell).strip() for cell in table[GROUP]] if GROUP in table.columns[1:] else None
+    class_columns = find_class_columns(table, path, space)
+    has_answers = any(str(name).lower() in LABEL_COLUMNS for name in table.columns[1:] if name not in class_columns)
+    confidences = _read_confidences(table, path)
+    if class_columns and not has_answers:
+        values, classes = read_probabilities(table, list(class_columns), path), list(class_columns.values())
+        codes, highest = values.argmax(axis=1), values.max(axis=1) if confidences is None else confidences
+        return PredictionTable(path, ids, codes, classes, None, groups, highest, False, class_columns, frame=table)
+    column = find_label_column(table, path, space, class_columns)
+    if not class_columns and are_fractions(set(table[column]), space):
+        second = _read_second_class(table, column, path)
+        names = ["0", "1"] if space is None else list(space.names)
+        codes = (second > 0.5).astype(np.int64)
+        return PredictionTable(
+            path, ids, codes, names, column, groups, np.maximum(second, 1 - second), is_binary=True, frame=table
+        )
+    codes, classes, has_indices = read_classes(table[column].tolist(), ids, path, space)
+    return PredictionTable(
+        path, ids, codes, classes, column, groups, confidences, has_indices, class_columns, frame=table
+    )
+
+
+def read_classes(
+    cells: Sequence[str], ids: Sequence[str], path: Path, space: LabelSpace | None
+) -> tuple[np.ndarray, list[str], bool]:
+    """Return codes (N,) int64, the class of each code, and whether the cells are indices.
+
+    Raises:
+        DataError: a cell is empty or not a class.
+    """
     # Strings are mapped once per distinct answer, because a vote may read hundreds of tables.
-    codes, distinct = pd.factorize(table[column])
-    names = () if space is None else space.names
-    cells = [text if text in names else text.strip() for text in map(str, distinct)]
-    if "" in cells:
-        row = int(np.flatnonzero(np.array([cell == "" for cell in cells])[codes])[0])
+    code_of = {cell: code for code, cell in enumerate(dict.fromkeys(cells))}
+    codes = np.fromiter(map(code_of.__getitem__, cells), np.int64, len(cells))
+    names = {} if space is None else {unicodedata.normalize("NFC", name): name for name in space.names}
+    composed = [unicodedata.normalize("NFC", text) for text in code_of]
+    answers = [names.get(text) or names.get(text.strip(), text.strip()) for text in composed]
+    if "" in answers:
+        row = int(np.flatnonzero(np.array([answer == "" for answer in answers])[codes])[0])
         raise DataError(
             f"{path}, line {row + 2}: no class for the id {ids[row]!r}",
             expected="a class for every image",
             next_step="the file may be truncated: write it again",
         )
-    has_indices = space is not None and not set(cells) <= set(space.names)
-    if has_indices and all(_WHOLE.fullmatch(cell) for cell in cells):
-        cells = [cell.partition(".")[0] for cell in cells]  # pandas writes indices as 0.0 if a cell was missing once.
+    has_indices = space is not None and not set(answers) <= set(space.names)
+    if (has_indices or space is None) and all(WHOLE.fullmatch(answer) for answer in answers):
+        answers = [answer.partition(".")[0] for answer in answers]  # pandas writes 0.0 if a cell was missing once.
     try:
-        classes = cells if space is None else space.read_column(cells)
+        return codes, answers if space is None else space.read_column(answers), has_indices
     except DataError as error:
         raise DataError(f"{path}: {error.problem}", expected=error.expected, found=error.found) from error
-    groups = [str(cell).strip() for cell in table[GROUP]] if GROUP in table.columns[1:] else None
-    confidences = _read_confidences(table, path)
-    return PredictionTable(path, ids, codes.astype(np.int64), classes, column, groups, confidences, has_indices)
+
+
+def are_fractions(cells: set[str], space: LabelSpace | None) -> bool:
+    """Whether answers are numbers that are not all whole: the probability of the second of two classes."""
+    if space is not None and (len(space) != 2 or cells & set(space.names)):
+        return False
+    texts = [cell.strip().replace(",", ".") for cell in cells]
+    return all(map(_DECIMAL.fullmatch, texts)) and not all(map(WHOLE.fullmatch, texts))
+
+
+def _read_second_class(table: "pd.DataFrame", column: str, path: Path) -> np.ndarray:
+    values = read_numbers(table[column], path, column, "a number")
+    if values.min() < 0 or values.max() > 1:
+        row = int(np.flatnonzero((values < 0) | (values > 1))[0])
+        raise DataError(
+            f"{path}, line {row + 2}: {column!r} is neither a class nor a probability",
+            expected="classes, or the probability of the second of two classes, from 0 to 1",
+            found=table[column].iloc[row],
+        )
+    add_note("read as", f"{path}: column {column!r} is the probability of the second class")
+    return values
 
 
 def _check_ids(ids: Sequence[str], path: Path) -> None:
@@ -174,50 +231,16 @@ def _check_ids(ids: Sequence[str], path: Path) -> None:
         lines[name] = line
 
 
-def find_label_column(table: "pd.DataFrame", path: Path, space: LabelSpace | None) -> str:
-    """Return the column with the class: a usual name, or else the only column without another meaning.
-
-    Columns with another meaning are the first (ids), `confidence`, `group` and those named after a class of `space`.
-
-    Raises:
-        DataError: none or several columns remain.
-    """
-    columns = [str(column) for column in table.columns[1:]]
-    classes = set(space.names) if space is not None else set()
-    candidates = [name for name in columns if name.lower() in LABEL_COLUMNS and name not in classes]
-    candidates = candidates or [name for name in columns if name in LABEL_COLUMNS]
-    if len(candidates) > 1 and all(table[name].equals(table[candidates[0]]) for name in candidates):
-        candidates = candidates[:1]
-    candidates = candidates or [name for name in columns if name not in {CONFIDENCE, GROUP, *classes}]
-    if len(candidates) != 1:
-        raise DataError(
-            f"{path}: which column holds the class is not clear",
-            expected=f"one of the columns {', '.join(LABEL_COLUMNS)}, or one besides the id and {CONFIDENCE!r}",
-            found=f"the columns {', '.join(columns)}",
-            next_step="keep only the column of classes, or rename the others",
-        )
-    return candidates[0]
-
-
 def _read_confidences(table: "pd.DataFrame", path: Path) -> np.ndarray | None:
     """Return the column `confidence`, (N,) float64; None if there is none.
 
     Raises:
         DataError: a confidence is not a finite number; names the line.
     """
-    import pandas as pd
-
     if CONFIDENCE not in table.columns[1:]:
         return None
-    values = pd.to_numeric(table[CONFIDENCE], errors="coerce").to_numpy(dtype=np.float64)
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise DataError(
-            f"{path}, line {row + 2}: the {CONFIDENCE} is not a number",
-            expected="a number, or no such column",
-            found=repr(table[CONFIDENCE].iloc[row]),
-        )
+    values = read_numbers(table[CONFIDENCE], path, CONFIDENCE, "a number, or no such column,")
     if 1.5 < values.max() <= 100:
-        logger.info("%s: the %s is in per cent; divided by 100", path, CONFIDENCE)
+        add_note("read as", f"{path}: the {CONFIDENCE} is in per cent; divided by 100")
         return values / 100
     return values

@@ -17,8 +17,9 @@ _SAMPLE = 64 * 1024
 """Bytes from which encoding and separator are detected."""
 LABEL_COLUMNS = ("target", "label", "ans", "class", "prediction", "predicted")
 """Usual names of the column with the class, in lower case."""
+TABLE_ENDINGS = (".csv", ".tsv", ".txt")
 ID_COLUMNS = ("id", "image", "image_id", "imageid", "file", "filename", "file_name", "path", "name")
-_IMAGE_ENDING = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|jfif|heic|avif)$", re.IGNORECASE)
+IMAGE_ENDING = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|jfif|heic|avif)$", re.IGNORECASE)
 _OTHER_READERS = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".parquet": "parquet", ".json": "json"}
 """Ending of a table of another format → its reader in pandas."""
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -80,6 +81,11 @@ def read_table(path: Path) -> "pd.DataFrame":
         add_note("read as", f"{path}: the first column has no name and counts the rows; it is left out")
         table = table.iloc[:, 1:]
     return table
+
+
+def is_table(name: str) -> bool:
+    """Return whether a file name is that of a text table, by its ending."""
+    return name.lower().endswith(TABLE_ENDINGS)
 
 
 def canonical_id(name: str) -> str:
@@ -146,7 +152,7 @@ def _with_header(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
     names = [str(name) for name in table.columns]
     if len(names) < 2 or names[0].lower() in ID_COLUMNS:
         return table
-    is_image = bool(_IMAGE_ENDING.search(names[0]))
+    is_image = bool(IMAGE_ENDING.search(names[0]))
     is_class = (
         len(names) == 2 and names[1].lower() not in LABEL_COLUMNS and (table.iloc[:, 1].str.strip() == names[1]).any()
     )

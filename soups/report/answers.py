@@ -26,6 +26,8 @@ class LabelledPredictions:
     """The C classes."""
     confidences: np.ndarray | None = None
     """(N,) float in [0, 1]; None: not known."""
+    probabilities: np.ndarray | None = None
+    """(N, C) floats, rows summing to one; None: not known."""
 
     def by_factor(self) -> "dict[str, LabelledPredictions]":
         """Return these predictions as `class` and, if classes are made of several factors, those of each factor."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from soups.core.scores import calibration_error
 from soups.core.statistics import accuracy_from_sums, bootstrap_sums_intervals, macro_f1_from_sums, mcnemar
 from soups.report.answers import JOINT, LabelledPredictions
 from soups.report.per_class import class_scores, class_table, confusion_text
@@ -35,6 +36,48 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> str:
         scores = [format_interval(row, key) for key in _SCORES_FROM_SUMS]
         cells.append([row["of"], *scores, str(row["images"]), str(row["groups"])])
     return align_columns(cells)
+
+
+def _probability_lines(answers: LabelledPredictions) -> list[str]:
+    """Return log-loss and calibration error as a line, if the probabilities are known."""
+    if answers.probabilities is None:
+        return []
+    row = _log_losses([[answers]])[0]
+    gap = calibration_error(answers.probabilities, answers.labels)
+    return [f"log-loss {_format_log_loss(row)}, calibration error {100 * gap:.1f}%"]
+
+
+def _log_losses(entries: Sequence[Sequence[LabelledPredictions]]) -> list[dict[str, float | None]]:
+    """Return the mean log-loss of each entry's predictions with its interval, and its gain over the first entry.
+
+    Args:
+        entries: one or more predictions each, all with probabilities of the same images.
+    """
+    groups = np.unique(entries[0][0].groups, return_inverse=True)[1]
+    rows = np.arange(len(groups))
+
+    def by_group(answers: LabelledPredictions) -> np.ndarray:
+        assert answers.probabilities is not None
+        of_truth = answers.probabilities[rows, answers.labels].astype(np.float64)
+        return np.bincount(groups, -np.log(np.clip(of_truth, np.finfo(np.float64).eps, 1.0)))
+
+    losses = [np.mean([by_group(each) for each in entry], axis=0) for entry in entries]
+    sums = np.column_stack([*losses, np.bincount(groups)])
+
+    def statistics(drawn: np.ndarray) -> np.ndarray:
+        means = drawn[..., :-1] / drawn[..., -1:]
+        return np.concatenate([means, means - means[..., :1]], axis=-1)
+
+    values, intervals = statistics(sums.sum(axis=0)), bootstrap_sums_intervals(sums, statistics)
+    found: list[dict[str, float | None]] = []
+    for index in range(len(entries)):
+        row: dict[str, float | None] = {}
+        for key, place in (("log_loss", index), ("log_loss_change", index + len(entries))):
+            numbers = (float(values[place]), *intervals[place])
+            known = index > 0 or key == "log_loss"
+            row |= dict(zip((key, f"{key}_low", f"{key}_high"), numbers if known else (None,) * 3, strict=True))
+        found.append(row)
+    return found
 
 
 def class_rows(answers: LabelledPredictions) -> list[dict[str, Any]]:
@@ -70,7 +113,7 @@ def validation_text(name: str, answers: LabelledPredictions, description: str = 
     share = f"{100 * right / len(answers.labels):.1f}%"
     blocks = [
         f"{name}: {right} of {len(answers.labels)} {description} right ({share})",
-        score_table(score_rows(answers)) + "\n(intervals: resampling groups)",
+        "\n".join([score_table(score_rows(answers)), *_probability_lines(answers), "(intervals: resampling groups)"]),
     ]
     parts = answers.by_factor()
     for of, part in parts.items():
@@ -99,7 +142,8 @@ def comparison_rows(named: Mapping[str, Sequence[LabelledPredictions]]) -> list[
         A dict for each, with `name` and `tables` (number of predictions), and for the class and each factor
         (`class_accuracy`, `age_macro_f1`, …) the score with `_low` and `_high`, its gain over the first with `_gain`,
         `_gain_low`, `_gain_high` (95% intervals; both face the same resampled groups), and `p`: exact McNemar test of
-        the class against the first, for single predictions; gains and p are None in the first row.
+        the class against the first, for single predictions; gains and p are None in the first row. If all predictions
+        have probabilities, also `log_loss` and `log_loss_change` against the first, each with `_low` and `_high`.
     """
     rows: list[dict[str, Any]] = []
     first = next(iter(named.values()))
@@ -112,6 +156,8 @@ def comparison_rows(named: Mapping[str, Sequence[LabelledPredictions]]) -> list[
         single = len(several) == len(first) == 1 and bool(rows)
         right = [each.labels == each.predictions for each in (several[0], first[0])]
         rows.append(row | {"p": mcnemar(*right) if single else None})
+    if all(each.probabilities is not None for several in named.values() for each in several):
+        return [row | losses for row, losses in zip(rows, _log_losses(list(named.values())), strict=True)]
     return rows
 
 
@@ -167,6 +213,7 @@ def comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
             "macro-F1 % [95%]": format_interval(row, f"{JOINT}_macro_f1"),
             "gain [95%]": format_interval(row, f"{JOINT}_macro_f1_gain", "+.1f"),
             **{f"{name} F1 %": format_percent(row[f"{name}_macro_f1"]) for name in scored if name != JOINT},
+            **({"log-loss [95%]": _format_log_loss(row)} if "log_loss" in row else {}),
             "p": format_p_value(row["p"]),
         }
         for row in rows
@@ -177,3 +224,7 @@ def comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
         notes = [f"gain: macro-F1 against {first}, in points, resampling groups; p: exact McNemar test against {first}"]
         notes += [f"{row['name']}: mean of {row['tables']} tables" for row in rows if row["tables"] > 1]
     return align_columns(table_cells(cells), notes)
+
+
+def _format_log_loss(row: Mapping[str, Any]) -> str:
+    return "{log_loss:.3f} [{log_loss_low:.3f}, {log_loss_high:.3f}]".format(**row)

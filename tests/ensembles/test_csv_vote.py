@@ -112,8 +112,8 @@ def test_names_and_indices_are_one_with_a_label_space(write: Write) -> None:
 
 
 def test_an_unclear_column_of_classes_is_an_error(write: Write) -> None:
-    path = write("odd.csv", "file,fold,guess\na,1,cat\n")
-    with pytest.raises(DataError, match=r"odd.csv: which column holds the class(?s:.*)fold, guess"):
+    path = write("odd.csv", "file,one,guess\na,1,cat\n")
+    with pytest.raises(DataError, match=r"odd.csv: which column holds the class(?s:.*)one, guess"):
         vote_tables([path])
     assert vote_tables([write("one.csv", "file,guess\na,cat\n")])["guess"].tolist() == ["cat"]
 
@@ -222,7 +222,7 @@ def test_the_share_of_a_split_vote_is_the_product_of_its_levels(write: Write) ->
 @pytest.mark.parametrize(
     ("space", "first", "second", "words"),
     [
-        (None, "cat dog", "Cat dog", r"the class 'Cat' differs from 'cat' in .*a\.csv only by case"),
+        (None, "cat dog", "Cat dog", r"the class 'Cat' is 'cat' in .*a\.csv, which differs only by case"),
         (None, "cat dog", "0.0 1.0", r"b\.csv: has classes as numbers, .*a\.csv as names"),
         (LabelSpace(("1", "2", "3")), "1 2", "0 1", r"b\.csv: has classes as indices, .*a\.csv as names"),
     ],

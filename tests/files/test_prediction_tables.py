@@ -8,7 +8,9 @@ import pytest
 
 from soups.core.errors import DataError
 from soups.core.labels import LabelSpace
-from soups.files.prediction_tables import find_label_column, read_predictions
+from soups.files.aligned_tables import find_rows
+from soups.files.answer_columns import find_label_column
+from soups.files.prediction_tables import read_predictions
 
 SPACE = LabelSpace(("cat", "dog"))
 
@@ -36,7 +38,7 @@ def test_indices_become_names_and_stay_text_without_a_space(tmp_path: Path) -> N
 def test_rows_for_aligns_two_tables(tmp_path: Path) -> None:
     one = read_predictions(write(tmp_path, "image,label\na,x\nb,y\nc,z\n"))
     other = read_predictions(write(tmp_path, "image,label\nc,z\na,x\nb,y\n", "other.csv"))
-    rows = one.rows_for(other)
+    rows = find_rows(one, other)
     assert rows.dtype == np.int64 and rows.tolist() == [2, 0, 1]
 
 
@@ -51,7 +53,7 @@ def test_tables_of_other_images_are_rejected(tmp_path: Path, ids: str, words: st
     table = read_predictions(write(tmp_path, "image,label\n" + "".join(f"{name},x\n" for name in ids)))
     other = read_predictions(write(tmp_path, "image,label\na,x\nb,y\n", "other.csv"))
     with pytest.raises(DataError, match=words):
-        table.rows_for(other)
+        find_rows(table, other)
 
 
 @pytest.mark.parametrize(
@@ -85,24 +87,26 @@ def test_ids_match_without_endings_and_across_path_separators(tmp_path: Path, ot
     one = read_predictions(write(tmp_path, "image,label\na/im2,x\na/im1,y\n"))
     ids = other.split()
     two = read_predictions(write(tmp_path, f"image,label\n{ids[0]},x\n{ids[1]},y\n", "other.csv"))
-    assert one.rows_for(two).tolist() == [1, 0] and two.rows_for(one).tolist() == [1, 0]
+    assert find_rows(one, two).tolist() == [1, 0] and find_rows(two, one).tolist() == [1, 0]
 
 
 def test_ids_match_in_both_forms_of_unicode(tmp_path: Path) -> None:
     one = read_predictions(write(tmp_path, "image,label\nBu\u0308ffel,x\n"))
-    assert one.rows_for(read_predictions(write(tmp_path, "image,label\nB\u00fcffel,x\n", "other.csv"))).tolist() == [0]
+    assert find_rows(one, read_predictions(write(tmp_path, "image,label\nB\u00fcffel,x\n", "other.csv"))).tolist() == [
+        0
+    ]
 
 
 def test_ids_that_differ_only_in_their_ending_are_not_matched(tmp_path: Path) -> None:
     one = read_predictions(write(tmp_path, "image,label\na.jpg,x\na.png,y\n"))
     with pytest.raises(DataError, match=r"lacks 1 image: a(?s:.*)the 1 images"):
-        one.rows_for(read_predictions(write(tmp_path, "image,label\na,x\n", "other.csv")))
+        find_rows(one, read_predictions(write(tmp_path, "image,label\na,x\n", "other.csv")))
 
 
 def test_lost_leading_zeros_are_the_next_step(tmp_path: Path) -> None:
     one = read_predictions(write(tmp_path, "image,label\n7,x\n12,y\n"))
     with pytest.raises(DataError, match=r"one of the tables has lost the leading zeros of its ids, as spreadsheets do"):
-        one.rows_for(read_predictions(write(tmp_path, "image,label\n007,x\n012,y\n", "other.csv")))
+        find_rows(one, read_predictions(write(tmp_path, "image,label\n007,x\n012,y\n", "other.csv")))
 
 
 def test_folds_are_not_read_as_classes(tmp_path: Path) -> None:

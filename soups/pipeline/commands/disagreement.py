@@ -12,8 +12,9 @@ from soups.core.errors import UsageError
 from soups.core.labels import LabelSpace
 from soups.data.samples import evaluation_sets, set_rows
 from soups.ensembles.disagreement import disagreement_by_factor, format_votes, jensen_shannon_divergence
+from soups.files.aligned_tables import read_all
 from soups.files.atomic import write_table
-from soups.files.prediction_tables import read_predictions
+from soups.files.tables import is_table
 from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.model_files import find_model
 from soups.pipeline.run.prediction_space import plain_space, space_of_tables, thumbnail, thumbnail_reader
@@ -53,7 +54,7 @@ def list_disagreement(parsed: ParsedSettings[DisagreementSettings]) -> None:
     """
     settings = parsed.settings
     members = settings.members or ()
-    tables = [name for name in members if name.lower().endswith(".csv")]
+    tables = [name for name in members if is_table(name)]
     if tables and len(tables) < len(members):
         other = next(name for name in members if name not in tables)
         raise UsageError(f"--members: {other} is not a CSV", expected="models alone or CSVs alone")
@@ -88,11 +89,13 @@ def _votes_of_models(parsed: ParsedSettings[DisagreementSettings]) -> MemberVote
 
 def _votes_of_tables(settings: DisagreementSettings, paths: Sequence[Path]) -> MemberVotes:
     run, space = space_of_tables(settings, paths[0])
-    tables = [read_predictions(path, space) for path in paths]
+    tables = read_all(paths, space)
     space = space or plain_space(tables)
     first = tables[0]
-    codes = np.stack([space.encode(table.labels)[table.rows_for(first)] for table in tables])
+    codes = np.stack([space.encode(table.labels) for table in tables])
     unknown, ties = np.full(len(first.ids), -1, dtype=np.int64), np.zeros(len(first.ids))
+    if all(set(table.probability_classes) == set(space.names) for table in tables):
+        ties = jensen_shannon_divergence(np.stack([table.probabilities(space.names) for table in tables]))
     read_image = thumbnail_reader(first.ids, run, settings.data)
     return MemberVotes("tables", _short_names(paths), codes, space, first.ids, unknown, ties, read_image, run)
 

@@ -12,7 +12,6 @@ from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 from soups.data.layouts.layouts import separate_test_samples
-from soups.data.layouts.schema import is_schema
 from soups.data.samples import project_labels, set_rows
 from soups.data.submission import (
     SubmissionTable,
@@ -22,9 +21,8 @@ from soups.data.submission import (
     table_from_listing,
     table_from_template,
 )
-from soups.ensembles import vote_tables
 from soups.files.table_writers import require_writer, write_pages
-from soups.pipeline.run.prediction_space import space_of_tables
+from soups.pipeline.run.prediction_space import find_table
 from soups.pipeline.run.run import Run, existing_run, latest_run, remove_leftovers
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.shards import (
@@ -37,6 +35,7 @@ from soups.pipeline.score.shards import (
 )
 from soups.pipeline.settings.commands import InferenceSettings
 from soups.pipeline.vote.ensemble_spec import Ensemble, build_ensembles
+from soups.pipeline.vote.table_votes import find_tables, vote_on_tables
 from soups.runtime.launchers import require_launcher
 
 logger = logging.getLogger(__name__)
@@ -59,8 +58,11 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
         require_writer(_output_path(settings, None, ""))
     require_launcher(settings.launch)
     rule = _voting_rule(settings)
-    if rule == "hard_voting" and any(name.lower().endswith(".csv") for name in settings.hard_voting or ()):
-        _vote_on_tables(settings)
+    if (tables := find_tables(settings, rule)) is not None:
+        name = settings.run.name or latest_run(settings.run)
+        run = existing_run(settings.run, name) if name else None
+        stem = f"{tables.rule}_vote_of_tables"
+        vote_on_tables(settings, tables, _output_path(settings, run.folder if run is not None else None, stem))
         return
     context = open_context(settings, parsed.names, may_differ=_TEST_SETTINGS if "test_location" in parsed.names else ())
     ensembles = build_ensembles(settings, context, rule)
@@ -187,53 +189,9 @@ def _output_path(settings: InferenceSettings, run_folder: Path | None, stem: str
     return Path(folder) / f"{stem}.csv"
 
 
-def _vote_on_tables(settings: InferenceSettings) -> None:
-    """Vote over prediction CSVs (hard voting) without reading models or images."""
-    if settings.launch.launcher != "local":
-        problem = f"--launcher {settings.launch.launcher}: voting over tables runs locally"
-        raise UsageError(problem, next_step="omit --launcher")
-    members = (*(settings.model_name or ()), *(settings.hard_voting or ()))
-    others = [name for name in members if not name.lower().endswith(".csv")]
-    if others:
-        raise UsageError(
-            f"--hard-voting: {others[0]} is not a CSV",
-            expected="models alone or CSVs alone",
-            next_step="write the model's predictions first: python inference.py --model-name M",
-        )
-    name, space = settings.run.name or latest_run(settings.run), None
-    run = existing_run(settings.run, name) if name else None
-    path = _output_path(settings, run.folder if run else None, "hard_voting")
-    # The latest run may be unrelated to the tables, so it is used only for a split by its factors.
-    if settings.run.name or settings.split or is_schema(settings.data.layout):
-        space = space_of_tables(settings, Path(members[0]))[1]
-    if settings.split and (space is None or len(space.factors) < 2):
-        raise UsageError(
-            "--split: no factors to split by",
-            expected="tables of a run whose labels have factors (--name), or a layout with factors (--layout profile)",
-            found=str(space or "labels without declared factors"),
-        )
-    write_pages(path, [vote_tables([Path(member) for member in members], space, split=settings.split)])
-    print(path)
-
-
 def _true_classes(settings: InferenceSettings, context: RunContext, space: LabelSpace, images: list[str]) -> np.ndarray:
     """Return the true classes, (N,) int64; an empty array if any is unknown."""
     labels = context.labels(SET, space)
     if settings.ground_truth is not None:
         labels = space.encode(read_truth(find_table(Path(settings.ground_truth), "--ground-truth"), images, space))
     return labels if (labels >= 0).all() else labels[:0]
-
-
-def find_table(path: Path, flag: str) -> Path:
-    """Return a CSV file, or the only CSV file of a folder.
-
-    Raises:
-        UsageError: The folder has no CSV file or several.
-    """
-    if not path.is_dir():
-        return path
-    tables = sorted(path.glob("*.csv"))
-    if len(tables) != 1:
-        found = ", ".join(table.name for table in tables) or "none"
-        raise UsageError(f"{flag} {path}", expected="a CSV, or a folder with one", found=found)
-    return tables[0]

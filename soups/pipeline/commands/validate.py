@@ -55,7 +55,9 @@ def _validate_model(parsed: ParsedSettings[ValidationSettings], method: str | No
     outputs, labels = context.probabilities(path, ["val"], space)["val"], context.labels("val", space)
     if (labels < 0).any():
         raise DataError(f"run {run.name!r}: validation images without a label", expected="labels to validate against")
-    predictions = LabelledPredictions(labels, outputs.argmax(axis=1), context.groups("val"), space, outputs.max(axis=1))
+    predictions = LabelledPredictions(
+        labels, outputs.argmax(axis=1), context.groups("val"), space, outputs.max(axis=1), outputs
+    )
     images, limit = context.open_set("val", run.card_of(path)).images, settings.images
     maps = draw_wrong_maps(context, path, predictions, images, method, limit) if method is not None else ({}, "")
     folders = run.folder / "output", run.folder / "figures"

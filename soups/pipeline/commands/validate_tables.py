@@ -1,5 +1,6 @@
 """The command `validation` with prediction tables: one table against the true labels, or several side by side."""
 
+import logging
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -10,14 +11,16 @@ import pandas as pd
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
 from soups.core.labels import LabelSpace
+from soups.files.aligned_tables import read_all
 from soups.files.atomic import write_table
-from soups.files.prediction_tables import PredictionTable, read_predictions
-from soups.pipeline.commands.predict import find_table
+from soups.files.prediction_tables import PredictionTable
 from soups.pipeline.commands.validation_report import report_predictions
-from soups.pipeline.run.prediction_space import plain_space, space_of_tables, thumbnail_reader
+from soups.pipeline.run.prediction_space import find_table, plain_space, space_of_tables, thumbnail_reader
 from soups.pipeline.settings.commands import ValidationSettings
 from soups.report.answers import LabelledPredictions
 from soups.report.validation import comparison_rows, comparison_text
+
+logger = logging.getLogger(__name__)
 
 
 def validate_tables(parsed: ParsedSettings[ValidationSettings]) -> None:
@@ -34,10 +37,10 @@ def validate_tables(parsed: ParsedSettings[ValidationSettings]) -> None:
     truth_path = find_table(Path(settings.ground_truth or ""), "--ground-truth")
     paths = _parse_members(settings.predictions or ())
     run, space = space_of_tables(settings, truth_path)
-    truth = read_predictions(truth_path, space)
-    tables = {name: [read_predictions(path, space) for path in own] for name, own in paths.items()}
-    space = space or plain_space([truth, *chain(*tables.values())])
-    predictions = {name: [_match_predictions(table, truth, space) for table in own] for name, own in tables.items()}
+    truth, *tables = read_all([truth_path, *chain(*paths.values())], space)
+    space = space or plain_space([truth, *tables])
+    matched = iter([_match_predictions(table, truth, space) for table in tables])
+    predictions = {name: [next(matched) for _ in own] for name, own in paths.items()}
     name, (first, *others) = next(iter(predictions.items()))
     folder = paths[name][0].parent
     output, figures = (run.folder / "output", run.folder / "figures") if run is not None else (folder, folder)
@@ -70,8 +73,12 @@ def _parse_members(members: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def _match_predictions(table: PredictionTable, truth: PredictionTable, space: LabelSpace) -> LabelledPredictions:
-    rows = table.rows_for(truth)
-    confidences = table.confidences[rows] if table.confidences is not None else None
-    groups = truth.groups if truth.groups is not None else truth.ids
-    predicted = space.encode(table.labels)[rows]
-    return LabelledPredictions(space.encode(truth.labels), predicted, np.array(groups), space, confidences)
+    groups = np.array(truth.groups if truth.groups is not None else truth.ids)
+    probabilities = None
+    if table.probability_classes and set(table.probability_classes) != set(space.names):
+        missing = set(space.names).symmetric_difference(table.probability_classes)
+        logger.warning("%s: no log-loss, because its classes are others: %s", table.path, ", ".join(sorted(missing)))
+    elif table.probability_classes:
+        probabilities = table.probabilities(space.names)
+    labels, predicted = space.encode(truth.labels), space.encode(table.labels)
+    return LabelledPredictions(labels, predicted, groups, space, table.confidences, probabilities)

@@ -11,6 +11,7 @@ from soups.checkpoints.checkpoint import SUFFIX, read_state
 from soups.core.errors import UsageError, did_you_mean
 from soups.files.atomic import atomic_write, fingerprint
 from soups.files.jsonl import read_records
+from soups.files.tables import is_table
 from soups.pipeline.run.foreign_pool import ENDINGS
 from soups.pipeline.run.run import Run
 from soups.pipeline.run.run_settings import FILE
@@ -123,6 +124,12 @@ def find_model(name: str, run: Run, settings: RunSettings) -> Path:
     Raises:
         UsageError: no file has the name, or two files have it.
     """
+    if is_table(name):
+        raise UsageError(
+            f"{name}: a table of predictions, not a model",
+            expected="a checkpoint, or the name of a model",
+            next_step=f"tables are voted on, alone: python inference.py --hard-voting {name} OTHER.csv",
+        )
     if Path(name).is_file():
         return Path(name)
     foreign = run.recorded.foreign

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soups.core.errors import DataError
+from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
 from soups.data.images.decode import decode
 from soups.data.layouts.image_files import images_below, lookup_keys
@@ -63,21 +63,9 @@ def _space_fitting(run: Run, table: Path) -> LabelSpace | None:
 
 
 def plain_space(tables: Sequence[PredictionTable]) -> LabelSpace:
-    """Returns the classes that occur in tables; numbers in numeric order.
-
-    Raises:
-        DataError: some tables contain numbers as classes and others names.
-    """
-    kinds = ["numbers" if all(answer.isdecimal() for answer in table.labels) else "names" for table in tables]
-    for table, kind in zip(tables, kinds, strict=True):
-        if kind != kinds[0]:
-            raise DataError(
-                f"{table.path}: contains classes as {kind}, {tables[0].path} as {kinds[0]}",
-                expected="names in all tables or numbers in all",
-                next_step="add --name NAME of the run with these classes, or --layout",
-            )
-    names = {answer for table in tables for answer in table.labels}
-    return LabelSpace(tuple(sorted(names, key=int if kinds[0] == "numbers" else str)))
+    """Returns the classes that occur in tables, or have a probability in them; numbers in numeric order."""
+    names = {name for table in tables for name in (*table.classes, *table.probability_classes)}
+    return LabelSpace(tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else str)))
 
 
 def thumbnail_reader(ids: list[str], run: Run | None, data: DataSettings) -> Callable[[int], np.ndarray] | None:
@@ -106,3 +94,18 @@ def thumbnail(path: Path) -> np.ndarray:
     image = Image.fromarray(decode(path))
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return np.asarray(image)
+
+
+def find_table(path: Path, flag: str) -> Path:
+    """Return a CSV file, or the only CSV file of a folder.
+
+    Raises:
+        UsageError: The folder has no CSV file or several.
+    """
+    if not path.is_dir():
+        return path
+    tables = sorted(path.glob("*.csv"))
+    if len(tables) != 1:
+        found = ", ".join(table.name for table in tables) or "none"
+        raise UsageError(f"{flag} {path}", expected="a CSV, or a folder with one", found=found)
+    return tables[0]

@@ -92,7 +92,7 @@ def build_ensembles(settings: InferenceSettings, context: RunContext, way: str |
         models = [find_model(name, run, settings.run) for name in named] or list(pool_paths(run).values())
         groups = [ModelGroup((path,), context.space_of(path)) for path in models]
         return [Ensemble("soft", (group,), group.space, group.paths[0].stem) for group in groups]
-    rule, words = _rule_and_members(settings, way)
+    rule, words = rule_and_members(settings, way)
     names, weights = parse_members((*named, *words))
     if weights is not None and not RULES[rule].takes_weights:
         raise UsageError(f"--{way.replace('_', '-')} takes no weights", next_step="use --weighted-ensemble")
@@ -103,7 +103,7 @@ def build_ensembles(settings: InferenceSettings, context: RunContext, way: str |
     return [Ensemble(rule, (ModelGroup(paths, space, weights),), space, f"{rule}_voting" if way == "vote" else way)]
 
 
-def _rule_and_members(settings: InferenceSettings, flag: str) -> tuple[str, tuple[str, ...]]:
+def rule_and_members(settings: InferenceSettings, flag: str) -> tuple[str, tuple[str, ...]]:
     """Return the voting rule that a flag selects, and the words that name its members.
 
     Raises:

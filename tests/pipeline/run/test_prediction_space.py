@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from soups.core.errors import DataError
 from soups.data.settings import DataSettings
 from soups.files.prediction_tables import PredictionTable, read_predictions
 from soups.pipeline.run.prediction_space import plain_space, thumbnail, thumbnail_reader
@@ -22,10 +21,9 @@ def test_classes_are_those_that_occur(tmp_path: Path) -> None:
     assert plain_space([table(tmp_path / "c.csv", "10", "9", "2")]).names == ("2", "9", "10")
 
 
-def test_numbers_and_names_do_not_mix(tmp_path: Path) -> None:
-    tables = [table(tmp_path / "a.csv", "dog", "cat"), table(tmp_path / "b.csv", "0", "1")]
-    with pytest.raises(DataError, match=r"b\.csv: contains classes as numbers, .*a\.csv as names"):
-        plain_space(tables)
+def test_classes_with_a_probability_count(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,cat,dog,owl\n1,0.2,0.8,0\n")
+    assert plain_space([read_predictions(tmp_path / "a.csv")]).names == ("cat", "dog", "owl")
 
 
 def test_thumbnails_of_images_below_the_test_location(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
