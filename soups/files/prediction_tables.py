@@ -24,6 +24,7 @@ from soups.files.answer_columns import (
     read_numbers,
     read_probabilities,
 )
+from soups.files.plain_tables import KnownIds
 from soups.files.tables import LABEL_COLUMNS, read_table
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ class PredictionTable:
         return self.classes if self.is_binary else list(self.class_columns.values())
 
     @cached_property
-    def row_of(self) -> dict[str, int]:
-        """Id → row."""
-        return {name: row for row, name in enumerate(self.ids)}
+    def known_ids(self) -> KnownIds:
+        """The ids, for finding the rows of other tables."""
+        return KnownIds(self.ids)
 
     def probabilities(self, classes: Sequence[str]) -> np.ndarray:
         """Return the probabilities of classes, (N, C) float64, rows summing to one.
