@@ -122,7 +122,7 @@ def find_class_columns(table: "pd.DataFrame", path: Path, space: LabelSpace | No
         return {} if missing else found
     sample = table.head(_SAMPLE)
     found = {
-        name: unicodedata.normalize("NFC", name.removesuffix(".1") if name.removesuffix(".1") in columns else name)
+        name: unicodedata.normalize("NFC", name)
         for name in columns
         if name.lower() not in (*_OTHERS, *LABEL_COLUMNS) and any(map(_NUMBER.fullmatch, sample[name]))
     }
@@ -140,11 +140,7 @@ def _columns_of_space(columns: Sequence[str], space: LabelSpace, path: Path) -> 
     folded = {name.casefold(): name for name in space.names}
     if len(folded) < len(exact):
         folded = {}
-    # A class may have the name of one of our own columns, which pandas reads as `target.1`.
-    found = {
-        name: exact.get(name.removesuffix(".1"), folded.get(name.removesuffix(".1").casefold(), "")) for name in columns
-    }
-    found = {name: of for name, of in found.items() if of and not (name in columns and f"{name}.1" in columns)}
+    found = {name: of for name in columns if (of := exact.get(name, folded.get(name.casefold())))}
     if not found and set(columns) >= set(map(str, range(len(space)))):
         add_note("read as", f"{path}: columns 0 to {len(space) - 1} are the classes {', '.join(space.names)}")
         return {str(index): name for index, name in enumerate(space.names)}
