@@ -42,7 +42,7 @@ class UsageError(UserError):
 
 
 class TrainingDiverged(UsageError):
-    """The training loss became NaN or infinite; the search prunes such a trial."""
+    """The training loss exploded or became NaN or infinite; the search prunes such a trial."""
 
 
 class DataError(UserError):

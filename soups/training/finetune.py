@@ -7,10 +7,8 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
-from soups.core.errors import TrainingDiverged
 from soups.core.metrics import all_scores
 from soups.core.preprocessing import Preprocessing
 from soups.core.progress import track
@@ -22,6 +20,7 @@ from soups.models.stages import freeze_stages
 from soups.runtime.devices import Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
 from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.training import distributed
+from soups.training.divergence import check_logits, check_step
 from soups.training.early_stopping import EarlyStopping
 from soups.training.losses import loss_options
 from soups.training.optimizers import make_optimizer, require_optimizer
@@ -84,7 +83,7 @@ class Finetune:
         """Train through all phases, from the saved state of an earlier attempt if there is one.
 
         Raises:
-            TrainingDiverged: the loss is not finite.
+            TrainingDiverged: the loss or the logits are not finite, or the loss explodes.
             UsageError: the optimiser is unknown.
             EnvironmentFailure: memory is too small for one image, or the state cannot be written.
             KeyboardInterrupt, SystemExit: a signal asked the process to end; the state is saved.
@@ -153,7 +152,8 @@ class Finetune:
             self.classifier.backbone.requires_grad_(False)
         freeze_stages(self.classifier.backbone, self.settings.freeze)
         if saved is None:
-            self.position = Position(phase.number, phase.first, scores=self.position.scores)
+            scores, first_loss = self.position.scores, self.position.first_loss
+            self.position = Position(phase.number, phase.first, scores=scores, first_loss=first_loss)
         self.early_stopping = EarlyStopping(self.metric)
         self.optimizer_step = self._make_optimizer_step(phase)
         if saved is not None:
@@ -206,16 +206,13 @@ class Finetune:
             seed = derived_seed(self.seed, position.epoch, position.step)
             count = self.loader.batch_length(position.step)
             value = self.optimizer_step.step(images, labels, seed, count)
-            if not np.isfinite(value):
-                raise TrainingDiverged(
-                    f"the loss became {value} in epoch {position.epoch + 1}, step {position.step + 1}",
-                    expected="a finite loss",
-                    next_step=f"lower the learning rate (now {self.settings.lr}) or use --precision fp32",
-                )
             position.step += 1
             position.loss += value * count
+            position.first_loss = position.first_loss or value
             position.seconds = before + time.monotonic() - started
-            if position.step < len(self.loader):
+            is_last, images_so_far = position.step == len(self.loader), (position.step - 1) * self.settings.batch_size
+            check_step(value, images_so_far + count, is_last, position, self.settings, self.runtime)
+            if not is_last:
                 self._save_if_due(phase)
 
     def _end_epoch(self, phase: Phase) -> None:
@@ -279,6 +276,7 @@ class Finetune:
         except (KeyboardInterrupt, SystemExit):
             self._save_state()  # After the epoch's last step: the next attempt begins with the validation.
             raise
+        check_logits(logits, self.position.epoch + 1, self.settings, self.runtime)
         return all_scores(softmax(logits), self.validation.labels)
 
     def _update_early_stopping(self, final_phase: bool) -> bool:

@@ -22,6 +22,8 @@ class Position:
     """Cumulative factor of all plateau decays in this phase."""
     scores: dict[str, float] = field(default_factory=dict)
     """Scores of the last validation; with patience, of the best one."""
+    first_loss: float = 0.0
+    """Loss of the first step of the first phase, before any update; 0 before that step."""
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,13 @@ def test_a_loss_that_is_not_finite_is_an_error(pictures: Any, tmp_path: Path) ->
         fine_tune(pictures, tmp_path, lr=1e30, clip=0.0, epochs=10)
 
 
+def test_an_exploding_loss_is_an_error(pictures: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"lr 100000: the loss exploded in epoch 1, step 5"):
+        fine_tune(pictures, tmp_path, lr=1e5, optimizer="sgd", scheduler="constant")
+    _, lines = fine_tune(pictures, tmp_path, lr=1.0, optimizer="sgd")
+    assert len(lines) == 3
+
+
 def test_half_precision_trains_the_same_task(pictures: Any, tmp_path: Path) -> None:
     outcome, _ = fine_tune(pictures, tmp_path, epochs=8, precision="bf16", lp_epochs=1)
     assert outcome.scores["accuracy"] == 1.0

@@ -136,7 +136,7 @@ def train_all(tasks: Sequence[Task], launch: LaunchSettings) -> None:
                 logger.error("%s failed", task.name, exc_info=result)
                 reason = f"{type(result).__name__}: {result}"
             errors.append(result)
-            failures.append(f"{task.name}: {reason}{tail_of_log(task)}")
+            failures.append(f"{task.name}: {reason.removeprefix(f'{task.name}: ')}{tail_of_log(task)}")
     all_failed = len(failures) == len(tasks)
     if all_failed and len(tasks) == 1:
         raise errors[0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.card import Card, read_card
 from soups.checkpoints.checkpoint import SUFFIX, write_checkpoint
+from soups.core.errors import TrainingDiverged
 from soups.core.signals import defer_interruption
 from soups.data.augment.augment import augmented_preprocessing
 from soups.data.samples import set_rows
@@ -42,6 +43,9 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = SI
 
     Returns:
         The checkpoint's path.
+
+    Raises:
+        TrainingDiverged: the loss exploded or is not finite; names the fine-tune and its learning rate.
     """
     task = replace(task, runtime=task.runtime.for_worker(worker_number()))
     run = task.open_run()
@@ -53,7 +57,11 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = SI
             group.broadcast(False)
             return path
         group.broadcast(True)
-        _train_and_write(task, run, path, watch, group)
+        try:
+            _train_and_write(task, run, path, watch, group)
+        except TrainingDiverged as error:
+            error.problem = f"{task.name}: {error.problem}"
+            raise
         if task.replaces is not None and task.replaces != path:
             task.replaces.unlink(missing_ok=True)
     return path

@@ -235,7 +235,8 @@ def test_if_one_of_several_fails_the_others_are_kept(toy_run_copy: ToyRun, print
     (toy_run_copy.folder / "hparams.json").write_text(json.dumps(entries))
     assert toy_run_copy.finetune("--i", "50,51", "--hparams", "hparams.json") == 5
     error = printed_text()
-    assert "1 of 2 fine-tunes failed" in error and "toys51" in error and "lower the learning rate" in error
+    assert "1 of 2 fine-tunes failed" in error and "lower the learning rate in hparams.json" in error
+    assert error.count("toys51: ") == 1 and "toys51: lr 1e+30: the loss became" in error
     assert (toy_run_copy.run / "models" / "toys50_epochs1.safetensors").exists()
     assert not (toy_run_copy.run / "models" / "toys51_epochs1.safetensors").exists()
 
