@@ -102,10 +102,20 @@ class _PrintableFormatter(logging.Formatter):
         return escape_controls(super().format(record))
 
 
+class _CurrentStderr:
+    """The stream that is `sys.stderr` when a line is written: that of a progress bar, while it is shown."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def set_up_logging(debug: bool = False) -> None:
     """Send the package's notices to stderr as plain lines."""
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_CurrentStderr())
     handler.setFormatter(_PrintableFormatter("%(message)s"))
     logger.handlers = [handler]

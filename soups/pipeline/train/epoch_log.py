@@ -45,8 +45,8 @@ def tail_of_log(task: Task) -> str:
 
 def format_epoch(task: Task, line: dict[str, Any]) -> str:
     """Returns an epoch's line as text."""
-    epochs, metric = task.training.epochs + task.training.lp_epochs, task.settings.evaluation.metric
-    text = f"{task.name}: epoch {line['epoch']} of {epochs}, loss {line['loss']:.4f}"
+    metric = task.settings.evaluation.metric
+    text = f"{task.name}: epoch {line['epoch']} of {task.epochs}, loss {line['loss']:.4f}"
     if "val" in line:
         text += f", validation accuracy {100 * line['val']['accuracy']:.1f}%"
         text += f", {metric.replace('_', ' ')} {line['val'][metric]:.4f}" if metric != "accuracy" else ""

@@ -38,11 +38,20 @@ class Task:
     """Whether to wait for another process that trains the same fine-tune; else that is an error."""
     index_prefix: str = ""
     """As the run recorded it."""
+    is_first: bool = True
+    """Whether it is the first one of the command, which warns if the start seems to be at chance level."""
+    quiet: bool = False
+    """Whether only warnings are logged, because a live line shows the progress of all fine-tunes."""
 
     @property
     def name(self) -> str:
         """The prefix of the names of its files."""
         return f"{self.run_name}{self.index_prefix}{self.index}"
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases."""
+        return self.training.epochs + self.training.lp_epochs
 
     @property
     def record(self) -> dict[str, Any]:
