@@ -9,7 +9,7 @@ from typing import Literal
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["read as", "left out", "changed"]
+Kind = Literal["read as", "left out", "changed", "warning"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Note:
     """One decision about the data of a run."""
 
     kind: Kind
-    """What it is about: how something was read, what was left out, or what a setting changed."""
+    """What it is about: how something was read, what was left out, what a setting changed, or a warning."""
     text: str
     """One line that begins with the file, folder or setting."""
 
@@ -58,4 +58,40 @@ def add_note(kind: Kind, text: str, *, warning: bool = False) -> None:
         if note not in notes:
             notes.append(note)
     if is_new:
-        logger.log(logging.WARNING if warning else logging.INFO, "%s", text)
+        logger.log(logging.WARNING if warning else logging.INFO, "%s", text, extra={"kind": kind})
+
+
+@contextmanager
+def hold_notices(*loggers: str) -> Iterator[list[Note]]:
+    """Return a list of what these loggers and their children log within the context, which is not printed.
+
+    If the context raises, it is printed after all, before the error. The kind of other notices than notes is "warning"
+    or "read as".
+    """
+    held, notes = list[logging.LogRecord](), list[Note]()
+
+    class Holder(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            other: Kind = "warning" if record.levelno >= logging.WARNING else "read as"
+            held.append(record)
+            notes.append(Note(record.__dict__.get("kind", other), record.getMessage()))
+
+    named, holder = [logging.getLogger(name) for name in loggers], Holder()
+    before = [each.propagate for each in named]
+    for each in named:
+        each.addHandler(holder)
+        each.propagate = False
+    try:
+        yield notes
+    except BaseException:
+        _release(named, holder, before)
+        for record in held:
+            logging.getLogger(record.name).handle(record)
+        raise
+    _release(named, holder, before)
+
+
+def _release(named: list[logging.Logger], holder: logging.Handler, propagate: list[bool]) -> None:
+    for each, value in zip(named, propagate, strict=True):
+        each.removeHandler(holder)
+        each.propagate = value

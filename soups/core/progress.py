@@ -59,7 +59,9 @@ def follow(count_done: Callable[[], float], total: float, description: str, unit
             text += f", about {format_duration(seconds)} left"
         return done, text
 
-    thread = Thread(target=_follow_live if sys.stderr.isatty() else _follow_in_log, args=(report, total, description, end))
+    thread = Thread(
+        target=_follow_live if sys.stderr.isatty() else _follow_in_log, args=(report, total, description, end)
+    )
     thread.start()
     try:
         yield

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soups.core.errors import DataError
+from soups.core.notes import add_note
 from soups.data.layouts.image_files import format_list
 from soups.data.limit import occurrences_before
 
@@ -55,6 +56,8 @@ def split_samples(samples: "pd.DataFrame", val_ratio: float | None, seed: int) -
     counts = np.zeros((len(names), len(classes)), dtype=np.int64)
     np.add.at(counts, (group_of, class_of), 1)
     validates = choose_groups(counts, _validation_group_count(len(names), val_ratio), seed, list(classes))
+    drawn = f"{validates.sum():,} of {len(names):,} groups drawn (--val-ratio {val_ratio:g}, --split-seed {seed})"
+    add_note("read as", f"validation images: {drawn}")
     if absent := classes[counts[validates].sum(axis=0) == 0].tolist():
         logger.warning("classes without validation images: %s (all their groups are in training)", format_list(absent))
     samples.loc[undecided, "split"] = np.where(validates[group_of], "val", "train")

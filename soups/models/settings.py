@@ -69,3 +69,8 @@ class ModelSettings(BaseModel):
             if "{}" not in template:
                 raise ValueError(f"template {template!r} has no {{}} for the class name")
         return templates
+
+
+def is_random(settings: ModelSettings) -> bool:
+    """Return whether the settings ask for random weights, of the backbone too."""
+    return settings.pretrained == "none" or (settings.pretrained is None and settings.model == "baseline")

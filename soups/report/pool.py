@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from soups.core.metrics import METRICS
-from soups.report.tables import MISSING, align_columns, format_percent
+from soups.report.tables import align_columns, format_number, format_percent
 
 HYPERPARAMETERS = ("lr", "wd", "epochs", "augmentation", "mix", "smoothing")
 """Hyperparameters that each fine-tune may have its own value of."""
-_LONGEST_AUGMENTATION = 22
+_LONGEST_TEXT = 22
+"""Characters of an augmentation in a table for a terminal."""
 _ROWS = 40
 """Fine-tunes in a table for a terminal; the middle of a longer one is left out."""
 
@@ -23,11 +24,13 @@ def hyperparameters_of(training: Mapping[str, Any]) -> dict[str, Any]:
 
 def hyperparameter_cells(values: Mapping[str, Any]) -> list[str]:
     """Return the cells of `hyperparameters_of`; an augmentation read from a file is shortened."""
-    augmentation = str(values["augmentation"])
-    if len(augmentation) > _LONGEST_AUGMENTATION:
-        augmentation = f"{augmentation[: _LONGEST_AUGMENTATION - 1]}…"
-    numbers = {name: MISSING if values[name] is None else f"{values[name]:.3g}" for name in values.keys() - {"augmentation"}}
-    return [augmentation if name == "augmentation" else numbers[name] for name in HYPERPARAMETERS]
+    return [_cell(values[name]) for name in HYPERPARAMETERS]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST_TEXT else f"{value[: _LONGEST_TEXT - 1]}…"
+    return format_number(value, ".3g")
 
 
 def fold_rows(cells: Cells, most: int) -> Cells:
@@ -54,7 +57,7 @@ def format_pool(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     """
     key = f"val_{metric}"
     cells = [[row["model"], *hyperparameter_cells(row), _format_score(row[key], metric)] for row in rows]
-    header = ["model", *HYPERPARAMETERS, f"validation {_unit(metric)}"]
+    header = ["model", *HYPERPARAMETERS, f"val {_unit(metric)}"]
     scored = [row for row in rows if row[key] is not None]
     notes = []
     if len(scored) > 1:
@@ -69,6 +72,4 @@ def _unit(metric: str) -> str:
 
 
 def _format_score(score: float | None, metric: str) -> str:
-    if metric == "accuracy":
-        return format_percent(score)
-    return MISSING if score is None else f"{score:.4f}"
+    return format_percent(score) if metric == "accuracy" else format_number(score, ".4f")

@@ -9,11 +9,13 @@ from soups.checkpoints.card import Card
 from soups.checkpoints.checkpoint import write_checkpoint
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import UsageError
+from soups.core.notes import collect_notes
 from soups.data.augment.augment import augmented_preprocessing
 from soups.data.duplicates import check_leaks, describe_conflicts, find_duplicates, format_counts
 from soups.data.layouts.locate import resolve_locations
 from soups.data.samples import declared_space, make_samples
 from soups.files.atomic import hold_lock, write_table
+from soups.pipeline.run.data_notes import store_notes
 from soups.pipeline.run.images import prepare_images
 from soups.pipeline.run.run import Run, existing_run, latest_run, remove_leftovers, require_run, slug
 from soups.pipeline.run.run_settings import RecordedSettings, check_recorded, record_run
@@ -44,15 +46,24 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
     name = _run_name(settings)
     _make_unless_exists(settings, name)
     run = require_run(settings.run, name)
-    if run.recorded.foreign is not None:
-        raise UsageError(
-            f"run {name!r} is a pool of checkpoints from other tools: it cannot be trained in",
-            found=run.recorded.foreign.foreign_location,
-            next_step="start a new run: python finetune.py --name NAME --data-location DIR",
-        )
+    require_trainable(run)
     check_recorded(run.recorded, run.name, settings, given)
     remove_leftovers(run)
     return run
+
+
+def require_trainable(run: Run) -> None:
+    """Raise an error if a run is a pool of checkpoints that other tools made.
+
+    Raises:
+        UsageError: it is.
+    """
+    if run.recorded.foreign is not None:
+        raise UsageError(
+            f"run {run.name!r} is a pool of checkpoints from other tools: it cannot be trained in",
+            found=run.recorded.foreign.foreign_location,
+            next_step="start a new run: python finetune.py --name NAME --data-location DIR",
+        )
 
 
 def _run_name(settings: CommandSettings) -> str:
@@ -89,7 +100,8 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
 
     A run exists once its settings do: after an error the user can correct it and run the command again.
     """
-    run = plan_run(settings, name)
+    with collect_notes() as notes:
+        run = plan_run(settings, name)
     require_optimizer(settings.training)
     start = build_run_start(run)
     kind = canonicalize(settings.training).augmentation
@@ -100,6 +112,7 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
         write_table(run.folder / "output" / "duplicates.csv", found)
         logger.warning("%s; listed in %s", format_counts(found), run.folder / "output" / "duplicates.csv")
     _write_start(run, start)
+    store_notes(run.folder, notes)
     record_run(run.folder, run.recorded)
 
 
@@ -163,9 +176,9 @@ def open_or_plan_run(parsed: ParsedSettings[Any]) -> tuple[Run, bool]:
         UsageError: settings that contradict each other or differ from those recorded.
         DataError: the data is invalid.
     """
-    settings = parsed.settings
-    name = _run_name(settings)
-    run = existing_run(settings.run, name)
+    settings, is_new = parsed.settings, getattr(parsed.settings, "new", False)
+    name = _run_name(settings) if not is_new else settings.run.name or default_run_name(settings)
+    run = None if is_new else existing_run(settings.run, name)
     if run is None:
         return plan_run(settings, name), False
     check_recorded(run.recorded, run.name, settings, parsed.names)

@@ -88,6 +88,9 @@ class FinetuneSettings(PoolSettings):
     """Train again where a model with the same index has other settings."""
     new: Flag = False
     """Start a new run. If the name is taken, a number is added: `digits`, `digits-2`, `digits-3`, …"""
+    dry_run: tuple[Literal["one-batch"], ...] | None = None
+    """Print what would be trained and with which data, and end. With `one-batch`, also train and validate one batch of
+    the first model. Leaves no run behind."""
     near_duplicates: Literal["auto", "on", "off"] = "auto"
     """Look for nearly equal images in two sets before a run starts, besides equal files. `auto`: up to 20,000 images.
     """

@@ -19,6 +19,7 @@ from soups.pipeline.run.recorded_models import record_models
 from soups.pipeline.run.run import Run
 from soups.pipeline.train.epoch_log import EpochLog, format_epoch
 from soups.pipeline.train.plan import Task, requested_settings
+from soups.pipeline.train.pool_table import majority
 from soups.runtime.devices import Runtime
 from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.runtime.workers import worker_number
@@ -48,6 +49,8 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = SI
         TrainingDiverged: the loss exploded or is not finite; names the fine-tune and its learning rate.
     """
     task = replace(task, runtime=task.runtime.for_worker(worker_number()))
+    if task.quiet and worker_number() is not None:
+        logging.getLogger("soups").setLevel(logging.WARNING)
     run = task.open_run()
     path = run.models / f"{task.name}_epochs{task.training.epochs}{SUFFIX}"
     with hold_lock(run.models, task.name, wait=task.waits):
@@ -70,7 +73,7 @@ def train_one(task: Task, watch: OnEpoch | None = None, group: ProcessGroup = SI
 def train_as_follower(task: Task, group: ProcessGroup) -> None:
     """Take part in a fine-tune of rank 0; returns when it is trained or already finished."""
     if group.broadcast(None):
-        finetune, _, _ = _prepare(task, task.open_run(), group, lambda line: None)
+        finetune, _, _ = prepare_finetune(task, task.open_run(), group, lambda line: None)
         finetune.run()
 
 
@@ -84,11 +87,13 @@ def _train_and_write(task: Task, run: Run, path: Path, watch: OnEpoch | None, gr
         log.append(line)
         tracker.log(line)
         logger.info("%s", format_epoch(task, line))
+        if task.is_first and line["epoch"] == 1:
+            _warn_at_chance_level(task, run, line)
         if watch is not None:
             watch(line)
 
     with closing(tracker):
-        finetune, start, initial_weights = _prepare(task, run, group, on_epoch)
+        finetune, start, initial_weights = prepare_finetune(task, run, group, on_epoch)
         result = finetune.run()
     card = start.model_copy(
         update={
@@ -108,7 +113,18 @@ def _train_and_write(task: Task, run: Run, path: Path, watch: OnEpoch | None, gr
             raise interruption.exception()
 
 
-def _prepare(task: Task, run: Run, group: ProcessGroup, on_epoch: OnEpoch) -> "tuple[Finetune, Card, Path]":
+def _warn_at_chance_level(task: Task, run: Run, line: dict[str, Any]) -> None:
+    """Warn if the first epoch was validated and has not passed the most frequent class."""
+    label, share = majority(run.samples)
+    if line.get("val", {}).get("accuracy", 1.0) <= share:
+        logger.warning(
+            "%s: after epoch 1 its validation accuracy is not above that of always answering %r (%.1f%%): if that goes "
+            "on, check --model, --pretrained, the class names, and whether --lr is too low or too high",
+            *(task.name, label, 100 * share),
+        )
+
+
+def prepare_finetune(task: Task, run: Run, group: ProcessGroup, on_epoch: OnEpoch) -> "tuple[Finetune, Card, Path]":
     """Returns a fine-tune that is ready to run, the card of the run's start, and the file of the initial weights."""
     from soups.models.load import load_classifier
     from soups.training.finetune import Finetune

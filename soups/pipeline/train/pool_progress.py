@@ -1,6 +1,7 @@
 """Progress of a pool that several processes train, counted from the logs of its fine-tunes."""
 
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -23,6 +24,11 @@ class PoolProgress:
         """The epochs of all fine-tunes."""
         return sum(task.epochs for task in self._tasks)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether one line on a terminal shows the progress of several processes."""
+        return len(self._tasks) > 1 and self._tasks[0].runtime.jobs > 1 and sys.stderr.isatty()
+
     def finish(self, task: Task) -> None:
         """Count all epochs of a fine-tune as done: it is finished, or it failed."""
         self._finished |= {number for number, each in enumerate(self._tasks) if each.name == task.name}
@@ -35,8 +41,8 @@ class PoolProgress:
         )
 
     def follow(self) -> AbstractContextManager[None]:
-        """Returns a context that reports the progress; a single fine-tune reports its own."""
-        if len(self._tasks) == 1:
+        """Returns a context that reports the progress; a single process on a terminal reports its own."""
+        if len(self._tasks) == 1 or (sys.stderr.isatty() and not self.is_live):
             return nullcontext()
         return follow(self.count_done, self.epochs, f"{len(self._tasks)} fine-tunes", "epochs")
 
