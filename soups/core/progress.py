@@ -75,7 +75,7 @@ def _follow_live(report: Callable[[], tuple[float, str]], total: float, descript
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}")
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=1) as bar:
         task = bar.add_task(description, total=total, text="")
         while not end.wait(_SECONDS_BETWEEN_UPDATES):
             done, text = report()

@@ -1,8 +1,10 @@
 """Notes about data: one line each, collected once."""
 
+import logging
+
 import pytest
 
-from soups.core.notes import Note, add_note, collect_notes, mute_notes
+from soups.core.notes import Note, add_note, collect_notes, hold_notices, mute_notes
 
 
 def test_notes_are_logged_and_collected_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -35,3 +37,22 @@ def test_a_context_within_a_context_collects_for_both(caplog: pytest.LogCaptureF
     assert [note.text for note in inner] == [note.text for note in again] == ["inside"]
     assert [record.message for record in caplog.records] == ["inside", "outside"]
     assert [note.text for note in outer] == ["inside", "outside"]
+
+
+def test_held_notices_have_kinds_and_are_not_printed(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        with hold_notices("soups.core.notes", "soups.data") as held:
+            add_note("left out", "data: 3 files", warning=True)
+            logging.getLogger("soups.data.split").warning("%d classes", 3)
+            logging.getLogger("soups.data").info("a layout")
+            logging.getLogger("soups.runtime").info("printed")
+        add_note("read as", "after the context")
+    assert held == [Note("left out", "data: 3 files"), Note("warning", "3 classes"), Note("read as", "a layout")]
+    assert caplog.messages == ["printed", "after the context"]
+
+
+def test_held_notices_are_printed_before_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), pytest.raises(ValueError, match="wrong"), hold_notices("soups.core.notes"):
+        add_note("read as", "data: two classes")
+        raise ValueError("wrong")
+    assert caplog.messages == ["data: two classes"]

@@ -1,5 +1,87 @@
 """What a run says before and after it works, and which run a command continues."""
 
-from tools.tried_cases.case import Case
+import csv
+from pathlib import Path
 
-CASES: list[Case] = []
+from tools.tried_cases.case import Case, draw_classes
+
+_POOL = (
+    "--model baseline --image-size 32 --epochs 1 --batch-size 8 --threads 1 --precision fp32 --data-location data"
+    " --name p --i 0-1 --hparams random --epochs-range 1 1 --lr-range"
+)
+
+
+def _make_classes(folder: Path) -> None:
+    draw_classes(folder / "data", ("cat", "dog"))
+
+
+def _check_nothing(folder: Path) -> None:
+    assert [path.name for path in folder.iterdir()] == ["data"]
+
+
+def _check_pool(folder: Path) -> None:
+    with (folder / "runs" / "p" / "output" / "pool.csv").open() as stream:
+        assert [row["model"] for row in csv.DictReader(stream)] == ["p0_epochs1", "p1_epochs1"]
+
+
+def _check_one_model(folder: Path) -> None:
+    assert [path.name for path in sorted((folder / "runs" / "p" / "models").glob("p*"))] == [
+        "p0_epochs1.safetensors",
+        "p_start.safetensors",
+    ]
+
+
+def _make_one_high_rate(folder: Path) -> None:
+    _make_classes(folder)
+    (folder / "h.json").write_text('{"model_0": {"lr": 1e-3, "epochs": 1}, "model_1": {"lr": 1e30, "epochs": 1}}')
+
+
+CASES: list[Case] = [
+    Case(
+        "what would be trained",
+        _make_classes,
+        (f"finetune {_POOL} 1e-3 2e-3 --dry-run",),
+        says=(
+            *("run p in runs/p: 2 to train, 0 finished", "layout folder", "--val-ratio 0.2, --split-seed 0"),
+            *("each image is a group by itself", "cat 8 2", "start baseline, random weights", "cpu, fp32, 1 job"),
+            *("p0 0.00145", "p1 0.00198", "nothing was trained"),
+        ),
+        check=_check_nothing,
+    ),
+    Case(
+        "one batch",
+        _make_classes,
+        (f"finetune {_POOL} 1e-3 2e-3 --dry-run one-batch",),
+        says=("one batch of p0, nothing is saved: training step 8 images", "validation step 4 images"),
+        check=_check_nothing,
+    ),
+    Case(
+        "the pool after training",
+        _make_classes,
+        (f"finetune {_POOL} 1e-3 2e-3",),
+        says=(
+            "run p in runs/p: 2 to train",
+            "model lr wd epochs augmentation mix smoothing val %",
+            "p1_epochs1 0.00198 0.000562 1 crop",
+            "next: python main.py --name p",
+        ),
+        check=_check_pool,
+    ),
+    Case(
+        "a learning rate that is too high",
+        _make_one_high_rate,
+        ("finetune --data-location data --name p {TINY},1 --hparams h.json --optimizer sgd",),
+        5,
+        says=(
+            *("1 of 2 fine-tunes failed; the others are kept p1: lr 1e+30: ", "lower the learning rate in h.json"),
+            "p0_epochs1",
+        ),
+        check=_check_one_model,
+    ),
+    Case(
+        "random weights with the learning rate of fine-tuning",
+        _make_classes,
+        ("finetune --data-location data {TINY} --lr 2e-5 --dry-run",),
+        says=("the weights are random, but lr is at most 2e-05", "try --lr 1e-3, or a --model with published weights"),
+    ),
+]

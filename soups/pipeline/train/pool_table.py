@@ -42,6 +42,6 @@ def majority(samples: "pd.DataFrame") -> tuple[str, float]:
 
 def next_command(name: str, models: int) -> str:
     """Returns the command that a pool of so many models is for."""
-    if models < 2:
-        return f"python finetune.py --name {name} --i 1-11 --hparams random   (a soup needs more models)"
+    if models < 2:  # A soup needs more.
+        return f"python finetune.py --name {name} --i 1-11 --hparams random"
     return f"python main.py --name {name} --eval-individual-models --greedy-soup --report"

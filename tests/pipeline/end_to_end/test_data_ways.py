@@ -130,4 +130,4 @@ def test_training_images_in_the_test_set_are_refused(joined: Path, tiny_clip: Pa
     assert not (joined / "runs" / "leaky").exists()
     # Their files differ, so who does not look at the pictures does not see it.
     assert finetune.main([*command, "--near-duplicates", "off"]) == 0
-    assert not (joined / "runs" / "leaky" / "output").exists()
+    assert not (joined / "runs" / "leaky" / "output" / "duplicates.csv").exists()
