@@ -20,8 +20,7 @@ from soups.models.stages import freeze_stages
 from soups.runtime.devices import Runtime, derived_seed, deterministic_algorithms, limit_threads, make_accelerator
 from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.training import distributed
-from soups.training.divergence import check_logits, check_step
-from soups.training.early_stopping import EarlyStopping
+from soups.training.early_stopping import EarlyStopping, check_logits, check_step
 from soups.training.losses import loss_options
 from soups.training.optimizers import make_optimizer, require_optimizer
 from soups.training.phases import Phase, Position, make_phases
