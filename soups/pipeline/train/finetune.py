@@ -67,21 +67,25 @@ def finetune(parsed: ParsedSettings[FinetuneSettings]) -> None:
 def _plan_tasks(parsed: ParsedSettings[FinetuneSettings]) -> tuple[Run, list[Task]]:
     """Create the run if it is new; prints what will be trained, and returns the run and the fine-tunes to train."""
     with hold_notices(*NOTICES) as notes:
+        requested = _requested(parsed)
         run, settings, runtime = open_for_training(parsed.settings, parsed.names)
         record_missing_models(run)
-        tasks = _checked_plan(parsed, run, settings, runtime)
+        tasks = _plan_requested(requested, run, settings, runtime)
     if tasks:
         logger.info("%s", announcement(run, runtime, tasks, notes))
     return run, tasks
 
 
-def _checked_plan(
-    parsed: ParsedSettings[FinetuneSettings], run: Run, settings: FinetuneSettings, runtime: Runtime
+def _plan_requested(
+    requested: Sequence[int] | dict[int, FinetuneSettings] | None,
+    run: Run,
+    settings: FinetuneSettings,
+    runtime: Runtime,
 ) -> list[Task]:
     """Returns the fine-tunes to train.
 
     Args:
-        parsed: the command's settings.
+        requested: see `_requested`.
         run: recorded or planned.
         settings: of the command, with the run's values.
         runtime: of the run.
@@ -92,11 +96,10 @@ def _checked_plan(
     from soups.models.build import build_without_storage, describe
     from soups.models.stages import check_stage_count
 
-    indices = parse_indices(settings.i) if settings.i is not None else None
-    if recorded := _recorded_models(parsed, indices):
-        tasks = [task for index, own in recorded.items() for task in plan(run, own, runtime, [index])]
+    if isinstance(requested, dict):
+        tasks = [task for index, own in requested.items() for task in plan(run, own, runtime, [index])]
     else:
-        tasks = plan(run, settings, runtime, indices)
+        tasks = plan(run, settings, runtime, requested)
     if tasks:
         require_optimizer(settings.training)
     if tasks and settings.training.freeze:
@@ -107,24 +110,25 @@ def _checked_plan(
     return tasks
 
 
-def _recorded_models(
-    parsed: ParsedSettings[FinetuneSettings], indices: Sequence[int] | None
-) -> dict[int, FinetuneSettings]:
-    """Returns index → settings of the models to repeat from a run's settings file; empty without such a file.
+def _requested(parsed: ParsedSettings[FinetuneSettings]) -> Sequence[int] | dict[int, FinetuneSettings] | None:
+    """Returns the indices of `--i`, or index → settings of the models to repeat from a run's settings file.
 
     Raises:
         UsageError: an index is not in the file.
     """
+    indices = parse_indices(parsed.settings.i) if parsed.settings.i is not None else None
     sections = parsed.config.sections if parsed.config is not None else {}
     models = {name: section.values["i"] for name, section in sections.items() if "i" in section.values}
     recorded = {int(index): parsed.sections[name].settings for name, index in models.items()}
-    if recorded and (unknown := [index for index in indices or () if index not in recorded]):
+    if not recorded:
+        return indices
+    if unknown := [index for index in indices or () if index not in recorded]:
         raise UsageError(
             f"--i {unknown[0]}: {parsed.config.path if parsed.config else ''} has no such model",
             expected=f"one of {', '.join(map(str, recorded))}",
             next_step="leave --config out to train another one",
         )
-    return {index: recorded[index] for index in (recorded if indices is None else indices) if recorded}
+    return {index: recorded[index] for index in (recorded if indices is None else indices)}
 
 
 def _dry_run(parsed: ParsedSettings[FinetuneSettings]) -> None:
@@ -134,11 +138,12 @@ def _dry_run(parsed: ParsedSettings[FinetuneSettings]) -> None:
     """
     with TemporaryDirectory() as folder:
         with hold_notices(*NOTICES) as notes:
+            requested = _requested(parsed)
             _check_settings(parsed.settings)
             run, exists = open_or_plan_run(parsed)
             require_trainable(run)
             settings, runtime = _with_recorded(parsed.settings, parsed.names, run)
-            tasks = _checked_plan(parsed, run, settings, runtime)
+            tasks = _plan_requested(requested, run, settings, runtime)
         print(announcement(run, runtime, tasks, notes), flush=True)
         if parsed.settings.dry_run and tasks:
             if not (exists and run.start.exists()):
@@ -177,10 +182,8 @@ def _check_settings(settings: FinetuneSettings) -> None:
     """Raise an error for settings that are wrong for any run.
 
     Raises:
-        UsageError: indices, metric or launcher are wrong.
+        UsageError: metric or launcher are wrong.
     """
-    if settings.i is not None:
-        parse_indices(settings.i)
     if settings.deterministic:
         prefer_determinism()
     if settings.evaluation.metric not in METRICS:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def parse_indices(text: str, flag: str = "--i") -> list[int]:
     return list(indices)
 
 
-def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: list[int] | None) -> list[Task]:
+def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: Sequence[int] | None) -> list[Task]:
     """Returns the requested fine-tunes that are not finished.
 
     Raises:
