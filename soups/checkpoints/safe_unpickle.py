@@ -9,6 +9,7 @@ import math
 import pickle
 import pickletools
 import re
+import sys
 from collections import OrderedDict
 from typing import Any, BinaryIO, NamedTuple
 
@@ -53,6 +54,10 @@ _DTYPE = re.compile(r"torch\.(bool|(u?int|b?float|complex)[0-9]+[a-z0-9_]*)")
 
 class UnsafePickle(Exception):
     """A pickle holds more than tensors and plain values."""
+
+
+class PickledClass(UnsafePickle):
+    """A pickle holds objects of a class outside the standard library, such as a whole network."""
 
 
 # Named tuples, because a pickle's BUILD instruction cannot change them.
@@ -191,6 +196,8 @@ def _make_stand_in(name: str, tensor: Any) -> Any:
     last = name.removeprefix("torch.").removeprefix("storage.")
     if (name.startswith("torch.") and last in _STORAGES) or _DTYPE.fullmatch(name):
         return _TypeName(last)
+    if name.split(".")[0] not in sys.stdlib_module_names - {"__main__"} and name.split(".")[-1][:1].isupper():
+        raise PickledClass(f"a pickled object of class {name}, such as a whole module")
     raise UnsafePickle(f"{name}, which is not a tensor")
 
 

@@ -11,6 +11,7 @@ from soups.checkpoints.safe_unpickle import (
     BoundedStream,
     ClaimedStorage,
     ClaimedTensor,
+    PickledClass,
     UnsafePickle,
     check_opcodes,
     read_without_executing,
@@ -97,6 +98,10 @@ def _convert_errors(path: Path) -> Iterator[None]:
         yield
     except (DataError, PermissionError):
         raise
+    except PickledClass as error:
+        code = f"torch.save(torch.load({str(path)!r}, weights_only=False).state_dict(), 'weights.pt')"
+        next_step = f'if it is a network and you trust its code, save its weights: python -c "import torch; {code}"'
+        raise DataError(f"{path}: not a safe checkpoint", found=str(error), next_step=next_step) from error
     except UnsafePickle as error:
         raise DataError(f"{path}: not a safe checkpoint", found=f"it holds {error}", next_step=NEXT_STEP) from error
     except Exception as error:

@@ -80,6 +80,29 @@ def _sparse(path: Path, state: State) -> None:
         _save(dict, path, state)
 
 
+def _part(path: Path, state: State) -> None:
+    number, names = int(path.stem), list(state)
+    half = names[:40] if number == 0 else names[40:]
+    _save(dict, path.with_name(f"model-0000{number + 1}-of-00002.pt"), {name: state[name] for name in half})
+
+
+def _trainer_folder(path: Path, state: State) -> None:
+    from safetensors.torch import save_file
+
+    (folder := path.with_name(f"checkpoint-{path.stem}")).mkdir()
+    save_file(state, folder / "model.safetensors")
+
+
+def _hugging_face(path: Path, state: State) -> None:
+    names = {"blocks.": "vit.encoder.layer.", "attn.qkv": "attention.attention.query", "norm.": "vit.layernorm."}
+    renamed = {}
+    for key, value in state.items():
+        for own, other in names.items():
+            key = key.replace(own, other)
+        renamed[key] = value
+    _save(dict, path, renamed)
+
+
 def _with_numpy(state: State) -> Any:
     import numpy as np
 
@@ -105,6 +128,40 @@ PAGE = b"<!DOCTYPE html><html><head><title>Virus scan warning</title></head><bod
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 346293852\n"
 
 CASES: list[Case] = [
+    _case(
+        "averaged weights beside the others",
+        partial(_save, lambda state: {"model": state, "ema": state}),
+        "0.pt and 1 more: its averaged weights (EMA) are not used: --ema takes them",
+        READ,
+    ),
+    _case(
+        "a whole module",
+        _module,
+        "a pickled object of class timm.models.vision_transformer.VisionTransformer",
+        "weights_only=False).state_dict(), 'weights.pt')",
+        exit_code=3,
+    ),
+    _case(
+        "parts of a checkpoint",
+        _part,
+        "models/model-00001-of-00002.pt: a part of a checkpoint",
+        "glob.glob('models/model-*-of-*.pt')",
+        exit_code=3,
+    ),
+    _case(
+        "Hugging Face's Trainer",
+        _trainer_folder,
+        "2 in its subfolders, such as models/checkpoint-0/model.safetensors",
+        'for f in "models"/*/model.safetensors; do cp',
+        exit_code=3,
+    ),
+    _case(
+        "a ViT of Hugging Face",
+        _hugging_face,
+        "it is a ViT under Hugging Face's names; convert it",
+        "import convert; convert('models/0.pt', 'models/0-timm.safetensors')",
+        exit_code=3,
+    ),
     _case("numpy values beside the weights", partial(_save, _with_numpy), "`module.*` is the backbone", READ),
     _case("Lightning with paths and arguments", partial(_save, _lightning), "`model.*` is the backbone", READ),
     _case("DataParallel", partial(_save, partial(_prefixed, "module.")), "`module.*` is the backbone", READ),

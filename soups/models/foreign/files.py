@@ -14,7 +14,7 @@ from soups.core.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict")
+EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "ema")
 """Keys of the exponential moving average (EMA) of the weights: timm, torchvision's scripts, others."""
 _SHOWN = 6
 
@@ -38,7 +38,7 @@ def read_foreign_state(path: Path, *, sha256: str | None = None, ema: bool = Fal
 
     content = read_content(path, sha256)
     if ema and isinstance(content, Mapping):
-        averages = [content[key] for key in EMA_KEYS if isinstance(content.get(key), Mapping)]
+        averages = _averages_in(content)
         if not averages:
             raise DataError(
                 f"{path}: holds no averaged weights (EMA)",
@@ -56,6 +56,16 @@ def read_foreign_state(path: Path, *, sha256: str | None = None, ema: bool = Fal
             next_step="move it out of the folder of checkpoints",
         )
     return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def holds_average(path: Path) -> bool:
+    """Returns whether a readable file holds an exponential moving average of the weights beside them."""
+    content = read_content(path)
+    return isinstance(content, Mapping) and bool(_averages_in(content))
+
+
+def _averages_in(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [content[key] for key in EMA_KEYS if isinstance(content.get(key), Mapping) and content[key]]
 
 
 def _format_content(content: Any) -> str:

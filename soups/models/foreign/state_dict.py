@@ -7,11 +7,13 @@ Supports the original model-soups code (Wortsman et al. 2022, github.com/mlfound
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soups.checkpoints.card import Architecture
 from soups.core.errors import DataError
 from soups.models.build import build_without_storage
+from soups.models.foreign.hugging_face import is_hugging_face_vit
 from soups.models.open_clip.names import OPEN_CLIP
 from soups.models.pretrained import check_head_rows, format_keys
 from soups.models.timm.names import TIMM, classifier_names
@@ -194,9 +196,19 @@ def _find_backbone_prefix(state: "State", network: ExpectedTensors, where: str) 
             f"{where}: not a checkpoint of {network.name}",
             expected=f"its {len(network.shapes)} tensors, such as {format_keys(list(network.shapes))}",
             found=format_keys(list(state)) or "no tensors",
-            next_step=_ADVICE,
+            next_step=_advice_on(state, where),
         )
     return prefix
+
+
+def _advice_on(state: "State", where: str) -> str:
+    """Returns the next step for weights under other names: the command that converts them, if there is one."""
+    path = Path(where)
+    if is_hugging_face_vit(state):
+        call = f"convert({where!r}, {str(path.with_name(f'{path.stem}-timm.safetensors'))!r})"
+        command = f'python -c "from soups.models.foreign.hugging_face import convert; {call}"'
+        return f"it is a ViT under Hugging Face's names; convert it to timm's and move it away: {command}"
+    return _ADVICE
 
 
 def _translate_backbone(

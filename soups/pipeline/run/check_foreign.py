@@ -9,6 +9,7 @@ from soups.checkpoints.checkpoint import read_layout
 from soups.checkpoints.compatibility import check_duplicates, check_layouts
 from soups.core.errors import DataError
 from soups.files.jsonl import append_record, read_records
+from soups.models.foreign.files import holds_average
 from soups.pipeline.run.model_files import READ_AS, read_translated
 from soups.pipeline.run.run import Run
 from soups.pipeline.run.run_settings import FILE
@@ -113,4 +114,7 @@ def _check_file(run: Run, path: Path) -> NotesAndLayout:
         check_cards({f"the pool of run {run.name}": run.card_without_file, str(path): card})
         return (), read_layout(path)
     translated = read_translated(run, path)
-    return translated.notes, layout_of(translated.state)
+    notes: tuple[str, ...] = ()
+    if run.recorded.foreign is not None and not run.recorded.foreign.ema and holds_average(path):
+        notes = ("its averaged weights (EMA) are not used: --ema takes them",)
+    return (*translated.notes, *notes), layout_of(translated.state)

@@ -1,11 +1,14 @@
 """The checkpoints in a folder: which files are used, in which order, and which folders are refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from soups.checkpoints.checkpoint import write_checkpoint
+from soups.checkpoints.checkpoint import read_state, write_checkpoint
 from soups.core.errors import DataError
 from soups.pipeline.run.foreign_pool import find_checkpoints, natural_key
 from tests.pipeline.small_run import CARD
@@ -38,3 +41,31 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(name.encode())
     with pytest.raises(DataError, match=r"m\.pt: has the same name as m\.bin"):
         find_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".bin"])
+def test_parts_of_a_checkpoint_are_joined_by_the_command(tmp_path: Path, ending: str) -> None:
+    state = {"a": torch.ones(2), "b": torch.zeros(3)}
+    for number, name in enumerate(state, start=1):
+        part = tmp_path / "model" / f"model-0000{number}-of-00002{ending}"
+        part.parent.mkdir(exist_ok=True)
+        save = save_file if ending == ".safetensors" else torch.save
+        save({name: state[name]}, part)
+    with pytest.raises(DataError, match=r"model-00001-of-00002.*: a part of a checkpoint") as raised:
+        find_checkpoints(tmp_path / "model")
+    command = raised.value.next_step.removeprefix("join its parts in another folder: ")
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True, cwd=tmp_path)
+    assert set(read_state(tmp_path / f"model{ending}")) == {"a", "b"}
+
+
+def test_checkpoints_in_subfolders_are_named(tmp_path: Path) -> None:
+    for step in (500, 1000):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        save_file({"a": torch.ones(1)}, tmp_path / f"checkpoint-{step}" / "model.safetensors")
+    with pytest.raises(DataError, match="2 in its subfolders") as raised:
+        find_checkpoints(tmp_path)
+    subprocess.run(raised.value.next_step.removeprefix("collect them: "), shell=True, check=True, cwd=tmp_path)
+    assert {path.name for path in (tmp_path / "pool").iterdir()} == {
+        "checkpoint-500.safetensors",
+        "checkpoint-1000.safetensors",
+    }

@@ -50,4 +50,4 @@ def test_the_run_of_a_file(tmp_path: Path) -> None:
     record_run(run.folder, run.recorded)
     assert run_folder_of(file) == run.folder
     assert run_folder_of(tmp_path / "p1_epochs2.safetensors") is None
-    assert is_mapped(file)
+    assert is_mapped(run, file)
