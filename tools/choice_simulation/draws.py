@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from soups.core.scores import softmax
-from soups.ensembles.choice import assign_folds, choose, sum_losses
+from soups.ensembles.choice import Choice, assign_folds, choose, sum_losses
 from soups.ensembles.temperature import fit_temperature
 from soups.recipes.greedy import greedy
 from soups.recipes.greedy_log_loss import greedy_log_loss
@@ -19,8 +19,6 @@ from tools.choice_simulation.subsets import SubsetJudge, Subsets, image_losses, 
 
 _RESAMPLES = 200
 """Of the groups, for a standard error; the product takes more."""
-STANDARD_ERRORS = (2, 1, 0, -1, -2)
-"""See `ensembles.choice.choose`: 1 takes a soup that is not clearly worse, -1 a soup that is clearly better."""
 BEST_SINGLE, UNIFORM = "best single", "uniform"
 GREEDY: dict[str, RecipeFunction] = {
     "greedy, equal (Algorithm 1)": partial(greedy, accept="equal"),
@@ -33,6 +31,15 @@ VERSION = 2
 """Of the rules; draws of another version are made again."""
 CANDIDATES = (BEST_SINGLE, "greedy, ties by log-loss", "greedy on log-loss", UNIFORM)
 """Among which the choice is made."""
+CHOICES: dict[str, tuple[int, int]] = {
+    **{f"choose, {factor:+d} SE".replace("+0", "0"): (len(CANDIDATES), factor) for factor in (2, 1, 0, -1, -2)},
+    **{
+        f"choose without uniform, {factor:+d} SE".replace("+0", "0"): (CANDIDATES.index(UNIFORM), factor)
+        for factor in (1, 0, -1)
+    },
+}
+"""Rule → the number of candidates, and standard errors of `ensembles.choice.choose`: by 1, a soup is taken if it is not
+clearly worse than the best single model, by -1, if it is clearly better."""
 
 
 def select(subsets: Subsets, rows: np.ndarray, rules: Sequence[str]) -> dict[str, int]:
@@ -71,24 +78,24 @@ def tempered_losses(subsets: Subsets, rows: np.ndarray, others: np.ndarray, mask
 
 
 def choices(losses: np.ndarray, folds: np.ndarray, seed: int) -> dict[str, str]:
-    """Return rule → the candidate that `ensembles.choice.choose` chooses, for each of `STANDARD_ERRORS`.
+    """Return each rule of `CHOICES` → the candidate that it chooses.
 
     Args:
         losses: (M, K) of `CANDIDATES`, from `cross_fit`.
         folds: (K,) fold of each image; each image is a group of its own.
         seed: of the resampling.
     """
-    found = {}
-    for rule, number in (("choose", len(CANDIDATES)), ("choose without uniform", CANDIDATES.index(UNIFORM))):
-        names = CANDIDATES[:number]
-        choice = choose(
-            sum_losses(losses[:number]), folds, math.inf, repeats=_RESAMPLES, seed=seed
-        )  # Inf: the rival, if it differs.
-        difference = choice.losses[choice.rival] - choice.losses[0]
-        for factor in STANDARD_ERRORS:  # One resampling serves all; a test compares with calls of `choose`.
-            chosen = choice.chosen if difference <= factor * choice.error else 0
-            found[f"{rule}, {factor:+d} SE"] = names[chosen]
-    return found
+
+    @lru_cache
+    def rival(number: int) -> Choice:  # One resampling serves all standard errors; a test compares with `choose`.
+        return choose(sum_losses(losses[:number]), folds, math.inf, repeats=_RESAMPLES, seed=seed)
+
+    chosen = {}
+    for rule, (number, factor) in CHOICES.items():
+        found = rival(number)
+        worse = found.losses[found.rival] - found.losses[0] > factor * found.error
+        chosen[rule] = CANDIDATES[0 if worse else found.chosen]
+    return chosen
 
 
 def run_draw(subsets: Subsets, images: int, folds_number: int, seed: Sequence[int]) -> dict[str, dict[str, Any]]:
