@@ -11,6 +11,8 @@ from soups.report.tables import markdown_table
 
 HARM = -0.01
 """Gain in accuracy below which the model taken is worse than the best single model: by more than one point."""
+SEVERE = -0.05
+"""The same by more than five points."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ def summarize(draws: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         by: columns; draws that agree in all of them are summarised.
 
     Returns:
-        The columns of `by`, the numbers of `pools` and `draws`; `harm`: the share of draws with a gain below `HARM`,
-        and its 95% interval; mean `gain` in points, `log_loss` and `raw_log_loss` in nats, with standard errors.
-        Intervals and errors are over pools where there are several, else over the draws of the pool.
+        The columns of `by`, the numbers of `pools` and `draws`; `harm`, the share of draws with a gain below `HARM`,
+        with its 95% interval; `severe`, the share below `SEVERE`; `soups`, the share that takes a soup; mean `gain` in
+        points, `log_loss` and `raw_log_loss` in nats, with standard errors. Interval and errors are over pools where
+        there are several, else over the draws of the pool.
     """
     rows = []
     for key, group in draws.groupby(list(by), sort=False):
@@ -50,6 +53,7 @@ def summarize(draws: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         low, high = bootstrap_interval(harmed, pools) if several else _wilson(harmed)
         row = dict(zip(by, key, strict=True)) | {"pools": len(set(pools)), "draws": len(group)}
         row |= {"harm": harmed.mean(), "harm_low": low, "harm_high": high}
+        row |= {"severe": (group["gain"] < SEVERE).mean(), "soups": (group["taken"].map(int.bit_count) > 1).mean()}
         for name, factor in (("gain", 100), ("log_loss", 1), ("raw_log_loss", 1)):
             values = factor * group[name]
             units = values.groupby(pools).mean() if several else values
@@ -71,6 +75,9 @@ def _percent(row: pd.Series) -> str:
 
 CELLS: dict[str, Callable[[pd.Series], str]] = {
     "share of draws (%) that take something worse by more than a point [95%]": _percent,
+    "share of draws (%) that take a soup; in brackets, something worse by more than five points": lambda row: (
+        f"{100 * row['soups']:.0f} ({100 * row['severe']:.1f})"
+    ),
     "mean gain in accuracy, points ± standard error": lambda row: f"{row['gain']:+.2f} ± {row['gain_error']:.2f}",
     "mean gain in log-loss, nats ± standard error": lambda row: f"{row['log_loss']:+.3f} ± {row['log_loss_error']:.3f}",
 }

@@ -24,7 +24,7 @@ class SimulationSettings(BaseModel):
     """Folder of features, fine-tunes, logits and results."""
     pools: tuple[str, ...] | None = None
     """Kinds of pools to simulate. By default all."""
-    repeats: int = Field(3, ge=1)
+    repeats: int = Field(2, ge=1)
     """Pools of each kind; they differ in their half of the training images, in hyperparameters and seeds."""
     models: int = Field(8, ge=2, le=10)
     """Fine-tunes of a pool."""

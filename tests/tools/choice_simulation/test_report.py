@@ -18,7 +18,7 @@ def draws(pools: dict[str, list[float]]) -> pd.DataFrame:
 
 def test_a_loss_of_more_than_a_point_counts_as_harm() -> None:
     row = summarize(draws({"a-0": [-0.0101, -0.01, 0.02, 0.03]}), ("rule", "images")).iloc[0]
-    assert (row["pools"], row["draws"], row["harm"]) == (1, 4, 0.25)
+    assert (row["pools"], row["draws"], row["harm"], row["severe"], row["soups"]) == (1, 4, 0.25, 0, 1)
     gains = np.array([-1.01, -1, 2, 3])
     assert row["gain"] == pytest.approx(gains.mean()) and row["gain_error"] == pytest.approx(gains.std(ddof=1) / 2)
     low, high = 0.0456, 0.6994  # Wilson 1927, for one of four.
