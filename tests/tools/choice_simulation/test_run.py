@@ -35,7 +35,7 @@ def simulate(data: Path, *flags: str) -> int:
 def test_prints_every_rule_and_continues_from_its_files(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate(data, "--pools", "noisy") == 0
     first = capsys.readouterr()
-    assert first.out.count("| greedy, equal (Algorithm 1) |") == 4  # Three tables of all pools, one of the kind.
+    assert first.out.count("| greedy, equal (Algorithm 1) |") == 5  # Four tables of all pools, one of the kind.
     table = read_table(data.parent / "output" / "rules.csv")
     assert set(table["pool"]) == {"noisy-0"} and set(table["images"]) == {"9", "12"}
     logits = sorted((data.parent / "output" / "pools" / "noisy-0" / "logits").iterdir())
