@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from soups.core.errors import DataError
+from soups.core.statistics import balanced_accuracy_from_sums, bootstrap_sums_interval, class_sums
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,39 @@ class ProposedCorrection:
     """Whether confident learning classifies it as a label error."""
     rows: tuple[int, ...]
     """Positions of the images of `match`."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well out-of-fold predictions know the labels."""
+
+    accuracy: float
+    """Share of images whose label is the most probable one, in [0, 1]."""
+    mean: float
+    """Mean of that share over the classes (balanced accuracy), in [0, 1]."""
+    mean_low: float
+    """Lower end of its 95% interval, resampling groups."""
+    mean_high: float
+    """Upper end of it."""
+    chance: float
+    """Balanced accuracy of guessing: 1 / number of classes that occur."""
+
+
+def measure_quality(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> Quality:
+    """Return how well probabilities (N, C) predict labels (N,) of images in groups (N,).
+
+    Balanced accuracy, because always answering a frequent class has a high accuracy and knows nothing.
+
+    Raises:
+        DataError: there is no image.
+    """
+    if len(labels) == 0:
+        raise DataError("no labelled images", expected="labelled images to check")
+    guesses = probabilities.argmax(axis=1)
+    sums = class_sums(labels, guesses, groups, probabilities.shape[1])
+    low, high = bootstrap_sums_interval(sums, balanced_accuracy_from_sums)
+    mean = float(balanced_accuracy_from_sums(sums.sum(axis=0)[None])[0])
+    return Quality(float(np.mean(guesses == labels)), mean, low, high, 1 / len(np.unique(labels)))
 
 
 def propose_corrections(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from soups.evaluation.label_errors import is_group_label, propose_corrections
+from soups.evaluation.label_errors import is_group_label, measure_quality, propose_corrections
 from soups.evaluation.probe import out_of_fold_probabilities
 
 LEVELS = ("young", "middle", "old")
@@ -63,3 +63,13 @@ def test_labels_that_are_constant_within_groups() -> None:
     assert is_group_label(np.array([1, 1, 0, 0]), groups)
     assert not is_group_label(np.array([1, 0, 0, 0]), groups)
     assert not is_group_label(np.array([1, 0, 0, 1]), np.array(list("abcd")))
+
+
+def test_quality_is_chance_for_predictions_that_know_nothing() -> None:
+    labels, groups = np.array([0] * 90 + [1] * 10), np.arange(100).astype(str)
+    always_first = np.tile([0.9, 0.1], (100, 1))
+    quality = measure_quality(labels, always_first, groups)
+    assert (quality.accuracy, quality.mean, quality.chance) == (0.9, 0.5, 0.5)
+    assert quality.mean_low <= quality.chance
+    known = np.eye(2)[labels]
+    assert measure_quality(labels, known, groups).mean_low == 1.0

@@ -1,6 +1,7 @@
 """The command `find_label_errors`: proposes label corrections as a file for `--relabel` and as an HTML page."""
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from soups.core.labels import Factor, LabelSpace
 from soups.core.packages import require_package
 from soups.data.layouts.columns import table_column
 from soups.data.samples import set_rows
-from soups.evaluation.label_errors import ProposedCorrection, is_group_label, propose_corrections
+from soups.evaluation.label_errors import ProposedCorrection, is_group_label, measure_quality, propose_corrections
 from soups.evaluation.probe import out_of_fold_probabilities
 from soups.files.atomic import write_table
 from soups.files.tables import read_table
@@ -29,7 +30,7 @@ from soups.pipeline.score.context import open_context
 from soups.pipeline.score.evaluate import pool_paths
 from soups.pipeline.settings.tools import LabelErrorsSettings
 from soups.report.html.pages import ImageCard, Section, write_page
-from soups.report.tables import align_columns
+from soups.report.tables import align_columns, format_interval
 from soups.runtime.devices import limit_threads
 
 if TYPE_CHECKING:
@@ -69,24 +70,54 @@ def find_label_errors(parsed: ParsedSettings[LabelErrorsSettings]) -> None:
     planted = _read_planted(Path(settings.planted)) if settings.planted is not None else None
     evidence = _pool_evidence(parsed, factors) if settings.from_pool else _head_evidence(run, exists, settings, factors)
     groups, images = evidence.rows["group"].to_numpy(str), evidence.rows["image"].tolist()
-    proposals, summary = [], [["", "images", "right %", "proposals", "issues"]]
+    proposals: list[ProposedCorrection] = []
+    guessing: list[str] = []
+    summary = [["", "images", "right %", "mean of classes % [95%]", "chance %", "proposals", "issues"]]
     for factor in factors:
         labels = _encode_labels(evidence.rows, factor)
         table = evidence.probabilities[factor.name]
-        own = propose_corrections(factor.name, factor.levels, labels, table, images, groups)
-        right, issues = np.mean(table.argmax(axis=1) == labels), sum(proposal.issue for proposal in own)
-        summary.append([factor.name, str(len(labels)), f"{100 * right:.1f}", str(len(own)), str(issues)])
+        quality = measure_quality(labels, table, groups)
+        own: list[ProposedCorrection] = []
+        if quality.mean_low > quality.chance:
+            own = propose_corrections(factor.name, factor.levels, labels, table, images, groups)
+        else:
+            guessing.append(factor.name)
+        issues = sum(proposal.issue for proposal in own)
+        scores = [
+            f"{100 * quality.accuracy:.1f}",
+            format_interval(vars(quality), "mean"),
+            f"{100 * quality.chance:.1f}",
+        ]
+        summary.append([factor.name, str(len(labels)), *scores, str(len(own)), str(issues)])
         proposals += [proposal for proposal in own if proposal.doubt >= settings.least_doubt]
     proposals.sort(key=lambda proposal: -proposal.doubt)
     print(align_columns(summary))
     print("(right: the given level is the most probable one out of fold; issues: label errors by confident learning)")
+    if guessing:
+        what = "the pool is" if settings.from_pool else "the head is"
+        print(f"{what} not surely better than chance for {', '.join(guessing)}: nothing is proposed there")
     path = Path(settings.output or (run.folder / "output" / "corrections.csv" if exists else "corrections.csv"))
     page = path.with_suffix(".html")
-    write_table(path, _corrections_table(proposals))
-    _write_page(page, proposals, factors, evidence.rows, run, settings.images)
+    written = _first_of_each_factor(proposals, settings.images)
+    write_table(path, _corrections_table(written))
+    _write_page(page, written, factors, evidence.rows, run)
     print(path, page, sep="\n")
     if planted is not None:
         print(_evaluate_proposals(planted, proposals, evidence, factors))
+
+
+def _first_of_each_factor(proposals: list[ProposedCorrection], most: int) -> list[ProposedCorrection]:
+    """Return the most doubtful proposals of each factor, the same for table and page; logs how many are left out."""
+    counts: Counter[str] = Counter()
+    written = []
+    for proposal in proposals:
+        counts[proposal.factor] += 1
+        if counts[proposal.factor] <= most:
+            written.append(proposal)
+    if len(written) < len(proposals):
+        text = "the %d most doubtful of %d proposals are written; --images %d writes all"
+        logger.info(text, len(written), len(proposals), max(counts.values()))
+    return written
 
 
 def _read_planted(path: Path) -> set[tuple[str, str]]:
@@ -210,9 +241,9 @@ def _corrections_table(proposals: list[ProposedCorrection]) -> pd.DataFrame:
 
 
 def _write_page(
-    path: Path, proposals: list[ProposedCorrection], factors: list[Factor], rows: pd.DataFrame, run: Run, limit: int
+    path: Path, proposals: list[ProposedCorrection], factors: list[Factor], rows: pd.DataFrame, run: Run
 ) -> None:
-    """Write the page with up to `limit` proposals for each factor."""
+    """Write the page with the proposals of each factor."""
     files, sections = image_paths(rows, run), []
     for factor in factors:
         own = [proposal for proposal in proposals if proposal.factor == factor.name]
@@ -224,10 +255,9 @@ def _write_page(
                 second=f"suggested: {proposal.after}",
                 note=f"doubt {proposal.doubt:.2f}{', an issue' if proposal.issue else ''}",
             )
-            for proposal in own[:limit]
+            for proposal in own
         ]
-        note = f"{len(own)} proposals" if len(own) <= limit else f"the first {len(shown)} of {len(own)}"
-        sections.append(Section(factor.name.capitalize(), shown, note))
+        sections.append(Section(factor.name.capitalize(), shown, f"{len(own)} proposals"))
     table = path.with_suffix(".csv").name
     intro = [
         f"Labels of run {run.name} contradicted by models that were not trained on them, most doubtful first.",

@@ -99,8 +99,8 @@ class LabelErrorsSettings(CommandSettings):
     """Leave out proposals with a lower doubt. 0.5 keeps every label that is not the most probable one."""
     planted: str | None = None
     """CSV of known wrong labels, with the columns image, factor, given and true: prints how many of them are found."""
-    images: int = Field(default=60, gt=0)
-    """Largest number of proposals of each factor on the page."""
+    images: int = Field(default=200, gt=0)
+    """Largest number of proposals of each factor, in the table and on the page."""
     output: str | None = None
     """CSV to write; the page is written beside it. By default `output/corrections.csv` in the run, or `corrections.csv`
     here where no run exists."""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.data.people import PHOTOS
 from tests.pipeline.commands.run_script import run
+from tools.tried_cases.case import draw
 
 PrintedText = Callable[[], str]
 FactorRuns = Any
@@ -115,3 +116,32 @@ def test_without_cleanlab_the_command_says_what_to_install(
     hide_packages("cleanlab")
     assert run("find_label_errors", "--name", "mask") == 4
     assert "soups find-label-errors needs cleanlab, which is not installed next: pip install cleanlab" in printed_text()
+
+
+def test_nothing_is_proposed_where_the_head_only_guesses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(40):  # The pictures say nothing about their labels.
+        draw(tmp_path / "data" / ("cat", "dog")[number % 2] / f"{number}.png", 0, seed=number)
+    flags = ["--data-location", "data", "--model", "baseline", "--image-size", "32", "--threads", "1"]
+    assert run("find_label_errors", *flags, "--precision", "fp32") == 0
+    out = capsys.readouterr().out
+    assert "the head is not surely better than chance for label: nothing is proposed there" in out
+    assert pd.read_csv("corrections.csv").empty and "0 proposals" in Path("corrections.html").read_text()
+
+
+def test_table_and_page_hold_the_same_proposals(
+    planted: Path,
+    tiny_clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = ["--data-location", str(planted), "--model", f"local-dir:{tiny_clip}", "--threads", "1"]
+    assert run("find_label_errors", *flags, "--precision", "fp32", "--images", "2") == 0
+    table = pd.read_csv("corrections.csv", dtype=str)
+    assert table["factor"].value_counts().max() == 2
+    assert Path("corrections.html").read_text().count("<img ") == len(table)
+    assert "proposals are written; --images" in capsys.readouterr().err
