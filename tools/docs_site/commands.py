@@ -52,6 +52,7 @@ COMMANDS = (
     DocumentedCommand("scripts/make_generated_digits.py", "tools.demo_data.settings:GeneratedDigitsSettings"),
     DocumentedCommand("scripts/make_base.py", "tools.demo_data.settings:BaseSettings"),
     DocumentedCommand("scripts/torture.py", "tools.stress.settings:TortureSettings"),
+    DocumentedCommand("scripts/simulate_choice.py", "tools.choice_simulation.settings:SimulationSettings"),
     DocumentedCommand("scripts/compare_versions.py", "tools.compare_versions.settings:CompareVersionsSettings"),
     DocumentedCommand("scripts/try_backbones.py", "tools.backbones.settings:BackboneSettings"),
     DocumentedCommand("scripts/benchmarks/training.py", "scripts.benchmarks.training:BenchSettings"),
