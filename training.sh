@@ -25,10 +25,11 @@ python finetune.py --name "$NAME" --i 0-11 --jobs 2 --threads 1 --precision fp32
     --lr-range 3e-4 1e-3 --wd-range 1e-3 0.3 --epochs-range 16 24 --magnitude-range 3 10 --operations-range 0 2 \
     --mix-range 0 0.5 --smoothing-range 0 0.2
 
-# 4. Every model is scored on validation, test and shift sets; then soups are made of their weights.
-python main.py --name "$NAME" --eval-individual-models --uniform-soup --greedy-soup --soup learned --plot --jobs 2
+# 4. Every model is scored on validation, test and shift sets; soups are made of their weights; and the model that
+#    predicts is chosen by cross-fitted log-loss.
+python main.py --name "$NAME" --eval-individual-models --uniform-soup --greedy-soup --soup learned --choose --plot --jobs 2
 
-# 5. Predictions for the test images: of the greedy soup, and of two kinds of vote; and what still goes wrong.
+# 5. Predictions for the test images: of the chosen model, and of two kinds of vote; and what still goes wrong.
 python inference.py --name "$NAME"
 python inference.py --name "$NAME" --soft-voting
 python inference.py --name "$NAME" --hard-voting

@@ -38,8 +38,7 @@ python main.py --name mask --soup top_k --soup-options k=1 --soup-name mask_best
 # 5. Predictions for the test people, in the template's columns.
 for run in mask-as-given mask-old mask; do python inference.py --name $run --each; done
 OUT=runs/mask/output
-for model in mask_best_single mask_uniform_soup mask_learned_soup; do python inference.py --name mask --model-name $model; done
-python inference.py --name mask # the greedy soup
+for model in mask_best_single mask_uniform_soup mask_greedy_soup mask_learned_soup; do python inference.py --name mask --model-name $model; done
 python inference.py --name mask --soft-voting
 python inference.py --name mask --hard-voting $OUT/mask?_epochs*.csv --output $OUT/hard_vote.csv
 python inference.py --name mask --hard-voting $OUT/mask?_epochs*.csv --split --output $OUT/split_vote.csv
@@ -48,7 +47,7 @@ python inference.py "${JOINED[@]}" --output $OUT/with_age.csv
 python inference.py "${JOINED[@]}" --formula original --output $OUT/with_age_originally.csv
 
 # 6. What goes wrong: jointly and by factor, as tables and pictures; and where the models disagree.
-python validation.py --name mask >$OUT/validation.txt
+python validation.py --name mask --model-name mask_greedy_soup >$OUT/validation.txt
 python scripts/disagreement.py --name mask --on test
 
 # 7. What each step gained, on the test people, whose labels chose nothing.

@@ -1,5 +1,6 @@
 """Each command of training.sh on toy images, with other data, another model and smaller sizes."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -58,7 +59,9 @@ def test_every_command_of_training_sh_runs_in_its_order(
     for column in ("validation %", "cross-fitted", "test % [95%]", "mean shift % [95%]", "log-loss", "images/s"):
         assert column in table
     run = tmp_path / "runs" / "digits"
-    for file in ("digits_greedy_soup", "soft_voting", "hard_voting"):
+    assert "Use digits" in table.splitlines()[-1]
+    chosen = json.loads((run / "logs" / "choice.jsonl").read_text().splitlines()[-1])["answer"]
+    for file in (chosen, "soft_voting", "hard_voting"):
         assert (run / "output" / f"{file}.csv").stat().st_size > 0
     assert (run / "figures" / "soups.png").stat().st_size > 0
     # Bare, as the script's last line says.
