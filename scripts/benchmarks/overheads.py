@@ -20,7 +20,7 @@ Part = tuple[str, Callable[[], object], str, Callable[[], object]]
 
 
 class BenchSettings(BaseModel):
-    """Ratios of the toolkit's time to a baseline's: loader, intervals, splits, image cache, building."""
+    """Ratios of the toolkit's time to a baseline's: loader, intervals, splits, image cache, building, the block."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +40,7 @@ def bench(parsed: ParsedSettings[BenchSettings]) -> None:
     short = parsed.settings.short
     repeats = 2 if short else parsed.settings.repeats
     with TemporaryDirectory(prefix="soups-bench-") as folder:
-        for make in (loader_parts, interval_part, split_part, curation_part, cache_part, building_part):
+        for make in (loader_parts, interval_part, split_part, curation_part, cache_part, block_part, building_part):
             for name, call, baseline, reference in make(10 if short else 1, Path(folder)):
                 ratios, seconds = [], []
                 for turn in range(repeats + 1):
@@ -181,6 +181,41 @@ def building_part(divisor: int, folder: Path) -> list[Part]:
     build = lambda: build_empty(architecture, ("a", "b"))  # noqa: E731
     create = lambda: open_clip.create_model(name, pretrained=None)  # noqa: E731
     return [(f"building an empty {name}", build, "open_clip.create_model without weights", create)]
+
+
+def block_part(divisor: int, folder: Path) -> list[Part]:
+    """The block that a start prints first, against reading the table of its images."""
+    import numpy as np
+    import pandas as pd
+
+    from soups.data.settings import DataSettings
+    from soups.files.tables import read_table
+    from soups.models.settings import ModelSettings
+    from soups.pipeline.run.run import Run
+    from soups.pipeline.run.run_settings import RecordedSettings
+    from soups.pipeline.settings.commands import FinetuneSettings
+    from soups.pipeline.train.announce import announcement
+    from soups.pipeline.train.plan import plan
+    from soups.runtime.devices import RuntimeSettings, resolve
+    from soups.training.settings import TrainingSettings
+
+    count = 100_000 // divisor
+    names = [f"train/c{index % 1000}/{index:06}.png" for index in range(count)]
+    split = np.where(np.arange(count) % 5, "train", "val")
+    labels = [f"c{index % 1000}" for index in range(count)]
+    samples = pd.DataFrame({"image": names, "label": labels, "group": names, "split": split}, dtype=str)
+    samples.to_csv(folder / "samples.csv", index=False)
+    runtime = resolve(RuntimeSettings(device="cpu", precision="fp32", threads=1))
+    data, model = DataSettings(data_location="data", layout="folder"), ModelSettings(model="baseline", image_size=32)
+    recorded = RecordedSettings(data=data, model=model, metric="accuracy", precision="fp32", threads=1)
+    settings = FinetuneSettings(training=TrainingSettings(hparams="random"))
+
+    def print_block() -> None:
+        run = Run(folder / "p", folder / "p" / "models", recorded, table=samples)
+        announcement(run, runtime, plan(run, settings, runtime, range(72)), [])
+
+    read = lambda: read_table(folder / "samples.csv")  # noqa: E731
+    return [(f"block before training, {count} images, 72 fine-tunes", print_block, "reading the table of images", read)]
 
 
 if __name__ == "__main__":

@@ -154,12 +154,12 @@ def data_fingerprints(samples: "pd.DataFrame") -> tuple[str, str]:
 
 def label_space(samples: "pd.DataFrame", class_order: Sequence[str] | None = None) -> LabelSpace:
     """Return the classes of the training rows, sorted as strings or in `class_order`."""
-    return LabelSpace.of(samples.loc[samples["split"] == "train", "label"], class_order)
+    return LabelSpace.of(samples.loc[samples["split"] == "train", "label"].unique(), class_order)
 
 
 def evaluation_sets(samples: "pd.DataFrame") -> list[str]:
     """Return the names of the evaluation sets, in the column order of all tables: val, test (if present), shifts."""
-    present = set(samples["split"])
+    present = set(samples["split"].unique())
     return ["val", *(["test"] if "test" in present else []), *sorted(present - {"train", "val", "test", ""})]
 
 
@@ -168,7 +168,7 @@ def set_rows(samples: "pd.DataFrame", name: str) -> "pd.DataFrame":
 
     Without validation rows (`--val-ratio None`), "val" is the training set.
     """
-    if name == "val" and "val" not in set(samples["split"]):
+    if name == "val" and not (samples["split"] == "val").any():
         name = "train"
     return samples[samples["split"] == name]
 
@@ -184,7 +184,7 @@ def _drop_unreadable(samples: "pd.DataFrame", root: Path) -> "pd.DataFrame":
     candidates = samples.loc[samples["split"].isin(["", "train"]), "image"]
     bad = dict(find_unreadable([root / name for name in candidates]))
     for path, reason in bad.items():
-        logger.warning("skipped: %s: %s", path, reason)
+        add_note("left out", f"skipped: {path}: {reason}", warning=True)
     return samples[[root / name not in bad for name in samples["image"]]].reset_index(drop=True)
 
 

@@ -8,15 +8,15 @@ from soups.core.notes import Note
 from soups.files.atomic import compact_json, write_text
 from soups.files.jsonl import read_records
 
-_FILE = Path("logs") / "data_notes.jsonl"
+FILE = Path("logs") / "data_notes.jsonl"
 
 
 def store_notes(run: Path, notes: Sequence[Note]) -> None:
     """Write the notes of a new run."""
     if notes:
-        write_text(run / _FILE, "".join(f"{compact_json(asdict(note))}\n" for note in notes))
+        write_text(run / FILE, "".join(f"{compact_json(asdict(note))}\n" for note in notes))
 
 
 def read_notes(run: Path) -> list[Note]:
     """Returns the notes of a run; none if it has stored none."""
-    return [Note(line["kind"], line["text"]) for line in read_records(run / _FILE)]
+    return [Note(line["kind"], line["text"]) for line in read_records(run / FILE)]

@@ -14,6 +14,7 @@ from soups.checkpoints.checkpoint import SUFFIX
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, PartialFailure, TrainingDiverged, UsageError
 from soups.core.metrics import METRICS
+from soups.core.notes import hold_notices
 from soups.files.atomic import hold_lock
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.context import RunContext
@@ -24,6 +25,7 @@ from soups.pipeline.search.storage import explain_database_errors, open_storage
 from soups.pipeline.search.trials import Trials, open_trials
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.pipeline.settings.search import SearchSettings
+from soups.pipeline.train.announce import NOTICES, announcement
 from soups.pipeline.train.finetune import open_for_training
 from soups.pipeline.train.one_model import train_one
 from soups.pipeline.train.plan import plan
@@ -57,12 +59,16 @@ def search(parsed: ParsedSettings[SearchSettings]) -> None:
         open_storage(Path(), settings.storage)  # Fails faster than creating the run.
     common = {name: value for name, value in settings if name in FinetuneSettings.model_fields}
     with explain_database_errors(settings.storage):
-        run, finetuning, runtime = open_for_training(FinetuneSettings(**common), parsed.names)
+        with hold_notices(*NOTICES) as notes:
+            run, finetuning, runtime = open_for_training(FinetuneSettings(**common), parsed.names)
         trials = open_trials(run.name, run.folder, settings.storage)
         search_plan = open_plan(parsed, run, finetuning, trials)
         finetuning = search_plan.apply_to(finetuning)
         worker = SearchWorker(settings.trials, settings.keep, settings.storage, search_plan, finetuning, runtime, run)
-        jobs = min(runtime.jobs, max(1, settings.trials - sum(trial.state.is_finished() for trial in trials.all())))
+        left = settings.trials - sum(trial.state.is_finished() for trial in trials.all())
+        if left > 0:
+            logger.info("%s", announcement(run, runtime, [], notes, f"{left} of {settings.trials} trials"))
+        jobs = min(runtime.jobs, max(1, left))
         for _, result in run_all(run_trials, [worker] * jobs, jobs):
             if isinstance(result, Exception):
                 raise result

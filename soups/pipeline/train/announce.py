@@ -9,7 +9,7 @@ from soups.data.samples import evaluation_sets, set_rows
 from soups.data.settings import DataSettings
 from soups.models.build import describe
 from soups.models.settings import is_random
-from soups.pipeline.run.data_notes import read_notes
+from soups.pipeline.run.data_notes import FILE, read_notes
 from soups.pipeline.run.run import Run
 from soups.pipeline.train.plan import Task
 from soups.report.announcement import Announcement, format_announcement
@@ -20,10 +20,14 @@ from soups.training.settings import RandomRanges, TrainingSettings
 NOTICES = ("soups.core.notes", "soups.data", "soups.models", "soups.pipeline.run")
 """Loggers of what is decided before the training begins; the block repeats it in order."""
 _ORDER = ("read as", "left out", "changed", "warning")
+_LINES = 8
+"""Notes of one kind in the block."""
 _SHOWN_ELSEWHERE = {"lr", "wd", "epochs", "augmentation", "aug", "mix", "smoothing", "hparams", "batch_size"}
 
 
-def announcement(run: Run, runtime: Runtime, tasks: Sequence[Task], notes: Sequence[Note]) -> str:
+def announcement(
+    run: Run, runtime: Runtime, tasks: Sequence[Task], notes: Sequence[Note], planned: str | None = None
+) -> str:
     """Returns the block of text about a run and the fine-tunes that will be trained.
 
     Args:
@@ -31,6 +35,7 @@ def announcement(run: Run, runtime: Runtime, tasks: Sequence[Task], notes: Seque
         runtime: of the command.
         tasks: the fine-tunes to train.
         notes: what was noticed while the command began, besides the notes that the run has stored.
+        planned: what is to be trained, if not these fine-tunes.
     """
     data, samples = run.recorded.data, run.samples
     counts = {
@@ -43,11 +48,11 @@ def announcement(run: Run, runtime: Runtime, tasks: Sequence[Task], notes: Seque
         for name in classes if "" not in labels else ():
             classes[name][split] = labels.get(name, 0)
     all_notes = dict.fromkeys([*read_notes(run.folder), *notes])
-    lines = {kind: [(kind, note.text) for note in all_notes if note.kind == kind] for kind in _ORDER}
+    lines = {kind: _lines_of(kind, [note.text for note in all_notes if note.kind == kind]) for kind in _ORDER}
     training = [("start", _start_text(run)), ("runs on", _runtime_text(runtime))]
     return format_announcement(
         Announcement(
-            f"run {run.name} in {run.folder}: {len(tasks)} to train, {len(run.finetunes())} finished",
+            f"run {run.name} in {run.folder}: {planned or len(tasks)} to train, {len(run.finetunes())} finished",
             [
                 ("data", f"{', '.join(data.locations)}: {_layout_text(data)}"),
                 *chain.from_iterable(lines[kind] for kind in _ORDER if kind != "warning"),
@@ -60,6 +65,11 @@ def announcement(run: Run, runtime: Runtime, tasks: Sequence[Task], notes: Seque
             {task.name: hyperparameters_of(task.training.model_dump()) for task in tasks},
         )
     )
+
+
+def _lines_of(kind: str, texts: list[str]) -> list[tuple[str, str]]:
+    more = [f"… and {len(texts) - _LINES} more in {FILE} of the run"] if len(texts) > _LINES else []
+    return [(kind, text) for text in [*texts[:_LINES], *more]]
 
 
 def _layout_text(data: DataSettings) -> str:

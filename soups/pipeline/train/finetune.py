@@ -42,9 +42,9 @@ def finetune(parsed: ParsedSettings[FinetuneSettings]) -> None:
         DataError: invalid images or labels.
         PartialFailure: some of several models failed; the others are finished.
     """
-    if parsed.settings.dry_run is not None:
-        return _dry_run(parsed)
     with join_group(parsed.settings.runtime.device) as group:
+        if parsed.settings.dry_run is not None:
+            return _dry_run(parsed) if group.is_main else None
         opened = list[Run]()
 
         def plan_tasks(parsed: ParsedSettings[FinetuneSettings]) -> list[Task]:

@@ -36,7 +36,7 @@ def show_pool(run: Run) -> None:
 def majority(samples: "pd.DataFrame") -> tuple[str, float]:
     """Returns the most frequent class of the validation images, and its share of them."""
     labels = set_rows(samples, "val")["label"]
-    ((label, count),) = Counter(labels).most_common(1)
+    ((label, count),) = Counter(labels.tolist()).most_common(1)
     return label, count / len(labels)
 
 

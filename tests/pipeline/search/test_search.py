@@ -101,6 +101,7 @@ def test_pruned_and_failed_trials(
     output = printed_text()
     assert "1 of 4 trials failed; the others are kept trial 2: such a model cannot be" in output
     assert "search toys: 1 complete, 2 pruned, 1 failed" in output
+    assert "run toys in runs/toys: 4 of 4 trials to train, 0 finished data" in output
     assert [row["state"] for row in unstarted_search.rows()] == ["complete", "pruned", "failed", "pruned"]
     assert (
         unstarted_search.rows()[1]["note"] == "the loss became nan in epoch 1, step 2"

@@ -13,6 +13,14 @@ def test_each_part_has_a_ratio_and_a_baseline() -> None:
     lines = done.stdout.splitlines()
     form = re.compile(r"[^/]+ / [^/]+: \d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\); \d+\.\d{4} s")
     assert [line for line in lines if not form.fullmatch(line)] == []
-    for part in ("training loader, 204 images, crop /", "RandAugment", "bootstrap", "split of", "selecting", "opening"):
+    for part in (
+        "training loader, 204 images, crop /",
+        "RandAugment",
+        "bootstrap",
+        "split of",
+        "selecting",
+        "opening",
+        "block before",
+    ):
         assert any(part in line for line in lines), part
     assert lines[-1].startswith("building an empty RN50 / open_clip.create_model without weights: ")
