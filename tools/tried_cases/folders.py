@@ -40,6 +40,11 @@ def _has(**sets: str) -> Callable[[Path], None]:
     return check
 
 
+def _check_predictions(folder: Path) -> None:
+    assert len(pd.read_csv(folder / "one.csv")) == 1
+    assert len(pd.read_csv(folder / "new.csv")) == 6
+
+
 def _make_windows(folder: Path) -> None:
     for number in range(20):
         draw(folder / "picture.png", number % 2, seed=number)
@@ -115,6 +120,23 @@ CASES: list[Case] = [
         _make_two_forms,
         _FINETUNE,
         check=_has(train=",".join(sorted(("Käse", "dog")))),
+    ),
+    Case(
+        "predictions for another folder without classes, and for one image",
+        _make("train/cat:10", "train/dog:10", "new/monday:3", "new/tuesday:3"),
+        (
+            *_FINETUNE,
+            "inference --test-location data/new/monday/020.png --output one.csv",
+            "inference --test-location data/new --output new.csv",
+        ),
+        says=("data/new: no folder in it is a class, so its 6 images have no labels: monday, tuesday",),
+        check=_check_predictions,
+    ),
+    Case(
+        "names in JFIF",
+        _make("train/cat:10", "train/dog:10", ending=".jfif"),
+        _FINETUNE,
+        check=_has(train="cat,dog"),
     ),
     Case("images without endings", _make_without_endings, _FINETUNE, check=_has(train="cat,dog")),
     Case(

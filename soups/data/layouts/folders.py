@@ -1,6 +1,7 @@
 """The layout `folder`: the folder of an image is its class, in `train/`, `val/`, `test/` and `shifts/<name>/`."""
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Collection
 from pathlib import Path
@@ -138,9 +139,12 @@ def _no_classes(listing: FolderListing) -> DataError:
     step = "sort the images into one folder per class, or use --layout csv with --labels FILE.csv"
     near = [*listing.others, *(FolderListing(listing.path.parent).others if set_of(listing.path.name) else ())]
     if tables := [path for path in near if path.suffix.lower() in (".csv", ".tsv")]:
-        found, step = f"{found}; tables: {format_list([path.name for path in tables], 5)}", f"--labels {tables[0]}"
+        found = f"{found}; tables: {format_list([path.name for path in tables], 5)}"
+        step = f"--labels {shlex.quote(str(tables[0]))}"
     if archives := [command for path in listing.others if (command := unpack_command(path))]:
         found, step = f"{found}; archives that are not unpacked", f"unpack them: {' && '.join(archives[:3])}"
+    elif not (listing.images or listing.folders or listing.others):
+        step = f"add images, or remove the folder: rmdir {shlex.quote(str(listing.path))}"
     elif others := how_to_read(listing.others):
         found, step = f"{found}; {count_endings(listing.others)}", others
     return DataError(f"{listing.path}: no class folders in it", expected=EXPECTED_FOLDERS, found=found, next_step=step)
@@ -154,23 +158,41 @@ def _check_not_wrapped(folder: Path, label: str, has_sets: bool) -> None:
             f"{folder}: training images: only the class {label}",
             expected="at least two classes, each a folder",
             found=f"folders in {label}: {format_list(inner, 5)}" if inner else f"images only in {label}",
-            next_step=f"if these are the sets or classes, pass {folder / label}"
+            next_step=f"if these are the sets or classes, pass {shlex.quote(str(folder / label))}"
             if inner
             else "add images of another class, or use --layout csv with --labels FILE.csv",
         )
 
 
-def read_test_folder(folder: Path, root: Path, classes: set[str]) -> list[Row]:
-    """Return the rows of a folder of test images: by class, flat, or flat in the sub-folder `images/`."""
+def read_test_folder(folder: Path, root: Path, classes: set[str], by_class: bool = True) -> list[Row]:
+    """Return the rows of a folder of test images: by class, flat, or flat in the sub-folder `images/`.
+
+    Args:
+        folder: the folder.
+        root: the data location.
+        classes: the training classes.
+        by_class: whether folders that are no classes are an error; else their images have no labels, unless one of the
+            folders is a class.
+
+    Raises:
+        DataError: there are no images, a folder is no class, or images lie beside folders.
+    """
     folders = class_folders(folder)
     content, names = FolderListing(folder), [label for label, _ in as_classes(folders)]
     if not content.images and len(names) == 1 and names[0] not in classes and is_unlabelled_folder(names[0]):
         return read_test_folder(folders[0], root, classes)
+    if names and not by_class and {class_key(name) for name in names}.isdisjoint(map(class_key, classes)):
+        images, others = images_below(folder)
+        if images:
+            text = f"no folder in it is a class, so its {len(images):,} images have no labels"
+            add_note("read as", f"{folder}: {text}: {format_list(names, 5)}", warning=True)
+            note_left_out(folder, others)
+            return [(table_name(image, root), "", "", "test") for image in images]
     if content.images and names:
         raise DataError(
             f"{folder}: {len(content.images)} images beside folders ({format_list(names)})",
             expected="all images in class folders (labelled), or all directly in it (unlabelled)",
-            next_step=f"move either, or pass the folder with the test images: --test-location {folders[0]}",
+            next_step=f"move either, or pass one of the folders: --test-location {shlex.quote(str(folders[0]))}",
         )
     if names:
         return _class_rows(folder, as_classes(folders), "test", root, classes)

@@ -196,8 +196,9 @@ def _instead_of_a_file(path: Path, flag: str) -> str:
     if unpack := unpack_command(path):
         return f"unpack it and pass the folder: {unpack}"
     if name.endswith((".csv", ".tsv")):
-        return f"if it is the table of labels: --data-location {folder} --labels {path.name}"
-    return f"pass the folder: {flag} {folder}"
+        command = shlex.join(["--data-location", str(folder), "--labels", path.name])
+        return f"if it is the table of labels: {command}"
+    return f"pass the folder: {flag} {shlex.quote(str(folder))}"
 
 
 def unpack_command(path: Path) -> str:

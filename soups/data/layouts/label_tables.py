@@ -52,7 +52,7 @@ def find_label_table(settings: DataSettings) -> dict[str, object]:
         raise DataError(
             f"{folder}: several tables may hold the labels: {format_list(list(tables))}",
             expected="one",
-            next_step="set " + ", or ".join(f"--labels {name}" for name in tables),
+            next_step="set " + ", or ".join(f"--labels {shlex.quote(name)}" for name in tables),
         )
     name = next(iter(tables or read))
     if are_classes and _is_same(tables[name], classes, name, settings.root):
@@ -81,7 +81,7 @@ def _is_same(table: "pd.DataFrame", classes: dict[str, str], name: str, root: Pa
                 f"{root}: the folders and {name} name different classes",
                 expected="one of them",
                 found=f"{image} is {classes.get(image, 'in no set')} by its folder, {label} in the table",
-                next_step=f"set --labels {name}, or --layout folder",
+                next_step=f"set --labels {shlex.quote(name)}, or --layout folder",
             )
     return True
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from soups.core.errors import unknown_name
 from soups.data.layouts.factor_layout import factor_samples, factor_test_samples
 from soups.data.layouts.folders import as_table, folder_samples, read_test_folder
-from soups.data.layouts.image_files import existing_folder
+from soups.data.layouts.image_files import existing_folder, is_image_name, table_name, unpack_command
 from soups.data.layouts.metadata import has_metadata, metadata_file, metadata_samples, read_metadata
 from soups.data.layouts.schema import SCHEMA_ENDINGS, is_schema
 from soups.data.layouts.tables import csv_samples, csv_test_samples
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.DataFrame":
-    """Read the test images at `--test-location`: a folder (by class, flat, or with `images/`), or a CSV.
+    """Read the test images at `--test-location`: a folder (by class, or without labels), a CSV, or one image.
 
     Raises:
         DataError: the location does not exist, has no images, or has a class without training images.
@@ -29,13 +29,15 @@ def separate_test_samples(settings: DataSettings, classes: set[str]) -> "pd.Data
     location = Path(settings.test_location or "")
     if is_schema(settings.layout) and (labelled := factor_test_samples(settings)) is not None:
         return labelled
-    if location.is_file():
+    if location.is_file() and is_image_name(location.name):
+        return as_table([(table_name(location, settings.root), "", "", "test")])
+    if location.is_file() and not unpack_command(location):
         return csv_test_samples(location, settings, classes)
     if has_metadata(location) and (path := metadata_file(location)) is not None:
         return read_metadata(path, settings, "test").sort_values("image", ignore_index=True)
-    expected = "a folder of images (by class, directly in it, or in images/), or a CSV file"
+    expected = "a folder of images (by class or not), a CSV file, or an image"
     folder = existing_folder(settings.test_location, "--test-location", expected)
-    return as_table(read_test_folder(folder, settings.root, classes))
+    return as_table(read_test_folder(folder, settings.root, classes, by_class=False))
 
 
 def find_layout(settings: DataSettings) -> Callable[[DataSettings], "pd.DataFrame"]:

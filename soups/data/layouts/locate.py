@@ -73,6 +73,14 @@ def _resolve_several(settings: DataSettings) -> DataSettings:
             found=", ".join(f"{one.root}: {one.layout}" for one in each),
             next_step="set the layout that all have with --layout, or convert them to one layout",
         )
+    tables = sorted({one.labels for one in each if one.labels is not None})
+    if len(tables) > 1:
+        raise DataError(
+            "--data-location: tables of labels with different names",
+            expected="a table of the same name in each folder",
+            found=", ".join(f"{one.root}: {one.labels}" for one in each),
+            next_step=f"give all of them the name {tables[0]}",
+        )
     tests = sorted({one.test_location for one in each if one.test_location is not None})
     if len(tests) > 1:
         raise UsageError(

@@ -220,7 +220,7 @@ def _check_no_unusual_sets(root: Path, folders: Sequence[Path]) -> None:
             f"{root}: its folders look like sets, not like classes",
             expected="train/<class>/…, val/<class>/… and test/<class>/…",
             found=format_list([path.name for path in folders]),
-            next_step=f"rename them; or pass one whose folders are classes: --data-location {folders[-1]}",
+            next_step=f"rename them, or pass one that holds classes: --data-location {shlex.quote(str(folders[-1]))}",
         )
 
 
@@ -257,7 +257,7 @@ def _sets_in_classes(root: Path, folders: Sequence[Path]) -> dict[str, ClassFold
     if not holding:
         return {}
     if len(trained) < len(folders) or any(None in sets or folder_names(sets["train"]) for sets in trained.values()):
-        listed = [str(path) for path in holding]
+        listed = [shlex.quote(str(path)) for path in holding]
         several = f", or the classes of all: --data-location {' '.join(listed)}" if len(listed) > 1 else ""
         raise DataError(
             f"{root}: folders hold sets of their own: {format_list([path.name for path in holding])}",
@@ -279,7 +279,7 @@ def _check_no_parts(root: Path, folders: Sequence[Path]) -> None:
             f"{root}: its folders look like parts of one data set, not like classes",
             expected="folders of classes",
             found=f"{format_list([path.name for path in folders])}, each with {format_list(sorted(inside[0]), 3)}",
-            next_step=f"join them: --data-location {' '.join(map(str, folders))}",
+            next_step=f"join them: --data-location {shlex.join(map(str, folders))}",
         )
 
 

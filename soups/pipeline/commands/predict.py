@@ -11,6 +11,7 @@ import pandas as pd
 from soups.cli.flags import ParsedSettings
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
+from soups.data.layouts.image_files import is_image_name
 from soups.data.layouts.layouts import separate_test_samples
 from soups.data.samples import project_labels, set_rows
 from soups.data.submission import (
@@ -174,7 +175,7 @@ def _submission_table(settings: InferenceSettings, run: Run, images: list[str]) 
         logger.info("columns and order are those of %s", template)
         return submission
     location = Path(data.test_location or "")
-    if location.is_file():
+    if location.is_file() and not is_image_name(location.name):
         return table_from_listing(location, images, data, settings.probabilities)
     return SubmissionTable(images, all_probabilities=settings.probabilities)
 

@@ -122,3 +122,14 @@ def test_incompatible_data_locations_are_errors(two: tuple[Path, Path], tmp_path
     touch(two[0], "test/zebra/1.png")
     with pytest.raises(DataError, match=r"one/test: classes without training images: zebra\n.*some of fake, odd, real"):
         join(*two)
+
+
+def test_tables_of_labels_with_different_names_are_refused(tmp_path: Path) -> None:
+    for folder, name in (("one", "train.csv"), ("two", "labels.csv")):
+        touch(tmp_path, f"{folder}/1.png", f"{folder}/2.png")
+        (tmp_path / folder / name).write_text("image,label\n1,a\n2,b\n", encoding="utf-8")
+    locations = tuple(str(tmp_path / name) for name in ("one", "two"))
+    with pytest.raises(DataError, match=r"different names(?s:.*)two: labels\.csv(?s:.*)the name labels\.csv"):
+        resolve_locations(DataSettings(data_location=locations))
+    (tmp_path / "two" / "labels.csv").rename(tmp_path / "two" / "train.csv")
+    assert resolve_locations(DataSettings(data_location=locations)).labels == "train.csv"

@@ -27,6 +27,23 @@ def test_test_images_outside_the_data_location(tmp_path: Path) -> None:
         read_test_location(data, tmp_path / "none")
 
 
+def test_test_images_without_classes_and_a_single_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = touch(tmp_path / "data", "train/a/1.png", "train/b/2.png")
+    new = touch(tmp_path / "new", "x/7.png", "y/z/8.png")
+    assert read_test_location(data, new) == [("../new/x/7.png", "", "test"), ("../new/y/z/8.png", "", "test")]
+    assert "no folder in it is a class, so its 2 images have no labels: x, y" in caplog.text
+    assert read_test_location(data, new / "x" / "7.png") == [("../new/x/7.png", "", "test")]
+    for folder, message in (("a", "images: x, y"), ("A", r"write A as a")):
+        touch(new, f"{folder}/9.png")
+        with pytest.raises(DataError, match=message):
+            read_test_location(data, new)
+        (new / folder / "9.png").rename(new / "x" / f"{folder}.png")
+        (new / folder).rmdir()
+    touch(tmp_path, "new.zip")
+    with pytest.raises(DataError, match=r"--test-location \S+new\.zip: is not a folder(?s:.*)unzip"):
+        read_test_location(data, tmp_path / "new.zip")
+
+
 def test_a_linked_data_location_still_finds_its_test_images(tmp_path: Path) -> None:
     touch(tmp_path, "disk/deep/data/train/a/1.png", "eval/7.png")
     (tmp_path / "data").symlink_to(tmp_path / "disk" / "deep" / "data")
