@@ -54,7 +54,8 @@ def vote_tables(paths: Sequence[Path], space: LabelSpace | None = None, *, split
     first = parse_predictions(frame, paths[0], space)
     tables = [first, *(replace(read_aligned(path, first, space), frame=None) for path in paths[1:])]
     check_same_kind(tables, space)
-    classes = list(dict.fromkeys(chain(*(table.classes for table in tables)) if space is None else space.names))
+    occurring = chain(first.class_columns.values(), *(table.classes for table in tables))
+    classes = list(dict.fromkeys(occurring if space is None else space.names))
     codes, confidences = _stack_votes(tables, classes)
     if split:
         winners, shares = _vote_by_factor(codes, confidences, space)

@@ -141,7 +141,7 @@ def check_same_kind(tables: Sequence[PredictionTable], space: LabelSpace | None)
         )
     spellings: dict[str, tuple[str, Path]] = {}
     for table in tables if space is None else ():
-        for name in table.classes:
+        for name in (*table.classes, *table.class_columns.values()):
             other, path = spellings.setdefault(_spelling(name), (name, table.path))
             if other != name:
                 raise DataError(

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE, GROUP = "confidence", "group"
-_OTHERS = (CONFIDENCE, GROUP, "usage", "fold", "split")
-"""Columns that hold no answers, in lower case."""
 _NAMELESS = ("", "Unnamed: 0")
+_OTHERS = (CONFIDENCE, GROUP, "usage", "fold", "split", *map(str.lower, _NAMELESS))
+"""Columns that hold no answers, in lower case."""
 _SAMPLE = 200
 """Rows by which columns are recognised."""
 _SHOWN = 5
@@ -59,7 +59,8 @@ def find_id_column(table: "pd.DataFrame", path: Path, like: Collection[str] = ()
     if named:
         return named[0]
     first = columns[0]
-    is_index = first in _NAMELESS and first not in texts
+    are_fractions = any("." in cell or "," in cell for cell in sample[first])
+    is_index = first not in texts and (first in _NAMELESS or are_fractions)
     is_repeated = not table[first].is_unique and any(table[name].is_unique for name in texts)
     if first.lower() in LABEL_COLUMNS or is_index or is_repeated:
         raise DataError(
@@ -103,7 +104,7 @@ def find_class_columns(table: "pd.DataFrame", path: Path, space: LabelSpace | No
     """Return column → class of the columns with the probability of each class; empty if there are none.
 
     With a space these are its class names in any case, or its indices. Without one they are all columns of numbers
-    that have no other meaning, if there are two or more; beside a column of answers only if their rows sum to 1 or 100.
+    up to 100 without another meaning, if there are two or more; beside answers only if their rows sum to 1 or 100.
 
     Raises:
         DataError: some classes of the space have a column and others do not, and there is no column of answers.
@@ -122,9 +123,11 @@ def find_class_columns(table: "pd.DataFrame", path: Path, space: LabelSpace | No
         return {} if missing else found
     sample = table.head(_SAMPLE)
     found = {
-        name: unicodedata.normalize("NFC", name)
+        name: _compose(name)
         for name in columns
-        if name.lower() not in (*_OTHERS, *LABEL_COLUMNS) and any(map(_NUMBER.fullmatch, sample[name]))
+        if name.lower() not in (*_OTHERS, *LABEL_COLUMNS)
+        and any(map(_NUMBER.fullmatch, sample[name]))
+        and np.nanmax(_parse(sample[name])) <= 100 + 100 * _MOST_ROUNDING
     }
     if has_answers and found:
         sums = np.nansum([_parse(sample[name]) for name in found], axis=0)
@@ -136,15 +139,20 @@ def find_class_columns(table: "pd.DataFrame", path: Path, space: LabelSpace | No
 
 def _columns_of_space(columns: Sequence[str], space: LabelSpace, path: Path) -> dict[str, str]:
     """Return column → class for columns named after classes, whatever the case, or after their indices."""
-    exact = {name: name for name in space.names}
-    folded = {name.casefold(): name for name in space.names}
+    exact = {_compose(name): name for name in space.names}
+    folded = {name.casefold(): of for name, of in exact.items()}
     if len(folded) < len(exact):
         folded = {}
-    found = {name: of for name in columns if (of := exact.get(name, folded.get(name.casefold())))}
+    texts = {name: _compose(name) for name in columns}
+    found = {name: of for name, text in texts.items() if (of := exact.get(text, folded.get(text.casefold())))}
     if not found and set(columns) >= set(map(str, range(len(space)))):
         add_note("read as", f"{path}: columns 0 to {len(space) - 1} are the classes {', '.join(space.names)}")
         return {str(index): name for index, name in enumerate(space.names)}
     return found
+
+
+def _compose(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _parse(cells: "Sequence[str] | pd.Series[str]") -> np.ndarray:

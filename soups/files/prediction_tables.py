@@ -142,24 +142,66 @@ def parse_predictions(
     _check_ids(ids, path)
     groups = [str(cell).strip() for cell in table[GROUP]] if GROUP in table.columns[1:] else None
     class_columns = find_class_columns(table, path, space)
-    has_answers = any(str(name).lower() in LABEL_COLUMNS for name in table.columns[1:] if name not in class_columns)
     confidences = _read_confidences(table, path)
-    if class_columns and not has_answers:
+    column = None if class_columns else find_label_column(table, path, space)
+    if class_columns and (column := _find_answers(table, path, space, class_columns)) is None:
         values, classes = read_probabilities(table, list(class_columns), path), list(class_columns.values())
         codes, highest = values.argmax(axis=1), values.max(axis=1) if confidences is None else confidences
         return PredictionTable(path, ids, codes, classes, None, groups, highest, False, class_columns, frame=table)
-    column = find_label_column(table, path, space, class_columns)
-    if not class_columns and are_fractions(set(table[column]), space):
-        second = _read_second_class(table, column, path)
+    cells = table[column].tolist()
+    if not class_columns and are_fractions(set(cells), space):
+        second = _read_second_class(table, str(column), path)
         names = ["0", "1"] if space is None else list(space.names)
-        codes = (second > 0.5).astype(np.int64)
-        return PredictionTable(
-            path, ids, codes, names, column, groups, np.maximum(second, 1 - second), is_binary=True, frame=table
-        )
-    codes, classes, has_indices = read_classes(table[column].tolist(), ids, path, space)
+        codes, highest = (second > 0.5).astype(np.int64), np.maximum(second, 1 - second)
+        return PredictionTable(path, ids, codes, names, column, groups, highest, is_binary=True, frame=table)
+    if class_columns and space is None:
+        class_columns = _respell(class_columns, cells)
+    try:
+        own = LabelSpace(tuple(class_columns.values())) if class_columns and space is None else space
+        codes, classes, has_indices = read_classes(cells, ids, path, own)
+    except DataError:
+        if space is not None or not class_columns:
+            raise
+        shown = ", ".join(class_columns)
+        add_note("read as", f"{path}: {shown} are not the classes in column {column!r}, so they are not read")
+        class_columns, (codes, classes, has_indices) = {}, read_classes(cells, ids, path, None)
     return PredictionTable(
         path, ids, codes, classes, column, groups, confidences, has_indices, class_columns, frame=table
     )
+
+
+def _find_answers(
+    table: "pd.DataFrame", path: Path, space: LabelSpace | None, class_columns: dict[str, str]
+) -> str | None:
+    """Return the column with the class in a table that has probabilities; None if there is none.
+
+    Without a usual name it is one with names of classes, or with indices that are the most probable class in most rows.
+
+    Raises:
+        DataError: several columns fit.
+    """
+    rest = [str(name) for name in table.columns[1:] if name not in class_columns]
+    if any(name.lower() in LABEL_COLUMNS for name in rest):
+        return find_label_column(table, path, space, class_columns)
+    best = read_probabilities(table, list(class_columns), path).argmax(axis=1)
+    found = []
+    for name in rest:
+        cells = table[name].tolist()
+        own = space or LabelSpace(tuple(_respell(class_columns, cells).values()))
+        try:
+            codes, classes, has_indices = read_classes(cells, table.iloc[:, 0].tolist(), path, own)
+        except DataError:
+            continue
+        if not has_indices or (own.encode(classes)[codes] == best).mean() > 0.5:
+            found.append(name)
+    return find_label_column(table[[table.columns[0], *found]], path, space) if found else None
+
+
+def _respell(class_columns: dict[str, str], cells: Sequence[str]) -> dict[str, str]:
+    """Return column → class with the classes as the cells of another column spell them, where only the case differs."""
+    spelling = {name.casefold(): name for name in (unicodedata.normalize("NFC", cell.strip()) for cell in set(cells))}
+    found = {column: spelling.get(name.casefold(), name) for column, name in class_columns.items()}
+    return found if len(set(found.values())) == len(found) else class_columns
 
 
 def read_classes(

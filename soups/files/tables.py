@@ -22,6 +22,9 @@ ID_COLUMNS = ("id", "image", "image_id", "imageid", "file", "filename", "file_na
 IMAGE_ENDING = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|jfif|heic|avif)$", re.IGNORECASE)
 _OTHER_READERS = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".parquet": "parquet", ".json": "json"}
 """Ending of a table of another format → its reader in pandas."""
+_DIGITS = re.compile(r"\d+")
+_FRACTION = re.compile(r"\d*[.,]\d+")
+_ROWS_COMPARED = 20
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
@@ -142,23 +145,26 @@ def _check_distinct_columns(text: str, separator: str, table: "pd.DataFrame", pa
 
 
 def _with_header(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
-    """Return a table whose first line is an image and its class with that line as its first row; others as they are.
+    """Return a table of two columns whose first line is no header with that line as its first row; others as they are.
+
+    A first line is no header if a cell of it is an image, a fraction, or like the cells below it but for the digits; or
+    if it is a class that other rows have, too.
 
     Raises:
-        DataError: a table of more than two columns has no header.
+        DataError: a table of more than two columns has no header, or the first line is 0 and 1.
     """
     import pandas as pd
 
     names = [str(name) for name in table.columns]
-    if len(names) < 2 or names[0].lower() in ID_COLUMNS:
+    if len(names) < 2 or any(name.lower() in ID_COLUMNS for name in names[:2]):
         return table
-    is_image = bool(IMAGE_ENDING.search(names[0]))
+    is_data = [_is_like(name, table.iloc[:, place]) for place, name in enumerate(names)]
     is_class = (
         len(names) == 2 and names[1].lower() not in LABEL_COLUMNS and (table.iloc[:, 1].str.strip() == names[1]).any()
     )
-    if not is_image and not is_class:
+    if not any(is_data) and not is_class:
         return table
-    if len(names) > 2:
+    if len(names) > 2 or (names == ["0", "1"] and not is_class):
         raise DataError(
             f"{path}: no header",
             expected="names of the columns in the first line, such as image,label",
@@ -166,8 +172,18 @@ def _with_header(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
             next_step="add such a line",
         )
     add_note("read as", f"{path}: no header; its columns are read as image and label")
-    named = table.set_axis(["image", "label"], axis=1)
+    named = table.set_axis(
+        ["label", "image"] if is_data == [False, True] and not is_class else ["image", "label"], axis=1
+    )
     return pd.concat([pd.DataFrame([names], columns=named.columns), named], ignore_index=True)
+
+
+def _is_like(name: str, cells: "pd.Series[str]") -> bool:
+    """Whether a name in the header is more like a cell than like a name."""
+    if IMAGE_ENDING.search(name.strip()) or _FRACTION.fullmatch(name):
+        return True
+    shapes = {_DIGITS.sub("0", cell.strip()) for cell in cells.head(_ROWS_COMPARED)}
+    return bool(_DIGITS.search(name)) and shapes == {_DIGITS.sub("0", name)}
 
 
 def _is_index(table: "pd.DataFrame") -> bool:
