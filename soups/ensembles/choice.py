@@ -15,6 +15,8 @@ from soups.core.statistics import balanced_accuracy_from_sums, class_sums, draw_
 FOLDS = 5
 STANDARD_ERRORS = -1.0
 """See `choose`. In the simulation of `docs/results.md`, values from 0 up take a worse model twice as often."""
+MOST_UNITS = 2000
+"""See `merge_groups`."""
 FEWEST_GROUPS = 6
 """With fewer groups the standard error and the p-value are too uncertain to rely on."""
 
@@ -69,6 +71,33 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, folds: int = FOLDS, see
     fold_of = np.empty(len(labels), dtype=np.int64)
     fold_of[order] = np.arange(len(labels)) % min(folds, len(labels))
     return fold_of
+
+
+def merge_groups(groups: np.ndarray, folds: np.ndarray, most: int = MOST_UNITS, seed: int = 0) -> np.ndarray:
+    """Join groups at random, each within its fold, so that at most about `most` units are resampled.
+
+    The standard error of a mean does not depend on it, but the time of resampling does.
+
+    Args:
+        groups: (N,) names.
+        folds: (N,) int64, fold of each image.
+        most: largest number of groups that are left as they are.
+        seed: seed of the draws.
+
+    Returns:
+        (N,) int64, the unit of each image.
+    """
+    names, first, owner = np.unique(groups, return_index=True, return_inverse=True)
+    if len(names) <= most:
+        return owner.astype(np.int64)
+    order = np.random.default_rng(seed).permutation(len(names))
+    fold_of = folds[first]
+    unit_of = np.empty(len(names), dtype=np.int64)
+    size = most // len(np.unique(folds))
+    for fold in np.unique(folds):
+        own = order[fold_of[order] == fold]
+        unit_of[own] = fold * size + np.arange(len(own)) % size
+    return unit_of[owner]
 
 
 def sum_losses(losses: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:

@@ -11,6 +11,7 @@ from soups.ensembles.choice import (
     STATISTICS,
     assign_folds,
     choose,
+    merge_groups,
     sum_losses,
     sums_of_answers,
 )
@@ -139,6 +140,20 @@ def test_losses_of_answers_are_those_of_the_metrics(name: str) -> None:
     assert found == pytest.approx([1 - value if metric.higher_is_better else value for value in values])
     chosen = choose(sums, np.arange(sums.shape[1]) % 5, 0, statistic=STATISTICS[name]).chosen
     assert chosen == int(found[1] < found[0])
+
+
+def test_many_groups_are_resampled_as_fewer_units_with_the_same_standard_error() -> None:
+    rng = np.random.default_rng(0)
+    groups, folds = np.arange(3000) // 2, np.arange(3000) // 2 % 5
+    losses = rng.exponential(size=(3, 3000)) + rng.normal(size=(3, 1500))[:, groups]
+    units = merge_groups(groups, folds, most=400)
+    assert len(set(units)) == 400 and all(len(set(units[groups == group])) == 1 for group in range(0, 1500, 97))
+    assert all(len(set(folds[units == unit])) == 1 for unit in set(units))
+    whole = choose(sum_losses(losses, groups), np.arange(1500) % 5)
+    merged = choose(sum_losses(losses, units), folds[np.unique(units, return_index=True)[1]])
+    assert merged.losses == pytest.approx(whole.losses) and merged.error == pytest.approx(whole.error, rel=0.12)
+    few = merge_groups(np.array(["b", "a", "b"]), np.zeros(3, dtype=np.int64))
+    assert few.tolist() == [1, 0, 1]
 
 
 def test_folds_keep_groups_whole_and_classes_balanced() -> None:

@@ -9,7 +9,15 @@ import numpy as np
 
 from soups.core.errors import DataError, UsageError
 from soups.core.metrics import METRICS
-from soups.ensembles.choice import FEWEST_GROUPS, STANDARD_ERRORS, STATISTICS, Choice, choose, sums_of_answers
+from soups.ensembles.choice import (
+    FEWEST_GROUPS,
+    STANDARD_ERRORS,
+    STATISTICS,
+    Choice,
+    choose,
+    merge_groups,
+    sums_of_answers,
+)
 from soups.files.jsonl import append_record
 from soups.pipeline.compare.crossfit import CrossFit, cross_fit
 from soups.pipeline.compare.rows import find_soups, request_of_soup, votes_of_run
@@ -142,8 +150,9 @@ def _record(context: RunContext, crossfit: CrossFit, measure: str, votes: bool) 
 
 def _choose(crossfit: CrossFit, names: Sequence[str], measure: str) -> Choice:
     answers = np.stack([crossfit.answers[name] for name in names])
-    sums = sums_of_answers(measure, answers, crossfit.labels, crossfit.groups)
-    first = np.unique(crossfit.groups, return_index=True)[1]
+    units = merge_groups(crossfit.groups, crossfit.folds)
+    sums = sums_of_answers(measure, answers, crossfit.labels, units)
+    first = np.unique(units, return_index=True)[1]
     return choose(sums, crossfit.folds[first], statistic=STATISTICS[measure])
 
 
