@@ -211,6 +211,9 @@ def unpack_command(path: Path) -> str:
 
 def table_name(image: Path, data_location: Path) -> str:
     """Return a file's name in the samples table: its posix path relative to `data_location`, with `..` if outside."""
+    text, root = image.as_posix(), data_location.as_posix()
+    if text.startswith(f"{root}/") and "/../" not in text:  # Without a Path for each of many images.
+        return text[len(root) + 1 :]
     if image.is_relative_to(data_location):
         return image.relative_to(data_location).as_posix()
     # The operating system resolves links before `..`, so both folders are resolved first. The file may be a link and is
@@ -229,9 +232,9 @@ def lookup_keys(image: str) -> list[str]:
     `train/cat/a.png` → itself, `train/cat/a`, `cat/a.png`, `cat/a`, `a.png`, `a`.
     """
     image = canonical_id(image)
-    parts, suffix = image.split("/"), Path(image).suffix
+    parts, ending = image.split("/"), os.path.splitext(image)[1]  # noqa: PTH122 -- as above.
     names = ["/".join(parts[start:]) for start in range(len(parts))]
-    return [key for name in names for key in (name, name.removesuffix(suffix))] if is_image_name(image) else names
+    return [key for name in names for key in (name, name.removesuffix(ending))] if is_image_name(image) else names
 
 
 def positions_by_key(images: Iterable[str]) -> dict[str, list[int]]:

@@ -32,7 +32,7 @@ class ImageSearch:
     def find(self, name: str) -> list[Path]:
         """Return the images that an id may refer to: a path or file name, with or without file extension."""
         for folder in self.folders:
-            if os.path.isfile(folder / name):  # noqa: PTH113 -- False for names that are no paths.
+            if os.path.isfile(os.path.join(folder, name)):  # noqa: PTH113, PTH118 -- fast, and False for names that are no paths.
                 return [folder / name]
         for images, positions in self._indices:
             if matches := positions.get(canonical_id(name)):
@@ -55,10 +55,7 @@ class ImageSearch:
     def _indices(self) -> "list[tuple[list[Path], _Positions]]":
         """Images of each folder, with their positions by id."""
         found = [(folder, images_below(folder)[0]) for folder in dict.fromkeys(self.folders)]
-        return [
-            (images, positions_by_key(image.relative_to(folder).as_posix() for image in images))
-            for folder, images in found
-        ]
+        return [(images, positions_by_key(table_name(image, folder) for image in images)) for folder, images in found]
 
     @cached_property
     def _similar(self) -> "list[tuple[list[Path], _Positions, _Positions]]":
