@@ -181,6 +181,7 @@ def choose(
         repeats: number of resamples.
         seed: seed of the resampling.
     """
+    sums = np.asarray(sums, dtype=np.float64)  # Products of integers are slow.
     losses = np.array([statistic(own.sum(axis=0, keepdims=True))[0] for own in sums])
     if len(losses) == 1:
         return Choice(0, 0, losses, 0.0, None)
@@ -189,7 +190,7 @@ def choose(
     resampled = np.empty((len(sums), repeats))
     for rows, counts in draw_counts(strata, repeats, seed):
         for values, own in zip(resampled, sums, strict=True):
-            values[rows] = statistic(counts @ own)
+            values[rows] = statistic(counts.astype(np.float64) @ own)
     differences, drawn = losses[1:] - losses[0], resampled[1:] - resampled[0]
     errors = drawn.std(axis=1)
     error, difference = float(errors[rival - 1]), float(differences[rival - 1])
