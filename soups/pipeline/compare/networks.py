@@ -15,8 +15,10 @@ from soups.files.atomic import write_table, write_text
 from soups.models.build import describe
 from soups.models.settings import ModelSettings
 from soups.pipeline.compare.network_specs import TABLE, NetworkSpec, parse_network_specs
-from soups.pipeline.run.create import create_run, default_run_name, plan_run, write_run_start
+from soups.pipeline.run.create import create_run, plan_run, write_run_start
+from soups.pipeline.run.refused_start import discard_refused_runs
 from soups.pipeline.run.run import Run, existing_run, warn_if_validation_flatters
+from soups.pipeline.run.run_name import default_run_name
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import evaluate_individuals
 from soups.pipeline.score.throughput import images_per_second
@@ -63,6 +65,11 @@ def compare_models(parsed: ParsedSettings[CompareSettings]) -> None:
         DataError: invalid data.
         PartialFailure: some networks failed; the others are in the table.
     """
+    with discard_refused_runs(parsed.settings.run):
+        _compare_models(parsed)
+
+
+def _compare_models(parsed: ParsedSettings[CompareSettings]) -> None:
     settings = parsed.settings
     name = settings.run.name or default_run_name(settings)
     specs = {spec.label: spec for spec in parse_network_specs(settings, name)}

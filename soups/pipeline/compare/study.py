@@ -17,6 +17,7 @@ from soups.models.settings import ModelSettings
 from soups.pipeline.compare.report import shift_sets
 from soups.pipeline.compare.rows import SOUP_VOTED, find_soups, request_of_soup, rows_of_run
 from soups.pipeline.run.create import create_run
+from soups.pipeline.run.refused_start import discard_refused_runs
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.settings.commands import FinetuneSettings, RunSettings
 from soups.pipeline.settings.tools import StudySettings
@@ -41,6 +42,11 @@ def study(parsed: ParsedSettings[StudySettings]) -> None:
         UsageError: invalid seeds, an unknown recipe, or a run of checkpoints from other tools.
         PartialFailure: some fine-tunes failed; the others are kept.
     """
+    with discard_refused_runs(parsed.settings.run):
+        _study(parsed)
+
+
+def _study(parsed: ParsedSettings[StudySettings]) -> None:
     settings = parsed.settings
     base = open_context(settings, parsed.names)
     if base.run.recorded.foreign is not None:

@@ -1,7 +1,6 @@
 """Creates runs: all checks before anything is written, then the samples table, the common start and the settings."""
 
 import logging
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,13 @@ from soups.data.samples import declared_space, make_samples
 from soups.files.atomic import hold_lock, write_table
 from soups.pipeline.run.data_notes import store_notes
 from soups.pipeline.run.images import prepare_images
-from soups.pipeline.run.run import Run, existing_run, latest_run, remove_leftovers, require_run, slug
-from soups.pipeline.run.run_settings import RecordedSettings, check_recorded, record_run
+from soups.pipeline.run.open_run import check_settings
+from soups.pipeline.run.refused_start import note_new_run
+from soups.pipeline.run.run import Run, existing_run, remove_leftovers, require_run
+from soups.pipeline.run.run_name import choose_run_name, default_run_name, numbered_names
+from soups.pipeline.run.run_settings import RecordedSettings, record_run
 from soups.pipeline.settings.commands import CommandSettings, FinetuneSettings
-from soups.runtime.devices import derived_seed, resolve
+from soups.runtime.devices import derived_seed, resolve, select_device
 from soups.training.hyperparameters import canonicalize
 from soups.training.optimizers import require_optimizer
 
@@ -43,11 +45,11 @@ def create_run(settings: FinetuneSettings, given: frozenset[str]) -> Run:
     """
     if settings.new:
         return _create_new(settings)
-    name = _run_name(settings)
+    name = choose_run_name(settings)
     _make_unless_exists(settings, name)
     run = require_run(settings.run, name)
     require_trainable(run)
-    check_recorded(run.recorded, run.name, settings, given)
+    run = check_settings(run, settings, given)
     remove_leftovers(run)
     return run
 
@@ -66,10 +68,6 @@ def require_trainable(run: Run) -> None:
         )
 
 
-def _run_name(settings: CommandSettings) -> str:
-    return settings.run.name or latest_run(settings.run) or default_run_name(settings)
-
-
 def _create_new(settings: FinetuneSettings) -> Run:
     """Create a run under the first free name of `digits`, `digits-2`, `digits-3`, …
 
@@ -77,7 +75,7 @@ def _create_new(settings: FinetuneSettings) -> Run:
     """
     first_name, folder = settings.run.name or default_run_name(settings), Path(settings.run.runs_folder)
     with hold_lock(folder, f"{first_name}.new"):
-        names = chain([first_name], (f"{first_name}-{serial}" for serial in count(2)))
+        names = numbered_names(first_name)
         name = next(each for each in names if not (folder / each).exists() and _make_unless_exists(settings, each))
     if name != first_name:
         logger.info("run %s: the name %s is taken", name, first_name)
@@ -102,11 +100,13 @@ def _make_run(settings: FinetuneSettings, name: str) -> None:
     """
     with collect_notes() as notes:
         run = plan_run(settings, name)
+    select_device(settings.runtime.device)
     require_optimizer(settings.training)
     start = build_run_start(run)
     kind = canonicalize(settings.training).augmentation
     prepare_images(run, augmented_preprocessing(start.preprocessing, kind), settings.cache, kind)
     found = _find_run_duplicates(run, settings.near_duplicates)
+    note_new_run(run)
     write_table(run.folder / "samples.csv", run.samples)
     if len(found):
         write_table(run.folder / "output" / "duplicates.csv", found)
@@ -177,18 +177,11 @@ def open_or_plan_run(parsed: ParsedSettings[Any]) -> tuple[Run, bool]:
         DataError: the data is invalid.
     """
     settings, is_new = parsed.settings, getattr(parsed.settings, "new", False)
-    name = _run_name(settings) if not is_new else settings.run.name or default_run_name(settings)
+    name = choose_run_name(settings) if not is_new else settings.run.name or default_run_name(settings)
     run = None if is_new else existing_run(settings.run, name)
     if run is None:
         return plan_run(settings, name), False
-    check_recorded(run.recorded, run.name, settings, parsed.names)
-    return run, True
-
-
-def default_run_name(settings: CommandSettings) -> str:
-    """Returns the default name of a run: the name of the data's folder, or of its folders."""
-    names = [Path(location).resolve().name for location in settings.data.locations]
-    return slug("-".join(names), default="run")
+    return check_settings(run, settings, parsed.names), True
 
 
 def build_run_start(run: Run) -> "Start":

@@ -11,25 +11,21 @@ from soups.checkpoints.card import Card
 from soups.files.atomic import hold_lock, write_text
 from soups.files.yaml_text import dump_section
 from soups.pipeline.run.run import Run
-from soups.pipeline.run.run_settings import FILE
+from soups.pipeline.run.run_settings import FILE, MODELS_HEADING
 from soups.training.hyperparameters import RECORDED
 from soups.training.settings import TrainingSettings
-
-_HEADING = (
-    "\n# Settings of each fine-tune. Train one again: --name NEW --config THIS_FILE#MODEL; all: without #MODEL.\n"
-)
 
 
 def record_models(run: Run, cards: Iterable[Card]) -> None:
     """Write the settings of fine-tunes into the run's settings file, in the place of older ones with the same index."""
     path = run.folder / FILE
     with hold_lock(run.folder, FILE):
-        head, _, tail = path.read_text(encoding="utf-8").partition(_HEADING)
+        head, _, tail = path.read_text(encoding="utf-8").partition(MODELS_HEADING)
         sections = {_index(block): block for block in re.split(r"(?m)^(?=\S)", tail) if block.strip()}
         for card in cards:
             name = run.model_name(card.training["index"])
             sections[card.training["index"]] = dump_section(name, _section(card))
-        write_text(path, head + _HEADING + "".join(sections[index] for index in sorted(sections)))
+        write_text(path, head + MODELS_HEADING + "".join(sections[index] for index in sorted(sections)))
 
 
 def record_missing_models(run: Run) -> None:

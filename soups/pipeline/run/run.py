@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +18,8 @@ from soups.files.file_hashes import hash_files
 from soups.files.jsonl import read_records, truncate_torn_line
 from soups.files.temp_files import remove_leftover_files
 from soups.pipeline.run.foreign_pool import find_checkpoints
-from soups.pipeline.run.run_settings import RecordedSettings, check_recorded, read_recorded
-from soups.pipeline.settings.commands import CommandSettings, RunSettings
+from soups.pipeline.run.run_settings import RecordedSettings, read_recorded
+from soups.pipeline.settings.commands import RunSettings
 from soups.runtime.devices import Runtime, RuntimeSettings, cache_dir, resolve
 
 if TYPE_CHECKING:
@@ -199,30 +199,6 @@ class Run:
     def runtime(self, settings: RuntimeSettings) -> Runtime:
         """Returns the runtime with the run's precision and threads and the present device."""
         return resolve(settings, precision=self.recorded.precision, threads=self.recorded.threads)
-
-
-def open_run(settings: CommandSettings, given: Collection[str], may_differ: Collection[str] = ()) -> Run:
-    """Returns the run of a command.
-
-    Args:
-        settings: settings with the run's name; by default the run last trained.
-        given: names of the settings that the user gave; their values must equal those recorded.
-        may_differ: settings with another meaning in this command, which are not compared.
-
-    Raises:
-        UsageError: the run does not exist, or a given setting differs from the recorded one.
-    """
-    name = settings.run.name or latest_run(settings.run)
-    folder = settings.run.runs_folder
-    if name is None:
-        raise UsageError(
-            f"{folder}: no run yet",
-            expected="a run created by finetune.py",
-            next_step="train first: python finetune.py --data-location DIR",
-        )
-    run = require_run(settings.run, name)
-    check_recorded(run.recorded, run.name, settings, set(given) - set(may_differ))
-    return run
 
 
 def remove_leftovers(run: Run) -> None:

@@ -23,6 +23,10 @@ from soups.pipeline.settings.commands import CommandSettings
 from soups.runtime.devices import Precision
 
 FILE = "settings.yaml"
+MODELS_HEADING = (
+    "\n# Settings of each fine-tune. Train one again: --name NEW --config THIS_FILE#MODEL; all: without #MODEL.\n"
+)
+"""Line between the settings of the run, which every command reads, and those of its models."""
 _VERSIONED = ("soups", "torch", "torchvision", "open_clip_torch", "timm", "albumentations", "numpy", "pillow")
 
 
@@ -80,13 +84,15 @@ class RecordedSettings(BaseModel):
 
 
 def record_run(folder: Path, recorded: RecordedSettings) -> None:
-    """Write the run's settings and the versions of the libraries that it began with."""
-    versions = {}
-    for name in _VERSIONED:
+    """Write the run's settings and the versions of the libraries that it began with; those of its models stay."""
+    head, heading, models = "", "", ""
+    if (folder / FILE).exists():
+        head, heading, models = (folder / FILE).read_text(encoding="utf-8").partition(MODELS_HEADING)
+    versions = (yaml.safe_load(head) or {}).get("versions", {})
+    for name in _VERSIONED if not versions else ():
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-    text = dump_yaml({**recorded.flat(), "versions": versions})
-    write_text(folder / FILE, text)
+    write_text(folder / FILE, dump_yaml({**recorded.flat(), "versions": versions}) + heading + models)
 
 
 def read_recorded(folder: Path) -> RecordedSettings | None:
@@ -99,7 +105,7 @@ def read_recorded(folder: Path) -> RecordedSettings | None:
     if not path.exists():
         return None
     try:
-        return RecordedSettings.from_flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return RecordedSettings.from_flat(yaml.safe_load(path.read_text(encoding="utf-8").partition(MODELS_HEADING)[0]))
     except (yaml.YAMLError, ValidationError, KeyError, TypeError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: damaged", found=reason, next_step="restore it, or choose another --name") from error

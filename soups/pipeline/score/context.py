@@ -20,7 +20,8 @@ from soups.evaluation.logits import EvaluationSet, compute_logits, logits_path, 
 from soups.evaluation.settings import EvaluationSettings
 from soups.pipeline.run.images import encode_labels, evaluation_set, image_paths
 from soups.pipeline.run.model_files import load_model, read_model
-from soups.pipeline.run.run import Run, open_run, warn_if_validation_flatters
+from soups.pipeline.run.open_run import open_run
+from soups.pipeline.run.run import Run, warn_if_validation_flatters
 from soups.pipeline.settings.commands import CommandSettings, PoolSettings
 from soups.runtime.devices import Runtime, limit_threads
 from soups.runtime.launchers import LaunchSettings, require_launcher

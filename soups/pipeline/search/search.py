@@ -16,6 +16,7 @@ from soups.core.errors import DataError, PartialFailure, TrainingDiverged, Usage
 from soups.core.metrics import METRICS
 from soups.core.notes import hold_notices
 from soups.files.atomic import hold_lock
+from soups.pipeline.run.refused_start import discard_refused_runs
 from soups.pipeline.run.run import Run
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.search.plan import SOUP, SearchPlan, check_settings, open_plan
@@ -58,7 +59,7 @@ def search(parsed: ParsedSettings[SearchSettings]) -> None:
     if settings.storage is not None:
         open_storage(Path(), settings.storage)  # Fails faster than creating the run.
     common = {name: value for name, value in settings if name in FinetuneSettings.model_fields}
-    with explain_database_errors(settings.storage):
+    with discard_refused_runs(settings.run), explain_database_errors(settings.storage):
         with hold_notices(*NOTICES) as notes:
             run, finetuning, runtime = open_for_training(FinetuneSettings(**common), parsed.names)
         trials = open_trials(run.name, run.folder, settings.storage)

@@ -13,7 +13,8 @@ from soups.checkpoints.checkpoint import SUFFIX, write_checkpoint
 from soups.core.errors import DataError, PartialFailure, UsageError, UserError
 from soups.files.atomic import atomic_write, replace_atomically, sha256_of
 from soups.pipeline.run.model_files import find_model
-from soups.pipeline.run.run import Run, existing_run, latest_run, open_run
+from soups.pipeline.run.open_run import open_run
+from soups.pipeline.run.run import Run, existing_run, latest_run
 from soups.pipeline.settings.commands import MainSettings, RunSettings
 from soups.pipeline.soup.ingredient_index import IngredientIndex
 from soups.recipes.shared.pool import Pool

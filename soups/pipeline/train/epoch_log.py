@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from soups.files.atomic import fingerprint
+from soups.files.atomic import fingerprint, make_folder
 from soups.files.jsonl import append_record, read_records
 from soups.pipeline.train.plan import Task
 from soups.report.figures.learning_curves import drop_superseded
@@ -19,6 +19,11 @@ class EpochLog:
     def __init__(self, path: Path, settings: str) -> None:
         self._path, self._settings = path, settings
         self._lines = [line for line in read_records(path) if line.get("settings") == settings]
+
+    def begin(self) -> None:
+        """Create the file: a fine-tune with a log has been started."""
+        make_folder(self._path.parent)
+        self._path.touch()
 
     def append(self, record: dict[str, Any]) -> None:
         """Write an epoch's line unless it is logged already."""

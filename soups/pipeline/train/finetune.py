@@ -15,11 +15,13 @@ from soups.core.notes import hold_notices
 from soups.files.atomic import write_text
 from soups.pipeline.run.create import create_run, open_or_plan_run, require_trainable, write_run_start
 from soups.pipeline.run.recorded_models import record_missing_models
+from soups.pipeline.run.refused_start import discard_refused_runs
 from soups.pipeline.run.run import Run, warn_if_validation_flatters
 from soups.pipeline.settings.commands import FinetuneSettings, RunSettings
 from soups.pipeline.train.announce import NOTICES, announcement
 from soups.pipeline.train.distributed import train_in_group
 from soups.pipeline.train.epoch_log import tail_of_log
+from soups.pipeline.train.last_run import show_last_run
 from soups.pipeline.train.one_batch import take_one_step
 from soups.pipeline.train.one_model import train_one
 from soups.pipeline.train.plan import Task, parse_indices, plan
@@ -42,7 +44,9 @@ def finetune(parsed: ParsedSettings[FinetuneSettings]) -> None:
         DataError: invalid images or labels.
         PartialFailure: some of several models failed; the others are finished.
     """
-    with join_group(parsed.settings.runtime.device) as group:
+    with discard_refused_runs(parsed.settings.run), join_group(parsed.settings.runtime.device) as group:
+        if not parsed.names:
+            return show_last_run(parsed.settings.run) if group.is_main else None
         if parsed.settings.dry_run is not None:
             return _dry_run(parsed) if group.is_main else None
         opened = list[Run]()

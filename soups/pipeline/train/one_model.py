@@ -20,7 +20,7 @@ from soups.pipeline.run.run import Run
 from soups.pipeline.train.epoch_log import EpochLog, format_epoch
 from soups.pipeline.train.plan import Task, requested_settings
 from soups.pipeline.train.pool_table import majority
-from soups.runtime.devices import Runtime
+from soups.runtime.devices import Runtime, select_device
 from soups.runtime.process_group import SINGLE_PROCESS, ProcessGroup
 from soups.runtime.workers import worker_number
 from soups.training.search_space import start_file
@@ -94,6 +94,8 @@ def _train_and_write(task: Task, run: Run, path: Path, watch: OnEpoch | None, gr
 
     with closing(tracker):
         finetune, start, initial_weights = prepare_finetune(task, run, group, on_epoch)
+        select_device(task.runtime.requested_device)  # What is refused has not begun.
+        log.begin()
         result = finetune.run()
     card = start.model_copy(
         update={

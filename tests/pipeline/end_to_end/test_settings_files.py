@@ -14,6 +14,7 @@ import main
 from soups import commands
 from soups.checkpoints.card import read_card
 from soups.cli import flags as cli
+from soups.files.atomic import write_text
 from soups.pipeline.settings.commands import FinetuneSettings, InferenceSettings
 
 ToyRun = Any
@@ -158,6 +159,29 @@ def test_the_name_of_a_new_run_may_come_from_the_data_and_from_a_file(
     assert finetune.main(["--new", "--name", "toys"]) == 2  # Of which data?
     assert "--data-location is missing" in printed_text()
     assert not (toy_run_copy.folder / "runs" / "toys-2").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--class-weights", "pink=2"], "pink"),
+        (["--i", "7-8", "--jobs", "2", "--oversample", "pink=2"], "2 of 2 fine-tunes failed"),
+        (["--hparams", "none.json"], "none.json"),
+        (["--start-from", "nowhere"], "nowhere"),
+        (["--device", "cuda:77"], "--device cuda:77"),
+    ],
+)
+def test_a_start_that_was_refused_leaves_no_run(
+    toy_run_copy: ToyRun, printed_text: PrintedText, flags: list[str], words: str
+) -> None:
+    flags_of_run = [flag if flag != "toys" else "new" for flag in toy_run_copy.flags]
+    write_text(Path("runs/latest"), "another\n")
+    before = {name: content for name, (_, content) in toy_run_copy.contents().items()}
+    for run in (flags_of_run, toy_run_copy.flags):
+        assert finetune.main([*run, *toy_run_copy.training, "--i", "7", *flags]) in (2, 3, 4, 5)
+        assert words in printed_text()
+        assert {name: content for name, (_, content) in toy_run_copy.contents().items()} == before
+    assert not (toy_run_copy.folder / "runs" / "new").exists()
 
 
 # Learning curves

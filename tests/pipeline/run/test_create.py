@@ -9,17 +9,8 @@ import pytest
 
 from soups.cli import flags as cli
 from soups.core.errors import UsageError
-from soups.data.settings import DataSettings
 from soups.pipeline.run import create
 from soups.pipeline.settings.commands import FinetuneSettings, RunSettings
-
-
-@pytest.mark.parametrize(
-    ("location", "name"), [("data/my digits", "my-digits"), (("a/one", "b/two"), "one-two"), ("data/äö", "run")]
-)
-def test_the_default_name_is_that_of_the_data(location: Any, name: str) -> None:
-    settings = FinetuneSettings(data=DataSettings.model_validate({"data_location": location}))
-    assert create.default_run_name(settings) == name
 
 
 def test_a_new_run_needs_data(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""Removes runs that a command made and could not start to train, so that a mistake leaves nothing behind."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from soups.core.errors import PartialFailure, TrainingDiverged, UserError
+from soups.files.atomic import write_text
+from soups.pipeline.run.run import Run
+from soups.pipeline.settings.commands import RunSettings
+
+_made: ContextVar[list[Run] | None] = ContextVar("_made", default=None)
+
+
+@contextmanager
+def discard_refused_runs(settings: RunSettings) -> Iterator[None]:
+    """Remove the runs that are made in the block if it ends with a user's error before one of their models is trained.
+
+    The last run is then what it was before.
+    """
+    made, latest = list[Run](), Path(settings.runs_folder) / "latest"
+    before = latest.read_text(encoding="utf-8") if latest.is_file() else None
+    token = _made.set(made)
+    try:
+        yield
+    except UserError as error:
+        refused = [run for run in made if not _is_training(run)]
+        for run in refused:
+            shutil.rmtree(run.folder, ignore_errors=True)
+            run.start.unlink(missing_ok=True)  # It may be in another folder of models.
+        has_trained = len(refused) < len(made) or isinstance(error, PartialFailure | TrainingDiverged)
+        if latest.is_file() and (refused or not has_trained):
+            latest.unlink() if before is None else write_text(latest, before)
+        raise
+    finally:
+        _made.reset(token)
+
+
+def note_new_run(run: Run) -> None:
+    """Register a run that is about to be written, unless its folder has something already."""
+    made = _made.get()
+    if made is not None and not run.folder.exists():
+        made.append(run)
+
+
+def _is_training(run: Run) -> bool:
+    begun = [run.folder / "logs" / "training", run.folder / "states"]
+    return any(folder.is_dir() and any(folder.iterdir()) for folder in begun)
