@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from soups.core.errors import PartialFailure, TrainingDiverged, UserError
+from soups.core.errors import UserError
 from soups.files.atomic import write_text
 from soups.pipeline.run.run import Run
 from soups.pipeline.settings.commands import RunSettings
@@ -20,18 +20,17 @@ def discard_refused_runs(settings: RunSettings) -> Iterator[None]:
 
     The last run is then what it was before.
     """
-    made, latest = list[Run](), Path(settings.runs_folder) / "latest"
+    made, latest, begun = list[Run](), Path(settings.runs_folder) / "latest", _training_logs(settings)
     before = latest.read_text(encoding="utf-8") if latest.is_file() else None
     token = _made.set(made)
     try:
         yield
-    except UserError as error:
+    except UserError:
         refused = [run for run in made if not _is_training(run)]
         for run in refused:
             shutil.rmtree(run.folder, ignore_errors=True)
             run.start.unlink(missing_ok=True)  # It may be in another folder of models.
-        has_trained = len(refused) < len(made) or isinstance(error, PartialFailure | TrainingDiverged)
-        if latest.is_file() and (refused or not has_trained):
+        if latest.is_file() and _training_logs(settings) == begun:
             latest.unlink() if before is None else write_text(latest, before)
         raise
     finally:
@@ -43,6 +42,11 @@ def note_new_run(run: Run) -> None:
     made = _made.get()
     if made is not None and not run.folder.exists():
         made.append(run)
+
+
+def _training_logs(settings: RunSettings) -> dict[Path, int]:
+    """Returns the time of each log of a fine-tune, which is touched when its training begins."""
+    return {path: path.stat().st_mtime_ns for path in Path(settings.runs_folder).glob("*/logs/training/*")}
 
 
 def _is_training(run: Run) -> bool:

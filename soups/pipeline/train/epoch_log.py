@@ -1,9 +1,11 @@
 """The log of a fine-tune's epochs: its lines as JSON and as text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from soups.core.errors import TrainingDiverged, UserError
 from soups.files.atomic import fingerprint, make_folder
 from soups.files.jsonl import append_record, read_records
 from soups.pipeline.train.plan import Task
@@ -20,10 +22,17 @@ class EpochLog:
         self._path, self._settings = path, settings
         self._lines = [line for line in read_records(path) if line.get("settings") == settings]
 
-    def begin(self) -> None:
-        """Create the file: a fine-tune with a log has been started."""
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Touch the file, so that a fine-tune in progress has a log; it goes if the first epoch ends with a mistake."""
         make_folder(self._path.parent)
         self._path.touch()
+        try:
+            yield
+        except UserError as error:
+            if not isinstance(error, TrainingDiverged) and not self._path.stat().st_size:
+                self._path.unlink()
+            raise
 
     def append(self, record: dict[str, Any]) -> None:
         """Write an epoch's line unless it is logged already."""

@@ -95,8 +95,8 @@ def _train_and_write(task: Task, run: Run, path: Path, watch: OnEpoch | None, gr
     with closing(tracker):
         finetune, start, initial_weights = prepare_finetune(task, run, group, on_epoch)
         select_device(task.runtime.requested_device)  # What is refused has not begun.
-        log.begin()
-        result = finetune.run()
+        with log.begun():
+            result = finetune.run()
     card = start.model_copy(
         update={
             "kind": "fine-tune",
