@@ -20,13 +20,15 @@ class UserError(Exception):
     """
 
     exit_code = 2
+    labels = ("expected:", "found:")
+    """How the message names the two values."""
 
     def __init__(self, problem: str, *, expected: str = "", found: str = "", next_step: str = "") -> None:
         self.problem, self.expected, self.found, self.next_step = problem, expected, found, next_step
         super().__init__(problem, expected, found, next_step)
 
     def __str__(self) -> str:
-        parts = (("expected:", self.expected), ("found:", self.found), ("next:", self.next_step))
+        parts = ((self.labels[0], self.expected), (self.labels[1], self.found), ("next:", self.next_step))
         return "\n".join([self.problem, *(f"  {name:9} {text}" for name, text in parts if text)])
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -39,6 +41,12 @@ class UsageError(UserError):
     """A flag, a settings file or a combination of settings is invalid."""
 
     exit_code = 2
+
+
+class RecordedOtherwise(UsageError):
+    """A setting differs from the one that was recorded: `expected` is the recorded value, `found` the given one."""
+
+    labels = ("recorded:", "given:")
 
 
 class TrainingDiverged(UsageError):
@@ -101,6 +109,11 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
     names = {each.lower(): each for each in known}
     similar = difflib.get_close_matches(name.lower(), names, n=1) or [each for each in names if name.lower() in each]
     return f"did you mean {names[similar[0]]!r}?" if name and similar else otherwise
+
+
+def as_typed(value: object) -> str:
+    """Return a setting's value as it is given on the command line: a list with blanks between its items."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

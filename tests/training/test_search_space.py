@@ -51,6 +51,9 @@ def test_built_in_spaces() -> None:
         "random_seed": (34, 48),
     }
     assert (original["lr"].log, original["random_seed"].step) == (True, 2)
+    assert {name: original[name] for name in read_space("basic", RANGES, ())} | {
+        "random_seed": original["random_seed"]
+    } == original
     starts = read_space("original", RANGES, ("start_from", "lr"))
     assert (starts["start_model"].low, starts["start_model"].high) == (0, 10) and "lr" not in starts
     paper = read_space("paper", RandomRanges(epochs_range=(2, 3)), ())

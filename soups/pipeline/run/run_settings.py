@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from soups.checkpoints.card import Architecture
-from soups.core.errors import DataError, UsageError
+from soups.core.errors import DataError, RecordedOtherwise, UsageError, as_typed
 from soups.core.labels import Factor, LabelSpace
 from soups.core.preprocessing import Preprocessing
 from soups.data.layouts.image_files import existing_folder
@@ -137,10 +137,10 @@ def check_recorded(
 
 def recorded_otherwise(run_name: str, key: str, recorded: Any, requested: Any) -> UsageError:
     """Returns the error for a setting that differs from the recorded one."""
-    return UsageError(
+    return RecordedOtherwise(
         f"--{key.replace('_', '-')}: run {run_name!r} was made with another value",
-        expected=repr(recorded),
-        found=repr(requested),
+        expected=as_typed(recorded),
+        found=as_typed(requested),
         next_step="leave it out, or start a new run with another --name",
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from soups.cli.flags import ParsedSettings
-from soups.core.errors import UsageError, unknown_name
+from soups.core.errors import RecordedOtherwise, UsageError, as_typed, unknown_name
 from soups.core.metrics import METRICS
 from soups.pipeline.run.run import Run
 from soups.pipeline.search.trials import Trials
@@ -190,7 +190,7 @@ def _check_equal(plan: SearchPlan, parsed: ParsedSettings[SearchSettings], finet
             compared.append((f"space: {name}", plan.space.get(name, "not searched"), space.get(name, "not searched")))
     for name, recorded, requested in compared:
         if requested != recorded:
-            raise UsageError(
+            raise RecordedOtherwise(
                 f"--{name.replace('_', '-')}: differs from the recorded setting of this search",
                 expected=_format_setting(recorded),
                 found=_format_setting(requested),
@@ -199,4 +199,4 @@ def _check_equal(plan: SearchPlan, parsed: ParsedSettings[SearchSettings], finet
 
 
 def _format_setting(value: Any) -> str:
-    return json.dumps(value.as_entry()) if isinstance(value, Hyperparameter) else str(value)
+    return json.dumps(value.as_entry()) if isinstance(value, Hyperparameter) else as_typed(value)

@@ -20,10 +20,10 @@ class SearchSettings(CommandSettings):
 
     trials: int = Field(default=30, gt=0)
     """Total number of trials, earlier ones included."""
-    space: str = "original"
-    """Search space: `original` (epochs, batch size, learning rate, seed and, with --start-from, the start), `paper`
-    (what --hparams random draws, from the ranges below), or a YAML file with a line for each hyperparameter: `lr: {low:
-    1e-6, high: 1e-3, log: true}`. Settings given as flags are not searched."""
+    space: str = "basic"
+    """Search space: `basic` (epochs, batch size, learning rate and, with --start-from, the start), `original` (the same
+    and the seed), `paper` (what --hparams random draws, from the ranges below), or a YAML file with a line for each
+    hyperparameter: `lr: {low: 1e-6, high: 1e-3, log: true}`. Settings given as flags are not searched."""
     search_sampler: Literal["tpe", "random", "qmc"] = "tpe"
     """Sampler: tree-structured Parzen estimator, random, or quasi-random."""
     pruning: Literal["none", "median", "hyperband"] = "none"
@@ -32,7 +32,7 @@ class SearchSettings(CommandSettings):
     """Objective: a metric on validation (by default the run's), or `soup`: the gain of the greedy soup of the finished
     trials when this trial joins them."""
     search_seed: int = Field(default=0, ge=0)
-    """Seed of the sampler. The seed of training is a hyperparameter."""
+    """Seed of the sampler. The seed of training is --random-seed, or a hyperparameter of a space that names it."""
     keep: int | None = Field(default=None, gt=0)
     """Keep the checkpoints of this many trials: those of the present greedy soup, then the best."""
     storage: str | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soups.checkpoints.card import Card
-from soups.core.errors import UsageError
+from soups.core.errors import RecordedOtherwise, UsageError, as_typed
 from soups.pipeline.run.run import Run, require_run
 from soups.pipeline.settings.commands import FinetuneSettings
 from soups.runtime.devices import Runtime
@@ -121,10 +121,11 @@ def plan(run: Run, settings: FinetuneSettings, runtime: Runtime, indices: Sequen
                 run.state_path(index).unlink(missing_ok=True)  # The process was killed just after it wrote the model.
                 continue
             if not settings.overwrite:
-                raise UsageError(
+                flags = {f"--{key.replace('_', '-')}": values for key, values in differences.items()}
+                raise RecordedOtherwise(
                     f"{path}: was trained with other settings",
-                    expected=", ".join(f"{key}={found!r}" for key, (found, _) in differences.items()),
-                    found=", ".join(f"{key}={requested!r}" for key, (_, requested) in differences.items()),
+                    expected=", ".join(f"{flag} {as_typed(found)}" for flag, (found, _) in flags.items()),
+                    found=", ".join(f"{flag} {as_typed(requested)}" for flag, (_, requested) in flags.items()),
                     next_step="choose another --i, leave --i out for the next free one, or add --overwrite",
                 )
             task = replace(task, replaces=path)

@@ -64,7 +64,7 @@ def test_other_folders_are_refused_for_the_same_run(joined: Path, printed_text: 
     )  # The data is the same; only the fine-tune would be another.
     assert finetune.main(["--data-location", "one", "--name", "one-two"]) == 2
     error = printed_text()
-    assert "--data-location: run 'one-two' was made with another value expected: ['one', 'two'] found: 'one'" in error
+    assert "--data-location: run 'one-two' was made with another value recorded: one two given: one" in error
     assert finetune.main(["--limit", "0", "--data-location", "one"]) == 2
     assert "greater than 0" in printed_text()
 

@@ -57,7 +57,7 @@ def test_another_spelling_of_the_same_data_gives_the_same_run(
     assert finetune.main(["--name", "age", "--age-bands", "29", "57", "--i", "0"]) == 2
     assert "--age-bands: run 'age' was made with another value" in printed_text()
     assert finetune.main(["--name", "age", "--target", "gender", "--i", "0"]) == 2
-    assert "--target: run 'age' was made with another value expected: 'age' found: 'gender'" in printed_text()
+    assert "--target: run 'age' was made with another value recorded: age given: gender" in printed_text()
 
 
 SAME = [*("--epochs", "6", "--lr", "3e-3", "--batch-size", "16", "--precision", "fp32", "--validate-every", "0")]

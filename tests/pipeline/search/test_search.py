@@ -186,10 +186,10 @@ def test_figures_and_a_trial_go_to_wandb(unstarted_search: ToySearch, monkeypatc
         ),
         (["--pruning", "median"], ["--pruning", "none", "median"]),
         (["--objective", "accuracy"], ["--objective", "log_loss", "accuracy"]),
-        (["--batch-size", "4"], ["--batch-size", "expected: 8", "found: 4"]),
+        (["--batch-size", "4"], ["--batch-size", "recorded: 8", "given: 4"]),
         (["--space", "other.yaml"], ["--space: lr", '"high": 0.01', '"high": 0.02']),
         (["--space", "original"], ["--space: lr"]),
-        (["--lr", "1e-3"], ["--lr", "expected: 2e-05", "found: 0.001"]),
+        (["--lr", "1e-3"], ["--lr", "recorded: 2e-05", "given: 0.001"]),
     ],
 )
 def test_settings_that_differ_from_the_recorded_ones_are_refused(

@@ -58,7 +58,10 @@ def test_without_an_index_the_next_free_one_is_used(run: Run) -> None:
 def test_other_settings_under_an_index_are_refused(run: Run) -> None:
     path = finish(run, FinetuneSettings(training=TrainingSettings(epochs=3)), 5)
     other = FinetuneSettings(training=TrainingSettings(epochs=3, lr=0.5))
-    with pytest.raises(UsageError, match=r"was trained with other settings\n.*lr=2e-05\n.*lr=0\.5\n.*--overwrite"):
+    with pytest.raises(
+        UsageError,
+        match=r"was trained with other settings\n.*recorded: --lr 2e-05\n.*given:    --lr 0\.5\n.*--overwrite",
+    ):
         plan(run, other, RUNTIME, [5])
     (task,) = plan(run, other.model_copy(update={"overwrite": True}), RUNTIME, [5])
     assert task.replaces == path
