@@ -122,7 +122,7 @@ def test_cards_without_a_newer_setting_count_as_finished_and_new_defaults_are_no
     assert toy_run_copy.finetune("--i", "0", *drawn) == 0
     assert "finished already" in printed_text()
     assert toy_run_copy.finetune("--i", "0", *drawn, "--scheduler", "linear") == 2
-    assert "expected: scheduler='cosine' found: scheduler='linear'" in printed_text()
+    assert "recorded: --scheduler cosine given: --scheduler linear" in printed_text()
 
 
 # New runs by serial
