@@ -93,6 +93,13 @@ def find_id_column(
             found=f"columns {', '.join(named or columns)}",
             next_step=step,
         )
+    if is_image(named[0]):
+        raise DataError(
+            f"{path}: no header",
+            expected="names of the columns in the first line, such as image,label",
+            found=", ".join(columns),
+            next_step="add such a line",
+        )
     add_note("read as", f"{path}: the images are those of column {named[0]!r}")
     return named[0]
 

@@ -39,6 +39,10 @@ class ImageSearch:
                 return [images[position] for position in matches]
         return []
 
+    def is_image(self, name: str) -> bool:
+        """Return whether an id refers to an image, if only but for case and ending; numbers must match as they are."""
+        return bool(self.find(name)) or (not _NUMBER.fullmatch(name) and len(self.find_similar(name)) == 1)
+
     def find_similar(self, name: str) -> list[Path]:
         """Return the images of a number without leading zeros and decimals, else of a name but for case and ending."""
         name = canonical_id(name)

@@ -91,7 +91,7 @@ def listed_samples(
     """
     import pandas as pd
 
-    id_column = find_id_column(table, path, settings.image_column, search.find, usual)
+    id_column = find_id_column(table, path, settings.image_column, search.is_image, usual)
     ids = table_column(table, id_column, path, "--image-column")
     is_test = [split == "test" for split in splits]
     labels = groups = [""] * len(ids)
@@ -120,7 +120,7 @@ def read_test_ids(path: Path, settings: DataSettings) -> tuple[list[str], list[s
         DataError: the column or an image is missing, an id matches several images, or an image is listed twice.
     """
     table, search = read_table(path), ImageSearch([path.parent, settings.root], settings.root)
-    id_column = find_id_column(table, path, settings.image_column, search.find)
+    id_column = find_id_column(table, path, settings.image_column, search.is_image)
     ids = table_column(table, id_column, path, "--image-column")
     check_unique_ids(ids, path)
     return ids, find_images(ids, path, search)

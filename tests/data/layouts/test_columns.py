@@ -40,6 +40,7 @@ def test_the_ids_are_known_by_name_or_by_being_images(text: str, name: str | Non
     ("text", "message"),
     [
         ("a_column 1 2", r"no column 'image'(?s:.*)set --image-column a_column"),
+        ("im1,a,x im2,b,x", r"t\.csv: no header(?s:.*)im1, a, x(?s:.*)add such a line"),
         ("a,b 1,2", r"t\.csv: no column 'image', and no other column holds images(?s:.*)--image-column"),
         ("id,file im1,im2", r"several columns hold images(?s:.*)found: +columns id, file(?s:.*)set --image-column id"),
     ],

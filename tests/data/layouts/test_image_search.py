@@ -40,6 +40,13 @@ def test_another_case_and_another_ending_are_said(tmp_path: Path, caplog: pytest
     )
 
 
+def test_numbers_are_images_only_as_they_are(tmp_path: Path) -> None:
+    touch(tmp_path, "007.png", "x.png")
+    search = ImageSearch([tmp_path], tmp_path)
+    names = ["007", "007.png", "X.jpg", "7", "7.0", "y", ""]
+    assert [search.is_image(name) for name in names] == [True, True, True, False, False, False, False]
+
+
 def test_an_id_as_it_is_goes_before_its_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "1.png", "01.png")
     assert found(tmp_path, "1", "01") == ["1.png", "01.png"]
