@@ -39,7 +39,7 @@ def train_in_group(plan_tasks: PlanTasks, parsed: ParsedSettings[FinetuneSetting
         raise SystemExit(tasks.exit_code if isinstance(tasks, UserError) else 1)
     assert tasks is not None
     for task in tasks:
-        own = replace(task, runtime=task.runtime.for_worker(group.local_rank))
+        own = replace(task, runtime=task.runtime.for_worker(group.local_rank), is_first=task is tasks[0])
         if group.is_main:
             train_one(own, group=group)
             continue

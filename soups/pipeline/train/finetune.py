@@ -150,13 +150,15 @@ def _dry_run(parsed: ParsedSettings[FinetuneSettings]) -> None:
             tasks = _plan_requested(requested, run, settings, runtime)
         print(announcement(run, runtime, tasks, notes), flush=True)
         if parsed.settings.dry_run and tasks:
-            if not (exists and run.start.exists()):
-                elsewhere = RunSettings(name=run.name, runs_folder=folder)
-                own = {"run": elsewhere, "new": False}
+            if not exists:
+                elsewhere = {"run": RunSettings(name=run.name, runs_folder=folder), "new": False}
                 with hold_notices(*NOTICES) as notes:
-                    run, _, _ = open_for_training(parsed.settings.model_copy(update=own), parsed.names)
+                    run, _, _ = open_for_training(parsed.settings.model_copy(update=elsewhere), parsed.names)
                 for text in (note.text for note in notes if note.kind == "warning" and folder in note.text):
                     print(text.partition(f"; listed in {folder}")[0])
+            elif not run.start.exists():
+                run = replace(run, models=Path(folder))
+                write_run_start(run)
             print(take_one_step(tasks[0], run, tasks))
     if tasks:
         print("dry run: nothing was trained")

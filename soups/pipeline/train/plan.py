@@ -39,7 +39,7 @@ class Task:
     """Whether to wait for another process that trains the same fine-tune; else that is an error."""
     index_prefix: str = ""
     """As the run recorded it."""
-    is_first: bool = True
+    is_first: bool = False
     """Whether it is the first one of the command, which warns if the start seems to be at chance level."""
     quiet: bool = False
     """Whether only warnings are logged, because a live line shows the progress of all fine-tunes."""

@@ -63,6 +63,9 @@ def test_dry_runs_of_an_existing_run_write_nothing(toy_run_copy: ToyRun, capsys:
     out = capsys.readouterr().out
     assert out.startswith("run toys in runs/toys: 4 to train, 3 finished\n") and "one batch of toys0" in out
     assert toy_run_copy.contents() == before
+    command = ("--i", "0", "--model-location", "elsewhere", "--dry-run", "one-batch")
+    assert toy_run_copy.finetune(*command) == 0  # That folder has no start.
+    assert "one batch of toys0" in capsys.readouterr().out and toy_run_copy.contents() == before
 
 
 def test_the_table_of_the_pool_follows_the_training(toy_run_copy: ToyRun, capsys: pytest.CaptureFixture[str]) -> None:
