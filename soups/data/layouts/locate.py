@@ -118,13 +118,14 @@ def _detect_layout(settings: DataSettings) -> dict[str, object]:
         return {"layout": "csv"}
     if settings.data_location is not None and settings.root.is_dir():
         if match := _match_builtin(settings.root, AUTO):
-            add_note("read as", f"layout {match[0]}: {match[1]}")
+            add_note("read as", f"layout {match[0]}: the names in {match[1]} match it")
             return {"layout": match[0]}
         if has_metadata(settings.root):
-            add_note("read as", f"layout metadata: {settings.root}")
+            add_note("read as", f"layout metadata: {settings.root} has a metadata file")
             return {"layout": "metadata"}
         if found := find_label_table(settings):
             return found
+        add_note("read as", f"layout folder: {settings.root} has no table of labels and no metadata file")
     return {"layout": "folder"}
 
 
