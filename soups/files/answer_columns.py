@@ -201,7 +201,7 @@ def read_probabilities(table: "pd.DataFrame", columns: Sequence[str], path: Path
     if (values >= 0).all() and (np.abs(sums - 100) < 100 * _MOST_ROUNDING).all():
         add_note("read as", f"{path}: probabilities are in per cent; divided by 100")
         values, sums = values / 100, sums / 100
-    tolerance = _rounding(values)
+    tolerance = _rounding(values) + 1e-9
     wrong = np.flatnonzero((values < 0).any(axis=1) | (np.abs(sums - 1) > tolerance))
     if len(wrong):
         row = int(wrong[0])

@@ -1,6 +1,7 @@
 """Scores of the class and of each factor, gains over the first table, and mistakes, against loops and scikit-learn."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,3 +130,43 @@ def test_scores_of_several_tables_are_averaged() -> None:
         assert rows[1][key] == pytest.approx(np.mean([row[key] for row in single]))
     assert rows[1]["p"] is None and rows[1]["class_accuracy_gain_low"] < rows[1]["class_accuracy_gain"]
     assert "both: mean of 2 tables" in comparison_text(rows)
+
+
+def with_probabilities(seed: int) -> LabelledPredictions:
+    """Return predictions with probabilities, which are the most probable classes."""
+    given = predictions_of(seed)
+    probabilities = np.random.default_rng(seed).dirichlet(np.ones(len(SPACE)), len(given.labels))
+    rows, best = np.arange(len(probabilities)), probabilities.argmax(axis=1)
+    highest = probabilities[rows, best].copy()
+    probabilities[rows, best], probabilities[rows, given.predictions] = (
+        probabilities[rows, given.predictions],
+        highest,
+    )
+    return replace(given, probabilities=probabilities)
+
+
+def test_probabilities_have_a_log_loss_and_a_calibration_error() -> None:
+    from soups.core.scores import calibration_error, log_loss
+    from soups.core.statistics import bootstrap_interval
+
+    given = with_probabilities(0)
+    assert given.probabilities is not None
+    loss = log_loss(given.probabilities, given.labels)
+    text = validation_text("model", given)
+    assert f"log-loss {loss:.3f} [" in text
+    assert f"calibration error {100 * calibration_error(given.probabilities, given.labels):.1f}%" in text
+    assert "log-loss" not in validation_text("model", predictions_of(0))
+    (row,) = comparison_rows({"one": [given]})
+    losses = -np.log(given.probabilities[np.arange(120), given.labels])
+    interval = bootstrap_interval(losses, given.groups)
+    assert row["log_loss"] == pytest.approx(loss)
+    assert (row["log_loss_low"], row["log_loss_high"]) == pytest.approx(interval, abs=0.08)
+
+
+def test_log_losses_are_compared_where_all_have_probabilities() -> None:
+    named = {"one": [with_probabilities(0)], "two": [with_probabilities(1), with_probabilities(2)]}
+    one, two = comparison_rows(named)
+    assert one["log_loss_change"] is None and two["log_loss_change"] == pytest.approx(two["log_loss"] - one["log_loss"])
+    assert two["log_loss_change_low"] < two["log_loss_change"] < two["log_loss_change_high"]
+    assert "log-loss [95%]" in comparison_text([one, two])
+    assert "log_loss" not in comparison_rows({**named, "three": [predictions_of(3)]})[0]

@@ -94,6 +94,56 @@ def test_hard_voting_over_tables_needs_no_model(toy_run_copy: ToyRun, printed_te
     assert not Path("vote2.csv").exists()
 
 
+def test_tables_with_probabilities_vote_as_their_models(toy_run_copy: ToyRun, printed_text: PrintedText) -> None:
+    models = ["toys_start", "toys_uniform_soup"]
+    for name in models:
+        assert inference.main(["--model-name", name, "--probabilities", "--output", f"{name}.csv"]) == 0
+        pd.read_csv(f"{name}.csv").sample(frac=1, random_state=0).to_csv(f"{name}_mixed.csv")  # With pandas' index.
+    tables = [f"{models[0]}.csv", f"{models[1]}_mixed.csv"]
+    for flags, members, weights in (
+        (["--soft-voting"], models, ["", ""]),
+        (["--weighted-ensemble"], models, ["=1", "=3"]),
+        (["--hard-voting"], [*models], ["", ""]),
+        (["--vote", "minmax"], models, ["", ""]),
+    ):
+        names = [f"{member}{weight}" for member, weight in zip(members, weights, strict=True)]
+        assert inference.main([*flags, *names, "--probabilities", "--output", "models.csv"]) == 0
+        names = [f"{table}{weight}" for table, weight in zip(tables, weights, strict=True)]
+        assert inference.main([*flags, *names, "--output", "tables.csv"]) == 0
+        expected, found = pd.read_csv("models.csv"), pd.read_csv("tables.csv")
+        if flags != ["--hard-voting"]:  # Ties between two tables go to the higher confidence, as between models.
+            pd.testing.assert_frame_equal(found, expected, check_exact=False, atol=1e-6)
+        assert found["target"].tolist() == expected["target"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model-name", "a.csv"], "--model-name a.csv: a table, not a model"),
+        (["--soft-voting", "a.csv", "toys_start"], "toys_start is not a CSV"),
+        (["--soft-voting", "a.csv=1", "b.csv=2"], "--soft-voting takes no weights next: use --weighted-ensemble"),
+        (["--weighted-ensemble", "a.csv", "b.csv"], "tables without weights, which are fitted only for models"),
+        (["--weighted-ensemble", "a.csv=1", "--formula", "original"], "--formula original joins models, not tables"),
+    ],
+)
+def test_tables_are_never_read_as_models(
+    toy_run_copy: ToyRun, arguments: list[str], words: str, printed_text: PrintedText
+) -> None:
+    for name in ("a.csv", "b.csv"):
+        Path(name).write_text("image,label\nx,blue\n")
+    assert inference.main([*arguments, "--output", "vote.csv"]) == 2
+    assert words in printed_text()
+    assert validation.main(["--model-name", "a.csv"]) == 2
+    assert "a.csv: a table of predictions, not a model" in printed_text()
+
+
+def test_the_right_answers_of_a_vote_over_tables_are_counted(toy_run_copy: ToyRun, printed_text: PrintedText) -> None:
+    Path("a.csv").write_text("image,label\nx,blue\ny,red\n")
+    Path("t.csv").write_text("image,label\ny.png,red\nx.png,red\n")
+    assert inference.main(["--hard-voting", "a.csv", "--ground-truth", "t.csv"]) == 0
+    assert "1 of 2 right (50.0%)" in printed_text() and Path("runs/toys/output/hard_vote_of_tables.csv").is_file()
+
+
 def test_the_template_gives_columns_order_and_kind_of_answer(toy_run_copy: ToyRun, tmp_path: Path) -> None:
     elsewhere = tmp_path / "eval"
     (elsewhere / "images").mkdir(parents=True)
