@@ -1,4 +1,4 @@
-"""Benchmark of hard voting over prediction tables, jointly and by factor, against a row-by-row vote in pandas."""
+"""Benchmark of hard voting over prediction tables, jointly and by factor, against a merge in plain pandas."""
 
 import subprocess
 import sys
@@ -17,39 +17,24 @@ from soups.cli.flags import ParsedSettings
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = 18
 
-APPLIED = """
+BASELINE = "pandas merge"
+MERGED = """
 import sys
+from functools import reduce
 import pandas as pd
 *paths, output = sys.argv[1:]
-tables = [pd.read_csv(path).set_index("ImageID")["ans"] for path in paths]
-votes = pd.concat(tables, axis=1)
-winners = votes.apply(lambda row: row.value_counts().idxmax(), axis=1)
-winners.rename("ans").reset_index().to_csv(output, index=False)
+tables = [pd.read_csv(path).rename(columns={"ans": path}) for path in paths]
+votes = reduce(lambda one, other: one.merge(other, on="ImageID"), tables).set_index("ImageID")
+votes.mode(axis=1)[0].astype(int).rename("ans").reset_index().to_csv(output, index=False)
 """
-"""Plain pandas: tables side by side, and a count for each row."""
-
-LOOP = """
-import sys
-from collections import Counter
-import pandas as pd
-*paths, output = sys.argv[1:]
-tables = [pd.read_csv(path) for path in paths]
-result = tables[0].copy()
-for row in range(len(result)):
-    votes = [table["ans"].iloc[row] for table in tables]
-    result.loc[row, "ans"] = Counter(votes).most_common(1)[0][0]
-result.to_csv(output, index=False)
-"""
-"""Loops over rows and cells, as in competition scripts."""
-
-BASELINES = {"pandas, applied to rows": APPLIED, "pandas, cell by cell": LOOP}
+"""Plain pandas: tables merged by id, and the most frequent class of each row."""
 
 
 class BenchSettings(BaseModel):
     """Time hard voting over generated prediction tables, each command as a whole process.
 
-    The rows take turns: the joint vote, the vote split by factors, pandas with a function applied to each row, and a
-    loop over rows and tables. All joint votes must elect the same classes wherever the majority is clear.
+    The rows of each table have an order of their own. The joint vote, the vote split by factors and a merge in plain
+    pandas take turns. The joint vote and pandas must elect the same classes wherever the majority is clear.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,11 +58,10 @@ def command(parsed: ParsedSettings[BenchSettings]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = write_tables(Path(folder), settings)
         ours = [sys.executable, str(ROOT / "inference.py"), "--layout", "profile", "--hard-voting", *map(str, paths)]
-        others = {name: [sys.executable, "-c", text, *map(str, paths)] for name, text in BASELINES.items()}
         rows = {
             "soups, joint": [*ours, "--output", f"{folder}/joint.csv"],
             "soups, split by factor": [*ours, "--split", "--output", f"{folder}/split.csv"],
-            **{name: [*command, f"{folder}/{number}.csv"] for number, (name, command) in enumerate(others.items())},
+            BASELINE: [sys.executable, "-c", MERGED, *map(str, paths), f"{folder}/merged.csv"],
         }
         seconds: dict[str, list[float]] = {name: [] for name in rows}
         for _ in range(settings.repeats):
@@ -86,26 +70,27 @@ def command(parsed: ParsedSettings[BenchSettings]) -> None:
         same = count_clear_majorities(paths, Path(folder))
     print(f"{settings.tables} tables of {settings.rows:,} rows, {settings.repeats} turns; whole processes, seconds")
     for name, values in seconds.items():
-        ratios = [slow / quick for slow, quick in zip(values, seconds["soups, joint"], strict=True)]
-        times = f"× {median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+        ratios = [own / other for own, other in zip(values, seconds[BASELINE], strict=True)]
+        times = f"{median(ratios):.2f} of {BASELINE} ({min(ratios):.2f}–{max(ratios):.2f})"
         print(f"{name:24} {median(values):8.2f}  ({min(values):.2f}–{max(values):.2f})  {times}")
     print(f"the same class for {same} images, which are all whose majority is clear")
 
 
 def write_tables(folder: Path, settings: BenchSettings) -> list[Path]:
-    """Write tables in which each vote is right with a probability of 0.4 to 0.9; rows have the same order."""
+    """Write tables in which each vote is right with a probability of 0.4 to 0.9; each has its own order of rows."""
     import numpy as np
     import pandas as pd
 
     rng = np.random.default_rng(0)
-    ids = [f"{rng.bytes(20).hex()}.jpg" for _ in range(settings.rows)]
+    ids = np.array([f"{rng.bytes(20).hex()}.jpg" for _ in range(settings.rows)])
     truth = rng.integers(0, CLASSES, settings.rows)
     paths = []
     for number in range(settings.tables):
         right = rng.random(settings.rows) < rng.uniform(0.4, 0.9)
         answers = np.where(right, truth, rng.integers(0, CLASSES, settings.rows))
         paths.append(folder / f"table{number:03}.csv")
-        pd.DataFrame({"ImageID": ids, "ans": answers}).to_csv(paths[-1], index=False)
+        order = rng.permutation(settings.rows)
+        pd.DataFrame({"ImageID": ids[order], "ans": answers[order]}).to_csv(paths[-1], index=False)
     return paths
 
 
@@ -125,12 +110,13 @@ def count_clear_majorities(paths: list[Path], folder: Path) -> int:
     import numpy as np
     import pandas as pd
 
-    codes = np.stack([pd.read_csv(path)["ans"].to_numpy() for path in paths])
+    tables = [pd.read_csv(path).set_index("ImageID")["ans"] for path in paths]
+    codes = np.stack([table[tables[0].index].to_numpy() for table in tables])
     counts = np.stack([(codes == code).sum(axis=0) for code in range(CLASSES)])
     ordered = np.sort(counts, axis=0)
     clear = ordered[-1] > ordered[-2]
-    for name in ("joint.csv", *(f"{number}.csv" for number in range(len(BASELINES)))):
-        elected = pd.read_csv(folder / name)["ans"].to_numpy()
+    for name in ("joint.csv", "merged.csv"):
+        elected = pd.read_csv(folder / name).set_index("ImageID")["ans"][tables[0].index].to_numpy()
         if not (elected == counts.argmax(axis=0))[clear].all():
             raise SystemExit(f"{name}: not the majority")
     return int(clear.sum())
