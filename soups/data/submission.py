@@ -105,9 +105,11 @@ class SubmissionTable:
         return table
 
 
-def lists_any(path: Path, images: Sequence[str]) -> bool:
-    """Return whether a template names at least one of the images in its first column."""
-    return not positions_by_key(images).keys().isdisjoint(map(canonical_id, read_table(path).iloc[:, 0]))
+def belongs_to(path: Path, images: Sequence[str], *, wholly: bool) -> bool:
+    """Return whether a template names at least one of the images in its first column, or with `wholly` only images."""
+    keys = positions_by_key(images).keys()
+    found = [canonical_id(name) in keys for name in read_table(path).iloc[:, 0]]
+    return all(found) if wholly else any(found)
 
 
 def table_from_template(path: Path, images: Sequence[str]) -> SubmissionTable:

@@ -51,6 +51,7 @@ COMMANDS = (
     DocumentedCommand("scripts/make_faces.py", "tools.demo_data.settings:FacesSettings"),
     DocumentedCommand("scripts/make_generated_digits.py", "tools.demo_data.settings:GeneratedDigitsSettings"),
     DocumentedCommand("scripts/make_base.py", "tools.demo_data.settings:BaseSettings"),
+    DocumentedCommand("scripts/fuzz.py", "tools.fuzz.settings:FuzzSettings"),
     DocumentedCommand("scripts/torture.py", "tools.stress.settings:TortureSettings"),
     DocumentedCommand("scripts/simulate_choice.py", "tools.choice_simulation.settings:SimulationSettings"),
     DocumentedCommand("scripts/compare_versions.py", "tools.compare_versions.settings:CompareVersionsSettings"),

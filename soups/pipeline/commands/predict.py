@@ -1,6 +1,7 @@
 """The command `inference`: writes the test predictions of one model or of an ensemble as one table."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +16,21 @@ from soups.data.layouts.image_files import is_image_name
 from soups.data.layouts.layouts import separate_test_samples
 from soups.data.samples import project_labels, set_rows
 from soups.data.submission import (
+    ANSWER,
+    CONFIDENCE,
+    ID,
     SubmissionTable,
+    belongs_to,
     find_template,
-    lists_any,
     read_truth,
     table_from_listing,
     table_from_template,
 )
 from soups.files.table_writers import require_writer, write_pages
+from soups.files.tables import read_table
+from soups.pipeline.run.images import image_paths
 from soups.pipeline.run.prediction_space import find_table
-from soups.pipeline.run.run import Run, existing_run, latest_run, remove_leftovers
+from soups.pipeline.run.run import Run, existing_run, latest_run, remove_leftovers, slug
 from soups.pipeline.score.context import RunContext, open_context
 from soups.pipeline.score.shards import (
     SET,
@@ -35,6 +41,7 @@ from soups.pipeline.score.shards import (
     split_into_shards,
 )
 from soups.pipeline.settings.commands import InferenceSettings
+from soups.pipeline.vote.answer_files import AnswerFiles, output_path
 from soups.pipeline.vote.ensemble_spec import Ensemble, build_ensembles
 from soups.pipeline.vote.table_votes import find_tables, vote_on_tables
 from soups.runtime.launchers import require_launcher
@@ -56,19 +63,20 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
     """
     settings = parsed.settings
     if settings.output is not None:
-        require_writer(_output_path(settings, None, ""))
+        require_writer(output_path(settings, None, ""))
     require_launcher(settings.launch)
     rule = _voting_rule(settings)
     if (tables := find_tables(settings, rule)) is not None:
         name = settings.run.name or latest_run(settings.run)
         run = existing_run(settings.run, name) if name else None
-        stem = f"{tables.rule}_vote_of_tables"
-        vote_on_tables(settings, tables, _output_path(settings, run.folder if run is not None else None, stem))
+        vote_on_tables(settings, tables, run.folder if run is not None else None)
         return
     context = open_context(settings, parsed.names, may_differ=_TEST_SETTINGS if "test_location" in parsed.names else ())
     ensembles = build_ensembles(settings, context, rule)
+    own = context
     if "test_location" in parsed.names:
         context = _with_test_images(context, settings, parsed.names)
+    place = Path(settings.data.test_location or "") if context is not own else None
     rows = set_rows(context.run.samples, SET)
     if rows.empty:
         raise DataError(
@@ -77,7 +85,12 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
             next_step="add --test-location DIR",
         )
     images = rows["image"].tolist()
-    submission = _submission_table(settings, context.run, images)
+    ids = images if place is None else _ids_below(place, images, image_paths(rows, context.run))
+    submission = _submission_table(
+        settings, context.run, images, ids, place, set_rows(own.run.samples, SET)["image"].tolist()
+    )
+    files = AnswerFiles(settings, context.run.folder, [str(place.absolute()) if place else "", *ids], submission.ids)
+    suffix = f"_{slug(place.absolute().stem, 'images')}" if place is not None else ""
     remove_leftovers(context.run)
     truths = [_true_classes(settings, context, ensemble.space, images) for ensemble in ensembles]
     models = {path: space for ensemble in ensembles for path, space in ensemble.models.items()}
@@ -86,9 +99,17 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
     failed_models = {each.task.path for each in failed}
     for ensemble, truth in zip(ensembles, truths, strict=True):
         if failed_models.isdisjoint(ensemble.models):
-            path = _output_path(settings, context.run.folder, ensemble.name)
+            path = files.path(f"{ensemble.name}{suffix}")
             _write_predictions(path, ensemble, shards, submission, truth)
+            files.record(path)
             print(path, flush=True)
+            if place is not None and is_image_name(place.name) and submission.template is None:
+                answer = read_table(path).iloc[0]
+                print(f"{answer[ID]}: {answer[ANSWER]} ({float(answer[CONFIDENCE]):.1%})")
+            if settings.probabilities and submission.template is not None:
+                beside = path.with_name(f"{path.stem}_probabilities{path.suffix}")
+                _write_predictions(beside, ensemble, shards, SubmissionTable(ids, all_probabilities=True), truth[:0])
+                print(beside, flush=True)
     if failed:
         raise error_of_failures(failed, len(models) * len(shards))
 
@@ -138,7 +159,8 @@ def _with_test_images(context: RunContext, settings: InferenceSettings, names: f
     run, location = context.run, settings.data.test_location
     recorded, joint = run.recorded.data, run.recorded.joint_space
     # With a limit, the run's table has only some of the images.
-    if location is None or (location == recorded.test_location and recorded.limit is None):
+    same = location is not None and Path(location).resolve() == Path(recorded.test_location or "/").resolve()
+    if location is None or (same and recorded.limit is None):
         return context
     test_settings = {name: getattr(settings.data, name) for name in _TEST_SETTINGS if name in names}
     test_data = recorded.model_copy(update={**test_settings, "limit": None})
@@ -155,8 +177,19 @@ NO_TEMPLATE = "none"
 """Value of --sample-submission that fills no template."""
 
 
-def _submission_table(settings: InferenceSettings, run: Run, images: list[str]) -> SubmissionTable:
-    """Return the table to fill: a template, else the CSV that lists the test images, else a plain table."""
+def _submission_table(
+    settings: InferenceSettings, run: Run, images: list[str], ids: Sequence[str], place: Path | None, own: list[str]
+) -> SubmissionTable:
+    """Return the table to fill: a template, else the CSV that lists the test images, else a plain table.
+
+    Args:
+        settings: settings of the command.
+        run: the run with the images to predict.
+        images: their names in its table.
+        ids: their ids in a plain table.
+        place: where images are that are not the run's own; None: they are its own.
+        own: names of the run's own test images.
+    """
     data, template = run.recorded.data, None
     if settings.sample_submission is not None and settings.sample_submission != NO_TEMPLATE:
         template = Path(settings.sample_submission)
@@ -167,8 +200,12 @@ def _submission_table(settings: InferenceSettings, run: Run, images: list[str]) 
         logger.warning(message, run.name, data.limit, "--test-location DIR predicts all images of DIR")
     elif settings.sample_submission is None:
         template = find_template(data.locations, settings.data.test_location or data.test_location)
-        if template is not None and not lists_any(template, images):
-            logger.info("%s lists none of these images and is not used", template)
+        # The file names of other images may be those of some of the template's.
+        apart = place is not None and template is not None and template.parent not in (place, place.parent)
+        if template is not None and (
+            not belongs_to(template, images, wholly=apart) or (apart and belongs_to(template, own, wholly=False))
+        ):
+            logger.info("%s lists other images and is not used", template)
             template = None
     if template is not None:
         submission = table_from_template(template, images)
@@ -177,17 +214,16 @@ def _submission_table(settings: InferenceSettings, run: Run, images: list[str]) 
     location = Path(data.test_location or "")
     if location.is_file() and not is_image_name(location.name):
         return table_from_listing(location, images, data, settings.probabilities)
-    return SubmissionTable(images, all_probabilities=settings.probabilities)
+    return SubmissionTable(ids, all_probabilities=settings.probabilities)
 
 
-def _output_path(settings: InferenceSettings, run_folder: Path | None, stem: str) -> Path:
-    if settings.output is not None:
-        path = Path(settings.output)
-        return path if path.suffix else path.with_suffix(".csv")
-    folder = settings.output_folder or (run_folder / "output" if run_folder is not None else None)
-    if folder is None:
-        raise UsageError("--output is missing", expected="the CSV file to write, because there is no run")
-    return Path(folder) / f"{stem}.csv"
+def _ids_below(place: Path, images: list[str], paths: Iterable[Path]) -> list[str]:
+    """Return ids for images at `--test-location`: their paths relative to that folder, or the name of the one image."""
+    if place.is_file():
+        return [place.name] if is_image_name(place.name) else images
+    real = os.path.realpath(place)
+    names = (os.path.relpath(os.path.realpath(path.parent) + os.sep + path.name, real) for path in paths)
+    return [Path(name).as_posix() for name in names]
 
 
 def _true_classes(settings: InferenceSettings, context: RunContext, space: LabelSpace, images: list[str]) -> np.ndarray:

@@ -15,6 +15,7 @@ from soups.files.table_writers import write_pages
 from soups.files.tables import is_table
 from soups.pipeline.run.prediction_space import find_table, space_of_tables
 from soups.pipeline.settings.commands import InferenceSettings
+from soups.pipeline.vote.answer_files import AnswerFiles
 from soups.pipeline.vote.ensemble_spec import rule_and_members
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def find_tables(settings: InferenceSettings, flag: str | None) -> TableVote | No
     return TableVote(rule, tuple(map(Path, names)), weights)
 
 
-def vote_on_tables(settings: InferenceSettings, vote: TableVote, output: Path) -> None:
+def vote_on_tables(settings: InferenceSettings, vote: TableVote, run_folder: Path | None) -> None:
     """Vote over prediction tables without reading models or images; prints the path of the result.
 
     Raises:
@@ -96,7 +97,11 @@ def vote_on_tables(settings: InferenceSettings, vote: TableVote, output: Path) -
         table = vote_tables(vote.paths, space, split=vote.rule == "split")
     else:
         table = combine_tables(vote.paths, RULES[vote.rule], vote.weights, space)
+    ids = table.iloc[:, 0].tolist()
+    files = AnswerFiles(settings, run_folder, sorted(ids), ids)
+    output = files.path(f"{vote.rule}_vote_of_tables")
     write_pages(output, [table])
+    files.record(output)
     print(output)
     if settings.ground_truth is not None:
         truth = find_table(Path(settings.ground_truth), "--ground-truth")
