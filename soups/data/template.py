@@ -57,6 +57,8 @@ def read_form(template: "pd.DataFrame", space: LabelSpace) -> TemplateForm:
     if _asks_for_indices(cells, space):
         shown = ", ".join(f"{index} = {name}" for index, name in enumerate(space.names[:_SHOWN]))
         more = ", …" if len(space) > _SHOWN else ""
+        if len(space) == 2 and cells == {"0"}:
+            more = "; --probabilities writes probabilities beside them"
         return TemplateForm(
             "indices", {answer: 0}, text=f"answers are class indices in column {answer!r}: {shown}{more}"
         )

@@ -81,7 +81,7 @@ CASES: list[Case] = [
         "id,target",
         "0.5",
         partial(_check_shares, ["target"], []),
-        "column 'target': probability of class 1",
+        "column 'target' takes the probability of class 1, 1",
     ),
     _case(
         "columns of classes in another case",
@@ -113,7 +113,7 @@ CASES: list[Case] = [
         "id,label",
         "2",
         partial(_check_answers, "label", "012"),
-        "answers are indices: 0 = cat, 1 = dog, 2 = eel",
+        "answers are class indices in column 'label': 0 = cat, 1 = dog, 2 = eel",
     ),
     _case(
         "two classes and zeros",
@@ -121,7 +121,7 @@ CASES: list[Case] = [
         "id,label",
         "0",
         partial(_check_answers, "label", "01"),
-        "answers are indices: 0 = cat, 1 = dog",
+        "answers are class indices in column 'label': 0 = cat, 1 = dog",
         "--probabilities",
     ),
     _case(

@@ -90,7 +90,8 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
         settings, context.run, images, ids, place, set_rows(own.run.samples, SET)["image"].tolist()
     )
     files = AnswerFiles(settings, context.run.folder, [str(place.absolute()) if place else "", *ids], submission.ids)
-    suffix = f"_{slug(place.absolute().stem, 'images')}" if place is not None else ""
+    # An output folder of its own, as SageMaker sets it, tells answers apart.
+    suffix = f"_{slug(place.absolute().stem, 'images')}" if place is not None and not settings.output_folder else ""
     remove_leftovers(context.run)
     truths = [_true_classes(settings, context, ensemble.space, images) for ensemble in ensembles]
     models = {path: space for ensemble in ensembles for path, space in ensemble.models.items()}
