@@ -180,7 +180,7 @@ def test_other_settings_under_the_same_name_are_refused_or_replace(
     assert toy_run_copy.finetune("--i", "9", "--lr", "2e-3") == 2
     error = printed_text()
     assert "toys9_epochs2.safetensors: was trained with other settings" in error
-    assert "lr=0.001" in error and "lr=0.002" in error and "--overwrite" in error
+    assert "recorded: --lr 0.001 given: --lr 0.002" in error and "--overwrite" in error
     assert toy_run_copy.finetune("--i", "9", "--epochs", "3", "--overwrite") == 0
     assert not (models / "toys9_epochs2.safetensors").exists()
     assert (models / "toys9_epochs3.safetensors").exists()

@@ -26,7 +26,7 @@ PrintedText = Callable[[], str]
         (["--data-location", "nowhere"], 3, "--data-location nowhere: no such folder"),
         (["--split-seed", "3"], 2, "--split-seed: run 'toys' was made with another value"),
         (["--threads", "3"], 2, "--threads: run 'toys' was made with another value"),
-        (["--precision", "bf16"], 2, "expected: 'fp32'"),
+        (["--precision", "bf16"], 2, "recorded: fp32 given: bf16"),
         (["--i", "2-1"], 2, "3, 0-11 or 0,4,7"),
         (["--metric", "acuracy"], 2, "did you mean 'accuracy'?"),
         (["--optimizer", "adamwx", "--i", "60"], 2, "unknown optimizer 'adamwx'"),
