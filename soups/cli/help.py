@@ -31,6 +31,7 @@ _METAVARS = {
 }
 _GENERAL = [
     ("--config FILE.yaml[#SECTION]", "Read settings from a YAML file or a section of it; flags win over the file."),
+    ("--wide", "Print tables in one piece, wider than the terminal."),
     ("--debug", "Show the traceback of an error."),
     ("-h, --help", "Show this help and exit."),
 ]
@@ -120,7 +121,7 @@ def _flag(settings_class: type[BaseModel], name: str, field: FieldInfo) -> _Flag
 def flag_names(settings_class: type[BaseModel]) -> list[str]:
     """Return every flag of a command with dashes, aliases and the general flags included."""
     flags = [flag for _, flags in _sections_of(settings_class) for flag in flags]
-    return ["--config", "--debug", "--help", *(name for flag in flags for name in flag.names)]
+    return ["--config", "--debug", "--help", "--wide", *(name for flag in flags for name in flag.names)]
 
 
 @cache

@@ -4,6 +4,7 @@ import gc
 import importlib.util
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -16,7 +17,7 @@ from soups.cli.streams import printable_streams
 from soups.core.errors import UserError
 from soups.core.notes import collect_notes
 from soups.core.plugins import load_plugins
-from soups.core.printable import escape_controls
+from soups.core.printable import TABLE_WIDTH, escape_controls
 from soups.core.signals import raise_interruption
 from soups.files.atomic import explain_write_errors
 
@@ -58,7 +59,9 @@ def run(
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    width = None if "--wide" in arguments or not sys.stdout.isatty() else shutil.get_terminal_size().columns
+    TABLE_WIDTH.set(width)
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--wide")]
     set_up_logging(debug)
     _replace_missing_backend()
     if argv is None:

@@ -1,4 +1,9 @@
-"""Control characters of file and class names, written out so that a terminal does not obey them."""
+"""Text for terminals: control characters written out so that no terminal obeys them, and the width of tables."""
+
+from contextvars import ContextVar
+
+TABLE_WIDTH: ContextVar[int | None] = ContextVar("TABLE_WIDTH", default=None)
+"""Columns that printed tables may take, set by the command: the terminal's; None: any number."""
 
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _IN_LINES = {code: chr(code).encode("unicode_escape").decode() for code in _CONTROLS}

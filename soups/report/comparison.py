@@ -198,7 +198,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     tested = _is_tested(rows)
-    return tables.table_cells(_cells(row, tested) for row in rows)
+    return tables.without_empty_columns(tables.table_cells(_cells(row, tested) for row in rows))
 
 
 def format_comparison(rows: Sequence[Mapping[str, Any]]) -> str:

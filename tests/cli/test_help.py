@@ -85,6 +85,7 @@ General
   --config FILE.yaml[#SECTION]
                           Read settings from a YAML file or a section of it;
                           flags win over the file.
+  --wide                  Print tables in one piece, wider than the terminal.
   --debug                 Show the traceback of an error.
   -h, --help              Show this help and exit."""
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from soups.cli import outcome
 from soups.core.errors import DataError
+from soups.core.printable import TABLE_WIDTH
 
 
 class Settings(BaseModel):
@@ -54,3 +55,16 @@ def test_control_characters_of_names_are_written_out(capsys: pytest.CaptureFixtu
     outcome.run(Settings, lambda given: logging.getLogger("soups.x").info("class a\x1b[31m"), [])
     outcome.run(Settings, lambda given: _raise(DataError("b\x07.png: broken")), [])
     assert capsys.readouterr().err == "class a\\x1b[31m\nerror: b\\x07.png: broken\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "terminal", "width"), [([], True, 80), (["--wide"], True, None), ([], False, None)]
+)
+def test_tables_fit_the_terminal_unless_wide(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], terminal: bool, width: int | None
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    found = []
+    assert outcome.run(Settings, lambda given: found.append(TABLE_WIDTH.get()), arguments) == 0
+    assert found == [width]

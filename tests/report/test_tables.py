@@ -2,6 +2,7 @@
 
 import pytest
 
+from soups.core.printable import TABLE_WIDTH
 from soups.report.tables import (
     align_columns,
     format_interval,
@@ -10,6 +11,7 @@ from soups.report.tables import (
     format_percent,
     markdown_table,
     table_cells,
+    without_empty_columns,
 )
 
 ROW = {"name": "a|b", "test": 0.9407, "test_low": 0.92, "test_high": 0.955, "drop": -0.01}
@@ -48,3 +50,34 @@ def test_cells_stay_in_one_line() -> None:
     cells = [["class", "right"], ["a\nb\x1b[31m", "1"]]
     assert align_columns(cells).splitlines()[2] == r"a\nb\x1b[31m      1"
     assert markdown_table(cells).splitlines()[2] == r"| a\nb\x1b[31m | 1 |"
+
+
+def test_wide_tables_are_folded_on_a_terminal() -> None:
+    cells = [
+        ["model", "val %", "test %", "images/s"],
+        ["a", "90.0", "80.0", "1,000"],
+        ["long name", "91.0", "81.0", "2"],
+    ]
+    whole = align_columns(cells, ["a note of several words"])
+    token = TABLE_WIDTH.set(24)
+    try:
+        folded = align_columns(cells, ["a note of several words"]).splitlines()
+        assert align_columns([["model"], ["a"]]) == "model\n─────\na"
+    finally:
+        TABLE_WIDTH.reset(token)
+    assert max(map(len, folded)) <= 24 < max(map(len, whole.splitlines()))
+    assert folded == [
+        *(
+            "model      val %  test %",
+            "─────────  ─────  ──────",
+            "a           90.0    80.0",
+            "long name   91.0    81.0",
+        ),
+        *("", "model      images/s", "─────────  ────────", "a             1,000", "long name         2"),
+        "a note of several words",
+    ]
+
+
+def test_columns_without_a_value_are_left_out() -> None:
+    cells = [["", "val", "shift"], ["–", "–", "–"], ["b", "1", "–"]]
+    assert without_empty_columns(cells) == [["", "val"], ["–", "–"], ["b", "1"]]

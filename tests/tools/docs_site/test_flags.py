@@ -54,7 +54,16 @@ def test_tables_have_own_flags_first() -> None:
 
 
 def test_names_include_groups() -> None:
-    assert set(flag_names(Outer)) == {"--help", "--config", "--debug", "--batch-size", "--name", "--kind", "--bounds"}
+    assert set(flag_names(Outer)) == {
+        "--help",
+        "--config",
+        "--debug",
+        "--wide",
+        "--batch-size",
+        "--name",
+        "--kind",
+        "--bounds",
+    }
 
 
 def test_texts_are_not_read_as_markdown() -> None:
