@@ -26,7 +26,7 @@ _SAMPLE = 200
 """Rows by which columns are recognised."""
 _SHOWN = 5
 _MOST_ROUNDING = 0.1
-_NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?\s*|\s*[-+]?(nan|inf|infinity)\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?\s*|\s*[-+]?(nan|inf|infinity)\s*", re.A | re.I)
 
 
 def find_id_column(table: "pd.DataFrame", path: Path, like: Collection[str] = ()) -> str:

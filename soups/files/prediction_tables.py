@@ -30,9 +30,9 @@ from soups.files.tables import LABEL_COLUMNS, read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-WHOLE = re.compile(r"\d+(\.0*)?")
+WHOLE = re.compile(r"\d+(\.0*)?", re.ASCII)
 """A whole number, as pandas may write it."""
-_DECIMAL = re.compile(r"\d*\.?\d+(e-\d+)?", re.IGNORECASE)
+_DECIMAL = re.compile(r"\d*\.?\d+(e-\d+)?", re.A | re.I)
 
 
 @dataclass(frozen=True)
