@@ -8,6 +8,7 @@ import numpy as np
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import LabelSpace
+from soups.core.notes import mute_notes
 from soups.data.images.decode import decode
 from soups.data.layouts.image_files import images_below, lookup_keys
 from soups.data.samples import declared_space
@@ -55,7 +56,8 @@ def _space_fitting(run: Run, table: Path) -> LabelSpace | None:
     """Returns the run's classes or all classes of its data, whichever fits a table; None if neither does."""
     for space in dict.fromkeys([run.space, run.recorded.joint_space or run.space]):
         try:
-            read_predictions(table, space)
+            with mute_notes():
+                read_predictions(table, space)
         except DataError:
             continue
         return space

@@ -83,6 +83,10 @@ def vote_on_tables(settings: InferenceSettings, vote: TableVote, run_folder: Pat
     if settings.launch.launcher != "local":
         problem = f"--launcher {settings.launch.launcher}: voting over tables runs locally"
         raise UsageError(problem, next_step="omit --launcher")
+    if settings.probabilities or settings.sample_submission is not None:
+        logger.info(
+            "a vote over tables has the columns of the first: no effect of --probabilities, --sample-submission"
+        )
     space = None
     # The latest run may be unrelated to the tables, so it is used only for a split by its factors.
     if settings.run.name or settings.split or is_schema(settings.data.layout):
