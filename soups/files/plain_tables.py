@@ -19,9 +19,7 @@ class KnownIds:
         ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
         starts = np.concatenate([[0], ends[:-1] + 1])
         self._lanes = _read_lanes(data, starts, ends - starts) if len(ends) == len(ids) else None
-        hashes = _hash(self._lanes) if self._lanes is not None else np.empty(0, np.uint64)
-        self._order = np.argsort(hashes)
-        self._sorted = hashes[self._order]
+        self._order = np.argsort(_hash(self._lanes) if self._lanes is not None else np.empty(0, np.uint64))
 
     def read(self, data: bytes, columns: Sequence[str]) -> tuple[np.ndarray, list[str]] | None:
         """Return the second column of a CSV in the order of the ids, as codes (N,) int64 and the text of each code.
@@ -48,9 +46,10 @@ class KnownIds:
         lanes, cells = _read_lanes(body, starts, commas - starts), _read_lanes(body, commas + 1, ends - commas - 1)
         if lanes is None or cells is None or len(cells) > 1 or lanes.shape != self._lanes.shape:
             return None
-        places = np.searchsorted(self._sorted, _hash(lanes))
-        rows = self._order[np.minimum(places, len(self._order) - 1)]
-        if (self._lanes[:, rows] != lanes).any() or (np.bincount(rows, minlength=len(rows)) != 1).any():
+        order = np.argsort(_hash(lanes))  # Equal sets of ids have equal sorted hashes.
+        rows = np.empty_like(order)
+        rows[order] = self._order
+        if (self._lanes[:, rows] != lanes).any():
             return None
         distinct = np.unique(cells[0])
         codes = np.empty(len(rows), dtype=np.int64)
