@@ -9,7 +9,7 @@ import pytest
 
 from soups.core.errors import DataError, UsageError
 from soups.core.labels import Factor, LabelSpace
-from soups.ensembles import vote_tables
+from soups.ensembles import RULES, combine_tables, vote_tables
 
 Write = Callable[[str, str], Path]
 SPACE = LabelSpace(("cat", "dog", "owl"))
@@ -256,3 +256,82 @@ def test_tables_with_an_index_column_vote_by_image(write: Write) -> None:
         write("b.csv", ",image,label\n0,y,dog\n1,x,cat\n"),
     ]
     assert vote_tables(paths).to_numpy().tolist() == [["x", "cat"], ["y", "dog"]]
+
+
+# Tables with probabilities
+
+
+def test_columns_of_classes_hold_the_shares_of_the_vote(write: Write) -> None:
+    first = write("a.csv", "image,label,width,cat,eel,dog\nx,cat,640,0.5,0.3,0.2\n")
+    others = [write(f"{name}.csv", f"image,label\nx,{name}\n") for name in ("cat", "dog")]
+    (row,) = vote_tables([first, *others]).to_dict("records")
+    assert row == {"image": "x", "label": "cat", "width": "640", "cat": 2 / 3, "eel": 0, "dog": 1 / 3}
+
+
+def test_columns_that_may_be_classes_are_refused_rather_than_kept(write: Write) -> None:
+    paths = [write(f"{name}.csv", f"image,label,cat,dog,eel\nx,{name},3,-1,2\n") for name in ("cat", "dog")]
+    with pytest.raises(
+        DataError, match=r"cat\.csv: columns are named after classes(?s:.*)next:     remove cat, dog, or"
+    ):
+        vote_tables(paths)
+
+
+def test_tables_of_probabilities_vote_for_the_most_probable_class(write: Write) -> None:
+    first = write("a.csv", "image,label\nx,cat\ny,cat\n")
+    second = write("b.csv", "image,dog,cat\ny,0.2,0.8\nx,0.7,0.3\n")
+    third = write("c.csv", "image,cat,dog\nx,0.4,0.6\ny,0.1,0.9\n")
+    assert answers(vote_tables([first, second, third])) == ["dog", "cat"]
+    assert answers(vote_tables([first, second, third], LabelSpace(("cat", "dog")))) == ["dog", "cat"]
+    found = vote_tables([second, third])  # Ties go to the higher probability.
+    assert found["dog"].tolist() == [0.5, 1.0] and found["image"].tolist() == ["y", "x"]
+
+
+def test_probabilities_of_the_second_class_are_averaged_and_counted(write: Write) -> None:
+    paths = [write("a.csv", "id,target\nx,0.9\ny,0.2\n"), write("b.csv", "id,target\ny,0.6\nx,0.7\n")]
+    assert combine_tables(paths, RULES["soft"])["target"].tolist() == pytest.approx([0.8, 0.4])
+    assert vote_tables(paths)["target"].tolist() == [1.0, 0.5]
+    named = combine_tables(paths, RULES["soft"], None, LabelSpace(("cat", "dog")))
+    assert named["target"].tolist() == pytest.approx([0.8, 0.4])
+
+
+def test_rules_combine_probabilities_by_the_names_of_columns_and_ids(write: Write) -> None:
+    rng = np.random.default_rng(0)
+    members, paths = rng.dirichlet(np.ones(3), (3, 20)), []
+    for number, member in enumerate(members):
+        rows, columns = rng.permutation(20), rng.permutation(3)
+        table = pd.DataFrame(member[rows][:, columns], columns=[SPACE.names[column] for column in columns])
+        table.insert(int(rng.integers(0, 4)), "image", [f"{row}.png" for row in rows])
+        paths.append(write(f"{number}.csv", table.to_csv(index=False)))
+    weights = np.array([1.0, 2, 3])
+    for space in (None, SPACE):
+        for rule in ("soft", "weighted", "minmax"):
+            found = combine_tables(paths, RULES[rule], weights, space)
+            rows = [int(name.removesuffix(".png")) for name in found["image"]]
+            expected = RULES[rule](members, weights, SPACE)[rows]
+            assert np.allclose(found[list(SPACE.names)].to_numpy(dtype=float), expected)
+
+
+def test_indices_beside_columns_of_classes_are_answered_as_indices(write: Write) -> None:
+    paths = [
+        write("a.csv", "image,ans,owl,cat\nx,1,0.4,0.6\ny,0,0.9,0.1\n"),
+        write("b.csv", "image,ans,cat,owl\nx,0,0.8,0.2\ny,0,0.7,0.3\n"),
+    ]
+    assert answers(combine_tables(paths, RULES["soft"])) == ["1", "0"]
+    assert answers(vote_tables([*paths, paths[1]])) == ["1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image,label\nx,cat\n", r"b\.csv: has classes, but no probabilities"),
+        ("image,cat,eel\nx,0.5,0.5\n", r"b\.csv: has probabilities of other classes(?s:.*)cat, dog"),
+        ("image,cat,dog\nx,0.5,0.75\n", r"b\.csv, line 2: no probabilities that sum to 1"),
+        ("image,cat,dog\nz,0.5,0.5\n", r"b\.csv: lacks 1 image: x"),
+    ],
+)
+def test_tables_that_cannot_be_combined_are_errors(write: Write, text: str, words: str) -> None:
+    paths = [write("a.csv", "image,cat,dog\nx,0.25,0.75\n"), write("b.csv", text)]
+    with pytest.raises(DataError, match=words):
+        combine_tables(paths, RULES["soft"])
+    with pytest.raises(UsageError, match="no tables"):
+        combine_tables([], RULES["soft"])
