@@ -74,7 +74,7 @@ def parse(
     fields = _flat_fields(settings_class)
     from_environment = {name: os.environ[key] for key, name in environment.items() if os.environ.get(key)}
     arguments, path, section = take_config(arguments)
-    facts, with_sections = getattr(settings_class, "FACTS", ()), getattr(settings_class, "REPEATS_MODELS", False)
+    facts, with_sections = getattr(settings_class, "FACTS", {}), getattr(settings_class, "REPEATS_MODELS", False)
     config = read_config(path, section, fields, facts, with_sections) if path else None
     given = from_environment | (config.values if config else {})
     defaults = _build_settings(settings_class, fields, given, config)

@@ -1,8 +1,9 @@
 """Settings files, `--config FILE.yaml[#SECTION]`: their values with line numbers for messages."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -71,7 +72,11 @@ def take_config(arguments: Sequence[str]) -> tuple[list[str], Path | None, str |
 
 
 def read_config(
-    path: Path, section: str | None, known: Collection[str], facts: Collection[str] = (), with_sections: bool = False
+    path: Path,
+    section: str | None,
+    known: Collection[str],
+    facts: Mapping[str, str] = MappingProxyType({}),
+    with_sections: bool = False,
 ) -> Config:
     """Read the settings of a YAML file; the settings of the section override those at the top level.
 
@@ -79,8 +84,8 @@ def read_config(
         path: the file.
         section: name of a section (a mapping whose key is not a setting); None reads the top level only.
         known: the names of all settings, with underscores.
-        facts: keys of a run's settings file, which has all of a run's facts beside its settings; they are ignored
-            there, and so are its sections if none is named.
+        facts: keys of a run's settings file that are no settings, with the setting that each gives; without one they
+            are ignored, and so are the sections of such a file if none is named.
         with_sections: read the sections of a run's settings file too if none is named.
 
     Raises:
@@ -90,7 +95,9 @@ def read_config(
     pairs = list(document.value) if document is not None else []
     is_record = VERSIONS in facts and any(_setting_name(key) == VERSIONS for key, _ in pairs)
     if is_record:
-        pairs = [pair for pair in pairs if _setting_name(pair[0]) not in facts]
+        for key, _ in pairs:
+            key.value = facts.get(_setting_name(key), key.value)
+        pairs = [pair for pair in pairs if pair[0].value]
     sections = {
         str(key.value): value
         for key, value in pairs

@@ -35,6 +35,8 @@ _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{16,64}(?![0-9a-f])")
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _EMBEDDED = re.compile(r"data:image/[^\"')]+")
 _RULE = re.compile(r"─+(?: +─+)*")
+_INDEX_PREFIX = re.compile(r"(?<=\d)_i(?=\d)")
+"""In names of models of runs whose name ends in a digit, since version 0.2."""
 _SHORT_HASH = 16
 
 
@@ -129,7 +131,8 @@ def rewrite_for(folder: Path, paths: Mapping[str, str]) -> Rewrite:
     def rewrite(text: str) -> str:
         for old, new in paths.items():
             text = text.replace(old, new)
-        return _HEX.sub(lambda match: hashes.get(match[0][:_SHORT_HASH], match[0]), text)
+        text = _HEX.sub(lambda match: hashes.get(match[0][:_SHORT_HASH], match[0]), text)
+        return _INDEX_PREFIX.sub("", text)
 
     return rewrite
 
@@ -208,6 +211,9 @@ def _parsed(line: str) -> Any:
 def _compare_settings(before: Path, after: Path, name: str, rewrites: Rewrites) -> Iterator[Finding]:
     """YAML, of which JSON is a part."""
     old, new = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (before, after))
+    if isinstance(old, dict) and isinstance(new, dict):  # Version 0.1 recorded no settings of fine-tunes.
+        models = {key for key, value in new.items() if isinstance(value, dict) and "hparams" in value}
+        new = {key: value for key, value in new.items() if key in old or key not in models}
     yield from differences(old, new, name, "", rewrites)
 
 

@@ -50,11 +50,10 @@ class RunSettings(FrozenSettings):
 class CommandSettings(FrozenSettings):
     """Settings that every command of a run has."""
 
-    FACTS: ClassVar = (
-        *(VERSIONS, "factors", "index_prefix"),
-        *("foreign_location", "ema", "architecture", "preprocessing"),
+    FACTS: ClassVar[dict[str, str]] = dict.fromkeys(
+        (VERSIONS, "factors", "index_prefix", "foreign_location", "ema", "architecture", "preprocessing"), ""
     )
-    """Keys of a run's settings file that are no settings."""
+    """Keys of a run's settings file that are no settings, with the setting that they give to the command, if any."""
 
     run: RunSettings = RunSettings()
     data: DataSettings = DataSettings()
@@ -109,6 +108,7 @@ class FinetuneSettings(PoolSettings):
 class MainSettings(PoolSettings):
     """Evaluate the models of a run, make soups, compare and plot: any combination, in this order."""
 
+    FACTS: ClassVar = CommandSettings.FACTS | {"foreign_location": "model_location", "ema": "ema"}
     RARE: ClassVar = (
         *("download_models", "download_url", "results", "val_set", "test_set", "strict", "significance", "batchnorm"),
         *("budget_evaluations", "budget_minutes", "class_names", "ema", "scores"),

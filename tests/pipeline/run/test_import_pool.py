@@ -143,6 +143,11 @@ def test_from_a_folder_of_mixed_files_to_predictions(
     again = contents(toy_run)
     assert main.main(["--greedy-soup", "--uniform-soup", *flags]) == 0
     assert contents(toy_run) == again
+    record = ["--config", str(run / "settings.yaml"), "--name", "again"]
+    assert main.main([*record, "--uniform-soup"]) == 0
+    repeated = toy_run / "runs" / "again" / "models" / "again_uniform_soup.safetensors"
+    assert repeated.read_bytes() == (run / "models" / "my-pool_uniform_soup.safetensors").read_bytes()
+    assert finetune.main(record) == 2
     assert contents(pool) == before
 
 
