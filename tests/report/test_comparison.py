@@ -94,6 +94,7 @@ def test_without_labels_of_the_test_set_gains_are_cross_fitted() -> None:
     assert f"{rows[1]['val_crossfitted_log_loss']:.3f}" in text
     assert "gain, p: paired with best single model on the cross-fitted answers; exact McNemar test" in text
     assert "on the test images" not in text
+    assert "mean shift" not in text and "calibration" not in text and "images/s" not in text  # Nothing is known.
 
 
 def test_calibration_error_uses_the_temperature_fitted_on_validation() -> None:

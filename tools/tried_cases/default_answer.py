@@ -69,7 +69,7 @@ CASES = [
         train_people,
         ("main --uniform-soup --report",),
         says=("cross-fitted % [95%]", "gain [95%]", "on the cross-fitted answers; exact McNemar test"),
-        never=("on the test images",),
+        never=("on the test images", "mean shift", "calibration"),
     ),
     Case(
         "fewer than six groups",
