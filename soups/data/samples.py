@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,7 +155,10 @@ def data_fingerprints(samples: "pd.DataFrame") -> tuple[str, str]:
 
 def label_space(samples: "pd.DataFrame", class_order: Sequence[str] | None = None) -> LabelSpace:
     """Return the classes of the training rows, sorted as strings or in `class_order`."""
-    return LabelSpace.of(samples.loc[samples["split"] == "train", "label"].unique(), class_order)
+    labels = set(samples.loc[samples["split"] == "train", "label"].unique())
+    if class_order is not None:  # Labels are in NFC, except those of older runs.
+        class_order = [name if name in labels else unicodedata.normalize("NFC", name) for name in class_order]
+    return LabelSpace.of(labels, class_order)
 
 
 def evaluation_sets(samples: "pd.DataFrame") -> list[str]:

@@ -1,6 +1,7 @@
 """The samples table: checks, unreadable images, fingerprints and sets."""
 
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ def test_two_spellings_of_a_class_are_refused_with_corrections(tmp_path: Path, f
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     assert set(make_table(tmp_path, layout="csv", relabel="corrections.csv")["label"]) == {first, "other"}
     assert set(make_table(tmp_path, layout="csv", class_order=names)["label"]) == set(names)
+
+
+def test_the_order_of_classes_may_be_in_another_form_of_unicode() -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Käse") for form in ("NFC", "NFD"))
+    for label in (composed, decomposed):
+        space = label_space(rows_of(["a", label]), (decomposed, "a"))
+        assert space.names == (label, "a")
 
 
 def test_letters_in_both_cases_are_different_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
