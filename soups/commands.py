@@ -136,7 +136,10 @@ def run(name: str, argv: Sequence[str] | None = None, prog: str | None = None) -
         prog: the command as `--help` shows it; `python <script>` by default.
     """
     from soups.cli import outcome
+    from soups.cli.streams import restart_in_utf8_mode
 
+    if argv is None:
+        restart_in_utf8_mode()
     command = COMMANDS[name]
 
     def call(parsed: Any) -> None:
@@ -149,6 +152,10 @@ def run(name: str, argv: Sequence[str] | None = None, prog: str | None = None) -
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `soups COMMAND [flags]` and return the exit code."""
+    if argv is None:
+        from soups.cli.streams import restart_in_utf8_mode
+
+        restart_in_utf8_mode()
     arguments = list(sys.argv[1:] if argv is None else argv)
     first = arguments[0] if arguments else "--help"
     if first in ("-h", "--help"):

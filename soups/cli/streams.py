@@ -14,6 +14,18 @@ _PLAIN = {"→": "->", "×": "x", "–": "-", "—": "-", "−": "-", "…": "..
 _HANDLER = "soups.plain"
 
 
+def restart_in_utf8_mode() -> None:
+    """Replace this process by one in Python's UTF-8 mode if the locale cannot express file names, as `LC_ALL=C` cannot.
+
+    Python does so by itself unless `PYTHONUTF8=0` or `PYTHONCOERCECLOCALE=0` forbids it. Without it, names with other
+    characters than ASCII could not be written into tables.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 @contextmanager
 def printable_streams() -> Iterator[None]:
     """Within the block, a character that stdout or stderr cannot encode is replaced instead of raising an error.

@@ -43,3 +43,11 @@ def test_control_characters_are_not_obeyed(capsys: pytest.CaptureFixture[str]) -
         print("red\x1b[31m\nnext")
     print("plain\x07")
     assert capsys.readouterr().out == "red\\x1b[31m\nnext\nplain\x07\n"
+
+
+def test_a_locale_without_the_characters_of_file_names_restarts_in_utf8_mode() -> None:
+    code = "from soups.cli.streams import restart_in_utf8_mode as restart; import sys; restart(); "
+    code += "print(sys.getfilesystemencoding(), ascii(sys.argv[1]))"
+    environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code, "é"], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["utf-8", r"'\xe9'"], done.stderr

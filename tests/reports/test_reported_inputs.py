@@ -6,11 +6,16 @@ import pytest
 
 from tools.tried_cases.case import SECTIONS, Case, find_faults, load_cases, run_case
 
-CASES = [(section, case) for section in SECTIONS for case in load_cases(section)]
+# Processes of their own take seconds to start.
+CASES = [
+    pytest.param(case, id=f"{section}: {case.name}", marks=[pytest.mark.second_tier] if case.environment else [])
+    for section in SECTIONS
+    for case in load_cases(section)
+]
 
 
-@pytest.mark.parametrize(("section", "case"), CASES, ids=[f"{section}: {case.name}" for section, case in CASES])
-def test_reported_input_is_answered_right(section: str, case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_reported_input_is_answered_right(case: Case, tmp_path: Path) -> None:
     outcome = run_case(case, tmp_path)
     assert find_faults(case, outcome, tmp_path) == [], "\n".join(outcome.texts)
 
