@@ -18,7 +18,7 @@ from soups.data.layouts.set_folders import with_test_folders
 from soups.data.layouts.tables import check_unique_ids, read_test_ids
 from soups.data.settings import DataSettings
 from soups.data.template import TemplateForm, read_form
-from soups.files.answer_columns import find_label_column
+from soups.files.prediction_tables import read_predictions
 from soups.files.tables import canonical_id, read_table
 
 if TYPE_CHECKING:
@@ -163,21 +163,15 @@ def table_from_listing(
 def read_truth(path: Path, images: Sequence[str], space: LabelSpace) -> list[str]:
     """Return the N class names of `images` from a CSV of ids and labels (class names or indices).
 
-    The label column is that of `find_label_column`.
+    The table is read as tables of predictions are (`files/prediction_tables.py`).
 
     Raises:
-        DataError: an image has no row, an id is repeated or matches several images, or a label is not a class.
+        DataError: the table is not readable, an image has no row, an id is repeated or matches several images, or a
+            label is not a class.
     """
-    table = read_table(path)
-    if len(table.columns) < 2:
-        raise DataError(f"{path}: one column only", expected="an id column and a label column")
-    ids = list(map(canonical_id, table.iloc[:, 0]))
+    table = read_predictions(path, space)
+    ids, labels = list(map(canonical_id, table.ids)), table.labels
     check_unique_ids(ids, path)
-    column = find_label_column(table, path, space)
-    try:
-        labels = space.read_column(table[column])
-    except DataError as error:
-        raise DataError(f"{path}, column {column!r}: {error.problem}", expected=error.expected) from error
     label_by_id = dict(zip(ids, labels, strict=True))
     found = [next((label_by_id[key] for key in lookup_keys(image) if key in label_by_id), None) for image in images]
     positions = positions_by_key(images)

@@ -141,9 +141,9 @@ def test_truth_by_name_or_index_in_the_images_order(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("id,label\n1,cat\n2,dog\n", r"truth\.csv: no row for 1 images: test/03\.png"),
-        ("id,label\n1,cat\n1,dog\n", r"rows 2 and 3: the same image twice"),
-        ("id,label\n1,cat\n2,cow\n03,dog\n", r"truth\.csv, column 'label': 'cow' is neither a class name nor an index"),
-        ("id\n1\n", r"one column only"),
+        ("id,label\n1,cat\n1,dog\n", r"line 3: the id .1. appears twice"),
+        ("id,label\n1,cat\n2,cow\n03,dog\n", r"truth\.csv: 'cow' is neither a class name nor an index"),
+        ("id\n1\n", r"no labels"),
     ],
 )
 def test_invalid_true_labels_are_errors(tmp_path: Path, text: str, message: str) -> None:
