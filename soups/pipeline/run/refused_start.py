@@ -9,9 +9,10 @@ from pathlib import Path
 from soups.core.errors import UserError
 from soups.files.atomic import write_text
 from soups.pipeline.run.run import Run
+from soups.pipeline.run.run_settings import FILE
 from soups.pipeline.settings.commands import RunSettings
 
-_made: ContextVar[list[Run] | None] = ContextVar("_made", default=None)
+_made: ContextVar[dict[Path, tuple[Run, bool]] | None] = ContextVar("_made", default=None)
 
 
 @contextmanager
@@ -20,15 +21,20 @@ def discard_refused_runs(settings: RunSettings) -> Iterator[None]:
 
     The last run is then what it was before.
     """
-    made, latest, begun = list[Run](), Path(settings.runs_folder) / "latest", _training_logs(settings)
+    made, begun = dict[Path, tuple[Run, bool]](), _training_logs(settings)
+    latest = Path(settings.runs_folder) / "latest"
     before = latest.read_text(encoding="utf-8") if latest.is_file() else None
     token = _made.set(made)
     try:
         yield
     except UserError:
-        refused = [run for run in made if not _is_training(run)]
-        for run in refused:
-            shutil.rmtree(run.folder, ignore_errors=True)
+        for run, is_new_folder in made.values():
+            if _is_training(run):
+                continue
+            if is_new_folder:
+                shutil.rmtree(run.folder, ignore_errors=True)
+            for name in (FILE, "samples.csv"):
+                (run.folder / name).unlink(missing_ok=True)
             run.start.unlink(missing_ok=True)  # It may be in another folder of models.
         if latest.is_file() and _training_logs(settings) == begun:
             latest.unlink() if before is None else write_text(latest, before)
@@ -38,10 +44,10 @@ def discard_refused_runs(settings: RunSettings) -> Iterator[None]:
 
 
 def note_new_run(run: Run) -> None:
-    """Register a run that is about to be written, unless its folder has something already."""
+    """Register a run that is about to be written; a folder that exists already is not removed with it."""
     made = _made.get()
-    if made is not None and not run.folder.exists():
-        made.append(run)
+    if made is not None:
+        made[run.folder] = run, not run.folder.exists()
 
 
 def _training_logs(settings: RunSettings) -> dict[Path, int]:
