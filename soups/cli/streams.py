@@ -9,7 +9,19 @@ from typing import Any, TextIO
 
 from soups.core.printable import escape_controls
 
-_PLAIN = {"→": "->", "×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "≤": "<=", "≥": ">=", "±": "+-", "·": "."}
+_PLAIN = {
+    "─": "-",
+    "→": "->",
+    "×": "x",
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "…": "...",
+    "≤": "<=",
+    "≥": ">=",
+    "±": "+-",
+    "·": ".",
+}
 """Typographic characters of tables and messages → how they are written in ASCII."""
 _HANDLER = "soups.plain"
 
