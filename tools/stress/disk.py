@@ -121,5 +121,7 @@ def _run_with_room(command: Command, workspace: Workspace, room: int, refusals: 
 def _read_permanent_files(run: Path) -> dict[str, bytes]:
     """Return name → bytes of a run's permanent files."""
     return {
-        path.relative_to(run).as_posix(): path.read_bytes() for path in list_files(run) if path.suffix in _PERMANENT
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for path in list_files(run)
+        if path.suffix in _PERMANENT and path.name != "settings.yaml"  # It lists the models that are finished so far.
     }
