@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
         (
             "--name photos --data-location photos --model ViT-B/32 --i 0-11 --hparams random",
             "--i 3 --lr 3e-5 --epochs 8",
+            "--name again --config runs/photos/settings.yaml",
         ),
         _TRAINING,
     ),

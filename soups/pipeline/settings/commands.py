@@ -73,7 +73,8 @@ class FinetuneSettings(PoolSettings):
     """Fine-tune one model or several from one start.
 
     Images in folders named after their classes are enough: --data-location DIR. Finished models are not trained again.
-    Settings of the data, the split and the model belong to the run and are recorded with its first model.
+    Settings of the data, the split and the model belong to the run and are recorded with its first model. --config
+    runs/NAME/settings.yaml trains the models of a run again, runs/NAME/settings.yaml#MODEL one of them.
     """
 
     RARE: ClassVar = ("near_duplicates", "save_minutes", "deterministic")
