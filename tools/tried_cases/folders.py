@@ -53,8 +53,9 @@ def _make_windows(folder: Path) -> None:
 
 
 def _make_two_forms(folder: Path) -> None:
-    for form, part, start in (("NFD", "train", 0), ("NFC", "val", 100)):
-        draw_classes(folder / "data" / part, (unicodedata.normalize(form, "Käse"), "dog"), 8, start=start)
+    names = {"train": unicodedata.normalize("NFD", "Käse"), "val": unicodedata.normalize("NFC", "Käse")}
+    for start, (part, name) in enumerate(names.items()):
+        draw_classes(folder / "data" / part, (name, "dog"), 8, start=100 * start)
 
 
 def _make_without_endings(folder: Path) -> None:

@@ -94,6 +94,8 @@ CASES: list[Case] = [
     _table("a comma too many", 6, "images/04.png,cat,big", "6"),
     _table("a quote that does not end", 6, '"images/04.png,cat', "labels.csv"),
     _table("a class with one image", 6, "images/04.png,catt", "catt", exit_code=0),
+    _table("two classes in a cell", 6, "images/04.png,cat|dog", "cat|dog"),
+    _table("a class in another case", 6, "images/04.png,Cat", "Cat"),
     _table("an image outside of the data", 6, "../other.png,cat", "../other.png"),
     _table("an empty id", 6, ",cat", "6"),
     _folders(

@@ -89,7 +89,7 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
     submission = _submission_table(
         settings, context.run, images, ids, place, set_rows(own.run.samples, SET)["image"].tolist()
     )
-    files = AnswerFiles(settings, context.run.folder, [str(place.absolute()) if place else "", *ids], submission.ids)
+    files = AnswerFiles(settings, context.run.folder, sorted(images), submission.ids)
     # An output folder of its own, as SageMaker sets it, tells answers apart.
     suffix = f"_{slug(place.absolute().stem, 'images')}" if place is not None and not settings.output_folder else ""
     remove_leftovers(context.run)

@@ -24,7 +24,7 @@ class AnswerFiles:
     Args:
         settings: settings of `inference.py`.
         run_folder: the run's folder; None without a run.
-        images: what tells the predicted images from others, such as their folder and ids.
+        images: names that tell the predicted images from others, in an order that does not depend on the table.
         ids: ids of the images as the table has them.
     """
 

@@ -71,7 +71,7 @@ def test_named_images_and_a_class(toy_run_copy: ToyRun, explain: Any, capsys: py
     assert not Path("there/faithfulness.csv").exists()
     model = soups.load(toy_run_copy.run / "models" / "toys_start.safetensors", device="cpu")
     chances = model.predict_proba([image_file])[0]
-    assert table["probability"][0] == pytest.approx(chances[model.classes.index("green")], abs=1e-4)
+    assert table["probability"][0] == pytest.approx(chances[model.classes.index("green")], abs=0.01)
 
 
 def test_missing_ingredients_are_logged(toy_run_copy: ToyRun, explain: Any, caplog: pytest.LogCaptureFixture) -> None:
