@@ -9,7 +9,7 @@ from pathlib import Path
 from soups.core.errors import UsageError
 from soups.files.atomic import fingerprint
 from soups.files.jsonl import append_record, read_records
-from soups.files.tables import is_table, read_table
+from soups.files.tables import canonical_id, is_table, read_table
 from soups.pipeline.settings.commands import InferenceSettings
 
 logger = logging.getLogger(__name__)
@@ -24,15 +24,18 @@ class AnswerFiles:
     Args:
         settings: settings of `inference.py`.
         run_folder: the run's folder; None without a run.
-        images: names that tell the predicted images from others, in an order that does not depend on the table.
+        images: names that tell the predicted images from others, in an order that does not depend on the table; None:
+            only their ids are known.
         ids: ids of the images as the table has them.
     """
 
-    def __init__(self, settings: InferenceSettings, run_folder: Path | None, images: Iterable[str], ids: Sequence[str]):
+    def __init__(
+        self, settings: InferenceSettings, run_folder: Path | None, images: Iterable[str] | None, ids: Sequence[str]
+    ):
         self._settings, self._run_folder = settings, run_folder
-        self._ids = set(ids)
-        self._images = fingerprint(list(images))
-        self._log = run_folder / "logs" / LOG if run_folder is not None else None
+        self._ids = set(map(_stem, ids))
+        self._images = None if images is None else fingerprint(list(images))
+        self._log = run_folder / "logs" / LOG if run_folder is not None and images is not None else None
 
     def path(self, stem: str) -> Path:
         """Return the file for an answer: `--output`, or `<stem>.csv` in the output folder, numbered if it is taken.
@@ -70,7 +73,11 @@ class AnswerFiles:
         if (written := self._written_for(path)) is not None:
             return written != self._images
         # Files of earlier versions are not recorded.
-        return is_table(str(path)) and set(read_table(path).iloc[:, 0].str.strip()) != self._ids
+        return is_table(str(path)) and set(map(_stem, read_table(path).iloc[:, 0])) != self._ids
+
+
+def _stem(name: str) -> str:
+    return canonical_id(os.path.splitext(name)[0])  # noqa: PTH122 -- a Path per id is ten times slower.
 
 
 def output_path(settings: InferenceSettings, run_folder: Path | None, stem: str) -> Path:

@@ -102,7 +102,7 @@ def vote_on_tables(settings: InferenceSettings, vote: TableVote, run_folder: Pat
     else:
         table = combine_tables(vote.paths, RULES[vote.rule], vote.weights, space)
     ids = table.iloc[:, 0].tolist()
-    files = AnswerFiles(settings, run_folder, sorted(ids), ids)
+    files = AnswerFiles(settings, run_folder, None, ids)
     output = files.path(f"{vote.rule}_vote_of_tables")
     write_pages(output, [table])
     files.record(output)
