@@ -11,6 +11,7 @@ from tools.tried_cases.case import Case, draw
 _CSV = ("finetune --data-location data --layout csv {TINY}",)
 _AUTO = ("finetune --data-location data {TINY}",)
 _PAIRS = [(f"{number:03d}.png", ("cat", "dog")[number % 2]) for number in range(20)]
+_NAMES = tuple(name for name, _ in _PAIRS)
 
 
 def _make(
@@ -19,7 +20,7 @@ def _make(
     *,
     separator: str = ",",
     encoding: str = "utf-8",
-    names: Sequence[str] = [name for name, _ in _PAIRS],
+    names: Sequence[str] = _NAMES,
     file: str = "labels.csv",
     end: str = "\n",
 ) -> Callable[[Path], None]:
