@@ -1,6 +1,7 @@
 """The comparison table of a run, and the scatter figure of Wortsman et al. 2022."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -9,14 +10,14 @@ from soups.core.errors import DataError
 from soups.files.atomic import write_table, write_text
 from soups.files.jsonl import read_records
 from soups.pipeline.compare.choose import current_requests, up_to_date_choice
-from soups.pipeline.compare.crossfit import cross_fit
+from soups.pipeline.compare.crossfit import CrossFit, cross_fit
 from soups.pipeline.compare.rows import VoteSpec, evaluate_vote, rows_of_run
 from soups.pipeline.score.context import RunContext
 from soups.pipeline.score.evaluate import evaluate_individuals, pool_paths
 from soups.pipeline.score.throughput import images_per_second
 from soups.pipeline.score.votes import best_single
 from soups.report import comparison
-from soups.report.figures import alpha_curve, scatter
+from soups.report.figures import accuracies, alpha_curve, scatter
 
 _ORIGINAL_FILES = ("individual_model_results.jsonl", "uniform_soup_results.jsonl", "greedy_soup_results.jsonl")
 
@@ -24,17 +25,19 @@ _ORIGINAL_FILES = ("individual_model_results.jsonl", "uniform_soup_results.jsonl
 def print_comparison(context: RunContext) -> None:
     """Print the comparison table and the choice; write the table to the run's output as CSV and Markdown."""
     crossfit = cross_fit(context, current_requests(context))
-    entries = rows_of_run(context, None if crossfit is None else crossfit.answers)
-    sets = {name: comparison.SetTruth(context.labels(name), context.groups(name)) for name in context.labelled_sets()}
-    shifts = shift_sets(context)
-    speed = images_per_second(context, best_single(context))
-    rows = comparison.compare(entries, sets, shifts=shifts, speed=speed)
+    rows, shifts = _compare(context, crossfit, images_per_second(context, best_single(context))), shift_sets(context)
     folder = context.run.folder / "output"
     write_table(folder / "comparison.csv", pd.DataFrame(rows))
     write_text(folder / "comparison.md", comparison.markdown_comparison(rows) + "\n")
     print(_heading(context, shifts), comparison.format_comparison(rows), sep="\n")
     if crossfit is not None:
         print(up_to_date_choice(context, crossfit))
+
+
+def _compare(context: RunContext, crossfit: CrossFit | None, speed: float | None = None) -> list[dict[str, Any]]:
+    entries = rows_of_run(context, None if crossfit is None else crossfit.answers)
+    sets = {name: comparison.SetTruth(context.labels(name), context.groups(name)) for name in context.labelled_sets()}
+    return comparison.compare(entries, sets, shifts=shift_sets(context), speed=speed)
 
 
 def shift_sets(context: RunContext) -> list[str]:
@@ -53,19 +56,23 @@ def _heading(context: RunContext, shifts: list[str]) -> str:
 
 
 def plot_run(context: RunContext) -> None:
-    """Draw the scatter figure of the run's results, and the WiSE-FT figure where there is one; print their paths."""
+    """Draw the figure of the run's results, and the WiSE-FT figure where there is one; print their paths.
+
+    The figure is the paper's, test accuracy against accuracy under shift; where either is unknown, accuracies with
+    intervals.
+    """
     run = context.run
     _plot_alphas(context)
     evaluate_individuals(context)
     ensemble = VoteSpec("soft_vote", "soft vote", "soft", tuple(pool_paths(run).values()))
     evaluate_vote(context, ensemble)
     names, shifts = context.labelled_sets(), shift_sets(context)
+    path = run.folder / "figures" / "soups.png"
     if "test" not in names or not shifts:
-        raise DataError(
-            f"run {run.name!r}: the figure needs a labelled test set and shift sets",
-            found=f"labels for {', '.join(names)}",
-            next_step="add test/<class>/… and shifts/<name>/<class>/… to the data, and start a new run",
-        )
+        rows = _compare(context, cross_fit(context, current_requests(context)))
+        accuracies.draw_accuracies(rows, path, f"{run.name}: models, soups and votes")
+        print(path)
+        return
     logged = run.results(run.soup_results)
     soups = {name for name, line in logged.items() if "sha256" in line and (run.models / f"{name}{SUFFIX}").exists()}
     # The figure of the paper has one ensemble, the mean of probabilities.
@@ -73,7 +80,6 @@ def plot_run(context: RunContext) -> None:
     lines = run.results(run.individual_results) | drawn
     kinds: dict[str, scatter.Kind] = {name: "soup" for name in soups if scatter.guess_kind(name) == "individual"}
     points = scatter.points_from_records(list(lines.values()), shifts=shifts, kinds=kinds)
-    path = run.folder / "figures" / "soups.png"
     scatter.draw_scatter(points, path, title=f"{run.name}: soups, their ingredients and their vote", shifts=shifts)
     print(path)
 
