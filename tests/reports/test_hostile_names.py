@@ -88,7 +88,7 @@ def test_terminals_and_spreadsheets_are_safe(worked: tuple[Path, list[str]]) -> 
 def test_answers_are_read_back_as_they_were_written(worked: tuple[Path, list[str]]) -> None:
     folder = worked[0]
     table = "runs/odd/output/hard_voting.csv"
-    code, text = run_here("inference", ["--hard-voting", table, table, table, "--output", "again.csv"], folder)
+    code, text = run_here("inference", ["--hard-voting", table, "--output", "again.csv"], folder)
     assert code == 0, text
     first, again = (
         pd.read_csv(folder / path, keep_default_na=False, dtype=str).set_index("image")["target"]

@@ -76,7 +76,6 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
     own = context
     if "test_location" in parsed.names:
         context = _with_test_images(context, settings, parsed.names)
-    place = Path(settings.data.test_location or "") if context is not own else None
     rows = set_rows(context.run.samples, SET)
     if rows.empty:
         raise DataError(
@@ -84,11 +83,12 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
             expected="a folder `test` in the data location",
             next_step="add --test-location DIR",
         )
-    images = rows["image"].tolist()
+    images, own_images = rows["image"].tolist(), set_rows(own.run.samples, SET)["image"].tolist()
+    # A folder that holds the run's own test images, all of them, is its test set.
+    others = context is not own and not (own_images and set(own_images) <= set(images))
+    place = Path(settings.data.test_location or "") if others else None
     ids = images if place is None else _ids_below(place, images, image_paths(rows, context.run))
-    submission = _submission_table(
-        settings, context.run, images, ids, place, set_rows(own.run.samples, SET)["image"].tolist()
-    )
+    submission = _submission_table(settings, context.run, images, ids, place, own_images)
     files = AnswerFiles(settings, context.run.folder, sorted(images), submission.ids)
     # An output folder of its own, as SageMaker sets it, tells answers apart.
     suffix = f"_{slug(place.absolute().stem, 'images')}" if place is not None and not settings.output_folder else ""

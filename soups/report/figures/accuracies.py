@@ -29,11 +29,10 @@ def draw_accuracies(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -
     figure = style.new_figure(7.0, 1.6 + 0.32 * len(shown))
     axes = figure.add_subplot()
     for height, row in enumerate(shown):
-        value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
-        known = value is not None and low is not None and high is not None
-        bars = [[100 * (value - low)], [100 * (high - value)]] if known else None
+        value, low, high = float(row[key]), row.get(f"{key}_low"), row.get(f"{key}_high")
+        bars = None if low is None or high is None else [[100 * (value - low)], [100 * (high - value)]]
         colour = style.BLACK if height == 0 else style.BLUE
-        axes.errorbar([100 * float(value)], [height], xerr=bars, fmt="o", color=colour, capsize=3)  # type: ignore[arg-type]
+        axes.errorbar([100 * value], [height], xerr=bars, fmt="o", color=colour, capsize=3)
     axes.set_yticks(range(len(shown)), [style.escape_math(style.shorten(row["name"], 40)) for row in shown])
     axes.invert_yaxis()
     style.format_axes(axes, title, _SETS[key])
