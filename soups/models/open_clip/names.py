@@ -76,6 +76,12 @@ def exact_name(name: str) -> str:
     by_folded = {model.casefold(): model for model in known}
     if folded in by_folded:
         return by_folded[folded]
+    import timm
+
+    if timm.is_model(name.strip()):
+        raise UsageError(
+            f"--model {name}: a name of timm, not of open_clip", next_step=f"write --model timm:{name.strip()}"
+        )
     near = [by_folded[key] for key in difflib.get_close_matches(folded, by_folded, n=5, cutoff=0.5)]
     raise UsageError(
         f"--model {name}: open_clip has no such architecture",

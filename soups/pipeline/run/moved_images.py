@@ -53,16 +53,14 @@ def _resolved(data: DataSettings) -> list[Path]:
 def follow_images(
     folder: Path, recorded: RecordedSettings, data: DataSettings, given: Collection[str]
 ) -> RecordedSettings:
-    """Returns the recorded settings of a run, with the given data location where its images have been moved there.
-
-    The new location is recorded, because workers and later commands read it.
-    """
+    """Returns the recorded settings of a run, with the given data location where its images have been moved there."""
     if "data_location" not in given or (located := locate_images(folder, recorded, data)) in (None, recorded.data):
         return recorded
-    assert located is not None
-    moved = recorded.model_copy(update={"data": located})
-    logger.info(
-        "run %s: its images are read from %s from now on (recorded: %s)", folder.name, located.root, recorded.data.root
-    )
+    return recorded.model_copy(update={"data": located})
+
+
+def record_move(folder: Path, before: RecordedSettings, moved: RecordedSettings) -> None:
+    """Record and report the new location of a run's images, because workers and later commands read it."""
+    text = "run %s: its images are read from %s from now on (recorded: %s)"
+    logger.info(text, folder.name, moved.data.root, before.data.root)
     record_run(folder, moved)
-    return moved

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from soups.core.errors import UsageError
-from soups.pipeline.run.moved_images import follow_images
+from soups.pipeline.run.moved_images import follow_images, record_move
 from soups.pipeline.run.run import Run, latest_run, require_run
 from soups.pipeline.run.run_settings import check_recorded
 from soups.pipeline.settings.commands import CommandSettings
@@ -39,6 +39,9 @@ def check_settings(run: Run, settings: CommandSettings, given: Collection[str]) 
         UsageError: a given setting differs from the recorded one.
         DataError: the given data location does not exist.
     """
-    run = replace(run, recorded=follow_images(run.folder, run.recorded, settings.data, given))
-    check_recorded(run.recorded, run.name, settings, given)
-    return run
+    recorded = follow_images(run.folder, run.recorded, settings.data, given)
+    check_recorded(recorded, run.name, settings, given)
+    # A dry run changes nothing.
+    if recorded is not run.recorded and getattr(settings, "dry_run", None) is None:
+        record_move(run.folder, run.recorded, recorded)
+    return replace(run, recorded=recorded)

@@ -44,6 +44,11 @@ def test_every_architecture_of_open_clip_is_known_and_has_preprocessing() -> Non
         )
 
 
+def test_a_name_of_timm_gets_its_prefix() -> None:
+    with pytest.raises(UsageError, match=r"a name of timm(?s:.*)write --model timm:resnet50"):
+        exact_name("resnet50")
+
+
 def test_the_error_for_an_unknown_name_lists_only_similar_names() -> None:
     with pytest.raises(UsageError) as caught:
         exact_name("ViT-B/33")
