@@ -56,6 +56,16 @@ def _check_second_file(folder: Path) -> None:
     assert list(_read(folder, "soft_voting_probabilities").columns) == ["image", "target", "confidence", "cat", "dog"]
 
 
+def _make_own_file(folder: Path) -> None:
+    _make(("cat", "dog"), "id,label", "cat", folder)
+    (folder / "x_probabilities.csv").write_text("id,label\nmine,1\n")
+
+
+def _check_own_file(folder: Path) -> None:
+    assert (folder / "x_probabilities.csv").read_text() == "id,label\nmine,1\n"
+    assert len(pd.read_csv(folder / "x_probabilities-2.csv")) == len(IDS)
+
+
 def _check_other_folder(folder: Path) -> None:
     own = _read(folder)
     assert own["id"].tolist() == IDS and set(own["label"]) == {"cat", "dog"}, "the run's own answers stay"
@@ -137,6 +147,13 @@ CASES: list[Case] = [
         partial(_make, ("cat", "dog"), "id,label", "cat"),
         (TRAIN, "inference --soft-voting --probabilities"),
         check=_check_second_file,
+    ),
+    Case(
+        "a file of one's own in the place of the second file",
+        _make_own_file,
+        (TRAIN, "inference --soft-voting --probabilities --output x.csv"),
+        says=("x_probabilities.csv holds the answers for other images", "x_probabilities-2.csv"),
+        check=_check_own_file,
     ),
     Case(
         "other folders of one name",

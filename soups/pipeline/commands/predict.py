@@ -108,8 +108,9 @@ def predict(parsed: ParsedSettings[InferenceSettings]) -> None:
                 answer = read_table(path).iloc[0]
                 print(f"{answer[ID]}: {answer[ANSWER]} ({float(answer[CONFIDENCE]):.1%})")
             if settings.probabilities and submission.template is not None:
-                beside = path.with_name(f"{path.stem}_probabilities{path.suffix}")
+                beside = files.numbered(path.with_name(f"{path.stem}_probabilities{path.suffix}"))
                 _write_predictions(beside, ensemble, shards, SubmissionTable(ids, all_probabilities=True), truth[:0])
+                files.record(beside)
                 print(beside, flush=True)
     if failed:
         raise error_of_failures(failed, len(models) * len(shards))

@@ -52,6 +52,12 @@ class AnswerFiles:
                 expected="a new file, or answers for the same images",
                 next_step="choose another file, or remove this one",
             )
+        return self.numbered(first)
+
+    def numbered(self, first: Path) -> Path:
+        """Return a file, with a number in its name if it holds the answers for other images."""
+        if not self._is_of_others(first):
+            return first
         numbered = (first.with_name(f"{first.stem}-{number}{first.suffix}") for number in count(2))
         path = next(path for path in numbered if not self._is_of_others(path))
         logger.info("%s holds the answers for other images; these are written to %s", first, path.name)

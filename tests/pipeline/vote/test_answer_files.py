@@ -43,3 +43,13 @@ def test_a_named_file_of_other_images_is_refused(tmp_path: Path) -> None:
     written(AnswerFiles(settings, None, ["a.png"], ["a.png", "b.png"]))
     with pytest.raises(UsageError, match="it holds the answers for other images"):
         AnswerFiles(settings, None, ["c.png"], ["c.png"]).path("soft")
+
+
+def test_a_second_file_takes_a_number_beside_one_of_other_images(tmp_path: Path) -> None:
+    (tmp_path / "x_probabilities.csv").write_text("id,label\nmine,1\n")
+    files = AnswerFiles(InferenceSettings(output=str(tmp_path / "x.csv")), tmp_path, ["a.png"], ["a.png"])
+    second = files.numbered(tmp_path / "x_probabilities.csv")
+    assert second.name == "x_probabilities-2.csv"
+    second.write_text(ROWS)
+    files.record(second)
+    assert files.numbered(tmp_path / "x_probabilities.csv") == second
